@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo xtask check|test|bench`: what people run by hand and `.ci/run` runs, in one place.
+//! Prints one line per step and never touches what it did not start.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
+
+mod bench;
+mod browser;
+mod check;
+mod conformance;
+mod deny;
+mod fuzz;
+mod house;
+mod process;
+mod rules;
+mod server;
+mod side_by_side;
+mod source;
+mod steps;
+mod table;
+mod test;
+
+use crate::house::House;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let task = words.next().unwrap_or_default();
+    let done = House::find(words).and_then(|house| match task.as_str() {
+        "check" => check::run(&house),
+        "test" => test::run(&house),
+        "bench" => bench::run(&house),
+        _ => anyhow::bail!("{USAGE}"),
+    });
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(problem) => {
+            eprintln!("{problem:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+const USAGE: &str = "\
+usage: cargo xtask check [--only STEP]...             formatting, lints, docs, licences, size budgets
+       cargo xtask test  [--only SUITE]... [--quick]  tests; --quick leaves browser, Autobahn and fuzzing out
+       cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side] [--rounds N]
+--verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

@@ -1,0 +1,61 @@
+//! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release program.
+
+use crate::house::{House, on_path};
+use crate::process;
+use crate::steps::Outcome;
+use crate::test::release_build;
+use anyhow::{Context, Result, bail};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Two people chat, one is cut off, and misses nothing.
+pub(crate) fn run(house: &House) -> Result<Outcome> {
+    let node =
+        on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
+    let chromium = find_or_install_chromium(house)?;
+    let folder = house.root.join("tests/browser");
+    install_packages(house, &folder)?;
+    release_build(house)?;
+    let mut command = house.command(&node.to_string_lossy());
+    command
+        .args(["--test", "--test-reporter=spec", "chat.test.mjs"])
+        .current_dir(&folder)
+        .env("CHROMIUM", chromium)
+        .env("HAUYNA_BIN", house.release_program());
+    let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
+    let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
+    Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
+}
+
+fn find_or_install_chromium(house: &House) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path(&CHROMIUM)) {
+        return Ok(path);
+    }
+    let is_root = std::fs::metadata("/proc/self")?.uid() == 0;
+    if !is_root || on_path(&["apt-get"]).is_none() {
+        bail!(
+            "needs Chromium: apt-get install chromium, or its path in CHROMIUM, or --quick without this suite"
+        );
+    }
+    for words in [&["update"][..], &["install", "--yes", "--no-install-recommends", "chromium"]] {
+        let mut apt = house.command("apt-get");
+        apt.arg("--quiet").args(words).env("DEBIAN_FRONTEND", "noninteractive");
+        process::run(house, "browser-apt", &mut apt, Duration::from_secs(600))?;
+    }
+    on_path(&CHROMIUM).context("apt-get installed no chromium")
+}
+
+/// `npm ci`, unless what it would install is there.
+fn install_packages(house: &House, folder: &Path) -> Result<()> {
+    let modified = |file: &str| std::fs::metadata(folder.join(file)).and_then(|data| data.modified()).ok();
+    if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
+        return Ok(());
+    }
+    let mut npm = house.command("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(folder);
+    process::run(house, "browser-npm", &mut npm, Duration::from_secs(300))?;
+    Ok(())
+}
+
+const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

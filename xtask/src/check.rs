@@ -1,0 +1,73 @@
+//! `cargo xtask check`: everything that can be said about the tree without running it.
+
+use crate::house::House;
+use crate::process;
+use crate::steps::{Outcome, Step, run_all};
+use crate::{deny, rules};
+use anyhow::Result;
+use std::process::Command;
+use std::time::Duration;
+
+/// Runs the checks; `true` when all passed.
+pub(crate) fn run(house: &House) -> Result<bool> {
+    let tally = run_all(house, &STEPS)?;
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+const STEPS: [Step; 9] = [
+    Step { name: "lock", run: lock },
+    Step { name: "fmt", run: fmt },
+    Step { name: "rules", run: rules::run },
+    Step { name: "fixtures", run: rules::fixtures },
+    Step { name: "clippy", run: clippy },
+    Step { name: "clippy-minimal", run: clippy_minimal },
+    Step { name: "clippy-full", run: clippy_full },
+    Step { name: "docs", run: docs },
+    Step { name: "deny", run: deny::run },
+];
+
+/// `Cargo.lock` is what the manifests ask for.
+fn lock(house: &House) -> Result<Outcome> {
+    passes(house, "lock", &mut house.cargo(&["metadata", "--locked", "--format-version", "1"]))
+}
+
+fn fmt(house: &House) -> Result<Outcome> {
+    passes(house, "fmt", &mut house.cargo(&["fmt", "--all", "--check"]))?;
+    if house.root.join("fuzz/Cargo.toml").is_file() {
+        let mut fuzz = house.cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
+        return passes(house, "fmt-fuzz", &mut fuzz);
+    }
+    Ok(Outcome::passed())
+}
+
+fn clippy(house: &House) -> Result<Outcome> {
+    lint(house, "clippy", &["--workspace"])
+}
+
+fn clippy_minimal(house: &House) -> Result<Outcome> {
+    lint(house, "clippy-minimal", &["--package", "hauyna", "--no-default-features"])
+}
+
+fn clippy_full(house: &House) -> Result<Outcome> {
+    lint(house, "clippy-full", &["--package", "hauyna", "--all-features"])
+}
+
+fn lint(house: &House, name: &str, what: &[&str]) -> Result<Outcome> {
+    let mut command = house.cargo(&["clippy", "--quiet", "--all-targets"]);
+    command.args(what).args(["--", "-D", "warnings"]);
+    passes(house, name, &mut command)
+}
+
+fn docs(house: &House) -> Result<Outcome> {
+    let mut command = house.cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
+    passes(house, "docs", command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn passes(house: &House, name: &str, command: &mut Command) -> Result<Outcome> {
+    process::run(house, name, command, LIMIT)?;
+    Ok(Outcome::passed())
+}
+
+/// A clean build of all dependencies on two slow cores.
+const LIMIT: Duration = Duration::from_secs(20 * 60);

@@ -1,0 +1,42 @@
+//! The suites of Autobahn|Testsuite, the WebSocket conformance suite, against the release program's echo endpoint.
+//! Its installer lives beside the workspace; where it does not, the suites are skipped.
+
+use crate::house::House;
+use crate::process;
+use crate::server::Server;
+use crate::steps::Outcome;
+use crate::test::release_build;
+use anyhow::Result;
+use std::time::Duration;
+
+/// Framing, pings, fragments, UTF-8, close handshake.
+pub(crate) fn core(house: &House) -> Result<Outcome> {
+    run(house, &Sections { name: "autobahn", cases: "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*", options: &[] })
+}
+
+/// Compression at several sizes.
+pub(crate) fn deflate(house: &House) -> Result<Outcome> {
+    run(house, &Sections { name: "autobahn-deflate", cases: "12.1.*,13.1.*", options: &["--deflate"] })
+}
+
+struct Sections {
+    name: &'static str,
+    cases: &'static str,
+    options: &'static [&'static str],
+}
+
+fn run(house: &House, sections: &Sections) -> Result<Outcome> {
+    let Some(suite) = house.shared("autobahn/run.sh") else {
+        return Ok(Outcome::Skipped("no autobahn/run.sh beside the workspace".into()));
+    };
+    release_build(house)?;
+    let options = [&["--echo", "/echo", "--log", "error"], sections.options].concat();
+    let server = Server::start(house, &options)?;
+    let mut command = house.command("bash");
+    // STRICT: a NON-STRICT case or a wrong close code is a failure too.
+    command.arg(suite).arg(format!("ws://{}/echo", server.address)).arg(sections.cases).env("STRICT", "1");
+    let output = process::run(house, sections.name, &mut command, Duration::from_secs(900))?;
+    server.stop()?;
+    let tally = output.lines().rfind(|line| line.contains(" passed, ")).unwrap_or_default();
+    Ok(Outcome::Passed(tally.to_owned()))
+}

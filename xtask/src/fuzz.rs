@@ -1,0 +1,44 @@
+//! A short run of each fuzz target, where cargo-fuzz is there. Elsewhere the committed corpora are still replayed:
+//! by the ordinary tests of the crates.
+
+use crate::house::{House, on_path};
+use crate::process;
+use crate::steps::Outcome;
+use anyhow::Result;
+use std::time::Duration;
+
+/// Fuzzes each target for a while, starting from its committed corpus, which stays as it is.
+pub(crate) fn run(house: &House) -> Result<Outcome> {
+    let targets = targets(house);
+    if targets.is_empty() {
+        return Ok(Outcome::Skipped("no targets".into()));
+    }
+    if on_path(&["cargo-fuzz"]).is_none() {
+        return Ok(Outcome::Skipped("no cargo-fuzz here; the tests replay the corpora".into()));
+    }
+    for target in &targets {
+        let found = house.target.join("fuzz-corpus").join(target);
+        std::fs::create_dir_all(&found)?;
+        let mut command = house.cargo(&["fuzz", "run", "--sanitizer", "none", target]);
+        command.arg(found);
+        let committed = house.root.join("fuzz/corpus").join(target);
+        if committed.is_dir() {
+            command.arg(committed);
+        }
+        command.args(["--", &format!("-max_total_time={SECONDS}"), "-timeout=10"]);
+        process::run(house, &format!("fuzz-{target}"), &mut command, Duration::from_secs(900))?;
+    }
+    Ok(Outcome::Passed(format!("{} targets, {SECONDS} s each", targets.len())))
+}
+
+fn targets(house: &House) -> Vec<String> {
+    let folder = std::fs::read_dir(house.root.join("fuzz/fuzz_targets"));
+    let names =
+        folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> =
+        names.filter_map(|name| Some(name.strip_suffix(".rs")?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+const SECONDS: u64 = 20;

@@ -1,0 +1,101 @@
+//! Where things are (workspace, build folder, the folder shared with other projects) and what was asked for on
+//! the command line. Every task gets it; it changes nothing.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The workspace and the options of this run.
+pub(crate) struct House {
+    /// The workspace's folder.
+    pub(crate) root: PathBuf,
+    /// Cargo's build folder.
+    pub(crate) target: PathBuf,
+    /// Where logs, tools and reports of these tasks go.
+    pub(crate) scratch: PathBuf,
+    /// Names given by `--only`; none means all.
+    pub(crate) only: Vec<String>,
+    /// Leave out what needs more than Rust.
+    pub(crate) quick: bool,
+    /// Show the output of each step while it runs.
+    pub(crate) verbose: bool,
+    /// `bench`: beside the floor server instead of on its own.
+    pub(crate) side_by_side: bool,
+    /// `bench`: how often each row is measured.
+    pub(crate) rounds: usize,
+    /// `bench`: how long one measurement lasts.
+    pub(crate) seconds: u64,
+}
+
+impl House {
+    /// Reads the options and finds the folders.
+    pub(crate) fn find(words: impl Iterator<Item = String>) -> Result<House> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
+        let mut house = House {
+            root: root.to_path_buf(),
+            scratch: target.join("xtask"),
+            target,
+            only: Vec::new(),
+            quick: false,
+            verbose: false,
+            side_by_side: false,
+            rounds: 3,
+            seconds: 5,
+        };
+        house.read_options(words)?;
+        std::fs::create_dir_all(&house.scratch)?;
+        Ok(house)
+    }
+
+    fn read_options(&mut self, mut words: impl Iterator<Item = String>) -> Result<()> {
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--only" => self.only.push(value()?),
+                "--rounds" => self.rounds = value()?.parse().context("--rounds: not a number")?,
+                "--seconds" => self.seconds = value()?.parse().context("--seconds: not a number")?,
+                "--quick" => self.quick = true,
+                "--verbose" => self.verbose = true,
+                "--side-by-side" => self.side_by_side = true,
+                _ => bail!("unknown option {word}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// A cargo command in the workspace.
+    pub(crate) fn cargo(&self, words: &[&str]) -> Command {
+        let mut command = self.command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+        command.args(words);
+        command
+    }
+
+    /// Any command in the workspace.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.root);
+        command
+    }
+
+    /// A folder or file of what lies beside the workspace and is shared by several projects (load generator,
+    /// conformance suite), if it is there. `HAUYNA_SHARED` names another place.
+    pub(crate) fn shared(&self, path: &str) -> Option<PathBuf> {
+        let shared =
+            std::env::var_os("HAUYNA_SHARED").map_or_else(|| self.root.join("../shared"), PathBuf::from);
+        std::fs::canonicalize(shared.join(path)).ok()
+    }
+
+    /// The program as `cargo build --release` leaves it.
+    pub(crate) fn release_program(&self) -> PathBuf {
+        self.target.join("release/hauyna")
+    }
+}
+
+/// The first of these programs that is on the `PATH`.
+pub(crate) fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    names.iter().find_map(|name| {
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    })
+}

@@ -1,0 +1,220 @@
+//! The rules of CONTRIBUTING.md that no lint knows: sizes, headers, depth, who may name what, what is not left
+//! behind. Reads the source as text; each broken rule is one line `file:line: what`.
+
+use crate::house::House;
+use crate::source::{self, Line};
+use crate::steps::Outcome;
+use anyhow::{Result, bail};
+use std::path::Path;
+
+/// Checks every Rust file of the project and the few rules about the whole.
+pub(crate) fn run(house: &House) -> Result<Outcome> {
+    let mut faults = Vec::new();
+    let mut deliver = Vec::new();
+    let files = source::files(&house.root, &["rs"])?;
+    for path in &files {
+        let text = std::fs::read_to_string(path)?;
+        let lines = source::lines(&text);
+        let file = File::new(path.strip_prefix(&house.root)?, &text, &lines);
+        file.check(&mut faults);
+        deliver.extend(file.definitions_of_deliver());
+    }
+    if deliver.len() != 1 {
+        faults.push(format!(
+            "the library has {} `fn deliver`, not one: {}",
+            deliver.len(),
+            deliver.join(" ")
+        ));
+    }
+    manifests(house, &mut faults)?;
+    readme(house, &files, &mut faults)?;
+    leftovers_elsewhere(house, &mut faults)?;
+    if faults.is_empty() {
+        return Ok(Outcome::Passed(format!("{} Rust files", files.len())));
+    }
+    bail!("{}", faults.join("\n"))
+}
+
+/// Every JSON file is JSON.
+pub(crate) fn fixtures(house: &House) -> Result<Outcome> {
+    let files = source::files(&house.root, &["json"])?;
+    let mut faults = Vec::new();
+    for path in &files {
+        if let Err(fault) = serde_json::from_slice::<serde_json::Value>(&std::fs::read(path)?) {
+            faults.push(format!("{}: {fault}", path.display()));
+        }
+    }
+    if faults.is_empty() {
+        return Ok(Outcome::Passed(format!("{} JSON files", files.len())));
+    }
+    bail!("{}", faults.join("\n"))
+}
+
+struct File<'a> {
+    path: String,
+    text: &'a str,
+    lines: &'a [Line],
+    is_test: bool,
+    /// Lines above the tests at the file's end.
+    above_tests: usize,
+}
+
+impl<'a> File<'a> {
+    fn new(path: &Path, text: &'a str, lines: &'a [Line]) -> File<'a> {
+        let path = path.to_string_lossy().replace('\\', "/");
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let is_test = path.contains("/tests/")
+            || path.contains("/benches/")
+            || name == "tests.rs"
+            || name.ends_with("_tests.rs");
+        let inline = lines.windows(2).position(|pair| {
+            pair[0].code.trim() == "#[cfg(test)]"
+                && pair[1].code.starts_with("mod ")
+                && pair[1].code.trim_end().ends_with('{')
+        });
+        let above_tests = inline.unwrap_or(text.lines().count());
+        File { path, text, lines, is_test, above_tests }
+    }
+
+    fn check(&self, faults: &mut Vec<String>) {
+        self.check_size(faults);
+        self.check_header(faults);
+        self.check_depth(faults);
+        for (at, line) in self.lines.iter().enumerate() {
+            for fault in self.line_faults(at, line) {
+                faults.push(format!("{}:{}: {fault}", self.path, at + 1));
+            }
+        }
+    }
+
+    fn check_size(&self, faults: &mut Vec<String>) {
+        let limit = if self.is_test { TEST_LINES } else { FILE_LINES };
+        if self.above_tests > limit {
+            faults.push(format!(
+                "{}: {} lines above its tests, {limit} are allowed",
+                self.path, self.above_tests
+            ));
+        }
+    }
+
+    fn check_header(&self, faults: &mut Vec<String>) {
+        let header = self.text.lines().take_while(|line| line.starts_with("//!")).count();
+        let is_root = self.path.ends_with("/lib.rs") || self.path.ends_with("/main.rs");
+        if header == 0 {
+            faults.push(format!("{}:1: does not open with `//!`: what it owns, who calls it", self.path));
+        } else if header > HEADER_LINES && !is_root {
+            faults.push(format!("{}:1: a header of {header} lines, {HEADER_LINES} are allowed", self.path));
+        }
+    }
+
+    fn check_depth(&self, faults: &mut Vec<String>) {
+        let Some((_, module)) = self.path.split_once("/src/") else { return };
+        let depth = module.split('/').filter(|part| *part != "mod.rs").count();
+        if depth > MODULE_DEPTH && !self.is_test {
+            faults.push(format!("{}: {depth} modules deep, {MODULE_DEPTH} are allowed", self.path));
+        }
+    }
+
+    fn line_faults(&self, at: usize, line: &Line) -> Vec<&'static str> {
+        let code = line.code.as_str();
+        let in_library = self.path.starts_with(LIBRARY);
+        let in_test = self.is_test || at >= self.above_tests;
+        let mut faults = Vec::new();
+        let mut forbid = |found: bool, fault| {
+            if found {
+                faults.push(fault);
+            }
+        };
+        forbid(has_word(code, "unsafe"), "`unsafe` is forbidden in every crate");
+        forbid(
+            in_test && calls(code, "sleep"),
+            "a test waits for the event or turns the clock, it does not sleep",
+        );
+        forbid(code.contains("#[ignore"), "a test that does not run");
+        forbid(LEFT_IN_CODE.iter().any(|word| code.contains(word)), "left open in the code");
+        forbid(LEFT_IN_WORDS.iter().any(|word| has_word(&line.comment, word)), "left open in a comment");
+        forbid(
+            in_library && code.contains("hyper::upgrade") && !self.path.starts_with(TRANSPORT),
+            "only `transport/` names hyper's upgrade",
+        );
+        forbid(
+            in_library && !in_test && names_crate(code, "axum") && self.path != AXUM,
+            "only `router/axum.rs` names axum",
+        );
+        faults
+    }
+
+    fn definitions_of_deliver(&self) -> Vec<String> {
+        let is_definition =
+            |line: &Line| line.code.contains("fn deliver(") || line.code.contains("fn deliver<");
+        self.lines[..self.above_tests.min(self.lines.len())]
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| self.path.starts_with(LIBRARY) && !self.is_test && is_definition(line))
+            .map(|(at, _)| format!("{}:{}", self.path, at + 1))
+            .collect()
+    }
+}
+
+/// Each crate takes the workspace's lints.
+fn manifests(house: &House, faults: &mut Vec<String>) -> Result<()> {
+    for path in source::files(&house.root.join("crates"), &["toml"])? {
+        let text = std::fs::read_to_string(&path)?;
+        if path.ends_with("Cargo.toml") && !text.contains("[lints]\nworkspace = true") {
+            faults.push(format!("{}: does not take the workspace's lints", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The README's program is compiled by a doc test.
+fn readme(house: &House, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
+    let readme = std::fs::read_to_string(house.root.join("README.md")).unwrap_or_default();
+    let mut included = false;
+    for path in files.iter().filter(|path| path.ends_with("src/lib.rs")) {
+        included |= std::fs::read_to_string(path)?.contains("README.md\")");
+    }
+    if readme.contains("```rust") && !included {
+        faults.push("README.md: its Rust is compiled by no doc test".into());
+    }
+    Ok(())
+}
+
+/// Nothing is left open in pages, scripts and tests outside of Rust either.
+fn leftovers_elsewhere(house: &House, faults: &mut Vec<String>) -> Result<()> {
+    for path in source::files(&house.root, &["js", "mjs", "ts", "css", "html", "sh", "toml"])? {
+        let text = std::fs::read_to_string(&path)?;
+        for (at, line) in text.lines().enumerate() {
+            if LEFT_IN_WORDS.iter().any(|word| has_word(line, word)) {
+                faults.push(format!("{}:{}: left open", path.display(), at + 1));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
+        !text[..at].ends_with(part_of_word) && !text[at + word.len()..].starts_with(part_of_word)
+    })
+}
+
+fn calls(code: &str, function: &str) -> bool {
+    has_word(code, function) && code.contains(&format!("{function}("))
+}
+
+fn names_crate(code: &str, name: &str) -> bool {
+    has_word(code, name) && code.contains(&format!("{name}::"))
+}
+
+const FILE_LINES: usize = 400;
+const TEST_LINES: usize = 600;
+const HEADER_LINES: usize = 8;
+const MODULE_DEPTH: usize = 2;
+const LIBRARY: &str = "crates/hauyna/src/";
+const TRANSPORT: &str = "crates/hauyna/src/transport/";
+const AXUM: &str = "crates/hauyna/src/router/axum.rs";
+// In two halves, so that a search for them does not find this file.
+const LEFT_IN_CODE: [&str; 3] = [concat!("to", "do!("), concat!("un", "implemented!("), concat!("db", "g!(")];
+const LEFT_IN_WORDS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];

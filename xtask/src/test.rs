@@ -1,0 +1,79 @@
+//! `cargo xtask test`: every suite there is. What a suite needs beyond Rust it fetches, or says what to install.
+
+use crate::house::{House, on_path};
+use crate::process;
+use crate::steps::{Outcome, Step, run_all};
+use crate::{browser, conformance, fuzz};
+use anyhow::Result;
+use std::time::Duration;
+
+/// Runs the suites; `true` when all passed. The last line is their tally.
+pub(crate) fn run(house: &House) -> Result<bool> {
+    let tally = run_all(house, if house.quick { &SUITES[..QUICK] } else { &SUITES })?;
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+/// The quick ones first.
+const SUITES: [Step; 7] = [
+    Step { name: "tests", run: tests },
+    Step { name: "doc-tests", run: doc_tests },
+    Step { name: "release-build", run: release_build },
+    Step { name: "browser", run: browser::run },
+    Step { name: "autobahn", run: conformance::core },
+    Step { name: "autobahn-deflate", run: conformance::deflate },
+    Step { name: "fuzz", run: fuzz::run },
+];
+const QUICK: usize = 2;
+
+/// Unit and integration tests, a process for each where nextest is there.
+fn tests(house: &House) -> Result<Outcome> {
+    let mut command = if on_path(&["cargo-nextest"]).is_some() {
+        house.cargo(&["nextest", "run", "--workspace", "--no-tests=warn", "--no-fail-fast", "--color=never"])
+    } else {
+        house.cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])
+    };
+    let output = process::run(house, "tests", &mut command, BUILD_AND_TEST)?;
+    Ok(Outcome::Passed(tests_in(&output)))
+}
+
+/// The examples of the documentation, the README's among them.
+fn doc_tests(house: &House) -> Result<Outcome> {
+    let mut command = house.cargo(&["test", "--doc", "--workspace", "--no-fail-fast"]);
+    let output = process::run(house, "doc-tests", &mut command, BUILD_AND_TEST)?;
+    Ok(Outcome::Passed(tests_in(&output)))
+}
+
+/// The program as users build it.
+pub(crate) fn release_build(house: &House) -> Result<Outcome> {
+    let mut command = house.cargo(&["build", "--release", "--package", "hauyna-server"]);
+    process::run(house, "release-build", &mut command, BUILD_AND_TEST)?;
+    Ok(Outcome::passed())
+}
+
+/// How many tests ran, from the words of nextest or of the standard harness.
+fn tests_in(output: &str) -> String {
+    let count = |line: &str, before: &str| -> Option<usize> {
+        line.split_once(before)?.0.split_whitespace().last()?.parse().ok()
+    };
+    let nextest =
+        output.lines().filter(|line| line.contains("Summary [")).find_map(|l| count(l, " tests run"));
+    let harness = output.lines().filter(|line| line.starts_with("test result:"));
+    let sum = nextest.unwrap_or_else(|| harness.filter_map(|line| count(line, " passed")).sum());
+    format!("{sum} tests")
+}
+
+/// A clean build of everything on two slow cores, then the tests.
+const BUILD_AND_TEST: Duration = Duration::from_secs(30 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::tests_in;
+
+    #[test]
+    fn tests_are_counted_in_the_words_of_either_runner() {
+        assert_eq!(tests_in("     Summary [   0.003s] 12 tests run: 12 passed, 0 skipped"), "12 tests");
+        let harness = "test result: ok. 3 passed; 0 failed\nrunning\ntest result: ok. 4 passed; 0 failed";
+        assert_eq!(tests_in(harness), "7 tests");
+    }
+}
