@@ -1,1 +1,38 @@
-//! Placeholder until the crate's first commit.
+//! The wire protocol `hauyna.v1`, as `PROTOCOL.md` describes it, in JSON and in MessagePack.
+//!
+//! - A frame comes in: [`decode`] gives an [`Incoming`] request, validated and borrowed, or a [`Fault`].
+//! - A [`Message`] goes out: [`Message::encode`] appends it to a buffer.
+//! - Payloads stay [`Raw`] in between. They are checked once and spliced, never parsed and written again.
+//!
+//! There is no I/O in here, no async, and no state between two calls.
+
+mod application;
+pub mod close;
+mod encode;
+mod encoding;
+mod error_type;
+mod fault;
+mod fields;
+mod id;
+mod json;
+mod limits;
+mod message;
+mod msgpack;
+mod position;
+mod raw;
+mod request;
+mod write;
+
+pub use application::{Application, OwnFields, Shape};
+pub use encoding::{BEARER_PREFIX, Encoding, SUBPROTOCOL_JSON, SUBPROTOCOL_MESSAGE_PACK};
+pub use error_type::{ErrorType, UnknownErrorType};
+pub use fault::Fault;
+pub use id::RequestId;
+pub use limits::Limits;
+pub use message::{
+    AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, HeartbeatTerms, Message, Publication,
+    Recovery, RetryTerms, Session, Subscribed,
+};
+pub use position::{Epoch, Position, RecoveryFailure};
+pub use raw::Raw;
+pub use request::{Direction, Incoming, Request, decode};

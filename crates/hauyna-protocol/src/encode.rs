@@ -1,0 +1,185 @@
+//! How each message is laid out: the order of fields, and which are left out. Called through
+//! `Message::encode` and `Application::encode` only.
+
+use crate::{
+    AckData, Encoding, Message, Position, Raw, Recovery, RetryTerms, Session, Subscribed,
+    json::JsonWriter,
+    message::{ChannelEventMessage, Direct, ErrorMessage, Publication},
+    msgpack::PackWriter,
+    write::Writer,
+};
+
+impl Message<'_> {
+    /// Appends the message to `out`.
+    pub fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        match encoding {
+            Encoding::Json => self.write(&mut JsonWriter::new(out)),
+            Encoding::MessagePack => self.write(&mut PackWriter::new(out)),
+        }
+    }
+
+    fn write<W: Writer>(&self, w: &mut W) {
+        w.object(|w| match self {
+            Self::Session(session) => write_session(w, session),
+            Self::Ack { id, data } => {
+                w.text_field("type", "ack");
+                w.id_field(id);
+                if let Some(data) = data {
+                    w.name("data");
+                    write_ack_data(w, data);
+                }
+            }
+            Self::Pong { id } => {
+                w.text_field("type", "pong");
+                if let Some(id) = id {
+                    w.id_field(id);
+                }
+            }
+            Self::Error(error) => write_error(w, error),
+            Self::Publication(publication) => write_publication(w, publication),
+            Self::Private(direct) => write_direct(w, "private", direct),
+            Self::Broadcast(direct) => write_direct(w, "broadcast", direct),
+            Self::ChannelEvent(event) => write_channel_event(w, event),
+            Self::Gap { channel, position, missed } => {
+                w.text_field("type", "gap");
+                w.text_field("channel", channel);
+                write_position(w, *position);
+                w.unsigned_field("missed", *missed);
+            }
+            Self::Request { id, event, data } => {
+                w.text_field("type", "request");
+                w.id_field(id);
+                w.text_field("event", event);
+                w.raw_field("data", *data);
+            }
+            Self::Reconnect { min, max, reason } => {
+                w.text_field("type", "reconnect");
+                w.name("after");
+                w.array(&[*min, *max], |w, delay| w.unsigned(*delay));
+                w.text_field("reason", reason);
+            }
+        });
+    }
+}
+
+fn write_session<W: Writer>(w: &mut W, session: &Session<'_>) {
+    w.text_field("type", "session");
+    w.text_field("connection_id", session.connection_id);
+    w.text_field("user", session.user);
+    if let Some(heartbeat) = session.heartbeat {
+        w.name("heartbeat");
+        w.object(|w| {
+            w.unsigned_field("interval", heartbeat.interval);
+            w.unsigned_field("timeout", heartbeat.timeout);
+        });
+    }
+    if let Some(retry) = session.retry {
+        w.name("retry");
+        w.object(|w| write_retry(w, retry));
+    }
+    if !session.subscriptions.is_empty() {
+        w.name("subscriptions");
+        w.array(session.subscriptions, |w, subscribed| w.object(|w| write_subscribed(w, subscribed)));
+    }
+    if let Some(expires_at) = session.expires_at {
+        w.unsigned_field("expires_at", expires_at);
+    }
+}
+
+fn write_retry<W: Writer>(w: &mut W, retry: RetryTerms) {
+    if let Some(attempts) = retry.max_attempts {
+        w.unsigned_field("max_attempts", u64::from(attempts));
+    }
+    w.unsigned_field("base_delay", retry.base_delay);
+    w.unsigned_field("max_delay", retry.max_delay);
+    w.name("backoff_multiplier");
+    w.float(retry.backoff_multiplier);
+    w.name("jitter");
+    w.float(retry.jitter);
+}
+
+fn write_ack_data<W: Writer>(w: &mut W, data: &AckData<'_>) {
+    match data {
+        AckData::Raw(raw) => w.raw(*raw),
+        AckData::Value(value) => w.value(value),
+        AckData::Subscribed(subscribed) => w.object(|w| write_subscribed(w, subscribed)),
+        AckData::Published(position) => w.object(|w| write_position(w, *position)),
+        AckData::History { channel, position, messages } => w.object(|w| {
+            w.text_field("channel", channel);
+            write_position(w, *position);
+            w.name("messages");
+            w.array(messages, |w, message| w.encoded(message));
+        }),
+    }
+}
+
+fn write_subscribed<W: Writer>(w: &mut W, subscribed: &Subscribed<'_>) {
+    w.text_field("channel", subscribed.channel);
+    if let Some(position) = subscribed.position {
+        write_position(w, position);
+    }
+    w.boolean_field("recoverable", subscribed.recoverable);
+    match subscribed.recovery {
+        Recovery::NotAsked => {}
+        Recovery::Recovered => w.boolean_field("recovered", true),
+        Recovery::Failed(reason) => {
+            w.boolean_field("recovered", false);
+            w.text_field("reason", reason.as_str());
+        }
+    }
+}
+
+fn write_error<W: Writer>(w: &mut W, error: &ErrorMessage<'_>) {
+    w.text_field("type", "error");
+    w.text_field("error_type", error.error.as_str());
+    w.text_field("message", error.message);
+    w.unsigned_field("timestamp", error.timestamp);
+    if let Some(id) = error.id {
+        w.id_field(id);
+    }
+    w.boolean_field("temporary", error.error.is_temporary());
+    if let Some(details) = error.details {
+        w.name("details");
+        w.value(details);
+    }
+}
+
+pub(crate) fn write_publication<W: Writer>(w: &mut W, publication: &Publication<'_>) {
+    w.text_field("type", "message");
+    w.text_field("channel", publication.channel);
+    if let Some(user) = publication.user {
+        w.text_field("user", user);
+    }
+    w.raw_field("content", publication.content);
+    write_stamp(w, publication.timestamp, publication.offset);
+}
+
+fn write_direct<W: Writer>(w: &mut W, kind: &'static str, direct: &Direct<'_>) {
+    w.text_field("type", kind);
+    if let Some(from) = direct.from {
+        w.text_field("from", from);
+    }
+    w.raw_field("message", direct.message);
+    write_stamp(w, direct.timestamp, direct.offset);
+}
+
+fn write_channel_event<W: Writer>(w: &mut W, event: &ChannelEventMessage<'_>) {
+    w.text_field("type", "channel_event");
+    w.text_field("event", event.event.as_str());
+    w.text_field("channel", event.channel);
+    w.text_field("user", event.user);
+    w.name("metadata");
+    w.raw(event.metadata.unwrap_or(Raw::EMPTY_OBJECT));
+}
+
+fn write_position<W: Writer>(w: &mut W, position: Position) {
+    w.epoch_field(position.epoch);
+    w.unsigned_field("offset", position.offset);
+}
+
+fn write_stamp<W: Writer>(w: &mut W, timestamp: u64, offset: Option<u64>) {
+    w.unsigned_field("timestamp", timestamp);
+    if let Some(offset) = offset {
+        w.unsigned_field("offset", offset);
+    }
+}

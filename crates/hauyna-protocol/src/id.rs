@@ -1,0 +1,46 @@
+//! The `id` that ties an answer to its request: a number or a short text, given back exactly as it came.
+
+use crate::Raw;
+use std::fmt;
+
+/// The `id` of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RequestId {
+    /// An integer of 0…[`RequestId::MAX_NUMBER`].
+    Number(u64),
+    /// A text of at most [`RequestId::MAX_TEXT`] bytes.
+    Text(Box<str>),
+}
+
+impl RequestId {
+    /// The largest integer that every JSON reader keeps exact: 2^53 − 1.
+    pub const MAX_NUMBER: u64 = (1 << 53) - 1;
+
+    /// The longest text, in bytes.
+    pub const MAX_TEXT: usize = 64;
+
+    /// What a valid `id` is, in the words of `details.expected`.
+    pub(crate) const EXPECTED: &'static str = "integer from 0 to 2^53-1 or string of at most 64 bytes";
+
+    /// Reads an `id`; `None` when it is not a valid one.
+    pub(crate) fn read(raw: Raw<'_>) -> Option<Self> {
+        if let Some(number) = raw.as_u64() {
+            return (number <= Self::MAX_NUMBER).then_some(Self::Number(number));
+        }
+        // The longest spelling of a byte is `\u0041`. This bound spares unescaping what is refused anyway.
+        if raw.bytes().len() > 6 * Self::MAX_TEXT + 2 {
+            return None;
+        }
+        let text = raw.as_str()?;
+        (text.len() <= Self::MAX_TEXT).then(|| Self::Text(text.into()))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Writes MessagePack. Writing into a `Vec` cannot fail, so the results of `rmp` are not looked at.
+
+use super::token::{Token, Tokens};
+use crate::{Encoding, Raw, write::Writer};
+use rmp::encode;
+
+/// Appends MessagePack to a buffer.
+#[derive(Debug)]
+pub(crate) struct PackWriter<'o> {
+    out: &'o mut Vec<u8>,
+    /// Fields of the innermost open object so far.
+    fields: u8,
+}
+
+impl<'o> PackWriter<'o> {
+    pub(crate) fn new(out: &'o mut Vec<u8>) -> Self {
+        Self { out, fields: 0 }
+    }
+}
+
+impl Writer for PackWriter<'_> {
+    fn object(&mut self, fields: impl FnOnce(&mut Self)) {
+        let header = self.out.len();
+        let outer = std::mem::take(&mut self.fields);
+        self.out.push(0x80);
+        fields(self);
+        debug_assert!(self.fields <= 15, "invariant: objects of the protocol have at most 15 fields");
+        self.out[header] |= self.fields;
+        self.fields = outer;
+    }
+
+    fn array<T>(&mut self, items: &[T], mut item: impl FnMut(&mut Self, &T)) {
+        let _ = encode::write_array_len(self.out, length(items.len()));
+        for value in items {
+            item(self, value);
+        }
+    }
+
+    fn name(&mut self, name: &'static str) {
+        self.fields += 1;
+        self.text(name);
+    }
+
+    fn text(&mut self, text: &str) {
+        let _ = encode::write_str(self.out, text);
+    }
+
+    fn unsigned(&mut self, number: u64) {
+        let _ = encode::write_uint(self.out, number);
+    }
+
+    fn float(&mut self, number: f64) {
+        let _ = encode::write_f64(self.out, number);
+    }
+
+    fn boolean(&mut self, value: bool) {
+        let _ = encode::write_bool(self.out, value);
+    }
+
+    fn raw(&mut self, raw: Raw<'_>) {
+        raw.transcode_into(Encoding::MessagePack, self.out);
+    }
+
+    fn encoded(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+}
+
+/// Makes room for `more` fields in the map that starts at `at` and ends where `out` ends.
+pub(crate) fn extend_map(out: &mut Vec<u8>, at: usize, more: u32) {
+    let mut tokens = Tokens::new(&out[at..]);
+    let Ok(Token::Map(fields)) = tokens.next() else { return };
+    let old = at..at + tokens.position();
+    let mut header = Vec::with_capacity(5);
+    let _ = encode::write_map_len(&mut header, fields + more);
+    out.splice(old, header);
+}
+
+/// A length as MessagePack has it. Messages are far smaller than 4 GiB.
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
