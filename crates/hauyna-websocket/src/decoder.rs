@@ -1,0 +1,331 @@
+//! The decoder: received bytes in, events out. A frame that lies whole in the input is unmasked there and lent;
+//! only what is incomplete when the input ends is copied, into memory that grows with the bytes that arrive.
+//! Called by whoever reads the socket; never reads, waits or answers by itself.
+
+use std::ops::Range;
+
+use crate::deflate::Inflate;
+use crate::frame::{Context, Header};
+use crate::mask::{advance_mask, apply_mask};
+use crate::message::{Message, Pending, Unfinished};
+use crate::{CloseCode, Compression, Fragment, Limits, OpCode, ProtocolError, Role};
+
+/// Decodes one direction of one connection (RFC 6455 §5), strictly and without I/O.
+///
+/// While nothing is incomplete it holds no heap memory; the struct itself is at most 64 bytes.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    /// Invariant: present exactly while a header, a frame or a message is unfinished.
+    pending: Option<Box<Pending>>,
+    inflate: Option<Inflate>,
+    role: Role,
+    finished: bool,
+}
+
+impl Decoder {
+    /// Makes a decoder for the end that *we* are.
+    #[must_use]
+    pub const fn new(role: Role, limits: Limits) -> Self {
+        Self { limits, pending: None, inflate: None, role, finished: false }
+    }
+
+    /// Accepts compressed messages, as negotiated (RFC 7692).
+    #[must_use]
+    pub fn with_inflate(mut self, inflate: Inflate) -> Self {
+        self.inflate = Some(inflate);
+        self
+    }
+
+    /// Takes what was read from the socket. Payloads are unmasked in place and lent by the events.
+    pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Events<'a> {
+        Events { decoder: self, input, at: 0, lent: Vec::new() }
+    }
+
+    /// Tells whether a frame or a fragmented message is unfinished, which the caller bounds in time.
+    #[must_use]
+    pub const fn is_mid_message(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Returns the bytes of heap memory held for what is unfinished. A decompressor of its own
+    /// ([`Takeover::Allowed`](crate::Takeover)) is not counted.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| size_of::<Pending>() + pending.heap())
+    }
+
+    /// Changes the limits from the next frame on, for example after the peer has authenticated.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Tells whether a close frame or an error ended the stream; everything later is ignored unparsed.
+    #[must_use]
+    pub const fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        self.pending = None;
+        self.inflate = None;
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Option<Header>, ProtocolError> {
+        let message = self.pending.as_ref().and_then(|pending| pending.message.as_ref());
+        let context = Context {
+            role: self.role,
+            limits: self.limits,
+            deflate: self.inflate.is_some(),
+            message: message.map(|message| (message.compression, message.len())),
+        };
+        Header::parse(bytes, &context)
+    }
+}
+
+/// One thing the peer said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A whole text message.
+    Text(&'a str),
+    /// A whole binary message.
+    Binary(&'a [u8]),
+    /// A ping, to be answered with a pong of the same payload (RFC 6455 §5.5.2); the latest answer will do.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong(&'a [u8]),
+    /// The peer closes, with a code and a reason if it gave any. Nothing is decoded after it.
+    Close(Option<(CloseCode, &'a str)>),
+}
+
+/// The events in a piece of input, one after another.
+///
+/// Ask [`next`](Self::next) until it returns `None`, or take the [`rest`](Self::rest): input that was not looked
+/// at is not kept by the decoder.
+#[derive(Debug)]
+#[must_use = "input that is not decoded is lost; call `next` until it returns `None`, or keep the `rest`"]
+pub struct Events<'a> {
+    decoder: &'a mut Decoder,
+    input: &'a mut [u8],
+    at: usize,
+    /// What an event lends that does not lie in the input; kept as the buffer of the next such event.
+    lent: Vec<u8>,
+}
+
+/// A complete frame or message, and where its payload lies.
+struct Found {
+    opcode: OpCode,
+    place: Place,
+}
+
+enum Place {
+    Input(Range<usize>),
+    Lent,
+}
+
+impl<'a> Events<'a> {
+    /// Returns the next event. `None` means that the input is used up and its incomplete tail is in the decoder.
+    ///
+    /// # Errors
+    ///
+    /// The first fault of the peer. The decoder is finished after it, as it is after [`Event::Close`].
+    // Not an `Iterator`: the event borrows from `self`.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<Event<'_>>, ProtocolError> {
+        if self.decoder.finished {
+            return Ok(None);
+        }
+        let found = match self.find() {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.decoder.finish();
+                return Err(error);
+            }
+        };
+        let payload = match found.place {
+            Place::Input(range) => &self.input[range],
+            Place::Lent => &self.lent[..],
+        };
+        let event = interpret(found.opcode, payload);
+        if matches!(event, Err(_) | Ok(Event::Close(_))) {
+            self.decoder.finish();
+        }
+        event.map(Some)
+    }
+
+    /// Stops here and gives back the input that was not looked at, to be fed later.
+    #[must_use]
+    pub fn rest(self) -> &'a mut [u8] {
+        &mut self.input[self.at..]
+    }
+
+    fn find(&mut self) -> Result<Option<Found>, ProtocolError> {
+        loop {
+            if self.decoder.pending.as_ref().is_some_and(|pending| pending.frame.is_some()) {
+                match self.fill()? {
+                    Some(found) => return Ok(Some(found)),
+                    None if self.is_mid_frame() => return Ok(None),
+                    None => {}
+                }
+            }
+            let Some(header) = self.header()? else { return Ok(None) };
+            let whole = header.payload <= self.input.len() - self.at;
+            let alone = header.opcode.is_control()
+                || (header.fragment == Fragment::Final && header.opcode != OpCode::Continuation);
+            if whole && alone {
+                return self.lend(&header).map(Some);
+            }
+            self.begin(&header)?;
+        }
+    }
+
+    fn is_mid_frame(&self) -> bool {
+        self.decoder.pending.as_ref().is_some_and(|pending| pending.frame.is_some())
+    }
+
+    /// Reads a header, which may have begun in earlier input; keeps what there is when it is incomplete.
+    fn header(&mut self) -> Result<Option<Header>, ProtocolError> {
+        let input = &self.input[self.at..];
+        let begun = self.decoder.pending.as_ref().map_or(0, |pending| pending.head.len());
+        if begun == 0 {
+            if input.is_empty() {
+                return Ok(None);
+            }
+            if let Some(header) = self.decoder.parse(input)? {
+                self.at += header.size;
+                return Ok(Some(header));
+            }
+        }
+        let pending = self.decoder.pending.get_or_insert_default();
+        let taken = pending.head.extend(input);
+        let head = pending.head;
+        let Some(header) = self.decoder.parse(head.bytes())? else {
+            self.at += taken;
+            return Ok(None);
+        };
+        self.at += header.size - begun;
+        if let Some(pending) = &mut self.decoder.pending {
+            pending.head.clear();
+        }
+        self.decoder.release();
+        Ok(Some(header))
+    }
+
+    /// Lends a frame that lies whole in the input and is a whole message or a control frame.
+    fn lend(&mut self, header: &Header) -> Result<Found, ProtocolError> {
+        let range = self.at..self.at + header.payload;
+        self.at = range.end;
+        let payload = &mut self.input[range.clone()];
+        apply_mask(payload, header.mask);
+        if header.compression == Compression::Deflated {
+            self.decoder.inflate(payload, &mut self.lent)?;
+            return Ok(Found { opcode: header.opcode, place: Place::Lent });
+        }
+        Ok(Found { opcode: header.opcode, place: Place::Input(range) })
+    }
+
+    /// Opens a frame whose payload has to be kept.
+    fn begin(&mut self, header: &Header) -> Result<(), ProtocolError> {
+        let limits = self.decoder.limits;
+        let pending = self.decoder.pending.get_or_insert_default();
+        if !header.opcode.is_control() {
+            let message =
+                pending.message.get_or_insert_with(|| Message::new(header.opcode, header.compression));
+            message.note_fragment(header, limits.empty_fragments)?;
+        }
+        pending.frame = Some(Unfinished {
+            opcode: header.opcode,
+            fragment: header.fragment,
+            missing: header.payload,
+            mask: header.mask,
+        });
+        Ok(())
+    }
+
+    /// Moves what the input has of the unfinished frame into the decoder; `Some` when that completes an event.
+    fn fill(&mut self) -> Result<Option<Found>, ProtocolError> {
+        let Some(pending) = self.decoder.pending.as_deref_mut() else { return Ok(None) };
+        let Some(frame) = &mut pending.frame else { return Ok(None) };
+        let end = self.at + frame.missing.min(self.input.len() - self.at);
+        let chunk = &mut self.input[self.at..end];
+        self.at = end;
+        apply_mask(chunk, frame.mask);
+        frame.mask = advance_mask(frame.mask, chunk.len());
+        let claimed = frame.missing;
+        frame.missing -= chunk.len();
+        let (opcode, fragment, missing) = (frame.opcode, frame.fragment, frame.missing);
+        if missing == 0 {
+            pending.frame = None;
+        }
+        if opcode.is_control() {
+            pending.control.extend_from_slice(chunk);
+            if missing > 0 {
+                return Ok(None);
+            }
+            self.lent = std::mem::take(&mut pending.control);
+            self.decoder.release();
+            return Ok(Some(Found { opcode, place: Place::Lent }));
+        }
+        let Some(message) = &mut pending.message else { return Ok(None) };
+        message.append(chunk, claimed, fragment);
+        if missing > 0 || fragment == Fragment::More {
+            message.check_text()?;
+            return Ok(None);
+        }
+        let opcode = message.opcode;
+        if let Some(message) = pending.message.take() {
+            self.decoder.release();
+            match message.compression {
+                Compression::Plain => self.lent = message.into_bytes(),
+                Compression::Deflated => self.decoder.inflate(&message.into_bytes(), &mut self.lent)?,
+            }
+        }
+        Ok(Some(Found { opcode, place: Place::Lent }))
+    }
+}
+
+impl Decoder {
+    /// Frees the pending state once nothing is unfinished.
+    fn release(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
+            self.pending = None;
+        }
+    }
+
+    fn inflate(&mut self, deflated: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        // Invariant: the header parser refuses RSV1 when nothing was negotiated.
+        let inflate = self.inflate.as_mut().ok_or(ProtocolError::ReservedBit)?;
+        inflate.inflate(deflated, self.limits.message, out)
+    }
+}
+
+/// Turns a complete payload into its event, checking what the type of frame demands.
+#[inline]
+fn interpret(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, ProtocolError> {
+    Ok(match opcode {
+        OpCode::Text => Event::Text(utf8(payload)?),
+        // A message carries the opcode of its first frame.
+        OpCode::Binary | OpCode::Continuation => Event::Binary(payload),
+        OpCode::Ping => Event::Ping(payload),
+        OpCode::Pong => Event::Pong(payload),
+        OpCode::Close => Event::Close(close(payload)?),
+    })
+}
+
+fn close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, ProtocolError> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() { Ok(None) } else { Err(ProtocolError::CloseTooShort) };
+    };
+    let code = CloseCode::new(u16::from_be_bytes(*code));
+    if !code.is_valid_on_wire() {
+        return Err(ProtocolError::CloseCode);
+    }
+    Ok(Some((code, utf8(reason)?)))
+}
+
+#[inline]
+fn utf8(bytes: &[u8]) -> Result<&str, ProtocolError> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
+}

@@ -1,0 +1,162 @@
+//! The receiving side of permessage-deflate: bounded inflation of one whole message at a time.
+//! A message is inflated when its last byte is there, so a slow sender pins its compressed bytes and no
+//! decompressor; the output is checked against the limit after every step of at most twice what is there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{Shared, TAIL};
+use crate::ProtocolError;
+
+/// Inflates what one peer sends; negotiation yields it, [`Decoder::with_inflate`](crate::Decoder::with_inflate) takes it.
+///
+/// Without context takeover it is two words that borrow a decompressor from the pool for each message. With it,
+/// it owns a decompressor for as long as it lives: about 10 KiB and the negotiated window.
+pub struct Inflate {
+    shared: Arc<Shared>,
+    own: Option<Box<Decompress>>,
+}
+
+impl Inflate {
+    pub(super) fn pooled(shared: Arc<Shared>) -> Self {
+        Self { shared, own: None }
+    }
+
+    pub(super) fn with_takeover(shared: Arc<Shared>, window_bits: u8) -> Self {
+        // zlib has no window of 8 bits; one of 9 holds all that a stream of 8 refers to.
+        let own = Decompress::new_with_window_bits(false, window_bits.clamp(9, 15));
+        Self { shared, own: Some(Box::new(own)) }
+    }
+
+    /// Replaces the content of `out` by the message, of at most `limit` bytes.
+    pub(crate) fn inflate(
+        &mut self,
+        deflated: &[u8],
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError> {
+        out.clear();
+        // Seen in the wild for the empty message, which RFC 7692 §7.2.3.6 makes one zero byte.
+        if deflated.is_empty() {
+            return Ok(());
+        }
+        let mut run =
+            Run { limit, ratio: self.shared.config.ratio_limit, deflated: deflated.len(), out, ends: 0 };
+        match &mut self.own {
+            Some(own) => run.message(own, deflated, &TAIL),
+            None => self.shared.inflaters.with(
+                || Decompress::new(false),
+                |pooled| pooled.reset(false),
+                |pooled| run.message(pooled, deflated, &CLOSING_TAIL),
+            ),
+        }
+    }
+}
+
+impl fmt::Debug for Inflate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflate").field("takeover", &self.own.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// The inflation of one message.
+struct Run<'a> {
+    limit: usize,
+    ratio: Option<u32>,
+    deflated: usize,
+    out: &'a mut Vec<u8>,
+    /// How often the stream ended so far.
+    ends: u32,
+}
+
+/// What a stream says when its input is used up.
+#[derive(PartialEq, Eq)]
+enum Stands {
+    Open,
+    Ended,
+}
+
+impl Run<'_> {
+    /// Inflates the payload and the tail that its sender cut off (RFC 7692 §7.2.2).
+    fn message(
+        &mut self,
+        stream: &mut Decompress,
+        deflated: &[u8],
+        tail: &[u8],
+    ) -> Result<(), ProtocolError> {
+        // A sender that ends its last block for good (§7.2.3.4) and forgets the byte after it needs no tail.
+        if self.part(stream, deflated)? == Stands::Ended {
+            return Ok(());
+        }
+        // The closing tail ends a stream that stands between two blocks; inside of one it would be read as data.
+        if self.part(stream, tail)? == Stands::Open && tail.len() > TAIL.len() {
+            return Err(ProtocolError::CorruptDeflate);
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, stream: &mut Decompress, mut input: &[u8]) -> Result<Stands, ProtocolError> {
+        loop {
+            self.make_room();
+            let (read, room) = (stream.total_in(), self.out.capacity() - self.out.len());
+            let before = self.out.len();
+            let status = stream
+                .decompress_vec(input, self.out, FlushDecompress::Sync)
+                .map_err(|_| ProtocolError::CorruptDeflate)?;
+            let taken = (stream.total_in() - read) as usize;
+            input = &input[taken..];
+            self.check()?;
+            let written = self.out.len() - before;
+            if status == Status::StreamEnd {
+                stream.reset(false);
+                self.ends += 1;
+                if self.ends > MAX_ENDS {
+                    return Err(ProtocolError::CorruptDeflate);
+                }
+                if input.is_empty() {
+                    return Ok(Stands::Ended);
+                }
+            } else if written < room {
+                return if input.is_empty() { Ok(Stands::Open) } else { Err(ProtocolError::CorruptDeflate) };
+            }
+        }
+    }
+
+    /// Doubles the output, up to one byte above the limit: that byte tells "too big" from "just fits".
+    fn make_room(&mut self) {
+        if self.out.len() < self.out.capacity() {
+            return;
+        }
+        let left = self.limit.saturating_add(1).saturating_sub(self.out.len()).max(1);
+        let step = match self.out.len() {
+            0 => self.deflated.saturating_mul(4).clamp(FIRST_STEP, LARGEST_FIRST_STEP),
+            held => held,
+        };
+        self.out.reserve_exact(step.min(left));
+    }
+
+    fn check(&self) -> Result<(), ProtocolError> {
+        let len = self.out.len();
+        if len > self.limit {
+            return Err(ProtocolError::MessageTooBig);
+        }
+        match self.ratio {
+            Some(ratio) if len > RATIO_FROM && len / self.deflated > ratio as usize => {
+                Err(ProtocolError::RatioTooHigh)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The tail and a final empty block: proof that a message stands alone and is whole.
+const CLOSING_TAIL: [u8; 9] = [0x00, 0x00, 0xff, 0xff, 0x01, 0x00, 0x00, 0xff, 0xff];
+/// A stream may end in a message (RFC 7692 §7.2.3.4), but each end costs us a reset and the peer two bytes.
+const MAX_ENDS: u32 = 16;
+/// The size in bytes from which the ratio of a message counts.
+const RATIO_FROM: usize = 64 << 10;
+/// The bounds in bytes of the first piece of output.
+const FIRST_STEP: usize = 256;
+const LARGEST_FIRST_STEP: usize = 16 << 10;

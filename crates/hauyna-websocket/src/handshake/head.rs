@@ -1,0 +1,126 @@
+//! The head of an HTTP/1 message, collected from reads of any size. Each byte is looked at once while it is
+//! collected and once when it is parsed, however it was cut; size and number of headers are bounded.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+
+use super::Refusal;
+
+/// Collects the head of a request: at most 16 KiB and 100 headers.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    buffer: HeadBuffer,
+}
+
+/// A complete head, with the bytes it was parsed from so that the request can be handed to another HTTP server.
+#[derive(Debug)]
+pub struct Head {
+    /// The request.
+    pub request: Request<()>,
+    /// Everything read so far: the head and what followed it.
+    pub bytes: Vec<u8>,
+    /// How many of the bytes are the head; frames follow them.
+    pub head_len: usize,
+}
+
+impl HeadReader {
+    /// Makes an empty reader.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what was read; `Ok(Some)` once the head is complete, after which the reader is empty again.
+    ///
+    /// The start of an HTTP/2 connection is a complete head too: method `PRI`, version 2.
+    ///
+    /// # Errors
+    ///
+    /// The head is too big, has too many headers, or is not HTTP/1. The connection is to be closed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Head>, Refusal> {
+        let Some(head_len) = self.buffer.push(bytes)? else { return Ok(None) };
+        let bytes = self.buffer.take();
+        let request = parse_request(&bytes[..head_len])?;
+        Ok(Some(Head { request, bytes, head_len }))
+    }
+}
+
+/// The bytes of a head and how far they were searched for its end.
+#[derive(Debug, Default)]
+pub(super) struct HeadBuffer {
+    bytes: Vec<u8>,
+    searched: usize,
+    /// Where the line begins that is being read.
+    line: usize,
+    /// Whether a line that is not empty was read.
+    begun: bool,
+}
+
+impl HeadBuffer {
+    /// Appends and returns the length of the head once its empty line is there.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+        self.bytes.extend_from_slice(bytes);
+        let searched = std::mem::replace(&mut self.searched, self.bytes.len());
+        for offset in memchr::memchr_iter(b'\n', &self.bytes[searched..]) {
+            let newline = searched + offset;
+            if newline >= MAX_HEAD {
+                break;
+            }
+            // A lone LF is where two parsers come to see two different messages.
+            let Some(line) = self.bytes[self.line..newline].strip_suffix(b"\r") else {
+                return Err(Refusal::Malformed);
+            };
+            let empty = line.is_empty();
+            self.line = newline + 1;
+            // Empty lines before the first one are to be ignored (RFC 9112 §2.2).
+            if empty && self.begun {
+                return Ok(Some(self.line));
+            }
+            self.begun |= !empty;
+        }
+        if self.bytes.len() >= MAX_HEAD { Err(Refusal::HeadTooLarge) } else { Ok(None) }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self).bytes
+    }
+}
+
+fn parse_request(head: &[u8]) -> Result<Request<()>, Refusal> {
+    if head == HTTP2_PREFACE {
+        let mut request = Request::new(());
+        *request.method_mut() = Method::from_bytes(b"PRI").map_err(|_| Refusal::Malformed)?;
+        *request.version_mut() = Version::HTTP_2;
+        return Ok(request);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
+        _ => return Err(Refusal::Malformed),
+    }
+    let (Some(method), Some(path)) = (parsed.method, parsed.path) else { return Err(Refusal::Malformed) };
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
+    *request.uri_mut() = path.parse::<Uri>().map_err(|_| Refusal::Malformed)?;
+    *request.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    *request.headers_mut() = header_map(parsed.headers)?;
+    Ok(request)
+}
+
+pub(super) fn header_map(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::with_capacity(parsed.len());
+    for header in parsed {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| Refusal::Malformed)?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// The longest head in bytes, its empty line included.
+pub(super) const MAX_HEAD: usize = 16 << 10;
+/// The most headers of a head.
+pub(super) const MAX_HEADERS: usize = 100;
+/// What an HTTP/2 client sends first, up to its empty line (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";

@@ -1,0 +1,136 @@
+//! What the decoder keeps between two inputs: a header, a frame and a message that are not yet whole.
+//! Memory follows the bytes that arrived, never the length that a header claims.
+
+use crate::frame::{Header, MAX_HEADER};
+use crate::{Compression, Fragment, OpCode, ProtocolError};
+
+/// Everything unfinished; boxed by the decoder and dropped when empty.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) head: PartialHead,
+    pub(crate) frame: Option<Unfinished>,
+    pub(crate) message: Option<Message>,
+    /// The payload of an unfinished control frame, which may come in the middle of a message.
+    pub(crate) control: Vec<u8>,
+}
+
+impl Pending {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.len() == 0 && self.frame.is_none() && self.message.is_none()
+    }
+
+    pub(crate) fn heap(&self) -> usize {
+        self.control.capacity() + self.message.as_ref().map_or(0, |message| message.bytes.capacity())
+    }
+}
+
+/// The first bytes of a header.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct PartialHead {
+    bytes: [u8; MAX_HEADER],
+    len: u8,
+}
+
+impl PartialHead {
+    pub(crate) fn len(&self) -> usize {
+        self.len.into()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len()]
+    }
+
+    /// Takes as much of `input` as a header can need and says how much that was.
+    pub(crate) fn extend(&mut self, input: &[u8]) -> usize {
+        let room = &mut self.bytes[self.len.into()..];
+        let taken = input.len().min(room.len());
+        room[..taken].copy_from_slice(&input[..taken]);
+        self.len += taken as u8;
+        taken
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+/// A frame whose header is known and whose payload is on its way.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) opcode: OpCode,
+    pub(crate) fragment: Fragment,
+    /// Payload bytes still to come.
+    pub(crate) missing: usize,
+    /// The mask, turned to where the next byte stands.
+    pub(crate) mask: [u8; 4],
+}
+
+/// A data message that is not yet whole, all fragments in one buffer.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) opcode: OpCode,
+    pub(crate) compression: Compression,
+    bytes: Vec<u8>,
+    /// Text up to here is valid UTF-8; at most three bytes behind it wait for their continuation.
+    valid: usize,
+    /// Empty non-final fragments since the last one that carried something.
+    empty: u32,
+}
+
+impl Message {
+    pub(crate) const fn new(opcode: OpCode, compression: Compression) -> Self {
+        Self { opcode, compression, bytes: Vec::new(), valid: 0, empty: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Counts empty fragments, which cost the sender nothing and would never reach a limit on bytes.
+    pub(crate) fn note_fragment(&mut self, header: &Header, allowed: u32) -> Result<(), ProtocolError> {
+        if header.payload > 0 || header.fragment == Fragment::Final {
+            self.empty = 0;
+            return Ok(());
+        }
+        self.empty += 1;
+        if self.empty > allowed { Err(ProtocolError::EmptyFragments) } else { Ok(()) }
+    }
+
+    /// Appends what arrived of a frame that still had `claimed` bytes to come.
+    ///
+    /// The buffer at most doubles, so it stays below twice what arrived (plus [`STEP`]) however long the claim is,
+    /// and appending is linear in total however small the fragments are.
+    pub(crate) fn append(&mut self, chunk: &[u8], claimed: usize, fragment: Fragment) {
+        if self.bytes.capacity() - self.bytes.len() < chunk.len() {
+            let step = self.bytes.len().max(STEP);
+            let wanted = match fragment {
+                Fragment::Final => claimed.min(step),
+                Fragment::More => step.min(claimed.max(self.bytes.len()).max(SMALL_STEP)),
+            };
+            self.bytes.reserve_exact(wanted.max(chunk.len()));
+        }
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    /// Fails on the first byte that no continuation can make valid (RFC 6455 §8.1).
+    pub(crate) fn check_text(&mut self) -> Result<(), ProtocolError> {
+        if self.opcode != OpCode::Text || self.compression == Compression::Deflated {
+            return Ok(());
+        }
+        match simdutf8::compat::from_utf8(&self.bytes[self.valid..]) {
+            Ok(_) => self.valid = self.bytes.len(),
+            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+            Err(_) => return Err(ProtocolError::InvalidUtf8),
+        }
+        Ok(())
+    }
+}
+
+/// The least a buffer grows by in bytes while the claimed length leaves room.
+const STEP: usize = 4 << 10;
+/// The least a buffer grows by in bytes for a fragment that is not the last.
+const SMALL_STEP: usize = 64;
