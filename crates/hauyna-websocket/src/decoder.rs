@@ -253,34 +253,32 @@ impl<'a> Events<'a> {
         self.at = end;
         apply_mask(chunk, frame.mask);
         frame.mask = advance_mask(frame.mask, chunk.len());
-        let claimed = frame.missing;
         frame.missing -= chunk.len();
-        let (opcode, fragment, missing) = (frame.opcode, frame.fragment, frame.missing);
-        if missing == 0 {
-            pending.frame = None;
-        }
+        let (opcode, missing) = (frame.opcode, frame.missing);
+        let last = missing == 0 && frame.fragment == Fragment::Final;
         if opcode.is_control() {
             pending.control.extend_from_slice(chunk);
-            if missing > 0 {
-                return Ok(None);
+        } else if let Some(message) = &mut pending.message {
+            message.append(chunk, frame, self.decoder.limits.message);
+            if !last {
+                message.check_text()?;
             }
+        }
+        if missing > 0 {
+            return Ok(None);
+        }
+        pending.frame = None;
+        if opcode.is_control() {
             self.lent = std::mem::take(&mut pending.control);
             self.decoder.release();
             return Ok(Some(Found { opcode, place: Place::Lent }));
         }
-        let Some(message) = &mut pending.message else { return Ok(None) };
-        message.append(chunk, claimed, fragment);
-        if missing > 0 || fragment == Fragment::More {
-            message.check_text()?;
-            return Ok(None);
-        }
+        let Some(message) = pending.message.take_if(|_| last) else { return Ok(None) };
+        self.decoder.release();
         let opcode = message.opcode;
-        if let Some(message) = pending.message.take() {
-            self.decoder.release();
-            match message.compression {
-                Compression::Plain => self.lent = message.into_bytes(),
-                Compression::Deflated => self.decoder.inflate(&message.into_bytes(), &mut self.lent)?,
-            }
+        match message.compression {
+            Compression::Plain => self.lent = message.into_bytes(),
+            Compression::Deflated => self.decoder.inflate(&message.into_bytes(), &mut self.lent)?,
         }
         Ok(Some(Found { opcode, place: Place::Lent }))
     }

@@ -103,15 +103,17 @@ impl Message {
     /// Appends what arrived of a frame that still had `claimed` bytes to come.
     ///
     /// The buffer at most doubles, so it stays below twice what arrived (plus [`STEP`]) however long the claim is,
-    /// and appending is linear in total however small the fragments are.
-    pub(crate) fn append(&mut self, chunk: &[u8], claimed: usize, fragment: Fragment) {
-        if self.bytes.capacity() - self.bytes.len() < chunk.len() {
-            let step = self.bytes.len().max(STEP);
-            let wanted = match fragment {
-                Fragment::Final => claimed.min(step),
-                Fragment::More => step.min(claimed.max(self.bytes.len()).max(SMALL_STEP)),
+    /// below `most` however much arrives, and appending is linear in total however small the fragments are.
+    pub(crate) fn append(&mut self, chunk: &[u8], frame: &Unfinished, most: usize) {
+        let held = self.bytes.len();
+        if self.bytes.capacity() - held < chunk.len() {
+            let expected = chunk.len() + frame.missing;
+            let expected = match frame.fragment {
+                Fragment::Final => expected,
+                Fragment::More => expected.max(held).max(SMALL_STEP),
             };
-            self.bytes.reserve_exact(wanted.max(chunk.len()));
+            let step = expected.min(held.max(STEP)).min(most.saturating_sub(held));
+            self.bytes.reserve_exact(step.max(chunk.len()));
         }
         self.bytes.extend_from_slice(chunk);
     }
