@@ -146,12 +146,15 @@ impl<'a> Fields<'a> {
         if !raw.is_object() {
             return Err(Fault::wrong(field.name(), "object"));
         }
-        let (mut epoch, mut offset) = (None, None);
+        let (mut epoch, mut offset, mut twice) = (None, None, false);
         raw.each_field(|name, value| match name {
-            "epoch" => epoch = Some(value),
-            "offset" => offset = Some(value),
+            "epoch" => twice |= epoch.replace(value).is_some(),
+            "offset" => twice |= offset.replace(value).is_some(),
             _ => {}
         });
+        if twice {
+            return Err(Fault::wrong(field.name(), "object without repeated fields"));
+        }
         let epoch = epoch.and_then(Raw::as_str).ok_or_else(|| wrong_within(field, "epoch", "string"))?;
         let offset = offset
             .and_then(Raw::as_u64)
@@ -196,8 +199,9 @@ fn name<'a>(raw: Raw<'a>, path: &'static str, limit: usize) -> Result<Cow<'a, st
 
 /// Returns whether a text has a control character: C0, DEL or C1.
 fn has_control(text: &str) -> bool {
-    // C1 is 0xC2 0x80…0x9F in UTF-8; only then is it worth decoding characters.
-    text.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) && text.chars().any(char::is_control)
+    // Without an early exit the first look vectorises. C1 is 0xC2 0x80…0x9F in UTF-8.
+    let suspicious = |byte: u8| byte < 0x20 || byte == 0x7f || byte == 0xc2;
+    text.bytes().fold(false, |found, byte| found | suspicious(byte)) && text.chars().any(char::is_control)
 }
 
 /// A field of a field is missing or of the wrong kind.
