@@ -1,0 +1,242 @@
+// A connection to a hauyna server that lasts: it comes back by itself, subscribes again from where it was, and
+// keeps every message until the server has acknowledged it. Knows the protocol, knows nothing of the page.
+
+/** Whether a client comes back after this close code: the number's range alone decides. */
+export function comesBack(code) {
+  if (code >= 3000) return code % 1000 < 500;
+  return ![1000, 1002, 1003, 1007, 1008, 1009, 1010].includes(code);
+}
+
+export class Connection {
+  #url;
+  /** What it tells the page: state, subscribed, message, settled, problem. */
+  #on;
+  /** The name under which the outbox outlives a reload. */
+  #store;
+  #socket = null;
+  #attempt = 0;
+  #openedAt = 0;
+  /** Until when the network counts as gone, for who wants to see how that goes. */
+  #gone = 0;
+  #timer = 0;
+  #heartbeat = 0;
+  #number = 0;
+  /** Requests without an answer, by their id. */
+  #requests = new Map();
+  /** The last position seen of each subscribed channel; null where nothing is known yet. */
+  #positions = new Map();
+  /** Messages that the server has not acknowledged, oldest first. */
+  #outbox;
+  #flushing = false;
+  #retry = { base_delay: 500, max_delay: 15_000, backoff_multiplier: 2, jitter: 0.3 };
+  #interval = 25_000;
+
+  constructor(user, on) {
+    this.#url = new URL(`/chat?user_id=${encodeURIComponent(user)}`, location.href.replace(/^http/, "ws"));
+    this.#on = on;
+    this.#store = `hauyna.outbox.${user}`;
+    this.#outbox = JSON.parse(sessionStorage.getItem(this.#store) ?? "[]");
+    addEventListener("online", () => this.#timer && this.retry());
+  }
+
+  get unsent() {
+    return [...this.#outbox];
+  }
+
+  position(channel) {
+    return this.#positions.get(channel);
+  }
+
+  open() {
+    this.#timer = 0;
+    this.#on.state({ name: "connecting" });
+    const socket = new WebSocket(this.#url, ["hauyna.v1.json"]);
+    this.#socket = socket;
+    const current = (react) => (event) => socket === this.#socket && react(event);
+    socket.onopen = current(() => this.#opened());
+    socket.onmessage = current((event) => this.#receive(JSON.parse(event.data)));
+    socket.onclose = current((event) => this.#lost(event));
+  }
+
+  /** Comes back at once instead of later. */
+  retry() {
+    this.#gone = 0;
+    this.#drop();
+    this.open();
+  }
+
+  /** Plays a network that is gone for a while. */
+  cut(duration) {
+    const socket = this.#socket;
+    this.#gone = Date.now() + duration;
+    this.#lost({ code: 1006, reason: "cut" });
+    socket?.close(4000, "cut by its user"); // 4000: of the codes that say "I come back"
+  }
+
+  subscribe(channel) {
+    if (this.#positions.has(channel)) return;
+    this.#positions.set(channel, null);
+    if (this.#isOpen()) this.#subscribe(channel);
+  }
+
+  unsubscribe(channel) {
+    this.#positions.delete(channel);
+    if (this.#isOpen()) this.request({ type: "unsubscribe_channel", channel }).catch(() => {});
+  }
+
+  /** Puts a message into the outbox; it leaves now or after the next reconnection, and is published once. */
+  publish(channel, content) {
+    const key = Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
+    const entry = { key, channel, content, timestamp: Date.now() };
+    this.#outbox.push(entry);
+    this.#flush();
+    return entry;
+  }
+
+  /** Asks the server. No answer in time means that the connection is dead, whatever the socket says. */
+  request(message) {
+    const id = ++this.#number;
+    const socket = this.#socket;
+    return new Promise((resolve, reject) => {
+      const dead = () => socket === this.#socket && this.#lost({ code: 1006, reason: "no answer" });
+      this.#requests.set(id, { resolve, reject, timer: setTimeout(dead, ANSWER) });
+      socket.send(JSON.stringify({ ...message, id }));
+    });
+  }
+
+  #isOpen() {
+    return this.#socket?.readyState === WebSocket.OPEN;
+  }
+
+  #opened() {
+    this.#openedAt = Date.now();
+    this.#on.state({ name: "connected" });
+    this.#beat();
+    for (const channel of this.#positions.keys()) this.#subscribe(channel);
+    this.#flush();
+  }
+
+  #beat() {
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = setInterval(() => this.request({ type: "ping" }).catch(() => {}), this.#interval);
+  }
+
+  async #subscribe(channel) {
+    const since = this.#positions.get(channel);
+    try {
+      const answer = await this.request({ type: "subscribe_channel", channel, recover: since ?? undefined });
+      // A recovery replays from `since`: the position moves with each message. Else it starts at the answer.
+      if (!since || !answer.recovered) this.#positions.set(channel, positionOf(answer));
+      this.#on.subscribed(channel, { ...answer, since: since && { ...since } });
+    } catch (problem) {
+      if (!problem.lost) this.#on.problem(channel, problem);
+    }
+  }
+
+  async #flush() {
+    this.#remember();
+    if (this.#flushing) return;
+    this.#flushing = true;
+    while (this.#outbox.length > 0 && this.#isOpen()) {
+      const entry = this.#outbox[0];
+      const outcome = await this.#post(entry);
+      if (!outcome) continue;
+      this.#outbox.shift();
+      this.#remember();
+      this.#on.settled(entry, outcome);
+    }
+    this.#flushing = false;
+  }
+
+  #remember() {
+    sessionStorage.setItem(this.#store, JSON.stringify(this.#outbox));
+  }
+
+  /** Where the message ended, or nothing when it has to be sent again. */
+  async #post({ channel, content, key }) {
+    try {
+      return (await this.request({ type: "channel_message", channel, content, key })) ?? {};
+    } catch (problem) {
+      if (problem.temporary) await new Promise((done) => setTimeout(done, problem.details?.retry_after ?? 1000));
+      return problem.temporary || problem.lost ? null : { problem };
+    }
+  }
+
+  #receive(message) {
+    switch (message.type) {
+      case "session":
+        this.#retry = { ...this.#retry, ...message.retry };
+        this.#interval = message.heartbeat?.interval ?? this.#interval;
+        return this.#beat();
+      case "ack":
+      case "pong":
+        return this.#take(message.id)?.resolve(message.data);
+      case "error":
+        return message.id === undefined ? this.#on.problem(null, message) : this.#take(message.id)?.reject(message);
+      case "request":
+        return this.#socket.send(JSON.stringify({ type: "ack", id: message.id }));
+      case "reconnect":
+        return this.#moveLater(message.after);
+    }
+    if (this.#isNew(message)) this.#on.message(message);
+  }
+
+  /** Moves the channel's position on. False for what was here already. */
+  #isNew({ type, channel, offset, epoch }) {
+    const position = this.#positions.get(channel);
+    if (!position || offset === undefined || type.startsWith("presence")) return true;
+    if (type === "gap") this.#positions.set(channel, { epoch, offset });
+    else if (offset <= position.offset) return false;
+    else position.offset = offset;
+    return true;
+  }
+
+  #take(id) {
+    const request = this.#requests.get(id);
+    clearTimeout(request?.timer);
+    this.#requests.delete(id);
+    return request;
+  }
+
+  /** The server drains: move at a random moment of the window that it gave. */
+  #moveLater([min, max]) {
+    const socket = this.#socket;
+    const move = () => socket === this.#socket && this.retry();
+    setTimeout(move, min + Math.random() * (max - min));
+  }
+
+  #lost({ code, reason }) {
+    this.#drop();
+    const lasted = this.#openedAt && Date.now() - this.#openedAt;
+    this.#openedAt = 0;
+    this.#attempt = lasted > STABLE ? 0 : this.#attempt + 1;
+    if (!comesBack(code)) return this.#on.state({ name: "closed", code, reason });
+    const until = Math.max(Date.now(), this.#gone) + this.#delay();
+    this.#on.state({ name: "waiting", until, reason });
+    this.#timer = setTimeout(() => this.open(), until - Date.now());
+  }
+
+  #delay() {
+    const { base_delay, max_delay, backoff_multiplier, jitter } = this.#retry;
+    const delay = Math.min(max_delay, base_delay * backoff_multiplier ** this.#attempt);
+    return delay * (1 + jitter * (2 * Math.random() - 1));
+  }
+
+  #drop() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    clearInterval(this.#heartbeat);
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+    for (const id of [...this.#requests.keys()]) this.#take(id).reject({ lost: true });
+  }
+}
+
+function positionOf({ epoch, offset }) {
+  return epoch === undefined || offset === undefined ? null : { epoch, offset };
+}
+
+/** How long an answer may take, and how long a connection lives before it counts as a good one; in ms. */
+const ANSWER = 10_000;
+const STABLE = 5_000;

@@ -1,0 +1,157 @@
+// The chat page in a real browser, against the program as users start it.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Person, startBrowser, startServer } from "./support.mjs";
+
+let server;
+let browser;
+
+before(async () => {
+  server = await startServer();
+  browser = await startBrowser();
+});
+
+after(async () => {
+  await browser?.close();
+  assert.equal(await server?.stop(), 0, "the server ends cleanly on SIGTERM");
+});
+
+test("who is cut off misses nothing and sees nothing twice", { timeout: 60_000 }, async () => {
+  const ann = await Person.enter(browser, server.url, "Ann");
+  const bob = await Person.enter(browser, server.url, "Bob");
+  await ann.page.locator("[data-testid=person][data-user=Bob]").waitFor();
+  await ann.say("Are you there?");
+  await bob.sees("Are you there?");
+  await bob.say("I am.");
+  await ann.sees("I am.");
+
+  await bob.at("cut").click();
+  await bob.is("waiting");
+  await ann.say("one", "two", "three");
+  await ann.sees("three");
+  await bob.say("written while offline");
+  assert.equal(await bob.page.locator("[data-state=pending]").count(), 1, "it waits in the outbox");
+  await bob.shot("cut");
+
+  await bob.is("connected");
+  await bob.sees("written while offline");
+  await ann.sees("written while offline");
+  const whole = ["Ann: Are you there?", "Bob: I am.", "Ann: one", "Ann: two", "Ann: three", "Bob: written while offline"];
+  assert.deepEqual(await bob.transcript(), whole);
+  assert.deepEqual(await ann.transcript(), whole);
+  assert.equal(await bob.at("away").textContent(), "While you were away: 3");
+  assert.equal(await bob.page.locator("[data-replayed]").count(), 3);
+  await bob.shot("desktop");
+  assert.deepEqual([...ann.faults, ...bob.faults], []);
+});
+
+test("a room is its own channel, and a late guest gets its history", { timeout: 60_000 }, async () => {
+  const cleo = await Person.enter(browser, server.url, "Cleo");
+  await cleo.at("room-input").fill("Night Shift");
+  await cleo.page.keyboard.press("Enter");
+  await cleo.page.getByTestId("title").filter({ hasText: "night-shift" }).waitFor();
+  await cleo.say("<b>first</b> & <img src=x onerror=alert(1)>");
+  await cleo.sees("<b>first</b>");
+
+  const dan = await Person.enter(browser, server.url, "Dan");
+  await dan.at("room-input").fill("night-shift");
+  await dan.at("room-join").click();
+  await dan.sees("<b>first</b>");
+  assert.deepEqual(await dan.transcript(), ["Cleo: <b>first</b> & <img src=x onerror=alert(1)>"]);
+  assert.equal(await dan.page.locator("[data-testid=log] img").count(), 0, "what people write is text");
+  await dan.at("channel-general").click();
+  assert.ok(!(await dan.transcript()).some((line) => line.includes("first")), "and general has not heard it");
+  await cleo.say("are you still in here?");
+  await dan.at("channel-room:night-shift").filter({ hasText: "1" }).waitFor();
+  assert.deepEqual([...cleo.faults, ...dan.faults], []);
+});
+
+test("a server that lost its memory is told of, and what was unsent still arrives", { timeout: 60_000 }, async () => {
+  const first = await startServer();
+  const fay = await Person.enter(browser, first.url, "Fay");
+  await fay.say("before");
+  await fay.sees("before");
+  assert.equal(await first.stop(), 0);
+  await fay.is("waiting");
+  await fay.say("meanwhile");
+
+  const second = await startServer(first.port);
+  await fay.is("connected");
+  await fay.sees("meanwhile");
+  const notes = await fay.at("note").allTextContents();
+  assert.ok(notes.some((note) => note.includes("some messages may be missing")), JSON.stringify(notes));
+  await fay.say("after");
+  await fay.sees("after");
+  assert.deepEqual(await fay.transcript(), ["Fay: before", "Fay: meanwhile", "Fay: after"]);
+  await fay.page.close();
+  await second.stop();
+});
+
+test("the client that the first Hauyna documented still works", { timeout: 60_000 }, async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`${server.url}/live`); // a page of the same origin with no script of ours
+  const heard = await page.evaluate(plainClient);
+  assert.deepEqual(heard, ["123: hola", "123: ¿qué tal?"]);
+  await context.close();
+});
+
+/** Runs in the page: no library, no sub-protocol, no `id`. */
+function plainClient() {
+  return new Promise((resolve, reject) => {
+    const heard = [];
+    const socket = new WebSocket(`ws://${location.host}/chat?user_id=123`);
+    const send = (message) => socket.send(JSON.stringify(message));
+    setTimeout(() => reject(new Error(`heard only ${JSON.stringify(heard)}`)), 15_000);
+    socket.onclose = (event) => reject(new Error(`closed with ${event.code}`));
+    socket.onopen = () => {
+      send({ type: "subscribe_channel", channel: "chat" });
+      send({ type: "channel_message", channel: "chat", content: "hola" });
+      send({ type: "channel_message", channel: "chat", content: "¿qué tal?" });
+    };
+    socket.onmessage = (event) => {
+      const data = JSON.parse(event.data);
+      if (data.type === "error") reject(new Error(event.data));
+      if (data.type === "message") heard.push(`${data.user}: ${data.content}`);
+      if (heard.length === 2) resolve(heard);
+    };
+  });
+}
+
+test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async () => {
+  const phone = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
+  const eve = await Person.enter(browser, server.url, "Eve", { ...phone, colorScheme: "dark" });
+  await eve.say("A word as long as a tape worm: " + "donaudampfschifffahrtsgesellschaft".repeat(3));
+  await eve.sees("donau");
+  await fits(eve, "the chat");
+  await eve.shot("phone-dark");
+  await eve.at("cut").click();
+  await eve.is("waiting");
+  await fits(eve, "the chat while it waits");
+  await eve.shot("phone-cut");
+  await eve.at("retry").click();
+  await eve.is("connected");
+  await eve.at("menu").click();
+  await eve.at("my-name").filter({ visible: true }).waitFor();
+  await fits(eve, "the drawer");
+  await eve.shot("phone-drawer");
+
+  const context = await browser.newContext({ ...phone, colorScheme: "light" });
+  const guest = new Person(await context.newPage(), "nobody yet");
+  await guest.page.goto(server.url);
+  await fits(guest, "the door");
+  await guest.shot("phone-door");
+  assert.deepEqual([...eve.faults, ...guest.faults], []);
+});
+
+/** Nothing that can be seen reaches over the right edge. */
+async function fits(person, what) {
+  const { beyond, width } = await person.page.evaluate(() => {
+    const width = document.documentElement.clientWidth;
+    const reaches = (element) => element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5;
+    return { width, beyond: [...document.querySelectorAll("body *")].filter(reaches).map((e) => e.outerHTML.slice(0, 80)) };
+  });
+  assert.equal(width, 360, `${what} makes the page wider`);
+  assert.deepEqual(beyond, [], `${what} fits`);
+}

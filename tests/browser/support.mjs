@@ -1,0 +1,102 @@
+// What the browser tests stand on: the server on a free port, Chromium, and a page in which somebody chats.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const SHOTS = fileURLToPath(new URL("../../test-results/", import.meta.url));
+
+/** Starts the program named by HAUYNA_BIN, on any free port; `stop` ends it by its process. */
+export async function startServer(port = 0) {
+  const program = process.env.HAUYNA_BIN;
+  if (!program) throw new Error("HAUYNA_BIN must name the program `hauyna`");
+  const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"] });
+  const address = await new Promise((found, failed) => {
+    child.once("error", failed);
+    child.once("exit", (code) => failed(new Error(`the server ended with ${code} before it listened`)));
+    setTimeout(failed, 20_000, new Error("the server printed no address")).unref();
+    createInterface(child.stdout).on("line", (line) => found(line.match(/127\.0\.0\.1:\d+/)?.[0] ?? found));
+  });
+  const stop = async () => {
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    const [code] = await ended;
+    return code;
+  };
+  return { url: `http://${address}`, port: Number(address.split(":")[1]), stop };
+}
+
+export function startBrowser() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--no-sandbox", // the tests run as root in containers
+      "--disable-gpu",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--disable-quic",
+    ],
+  });
+}
+
+/** A person with a window of their own. */
+export class Person {
+  constructor(page, name) {
+    this.page = page;
+    this.name = name;
+    this.faults = [];
+    page.setDefaultTimeout(15_000);
+    page.on("pageerror", (error) => this.faults.push(error.message));
+    page.on("console", (line) => line.type() === "error" && this.faults.push(line.text()));
+  }
+
+  static async enter(browser, url, name, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, ...options });
+    const person = new Person(await context.newPage(), name);
+    await person.page.goto(url);
+    await person.at("name-input").fill(name);
+    await person.at("enter").click();
+    await person.is("connected");
+    await person.at("position").filter({ hasText: "position" }).waitFor({ state: "attached" });
+    return person;
+  }
+
+  at(id) {
+    return this.page.getByTestId(id);
+  }
+
+  async say(...texts) {
+    for (const text of texts) {
+      await this.at("message-input").fill(text);
+      await this.at("send").click();
+    }
+  }
+
+  /** The connection is in this state, or gets there. */
+  async is(state) {
+    await this.page.locator(`[data-testid=state][data-state=${state}]`).waitFor();
+  }
+
+  /** This text stands in the channel on show, taken by the server. */
+  async sees(text) {
+    const message = this.page.locator("[data-testid=message][data-state=sent]", { hasText: text });
+    await message.filter({ visible: true }).first().waitFor();
+  }
+
+  /** What stands in the channel on show, in its order: name, text, state. */
+  async transcript() {
+    return this.page.$$eval("[data-testid=log]:not([hidden]) [data-testid=message]", (items) =>
+      items.map((item) => `${item.dataset.user}: ${item.querySelector("[data-testid=text]").textContent}`),
+    );
+  }
+
+  shot(name) {
+    mkdirSync(SHOTS, { recursive: true });
+    return this.page.screenshot({ path: `${SHOTS}${name}.png`, animations: "disabled" });
+  }
+}
