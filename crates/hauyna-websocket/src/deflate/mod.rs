@@ -23,9 +23,10 @@ use pool::Pool;
 /// How an endpoint compresses and what it lets its peers do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeflateConfig {
-    /// The compression level, 1 (fast) to 9 (small); 1 by default. Others are taken as the nearest of these.
+    /// The compression level, 1 (fast) to 9 (small); 2 by default. Others are taken as the nearest of these.
     ///
-    /// Level 1 takes about a third of level 6's time and leaves JSON some 10 % bigger.
+    /// JSON of 4 KiB becomes 1,539 bytes in 10 µs at level 1, 1,027 in 18 at level 2 and 936 in 27 at level 6
+    /// (`cargo bench -p hauyna-websocket`); one compression serves a whole broadcast.
     pub level: u32,
     /// Payloads of fewer bytes are sent plain; 256 by default.
     ///
@@ -46,7 +47,7 @@ pub struct DeflateConfig {
 
 impl Default for DeflateConfig {
     fn default() -> Self {
-        Self { level: 1, threshold: 256, max_window_bits: 15, takeover: Takeover::None, ratio_limit: None }
+        Self { level: 2, threshold: 256, max_window_bits: 15, takeover: Takeover::None, ratio_limit: None }
     }
 }
 

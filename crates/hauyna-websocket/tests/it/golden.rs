@@ -63,6 +63,7 @@ fn text(text: &str) -> Owned {
 pub(crate) fn table() -> Vec<Golden> {
     let mut all = good();
     all.extend(bad());
+    all.extend(bad_close_codes());
     all.extend(compressed());
     all
 }
@@ -147,7 +148,7 @@ fn bad() -> Vec<Golden> {
     use ProtocolError as E;
     let bad = |name, parts: &[Vec<u8>], error| golden(name, parts, vec![], Some(error));
     let close = |code: u16, reason: &[u8]| masked(0x88, &[&code.to_be_bytes(), reason].concat());
-    let mut all = vec![
+    vec![
         bad("unmasked-from-client", &[frame(0x81, b"Hello", None)], E::Unmasked),
         Golden { role: Role::Client, ..bad("masked-from-server", &[masked(0x81, b"Hello")], E::Masked) },
         bad("rsv1-without-deflate", &[masked(0xc1, b"x")], E::ReservedBit),
@@ -210,22 +211,25 @@ fn bad() -> Vec<Golden> {
             vec![Owned::Ping(b"p".to_vec())],
             Some(E::ReservedOpCode),
         ),
+    ]
+}
+
+fn bad_close_codes() -> Vec<Golden> {
+    let codes = [
+        ("close-0", 0u16),
+        ("close-999", 999u16),
+        ("close-1004", 1004u16),
+        ("close-1005", 1005u16),
+        ("close-1006", 1006u16),
+        ("close-1015", 1015u16),
+        ("close-1016", 1016u16),
+        ("close-2999", 2999u16),
+        ("close-5000", 5000u16),
+        ("close-65535", 65535u16),
     ];
-    for (name, code) in [
-        ("close-0", 0),
-        ("close-999", 999),
-        ("close-1004", 1004),
-        ("close-1005", 1005),
-        ("close-1006", 1006),
-        ("close-1015", 1015),
-        ("close-1016", 1016),
-        ("close-2999", 2999),
-        ("close-5000", 5000),
-        ("close-65535", 65535),
-    ] {
-        all.push(bad(name, &[close(code, b"why")], E::CloseCode));
-    }
-    all
+    let frame = |code: u16| masked(0x88, &[&code.to_be_bytes(), &b"why"[..]].concat());
+    let bad = |(name, code)| golden(name, &[frame(code)], vec![], Some(ProtocolError::CloseCode));
+    codes.into_iter().map(bad).collect()
 }
 
 fn compressed() -> Vec<Golden> {
