@@ -4,7 +4,9 @@
 //! - A [`Message`] goes out: [`Message::encode`] appends it to a buffer.
 //! - Payloads stay [`Raw`] in between. They are checked once and spliced, never parsed and written again.
 //!
-//! There is no I/O in here, no async, and no state between two calls.
+//! No I/O, no async, no state between two calls.
+
+#![doc = include_str!("../README.md")]
 
 mod application;
 pub mod close;
