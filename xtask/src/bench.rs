@@ -49,7 +49,7 @@ const ROWS: [Row; 5] = [
 
 fn measure(house: &House, row: &Row) -> Result<Value> {
     let server = Server::start_pinned(house, &["--echo", "/echo", "--log", "error"])?;
-    let mut command = house.command(&house.release_program().to_string_lossy());
+    let mut command = house.command(&house.program().to_string_lossy());
     let url = format!("ws://{}{}", server.address, row.path);
     command.args(["bench", row.name, "--url", &url, "--json"]).args(row.options.split(' '));
     let output = process::run(house, &format!("bench-{}", row.name), &mut command, Duration::from_secs(180))?;

@@ -22,7 +22,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
         .args(["--test", "--test-reporter=spec", "chat.test.mjs"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
-        .env("HAUYNA_BIN", house.release_program());
+        .env("HAUYNA_BIN", house.program());
     let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))

@@ -86,10 +86,15 @@ impl House {
         std::fs::canonicalize(shared.join(path)).ok()
     }
 
-    /// The program as `cargo build --release` leaves it.
-    pub(crate) fn release_program(&self) -> PathBuf {
-        self.target.join("release/hauyna")
+    /// The program to test and measure: as `cargo build --release` leaves it, or the one that `HAUYNA_BIN` names.
+    pub(crate) fn program(&self) -> PathBuf {
+        other_program().unwrap_or_else(|| self.target.join("release/hauyna"))
     }
+}
+
+/// A program built elsewhere, to be tested or measured instead of ours.
+pub(crate) fn other_program() -> Option<PathBuf> {
+    std::env::var_os("HAUYNA_BIN").map(PathBuf::from)
 }
 
 /// The first of these programs that is on the `PATH`.

@@ -24,7 +24,7 @@ impl Server {
     ///
     /// The program cannot be started, or does not print an address in time.
     pub(crate) fn start(house: &House, options: &[&str]) -> Result<Server> {
-        Server::spawn(house, house.command(&house.release_program().to_string_lossy()), options)
+        Server::spawn(house, house.command(&house.program().to_string_lossy()), options)
     }
 
     /// The same, on the first core only.
@@ -33,7 +33,7 @@ impl Server {
     ///
     /// As [`start`](Server::start).
     pub(crate) fn start_pinned(house: &House, options: &[&str]) -> Result<Server> {
-        Server::spawn(house, pinned(house, &house.release_program().to_string_lossy()), options)
+        Server::spawn(house, pinned(house, &house.program().to_string_lossy()), options)
     }
 
     fn spawn(house: &House, mut command: Command, options: &[&str]) -> Result<Server> {
