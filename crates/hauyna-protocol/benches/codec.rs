@@ -26,6 +26,11 @@ fn main() {
     let id = RequestId::Number(7);
     let position = Position { epoch: hauyna_protocol::Epoch::new(u64::MAX / 3), offset: 12_345 };
     encode_one("ack published", Message::Ack { id: &id, data: Some(AckData::Published(position)) });
+    encode_application();
+    decode_hostile();
+}
+
+fn encode_application() {
     let value = Raw::assume_valid(Encoding::Json, br#"{"type":"system","message":"alice joined"}"#);
     let mut out = Vec::with_capacity(1024);
     measure("application message, shape and JSON", || {
@@ -35,6 +40,27 @@ fn main() {
             .encode(Encoding::Json, &mut out);
         black_box(&out);
     });
+}
+
+/// What is hostile has to be dealt with quickly, whatever its size.
+fn decode_hostile() {
+    let levels = 1_000_000;
+    let payload = |inner: String| format!(r#"{{"type":"broadcast","message":{inner}}}"#).into_bytes();
+    let json = payload("[".repeat(levels) + &"]".repeat(levels));
+    let texts = payload(format!("[\"{}\"]", "[\\\\".repeat(20_000)));
+    let packed = [b"\x81\xa4type".as_slice(), &vec![0x91; levels]].concat();
+    let claim = b"\x81\xa4type\xdd\xff\xff\xff\xff";
+    let cases: [(&str, Encoding, &[u8]); 4] = [
+        ("json depth bomb, 2 MB", Encoding::Json, &json),
+        ("json brackets and escapes in a text, 60 KB (valid)", Encoding::Json, &texts),
+        ("msgpack depth bomb, 1 MB", Encoding::MessagePack, &packed),
+        ("msgpack claim of 2^32-1 items", Encoding::MessagePack, claim),
+    ];
+    for (name, encoding, bytes) in cases {
+        measure_calls(20, name, || {
+            let _ = black_box(decode(encoding, black_box(bytes), &Limits::default()));
+        });
+    }
 }
 
 fn requests() -> Vec<(&'static str, Vec<u8>)> {
@@ -83,15 +109,18 @@ fn pack(json: &[u8]) -> Vec<u8> {
     packed
 }
 
-fn measure(name: &str, mut run: impl FnMut()) {
-    const CALLS: u32 = 20_000;
+fn measure(name: &str, run: impl FnMut()) {
+    measure_calls(20_000, name, run);
+}
+
+fn measure_calls(calls: u32, name: &str, mut run: impl FnMut()) {
     let mut fastest = f64::MAX;
     for _ in 0..40 {
         let start = Instant::now();
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             run();
         }
-        fastest = fastest.min(start.elapsed().as_nanos() as f64 / f64::from(CALLS));
+        fastest = fastest.min(start.elapsed().as_nanos() as f64 / f64::from(calls));
     }
-    println!("{name:<52} {fastest:>7.1} ns");
+    println!("{name:<52} {fastest:>9.1} ns");
 }

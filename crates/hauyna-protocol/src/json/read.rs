@@ -36,7 +36,9 @@ pub(crate) fn locate<T: DeserializeOwned>(text: &str, error: &serde_json::Error)
         Ok(_) => String::new(),
     };
     let path = if path == "." { "" } else { path.as_str() };
-    let message = without_place(&error.to_string());
+    let message = error.to_string();
+    // The path replaces the line and column.
+    let message = message.rfind(" at line ").map_or(message.as_str(), |end| &message[..end]);
     // serde reports a missing field at the object that lacks it.
     let path = match message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
         Some(field) if path.is_empty() => field.to_owned(),
@@ -46,13 +48,20 @@ pub(crate) fn locate<T: DeserializeOwned>(text: &str, error: &serde_json::Error)
     Fault {
         id: None,
         error: crate::ErrorType::ValidationError,
-        details: Some(serde_json::json!({ "path": path })),
-        message: message.into(),
+        details: Some(serde_json::json!({ "path": shorten(&path) })),
+        message: shorten(message).into_owned().into(),
     }
 }
 
-/// Drops the line and column, which the path replaces.
-fn without_place(message: &str) -> String {
-    let end = message.rfind(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
+/// Cuts a text in which serde may have quoted the peer at length; an error is not to be as long as its cause.
+fn shorten(text: &str) -> Cow<'_, str> {
+    const MAX: usize = 200;
+    if text.len() <= MAX {
+        return Cow::Borrowed(text);
+    }
+    let mut end = MAX;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}…", &text[..end]))
 }

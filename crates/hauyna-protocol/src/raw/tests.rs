@@ -29,6 +29,17 @@ fn a_fault_in_a_nested_value_has_its_path() {
 }
 
 #[test]
+fn a_fault_does_not_send_back_what_it_quotes_at_length() {
+    let long = "é".repeat(30_000);
+    let (_, message) = fault(&format!(r#"{{"items":"{long}"}}"#));
+    assert!(message.starts_with("invalid type: string") && message.len() < 210, "{message}");
+    let json = format!(r#"{{"{long}":"x"}}"#);
+    let raw = Raw::assume_valid(Encoding::Json, json.as_bytes());
+    let fault = raw.decode::<std::collections::HashMap<String, u32>>().unwrap_err();
+    assert!(fault.details.unwrap()["path"].as_str().unwrap().len() < 210);
+}
+
+#[test]
 fn a_missing_field_is_named_by_its_own_path() {
     assert_eq!(fault("{}").0, "items");
     assert_eq!(fault(r#"{"items":[{}]}"#).0, "items[0].price");
