@@ -111,7 +111,7 @@ pub struct RetryTerms {
     pub base_delay: u64,
     /// The longest delay, in ms.
     pub max_delay: u64,
-    /// What each delay is longer than the last by.
+    /// The factor between one delay and the next.
     pub backoff_multiplier: f64,
     /// The part of a delay, 0…1, that is random.
     pub jitter: f64,
