@@ -72,7 +72,8 @@ impl Guard {
             self.0.kill()?;
             self.0.wait()?;
         }
-        signal("-KILL", &family.into_iter().filter(|&id| is_orphan(id)).collect::<Vec<_>>());
+        let left = family.into_iter().filter(|member| Process::look(member.id).as_ref() == Some(member));
+        signal("-KILL", &left.map(|member| member.id).collect::<Vec<_>>());
         Ok(status)
     }
 }
@@ -96,32 +97,44 @@ fn signal(which: &str, ids: &[u32]) {
     }
 }
 
+/// A process, told apart from a later one with the same id by when it started.
+#[derive(Clone, Copy)]
+struct Process {
+    id: u32,
+    parent: u32,
+    started: u64,
+}
+
+impl Process {
+    fn look(id: u32) -> Option<Process> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        // proc(5): state is field 3, parent 4, start time 22; the first two are cut off. A zombie has ended.
+        if fields.first() == Some(&"Z") {
+            return None;
+        }
+        Some(Process { id, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+    }
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Process) -> bool {
+        (self.id, self.started) == (other.id, other.started)
+    }
+}
+
 /// The children of a process, their children, and so on.
-fn descendants(root: u32) -> Vec<u32> {
-    let parents: Vec<(u32, u32)> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|id| Some((id, parent(id)?)))
-        .collect();
-    let mut found = vec![root];
+fn descendants(root: u32) -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let all: Vec<Process> = ids.filter_map(Process::look).collect();
+    let mut found: Vec<Process> = all.iter().filter(|process| process.parent == root).copied().collect();
     let mut next = 0;
-    while let Some(&member) = found.get(next) {
-        found.extend(parents.iter().filter(|(_, parent)| *parent == member).map(|(id, _)| *id));
+    while let Some(member) = found.get(next).copied() {
+        found.extend(all.iter().filter(|process| process.parent == member.id));
         next += 1;
     }
-    found.split_off(1)
-}
-
-/// Whether a former descendant lost its parent, so that nobody else will end it.
-fn is_orphan(id: u32) -> bool {
-    parent(id) == Some(1)
-}
-
-fn parent(id: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    found
 }
 
 fn last_lines(output: &str) -> String {
@@ -131,3 +144,28 @@ fn last_lines(output: &str) -> String {
 
 const POLL: Duration = Duration::from_millis(20);
 const SHOWN: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_and_what_it_started_are_ended_when_their_owner_goes() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 1000 & trap '' TERM; while :; do sleep 1000; done"]).stdout(Stdio::null());
+        let guard = Guard(shell.spawn().expect("a shell"));
+        let id = guard.0.id();
+        await_that(|| descendants(id).len() == 2);
+        let family = descendants(id);
+        drop(guard);
+        await_that(|| family.iter().all(|member| Process::look(member.id).as_ref() != Some(member)));
+    }
+
+    fn await_that(condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !condition() {
+            assert!(Instant::now() < deadline, "not within ten seconds");
+            std::thread::yield_now();
+        }
+    }
+}
