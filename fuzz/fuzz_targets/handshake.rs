@@ -47,7 +47,8 @@ fuzz_target!(|input: &[u8]| {
             let mut answer = HeaderMap::new();
             answer.insert("sec-websocket-extensions", negotiated.response.parse().expect("a header value"));
             // The client did not send our offer, so limits may not suit it; the grammar always does.
-            let config = hauyna_websocket::DeflateConfig { takeover: Takeover::Allowed, ..Default::default() };
+            let config =
+                hauyna_websocket::DeflateConfig { takeover: Takeover::Allowed, ..Default::default() };
             assert!(Deflate::new(config).accept(&answer).is_ok());
         }
         let _ = deflate.accept(&headers);

@@ -5,7 +5,8 @@
 use std::sync::LazyLock;
 
 use hauyna_websocket::{
-    Compression, Decoder, Deflate, DeflateConfig, Event, Fragment, FrameHead, Limits, OpCode, ProtocolError, Role, Takeover,
+    Compression, Decoder, Deflate, DeflateConfig, Event, Fragment, FrameHead, Limits, OpCode, ProtocolError,
+    Role, Takeover,
 };
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
