@@ -218,3 +218,42 @@ const AXUM: &str = "crates/hauyna/src/router/axum.rs";
 // In two halves, so that a search for them does not find this file.
 const LEFT_IN_CODE: [&str; 3] = [concat!("to", "do!("), concat!("un", "implemented!("), concat!("db", "g!(")];
 const LEFT_IN_WORDS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults_in(path: &str, text: &str) -> Vec<String> {
+        let lines = source::lines(text);
+        let mut faults = Vec::new();
+        File::new(Path::new(path), text, &lines).check(&mut faults);
+        faults
+    }
+
+    #[test]
+    fn each_rule_finds_what_it_forbids() {
+        let library = "crates/hauyna/src/hub/mod.rs";
+        let faulty = [
+            (library, "fn f() {}".to_owned()),
+            (library, "//! a\n".repeat(9)),
+            (library, format!("//! a\n{}", "\n".repeat(400))),
+            ("crates/hauyna/src/a/b/c.rs", "//! a".to_owned()),
+            (library, "//! a\nunsafe {}".to_owned()),
+            (library, "//! a\nuse axum::Router;".to_owned()),
+            (library, "//! a\nuse hyper::upgrade::on;".to_owned()),
+            (library, "//! a\n#[cfg(test)]\nmod tests {\ntokio::time::sleep(second);".to_owned()),
+            ("crates/hauyna/tests/it/main.rs", "//! a\n#[ignore = \"slow\"]".to_owned()),
+            (library, format!("//! a\n{}later)", LEFT_IN_CODE[0])),
+            (library, format!("//! a\n// {} later", LEFT_IN_WORDS[0])),
+        ];
+        for (path, text) in faulty {
+            assert_eq!(faults_in(path, &text).len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_and_strings_that_look_alike_are_no_faults() {
+        let text = "//! A sleep( and axum:: in words.\nlet unsafe_code = \"unsafe\"; sleep(second); r#\"#[ignore\"#;";
+        assert_eq!(faults_in("crates/hauyna/src/hub/mod.rs", text), [""; 0]);
+    }
+}

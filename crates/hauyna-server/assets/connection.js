@@ -95,6 +95,7 @@ export class Connection {
 
   /** Asks the server. No answer in time means that the connection is dead, whatever the socket says. */
   request(message) {
+    if (!this.#isOpen()) return Promise.reject({ lost: true });
     const id = ++this.#number;
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
