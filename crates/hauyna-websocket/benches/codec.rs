@@ -1,4 +1,5 @@
-//! Prints nanoseconds per frame: `cargo bench -p hauyna-websocket`. The best of several rounds, one thread.
+//! Prints nanoseconds per frame: `cargo bench -p hauyna-websocket --bench codec [part of a name]`. The best of
+//! several rounds, one thread.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -12,8 +13,11 @@ use http::{HeaderMap, HeaderValue};
 
 /// Runs `work`, which does `count` things, for some rounds and prints the best time of one.
 fn measure(name: &str, count: usize, mut work: impl FnMut()) {
+    if std::env::args().skip(1).any(|part| !part.starts_with('-') && !name.contains(&part)) {
+        return;
+    }
     let mut best = f64::MAX;
-    for _ in 0..30 {
+    for _ in 0..ROUNDS {
         let start = Instant::now();
         work();
         best = best.min(start.elapsed().as_nanos() as f64 / count as f64);
@@ -21,6 +25,7 @@ fn measure(name: &str, count: usize, mut work: impl FnMut()) {
     println!("{name:<58} {best:>10.1} ns");
 }
 
+const ROUNDS: usize = 30;
 const LIMITS: Limits = Limits { message: 1 << 20, frame: 1 << 20, empty_fragments: 64 };
 
 fn drain(decoder: &mut Decoder, chunk: &mut [u8]) -> usize {
@@ -35,7 +40,7 @@ fn drain(decoder: &mut Decoder, chunk: &mut [u8]) -> usize {
 
 fn decoding() {
     for (name, opcode) in [("text", OpCode::Text), ("binary", OpCode::Binary)] {
-        for size in [0, 32, 64, 125, 1024, 16 << 10] {
+        for size in [0, 32, 64, 125, 250, 1024, 16 << 10] {
             let count = ((4 << 20) / (size + 64)).min(20_000);
             let mut stream = Vec::new();
             for _ in 0..count {

@@ -325,5 +325,9 @@ fn close(payload: &[u8]) -> Result<Option<(CloseCode, &str)>, ProtocolError> {
 
 #[inline]
 fn utf8(bytes: &[u8]) -> Result<&str, ProtocolError> {
+    // Setting up vectors costs more than it gains below this length (measured).
+    if bytes.len() < 256 {
+        return std::str::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8);
+    }
     simdutf8::basic::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
 }

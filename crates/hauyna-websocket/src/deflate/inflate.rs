@@ -13,7 +13,7 @@ use crate::ProtocolError;
 /// Inflates what one peer sends; negotiation yields it, [`Decoder::with_inflate`](crate::Decoder::with_inflate) takes it.
 ///
 /// Without context takeover it is two words that borrow a decompressor from the pool for each message. With it,
-/// it owns a decompressor for as long as it lives: about 10 KiB and the negotiated window.
+/// it owns a decompressor of 46 KiB for as long as it lives.
 pub struct Inflate {
     shared: Arc<Shared>,
     own: Option<Box<Decompress>>,
@@ -24,10 +24,9 @@ impl Inflate {
         Self { shared, own: None }
     }
 
-    pub(super) fn with_takeover(shared: Arc<Shared>, window_bits: u8) -> Self {
-        // zlib has no window of 8 bits; one of 9 holds all that a stream of 8 refers to.
-        let own = Decompress::new_with_window_bits(false, window_bits.clamp(9, 15));
-        Self { shared, own: Some(Box::new(own)) }
+    pub(super) fn with_takeover(shared: Arc<Shared>) -> Self {
+        // A window of 15 bits holds all that a stream of fewer refers to, and zlib-rs takes no less for them.
+        Self { shared, own: Some(Box::new(Decompress::new(false))) }
     }
 
     /// Replaces the content of `out` by the message, of at most `limit` bytes.

@@ -70,31 +70,21 @@ impl Deflate {
         if let Some(bits) = offer.server_max_window_bits {
             let _ = write!(response, "; server_max_window_bits={bits}");
         }
+        // A client that did not offer the parameter must not be sent it (§7.1.2.2).
         let limited = match offer.client_max_window_bits {
             None => None,
             Some(ClientBits::Any) => Some(config.max_window_bits),
             Some(ClientBits::AtMost(bits)) => Some(bits.min(config.max_window_bits)),
         };
-        // A client that did not offer the parameter must not be sent it (§7.1.2.2), and may use 15 bits.
-        let takeover = config.takeover == Takeover::Allowed
-            && !offer.client_no_context_takeover
-            && limited.unwrap_or(15) <= config.max_window_bits;
-        if !takeover {
+        let takeover = if offer.client_no_context_takeover { Takeover::None } else { config.takeover };
+        if takeover == Takeover::None {
             response.push_str("; client_no_context_takeover");
         }
         if let Some(bits) = limited.filter(|bits| *bits < 15) {
             let _ = write!(response, "; client_max_window_bits={bits}");
         }
-        let inflate = if takeover {
-            Inflate::with_takeover(Arc::clone(&self.shared), limited.unwrap_or(15))
-        } else {
-            Inflate::pooled(Arc::clone(&self.shared))
-        };
-        Negotiated {
-            response,
-            inflate,
-            window: PeerWindow { bits: offer.server_max_window_bits.unwrap_or(15) },
-        }
+        let window = PeerWindow { bits: offer.server_max_window_bits.unwrap_or(15) };
+        Negotiated { response, inflate: self.inflate(takeover), window }
     }
 
     /// The offer of a client: the value of Sec-WebSocket-Extensions in its request.
@@ -132,8 +122,10 @@ impl Deflate {
         }
         let Some((answer, line)) = answer else { return Ok(None) };
         let server_bits = answer.server_max_window_bits.unwrap_or(15);
-        let takeover = !answer.server_no_context_takeover;
-        if server_bits > config.max_window_bits || (takeover && config.takeover == Takeover::None) {
+        let takeover = if answer.server_no_context_takeover { Takeover::None } else { Takeover::Allowed };
+        if server_bits > config.max_window_bits
+            || (takeover == Takeover::Allowed && config.takeover == Takeover::None)
+        {
             return Err(DeflateRefused);
         }
         let bits = match answer.client_max_window_bits {
@@ -142,12 +134,15 @@ impl Deflate {
             // An answer must come with a value (§7.1.2.2).
             Some(ClientBits::Any) => return Err(DeflateRefused),
         };
-        let inflate = if takeover {
-            Inflate::with_takeover(Arc::clone(&self.shared), server_bits)
-        } else {
-            Inflate::pooled(Arc::clone(&self.shared))
-        };
         let response = line.to_str().map_err(|_| DeflateRefused)?.to_owned();
-        Ok(Some(Negotiated { response, inflate, window: PeerWindow { bits } }))
+        Ok(Some(Negotiated { response, inflate: self.inflate(takeover), window: PeerWindow { bits } }))
+    }
+
+    fn inflate(&self, takeover: Takeover) -> Inflate {
+        let shared = Arc::clone(&self.shared);
+        match takeover {
+            Takeover::None => Inflate::pooled(shared),
+            Takeover::Allowed => Inflate::with_takeover(shared),
+        }
     }
 }

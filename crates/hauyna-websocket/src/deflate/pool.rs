@@ -1,4 +1,4 @@
-//! A pool of zlib states: each costs 50 to 300 KB to make, and is needed for the time of one message.
+//! A pool of zlib states: a decompressor is 46 KiB, a compressor 316, and is needed for the time of one message.
 //! A state is reset before it is put back, and one that was in use during a panic is never put back.
 
 use std::sync::{Mutex, PoisonError};
