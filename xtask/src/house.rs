@@ -21,6 +21,8 @@ pub(crate) struct House {
     pub(crate) verbose: bool,
     /// `bench`: beside the floor server instead of on its own.
     pub(crate) side_by_side: bool,
+    /// `bench`: beside which other servers.
+    pub(crate) peers: Vec<String>,
     /// `bench`: how often each row is measured.
     pub(crate) rounds: usize,
     /// `bench`: how long one measurement lasts.
@@ -40,6 +42,7 @@ impl House {
             quick: false,
             verbose: false,
             side_by_side: false,
+            peers: Vec::new(),
             rounds: 3,
             seconds: 5,
         };
@@ -53,6 +56,7 @@ impl House {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--only" => self.only.push(value()?),
+                "--peer" => self.peers.push(value()?),
                 "--rounds" => self.rounds = value()?.parse().context("--rounds: not a number")?,
                 "--seconds" => self.seconds = value()?.parse().context("--seconds: not a number")?,
                 "--quick" => self.quick = true,

@@ -6,10 +6,12 @@ mod bench;
 mod browser;
 mod check;
 mod conformance;
+mod contender;
 mod deny;
 mod fuzz;
 mod house;
 mod process;
+mod rows;
 mod rules;
 mod server;
 mod side_by_side;
@@ -43,5 +45,5 @@ fn main() -> ExitCode {
 const USAGE: &str = "\
 usage: cargo xtask check [--only STEP]...             formatting, lints, docs, licences, size budgets
        cargo xtask test  [--only SUITE]... [--quick]  tests; --quick leaves browser, Autobahn and fuzzing out
-       cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side] [--rounds N]
+       cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME]...]
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

@@ -1,0 +1,149 @@
+//! The servers that are measured side by side: built where they lie beside the workspace, started one at a time on
+//! the first core, ended by their process.
+
+use crate::house::House;
+use crate::process::{self, Guard};
+use crate::rows::{Row, Traffic};
+use crate::server::{Server, pinned};
+use anyhow::{Context, Result, bail};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A server of some make.
+pub(crate) enum Contender {
+    /// The physical limit: C programs that do nothing but send.
+    Floor { each: PathBuf, joined: PathBuf },
+    /// Ours.
+    Hauyna,
+    /// Another make: its name, its program, what comes before the port, and what it speaks.
+    Peer { name: String, program: PathBuf, script: Option<PathBuf>, protocol: &'static str },
+}
+
+/// A started one, ended when dropped.
+pub(crate) struct Running {
+    /// Held for its `Drop`.
+    _process: Held,
+    pub(crate) port: u16,
+    pub(crate) id: u32,
+}
+
+enum Held {
+    Ours(#[expect(dead_code, reason = "held for its Drop")] Server),
+    Other(#[expect(dead_code, reason = "held for its Drop")] Guard),
+}
+
+impl Contender {
+    /// Compiles the floor, fetching Debian's liburing where that is possible.
+    pub(crate) fn floor(house: &House, source: &Path) -> Result<Contender> {
+        Ok(Contender::Floor {
+            each: compile(house, source, "floor")?,
+            joined: compile(house, source, "floorb")?,
+        })
+    }
+
+    /// Builds the peer of this name.
+    pub(crate) fn peer(house: &House, source: &Path, name: &str) -> Result<Contender> {
+        let (binary, protocol) = match name {
+            "bun" => return bun(house, source),
+            "axum" => ("axum_chat", "raw"),
+            "tokio-websockets" => ("tokiows", "raw"),
+            "fastwebsockets" => ("fastws", "raw"),
+            "socketioxide" => ("sio", "socketio"),
+            _ => bail!("the peers are: bun axum tokio-websockets fastwebsockets socketioxide; not {name}"),
+        };
+        let target = house.scratch.join("peers");
+        let mut build = house.cargo(&["build", "--release", "--locked", "--bin", binary, "--manifest-path"]);
+        build.arg(source.join("peers/Cargo.toml")).env("CARGO_TARGET_DIR", &target);
+        process::run(house, "peers", &mut build, BUILD)?;
+        let program = target.join("release").join(binary);
+        Ok(Contender::Peer { name: name.to_owned(), program, script: None, protocol })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Contender::Floor { .. } => "floor",
+            Contender::Hauyna => "hauyna",
+            Contender::Peer { name, .. } => name,
+        }
+    }
+
+    /// What the load generator has to speak with it in this row.
+    pub(crate) fn protocol(&self, row: &Row) -> &'static str {
+        match self {
+            Contender::Floor { .. } => "raw",
+            Contender::Hauyna if row.traffic == Traffic::Echo => "raw",
+            Contender::Hauyna => "hauyna",
+            Contender::Peer { protocol, .. } => protocol,
+        }
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(&self, house: &House, row: &Row) -> Result<Running> {
+        let (program, script) = match self {
+            Contender::Hauyna => {
+                let server = Server::start_pinned(house, &["--echo", "/echo", "--log", "error"])?;
+                let (port, id) = (server.address.port(), server.id());
+                return Ok(Running { _process: Held::Ours(server), port, id });
+            }
+            Contender::Floor { joined, .. } if row.joined => (joined, None),
+            Contender::Floor { each, .. } => (each, None),
+            Contender::Peer { program, script, .. } => (program, script.as_ref()),
+        };
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = pinned(house, &program.to_string_lossy());
+        command.args(script).arg(port.to_string());
+        if matches!(self, Contender::Floor { .. }) {
+            command.arg("send");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let guard = Guard(command.spawn().with_context(|| format!("cannot start {}", self.name()))?);
+        await_port(port)?;
+        let id = guard.0.id();
+        Ok(Running { _process: Held::Other(guard), port, id })
+    }
+}
+
+fn bun(house: &House, source: &Path) -> Result<Contender> {
+    let folder = house.scratch.join("bun");
+    let program = folder.join("node_modules/.bin/bun");
+    if !program.is_file() {
+        std::fs::create_dir_all(&folder)?;
+        let mut npm = house.command("npm");
+        npm.args(["install", "--no-audit", "--no-fund", "--no-save", "bun@1.4.5"]).current_dir(&folder);
+        process::run(house, "bun", &mut npm, BUILD)?;
+    }
+    let script = Some(source.join("peers/bun.js"));
+    Ok(Contender::Peer { name: "bun".to_owned(), program, script, protocol: "raw" })
+}
+
+fn compile(house: &House, source: &Path, name: &str) -> Result<PathBuf> {
+    let program = house.scratch.join(name);
+    let gcc = || {
+        let mut gcc = house.command("gcc");
+        gcc.args(["-O3", "-march=native", "-w", "-o"]).arg(&program);
+        gcc.arg(source.join(format!("{name}.c"))).arg("-luring");
+        process::run(house, name, &mut gcc, BUILD)
+    };
+    if gcc().is_err() {
+        let mut apt = house.command("apt-get");
+        apt.args(["--quiet", "install", "--yes", "liburing-dev"]).env("DEBIAN_FRONTEND", "noninteractive");
+        process::run(house, "liburing", &mut apt, BUILD).context("the floor needs gcc and liburing-dev")?;
+        gcc()?;
+    }
+    Ok(program)
+}
+
+fn await_port(port: u16) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if Instant::now() > deadline {
+            bail!("nothing listens on port {port}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+const BUILD: Duration = Duration::from_secs(900);
