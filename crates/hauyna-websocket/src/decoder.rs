@@ -2,6 +2,7 @@
 //! only what is incomplete when the input ends is copied, into memory that grows with the bytes that arrive.
 //! Called by whoever reads the socket; never reads, waits or answers by itself.
 
+use std::fmt;
 use std::ops::Range;
 
 use crate::deflate::Inflate;
@@ -13,7 +14,6 @@ use crate::{CloseCode, Compression, Fragment, Limits, OpCode, ProtocolError, Rol
 /// Decodes one direction of one connection (RFC 6455 §5), strictly and without I/O.
 ///
 /// While nothing is incomplete it holds no heap memory; the struct itself is at most 64 bytes.
-#[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
     /// Invariant: present exactly while a header, a frame or a message is unfinished.
@@ -82,6 +82,32 @@ impl Decoder {
         };
         Header::parse(bytes, &context)
     }
+
+    /// Frees the pending state once nothing is unfinished.
+    fn release(&mut self) {
+        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
+            self.pending = None;
+        }
+    }
+
+    fn inflate(&mut self, deflated: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
+        // Invariant: the header parser refuses RSV1 when nothing was negotiated.
+        let inflate = self.inflate.as_mut().ok_or(ProtocolError::ReservedBit)?;
+        inflate.inflate(deflated, self.limits.message, out)
+    }
+}
+
+// Payloads are the users' and stay out of logs.
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("role", &self.role)
+            .field("limits", &self.limits)
+            .field("inflate", &self.inflate)
+            .field("buffered", &self.buffered())
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One thing the peer said.
@@ -103,7 +129,6 @@ pub enum Event<'a> {
 ///
 /// Ask [`next`](Self::next) until it returns `None`, or take the [`rest`](Self::rest): input that was not looked
 /// at is not kept by the decoder.
-#[derive(Debug)]
 #[must_use = "input that is not decoded is lost; call `next` until it returns `None`, or keep the `rest`"]
 pub struct Events<'a> {
     decoder: &'a mut Decoder,
@@ -111,6 +136,16 @@ pub struct Events<'a> {
     at: usize,
     /// What an event lends that does not lie in the input; kept as the buffer of the next such event.
     lent: Vec<u8>,
+}
+
+impl fmt::Debug for Events<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("decoder", &self.decoder)
+            .field("input", &self.input.len())
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A complete frame or message, and where its payload lies.
@@ -281,21 +316,6 @@ impl<'a> Events<'a> {
             Compression::Deflated => self.decoder.inflate(&message.into_bytes(), &mut self.lent)?,
         }
         Ok(Some(Found { opcode, place: Place::Lent }))
-    }
-}
-
-impl Decoder {
-    /// Frees the pending state once nothing is unfinished.
-    fn release(&mut self) {
-        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
-            self.pending = None;
-        }
-    }
-
-    fn inflate(&mut self, deflated: &[u8], out: &mut Vec<u8>) -> Result<(), ProtocolError> {
-        // Invariant: the header parser refuses RSV1 when nothing was negotiated.
-        let inflate = self.inflate.as_mut().ok_or(ProtocolError::ReservedBit)?;
-        inflate.inflate(deflated, self.limits.message, out)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::frame::{Header, MAX_HEADER};
 use crate::{Compression, Fragment, OpCode, ProtocolError};
 
 /// Everything unfinished; boxed by the decoder and dropped when empty.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Pending {
     pub(crate) head: PartialHead,
     pub(crate) frame: Option<Unfinished>,
@@ -25,7 +25,7 @@ impl Pending {
 }
 
 /// The first bytes of a header.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Default, Clone, Copy)]
 pub(crate) struct PartialHead {
     bytes: [u8; MAX_HEADER],
     len: u8,
@@ -55,7 +55,6 @@ impl PartialHead {
 }
 
 /// A frame whose header is known and whose payload is on its way.
-#[derive(Debug)]
 pub(crate) struct Unfinished {
     pub(crate) opcode: OpCode,
     pub(crate) fragment: Fragment,
@@ -66,7 +65,6 @@ pub(crate) struct Unfinished {
 }
 
 /// A data message that is not yet whole, all fragments in one buffer.
-#[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) opcode: OpCode,
     pub(crate) compression: Compression,

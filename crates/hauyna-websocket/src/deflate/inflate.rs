@@ -159,3 +159,31 @@ const RATIO_FROM: usize = 64 << 10;
 /// The bounds in bytes of the first piece of output.
 const FIRST_STEP: usize = 256;
 const LARGEST_FIRST_STEP: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Deflate, DeflateConfig};
+
+    #[test]
+    fn a_bomb_takes_no_more_memory_than_the_limit() {
+        let deflate = Deflate::new(DeflateConfig { level: 9, ..DeflateConfig::default() });
+        let bomb = deflate.compress(&vec![0; 32 << 20]).unwrap();
+        for limit in [0, 1, 1000, 64 << 10, 1 << 20] {
+            let mut inflate = Inflate::pooled(Arc::clone(&deflate.shared));
+            let mut out = Vec::new();
+            assert_eq!(inflate.inflate(&bomb, limit, &mut out), Err(ProtocolError::MessageTooBig));
+            assert!(out.capacity() <= limit + 1, "{} for {limit}", out.capacity());
+        }
+    }
+
+    #[test]
+    fn a_small_message_takes_little_memory_under_a_large_limit() {
+        let deflate = Deflate::default();
+        let deflated = deflate.compress(&[b'a'; 1000]).unwrap();
+        let mut out = Vec::new();
+        Inflate::pooled(Arc::clone(&deflate.shared)).inflate(&deflated, 64 << 20, &mut out).unwrap();
+        assert_eq!(out, [b'a'; 1000]);
+        assert!(out.capacity() <= 2048, "{}", out.capacity());
+    }
+}

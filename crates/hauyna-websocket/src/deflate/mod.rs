@@ -64,6 +64,29 @@ pub enum Takeover {
 }
 
 /// The compression of an endpoint, shared by all its connections; clones are handles on the same pools.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna_websocket::{Decoder, Deflate, Event, Limits, OpCode, Role};
+/// use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
+///
+/// let (server, client) = (Deflate::default(), Deflate::default());
+/// let mut request = HeaderMap::new();
+/// request.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::try_from(client.offer())?);
+/// let agreed = server.negotiate(&request).expect("the offer can be accepted");
+/// let mut answer = HeaderMap::new();
+/// answer.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::try_from(agreed.response)?);
+/// let accepted = client.accept(&answer)?.expect("the server did not decline");
+///
+/// let news = "breaking news, ".repeat(100);
+/// let frame = server.frame(OpCode::Text, news.as_bytes()); // once, for all subscribers
+/// assert!(agreed.window.fits(news.len()) && frame.len() < 50);
+/// let mut decoder = Decoder::new(Role::Client, Limits::default()).with_inflate(accepted.inflate);
+/// let mut received = frame.to_vec();
+/// assert_eq!(decoder.feed(&mut received).next()?, Some(Event::Text(&news)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Deflate {
     shared: Arc<Shared>,

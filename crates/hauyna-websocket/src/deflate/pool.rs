@@ -33,3 +33,32 @@ impl<T> Pool<T> {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_keeps_no_more_states_than_there_are_processors() {
+        let pool = Pool::new();
+        fn nest(pool: &Pool<u32>, depth: u32) {
+            if depth > 0 {
+                pool.with(|| depth, |state| *state = 0, |_| nest(pool, depth - 1));
+            }
+        }
+        nest(&pool, 1000);
+        let idle = pool.idle.lock().unwrap();
+        assert_eq!(idle.len(), pool.most);
+        assert!(idle.iter().all(|state| *state == 0), "each was reset before it was put back");
+    }
+
+    #[test]
+    fn a_state_in_use_during_a_panic_is_not_put_back() {
+        let pool: Pool<u32> = Pool::new();
+        let used = std::panic::AssertUnwindSafe(|| {
+            pool.with(|| 1, |_| {}, |_| panic!("in the middle of a message"))
+        });
+        assert!(std::panic::catch_unwind(used).is_err());
+        assert!(pool.idle.lock().unwrap().is_empty());
+    }
+}

@@ -44,7 +44,7 @@ impl ClientRequest {
         self
     }
 
-    /// Adds a header, for example Origin or Authorization. Those of the handshake itself are replaced by ours.
+    /// Adds a header, for example Origin or Authorization. Those of the handshake itself are ours to set and ignored.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
@@ -76,6 +76,8 @@ impl ClientRequest {
             return Err(InvalidRequest);
         }
         let mut headers = self.headers;
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+        headers.remove(SEC_WEBSOCKET_PROTOCOL);
         let mut set = |name: HeaderName, value: &str| {
             HeaderValue::from_str(value).map(|value| headers.insert(name, value)).map_err(|_| InvalidRequest)
         };

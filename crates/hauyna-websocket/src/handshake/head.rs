@@ -6,6 +6,24 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use super::Refusal;
 
 /// Collects the head of a request: at most 16 KiB and 100 headers.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna_websocket::handshake::{ClientRequest, HeadReader, check};
+///
+/// let (request, mut answer) = ClientRequest::new("example.com", "/ws").protocol("hauyna.v1").start()?;
+///
+/// // The server reads until the head is whole, and answers.
+/// let head = HeadReader::new().push(&request)?.expect("all of it came at once");
+/// let upgrade = check(&head.request.into_parts().0)?;
+/// let mut response = Vec::new();
+/// upgrade.write_response(upgrade.protocols().next(), None, &mut response);
+///
+/// let accepted = answer.push(&response)?.expect("all of it came at once");
+/// assert_eq!(accepted.protocol.as_deref(), Some("hauyna.v1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct HeadReader {
     buffer: HeadBuffer,

@@ -22,6 +22,25 @@ fn an_idle_decoder_is_small_and_holds_no_heap() {
 }
 
 #[test]
+fn decoders_and_compression_move_and_are_shared_between_threads() {
+    fn both<T: Send + Sync>() {}
+    both::<Decoder>();
+    both::<hauyna_websocket::Deflate>();
+    both::<hauyna_websocket::handshake::HeadReader>();
+}
+
+#[test]
+fn what_a_peer_sends_stays_out_of_debug_output() {
+    let mut decoder = server();
+    let mut secret = masked(0x81, b"secret-secret");
+    let last = secret.len() - 1;
+    let mut events = decoder.feed(&mut secret[..last]);
+    assert_eq!(events.next(), Ok(None));
+    let shown = format!("{events:?}");
+    assert!(!shown.contains("115, 101") && shown.contains("buffered"), "{shown}");
+}
+
+#[test]
 fn rustsec_2022_0035_memory_follows_arrived_bytes_not_the_claim() {
     let limits = Limits { message: usize::MAX, frame: usize::MAX, ..Limits::default() };
     let mut decoder = Decoder::new(Role::Server, limits);
