@@ -64,12 +64,12 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// It does not end within five seconds, or not with success.
+    /// It does not end in time, or not with success.
     pub(crate) fn stop(mut self) -> Result<()> {
-        match self.guard.stop(Duration::from_secs(5))? {
+        match self.guard.stop(END)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("the server ended with {status} after SIGTERM"),
-            None => bail!("the server did not end within 5 s of SIGTERM"),
+            None => bail!("the server did not end within {} s of SIGTERM", END.as_secs()),
         }
     }
 }
@@ -108,6 +108,8 @@ fn address_in(line: &str) -> Option<SocketAddr> {
 }
 
 const START: Duration = Duration::from_secs(20);
+/// The program gives its connections ten seconds to take what is queued for them.
+const END: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests {
