@@ -1,1 +1,83 @@
-//! Placeholder until the crate's first commit.
+//! Real-time channels over WebSocket, for Rust.
+//!
+//! A [`Hub`] is the centre: it holds the live [`Connection`]s, the [`Channel`]s they subscribe to and the
+//! users behind them. A [`Router`] takes WebSocket upgrades by their path to a [`Handler`], which says who
+//! a client is and what its messages do. Publications are numbered and kept by a [`Broker`], so that a
+//! client which lost its connection recovers what it missed: nothing is lost silently.
+//!
+//! ```text
+//! socket ─▶ frame ─▶ request ─▶ may it? ─▶ publish ─▶ broker: number, keep ─▶ deliver ─▶ shard ─▶ outbox ─▶ socket
+//! ```
+//!
+//! # A chat, whole
+//!
+//! ```no_run
+//! use hauyna::{json, Context, Handler, Heartbeat, Hub, Reject, Router};
+//! use serde::Deserialize;
+//! use std::time::Duration;
+//!
+//! #[derive(Deserialize)]
+//! struct ChatMessage { content: String }
+//!
+//! async fn welcome(cx: Context) -> hauyna::Result {
+//!     cx.presence().track(json!({ "status": "online" })).await?;
+//!     cx.subscribe("general", ()).await?;
+//!     cx.channel("general").broadcast(json!({ "type": "system", "message": format!("{} joined", cx.user()) })).await?;
+//!     Ok(())
+//! }
+//!
+//! async fn say(cx: Context, message: ChatMessage) -> hauyna::Result {
+//!     cx.channel("general").broadcast(json!({
+//!         "type": "message", "user": cx.user(), "content": message.content,
+//!     })).await?;
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> hauyna::Result {
+//!     let chat = Handler::new()
+//!         .identify(|request| request.query("user_id").ok_or(Reject::unauthorized("user_id is required")))
+//!         .on_open(welcome)
+//!         .on("chat_message", say) // typed: bad input never reaches the function
+//!         .heartbeat(Heartbeat::every(Duration::from_secs(30)));
+//!
+//!     Router::new(Hub::new()).websocket("/chat", chat).serve("0.0.0.0:8080").await
+//! }
+//! ```
+
+mod broker;
+mod channel;
+mod clock;
+mod config;
+mod connection;
+mod dispatch;
+mod error;
+mod handler;
+mod hub;
+mod log;
+mod metrics;
+mod presence;
+mod random;
+mod router;
+mod transport;
+mod user;
+
+pub use broker::{
+    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish, Published,
+    Relay, Repeat, Retention,
+};
+pub use channel::{
+    Channel, ChannelName, Channels, Content, Draft, Kind, Params, Publication, Publishers, Publishing, SlowConsumer,
+    UserId,
+};
+pub use config::{Heartbeat, UnknownUsers};
+pub use connection::{CloseReason, Connection, ConnectionId, Connections, Extensions};
+pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
+pub use handler::{Context, Handler, Identified, IntoUser};
+pub use hauyna_protocol::close::CloseCode;
+pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
+pub use hub::{Hub, HubBuilder, Stats};
+pub use presence::Presence;
+pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};
+pub use serde_json::json;
+pub use user::User;

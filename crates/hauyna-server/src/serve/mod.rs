@@ -1,0 +1,115 @@
+//! `hauyna serve`: puts the hub, the chat endpoint and the pages together and runs them until a signal.
+
+mod chat;
+mod pages;
+
+use anyhow::Context as _;
+use clap::Parser;
+use hauyna::{Handler, Hub, Router};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// The flags of `hauyna serve`.
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
+    listen: SocketAddr,
+    /// Also mount a plain echo endpoint at this path, for conformance and load tests
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    echo: Option<String>,
+    /// Offer permessage-deflate to clients that ask for it
+    #[arg(long)]
+    deflate: bool,
+    /// Worker threads, each with a runtime and a shard of its own [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: Option<u16>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
+    log: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::parse_from(["hauyna"])
+    }
+}
+
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
+
+fn path(text: &str) -> Result<String, String> {
+    let is_plain = text.starts_with('/') && !text.contains(['{', '}', '?', '#', ' ']) && text != "/chat";
+    if is_plain { Ok(text.to_owned()) } else { Err("a path such as /echo, other than /chat".to_owned()) }
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = options.shards.map_or(cores, usize::from);
+    let hub = chat::hub(workers);
+    let mut router = Router::new(hub.clone()).websocket("/chat", chat::handler(options.deflate));
+    if let Some(path) = &options.echo {
+        let echo = Handler::echo().max_message(ECHO_MESSAGE);
+        router = router.websocket(path, if options.deflate { echo.deflate() } else { echo });
+    }
+    let server = router.fallback(pages::router(hub.clone())).into_server();
+    let signals = signals(hub)?;
+    server.serve_per_core(options.listen, workers, |address| announce(address, &options))?;
+    // Connections are gone by now; the thread ends with the hub.
+    signals.join().map_err(|_| anyhow::anyhow!("the signal handler panicked"))
+}
+
+/// A thread that shuts the hub down at the first signal and ends the process at the second.
+fn signals(hub: Hub) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("hauyna-signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            interrupted().await;
+            tracing::info!("shutting down; once more to end at once");
+            tokio::select! {
+                () = hub.shutdown(PATIENCE) => {}
+                () = interrupted() => std::process::exit(130),
+            }
+        });
+    })?;
+    Ok(thread)
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut stream) => {
+                stream.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the address is the program's output")]
+fn announce(address: SocketAddr, options: &Options) {
+    println!("hauyna is listening on http://{address}");
+    println!("  chat page   http://{address}/  (open it twice)");
+    println!("  WebSocket   ws://{address}/chat?user_id=YOUR_NAME");
+    if let Some(path) = &options.echo {
+        println!("  echo        ws://{address}{path}");
+    }
+    println!("  health      http://{address}/live  http://{address}/ready");
+}
+
+/// How long connections have to take what is queued for them when the server is shut down.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes; conformance suites echo messages of 16 MiB.
+const ECHO_MESSAGE: usize = 64 << 20;

@@ -1,0 +1,36 @@
+//! What the program answers over plain HTTP: the chat page and the two health checks.
+
+use axum::Router;
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hauyna::Hub;
+
+pub(super) fn router(hub: Hub) -> Router {
+    Router::new()
+        .route("/", get(|| page(include_str!("../../assets/chat.html"), "text/html; charset=utf-8")))
+        .route("/chat.css", get(|| page(include_str!("../../assets/chat.css"), "text/css; charset=utf-8")))
+        .route("/chat.js", get(|| page(include_str!("../../assets/chat.js"), SCRIPT)))
+        .route("/connection.js", get(|| page(include_str!("../../assets/connection.js"), SCRIPT)))
+        .route("/room.js", get(|| page(include_str!("../../assets/room.js"), SCRIPT)))
+        .route("/hauyna.svg", get(|| page(include_str!("../../assets/hauyna.svg"), "image/svg+xml")))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(move || ready(hub.clone())))
+}
+
+async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+    ];
+    (headers, text)
+}
+
+async fn ready(hub: Hub) -> impl IntoResponse {
+    if hub.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+}
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -1,0 +1,235 @@
+//! Channels: named streams of publications. `Channel` is the public handle; `publish` takes a publication
+//! to the shards, `subscribe` takes a connection in and out, `subscribers` is who is there, `options` what
+//! a channel is like.
+
+mod name;
+mod options;
+mod pattern;
+mod publication;
+mod publish;
+mod subscribe;
+mod subscribers;
+
+pub use name::{ChannelName, UserId};
+pub use options::{Channels, Publishers, SlowConsumer};
+pub use pattern::Params;
+pub use publication::{Content, Draft, Kind, Publication};
+
+pub(crate) use name::is_reserved;
+pub(crate) use options::{Access, Declarations};
+pub(crate) use publication::Wire;
+pub(crate) use publish::{Extras, content, deliver, publish};
+pub(crate) use subscribe::{Welcome, Wish, detach, encoded, history, not_subscribed, subscribe, unsubscribe};
+pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
+
+use crate::broker::{HistoryPage, HistoryRange, Published};
+use crate::connection::{Connection, ConnectionId};
+use crate::error::Error;
+use crate::hub::Hub;
+use hauyna_protocol::ErrorType;
+use serde::Serialize;
+use serde_json::Value;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A channel, by name. A cheap handle; the channel need not exist.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
+/// use hauyna::{Channels, HistoryRange, Hub, json};
+/// let hub = Hub::builder().channels("news", Channels::new()).build();
+/// let news = hub.channel("news");
+/// let published = news.broadcast(json!({ "headline": "It runs" })).await?;
+/// assert_eq!(published.position.unwrap().offset, 1);
+/// assert_eq!(news.history(HistoryRange::all()).await?.publications.len(), 1);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Channel {
+    hub: Hub,
+    name: Box<str>,
+}
+
+impl Channel {
+    pub(crate) fn new(hub: Hub, name: &str) -> Self {
+        Self { hub, name: name.into() }
+    }
+
+    fn checked(&self) -> Result<ChannelName, Error> {
+        ChannelName::new(&self.name)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Publishes a value to all subscribers. An object with a `type` of its own goes out as it is, with the
+    /// channel's name and the position added; anything else becomes the `content` of a `message`.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad channel name or a value that JSON cannot hold; `unavailable`.
+    pub async fn broadcast(&self, value: impl Serialize) -> Result<Published, Error> {
+        self.publish(value).await
+    }
+
+    /// As [`Channel::broadcast`], to all subscribers but one connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Channel::broadcast`].
+    pub async fn broadcast_except(&self, value: impl Serialize, except: ConnectionId) -> Result<Published, Error> {
+        self.publish(value).except(except).await
+    }
+
+    /// A publication with options; await it to publish.
+    pub fn publish(&self, value: impl Serialize) -> Publishing {
+        let prepared = self.checked().and_then(|name| Ok((name, content(&value)?)));
+        Publishing { hub: self.hub.clone(), prepared, extras: Extras::default() }
+    }
+
+    /// Subscribes a connection, whatever the channel's options say about clients. `metadata` is an object
+    /// that other subscribers see; `()` for none.
+    ///
+    /// # Errors
+    ///
+    /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`, or the connection is closed.
+    pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
+        let metadata = metadata_text(&metadata)?;
+        let wish = Wish { metadata, recover: None };
+        subscribe(&self.hub.0, connection.core(), (&self.checked()?, wish), |_| {}).await.map(|_| ())
+    }
+
+    /// Takes a connection out of the channel.
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed`.
+    pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
+        unsubscribe(&self.hub.0, connection.core(), &self.name)
+    }
+
+    fn core(&self) -> Option<Arc<ChannelCore>> {
+        self.hub.0.channels.find_str(&self.name)
+    }
+
+    /// The connections that are subscribed on this node, in no order.
+    pub fn subscribers(&self) -> Vec<Connection> {
+        let Some(core) = self.core() else { return Vec::new() };
+        let state = core.state.lock();
+        state.subscribers.values().map(|own| Connection::new(own.connection.clone())).collect()
+    }
+
+    /// How many connections are subscribed on this node.
+    pub fn subscription_count(&self) -> usize {
+        self.core().map_or(0, |core| core.state.lock().subscribers.len())
+    }
+
+    /// Whether a connection is subscribed.
+    pub fn is_subscribed(&self, connection: &Connection) -> bool {
+        self.subscription(connection).is_some()
+    }
+
+    fn subscription(&self, connection: &Connection) -> Option<Arc<Subscription>> {
+        self.core()?.subscription(connection.id())
+    }
+
+    /// The metadata that a subscriber gave.
+    pub fn metadata(&self, connection: &Connection) -> Option<Value> {
+        let text = self.subscription(connection)?.metadata.lock().clone()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Replaces a subscriber's metadata; `()` removes it.
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed`; `validation_error` where it is no object.
+    pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
+        let metadata = metadata_text(&metadata)?;
+        let own = self.subscription(connection).ok_or_else(not_subscribed)?;
+        *own.metadata.lock() = metadata;
+        Ok(())
+    }
+
+    /// Reads the channel's history.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad channel name; `unavailable`.
+    pub async fn history(&self, range: HistoryRange) -> Result<HistoryPage, Error> {
+        Ok(history(&self.hub.0, &self.checked()?, range).await?)
+    }
+
+    /// Takes every subscriber on this node out of the channel.
+    pub fn close(&self) {
+        for connection in self.subscribers() {
+            // One that has left by itself in between is what was wanted.
+            let _ = self.unsubscribe(&connection);
+        }
+    }
+}
+
+/// A publication that is being put together; await it.
+#[derive(Debug)]
+#[must_use = "nothing is published before it is awaited"]
+pub struct Publishing {
+    hub: Hub,
+    prepared: Result<(ChannelName, Content), Error>,
+    extras: Extras,
+}
+
+impl Publishing {
+    /// Sets the user it comes from.
+    pub fn from_user(mut self, user: &UserId) -> Self {
+        self.extras.user = Some(user.clone());
+        self
+    }
+
+    /// Leaves one connection out.
+    pub fn except(mut self, connection: ConnectionId) -> Self {
+        self.extras.except = Some(connection);
+        self
+    }
+
+    /// Publishes once: a second publication with this key within 5 minutes answers with the first one's
+    /// position.
+    pub fn key(mut self, key: &str) -> Self {
+        self.extras.key = Some(key.into());
+        self
+    }
+
+    /// Replaces waiting publications with the same conflation key, where the channel's policy is
+    /// [`SlowConsumer::Conflate`]. Without one, all of the channel's publications replace each other.
+    pub fn conflate(mut self, key: &str) -> Self {
+        self.extras.conflate = Some(key.into());
+        self
+    }
+}
+
+impl IntoFuture for Publishing {
+    type Output = Result<Published, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let (name, content) = self.prepared?;
+            Ok(publish(&self.hub.0, name, (Kind::Application, content), self.extras).await?)
+        })
+    }
+}
+
+/// JSON text of a subscriber's metadata: an object, or nothing for `()` and `null`.
+fn metadata_text(metadata: &impl Serialize) -> Result<Option<Arc<str>>, Error> {
+    let value = serde_json::to_value(metadata)
+        .map_err(|fault| Error::protocol(ErrorType::ValidationError, fault.to_string()))?;
+    match value {
+        Value::Null => Ok(None),
+        Value::Object(_) => Ok(Some(value.to_string().into())),
+        _ => Err(Error::protocol(ErrorType::ValidationError, "metadata is not an object")),
+    }
+}

@@ -1,0 +1,158 @@
+//! Names of channels and users: checked once where they come in, shared from then on.
+
+use hauyna_protocol::ErrorType;
+use serde::{Serialize, Serializer};
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
+/// the hub's own (`@user:alice`, `@all`).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+/// The identifier of a user, as `identify` gave it: 1 to 255 bytes of UTF-8 without control characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl ChannelName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where the name is empty, too long, or has a control character.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        check(name, "channel").map(|()| Self(Arc::from(name)))
+    }
+
+    pub(crate) fn of_user(user: &str) -> Self {
+        Self(Arc::from(format!("{USER_PREFIX}{user}")))
+    }
+
+    pub(crate) fn everybody() -> Self {
+        Self(Arc::from(EVERYBODY))
+    }
+
+    pub(crate) fn target(&self) -> Target<'_> {
+        match &*self.0 {
+            EVERYBODY => Target::Everybody,
+            name => match name.strip_prefix(USER_PREFIX) {
+                Some(user) => Target::User(user),
+                None => Target::Channel,
+            },
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whom a channel's name stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target<'a> {
+    Channel,
+    User(&'a str),
+    Everybody,
+}
+
+/// Whether clients may name this channel in their requests.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.starts_with('@')
+}
+
+impl UserId {
+    /// Checks an identifier.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where it is empty, too long, or has a control character.
+    pub fn new(user: &str) -> Result<Self, Error> {
+        check(user, "user").map(|()| Self(Arc::from(user)))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(name: &str, what: &'static str) -> Result<(), Error> {
+    let fault = if name.is_empty() {
+        "is empty"
+    } else if name.len() > MAX_NAME {
+        "is longer than 255 bytes"
+    } else if name.chars().any(char::is_control) {
+        "has a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::protocol(ErrorType::ValidationError, format!("the {what} name {fault}")))
+}
+
+macro_rules! text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    )*};
+}
+text!(ChannelName, UserId);
+
+impl Deref for UserId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for UserId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl PartialEq<str> for UserId {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other
+    }
+}
+
+impl PartialEq<str> for &UserId {
+    fn eq(&self, other: &str) -> bool {
+        *self.0 == *other
+    }
+}
+
+impl PartialEq<&str> for UserId {
+    fn eq(&self, other: &&str) -> bool {
+        *self.0 == **other
+    }
+}
+
+const EVERYBODY: &str = "@all";
+const USER_PREFIX: &str = "@user:";
+/// Bytes; a user's own channel is longer by its prefix.
+const MAX_NAME: usize = 255;

@@ -1,0 +1,188 @@
+//! What a channel is like, by the pattern of its name: history, who may use it, whether it announces its
+//! subscribers, what happens to slow ones. Read by `dispatch` and `channel`.
+
+use super::Params;
+use super::pattern::Pattern;
+use crate::broker::Retention;
+use crate::error::Error;
+use crate::handler::Context;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Options for the channels whose name matches a pattern; see
+/// [`HubBuilder::channels`](crate::HubBuilder::channels).
+///
+/// A declared pattern is open: clients may subscribe, and publish while they are subscribed, unless the
+/// options say otherwise. Channels that match no pattern are closed to requests of clients (the
+/// application can use them as it likes).
+#[derive(Clone)]
+pub struct Channels {
+    pub(crate) retention: Option<Retention>,
+    pub(crate) access: Access,
+    pub(crate) publishers: Publishers,
+    pub(crate) authorize: Option<Arc<Authorize>>,
+    pub(crate) announce: Option<u32>,
+    pub(crate) slow_consumer: SlowConsumer,
+}
+
+type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;
+
+/// Who may subscribe at a client's request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Open,
+    Private,
+    /// No pattern matches.
+    Undeclared,
+}
+
+/// Who may publish in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Publishers {
+    /// Every client that is subscribed, and the application.
+    Subscribers,
+    /// The application alone.
+    Application,
+}
+
+/// What happens when a subscriber's outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SlowConsumer {
+    /// The connection is closed with 3008; the client comes back and recovers. The default.
+    #[default]
+    Disconnect,
+    /// The channel's oldest waiting messages go; a `gap` says so.
+    DropOldest,
+    /// New messages of the channel are not queued; a `gap` says so.
+    DropNewest,
+    /// While the subscriber lags, only the latest message per conflation key waits; a `gap` says so.
+    Conflate,
+}
+
+impl Channels {
+    /// Options that say nothing special: open, 64 messages or 60 s of history, slow consumers disconnected.
+    pub fn new() -> Self {
+        Self {
+            retention: Some(Retention { messages: 64, age: Duration::from_secs(60) }),
+            access: Access::Open,
+            publishers: Publishers::Subscribers,
+            authorize: None,
+            announce: None,
+            slow_consumer: SlowConsumer::default(),
+        }
+    }
+
+    /// Keeps at most `messages` publications, none older than `age`.
+    #[must_use]
+    pub fn history(mut self, messages: u32, age: Duration) -> Self {
+        self.retention = (messages > 0).then_some(Retention { messages, age });
+        self
+    }
+
+    /// Keeps no history: publications get no offset and cannot be recovered.
+    #[must_use]
+    pub fn no_history(mut self) -> Self {
+        self.retention = None;
+        self
+    }
+
+    /// Refuses every client that [`Channels::authorize`] does not admit; all of them, where it is not set.
+    #[must_use]
+    pub fn private(mut self) -> Self {
+        self.access = Access::Private;
+        self
+    }
+
+    /// Decides who may subscribe, from the connection and the pattern's parameters.
+    #[must_use]
+    pub fn authorize<F>(mut self, authorize: F) -> Self
+    where
+        F: Fn(&Context, &Params<'_>) -> bool + Send + Sync + 'static,
+    {
+        self.authorize = Some(Arc::new(authorize));
+        self
+    }
+
+    /// Sets who may publish. Default: [`Publishers::Subscribers`].
+    #[must_use]
+    pub fn publishers(mut self, publishers: Publishers) -> Self {
+        self.publishers = publishers;
+        self
+    }
+
+    /// Tells subscribers who comes and goes (`channel_event`), while there are at most 1,000 of them.
+    #[must_use]
+    pub fn announce_subscribers(self) -> Self {
+        self.announce_subscribers_up_to(1000)
+    }
+
+    /// As [`Channels::announce_subscribers`], up to a number of subscribers of one's own: announcing costs
+    /// one message per subscriber and change.
+    #[must_use]
+    pub fn announce_subscribers_up_to(mut self, subscribers: u32) -> Self {
+        self.announce = Some(subscribers);
+        self
+    }
+
+    /// Sets what happens to subscribers that do not read fast enough. Default: they are disconnected.
+    #[must_use]
+    pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
+        self.slow_consumer = policy;
+        self
+    }
+
+    fn undeclared() -> Self {
+        Self { access: Access::Undeclared, publishers: Publishers::Application, ..Self::new() }
+    }
+}
+
+impl Default for Channels {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels")
+            .field("retention", &self.retention)
+            .field("access", &self.access)
+            .field("publishers", &self.publishers)
+            .field("announce", &self.announce)
+            .field("slow_consumer", &self.slow_consumer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The patterns of a hub, in the order of their declaration: the first that matches decides.
+#[derive(Debug)]
+pub(crate) struct Declarations {
+    declared: Vec<(Pattern, Arc<Channels>)>,
+    undeclared: Arc<Channels>,
+}
+
+impl Declarations {
+    pub(crate) fn new(declared: Vec<(String, Channels)>) -> Result<Self, Error> {
+        let parse = |(text, options): (String, Channels)| Ok((Pattern::parse(&text)?, Arc::new(options)));
+        Ok(Self {
+            declared: declared.into_iter().map(parse).collect::<Result<_, Error>>()?,
+            undeclared: Arc::new(Channels::undeclared()),
+        })
+    }
+
+    pub(crate) fn options(&self, channel: &str) -> &Arc<Channels> {
+        let found = self.declared.iter().find(|(pattern, _)| pattern.matches(channel));
+        found.map_or(&self.undeclared, |(_, options)| options)
+    }
+
+    /// The options with the parameters that the pattern takes from the name.
+    pub(crate) fn resolve<'a>(&'a self, channel: &'a str) -> (&'a Arc<Channels>, Params<'a>) {
+        self.declared
+            .iter()
+            .find_map(|(pattern, options)| Some((options, pattern.params(channel)?)))
+            .unwrap_or((&self.undeclared, Params::default()))
+    }
+}

@@ -1,0 +1,115 @@
+//! From a publication to the inboxes of the shards: `publish` hands it to the broker, the broker numbers
+//! it and relays it, and `deliver`, the one door to subscribers, puts it into the inbox of each shard
+//! that has some.
+
+use super::name::Target;
+use super::publication::Content;
+use super::{ChannelCore, ChannelName, Draft, Kind, Publication, UserId};
+use crate::broker::{Answer, Publish, Published, Retention};
+use crate::connection::ConnectionId;
+use crate::error::{BrokerError, Error};
+use crate::hub::{HubCore, Item};
+use hauyna_protocol::{Encoding, ErrorType, Message};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What a publication carries besides its content. Made by [`Channel::publish`](super::Channel::publish).
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    pub(crate) user: Option<UserId>,
+    pub(crate) except: Option<ConnectionId>,
+    pub(crate) conflate: Option<Box<str>>,
+    pub(crate) key: Option<Box<str>>,
+}
+
+/// Hands a publication to the broker.
+pub(crate) fn publish(
+    hub: &HubCore,
+    channel: ChannelName,
+    (kind, content): (Kind, Content),
+    extras: Extras,
+) -> Answer<Result<Published, BrokerError>> {
+    let retention = match kind {
+        Kind::Message | Kind::Application => retention_of(hub, &channel),
+        Kind::Private | Kind::Broadcast | Kind::Event => None,
+    };
+    let key = extras.key.map(|key| match &extras.user {
+        Some(user) => format!("{user}\0{key}").into_boxed_str(),
+        None => format!("\0{key}").into_boxed_str(),
+    });
+    hub.metrics.published.increment();
+    hub.broker.publish(Publish {
+        draft: Draft {
+            channel,
+            kind,
+            user: extras.user,
+            content,
+            timestamp: crate::clock::unix_ms(),
+            except: extras.except,
+            conflate: extras.conflate,
+        },
+        retention,
+        key,
+    })
+}
+
+fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
+    match hub.channels.find(channel) {
+        Some(core) => core.options.retention,
+        None => hub.declarations.options(channel.as_str()).retention,
+    }
+}
+
+/// Serialises what an application broadcasts.
+pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<Content, Error> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|fault| Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}")))?;
+    Ok(Content { encoding: Encoding::Json, bytes: bytes.into() })
+}
+
+/// Gives a publication to its receivers on this node. The only function that does.
+///
+/// Runs under the broker's lock for the channel and takes the channel's own, so the order of the inboxes is
+/// the order of offsets. It neither waits nor writes.
+pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
+    match publication.channel().target() {
+        Target::Everybody => {
+            for shard in &hub.shards {
+                shard.post(Item::Everybody(publication.clone()));
+            }
+        }
+        Target::User(user) => {
+            for connection in hub.registry.of_user(user) {
+                let shard = &hub.shards[connection.shard()];
+                shard.post(Item::Direct { connection, publication: publication.clone() });
+            }
+        }
+        Target::Channel => {
+            if let Some(channel) = hub.channels.find(publication.channel()) {
+                deliver_to(hub, &channel, publication);
+            }
+        }
+    }
+}
+
+fn deliver_to(hub: &HubCore, channel: &Arc<ChannelCore>, publication: &Arc<Publication>) {
+    let mut state = channel.state.lock();
+    if let Some(position) = publication.position() {
+        state.delivered = position.offset;
+    }
+    if state.catching_up > 0 {
+        state.since.push(publication.clone());
+    }
+    for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
+        shard.post(Item::Publish { channel: channel.clone(), publication: publication.clone() });
+    }
+}
+
+/// A message of the protocol to all subscribers of a channel: not numbered, not kept.
+pub(crate) fn announce(hub: &HubCore, channel: &ChannelName, message: &Message<'_>) {
+    let mut json = Vec::with_capacity(128);
+    message.encode(Encoding::Json, &mut json);
+    let content = Content { encoding: Encoding::Json, bytes: json.into() };
+    let answer = publish(hub, channel.clone(), (Kind::Event, content), Extras::default());
+    hub.finish(answer);
+}

@@ -1,0 +1,253 @@
+//! Joining and leaving a channel. A subscription becomes live under the channel's lock, in one step with
+//! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
+
+use super::publish::announce;
+use super::{ChannelCore, ChannelName, Publication, Subscription};
+use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
+use crate::connection::ConnectionCore;
+use crate::error::{BrokerError, Error};
+use crate::hub::{HubCore, Item};
+use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// What a subscriber asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Wish {
+    /// JSON text.
+    pub(crate) metadata: Option<Arc<str>>,
+    pub(crate) recover: Option<Position>,
+}
+
+/// What a subscriber is told before anything else of the channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Welcome {
+    pub(crate) top: Option<Position>,
+    pub(crate) recovery: Option<Result<(), RecoveryFailure>>,
+}
+
+/// Counts a subscription that waits for its history, and stops counting wherever it ends.
+struct CatchingUp<'a> {
+    hub: &'a HubCore,
+    channel: Arc<ChannelCore>,
+}
+
+impl Drop for CatchingUp<'_> {
+    fn drop(&mut self) {
+        let mut state = self.channel.state.lock();
+        state.catching_up -= 1;
+        if state.catching_up == 0 {
+            state.since = Vec::new();
+        }
+        let unused = state.is_unused();
+        drop(state);
+        if unused {
+            self.hub.retire(&self.channel);
+        }
+    }
+}
+
+/// Subscribes a connection. `answer` puts the reply into the connection's outbox; it runs under the
+/// channel's lock, before any message of the channel.
+///
+/// # Errors
+///
+/// `already_subscribed`, `limit_exceeded` (channels per connection), `unavailable`, or the connection is closed.
+pub(crate) async fn subscribe(
+    hub: &HubCore,
+    connection: &Arc<ConnectionCore>,
+    (name, wish): (&ChannelName, Wish),
+    answer: impl FnOnce(&Welcome) + Send,
+) -> Result<Welcome, Error> {
+    connection.may_subscribe(name)?;
+    let (catching, is_first) = begin(hub, name);
+    if is_first {
+        hub.broker.subscribe(name).await?;
+    }
+    let page = match catching.channel.options.retention {
+        None => None,
+        Some(_) => Some(hub.broker.history(name, range(wish.recover, hub.config.recovery_limit)).await?),
+    };
+    let subscription = Arc::new(Subscription {
+        channel: catching.channel.clone(),
+        connection: connection.clone(),
+        metadata: Mutex::new(wish.metadata),
+        after: AtomicU64::new(0),
+        index: AtomicU32::new(u32::MAX),
+    });
+    let welcome = Welcome {
+        top: page.as_ref().map(|page| page.top),
+        recovery: page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity))),
+    };
+    go_live(hub, &subscription, page, |top| answer(&Welcome { top, ..welcome }))?;
+    drop(catching);
+    announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
+    Ok(welcome)
+}
+
+/// Finds or makes the channel, and from now on keeps what is delivered until the history is there.
+fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> (CatchingUp<'a>, bool) {
+    loop {
+        let channel = hub.channels.find_or_insert(name, || {
+            let options = hub.declarations.options(name.as_str()).clone();
+            ChannelCore::new(name.clone(), options, hub.shards.len())
+        });
+        let mut state = channel.state.lock();
+        if !state.retired {
+            let is_first = state.is_unused();
+            state.catching_up += 1;
+            drop(state);
+            return (CatchingUp { hub, channel }, is_first);
+        }
+    }
+}
+
+fn range(recover: Option<Position>, limit: u32) -> HistoryRange {
+    match recover {
+        None => HistoryRange::top(),
+        Some(_) => HistoryRange { since: recover, limit, order: Order::Forward },
+    }
+}
+
+fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
+    match continuity {
+        Continuity::Whole => Ok(()),
+        Continuity::EpochChanged => Err(RecoveryFailure::EpochChanged),
+        Continuity::TooOld => Err(RecoveryFailure::TooOld),
+        Continuity::TooMany => Err(RecoveryFailure::TooMany),
+    }
+}
+
+/// The one step: answer, replay, live.
+fn go_live(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    page: Option<HistoryPage>,
+    answer: impl FnOnce(Option<Position>),
+) -> Result<(), Error> {
+    let (channel, connection) = (&subscription.channel, &subscription.connection);
+    let mut state = channel.state.lock();
+    let shard = &hub.shards[connection.shard()];
+    let mut own = connection.subscriptions.lock();
+    connection.check_subscribe(&own, channel)?;
+    let (top, replay) = match page {
+        None => (None, Vec::new()),
+        Some(page) => {
+            let (top, replay) = replay(page, &state.since);
+            (Some(top), replay)
+        }
+    };
+    // Publications that the history had before the relay brought them come a second time.
+    if let Some(top) = top {
+        subscription.after.store(top.offset, std::sync::atomic::Ordering::Relaxed);
+    }
+    own.push(subscription.clone());
+    connection.count_subscriptions(own.len());
+    state.subscribers.insert(connection.id(), subscription.clone());
+    state.per_shard[connection.shard()] += 1;
+    answer(top);
+    for publication in &replay {
+        connection.push_replayed(publication, subscription);
+    }
+    shard.post(Item::Subscribe(subscription.clone()));
+    hub.metrics.subscriptions.increment();
+    Ok(())
+}
+
+/// What the subscriber gets before it is live: the page, and what was delivered after the page was read.
+fn replay(page: HistoryPage, since: &[Arc<Publication>]) -> (Position, Vec<Arc<Publication>>) {
+    let mut top = page.top;
+    let mut replay = match page.continuity {
+        Continuity::Whole => page.publications,
+        _ => Vec::new(),
+    };
+    for publication in since.iter().filter(|publication| publication.offset() > page.top.offset) {
+        if let Some(position) = publication.position() {
+            top = position;
+        }
+        replay.push(publication.clone());
+    }
+    (top, replay)
+}
+
+/// Unsubscribes a connection from one channel.
+///
+/// # Errors
+///
+/// `not_subscribed`.
+pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str) -> Result<(), Error> {
+    let subscription = {
+        let mut own = connection.subscriptions.lock();
+        let index = own.iter().position(|subscription| subscription.channel.name.as_str() == name);
+        let index = index.ok_or_else(not_subscribed)?;
+        let subscription = own.swap_remove(index);
+        connection.count_subscriptions(own.len());
+        subscription
+    };
+    detach(hub, &subscription);
+    Ok(())
+}
+
+/// Takes a subscription, already gone from its connection, out of its channel and shard.
+pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
+    let (channel, connection) = (&subscription.channel, &subscription.connection);
+    let mut state = channel.state.lock();
+    if state.subscribers.remove(&connection.id()).is_none() {
+        return;
+    }
+    state.per_shard[connection.shard()] -= 1;
+    hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
+    let unused = state.is_unused();
+    drop(state);
+    hub.metrics.subscriptions.decrement();
+    if unused {
+        hub.retire(channel);
+    } else {
+        announce_change(hub, subscription, ChannelEvent::SubscriptionRemoved);
+    }
+}
+
+fn announce_change(hub: &HubCore, subscription: &Subscription, event: ChannelEvent) {
+    let channel = &subscription.channel;
+    let Some(most) = channel.options.announce else { return };
+    if channel.state.lock().subscribers.len() > most as usize {
+        return;
+    }
+    let metadata = subscription.metadata.lock().clone();
+    let message = Message::ChannelEvent(ChannelEventMessage {
+        event,
+        channel: channel.name.as_str(),
+        user: subscription.connection.user().as_str(),
+        metadata: metadata.as_deref().map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes())),
+    });
+    announce(hub, &channel.name, &message);
+}
+
+pub(crate) fn not_subscribed() -> Error {
+    Error::protocol(ErrorType::NotSubscribed, "not subscribed to this channel")
+}
+
+/// The part of the history that a client asked for.
+///
+/// # Errors
+///
+/// `unavailable` where the broker fails.
+pub(crate) fn history(
+    hub: &HubCore,
+    name: &ChannelName,
+    range: HistoryRange,
+) -> Answer<Result<HistoryPage, BrokerError>> {
+    let range = HistoryRange { limit: range.limit.min(hub.config.recovery_limit), ..range };
+    hub.broker.history(name, range)
+}
+
+/// Encodes a page, one message each.
+pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> Vec<Vec<u8>> {
+    let encode = |publication: &Arc<Publication>| {
+        let mut out = Vec::new();
+        publication.encode(encoding, &mut out);
+        out
+    };
+    publications.iter().map(encode).collect()
+}

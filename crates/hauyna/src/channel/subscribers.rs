@@ -1,0 +1,75 @@
+//! One channel on this node: who is subscribed, in which shards, and what was delivered last. Its lock
+//! orders deliveries against subscriptions. Owned by the hub's channel map; changed by `subscribe` and
+//! `publish`; the lists that deliveries walk belong to the shards.
+
+use super::{ChannelName, Channels, Publication};
+use crate::connection::{ConnectionCore, ConnectionId};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+#[derive(Debug)]
+pub(crate) struct ChannelCore {
+    pub(crate) name: ChannelName,
+    pub(crate) options: Arc<Channels>,
+    pub(crate) state: Mutex<ChannelState>,
+    /// Where each shard keeps its part of the subscribers. Written and read by that shard's task alone.
+    pub(crate) slots: Box<[AtomicU32]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    pub(crate) subscribers: HashMap<ConnectionId, Arc<Subscription>>,
+    /// How many subscribers each shard has, as of the items in its inbox.
+    pub(crate) per_shard: Box<[u32]>,
+    /// The offset of the last delivery on this node.
+    pub(crate) delivered: u64,
+    /// Subscriptions that wait for their history.
+    pub(crate) catching_up: u32,
+    /// What was delivered since the first of them began to wait.
+    pub(crate) since: Vec<Arc<Publication>>,
+    /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
+    pub(crate) retired: bool,
+}
+
+impl ChannelCore {
+    pub(crate) fn new(name: ChannelName, options: Arc<Channels>, shards: usize) -> Self {
+        let state = ChannelState {
+            subscribers: HashMap::new(),
+            per_shard: vec![0; shards].into_boxed_slice(),
+            delivered: 0,
+            catching_up: 0,
+            since: Vec::new(),
+            retired: false,
+        };
+        let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();
+        Self { name, options, state: Mutex::new(state), slots }
+    }
+
+    pub(crate) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {
+        self.state.lock().subscribers.get(&connection).cloned()
+    }
+}
+
+impl ChannelState {
+    pub(crate) fn is_unused(&self) -> bool {
+        self.subscribers.is_empty() && self.catching_up == 0
+    }
+}
+
+/// One connection's place in one channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: Arc<ChannelCore>,
+    pub(crate) connection: Arc<ConnectionCore>,
+    /// JSON text, where the subscriber gave metadata.
+    pub(crate) metadata: Mutex<Option<Arc<str>>>,
+    /// Publications up to this offset came with the replay.
+    pub(crate) after: AtomicU64,
+    /// The place in the shard's list. Written and read by that shard's task alone.
+    pub(crate) index: AtomicU32,
+}
+
+/// The shard has no list for the channel.
+pub(crate) const NO_SLOT: u32 = u32::MAX;

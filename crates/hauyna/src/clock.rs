@@ -1,0 +1,49 @@
+//! The one clock: wall time for what people read, monotonic time (which tests can pause) for deadlines.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds since a hub was built, never 0: small enough to keep several in every connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(pub(crate) u32);
+
+impl Tick {
+    /// The time between two ticks; zero where `earlier` is later. Right across the wrap after 49 days.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        let passed = self.0.wrapping_sub(earlier.0);
+        if passed > u32::MAX / 2 { Duration::ZERO } else { Duration::from_millis(passed.into()) }
+    }
+}
+
+/// Counts ticks from the moment it was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap by design")]
+    pub(crate) fn tick(&self) -> Tick {
+        Tick((self.0.elapsed().as_millis() as u32).max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_compared_across_their_wrap() {
+        assert_eq!(Tick(5).since(Tick(u32::MAX - 4)), Duration::from_millis(10));
+        assert_eq!(Tick(5).since(Tick(9)), Duration::ZERO);
+    }
+}

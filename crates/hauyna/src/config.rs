@@ -1,0 +1,80 @@
+//! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
+
+use std::time::Duration;
+
+/// What a hub allows, in all and per connection.
+#[derive(Debug, Clone)]
+pub(crate) struct HubConfig {
+    pub(crate) shards: usize,
+    /// What may wait for one slow connection.
+    pub(crate) outbox: OutboxLimits,
+    /// Publications replayed to one recovering subscriber, or answered to one `history`, at most.
+    pub(crate) recovery_limit: u32,
+    pub(crate) channels_per_connection: u32,
+    pub(crate) connections: usize,
+    pub(crate) connections_per_user: usize,
+    pub(crate) unknown_users: UnknownUsers,
+}
+
+/// Whether a client learns that the user it writes to has no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UnknownUsers {
+    /// `private` is acknowledged in either case. The default: names cannot be probed.
+    #[default]
+    Hidden,
+    /// `private` answers `unknown_user`.
+    Refused,
+}
+
+/// How much may wait for a connection that does not read: the slow-consumer policy starts past either.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutboxLimits {
+    pub(crate) bytes: usize,
+    pub(crate) frames: usize,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            shards: std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two(),
+            outbox: OutboxLimits { bytes: 256 * 1024, frames: 1024 },
+            recovery_limit: 1000,
+            channels_per_connection: 128,
+            connections: usize::MAX,
+            connections_per_user: usize::MAX,
+            unknown_users: UnknownUsers::default(),
+        }
+    }
+}
+
+/// How a connection's liveness is watched. Part of a [`Handler`](crate::Handler).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Heartbeat {
+    /// A ping after `interval` without a sign of life; 8 s (or the interval, if that is shorter) to answer.
+    ///
+    /// `interval` is at least 10 ms.
+    pub fn every(interval: Duration) -> Self {
+        let interval = interval.max(Duration::from_millis(10));
+        Self { interval, timeout: interval.min(Duration::from_secs(8)) }
+    }
+
+    /// Sets how long a ping may stay unanswered before the connection is closed with 3012. At least 10 ms.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.max(Duration::from_millis(10));
+        self
+    }
+}
+
+impl Default for Heartbeat {
+    /// A ping after 25 s of silence, 8 s to answer.
+    fn default() -> Self {
+        Self::every(Duration::from_secs(25))
+    }
+}

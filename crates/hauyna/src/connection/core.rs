@@ -1,0 +1,370 @@
+//! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
+//! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
+
+use super::outbox::{Flushed, Full, Outbox};
+use super::{Backlog, CloseReason, ConnectionId, Extensions, Outgoing, Phase, Room};
+use crate::channel::{ChannelCore, ChannelName, Publication, Subscription, UserId, Wire};
+use crate::clock::Tick;
+use crate::error::Error;
+use crate::handler::Endpoint;
+use crate::hub::{HubCore, Item};
+use crate::metrics::Metrics;
+use bytes::Bytes;
+use hauyna_protocol::ErrorType;
+use hauyna_protocol::close::CloseCode;
+use hauyna_websocket::{Deflate, OpCode, close_frame, encode};
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) struct ConnectionCore {
+    pub(super) outbox: Mutex<Outbox>,
+    wire: Wire,
+    shard: u16,
+    expired: AtomicBool,
+    subscribed: AtomicU32,
+    id: ConnectionId,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) hub: Arc<HubCore>,
+    user: UserId,
+    pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    heard: AtomicU32,
+    /// These are 0 where it is not so.
+    pinged: AtomicU32,
+    busy: AtomicU32,
+    unfinished: AtomicU32,
+    /// Path and query of the request.
+    target: Box<str>,
+    extensions: OnceLock<Box<Mutex<Extensions>>>,
+}
+
+/// What the sweep compares with the time.
+pub(crate) struct Deadlines {
+    pub(crate) busy: Option<Tick>,
+    pub(crate) unfinished: Option<Tick>,
+    pub(crate) heard: Tick,
+    pub(crate) pinged: Option<Tick>,
+}
+
+/// What a new connection is.
+pub(crate) struct Identity {
+    pub(crate) id: ConnectionId,
+    pub(crate) shard: u16,
+    pub(crate) user: UserId,
+    pub(crate) wire: Wire,
+    pub(crate) target: Box<str>,
+}
+
+impl ConnectionCore {
+    pub(super) fn new(hub: Arc<HubCore>, endpoint: Arc<Endpoint>, identity: Identity, outbox: Outbox) -> Self {
+        let Identity { id, shard, user, wire, target } = identity;
+        let now = hub.clock.tick();
+        Self {
+            outbox: Mutex::new(outbox),
+            wire,
+            shard,
+            expired: AtomicBool::new(false),
+            subscribed: AtomicU32::new(0),
+            id,
+            endpoint,
+            hub,
+            user,
+            subscriptions: Mutex::default(),
+            heard: AtomicU32::new(now.0),
+            pinged: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+            unfinished: AtomicU32::new(0),
+            target,
+            extensions: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    pub(crate) fn shard(&self) -> usize {
+        self.shard.into()
+    }
+
+    pub(crate) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<HubCore> {
+        &self.hub
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.hub.metrics
+    }
+
+    /// The compressor for this connection's frames, where it negotiated one.
+    pub(crate) fn deflate(&self) -> Option<&Deflate> {
+        if self.wire.is_deflated() { self.endpoint.deflate.as_ref() } else { None }
+    }
+
+    pub(crate) fn extensions(&self) -> &Mutex<Extensions> {
+        self.extensions.get_or_init(Box::default)
+    }
+
+    pub(super) fn now(&self) -> Tick {
+        self.hub.shards[self.shard()].now()
+    }
+
+    pub(super) fn outgoing(&self, room: Room, now: Tick) -> Outgoing<'_> {
+        Outgoing { wire: self.wire, deflate: self.deflate(), room, dropped: &self.hub.metrics.dropped, now }
+    }
+
+    fn bounded(&self) -> Room {
+        let limits = self.hub.config.outbox;
+        Room::Bounded { bytes: limits.bytes, frames: limits.frames }
+    }
+
+    // Subscriptions.
+
+    pub(crate) fn has_one_subscription(&self) -> bool {
+        self.subscribed.load(Ordering::Relaxed) <= 1
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "bounded by the limit per connection")]
+    pub(crate) fn count_subscriptions(&self, count: usize) {
+        self.subscribed.store(count as u32, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subscription(&self, channel: &str) -> Option<Arc<Subscription>> {
+        let subscriptions = self.subscriptions.lock();
+        subscriptions.iter().find(|own| own.channel.name.as_str() == channel).cloned()
+    }
+
+    /// An early answer, before the history is fetched; [`ConnectionCore::check_subscribe`] has the last word.
+    pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
+        let own = self.subscriptions.lock();
+        self.check(&own, |subscription| subscription.channel.name == *channel)
+    }
+
+    pub(crate) fn check_subscribe(&self, own: &[Arc<Subscription>], channel: &Arc<ChannelCore>) -> Result<(), Error> {
+        self.check(own, |subscription| Arc::ptr_eq(&subscription.channel, channel))
+    }
+
+    fn check(&self, own: &[Arc<Subscription>], is_same: impl Fn(&Subscription) -> bool) -> Result<(), Error> {
+        if self.outbox.lock().phase != Phase::Open {
+            return Err(Error::closed());
+        }
+        if own.iter().any(|subscription| is_same(subscription)) {
+            return Err(Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel"));
+        }
+        let most = self.hub.config.channels_per_connection;
+        if own.len() >= most as usize {
+            let error = Error::protocol(ErrorType::LimitExceeded, "too many channels on this connection");
+            return Err(error.with_details(serde_json::json!({ "limit": most })));
+        }
+        Ok(())
+    }
+
+    // What goes out. The first group only queues: whoever calls it sees to the flush.
+
+    pub(crate) fn push_publication(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>) {
+        self.push_in(publication, own, self.bounded());
+    }
+
+    pub(crate) fn push_replayed(&self, publication: &Arc<Publication>, own: &Arc<Subscription>) {
+        self.push_in(publication, Some(own), Room::Replay);
+    }
+
+    fn push_in(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>, room: Room) {
+        let mut outbox = self.outbox.lock();
+        if outbox.push(publication, own, self.outgoing(room, self.now())) == Err(Full) {
+            self.overflow(&mut outbox);
+        }
+    }
+
+    pub(crate) fn push_control(&self, frame: Bytes) {
+        self.outbox.lock().push_control(frame);
+    }
+
+    /// Puts the connection on its shard's list; false where it stands there already.
+    pub(crate) fn list(&self) -> bool {
+        let mut outbox = self.outbox.lock();
+        !outbox.is_empty() && !std::mem::replace(&mut outbox.listed, true)
+    }
+
+    pub(crate) fn flush_listed(&self, now: Tick) {
+        let mut outbox = self.outbox.lock();
+        outbox.listed = false;
+        self.flush(&mut outbox, now);
+    }
+
+    pub(super) fn flush(&self, outbox: &mut Outbox, now: Tick) {
+        if outbox.is_empty() || outbox.blocked.is_some() && outbox.waker.is_some() {
+            return; // nothing to do, or the connection's task waits for the socket
+        }
+        let flushed = outbox.flush(self.outgoing(self.bounded(), now));
+        self.follow_up(outbox, &flushed);
+    }
+
+    /// Wakes the connection's task where a write asks for it.
+    fn follow_up(&self, outbox: &mut Outbox, flushed: &Flushed) {
+        let must_wake = match flushed {
+            Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)),
+            Flushed::Blocked | Flushed::Failed => true,
+        };
+        if must_wake && let Some(waker) = &outbox.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The fast path of a fan-out: the bytes go straight to the socket.
+    pub(crate) fn write_publications(
+        &self,
+        joined: (&Bytes, &[Arc<Publication>]),
+        own: &Arc<Subscription>,
+        now: Tick,
+    ) {
+        let mut outbox = self.outbox.lock();
+        let out = self.outgoing(self.bounded(), now);
+        match outbox.write_or_push(joined, own, out) {
+            Ok(Flushed::Empty) => {}
+            Ok(flushed) => self.follow_up(&mut outbox, &flushed),
+            Err(Full) => self.overflow(&mut outbox),
+        }
+    }
+
+    fn overflow(&self, outbox: &mut Outbox) {
+        self.hub.metrics.slow_consumers.increment();
+        let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
+        outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop, self.now());
+        self.wake(outbox);
+    }
+
+    fn wake(&self, outbox: &Outbox) {
+        if let Some(waker) = &outbox.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Queues a message to this connection alone and has its shard write it.
+    pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
+        let mut outbox = self.outbox.lock();
+        if outbox.phase != Phase::Open {
+            return Err(Error::closed());
+        }
+        if outbox.push_frame(frame, self.bounded()) == Err(Full) {
+            self.overflow(&mut outbox);
+            return Err(Error::closed());
+        }
+        drop(outbox);
+        self.request_flush();
+        Ok(())
+    }
+
+    pub(crate) fn request_flush(self: &Arc<Self>) {
+        self.hub.shards[self.shard()].post(Item::Flush(self.clone()));
+    }
+
+    // The end.
+
+    pub(crate) fn close(&self, code: CloseCode, text: &str, (reason, backlog): (CloseReason, Backlog)) {
+        let mut outbox = self.outbox.lock();
+        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
+        self.wake(&outbox);
+    }
+
+    pub(crate) fn close_with(&self, code: CloseCode, reason: CloseReason) {
+        self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
+    }
+
+    /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
+    pub(crate) fn close_dead(&self) {
+        let mut outbox = self.outbox.lock();
+        let frame = close_frame_of(CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout");
+        outbox.close(frame, CloseReason::Heartbeat, Backlog::Drop, self.now());
+        let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+        outbox.end(CloseReason::Heartbeat);
+        self.wake(&outbox);
+    }
+
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let mut outbox = self.outbox.lock();
+        outbox.end(reason);
+        self.wake(&outbox);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.outbox.lock().phase == Phase::Open
+    }
+
+    // Liveness.
+
+    pub(crate) fn progress(&self) -> (Phase, Option<Tick>) {
+        let outbox = self.outbox.lock();
+        (outbox.phase, outbox.blocked)
+    }
+
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        let optional = |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
+        Deadlines {
+            busy: optional(&self.busy),
+            unfinished: optional(&self.unfinished),
+            heard: Tick(self.heard.load(Ordering::Relaxed)),
+            pinged: optional(&self.pinged),
+        }
+    }
+
+    pub(crate) fn ping(self: &Arc<Self>, now: Tick) {
+        self.pinged.store(now.0, Ordering::Relaxed);
+        self.push_control(encode(OpCode::Ping, b""));
+        self.request_flush();
+    }
+
+    pub(super) fn hear(&self, now: Tick) {
+        self.heard.store(now.0, Ordering::Relaxed);
+        self.pinged.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_busy(&self, since: Option<Tick>) {
+        self.busy.store(since.map_or(0, |tick| tick.0), Ordering::Relaxed);
+    }
+
+    /// A message is unfinished, or no longer; the moment it began stays.
+    pub(super) fn set_unfinished(&self, since: Option<Tick>) {
+        match since {
+            None => self.unfinished.store(0, Ordering::Relaxed),
+            Some(tick) => {
+                let _ = self.unfinished.compare_exchange(0, tick.0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn expire_callback(&self) {
+        self.expired.store(true, Ordering::Relaxed);
+        self.wake(&self.outbox.lock());
+    }
+
+    pub(super) fn take_expired(&self) -> bool {
+        self.expired.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for ConnectionCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
+    close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
+}

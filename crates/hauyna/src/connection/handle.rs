@@ -1,0 +1,86 @@
+//! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
+//! that the connection is closed.
+
+use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, Extensions};
+use crate::channel::UserId;
+use crate::error::Error;
+use hauyna_protocol::close::CloseCode;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// One live WebSocket connection.
+#[derive(Clone)]
+pub struct Connection(Arc<ConnectionCore>);
+
+impl Connection {
+    pub(crate) fn new(core: Arc<ConnectionCore>) -> Self {
+        Self(core)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<ConnectionCore> {
+        &self.0
+    }
+
+    /// The identifier, unique on this node.
+    pub fn id(&self) -> ConnectionId {
+        self.0.id()
+    }
+
+    /// The user, as `identify` named them.
+    pub fn user(&self) -> &UserId {
+        self.0.user()
+    }
+
+    /// Whether messages can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// Sends a message to this connection alone. It is queued; a connection that does not read fast enough
+    /// is closed as a slow consumer.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, or the message is not representable as JSON.
+    pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
+        let content = crate::channel::content(&message)?;
+        self.0.send(super::reader::value_frame(&self.0, content.bytes()))
+    }
+
+    /// Closes the connection: what is queued is written first. `code` says whether the client comes back
+    /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.0.close(code, reason, (CloseReason::Application(code.0), Backlog::Write));
+    }
+
+    /// The names of the channels it is subscribed to.
+    pub fn channels(&self) -> Vec<String> {
+        let own = self.0.subscriptions.lock();
+        own.iter().map(|subscription| subscription.channel.name.as_str().to_owned()).collect()
+    }
+
+    /// Gives access to the values attached to the connection. Do not call into the hub from inside.
+    pub fn with_extensions<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
+        f(&mut self.0.extensions().lock())
+    }
+
+    /// Bytes that wait to be written.
+    pub fn backlog(&self) -> usize {
+        self.0.outbox.lock().bytes()
+    }
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Connection {}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

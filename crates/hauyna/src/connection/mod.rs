@@ -1,0 +1,85 @@
+//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `run`
+//! is its life, `reader` what comes in, `outbox` and `lanes` what goes out, `connections` all of them.
+
+mod connections;
+mod core;
+mod extensions;
+mod handle;
+mod lanes;
+mod outbox;
+mod reader;
+mod run;
+
+pub use connections::Connections;
+pub use extensions::Extensions;
+pub use handle::Connection;
+
+pub(crate) use self::core::{ConnectionCore, Deadlines, Identity};
+pub(crate) use lanes::Room;
+pub(crate) use outbox::{Backlog, Phase};
+pub(crate) use reader::frame;
+pub(crate) use run::{Opening, Session, open};
+
+use crate::channel::Wire;
+use crate::clock::Tick;
+use crate::metrics::Counter;
+use hauyna_websocket::Deflate;
+use std::fmt;
+
+/// Identifies one connection on one node, for as long as the node runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a connection ended; what `on_close` is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed it, with this code (1005 where it gave none).
+    Client(u16),
+    /// The socket broke, or the client went without a close frame.
+    Lost,
+    /// A ping was not answered in time.
+    Heartbeat,
+    /// The client did not read fast enough, and its outbox was full.
+    SlowConsumer,
+    /// The socket took nothing for longer than the write timeout.
+    WriteTimeout,
+    /// The application closed it, with this code.
+    Application(u16),
+    /// The hub was shut down.
+    Shutdown,
+    /// The client broke the rules of the wire.
+    Protocol,
+    /// Another connection took its place under a connection limit.
+    Replaced,
+    /// A callback failed or panicked while the connection was opened.
+    Failed,
+}
+
+/// How one connection's messages are written, lent to its outbox for a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) wire: Wire,
+    pub(crate) deflate: Option<&'a Deflate>,
+    pub(crate) room: Room,
+    pub(crate) dropped: &'a Counter,
+    pub(crate) now: Tick,
+}

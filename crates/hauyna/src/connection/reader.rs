@@ -1,0 +1,158 @@
+//! What comes in on one connection, event by event: control frames are answered here, messages go to
+//! `dispatch`. Also the ends of a connection: what a fault, a refusal and the clean-up do.
+
+use super::core::close_frame_of;
+use super::{Backlog, CloseReason, ConnectionCore};
+use crate::dispatch::{self, Pending};
+use crate::error::{Error, ErrorKind};
+use crate::handler::{Context, Mode};
+use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
+use hauyna_protocol::{Encoding, HeartbeatTerms, Message, Session};
+use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
+use std::sync::Arc;
+
+/// What became of an event.
+pub(super) enum Handled {
+    Done,
+    Later(Pending),
+}
+
+pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut Vec<u8>) -> Handled {
+    if !core.is_open() && !matches!(event, Event::Close(_)) {
+        return Handled::Done; // we are closing: only the peer's close frame counts
+    }
+    let later = match event {
+        Event::Text(text) => message(core, (OpCode::Text, text.as_bytes()), replies),
+        Event::Binary(bytes) => message(core, (OpCode::Binary, bytes), replies),
+        Event::Ping(payload) => {
+            pong(core, payload, replies);
+            core.endpoint.pinged(&Context::new(core.clone()), payload)
+        }
+        Event::Pong(payload) => core.endpoint.ponged(&Context::new(core.clone()), payload),
+        Event::Close(frame) => {
+            closed_by_peer(core, frame.map(|(code, _)| code.as_u16()), replies);
+            None
+        }
+    };
+    later.map_or(Handled::Done, Handled::Later)
+}
+
+fn message(
+    core: &Arc<ConnectionCore>,
+    (opcode, payload): (OpCode, &[u8]),
+    replies: &mut Vec<u8>,
+) -> Option<Pending> {
+    core.hub.metrics.requests.increment();
+    match core.endpoint.mode {
+        Mode::Echo => {
+            match core.deflate() {
+                None => encode_into(replies, opcode, payload, None),
+                Some(deflate) => replies.extend_from_slice(&deflate.frame(opcode, payload)),
+            }
+            None
+        }
+        Mode::Protocol if opcode == core.wire().opcode() => dispatch::dispatch(core, payload, replies),
+        Mode::Protocol => dispatch::other_opcode(core, (opcode, payload), replies),
+    }
+}
+
+/// Answers a ping; while the peer does not read, only the latest one (RFC 6455 §5.5.3).
+fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
+    let mut outbox = core.outbox.lock();
+    if outbox.blocked.is_none() {
+        encode_into(replies, OpCode::Pong, payload, None);
+    } else {
+        outbox.push_pong(hauyna_websocket::encode(OpCode::Pong, payload));
+    }
+}
+
+fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
+    let mut outbox = core.outbox.lock();
+    let _ = outbox.write_replies(replies, core.now());
+    replies.clear();
+    let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
+    let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };
+    outbox.close(answer, CloseReason::Client(code.unwrap_or(NO_STATUS)), Backlog::Drop, core.now());
+}
+
+/// The peer broke RFC 6455.
+pub(super) fn refuse(core: &ConnectionCore, error: &ProtocolError) {
+    core.hub.metrics.protocol_errors.increment();
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "protocol error");
+    let code = CloseCode(error.close_code().as_u16());
+    core.close(code, &error.to_string(), (CloseReason::Protocol, Backlog::Drop));
+}
+
+/// `on_open` said no.
+pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), ?error, "refused when it was opened");
+    core.push_control(dispatch::error_frame(core, None, error));
+    let code = match error.kind() {
+        ErrorKind::Protocol(kind) if !kind.is_temporary() => CloseCode::PERMISSION_DENIED,
+        _ => CloseCode::INTERNAL_ERROR,
+    };
+    core.close(code, code.name().unwrap_or_default(), (CloseReason::Failed, Backlog::Write));
+}
+
+/// The first message to clients that negotiated a sub-protocol.
+pub(super) fn session(core: &ConnectionCore) -> Bytes {
+    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
+        interval: ms(heartbeat.interval),
+        timeout: ms(heartbeat.timeout),
+    });
+    let session = Session {
+        connection_id: &core.id().to_string(),
+        user: core.user().as_str(),
+        heartbeat,
+        retry: None,
+        subscriptions: &[],
+        expires_at: None,
+    };
+    frame(core, &Message::Session(session))
+}
+
+/// One message as a frame for this connection.
+pub(crate) fn frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
+    let mut frame = FrameBuilder::with_capacity(128);
+    message.encode(core.wire().encoding(), frame.payload());
+    frame.finish(core.wire().opcode())
+}
+
+/// A value of the application's as a frame for this connection.
+pub(crate) fn value_frame(core: &ConnectionCore, json: &[u8]) -> Bytes {
+    let raw = hauyna_protocol::Raw::assume_valid(Encoding::Json, json);
+    let mut payload = Vec::with_capacity(json.len());
+    raw.transcode_into(core.wire().encoding(), &mut payload);
+    match core.deflate() {
+        None => hauyna_websocket::encode(core.wire().opcode(), &payload),
+        Some(deflate) => deflate.frame(core.wire().opcode(), &payload),
+    }
+}
+
+/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions.
+pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
+    let reason = {
+        let mut outbox = core.outbox.lock();
+        outbox.end(CloseReason::Lost);
+        outbox.reason.unwrap_or(CloseReason::Lost)
+    };
+    let hub = &core.hub;
+    if !hub.registry.remove(core) {
+        return reason;
+    }
+    let subscriptions = std::mem::take(&mut *core.subscriptions.lock());
+    core.count_subscriptions(0);
+    for subscription in subscriptions {
+        crate::channel::detach(hub, &subscription);
+    }
+    hub.presence.forget(core);
+    hub.metrics.closed.increment();
+    hub.departed.notify_waiters();
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), ?reason, "closed");
+    reason
+}
+
+/// What an absent status code counts as (RFC 6455 §7.4.1).
+const NO_STATUS: u16 = 1005;

@@ -1,0 +1,374 @@
+//! The life of one connection, as one small future: write what waits, let a callback go on, read, handle.
+//! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
+//! what one read brought. However it ends, the guard in `Run` cleans up.
+
+use super::core::Identity;
+use super::outbox::{Flushed, Outbox};
+use super::reader::{self, Handled};
+use super::{CloseReason, ConnectionCore, Phase, Room};
+use crate::broker::BoxFuture;
+use crate::clock::Tick;
+use crate::dispatch::{Pending, Reply};
+use crate::error::Error;
+use crate::handler::{Context as HandlerContext, Endpoint};
+use crate::hub::{HubCore, is_congested};
+use crate::transport::{Io, Link, with_replies, with_scratch};
+use hauyna_protocol::close::CloseCode;
+use hauyna_websocket::{Decoder, Inflate, Role};
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What a handshake hands over.
+pub(crate) struct Opening {
+    pub(crate) hub: Arc<HubCore>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) identity: Identity,
+    pub(crate) link: Link,
+    pub(crate) inflate: Option<Inflate>,
+    pub(crate) session: Session,
+}
+
+/// Whether the client negotiated a sub-protocol and gets the `session` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    Announce,
+    Plain,
+}
+
+/// Registers the connection and starts its task.
+pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
+    let Opening { hub, endpoint, identity, link, inflate, session } = opening;
+    let shard = &hub.shards[usize::from(identity.shard)];
+    shard.sweep_every(endpoint.sweep_period());
+    let limits = endpoint.limits;
+    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, identity, Outbox::new(link.socket)));
+    if session == Session::Announce {
+        core.push_control(reader::session(&core));
+    }
+    hub.registry.insert(&core);
+    hub.metrics.opened.increment();
+    if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
+        core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
+    }
+    let mut decoder = Decoder::new(Role::Server, limits);
+    if let Some(inflate) = inflate {
+        decoder = decoder.with_inflate(inflate);
+    }
+    let work = core.endpoint.opened(&HandlerContext::new(core.clone())).map(Work::Open);
+    core.set_busy(work.as_ref().map(|_| core.now()));
+    let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
+    tokio::spawn(Run { core: core.clone(), decoder, io: link.io, rest, work, stage: Stage::Living });
+    core
+}
+
+struct Run {
+    core: Arc<ConnectionCore>,
+    decoder: Decoder,
+    io: Option<Box<dyn Io>>,
+    /// What was read and not yet looked at.
+    rest: Option<Box<[u8]>>,
+    work: Option<Work>,
+    stage: Stage,
+}
+
+/// A callback that has not come to its end.
+enum Work {
+    Open(BoxFuture<Result<(), Error>>),
+    Request(Pending),
+    Close(BoxFuture<Result<(), Error>>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Living,
+    /// Cleaned up; `on_close` may still be at work.
+    Ended,
+}
+
+enum Next {
+    Again,
+    Wait,
+    End,
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        for _ in 0..READS {
+            match this.step(cx) {
+                Next::Again => {}
+                Next::Wait => return Poll::Pending,
+                Next::End => return Poll::Ready(()),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Run {
+    fn step(&mut self, cx: &mut Context<'_>) -> Next {
+        if self.stage == Stage::Ended {
+            return self.finish(cx);
+        }
+        match self.write(cx) {
+            Poll::Ready(Phase::Gone) => {
+                self.clean_up();
+                return Next::Again;
+            }
+            Poll::Ready(Phase::Closed(_)) if self.decoder.is_finished() && !self.is_lingering() => {
+                self.core.end(CloseReason::Lost);
+                return Next::Again;
+            }
+            // Nothing more comes from us; what the peer still sends is read and dropped.
+            Poll::Ready(Phase::Closed(_)) if self.is_lingering() => self.core.outbox.lock().socket.shutdown(),
+            Poll::Ready(_) => {}
+            // A callback may go on; reading may not.
+            Poll::Pending if self.work.is_some() => {}
+            Poll::Pending => return Next::Wait,
+        }
+        if let Some(work) = self.work.take() {
+            return self.go_on(work, cx);
+        }
+        if let Some(mut rest) = self.rest.take() {
+            self.guarded(&mut rest, cx);
+            return self.breathe(cx);
+        }
+        let read = with_scratch(|scratch| {
+            let read = self.poll_read(cx, scratch);
+            if let Poll::Ready(Ok(read @ 1..)) = read {
+                self.guarded(&mut scratch[..read], cx);
+            }
+            read
+        });
+        match read {
+            Poll::Pending => Next::Wait,
+            Poll::Ready(Ok(1..)) => self.breathe(cx),
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.core.end(CloseReason::Lost);
+                Next::Again
+            }
+        }
+    }
+
+    /// Lets the shards catch up where they have too much to do.
+    fn breathe(&self, cx: &Context<'_>) -> Next {
+        if is_congested(&self.core.hub) {
+            cx.waker().wake_by_ref();
+            return Next::Wait;
+        }
+        Next::Again
+    }
+
+    /// Whether we closed because of the peer's fault: it may still be sending, and closing the socket under
+    /// unread data would reset it before it has read our close frame.
+    fn is_lingering(&self) -> bool {
+        self.core.outbox.lock().reason == Some(CloseReason::Protocol)
+    }
+
+    /// Writes what waits; ready when nothing does.
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+        let mut outbox = self.core.outbox.lock();
+        if !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            outbox.waker = Some(cx.waker().clone());
+        }
+        while !outbox.is_empty() {
+            let out = self.core.outgoing(Room::Replay, self.core.now());
+            let flushed = match &mut self.io {
+                None => {
+                    if outbox.blocked.is_some() && ready!(outbox.socket.poll_write_ready(cx)).is_err() {
+                        outbox.end(CloseReason::Lost);
+                        break;
+                    }
+                    outbox.flush(out)
+                }
+                Some(io) => outbox.flush_with(out, &mut |slices| write_other(io, cx, slices)),
+            };
+            match (flushed, &self.io) {
+                (Flushed::Blocked, None) => {} // asks again, and is woken when the socket takes more
+                (Flushed::Blocked, Some(_)) => return Poll::Pending,
+                (Flushed::Empty | Flushed::Failed, _) => {}
+            }
+        }
+        if let Some(io) = &mut self.io {
+            let flushed = Pin::new(&mut *io).poll_flush(cx);
+            if let (Poll::Ready(Ok(())), Phase::Closed(_)) = (&flushed, outbox.phase) {
+                let _ = Pin::new(io).poll_shutdown(cx);
+            }
+        }
+        Poll::Ready(outbox.phase)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            None => self.core.outbox.lock().socket.poll_read(cx, scratch),
+            Some(io) => {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+
+    /// Handles input; a panic of the application's code costs this connection alone.
+    fn guarded(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
+        if catch_unwind(AssertUnwindSafe(|| self.handle(input, cx))).is_err() {
+            self.core.hub.metrics.panics.increment();
+            self.core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
+        }
+    }
+
+    fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
+        let Self { core, decoder, work, rest, .. } = self;
+        let now = core.now();
+        core.hear(now);
+        with_replies(|replies| {
+            let mut events = decoder.feed(input);
+            loop {
+                let handled = match events.next() {
+                    Ok(None) => break,
+                    Ok(Some(event)) => reader::handle(core, event, replies),
+                    Err(error) => {
+                        flush_replies(core, replies, now);
+                        reader::refuse(core, &error);
+                        break;
+                    }
+                };
+                if let Handled::Later(mut pending) = handled {
+                    match poll_callback(&mut pending.future, cx) {
+                        Poll::Ready(Some(reply)) => reply.write(core, replies),
+                        Poll::Ready(None) => Reply::panicked(core, pending.id).write(core, replies),
+                        Poll::Pending => {
+                            *work = Some(Work::Request(pending));
+                            core.set_busy(Some(now));
+                        }
+                    }
+                }
+                let is_full = replies.len() >= REPLIES && flush_replies(core, replies, now) == Backed::Up;
+                if work.is_some() || is_full {
+                    let left = events.rest();
+                    *rest = (!left.is_empty()).then(|| (&*left).into());
+                    break;
+                }
+            }
+            flush_replies(core, replies, now);
+        });
+        core.set_unfinished(decoder.is_mid_message().then_some(now));
+    }
+
+    /// Polls the callback at work.
+    fn go_on(&mut self, work: Work, cx: &mut Context<'_>) -> Next {
+        let core = self.core.clone();
+        let has_expired = core.take_expired();
+        match work {
+            Work::Close(future) => self.work = Some(Work::Close(future)),
+            Work::Open(mut future) => match poll_callback(&mut future, cx) {
+                Poll::Ready(Some(Ok(()))) => {}
+                Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
+                Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
+                Poll::Pending if has_expired => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
+                Poll::Pending => {
+                    self.work = Some(Work::Open(future));
+                    return Next::Wait;
+                }
+            },
+            Work::Request(mut pending) => {
+                let reply = match poll_callback(&mut pending.future, cx) {
+                    Poll::Ready(Some(reply)) => reply,
+                    Poll::Ready(None) => Reply::panicked(&core, pending.id),
+                    Poll::Pending if has_expired => Reply::expired(pending.id),
+                    Poll::Pending => {
+                        self.work = Some(Work::Request(pending));
+                        return Next::Wait;
+                    }
+                };
+                with_replies(|replies| {
+                    reply.write(&core, replies);
+                    flush_replies(&core, replies, core.now());
+                });
+            }
+        }
+        core.set_busy(None);
+        Next::Again
+    }
+
+    /// Out of every list, once. What follows can no longer reach the connection.
+    fn clean_up(&mut self) {
+        if self.stage == Stage::Ended {
+            return;
+        }
+        self.stage = Stage::Ended;
+        self.work = None;
+        self.rest = None;
+        self.io = None;
+        let reason = reader::forget(&self.core);
+        self.work = self.core.endpoint.closed(&HandlerContext::new(self.core.clone()), reason).map(Work::Close);
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Some(Work::Close(future)) = &mut self.work
+            && poll_callback(future, cx).is_pending()
+        {
+            return Next::Wait;
+        }
+        self.work = None;
+        self.core.outbox.lock().waker = None;
+        Next::End
+    }
+}
+
+impl Drop for Run {
+    /// The runtime drops the task, or it panicked.
+    fn drop(&mut self) {
+        self.clean_up();
+        self.core.outbox.lock().waker = None;
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Backed {
+    Up,
+    Not,
+}
+
+/// Writes the replies gathered so far and what waits behind them.
+fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Backed {
+    let mut outbox = core.outbox.lock();
+    if !replies.is_empty() {
+        let _ = outbox.write_replies(replies, now);
+        replies.clear();
+    }
+    if !outbox.is_empty() && outbox.blocked.is_none() {
+        // The task itself is running: what cannot be written, `write` waits for.
+        let _ = outbox.flush(core.outgoing(Room::Replay, now));
+    }
+    if outbox.is_empty() { Backed::Not } else { Backed::Up }
+}
+
+/// Polls a future of the application's; `None` where it panicked.
+fn poll_callback<T>(future: &mut BoxFuture<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    }
+}
+
+fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    match Pin::new(io).poll_write_vectored(cx, slices) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Rounds of one turn: a peer that floods is served some reads, then others are.
+const READS: usize = 8;
+/// Bytes of replies after which they are written although there is more to handle.
+const REPLIES: usize = 64 * 1024;

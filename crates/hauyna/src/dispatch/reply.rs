@@ -1,0 +1,157 @@
+//! The answer to one request, and how it is written: an `ack` where the client gave an `id`, an `error` in
+//! any case. Nothing of an internal error but its kind goes out.
+
+use super::{
+    AckData, BoxFuture, BrokerError, Bytes, ChannelName, ConnectionCore, Continuity, Encoding, Error, ErrorMessage, ErrorType,
+    EventAnswer, HistoryPage, Message, Position, Published, RequestId, channel,
+};
+use crate::connection::frame;
+use hauyna_protocol::RecoveryFailure;
+use hauyna_websocket::encode_into;
+use serde_json::Value;
+
+/// A request whose answer is not there yet.
+pub(crate) struct Pending {
+    /// Of the request, for the case that its future does not come to an answer.
+    pub(crate) id: Option<RequestId>,
+    pub(crate) future: BoxFuture<Reply>,
+}
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    id: Option<RequestId>,
+    result: Result<Data, Error>,
+}
+
+#[derive(Debug)]
+enum Data {
+    /// The answer was written already.
+    Written,
+    Nothing,
+    Value(Value),
+    Position(Position),
+    History { channel: ChannelName, top: Position, messages: Vec<Vec<u8>> },
+}
+
+impl Reply {
+    pub(super) fn answered() -> Self {
+        Self { id: None, result: Ok(Data::Written) }
+    }
+
+    pub(super) fn refused(id: Option<RequestId>, error: Error) -> Self {
+        Self { id, result: Err(error) }
+    }
+
+    pub(super) fn of(id: Option<RequestId>, result: Result<(), Error>) -> Self {
+        Self { id, result: result.map(|()| Data::Nothing) }
+    }
+
+    pub(crate) fn of_event(id: Option<RequestId>, result: Result<EventAnswer, Error>) -> Self {
+        Self { id, result: result.map(|answer| answer.map_or(Data::Nothing, Data::Value)) }
+    }
+
+    pub(super) fn published(id: Option<RequestId>, result: Result<Published, BrokerError>) -> Self {
+        let data = |published: Published| published.position.map_or(Data::Nothing, Data::Position);
+        Self { id, result: result.map(data).map_err(Error::from) }
+    }
+
+    pub(super) fn history(
+        id: Option<RequestId>,
+        channel: ChannelName,
+        page: Result<HistoryPage, BrokerError>,
+        encoding: Encoding,
+    ) -> Self {
+        let result = page.map_err(Error::from).and_then(|page| {
+            let lost = match page.continuity {
+                Continuity::Whole | Continuity::TooMany => {
+                    let messages = channel::encoded(&page.publications, encoding);
+                    return Ok(Data::History { channel, top: page.top, messages });
+                }
+                Continuity::EpochChanged => RecoveryFailure::EpochChanged,
+                Continuity::TooOld => RecoveryFailure::TooOld,
+            };
+            let error = Error::protocol(ErrorType::ValidationError, "the history does not reach back to `since`");
+            Err(error.with_details(serde_json::json!({ "path": "since", "reason": lost.as_str() })))
+        });
+        Self { id, result }
+    }
+
+    /// A callback that panicked on this connection.
+    pub(crate) fn panicked(core: &ConnectionCore, id: Option<RequestId>) -> Self {
+        core.metrics().panics.increment();
+        Self::refused(id, Error::other("a callback panicked"))
+    }
+
+    /// A callback that took too long.
+    pub(crate) fn expired(id: Option<RequestId>) -> Self {
+        Self::refused(id, Error::protocol(ErrorType::Timeout, "the handler took too long"))
+    }
+
+    /// Appends the answer as a frame.
+    pub(crate) fn write(self, core: &ConnectionCore, replies: &mut Vec<u8>) {
+        let data = match self.result {
+            Ok(data) => data,
+            Err(error) => {
+                core.metrics().refused.increment();
+                return replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
+            }
+        };
+        let Some(id) = &self.id else { return };
+        let messages: Vec<&[u8]>;
+        let data = match &data {
+            Data::Written => return,
+            Data::Nothing => None,
+            Data::Value(value) => Some(AckData::Value(value)),
+            Data::Position(position) => Some(AckData::Published(*position)),
+            Data::History { channel, top, messages: encoded } => {
+                messages = encoded.iter().map(Vec::as_slice).collect();
+                Some(AckData::History { channel: channel.as_str(), position: *top, messages: &messages })
+            }
+        };
+        write(core, &Message::Ack { id, data }, replies);
+    }
+}
+
+pub(super) fn pong(core: &ConnectionCore, id: Option<&RequestId>, replies: &mut Vec<u8>) {
+    write(core, &Message::Pong { id }, replies);
+}
+
+/// Appends a message as a frame, built in place.
+fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
+    // Room for the longest header; the payload is moved down to its real end afterwards. Short messages,
+    // which almost all replies are, have a header of two bytes and are not moved.
+    let start = replies.len();
+    replies.extend_from_slice(&[0; 2]);
+    message.encode(core.wire().encoding(), replies);
+    let length = replies.len() - start - 2;
+    let opcode = core.wire().opcode();
+    if let (Ok(short @ 0..=125), None) = (u8::try_from(length), core.deflate()) {
+        replies[start] = 0x80 | opcode as u8;
+        replies[start + 1] = short;
+        return;
+    }
+    let payload = replies.split_off(start + 2);
+    replies.truncate(start);
+    match core.deflate() {
+        None => encode_into(replies, opcode, &payload, None),
+        Some(deflate) => replies.extend_from_slice(&deflate.frame(opcode, &payload)),
+    }
+}
+
+/// An error as a frame for this connection. The log has what the client is not told.
+pub(crate) fn error_frame(core: &ConnectionCore, id: Option<&RequestId>, error: &Error) -> Bytes {
+    if error.error_type() == ErrorType::InternalError {
+        crate::log::limited("internal error", || {
+            tracing::error!(target: "hauyna::connection", id = %core.id(), ?error, "a request failed");
+        });
+    }
+    let message = Message::Error(ErrorMessage {
+        error: error.error_type(),
+        message: error.public_message(),
+        timestamp: crate::clock::unix_ms(),
+        id,
+        details: error.details(),
+    });
+    frame(core, &message)
+}

@@ -1,0 +1,214 @@
+//! What can go wrong, by who is told: `Error` (the caller of our API), `Reject` (the application says
+//! no) and `BrokerError` (the broker failed). Each kind is one `error_type` of the protocol.
+//! No text of a source error ever reaches a peer.
+
+use hauyna_protocol::ErrorType;
+use http::StatusCode;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The result of this crate's calls; `hauyna::Result` alone is `Result<(), hauyna::Error>`.
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed, and what a client is told when a callback returns it.
+#[derive(thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    details: Option<Box<Value>>,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`], one for each `error_type` of the protocol and a few that never leave the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An error that the protocol knows; this is what a client sees.
+    Protocol(ErrorType),
+    /// An address could not be bound, or a socket failed.
+    Io,
+    /// The hub or the server was put together wrongly (a route twice, a bad pattern).
+    Config,
+    /// The connection is already closed.
+    Closed,
+}
+
+impl Error {
+    fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), details: None, source: None }
+    }
+
+    /// An error that a client sees as `error_type`, with a text for people.
+    pub fn protocol(error: ErrorType, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Protocol(error), message)
+    }
+
+    /// An error of the application: the client sees `application_error` and this text.
+    pub fn application(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::protocol(ErrorType::ApplicationError, message)
+    }
+
+    /// Any other error: the client sees `internal_error` and none of its text, the log has it all.
+    pub fn other(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let mut error = Self::protocol(ErrorType::InternalError, "internal error");
+        error.source = Some(source.into());
+        error
+    }
+
+    pub(crate) fn config(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "the connection is closed")
+    }
+
+    /// Adds what the client may see besides the text, as `details`.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(Box::new(details));
+        self
+    }
+
+    /// The kind, to match on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The `error_type` a client is told.
+    pub fn error_type(&self) -> ErrorType {
+        match self.kind {
+            ErrorKind::Protocol(error) => error,
+            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed => ErrorType::InternalError,
+        }
+    }
+
+    /// The text a client is told: the error's own where the protocol knows it, a fixed one otherwise.
+    pub(crate) fn public_message(&self) -> &str {
+        match self.kind {
+            ErrorKind::Protocol(_) => &self.message,
+            _ => "internal error",
+        }
+    }
+
+    /// What the client may see besides the text.
+    pub fn details(&self) -> Option<&Value> {
+        self.details.as_deref()
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Error");
+        debug.field("kind", &self.kind).field("message", &self.message);
+        if let Some(details) = &self.details {
+            debug.field("details", details);
+        }
+        if let Some(source) = &self.source {
+            debug.field("source", source);
+        }
+        debug.finish()
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(source: std::io::Error) -> Self {
+        Self { source: None, ..Self::new(ErrorKind::Io, source.to_string()) }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(source: serde_json::Error) -> Self {
+        Self::other(source)
+    }
+}
+
+impl From<BrokerError> for Error {
+    fn from(source: BrokerError) -> Self {
+        let mut error = Self::protocol(ErrorType::Unavailable, "the broker is not reachable");
+        error.source = Some(Box::new(source));
+        error
+    }
+}
+
+impl From<Reject> for Error {
+    fn from(reject: Reject) -> Self {
+        Self { details: reject.details.map(Box::new), ..Self::protocol(reject.error, reject.message) }
+    }
+}
+
+impl From<hauyna_protocol::Fault> for Error {
+    fn from(fault: hauyna_protocol::Fault) -> Self {
+        Self { details: fault.details.map(Box::new), ..Self::protocol(fault.error, fault.message) }
+    }
+}
+
+/// The application says no: an HTTP status before the upgrade, an `error` message after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reject {
+    pub(crate) error: ErrorType,
+    pub(crate) status: StatusCode,
+    pub(crate) message: Cow<'static, str>,
+    pub(crate) details: Option<Value>,
+}
+
+impl Reject {
+    /// A refusal with any `error_type` and HTTP status.
+    pub fn new(error: ErrorType, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { error, status, message: message.into(), details: None }
+    }
+
+    /// No or bad credentials: 401, `unauthorized`.
+    pub fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorType::Unauthorized, StatusCode::UNAUTHORIZED, message)
+    }
+
+    /// Known, but not allowed: 403, `permission_denied`.
+    pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorType::PermissionDenied, StatusCode::FORBIDDEN, message)
+    }
+
+    /// The request makes no sense: 400, `validation_error`.
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorType::ValidationError, StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Adds what the client may see besides the text, as `details`.
+    #[must_use]
+    pub fn with_details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Reject {}
+
+/// The broker failed; the publication or subscription did not happen, or is not known to have.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BrokerError {
+    message: Cow<'static, str>,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl BrokerError {
+    /// A failure with a text of its own.
+    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// A failure caused by another error.
+    pub fn from_source(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { message: Cow::Borrowed("the broker failed"), source: Some(source.into()) }
+    }
+}

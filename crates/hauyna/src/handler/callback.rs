@@ -1,0 +1,101 @@
+//! Functions of the application, erased to one shape each: futures on the heap, typed input decoded
+//! before, results turned into the data of an `ack`.
+
+use super::Context;
+use crate::broker::BoxFuture;
+use crate::error::{Error, Reject};
+use hauyna_protocol::{Fault, Raw};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::future::Future;
+
+/// A callback with an argument.
+pub(crate) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
+
+/// A handler of one event: decoding may fail, then nothing was called.
+pub(crate) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
+
+pub(crate) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
+
+/// What a handler returned, as the `data` of the `ack`; none for `()`.
+pub(crate) type EventAnswer = Option<Value>;
+
+pub(super) fn erase<F, Fut>(f: F) -> Task<String, Result<(), Reject>>
+where
+    F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+{
+    Box::new(move |cx, name| Box::pin(f(cx, name)))
+}
+
+pub(super) fn decode_event<T, F, Fut, R>(f: F) -> EventTask
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize,
+{
+    Box::new(move |cx, body| {
+        let answer = f(cx, body.decode()?);
+        Ok(Box::pin(async move {
+            let value = serde_json::to_value(answer.await?)?;
+            Ok((!value.is_null()).then_some(value))
+        }))
+    })
+}
+
+/// What `identify` may return: `Result<name, Reject>`, or a future of it. The parameter only tells the two
+/// apart.
+pub trait Identified<M>: Send {
+    /// The name, later.
+    fn identified(self) -> BoxFuture<Result<Option<String>, Reject>>;
+}
+
+/// Marks a value that is there at once.
+#[derive(Debug)]
+pub struct AtOnce;
+
+/// Marks a future.
+#[derive(Debug)]
+pub struct Later;
+
+impl<U: IntoUser> Identified<AtOnce> for Result<U, Reject> {
+    fn identified(self) -> BoxFuture<Result<Option<String>, Reject>> {
+        Box::pin(std::future::ready(self.map(IntoUser::into_user)))
+    }
+}
+
+impl<Fut, U> Identified<Later> for Fut
+where
+    Fut: Future<Output = Result<U, Reject>> + Send + 'static,
+    U: IntoUser,
+{
+    fn identified(self) -> BoxFuture<Result<Option<String>, Reject>> {
+        Box::pin(async move { self.await.map(IntoUser::into_user) })
+    }
+}
+
+/// A user's name, or `None` to have one generated.
+pub trait IntoUser: Send {
+    /// The name.
+    fn into_user(self) -> Option<String>;
+}
+
+impl IntoUser for String {
+    fn into_user(self) -> Option<String> {
+        Some(self)
+    }
+}
+
+impl IntoUser for &'static str {
+    fn into_user(self) -> Option<String> {
+        Some(self.to_owned())
+    }
+}
+
+impl IntoUser for Option<String> {
+    fn into_user(self) -> Option<String> {
+        self
+    }
+}

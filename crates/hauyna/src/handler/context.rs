@@ -1,0 +1,109 @@
+//! What a callback gets: its connection, and the hub's verbs.
+
+use crate::channel::{Channel, UserId};
+use crate::connection::{Connection, ConnectionCore};
+use crate::error::Error;
+use crate::hub::Hub;
+use crate::presence::Presence;
+use crate::router;
+use crate::user::User;
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// The connection that a callback runs for. A cheap handle; it may be kept and moved to other tasks.
+#[derive(Clone)]
+pub struct Context {
+    core: Arc<ConnectionCore>,
+}
+
+impl Context {
+    pub(crate) fn new(core: Arc<ConnectionCore>) -> Self {
+        Self { core }
+    }
+
+    /// The user, as `identify` named them.
+    pub fn user(&self) -> &UserId {
+        self.core.user()
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> Connection {
+        Connection::new(self.core.clone())
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> Hub {
+        Hub(self.core.hub().clone())
+    }
+
+    /// A channel by its name.
+    pub fn channel(&self, name: impl AsRef<str>) -> Channel {
+        self.hub().channel(name)
+    }
+
+    /// Another user, to write to directly.
+    pub fn user_named(&self, user: impl AsRef<str>) -> User {
+        self.hub().user(user)
+    }
+
+    /// Subscribes this connection to a channel, whatever its options say about clients. `metadata` is
+    /// shown to other subscribers; `()` for none.
+    ///
+    /// # Errors
+    ///
+    /// `already_subscribed`, `limit_exceeded`, `validation_error` for a bad name or metadata that is no
+    /// object, `unavailable`, or the connection is closed.
+    pub async fn subscribe(&self, channel: impl AsRef<str>, metadata: impl Serialize) -> Result<(), Error> {
+        self.channel(channel).subscribe(&self.connection(), metadata).await
+    }
+
+    /// Takes this connection out of a channel.
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed`.
+    pub fn unsubscribe(&self, channel: impl AsRef<str>) -> Result<(), Error> {
+        crate::channel::unsubscribe(self.core.hub(), &self.core, channel.as_ref())
+    }
+
+    /// Sends a message to this connection alone.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed, or the message is not representable as JSON.
+    pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
+        self.connection().send(message)
+    }
+
+    /// The presence of this connection's user.
+    pub fn presence(&self) -> Presence {
+        Presence::of_connection(self.hub(), self.core.clone())
+    }
+
+    /// A query parameter of the request, decoded.
+    pub fn query(&self, name: &str) -> Option<String> {
+        router::query(self.core.target(), name)
+    }
+
+    /// A path parameter of the route, decoded.
+    pub fn param(&self, name: &str) -> Option<String> {
+        router::path_param(&self.core.endpoint().route, self.core.target(), name)
+    }
+
+    /// The value given to [`Handler::state`](super::Handler::state).
+    ///
+    /// # Panics
+    ///
+    /// Where no value of this type was given.
+    pub fn state<S: Send + Sync + 'static>(&self) -> Arc<S> {
+        let state = self.core.endpoint().state.clone().and_then(|state| state.downcast().ok());
+        state.unwrap_or_else(|| panic!("the handler has no state of type {}", std::any::type_name::<S>()))
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("connection", &self.core).finish()
+    }
+}

@@ -1,0 +1,150 @@
+//! A handler as connections see it: the callbacks, erased, and the bounds. One per route, shared by all of
+//! its connections.
+
+use super::Context;
+use super::callback::{EventTask, Task};
+use crate::broker::BoxFuture;
+use crate::config::Heartbeat;
+use crate::connection::CloseReason;
+use crate::dispatch::{Pending, Reply};
+use crate::error::{Error, Reject};
+use crate::router::{ConnectRequest, Origins};
+use hauyna_websocket::{Deflate, Limits};
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+type Identify = Box<dyn Fn(ConnectRequest) -> BoxFuture<Result<Option<String>, Reject>> + Send + Sync>;
+type OnOpen = Box<dyn Fn(Context) -> BoxFuture<Result<(), Error>> + Send + Sync>;
+
+pub(crate) struct Endpoint {
+    pub(crate) mode: Mode,
+    pub(crate) identify: Option<Identify>,
+    pub(crate) on_open: Option<OnOpen>,
+    pub(crate) events: HashMap<Box<str>, EventTask>,
+    pub(crate) on_message: Option<EventTask>,
+    pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
+    pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
+    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 4],
+    pub(crate) heartbeat: Option<Heartbeat>,
+    pub(crate) message_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) callback_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) deflate: Option<Deflate>,
+    pub(crate) origins: Origins,
+    pub(crate) state: Option<Arc<dyn Any + Send + Sync>>,
+    /// The route's pattern, for the path parameters.
+    pub(crate) route: String,
+}
+
+/// What messages mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Protocol,
+    Echo,
+}
+
+/// What can be authorised; the index of its callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Subscribe,
+    Publish,
+    Private,
+    Broadcast,
+}
+
+impl Endpoint {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            identify: None,
+            on_open: None,
+            events: HashMap::new(),
+            on_message: None,
+            on_binary: None,
+            on_close: None,
+            on_ping: None,
+            on_pong: None,
+            authorize: [None, None, None, None],
+            heartbeat: Some(Heartbeat::default()),
+            message_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
+            callback_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+            deflate: None,
+            origins: Origins::default(),
+            state: None,
+            route: String::new(),
+        }
+    }
+
+    /// How often the deadlines must be looked at to be kept within a quarter.
+    pub(crate) fn sweep_period(&self) -> Duration {
+        let heartbeat = self.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.interval.min(heartbeat.timeout));
+        let shortest = heartbeat.min(self.message_timeout).min(self.write_timeout).min(self.callback_timeout);
+        shortest / 4
+    }
+
+    pub(crate) fn opened(&self, cx: &Context) -> Option<BoxFuture<Result<(), Error>>> {
+        self.on_open.as_ref().map(|f| called(cx, || f(cx.clone())))
+    }
+
+    pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<BoxFuture<Result<(), Error>>> {
+        let f = self.on_close.as_ref()?;
+        let future = called(cx, || f(cx.clone(), reason));
+        let timeout = self.callback_timeout;
+        Some(Box::pin(async move {
+            match tokio::time::timeout(timeout, future).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(target: "hauyna::connection", ?error, "on_close failed"),
+                Err(_) => tracing::warn!(target: "hauyna::connection", "on_close took too long"),
+            }
+            Ok(())
+        }))
+    }
+
+    pub(crate) fn pinged(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
+        Self::heard(self.on_ping.as_ref()?, cx, payload)
+    }
+
+    pub(crate) fn ponged(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
+        Self::heard(self.on_pong.as_ref()?, cx, payload)
+    }
+
+    fn heard(f: &Task<Vec<u8>, Result<(), Error>>, cx: &Context, payload: &[u8]) -> Option<Pending> {
+        let future = f(cx.clone(), payload.to_vec());
+        let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
+        Some(Pending { id: None, future })
+    }
+
+    pub(crate) fn authorizer(&self, verb: Verb) -> Option<&Task<String, Result<(), Reject>>> {
+        self.authorize[verb as usize].as_ref()
+    }
+}
+
+/// Calls a callback; one that panics before its first await fails as one that panics later does.
+fn called(
+    cx: &Context,
+    f: impl FnOnce() -> BoxFuture<Result<(), Error>>,
+) -> BoxFuture<Result<(), Error>> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
+        cx.hub().0.metrics.panics.increment();
+        Box::pin(std::future::ready(Err(Error::other("a callback panicked"))))
+    })
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("mode", &self.mode)
+            .field("events", &self.events.keys())
+            .field("heartbeat", &self.heartbeat)
+            .finish_non_exhaustive()
+    }
+}

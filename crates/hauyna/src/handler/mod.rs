@@ -1,0 +1,290 @@
+//! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
+//! is the builder; `endpoint` is what connections call; `callback` makes functions into it; `context` is
+//! what a callback gets.
+
+mod callback;
+mod context;
+mod endpoint;
+
+pub use callback::{Identified, IntoUser};
+pub use context::Context;
+
+pub(crate) use callback::EventAnswer;
+pub(crate) use endpoint::{Endpoint, Mode, Verb};
+
+use crate::config::Heartbeat;
+use crate::connection::CloseReason;
+use crate::error::{Error, Reject};
+use crate::router::{ConnectRequest, Origins};
+use callback::{decode_event, erase};
+use hauyna_websocket::{Deflate, DeflateConfig};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::any::Any;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the application decides about the connections of one route.
+///
+/// Callbacks are `async fn`s. The requests of one connection are handled one after the other, in their
+/// order; a slow callback delays nobody else's.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Context, Handler, Reject, json};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Add { a: i64, b: i64 }
+///
+/// async fn add(_: Context, numbers: Add) -> hauyna::Result<i64> {
+///     Ok(numbers.a + numbers.b) // the `data` of the client's `ack`
+/// }
+///
+/// let handler = Handler::new()
+///     .identify(|request| request.query("user").ok_or(Reject::unauthorized("who are you?")))
+///     .on("add", add);
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Handler {
+    endpoint: Endpoint,
+}
+
+impl Handler {
+    /// A handler without callbacks: every client gets an identifier of its own.
+    pub fn new() -> Self {
+        Self { endpoint: Endpoint::new(Mode::Protocol) }
+    }
+
+    /// A handler that sends every message back as it came, without the protocol: for conformance and load
+    /// tests.
+    pub fn echo() -> Self {
+        Self { endpoint: Endpoint::new(Mode::Echo) }
+    }
+
+    /// Decides who a client is, or refuses it, before the upgrade. `f` is a closure or an `async fn` from
+    /// the request to `Result<name, Reject>`; `None` as the name has one generated.
+    pub fn identify<F, R, M>(mut self, f: F) -> Self
+    where
+        F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
+        R: Identified<M>,
+    {
+        self.endpoint.identify = Some(Box::new(move |request| f(request).identified()));
+        self
+    }
+
+    /// Runs when a connection is there, before its first request. An error closes it.
+    pub fn on_open<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_open = Some(Box::new(move |cx| Box::pin(f(cx))));
+        self
+    }
+
+    /// Handles the messages whose `type` is `event`, decoded into `T`: what does not fit never reaches `f`
+    /// and is answered with `validation_error`. With an `id` the result is the `data` of the `ack`.
+    ///
+    /// # Panics
+    ///
+    /// Where `event` is one of the protocol's own request types, or is registered twice.
+    pub fn on<T, F, Fut, R>(mut self, event: &str, f: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Error>> + Send + 'static,
+        R: Serialize,
+    {
+        assert!(!RESERVED.contains(&event), "`{event}` is a request of the protocol");
+        let decode = decode_event(f);
+        let old = self.endpoint.events.insert(event.into(), decode);
+        assert!(old.is_none(), "`{event}` is registered twice");
+        self
+    }
+
+    /// Handles every message whose `type` no [`Handler::on`] knows.
+    pub fn on_message<F, Fut, R>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Error>> + Send + 'static,
+        R: Serialize,
+    {
+        self.endpoint.on_message = Some(decode_event(f));
+        self
+    }
+
+    /// Handles frames of the other kind than the connection's encoding: binary ones of a JSON client.
+    pub fn on_binary<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_binary = Some(Box::new(move |cx, bytes| Box::pin(f(cx, bytes))));
+        self
+    }
+
+    /// Runs when a connection is gone, with the reason: it has left its channels and nothing can be sent
+    /// to it any more.
+    pub fn on_close<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, CloseReason) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_close = Some(Box::new(move |cx, reason| Box::pin(f(cx, reason))));
+        self
+    }
+
+    /// Runs when the client sent a WebSocket ping; the pong is already on its way.
+    pub fn on_ping<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_ping = Some(Box::new(move |cx, payload| Box::pin(f(cx, payload))));
+        self
+    }
+
+    /// Runs when the client sent a WebSocket pong.
+    pub fn on_pong<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_pong = Some(Box::new(move |cx, payload| Box::pin(f(cx, payload))));
+        self
+    }
+
+    /// Decides about `subscribe_channel`, instead of the channel pattern's own rule.
+    pub fn authorize_subscribe<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Subscribe, f)
+    }
+
+    /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
+    pub fn authorize_publish<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Publish, f)
+    }
+
+    /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
+    pub fn authorize_private<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Private, f)
+    }
+
+    /// Decides about `broadcast`. Without it no client may broadcast.
+    pub fn authorize_broadcast<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Broadcast, move |cx, _| f(cx))
+    }
+
+    fn authorize<F, Fut>(mut self, verb: Verb, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.endpoint.authorize[verb as usize] = Some(erase(f));
+        self
+    }
+
+    /// Sets how liveness is watched. Default: a ping after 25 s of silence, 8 s to answer.
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.endpoint.heartbeat = Some(heartbeat);
+        self
+    }
+
+    /// Sends no pings; a peer that vanishes is noticed by its next write, if at all.
+    pub fn no_heartbeat(mut self) -> Self {
+        self.endpoint.heartbeat = None;
+        self
+    }
+
+    /// Sets how long a message may take from its first byte to its last. Default: 30 s.
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint.message_timeout = timeout;
+        self
+    }
+
+    /// Sets how long the socket may take nothing while something waits. Default: 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint.write_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a callback may take before its request is answered with `timeout`. Default: 30 s.
+    pub fn callback_timeout(mut self, timeout: Duration) -> Self {
+        self.endpoint.callback_timeout = timeout;
+        self
+    }
+
+    /// Sets the largest message taken, in bytes, whole or in fragments. Default: 64 KiB.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.endpoint.limits.message = bytes;
+        self.endpoint.limits.frame = bytes;
+        self
+    }
+
+    /// Offers permessage-deflate (RFC 7692) to clients that ask for it: no context takeover, payloads of
+    /// some hundred bytes and more, one compression per broadcast.
+    pub fn deflate(mut self) -> Self {
+        self.endpoint.deflate = Some(Deflate::new(DeflateConfig::default()));
+        self
+    }
+
+    /// Sets which web pages may connect. Default: those of the same origin; clients that are no browsers
+    /// send no `Origin` and are not asked.
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.endpoint.origins = origins;
+        self
+    }
+
+    /// Shares a value with the callbacks; see [`Context::state`].
+    pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
+        self.endpoint.state = Some(Arc::new(state) as Arc<dyn Any + Send + Sync>);
+        self
+    }
+
+    pub(crate) fn into_endpoint(self) -> Endpoint {
+        self.endpoint
+    }
+}
+
+impl Default for Handler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Request types that the protocol has for itself.
+const RESERVED: [&str; 14] = [
+    "subscribe_channel",
+    "unsubscribe_channel",
+    "channel_message",
+    "private",
+    "group",
+    "broadcast",
+    "update_status",
+    "presence",
+    "history",
+    "refresh",
+    "ping",
+    "ack",
+    "resume",
+    "session",
+];

@@ -1,0 +1,188 @@
+//! The hub: everything that connections share. Public verbs here; `registry` finds connections, `shard`
+//! writes to them, `channels` finds channels, `stats` counts. Nothing is global: two hubs live in one process.
+
+mod builder;
+mod channels;
+mod registry;
+mod shard;
+mod stats;
+mod sweep;
+
+pub use builder::HubBuilder;
+pub use stats::Stats;
+
+pub(crate) use channels::ChannelMap;
+pub(crate) use registry::Registry;
+pub(crate) use shard::{Item, Shard, is_congested, set_home};
+
+use crate::broker::{Answer, Broker};
+use crate::channel::{Channel, ChannelCore, Declarations};
+use crate::clock::Clock;
+use crate::config::HubConfig;
+use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections};
+use crate::error::BrokerError;
+use crate::metrics::Metrics;
+use crate::presence::{Presence, Roster};
+use crate::user::User;
+use hauyna_protocol::close::CloseCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The centre of an application: its connections, channels and users. A cheap handle; clone it freely.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
+/// let hub = hauyna::Hub::new();
+/// hub.channel("orders").broadcast(hauyna::json!({ "type": "order", "id": 7 })).await?;
+/// assert_eq!(hub.connections().count(), 0);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Hub(pub(crate) Arc<HubCore>);
+
+#[derive(Debug)]
+pub(crate) struct HubCore {
+    pub(crate) config: HubConfig,
+    pub(crate) shards: Box<[Shard]>,
+    pub(crate) registry: Registry,
+    pub(crate) channels: ChannelMap,
+    pub(crate) declarations: Declarations,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) presence: Roster,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Clock,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) stop: Notify,
+    /// Waits are woken whenever a connection is gone.
+    pub(crate) departed: Notify,
+}
+
+impl Hub {
+    /// A hub with the defaults: everything in this process, no channel pattern declared.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Options first, then [`HubBuilder::build`].
+    pub fn builder() -> HubBuilder {
+        HubBuilder::new()
+    }
+
+    /// A channel by its name. It need not exist; a bad name is reported by the verbs.
+    pub fn channel(&self, name: impl AsRef<str>) -> Channel {
+        Channel::new(self.clone(), name.as_ref())
+    }
+
+    /// A user by identifier: all of their connections.
+    pub fn user(&self, user: impl AsRef<str>) -> User {
+        User::new(self.clone(), user.as_ref())
+    }
+
+    /// The live connections.
+    pub fn connections(&self) -> Connections {
+        Connections::new(self.clone())
+    }
+
+    /// A live connection by its identifier.
+    pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
+        self.0.registry.by_id(id).map(Connection::new)
+    }
+
+    /// Who is present, over the whole hub.
+    pub fn presence(&self) -> Presence {
+        Presence::of_hub(self.clone())
+    }
+
+    /// Counts, as of now.
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.0)
+    }
+
+    /// Whether publishing would work now. What `/ready` should ask.
+    pub fn is_ready(&self) -> bool {
+        !self.is_stopping() && self.0.broker.is_ready()
+    }
+
+    /// Whether [`Hub::shutdown`] has begun.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Ends the hub: listeners stop accepting, every connection is closed with 3000 (come back), and what
+    /// was queued is written. Returns when the last connection is gone, or after `patience`.
+    pub async fn shutdown(&self, patience: Duration) {
+        self.0.stopping.store(true, Ordering::Release);
+        self.0.stop.notify_waiters();
+        for connection in self.0.registry.all() {
+            let ending = (CloseReason::Shutdown, Backlog::Write);
+            connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
+        }
+        if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+            for connection in self.0.registry.all() {
+                connection.end(CloseReason::Shutdown);
+            }
+        }
+    }
+
+    /// Resolves when there is no connection.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let departed = self.0.departed.notified();
+            if self.0.registry.count() == 0 {
+                return;
+            }
+            departed.await;
+        }
+    }
+
+    /// Resolves when [`Hub::shutdown`] begins.
+    pub(crate) async fn stopped(&self) {
+        loop {
+            let stop = self.0.stop.notified();
+            if self.is_stopping() {
+                return;
+            }
+            stop.await;
+        }
+    }
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HubCore {
+    /// Takes a channel without subscribers out of the map.
+    pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
+        if self.channels.remove_unused(channel) {
+            self.broker.unsubscribe(&channel.name);
+        }
+    }
+
+    /// Lets an answer nobody waits for come to its end.
+    pub(crate) fn finish<T: Send + 'static>(&self, answer: Answer<Result<T, BrokerError>>) {
+        match answer.into_now() {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(target: "hauyna::broker", %error, "an announcement was lost"),
+            Err(later) => {
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(later);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for HubCore {
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            shard.wake();
+        }
+    }
+}

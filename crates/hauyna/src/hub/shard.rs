@@ -1,0 +1,194 @@
+//! A shard: one task that writes to its share of the connections. It drains its inbox, joins what one
+//! channel published into one buffer, and gives each subscriber one write. Its list of subscribers is
+//! its own, so a fan-out takes no lock but each outbox's.
+
+use super::HubCore;
+use crate::channel::{ChannelCore, Publication, Subscription};
+use crate::clock::Tick;
+use crate::connection::ConnectionCore;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+mod fanout;
+mod members;
+
+use fanout::Fanout;
+
+/// The inbox of a shard's task, and what others may know of it.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    inbox: Mutex<Inbox>,
+    /// How many items wait, for those who only want to know that.
+    waiting: AtomicUsize,
+    running: AtomicBool,
+    /// The time of the last batch or sweep: precise enough for heartbeats, and free.
+    now: AtomicU32,
+    /// Milliseconds between two sweeps.
+    period: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    items: Vec<Item>,
+    waker: Option<Waker>,
+}
+
+/// What a shard is told.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Publish { channel: Arc<ChannelCore>, publication: Arc<Publication> },
+    Subscribe(Arc<Subscription>),
+    Unsubscribe(Arc<Subscription>),
+    Direct { connection: Arc<ConnectionCore>, publication: Arc<Publication> },
+    Everybody(Arc<Publication>),
+    /// Somebody queued something for this connection.
+    Flush(Arc<ConnectionCore>),
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        Self {
+            inbox: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            running: AtomicBool::new(false),
+            now: AtomicU32::new(1),
+            period: AtomicU32::new(SWEEP.as_millis() as u32),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        Tick(self.now.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn post(&self, item: Item) {
+        let mut inbox = self.inbox.lock();
+        inbox.items.push(item);
+        self.waiting.store(inbox.items.len(), Ordering::Relaxed);
+        let waker = inbox.waker.take();
+        drop(inbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn wake(&self) {
+        let waker = self.inbox.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether so much is waiting that publishers should pause.
+    fn is_congested(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= CONGESTED
+    }
+
+    /// Sweeps at least this often from now on.
+    pub(crate) fn sweep_every(&self, period: Duration) {
+        let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(5);
+        if self.period.fetch_min(period, Ordering::Relaxed) > period {
+            self.wake();
+        }
+    }
+}
+
+/// Whether a publisher should let the shards catch up before it goes on.
+pub(crate) fn is_congested(hub: &HubCore) -> bool {
+    hub.shards.iter().any(Shard::is_congested)
+}
+
+thread_local! {
+    static HOME: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Connections that this thread accepts belong to this shard: for servers with one runtime per core.
+pub(crate) fn set_home(shard: usize) {
+    HOME.set(Some(shard));
+}
+
+impl HubCore {
+    /// The shard for a new connection, its task started.
+    pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> usize {
+        let shards = self.shards.len();
+        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
+        let index = HOME.get().unwrap_or(id as usize) % shards;
+        self.start(index);
+        index
+    }
+
+    /// Starts a shard's task on this runtime, unless it runs already.
+    pub(crate) fn start(self: &Arc<Self>, index: usize) {
+        if !self.shards[index].running.swap(true, Ordering::AcqRel) {
+            tokio::spawn(run(Running { hub: Arc::downgrade(self), index }));
+        }
+    }
+}
+
+/// While the task lives. When its runtime drops it, the shard can be started on another.
+struct Running {
+    hub: Weak<HubCore>,
+    index: usize,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.shards[self.index].running.store(false, Ordering::Release);
+        }
+    }
+}
+
+async fn run(running: Running) {
+    let mut fanout = Fanout::new(running.index);
+    let mut batch = Vec::new();
+    let mut sweep = pin!(tokio::time::sleep(SWEEP));
+    let mut period = SWEEP;
+    loop {
+        let is_due = poll_fn(|cx| {
+            let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
+            let shard = &hub.shards[running.index];
+            let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
+            if wanted < period {
+                period = wanted;
+                sweep.as_mut().reset(tokio::time::Instant::now() + period);
+            }
+            let is_due = sweep.as_mut().poll(cx).is_ready();
+            let mut inbox = shard.inbox.lock();
+            std::mem::swap(&mut inbox.items, &mut batch);
+            shard.waiting.store(0, Ordering::Relaxed);
+            if is_due || !batch.is_empty() {
+                return Poll::Ready(Some(is_due));
+            }
+            if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                inbox.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+        let (Some(is_due), Some(hub)) = (is_due, running.hub.upgrade()) else { return };
+        let now = hub.clock.tick();
+        hub.shards[running.index].now.store(now.0, Ordering::Relaxed);
+        if !batch.is_empty() {
+            fanout.serve(&hub, &mut batch, now).await;
+            if batch.capacity() > 4 * CONGESTED {
+                batch = Vec::new();
+            }
+        }
+        if is_due {
+            sweep.as_mut().reset(tokio::time::Instant::now() + period);
+            super::sweep::sweep(&hub, running.index, now).await;
+        }
+    }
+}
+
+/// Every how long deadlines are looked at, unless a handler needs it more often.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Items in an inbox past which publishers pause.
+const CONGESTED: usize = 16 * 1024;
+

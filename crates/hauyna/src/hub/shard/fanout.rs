@@ -1,0 +1,218 @@
+//! The work of a shard on one batch: collect what each channel published, then write it. Where a channel
+//! published several messages, they are joined into one buffer once, and each subscriber gets that buffer
+//! in one send. Connections of several channels are queued for first and written once at the end.
+
+use super::Item;
+use super::members::{Member, Members};
+use crate::channel::{ChannelCore, Publication, Wire};
+use crate::clock::Tick;
+use crate::connection::ConnectionCore;
+use crate::hub::HubCore;
+use bytes::{Bytes, BytesMut};
+use hauyna_websocket::Deflate;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Fanout {
+    members: Members,
+    /// Channels with something pending, in the order of their first publication.
+    touched: Vec<u32>,
+    /// Connections with something queued.
+    dirty: Vec<Arc<ConnectionCore>>,
+    /// Writes since others last had their turn.
+    written: u32,
+}
+
+impl Fanout {
+    pub(super) fn new(shard: usize) -> Self {
+        Self { members: Members::new(shard), touched: Vec::new(), dirty: Vec::new(), written: 0 }
+    }
+
+    /// Works a batch off.
+    pub(super) async fn serve(&mut self, hub: &HubCore, batch: &mut Vec<Item>, now: Tick) {
+        for item in batch.drain(..) {
+            match item {
+                Item::Publish { channel, publication } => self.collect(&channel, publication),
+                Item::Subscribe(subscription) => {
+                    self.settle(hub, &subscription.channel, now).await;
+                    self.members.add(&subscription);
+                    self.mark(&subscription.connection);
+                }
+                Item::Unsubscribe(subscription) => {
+                    self.settle(hub, &subscription.channel, now).await;
+                    self.members.remove(&subscription);
+                }
+                Item::Direct { connection, publication } => {
+                    connection.push_publication(&publication, None);
+                    self.mark(&connection);
+                }
+                Item::Everybody(publication) => {
+                    for connection in hub.registry.of_shard(self.members.shard()) {
+                        if publication.except() != Some(connection.id()) {
+                            connection.push_publication(&publication, None);
+                            self.mark(&connection);
+                        }
+                    }
+                }
+                Item::Flush(connection) => self.mark(&connection),
+            }
+        }
+        let touched = std::mem::take(&mut self.touched);
+        let is_only = touched.len() == 1 && self.dirty.is_empty();
+        for slot in &touched {
+            self.write_group(hub, *slot, (is_only, now)).await;
+        }
+        self.touched = touched;
+        self.touched.clear();
+        self.flush(now).await;
+    }
+
+    fn collect(&mut self, channel: &ChannelCore, publication: Arc<Publication>) {
+        let Some(slot) = self.members.slot(channel) else { return };
+        let group = self.members.group(slot);
+        if group.pending.is_empty() {
+            self.touched.push(slot);
+        }
+        group.pending.push(publication);
+    }
+
+    /// Writes what is pending for a channel before its subscribers change.
+    async fn settle(&mut self, hub: &HubCore, channel: &ChannelCore, now: Tick) {
+        if self.touched.is_empty() {
+            return;
+        }
+        let slot = self.members.slot(channel);
+        if let Some(index) = self.touched.iter().position(|touched| Some(*touched) == slot) {
+            let slot = self.touched.swap_remove(index);
+            self.write_group(hub, slot, (false, now)).await;
+        }
+    }
+
+    /// Gives each subscriber of a channel what was published. `is_only`: nobody gets anything else in this
+    /// batch, so that there is nothing to wait for.
+    async fn write_group(&mut self, hub: &HubCore, slot: u32, (is_only, now): (bool, Tick)) {
+        let group = self.members.group(slot);
+        let mut pending = std::mem::take(&mut group.pending);
+        let members = std::mem::take(&mut group.members);
+        let mut rest = &pending[..];
+        while !rest.is_empty() {
+            let count = Run::length(rest);
+            let (now_due, later) = rest.split_at(count);
+            let mut run = Run::new(now_due);
+            for member in &members {
+                self.write_member(member, &mut run, (is_only, now));
+                if self.written >= TURN {
+                    self.written = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            hub.metrics.delivered.add((count * members.len()) as u64);
+            rest = later;
+        }
+        pending.clear();
+        let group = self.members.group(slot);
+        group.members = members;
+        if pending.capacity() <= 64 {
+            group.pending = pending;
+        }
+    }
+
+    fn write_member(&mut self, member: &Member, run: &mut Run<'_>, (is_only, now): (bool, Tick)) {
+        let Member { connection, subscription, after } = member;
+        if !run.is_for(connection, *after) {
+            for publication in run.publications {
+                let is_known = publication.offset() != 0 && publication.offset() <= *after;
+                if !is_known && publication.except() != Some(connection.id()) {
+                    connection.push_publication(publication, Some(subscription));
+                }
+            }
+            self.mark(connection);
+        } else if is_only || connection.has_one_subscription() {
+            let joined = run.joined(connection.wire(), connection.deflate());
+            connection.write_publications(joined, subscription, now);
+            self.written += 1;
+        } else {
+            for publication in run.publications {
+                connection.push_publication(publication, Some(subscription));
+            }
+            self.mark(connection);
+        }
+    }
+
+    fn mark(&mut self, connection: &Arc<ConnectionCore>) {
+        if connection.list() {
+            self.dirty.push(connection.clone());
+        }
+    }
+
+    async fn flush(&mut self, now: Tick) {
+        while let Some(connection) = self.dirty.pop() {
+            connection.flush_listed(now);
+            self.written += 1;
+            if self.written >= TURN {
+                self.written = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        if self.dirty.capacity() > 4096 {
+            self.dirty = Vec::new();
+        }
+    }
+}
+
+/// Publications of one channel that are written together.
+struct Run<'a> {
+    publications: &'a [Arc<Publication>],
+    first_offset: u64,
+    excludes: bool,
+    joined: [Option<Bytes>; Wire::COUNT],
+}
+
+impl<'a> Run<'a> {
+    /// How many publications fit into one buffer.
+    fn length(publications: &[Arc<Publication>]) -> usize {
+        let mut bytes = 0;
+        let fit = publications.iter().take_while(|publication| {
+            bytes += publication.content().bytes().len();
+            bytes <= JOINED
+        });
+        fit.count().max(1)
+    }
+
+    fn new(publications: &'a [Arc<Publication>]) -> Self {
+        let offsets = publications.iter().map(|publication| publication.offset());
+        Self {
+            publications,
+            first_offset: offsets.filter(|offset| *offset > 0).min().unwrap_or(u64::MAX),
+            excludes: publications.iter().any(|publication| publication.except().is_some()),
+            joined: Default::default(),
+        }
+    }
+
+    /// Whether this subscriber gets all of it.
+    fn is_for(&self, connection: &ConnectionCore, after: u64) -> bool {
+        let is_new = after < self.first_offset;
+        let is_excluded = self.excludes
+            && self.publications.iter().any(|publication| publication.except() == Some(connection.id()));
+        is_new && !is_excluded
+    }
+
+    fn joined(&mut self, wire: Wire, deflate: Option<&Deflate>) -> (&Bytes, &'a [Arc<Publication>]) {
+        let publications = self.publications;
+        let joined = self.joined[wire.index()].get_or_insert_with(|| match publications {
+            [one] => one.frame(wire, deflate).clone(),
+            several => {
+                let frames = several.iter().map(|publication| publication.frame(wire, deflate));
+                let mut joined = BytesMut::with_capacity(frames.clone().map(Bytes::len).sum());
+                frames.for_each(|frame| joined.extend_from_slice(frame));
+                joined.freeze()
+            }
+        });
+        (joined, publications)
+    }
+}
+
+/// Writes after which other tasks of the thread get their turn: about a millisecond.
+const TURN: u32 = 128;
+/// Bytes of content that are joined into one buffer, about.
+const JOINED: usize = 64 * 1024;

@@ -1,0 +1,61 @@
+//! The deadlines of a shard's connections, looked at together about once a second: heartbeat, writing,
+//! closing, unfinished messages, slow callbacks. No connection has a timer of its own.
+
+use super::HubCore;
+use crate::clock::Tick;
+use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Looks at every connection of a shard, some hundreds at a time.
+pub(super) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
+    for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
+        look_at(&connection, now);
+        if index % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if shard == 0 {
+        hub.broker.sweep();
+    }
+}
+
+fn look_at(connection: &Arc<ConnectionCore>, now: Tick) {
+    let endpoint = connection.endpoint();
+    let (phase, blocked) = connection.progress();
+    let expired = |since: Tick, patience: Duration| now.since(since) >= patience;
+    match phase {
+        Phase::Gone => return,
+        Phase::Closing(since) if expired(since, CLOSE_TIMEOUT) => return connection.end(CloseReason::Lost),
+        Phase::Closed(since) if expired(since, CLOSE_TIMEOUT) => return connection.end(CloseReason::Lost),
+        Phase::Closing(_) | Phase::Closed(_) => return,
+        Phase::Open => {}
+    }
+    if blocked.is_some_and(|since| expired(since, endpoint.write_timeout)) {
+        connection.metrics().slow_consumers.increment();
+        return connection.end(CloseReason::WriteTimeout);
+    }
+    let Deadlines { busy, unfinished, heard, pinged } = connection.deadlines();
+    if let Some(since) = busy {
+        if expired(since, endpoint.callback_timeout) {
+            connection.expire_callback();
+        }
+        return; // nothing is read meanwhile, so silence says nothing about the peer
+    }
+    if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
+        return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
+    }
+    let Some(heartbeat) = endpoint.heartbeat.filter(|_| blocked.is_none()) else { return };
+    match pinged {
+        Some(since) if expired(since, heartbeat.timeout) => {
+            connection.metrics().heartbeat_timeouts.increment();
+            connection.close_dead();
+        }
+        None if expired(heard, heartbeat.interval) => connection.ping(now),
+        _ => {}
+    }
+}
+
+/// How long a close handshake may take (RFC 6455 §7.1.1 leaves it open).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const TURN: usize = 512;

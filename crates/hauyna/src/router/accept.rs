@@ -1,0 +1,211 @@
+//! One accepted TCP connection up to its end or its upgrade: the head is read under a single deadline that
+//! no trickle extends, upgrades are answered here, every other request goes to hyper with what was read.
+
+use super::admit::admit;
+use super::service::RouterService;
+use super::{ConnectRequest, Routes};
+use crate::transport::{Link, with_scratch};
+use bytes::Bytes;
+use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How far a fresh connection has come when its deadline no longer counts.
+enum Arrived {
+    /// It was upgraded, or refused and closed.
+    Done,
+    /// An ordinary HTTP request.
+    Http(TcpStream, Bytes),
+}
+
+/// Serves a fresh connection; `patience` is for the head and the decision together.
+pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: SocketAddr, patience: Duration) {
+    match tokio::time::timeout(patience, arrive(&routes, stream, peer)).await {
+        Ok(Ok(Arrived::Http(stream, read))) => http(routes, Rewound { read, stream }, patience).await,
+        Ok(Ok(Arrived::Done)) => {}
+        Ok(Err(error)) => tracing::debug!(target: "hauyna::connection", %error, "lost before its upgrade"),
+        Err(_) => {
+            routes.hub.0.metrics.handshakes_refused.increment();
+            tracing::debug!(target: "hauyna::connection", "too slow for a handshake");
+        }
+    }
+}
+
+async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Arrived> {
+    let head = match read_head(&mut stream).await? {
+        Ok(head) => head,
+        Err(refusal) => {
+            routes.hub.0.metrics.handshakes_refused.increment();
+            let mut answer = Vec::new();
+            refusal.write_response(&mut answer);
+            return refuse(stream, &answer).await;
+        }
+    };
+    let Head { request, bytes, head_len } = head;
+    let (parts, ()) = request.into_parts();
+    let endpoint = routes.find(parts.uri.path()).cloned();
+    let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts)) else {
+        return Ok(Arrived::Http(stream, bytes.into()));
+    };
+    let request = ConnectRequest::new(parts, Some(peer), &endpoint.route);
+    match admit(routes, &endpoint, request).await {
+        Ok(admission) => {
+            let mut answer = Vec::with_capacity(256);
+            admission.upgrade.write_response(admission.protocol(), admission.extensions(), &mut answer);
+            stream.write_all(&answer).await?;
+            admission.open(routes, Link::tcp(stream, bytes[head_len..].to_vec()));
+            Ok(Arrived::Done)
+        }
+        Err(refused) => {
+            let answer = written(&refused.response());
+            refuse(stream, &answer).await
+        }
+    }
+}
+
+async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Head, Refusal>> {
+    let mut reader = HeadReader::new();
+    poll_fn(|cx| {
+        loop {
+            let done = with_scratch(|scratch| {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+                if buffer.filled().is_empty() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(reader.push(buffer.filled())))
+            });
+            match ready!(done) {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(head))) => return Poll::Ready(Ok(Ok(head))),
+                Ok(Err(refusal)) => return Poll::Ready(Ok(Err(refusal))),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    })
+    .await
+}
+
+/// Sends a refusal and closes, without resetting the connection under an answer that is not read yet.
+async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<Arrived> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let drain = async {
+        let mut left = DRAINED;
+        while left > 0 {
+            let read = poll_fn(|cx| {
+                with_scratch(|scratch| {
+                    let mut buffer = ReadBuf::new(scratch);
+                    ready!(Pin::new(&mut stream).poll_read(cx, &mut buffer))?;
+                    Poll::Ready(io::Result::Ok(buffer.filled().len()))
+                })
+            });
+            match read.await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
+    Ok(Arrived::Done)
+}
+
+fn written(response: &http::Response<String>) -> Vec<u8> {
+    let status = response.status();
+    let mut out = format!(
+        "HTTP/1.1 {} {}\r\nContent-Length: {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or("Refused"),
+        response.body().len()
+    )
+    .into_bytes();
+    for (name, value) in response.headers().iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH) {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(response.body().as_bytes());
+    out
+}
+
+/// An ordinary HTTP/1.1 connection, the head of its first request read already.
+async fn http(routes: Arc<Routes>, io: Rewound, patience: Duration) {
+    let hub = routes.hub.clone();
+    let service = TowerToHyperService::new(RouterService::new(routes));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(16 * 1024)
+        .max_headers(100)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = hub.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(patience, connection).await;
+        }
+    }
+}
+
+/// A stream with something put back before it.
+struct Rewound {
+    read: Bytes,
+    stream: TcpStream,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(count));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Bytes that are read and dropped after a refusal.
+const DRAINED: usize = 256 * 1024;

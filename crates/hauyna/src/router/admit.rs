@@ -1,0 +1,151 @@
+//! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
+//! comes out is a connection ready to be opened, or an HTTP refusal.
+
+use super::{ConnectRequest, Routes};
+use crate::channel::{UserId, Wire};
+use crate::connection::{ConnectionId, Identity, Opening, Session, open};
+use crate::error::Reject;
+use crate::handler::{Endpoint, Mode};
+use crate::transport::Link;
+use hauyna_protocol::{Encoding, ErrorType};
+use hauyna_websocket::handshake::{self, Refusal, Upgrade};
+use hauyna_websocket::Negotiated;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response, StatusCode};
+use std::sync::Arc;
+
+/// An upgrade that may go on.
+pub(crate) struct Admission {
+    endpoint: Arc<Endpoint>,
+    user: UserId,
+    target: Box<str>,
+    pub(crate) upgrade: Upgrade,
+    encoding: Option<Encoding>,
+    negotiated: Option<Negotiated>,
+}
+
+/// Why an upgrade may not go on.
+pub(crate) enum Refused {
+    Handshake(Refusal),
+    Reject(Reject),
+}
+
+/// Decides about a request for a route.
+pub(crate) async fn admit(
+    routes: &Routes,
+    endpoint: &Arc<Endpoint>,
+    request: ConnectRequest,
+) -> Result<Admission, Refused> {
+    let result = decide(routes, endpoint, request).await;
+    if result.is_err() {
+        routes.hub.0.metrics.handshakes_refused.increment();
+    }
+    result
+}
+
+async fn decide(
+    routes: &Routes,
+    endpoint: &Arc<Endpoint>,
+    request: ConnectRequest,
+) -> Result<Admission, Refused> {
+    let upgrade = handshake::check(request.parts()).map_err(Refused::Handshake)?;
+    if !endpoint.origins.allow(request.headers()) {
+        return Err(Reject::denied("this page may not connect").into());
+    }
+    let hub = &routes.hub.0;
+    if routes.hub.is_stopping() {
+        return Err(unavailable("the server is shutting down").into());
+    }
+    if hub.registry.count() >= hub.config.connections {
+        return Err(unavailable("the server has as many connections as it may").into());
+    }
+    let name = match &endpoint.identify {
+        None => None,
+        Some(identify) => identify(request.clone()).await?,
+    };
+    let name = name.unwrap_or_else(|| format!("anonymous_{:016x}", crate::random::u64()));
+    let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
+    if hub.registry.devices(&user) >= hub.config.connections_per_user {
+        let reject = Reject::new(
+            ErrorType::LimitExceeded,
+            StatusCode::TOO_MANY_REQUESTS,
+            "this user has as many connections as one may",
+        );
+        return Err(reject.into());
+    }
+    let encoding = match endpoint.mode {
+        Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
+        Mode::Echo => None,
+    };
+    let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).into();
+    Ok(Admission { endpoint: endpoint.clone(), user, target, upgrade, encoding, negotiated })
+}
+
+impl Admission {
+    pub(crate) fn protocol(&self) -> Option<&'static str> {
+        self.encoding.map(Encoding::subprotocol)
+    }
+
+    pub(crate) fn extensions(&self) -> Option<&str> {
+        self.negotiated.as_ref().map(|negotiated| negotiated.response.as_str())
+    }
+
+    /// Opens the connection, after the answer was sent.
+    pub(crate) fn open(self, routes: &Routes, link: Link) {
+        let hub = routes.hub.0.clone();
+        let id = hub.registry.next_id();
+        // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
+        let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
+        let identity = Identity {
+            id: ConnectionId::new(id),
+            shard: u16::try_from(hub.choose_shard(id)).unwrap_or_default(),
+            user: self.user,
+            wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
+            target: self.target,
+        };
+        open(Opening {
+            hub,
+            endpoint: self.endpoint,
+            identity,
+            link,
+            inflate: self.negotiated.map(|negotiated| negotiated.inflate),
+            session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
+        });
+    }
+}
+
+impl Refused {
+    /// The whole answer: a fixed or the application's own text as JSON, never anything of the request.
+    pub(crate) fn response(&self) -> Response<String> {
+        let reject = match self {
+            Self::Handshake(refusal) => return refusal.response().map(str::to_owned),
+            Self::Reject(reject) => reject,
+        };
+        let mut body = serde_json::json!({ "error_type": reject.error.as_str(), "message": reject.message });
+        if let Some(details) = &reject.details {
+            body["details"] = details.clone();
+        }
+        let mut response = Response::new(body.to_string());
+        *response.status_mut() = reject.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if reject.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+impl From<Reject> for Refused {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
+fn unavailable(text: &'static str) -> Reject {
+    Reject::new(ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE, text)
+}
+

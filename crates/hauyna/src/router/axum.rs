@@ -1,0 +1,30 @@
+//! The way into an axum application: the routes as an axum router, to be merged with others.
+
+use super::{Router, RouterService};
+use axum::extract::ConnectInfo;
+use std::net::SocketAddr;
+
+impl Router {
+    /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
+    /// peer's address is known where the application is served with connect info.
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use hauyna::{Handler, Hub, Router};
+    ///
+    /// let realtime = Router::new(Hub::new()).websocket("/chat", Handler::new());
+    /// let app: axum::Router =
+    ///     axum::Router::new().route("/", get(|| async { "home" })).merge(realtime.into_axum());
+    /// # drop(app);
+    /// ```
+    pub fn into_axum<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
+        let paths = self.paths.clone();
+        let service = RouterService::new(self.into_routes());
+        paths.iter().fold(axum::Router::new(), |router, path| router.route_service(path, service.clone()))
+    }
+}
+
+/// The address that axum was told.
+pub(super) fn peer(extensions: &http::Extensions) -> Option<SocketAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
+}

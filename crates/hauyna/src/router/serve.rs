@@ -1,0 +1,202 @@
+//! The stand-alone server: listeners, the accept loop and what it does when descriptors run out, and
+//! optionally one single-threaded runtime per core.
+
+use super::Routes;
+use super::accept::accepted;
+use crate::error::{Error, Result};
+use crate::hub::set_home;
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, ToSocketAddrs, lookup_host};
+use tokio::sync::Semaphore;
+
+/// A server for the routes of a router, from [`Router::into_server`](super::Router::into_server).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Server {
+    routes: Arc<Routes>,
+    handshake_timeout: Duration,
+    handshakes: usize,
+}
+
+impl Server {
+    pub(super) fn new(routes: Arc<Routes>) -> Self {
+        Self { routes, handshake_timeout: Duration::from_secs(10), handshakes: 16_384 }
+    }
+
+    /// Sets how long a client may take from its TCP connection to its upgrade, `identify` included; also
+    /// how long an HTTP connection may rest between requests. Default: 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// Sets how many connections may be before their upgrade, or speak ordinary HTTP, at once; further ones
+    /// are closed. Default: 16,384.
+    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
+        self.handshakes = handshakes;
+        self
+    }
+
+    /// Listens on an address and serves until the hub is shut down.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub async fn serve(self, address: impl ToSocketAddrs) -> Result {
+        let address = first(address).await?;
+        self.serve_listener(listen(address, Sharing::First)?).await
+    }
+
+    /// Serves a listening socket until the hub is shut down.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be used with this runtime.
+    pub async fn serve_listener(self, listener: StdListener) -> Result {
+        listener.set_nonblocking(true)?;
+        self.accept(TcpListener::from_std(listener)?).await;
+        Ok(())
+    }
+
+    /// Listens with one single-threaded runtime per worker, each with a shard and a socket of its own, so
+    /// that a connection stays on one core. Blocks until the hub is shut down. `ready` is called with the
+    /// address once connections are accepted.
+    ///
+    /// The hub should have as many shards as there are workers.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound, or a thread cannot be started.
+    pub fn serve_per_core(self, address: SocketAddr, workers: usize, ready: impl FnOnce(SocketAddr)) -> Result {
+        let first = listen(address, Sharing::First)?;
+        let address = first.local_addr()?;
+        let mut listeners = vec![first];
+        for _ in 1..workers {
+            listeners.push(listen(address, Sharing::Further)?);
+        }
+        ready(address);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = listeners
+                .into_iter()
+                .enumerate()
+                .map(|(worker, listener)| {
+                    let server = self.clone();
+                    let builder = std::thread::Builder::new().name(format!("hauyna-{worker}"));
+                    builder.spawn_scoped(scope, move || server.work(worker, listener)).map_err(Error::from)
+                })
+                .collect::<Result<_>>()?;
+            for thread in threads {
+                thread.join().map_err(|_| Error::config("a worker panicked"))??;
+            }
+            Ok(())
+        })
+    }
+
+    fn work(self, worker: usize, listener: StdListener) -> Result {
+        let hub = self.routes.hub.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let shard = worker % hub.0.shards.len();
+            set_home(shard);
+            hub.0.start(shard);
+            self.serve_listener(listener).await?;
+            hub.emptied().await;
+            Ok(())
+        })
+    }
+
+    async fn accept(self, listener: TcpListener) {
+        let slots = Arc::new(Semaphore::new(self.handshakes));
+        let hub = self.routes.hub.clone();
+        let mut stopped = std::pin::pin!(hub.stopped());
+        let mut spare = File::open("/dev/null").ok();
+        loop {
+            let accepted_now = tokio::select! {
+                biased;
+                () = stopped.as_mut() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted_now {
+                Ok((stream, peer)) => {
+                    let Ok(slot) = slots.clone().try_acquire_owned() else {
+                        hub.0.metrics.handshakes_refused.increment();
+                        continue;
+                    };
+                    // Without it small messages wait for acknowledgements; an error means it is closed.
+                    let _ = stream.set_nodelay(true);
+                    let (routes, patience) = (self.routes.clone(), self.handshake_timeout);
+                    tokio::spawn(async move {
+                        accepted(routes, stream, peer, patience).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    hub.0.metrics.accept_errors.increment();
+                    crate::log::limited("accept", || {
+                        tracing::warn!(target: "hauyna::server", %error, "cannot accept connections");
+                    });
+                    // No descriptors: one is kept for closing the next in line, so that it knows.
+                    drop(spare.take());
+                    if let Ok(Ok((refused, _))) =
+                        tokio::time::timeout(Duration::from_millis(1), listener.accept()).await
+                    {
+                        drop(refused);
+                    }
+                    spare = File::open("/dev/null").ok();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn first(address: impl ToSocketAddrs) -> Result<SocketAddr> {
+    let found = lookup_host(address).await?.next();
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address").into())
+}
+
+/// Whether a socket is the first of this server on its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    First,
+    Further,
+}
+
+/// A listening socket whose address several workers may share.
+fn listen(address: SocketAddr, sharing: Sharing) -> Result<StdListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    if sharing == Sharing::First {
+        // With `SO_REUSEPORT` a second server would share the port without a word: see that it is free.
+        socket(address)?.bind(&address.into()).map_err(named)?;
+    }
+    let socket = socket(address)?;
+    #[cfg(unix)]
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into()).map_err(named)?;
+    socket.listen(BACKLOG).map_err(named)?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The errors of a connection that ended before it was accepted.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+/// Connections that wait for `accept`; a reconnect storm comes all at once.
+const BACKLOG: i32 = 4096;

@@ -1,0 +1,110 @@
+//! The bytes of one connection. `Socket` stands in the outbox, under its lock, so that shards can write;
+//! `Io` stands in the connection's task where only that may write. Never waits.
+
+use std::io::{self, IoSlice, Read};
+use std::net::Shutdown;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::net::TcpStream;
+
+/// Where frames are written from.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    /// By anybody who holds the outbox.
+    Tcp(TcpStream),
+    /// By the connection's task alone.
+    Task,
+    /// The connection is over; the descriptor is closed even while handles on the connection live.
+    Gone,
+}
+
+/// A byte stream that only the connection's task touches.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A fresh connection's bytes, and what was read beyond the handshake.
+pub(crate) struct Link {
+    pub(crate) socket: Socket,
+    pub(crate) io: Option<Box<dyn Io>>,
+    pub(crate) early: Vec<u8>,
+}
+
+impl Link {
+    pub(crate) fn tcp(stream: TcpStream, early: Vec<u8>) -> Self {
+        Self { socket: Socket::Tcp(stream), io: None, early }
+    }
+
+    pub(crate) fn other(io: Box<dyn Io>, early: Vec<u8>) -> Self {
+        Self { socket: Socket::Task, io: Some(io), early }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Task => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write_vectored(bytes),
+            Self::Task => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Gone => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_write_ready(cx),
+            Self::Task => Poll::Pending,
+            Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    /// Reads what is there; 0 at the end of the stream.
+    ///
+    /// A read that does not fill the buffer has emptied the socket, so the readiness is cleared at once
+    /// (as tokio's own `poll_read` does) instead of by one more system call.
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let stream = match self {
+            Self::Tcp(stream) => stream,
+            Self::Task => return Poll::Pending,
+            Self::Gone => return Poll::Ready(Ok(0)),
+        };
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            let mut short = None;
+            let whole = stream.try_io(Interest::READABLE, || {
+                let read = (&*socket2::SockRef::from(stream)).read(buffer)?;
+                if read > 0 && read < buffer.len() {
+                    short = Some(read);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(read)
+            });
+            match (short, whole) {
+                (Some(read), _) | (None, Ok(read)) => return Poll::Ready(Ok(read)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Tells the peer that nothing more comes. Errors mean that it knows already.
+    pub(crate) fn shutdown(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A user: all connections that were identified by one name.
+
+use crate::broker::Published;
+use crate::channel::{self, ChannelName, Extras, Kind, UserId};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::hub::Hub;
+use serde::Serialize;
+
+/// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
+#[derive(Debug, Clone)]
+pub struct User {
+    hub: Hub,
+    name: Box<str>,
+}
+
+impl User {
+    pub(crate) fn new(hub: Hub, name: &str) -> Self {
+        Self { hub, name: name.into() }
+    }
+
+    /// Sends a `private` message to every connection of the user.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad name or value; `unavailable`.
+    pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
+        let user = UserId::new(&self.name)?;
+        let message = (Kind::Private, channel::content(&message)?);
+        let channel = ChannelName::of_user(user.as_str());
+        Ok(channel::publish(&self.hub.0, channel, message, Extras::default()).await?)
+    }
+
+    /// The user's connections on this node.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.hub.connections().of_user(&self.name)
+    }
+
+    /// Whether the user has a connection on this node.
+    pub fn is_connected(&self) -> bool {
+        self.hub.0.registry.devices(&self.name) > 0
+    }
+}
