@@ -25,7 +25,7 @@ fn measure(name: &str, count: usize, mut work: impl FnMut()) {
     println!("{name:<58} {best:>10.1} ns");
 }
 
-const ROUNDS: usize = 30;
+const ROUNDS: usize = 200;
 const LIMITS: Limits = Limits { message: 1 << 20, frame: 1 << 20, empty_fragments: 64 };
 
 fn drain(decoder: &mut Decoder, chunk: &mut [u8]) -> usize {
@@ -41,7 +41,7 @@ fn drain(decoder: &mut Decoder, chunk: &mut [u8]) -> usize {
 fn decoding() {
     for (name, opcode) in [("text", OpCode::Text), ("binary", OpCode::Binary)] {
         for size in [0, 32, 64, 125, 250, 1024, 16 << 10] {
-            let count = ((4 << 20) / (size + 64)).min(20_000);
+            let count = ((256 << 10) / (size + 6)).min(5000);
             let mut stream = Vec::new();
             for _ in 0..count {
                 encode_into(&mut stream, opcode, &vec![b'a'; size], Some([1, 2, 3, 4]));

@@ -1,7 +1,7 @@
 //! Frames out: whole frames as shared `Bytes` for broadcasts, frames appended to a write buffer, and a builder
 //! that takes a payload behind reserved header room so that nothing is copied afterwards.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::mask::apply_mask;
 use crate::{CloseCode, Compression, Fragment, OpCode};
@@ -57,8 +57,9 @@ impl FrameHead {
 
     /// Appends the frame to `out`.
     pub fn encode_into(self, out: &mut Vec<u8>, payload: &[u8]) {
-        out.reserve(MAX_UNMASKED + 4 + payload.len());
         let (header, size) = self.header(payload.len());
+        // To the byte: `Bytes` takes a vector over as it is when nothing of it is spare.
+        out.reserve(size + self.mask.map_or(0, |mask| mask.len()) + payload.len());
         out.extend_from_slice(&header[..size]);
         let Some(mask) = self.mask else {
             out.extend_from_slice(payload);
@@ -150,7 +151,10 @@ impl FrameBuilder {
         let (header, size) = FrameHead { compression, ..FrameHead::of(opcode) }.header(payload);
         let start = MAX_UNMASKED - size;
         self.buffer[start..MAX_UNMASKED].copy_from_slice(&header[..size]);
-        Bytes::from(self.buffer).slice(start..)
+        // Not `slice`, which makes a second handle and with it the allocation that counts handles.
+        let mut frame = Bytes::from(self.buffer);
+        frame.advance(start);
+        frame
     }
 }
 

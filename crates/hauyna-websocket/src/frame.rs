@@ -117,7 +117,7 @@ pub(crate) struct Context {
 
 impl Header {
     /// Parses the header at the start of `input`; `None` while it is incomplete and so far without fault.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(input: &[u8], context: &Context) -> Result<Option<Self>, ProtocolError> {
         let Some(&first) = input.first() else { return Ok(None) };
         let (opcode, fragment, compression) = first_byte(first, context)?;
@@ -149,7 +149,7 @@ impl Header {
 }
 
 /// Judges FIN, the reserved bits and the opcode against the message in progress.
-#[inline]
+#[inline(always)]
 fn first_byte(byte: u8, context: &Context) -> Result<(OpCode, Fragment, Compression), ProtocolError> {
     let fragment = if byte & 0x80 != 0 { Fragment::Final } else { Fragment::More };
     let deflated = byte & 0x40 != 0;
@@ -172,7 +172,7 @@ fn first_byte(byte: u8, context: &Context) -> Result<(OpCode, Fragment, Compress
 }
 
 /// Reads the extended length: the payload's length and the header's size so far, without the mask.
-#[inline]
+#[inline(always)]
 fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError> {
     match short {
         126 => {
@@ -195,7 +195,7 @@ fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, ProtocolError>
 }
 
 /// Holds the claimed length of a data frame against the limits; after it, the length fits a `usize`.
-#[inline]
+#[inline(always)]
 fn check_limits(payload: u64, compression: Compression, context: &Context) -> Result<(), ProtocolError> {
     let allowance = |limit: usize| match compression {
         Compression::Plain => limit,
