@@ -38,7 +38,7 @@ impl Decoder {
     }
 
     /// Takes what was read from the socket. Payloads are unmasked in place and lent by the events.
-    pub fn feed<'a>(&'a mut self, input: &'a mut [u8]) -> Events<'a> {
+    pub fn feed<'d, 'i>(&'d mut self, input: &'i mut [u8]) -> Events<'d, 'i> {
         Events { decoder: self, input, at: 0, lent: Vec::new() }
     }
 
@@ -131,15 +131,15 @@ pub enum Event<'a> {
 /// Ask [`next`](Self::next) until it returns `None`, or take the [`rest`](Self::rest): input that was not looked
 /// at is not kept by the decoder.
 #[must_use = "input that is not decoded is lost; call `next` until it returns `None`, or keep the `rest`"]
-pub struct Events<'a> {
-    decoder: &'a mut Decoder,
-    input: &'a mut [u8],
+pub struct Events<'d, 'i> {
+    decoder: &'d mut Decoder,
+    input: &'i mut [u8],
     at: usize,
     /// What an event lends that does not lie in the input; kept as the buffer of the next such event.
     lent: Vec<u8>,
 }
 
-impl fmt::Debug for Events<'_> {
+impl fmt::Debug for Events<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events")
             .field("decoder", &self.decoder)
@@ -160,7 +160,7 @@ enum Place {
     Lent,
 }
 
-impl<'a> Events<'a> {
+impl<'i> Events<'_, 'i> {
     /// Returns the next event. `None` means that the input is used up and its incomplete tail is in the decoder.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl<'a> Events<'a> {
 
     /// Stops here and gives back the input that was not looked at, to be fed later.
     #[must_use]
-    pub fn rest(self) -> &'a mut [u8] {
+    pub fn rest(self) -> &'i mut [u8] {
         &mut self.input[self.at..]
     }
 

@@ -392,7 +392,7 @@ proptest! {
     }
 
     #[test]
-    fn shared_frames_inflate_in_another_implementation(payload in vec(0u8..4, 256..5000), level in 0u32..12) {
+    fn shared_frames_are_plain_zlib_streams_behind_rsv1(payload in vec(0u8..4, 256..5000), level in 0u32..12) {
         let shared = Deflate::new(DeflateConfig { level, ..DeflateConfig::default() });
         let deflated = shared.compress(&payload).unwrap();
         let mut out = Vec::with_capacity(payload.len() + 100);
