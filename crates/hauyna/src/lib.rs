@@ -81,3 +81,8 @@ pub use presence::Presence;
 pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};
 pub use serde_json::json;
 pub use user::User;
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
