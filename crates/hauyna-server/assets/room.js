@@ -12,7 +12,7 @@ export class Room {
   #me;
   /** How often the stream began anew: offsets of different epochs are not compared. */
   #epochs = [];
-  /** The messages replayed after an absence, until all have come. */
+  /** The range of offsets that was missed, and what is shown of it. */
   #away = null;
 
   constructor(channel, me) {
@@ -79,19 +79,19 @@ export class Room {
   /** From here on, the messages up to `answer.offset` are those that were missed. */
   welcomeBack(answer) {
     if (answer.offset <= answer.since.offset) return this.note("You are back. Nothing was missed.", "back");
-    this.#away = { count: 0, until: answer.offset, note: null, order: this.#order(answer.epoch, answer.since.offset) + 0.5 };
+    const since = answer.since.offset;
+    this.#away = { count: 0, since, until: answer.offset, note: null, order: this.#order(answer.epoch, since) + 0.5 };
   }
 
   #countAway(item, { offset, user }) {
-    if (!this.#away || offset === undefined) return;
-    if (offset > this.#away.until) return (this.#away = null);
-    if (user === this.#me) return;
+    // An answer may overtake the replay: a later offset does not end it.
+    const missed = this.#away && offset > this.#away.since && offset <= this.#away.until;
+    if (!missed || user === this.#me) return;
     this.#away.count += 1;
     item.classList.add("replayed");
     item.dataset.replayed = "true";
     this.#away.note ??= this.#awayNote(this.#away.order);
     this.#away.note.firstChild.textContent = `While you were away: ${this.#away.count}`;
-    if (offset === this.#away.until) this.#away = null;
   }
 
   #awayNote(order) {
