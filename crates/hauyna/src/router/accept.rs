@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 /// How far a fresh connection has come when its deadline no longer counts.
 enum Arrived {
@@ -30,7 +31,7 @@ enum Arrived {
 /// Serves a fresh connection; `patience` is for the head and the decision together.
 pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: SocketAddr, patience: Duration) {
     match tokio::time::timeout(patience, arrive(&routes, stream, peer)).await {
-        Ok(Ok(Arrived::Http(stream, read))) => http(routes, Rewound { read, stream }, patience).await,
+        Ok(Ok(Arrived::Http(stream, read))) => http(routes, Rewound::new(read, stream, patience), patience).await,
         Ok(Ok(Arrived::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::connection", %error, "lost before its upgrade"),
         Err(_) => {
@@ -160,10 +161,35 @@ async fn http(routes: Arc<Routes>, io: Rewound, patience: Duration) {
     }
 }
 
-/// A stream with something put back before it.
+/// A stream with something put back before it, that a peer cannot hold by not reading: hyper has deadlines
+/// for requests only.
 struct Rewound {
     read: Bytes,
     stream: TcpStream,
+    patience: Duration,
+    /// Runs while the socket takes nothing.
+    blocked: Option<Pin<Box<Sleep>>>,
+}
+
+impl Rewound {
+    fn new(read: Bytes, stream: TcpStream, patience: Duration) -> Self {
+        Self { read, stream, patience, blocked: None }
+    }
+
+    /// Turns a write that is pending for too long into an error.
+    fn in_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if write.is_ready() {
+            self.blocked = None;
+            return write;
+        }
+        let patience = self.patience;
+        let blocked = self.blocked.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        blocked.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -183,7 +209,8 @@ impl AsyncRead for Rewound {
 
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.in_time(cx, write)
     }
 
     fn poll_write_vectored(
@@ -191,7 +218,8 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.in_time(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -28,7 +28,7 @@ impl Server {
     }
 
     /// Sets how long a client may take from its TCP connection to its upgrade, `identify` included; also
-    /// how long an HTTP connection may rest between requests. Default: 10 s.
+    /// how long an HTTP connection may rest between requests, or take nothing of an answer. Default: 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
