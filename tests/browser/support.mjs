@@ -13,7 +13,7 @@ const SHOTS = fileURLToPath(new URL("../../test-results/", import.meta.url));
 export async function startServer(port = 0) {
   const program = process.env.HAUYNA_BIN;
   if (!program) throw new Error("HAUYNA_BIN must name the program `hauyna`");
-  const child = spawn(program, ["serve", "--listen", `127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((found, failed) => {
     child.once("error", failed);
     child.once("exit", (code) => failed(new Error(`the server ended with ${code} before it listened`)));
