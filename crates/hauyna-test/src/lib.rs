@@ -1,1 +1,31 @@
-//! Placeholder until the crate's first commit.
+//! What applications on hauyna are tested with, and hauyna itself.
+//!
+//! A [`TestServer`] serves a hub on a free port of this machine; a [`Client`] is a real WebSocket client on a
+//! real socket that says what it expects and fails loudly. [`broker_contract`] is the suite that every
+//! [`Broker`](hauyna::Broker) must pass, and [`alloc`] counts heap memory.
+//!
+//! ```
+//! use hauyna::{Channels, Handler, Hub, json};
+//! use hauyna_test::TestServer;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let hub = Hub::builder().channels("news", Channels::new()).build();
+//! let server = TestServer::start(hub.clone(), Handler::new());
+//! let mut reader = server.json("/").await;
+//! reader.expect("session").await;
+//!
+//! let answer = reader.request(json!({ "type": "subscribe_channel", "channel": "news" })).await;
+//! assert_eq!(answer.unwrap()["offset"], 0);
+//! hub.channel("news").broadcast(json!({ "headline": "It runs" })).await.unwrap();
+//! assert_eq!(reader.expect("message").await["content"]["headline"], "It runs");
+//! reader.close(1000, "").await;
+//! # }
+//! ```
+
+pub mod alloc;
+pub mod broker_contract;
+mod client;
+mod server;
+
+pub use client::{Client, Connect, Frame, Refused};
+pub use server::TestServer;

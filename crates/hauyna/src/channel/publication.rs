@@ -3,9 +3,11 @@
 
 use super::{ChannelName, UserId};
 use crate::connection::ConnectionId;
+use crate::error::Error;
 use bytes::Bytes;
 use hauyna_protocol::{Application, Direct, Encoding, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};
+use serde::Serialize;
 use std::sync::OnceLock;
 
 /// A message on its way to be numbered.
@@ -64,6 +66,17 @@ impl Content {
 }
 
 impl Draft {
+    /// What the application publishes in a channel, as of now.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where JSON cannot hold the value.
+    pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, Error> {
+        let content = super::content(value)?;
+        let timestamp = crate::clock::unix_ms();
+        Ok(Self { channel, kind: Kind::Application, user: None, content, timestamp, except: None, conflate: None })
+    }
+
     /// The channel it goes to.
     pub fn channel(&self) -> &ChannelName {
         &self.channel

@@ -1,0 +1,395 @@
+//! What every broker promises, as tests that its author runs. [`run`] runs them all, each on a fresh broker;
+//! the promises are those of [`Broker`], one function each.
+
+use hauyna::{
+    Broker, ChannelName, Continuity, Draft, Epoch, HistoryPage, HistoryRange, Order, Position, Publication, Publish,
+    Published, Relay, Repeat, Retention, json,
+};
+use std::collections::HashSet;
+use std::ops::AsyncFn;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Holds a broker against its whole contract. `make` makes one that has no memory yet.
+///
+/// Run it in a runtime of several threads: some promises are about publishers that race.
+///
+/// # Panics
+///
+/// Where a promise is broken.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// hauyna_test::broker_contract::run(async || hauyna::LocalBroker::default()).await;
+/// # }
+/// ```
+pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
+    offsets_begin_at_1_and_grow_by_one(Bench::new(make().await)).await;
+    what_is_relayed_is_what_was_published(Bench::new(make().await)).await;
+    a_publication_is_in_the_history_first(Bench::new(make().await)).await;
+    an_epoch_lasts_as_long_as_the_numbering(Bench::new(make().await)).await;
+    concurrent_publishers_share_one_order(Bench::new(make().await)).await;
+    a_repeated_key_answers_with_the_first_result(Bench::new(make().await)).await;
+    a_key_belongs_to_its_channel(Bench::new(make().await)).await;
+    racing_repetitions_of_a_key_publish_once(Bench::new(make().await)).await;
+    history_is_kept_up_to_its_count(Bench::new(make().await)).await;
+    history_is_kept_up_to_its_age(Bench::new(make().await)).await;
+    history_is_read_from_either_end(Bench::new(make().await)).await;
+    a_known_position_is_continued_whole(Bench::new(make().await)).await;
+    a_position_is_refused_with_the_reason(Bench::new(make().await)).await;
+    without_retention_there_is_no_position_and_no_history(Bench::new(make().await)).await;
+    names_are_taken_literally(Bench::new(make().await)).await;
+    a_working_broker_is_ready(Bench::new(make().await)).await;
+}
+
+/// A broker and what it relays.
+#[derive(Debug)]
+pub struct Bench<B> {
+    broker: Arc<B>,
+    relayed: mpsc::Receiver<Arc<Publication>>,
+}
+
+impl<B: Broker> Bench<B> {
+    /// Starts the broker.
+    pub fn new(broker: B) -> Self {
+        let (sender, relayed) = mpsc::channel(QUEUE);
+        broker.start(Relay::to(move |publication| {
+            assert!(sender.try_send(publication.clone()).is_ok(), "more was relayed than can have been published");
+        }));
+        Self { broker: Arc::new(broker), relayed }
+    }
+
+    async fn subscribe(&self, channel: &ChannelName) {
+        self.broker.subscribe(channel).await.expect("a subscription");
+    }
+
+    async fn publish(&self, channel: &ChannelName, number: u32, retention: Option<Retention>) -> Published {
+        publish(&*self.broker, channel, number, (retention, None)).await
+    }
+
+    async fn keyed(&self, channel: &ChannelName, number: u32, (retention, key): (Option<Retention>, &str)) -> Published {
+        publish(&*self.broker, channel, number, (retention, Some(key))).await
+    }
+
+    async fn history(&self, channel: &ChannelName, range: HistoryRange) -> HistoryPage {
+        self.broker.history(channel, range).await.expect("a history")
+    }
+
+    async fn next(&mut self) -> Arc<Publication> {
+        let next = tokio::time::timeout(PATIENCE, self.relayed.recv()).await;
+        next.expect("a publication is relayed in time").expect("the broker keeps its relay")
+    }
+
+    /// Publishes and waits for the relay of a last message: whatever was relayed before is here.
+    async fn drain(&mut self, channel: &ChannelName) -> Vec<Arc<Publication>> {
+        self.publish(channel, LAST, None).await;
+        let mut drained = Vec::new();
+        loop {
+            let next = self.next().await;
+            if number(&next) == LAST {
+                return drained;
+            }
+            drained.push(next);
+        }
+    }
+}
+
+/// The first publication of a channel has offset 1, and each one more than the last; channels count apart.
+pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(bench: Bench<B>) {
+    let (a, b) = (channel("a"), channel("b"));
+    for expected in 1..=20 {
+        assert_eq!(offset(bench.publish(&a, 0, KEEP).await), expected);
+    }
+    assert_eq!(offset(bench.publish(&b, 0, KEEP).await), 1);
+}
+
+/// Content, channel and position arrive at the relay as they were answered, once.
+pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    for count in 1..=20 {
+        let published = bench.publish(&a, count, KEEP).await;
+        let relayed = bench.next().await;
+        assert_eq!((relayed.channel(), number(&relayed)), (&a, count));
+        assert_eq!(relayed.position(), published.position);
+        assert_eq!(published.repeat, Repeat::No);
+    }
+    assert!(bench.drain(&a).await.is_empty(), "something was relayed twice");
+}
+
+/// Who reads the history after the answer, or after the relay, finds the publication there.
+pub async fn a_publication_is_in_the_history_first<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    for count in 1..=20 {
+        let position = bench.publish(&a, count, KEEP).await.position;
+        let page = bench.history(&a, HistoryRange::all()).await;
+        assert_eq!(Some(page.top), position);
+        assert_eq!(page.publications.last().and_then(|last| last.position()), position);
+    }
+    let racing = bench.broker.clone();
+    let name = a.clone();
+    let publisher = tokio::spawn(async move {
+        for count in 21..=60 {
+            publish(&*racing, &name, count, (KEEP, None)).await;
+        }
+    });
+    for _ in 1..=60 {
+        let relayed = bench.next().await;
+        let page = bench.history(&a, HistoryRange::all()).await;
+        assert!(page.top.offset >= relayed.position().map_or(0, |position| position.offset));
+        assert!(numbers(&page).contains(&number(&relayed)));
+    }
+    publisher.await.expect("the publisher");
+}
+
+/// All publications of one life of a stream have one epoch, that of its history; none is the unknown one.
+pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    let before = bench.history(&a, HistoryRange::top()).await.top;
+    assert_eq!(before.offset, 0);
+    let first = position(bench.publish(&a, 1, KEEP).await);
+    assert_eq!(before.epoch, first.epoch, "what was told before the first publication can be recovered from");
+    assert_ne!(first.epoch, Epoch::UNKNOWN);
+    for _ in 0..20 {
+        assert_eq!(position(bench.publish(&a, 1, KEEP).await).epoch, first.epoch);
+    }
+    assert_eq!(bench.history(&a, HistoryRange::top()).await.top, Position { epoch: first.epoch, offset: 21 });
+}
+
+/// Eight publishers at once: relayed in the order of offsets, none left out, none twice.
+pub async fn concurrent_publishers_share_one_order<B: Broker>(mut bench: Bench<B>) {
+    const EACH: u32 = 200;
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    let publishers = (0..8_u32).map(|publisher| {
+        let (broker, a) = (bench.broker.clone(), a.clone());
+        tokio::spawn(async move {
+            let mut offsets = Vec::new();
+            for count in 0..EACH {
+                offsets.push(offset(publish(&*broker, &a, publisher * EACH + count, (KEEP, None)).await));
+                tokio::task::yield_now().await;
+            }
+            assert!(offsets.is_sorted(), "one publisher's offsets grow");
+            offsets
+        })
+    });
+    let mut answered = HashSet::new();
+    for publisher in publishers.collect::<Vec<_>>() {
+        answered.extend(publisher.await.expect("the publisher"));
+    }
+    assert_eq!(answered.len(), 8 * EACH as usize, "every publication has an offset of its own");
+    let mut contents = HashSet::new();
+    for expected in 1..=u64::from(8 * EACH) {
+        let relayed = bench.next().await;
+        assert_eq!(relayed.position().map(|position| position.offset), Some(expected));
+        contents.insert(number(&relayed));
+    }
+    assert_eq!(contents.len(), 8 * EACH as usize);
+}
+
+/// A key that was published before publishes nothing: same position, `Repeat::Yes`, no relay.
+pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    let first = bench.keyed(&a, 1, (KEEP, "alice\0k")).await;
+    bench.publish(&a, 2, KEEP).await;
+    let second = bench.keyed(&a, 3, (KEEP, "alice\0k")).await;
+    assert_eq!((first.repeat, second.repeat), (Repeat::No, Repeat::Yes));
+    assert_eq!(first.position, second.position);
+    assert_eq!(offset(bench.keyed(&a, 4, (KEEP, "bob\0k")).await), 3, "another user's key is another one");
+    let unnumbered = bench.keyed(&a, 5, (None, "alice\0u")).await;
+    let again = bench.keyed(&a, 6, (None, "alice\0u")).await;
+    assert_eq!((unnumbered.position, again.position, again.repeat), (None, None, Repeat::Yes));
+    let relayed: Vec<u32> = bench.drain(&a).await.iter().map(|publication| number(publication)).collect();
+    assert_eq!(relayed, [1, 2, 4, 5]);
+    assert_eq!(numbers(&bench.history(&a, HistoryRange::all()).await), [1, 2, 4]);
+}
+
+/// The same key in another channel is another publication.
+pub async fn a_key_belongs_to_its_channel<B: Broker>(bench: Bench<B>) {
+    let (a, b) = (channel("a"), channel("b"));
+    assert_eq!(bench.keyed(&a, 1, (KEEP, "alice\0k")).await.repeat, Repeat::No);
+    assert_eq!(bench.keyed(&b, 1, (KEEP, "alice\0k")).await.repeat, Repeat::No);
+}
+
+/// Of eight that race with one key, one publishes.
+pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    for round in 0..50_u32 {
+        let key = format!("alice\0{round}");
+        let racers = (0..8).map(|_| {
+            let (broker, a, key) = (bench.broker.clone(), a.clone(), key.clone());
+            tokio::spawn(async move { publish(&*broker, &a, round, (KEEP, Some(&key))).await })
+        });
+        let mut answers = Vec::new();
+        for racer in racers.collect::<Vec<_>>() {
+            answers.push(racer.await.expect("the publisher"));
+        }
+        assert_eq!(answers.iter().filter(|answer| answer.repeat == Repeat::No).count(), 1);
+        assert!(answers.iter().all(|answer| answer.position == answers[0].position));
+        let relayed = bench.next().await;
+        assert_eq!(number(&relayed), round);
+    }
+    assert!(bench.drain(&a).await.is_empty());
+}
+
+/// The newest `messages` are kept, in order.
+pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    for count in 1..=25 {
+        bench.publish(&a, count, Some(Retention { messages: 10, age: HOUR })).await;
+    }
+    let page = bench.history(&a, HistoryRange::all()).await;
+    assert_eq!((page.top.offset, page.continuity), (25, Continuity::Whole));
+    assert_eq!(numbers(&page), (16..=25).collect::<Vec<_>>());
+}
+
+/// What is older than `age` is gone, the numbering goes on.
+pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    let first = position(bench.publish(&a, 1, Some(Retention { messages: 10, age: SHORT })).await);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !bench.history(&a, HistoryRange::all()).await.publications.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "a publication outlives its age");
+        tokio::time::sleep(SHORT / 10).await;
+        bench.broker.sweep();
+    }
+    let page = bench.history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
+    assert_eq!(page.await.continuity, Continuity::TooOld);
+    let second = position(bench.publish(&a, 2, KEEP).await);
+    assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
+}
+
+/// Forward from the oldest, in reverse from the newest, each up to the limit.
+pub async fn history_is_read_from_either_end<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    for count in 1..=10 {
+        bench.publish(&a, count, KEEP).await;
+    }
+    let read = async |since: Option<u64>, limit, order| {
+        let top = bench.history(&a, HistoryRange::top()).await.top;
+        let since = since.map(|offset| Position { offset, ..top });
+        numbers(&bench.history(&a, HistoryRange { since, limit, order }).await)
+    };
+    assert_eq!(read(None, 3, Order::Forward).await, [1, 2, 3]);
+    assert_eq!(read(None, 3, Order::Reverse).await, [10, 9, 8]);
+    assert_eq!(read(Some(4), 2, Order::Forward).await, [5, 6]);
+    assert_eq!(read(Some(7), 100, Order::Reverse).await, [10, 9, 8]);
+    assert!(read(None, 0, Order::Forward).await.is_empty());
+    assert!(read(Some(10), 100, Order::Forward).await.is_empty());
+}
+
+/// From any position that is still covered, everything after it is in the page.
+pub async fn a_known_position_is_continued_whole<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    let start = bench.history(&a, HistoryRange::top()).await.top;
+    for count in 1..=10 {
+        bench.publish(&a, count, KEEP).await;
+    }
+    for since in 0..=10 {
+        let range = HistoryRange { since: Some(Position { offset: since, ..start }), ..HistoryRange::all() };
+        let page = bench.history(&a, range).await;
+        assert_eq!(page.continuity, Continuity::Whole);
+        let expected: Vec<u32> = (1..=10).filter(|count| u64::from(*count) > since).collect();
+        assert_eq!(numbers(&page), expected);
+    }
+}
+
+/// Too old, another epoch, beyond the top, more than the limit: each is told apart, and never called whole.
+pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: Bench<B>) {
+    let a = channel("a");
+    for count in 1..=10 {
+        bench.publish(&a, count, Some(Retention { messages: 4, age: HOUR })).await;
+    }
+    let top = bench.history(&a, HistoryRange::top()).await.top;
+    let ask = async |since: Position, limit| {
+        let range = HistoryRange { since: Some(since), limit, order: Order::Forward };
+        bench.history(&a, range).await.continuity
+    };
+    assert_eq!(ask(Position { offset: 5, ..top }, 100).await, Continuity::TooOld);
+    assert_eq!(ask(Position { offset: 6, ..top }, 100).await, Continuity::Whole);
+    assert_eq!(ask(Position { offset: 6, ..top }, 3).await, Continuity::TooMany);
+    assert_eq!(ask(Position { epoch: Epoch::UNKNOWN, offset: 6 }, 100).await, Continuity::EpochChanged);
+    assert_eq!(ask(Position { offset: 11, ..top }, 100).await, Continuity::EpochChanged);
+    assert_eq!(ask(Position { offset: u64::MAX, ..top }, 100).await, Continuity::EpochChanged);
+}
+
+/// Nothing is numbered and nothing kept, and what was kept before stays as it was.
+pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    bench.subscribe(&a).await;
+    assert_eq!(bench.publish(&a, 1, None).await.position, None);
+    assert_eq!(bench.next().await.position(), None);
+    let page = bench.history(&a, HistoryRange::all()).await;
+    assert_eq!((page.top.offset, page.publications.len()), (0, 0));
+    assert_eq!(offset(bench.publish(&a, 2, KEEP).await), 1);
+    bench.publish(&a, 3, None).await;
+    assert_eq!(offset(bench.publish(&a, 4, KEEP).await), 2);
+    assert_eq!(numbers(&bench.history(&a, HistoryRange::all()).await), [2, 4]);
+}
+
+/// No name is a pattern, a separator or a command of what stands below.
+pub async fn names_are_taken_literally<B: Broker>(mut bench: Bench<B>) {
+    let longest = "\u{10ffff}".repeat(63);
+    let names = ["*", ">", "a.b", "a.*", "a b", "news.[ab]", "news.a", "{x}", "x", "@user:a", "$1", "é", "e\u{301}", &longest];
+    for (count, name) in (0..).zip(names) {
+        bench.subscribe(&channel(name)).await;
+        assert_eq!(offset(bench.publish(&channel(name), count, KEEP).await), 1, "{name}");
+        let relayed = bench.next().await;
+        assert_eq!((relayed.channel().as_str(), number(&relayed)), (name, count));
+    }
+    for (count, name) in (0..).zip(names) {
+        assert_eq!(numbers(&bench.history(&channel(name), HistoryRange::all()).await), [count], "{name}");
+    }
+}
+
+/// One that publishes says that it can.
+pub async fn a_working_broker_is_ready<B: Broker>(bench: Bench<B>) {
+    bench.publish(&channel("a"), 1, KEEP).await;
+    assert!(bench.broker.is_ready());
+}
+
+async fn publish<B: Broker>(
+    broker: &B,
+    channel: &ChannelName,
+    number: u32,
+    (retention, key): (Option<Retention>, Option<&str>),
+) -> Published {
+    let draft = Draft::new(channel.clone(), &json!({ "type": "test", "number": number })).expect("a draft");
+    broker.publish(Publish { draft, retention, key: key.map(Into::into) }).await.expect("a publication")
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).expect("a good name")
+}
+
+fn position(published: Published) -> Position {
+    published.position.expect("a channel with history numbers its publications")
+}
+
+fn offset(published: Published) -> u64 {
+    position(published).offset
+}
+
+fn number(publication: &Publication) -> u32 {
+    let raw = hauyna_protocol::Raw::assume_valid(publication.content().encoding(), publication.content().bytes());
+    let value: serde_json::Value = raw.decode().expect("the content as it was published");
+    value["number"].as_u64().and_then(|number| number.try_into().ok()).expect("the number as it was published")
+}
+
+fn numbers(page: &HistoryPage) -> Vec<u32> {
+    page.publications.iter().map(|publication| number(publication)).collect()
+}
+
+const KEEP: Option<Retention> = Some(Retention { messages: 10_000, age: HOUR });
+const HOUR: Duration = Duration::from_secs(3600);
+/// An age that a test can wait for.
+const SHORT: Duration = Duration::from_millis(300);
+/// How long a relay or an expiry may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More than any test relays.
+const QUEUE: usize = 16 * 1024;
+const LAST: u32 = u32::MAX;

@@ -1,0 +1,317 @@
+//! How a test client connects: what it offers, over which socket, and what it is refused with.
+
+use super::frame::{self, Wire};
+use super::{Client, Pongs, Stream};
+use hauyna_protocol::Encoding;
+use hauyna_websocket::handshake::{AnswerError, ClientRequest};
+use hauyna_websocket::{Decoder, Deflate, DeflateConfig, FrameHead, Limits, Role};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+
+/// The options of a connection, from [`Client::to`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use hauyna::{Handler, Hub, Reject};
+/// use hauyna_test::TestServer;
+///
+/// let handler = Handler::new()
+///     .identify(|request| request.query("name").ok_or(Reject::unauthorized("a name is required")));
+/// let server = TestServer::start(Hub::new(), handler);
+/// let refused = server.client("/").try_connect().await.unwrap_err();
+/// assert_eq!((refused.status.as_u16(), refused.json()["error_type"].as_str()), (401, Some("unauthorized")));
+///
+/// let mut client = server.client("/?name=ada").json().header("x-request-id", "7").connect().await;
+/// assert_eq!(client.expect("session").await["user"], "ada");
+/// # }
+/// ```
+#[must_use = "nothing is connected before `connect`"]
+pub struct Connect {
+    host: String,
+    path: String,
+    request: ClientRequest,
+    encoding: Encoding,
+    deflate: Option<Deflate>,
+    patience: Duration,
+    pongs: Pongs,
+    receive_buffer: Option<usize>,
+    source: Option<IpAddr>,
+    first: Vec<u8>,
+}
+
+/// The server answered the handshake with something else than a connection.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The status.
+    pub status: StatusCode,
+    /// The head of the answer, as text.
+    pub head: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Refused {
+    /// Returns the body as JSON.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {}", self.body))
+    }
+}
+
+impl Connect {
+    pub(super) fn new(url: &str) -> Self {
+        let rest = url.strip_prefix("ws://").unwrap_or_else(|| panic!("`{url}` does not begin with ws://"));
+        let (host, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, "/"),
+        };
+        Self {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            request: ClientRequest::new(host, path),
+            encoding: Encoding::Json,
+            deflate: None,
+            patience: PATIENCE,
+            pongs: Pongs::Answer,
+            receive_buffer: None,
+            source: None,
+            first: Vec::new(),
+        }
+    }
+
+    /// Offers `hauyna.v1.json`.
+    pub fn json(self) -> Self {
+        self.protocol(hauyna_protocol::SUBPROTOCOL_JSON)
+    }
+
+    /// Offers `hauyna.v1.msgpack`, and speaks it.
+    pub fn message_pack(mut self) -> Self {
+        self.encoding = Encoding::MessagePack;
+        self.protocol(hauyna_protocol::SUBPROTOCOL_MESSAGE_PACK)
+    }
+
+    /// Speaks an encoding.
+    pub fn encoding(self, encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Json => self.json(),
+            Encoding::MessagePack => self.message_pack(),
+        }
+    }
+
+    /// Offers any sub-protocol, after those offered before.
+    pub fn protocol(mut self, protocol: &str) -> Self {
+        self.request = self.request.protocol(protocol);
+        self
+    }
+
+    /// Adds a header to the handshake.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().expect("a header name");
+        self.request = self.request.header(name, HeaderValue::from_str(value).expect("a header value"));
+        self
+    }
+
+    /// Offers permessage-deflate.
+    pub fn deflate(self) -> Self {
+        self.deflate_with(DeflateConfig { threshold: 0, ..DeflateConfig::default() })
+    }
+
+    /// Offers permessage-deflate with options of one's own.
+    pub fn deflate_with(mut self, config: DeflateConfig) -> Self {
+        let deflate = Deflate::new(config);
+        self.request = self.request.deflate(&deflate);
+        self.deflate = Some(deflate);
+        self
+    }
+
+    /// Sets how long every wait lasts at most. Default: 10 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Leaves pings unanswered; they are given out as frames.
+    pub fn without_pongs(mut self) -> Self {
+        self.pongs = Pongs::Withhold;
+        self
+    }
+
+    /// Asks the kernel for a receive buffer of about this many bytes: a client that does not read is then
+    /// soon one that the server cannot write to.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// Connects from an address of this machine; 127.0.0.0/8 has many.
+    pub fn source(mut self, source: IpAddr) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Sends a message in the same segment as the handshake, after those given before.
+    pub fn first(mut self, message: &Value) -> Self {
+        let (opcode, payload) = frame::encoded(self.encoding, message);
+        self.first.extend_from_slice(&frame::masked(FrameHead::of(opcode), &payload));
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Panics
+    ///
+    /// Where the server refuses, or cannot be reached.
+    pub async fn connect(self) -> Client {
+        let url = format!("ws://{}{}", self.host, self.path);
+        match self.try_connect().await {
+            Ok(client) => client,
+            Err(refused) => panic!("{url} was refused: {refused:?}"),
+        }
+    }
+
+    /// Connects, unless the server refuses.
+    ///
+    /// # Errors
+    ///
+    /// The server's answer, where it is not 101.
+    ///
+    /// # Panics
+    ///
+    /// Where the server cannot be reached, or does not answer.
+    pub async fn try_connect(self) -> Result<Client, Refused> {
+        let stream = self.dial().await;
+        let local = stream.local_addr().ok();
+        let mut client = self.over(stream).await?;
+        client.local = local;
+        Ok(client)
+    }
+
+    async fn dial(&self) -> TcpStream {
+        let address = lookup_host(&self.host).await.ok().and_then(|mut found| found.next());
+        let address = address.unwrap_or_else(|| panic!("`{}` has no address", self.host));
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).expect("a socket");
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes).expect("a receive buffer");
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+        }
+        socket.set_nonblocking(true).expect("a socket that does not block");
+        let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+        let stream = match tokio::time::timeout(self.patience, socket.connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => panic!("cannot connect to {address}: {error}"),
+            Err(_) => panic!("cannot connect to {address} in {:?}", self.patience),
+        };
+        stream.set_nodelay(true).expect("a socket of TCP");
+        stream
+    }
+
+    /// Speaks over a stream that is there already: in memory, or TLS.
+    ///
+    /// # Errors
+    ///
+    /// The server's answer, where it is not 101.
+    ///
+    /// # Panics
+    ///
+    /// Where the server does not answer.
+    pub async fn over(
+        self,
+        stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Client, Refused> {
+        let patience = self.patience;
+        match tokio::time::timeout(patience, self.shake_hands(Box::new(stream))).await {
+            Ok(result) => result,
+            Err(_) => panic!("no answer to the handshake in {patience:?}"),
+        }
+    }
+
+    async fn shake_hands(self, mut stream: Box<dyn Stream>) -> Result<Client, Refused> {
+        let (mut request, mut answer) = self.request.start().expect("a request that can be sent");
+        request.extend_from_slice(&self.first);
+        stream.write_all(&request).await.expect("a server that takes the handshake");
+        stream.flush().await.expect("a server that takes the handshake");
+        let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
+        let accepted = loop {
+            let read = stream.read(&mut buffer).await.expect("an answer to the handshake");
+            assert!(read > 0, "the connection ended within the handshake");
+            seen.extend_from_slice(&buffer[..read]);
+            match answer.push(&buffer[..read]) {
+                Ok(None) => {}
+                Ok(Some(accepted)) => break accepted,
+                Err(AnswerError::Status(status)) => return Err(refusal(stream, seen, status).await),
+                Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&seen)),
+            }
+        };
+        let limits = Limits { message: 64 << 20, frame: 64 << 20, ..Limits::default() };
+        let mut decoder = Decoder::new(Role::Client, limits);
+        let is_deflated = accepted.deflate.is_some();
+        if let Some(negotiated) = accepted.deflate {
+            decoder = decoder.with_inflate(negotiated.inflate);
+        }
+        let deflate = self.deflate.filter(|_| is_deflated);
+        let mut wire = Wire { stream, decoder, deflate, frames: VecDeque::new() };
+        let mut rest = accepted.rest;
+        wire.feed(&mut rest);
+        Ok(Client {
+            wire,
+            encoding: self.encoding,
+            protocol: accepted.protocol,
+            headers: accepted.headers,
+            local: None,
+            patience: self.patience,
+            pongs: self.pongs,
+            next_id: 0,
+            early: VecDeque::new(),
+        })
+    }
+}
+
+/// Reads the rest of an answer: its body ends where the length says or the stream does.
+async fn refusal(mut stream: Box<dyn Stream>, mut seen: Vec<u8>, status: StatusCode) -> Refused {
+    let split = |seen: &[u8]| seen.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        let body = split(&seen).unwrap_or(text.len()).min(text.len());
+        let (head, body) = text.split_at(body);
+        if length(head).is_some_and(|length| body.len() >= length) {
+            return Refused { status, head: head.to_owned(), body: body.to_owned() };
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return Refused { status, head: head.to_owned(), body: body.to_owned() },
+            Ok(read) => seen.extend_from_slice(&buffer[..read]),
+        }
+    }
+}
+
+fn length(head: &str) -> Option<usize> {
+    let line = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().to_owned())
+    });
+    line?.parse().ok()
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect").field("host", &self.host).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

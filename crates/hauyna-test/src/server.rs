@@ -1,0 +1,122 @@
+//! A server for one test: a hub behind a free port of this machine, in the test's own runtime.
+
+use crate::{Client, Connect};
+use hauyna::{Handler, Hub, Router, Server};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// A hub that is served on a free loopback port. Dropping it ends the listener and every connection.
+#[derive(Debug)]
+pub struct TestServer {
+    hub: Hub,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl TestServer {
+    /// Serves one handler at `/`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, or where no port is free.
+    #[must_use]
+    pub fn start(hub: Hub, handler: Handler) -> Self {
+        Self::route(hub, |router| router.websocket("/", handler))
+    }
+
+    /// Serves the routes that `routes` adds.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestServer::start`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use hauyna::{Handler, Hub};
+    /// use hauyna_test::TestServer;
+    ///
+    /// let server = TestServer::route(Hub::new(), |router| {
+    ///     router.websocket("/chat", Handler::new()).websocket("/echo", Handler::echo())
+    /// });
+    /// let mut client = server.connect("/echo").await;
+    /// client.send_text("hello").await;
+    /// assert_eq!(client.next_text().await, "hello");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn route(hub: Hub, routes: impl FnOnce(Router) -> Router) -> Self {
+        let server = routes(Router::new(hub.clone())).into_server();
+        Self::serve(hub, server)
+    }
+
+    /// Serves a server with options of its own; `hub` is the one behind it.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestServer::start`].
+    #[must_use]
+    pub fn serve(hub: Hub, server: Server) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let task = tokio::spawn(async move { server.serve_listener(listener).await.expect("a working listener") });
+        Self { hub, address, task }
+    }
+
+    /// Returns the hub.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Returns the address it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the URL of a path with its query.
+    #[must_use]
+    pub fn url(&self, target: &str) -> String {
+        format!("ws://{}{target}", self.address)
+    }
+
+    /// Options for a connection to a path; see [`Connect`].
+    pub fn client(&self, target: &str) -> Connect {
+        Client::to(&self.url(target))
+    }
+
+    /// Connects a plain client: JSON, no `session`.
+    pub async fn connect(&self, target: &str) -> Client {
+        self.client(target).connect().await
+    }
+
+    /// Connects a client of `hauyna.v1.json`.
+    pub async fn json(&self, target: &str) -> Client {
+        self.client(target).json().connect().await
+    }
+
+    /// Connects a client of `hauyna.v1.msgpack`.
+    pub async fn message_pack(&self, target: &str) -> Client {
+        self.client(target).message_pack().connect().await
+    }
+
+    /// Shuts the hub down and waits for the listener's end.
+    ///
+    /// # Panics
+    ///
+    /// Where serving failed.
+    pub async fn stop(mut self) {
+        self.hub.shutdown(Duration::from_secs(5)).await;
+        (&mut self.task).await.expect("the server ended as it should");
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.task.abort();
+        for connection in self.hub.connections().all() {
+            connection.close(hauyna::CloseCode::GOING_AWAY, "the test is over");
+        }
+    }
+}
