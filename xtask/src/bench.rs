@@ -18,7 +18,9 @@ pub(crate) fn run(house: &House) -> Result<bool> {
     if house.side_by_side {
         return side_by_side::run(house);
     }
-    let mut table = Table::new(&HEADING);
+    let mut heading = vec!["hauyna bench"];
+    heading.extend(FIGURES.map(|(title, _)| title));
+    let mut table = Table::new(&heading);
     let mut failures = Vec::new();
     for row in
         ROWS.iter().filter(|row| house.only.is_empty() || house.only.iter().any(|name| name == row.name))
@@ -36,35 +38,46 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 struct Row {
     name: &'static str,
     path: &'static str,
+    /// Words for the load tool; its workload comes first.
     options: &'static str,
 }
 
-const ROWS: [Row; 5] = [
-    Row { name: "fanout", path: "/chat", options: "--conns 1000 --size 128" },
-    Row { name: "echo", path: "/echo", options: "--conns 100 --size 128" },
-    Row { name: "idle", path: "/chat", options: "--conns 5000 --size 128" },
-    Row { name: "churn", path: "/chat", options: "--conns 50 --size 128" },
-    Row { name: "slow", path: "/chat", options: "--conns 200 --size 8192 --rate 100" },
+const ROWS: [Row; 6] = [
+    Row { name: "fanout", path: "/chat", options: "fanout --conns 1000" },
+    Row { name: "request", path: "/chat", options: "echo --conns 100" },
+    Row { name: "echo", path: "/echo", options: "echo --raw --conns 100" },
+    Row { name: "idle", path: "/chat", options: "idle --conns 5000 --pid {pid}" },
+    Row { name: "churn", path: "/chat", options: "churn --conns 50" },
+    Row { name: "slow", path: "/chat", options: "slow --conns 200 --stalled 20 --size 8192 --rate 100" },
 ];
 
 fn measure(house: &House, row: &Row) -> Result<Value> {
     let server = Server::start_pinned(house, &["--echo", "/echo", "--log", "error"])?;
     let mut command = house.command(&house.program().to_string_lossy());
-    let url = format!("ws://{}{}", server.address, row.path);
-    command.args(["bench", row.name, "--url", &url, "--json"]).args(row.options.split(' '));
-    let output = process::run(house, &format!("bench-{}", row.name), &mut command, Duration::from_secs(180))?;
+    command.arg("bench").args(row.options.replace("{pid}", &server.id().to_string()).split(' '));
+    command.args(["--url", &format!("ws://{}{}", server.address, row.path)]);
+    command.args(["--secs", &house.seconds.to_string(), "--json"]);
+    let output = process::run(house, &format!("bench-{}", row.name), &mut command, LIMIT)?;
     server.stop()?;
     let json = output.lines().rfind(|line| line.starts_with('{')).context("the load tool printed no JSON")?;
     Ok(serde_json::from_str(json)?)
 }
 
 fn cells(row: &Row, report: &Value) -> Vec<String> {
-    let mut cells = vec![row.name.to_owned(), row.options.to_owned()];
-    cells.extend(FIGURES.iter().map(|key| figure(report.get(key).and_then(Value::as_f64))));
+    let mut cells = vec![row.options.replace("{pid}", "…")];
+    cells.extend(FIGURES.map(|(_, key)| figure(report.get(key).and_then(Value::as_f64))));
     cells
 }
 
-const HEADING: [&str; 9] =
-    ["", "", "per second", "p50 µs", "p99 µs", "p99.9 µs", "max µs", "lost", "doubled"];
-/// What the load tool calls them.
-const FIGURES: [&str; 7] = ["per_second", "p50_us", "p99_us", "p999_us", "max_us", "lost", "duplicated"];
+/// What the table calls a figure, and what the load tool calls it.
+const FIGURES: [(&str, &str); 8] = [
+    ("per second", "throughput_per_s"),
+    ("p50 µs", "p50_us"),
+    ("p99 µs", "p99_us"),
+    ("p99.9 µs", "p999_us"),
+    ("max µs", "max_us"),
+    ("B/connection", "rss_bytes_per_conn"),
+    ("lost", "lost"),
+    ("doubled", "duplicated"),
+];
+const LIMIT: Duration = Duration::from_secs(180);
