@@ -10,7 +10,7 @@ use crate::hub::{HubCore, Item};
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// What a subscriber asks for.
 #[derive(Debug, Default)]
@@ -74,6 +74,7 @@ pub(crate) async fn subscribe(
         connection: connection.clone(),
         metadata: Mutex::new(wish.metadata),
         after: AtomicU64::new(0),
+        ended: AtomicBool::new(false),
         index: AtomicU32::new(u32::MAX),
     });
     let welcome = Welcome {
@@ -189,9 +190,11 @@ pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str
     Ok(())
 }
 
-/// Takes a subscription, already gone from its connection, out of its channel and shard.
+/// Takes a subscription, already gone from its connection, out of its channel and shard. What the shard has
+/// for it, or has queued, is not written: a next subscription's answer must not be overtaken by it.
 pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
+    connection.end_subscription(subscription);
     let mut state = channel.state.lock();
     if state.subscribers.remove(&connection.id()).is_none() {
         return;
@@ -242,12 +245,22 @@ pub(crate) fn history(
     hub.broker.history(name, range)
 }
 
-/// Encodes a page, one message each.
+/// Encodes a page, one message each, as far as an answer may be long: a client that does not read it pins it.
+/// It sees from the offsets that there is more, and asks from there.
 pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> Vec<Vec<u8>> {
-    let encode = |publication: &Arc<Publication>| {
-        let mut out = Vec::new();
-        publication.encode(encoding, &mut out);
-        out
-    };
-    publications.iter().map(encode).collect()
+    let mut bytes = 0;
+    let mut messages = Vec::new();
+    for publication in publications {
+        let mut message = Vec::new();
+        publication.encode(encoding, &mut message);
+        bytes += message.len();
+        if bytes > PAGE && !messages.is_empty() {
+            break;
+        }
+        messages.push(message);
+    }
+    messages
 }
+
+/// Bytes of one answer with history, unless its first message is longer.
+const PAGE: usize = 256 * 1024;
