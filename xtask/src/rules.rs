@@ -156,11 +156,12 @@ impl<'a> File<'a> {
     }
 }
 
-/// Each crate takes the workspace's lints.
+/// Each member of the workspace takes its lints.
 fn manifests(house: &House, faults: &mut Vec<String>) -> Result<()> {
-    for path in source::files(&house.root.join("crates"), &["toml"])? {
+    for path in source::files(&house.root, &["toml"])? {
         let text = std::fs::read_to_string(&path)?;
-        if path.ends_with("Cargo.toml") && !text.contains("[lints]\nworkspace = true") {
+        let is_member = path.ends_with("Cargo.toml") && !text.contains("[workspace]");
+        if is_member && !text.contains("[lints]\nworkspace = true") {
             faults.push(format!("{}: does not take the workspace's lints", path.display()));
         }
     }
