@@ -14,7 +14,7 @@ use crate::handler::{Context as HandlerContext, Endpoint};
 use crate::hub::{HubCore, is_congested};
 use crate::transport::{Io, Link, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
-use hauyna_websocket::{Decoder, Inflate, Role};
+use hauyna_websocket::{Decoder, Event, Inflate, Role};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -230,12 +230,16 @@ impl Run {
         let Self { core, decoder, work, rest, .. } = self;
         let now = core.now();
         core.hear(now);
+        let mut has_ended = false;
         with_replies(|replies| {
             let mut events = decoder.feed(input);
             loop {
                 let handled = match events.next() {
                     Ok(None) => break,
-                    Ok(Some(event)) => reader::handle(core, event, replies),
+                    Ok(Some(event)) => {
+                        has_ended |= matches!(event, Event::Text(_) | Event::Binary(_));
+                        reader::handle(core, event, replies)
+                    }
                     Err(error) => {
                         flush_replies(core, replies, now);
                         reader::refuse(core, &error);
@@ -261,6 +265,10 @@ impl Run {
             }
             flush_replies(core, replies, now);
         });
+        // With a message that ended, the time of the next one begins.
+        if has_ended {
+            core.set_unfinished(None);
+        }
         core.set_unfinished(decoder.is_mid_message().then_some(now));
     }
 
