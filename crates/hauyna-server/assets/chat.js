@@ -77,7 +77,8 @@ class Page {
   }
 
   #receive(message) {
-    const room = this.#rooms.get(message.channel) ?? this.#rooms.get(this.#here);
+    const room = this.#rooms.get(message.channel ?? this.#here);
+    if (!room) return; // left a moment ago
     const stay = this.#isAtEnd();
     const { epoch } = this.#connection.position(message.channel) ?? {};
     switch (message.type) {

@@ -110,11 +110,11 @@ export class Room {
     item.dataset.state = state;
     if (user === this.#me) item.classList.add("mine");
     const body = make("div", "body");
-    const by = make("p", "by", user ?? "the server");
+    const by = make("p", "by", user || "the server");
     const text = make("p", "text", typeof content === "string" ? content : JSON.stringify(content));
     text.dataset.testid = "text";
     body.append(by, text);
-    item.append(face(user ?? "·"), body, time(timestamp));
+    item.append(face(user || "·"), body, time(timestamp));
     return item;
   }
 
