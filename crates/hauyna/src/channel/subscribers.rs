@@ -7,7 +7,7 @@ use crate::connection::{ConnectionCore, ConnectionId};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
@@ -67,8 +67,16 @@ pub(crate) struct Subscription {
     pub(crate) metadata: Mutex<Option<Arc<str>>>,
     /// Publications up to this offset came with the replay.
     pub(crate) after: AtomicU64,
+    /// Nothing of it is queued any more. Changed under the connection's outbox.
+    pub(crate) ended: AtomicBool,
     /// The place in the shard's list. Written and read by that shard's task alone.
     pub(crate) index: AtomicU32,
+}
+
+impl Subscription {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
 }
 
 /// The shard has no list for the channel.

@@ -185,6 +185,15 @@ impl ConnectionCore {
         self.push_in(publication, Some(own), Room::Replay);
     }
 
+    /// From now on nothing of this subscription is queued; what waits is dropped.
+    pub(crate) fn end_subscription(&self, own: &Arc<Subscription>) {
+        let mut outbox = self.outbox.lock();
+        own.ended.store(true, Ordering::Relaxed);
+        if outbox.forget(own, self.outgoing(Room::Replay, self.now())) {
+            self.wake(&outbox);
+        }
+    }
+
     fn push_in(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>, room: Room) {
         let mut outbox = self.outbox.lock();
         if outbox.push(publication, own, self.outgoing(room, self.now())) == Err(Full) {

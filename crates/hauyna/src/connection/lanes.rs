@@ -94,6 +94,22 @@ impl Lanes {
         self.gaps = 0;
     }
 
+    /// Drops the publications of a subscription, and the gaps among them.
+    pub(super) fn forget(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) {
+        let (bytes, gaps) = (&mut self.data_bytes, &mut self.gaps);
+        self.data.retain(|queued| match queued {
+            Queued::Publication(publication, Some(of)) if Arc::ptr_eq(of, own) => {
+                *bytes -= publication.frame(out.wire, out.deflate).len();
+                false
+            }
+            Queued::Gap(gap) if Arc::ptr_eq(&gap.subscription, own) => {
+                *gaps -= 1;
+                false
+            }
+            _ => true,
+        });
+    }
+
     fn has_room(&self, room: Room, bytes: usize) -> bool {
         match room {
             Room::Replay => true,
@@ -190,8 +206,15 @@ impl Lanes {
 
     fn gap_at_end(&mut self, own: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
         out.dropped.increment();
-        match self.data.back_mut() {
-            Some(Queued::Gap(gap)) if Arc::ptr_eq(&gap.subscription, own) => gap.missed += 1,
+        // One gap for all that follows the channel's last message here, or channels that overflow in turn
+        // would queue one for each.
+        let last = self.data.iter_mut().rev().find(|queued| match queued {
+            Queued::Gap(gap) => Arc::ptr_eq(&gap.subscription, own),
+            Queued::Publication(_, of) => of.as_ref().is_some_and(|of| Arc::ptr_eq(of, own)),
+            Queued::Frame(_) => false,
+        });
+        match last {
+            Some(Queued::Gap(gap)) => gap.missed += 1,
             _ => {
                 self.data.push_back(Queued::Gap(Gap::before(publication, own.clone())));
                 self.gaps += 1;

@@ -94,10 +94,22 @@ impl Outbox {
         subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
     ) -> Result<(), Full> {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || subscription.is_some_and(|own| own.has_ended()) {
             return Ok(());
         }
         self.lanes().push_publication(publication, subscription, out)
+    }
+
+    /// Drops what waits of a subscription; returns whether now nothing waits any more.
+    pub(crate) fn forget(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+        let Some(lanes) = &mut self.lanes else { return false };
+        lanes.forget(own, out);
+        let is_emptied = lanes.is_empty();
+        if is_emptied {
+            self.lanes = None;
+            self.blocked = None;
+        }
+        is_emptied
     }
 
     /// Writes `joined`, the frames of `publications` one behind the other, straight to the socket where
@@ -108,7 +120,7 @@ impl Outbox {
         subscription: &Arc<Subscription>,
         out: Outgoing<'_>,
     ) -> Result<Flushed, Full> {
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open || subscription.has_ended() {
             return Ok(Flushed::Empty);
         }
         let mut sent = 0;

@@ -1,0 +1,239 @@
+//! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
+
+use crate::support::{Random, open_hub, recover, serve, subscribe, subscriber};
+use hauyna::{Channels, Hub, json};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+fn offset(message: &Value) -> u64 {
+    message["offset"].as_u64().unwrap_or_else(|| panic!("no offset: {message}"))
+}
+
+#[tokio::test]
+async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_is_new() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut first = subscriber(&server, "u", "x").await;
+    let mut position = subscribe(&mut server.connect("/").await, "x").await;
+    for number in 1..=5 {
+        hub.channel("x").broadcast(number).await.unwrap();
+        position["offset"] = first.expect("message").await["offset"].clone();
+    }
+    first.vanish();
+    for number in 6..=30 {
+        hub.channel("x").broadcast(number).await.unwrap();
+    }
+    for mut again in [server.connect("/").await, server.message_pack("/").await] {
+        if again.protocol().is_some() {
+            again.expect("session").await;
+        }
+        let answer = recover(&mut again, "x", &position).await;
+        assert_eq!((&answer["recovered"], offset(&answer), &answer["epoch"]), (&json!(true), 30, &position["epoch"]));
+        for number in 6..=30 {
+            let message = again.expect("message").await;
+            assert_eq!((offset(&message), &message["content"]), (number, &json!(number)));
+        }
+        again.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
+    let channels = Channels::new().history(10, Duration::from_secs(600));
+    let hub = Hub::builder().channels("{*any}", channels).recovery_limit(5).build();
+    let server = serve(&hub);
+    for number in 0..20 {
+        hub.channel("x").broadcast(number).await.unwrap();
+    }
+    let mut top = subscribe(&mut server.connect("/").await, "x").await;
+    for (since, epoch, reason) in [
+        (-15, None, "too_old"),
+        (-8, None, "too_many"),
+        (-2, Some("AAAAAAAAAAE"), "epoch_changed"),
+        (-2, Some("of another make"), "epoch_changed"),
+        (1, None, "epoch_changed"),
+        (1 << 52, None, "epoch_changed"),
+    ] {
+        let mut client = server.connect("/").await;
+        let since = offset(&top).checked_add_signed(since).unwrap();
+        let epoch = epoch.map_or(top["epoch"].clone(), |epoch| json!(epoch));
+        let answer = recover(&mut client, "x", &json!({ "epoch": epoch, "offset": since })).await;
+        assert_eq!((&answer["recovered"], &answer["reason"]), (&json!(false), &json!(reason)), "{since}");
+        assert_eq!(answer["offset"], top["offset"]);
+        client.expect_nothing().await;
+        let published = hub.channel("x").broadcast("live").await.unwrap();
+        let message = client.expect("message").await;
+        assert_eq!(offset(&message), published.position.unwrap().offset);
+        assert_eq!(offset(&message), offset(&answer) + 1);
+        top["offset"] = message["offset"].clone();
+    }
+}
+
+/// Publishes until told to stop, from several tasks.
+fn hammer(hub: &Hub, channel: &'static str, count: u64) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
+    let done = Arc::new(AtomicBool::new(false));
+    let publishers = (0..4).map(|_| {
+        let (hub, done) = (hub.clone(), done.clone());
+        tokio::spawn(async move {
+            for number in 0..count {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                hub.channel(channel).broadcast(number).await.unwrap();
+                if number % 16 == 0 {
+                    tokio::time::sleep(Duration::from_micros(500)).await; // a pace that clients can follow
+                } else {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+    });
+    let publishers = publishers.collect();
+    (done, publishers)
+}
+
+/// Reads some messages; they must follow `seen` one by one.
+async fn follow(client: &mut Client, mut seen: u64, count: u64) -> u64 {
+    for _ in 0..count {
+        let message = client.expect("message").await;
+        assert_eq!(offset(&message), seen + 1, "a gap or a duplicate");
+        seen += 1;
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publishers_hammer() {
+    let hub = open_hub().recovery_limit(1_000_000).outbox(64 << 20, 1 << 20).build();
+    let server = Arc::new(serve(&hub));
+    let (done, publishers) = hammer(&hub, "x", 10_000);
+    let clients = (0..6_u64).map(|seed| {
+        let server = server.clone();
+        tokio::spawn(async move { one_client_comes_and_goes(&server, seed).await })
+    });
+    let clients: Vec<_> = clients.collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+}
+
+/// Unsubscribes or reconnects at random and goes on from where it was.
+async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
+    let mut random = Random(seed);
+    let mut client = server.connect("/").await;
+    let mut position = subscribe(&mut client, "x").await;
+    for _ in 0..40 {
+        let count = random.below(20);
+        let seen = follow(&mut client, offset(&position), count).await;
+        position["offset"] = json!(seen);
+        if random.below(2) == 0 {
+            client.vanish();
+            client = server.connect("/").await;
+        } else {
+            // What is on its way until the answer still counts.
+            client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
+            let seen = until_answered(&mut client, offset(&position)).await;
+            position["offset"] = json!(seen);
+        }
+        client.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x",
+            "recover": { "epoch": position["epoch"], "offset": position["offset"] } })).await;
+        let answer = client.next().await;
+        assert_eq!(answer["type"], "ack", "something came before the answer: {answer}");
+        assert_eq!(answer["data"]["recovered"], true, "{answer}");
+    }
+    follow(&mut client, offset(&position), 10).await;
+}
+
+async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
+    loop {
+        let message = client.next().await;
+        match message["type"].as_str() {
+            Some("ack") => return seen,
+            _ => assert_eq!(offset(&message), seen + 1, "a gap or a duplicate"),
+        }
+        seen += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_channel_that_is_left_and_joined_at_once_has_no_message_before_its_answer() {
+    let hub = open_hub().outbox(64 << 20, 1 << 20).build();
+    let server = serve(&hub);
+    let (done, publishers) = hammer(&hub, "x", 10_000);
+    let mut client = server.connect("/").await;
+    let mut top = offset(&subscribe(&mut client, "x").await);
+    for _ in 0..200 {
+        // Both in one write: the second subscription begins while the first one's messages are on their way.
+        client.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
+        client.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x" })).await;
+        let left = loop {
+            let message = client.next().await;
+            match message["type"].as_str() {
+                Some("ack") => break message,
+                _ => assert!(offset(&message) > top),
+            }
+        };
+        assert_eq!(left["id"], "u");
+        let joined = client.next().await;
+        assert_eq!(joined["id"], "s", "after unsubscribing came {joined}");
+        top = offset(&joined["data"]);
+        let message = client.expect("message").await;
+        assert_eq!(offset(&message), top + 1, "the first message after the answer");
+    }
+    done.store(true, Ordering::Relaxed);
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_subscribers_see_one_order_whoever_publishes() {
+    const EACH: u64 = 250;
+    let hub = open_hub().outbox(64 << 20, 1 << 20).build();
+    let server = serve(&hub);
+    let mut readers = Vec::new();
+    for number in 0..4 {
+        readers.push(subscriber(&server, &format!("r{number}"), "x").await);
+    }
+    let mut clients = Vec::new();
+    for writer in 0..8 {
+        clients.push(subscriber(&server, &format!("w{writer}"), "x").await);
+    }
+    let mut writers = Vec::new();
+    for (writer, mut client) in clients.into_iter().enumerate() {
+        writers.push(tokio::spawn(async move {
+            for number in 0..EACH {
+                let content = json!([writer, number]);
+                client.send(json!({ "type": "channel_message", "channel": "x", "content": content })).await;
+            }
+            for _ in 0..8 * EACH {
+                client.expect("message").await;
+            }
+        }));
+    }
+    let mut orders = Vec::new();
+    for reader in &mut readers {
+        let mut order = Vec::new();
+        for expected in 1..=8 * EACH {
+            let message = reader.expect("message").await;
+            assert_eq!(offset(&message), expected);
+            order.push(message["content"].clone());
+        }
+        orders.push(order);
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]));
+    for writer in 0..8 {
+        let own = orders[0].iter().filter(|content| content[0] == writer).map(|content| content[1].as_u64().unwrap());
+        assert!(own.eq(0..EACH), "one writer's messages keep their order");
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}

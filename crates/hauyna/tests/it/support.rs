@@ -1,0 +1,77 @@
+//! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
+
+use hauyna::{Channels, Handler, Hub, HubBuilder, json};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Every channel is open, with a long history.
+pub(crate) fn open_hub() -> HubBuilder {
+    Hub::builder().channels("{*any}", Channels::new().history(100_000, Duration::from_secs(600)))
+}
+
+/// Users by the query parameter `user`, `anybody` without.
+pub(crate) fn named() -> Handler {
+    Handler::new().identify(|request| Ok(request.query("user").unwrap_or_else(|| "anybody".to_owned())))
+}
+
+pub(crate) fn serve(hub: &Hub) -> TestServer {
+    TestServer::start(hub.clone(), named())
+}
+
+/// Subscribes; gives the data of the answer.
+pub(crate) async fn subscribe(client: &mut Client, channel: &str) -> Value {
+    let request = json!({ "type": "subscribe_channel", "channel": channel });
+    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
+}
+
+/// Subscribes from a position.
+pub(crate) async fn recover(client: &mut Client, channel: &str, position: &Value) -> Value {
+    let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
+    let request = json!({ "type": "subscribe_channel", "channel": channel, "recover": recover });
+    client.request(request).await.unwrap_or_else(|error| panic!("{channel}: {error}"))
+}
+
+/// A client of `hauyna.v1.json` that is subscribed.
+pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
+    let mut client = server.json(&format!("/?user={user}")).await;
+    client.expect("session").await;
+    subscribe(&mut client, channel).await;
+    client
+}
+
+/// Polls until something of the hub is so. There is no event for it, so it looks again after a moment.
+pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Nothing is left of any connection.
+pub(crate) async fn emptied(hub: &Hub) {
+    eventually("the hub is empty", || {
+        let stats = hub.stats();
+        stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0 && stats.opened == stats.closed
+    })
+    .await;
+}
+
+/// A random number from a seed that is printed where a test fails (splitmix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
