@@ -3,10 +3,11 @@
 
 use crate::broker::{Answer, BoxFuture, Continuity, HistoryPage, HistoryRange, Order, Published};
 use crate::channel::{self, Access, ChannelName, Content, Extras, Kind, Publishers, Welcome, Wish};
-use crate::connection::{ConnectionCore, frame};
+use crate::connection::{CloseReason, ConnectionCore, frame};
 use crate::error::{BrokerError, Error, Reject};
 use crate::handler::{Context, EventAnswer, Verb};
 use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
     AckData, Direction, Encoding, ErrorMessage, ErrorType, Incoming, Limits, Message, Position, Raw, Recovery,
     Request, RequestId, Subscribed,
@@ -61,7 +62,7 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             history(core, id, &channel, HistoryRange { since, limit: limit.unwrap_or(u32::MAX), order })
         }
         Request::Ack { .. } => return None, // no request of ours is open
-        Request::Event { name, body } => event(core, id, &name, body),
+        Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
         _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
     };
     match later {
@@ -79,21 +80,13 @@ enum Next {
 }
 
 /// A frame of the kind that the connection's encoding does not use.
-pub(crate) fn other_opcode(
-    core: &Core,
-    (opcode, payload): (OpCode, &[u8]),
-    replies: &mut Vec<u8>,
-) -> Option<Pending> {
+pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> Option<Pending> {
     if let (OpCode::Binary, Some(f)) = (opcode, &core.endpoint().on_binary) {
         let future = f(Context::new(core.clone()), payload.to_vec());
         let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
         return Some(Pending { id: None, future });
     }
-    let text = match opcode {
-        OpCode::Text => "this connection speaks MessagePack in binary frames",
-        _ => "this connection speaks JSON in text frames",
-    };
-    Reply::refused(None, Error::protocol(ErrorType::ParseError, text)).write(core, replies);
+    core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
     None
 }
 
@@ -260,6 +253,9 @@ fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next 
         Ok(future) => Next::Later(Box::pin(async move { Reply::of_event(id, future.await) })),
     }
 }
+
+/// Reserved by the protocol, though it is decoded like an event.
+const RESUME: &str = "resume";
 
 fn denied(text: &'static str) -> Error {
     Error::protocol(ErrorType::PermissionDenied, text)
