@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::future::Future;
+use std::sync::Arc;
 
 /// A callback with an argument.
 pub(crate) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
@@ -26,7 +27,11 @@ where
     F: Fn(Context, String) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Reject>> + Send + 'static,
 {
-    Box::new(move |cx, name| Box::pin(f(cx, name)))
+    let f = Arc::new(f);
+    Box::new(move |cx, name| {
+        let f = f.clone();
+        Box::pin(async move { f(cx, name).await })
+    })
 }
 
 pub(super) fn decode_event<T, F, Fut, R>(f: F) -> EventTask
@@ -36,10 +41,12 @@ where
     Fut: Future<Output = Result<R, Error>> + Send + 'static,
     R: Serialize,
 {
+    let f = Arc::new(f);
     Box::new(move |cx, body| {
-        let answer = f(cx, body.decode()?);
+        let (f, input) = (f.clone(), body.decode()?);
+        // Called inside the future, so that a panic is caught where those of later polls are.
         Ok(Box::pin(async move {
-            let value = serde_json::to_value(answer.await?)?;
+            let value = serde_json::to_value(f(cx, input).await?)?;
             Ok((!value.is_null()).then_some(value))
         }))
     })

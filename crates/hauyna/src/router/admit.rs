@@ -6,13 +6,18 @@ use crate::channel::{UserId, Wire};
 use crate::connection::{ConnectionId, Identity, Opening, Session, open};
 use crate::error::Reject;
 use crate::handler::{Endpoint, Mode};
+use crate::hub::HubCore;
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
 use hauyna_websocket::Negotiated;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// An upgrade that may go on.
 pub(crate) struct Admission {
@@ -61,7 +66,7 @@ async fn decide(
     }
     let name = match &endpoint.identify {
         None => None,
-        Some(identify) => identify(request.clone()).await?,
+        Some(identify) => contained(hub, async { identify(request.clone()).await }).await?,
     };
     let name = name.unwrap_or_else(|| format!("anonymous_{:016x}", crate::random::u64()));
     let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
@@ -80,6 +85,19 @@ async fn decide(
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).into();
     Ok(Admission { endpoint: endpoint.clone(), user, target, upgrade, encoding, negotiated })
+}
+
+/// Runs the application's decision; where it panics, this client alone is refused.
+async fn contained<T>(hub: &HubCore, decision: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
+    let mut decision = pin!(decision);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| decision.as_mut().poll(cx))).unwrap_or_else(|_| {
+            hub.metrics.panics.increment();
+            let (kind, status) = (ErrorType::InternalError, StatusCode::INTERNAL_SERVER_ERROR);
+            Poll::Ready(Err(Reject::new(kind, status, "internal error")))
+        })
+    })
+    .await
 }
 
 impl Admission {
