@@ -1,0 +1,326 @@
+//! Every request of the protocol and its answer, in both encodings.
+
+use crate::support::{eventually, named, open_hub, serve, subscribe, subscriber};
+use hauyna::{Channels, Hub, Publishers, UnknownUsers, json};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, TestServer};
+use std::time::Duration;
+
+async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
+    let mut client = server.client(&format!("/?user={user}")).encoding(encoding).connect().await;
+    let session = client.expect("session").await;
+    assert_eq!(session["user"], user);
+    client
+}
+
+#[tokio::test]
+async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encodings() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    for encoding in Encoding::ALL {
+        let (mut alice, mut bob) = (client(&server, encoding, "alice").await, client(&server, encoding, "bob").await);
+        let name = format!("room:{encoding:?}");
+        let data = subscribe(&mut alice, &name).await;
+        assert_eq!((&data["channel"], &data["offset"], &data["recoverable"]), (&json!(name), &json!(0), &json!(true)));
+        assert_eq!(data["epoch"].as_str().map(str::len), Some(11));
+        assert!(data.get("recovered").is_none());
+        subscribe(&mut bob, &name).await;
+        let content = json!({ "text": "héllo \u{1f600}", "numbers": [1, -2, 2.5, u64::MAX], "nothing": null });
+        let sent = json!({ "type": "channel_message", "channel": name, "content": content });
+        let position = alice.request(sent).await.unwrap();
+        assert_eq!(position, json!({ "epoch": data["epoch"], "offset": 1 }));
+        for reader in [&mut alice, &mut bob] {
+            let message = reader.expect("message").await;
+            assert_eq!((&message["channel"], &message["user"]), (&json!(name), &json!("alice")));
+            assert_eq!((&message["content"], &message["offset"]), (&content, &json!(1)));
+            assert!(message["timestamp"].as_u64().unwrap() > 1_600_000_000_000);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_publication_crosses_encodings() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let (mut json, mut packed) =
+        (client(&server, Encoding::Json, "a").await, client(&server, Encoding::MessagePack, "b").await);
+    subscribe(&mut json, "x").await;
+    subscribe(&mut packed, "x").await;
+    let content = json!({ "deep": [{ "a": [true, null, 1.5, -7, "\u{e9}"] }] });
+    packed.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
+    json.request(json!({ "type": "channel_message", "channel": "x", "content": content })).await.unwrap();
+    for reader in [&mut json, &mut packed] {
+        assert_eq!(reader.expect("message").await["content"], content);
+        assert_eq!(reader.expect("message").await["content"], content);
+    }
+}
+
+#[tokio::test]
+async fn a_plain_client_gets_everything_but_the_session() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut plain = server.connect("/?user=p").await;
+    assert_eq!(plain.protocol(), None);
+    plain.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x" })).await;
+    assert_eq!(plain.next().await["type"], "ack");
+    hub.channel("x").broadcast("text").await.unwrap();
+    let message = plain.expect("message").await;
+    assert_eq!((&message["content"], message.get("user")), (&json!("text"), None));
+}
+
+#[tokio::test]
+async fn metadata_is_kept_with_the_subscription_and_announced() {
+    let hub = Hub::builder().channels("{*any}", Channels::new().announce_subscribers()).build();
+    let server = serve(&hub);
+    let mut alice = subscriber(&server, "alice", "x").await;
+    assert_eq!(alice.expect("channel_event").await["user"], "alice");
+    for encoding in Encoding::ALL {
+        let mut bob = client(&server, encoding, "bob").await;
+        let request = json!({ "type": "subscribe_channel", "channel": "x", "metadata": { "device": "phone" } });
+        bob.request(request).await.unwrap();
+        let event = alice.expect("channel_event").await;
+        let expected = json!({ "type": "channel_event", "event": "subscription_added", "channel": "x", "user": "bob",
+            "metadata": { "device": "phone" } });
+        assert_eq!(event, expected);
+        let handle = hub.connections().of_user("bob").remove(0);
+        assert_eq!(hub.channel("x").metadata(&handle), Some(json!({ "device": "phone" })));
+        hub.channel("x").update_metadata(&handle, json!({ "device": "desk" })).unwrap();
+        bob.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+        let event = alice.expect("channel_event").await;
+        assert_eq!((&event["event"], &event["metadata"]["device"]), (&json!("subscription_removed"), &json!("desk")));
+        bob.close(1000, "").await;
+        eventually("bob has gone", || !hub.user("bob").is_connected()).await;
+    }
+    let carol = subscriber(&server, "carol", "x").await;
+    assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
+    carol.vanish();
+    let event = alice.expect("channel_event").await;
+    assert_eq!((&event["event"], &event["user"]), (&json!("subscription_removed"), &json!("carol")));
+}
+
+#[tokio::test]
+async fn after_unsubscribing_nothing_comes_and_the_connection_lives() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    for encoding in Encoding::ALL {
+        let mut alice = client(&server, encoding, "alice").await;
+        subscribe(&mut alice, "x").await;
+        let unsubscribe = json!({ "type": "unsubscribe_channel", "channel": "x" });
+        assert_eq!(alice.request(unsubscribe.clone()).await.unwrap(), json!(null));
+        hub.channel("x").broadcast(1).await.unwrap();
+        alice.expect_nothing().await;
+        assert_eq!(alice.request(unsubscribe).await.unwrap_err()["error_type"], "not_subscribed");
+        let publish = json!({ "type": "channel_message", "channel": "x", "content": 1 });
+        assert_eq!(alice.request(publish).await.unwrap_err()["error_type"], "not_subscribed");
+        let history = json!({ "type": "history", "channel": "x" });
+        assert_eq!(alice.request(history).await.unwrap_err()["error_type"], "not_subscribed");
+    }
+}
+
+#[tokio::test]
+async fn a_second_subscription_is_refused_and_the_first_stays() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut alice = subscriber(&server, "alice", "x").await;
+    let again = json!({ "type": "subscribe_channel", "channel": "x" });
+    assert_eq!(alice.request(again).await.unwrap_err()["error_type"], "already_subscribed");
+    hub.channel("x").broadcast(1).await.unwrap();
+    alice.expect("message").await;
+}
+
+#[tokio::test]
+async fn a_repeated_key_is_answered_with_the_first_position_and_published_once() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    for encoding in Encoding::ALL {
+        let name = format!("{encoding:?}");
+        let mut alice = client(&server, encoding, "alice").await;
+        subscribe(&mut alice, &name).await;
+        let mut bob = subscriber(&server, "bob", &name).await;
+        let message = json!({ "type": "channel_message", "channel": name, "content": 1, "key": "k" });
+        let first = alice.request(message.clone()).await.unwrap();
+        assert_eq!(alice.request(message.clone()).await.unwrap(), first);
+        assert_eq!(first["offset"], 1);
+        assert_eq!(bob.request(message).await.unwrap()["offset"], 2, "another user's key is another one");
+        assert_eq!([bob.expect("message").await["offset"].clone(), bob.expect("message").await["offset"].clone()], [1, 2]);
+        bob.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_private_message_reaches_every_connection_of_its_user_and_nobody_else() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    let mut phone = client(&server, Encoding::Json, "bob").await;
+    let mut desk = client(&server, Encoding::MessagePack, "bob").await;
+    let mut carol = client(&server, Encoding::Json, "carol").await;
+    let message = json!({ "type": "private", "to": "bob", "message": { "text": "psst" }, "key": "p-1" });
+    assert_eq!(alice.request(message.clone()).await.unwrap(), json!(null), "no position: it is not numbered");
+    alice.request(message).await.unwrap();
+    for device in [&mut phone, &mut desk] {
+        let private = device.expect("private").await;
+        assert_eq!((&private["from"], &private["message"]["text"]), (&json!("alice"), &json!("psst")));
+        device.expect_nothing().await;
+    }
+    hub.user("bob").send(json!(["from", "the", "application"])).await.unwrap();
+    let private = desk.expect("private").await;
+    assert_eq!((private.get("from"), &private["message"][0]), (None, &json!("from")));
+    carol.expect_nothing().await;
+    alice.expect_nothing().await;
+    let nobody = json!({ "type": "private", "to": "nobody", "message": 1 });
+    assert!(alice.request(nobody).await.is_ok(), "names cannot be probed");
+}
+
+#[tokio::test]
+async fn unknown_users_are_told_where_the_deployment_reveals_them() {
+    let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
+    let server = serve(&hub);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    let error = alice.request(json!({ "type": "private", "to": "nobody", "message": 1 })).await.unwrap_err();
+    assert_eq!(error["error_type"], "unknown_user");
+    assert!(alice.request(json!({ "type": "private", "to": "alice", "message": 1 })).await.is_ok());
+    alice.expect("private").await;
+}
+
+#[tokio::test]
+async fn a_broadcast_is_denied_unless_the_application_allows_it() {
+    let hub = open_hub().build();
+    let server = TestServer::route(hub, |router| {
+        let allowed = named().authorize_broadcast(|cx| async move {
+            if cx.user() == "admin" { Ok(()) } else { Err(hauyna::Reject::denied("admins alone")) }
+        });
+        router.websocket("/", named()).websocket("/open", allowed)
+    });
+    let broadcast = json!({ "type": "broadcast", "message": "all" });
+    for encoding in Encoding::ALL {
+        let mut alice = client(&server, encoding, "alice").await;
+        let error = alice.request(broadcast.clone()).await.unwrap_err();
+        assert_eq!((&error["error_type"], &error["temporary"]), (&json!("permission_denied"), &json!(false)));
+        let mut eve = server.client("/open?user=eve").encoding(encoding).connect().await;
+        eve.expect("session").await;
+        assert_eq!(eve.request(broadcast.clone()).await.unwrap_err()["message"], "admins alone");
+        let mut admin = server.client("/open?user=admin").encoding(encoding).connect().await;
+        admin.expect("session").await;
+        assert_eq!(admin.request(broadcast.clone()).await.unwrap(), json!(null));
+        for reader in [&mut alice, &mut eve, &mut admin] {
+            let message = reader.expect("broadcast").await;
+            assert_eq!((&message["from"], &message["message"]), (&json!("admin"), &json!("all")));
+        }
+        for client in [alice, eve, admin] {
+            client.close(1000, "").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn history_answers_a_page_from_either_end_and_from_a_position() {
+    let hub = Hub::builder().channels("x", Channels::new().history(10, Duration::from_secs(60))).build();
+    let server = serve(&hub);
+    for number in 1..=12 {
+        hub.channel("x").broadcast(json!({ "type": "tick", "number": number })).await.unwrap();
+    }
+    for encoding in Encoding::ALL {
+        let mut alice = client(&server, encoding, "alice").await;
+        let position = subscribe(&mut alice, "x").await;
+        assert_eq!(position["offset"], 12);
+        let mut ask = async |more: serde_json::Value| {
+            let mut request = json!({ "type": "history", "channel": "x" });
+            request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            alice.request(request).await
+        };
+        let offsets = |page: &serde_json::Value| {
+            let messages = page["messages"].as_array().unwrap();
+            messages.iter().map(|message| message["offset"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        let all = ask(json!({})).await.unwrap();
+        assert_eq!((&all["channel"], &all["offset"], &all["epoch"]), (&json!("x"), &json!(12), &position["epoch"]));
+        assert_eq!(offsets(&all), (3..=12).collect::<Vec<_>>());
+        assert_eq!((&all["messages"][0]["type"], &all["messages"][0]["number"]), (&json!("tick"), &json!(3)));
+        assert_eq!(offsets(&ask(json!({ "limit": 2 })).await.unwrap()), [3, 4]);
+        assert_eq!(offsets(&ask(json!({ "limit": 2, "reverse": true })).await.unwrap()), [12, 11]);
+        let since = json!({ "epoch": position["epoch"], "offset": 9 });
+        assert_eq!(offsets(&ask(json!({ "since": since })).await.unwrap()), [10, 11, 12]);
+        assert_eq!(offsets(&ask(json!({ "since": since, "limit": 1 })).await.unwrap()), [10]);
+        assert_eq!(offsets(&ask(json!({ "since": since, "reverse": true })).await.unwrap()), [12, 11, 10]);
+        assert!(offsets(&ask(json!({ "limit": 0 })).await.unwrap()).is_empty());
+        let old = ask(json!({ "since": { "epoch": position["epoch"], "offset": 1 } })).await.unwrap_err();
+        assert_eq!((&old["error_type"], &old["details"]["reason"]), (&json!("validation_error"), &json!("too_old")));
+        let other = ask(json!({ "since": { "epoch": "AAAAAAAAAAE", "offset": 10 } })).await.unwrap_err();
+        assert_eq!(other["details"], json!({ "path": "since", "reason": "epoch_changed" }));
+    }
+}
+
+#[tokio::test]
+async fn the_history_limit_of_the_hub_bounds_every_page() {
+    let hub = open_hub().recovery_limit(5).build();
+    let server = serve(&hub);
+    for number in 0..20 {
+        hub.channel("x").broadcast(number).await.unwrap();
+    }
+    let mut alice = subscriber(&server, "alice", "x").await;
+    let page = alice.request(json!({ "type": "history", "channel": "x", "limit": 4_000_000_000_u32 })).await.unwrap();
+    assert_eq!(page["messages"].as_array().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_channel_without_history_numbers_nothing() {
+    let hub = Hub::builder().channels("x", Channels::new().no_history()).build();
+    let server = serve(&hub);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    let data = subscribe(&mut alice, "x").await;
+    assert_eq!(data, json!({ "channel": "x", "recoverable": false }));
+    let sent = json!({ "type": "channel_message", "channel": "x", "content": 1 });
+    assert_eq!(alice.request(sent).await.unwrap(), json!(null));
+    assert!(alice.expect("message").await.get("offset").is_none());
+    let error = alice.request(json!({ "type": "history", "channel": "x" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "validation_error");
+}
+
+#[tokio::test]
+async fn a_ping_is_always_answered_and_an_ack_never() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    for encoding in Encoding::ALL {
+        let mut alice = client(&server, encoding, "alice").await;
+        alice.send(json!({ "type": "ping", "id": "text" })).await;
+        assert_eq!(alice.next().await, json!({ "type": "pong", "id": "text" }));
+        alice.send(json!({ "type": "ping" })).await;
+        assert_eq!(alice.next().await, json!({ "type": "pong" }));
+        alice.send(json!({ "type": "ack", "id": "q-1", "data": 1 })).await;
+        alice.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_id_is_answered_only_where_it_fails() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    alice.send(json!({ "type": "subscribe_channel", "channel": "x" })).await;
+    alice.send(json!({ "type": "private", "to": "nobody", "message": 1 })).await;
+    alice.expect_nothing().await;
+    alice.send(json!({ "type": "unsubscribe_channel", "channel": "other" })).await;
+    let error = alice.expect("error").await;
+    assert_eq!((&error["error_type"], error.get("id")), (&json!("not_subscribed"), None));
+}
+
+#[tokio::test]
+async fn who_may_use_a_channel_is_decided_by_its_pattern() {
+    let hub = Hub::builder()
+        .channels("own:{user}", Channels::new().authorize(|cx, params| cx.user() == &params["user"]))
+        .channels("vip:{*rest}", Channels::new().private())
+        .channels("news", Channels::new().publishers(Publishers::Application))
+        .build();
+    let server = serve(&hub);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    subscribe(&mut alice, "own:alice").await;
+    subscribe(&mut alice, "news").await;
+    for name in ["own:bob", "vip:alice", "undeclared", "@user:bob", "@all"] {
+        let error = alice.request(json!({ "type": "subscribe_channel", "channel": name })).await.unwrap_err();
+        assert_eq!(error["error_type"], "permission_denied", "{name}");
+    }
+    let error = alice.request(json!({ "type": "channel_message", "channel": "news", "content": 1 })).await.unwrap_err();
+    assert_eq!(error["error_type"], "permission_denied");
+    assert_eq!(hub.stats().channels, 2);
+}
