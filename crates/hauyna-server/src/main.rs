@@ -1,6 +1,7 @@
 //! The program `hauyna`: `serve` runs the engine with its chat page, `bench` puts a server under load.
 //! No logic of its own: it reads its flags and calls the library.
 
+mod bench;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -22,12 +23,15 @@ struct Cli {
 enum Command {
     /// Serve the chat page and the WebSocket endpoint `/chat` (what happens without a command, too)
     Serve(serve::Options),
+    /// Put a server under load and measure it: fanout, echo, idle, churn or slow
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(serve::Options::default()));
     let done = match command {
         Command::Serve(options) => serve::run(options),
+        Command::Bench(options) => bench::run(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

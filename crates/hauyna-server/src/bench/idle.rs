@@ -1,0 +1,78 @@
+//! The workload `idle`: opens connections, lets them rest, and reports how fast they came and what they cost.
+
+use super::connection::Connection;
+use super::options::Idle;
+use super::report::{Report, count};
+use super::run::Run;
+use super::system;
+use hauyna_websocket::OpCode;
+use std::rc::Rc;
+use tokio::task::spawn_local;
+
+/// Connects, rests and reports.
+pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report> {
+    let before = options.pid.map(system::resident).transpose()?;
+    run.recorder.borrow_mut().begin(run.now());
+    let connections = connect(run, (!options.no_subscribe).then_some(&options.channel)).await?;
+    let mut writers = Vec::new();
+    for Connection { mut reader, writer } in connections {
+        writers.push(writer);
+        let run = run.clone();
+        spawn_local(async move {
+            // Answers pings. Nobody publishes, so there is nothing to take but complaints.
+            loop {
+                if let Err(end) = reader.read(&run.scratch, |message| run.other(message)).await {
+                    return run.ended(end);
+                }
+            }
+        });
+    }
+    run.rest().await;
+    let after = options.pid.map(system::resident).transpose()?;
+    run.close();
+    for writer in writers {
+        writer.queue(OpCode::Close, &1000u16.to_be_bytes());
+        // Polite, not needed: the connection is dropped next.
+        let _ = writer.flush();
+    }
+    Ok(report(run, before.zip(after), !options.no_subscribe))
+}
+
+async fn connect(run: &Rc<Run>, channel: Option<&String>) -> anyhow::Result<Vec<Connection>> {
+    let (opener, channel) = (run.clone(), channel.cloned());
+    run.open_all(async move |number| {
+        let channel = channel.as_ref().map(|name| format!("{name}:{}", number / MEMBERS));
+        let start = opener.now();
+        let connection = opener.open(number, opener.setup(), channel.as_deref()).await?;
+        opener.recorder.borrow_mut().note(start, opener.now());
+        Ok(connection)
+    })
+    .await
+}
+
+fn report(run: &Run, memory: Option<(u64, u64)>, subscribed: bool) -> Report {
+    let connect_s = run.connect_s();
+    let report = Report::new(run, "idle", "connects")
+        .throughput(f64::from(run.conns) / connect_s.max(1e-9), connect_s)
+        .term(if subscribed { "each subscribed" } else { "without subscriptions" })
+        .remark("latency is connecting, the handshake and subscribing")
+        .detail("subscribed", subscribed);
+    let Some((before, after)) = memory else {
+        return report
+            .remark("memory: give --pid with the server's process to see what a connection takes (Linux)");
+    };
+    let each = after.saturating_sub(before) / u64::from(run.conns);
+    report
+        .remark(format!(
+            "memory: {} B for each connection ({:.1} MB before, {:.1} MB after)",
+            count(each),
+            before as f64 / 1e6,
+            after as f64 / 1e6
+        ))
+        .detail("rss_bytes_per_conn", each)
+        .detail("rss_before_bytes", before)
+        .detail("rss_after_bytes", after)
+}
+
+/// Subscribers of a channel.
+const MEMBERS: u32 = 100;

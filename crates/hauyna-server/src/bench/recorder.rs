@@ -1,0 +1,138 @@
+//! Latencies and losses as they are counted while a workload runs, and the figures that are made of them.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Counts what arrives; only what was sent in the measured part enters the figures.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    histogram: Histogram<u64>,
+    /// When the measured part began; nothing is measured before.
+    from: Option<u64>,
+    last: u64,
+    count: u64,
+}
+
+impl Recorder {
+    pub(super) fn new() -> Self {
+        let histogram =
+            Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("invariant: the bounds are valid");
+        Self { histogram, from: None, last: 0, count: 0 }
+    }
+
+    /// Starts the measured part.
+    pub(super) fn begin(&mut self, now: u64) {
+        self.from = Some(now);
+        self.last = now;
+    }
+
+    /// Something sent, or due, at `sent` has arrived. Both in nanoseconds since the run began.
+    pub(super) fn note(&mut self, sent: u64, now: u64) {
+        if self.from.is_some_and(|from| sent >= from) {
+            self.histogram.saturating_record(now.saturating_sub(sent).max(1));
+            self.count += 1;
+            self.last = now;
+        }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Seconds from the beginning to the last arrival.
+    pub(super) fn seconds(&self) -> f64 {
+        self.last.saturating_sub(self.from.unwrap_or(self.last)) as f64 / 1e9
+    }
+
+    /// Arrivals per second.
+    pub(super) fn throughput(&self) -> f64 {
+        let seconds = self.seconds();
+        if seconds > 0.0 { self.count as f64 / seconds } else { 0.0 }
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        let histogram = &self.histogram;
+        let micros = |nanos: u64| (!histogram.is_empty()).then(|| (nanos as f64 / 100.0).round() / 10.0);
+        let quantile = |quantile| micros(histogram.value_at_quantile(quantile).min(histogram.max()));
+        Latency {
+            samples: histogram.len(),
+            p50_us: quantile(0.5),
+            p90_us: quantile(0.9),
+            p99_us: quantile(0.99),
+            p999_us: quantile(0.999),
+            max_us: micros(histogram.max()),
+        }
+    }
+}
+
+/// Latency in microseconds; nothing where nothing was measured.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Latency {
+    pub(super) samples: u64,
+    pub(super) p50_us: Option<f64>,
+    pub(super) p90_us: Option<f64>,
+    pub(super) p99_us: Option<f64>,
+    pub(super) p999_us: Option<f64>,
+    pub(super) max_us: Option<f64>,
+}
+
+/// What went wrong, in the warm-up too.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Faults {
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) reordered: u64,
+    pub(super) errors: u64,
+    pub(super) first_error: Option<String>,
+    /// Connections that ended by themselves, by close code; 1006 is without one.
+    pub(super) closed: BTreeMap<u16, u64>,
+}
+
+impl Faults {
+    pub(super) fn error(&mut self, text: impl Into<String>) {
+        self.errors += 1;
+        self.first_error.get_or_insert_with(|| text.into());
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.lost + self.duplicated + self.reordered + self.errors == 0
+    }
+}
+
+/// Ten minutes in nanoseconds.
+const LONGEST: u64 = 600_000_000_000;
+const DIGITS: u8 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warm_up_is_not_measured() {
+        let mut recorder = Recorder::new();
+        recorder.note(0, 900);
+        recorder.begin(1_000);
+        recorder.note(999, 2_000);
+        assert_eq!((recorder.count(), recorder.latency().p50_us), (0, None));
+        recorder.note(1_000, 501_000);
+        assert_eq!(recorder.count(), 1);
+        assert_eq!(recorder.latency().max_us, Some(500.2), "three digits of 500.0");
+    }
+
+    #[test]
+    fn percentiles_ascend_and_end_at_the_maximum() {
+        let mut recorder = Recorder::new();
+        recorder.begin(0);
+        for micros in 1..=1000 {
+            recorder.note(0, micros * 1000);
+        }
+        let latency = recorder.latency();
+        let figures = [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us];
+        assert!(figures.is_sorted(), "{figures:?}");
+        assert!(
+            (latency.p50_us.unwrap() - 500.0).abs() < 1.0 && (latency.p99_us.unwrap() - 990.0).abs() < 1.0
+        );
+        assert!((recorder.throughput() - 1e6).abs() < 1.0, "1,000 within a millisecond");
+    }
+}

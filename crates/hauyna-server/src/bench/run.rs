@@ -1,0 +1,279 @@
+//! What every workload shares: the target, the clock, the phases of a run, and the counters. Opens the connections
+//! and conducts warm-up, measurement and the wait for what is still under way.
+
+use super::connection::{Connection, End, Setup};
+use super::mark::Marks;
+use super::options::Common;
+use super::progress::Progress;
+use super::protocol;
+use super::recorder::{Faults, Recorder};
+use super::report::thousands;
+use super::system;
+use super::target::{Reach, Target};
+use anyhow::{Context, bail};
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// One run of the tool.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) url: String,
+    pub(super) target: Target,
+    pub(super) conns: u32,
+    pub(super) size: usize,
+    pub(super) msgs: Option<u64>,
+    pub(super) marks: Marks,
+    pub(super) scratch: RefCell<Vec<u8>>,
+    pub(super) recorder: RefCell<Recorder>,
+    pub(super) faults: RefCell<Faults>,
+    pub(super) progress: Progress,
+    burst: u32,
+    warmup: Duration,
+    limit: Duration,
+    origin: Instant,
+    phase: watch::Sender<Phase>,
+    interrupted: Cell<bool>,
+    connect_s: Cell<f64>,
+}
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    WarmUp,
+    Measure,
+    /// Nothing more is sent.
+    Drain,
+    /// Nothing more is counted.
+    Over,
+}
+
+impl Run {
+    /// Checks everything that can be checked before connecting. `ports` is for workloads that use more than one
+    /// per connection.
+    pub(super) fn prepare(common: &Common, size: usize, ports: u32) -> anyhow::Result<Rc<Self>> {
+        let reach = if common.allow_remote { Reach::Anywhere } else { Reach::Loopback };
+        let target = Target::resolve(&common.url, reach, common.conns.max(ports))?;
+        system::allow_descriptors(common.conns)?;
+        let id = RandomState::new().build_hasher().finish() as u32;
+        Ok(Rc::new(Self {
+            url: common.url.clone(),
+            target,
+            conns: common.conns,
+            size: common.size.unwrap_or(size),
+            msgs: common.msgs,
+            marks: Marks::new(id),
+            scratch: RefCell::new(vec![0; READ]),
+            recorder: RefCell::new(Recorder::new()),
+            faults: RefCell::default(),
+            progress: Progress::new(common.json),
+            burst: common.burst,
+            warmup: common.warmup,
+            limit: common.limit(),
+            origin: Instant::now(),
+            phase: watch::Sender::new(Phase::WarmUp),
+            interrupted: Cell::new(false),
+            connect_s: Cell::new(0.0),
+        }))
+    }
+
+    /// Nanoseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn instant(&self, nanos: u64) -> Instant {
+        self.origin + Duration::from_nanos(nanos)
+    }
+
+    pub(super) fn setup(&self) -> Setup {
+        Setup { message: self.size + ENVELOPE, receive_buffer: None }
+    }
+
+    pub(super) fn connect_s(&self) -> f64 {
+        self.connect_s.get()
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.get()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase() >= Phase::Drain
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Waits until the run is in `phase`, or past it.
+    pub(super) async fn reaches(&self, phase: Phase) {
+        // It cannot fail: the sender is our own.
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
+    }
+
+    /// Ends the sending part.
+    pub(super) fn finish(&self) {
+        self.advance(Phase::Drain);
+    }
+
+    /// Ends the counting.
+    pub(super) fn close(&self) {
+        self.advance(Phase::Over);
+    }
+
+    /// A connection ended that should not have.
+    pub(super) fn ended(&self, end: End) {
+        if self.phase() == Phase::Over {
+            return;
+        }
+        let mut faults = self.faults.borrow_mut();
+        *faults.closed.entry(end.code()).or_default() += 1;
+        faults.error(end.to_string());
+    }
+
+    /// Takes a message that is no delivery: an error is counted, anything else is none of our business.
+    pub(super) fn other(&self, message: &[u8]) {
+        if let Some(complaint) = protocol::complaint(message) {
+            self.faults.borrow_mut().error(complaint);
+        }
+    }
+
+    /// Opens all connections, `--burst` at a time; the first failure is the result.
+    pub(super) async fn open_all<T: 'static>(
+        self: &Rc<Self>,
+        open: impl AsyncFn(u32) -> anyhow::Result<T> + 'static,
+    ) -> anyhow::Result<Vec<T>> {
+        self.progress.part("connecting", u64::from(self.conns));
+        let start = Instant::now();
+        let opened: Rc<RefCell<Vec<Option<T>>>> = Rc::default();
+        opened.borrow_mut().resize_with(self.conns as usize, || None);
+        let (next, done, open) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)), Rc::new(open));
+        let mut openers = JoinSet::new();
+        for _ in 0..self.burst.min(self.conns) {
+            let (run, opened) = (self.clone(), opened.clone());
+            let (next, done, open) = (next.clone(), done.clone(), open.clone());
+            openers.spawn_local(async move {
+                while next.get() < run.conns && !run.is_draining() {
+                    let number = next.replace(next.get() + 1);
+                    let connection = open(number).await?;
+                    opened.borrow_mut()[number as usize] = Some(connection);
+                    done.set(done.get() + 1);
+                    run.progress.at(done.get());
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = openers.join_next().await {
+            ended.context("a connecting task failed")??;
+        }
+        if self.is_draining() {
+            bail!("interrupted before anything was measured");
+        }
+        self.connect_s.set(start.elapsed().as_secs_f64());
+        Ok(opened.take().into_iter().flatten().collect())
+    }
+
+    /// Opens one connection, and subscribes it if there is a channel.
+    pub(super) async fn open(
+        &self,
+        number: u32,
+        setup: Setup,
+        channel: Option<&str>,
+    ) -> anyhow::Result<Connection> {
+        let mut connection = Connection::open(&self.target, number, setup)
+            .await
+            .map_err(|error| anyhow::anyhow!("{}: {error}", self.url))?;
+        if let Some(channel) = channel {
+            protocol::subscribe(&mut connection, channel, &self.scratch).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Leads through warm-up and measurement and returns when sending is over. `arrivals` is how many there are
+    /// of each message, in `unit`.
+    pub(super) async fn conduct(&self, arrivals: u64, unit: &str) {
+        self.progress.part("warming up", millis(self.warmup));
+        self.pass(self.warmup, || 0.0).await;
+        self.recorder.borrow_mut().begin(self.now());
+        self.advance(Phase::Measure);
+        self.progress.part("measuring", millis(self.limit));
+        let expected = self.msgs.map_or(f64::INFINITY, |msgs| msgs.saturating_mul(arrivals) as f64);
+        self.pass(self.limit, || {
+            let recorder = self.recorder.borrow();
+            self.progress.say(format!("{} {unit}/s", thousands(recorder.throughput())));
+            recorder.count() as f64 / expected
+        })
+        .await;
+        self.finish();
+        self.progress.say("waiting for what is under way".to_owned());
+    }
+
+    /// Lets the idle connections rest.
+    pub(super) async fn rest(&self) {
+        self.progress.part("resting", millis(self.limit));
+        self.pass(self.limit, || 0.0).await;
+    }
+
+    /// Lets time pass until it is over or the run is. `done` is the share that is done whatever the time.
+    async fn pass(&self, time: Duration, done: impl Fn() -> f64) {
+        let start = Instant::now();
+        while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
+            let tick = left.min(TICK);
+            if tokio::time::timeout(tick, self.reaches(Phase::Drain)).await.is_ok() {
+                return;
+            }
+            self.progress.at(millis(start.elapsed().max(time.mul_f64(done().min(1.0)))));
+        }
+    }
+
+    /// Waits until nothing is under way any more, for as long as something still arrives; and then a little,
+    /// for what arrives twice.
+    pub(super) async fn settle(&self, under_way: impl Fn() -> u64) {
+        let (mut least, mut since) = (under_way(), Instant::now());
+        while least > 0 && since.elapsed() < PATIENCE {
+            tokio::time::sleep(TICK / 10).await;
+            let now = under_way();
+            if now < least {
+                (least, since) = (now, Instant::now());
+            }
+        }
+        tokio::time::sleep(TICK).await;
+    }
+
+    /// Ctrl-C ends the measurement, a second one the process.
+    pub(super) async fn heed_interrupts(self: Rc<Self>) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return;
+        }
+        self.interrupted.set(true);
+        self.finish();
+        if tokio::signal::ctrl_c().await.is_ok() {
+            self.progress.clear();
+            std::process::exit(130);
+        }
+    }
+
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let is_later = to > *phase;
+            *phase = to.max(*phase);
+            is_later
+        });
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes read at once.
+const READ: usize = 64 << 10;
+/// What a server may add to the content.
+const ENVELOPE: usize = 16 << 10;
+const TICK: Duration = Duration::from_millis(100);
+/// How long the last messages may be on their way without a sign of life.
+const PATIENCE: Duration = Duration::from_secs(3);

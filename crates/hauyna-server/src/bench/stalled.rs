@@ -1,0 +1,73 @@
+//! Subscribers that stop reading, and what the server did about them.
+
+use super::connection::{End, Reader};
+use super::report::{Report, count};
+use super::run::{Phase, Run};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Reads through the warm-up, stops, and when all is over reads what is left: how the connection ended, if it did.
+pub(super) async fn hold(run: Rc<Run>, mut reader: Reader) -> Option<End> {
+    tokio::select! {
+        end = read_on(&run, &mut reader) => return Some(end),
+        () = run.reaches(Phase::Measure) => {}
+    }
+    run.reaches(Phase::Over).await;
+    tokio::time::timeout(LAST_LOOK, read_on(&run, &mut reader)).await.ok()
+}
+
+async fn read_on(run: &Run, reader: &mut Reader) -> End {
+    loop {
+        if let Err(end) = reader.read(&run.scratch, |_| {}).await {
+            return end;
+        }
+    }
+}
+
+/// How many of them the server closed.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    cut: u64,
+    codes: BTreeMap<u16, u64>,
+}
+
+impl Outcome {
+    pub(super) async fn of(mut stalled: JoinSet<Option<End>>) -> Self {
+        let mut outcome = Self::default();
+        while let Some(ended) = stalled.join_next().await {
+            if let Ok(Some(end)) = ended {
+                outcome.cut += 1;
+                *outcome.codes.entry(end.code()).or_default() += 1;
+            }
+        }
+        outcome
+    }
+
+    pub(super) fn add_to(&self, report: Report, stalled: u32) -> Report {
+        let codes: serde_json::Map<_, _> =
+            self.codes.iter().map(|(code, number)| (code.to_string(), (*number).into())).collect();
+        let with = self.codes.iter().map(|(code, number)| match code {
+            1006 => format!("{} without a close code", count(*number)),
+            _ => format!("{} with {code}", count(*number)),
+        });
+        let with = with.collect::<Vec<_>>().join(", ");
+        let cut = match (self.cut, with) {
+            (0, _) => "none of them was cut".to_owned(),
+            (cut, with) => format!("the server cut {} of them: {with}", count(cut)),
+        };
+        report
+            .term(format!("{} stalled", count(stalled)))
+            .remark(format!("{} stalled: {cut}", count(stalled)))
+            .remark("figures are those of the subscribers that read")
+            .detail("stalled", stalled)
+            .detail("stalled_cut", self.cut)
+            .detail("stalled_codes", codes)
+    }
+}
+
+/// Bytes; small, so that a connection that is not read soon shows.
+pub(super) const RECEIVE_BUFFER: u32 = 4096;
+/// How long a stalled connection that was not cut is read for.
+const LAST_LOOK: Duration = Duration::from_secs(2);

@@ -1,0 +1,59 @@
+//! What is asked of the operating system: descriptors for the connections, and the memory of the server.
+
+use anyhow::{Context, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit of descriptors as far as it goes, and refuses more connections than there are.
+pub(super) fn allow_descriptors(conns: u32) -> anyhow::Result<()> {
+    let limits = getrlimit(Resource::Nofile);
+    let needed = u64::from(conns) + OWN_DESCRIPTORS;
+    let mut allowed = limits.current.unwrap_or(u64::MAX);
+    if allowed < needed {
+        let wanted = limits.maximum.map_or(needed, |maximum| maximum.min(needed));
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limits.maximum }).is_ok() {
+            allowed = wanted;
+        }
+    }
+    if allowed < needed {
+        bail!(
+            "{conns} connections need {needed} open files and the limit is {allowed}; raise it with `ulimit -Hn`"
+        );
+    }
+    Ok(())
+}
+
+/// The resident memory of a process, in bytes.
+pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
+    if !cfg!(target_os = "linux") {
+        bail!("--pid reads /proc, which only Linux has");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .map_err(|error| anyhow::anyhow!("--pid {pid}: {error}"))?;
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kib: u64 = kib.with_context(|| format!("--pid {pid}: has no memory of its own"))?;
+    Ok(kib * 1024)
+}
+
+/// Standard streams, the runtime's, and some to spare.
+const OWN_DESCRIPTORS: u64 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_connections_than_descriptors_are_refused() {
+        assert!(allow_descriptors(10).is_ok());
+        if getrlimit(Resource::Nofile).maximum.is_some_and(|maximum| maximum < u64::from(u32::MAX)) {
+            assert!(allow_descriptors(u32::MAX).unwrap_err().to_string().contains("ulimit"));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_memory_of_a_process_is_read() {
+        assert!(resident(std::process::id()).unwrap() > 100_000);
+        assert!(resident(u32::MAX).is_err());
+    }
+}

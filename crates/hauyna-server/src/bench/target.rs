@@ -1,0 +1,129 @@
+//! Where the load goes: the URL, resolved once and refused if it is a stranger's, and the addresses it comes from.
+
+use anyhow::{Context, bail};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+/// A resolved URL.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) address: SocketAddr,
+    pub(super) host: String,
+    path: String,
+    /// Another source address for every connection, because one has too few ports.
+    rotate: bool,
+}
+
+/// Whether the load may leave this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    Loopback,
+    Anywhere,
+}
+
+impl Target {
+    /// Resolves `url`; `ports` is how many connections there will be.
+    pub(super) fn resolve(url: &str, reach: Reach, ports: u32) -> anyhow::Result<Self> {
+        let uri: http::Uri = url.parse().with_context(|| format!("{url:?} is not a URL")).map_err(flat)?;
+        match uri.scheme_str() {
+            Some("ws") => {}
+            Some("wss") => bail!("{url}: TLS is not measured; name the address behind it, ws://…"),
+            _ => bail!("{url:?} is not a URL of the form ws://HOST:PORT/PATH"),
+        }
+        let authority = uri.authority().with_context(|| format!("{url}: the host is missing"))?;
+        if authority.as_str().contains('@') {
+            bail!("{url}: credentials do not belong into a URL");
+        }
+        let host = authority.host().trim_matches(['[', ']']);
+        let port = authority.port_u16().unwrap_or(80);
+        let addresses: Vec<SocketAddr> = (host, port)
+            .to_socket_addrs()
+            .map_err(|error| anyhow::anyhow!("{host}: cannot be resolved: {error}"))?
+            .collect();
+        let Some(&address) = addresses.iter().min_by_key(|address| address.is_ipv6()) else {
+            bail!("{host}: has no address");
+        };
+        if reach == Reach::Loopback && !address.ip().to_canonical().is_loopback() {
+            bail!(
+                "{host} is not this machine: a load test needs --allow-remote for that, and its owner's consent"
+            );
+        }
+        // Only Linux has all of 127.0.0.0/8 without asking.
+        let rotate = cfg!(target_os = "linux")
+            && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
+            && ports > PORTS_OF_AN_ADDRESS;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { address, host: authority.as_str().to_owned(), path, rotate })
+    }
+
+    /// The path and query for one connection.
+    pub(super) fn path(&self, number: u32) -> String {
+        let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
+        if query.split('&').any(|pair| pair == "user_id" || pair.starts_with("user_id=")) {
+            return self.path.clone();
+        }
+        let and = if query.is_empty() { "" } else { "&" };
+        format!("{path}?{query}{and}user_id=bench-{number}")
+    }
+
+    /// The address that one connection is to come from, if it matters.
+    pub(super) fn source(&self, number: u32) -> Option<SocketAddr> {
+        let host = u8::try_from(number % SOURCES).unwrap_or_default() + 1;
+        self.rotate.then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))
+    }
+}
+
+/// The error and its cause in one line.
+fn flat(error: anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
+/// Of the 28,232 that Linux gives out by default.
+const PORTS_OF_AN_ADDRESS: u32 = 20_000;
+const SOURCES: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        Target::resolve(url, Reach::Loopback, 1).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn urls_that_are_none_are_refused_in_a_line() {
+        for url in
+            ["", "127.0.0.1:8080", "http://127.0.0.1/", "ws://", "ws://127.0.0.1:99999/", "wss://127.0.0.1/"]
+        {
+            let text = refusal(url);
+            assert!(!text.is_empty() && !text.contains('\n'), "{url}: {text}");
+        }
+        assert!(refusal("ws://me:secret@127.0.0.1/").contains("credentials"));
+    }
+
+    #[test]
+    fn strangers_are_refused_unless_allowed() {
+        assert!(refusal("ws://192.0.2.1/chat").contains("--allow-remote"));
+        assert!(Target::resolve("ws://192.0.2.1/chat", Reach::Anywhere, 1).is_ok());
+        for url in ["ws://127.0.0.1:1/", "ws://127.9.9.9/", "ws://[::1]:8080/chat"] {
+            assert!(Target::resolve(url, Reach::Loopback, 1).is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_user_is_added_where_none_is_given() {
+        let path = |url: &str| Target::resolve(url, Reach::Loopback, 1).unwrap().path(7);
+        assert_eq!(path("ws://127.0.0.1/chat"), "/chat?user_id=bench-7");
+        assert_eq!(path("ws://127.0.0.1?a=b"), "/?a=b&user_id=bench-7");
+        assert_eq!(path("ws://127.0.0.1/chat?user_id=me"), "/chat?user_id=me");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn many_connections_come_from_many_addresses() {
+        let target = |conns| Target::resolve("ws://127.0.0.1/", Reach::Loopback, conns).unwrap();
+        assert_eq!(target(100).source(1), None);
+        let many = target(50_000);
+        assert_eq!(many.source(0), Some("127.0.1.1:0".parse().unwrap()));
+        assert_eq!(many.source(199), Some("127.0.1.100:0".parse().unwrap()));
+    }
+}
