@@ -10,7 +10,7 @@ use crate::hub::{HubCore, Item};
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// What a subscriber asks for.
 #[derive(Debug, Default)]
@@ -74,6 +74,7 @@ pub(crate) async fn subscribe(
         connection: connection.clone(),
         metadata: Mutex::new(wish.metadata),
         after: AtomicU64::new(0),
+        ended: AtomicBool::new(false),
         index: AtomicU32::new(u32::MAX),
     });
     let welcome = Welcome {
@@ -189,9 +190,11 @@ pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str
     Ok(())
 }
 
-/// Takes a subscription, already gone from its connection, out of its channel and shard.
+/// Takes a subscription, already gone from its connection, out of its channel and shard. What the shard has
+/// for it, or has queued, is not written: a next subscription's answer must not be overtaken by it.
 pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
+    connection.end_subscription(subscription);
     let mut state = channel.state.lock();
     if state.subscribers.remove(&connection.id()).is_none() {
         return;
