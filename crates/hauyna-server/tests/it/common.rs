@@ -1,0 +1,500 @@
+//! The program under test as a child process, what it uses of the machine, and a WebSocket client that can do
+//! everything wrong: bytes on a socket, frames as they are told to be.
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A running `hauyna serve`; ended, by its own process id, when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// The program with an echo endpoint, at its default log level.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(crate) fn start_with(options: &[&str]) -> Self {
+        raise_descriptor_limit();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hauyna"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--echo", "/echo", "--shards", "2"])
+            .args(options)
+            .env("NO_COLOR", "1")
+            // Huge pages would round every growth up to 2 MiB.
+            .env("MIMALLOC_ALLOW_THP", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let (_, address) = line.trim().split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
+        let address = address.parse().unwrap();
+        std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
+        Self { child, address, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time of the process so far, user and system, in steps of 10 ms.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn rss(&self) -> i64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in KiB.
+    pub(crate) fn peak_rss(&self) -> i64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, key: &str) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn fds(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// Has every worker do what it does once: its threads, its buffers, its share of the allocator.
+    pub(crate) fn warm(&self) {
+        for _ in 0..16 {
+            self.serves();
+        }
+    }
+
+    /// The descriptors of the server at rest: every worker has started, what closed is gone.
+    pub(crate) fn settled_fds(&self) -> usize {
+        self.warm();
+        let (mut fds, mut same) = (self.fds(), 0);
+        eventually("the descriptors settle", Duration::from_secs(10), || {
+            let now = self.fds();
+            same = if now == fds { same + 1 } else { 0 };
+            fds = now;
+            same == 40
+        });
+        fds
+    }
+
+    /// The part of a core that the server uses for a while.
+    pub(crate) fn busy_share(&self, time: Duration) -> f64 {
+        let (cpu, start) = (self.cpu(), Instant::now());
+        while let Some(left) = time.checked_sub(start.elapsed()) {
+            std::thread::park_timeout(left);
+        }
+        (self.cpu() - cpu).as_secs_f64() / start.elapsed().as_secs_f64()
+    }
+
+    /// Sets how many descriptors the running server may have; the limit it may raise it to stays.
+    pub(crate) fn limit_fds(&self, soft: usize) {
+        prlimit(self.id(), soft);
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// A connection without a byte sent.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// An upgraded connection to `/echo`.
+    pub(crate) fn echo(&self) -> Client {
+        self.open("/echo", "")
+    }
+
+    /// An upgraded plain client of `/chat`.
+    pub(crate) fn chat(&self, user: &str) -> Client {
+        self.open(&format!("/chat?user_id={user}"), "")
+    }
+
+    /// An upgraded client of `/chat` that speaks MessagePack, its `session` read.
+    pub(crate) fn chat_msgpack(&self, user: &str) -> Client {
+        let protocol = "Sec-WebSocket-Protocol: hauyna.v1.msgpack\r\n";
+        let mut client = self.open(&format!("/chat?user_id={user}"), protocol);
+        assert_eq!(client.frame().opcode(), BINARY, "the session");
+        client
+    }
+
+    pub(crate) fn open(&self, path: &str, headers: &str) -> Client {
+        Client::open(self.address, path, headers)
+    }
+
+    /// What a good client sees: an upgrade and an echo. Also the proof that the server has caught up.
+    pub(crate) fn serves(&self) -> Duration {
+        let start = Instant::now();
+        let mut client = self.echo();
+        client.send(&frame(TEXT, b"still there?"));
+        assert_eq!(client.frame().payload, b"still there?");
+        start.elapsed()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As many descriptors as this process may have; children inherit it. Tests open some thousands of sockets.
+pub(crate) fn raise_descriptor_limit() {
+    static RAISED: std::sync::Once = std::sync::Once::new();
+    RAISED.call_once(|| prlimit(std::process::id(), 20_000));
+}
+
+/// Descriptors that this process may open.
+pub(crate) fn descriptor_limit() -> usize {
+    raise_descriptor_limit();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(3).unwrap().parse().unwrap_or(usize::MAX)
+}
+
+/// util-linux; where the hard limit is lower than `soft`, that stays.
+fn prlimit(process: u32, soft: usize) {
+    let set = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), &format!("--nofile={soft}:")])
+        .stderr(Stdio::null())
+        .status();
+    drop(set);
+}
+
+/// A raw client.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// A frame as it came: `first` has FIN, the reserved bits and the opcode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn opcode(&self) -> u8 {
+        self.first & 0x0f
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.payload).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+}
+
+/// An answer over plain HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn has(&self, header: &str) -> bool {
+        self.head.to_ascii_lowercase().contains(&format!("\r\n{}", header.to_ascii_lowercase()))
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self::of(stream)
+    }
+
+    /// A client on a socket made elsewhere.
+    pub(crate) fn of(stream: TcpStream) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    pub(crate) fn open(address: SocketAddr, path: &str, headers: &str) -> Self {
+        let mut client = Self::connect(address);
+        client.send(upgrade(path, headers).as_bytes());
+        client.upgraded();
+        client
+    }
+
+    /// Reads the head of the answer, which must be 101.
+    pub(crate) fn upgraded(&mut self) -> String {
+        let head = self.head().expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        head
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// Sends what the server takes before it closes or stops reading for a second.
+    pub(crate) fn flood(&mut self, chunk: &[u8], times: usize) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        (0..times).take_while(|_| self.stream.write_all(chunk).is_ok()).count()
+    }
+
+    /// Sends a message of the protocol.
+    pub(crate) fn say(&mut self, message: &Value) {
+        self.send(&frame(TEXT, message.to_string().as_bytes()));
+    }
+
+    /// Sends a request and reads up to its answer: a message with the same `id`.
+    pub(crate) fn ask(&mut self, request: Value) -> Value {
+        self.say(&request);
+        loop {
+            let answer = self.frame().json();
+            if answer["id"] == request["id"] {
+                return answer;
+            }
+        }
+    }
+
+    /// The `error_type` of the answer to a request, or its `type` where it is no error.
+    pub(crate) fn verdict(&mut self, request: Value) -> String {
+        let answer = self.ask(request);
+        let kind = answer.get("error_type").unwrap_or(&answer["type"]);
+        kind.as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn subscribe(&mut self, channel: &str) -> Value {
+        let answer = self.ask(json!({ "type": "subscribe_channel", "id": "s", "channel": channel }));
+        assert_eq!(answer["type"], "ack", "{answer}");
+        answer["data"].clone()
+    }
+
+    /// The next message of a type; others in between are left out.
+    pub(crate) fn message(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.frame().json();
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
+    /// Reads one more piece; 0 at the end of the stream or after a reset.
+    fn more(&mut self) -> usize {
+        let mut chunk = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(count) => {
+                    self.read.extend_from_slice(&chunk[..count]);
+                    return count;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("the server said nothing for {:?}", self.stream.read_timeout().unwrap())
+                }
+                Err(_) => return 0,
+            }
+        }
+    }
+
+    fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = self.read.drain(..end + 4).collect();
+                return Some(String::from_utf8(head).unwrap());
+            }
+            if self.more() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Reads an HTTP answer whose connection the server closes; `None` where it was reset before an answer.
+    pub(crate) fn answer(&mut self) -> Option<Answer> {
+        let head = self.head()?;
+        while self.more() > 0 {}
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Some(Answer { status, head, body: std::mem::take(&mut self.read) })
+    }
+
+    /// The next frame; the end of the stream where there is none.
+    pub(crate) fn next_frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some((header, length)) = self.begun() {
+                if self.read.len() >= header + length {
+                    let first = self.read[0];
+                    let payload = self.read[header..header + length].to_vec();
+                    self.read.drain(..header + length);
+                    return Some(Frame { first, payload });
+                }
+            }
+            if self.more() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Length of the header and of the payload of the frame that has begun.
+    fn begun(&self) -> Option<(usize, usize)> {
+        let second = *self.read.get(1)?;
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        match second {
+            126 => Some((4, u16::from_be_bytes(self.read.get(2..4)?.try_into().unwrap()).into())),
+            127 => Some((10, u64::from_be_bytes(self.read.get(2..10)?.try_into().unwrap()) as usize)),
+            short => Some((2, short.into())),
+        }
+    }
+
+    pub(crate) fn frame(&mut self) -> Frame {
+        self.next_frame().expect("a frame, not the end of the stream")
+    }
+
+    /// Reads to the close frame and past it to the end of the stream; its code.
+    pub(crate) fn closed_with(&mut self) -> u16 {
+        loop {
+            let frame = self.frame();
+            if frame.opcode() == CLOSE {
+                let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                assert_eq!(self.next_frame(), None, "nothing follows a close frame");
+                return code;
+            }
+        }
+    }
+
+    /// Reads to the end of the stream, however it comes.
+    pub(crate) fn ended(&mut self) {
+        while self.more() > 0 {
+            self.read.clear();
+        }
+    }
+
+    /// Whether the server says nothing, and does not close, for this long.
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+        let outcome = self.stream.peek(&mut [0; 1]);
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        matches!(outcome, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    }
+
+    /// The same socket, for another thread.
+    pub(crate) fn other_half(&self) -> Self {
+        Self::of(self.stream.try_clone().unwrap())
+    }
+
+    /// Makes the end of this client a reset.
+    pub(crate) fn reset(&self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Says that nothing more comes, and can still read.
+    pub(crate) fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// A good upgrade request; `headers` are whole lines.
+pub(crate) fn upgrade(path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
+}
+
+/// A whole masked frame.
+pub(crate) fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    raw_frame(0x80 | opcode, payload)
+}
+
+/// A masked frame with any first byte.
+pub(crate) fn raw_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut out = header(first, payload.len() as u64);
+    let length = out.len();
+    out[length - 4..].copy_from_slice(&KEY);
+    out.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    out
+}
+
+/// The header of a masked frame that claims a length, its key all zeros.
+pub(crate) fn header(first: u8, length: u64) -> Vec<u8> {
+    let mut out = vec![first];
+    match length {
+        0..=125 => out.push(0x80 | length as u8),
+        126..=0xffff => {
+            out.push(0x80 | 126);
+            out.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(0x80 | 127);
+            out.extend(length.to_be_bytes());
+        }
+    }
+    out.extend([0; 4]);
+    out
+}
+
+/// Shows a figure with `--nocapture`.
+pub(crate) fn measured(what: &str, figure: impl std::fmt::Display) {
+    println!("measured: {what}: {figure}");
+}
+
+/// Waits for something that cannot be subscribed to, such as a figure in `/proc`.
+pub(crate) fn eventually(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < patience, "not within {patience:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+/// Longer than any deadline of the server.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) const CONTINUATION: u8 = 0;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
+
+/// The files below a directory with one of these extensions.
+pub(crate) fn files_below(root: &str, extensions: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![std::path::PathBuf::from(root)];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|own| extensions.iter().any(|one| own == *one)) {
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}

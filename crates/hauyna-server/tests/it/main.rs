@@ -1,0 +1,9 @@
+//! The program as the world sees it: a child process and sockets.
+
+mod bench;
+mod common;
+mod threats_delivery;
+mod threats_frames;
+mod threats_http;
+mod threats_names;
+mod threats_protocol;
