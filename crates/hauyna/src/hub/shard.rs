@@ -125,6 +125,7 @@ impl HubCore {
     /// Starts a shard's task on this runtime, unless it runs already.
     pub(crate) fn start(self: &Arc<Self>, index: usize) {
         if !self.shards[index].running.swap(true, Ordering::AcqRel) {
+            self.shards[index].now.store(self.clock.tick().0, Ordering::Relaxed);
             tokio::spawn(run(Running { hub: Arc::downgrade(self), index }));
         }
     }
