@@ -7,7 +7,7 @@ use super::options::Channels;
 use super::order::{Arrival, Order};
 use super::outstanding::Outstanding;
 use super::protocol;
-use super::report::{Report, count, thousands};
+use super::report::{Report, count, number, thousands};
 use super::run::{Phase, Run};
 use super::stalled;
 use anyhow::bail;
@@ -68,11 +68,7 @@ impl Plan {
     }
 
     fn terms(&self) -> (String, String) {
-        let channels = if self.channels == 1 {
-            "1 channel".to_owned()
-        } else {
-            format!("{} channels", count(self.channels))
-        };
+        let channels = number(self.channels, "channel");
         let pace = match self.pace {
             Pace::Window(window) => format!("closed loop, {} outstanding", count(window)),
             Pace::Rate(rate) => format!("open loop, {}/s", thousands(rate)),
@@ -130,6 +126,7 @@ pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
     publisher.abort();
     fanout.tally();
     run.close();
+    run.progress.say("reading what the stalled ones have left".to_owned());
     let stalled = stalled::Outcome::of(stalled).await;
     for writer in writers {
         writer.queue(OpCode::Close, &NORMAL);
@@ -210,11 +207,11 @@ impl Fanout {
 
     async fn publish(self: Rc<Self>, writers: Vec<Rc<Writer>>) {
         let start = self.run.now();
-        if let Pace::Rate(rate) = self.plan.pace {
-            if let Err(error) = pace(&self.wake, self.run.instant(start), rate) {
-                self.stop(&error);
-                return;
-            }
+        if let Pace::Rate(rate) = self.plan.pace
+            && let Err(error) = pace(&self.wake, self.run.instant(start), rate)
+        {
+            self.stop(&error);
+            return;
         }
         let mut templates: Vec<Template> =
             (0..self.plan.channels).map(|channel| self.template(channel)).collect();

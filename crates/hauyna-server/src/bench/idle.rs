@@ -7,6 +7,7 @@ use super::run::Run;
 use super::system;
 use hauyna_websocket::OpCode;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
 /// Connects, rests and reports.
@@ -27,7 +28,9 @@ pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report>
             }
         });
     }
+    let start = Instant::now();
     run.rest().await;
+    let rested = start.elapsed();
     let after = options.pid.map(system::resident).transpose()?;
     run.close();
     for writer in writers {
@@ -35,7 +38,7 @@ pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report>
         // Polite, not needed: the connection is dropped next.
         let _ = writer.flush();
     }
-    Ok(report(run, before.zip(after), !options.no_subscribe))
+    Ok(report(run, before.zip(after), rested, !options.no_subscribe))
 }
 
 async fn connect(run: &Rc<Run>, channel: Option<&String>) -> anyhow::Result<Vec<Connection>> {
@@ -50,10 +53,9 @@ async fn connect(run: &Rc<Run>, channel: Option<&String>) -> anyhow::Result<Vec<
     .await
 }
 
-fn report(run: &Run, memory: Option<(u64, u64)>, subscribed: bool) -> Report {
-    let connect_s = run.connect_s();
+fn report(run: &Run, memory: Option<(u64, u64)>, rested: Duration, subscribed: bool) -> Report {
     let report = Report::new(run, "idle", "connects")
-        .throughput(f64::from(run.conns) / connect_s.max(1e-9), connect_s)
+        .throughput(f64::from(run.conns) / run.connect_s().unwrap_or(f64::INFINITY), rested.as_secs_f64())
         .term(if subscribed { "each subscribed" } else { "without subscriptions" })
         .remark("latency is connecting, the handshake and subscribing")
         .detail("subscribed", subscribed);
@@ -62,9 +64,10 @@ fn report(run: &Run, memory: Option<(u64, u64)>, subscribed: bool) -> Report {
             .remark("memory: give --pid with the server's process to see what a connection takes (Linux)");
     };
     let each = after.saturating_sub(before) / u64::from(run.conns);
+    let reused = if each == 0 { "; the server reuses what it has: start a fresh one" } else { "" };
     report
         .remark(format!(
-            "memory: {} B for each connection ({:.1} MB before, {:.1} MB after)",
+            "memory: {} B for each connection ({:.1} MB before, {:.1} MB after{reused})",
             count(each),
             before as f64 / 1e6,
             after as f64 / 1e6

@@ -81,5 +81,5 @@ async fn bounded(
 }
 
 const SIZE: usize = 128;
-/// Enough to fill the buffers of a stalled connection in seconds.
-const SLOW_SIZE: usize = 4096;
+/// At the default rate enough to fill the buffers of a stalled connection, some MiB, within the default time.
+const SLOW_SIZE: usize = 16 << 10;

@@ -44,7 +44,7 @@ pub(super) struct Common {
     /// Connections
     #[arg(long, short, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) conns: u32,
-    /// Bytes of content in a message, its envelope not counted [default: 128; slow: 4096]
+    /// Bytes of content in a message, its envelope not counted [default: 128; slow: 16384]
     #[arg(long, value_name = "BYTES", value_parser = size)]
     pub(super) size: Option<usize>,
     /// Measure for so long [default: 5, or with --msgs until they are sent, at most 60]

@@ -52,7 +52,7 @@ pub(super) async fn subscribe(
 fn judge(message: &[u8]) -> Option<Result<(), String>> {
     let answer: Answer = serde_json::from_slice(message).ok()?;
     match &answer.kind[..] {
-        "ack" if answer.id == Value::from(1) => Some(Ok(())),
+        "ack" if answer.id == 1 => Some(Ok(())),
         "error" => Some(Err(answer.complaint())),
         _ => None,
     }

@@ -20,8 +20,9 @@ pub(super) struct Report {
     latency: Latency,
     #[serde(flatten)]
     faults: Faults,
-    connect_s: f64,
-    connects_per_s: f64,
+    connect_s: Option<f64>,
+    connects_per_s: Option<f64>,
+    client_cpu_share: Option<f64>,
     interrupted: bool,
     /// What only this workload has.
     #[serde(flatten)]
@@ -48,8 +49,9 @@ impl Report {
             throughput_per_s: rounded(recorder.throughput()),
             latency: recorder.latency(),
             faults: run.faults.borrow().clone(),
-            connect_s: rounded(connect_s),
-            connects_per_s: if connect_s > 0.0 { rounded(f64::from(run.conns) / connect_s) } else { 0.0 },
+            connect_s: connect_s.map(rounded),
+            connects_per_s: connect_s.map(|seconds| rounded(f64::from(run.conns) / seconds.max(1e-9))),
+            client_cpu_share: run.cpu_share().map(rounded),
             interrupted: run.is_interrupted(),
             details: Map::new(),
             unit,
@@ -85,9 +87,9 @@ impl Report {
     #[expect(clippy::print_stdout, reason = "the figures are the program's output")]
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
         if json {
-            println!("{}", serde_json::to_string(self)?)
+            println!("{}", serde_json::to_string(self)?);
         } else {
-            print!("{}", self.table())
+            print!("{}", self.table());
         }
         Ok(())
     }
@@ -101,57 +103,67 @@ impl Report {
         let first =
             faults.first_error.as_ref().map(|text| format!("; first error: {text}")).unwrap_or_default();
         bail!(
-            "{} lost, {} duplicated, {} reordered, {} errors{first}",
-            faults.lost,
-            faults.duplicated,
-            faults.reordered,
-            faults.errors
+            "{} lost, {} duplicated, {} reordered, {}{first}",
+            count(faults.lost),
+            count(faults.duplicated),
+            count(faults.reordered),
+            number(faults.errors, "error")
         );
     }
 
     fn table(&self) -> String {
-        let mut text = format!("\n  {} · {} · {} connections", self.workload, self.url, count(self.conns));
+        let mut text = format!("\n  {} · {} · {}", self.workload, self.url, number(self.conns, "connection"));
         for term in &self.terms {
             let _ = write!(text, " · {term}");
         }
         let latency = &self.latency;
-        let heads = [self.unit, "p50", "p90", "p99", "p99.9", "max"];
-        let mut figures = vec![thousands(self.throughput_per_s)];
-        figures.extend(
-            [latency.p50_us, latency.p90_us, latency.p99_us, latency.p999_us, latency.max_us].map(duration),
-        );
-        text.push_str("\n\n ");
-        for (at, head) in heads.iter().enumerate() {
-            let head = if at == 0 { format!("{head}/s") } else { (*head).to_owned() };
-            let _ = write!(text, " {head:>WIDTH$}");
-        }
-        text.push_str("\n ");
-        for figure in &figures {
-            let _ = write!(text, " {figure:>WIDTH$}");
-        }
-        let faults = &self.faults;
-        let _ = write!(
-            text,
-            "\n\n  {} lost · {} duplicated · {} reordered · {} errors · measured for {:.2} s",
-            count(faults.lost),
-            count(faults.duplicated),
-            count(faults.reordered),
-            count(faults.errors),
-            self.seconds
-        );
-        let _ =
-            write!(text, "\n  connected in {:.2} s ({}/s)", self.connect_s, thousands(self.connects_per_s));
-        for (code, connections) in &faults.closed {
-            let _ = write!(text, "\n  {} connections ended with {code}", count(*connections));
-        }
-        for remark in &self.remarks {
-            let _ = write!(text, "\n  {remark}");
-        }
-        if self.interrupted {
-            text.push_str("\n  interrupted: these are the figures so far");
+        let figures = [
+            (format!("{}/s", self.unit), thousands(self.throughput_per_s)),
+            ("p50".to_owned(), duration(latency.p50_us)),
+            ("p90".to_owned(), duration(latency.p90_us)),
+            ("p99".to_owned(), duration(latency.p99_us)),
+            ("p99.9".to_owned(), duration(latency.p999_us)),
+            ("max".to_owned(), duration(latency.max_us)),
+        ];
+        let (heads, cells): (String, String) = figures
+            .iter()
+            .map(|(head, figure)| (format!(" {head:>WIDTH$}"), format!(" {figure:>WIDTH$}")))
+            .unzip();
+        let _ = write!(text, "\n\n {heads}\n {cells}\n");
+        for line in self.lines() {
+            let _ = write!(text, "\n  {line}");
         }
         text.push_str("\n\n");
         text
+    }
+
+    /// What stands below the figures.
+    fn lines(&self) -> Vec<String> {
+        let faults = &self.faults;
+        let mut lines = vec![format!(
+            "{} lost · {} duplicated · {} reordered · {} · measured for {:.2} s",
+            count(faults.lost),
+            count(faults.duplicated),
+            count(faults.reordered),
+            number(faults.errors, "error"),
+            self.seconds
+        )];
+        if let (Some(seconds), Some(per_second)) = (self.connect_s, self.connects_per_s) {
+            lines.push(format!("connected in {seconds:.2} s ({}/s)", thousands(per_second)));
+        }
+        for (code, connections) in &faults.closed {
+            let with = if *code == 1006 { "without a close code".to_owned() } else { format!("with {code}") };
+            lines.push(format!("{} ended {with}", number(*connections, "connection")));
+        }
+        lines.extend(self.remarks.iter().cloned());
+        if let Some(share) = self.client_cpu_share.filter(|share| *share > SATURATED) {
+            let percent = share * 100.0;
+            lines.push(format!("this tool used {percent:.0} % of a core: the server may be able to do more"));
+        }
+        if self.interrupted {
+            lines.push("interrupted: these are the figures so far".to_owned());
+        }
+        lines
     }
 }
 
@@ -168,6 +180,12 @@ pub(super) fn duration(micros: Option<f64>) -> String {
 /// A whole number with commas, or one digit behind the point where there are few before it.
 pub(super) fn thousands(value: f64) -> String {
     if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { count(value.round() as u64) }
+}
+
+/// So many of something.
+pub(super) fn number(value: impl Into<u64>, thing: &str) -> String {
+    let value = value.into();
+    format!("{} {thing}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
 /// A whole number with commas.
@@ -189,6 +207,8 @@ fn rounded(value: f64) -> f64 {
 }
 
 const WIDTH: usize = 12;
+/// A client busier than this measures itself.
+const SATURATED: f64 = 0.9;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use super::recorder::{Faults, Recorder};
 use super::report::thousands;
 use super::system;
 use super::target::{Reach, Target};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
@@ -37,7 +37,8 @@ pub(super) struct Run {
     origin: Instant,
     phase: watch::Sender<Phase>,
     interrupted: Cell<bool>,
-    connect_s: Cell<f64>,
+    connect_s: Cell<Option<f64>>,
+    cpu_share: Cell<Option<f64>>,
 }
 
 /// Where a run is.
@@ -76,7 +77,8 @@ impl Run {
             origin: Instant::now(),
             phase: watch::Sender::new(Phase::WarmUp),
             interrupted: Cell::new(false),
-            connect_s: Cell::new(0.0),
+            connect_s: Cell::default(),
+            cpu_share: Cell::default(),
         }))
     }
 
@@ -93,8 +95,14 @@ impl Run {
         Setup { message: self.size + ENVELOPE, receive_buffer: None }
     }
 
-    pub(super) fn connect_s(&self) -> f64 {
+    /// Seconds that connecting took, where all connected first.
+    pub(super) fn connect_s(&self) -> Option<f64> {
         self.connect_s.get()
+    }
+
+    /// The part of its core that the tool itself used while it measured.
+    pub(super) fn cpu_share(&self) -> Option<f64> {
+        self.cpu_share.get()
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
@@ -167,13 +175,17 @@ impl Run {
                 anyhow::Ok(())
             });
         }
-        while let Some(ended) = openers.join_next().await {
-            ended.context("a connecting task failed")??;
-        }
-        if self.is_draining() {
-            bail!("interrupted before anything was measured");
-        }
-        self.connect_s.set(start.elapsed().as_secs_f64());
+        let connecting = async {
+            while let Some(ended) = openers.join_next().await {
+                ended.context("a connecting task failed")??;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            done = connecting => done,
+            () = self.reaches(Phase::Drain) => Err(anyhow::anyhow!("interrupted before anything was measured")),
+        }?;
+        self.connect_s.set(Some(start.elapsed().as_secs_f64()));
         Ok(opened.take().into_iter().flatten().collect())
     }
 
@@ -201,6 +213,7 @@ impl Run {
         self.recorder.borrow_mut().begin(self.now());
         self.advance(Phase::Measure);
         self.progress.part("measuring", millis(self.limit));
+        let (start, cpu) = (Instant::now(), system::cpu_time());
         let expected = self.msgs.map_or(f64::INFINITY, |msgs| msgs.saturating_mul(arrivals) as f64);
         self.pass(self.limit, || {
             let recorder = self.recorder.borrow();
@@ -208,6 +221,8 @@ impl Run {
             recorder.count() as f64 / expected
         })
         .await;
+        let used = system::cpu_time().saturating_sub(cpu);
+        self.cpu_share.set(Some(used.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9)));
         self.finish();
         self.progress.say("waiting for what is under way".to_owned());
     }

@@ -54,8 +54,8 @@ impl Outcome {
         });
         let with = with.collect::<Vec<_>>().join(", ");
         let cut = match (self.cut, with) {
-            (0, _) => "none of them was cut".to_owned(),
-            (cut, with) => format!("the server cut {} of them: {with}", count(cut)),
+            (0, _) => "the server cut none of them".to_owned(),
+            (cut, with) => format!("the server cut {}: {with}", count(cut)),
         };
         report
             .term(format!("{} stalled", count(stalled)))

@@ -2,6 +2,8 @@
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Raises the soft limit of descriptors as far as it goes, and refuses more connections than there are.
 pub(super) fn allow_descriptors(conns: u32) -> anyhow::Result<()> {
@@ -33,6 +35,12 @@ pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
     let kib: u64 = kib.with_context(|| format!("--pid {pid}: has no memory of its own"))?;
     Ok(kib * 1024)
+}
+
+/// Processor time of this process so far, user and system.
+pub(super) fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Standard streams, the runtime's, and some to spare.

@@ -1,6 +1,6 @@
 //! Where the load goes: the URL, resolved once and refused if it is a stranger's, and the addresses it comes from.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 /// A resolved URL.
@@ -23,7 +23,7 @@ pub(super) enum Reach {
 impl Target {
     /// Resolves `url`; `ports` is how many connections there will be.
     pub(super) fn resolve(url: &str, reach: Reach, ports: u32) -> anyhow::Result<Self> {
-        let uri: http::Uri = url.parse().with_context(|| format!("{url:?} is not a URL")).map_err(flat)?;
+        let uri: http::Uri = url.parse().map_err(|error| anyhow!("{url:?} is not a URL: {error}"))?;
         match uri.scheme_str() {
             Some("ws") => {}
             Some("wss") => bail!("{url}: TLS is not measured; name the address behind it, ws://…"),
@@ -34,10 +34,14 @@ impl Target {
             bail!("{url}: credentials do not belong into a URL");
         }
         let host = authority.host().trim_matches(['[', ']']);
-        let port = authority.port_u16().unwrap_or(80);
+        // `Uri` takes any digits for a port.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            None | Some("") => 80,
+            Some(_) => authority.port_u16().with_context(|| format!("{url}: the port is not a port"))?,
+        };
         let addresses: Vec<SocketAddr> = (host, port)
             .to_socket_addrs()
-            .map_err(|error| anyhow::anyhow!("{host}: cannot be resolved: {error}"))?
+            .map_err(|error| anyhow!("{host}: cannot be resolved: {error}"))?
             .collect();
         let Some(&address) = addresses.iter().min_by_key(|address| address.is_ipv6()) else {
             bail!("{host}: has no address");
@@ -51,7 +55,8 @@ impl Target {
         let rotate = cfg!(target_os = "linux")
             && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
             && ports > PORTS_OF_AN_ADDRESS;
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{query}", uri.path());
         Ok(Self { address, host: authority.as_str().to_owned(), path, rotate })
     }
 
@@ -70,11 +75,6 @@ impl Target {
         let host = u8::try_from(number % SOURCES).unwrap_or_default() + 1;
         self.rotate.then(|| SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))
     }
-}
-
-/// The error and its cause in one line.
-fn flat(error: anyhow::Error) -> anyhow::Error {
-    anyhow::anyhow!("{error:#}")
 }
 
 /// Of the 28,232 that Linux gives out by default.

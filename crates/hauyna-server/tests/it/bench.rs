@@ -1,0 +1,133 @@
+//! The load tool against a real server: every workload ends in time with all its figures and without a loss, and
+//! what cannot be measured is refused in a line.
+
+use crate::common::Server;
+use serde_json::Value;
+use std::process::{Command, Output};
+
+/// Runs `hauyna bench` with these words.
+fn bench(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hauyna")).arg("bench").args(words).output().expect("the program starts")
+}
+
+/// Measures for a second and returns the report, which has everything that all reports have.
+fn measured(server: &Server, path: &str, words: &[&str]) -> Value {
+    let url = format!("ws://{}{path}", server.address);
+    let mut all = words.to_vec();
+    if !words.contains(&"--secs") {
+        all.extend(["--secs", "1"]);
+    }
+    all.extend(["--url", &url, "--warmup", "0.1", "--json"]);
+    let output = bench(&all);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {errors}");
+    assert_eq!(errors, "", "{words:?}: nothing but JSON is said");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["workload"], words[0]);
+    for fault in ["lost", "duplicated", "reordered", "errors"] {
+        assert_eq!(report[fault], 0, "{fault}: {report}");
+    }
+    let figures = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(|name| report[name].as_f64());
+    assert!(figures.iter().all(|figure| figure.is_some_and(|micros| micros > 0.0)), "{report}");
+    assert!(figures.is_sorted(), "{report}");
+    for figure in ["conns", "size", "seconds", "throughput_per_s"] {
+        assert!(report[figure].as_f64().is_some_and(|number| number > 0.0), "{figure}: {report}");
+    }
+    report
+}
+
+#[test]
+fn fanout_delivers_everything_in_a_closed_and_in_an_open_loop() {
+    let server = Server::start();
+    let report = measured(&server, "/chat", &["fanout", "--conns", "50", "--channels", "5", "--window", "8"]);
+    assert_eq!((&report["channels"], &report["window"]), (&5.into(), &8.into()));
+    assert!(report["connect_s"].as_f64().unwrap() > 0.0);
+    let report = measured(&server, "/chat", &["fanout", "--conns", "20", "--rate", "200"]);
+    let published = report["published"].as_u64().unwrap();
+    assert!(published <= 221, "no more than the rate in the time: {published}");
+    assert_eq!(report["rate"], 200.0);
+}
+
+#[test]
+fn a_number_of_messages_ends_a_run() {
+    let server = Server::start();
+    let report = measured(&server, "/chat", &["fanout", "--conns", "10", "--rate", "1000", "--msgs", "20"]);
+    let samples = report["samples"].as_u64().unwrap();
+    assert!((190..=210).contains(&samples), "20 messages to 10 subscribers: {samples}");
+    let report = measured(&server, "/echo", &["echo", "--raw", "--conns", "3", "--msgs", "30"]);
+    assert!(report["samples"].as_u64().unwrap() <= 30, "{report}");
+}
+
+#[test]
+fn echo_measures_the_protocol_and_the_plain_endpoint() {
+    let server = Server::start();
+    let report = measured(&server, "/chat", &["echo", "--conns", "10", "--pipeline", "4"]);
+    assert_eq!((&report["kind"], &report["pipeline"]), (&"ping".into(), &4.into()));
+    let report = measured(&server, "/echo", &["echo", "--raw", "--conns", "10", "--size", "100000"]);
+    assert_eq!((&report["kind"], &report["size"]), (&"raw".into(), &100_000.into()));
+}
+
+#[test]
+fn idle_reports_connecting_and_memory() {
+    let server = Server::start();
+    let report = measured(&server, "/chat", &["idle", "--conns", "200", "--pid", &server.id().to_string()]);
+    assert!(report["connects_per_s"].as_f64().unwrap() > 0.0);
+    assert!(report["rss_bytes_per_conn"].as_u64().is_some(), "{report}");
+    let report = measured(&server, "/echo", &["idle", "--conns", "5", "--no-subscribe"]);
+    assert!(report.get("rss_bytes_per_conn").is_none(), "only with --pid");
+}
+
+#[test]
+fn churn_counts_whole_cycles() {
+    let server = Server::start();
+    let report = measured(&server, "/chat", &["churn", "--conns", "5"]);
+    assert_eq!(report["broken"], 0);
+    assert!(report["cycles"].as_u64().unwrap() > 5, "{report}");
+}
+
+#[test]
+fn slow_sees_who_was_cut_and_that_others_lost_nothing() {
+    let server = Server::start();
+    // More than the buffers of a connection, a MiB every half second: those who read keep up on a busy machine.
+    let words =
+        ["slow", "--conns", "10", "--stalled", "3", "--size", "16384", "--rate", "120", "--secs", "4"];
+    let report = measured(&server, "/chat", &words);
+    assert_eq!((&report["stalled"], &report["stalled_cut"]), (&3.into(), &3.into()), "{report}");
+    let codes = report["stalled_codes"].as_object().unwrap();
+    assert!(codes.keys().all(|code| code == "3008" || code == "1006"), "{codes:?}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_in_a_line() {
+    let server = Server::start();
+    let url = |path: &str| format!("ws://{}{path}", server.address);
+    let refused = [
+        ("ws://192.0.2.1/chat".to_owned(), "--allow-remote"),
+        ("http://127.0.0.1/".to_owned(), "ws://HOST:PORT/PATH"),
+        ("ws://127.0.0.1:1/chat".to_owned(), "cannot connect"),
+        (url("/nowhere"), "404"),
+        (url("/chat?user_id="), "401"),
+    ];
+    for (url, reason) in refused {
+        let output = bench(&["fanout", "--url", &url, "--conns", "3", "--secs", "1"]);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty(), "{url}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        assert!(errors.contains(reason), "{url}: {errors}");
+    }
+}
+
+#[test]
+fn a_publication_that_is_refused_fails_the_run() {
+    let server = Server::start();
+    let url = format!("ws://{}/chat", server.address);
+    // Above the server's limit of a message.
+    let words = ["fanout", "--url", &url, "--conns", "2", "--size", "100000", "--secs", "1"];
+    let output = bench(&words);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("lost") && errors.contains("1009"), "{errors}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("lost"), "the table is printed, too");
+}
