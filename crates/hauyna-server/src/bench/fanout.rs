@@ -85,6 +85,8 @@ struct Fanout {
     orders: RefCell<Vec<Order>>,
     outstanding: RefCell<Outstanding>,
     sent: Cell<u64>,
+    /// Of those, the ones that were due in the measured part.
+    measured: Cell<u64>,
     /// Something may be due.
     wake: Arc<Notify>,
 }
@@ -107,6 +109,7 @@ pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
         orders: orders.into(),
         outstanding: RefCell::default(),
         sent: Cell::new(0),
+        measured: Cell::new(0),
         wake: Arc::default(),
     });
     let mut writers = Vec::new();
@@ -215,11 +218,12 @@ impl Fanout {
         }
         let mut templates: Vec<Template> =
             (0..self.plan.channels).map(|channel| self.template(channel)).collect();
-        let mut measured_from = None;
         let mut dirty = Vec::new();
         while !self.run.is_draining() {
             let mut batch = 0;
-            while let Some(nanos) = self.due(start, &mut measured_from).filter(|_| batch < BATCH) {
+            while batch < BATCH
+                && let Some(nanos) = self.due(start)
+            {
                 let number = self.sent.replace(self.sent.get() + 1);
                 let channel = (number % u64::from(self.plan.channels)) as usize;
                 writers[channel].queue(OpCode::Text, templates[channel].fill(Mark { number, nanos }));
@@ -244,23 +248,26 @@ impl Fanout {
         }
     }
 
-    /// When the next publication is, or was, due; `None` if that is later.
-    fn due(&self, start: u64, measured_from: &mut Option<u64>) -> Option<u64> {
-        let sent = self.sent.get();
-        if self.run.phase() >= Phase::Measure {
-            let from = *measured_from.get_or_insert(sent);
-            if self.run.msgs.is_some_and(|msgs| sent - from >= msgs) {
+    /// When the next publication is, or was, due; `None` if that is later, or never. Counts it.
+    fn due(&self, start: u64) -> Option<u64> {
+        let now = self.run.now();
+        let due = match self.plan.pace {
+            Pace::Window(window) => {
+                (self.outstanding.borrow().publications() < u64::from(window)).then_some(now)?
+            }
+            Pace::Rate(rate) => start + (self.sent.get() as f64 / rate * 1e9) as u64,
+        };
+        if due > now {
+            return None;
+        }
+        if self.run.recorder.borrow().measures(due) {
+            if self.run.msgs.is_some_and(|msgs| self.measured.get() >= msgs) {
                 self.run.finish();
                 return None;
             }
+            self.measured.set(self.measured.get() + 1);
         }
-        let now = self.run.now();
-        match self.plan.pace {
-            Pace::Window(window) => {
-                (self.outstanding.borrow().publications() < u64::from(window)).then_some(now)
-            }
-            Pace::Rate(rate) => Some(start + (sent as f64 / rate * 1e9) as u64).filter(|due| *due <= now),
-        }
+        Some(due)
     }
 
     fn template(&self, channel: u32) -> Template {

@@ -29,11 +29,16 @@ impl Recorder {
 
     /// Something sent, or due, at `sent` has arrived. Both in nanoseconds since the run began.
     pub(super) fn note(&mut self, sent: u64, now: u64) {
-        if self.from.is_some_and(|from| sent >= from) {
+        if self.measures(sent) {
             self.histogram.saturating_record(now.saturating_sub(sent).max(1));
             self.count += 1;
             self.last = now;
         }
+    }
+
+    /// Whether what was sent, or due, at `sent` belongs to the measured part.
+    pub(super) fn measures(&self, sent: u64) -> bool {
+        self.from.is_some_and(|from| sent >= from)
     }
 
     pub(super) fn count(&self) -> u64 {
