@@ -5,7 +5,10 @@ use crate::common::{
     CLOSE, Client, PATIENCE, PING, PONG, Server, TEXT, eventually, frame, header, measured,
     raise_descriptor_limit, raw_frame,
 };
-use hauyna::{Channels, CloseReason, Context, Handler, Heartbeat, Hub, Reject, Router, SlowConsumer};
+use hauyna::{
+    Channels, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker, LocalOptions, Reject, Router,
+    SlowConsumer,
+};
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -344,7 +347,21 @@ fn cve_2026_48779_a_message_without_end_is_closed_at_its_deadline() {
             client.send(&more);
             assert!(start.elapsed() < Duration::from_secs(3), "trickled bytes extend the deadline");
         }
-        assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
+        // The clock of the deadlines turns in quarters of them.
+        assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_first_connections_of_a_hub_that_was_idle_have_their_whole_deadline() {
+    let handler = Handler::new().read_timeout(Duration::from_millis(800));
+    let server = Local::start(Hub::new(), handler);
+    let idle = Instant::now();
+    eventually("the hub was idle for longer than the deadline", PATIENCE, || idle.elapsed().as_millis() > 1000);
+    for _ in 0..4 {
+        let mut client = server.open("a"); // each may be the first of its shard
+        client.send(&raw_frame(TEXT, b"{"));
+        assert!(client.is_silent(Duration::from_millis(400)));
     }
 }
 
@@ -390,4 +407,26 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
         stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0
     });
     assert_eq!(hub.stats().opened, hub.stats().closed);
+}
+
+#[test]
+fn a_subscriber_hears_a_channel_whose_position_was_forgotten_for_its_age() {
+    let mut options = LocalOptions::default();
+    options.position_age = Duration::from_millis(100);
+    let channels = Channels::new().history(64, Duration::from_millis(100));
+    let hub = Hub::builder().channels("{*any}", channels).broker(LocalBroker::new(options)).build();
+    let server = Local::start(hub.clone(), Handler::new());
+    for n in 0..10 {
+        server.publish("c", &json!(n));
+    }
+    let mut client = server.open("a");
+    let old = client.subscribe("c");
+    assert_eq!(old["offset"], 10);
+    let epoch = || {
+        let top = runtime().block_on(async { hub.channel("c").history(HistoryRange::top()).await }).unwrap().top;
+        json!(top.epoch.to_string())
+    };
+    eventually("it is forgotten", PATIENCE, || epoch() != old["epoch"]);
+    server.publish("c", &json!("after a quiet hour"));
+    assert_eq!(client.message("message")["content"], "after a quiet hour");
 }
