@@ -9,8 +9,8 @@ use crate::handler::{Context, EventAnswer, Verb};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
-    AckData, Direction, Encoding, ErrorMessage, ErrorType, Incoming, Limits, Message, Position, Raw, Recovery,
-    Request, RequestId, Subscribed,
+    AckData, Direction, Encoding, ErrorMessage, ErrorType, Incoming, Limits, Message, Position, Raw,
+    Recovery, Request, RequestId, Subscribed,
 };
 use hauyna_websocket::OpCode;
 use std::borrow::Cow;
@@ -90,7 +90,12 @@ pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> O
     None
 }
 
-fn publish(core: &Core, id: Option<RequestId>, (name, raw): (&str, Raw<'_>), key: Option<Cow<'_, str>>) -> Next {
+fn publish(
+    core: &Core,
+    id: Option<RequestId>,
+    (name, raw): (&str, Raw<'_>),
+    key: Option<Cow<'_, str>>,
+) -> Next {
     let Some(own) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
@@ -186,10 +191,16 @@ fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'a> {
     }
 }
 
-fn private(core: &Core, id: Option<RequestId>, (to, raw): (&str, Raw<'_>), key: Option<Cow<'_, str>>) -> Next {
+fn private(
+    core: &Core,
+    id: Option<RequestId>,
+    (to, raw): (&str, Raw<'_>),
+    key: Option<Cow<'_, str>>,
+) -> Next {
     let (channel, message) = (ChannelName::of_user(to), (Kind::Private, Content::copy(raw)));
     let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
-    if core.hub().config.unknown_users == crate::UnknownUsers::Refused && core.hub().registry.devices(to) == 0 {
+    if core.hub().config.unknown_users == crate::UnknownUsers::Refused && core.hub().registry.devices(to) == 0
+    {
         let error = Error::protocol(ErrorType::UnknownUser, "this user has no connection");
         return Next::Now(Reply::refused(id, error));
     }

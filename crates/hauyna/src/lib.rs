@@ -59,16 +59,17 @@ mod metrics;
 mod presence;
 mod random;
 mod router;
+mod shard;
 mod transport;
 mod user;
 
 pub use broker::{
-    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish, Published,
-    Relay, Repeat, Retention,
+    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish,
+    Published, Relay, Repeat, Retention,
 };
 pub use channel::{
-    Channel, ChannelName, Channels, Content, Draft, Kind, Params, Publication, Publishers, Publishing, SlowConsumer,
-    UserId,
+    Channel, ChannelName, Channels, Content, Draft, Kind, Params, Publication, Publishers, Publishing,
+    SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{CloseReason, Connection, ConnectionId, Connections, Extensions};

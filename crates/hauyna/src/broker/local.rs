@@ -201,7 +201,13 @@ impl Part {
         self.streams.get(channel).is_some_and(|stream| *offset >= stream.first())
     }
 
-    fn remember(&mut self, key: Option<Box<str>>, position: Option<Position>, now: Instant, options: &LocalOptions) {
+    fn remember(
+        &mut self,
+        key: Option<Box<str>>,
+        position: Option<Position>,
+        now: Instant,
+        options: &LocalOptions,
+    ) {
         let Some(key) = key else { return };
         self.keys.insert(key.clone(), position);
         self.key_order.push_back((now, key));

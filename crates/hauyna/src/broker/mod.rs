@@ -49,11 +49,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     fn unsubscribe(&self, channel: &ChannelName);
 
     /// Reads the history and the position of its top, as one consistent view.
-    fn history(
-        &self,
-        channel: &ChannelName,
-        range: HistoryRange,
-    ) -> Answer<Result<HistoryPage, BrokerError>>;
+    fn history(&self, channel: &ChannelName, range: HistoryRange)
+    -> Answer<Result<HistoryPage, BrokerError>>;
 
     /// Called about once a second: drop what is too old. In-memory brokers need it, others do not.
     fn sweep(&self) {}

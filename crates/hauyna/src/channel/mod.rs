@@ -82,7 +82,11 @@ impl Channel {
     /// # Errors
     ///
     /// As [`Channel::broadcast`].
-    pub async fn broadcast_except(&self, value: impl Serialize, except: ConnectionId) -> Result<Published, Error> {
+    pub async fn broadcast_except(
+        &self,
+        value: impl Serialize,
+        except: ConnectionId,
+    ) -> Result<Published, Error> {
         self.publish(value).except(except).await
     }
 

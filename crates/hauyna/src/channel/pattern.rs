@@ -66,7 +66,8 @@ impl Pattern {
                 Some(name) => Part::Rest(name.into()),
                 None => Part::Param(name.into()),
             };
-            if matches!(&part, Part::Rest(name) | Part::Param(name) if name.is_empty() || name.contains('{')) {
+            if matches!(&part, Part::Rest(name) | Part::Param(name) if name.is_empty() || name.contains('{'))
+            {
                 return Err(bad("a parameter without a proper name"));
             }
             parts.push(part);

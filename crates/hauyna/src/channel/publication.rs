@@ -74,7 +74,15 @@ impl Draft {
     pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, Error> {
         let content = super::content(value)?;
         let timestamp = crate::clock::unix_ms();
-        Ok(Self { channel, kind: Kind::Application, user: None, content, timestamp, except: None, conflate: None })
+        Ok(Self {
+            channel,
+            kind: Kind::Application,
+            user: None,
+            content,
+            timestamp,
+            except: None,
+            conflate: None,
+        })
     }
 
     /// The channel it goes to.

@@ -8,7 +8,8 @@ use super::{ChannelCore, ChannelName, Draft, Kind, Publication, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};
 use crate::connection::ConnectionId;
 use crate::error::{BrokerError, Error};
-use crate::hub::{HubCore, Item};
+use crate::hub::HubCore;
+use crate::shard::Item;
 use hauyna_protocol::{Encoding, ErrorType, Message};
 use serde::Serialize;
 use std::sync::Arc;
@@ -62,8 +63,9 @@ fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
 
 /// Serialises what an application broadcasts.
 pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<Content, Error> {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|fault| Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}")))?;
+    let bytes = serde_json::to_vec(value).map_err(|fault| {
+        Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}"))
+    })?;
     Ok(Content { encoding: Encoding::Json, bytes: bytes.into() })
 }
 
@@ -74,7 +76,9 @@ pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<Content, Error
 pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
     match publication.channel().target() {
         Target::Everybody => {
-            for shard in &hub.shards {
+            // A shard that nobody has connected to does not run yet: what it was posted would wait for ever,
+            // or for a connection that comes later.
+            for shard in hub.shards.iter().filter(|shard| shard.is_running()) {
                 shard.post(Item::Everybody(publication.clone()));
             }
         }

@@ -6,11 +6,14 @@ use super::{ChannelCore, ChannelName, Publication, Subscription};
 use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
 use crate::connection::ConnectionCore;
 use crate::error::{BrokerError, Error};
-use crate::hub::{HubCore, Item};
-use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure};
+use crate::hub::HubCore;
+use crate::shard::Item;
+use hauyna_protocol::{
+    ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// What a subscriber asks for.
 #[derive(Debug, Default)]
@@ -73,7 +76,6 @@ pub(crate) async fn subscribe(
         channel: catching.channel.clone(),
         connection: connection.clone(),
         metadata: Mutex::new(wish.metadata),
-        after: AtomicU64::new(0),
         ended: AtomicBool::new(false),
         index: AtomicU32::new(u32::MAX),
     });
@@ -139,9 +141,8 @@ fn go_live(
             (Some(top), replay)
         }
     };
-    // Publications that the history had before the relay brought them come a second time.
-    if let Some(top) = top {
-        subscription.after.store(top.offset, std::sync::atomic::Ordering::Relaxed);
+    if own.is_empty() {
+        own.reserve_exact(1); // most connections have one
     }
     own.push(subscription.clone());
     connection.count_subscriptions(own.len());
@@ -151,7 +152,9 @@ fn go_live(
     for publication in &replay {
         connection.push_replayed(publication, subscription);
     }
-    shard.post(Item::Subscribe(subscription.clone()));
+    // Publications that the history had before the relay brought them come a second time.
+    let after = top.map_or(0, |top| top.offset);
+    shard.post(Item::Subscribe { subscription: subscription.clone(), after });
     hub.metrics.subscriptions.increment();
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::connection::{ConnectionCore, ConnectionId};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
@@ -65,8 +65,6 @@ pub(crate) struct Subscription {
     pub(crate) connection: Arc<ConnectionCore>,
     /// JSON text, where the subscriber gave metadata.
     pub(crate) metadata: Mutex<Option<Arc<str>>>,
-    /// Publications up to this offset came with the replay.
-    pub(crate) after: AtomicU64,
     /// Nothing of it is queued any more. Changed under the connection's outbox.
     pub(crate) ended: AtomicBool,
     /// The place in the shard's list. Written and read by that shard's task alone.

@@ -50,13 +50,18 @@ impl Connections {
     /// # Errors
     ///
     /// As [`Connections::broadcast`].
-    pub async fn broadcast_except(&self, message: impl Serialize, except: ConnectionId) -> Result<Published, Error> {
+    pub async fn broadcast_except(
+        &self,
+        message: impl Serialize,
+        except: ConnectionId,
+    ) -> Result<Published, Error> {
         self.publish(&message, Extras { except: Some(except), ..Extras::default() }).await
     }
 
     async fn publish(&self, message: &impl Serialize, extras: Extras) -> Result<Published, Error> {
         let content = channel::content(message)?;
-        let answer = channel::publish(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
+        let answer =
+            channel::publish(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
         Ok(answer.await?)
     }
 
@@ -65,7 +70,11 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for a bad name or value; `unavailable`.
-    pub async fn send_to_one(&self, user: impl AsRef<str>, message: impl Serialize) -> Result<Published, Error> {
+    pub async fn send_to_one(
+        &self,
+        user: impl AsRef<str>,
+        message: impl Serialize,
+    ) -> Result<Published, Error> {
         self.0.user(user).send(message).await
     }
 

@@ -7,8 +7,9 @@ use crate::channel::{ChannelCore, ChannelName, Publication, Subscription, UserId
 use crate::clock::Tick;
 use crate::error::Error;
 use crate::handler::Endpoint;
-use crate::hub::{HubCore, Item};
+use crate::hub::HubCore;
 use crate::metrics::Metrics;
+use crate::shard::Item;
 use bytes::Bytes;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -57,7 +58,12 @@ pub(crate) struct Identity {
 }
 
 impl ConnectionCore {
-    pub(super) fn new(hub: Arc<HubCore>, endpoint: Arc<Endpoint>, identity: Identity, outbox: Outbox) -> Self {
+    pub(super) fn new(
+        hub: Arc<HubCore>,
+        endpoint: Arc<Endpoint>,
+        identity: Identity,
+        outbox: Outbox,
+    ) -> Self {
         let Identity { id, shard, user, wire, target } = identity;
         let now = hub.clock.tick();
         Self {
@@ -156,7 +162,11 @@ impl ConnectionCore {
         self.check(&own, |subscription| subscription.channel.name == *channel)
     }
 
-    pub(crate) fn check_subscribe(&self, own: &[Arc<Subscription>], channel: &Arc<ChannelCore>) -> Result<(), Error> {
+    pub(crate) fn check_subscribe(
+        &self,
+        own: &[Arc<Subscription>],
+        channel: &Arc<ChannelCore>,
+    ) -> Result<(), Error> {
         self.check(own, |subscription| Arc::ptr_eq(&subscription.channel, channel))
     }
 
@@ -324,7 +334,8 @@ impl ConnectionCore {
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
-        let optional = |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
+        let optional =
+            |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
         Deadlines {
             busy: optional(&self.busy),
             unfinished: optional(&self.unfinished),

@@ -176,9 +176,10 @@ impl Lanes {
     }
 
     fn drop_oldest(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
-        let oldest = self.data.iter().position(
-            |queued| matches!(queued, Queued::Publication(_, Some(of)) if Arc::ptr_eq(of, own)),
-        );
+        let oldest = self
+            .data
+            .iter()
+            .position(|queued| matches!(queued, Queued::Publication(_, Some(of)) if Arc::ptr_eq(of, own)));
         oldest.is_some_and(|index| {
             self.drop_at(index, out);
             true

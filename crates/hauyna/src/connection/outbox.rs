@@ -49,7 +49,15 @@ pub(crate) enum Flushed {
 
 impl Outbox {
     pub(crate) fn new(socket: Socket) -> Self {
-        Self { socket, lanes: None, phase: Phase::Open, blocked: None, listed: false, reason: None, waker: None }
+        Self {
+            socket,
+            lanes: None,
+            phase: Phase::Open,
+            blocked: None,
+            listed: false,
+            reason: None,
+            waker: None,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -100,7 +100,8 @@ pub(super) fn session(core: &ConnectionCore) -> Bytes {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
         interval: ms(heartbeat.interval),
-        timeout: ms(heartbeat.timeout),
+        // Of silence: the client's own ping falls due, and its answer after that.
+        timeout: ms(heartbeat.interval + heartbeat.timeout),
     });
     let session = Session {
         connection_id: &core.id().to_string(),

@@ -11,7 +11,8 @@ use crate::clock::Tick;
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
 use crate::handler::{Context as HandlerContext, Endpoint};
-use crate::hub::{HubCore, is_congested};
+use crate::hub::HubCore;
+use crate::shard::is_congested;
 use crate::transport::{Io, Link, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event, Inflate, Role};
@@ -50,16 +51,20 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     if session == Session::Announce {
         core.push_control(reader::session(&core));
     }
-    hub.registry.insert(&core);
+    let (connections, devices) = hub.registry.insert(&core);
     hub.metrics.opened.increment();
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
         core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
+    } else if connections > hub.config.connections || devices > hub.config.connections_per_user {
+        // The handshake has looked already, but others were under way at the same time.
+        core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Failed);
     }
     let mut decoder = Decoder::new(Role::Server, limits);
     if let Some(inflate) = inflate {
         decoder = decoder.with_inflate(inflate);
     }
-    let work = core.endpoint.opened(&HandlerContext::new(core.clone())).map(Work::Open);
+    let opened = core.is_open().then(|| core.endpoint.opened(&HandlerContext::new(core.clone())));
+    let work = opened.flatten().map(Work::Open);
     core.set_busy(work.as_ref().map(|_| core.now()));
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
     tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
@@ -282,7 +287,9 @@ impl Run {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
-                Poll::Pending if has_expired => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
+                Poll::Pending if has_expired => {
+                    core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed)
+                }
                 Poll::Pending => {
                     self.work = Some(Work::Open(future));
                     return Next::Wait;
@@ -318,7 +325,8 @@ impl Run {
         self.rest = None;
         self.io = None;
         let reason = reader::forget(&self.core);
-        self.work = self.core.endpoint.closed(&HandlerContext::new(self.core.clone()), reason).map(Work::Close);
+        self.work =
+            self.core.endpoint.closed(&HandlerContext::new(self.core.clone()), reason).map(Work::Close);
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Next {

@@ -2,8 +2,8 @@
 //! any case. Nothing of an internal error but its kind goes out.
 
 use super::{
-    AckData, BoxFuture, BrokerError, Bytes, ChannelName, ConnectionCore, Continuity, Encoding, Error, ErrorMessage, ErrorType,
-    EventAnswer, HistoryPage, Message, Position, Published, RequestId, channel,
+    AckData, BoxFuture, BrokerError, Bytes, ChannelName, ConnectionCore, Continuity, Encoding, Error,
+    ErrorMessage, ErrorType, EventAnswer, HistoryPage, Message, Position, Published, RequestId, channel,
 };
 use crate::connection::frame;
 use hauyna_protocol::RecoveryFailure;
@@ -31,7 +31,11 @@ enum Data {
     Nothing,
     Value(Value),
     Position(Position),
-    History { channel: ChannelName, top: Position, messages: Vec<Vec<u8>> },
+    History {
+        channel: ChannelName,
+        top: Position,
+        messages: Vec<Vec<u8>>,
+    },
 }
 
 impl Reply {
@@ -71,7 +75,8 @@ impl Reply {
                 Continuity::EpochChanged => RecoveryFailure::EpochChanged,
                 Continuity::TooOld => RecoveryFailure::TooOld,
             };
-            let error = Error::protocol(ErrorType::ValidationError, "the history does not reach back to `since`");
+            let error =
+                Error::protocol(ErrorType::ValidationError, "the history does not reach back to `since`");
             Err(error.with_details(serde_json::json!({ "path": "since", "reason": lost.as_str() })))
         });
         Self { id, result }

@@ -86,7 +86,8 @@ impl Endpoint {
 
     /// How often the deadlines must be looked at to be kept within a quarter.
     pub(crate) fn sweep_period(&self) -> Duration {
-        let heartbeat = self.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.interval.min(heartbeat.timeout));
+        let heartbeat =
+            self.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.interval.min(heartbeat.timeout));
         let shortest = heartbeat.min(self.message_timeout).min(self.write_timeout).min(self.callback_timeout);
         shortest / 4
     }
@@ -129,10 +130,7 @@ impl Endpoint {
 }
 
 /// Calls a callback; one that panics before its first await fails as one that panics later does.
-fn called(
-    cx: &Context,
-    f: impl FnOnce() -> BoxFuture<Result<(), Error>>,
-) -> BoxFuture<Result<(), Error>> {
+fn called(cx: &Context, f: impl FnOnce() -> BoxFuture<Result<(), Error>>) -> BoxFuture<Result<(), Error>> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
         cx.hub().0.metrics.panics.increment();
         Box::pin(std::future::ready(Err(Error::other("a callback panicked"))))

@@ -1,7 +1,7 @@
 //! How a hub is put together: options first, then one call. Mistakes that only the program's author can
 //! make are reported there.
 
-use super::{ChannelMap, Hub, HubCore, Registry, Shard};
+use super::{ChannelMap, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::broker::{Broker, LocalBroker, Relay};
 use crate::channel::{Channels, Declarations};
@@ -10,8 +10,9 @@ use crate::config::{HubConfig, OutboxLimits};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::presence::Roster;
-use std::sync::atomic::AtomicBool;
+use crate::shard::Shard;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::Notify;
 
 /// Options of a [`Hub`].

@@ -4,7 +4,6 @@
 mod builder;
 mod channels;
 mod registry;
-mod shard;
 mod stats;
 mod sweep;
 
@@ -13,7 +12,7 @@ pub use stats::Stats;
 
 pub(crate) use channels::ChannelMap;
 pub(crate) use registry::Registry;
-pub(crate) use shard::{Item, Shard, is_congested, set_home};
+pub(crate) use sweep::sweep;
 
 use crate::broker::{Answer, Broker};
 use crate::channel::{Channel, ChannelCore, Declarations};
@@ -23,6 +22,7 @@ use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connecti
 use crate::error::BrokerError;
 use crate::metrics::Metrics;
 use crate::presence::{Presence, Roster};
+use crate::shard::Shard;
 use crate::user::User;
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 //! their number.
 
 use crate::connection::{ConnectionCore, ConnectionId};
-use hashbrown::HashMap;
+use hashbrown::hash_table::Entry;
+use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 type ById = HashMap<ConnectionId, Arc<ConnectionCore>>;
-type ByUser = HashMap<crate::channel::UserId, Devices, RandomState>;
+/// Keyed by the user of its connections, which spares a copy of the name.
+type ByUser = HashTable<Devices>;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -34,16 +36,22 @@ impl Registry {
         let hasher = RandomState::new();
         Self {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
-            by_user: (0..USER_PARTS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect(),
+            by_user: (0..USER_PARTS).map(|_| Mutex::default()).collect(),
             hasher,
             count: AtomicUsize::new(0),
             next: AtomicU64::new(crate::random::u64()),
         }
     }
 
-    fn user_part(&self, user: &str) -> &Mutex<ByUser> {
-        // The high bits: the map inside the part uses the low ones.
-        &self.by_user[(self.hasher.hash_one(user) >> 58) as usize % USER_PARTS]
+    /// The part that has a user, and the user's hash in it.
+    fn user_part(&self, user: &str) -> (&Mutex<ByUser>, u64) {
+        let hash = self.hasher.hash_one(user);
+        // Bits that the table inside the part does not use.
+        (&self.by_user[(hash >> 48) as usize % USER_PARTS], hash)
+    }
+
+    fn rehash(&self) -> impl Fn(&Devices) -> u64 {
+        |devices| self.hasher.hash_one(devices.user())
     }
 
     /// An identifier that no other connection of this process has had.
@@ -51,12 +59,19 @@ impl Registry {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>) {
+    /// Returns how many connections there are now, and how many of this user.
+    pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>) -> (usize, usize) {
         self.by_shard[connection.shard()].lock().insert(connection.id(), connection.clone());
-        self.user_part(connection.user()).lock().entry(connection.user().clone()).and_modify(|devices| {
-            devices.add(connection.clone());
-        }).or_insert_with(|| Devices::One(connection.clone()));
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let (part, hash) = self.user_part(connection.user());
+        let is_same = |devices: &Devices| devices.user() == &**connection.user();
+        let devices = match part.lock().entry(hash, is_same, self.rehash()) {
+            Entry::Vacant(entry) => entry.insert(Devices::One(connection.clone())).get().count(),
+            Entry::Occupied(mut entry) => {
+                entry.get_mut().add(connection.clone());
+                entry.get().count()
+            }
+        };
+        (self.count.fetch_add(1, Ordering::Relaxed) + 1, devices)
     }
 
     /// Returns whether it was there.
@@ -69,12 +84,14 @@ impl Registry {
             part.shrink_to_fit();
         }
         drop(part);
-        let mut part = self.user_part(connection.user()).lock();
-        let is_last = part.get_mut(connection.user()).is_some_and(|devices| devices.remove(connection.id()));
-        if is_last {
-            part.remove(connection.user());
+        let (part, hash) = self.user_part(connection.user());
+        let mut part = part.lock();
+        if let Ok(mut entry) = part.find_entry(hash, |devices| devices.user() == &**connection.user())
+            && entry.get_mut().remove(connection.id())
+        {
+            entry.remove();
             if part.capacity() > 8 * (part.len() + 16) {
-                part.shrink_to_fit();
+                part.shrink_to_fit(self.rehash());
             }
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -86,7 +103,8 @@ impl Registry {
     }
 
     pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<ConnectionCore>> {
-        match self.user_part(user).lock().get(user) {
+        let (part, hash) = self.user_part(user);
+        match part.lock().find(hash, |devices| devices.user() == user) {
             None => Vec::new(),
             Some(Devices::One(connection)) => vec![connection.clone()],
             Some(Devices::Many(connections)) => connections.values().cloned().collect(),
@@ -94,11 +112,8 @@ impl Registry {
     }
 
     pub(crate) fn devices(&self, user: &str) -> usize {
-        match self.user_part(user).lock().get(user) {
-            None => 0,
-            Some(Devices::One(_)) => 1,
-            Some(Devices::Many(connections)) => connections.len(),
-        }
+        let (part, hash) = self.user_part(user);
+        part.lock().find(hash, |devices| devices.user() == user).map_or(0, Devices::count)
     }
 
     pub(crate) fn of_shard(&self, shard: usize) -> Vec<Arc<ConnectionCore>> {
@@ -115,6 +130,20 @@ impl Registry {
 }
 
 impl Devices {
+    fn user(&self) -> &str {
+        match self {
+            Self::One(connection) => connection.user(),
+            Self::Many(connections) => connections.values().next().map_or("", |connection| connection.user()),
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(connections) => connections.len(),
+        }
+    }
+
     fn add(&mut self, connection: Arc<ConnectionCore>) {
         match self {
             Self::Many(connections) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Looks at every connection of a shard, some hundreds at a time.
-pub(super) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
+pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
         look_at(&connection, now);
         if index % TURN == TURN - 1 {

@@ -53,7 +53,8 @@ impl Presence {
     #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = object(metadata)?;
-        let core = self.own.as_ref().ok_or_else(|| Error::application("presence needs a connection to track"))?;
+        let core =
+            self.own.as_ref().ok_or_else(|| Error::application("presence needs a connection to track"))?;
         let mut roster = self.roster().0.lock();
         let entry = roster.entry(core.user().clone()).or_default();
         let mut metadata = entry.metadata.clone();

@@ -31,7 +31,9 @@ enum Arrived {
 /// Serves a fresh connection; `patience` is for the head and the decision together.
 pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: SocketAddr, patience: Duration) {
     match tokio::time::timeout(patience, arrive(&routes, stream, peer)).await {
-        Ok(Ok(Arrived::Http(stream, read))) => http(routes, Rewound::new(read, stream, patience), patience).await,
+        Ok(Ok(Arrived::Http(stream, read))) => {
+            http(routes, (Rewound::new(read, stream, patience), peer), patience).await;
+        }
         Ok(Ok(Arrived::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::connection", %error, "lost before its upgrade"),
         Err(_) => {
@@ -129,7 +131,8 @@ fn written(response: &http::Response<String>) -> Vec<u8> {
         response.body().len()
     )
     .into_bytes();
-    for (name, value) in response.headers().iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH) {
+    for (name, value) in response.headers().iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH)
+    {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());
@@ -141,9 +144,9 @@ fn written(response: &http::Response<String>) -> Vec<u8> {
 }
 
 /// An ordinary HTTP/1.1 connection, the head of its first request read already.
-async fn http(routes: Arc<Routes>, io: Rewound, patience: Duration) {
+async fn http(routes: Arc<Routes>, (io, peer): (Rewound, SocketAddr), patience: Duration) {
     let hub = routes.hub.clone();
-    let service = TowerToHyperService::new(RouterService::new(routes));
+    let service = TowerToHyperService::new(RouterService::of_peer(routes, peer));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
@@ -177,11 +180,7 @@ impl Rewound {
     }
 
     /// Turns a write that is pending for too long into an error.
-    fn in_time(
-        &mut self,
-        cx: &mut Context<'_>,
-        write: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if write.is_ready() {
             self.blocked = None;
             return write;

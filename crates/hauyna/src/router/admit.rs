@@ -9,8 +9,8 @@ use crate::handler::{Endpoint, Mode};
 use crate::hub::HubCore;
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
-use hauyna_websocket::handshake::{self, Refusal, Upgrade};
 use hauyna_websocket::Negotiated;
+use hauyna_websocket::handshake::{self, Refusal, Upgrade};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use std::future::{Future, poll_fn};
@@ -166,4 +166,3 @@ impl From<Reject> for Refused {
 fn unavailable(text: &'static str) -> Reject {
     Reject::new(ErrorType::Unavailable, StatusCode::SERVICE_UNAVAILABLE, text)
 }
-

@@ -80,9 +80,10 @@ impl Listed {
     fn allows(&self, origin: &Origin) -> bool {
         let is_host = match self.hosts {
             Hosts::This => origin.host == self.origin.host,
-            Hosts::Below => {
-                origin.host.strip_suffix(&self.origin.host).is_some_and(|left| left.len() > 1 && left.ends_with('.'))
-            }
+            Hosts::Below => origin
+                .host
+                .strip_suffix(&self.origin.host)
+                .is_some_and(|left| left.len() > 1 && left.ends_with('.')),
         };
         is_host && origin.scheme == self.origin.scheme && origin.port == self.origin.port
     }
@@ -128,7 +129,9 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
     let is_ip6 = host.starts_with('[') && host.ends_with(']');
     let inner = if is_ip6 { &host[1..host.len() - 1] } else { host };
     let is_fine = !inner.is_empty()
-        && inner.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || is_ip6 && byte == b':');
+        && inner
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || is_ip6 && byte == b':');
     is_fine.then(|| (host.to_ascii_lowercase(), port))
 }
 
@@ -210,9 +213,14 @@ mod tests {
         for origin in ["https://x.a.com", "https://y.x.a.com", "http://b.com:8080"] {
             assert!(allowed(&listed, "self", origin), "{origin}");
         }
-        for origin in
-            ["https://a.com", "https://xa.com", "https://a.com.evil", "http://x.a.com", "http://b.com", "https://.a.com"]
-        {
+        for origin in [
+            "https://a.com",
+            "https://xa.com",
+            "https://a.com.evil",
+            "http://x.a.com",
+            "http://b.com",
+            "https://.a.com",
+        ] {
             assert!(!allowed(&listed, "self", origin), "{origin}");
         }
     }

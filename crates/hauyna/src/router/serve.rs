@@ -4,7 +4,7 @@
 use super::Routes;
 use super::accept::accepted;
 use crate::error::{Error, Result};
-use crate::hub::set_home;
+use crate::shard::set_home;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -71,7 +71,12 @@ impl Server {
     /// # Errors
     ///
     /// The address cannot be bound, or a thread cannot be started.
-    pub fn serve_per_core(self, address: SocketAddr, workers: usize, ready: impl FnOnce(SocketAddr)) -> Result {
+    pub fn serve_per_core(
+        self,
+        address: SocketAddr,
+        workers: usize,
+        ready: impl FnOnce(SocketAddr),
+    ) -> Result {
         let first = listen(address, Sharing::First)?;
         let address = first.local_addr()?;
         let mut listeners = vec![first];
@@ -169,7 +174,8 @@ enum Sharing {
 
 /// A listening socket whose address several workers may share.
 fn listen(address: SocketAddr, sharing: Sharing) -> Result<StdListener> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
     if sharing == Sharing::First {
         // With `SO_REUSEPORT` a second server would share the port without a word: see that it is free.
         socket(address)?.bind(&address.into()).map_err(named)?;

@@ -29,11 +29,17 @@ pub(super) type Fallback =
 #[derive(Clone)]
 pub struct RouterService {
     routes: Arc<Routes>,
+    /// Where one service serves one socket.
+    peer: Option<SocketAddr>,
 }
 
 impl RouterService {
     pub(super) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes }
+        Self { routes, peer: None }
+    }
+
+    pub(super) fn of_peer(routes: Arc<Routes>, peer: SocketAddr) -> Self {
+        Self { routes, peer: Some(peer) }
     }
 }
 
@@ -47,18 +53,22 @@ impl<B: Send + 'static> Service<Request<B>> for RouterService {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let routes = self.routes.clone();
-        Box::pin(async move { Ok(answer(routes, request).await) })
+        let (routes, own) = (self.routes.clone(), self.peer);
+        Box::pin(async move { Ok(answer(routes, request, own).await) })
     }
 }
 
-async fn answer<B: Send + 'static>(routes: Arc<Routes>, mut request: Request<B>) -> Response<Body> {
+async fn answer<B: Send + 'static>(
+    routes: Arc<Routes>,
+    mut request: Request<B>,
+    own: Option<SocketAddr>,
+) -> Response<Body> {
     let Some(endpoint) = routes.find(request.uri().path()).cloned() else {
         return fall_back(&routes, request).await;
     };
     let upgrade = on_upgrade(&mut request);
     let (parts, _) = request.into_parts();
-    let peer = peer(&parts.extensions);
+    let peer = own.or_else(|| peer(&parts.extensions));
     let request = ConnectRequest::new(parts, peer, &endpoint.route);
     let admission = match admit(&routes, &endpoint, request).await {
         Ok(admission) => admission,

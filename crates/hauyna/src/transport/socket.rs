@@ -47,9 +47,17 @@ impl std::fmt::Debug for Link {
 }
 
 impl Socket {
+    /// Writes at once, whatever the runtime knows of the socket: almost always it takes everything, and then
+    /// the readiness, a cache miss away for each of ten thousand, was not worth a look. When it does not,
+    /// [`Socket::try_write_vectored`] tells the runtime.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => loop {
+                match socket2::SockRef::from(stream).send(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    done => return done,
+                }
+            },
             Self::Task => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::NotConnected.into()),
         }

@@ -2,10 +2,10 @@
 //! channel published into one buffer, and gives each subscriber one write. Its list of subscribers is
 //! its own, so a fan-out takes no lock but each outbox's.
 
-use super::HubCore;
 use crate::channel::{ChannelCore, Publication, Subscription};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
+use crate::hub::HubCore;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -42,10 +42,20 @@ struct Inbox {
 /// What a shard is told.
 #[derive(Debug)]
 pub(crate) enum Item {
-    Publish { channel: Arc<ChannelCore>, publication: Arc<Publication> },
-    Subscribe(Arc<Subscription>),
+    Publish {
+        channel: Arc<ChannelCore>,
+        publication: Arc<Publication>,
+    },
+    /// Publications up to offset `after` came with the replay.
+    Subscribe {
+        subscription: Arc<Subscription>,
+        after: u64,
+    },
     Unsubscribe(Arc<Subscription>),
-    Direct { connection: Arc<ConnectionCore>, publication: Arc<Publication> },
+    Direct {
+        connection: Arc<ConnectionCore>,
+        publication: Arc<Publication>,
+    },
     Everybody(Arc<Publication>),
     /// Somebody queued something for this connection.
     Flush(Arc<ConnectionCore>),
@@ -82,6 +92,10 @@ impl Shard {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
     }
 
     /// Whether so much is waiting that publishers should pause.
@@ -183,7 +197,7 @@ async fn run(running: Running) {
         }
         if is_due {
             sweep.as_mut().reset(tokio::time::Instant::now() + period);
-            super::sweep::sweep(&hub, running.index, now).await;
+            crate::hub::sweep(&hub, running.index, now).await;
         }
     }
 }
@@ -192,4 +206,3 @@ async fn run(running: Running) {
 const SWEEP: Duration = Duration::from_secs(1);
 /// Items in an inbox past which publishers pause.
 const CONGESTED: usize = 16 * 1024;
-

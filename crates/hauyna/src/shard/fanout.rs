@@ -33,9 +33,9 @@ impl Fanout {
         for item in batch.drain(..) {
             match item {
                 Item::Publish { channel, publication } => self.collect(&channel, publication),
-                Item::Subscribe(subscription) => {
+                Item::Subscribe { subscription, after } => {
                     self.settle(hub, &subscription.channel, now).await;
-                    self.members.add(&subscription);
+                    self.members.add(&subscription, after);
                     self.mark(&subscription.connection);
                 }
                 Item::Unsubscribe(subscription) => {

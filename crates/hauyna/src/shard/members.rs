@@ -49,7 +49,7 @@ impl Members {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "as many connections do not fit into memory")]
-    pub(super) fn add(&mut self, subscription: &Arc<Subscription>) {
+    pub(super) fn add(&mut self, subscription: &Arc<Subscription>, after: u64) {
         let slot = self.slot(&subscription.channel).unwrap_or_else(|| {
             let slot = self.free.pop().unwrap_or_else(|| {
                 self.groups.push(Group::default());
@@ -64,7 +64,6 @@ impl Members {
         }
         subscription.index.store(members.len() as u32, Ordering::Relaxed);
         let connection = subscription.connection.clone();
-        let after = subscription.after.load(Ordering::Relaxed);
         members.push(Member { connection, subscription: subscription.clone(), after });
     }
 
