@@ -152,6 +152,9 @@ fn go_live(
     for publication in &replay {
         connection.push_replayed(publication, subscription);
     }
+    if let Some(top) = top {
+        state.epoch.get_or_insert(top.epoch);
+    }
     // Publications that the history had before the relay brought them come a second time.
     let after = top.map_or(0, |top| top.offset);
     shard.post(Item::Subscribe { subscription: subscription.clone(), after });

@@ -1,10 +1,11 @@
-//! One channel on this node: who is subscribed, in which shards, and what was delivered last. Its lock
+//! One channel on this node: who is subscribed, in which shards, and under which epoch. Its lock
 //! orders deliveries against subscriptions. Owned by the hub's channel map; changed by `subscribe` and
 //! `publish`; the lists that deliveries walk belong to the shards.
 
 use super::{ChannelName, Channels, Publication};
 use crate::connection::{ConnectionCore, ConnectionId};
 use hashbrown::HashMap;
+use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,8 +24,8 @@ pub(crate) struct ChannelState {
     pub(crate) subscribers: HashMap<ConnectionId, Arc<Subscription>>,
     /// How many subscribers each shard has, as of the items in its inbox.
     pub(crate) per_shard: Box<[u32]>,
-    /// The offset of the last delivery on this node.
-    pub(crate) delivered: u64,
+    /// What the offsets that subscribers have had belong to.
+    pub(crate) epoch: Option<Epoch>,
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
     /// What was delivered since the first of them began to wait.
@@ -38,7 +39,7 @@ impl ChannelCore {
         let state = ChannelState {
             subscribers: HashMap::new(),
             per_shard: vec![0; shards].into_boxed_slice(),
-            delivered: 0,
+            epoch: None,
             catching_up: 0,
             since: Vec::new(),
             retired: false,
