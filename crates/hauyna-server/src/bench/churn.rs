@@ -30,7 +30,7 @@ pub(super) async fn run(run: &Rc<Run>, channel: &str) -> anyhow::Result<Report> 
         measured: Cell::new(0),
         broken: Cell::new(0),
     });
-    churn.cycle(0).await?;
+    churn.attempt(0).await?;
     let mut slots = JoinSet::new();
     for slot in 0..run.conns {
         slots.spawn_local(churn.clone().repeat(slot));
@@ -50,10 +50,7 @@ impl Churn {
     async fn repeat(self: Rc<Self>, slot: u32) {
         while !self.is_over() {
             let start = self.run.now();
-            let cycle = tokio::time::timeout(CYCLE, self.cycle(slot)).await;
-            match cycle
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("a cycle took more than {} s", CYCLE.as_secs())))
-            {
+            match self.attempt(slot).await {
                 Ok(()) => self.run.recorder.borrow_mut().note(start, self.run.now()),
                 Err(error) => {
                     self.broken.set(self.broken.get() + 1);
@@ -62,6 +59,14 @@ impl Churn {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// One cycle, within its time.
+    async fn attempt(&self, slot: u32) -> anyhow::Result<()> {
+        match tokio::time::timeout(CYCLE, self.cycle(slot)).await {
+            Ok(done) => done,
+            Err(_) => bail!("a cycle took more than {} s", CYCLE.as_secs()),
         }
     }
 

@@ -54,7 +54,10 @@ impl Outcome {
         });
         let with = with.collect::<Vec<_>>().join(", ");
         let cut = match (self.cut, with) {
-            (0, _) => "the server cut none of them".to_owned(),
+            (0, _) => {
+                "the server cut none, as its buffers took all of it; more --secs, --size or --rate fills them"
+                    .to_owned()
+            }
             (cut, with) => format!("the server cut {}: {with}", count(cut)),
         };
         report

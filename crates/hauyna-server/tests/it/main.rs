@@ -1,5 +1,6 @@
 //! The program as the world sees it: a child process and sockets.
 
+#[cfg(test)]
 mod bench;
 mod common;
 mod threats_delivery;
