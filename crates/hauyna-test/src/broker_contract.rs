@@ -2,8 +2,8 @@
 //! the promises are those of [`Broker`], one function each.
 
 use hauyna::{
-    Broker, ChannelName, Continuity, Draft, Epoch, HistoryPage, HistoryRange, Order, Position, Publication, Publish,
-    Published, Relay, Repeat, Retention, json,
+    Broker, ChannelName, Continuity, Draft, Epoch, HistoryPage, HistoryRange, Order, Position, Publication,
+    Publish, Published, Relay, Repeat, Retention, json,
 };
 use std::collections::HashSet;
 use std::ops::AsyncFn;
@@ -55,7 +55,10 @@ impl<B: Broker> Bench<B> {
     pub fn new(broker: B) -> Self {
         let (sender, relayed) = mpsc::channel(QUEUE);
         broker.start(Relay::to(move |publication| {
-            assert!(sender.try_send(publication.clone()).is_ok(), "more was relayed than can have been published");
+            assert!(
+                sender.try_send(publication.clone()).is_ok(),
+                "more was relayed than can have been published"
+            );
         }));
         Self { broker: Arc::new(broker), relayed }
     }
@@ -68,7 +71,12 @@ impl<B: Broker> Bench<B> {
         publish(&*self.broker, channel, number, (retention, None)).await
     }
 
-    async fn keyed(&self, channel: &ChannelName, number: u32, (retention, key): (Option<Retention>, &str)) -> Published {
+    async fn keyed(
+        &self,
+        channel: &ChannelName,
+        number: u32,
+        (retention, key): (Option<Retention>, &str),
+    ) -> Published {
         publish(&*self.broker, channel, number, (retention, Some(key))).await
     }
 
@@ -257,7 +265,8 @@ pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: Bench<B>) {
         tokio::time::sleep(SHORT / 10).await;
         bench.broker.sweep();
     }
-    let page = bench.history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
+    let page = bench
+        .history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
     assert_eq!(page.await.continuity, Continuity::TooOld);
     let second = position(bench.publish(&a, 2, KEEP).await);
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
@@ -334,7 +343,22 @@ pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mu
 /// No name is a pattern, a separator or a command of what stands below.
 pub async fn names_are_taken_literally<B: Broker>(mut bench: Bench<B>) {
     let longest = "\u{10ffff}".repeat(63);
-    let names = ["*", ">", "a.b", "a.*", "a b", "news.[ab]", "news.a", "{x}", "x", "@user:a", "$1", "é", "e\u{301}", &longest];
+    let names = [
+        "*",
+        ">",
+        "a.b",
+        "a.*",
+        "a b",
+        "news.[ab]",
+        "news.a",
+        "{x}",
+        "x",
+        "@user:a",
+        "$1",
+        "é",
+        "e\u{301}",
+        &longest,
+    ];
     for (count, name) in (0..).zip(names) {
         bench.subscribe(&channel(name)).await;
         assert_eq!(offset(bench.publish(&channel(name), count, KEEP).await), 1, "{name}");
@@ -375,9 +399,13 @@ fn offset(published: Published) -> u64 {
 }
 
 fn number(publication: &Publication) -> u32 {
-    let raw = hauyna_protocol::Raw::assume_valid(publication.content().encoding(), publication.content().bytes());
+    let raw =
+        hauyna_protocol::Raw::assume_valid(publication.content().encoding(), publication.content().bytes());
     let value: serde_json::Value = raw.decode().expect("the content as it was published");
-    value["number"].as_u64().and_then(|number| number.try_into().ok()).expect("the number as it was published")
+    value["number"]
+        .as_u64()
+        .and_then(|number| number.try_into().ok())
+        .expect("the number as it was published")
 }
 
 fn numbers(page: &HistoryPage) -> Vec<u32> {

@@ -180,7 +180,8 @@ impl Client {
     /// Where no answer comes.
     pub async fn answer(&mut self, id: &Value) -> Result<Value, Value> {
         let is_answer = |message: &Value| {
-            message["id"] == *id && ["ack", "pong", "error"].contains(&message["type"].as_str().unwrap_or_default())
+            message["id"] == *id
+                && ["ack", "pong", "error"].contains(&message["type"].as_str().unwrap_or_default())
         };
         let known = self.early.iter().position(&is_answer).and_then(|index| self.early.remove(index));
         let mut message = match known {

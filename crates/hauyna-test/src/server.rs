@@ -59,7 +59,8 @@ impl TestServer {
     pub fn serve(hub: Hub, server: Server) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let task = tokio::spawn(async move { server.serve_listener(listener).await.expect("a working listener") });
+        let task =
+            tokio::spawn(async move { server.serve_listener(listener).await.expect("a working listener") });
         Self { hub, address, task }
     }
 

@@ -30,10 +30,12 @@ async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
                 _ => Err(Reject::unauthorized("bad token").with_details(json!({ "hint": "sign in" }))),
             }
         });
-        let at_once = Handler::new().identify(|request| request.query("user").ok_or(Reject::denied("nobody")));
+        let at_once =
+            Handler::new().identify(|request| request.query("user").ok_or(Reject::denied("nobody")));
         let none = Handler::new().identify(|_| Ok(None::<String>));
         let bad = Handler::new().identify(|_| Ok("a\nb"));
-        let panics = Handler::new().identify(|request| -> Result<String, Reject> { panic!("{:?}", request.uri()) });
+        let panics =
+            Handler::new().identify(|request| -> Result<String, Reject> { panic!("{:?}", request.uri()) });
         let router = router.websocket("/later", later).websocket("/now", at_once).websocket("/none", none);
         router.websocket("/bad", bad).websocket("/panics", panics)
     });
@@ -42,7 +44,8 @@ async fn identify_names_the_user_at_once_or_later_or_refuses_with_a_status() {
     let item = server.client("/later").json().protocol("hauyna.bearer.good").connect();
     assert_eq!(item.await.expect("session").await["user"], "bearer");
     let refused = server.client("/later").try_connect().await.unwrap_err();
-    let body = json!({ "error_type": "unauthorized", "message": "bad token", "details": { "hint": "sign in" } });
+    let body =
+        json!({ "error_type": "unauthorized", "message": "bad token", "details": { "hint": "sign in" } });
     assert_eq!((refused.status.as_u16(), refused.json()), (401, body));
     assert_eq!(server.json("/now?user=a%20b").await.expect("session").await["user"], "a b");
     assert_eq!(server.client("/now").try_connect().await.unwrap_err().status.as_u16(), 403);
@@ -59,7 +62,9 @@ async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
         "fail",
         async |_: Context, how: Value| -> hauyna::Result<()> {
             Err(match how["how"].as_str() {
-                Some("application") => hauyna::Error::application("no luck").with_details(json!({ "tries": 3 })),
+                Some("application") => {
+                    hauyna::Error::application("no luck").with_details(json!({ "tries": 3 }))
+                }
                 Some("reject") => Reject::denied("not you").into(),
                 _ => hauyna::Error::other("secret: the password is swordfish"),
             })
@@ -71,11 +76,20 @@ async fn an_event_is_decoded_and_its_result_is_the_data_of_the_ack() {
         assert_eq!(client.request(json!({ "type": "add", "a": 40, "b": 2 })).await.unwrap(), 42);
         assert_eq!(client.request(json!({ "type": "quiet" })).await.unwrap(), Value::Null);
         let error = client.request(json!({ "type": "add", "a": 40, "b": "two" })).await.unwrap_err();
-        assert_eq!((&error["error_type"], &error["details"]["path"]), (&json!("validation_error"), &json!("b")));
+        assert_eq!(
+            (&error["error_type"], &error["details"]["path"]),
+            (&json!("validation_error"), &json!("b"))
+        );
         let error = client.request(json!({ "type": "fail", "how": "application" })).await.unwrap_err();
-        assert_eq!((&error["error_type"], &error["details"]["tries"]), (&json!("application_error"), &json!(3)));
+        assert_eq!(
+            (&error["error_type"], &error["details"]["tries"]),
+            (&json!("application_error"), &json!(3))
+        );
         let error = client.request(json!({ "type": "fail", "how": "reject" })).await.unwrap_err();
-        assert_eq!((&error["error_type"], &error["message"]), (&json!("permission_denied"), &json!("not you")));
+        assert_eq!(
+            (&error["error_type"], &error["message"]),
+            (&json!("permission_denied"), &json!("not you"))
+        );
         let error = client.request(json!({ "type": "fail" })).await.unwrap_err();
         assert_eq!((&error["error_type"], &error["temporary"]), (&json!("internal_error"), &json!(true)));
         assert!(!error.to_string().contains("swordfish"));
@@ -148,7 +162,8 @@ async fn on_close_is_told_the_reason() {
         }
     };
     let server = TestServer::start(open_hub().build(), named().on_close(on_close));
-    let mut reason = async || tokio::time::timeout(Duration::from_secs(5), reasons.recv()).await.unwrap().unwrap();
+    let mut reason =
+        async || tokio::time::timeout(Duration::from_secs(5), reasons.recv()).await.unwrap().unwrap();
     server.connect("/").await.close(4007, "done").await;
     assert_eq!(reason().await, CloseReason::Client(4007));
     let mut silent = server.connect("/").await;
@@ -212,7 +227,8 @@ async fn the_authorisers_decide_instead_of_the_pattern() {
         named().authorize_subscribe(only("s")).authorize_publish(only("p")).authorize_private(only("friend"));
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
-    let mut ask = async |request: Value| client.request(request).await.map_err(|error| error["message"].clone());
+    let mut ask =
+        async |request: Value| client.request(request).await.map_err(|error| error["message"].clone());
     let subscribe = |name: &str| json!({ "type": "subscribe_channel", "channel": name });
     let publish = |name: &str| json!({ "type": "channel_message", "channel": name, "content": 1 });
     assert!(ask(subscribe("s")).await.is_ok(), "undeclared, but authorised");
@@ -235,20 +251,24 @@ async fn a_callback_that_takes_too_long_is_answered_with_timeout_and_dropped() {
     }
     let dropped = Arc::new(AtomicBool::new(false));
     let seen = dropped.clone();
-    let handler = named().on("add", add).callback_timeout(Duration::from_millis(60)).on("hang", move |_, _: Value| {
-        let guard = Dropped(seen.clone());
-        async move {
-            std::future::pending::<()>().await;
-            drop(guard);
-            Ok(())
-        }
-    });
+    let handler =
+        named().on("add", add).callback_timeout(Duration::from_millis(60)).on("hang", move |_, _: Value| {
+            let guard = Dropped(seen.clone());
+            async move {
+                std::future::pending::<()>().await;
+                drop(guard);
+                Ok(())
+            }
+        });
     let server = TestServer::start(Hub::new(), handler);
     let mut client = server.connect("/").await;
     client.send(json!({ "type": "hang", "id": "h" })).await;
     client.send(json!({ "type": "add", "id": "a", "a": 1, "b": 1 })).await;
     let error = client.expect("error").await;
-    assert_eq!((&error["error_type"], &error["id"], &error["temporary"]), (&json!("timeout"), &json!("h"), &json!(true)));
+    assert_eq!(
+        (&error["error_type"], &error["id"], &error["temporary"]),
+        (&json!("timeout"), &json!("h"), &json!(true))
+    );
     assert!(dropped.load(Ordering::SeqCst));
     assert_eq!(client.expect("ack").await["id"], "a");
 }
@@ -329,7 +349,8 @@ async fn state_query_and_path_are_there_for_callbacks() {
 
 #[tokio::test]
 async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
-    let handler = named().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
+    let handler =
+        named().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
     let server = TestServer::start(open_hub().build(), handler);
     let presence = server.hub().presence();
     let mut phone = server.connect("/?user=u").await;

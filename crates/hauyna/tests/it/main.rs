@@ -1,9 +1,19 @@
 //! The engine through its public API, over real sockets: one file a theme.
 
+#[cfg(all(test, feature = "axum"))]
+mod axum;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
 mod handlers;
+#[cfg(test)]
+mod handshake;
+#[cfg(test)]
+mod liveness;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
@@ -11,4 +21,8 @@ mod refusals;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod transports;

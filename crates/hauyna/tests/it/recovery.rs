@@ -31,7 +31,10 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
             again.expect("session").await;
         }
         let answer = recover(&mut again, "x", &position).await;
-        assert_eq!((&answer["recovered"], offset(&answer), &answer["epoch"]), (&json!(true), 30, &position["epoch"]));
+        assert_eq!(
+            (&answer["recovered"], offset(&answer), &answer["epoch"]),
+            (&json!(true), 30, &position["epoch"])
+        );
         for number in 6..=30 {
             let message = again.expect("message").await;
             assert_eq!((offset(&message), &message["content"]), (number, &json!(number)));
@@ -73,7 +76,11 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
 }
 
 /// Publishes until told to stop, from several tasks.
-fn hammer(hub: &Hub, channel: &'static str, count: u64) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
+fn hammer(
+    hub: &Hub,
+    channel: &'static str,
+    count: u64,
+) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
     let done = Arc::new(AtomicBool::new(false));
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
@@ -142,8 +149,10 @@ async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
             let seen = until_answered(&mut client, offset(&position)).await;
             position["offset"] = json!(seen);
         }
-        client.send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x",
-            "recover": { "epoch": position["epoch"], "offset": position["offset"] } })).await;
+        client
+            .send(json!({ "type": "subscribe_channel", "id": "s", "channel": "x",
+            "recover": { "epoch": position["epoch"], "offset": position["offset"] } }))
+            .await;
         let answer = client.next().await;
         assert_eq!(answer["type"], "ack", "something came before the answer: {answer}");
         assert_eq!(answer["data"]["recovered"], true, "{answer}");
@@ -230,7 +239,10 @@ async fn all_subscribers_see_one_order_whoever_publishes() {
     }
     assert!(orders.iter().all(|order| *order == orders[0]));
     for writer in 0..8 {
-        let own = orders[0].iter().filter(|content| content[0] == writer).map(|content| content[1].as_u64().unwrap());
+        let own = orders[0]
+            .iter()
+            .filter(|content| content[0] == writer)
+            .map(|content| content[1].as_u64().unwrap());
         assert!(own.eq(0..EACH), "one writer's messages keep their order");
     }
     for writer in writers {

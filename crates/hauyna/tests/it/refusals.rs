@@ -38,7 +38,11 @@ fn table() -> Vec<(Value, &'static str, Value)> {
         ),
         (json!({ "type": long(256) }), "limit_exceeded", json!({ "path": "type", "limit": 255 })),
         (json!({ "type": "unsubscribe_channel", "channel": "never" }), "not_subscribed", Value::Null),
-        (json!({ "type": "channel_message", "channel": "never", "content": 1 }), "not_subscribed", Value::Null),
+        (
+            json!({ "type": "channel_message", "channel": "never", "content": 1 }),
+            "not_subscribed",
+            Value::Null,
+        ),
         (json!({ "type": "broadcast", "message": 1 }), "permission_denied", Value::Null),
     ]
 }
@@ -58,10 +62,16 @@ async fn every_fault_of_a_request_has_its_error_type_and_its_place() {
             assert!(error["timestamp"].as_u64().is_some() && error["message"].is_string());
         }
         for (request, path) in [
-            (json!({ "type": "subscribe_channel", "channel": "x", "recover": { "epoch": "e", "offset": -1 } }), "recover.offset"),
+            (
+                json!({ "type": "subscribe_channel", "channel": "x", "recover": { "epoch": "e", "offset": -1 } }),
+                "recover.offset",
+            ),
             (json!({ "type": "subscribe_channel", "channel": "" }), "channel"),
             (json!({ "type": "subscribe_channel", "channel": "a\nb" }), "channel"),
-            (json!({ "type": "subscribe_channel", "channel": "x", "recover": { "offset": 1 } }), "recover.epoch"),
+            (
+                json!({ "type": "subscribe_channel", "channel": "x", "recover": { "offset": 1 } }),
+                "recover.epoch",
+            ),
             (json!({ "type": "subscribe_channel", "channel": "x", "recover": 1 }), "recover"),
             (json!({ "type": "subscribe_channel", "channel": "x", "metadata": [] }), "metadata"),
             (json!({ "type": "channel_message", "channel": "x" }), "content"),
@@ -70,7 +80,11 @@ async fn every_fault_of_a_request_has_its_error_type_and_its_place() {
             (json!({ "type": "private", "message": 1 }), "to"),
         ] {
             let error = client.request(request.clone()).await.unwrap_err();
-            assert_eq!((&error["error_type"], &error["details"]["path"]), (&json!("validation_error"), &json!(path)), "{request}");
+            assert_eq!(
+                (&error["error_type"], &error["details"]["path"]),
+                (&json!("validation_error"), &json!(path)),
+                "{request}"
+            );
         }
         client.expect_nothing().await;
     }
@@ -84,13 +98,26 @@ async fn ids_come_back_as_they_were_and_bad_ones_are_refused() {
     for encoding in Encoding::ALL {
         let mut client = server.client("/").encoding(encoding).connect().await;
         client.expect("session").await;
-        for id in [json!(0), json!(9_007_199_254_740_991_u64), json!("x"), json!("é\u{1f600}"), json!("x".repeat(64))] {
+        for id in [
+            json!(0),
+            json!(9_007_199_254_740_991_u64),
+            json!("x"),
+            json!("é\u{1f600}"),
+            json!("x".repeat(64)),
+        ] {
             client.send(json!({ "type": "ping", "id": id })).await;
             assert_eq!(client.expect("pong").await["id"], id);
             client.send(json!({ "type": "nobody", "id": id })).await;
             assert_eq!(client.expect("error").await["id"], id);
         }
-        for id in [json!(-1), json!(9_007_199_254_740_992_u64), json!(1.5), json!(true), json!([]), json!("x".repeat(65))] {
+        for id in [
+            json!(-1),
+            json!(9_007_199_254_740_992_u64),
+            json!(1.5),
+            json!(true),
+            json!([]),
+            json!("x".repeat(65)),
+        ] {
             client.send(json!({ "type": "ping", "id": id })).await;
             let error = client.expect("error").await;
             assert_eq!((&error["details"]["path"], error.get("id")), (&json!("id"), None), "{id}");
@@ -116,7 +143,9 @@ async fn what_is_no_message_is_a_parse_error_and_the_connection_lives() {
     assert_eq!((&error["error_type"], &error["details"]["limit"]), (&json!("limit_exceeded"), &json!(64)));
     let mut packed = server.message_pack("/").await;
     packed.expect("session").await;
-    for bytes in [&b""[..], b"\xc1", b"\x81", b"\x90", b"\xdf\xff\xff\xff\xff", b"\x81\xa4type\xdb\xff\xff\xff\xff"] {
+    for bytes in
+        [&b""[..], b"\xc1", b"\x81", b"\x90", b"\xdf\xff\xff\xff\xff", b"\x81\xa4type\xdb\xff\xff\xff\xff"]
+    {
         packed.send_binary(bytes).await;
         assert_eq!(packed.expect("error").await["error_type"], "parse_error", "{bytes:?}");
     }
@@ -140,7 +169,8 @@ async fn the_channels_of_a_connection_are_limited() {
 
 #[tokio::test]
 async fn requests_reserved_for_later_are_unknown_even_to_a_handler_of_all_messages() {
-    let server = TestServer::start(open_hub().build(), named().on_message(|_, value: Value| async move { Ok(value) }));
+    let server =
+        TestServer::start(open_hub().build(), named().on_message(|_, value: Value| async move { Ok(value) }));
     let mut client = server.json("/").await;
     client.expect("session").await;
     assert!(client.request(json!({ "type": "anything" })).await.is_ok());
@@ -185,7 +215,11 @@ async fn a_broken_frame_closes_with_the_code_of_rfc_6455_and_nothing_after_it_is
     assert_eq!(closed_after(&server, text, b"\xff").await, 1007);
     assert_eq!(closed_after(&server, text, &vec![b'x'; 64 * 1024 + 1]).await, 1009);
     assert_eq!(closed_after(&server, FrameHead::of(OpCode::Continuation), b"x").await, 1002);
-    assert_eq!(closed_after(&server, FrameHead { fragment: Fragment::More, ..FrameHead::of(OpCode::Ping) }, b"").await, 1002);
+    assert_eq!(
+        closed_after(&server, FrameHead { fragment: Fragment::More, ..FrameHead::of(OpCode::Ping) }, b"")
+            .await,
+        1002
+    );
     assert_eq!(closed_after(&server, FrameHead::of(OpCode::Ping), &[0; 126]).await, 1002);
     assert_eq!(closed_after(&server, FrameHead::of(OpCode::Close), &[3]).await, 1002);
     let mut unmasked = server.connect("/").await;

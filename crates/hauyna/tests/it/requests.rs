@@ -18,14 +18,19 @@ async fn subscribing_answers_with_the_position_and_messages_follow_in_both_encod
     let hub = open_hub().build();
     let server = serve(&hub);
     for encoding in Encoding::ALL {
-        let (mut alice, mut bob) = (client(&server, encoding, "alice").await, client(&server, encoding, "bob").await);
+        let (mut alice, mut bob) =
+            (client(&server, encoding, "alice").await, client(&server, encoding, "bob").await);
         let name = format!("room:{encoding:?}");
         let data = subscribe(&mut alice, &name).await;
-        assert_eq!((&data["channel"], &data["offset"], &data["recoverable"]), (&json!(name), &json!(0), &json!(true)));
+        assert_eq!(
+            (&data["channel"], &data["offset"], &data["recoverable"]),
+            (&json!(name), &json!(0), &json!(true))
+        );
         assert_eq!(data["epoch"].as_str().map(str::len), Some(11));
         assert!(data.get("recovered").is_none());
         subscribe(&mut bob, &name).await;
-        let content = json!({ "text": "héllo \u{1f600}", "numbers": [1, -2, 2.5, u64::MAX], "nothing": null });
+        let content =
+            json!({ "text": "héllo \u{1f600}", "numbers": [1, -2, 2.5, u64::MAX], "nothing": null });
         let sent = json!({ "type": "channel_message", "channel": name, "content": content });
         let position = alice.request(sent).await.unwrap();
         assert_eq!(position, json!({ "epoch": data["epoch"], "offset": 1 }));
@@ -76,7 +81,8 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
     assert_eq!(alice.expect("channel_event").await["user"], "alice");
     for encoding in Encoding::ALL {
         let mut bob = client(&server, encoding, "bob").await;
-        let request = json!({ "type": "subscribe_channel", "channel": "x", "metadata": { "device": "phone" } });
+        let request =
+            json!({ "type": "subscribe_channel", "channel": "x", "metadata": { "device": "phone" } });
         bob.request(request).await.unwrap();
         let event = alice.expect("channel_event").await;
         let expected = json!({ "type": "channel_event", "event": "subscription_added", "channel": "x", "user": "bob",
@@ -87,7 +93,10 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
         hub.channel("x").update_metadata(&handle, json!({ "device": "desk" })).unwrap();
         bob.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
         let event = alice.expect("channel_event").await;
-        assert_eq!((&event["event"], &event["metadata"]["device"]), (&json!("subscription_removed"), &json!("desk")));
+        assert_eq!(
+            (&event["event"], &event["metadata"]["device"]),
+            (&json!("subscription_removed"), &json!("desk"))
+        );
         bob.close(1000, "").await;
         eventually("bob has gone", || !hub.user("bob").is_connected()).await;
     }
@@ -142,7 +151,10 @@ async fn a_repeated_key_is_answered_with_the_first_position_and_published_once()
         assert_eq!(alice.request(message.clone()).await.unwrap(), first);
         assert_eq!(first["offset"], 1);
         assert_eq!(bob.request(message).await.unwrap()["offset"], 2, "another user's key is another one");
-        assert_eq!([bob.expect("message").await["offset"].clone(), bob.expect("message").await["offset"].clone()], [1, 2]);
+        assert_eq!(
+            [bob.expect("message").await["offset"].clone(), bob.expect("message").await["offset"].clone()],
+            [1, 2]
+        );
         bob.expect_nothing().await;
     }
 }
@@ -234,7 +246,10 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
             messages.iter().map(|message| message["offset"].as_u64().unwrap()).collect::<Vec<_>>()
         };
         let all = ask(json!({})).await.unwrap();
-        assert_eq!((&all["channel"], &all["offset"], &all["epoch"]), (&json!("x"), &json!(12), &position["epoch"]));
+        assert_eq!(
+            (&all["channel"], &all["offset"], &all["epoch"]),
+            (&json!("x"), &json!(12), &position["epoch"])
+        );
         assert_eq!(offsets(&all), (3..=12).collect::<Vec<_>>());
         assert_eq!((&all["messages"][0]["type"], &all["messages"][0]["number"]), (&json!("tick"), &json!(3)));
         assert_eq!(offsets(&ask(json!({ "limit": 2 })).await.unwrap()), [3, 4]);
@@ -245,7 +260,10 @@ async fn history_answers_a_page_from_either_end_and_from_a_position() {
         assert_eq!(offsets(&ask(json!({ "since": since, "reverse": true })).await.unwrap()), [12, 11, 10]);
         assert!(offsets(&ask(json!({ "limit": 0 })).await.unwrap()).is_empty());
         let old = ask(json!({ "since": { "epoch": position["epoch"], "offset": 1 } })).await.unwrap_err();
-        assert_eq!((&old["error_type"], &old["details"]["reason"]), (&json!("validation_error"), &json!("too_old")));
+        assert_eq!(
+            (&old["error_type"], &old["details"]["reason"]),
+            (&json!("validation_error"), &json!("too_old"))
+        );
         let other = ask(json!({ "since": { "epoch": "AAAAAAAAAAE", "offset": 10 } })).await.unwrap_err();
         assert_eq!(other["details"], json!({ "path": "since", "reason": "epoch_changed" }));
     }
@@ -259,7 +277,10 @@ async fn the_history_limit_of_the_hub_bounds_every_page() {
         hub.channel("x").broadcast(number).await.unwrap();
     }
     let mut alice = subscriber(&server, "alice", "x").await;
-    let page = alice.request(json!({ "type": "history", "channel": "x", "limit": 4_000_000_000_u32 })).await.unwrap();
+    let page = alice
+        .request(json!({ "type": "history", "channel": "x", "limit": 4_000_000_000_u32 }))
+        .await
+        .unwrap();
     assert_eq!(page["messages"].as_array().unwrap().len(), 5);
 }
 
@@ -320,7 +341,10 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
         let error = alice.request(json!({ "type": "subscribe_channel", "channel": name })).await.unwrap_err();
         assert_eq!(error["error_type"], "permission_denied", "{name}");
     }
-    let error = alice.request(json!({ "type": "channel_message", "channel": "news", "content": 1 })).await.unwrap_err();
+    let error = alice
+        .request(json!({ "type": "channel_message", "channel": "news", "content": 1 }))
+        .await
+        .unwrap_err();
     assert_eq!(error["error_type"], "permission_denied");
     assert_eq!(hub.stats().channels, 2);
 }

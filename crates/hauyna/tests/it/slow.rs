@@ -91,7 +91,8 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     // One more that cannot be dropped: it comes when there is room again.
     let reading = tokio::spawn(async move {
         let mut seen = read_up_to_quiet(&mut slow).await;
-        let after = slow.request(json!({ "type": "history", "channel": "x", "limit": 1, "reverse": true })).await;
+        let after =
+            slow.request(json!({ "type": "history", "channel": "x", "limit": 1, "reverse": true })).await;
         let top = after.unwrap()["offset"].as_u64().unwrap();
         hub.channel("x").broadcast(json!({ "number": "last" })).await.unwrap();
         let rest = read_up_to(&mut slow, top + 1).await;
@@ -116,7 +117,9 @@ async fn read_up_to_quiet(client: &mut Client) -> Seen {
         let message: Value = client.next().await;
         match message["type"].as_str().unwrap() {
             "pong" => return seen,
-            "gap" => seen.gaps.push((message["offset"].as_u64().unwrap(), message["missed"].as_u64().unwrap())),
+            "gap" => {
+                seen.gaps.push((message["offset"].as_u64().unwrap(), message["missed"].as_u64().unwrap()))
+            }
             _ => seen.offsets.push(message["offset"].as_u64().unwrap()),
         }
     }
@@ -126,7 +129,8 @@ async fn read_up_to_quiet(client: &mut Client) -> Seen {
 fn gaps_are_where_offsets_are_missing(seen: &Seen, published: u64) {
     let mut missing: Vec<u64> = (1..=published).filter(|offset| !seen.offsets.contains(offset)).collect();
     for (after, missed) in &seen.gaps {
-        let own: Vec<u64> = missing.iter().copied().filter(|offset| offset > after).take(*missed as usize).collect();
+        let own: Vec<u64> =
+            missing.iter().copied().filter(|offset| offset > after).take(*missed as usize).collect();
         assert_eq!(own.len() as u64, *missed);
         assert_eq!(own[0], after + 1, "a gap begins after its offset");
         missing.retain(|offset| !own.contains(offset));

@@ -53,7 +53,10 @@ pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
 pub(crate) async fn emptied(hub: &Hub) {
     eventually("the hub is empty", || {
         let stats = hub.stats();
-        stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0 && stats.opened == stats.closed
+        stats.connections == 0
+            && stats.channels == 0
+            && stats.subscriptions == 0
+            && stats.opened == stats.closed
     })
     .await;
 }

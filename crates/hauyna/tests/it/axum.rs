@@ -1,0 +1,51 @@
+//! Beside the routes of an axum application.
+
+use crate::support::{named, open_hub, subscribe};
+use axum::routing::get;
+use hauyna::{Router, json};
+use hauyna_test::Client;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[tokio::test]
+async fn websocket_routes_live_beside_the_routes_of_an_application() {
+    let hub = open_hub().build();
+    let handler = named().identify(|request: hauyna::ConnectRequest| async move {
+        Ok::<_, hauyna::Reject>(
+            request.peer().map(|peer| format!("{}-{}", request.param("room").unwrap(), peer.ip())),
+        )
+    });
+    let realtime = Router::new(hub.clone()).websocket("/rooms/{room}", handler);
+    let app = axum::Router::new().route("/", get(|| async { "home" })).merge(realtime.into_axum());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = app.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+
+    let mut http = TcpStream::connect(address).await.unwrap();
+    http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("home"));
+
+    let first = json!({ "type": "subscribe_channel", "id": 1, "channel": "x" });
+    let mut client = Client::to(&format!("ws://{address}/rooms/blue")).json().first(&first).connect().await;
+    assert_eq!(client.expect("session").await["user"], "blue-127.0.0.1");
+    client.answer(&json!(1)).await.unwrap();
+    let mut packed = Client::to(&format!("ws://{address}/rooms/red")).message_pack().connect().await;
+    packed.expect("session").await;
+    subscribe(&mut packed, "x").await;
+    for number in 0..100 {
+        client.send(json!({ "type": "channel_message", "channel": "x", "content": number })).await;
+    }
+    for number in 0..100 {
+        assert_eq!(client.expect("message").await["content"], number);
+        assert_eq!(packed.expect("message").await["content"], number);
+    }
+    let refused = Client::to(&format!("ws://{address}/rooms/blue")).header("origin", "https://evil.example");
+    assert_eq!(refused.try_connect().await.unwrap_err().status.as_u16(), 403);
+    client.close(1000, "").await;
+    packed.vanish();
+    crate::support::emptied(&hub).await;
+}

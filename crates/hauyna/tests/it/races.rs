@@ -1,0 +1,160 @@
+//! Many at once: subscriptions that race with the end of their connection, names by the hundred thousand,
+//! and crowds that leave together.
+
+use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
+use hauyna::{Channels, Hub, Reject, json};
+use hauyna_test::TestServer;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing_behind() {
+    const ROUNDS: u64 = 5_000;
+    let handler = named().authorize_subscribe(|cx, name| async move {
+        let mut random = Random(cx.user().len() as u64 ^ name.len() as u64 ^ u64::from(std::process::id()));
+        for _ in 0..random.below(6) {
+            tokio::task::yield_now().await;
+        }
+        if name.starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
+    });
+    let hub = Hub::builder().channels("{*any}", Channels::new().announce_subscribers()).build();
+    let server = Arc::new(TestServer::start(hub.clone(), handler));
+    let workers = (0..8_u64).map(|worker| {
+        let server = server.clone();
+        tokio::spawn(async move {
+            let mut random = Random(worker);
+            for _ in 0..ROUNDS / 8 {
+                let own = format!("w{worker}");
+                let mut client = server.connect(&format!("/?user={own}")).await;
+                for id in 0..random.below(4) {
+                    let name = format!("{}{}", ["a", "b", "d"][random.below(3) as usize], random.below(3));
+                    let kind = if random.below(4) == 0 { "unsubscribe_channel" } else { "subscribe_channel" };
+                    client.send(json!({ "type": kind, "id": format!("r{id}"), "channel": name })).await;
+                }
+                match random.below(4) {
+                    0 => client.vanish(),
+                    1 => client.send_close(1000, "").await,
+                    2 => {
+                        for connection in server.hub().connections().of_user(&own) {
+                            connection.close(hauyna::CloseCode(4000), "");
+                        }
+                    }
+                    _ => assert!(client.request(json!({ "type": "ping" })).await.is_ok()),
+                }
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        worker.await.unwrap();
+    }
+    eventually("the last is open", || hub.stats().opened == ROUNDS).await;
+    emptied(&hub).await;
+    assert_eq!((hub.stats().opened, hub.stats().panics), (ROUNDS, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channel_name_explosion_leaves_no_channel_behind() {
+    const NAMES: u64 = 100_000;
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut client = server.connect("/").await;
+    let mut random = Random(1);
+    for batch in 0..NAMES / 1000 {
+        let mut frames = Vec::new();
+        for _ in 0..1000 {
+            let kind = if random.below(3) == 0 { "unsubscribe_channel" } else { "subscribe_channel" };
+            let text = json!({ "type": kind, "channel": format!("n{}", random.below(NAMES)) }).to_string();
+            hauyna_websocket::encode_into(
+                &mut frames,
+                hauyna_websocket::OpCode::Text,
+                text.as_bytes(),
+                Some([7; 4]),
+            );
+        }
+        client.send_raw(&frames).await;
+        client.send(json!({ "type": "ping", "id": "end" })).await;
+        while client.next().await["type"] != "pong" {}
+        assert!(hub.stats().channels <= 128, "{batch}");
+        for name in hub.connections().all()[0].channels() {
+            client.send(json!({ "type": "unsubscribe_channel", "channel": name })).await;
+        }
+    }
+    client.send(json!({ "type": "ping", "id": "end" })).await;
+    while client.next().await["id"] != "end" {}
+    assert_eq!(hub.stats().channels, hub.connections().all()[0].channels().len());
+    client.vanish();
+    emptied(&hub).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_that_leaves_at_once_does_not_stall_a_pair_that_chats() {
+    const CROWD: usize = 2_000;
+    let hub = open_hub().build();
+    let server = Arc::new(TestServer::start(hub.clone(), named()));
+    let mut crowd = Vec::new();
+    for chunk in 0..CROWD / 100 {
+        let joining = (0..100).map(|number| {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut client = server.connect(&format!("/?user=c{chunk}-{number}")).await;
+                for channel in ["crowd", "pair", &format!("own{}", number % 10)] {
+                    subscribe(&mut client, channel).await;
+                }
+                client
+            })
+        });
+        for client in joining.collect::<Vec<_>>() {
+            crowd.push(client.await.unwrap());
+        }
+    }
+    assert_eq!(hub.stats().connections, CROWD);
+    let (mut ann, mut ben) =
+        (subscriber(&server, "ann", "chat").await, subscriber(&server, "ben", "chat").await);
+    let began = Instant::now();
+    drop(crowd);
+    let mut longest = Duration::ZERO;
+    let mut rounds = 0;
+    while hub.stats().connections > 2 || rounds < 100 {
+        let sent = Instant::now();
+        ann.send(json!({ "type": "channel_message", "channel": "chat", "content": rounds })).await;
+        ann.expect("message").await;
+        assert_eq!(ben.expect("message").await["content"], rounds);
+        longest = longest.max(sent.elapsed());
+        rounds += 1;
+        assert!(began.elapsed() < Duration::from_secs(20), "{} are left", hub.stats().connections);
+    }
+    assert!(longest < Duration::from_secs(2), "a message took {longest:?}");
+    eventually("their channels are gone", || hub.stats().channels == 1).await;
+}
+
+#[tokio::test]
+async fn what_was_broadcast_before_a_connection_is_not_given_to_it() {
+    let hub = open_hub().shards(4).build();
+    let server = TestServer::start(hub.clone(), named());
+    for number in 0..1000 {
+        hub.connections().broadcast(number).await.unwrap();
+    }
+    for _ in 0..8 {
+        let mut client = server.connect("/").await;
+        client.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn two_hubs_in_one_process_know_nothing_of_each_other() {
+    let (one, two) = (open_hub().build(), open_hub().build());
+    let (first, second) = (TestServer::start(one.clone(), named()), TestServer::start(two.clone(), named()));
+    let mut a = subscriber(&first, "u", "x").await;
+    let mut b = subscriber(&second, "u", "x").await;
+    one.channel("x").broadcast("one").await.unwrap();
+    one.user("u").send("private").await.unwrap();
+    one.connections().broadcast("all").await.unwrap();
+    let mut kinds =
+        [a.next().await, a.next().await, a.next().await].map(|message| message["type"].to_string());
+    kinds.sort(); // only the messages of one channel have an order
+    assert_eq!(kinds, ["\"broadcast\"", "\"message\"", "\"private\""]);
+    b.expect_nothing().await;
+    assert_eq!((one.stats().connections, two.stats().published), (1, 0));
+    first.stop().await;
+    b.expect_nothing().await;
+}
