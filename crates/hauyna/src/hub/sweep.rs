@@ -4,6 +4,7 @@
 use super::HubCore;
 use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
+use crate::shard::Shard;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
             tokio::task::yield_now().await;
         }
     }
-    if shard == 0 {
+    // One of them does it, and not every shard has had a connection yet.
+    if hub.shards.iter().position(Shard::is_running) == Some(shard) {
         hub.broker.sweep();
     }
 }
