@@ -31,7 +31,7 @@ impl Target {
         }
         let authority = uri.authority().with_context(|| format!("{url}: the host is missing"))?;
         if authority.as_str().contains('@') {
-            bail!("{url}: credentials do not belong into a URL");
+            bail!("credentials do not belong in a URL");
         }
         let host = authority.host().trim_matches(['[', ']']);
         // `Uri` takes any digits for a port.

@@ -2,7 +2,11 @@
 //! what cannot be measured is refused in a line.
 
 use crate::common::Server;
+use hauyna_websocket::handshake::{HeadReader, check};
+use hauyna_websocket::{Decoder, Event, Limits, OpCode, Role, encode_into};
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
 
 /// Runs `hauyna bench` with these words.
@@ -129,4 +133,65 @@ fn a_publication_that_is_refused_fails_the_run() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("lost") && errors.contains("1009"), "{errors}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("lost"), "the table is printed, too");
+}
+
+#[test]
+fn what_a_faulty_server_does_is_found_and_fails_the_run() {
+    for words in [&["echo", "--pipeline", "40"], &["fanout", "--window", "40"]] {
+        let url = format!("ws://{}/", faulty_server());
+        let mut all = words.to_vec();
+        all.extend(["--url", &url, "--conns", "1", "--msgs", "40", "--secs", "2", "--warmup", "0", "--json"]);
+        let output = bench(&all);
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        let report: Value =
+            serde_json::from_slice(&output.stdout).expect("the figures are given all the same");
+        assert_eq!([&report["lost"], &report["duplicated"], &report["reordered"]], [1, 1, 1], "{report}");
+        assert_eq!(report["samples"], 39, "a message is measured when it first comes: {report}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("1 lost, 1 duplicated, 1 reordered"));
+    }
+}
+
+/// Serves one connection: acknowledges a subscription and sends back everything else, except that it swallows
+/// the message 3, repeats 5, and sends 7 after 8.
+fn faulty_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    std::thread::spawn(move || {
+        let mut stream = listener.accept()?.0;
+        let mut chunk = vec![0; 64 << 10];
+        let (mut head, mut out) = (HeadReader::new(), Vec::new());
+        let head = loop {
+            let read = stream.read(&mut chunk)?;
+            if let Some(head) = head.push(&chunk[..read]).expect("a good request") {
+                break head;
+            }
+        };
+        let request = head.request.into_parts().0;
+        check(&request).expect("a handshake").write_response(None, None, &mut out);
+        let mut decoder = Decoder::new(Role::Server, Limits::default());
+        let (mut count, mut held) = (0, String::new());
+        while !decoder.is_finished() {
+            stream.write_all(&out)?;
+            out.clear();
+            let read = stream.read(&mut chunk)?;
+            let mut events = decoder.feed(&mut chunk[..read]);
+            while let Some(Event::Text(text)) = events.next().expect("a good client") {
+                if text.contains("subscribe_channel") {
+                    encode_into(&mut out, OpCode::Text, br#"{"type":"ack","id":1}"#, None);
+                    continue;
+                }
+                let mut send = |text: &str| encode_into(&mut out, OpCode::Text, text.as_bytes(), None);
+                match count {
+                    3 => {}
+                    5 => [text, text].into_iter().for_each(send),
+                    7 => text.clone_into(&mut held),
+                    8 => [text, &held].into_iter().for_each(send),
+                    _ => send(text),
+                }
+                count += 1;
+            }
+        }
+        std::io::Result::Ok(())
+    });
+    address
 }
