@@ -22,10 +22,11 @@ impl Progress {
 
     /// Begins the next part of the run.
     pub(super) fn part(&self, what: &'static str, length: u64) {
-        self.bar.set_prefix(what);
-        self.bar.set_message("");
-        self.bar.set_length(length.max(1));
+        // First, so that the last part's position is never drawn with this one's length.
         self.bar.set_position(0);
+        self.bar.set_length(length.max(1));
+        self.bar.set_message("");
+        self.bar.set_prefix(what);
     }
 
     pub(super) fn at(&self, position: u64) {

@@ -112,7 +112,8 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text = format!("\n  {} · {} · {}", self.workload, self.url, number(self.conns, "connection"));
+        let mut text =
+            format!("\n  {} · {}\n  {}", self.workload, self.url, number(self.conns, "connection"));
         for term in &self.terms {
             let _ = write!(text, " · {term}");
         }
