@@ -375,7 +375,12 @@ impl ConnectionCore {
     }
 
     pub(super) fn take_expired(&self) -> bool {
+        // The sweep may have meant the callback before this one.
         self.expired.swap(false, Ordering::Relaxed)
+            && self
+                .deadlines()
+                .busy
+                .is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout)
     }
 }
 
