@@ -1,6 +1,8 @@
 //! What every broker promises, as tests that its author runs. [`run`] runs them all, each on a fresh broker;
 //! the promises are those of [`Broker`], one function each.
 
+#![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
+
 use hauyna::{
     Broker, ChannelName, Continuity, Draft, Epoch, HistoryPage, HistoryRange, Order, Position, Publication,
     Publish, Published, Relay, Repeat, Retention, json,

@@ -12,8 +12,10 @@ pub struct Relay(Receiver);
 #[derive(Clone)]
 enum Receiver {
     Hub(Weak<HubCore>),
-    Function(Arc<dyn Fn(&Arc<Publication>) + Send + Sync>),
+    Function(Arc<Receive>),
 }
+
+type Receive = dyn Fn(&Arc<Publication>) + Send + Sync;
 
 impl Relay {
     pub(crate) fn new(hub: Weak<HubCore>) -> Self {

@@ -5,7 +5,7 @@
 use super::name::Target;
 use super::publication::Content;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Draft, Kind, Publication, UserId};
+use super::{ChannelCore, ChannelName, Channels, Draft, Kind, Publication, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};
 use crate::connection::ConnectionId;
 use crate::error::{BrokerError, Error};
@@ -22,6 +22,8 @@ pub(crate) struct Extras {
     pub(crate) except: Option<ConnectionId>,
     pub(crate) conflate: Option<Box<str>>,
     pub(crate) key: Option<Box<str>>,
+    /// The channel's options, where the caller has them at hand.
+    pub(crate) options: Option<Arc<Channels>>,
 }
 
 /// Hands a publication to the broker.
@@ -32,7 +34,10 @@ pub(crate) fn publish(
     extras: Extras,
 ) -> Answer<Result<Published, BrokerError>> {
     let retention = match kind {
-        Kind::Message | Kind::Application => retention_of(hub, &channel),
+        Kind::Message | Kind::Application => match &extras.options {
+            Some(options) => options.retention,
+            None => retention_of(hub, &channel),
+        },
         Kind::Private | Kind::Broadcast | Kind::Event => None,
     };
     let key = extras.key.map(|key| match &extras.user {
@@ -99,10 +104,10 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
 
 fn deliver_to(hub: &HubCore, channel: &Arc<ChannelCore>, publication: &Arc<Publication>) {
     let mut state = channel.state.lock();
-    if let Some(position) = publication.position() {
-        if state.epoch.replace(position.epoch).is_some_and(|old| old != position.epoch) {
-            begin_anew(hub, &state);
-        }
+    if let Some(position) = publication.position()
+        && state.epoch.replace(position.epoch).is_some_and(|old| old != position.epoch)
+    {
+        begin_anew(hub, &state);
     }
     if state.catching_up > 0 {
         state.since.push(publication.clone());

@@ -288,7 +288,7 @@ impl Run {
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
                 Poll::Pending if has_expired => {
-                    core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed)
+                    core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
                 Poll::Pending => {
                     self.work = Some(Work::Open(future));

@@ -1,5 +1,7 @@
 //! The engine through its public API, over real sockets: one file a theme.
 
+#[cfg(test)]
+mod application;
 #[cfg(all(test, feature = "axum"))]
 mod axum;
 #[cfg(test)]

@@ -131,12 +131,14 @@ async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publis
     }
 }
 
+const ROUNDS: u64 = 120;
+
 /// Unsubscribes or reconnects at random and goes on from where it was.
 async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
     let mut position = subscribe(&mut client, "x").await;
-    for _ in 0..40 {
+    for _ in 0..ROUNDS {
         let count = random.below(20);
         let seen = follow(&mut client, offset(&position), count).await;
         position["offset"] = json!(seen);

@@ -86,7 +86,7 @@ impl Bench {
     /// What a client reads: offsets of publications, and `after+missed` of gaps.
     fn read(&mut self) -> Vec<String> {
         let bytes = self.written(usize::MAX);
-        frames(&bytes).iter().map(|message| told(message)).collect()
+        frames(&bytes).iter().map(told).collect()
     }
 }
 
