@@ -129,7 +129,9 @@ pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
     publisher.abort();
     fanout.tally();
     run.close();
-    run.progress.say("reading what the stalled ones have left".to_owned());
+    if fanout.plan.stalled > 0 {
+        run.progress.say("the stalled read on".to_owned());
+    }
     let stalled = stalled::Outcome::of(stalled).await;
     for writer in writers {
         writer.queue(OpCode::Close, &NORMAL);

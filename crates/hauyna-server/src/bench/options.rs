@@ -19,7 +19,12 @@ const EXAMPLES: &str = "Examples:
   hauyna bench slow --conns 200 --stalled 20 --json
 
 `hauyna bench WORKLOAD --help` lists the flags of a workload. The exit status is 0 only if every message
-arrived once and in order and no connection was refused or lost.";
+arrived once and in order and no connection was refused or lost. Ctrl-C ends the measurement early.
+
+With --json, every workload has: workload url conns size seconds throughput_per_s samples p50_us p90_us p99_us
+p999_us max_us lost duplicated reordered errors first_error closed connect_s connects_per_s client_cpu_share
+interrupted. What was not measured is null. Latency runs from the moment of sending, or with --rate from the
+moment a message was due, to the read that brought it; losses are counted in the warm-up, too.";
 
 /// What the server is put through.
 #[derive(Debug, Subcommand)]

@@ -224,7 +224,7 @@ impl Run {
         let used = system::cpu_time().saturating_sub(cpu);
         self.cpu_share.set(Some(used.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-9)));
         self.finish();
-        self.progress.say("waiting for what is under way".to_owned());
+        self.progress.say("awaiting the last".to_owned());
     }
 
     /// Lets the idle connections rest.
