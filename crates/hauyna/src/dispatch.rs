@@ -101,7 +101,12 @@ fn publish(
     };
     let name = own.channel.name.clone();
     let message = (Kind::Message, Content::copy(raw));
-    let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
+    let extras = Extras {
+        user: Some(core.user().clone()),
+        key: key.map(Into::into),
+        options: Some(own.channel.options.clone()),
+        ..Extras::default()
+    };
     match core.endpoint().authorizer(Verb::Publish) {
         None if own.channel.options.publishers == Publishers::Subscribers => {
             answered(id, channel::publish(core.hub(), name, message, extras))

@@ -6,8 +6,10 @@ use super::stream::Stream;
 use super::{Answer, Broker, Continuity, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
 use crate::channel::{ChannelName, Publication};
 use crate::error::BrokerError;
+use hashbrown::HashTable;
 use hauyna_protocol::{Epoch, Position};
 use parking_lot::Mutex;
+use slab::Slab;
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
@@ -54,13 +56,22 @@ impl Default for LocalOptions {
 struct Part {
     /// The epoch of streams that are not there; changes when one is forgotten, so that its offsets are too.
     epoch: Epoch,
-    streams: HashMap<ChannelName, Stream>,
+    /// Numbers of streams, by their names' hash.
+    index: HashTable<usize>,
+    streams: Slab<Named>,
     bytes: usize,
     /// Every kept publication in the order it came, and some that are gone: the next victims.
-    oldest: VecDeque<(ChannelName, u64)>,
+    oldest: VecDeque<(usize, u64)>,
     live: usize,
     keys: HashMap<Box<str>, Option<Position>>,
     key_order: VecDeque<(Instant, Box<str>)>,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: ChannelName,
+    hash: u64,
+    stream: Stream,
 }
 
 impl LocalBroker {
@@ -70,8 +81,11 @@ impl LocalBroker {
         Self { options, hasher: RandomState::new(), parts, relay: OnceLock::new() }
     }
 
-    fn part(&self, channel: &ChannelName) -> &Mutex<Part> {
-        &self.parts[self.hasher.hash_one(channel) as usize % PARTS]
+    /// The part that has a channel, and the channel's hash in it.
+    fn part(&self, channel: &ChannelName) -> (&Mutex<Part>, u64) {
+        let hash = self.hasher.hash_one(channel);
+        // Bits that the table inside the part does not use.
+        (&self.parts[(hash >> 48) as usize % PARTS], hash)
     }
 }
 
@@ -89,7 +103,8 @@ impl Broker for LocalBroker {
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
         let now = Instant::now();
-        let mut part = self.part(publish.draft.channel()).lock();
+        let (part, hash) = self.part(publish.draft.channel());
+        let mut part = part.lock();
         let key = publish.key.map(|key| scoped(publish.draft.channel(), &key));
         if let Some(position) = key.as_ref().and_then(|key| part.keys.get(key).copied()) {
             return Answer::now(Ok(Published { position, repeat: Repeat::Yes }));
@@ -100,16 +115,15 @@ impl Broker for LocalBroker {
             self.relay(&publication);
             return Answer::now(Ok(Published { position: None, repeat: Repeat::No }));
         };
-        let channel = publish.draft.channel().clone();
-        let epoch = part.epoch;
-        let stream = part.streams.entry(channel.clone()).or_insert_with(|| Stream::new(epoch, now));
+        let number = part.find_or_insert(publish.draft.channel(), hash, now);
+        let stream = &mut part.streams[number].stream;
         let position = stream.next();
         let publication = Arc::new(publish.draft.publication(Some(position)));
         let before = stream.first();
         let (came, went) = stream.push(publication.clone(), retention, now);
         let dropped = stream.first() - before;
         part.account(came, went, dropped);
-        part.oldest.push_back((channel, position.offset));
+        part.oldest.push_back((number, position.offset));
         part.live += 1;
         part.shrink_to(self.options.history_bytes / PARTS);
         part.remember(key, Some(position), now, &self.options);
@@ -128,8 +142,9 @@ impl Broker for LocalBroker {
         channel: &ChannelName,
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let mut part = self.part(channel).lock();
-        let Some(stream) = part.streams.get_mut(channel) else {
+        let (part, hash) = self.part(channel);
+        let mut part = part.lock();
+        let Some(number) = part.find(channel, hash) else {
             let top = Position { epoch: part.epoch, offset: 0 };
             let continuity = match range.since {
                 Some(since) if since != top => Continuity::EpochChanged,
@@ -137,6 +152,7 @@ impl Broker for LocalBroker {
             };
             return Answer::now(Ok(HistoryPage { top, publications: Vec::new(), continuity }));
         };
+        let stream = &mut part.streams[number].stream;
         let before = stream.first();
         let went = stream.expire(Instant::now());
         let dropped = stream.first() - before;
@@ -165,13 +181,27 @@ impl Part {
     fn new() -> Self {
         Self {
             epoch: fresh_epoch(),
-            streams: HashMap::new(),
+            index: HashTable::new(),
+            streams: Slab::new(),
             bytes: 0,
             oldest: VecDeque::new(),
             live: 0,
             keys: HashMap::new(),
             key_order: VecDeque::new(),
         }
+    }
+
+    fn find(&self, channel: &ChannelName, hash: u64) -> Option<usize> {
+        self.index.find(hash, |number| self.streams[*number].name == *channel).copied()
+    }
+
+    fn find_or_insert(&mut self, channel: &ChannelName, hash: u64, now: Instant) -> usize {
+        self.find(channel, hash).unwrap_or_else(|| {
+            let stream = Stream::new(self.epoch, now);
+            let number = self.streams.insert(Named { name: channel.clone(), hash, stream });
+            self.index.insert_unique(hash, number, |number| self.streams[*number].hash);
+            number
+        })
     }
 
     fn account(&mut self, came: usize, went: usize, dropped: u64) {
@@ -183,10 +213,8 @@ impl Part {
     fn shrink_to(&mut self, bytes: usize) {
         while self.bytes > bytes || self.oldest.front().is_some_and(|entry| !self.is_kept(entry)) {
             let Some(entry) = self.oldest.pop_front() else { break };
-            if self.is_kept(&entry)
-                && let Some(stream) = self.streams.get_mut(&entry.0)
-            {
-                let went = stream.pop();
+            if self.is_kept(&entry) {
+                let went = self.streams[entry.0].stream.pop();
                 self.account(0, went, 1);
             }
         }
@@ -197,8 +225,8 @@ impl Part {
         }
     }
 
-    fn is_kept(&self, (channel, offset): &(ChannelName, u64)) -> bool {
-        self.streams.get(channel).is_some_and(|stream| *offset >= stream.first())
+    fn is_kept(&self, (number, offset): &(usize, u64)) -> bool {
+        self.streams.get(*number).is_some_and(|named| *offset >= named.stream.first())
     }
 
     fn remember(
@@ -226,20 +254,36 @@ impl Part {
         while self.key_order.front().is_some_and(|(at, _)| now.duration_since(*at) > options.key_age) {
             self.forget_key();
         }
-        let (mut gone, mut dropped, mut forgotten) = (0, 0, false);
-        self.streams.retain(|_, stream| {
+        let (mut gone, mut dropped, mut forgotten) = (0, 0, Vec::new());
+        for (number, Named { stream, .. }) in &mut self.streams {
             let before = stream.first();
             gone += stream.expire(now);
             dropped += stream.first() - before;
-            let keep = !stream.is_empty() || now.duration_since(stream.last_used()) < options.position_age;
-            forgotten |= !keep;
-            keep
-        });
+            if stream.is_empty() && now.duration_since(stream.last_used()) >= options.position_age {
+                forgotten.push(number);
+            }
+        }
         self.account(0, gone, dropped);
         self.shrink_to(usize::MAX);
-        if forgotten {
-            self.epoch = fresh_epoch();
+        if !forgotten.is_empty() {
+            self.forget(&forgotten);
         }
+    }
+
+    /// Forgets streams that nobody has published in for long, so that their numbers are free for others.
+    fn forget(&mut self, numbers: &[usize]) {
+        for number in numbers {
+            let Named { hash, .. } = self.streams.remove(*number);
+            if let Ok(entry) = self.index.find_entry(hash, |entry| entry == number) {
+                entry.remove();
+            }
+        }
+        self.oldest.retain(|(number, _)| self.streams.contains(*number));
+        if self.index.capacity() > 8 * (self.index.len() + 8) {
+            self.index.shrink_to_fit(|number| self.streams[*number].hash);
+            self.streams.shrink_to_fit();
+        }
+        self.epoch = fresh_epoch();
     }
 }
 

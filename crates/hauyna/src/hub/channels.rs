@@ -2,8 +2,9 @@
 //! goes with its last, so names that clients make up cost nothing once they are gone.
 
 use crate::channel::{ChannelCore, ChannelName};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -15,15 +16,23 @@ pub(crate) struct ChannelMap {
     parts: Box<[Mutex<Part>]>,
 }
 
-type Part = HashMap<ChannelName, Arc<ChannelCore>>;
+/// Keyed by the channels' own names.
+type Part = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
     pub(crate) fn new() -> Self {
         Self { hasher: RandomState::new(), parts: (0..PARTS).map(|_| Mutex::default()).collect() }
     }
 
-    fn part(&self, name: &str) -> &Mutex<Part> {
-        &self.parts[self.hasher.hash_one(name) as usize % PARTS]
+    /// The part that has a name, and the name's hash in it.
+    fn part(&self, name: &str) -> (&Mutex<Part>, u64) {
+        let hash = self.hasher.hash_one(name);
+        // Bits that the table inside the part does not use.
+        (&self.parts[(hash >> 48) as usize % PARTS], hash)
+    }
+
+    fn rehash(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
+        |channel| self.hasher.hash_one(channel.name.as_str())
     }
 
     pub(crate) fn find(&self, name: &ChannelName) -> Option<Arc<ChannelCore>> {
@@ -31,7 +40,8 @@ impl ChannelMap {
     }
 
     pub(crate) fn find_str(&self, name: &str) -> Option<Arc<ChannelCore>> {
-        self.part(name).lock().get(name).cloned()
+        let (part, hash) = self.part(name);
+        part.lock().find(hash, |channel| channel.name.as_str() == name).cloned()
     }
 
     pub(crate) fn find_or_insert(
@@ -39,26 +49,27 @@ impl ChannelMap {
         name: &ChannelName,
         make: impl FnOnce() -> ChannelCore,
     ) -> Arc<ChannelCore> {
-        let mut part = self.part(name.as_str()).lock();
-        if let Some(channel) = part.get(name) {
-            return channel.clone();
+        let (part, hash) = self.part(name.as_str());
+        match part.lock().entry(hash, |channel| channel.name == *name, self.rehash()) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            Entry::Vacant(entry) => entry.insert(Arc::new(make())).get().clone(),
         }
-        let channel = Arc::new(make());
-        part.insert(name.clone(), channel.clone());
-        channel
     }
 
     /// Removes the channel if nobody uses it. Whoever found it before sees `retired` and looks again.
     pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>) -> bool {
-        let mut part = self.part(channel.name.as_str()).lock();
+        let (part, hash) = self.part(channel.name.as_str());
+        let mut part = part.lock();
         let mut state = channel.state.lock();
         if state.retired || !state.is_unused() {
             return false;
         }
         state.retired = true;
-        part.remove(&channel.name);
+        if let Ok(entry) = part.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
+            entry.remove();
+        }
         if part.capacity() > 8 * (part.len() + 8) {
-            part.shrink_to_fit();
+            part.shrink_to_fit(self.rehash());
         }
         true
     }

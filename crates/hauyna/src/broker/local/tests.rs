@@ -33,19 +33,19 @@ fn name(text: &str) -> ChannelName {
 fn neighbours(broker: &LocalBroker, count: usize) -> Vec<ChannelName> {
     let first = name("n0");
     let names = (0..).map(|number| name(&format!("n{number}")));
-    names.filter(|other| std::ptr::eq(broker.part(other), broker.part(&first))).take(count).collect()
+    names.filter(|other| std::ptr::eq(broker.part(other).0, broker.part(&first).0)).take(count).collect()
 }
 
 /// What the accounts say must be what is there.
 fn audit(broker: &LocalBroker) {
     for part in &broker.parts {
         let part = part.lock();
-        let ranges =
-            part.streams.iter().map(|(channel, stream)| (channel, stream.first()..=stream.top().offset));
-        let listed: usize = ranges.map(|(_, offsets)| offsets.count()).sum();
+        let streams = || part.streams.iter().map(|(_, named)| &named.stream);
+        let listed: usize = streams().map(|stream| (stream.first()..=stream.top().offset).count()).sum();
         assert_eq!(part.live, listed);
+        assert_eq!(part.index.len(), part.streams.len());
         let all = HistoryRange { since: None, limit: u32::MAX, order: Order::Forward };
-        let pages = part.streams.values().map(|stream| stream.page(all));
+        let pages = streams().map(|stream| stream.page(all));
         let weights = pages.flat_map(|page| page.publications).map(|publication| publication.weight());
         assert_eq!(part.bytes, weights.sum::<usize>());
         assert!(part.oldest.len() <= 2 * part.live + 65);
