@@ -15,7 +15,7 @@ pub use options::{Channels, Publishers, SlowConsumer};
 pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
 
-pub(crate) use name::is_reserved;
+pub(crate) use name::{Target, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, content, deliver, publish};

@@ -88,6 +88,12 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
                 shard.post(Item::Everybody(publication.clone()));
             }
         }
+        // An item for each of many connections would let small requests fill the inboxes.
+        Target::User(user) if hub.registry.devices(user) > 1 => {
+            for shard in hub.shards.iter().filter(|shard| shard.is_running()) {
+                shard.post(Item::User(publication.clone()));
+            }
+        }
         Target::User(user) => {
             for connection in hub.registry.of_user(user) {
                 let shard = &hub.shards[connection.shard()];

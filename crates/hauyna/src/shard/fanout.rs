@@ -4,7 +4,7 @@
 
 use super::Item;
 use super::members::{Member, Members};
-use crate::channel::{ChannelCore, Publication, Wire};
+use crate::channel::{ChannelCore, Publication, Target, Wire};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
@@ -46,13 +46,15 @@ impl Fanout {
                     connection.push_publication(&publication, None);
                     self.mark(&connection);
                 }
+                Item::User(publication) => {
+                    let Target::User(user) = publication.channel().target() else { continue };
+                    let mut own = hub.registry.of_user(user);
+                    own.retain(|connection| connection.shard() == self.members.shard());
+                    self.push_to(own, &publication).await;
+                }
                 Item::Everybody(publication) => {
-                    for connection in hub.registry.of_shard(self.members.shard()) {
-                        if publication.except() != Some(connection.id()) {
-                            connection.push_publication(&publication, None);
-                            self.mark(&connection);
-                        }
-                    }
+                    let all = hub.registry.of_shard(self.members.shard());
+                    self.push_to(all, &publication).await;
                 }
                 Item::Flush(connection) => self.mark(&connection),
             }
@@ -65,6 +67,20 @@ impl Fanout {
         self.touched = touched;
         self.touched.clear();
         self.flush(now).await;
+    }
+
+    async fn push_to(&mut self, connections: Vec<Arc<ConnectionCore>>, publication: &Arc<Publication>) {
+        for connection in connections {
+            if publication.except() != Some(connection.id()) {
+                connection.push_publication(publication, None);
+                self.mark(&connection);
+            }
+            self.written += 1;
+            if self.written >= TURN {
+                self.written = 0;
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     fn collect(&mut self, channel: &ChannelCore, publication: Arc<Publication>) {

@@ -56,6 +56,8 @@ pub(crate) enum Item {
         connection: Arc<ConnectionCore>,
         publication: Arc<Publication>,
     },
+    /// To those connections of a user that are this shard's.
+    User(Arc<Publication>),
     Everybody(Arc<Publication>),
     /// Somebody queued something for this connection.
     Flush(Arc<ConnectionCore>),
