@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod bench;
 mod common;
+mod security;
 mod threats_delivery;
 mod threats_frames;
 mod threats_http;
