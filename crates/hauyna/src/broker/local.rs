@@ -34,6 +34,9 @@ pub struct LocalOptions {
     pub history_bytes: usize,
     /// How long a channel's position is remembered after its last publication, at least. Default 1 hour.
     pub position_age: Duration,
+    /// How many channels are remembered, about; those that were published in longest ago are forgotten first,
+    /// history and position, so that names which clients make up are bounded too. Default 262,144.
+    pub channels: usize,
     /// How long an idempotency key is remembered. Default 5 minutes.
     pub key_age: Duration,
     /// How many idempotency keys are remembered, all channels together; the oldest go first. Default 262,144.
@@ -45,6 +48,7 @@ impl Default for LocalOptions {
         Self {
             history_bytes: 256 << 20,
             position_age: Duration::from_secs(3600),
+            channels: 1 << 18,
             key_age: Duration::from_secs(300),
             keys: 1 << 18,
         }
@@ -115,6 +119,7 @@ impl Broker for LocalBroker {
             self.relay(&publication);
             return Answer::now(Ok(Published { position: None, repeat: Repeat::No }));
         };
+        part.bound_streams(self.options.channels.div_ceil(PARTS));
         let number = part.find_or_insert(publish.draft.channel(), hash, now);
         let stream = &mut part.streams[number].stream;
         let position = stream.next();
@@ -268,6 +273,25 @@ impl Part {
         if !forgotten.is_empty() {
             self.forget(&forgotten);
         }
+    }
+
+    /// Forgets streams once there are more than `most` and a quarter, so that looking at all of them is rare.
+    fn bound_streams(&mut self, most: usize) {
+        if self.streams.len() <= most + most / 4 {
+            return;
+        }
+        let mut oldest: Vec<_> =
+            self.streams.iter().map(|(number, named)| (named.stream.last_used(), number)).collect();
+        oldest.sort_unstable();
+        oldest.truncate(oldest.len() - most);
+        let numbers: Vec<usize> = oldest.into_iter().map(|(_, number)| number).collect();
+        for number in &numbers {
+            while !self.streams[*number].stream.is_empty() {
+                let went = self.streams[*number].stream.pop();
+                self.account(0, went, 1);
+            }
+        }
+        self.forget(&numbers);
     }
 
     /// Forgets streams that nobody has published in for long, so that their numbers are free for others.

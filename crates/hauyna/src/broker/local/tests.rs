@@ -76,6 +76,25 @@ async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn channels_without_number_are_forgotten_but_not_those_in_use() {
+    let broker = broker(LocalOptions { channels: PARTS * 16, ..LocalOptions::default() });
+    let names = neighbours(&broker, 200);
+    let (busy, others) = names.split_first().unwrap();
+    let first = publish(&broker, busy, 10).await;
+    for (round, other) in others.iter().enumerate() {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        publish(&broker, other, 10).await;
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let position = publish(&broker, busy, 10).await;
+        assert_eq!(position, Position { offset: round as u64 + 2, ..first });
+        assert!(broker.part(busy).0.lock().streams.len() <= 21);
+        audit(&broker);
+    }
+    assert_eq!(kept(&broker, &others[0]).await, Vec::<u64>::new());
+    assert_ne!(publish(&broker, &others[0], 10).await.epoch, first.epoch, "its offsets begin anew");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
     let broker = broker(LocalOptions { history_bytes: PARTS * 1000, ..LocalOptions::default() });
     let first = publish(&broker, &name("x"), 10_000).await;
