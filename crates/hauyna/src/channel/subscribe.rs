@@ -83,7 +83,7 @@ pub(crate) async fn subscribe(
         top: page.as_ref().map(|page| page.top),
         recovery: page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity))),
     };
-    go_live(hub, &subscription, page, |top| answer(&Welcome { top, ..welcome }))?;
+    go_live(hub, &subscription, (page, welcome.recovery), |top| answer(&Welcome { top, ..welcome }))?;
     drop(catching);
     announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
     Ok(welcome)
@@ -126,7 +126,7 @@ fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
 fn go_live(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    page: Option<HistoryPage>,
+    (page, recovery): (Option<HistoryPage>, Option<Result<(), RecoveryFailure>>),
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
@@ -137,7 +137,7 @@ fn go_live(
     let (top, replay) = match page {
         None => (None, Vec::new()),
         Some(page) => {
-            let (top, replay) = replay(page, &state.since);
+            let (top, replay) = replay(page, recovery, &state.since);
             (Some(top), replay)
         }
     };
@@ -162,18 +162,23 @@ fn go_live(
     Ok(())
 }
 
-/// What the subscriber gets before it is live: the page, and what was delivered after the page was read.
-fn replay(page: HistoryPage, since: &[Arc<Publication>]) -> (Position, Vec<Arc<Publication>>) {
+/// Where the subscriber is live from, and what it gets before: where it recovers, the page and what was
+/// delivered after the page was read. Otherwise nothing: it is told a position behind all of that.
+fn replay(
+    page: HistoryPage,
+    recovery: Option<Result<(), RecoveryFailure>>,
+    since: &[Arc<Publication>],
+) -> (Position, Vec<Arc<Publication>>) {
     let mut top = page.top;
-    let mut replay = match page.continuity {
-        Continuity::Whole => page.publications,
-        _ => Vec::new(),
-    };
+    let mut replay = page.publications;
     for publication in since.iter().filter(|publication| publication.offset() > page.top.offset) {
         if let Some(position) = publication.position() {
             top = position;
         }
         replay.push(publication.clone());
+    }
+    if recovery != Some(Ok(())) {
+        replay.clear();
     }
     (top, replay)
 }

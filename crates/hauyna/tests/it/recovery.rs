@@ -1,12 +1,16 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
 use crate::support::{Random, open_hub, recover, serve, subscribe, subscriber};
-use hauyna::{Channels, Hub, json};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, Channels, HistoryPage, HistoryRange, Hub, LocalBroker, Publish,
+    Published, Relay, json,
+};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 fn offset(message: &Value) -> u64 {
     message["offset"].as_u64().unwrap_or_else(|| panic!("no offset: {message}"))
@@ -72,6 +76,77 @@ async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
         assert_eq!(offset(&message), published.position.unwrap().offset);
         assert_eq!(offset(&message), offset(&answer) + 1);
         top["offset"] = message["offset"].clone();
+    }
+}
+
+/// A broker somewhere else: its history is read at once, and answered when the gate opens.
+#[derive(Debug, Default)]
+struct Distant {
+    local: LocalBroker,
+    asked: Arc<Notify>,
+    gate: Arc<Notify>,
+}
+
+impl Broker for Distant {
+    fn start(&self, relay: Relay) {
+        self.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
+        self.local.subscribe(channel)
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.local.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
+        let (page, gate) = (self.local.history(channel, range), self.gate.clone());
+        self.asked.notify_one();
+        Answer::later(async move {
+            gate.notified().await;
+            page.await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_twice() {
+    let broker = Distant::default();
+    let (asked, gate) = (broker.asked.clone(), broker.gate.clone());
+    let hub = open_hub().broker(broker).build();
+    let server = serve(&hub);
+    let mut epoch = Value::Null;
+    for (round, recover) in [None, Some(0), Some(3), None, Some(11)].into_iter().enumerate() {
+        let mut client = server.connect("/").await;
+        let mut request = json!({ "type": "subscribe_channel", "id": "s", "channel": "x" });
+        if let Some(since) = recover {
+            request["recover"] = json!({ "epoch": epoch, "offset": since });
+        }
+        client.send(request).await;
+        asked.notified().await;
+        for number in 0..3 {
+            hub.channel("x").broadcast(number).await.unwrap();
+        }
+        gate.notify_one();
+        let answer = client.answer(&json!("s")).await.unwrap();
+        let top = 3 * (round as u64 + 1);
+        assert_eq!(offset(&answer), top);
+        epoch = answer["epoch"].clone();
+        if let Some(since) = recover {
+            assert_eq!(answer["recovered"], true);
+            follow(&mut client, since, top - since).await;
+        }
+        client.expect_nothing().await;
+        client.close(1000, "").await;
     }
 }
 

@@ -329,7 +329,7 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 #[tokio::test]
 async fn who_may_use_a_channel_is_decided_by_its_pattern() {
     let hub = Hub::builder()
-        .channels("own:{user}", Channels::new().authorize(|cx, params| cx.user() == &params["user"]))
+        .channels("own:{user}", Channels::new().authorize(|cx, params| *cx.user() == params["user"]))
         .channels("vip:{*rest}", Channels::new().private())
         .channels("news", Channels::new().publishers(Publishers::Application))
         .build();

@@ -118,7 +118,7 @@ async fn read_up_to_quiet(client: &mut Client) -> Seen {
         match message["type"].as_str().unwrap() {
             "pong" => return seen,
             "gap" => {
-                seen.gaps.push((message["offset"].as_u64().unwrap(), message["missed"].as_u64().unwrap()))
+                seen.gaps.push((message["offset"].as_u64().unwrap(), message["missed"].as_u64().unwrap()));
             }
             _ => seen.offsets.push(message["offset"].as_u64().unwrap()),
         }
