@@ -3,7 +3,7 @@
 use crate::support::{named, open_hub, subscribe};
 use axum::routing::get;
 use hauyna::{Router, json};
-use hauyna_test::Client;
+use hauyna_test::{Client, TestServer};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,4 +48,20 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
     client.close(1000, "").await;
     packed.vanish();
     crate::support::emptied(&hub).await;
+}
+
+#[tokio::test]
+async fn the_stand_alone_server_gives_other_requests_to_its_fallback() {
+    let pages = axum::Router::new().route("/", get(|| async { "home" }));
+    let server =
+        TestServer::route(open_hub().build(), |router| router.websocket("/ws", named()).fallback(pages));
+    for (path, status) in [("/", "200"), ("/nowhere", "404"), ("/ws", "426")] {
+        let mut http = TcpStream::connect(server.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        http.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        http.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
+    server.connect("/ws").await.close(1000, "").await;
 }

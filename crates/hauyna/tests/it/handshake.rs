@@ -1,7 +1,7 @@
 //! What comes before a connection: refusals over HTTP, origins, limits, and requests that come along.
 
 use crate::support::{named, open_hub, serve, subscribe};
-use hauyna::{Hub, Origins, json};
+use hauyna::{Hub, Origins, Router, json};
 use hauyna_test::{Frame, TestServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -167,4 +167,44 @@ async fn limits_hold_while_many_shake_hands_at_once() {
     }
     assert!(clients.len() <= 5 && !clients.is_empty());
     assert!((0..10).all(|user| hub.connections().of_user(format!("u{user}")).len() <= 2));
+}
+
+#[tokio::test]
+async fn so_many_may_be_before_their_upgrade_and_no_more() {
+    let hub = Hub::new();
+    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = TestServer::serve(hub.clone(), server.max_handshakes(2));
+    let silent = [
+        TcpStream::connect(server.address()).await.unwrap(),
+        TcpStream::connect(server.address()).await.unwrap(),
+    ];
+    let mut third = TcpStream::connect(server.address()).await.unwrap();
+    assert!(matches!(third.read(&mut [0; 1]).await, Ok(0) | Err(_)), "it is closed");
+    drop(silent);
+    crate::support::eventually("the two are gone", || hub.stats().handshakes_refused >= 1).await;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        let mut again = TcpStream::connect(server.address()).await.unwrap();
+        again.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        if again.read_to_end(&mut answer).await.is_ok() && answer.starts_with(b"HTTP/1.1 426") {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the slots do not come back");
+    }
+}
+
+#[test]
+fn mistakes_of_the_programmer_are_found_when_the_server_is_put_together() {
+    let is_refused = |f: fn()| std::panic::catch_unwind(f).is_err();
+    assert!(is_refused(|| drop(named().on("ping", async |_: hauyna::Context, _: u8| Ok(())))));
+    assert!(is_refused(|| {
+        let twice = async |_: hauyna::Context, _: u8| Ok(());
+        drop(named().on("x", twice).on("x", twice));
+    }));
+    assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/a", named()).websocket("/a", named()))));
+    assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/{", named()))));
+    assert!(is_refused(|| drop(Origins::listed(["example.com"]))));
+    let bad = Hub::builder().channels("room:{", hauyna::Channels::new()).try_build();
+    assert_eq!(bad.unwrap_err().kind(), hauyna::ErrorKind::Config);
 }

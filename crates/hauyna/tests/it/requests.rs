@@ -1,9 +1,11 @@
 //! Every request of the protocol and its answer, in both encodings.
 
-use crate::support::{eventually, named, open_hub, serve, subscribe, subscriber};
+use crate::support::{Random, eventually, named, open_hub, serve, subscribe, subscriber};
 use hauyna::{Channels, Hub, Publishers, UnknownUsers, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 async fn client(server: &TestServer, encoding: Encoding, user: &str) -> Client {
@@ -347,4 +349,51 @@ async fn who_may_use_a_channel_is_decided_by_its_pattern() {
         .unwrap_err();
     assert_eq!(error["error_type"], "permission_denied");
     assert_eq!(hub.stats().channels, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answers_come_in_the_order_of_the_requests_whatever_each_takes() {
+    let handler = named().on("now", async |_: hauyna::Context, _: Value| Ok(1)).on(
+        "later",
+        async |cx: hauyna::Context, _: Value| {
+            tokio::task::yield_now().await;
+            cx.channel("busy").broadcast("noise").await?;
+            Ok(2)
+        },
+    );
+    let server = Arc::new(TestServer::start(open_hub().build(), handler));
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let mut client = server.client("/").receive_buffer(4096).connect().await;
+        let mut frames = Vec::new();
+        for id in 0..300 {
+            let channel = ["a", "b", "busy"][random.below(3) as usize];
+            let request = match random.below(8) {
+                0 => json!({ "type": "ping", "id": id }),
+                1 => json!({ "type": "now", "id": id }),
+                2 => json!({ "type": "later", "id": id }),
+                3 => json!({ "type": "unsubscribe_channel", "id": id, "channel": channel }),
+                4 => json!({ "type": "history", "id": id, "channel": channel }),
+                5 => json!({ "type": "channel_message", "id": id, "channel": channel, "content": id }),
+                6 => json!({ "type": "nobody", "id": id }),
+                _ => json!({ "type": "subscribe_channel", "id": id, "channel": channel }),
+            };
+            let text = request.to_string();
+            hauyna_websocket::encode_into(
+                &mut frames,
+                hauyna_websocket::OpCode::Text,
+                text.as_bytes(),
+                Some([9; 4]),
+            );
+        }
+        client.send_raw(&frames).await;
+        let mut next = 0;
+        while next < 300 {
+            let message = client.next().await;
+            if let Some(id) = message.get("id") {
+                assert_eq!(*id, next, "seed {seed}: {message}");
+                next += 1;
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::support::{named, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};
 use hauyna_test::{Client, Frame, TestServer};
-use hauyna_websocket::DeflateConfig;
+use hauyna_websocket::{Compression, DeflateConfig, FrameHead, OpCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use std::io;
@@ -182,6 +182,58 @@ async fn compressed_messages_go_both_ways() {
     let plain = TestServer::start(open_hub().build(), Handler::new());
     let client = plain.client("/").deflate().connect().await;
     assert!(!client.headers().contains_key("sec-websocket-extensions"));
+}
+
+#[tokio::test]
+async fn a_deflate_bomb_is_refused_with_1009_and_garbage_with_1007() {
+    let server = TestServer::start(Hub::new(), named().deflate());
+    let mut bomb = server.client("/").deflate().connect().await;
+    bomb.send_deflated(json!({ "type": "ping", "x": "x".repeat(10 << 20) })).await;
+    assert_eq!(bomb.expect_close().await.0, 1009);
+    let mut garbage = server.client("/").deflate().connect().await;
+    let head = FrameHead { compression: Compression::Deflated, ..FrameHead::of(OpCode::Text) };
+    garbage.send_frame(head, &[0xff; 100]).await;
+    assert_eq!(garbage.expect_close().await.0, 1007);
+    let mut plain = server.connect("/").await;
+    plain.send_frame(head, &[0; 4]).await;
+    assert_eq!(plain.expect_close().await.0, 1002, "nothing was negotiated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_a_runtime_per_core_is_one_hub() {
+    let hub = open_hub().shards(4).build();
+    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let (sender, ready) = tokio::sync::oneshot::channel();
+    let serving = tokio::task::spawn_blocking(move || {
+        server.serve_per_core("127.0.0.1:0".parse().unwrap(), 4, |address| sender.send(address).unwrap())
+    });
+    let url = format!("ws://{}/", ready.await.unwrap());
+    let mut clients = Vec::new();
+    for _ in 0..32 {
+        let mut client = Client::connect(&url).await;
+        subscribe(&mut client, "x").await;
+        clients.push(client);
+    }
+    for number in 0..100 {
+        let writer = number % 32;
+        let sent = json!({ "type": "channel_message", "channel": "x", "content": number });
+        clients[writer].send(sent).await;
+        hub.connections().broadcast(number).await.unwrap();
+        for client in &mut clients {
+            let mut both = [client.next().await, client.next().await];
+            both.sort_by_key(|message| message["type"].to_string());
+            assert_eq!((&both[0]["message"], &both[1]["content"]), (&json!(number), &json!(number)));
+        }
+    }
+    let stopping = hub.clone();
+    let shutdown = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(10)).await });
+    for mut client in clients {
+        assert_eq!(client.expect_close().await.0, 3000);
+        client.send_close(3000, "").await;
+    }
+    shutdown.await.unwrap();
+    serving.await.unwrap().unwrap();
+    assert_eq!(hub.stats().connections, 0);
 }
 
 /// The first bytes of what the server sends next, as they are on the wire.
