@@ -123,7 +123,8 @@ impl Run<'_> {
         }
     }
 
-    /// Doubles the output, up to one byte above the limit: that byte tells "too big" from "just fits".
+    /// Doubles the output, up to one byte above the limit: that byte tells "too big" from "just fits". Where less
+    /// than another step would be left, all of it is taken at once: each step may copy everything.
     fn make_room(&mut self) {
         if self.out.len() < self.out.capacity() {
             return;
@@ -133,7 +134,7 @@ impl Run<'_> {
             0 => self.deflated.saturating_mul(4).clamp(FIRST_STEP, LARGEST_FIRST_STEP),
             held => held,
         };
-        self.out.reserve_exact(step.min(left));
+        self.out.reserve_exact(if left.saturating_sub(step) < step { left } else { step });
     }
 
     fn check(&self) -> Result<(), ProtocolError> {
