@@ -2,6 +2,7 @@
 //! everything wrong: bytes on a socket, frames as they are told to be.
 
 use serde_json::{Value, json};
+use std::borrow::Borrow;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -45,7 +46,8 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let (_, address) = line.trim().split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
+        let (_, address) =
+            line.trim().split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let address = address.parse().unwrap();
         std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
         Self { child, address, log }
@@ -270,8 +272,9 @@ impl Client {
     }
 
     /// Sends a request and reads up to its answer: a message with the same `id`.
-    pub(crate) fn ask(&mut self, request: Value) -> Value {
-        self.say(&request);
+    pub(crate) fn ask(&mut self, request: impl Borrow<Value>) -> Value {
+        let request = request.borrow();
+        self.say(request);
         loop {
             let answer = self.frame().json();
             if answer["id"] == request["id"] {
@@ -281,7 +284,7 @@ impl Client {
     }
 
     /// The `error_type` of the answer to a request, or its `type` where it is no error.
-    pub(crate) fn verdict(&mut self, request: Value) -> String {
+    pub(crate) fn verdict(&mut self, request: impl Borrow<Value>) -> String {
         let answer = self.ask(request);
         let kind = answer.get("error_type").unwrap_or(&answer["type"]);
         kind.as_str().unwrap().to_owned()
@@ -344,13 +347,13 @@ impl Client {
     /// The next frame; the end of the stream where there is none.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some((header, length)) = self.begun() {
-                if self.read.len() >= header + length {
-                    let first = self.read[0];
-                    let payload = self.read[header..header + length].to_vec();
-                    self.read.drain(..header + length);
-                    return Some(Frame { first, payload });
-                }
+            if let Some((header, length)) = self.begun()
+                && self.read.len() >= header + length
+            {
+                let first = self.read[0];
+                let payload = self.read[header..header + length].to_vec();
+                self.read.drain(..header + length);
+                return Some(Frame { first, payload });
             }
             if self.more() == 0 {
                 return None;

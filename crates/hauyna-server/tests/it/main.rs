@@ -2,10 +2,17 @@
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
 mod common;
+#[cfg(test)]
 mod security;
+#[cfg(test)]
 mod threats_delivery;
+#[cfg(test)]
 mod threats_frames;
+#[cfg(test)]
 mod threats_http;
+#[cfg(test)]
 mod threats_names;
+#[cfg(test)]
 mod threats_protocol;

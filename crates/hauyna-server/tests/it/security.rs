@@ -35,7 +35,9 @@ fn every_test_named_in_the_security_page_exists_and_every_threat_test_is_named_t
 fn tests_of(source: &str) -> Vec<String> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let below = lines.windows(2).filter(|two| two[0] == "#[test]");
-    below.filter_map(|two| two[1].strip_prefix("fn ")?.split_once('(').map(|(name, _)| name.to_owned())).collect()
+    below
+        .filter_map(|two| two[1].strip_prefix("fn ")?.split_once('(').map(|(name, _)| name.to_owned()))
+        .collect()
 }
 
 #[test]

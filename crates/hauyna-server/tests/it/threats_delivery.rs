@@ -6,8 +6,8 @@ use crate::common::{
     raise_descriptor_limit, raw_frame,
 };
 use hauyna::{
-    Channels, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker, LocalOptions, Reject, Router,
-    SlowConsumer,
+    Channels, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker, LocalOptions, Reject,
+    Router, SlowConsumer,
 };
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -211,7 +211,10 @@ fn row_51_stalled_readers_are_cut_and_healthy_ones_get_everything() {
     assert!(slowest < Duration::from_secs(2), "the slowest of 1,000 took {slowest:?}");
     // 8 MiB were published: shared, and at most 256 KiB of it held for the slowest.
     let cut = eventually("the stalled are cut", Duration::from_secs(20), || server.fds() == with_healthy);
-    measured("50 stalled readers", format!("{grown} KiB, slowest round {slowest:?}, cut {cut:?} after the last"));
+    measured(
+        "50 stalled readers",
+        format!("{grown} KiB, slowest round {slowest:?}, cut {cut:?} after the last"),
+    );
     assert!(grown < 32 * 1024, "{grown} KiB");
     stalled.iter_mut().for_each(Client::ended);
     // One of them comes back and is told that it has missed too much.
@@ -284,7 +287,10 @@ fn row_52_a_burst_beyond_the_outbox_is_a_gap_or_a_close_never_silence() {
         }
         assert_eq!(got + missed, BURST, "{policy:?}");
         assert!(missed > 0, "{policy:?}: it was never slow");
-        assert!(policy == SlowConsumer::DropNewest || last == BURST, "{policy:?}: the latest is kept, not {last}");
+        assert!(
+            policy == SlowConsumer::DropNewest || last == BURST,
+            "{policy:?}: the latest is kept, not {last}"
+        );
         server.publish("c", &json!({ "n": BURST + 1 }));
         assert_eq!(client.message("message")["offset"], BURST + 1, "{policy:?}: nobody is deaf afterwards");
     }
@@ -312,7 +318,9 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
         let frame = watcher.frame();
         match frame.opcode() {
             PING => watcher.send(&crate::common::frame(PONG, &frame.payload)),
-            _ if frame.json()["event"] == "subscription_removed" => left.push(frame.json()["user"].to_string()),
+            _ if frame.json()["event"] == "subscription_removed" => {
+                left.push(frame.json()["user"].to_string());
+            }
             _ => {}
         }
     }
@@ -357,7 +365,9 @@ fn the_first_connections_of_a_hub_that_was_idle_have_their_whole_deadline() {
     let handler = Handler::new().read_timeout(Duration::from_millis(800));
     let server = Local::start(Hub::new(), handler);
     let idle = Instant::now();
-    eventually("the hub was idle for longer than the deadline", PATIENCE, || idle.elapsed().as_millis() > 1000);
+    eventually("the hub was idle for longer than the deadline", PATIENCE, || {
+        idle.elapsed().as_millis() > 1000
+    });
     for _ in 0..4 {
         let mut client = server.open("a"); // each may be the first of its shard
         client.send(&raw_frame(TEXT, b"{"));
@@ -393,7 +403,12 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
     });
     let server = Local::start(hub.clone(), handler);
     let requests: Vec<u8> = (0..100)
-        .flat_map(|n| frame(TEXT, json!({ "type": "subscribe_channel", "channel": format!("c{n}") }).to_string().as_bytes()))
+        .flat_map(|n| {
+            frame(
+                TEXT,
+                json!({ "type": "subscribe_channel", "channel": format!("c{n}") }).to_string().as_bytes(),
+            )
+        })
         .collect();
     for round in 0..200 {
         let mut client = server.open("a");
@@ -423,7 +438,8 @@ fn a_subscriber_hears_a_channel_whose_position_was_forgotten_for_its_age() {
     let old = client.subscribe("c");
     assert_eq!(old["offset"], 10);
     let epoch = || {
-        let top = runtime().block_on(async { hub.channel("c").history(HistoryRange::top()).await }).unwrap().top;
+        let top =
+            runtime().block_on(async { hub.channel("c").history(HistoryRange::top()).await }).unwrap().top;
         json!(top.epoch.to_string())
     };
     eventually("it is forgotten", PATIENCE, || epoch() != old["epoch"]);

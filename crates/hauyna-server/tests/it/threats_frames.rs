@@ -2,7 +2,8 @@
 //! of 64 KiB. Memory is growth over the idle server; processor times are bounds for a debug build.
 
 use crate::common::{
-    BINARY, CLOSE, CONTINUATION, Client, PING, PONG, Server, TEXT, eventually, frame, header, measured, raw_frame,
+    BINARY, CLOSE, CONTINUATION, Client, PING, PONG, Server, TEXT, eventually, frame, header, measured,
+    raw_frame,
 };
 use flate2::{Compress, Compression, FlushCompress};
 use std::time::{Duration, Instant};
@@ -29,7 +30,11 @@ fn nats_cve_2026_27889_impossible_lengths_are_refused_before_any_allocation() {
         let sum = [raw_frame(BINARY, b"some"), header(0x80, length)].concat();
         assert_eq!(code_of(&server, "/echo", &sum), 1009, "{length:x} after 4");
     }
-    assert_eq!(code_of(&server, "/echo", b"\x82\xff\0\0\0\0\0\0\0\x01\0\0\0\0x"), 1002, "not the shortest form");
+    assert_eq!(
+        code_of(&server, "/echo", b"\x82\xff\0\0\0\0\0\0\0\x01\0\0\0\0x"),
+        1002,
+        "not the shortest form"
+    );
     assert!(server.peak_rss() - peak < 2048, "{} KiB", server.peak_rss() - peak);
 }
 
@@ -251,10 +256,13 @@ fn row_22_compression_costs_no_memory_per_connection() {
 fn row_23_hostile_deflate_offers_are_declined_and_garbage_is_refused() {
     let server = Server::start_with(&["--deflate"]);
     let offers = [
-        "permessage-deflate; client_max_window_bits=7", "permessage-deflate; server_max_window_bits=16",
-        "permessage-deflate; server_max_window_bits", "permessage-deflate; unknown=1",
+        "permessage-deflate; client_max_window_bits=7",
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; unknown=1",
         "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
-        "permessage-deflate; client_max_window_bits=\"", "permessage-deflate; client_max_window_bits=1e1",
+        "permessage-deflate; client_max_window_bits=\"",
+        "permessage-deflate; client_max_window_bits=1e1",
     ];
     for offer in offers {
         let mut client = server.connect();
@@ -307,7 +315,10 @@ fn row_24_crime_no_context_is_shared_between_messages() {
     let mut client = server.connect();
     client.send(crate::common::upgrade("/echo", DEFLATE).as_bytes());
     let head = client.upgraded().to_lowercase();
-    assert!(head.contains("server_no_context_takeover") && head.contains("client_no_context_takeover"), "{head}");
+    assert!(
+        head.contains("server_no_context_takeover") && head.contains("client_no_context_takeover"),
+        "{head}"
+    );
     let secret = "a secret that an attacker guesses at ".repeat(20);
     let lengths: Vec<usize> = (0..2)
         .map(|_| {

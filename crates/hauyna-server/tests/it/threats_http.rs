@@ -115,7 +115,10 @@ fn row_06_cve_2021_32640_hostile_extension_and_protocol_headers_are_cheap() {
         format!("Sec-WebSocket-Extensions: {}\r\n", "permessage-deflate;".repeat(800)),
         format!("Sec-WebSocket-Extensions: permessage-deflate; x=\"{}\r\n", "\\".repeat(15_000)),
         format!("Sec-WebSocket-Extensions: {}\r\n", "a, ".repeat(5_000)),
-        format!("Sec-WebSocket-Extensions: permessage-deflate{}; client_no_context_takeover\r\n", " ".repeat(15_000)),
+        format!(
+            "Sec-WebSocket-Extensions: permessage-deflate{}; client_no_context_takeover\r\n",
+            " ".repeat(15_000)
+        ),
         format!("Sec-WebSocket-Protocol: {}\r\n", (0..2500).map(|n| format!("p{n},")).collect::<String>()),
         format!("Sec-WebSocket-Protocol: {}hauyna.v1.json\r\n", "  \t".repeat(5000)),
     ];
@@ -141,8 +144,17 @@ fn row_07_cross_site_pages_are_403() {
         request.replace("Host: localhost", &format!("Host: {host}"))
     };
     let foreign = [
-        "null", "https://evil.example", "http://127.0.0.1", "http://127.0.0.1:1", "https://127.0.0.1.evil.example",
-        "http://localhost", "file://", "http://user@127.0.0.1", "", "http://127.0.0.1:99999", "ws",
+        "null",
+        "https://evil.example",
+        "http://127.0.0.1",
+        "http://127.0.0.1:1",
+        "https://127.0.0.1.evil.example",
+        "http://localhost",
+        "file://",
+        "http://user@127.0.0.1",
+        "",
+        "http://127.0.0.1:99999",
+        "ws",
     ];
     for origin in foreign {
         assert_eq!(refused(&server, with(origin).as_bytes()).status, 403, "{origin}");
@@ -160,8 +172,11 @@ fn row_08_smuggled_requests_are_refused_and_nothing_after_them_is_read() {
     let server = Server::start();
     let behind = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let bodies = [
-        "Content-Length: 0\r\n", "Content-Length: 40\r\n", "Transfer-Encoding: chunked\r\n",
-        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: xchunked\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 40\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: xchunked\r\n",
         "Content-Length: 4\r\nContent-Length: 5\r\n",
     ];
     for header in bodies {
@@ -174,7 +189,10 @@ fn row_08_smuggled_requests_are_refused_and_nothing_after_them_is_read() {
     let answer = refused(&server, format!("{wrong}{behind}").as_bytes());
     assert_eq!(answer.status, 426);
     assert!(answer.has("sec-websocket-version: 13"), "{}", answer.head);
-    assert!(!String::from_utf8_lossy(&answer.body).contains("HTTP/1.1"), "the request behind it was answered");
+    assert!(
+        !String::from_utf8_lossy(&answer.body).contains("HTTP/1.1"),
+        "the request behind it was answered"
+    );
     for line_ending in ["\n", "\r", "\r\r\n"] {
         let odd = upgrade("/echo", "").replacen("\r\n", line_ending, 1);
         assert_eq!(refused(&server, odd.as_bytes()).status, 400, "{line_ending:?}");
@@ -338,11 +356,13 @@ fn slow_readers_of_plain_http_are_closed_at_a_deadline() {
     // Answers of some hundred megabytes, none of which is read.
     let asks = "GET /chat.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
     client.flood(asks.as_bytes(), 100);
-    eventually("it is closed", Duration::from_secs(25), || client.stream.write_all(b"G").is_err_and(is_broken));
+    eventually("it is closed", Duration::from_secs(25), || {
+        client.stream.write_all(b"G").is_err_and(|error| is_broken(&error))
+    });
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
 }
 
-fn is_broken(error: std::io::Error) -> bool {
+fn is_broken(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
@@ -363,7 +383,8 @@ fn frames_in_the_packet_of_the_handshake_are_answered_and_garbage_there_is_1002(
 fn a_client_that_half_closes_after_its_request_still_gets_its_answer() {
     let server = Server::start();
     let mut client = server.connect();
-    client.send(b"GET /chat HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    client
+        .send(b"GET /chat HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     client.half_close();
     assert_eq!(client.answer().expect("an answer").status, 426);
 }

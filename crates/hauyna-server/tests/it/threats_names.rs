@@ -5,7 +5,8 @@ use crate::common::{Client, PATIENCE, Server, measured};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn publish(channel: &str, content: Value, key: &str) -> Value {
+fn publish(channel: &str, content: impl Into<Value>, key: &str) -> Value {
+    let content = content.into();
     json!({ "type": "channel_message", "id": "p", "channel": channel, "content": content, "key": key })
 }
 
@@ -90,7 +91,8 @@ fn idempotency_keys_belong_to_one_user_and_one_channel() {
     again.subscribe("one");
     assert_eq!(offset(&mut again, "one", "f", "k"), 1);
     let history = again.ask(json!({ "type": "history", "id": 1, "channel": "one" }));
-    let contents: Vec<&Value> = history["data"]["messages"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
+    let contents: Vec<&Value> =
+        history["data"]["messages"].as_array().unwrap().iter().map(|m| &m["content"]).collect();
     assert_eq!(contents, ["a", "b", "d", "e"]);
     let private = |client: &mut Client| {
         client.verdict(json!({ "type": "private", "id": 1, "to": "odd", "message": 1, "key": "k" }))
@@ -104,9 +106,41 @@ fn every_character_that_is_no_control_may_stand_in_a_name_and_means_nothing() {
     let mut client = server.chat("a");
     let mut other = server.chat("b");
     let fine = [
-        " ", "*", ">", "a.b", "news.[ab]", "{x}", "{*any}", "#", "%00", "%0a", "\\", "\"", "'", "</script>", "$(id)", "..",
-        "../../etc/passwd", "a/b", "a?b", ":", "::", "general ", "GENERAL", "é", "e\u{301}", "\u{feff}", "\u{202e}abc",
-        "\u{200b}", "\u{2028}", "\u{10ffff}", "\u{e000}", "\u{fffd}", "-", "null", "__proto__",
+        " ",
+        "*",
+        ">",
+        "a.b",
+        "news.[ab]",
+        "{x}",
+        "{*any}",
+        "#",
+        "%00",
+        "%0a",
+        "\\",
+        "\"",
+        "'",
+        "</script>",
+        "$(id)",
+        "..",
+        "../../etc/passwd",
+        "a/b",
+        "a?b",
+        ":",
+        "::",
+        "general ",
+        "GENERAL",
+        "é",
+        "e\u{301}",
+        "\u{feff}",
+        "\u{202e}abc",
+        "\u{200b}",
+        "\u{2028}",
+        "\u{10ffff}",
+        "\u{e000}",
+        "\u{fffd}",
+        "-",
+        "null",
+        "__proto__",
     ];
     for name in fine {
         assert_eq!(client.subscribe(name)["channel"], name);

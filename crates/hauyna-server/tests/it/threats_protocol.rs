@@ -32,10 +32,8 @@ fn row_27_json_depth_bombs_are_refused_in_envelope_payload_and_metadata() {
         assert_eq!(error_of(&mut client, &content(levels)), "limit_exceeded", "{levels}");
         let envelope = format!(r#"{{"type":"ping","x":{}}}"#, nested(levels));
         assert_eq!(error_of(&mut client, &envelope), "limit_exceeded", "{levels}");
-        let metadata = format!(
-            r#"{{"type":"subscribe_channel","channel":"m","metadata":{{"x":{}}}}}"#,
-            nested(levels)
-        );
+        let metadata =
+            format!(r#"{{"type":"subscribe_channel","channel":"m","metadata":{{"x":{}}}}}"#, nested(levels));
         assert_eq!(error_of(&mut client, &metadata), "limit_exceeded", "{levels}");
         let bare = error_of(&mut client, &nested(levels));
         assert_eq!(bare, if levels > 64 { "limit_exceeded" } else { "parse_error" }, "{levels}");
@@ -86,9 +84,14 @@ fn ghsa_4r3x_2rwr_6w65_declared_lengths_are_bounded_by_the_frame() {
     server.warm();
     let peak = server.peak_rss();
     let claims: [&[u8]; 8] = [
-        b"\xdf\xff\xff\xff\xff", b"\xde\xff\xff", b"\x81\xa4type\xdb\xff\xff\xff\xff",
-        b"\x82\xa4type\xa4ping\xa1x\xdd\xff\xff\xff\xff", b"\x82\xa4type\xa4ping\xa1x\xc6\x7f\xff\xff\xff",
-        b"\x82\xa4type\xa4ping\xa1x\xdd\x80\x00\x00\x00\xc0", b"\x82\xa4type\xa4ping\xa1x\xd9\xff!", b"\xdb",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xde\xff\xff",
+        b"\x81\xa4type\xdb\xff\xff\xff\xff",
+        b"\x82\xa4type\xa4ping\xa1x\xdd\xff\xff\xff\xff",
+        b"\x82\xa4type\xa4ping\xa1x\xc6\x7f\xff\xff\xff",
+        b"\x82\xa4type\xa4ping\xa1x\xdd\x80\x00\x00\x00\xc0",
+        b"\x82\xa4type\xa4ping\xa1x\xd9\xff!",
+        b"\xdb",
     ];
     for bytes in claims {
         assert_eq!(msgpack_error(&mut client, bytes), "parse_error", "{bytes:02x?}");
@@ -123,11 +126,31 @@ fn cve_2026_33151_ten_thousand_malformed_messages_are_ten_thousand_errors() {
     let server = Server::start();
     let mut client = server.chat("a");
     let malformed = [
-        "", " ", "{", "}", "null", "7", "\"type\"", "[]", "{}", r#"{"type":7}"#, r#"{"type":""}"#, r#"{"type":"nobody"}"#,
-        r#"{"type":"ping","type":"ping"}"#, r#"{"type":"channel_message"}"#, r#"{"type":"private","to":[]}"#,
-        r#"{"type":"history","channel":"x"}"#, r#"{"type":"subscribe_channel","channel":"x","metadata":[]}"#,
-        r#"{"type":"ack"}"#, r#"{"type":"presence","channel":"x"}"#, r#"{"type":"resume"}"#, r#"{"type":"group"}"#,
-        "{\"type\":\"a\0b\"}", r#"{"type":"a\u0000b"}"#, r#"{"type":"ping","id":-1}"#, r#"{"type":"broadcast","message":1}"#,
+        "",
+        " ",
+        "{",
+        "}",
+        "null",
+        "7",
+        "\"type\"",
+        "[]",
+        "{}",
+        r#"{"type":7}"#,
+        r#"{"type":""}"#,
+        r#"{"type":"nobody"}"#,
+        r#"{"type":"ping","type":"ping"}"#,
+        r#"{"type":"channel_message"}"#,
+        r#"{"type":"private","to":[]}"#,
+        r#"{"type":"history","channel":"x"}"#,
+        r#"{"type":"subscribe_channel","channel":"x","metadata":[]}"#,
+        r#"{"type":"ack"}"#,
+        r#"{"type":"presence","channel":"x"}"#,
+        r#"{"type":"resume"}"#,
+        r#"{"type":"group"}"#,
+        "{\"type\":\"a\0b\"}",
+        r#"{"type":"a\u0000b"}"#,
+        r#"{"type":"ping","id":-1}"#,
+        r#"{"type":"broadcast","message":1}"#,
     ];
     let rounds = 10_000 / malformed.len();
     for _ in 0..rounds {
@@ -190,9 +213,17 @@ fn row_38_each_field_is_taken_at_its_limit_and_refused_past_it() {
     let fields: [(usize, &str, Make); 5] = [
         (255, "ack", |name| json!({ "type": "subscribe_channel", "id": 1, "channel": name })),
         (255, "ack", |name| json!({ "type": "private", "id": 1, "to": name, "message": 1 })),
-        (128, "ack", |key| json!({ "type": "channel_message", "id": 1, "channel": "c", "content": 1, "key": key })),
+        (
+            128,
+            "ack",
+            |key| json!({ "type": "channel_message", "id": 1, "channel": "c", "content": 1, "key": key }),
+        ),
         (255, "unknown_event", |kind| json!({ "type": kind, "id": 1 })),
-        (4096 - 8, "ack", |text| json!({ "type": "subscribe_channel", "id": 1, "channel": "m", "metadata": { "k": text } })),
+        (
+            4096 - 8,
+            "ack",
+            |text| json!({ "type": "subscribe_channel", "id": 1, "channel": "m", "metadata": { "k": text } }),
+        ),
     ];
     for (limit, good, make) in fields {
         assert_eq!(client.verdict(make(text(limit))), good, "{limit}");
@@ -224,7 +255,9 @@ fn row_39_no_map_of_names_from_clients_has_a_guessable_hash() {
 #[test]
 fn row_43_names_cannot_forge_log_lines_and_tokens_are_not_logged() {
     let server = Server::start_with(&["--log", "debug"]);
-    for name in ["x%0A%7B%22level%22%3A%22error%22%7D%1B%5B2J", "a%0d%0ab", "%1b%5b31mred", "%00", "a%C2%85b", "%7F"] {
+    for name in
+        ["x%0A%7B%22level%22%3A%22error%22%7D%1B%5B2J", "a%0d%0ab", "%1b%5b31mred", "%00", "a%C2%85b", "%7F"]
+    {
         let mut client = server.connect();
         client.send(upgrade(&format!("/chat?user_id={name}"), "").as_bytes());
         assert_eq!(client.answer().expect("an answer").status, 400, "{name}");
@@ -238,7 +271,8 @@ fn row_43_names_cannot_forge_log_lines_and_tokens_are_not_logged() {
     let path = format!("/chat?user_id=a%E2%80%A8b%E2%80%AEc%E2%80%8B&token={secret}");
     let mut client = server.open(&path, &headers);
     client.message("session");
-    let odd = json!({ "type": "subscribe_channel", "id": 1, "channel": "line\nbreak\u{1b}[2J", "token": secret });
+    let odd =
+        json!({ "type": "subscribe_channel", "id": 1, "channel": "line\nbreak\u{1b}[2J", "token": secret });
     assert_eq!(client.verdict(odd), "validation_error");
     let refresh = json!({ "type": "refresh", "id": 2, "token": secret });
     client.verdict(refresh);
@@ -283,8 +317,20 @@ fn row_47_hostile_offsets_and_limits_of_history_and_recovery_are_refused_or_clam
     }
     let epoch = position["epoch"].as_str().unwrap().to_owned();
     let mut asker = server.chat("asker");
-    let refused = ["-1", "1.5", "9007199254740992", "18446744073709551615", "18446744073709551616", "1e3", "\"1\"", "null",
-        "true", "[]", "-0", "99999999999999999999999999"];
+    let refused = [
+        "-1",
+        "1.5",
+        "9007199254740992",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e3",
+        "\"1\"",
+        "null",
+        "true",
+        "[]",
+        "-0",
+        "99999999999999999999999999",
+    ];
     for offset in refused {
         for field in ["recover", "since"] {
             let kind = if field == "recover" { "subscribe_channel" } else { "history" };
@@ -300,10 +346,11 @@ fn row_47_hostile_offsets_and_limits_of_history_and_recovery_are_refused_or_clam
     }
     let mut history = |since: Option<u64>, limit: u64, reverse: bool| {
         let since = since.map(|offset| json!({ "epoch": epoch, "offset": offset }));
-        let request =
-            json!({ "type": "history", "id": 1, "channel": "c", "since": since, "limit": limit, "reverse": reverse });
+        let request = json!({ "type": "history", "id": 1, "channel": "c", "since": since, "limit": limit, "reverse": reverse });
         let answer = client.ask(request);
-        answer["data"]["messages"].as_array().map(|all| all.iter().map(|one| one["offset"].as_u64().unwrap()).collect())
+        answer["data"]["messages"]
+            .as_array()
+            .map(|all| all.iter().map(|one| one["offset"].as_u64().unwrap()).collect())
     };
     let none = Some(Vec::<u64>::new());
     assert_eq!(history(None, 4_294_967_295, false), Some(vec![1, 2, 3, 4, 5]));
@@ -359,13 +406,18 @@ fn row_48_a_flood_of_publications_leaves_others_their_turn() {
     let mut good = server.chat("good");
     good.subscribe("calm");
     let rss = server.rss();
-    let one = json!({ "type": "channel_message", "channel": "flood", "content": "x".repeat(1000) }).to_string();
+    let one =
+        json!({ "type": "channel_message", "channel": "flood", "content": "x".repeat(1000) }).to_string();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         let mut reading = flooder.other_half();
         scope.spawn(|| {
             let chunk = frame(TEXT, one.as_bytes()).repeat(100);
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) && flooder.flood(&chunk, 1) == 1 {}
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if flooder.flood(&chunk, 1) == 0 {
+                    break;
+                }
+            }
             let _ = flooder.stream.shutdown(std::net::Shutdown::Both);
         });
         scope.spawn(move || reading.ended());
