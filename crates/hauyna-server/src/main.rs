@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A real-time server: WebSocket channels with history and recovery, and a chat to try them.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(name = "hauyna", version, about)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -28,9 +28,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command.unwrap_or_else(|| Command::Serve(serve::Options::default()));
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let command = cli.command.unwrap_or_else(|| Command::Serve(serve::Options::default()));
     let done = match command {
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(&options),
         Command::Bench(options) => bench::run(options),
     };
     match done {
@@ -40,6 +44,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and version as they are; of a mistake the line that says what it is.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !error.use_stderr() || asks_for_help {
+        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    complain(&anyhow::anyhow!("{line} (see --help)"));
+    ExitCode::from(2)
 }
 
 /// One line, for people.

@@ -6,7 +6,7 @@ mod pages;
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{Handler, Hub, Router};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 pub(crate) struct Options {
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADDRESS)]
+    #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADDRESS, value_parser = address)]
     listen: SocketAddr,
     /// Also mount a plain echo endpoint at this path, for conformance and load tests
     #[arg(long, value_name = "PATH", value_parser = path)]
@@ -38,6 +38,12 @@ impl Default for Options {
 
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8080";
 
+/// `host:port`; a name such as `localhost` is looked up.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|_| "an address such as 127.0.0.1:8080".to_owned())?.next();
+    found.ok_or_else(|| "the host has no address".to_owned())
+}
+
 fn path(text: &str) -> Result<String, String> {
     let is_plain = text.starts_with('/') && !text.contains(['{', '}', '?', '#', ' ']) && text != "/chat";
     if is_plain { Ok(text.to_owned()) } else { Err("a path such as /echo, other than /chat".to_owned()) }
@@ -48,7 +54,7 @@ fn filter(text: &str) -> Result<String, String> {
 }
 
 /// Serves until SIGINT or SIGTERM.
-pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -61,7 +67,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     }
     let server = router.fallback(pages::router(hub.clone())).into_server();
     let signals = signals(hub)?;
-    server.serve_per_core(options.listen, workers, |address| announce(address, &options))?;
+    server.serve_per_core(options.listen, workers, |address| announce(address, options))?;
     // Connections are gone by now; the thread ends with the hub.
     signals.join().map_err(|_| anyhow::anyhow!("the signal handler panicked"))
 }

@@ -30,7 +30,11 @@ async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
 }
 
 async fn ready(hub: Hub) -> impl IntoResponse {
-    if hub.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+    if hub.is_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
