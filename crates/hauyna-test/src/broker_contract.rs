@@ -3,15 +3,15 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
-use hauyna::{
-    Broker, ChannelName, Continuity, Draft, Epoch, HistoryPage, HistoryRange, Order, Position, Publication,
-    Publish, Published, Relay, Repeat, Retention, json,
-};
+mod bench;
+
+pub use bench::Bench;
+
+use bench::{PATIENCE, channel, number, numbers, offset, position, publish};
+use hauyna::{Broker, Continuity, Epoch, HistoryRange, Order, Position, Repeat, Retention};
 use std::collections::HashSet;
 use std::ops::AsyncFn;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// Holds a broker against its whole contract. `make` makes one that has no memory yet.
 ///
@@ -43,66 +43,6 @@ pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
     without_retention_there_is_no_position_and_no_history(Bench::new(make().await)).await;
     names_are_taken_literally(Bench::new(make().await)).await;
     a_working_broker_is_ready(Bench::new(make().await)).await;
-}
-
-/// A broker and what it relays.
-#[derive(Debug)]
-pub struct Bench<B> {
-    broker: Arc<B>,
-    relayed: mpsc::Receiver<Arc<Publication>>,
-}
-
-impl<B: Broker> Bench<B> {
-    /// Starts the broker.
-    pub fn new(broker: B) -> Self {
-        let (sender, relayed) = mpsc::channel(QUEUE);
-        broker.start(Relay::to(move |publication| {
-            assert!(
-                sender.try_send(publication.clone()).is_ok(),
-                "more was relayed than can have been published"
-            );
-        }));
-        Self { broker: Arc::new(broker), relayed }
-    }
-
-    async fn subscribe(&self, channel: &ChannelName) {
-        self.broker.subscribe(channel).await.expect("a subscription");
-    }
-
-    async fn publish(&self, channel: &ChannelName, number: u32, retention: Option<Retention>) -> Published {
-        publish(&*self.broker, channel, number, (retention, None)).await
-    }
-
-    async fn keyed(
-        &self,
-        channel: &ChannelName,
-        number: u32,
-        (retention, key): (Option<Retention>, &str),
-    ) -> Published {
-        publish(&*self.broker, channel, number, (retention, Some(key))).await
-    }
-
-    async fn history(&self, channel: &ChannelName, range: HistoryRange) -> HistoryPage {
-        self.broker.history(channel, range).await.expect("a history")
-    }
-
-    async fn next(&mut self) -> Arc<Publication> {
-        let next = tokio::time::timeout(PATIENCE, self.relayed.recv()).await;
-        next.expect("a publication is relayed in time").expect("the broker keeps its relay")
-    }
-
-    /// Publishes and waits for the relay of a last message: whatever was relayed before is here.
-    async fn drain(&mut self, channel: &ChannelName) -> Vec<Arc<Publication>> {
-        self.publish(channel, LAST, None).await;
-        let mut drained = Vec::new();
-        loop {
-            let next = self.next().await;
-            if number(&next) == LAST {
-                return drained;
-            }
-            drained.push(next);
-        }
-    }
 }
 
 /// The first publication of a channel has offset 1, and each one more than the last; channels count apart.
@@ -378,48 +318,7 @@ pub async fn a_working_broker_is_ready<B: Broker>(bench: Bench<B>) {
     assert!(bench.broker.is_ready());
 }
 
-async fn publish<B: Broker>(
-    broker: &B,
-    channel: &ChannelName,
-    number: u32,
-    (retention, key): (Option<Retention>, Option<&str>),
-) -> Published {
-    let draft = Draft::new(channel.clone(), &json!({ "type": "test", "number": number })).expect("a draft");
-    broker.publish(Publish { draft, retention, key: key.map(Into::into) }).await.expect("a publication")
-}
-
-fn channel(name: &str) -> ChannelName {
-    ChannelName::new(name).expect("a good name")
-}
-
-fn position(published: Published) -> Position {
-    published.position.expect("a channel with history numbers its publications")
-}
-
-fn offset(published: Published) -> u64 {
-    position(published).offset
-}
-
-fn number(publication: &Publication) -> u32 {
-    let raw =
-        hauyna_protocol::Raw::assume_valid(publication.content().encoding(), publication.content().bytes());
-    let value: serde_json::Value = raw.decode().expect("the content as it was published");
-    value["number"]
-        .as_u64()
-        .and_then(|number| number.try_into().ok())
-        .expect("the number as it was published")
-}
-
-fn numbers(page: &HistoryPage) -> Vec<u32> {
-    page.publications.iter().map(|publication| number(publication)).collect()
-}
-
 const KEEP: Option<Retention> = Some(Retention { messages: 10_000, age: HOUR });
 const HOUR: Duration = Duration::from_secs(3600);
 /// An age that a test can wait for.
 const SHORT: Duration = Duration::from_millis(300);
-/// How long a relay or an expiry may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// More than any test relays.
-const QUEUE: usize = 16 * 1024;
-const LAST: u32 = u32::MAX;

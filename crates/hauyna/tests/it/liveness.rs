@@ -145,10 +145,11 @@ async fn a_handshake_has_one_deadline_that_a_trickle_does_not_extend() {
     let mut silent = TcpStream::connect(server.address()).await.unwrap();
     let mut trickling = TcpStream::connect(server.address()).await.unwrap();
     let began = Instant::now();
+    let mut pace = tokio::time::interval(Duration::from_millis(5));
     let trickle = async {
         let mut text = "GET / HTTP/1.1\r\nhost: x\r\nx: ".bytes().chain(std::iter::repeat(b'x'));
         while trickling.write_all(&[text.next().unwrap()]).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await; // a slow client
+            pace.tick().await;
         }
     };
     let mut buffer = [0; 64];

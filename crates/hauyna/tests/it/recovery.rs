@@ -160,13 +160,15 @@ fn hammer(
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
         tokio::spawn(async move {
+            let mut pace = tokio::time::interval(Duration::from_micros(500)); // one that clients can follow
+            pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             for number in 0..count {
                 if done.load(Ordering::Relaxed) {
                     return;
                 }
                 hub.channel(channel).broadcast(number).await.unwrap();
                 if number % 16 == 0 {
-                    tokio::time::sleep(Duration::from_micros(500)).await; // a pace that clients can follow
+                    pace.tick().await;
                 } else {
                     tokio::task::yield_now().await;
                 }

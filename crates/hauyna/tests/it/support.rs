@@ -43,9 +43,10 @@ pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -
 /// Polls until something of the hub is so. There is no event for it, so it looks again after a moment.
 pub(crate) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
     while !is_so() {
         assert!(tokio::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        looks.tick().await;
     }
 }
 

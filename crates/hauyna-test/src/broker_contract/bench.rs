@@ -1,0 +1,116 @@
+//! A broker on the bench: what it relays is collected, and publishing and reading it back take one call each.
+
+use hauyna::{
+    Broker, ChannelName, Draft, HistoryPage, HistoryRange, Position, Publication, Publish, Published, Relay,
+    Retention, json,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// A broker and what it relays.
+#[derive(Debug)]
+pub struct Bench<B> {
+    pub(super) broker: Arc<B>,
+    relayed: mpsc::Receiver<Arc<Publication>>,
+}
+
+impl<B: Broker> Bench<B> {
+    /// Starts the broker.
+    pub fn new(broker: B) -> Self {
+        let (sender, relayed) = mpsc::channel(QUEUE);
+        broker.start(Relay::to(move |publication| {
+            assert!(
+                sender.try_send(publication.clone()).is_ok(),
+                "more was relayed than can have been published"
+            );
+        }));
+        Self { broker: Arc::new(broker), relayed }
+    }
+
+    pub(super) async fn subscribe(&self, channel: &ChannelName) {
+        self.broker.subscribe(channel).await.expect("a subscription");
+    }
+
+    pub(super) async fn publish(
+        &self,
+        channel: &ChannelName,
+        number: u32,
+        retention: Option<Retention>,
+    ) -> Published {
+        publish(&*self.broker, channel, number, (retention, None)).await
+    }
+
+    pub(super) async fn keyed(
+        &self,
+        channel: &ChannelName,
+        number: u32,
+        (retention, key): (Option<Retention>, &str),
+    ) -> Published {
+        publish(&*self.broker, channel, number, (retention, Some(key))).await
+    }
+
+    pub(super) async fn history(&self, channel: &ChannelName, range: HistoryRange) -> HistoryPage {
+        self.broker.history(channel, range).await.expect("a history")
+    }
+
+    pub(super) async fn next(&mut self) -> Arc<Publication> {
+        let next = tokio::time::timeout(PATIENCE, self.relayed.recv()).await;
+        next.expect("a publication is relayed in time").expect("the broker keeps its relay")
+    }
+
+    /// Publishes and waits for the relay of a last message: whatever was relayed before is here.
+    pub(super) async fn drain(&mut self, channel: &ChannelName) -> Vec<Arc<Publication>> {
+        self.publish(channel, LAST, None).await;
+        let mut drained = Vec::new();
+        loop {
+            let next = self.next().await;
+            if number(&next) == LAST {
+                return drained;
+            }
+            drained.push(next);
+        }
+    }
+}
+
+pub(super) async fn publish<B: Broker>(
+    broker: &B,
+    channel: &ChannelName,
+    number: u32,
+    (retention, key): (Option<Retention>, Option<&str>),
+) -> Published {
+    let draft = Draft::new(channel.clone(), &json!({ "type": "test", "number": number })).expect("a draft");
+    broker.publish(Publish { draft, retention, key: key.map(Into::into) }).await.expect("a publication")
+}
+
+pub(super) fn channel(name: &str) -> ChannelName {
+    ChannelName::new(name).expect("a good name")
+}
+
+pub(super) fn position(published: Published) -> Position {
+    published.position.expect("a channel with history numbers its publications")
+}
+
+pub(super) fn offset(published: Published) -> u64 {
+    position(published).offset
+}
+
+pub(super) fn number(publication: &Publication) -> u32 {
+    let raw =
+        hauyna_protocol::Raw::assume_valid(publication.content().encoding(), publication.content().bytes());
+    let value: serde_json::Value = raw.decode().expect("the content as it was published");
+    value["number"]
+        .as_u64()
+        .and_then(|number| number.try_into().ok())
+        .expect("the number as it was published")
+}
+
+pub(super) fn numbers(page: &HistoryPage) -> Vec<u32> {
+    page.publications.iter().map(|publication| number(publication)).collect()
+}
+
+/// How long a relay or an expiry may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// More than any test relays.
+const QUEUE: usize = 16 * 1024;
+const LAST: u32 = u32::MAX;
