@@ -115,6 +115,17 @@ impl Server {
         (self.cpu() - cpu).as_secs_f64() / start.elapsed().as_secs_f64()
     }
 
+    /// Asks the program to end, as a service manager does.
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub(crate) fn exit_code(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
     /// Sets how many descriptors the running server may have; the limit it may raise it to stays.
     pub(crate) fn limit_fds(&self, soft: usize) {
         prlimit(self.id(), soft);
@@ -324,7 +335,7 @@ impl Client {
         }
     }
 
-    fn head(&mut self) -> Option<String> {
+    pub(crate) fn head(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
                 let head = self.read.drain(..end + 4).collect();
@@ -334,6 +345,12 @@ impl Client {
                 return None;
             }
         }
+    }
+
+    /// The next bytes, so many.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
+        while self.read.len() < count && self.more() > 0 {}
+        self.read.drain(..count).collect()
     }
 
     /// Reads an HTTP answer whose connection the server closes; `None` where it was reset before an answer.

@@ -71,7 +71,7 @@ fn cve_2026_48779_tiny_fragments_cost_one_buffer_and_linear_work() {
     let (grown, spent) = (server.rss() - rss, server.cpu() - cpu);
     measured("200,001 fragments", format!("{grown} KiB, {spent:?}"));
     assert!(grown < 2048, "{grown} KiB for 200,001 bytes");
-    assert!(spent < Duration::from_secs(3), "{spent:?}");
+    assert!(spent < Duration::from_secs(3), "{spent:?}"); // 80 ms; a release build takes 10
     client.send(&frame(CONTINUATION, b"!"));
     assert_eq!(client.frame().payload.len(), 200_002);
 }

@@ -388,3 +388,20 @@ fn a_client_that_half_closes_after_its_request_still_gets_its_answer() {
     client.half_close();
     assert_eq!(client.answer().expect("an answer").status, 426);
 }
+
+#[test]
+fn an_upgrade_behind_an_ordinary_request_is_a_connection_like_any_other() {
+    let server = Server::start();
+    let mut client = server.connect();
+    client.send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.send(&[upgrade("/echo", "").as_bytes(), &frame(TEXT, b"early")].concat());
+    assert!(client.head().expect("an answer").starts_with("HTTP/1.1 200 "));
+    let body = client.take(5);
+    assert_eq!(body, b"live\n");
+    client.upgraded();
+    assert_eq!(client.frame().payload, b"early");
+    client.send(&frame(TEXT, &[b'x'; 100_000]));
+    assert_eq!(client.frame().payload.len(), 100_000);
+    client.send(b"\xff\x80\0\0\0\0");
+    assert_eq!(client.closed_with(), 1002);
+}
