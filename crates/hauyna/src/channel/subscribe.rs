@@ -64,10 +64,9 @@ pub(crate) async fn subscribe(
     answer: impl FnOnce(&Welcome) + Send,
 ) -> Result<Welcome, Error> {
     connection.may_subscribe(name)?;
-    let (catching, is_first) = begin(hub, name);
-    if is_first {
-        hub.broker.subscribe(name).await?;
-    }
+    let catching = begin(hub, name);
+    // By the first; where it fails or goes, by the next of those who wait for it.
+    catching.channel.relayed.get_or_try_init(|| hub.broker.subscribe(name)).await?;
     let page = match catching.channel.options.retention {
         None => None,
         Some(_) => Some(hub.broker.history(name, range(wish.recover, hub.config.recovery_limit)).await?),
@@ -90,7 +89,7 @@ pub(crate) async fn subscribe(
 }
 
 /// Finds or makes the channel, and from now on keeps what is delivered until the history is there.
-fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> (CatchingUp<'a>, bool) {
+fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> CatchingUp<'a> {
     loop {
         let channel = hub.channels.find_or_insert(name, || {
             let options = hub.declarations.options(name.as_str()).clone();
@@ -98,10 +97,9 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> (CatchingUp<'a>, bool) {
         });
         let mut state = channel.state.lock();
         if !state.retired {
-            let is_first = state.is_unused();
             state.catching_up += 1;
             drop(state);
-            return (CatchingUp { hub, channel }, is_first);
+            return CatchingUp { hub, channel };
         }
     }
 }

@@ -9,12 +9,15 @@ use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio::sync::OnceCell;
 
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) name: ChannelName,
     pub(crate) options: Arc<Channels>,
     pub(crate) state: Mutex<ChannelState>,
+    /// Set once the broker relays the channel; nobody is live before.
+    pub(crate) relayed: OnceCell<()>,
     /// Where each shard keeps its part of the subscribers. Written and read by that shard's task alone.
     pub(crate) slots: Box<[AtomicU32]>,
 }
@@ -45,7 +48,7 @@ impl ChannelCore {
             retired: false,
         };
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();
-        Self { name, options, state: Mutex::new(state), slots }
+        Self { name, options, state: Mutex::new(state), relayed: OnceCell::new(), slots }
     }
 
     pub(crate) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {

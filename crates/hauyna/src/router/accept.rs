@@ -32,7 +32,8 @@ enum Arrived {
 pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: SocketAddr, patience: Duration) {
     match tokio::time::timeout(patience, arrive(&routes, stream, peer)).await {
         Ok(Ok(Arrived::Http(stream, read))) => {
-            http(routes, (Rewound::new(read, stream, patience), peer), patience).await;
+            // On the heap: almost nobody needs it, and everybody's task would be the larger for it.
+            Box::pin(http(routes, (Rewound::new(read, stream, patience), peer), patience)).await;
         }
         Ok(Ok(Arrived::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::connection", %error, "lost before its upgrade"),

@@ -58,6 +58,9 @@ impl Server {
     /// The socket cannot be used with this runtime.
     pub async fn serve_listener(self, listener: StdListener) -> Result {
         listener.set_nonblocking(true)?;
+        // Without it small messages wait for acknowledgements. Linux hands it on to what is accepted, which
+        // spares every connection a system call.
+        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
         self.accept(TcpListener::from_std(listener)?).await;
         Ok(())
     }
@@ -131,8 +134,9 @@ impl Server {
                         hub.0.metrics.handshakes_refused.increment();
                         continue;
                     };
-                    // Without it small messages wait for acknowledgements; an error means it is closed.
-                    let _ = stream.set_nodelay(true);
+                    if !cfg!(target_os = "linux") {
+                        let _ = stream.set_nodelay(true); // an error means it is closed
+                    }
                     let (routes, patience) = (self.routes.clone(), self.handshake_timeout);
                     tokio::spawn(async move {
                         accepted(routes, stream, peer, patience).await;
