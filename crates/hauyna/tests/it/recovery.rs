@@ -1,6 +1,6 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
-use crate::support::{Random, open_hub, recover, serve, subscribe, subscriber};
+use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, HistoryPage, HistoryRange, Hub, LocalBroker, Publish,
     Published, Relay, json,
@@ -118,6 +118,76 @@ impl Broker for Distant {
     }
 }
 
+/// A broker that relays from the moment on when its subscription was answered, which the gate decides.
+#[derive(Debug, Default)]
+struct Hesitant {
+    local: LocalBroker,
+    is_open: Arc<AtomicBool>,
+    gate: Arc<Notify>,
+}
+
+impl Broker for Hesitant {
+    fn start(&self, relay: Relay) {
+        let is_open = self.is_open.clone();
+        self.local.start(Relay::to(move |publication| {
+            if is_open.load(Ordering::SeqCst) {
+                relay.relay(publication);
+            }
+        }));
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
+        let (is_open, gate) = (self.is_open.clone(), self.gate.clone());
+        Answer::later(async move {
+            gate.notified().await;
+            is_open.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+    }
+
+    fn unsubscribe(&self, _: &ChannelName) {}
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
+        self.local.history(channel, range)
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_one_leaves() {
+    for first_leaves in [false, true] {
+        let broker = Hesitant::default();
+        let gate = broker.gate.clone();
+        let hub = open_hub().broker(broker).build();
+        let server = serve(&hub);
+        let request = json!({ "type": "subscribe_channel", "id": "s", "channel": "x" });
+        let (mut first, mut second) = (server.connect("/?user=first").await, server.connect("/").await);
+        first.send(request.clone()).await;
+        eventually("the broker was asked", || hub.stats().requests == 1).await;
+        second.send(request).await;
+        eventually("both wait", || hub.stats().requests == 2).await;
+        hub.channel("x").broadcast("not relayed").await.unwrap();
+        if first_leaves {
+            hub.connections().of_user("first")[0].close(hauyna::CloseCode(4000), "");
+            first.expect_close().await;
+            first.vanish();
+            eventually("the first one is gone", || hub.stats().connections == 1).await;
+        }
+        gate.notify_one();
+        let answer = second.answer(&json!("s")).await.unwrap();
+        assert_eq!(offset(&answer), 1, "the answer covers what was not relayed");
+        hub.channel("x").broadcast("relayed").await.unwrap();
+        follow(&mut second, 1, 1).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_twice() {
     let broker = Distant::default();
@@ -151,21 +221,16 @@ async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_t
 }
 
 /// Publishes until told to stop, from several tasks.
-fn hammer(
-    hub: &Hub,
-    channel: &'static str,
-    count: u64,
-) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
+fn hammer(hub: &Hub, channel: &'static str) -> (Arc<AtomicBool>, Vec<tokio::task::JoinHandle<()>>) {
     let done = Arc::new(AtomicBool::new(false));
     let publishers = (0..4).map(|_| {
         let (hub, done) = (hub.clone(), done.clone());
         tokio::spawn(async move {
             let mut pace = tokio::time::interval(Duration::from_micros(500)); // one that clients can follow
             pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            for number in 0..count {
-                if done.load(Ordering::Relaxed) {
-                    return;
-                }
+            let mut number = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                number += 1;
                 hub.channel(channel).broadcast(number).await.unwrap();
                 if number % 16 == 0 {
                     pace.tick().await;
@@ -193,7 +258,7 @@ async fn follow(client: &mut Client, mut seen: u64, count: u64) -> u64 {
 async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publishers_hammer() {
     let hub = open_hub().recovery_limit(1_000_000).outbox(64 << 20, 1 << 20).build();
     let server = Arc::new(serve(&hub));
-    let (done, publishers) = hammer(&hub, "x", 10_000);
+    let (done, publishers) = hammer(&hub, "x");
     let clients = (0..6_u64).map(|seed| {
         let server = server.clone();
         tokio::spawn(async move { one_client_comes_and_goes(&server, seed).await })
@@ -208,14 +273,17 @@ async fn rounds_of_subscribe_and_recover_see_every_publication_once_while_publis
     }
 }
 
-const ROUNDS: u64 = 120;
+const ROUNDS: u64 = 100;
+const PUBLICATIONS: u64 = 10_000;
 
 /// Unsubscribes or reconnects at random and goes on from where it was.
 async fn one_client_comes_and_goes(server: &TestServer, seed: u64) {
     let mut random = Random(seed);
     let mut client = server.connect("/").await;
     let mut position = subscribe(&mut client, "x").await;
-    for _ in 0..ROUNDS {
+    let mut rounds = 0;
+    while rounds < ROUNDS || server.hub().stats().published < PUBLICATIONS {
+        rounds += 1;
         let count = random.below(20);
         let seen = follow(&mut client, offset(&position), count).await;
         position["offset"] = json!(seen);
@@ -254,7 +322,7 @@ async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
 async fn a_channel_that_is_left_and_joined_at_once_has_no_message_before_its_answer() {
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
-    let (done, publishers) = hammer(&hub, "x", 10_000);
+    let (done, publishers) = hammer(&hub, "x");
     let mut client = server.connect("/").await;
     let mut top = offset(&subscribe(&mut client, "x").await);
     for _ in 0..200 {
