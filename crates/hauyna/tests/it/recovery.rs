@@ -232,7 +232,7 @@ fn hammer(hub: &Hub, channel: &'static str) -> (Arc<AtomicBool>, Vec<tokio::task
             while !done.load(Ordering::Relaxed) {
                 number += 1;
                 hub.channel(channel).broadcast(number).await.unwrap();
-                if number % 16 == 0 {
+                if number.is_multiple_of(16) {
                     pace.tick().await;
                 } else {
                     tokio::task::yield_now().await;
