@@ -66,7 +66,7 @@ pub(crate) async fn subscribe(
     connection.may_subscribe(name)?;
     let catching = begin(hub, name);
     // By the first; where it fails or goes, by the next of those who wait for it.
-    catching.channel.relayed.get_or_try_init(|| hub.broker.subscribe(name)).await?;
+    catching.channel.relayed.get_or_try_init(|| hub.join(name)).await?;
     let page = match catching.channel.options.retention {
         None => None,
         Some(_) => Some(hub.broker.history(name, range(wish.recover, hub.config.recovery_limit)).await?),

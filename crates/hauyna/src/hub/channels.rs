@@ -4,7 +4,7 @@
 use crate::channel::{ChannelCore, ChannelName};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(crate) struct ChannelMap {
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
+    orders: Box<[Mutex<()>]>,
 }
 
 /// Keyed by the channels' own names.
@@ -21,7 +22,17 @@ type Part = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
     pub(crate) fn new() -> Self {
-        Self { hasher: RandomState::new(), parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+        Self {
+            hasher: RandomState::new(),
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            orders: (0..PARTS).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Held while the broker is asked for a channel or let off it, so that it sees both in their order. No
+    /// delivery takes it, so a broker may be asked under it.
+    pub(crate) fn order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
+        self.orders[self.hasher.hash_one(name.as_str()) as usize % PARTS].lock()
     }
 
     /// The part that has a name, and the name's hash in it.

@@ -15,7 +15,7 @@ pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 
 use crate::broker::{Answer, Broker};
-use crate::channel::{Channel, ChannelCore, Declarations};
+use crate::channel::{Channel, ChannelCore, ChannelName, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
 use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections};
@@ -160,9 +160,16 @@ impl Default for Hub {
 impl HubCore {
     /// Takes a channel without subscribers out of the map.
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
+        let _order = self.channels.order(&channel.name);
         if self.channels.remove_unused(channel) {
             self.broker.unsubscribe(&channel.name);
         }
+    }
+
+    /// Has the broker relay a channel.
+    pub(crate) fn join(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        let _order = self.channels.order(channel);
+        self.broker.subscribe(channel)
     }
 
     /// Lets an answer nobody waits for come to its end.

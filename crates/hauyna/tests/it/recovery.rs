@@ -7,8 +7,8 @@ use hauyna::{
 };
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -186,6 +186,61 @@ async fn nobody_is_live_before_the_broker_has_subscribed_even_where_the_first_on
         hub.channel("x").broadcast("relayed").await.unwrap();
         follow(&mut second, 1, 1).await;
     }
+}
+
+/// A broker that writes down in which order it is asked, and takes its time to leave.
+#[derive(Debug, Default)]
+struct Logging {
+    local: LocalBroker,
+    asked: Arc<Mutex<Vec<&'static str>>>,
+    joined: Condvar,
+}
+
+impl Broker for Logging {
+    fn start(&self, relay: Relay) {
+        self.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
+        self.asked.lock().unwrap().push("subscribe");
+        self.joined.notify_all();
+        Answer::now(Ok(()))
+    }
+
+    fn unsubscribe(&self, _: &ChannelName) {
+        // The next subscriber comes meanwhile, and must not be asked for before.
+        let (asked, patience) = (self.asked.lock().unwrap(), Duration::from_millis(300));
+        let (mut asked, _) =
+            self.joined.wait_timeout_while(asked, patience, |asked| asked.len() < 2).unwrap();
+        asked.push("unsubscribe");
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
+        self.local.history(channel, range)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_broker_is_left_before_it_is_joined_again() {
+    let broker = Logging::default();
+    let asked = broker.asked.clone();
+    let hub = open_hub().broker(broker).build();
+    let server = serve(&hub);
+    let (mut first, mut second) = (server.connect("/").await, server.connect("/").await);
+    subscribe(&mut first, "x").await;
+    first.send(json!({ "type": "unsubscribe_channel", "id": "u", "channel": "x" })).await;
+    eventually("the channel is retired", || hub.stats().channels == 0).await;
+    subscribe(&mut second, "x").await;
+    first.answer(&json!("u")).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), ["subscribe", "unsubscribe", "subscribe"]);
 }
 
 #[tokio::test]
