@@ -4,7 +4,7 @@
 use super::HubCore;
 use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
-use crate::shard::Shard;
+use crate::shard::{Shard, take_turns};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
         look_at(&connection, now);
         if index % TURN == TURN - 1 {
-            tokio::task::yield_now().await;
+            take_turns().await;
         }
     }
     // One of them does it, and not every shard has had a connection yet.

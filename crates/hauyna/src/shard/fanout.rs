@@ -4,6 +4,7 @@
 
 use super::Item;
 use super::members::{Member, Members};
+use super::take_turns;
 use crate::channel::{ChannelCore, Publication, Target, Wire};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
@@ -78,7 +79,7 @@ impl Fanout {
             self.written += 1;
             if self.written >= TURN {
                 self.written = 0;
-                tokio::task::yield_now().await;
+                take_turns().await;
             }
         }
     }
@@ -121,7 +122,7 @@ impl Fanout {
                     self.write_member(member, &mut run, (is_only, now));
                     if self.written >= TURN {
                         self.written = 0;
-                        tokio::task::yield_now().await;
+                        take_turns().await;
                     }
                 }
             }
@@ -170,7 +171,7 @@ impl Fanout {
             self.written += 1;
             if self.written >= TURN {
                 self.written = 0;
-                tokio::task::yield_now().await;
+                take_turns().await;
             }
         }
         if self.dirty.capacity() > 4096 {

@@ -161,6 +161,20 @@ impl Drop for Running {
     }
 }
 
+/// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
+/// look at the sockets, and a busy connection on this thread puts that off for 61 turns of its own.
+pub(crate) async fn take_turns() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 async fn run(running: Running) {
     let mut fanout = Fanout::new(running.index);
     let mut batch = Vec::new();
