@@ -385,6 +385,6 @@ fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>
 }
 
 /// Rounds of one turn: a peer that floods is served some reads, then others are.
-const READS: usize = 8;
+const READS: usize = 2;
 /// Bytes of replies after which they are written although there is more to handle.
 const REPLIES: usize = 64 * 1024;
