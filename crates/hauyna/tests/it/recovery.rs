@@ -375,10 +375,21 @@ async fn until_answered(client: &mut Client, mut seen: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_channel_that_is_left_and_joined_at_once_has_no_message_before_its_answer() {
+    for others in [0, 1] {
+        leave_and_join(others).await;
+    }
+}
+
+/// Goes in and out of a channel that is busy, as a subscriber of so many others.
+async fn leave_and_join(others: u32) {
     let hub = open_hub().outbox(64 << 20, 1 << 20).build();
     let server = serve(&hub);
     let (done, publishers) = hammer(&hub, "x");
     let mut client = server.connect("/").await;
+    // With a second channel what is published is queued before it is written.
+    for other in 0..others {
+        subscribe(&mut client, &format!("other{other}")).await;
+    }
     let mut top = offset(&subscribe(&mut client, "x").await);
     for _ in 0..200 {
         // Both in one write: the second subscription begins while the first one's messages are on their way.
