@@ -147,7 +147,10 @@ impl Server {
 
     /// An upgraded plain client of `/chat`.
     pub(crate) fn chat(&self, user: &str) -> Client {
-        self.open(&format!("/chat?user_id={user}"), "")
+        let mut client = self.open(&format!("/chat?user_id={user}"), "");
+        // The answer to the handshake comes a moment before others can see the connection.
+        assert_eq!(client.verdict(json!({ "type": "ping", "id": "first" })), "pong");
+        client
     }
 
     /// An upgraded client of `/chat` that speaks MessagePack, its `session` read.
