@@ -3,7 +3,7 @@
 
 use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::{Channels, Hub, Reject, json};
-use hauyna_test::TestServer;
+use hauyna_test::{Client, TestServer};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -157,4 +157,36 @@ async fn two_hubs_in_one_process_know_nothing_of_each_other() {
     assert_eq!((one.stats().connections, two.stats().published), (1, 0));
     first.stop().await;
     b.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
+    let mark = Arc::new(());
+    let given = mark.clone();
+    let handler = named().on_open(move |cx| {
+        let given = given.clone();
+        async move {
+            cx.connection().with_extensions(|values| values.insert(given));
+            Ok(())
+        }
+    });
+    let hub = open_hub().shards(1).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let mut keeper = subscriber(&server, "keeper", "x").await;
+    let base = Arc::strong_count(&mark);
+    let mut random = Random(3);
+    let mut clients = Vec::new();
+    for number in 0..200 {
+        if clients.len() < 5 || random.below(2) == 0 {
+            clients.push(subscriber(&server, &format!("u{number}"), "x").await);
+        } else {
+            let gone: Client = clients.swap_remove(random.below(clients.len() as u64) as usize);
+            gone.vanish();
+        }
+        hub.channel("x").broadcast(number).await.unwrap();
+        keeper.expect("message").await;
+    }
+    drop(clients);
+    eventually("all are let go", || Arc::strong_count(&mark) == base).await;
+    assert_eq!(hub.stats().subscriptions, 1);
 }
