@@ -19,13 +19,13 @@ pub(crate) struct Server {
 impl Server {
     /// The program with an echo endpoint, at its default log level.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with(&["--shards", "2"])
     }
 
     pub(crate) fn start_with(options: &[&str]) -> Self {
         raise_descriptor_limit();
         let mut child = Command::new(env!("CARGO_BIN_EXE_hauyna"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--echo", "/echo", "--shards", "2"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--echo", "/echo"])
             .args(options)
             .env("NO_COLOR", "1")
             // Huge pages would round every growth up to 2 MiB.

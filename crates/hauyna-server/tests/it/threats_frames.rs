@@ -210,7 +210,7 @@ fn bomb(mib: usize) -> Vec<u8> {
 
 #[test]
 fn undici_cve_2026_1526_deflate_bombs_stop_at_the_limit() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     server.warm();
     // The buffer doubles by copying, and the allocator keeps the smaller ones for a moment: twice the limit.
     for (path, mib, limit) in [("/chat?user_id=a", 50, 64), ("/echo", 512, 2 * 64 * 1024)] {
@@ -229,7 +229,7 @@ fn undici_cve_2026_1526_deflate_bombs_stop_at_the_limit() {
 
 #[test]
 fn row_22_compression_costs_no_memory_per_connection() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     let text = "something that compresses, ".repeat(40);
     let open = |headers: &str| -> Vec<Client> {
         let opened = |_| {
@@ -254,7 +254,7 @@ fn row_22_compression_costs_no_memory_per_connection() {
 
 #[test]
 fn row_23_hostile_deflate_offers_are_declined_and_garbage_is_refused() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     let offers = [
         "permessage-deflate; client_max_window_bits=7",
         "permessage-deflate; server_max_window_bits=16",
@@ -289,7 +289,7 @@ fn row_23_hostile_deflate_offers_are_declined_and_garbage_is_refused() {
 
 #[test]
 fn row_23_two_connections_never_see_each_others_bytes() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     let mut clients = [server.open("/echo", DEFLATE), server.open("/echo", DEFLATE)];
     for round in 0..300 {
         for (client, secret) in clients.iter_mut().zip([b'A', b'B']) {
@@ -311,7 +311,7 @@ fn inflated(payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn row_24_crime_no_context_is_shared_between_messages() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     let mut client = server.connect();
     client.send(crate::common::upgrade("/echo", DEFLATE).as_bytes());
     let head = client.upgraded().to_lowercase();

@@ -108,7 +108,7 @@ fn row_04_a_silent_connection_is_closed_at_the_deadline() {
 
 #[test]
 fn row_06_cve_2021_32640_hostile_extension_and_protocol_headers_are_cheap() {
-    let server = Server::start_with(&["--deflate"]);
+    let server = Server::start_with(&["--shards", "2", "--deflate"]);
     server.serves();
     let cpu = server.cpu();
     let hostile = [

@@ -254,7 +254,7 @@ fn row_39_no_map_of_names_from_clients_has_a_guessable_hash() {
 
 #[test]
 fn row_43_names_cannot_forge_log_lines_and_tokens_are_not_logged() {
-    let server = Server::start_with(&["--log", "debug"]);
+    let server = Server::start_with(&["--shards", "2", "--log", "debug"]);
     for name in
         ["x%0A%7B%22level%22%3A%22error%22%7D%1B%5B2J", "a%0d%0ab", "%1b%5b31mred", "%00", "a%C2%85b", "%7F"]
     {
@@ -400,7 +400,7 @@ fn row_47_histories_that_nobody_reads_are_bounded() {
 
 #[test]
 fn row_48_a_flood_of_publications_leaves_others_their_turn() {
-    let server = Server::start();
+    let server = Server::start_with(&["--shards", "1"]); // flooder and others on one thread
     let mut flooder = server.chat("flooder");
     flooder.subscribe("flood");
     let mut good = server.chat("good");
@@ -431,7 +431,6 @@ fn row_48_a_flood_of_publications_leaves_others_their_turn() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         times.sort();
         measured("publishing beside a flood", format!("p50 {:?}, p99 {:?}", times[49], times[98]));
-        // A turn of the flooder is 512 KiB, some 50 ms of a debug build. With a release build p99 is 0.3 ms.
         assert!(times[98] < Duration::from_secs(2), "p99 {:?}", times[98]);
     });
     let grown = server.rss() - rss;
