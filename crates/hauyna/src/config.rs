@@ -56,7 +56,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A ping after `interval` without a sign of life; 8 s (or the interval, if that is shorter) to answer.
+    /// A ping every `interval`, to which whatever the client sends is an answer; 8 s (or the interval, if that is shorter) to answer.
     ///
     /// `interval` is at least 10 ms.
     pub fn every(interval: Duration) -> Self {
@@ -73,7 +73,7 @@ impl Heartbeat {
 }
 
 impl Default for Heartbeat {
-    /// A ping after 25 s of silence, 8 s to answer.
+    /// A ping every 25 s, 8 s to answer.
     fn default() -> Self {
         Self::every(Duration::from_secs(25))
     }

@@ -32,7 +32,8 @@ pub(crate) struct ConnectionCore {
     id: ConnectionId,
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    heard: AtomicU32,
+    /// When the last ping was due.
+    beat: AtomicU32,
     /// These are 0 where it is not so.
     pinged: AtomicU32,
     busy: AtomicU32,
@@ -46,7 +47,7 @@ pub(crate) struct ConnectionCore {
 pub(crate) struct Deadlines {
     pub(crate) busy: Option<Tick>,
     pub(crate) unfinished: Option<Tick>,
-    pub(crate) heard: Tick,
+    pub(crate) beat: Tick,
     pub(crate) pinged: Option<Tick>,
 }
 
@@ -79,7 +80,7 @@ impl ConnectionCore {
             hub,
             user,
             subscriptions: Mutex::default(),
-            heard: AtomicU32::new(now.0),
+            beat: AtomicU32::new(now.0),
             pinged: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             unfinished: AtomicU32::new(0),
@@ -346,19 +347,20 @@ impl ConnectionCore {
         Deadlines {
             busy: optional(&self.busy),
             unfinished: optional(&self.unfinished),
-            heard: Tick(self.heard.load(Ordering::Relaxed)),
+            beat: Tick(self.beat.load(Ordering::Relaxed)),
             pinged: optional(&self.pinged),
         }
     }
 
     pub(crate) fn ping(self: &Arc<Self>, now: Tick) {
+        self.beat.store(now.0, Ordering::Relaxed);
         self.pinged.store(now.0, Ordering::Relaxed);
         self.push_control(encode(OpCode::Ping, b""));
         self.request_flush();
     }
 
-    pub(super) fn hear(&self, now: Tick) {
-        self.heard.store(now.0, Ordering::Relaxed);
+    /// The peer lives: whatever comes answers a ping.
+    pub(super) fn hear(&self) {
         self.pinged.store(0, Ordering::Relaxed);
     }
 

@@ -203,7 +203,7 @@ impl Handler {
         self
     }
 
-    /// Sets how liveness is watched. Default: a ping after 25 s of silence, 8 s to answer.
+    /// Sets how liveness is watched. Default: a ping every 25 s, 8 s to answer.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.endpoint.heartbeat = Some(heartbeat);
         self

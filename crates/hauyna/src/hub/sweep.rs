@@ -37,7 +37,7 @@ fn look_at(connection: &Arc<ConnectionCore>, now: Tick) {
         connection.metrics().slow_consumers.increment();
         return connection.end(CloseReason::WriteTimeout);
     }
-    let Deadlines { busy, unfinished, heard, pinged } = connection.deadlines();
+    let Deadlines { busy, unfinished, beat, pinged } = connection.deadlines();
     if let Some(since) = busy {
         if expired(since, endpoint.callback_timeout) {
             connection.expire_callback();
@@ -53,7 +53,8 @@ fn look_at(connection: &Arc<ConnectionCore>, now: Tick) {
             connection.metrics().heartbeat_timeouts.increment();
             connection.close_dead();
         }
-        None if expired(heard, heartbeat.interval) => connection.ping(now),
+        // Whatever the peer sends: a client that only talks wants to hear something, too.
+        None if expired(beat, heartbeat.interval) => connection.ping(now),
         _ => {}
     }
 }

@@ -4,6 +4,7 @@ use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{CloseCode, CloseReason, Handler, Heartbeat, Hub, Router, json};
 use hauyna_test::{Frame, TestServer};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,6 +53,24 @@ async fn a_peer_that_pongs_lives_and_any_traffic_counts() {
         }
     }
     assert_eq!(server.hub().stats().heartbeat_timeouts, 0);
+}
+
+#[tokio::test]
+async fn a_client_that_talks_without_an_answer_is_pinged_all_the_same() {
+    let server = TestServer::start(Hub::new(), beating(100, 400).on("note", async |_, _: Value| Ok(())));
+    let mut talking = server.client("/").without_pongs().connect().await;
+    let pinged = async {
+        loop {
+            talking.send(json!({ "type": "note" })).await;
+            tokio::task::yield_now().await;
+            if let Ok(Frame::Ping(_)) =
+                tokio::time::timeout(Duration::from_millis(5), talking.next_frame()).await
+            {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), pinged).await.expect("a ping came");
 }
 
 #[tokio::test]
