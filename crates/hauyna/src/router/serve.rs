@@ -130,6 +130,8 @@ impl Server {
             };
             match accepted_now {
                 Ok((stream, peer)) => {
+                    // It could not be opened again while there were none.
+                    spare = spare.or_else(|| File::open("/dev/null").ok());
                     let Ok(slot) = slots.clone().try_acquire_owned() else {
                         hub.0.metrics.handshakes_refused.increment();
                         continue;
