@@ -31,9 +31,13 @@ impl Clock {
         Self(Instant::now())
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap by design")]
     pub(crate) fn tick(&self) -> Tick {
-        Tick((self.0.elapsed().as_millis() as u32).max(1))
+        self.at(Instant::now())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap by design")]
+    pub(crate) fn at(&self, now: Instant) -> Tick {
+        Tick((now.duration_since(self.0).as_millis() as u32).max(1))
     }
 }
 

@@ -6,6 +6,8 @@ mod pages;
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{Handler, Hub, Router};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -56,7 +58,13 @@ fn filter(text: &str) -> Result<String, String> {
 /// Serves until SIGINT or SIGTERM.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
+    raise_descriptors();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = options.shards.map_or(cores, usize::from);
     let hub = chat::hub(workers);
@@ -70,6 +78,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     server.serve_per_core(options.listen, workers, |address| announce(address, options))?;
     // Connections are gone by now; the thread ends with the hub.
     signals.join().map_err(|_| anyhow::anyhow!("the signal handler panicked"))
+}
+
+/// Every connection is a descriptor, and the usual soft limit of 1,024 is soon reached. Where raising it is
+/// not allowed, the accept loop copes with the end of descriptors.
+fn raise_descriptors() {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = limits.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
+    if limits.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limits.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
 }
 
 /// A thread that shuts the hub down at the first signal and ends the process at the second.
@@ -115,6 +136,8 @@ fn announce(address: SocketAddr, options: &Options) {
     println!("  health      http://{address}/live  http://{address}/ready");
 }
 
+/// Descriptors, where there is no hard limit.
+const DESCRIPTORS: u64 = 1 << 20;
 /// How long connections have to take what is queued for them when the server is shut down.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes; conformance suites echo messages of 16 MiB.

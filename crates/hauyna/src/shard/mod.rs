@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
+use tokio::time::Instant;
 
 mod fanout;
 mod members;
@@ -178,42 +179,52 @@ pub(crate) async fn take_turns() {
 async fn run(running: Running) {
     let mut fanout = Fanout::new(running.index);
     let mut batch = Vec::new();
-    let mut sweep = pin!(tokio::time::sleep(SWEEP));
     let mut period = SWEEP;
+    let mut due = Instant::now() + period;
+    let mut timer = pin!(tokio::time::sleep_until(due));
+    // The timer knows whom to wake. It is asked only before we rest: in work the clock says as much.
+    let mut is_set = false;
     loop {
-        let is_due = poll_fn(|cx| {
+        let work = poll_fn(|cx| {
             let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
             let shard = &hub.shards[running.index];
+            let now = Instant::now();
             let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
             if wanted < period {
                 period = wanted;
-                sweep.as_mut().reset(tokio::time::Instant::now() + period);
+                due = now + period;
+                timer.as_mut().reset(due);
+                is_set = false;
             }
-            let is_due = sweep.as_mut().poll(cx).is_ready();
             let mut inbox = shard.inbox.lock();
             std::mem::swap(&mut inbox.items, &mut batch);
             shard.waiting.store(0, Ordering::Relaxed);
-            if is_due || !batch.is_empty() {
-                return Poll::Ready(Some(is_due));
+            if batch.is_empty() && now < due {
+                if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    inbox.waker = Some(cx.waker().clone());
+                }
+                if is_set || timer.as_mut().poll(cx).is_pending() {
+                    is_set = true;
+                    return Poll::Pending;
+                }
             }
-            if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                inbox.waker = Some(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-        let (Some(is_due), Some(hub)) = (is_due, running.hub.upgrade()) else { return };
-        let now = hub.clock.tick();
-        hub.shards[running.index].now.store(now.0, Ordering::Relaxed);
+            drop(inbox);
+            Poll::Ready(Some((hub, now)))
+        });
+        let Some((hub, now)) = work.await else { return };
+        let tick = hub.clock.at(now);
+        hub.shards[running.index].now.store(tick.0, Ordering::Relaxed);
         if !batch.is_empty() {
-            fanout.serve(&hub, &mut batch, now).await;
+            fanout.serve(&hub, &mut batch, tick).await;
             if batch.capacity() > 4 * CONGESTED {
                 batch = Vec::new();
             }
         }
-        if is_due {
-            sweep.as_mut().reset(tokio::time::Instant::now() + period);
-            crate::hub::sweep(&hub, running.index, now).await;
+        if now >= due {
+            due = now + period;
+            timer.as_mut().reset(due);
+            is_set = false;
+            crate::hub::sweep(&hub, running.index, tick).await;
         }
     }
 }
