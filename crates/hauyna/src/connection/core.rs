@@ -2,6 +2,7 @@
 //! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
 
 use super::outbox::{Flushed, Full, Outbox};
+use super::pulse::{Deadlines, Pulse};
 use super::{Backlog, CloseReason, ConnectionId, Extensions, Outgoing, Phase, Room};
 use crate::channel::{ChannelCore, ChannelName, Publication, Subscription, UserId, Wire};
 use crate::clock::Tick;
@@ -32,23 +33,10 @@ pub(crate) struct ConnectionCore {
     id: ConnectionId,
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    /// When the last ping was due.
-    beat: AtomicU32,
-    /// These are 0 where it is not so.
-    pinged: AtomicU32,
-    busy: AtomicU32,
-    unfinished: AtomicU32,
+    pub(super) pulse: Pulse,
     /// Path and query of the request.
     target: Box<str>,
     extensions: OnceLock<Box<Mutex<Extensions>>>,
-}
-
-/// What the sweep compares with the time.
-pub(crate) struct Deadlines {
-    pub(crate) busy: Option<Tick>,
-    pub(crate) unfinished: Option<Tick>,
-    pub(crate) beat: Tick,
-    pub(crate) pinged: Option<Tick>,
 }
 
 /// What a new connection is.
@@ -80,10 +68,7 @@ impl ConnectionCore {
             hub,
             user,
             subscriptions: Mutex::default(),
-            beat: AtomicU32::new(now.0),
-            pinged: AtomicU32::new(0),
-            busy: AtomicU32::new(0),
-            unfinished: AtomicU32::new(0),
+            pulse: Pulse::new(now),
             target,
             extensions: OnceLock::new(),
         }
@@ -342,40 +327,13 @@ impl ConnectionCore {
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
-        let optional =
-            |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
-        Deadlines {
-            busy: optional(&self.busy),
-            unfinished: optional(&self.unfinished),
-            beat: Tick(self.beat.load(Ordering::Relaxed)),
-            pinged: optional(&self.pinged),
-        }
+        self.pulse.deadlines()
     }
 
     pub(crate) fn ping(self: &Arc<Self>, now: Tick) {
-        self.beat.store(now.0, Ordering::Relaxed);
-        self.pinged.store(now.0, Ordering::Relaxed);
+        self.pulse.beat(now);
         self.push_control(encode(OpCode::Ping, b""));
         self.request_flush();
-    }
-
-    /// The peer lives: whatever comes answers a ping.
-    pub(super) fn hear(&self) {
-        self.pinged.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_busy(&self, since: Option<Tick>) {
-        self.busy.store(since.map_or(0, |tick| tick.0), Ordering::Relaxed);
-    }
-
-    /// A message is unfinished, or no longer; the moment it began stays.
-    pub(super) fn set_unfinished(&self, since: Option<Tick>) {
-        match since {
-            None => self.unfinished.store(0, Ordering::Relaxed),
-            Some(tick) => {
-                let _ = self.unfinished.compare_exchange(0, tick.0, Ordering::Relaxed, Ordering::Relaxed);
-            }
-        }
     }
 
     pub(crate) fn expire_callback(&self) {
@@ -385,8 +343,12 @@ impl ConnectionCore {
 
     pub(super) fn take_expired(&self) -> bool {
         // The sweep may have meant the callback before this one.
-        let busy = self.now().since(Tick(self.busy.load(Ordering::Relaxed)));
-        self.expired.swap(false, Ordering::Relaxed) && busy >= self.endpoint.callback_timeout
+        let is_due = self
+            .pulse
+            .deadlines()
+            .busy
+            .is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout);
+        self.expired.swap(false, Ordering::Relaxed) && is_due
     }
 }
 

@@ -7,6 +7,7 @@ mod extensions;
 mod handle;
 mod lanes;
 mod outbox;
+mod pulse;
 mod reader;
 mod run;
 
@@ -14,9 +15,10 @@ pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
 
-pub(crate) use self::core::{ConnectionCore, Deadlines, Identity};
+pub(crate) use self::core::{ConnectionCore, Identity};
 pub(crate) use lanes::Room;
 pub(crate) use outbox::{Backlog, Phase};
+pub(crate) use pulse::Deadlines;
 pub(crate) use reader::frame;
 pub(crate) use run::{Opening, Session, open};
 

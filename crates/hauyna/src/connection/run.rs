@@ -65,7 +65,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     }
     let opened = core.is_open().then(|| core.endpoint.opened(&HandlerContext::new(core.clone())));
     let work = opened.flatten().map(Work::Open);
-    core.set_busy(work.as_ref().map(|_| core.now()));
+    core.pulse.set_busy(work.as_ref().map(|_| core.now()));
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
     tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
     tokio::spawn(Run { core: core.clone(), decoder, io: link.io, rest, work, stage: Stage::Living });
@@ -234,7 +234,7 @@ impl Run {
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         let Self { core, decoder, work, rest, .. } = self;
         let now = core.now();
-        core.hear();
+        core.pulse.hear();
         let mut has_ended = false;
         with_replies(|replies| {
             let mut events = decoder.feed(input);
@@ -257,7 +257,7 @@ impl Run {
                         Poll::Ready(None) => Reply::panicked(core, pending.id).write(core, replies),
                         Poll::Pending => {
                             *work = Some(Work::Request(pending));
-                            core.set_busy(Some(now));
+                            core.pulse.set_busy(Some(now));
                         }
                     }
                 }
@@ -272,9 +272,9 @@ impl Run {
         });
         // With a message that ended, the time of the next one begins.
         if has_ended {
-            core.set_unfinished(None);
+            core.pulse.set_unfinished(None);
         }
-        core.set_unfinished(decoder.is_mid_message().then_some(now));
+        core.pulse.set_unfinished(decoder.is_mid_message().then_some(now));
     }
 
     /// Polls the callback at work.
@@ -311,7 +311,7 @@ impl Run {
                 });
             }
         }
-        core.set_busy(None);
+        core.pulse.set_busy(None);
         Next::Again
     }
 

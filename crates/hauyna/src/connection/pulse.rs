@@ -1,0 +1,74 @@
+//! When a connection was last pinged, and since when it has been at something that may not take for ever.
+//! Written by its task, read by its shard's sweep, without a lock.
+
+use crate::clock::Tick;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Four moments of a connection; all but the first are 0 where it is not so.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    /// When the last ping was due.
+    beat: AtomicU32,
+    pinged: AtomicU32,
+    busy: AtomicU32,
+    unfinished: AtomicU32,
+}
+
+/// What the sweep compares with the time.
+pub(crate) struct Deadlines {
+    /// A callback has been at work since then.
+    pub(crate) busy: Option<Tick>,
+    /// A message has been unfinished since then.
+    pub(crate) unfinished: Option<Tick>,
+    pub(crate) beat: Tick,
+    /// A ping has been unanswered since then.
+    pub(crate) pinged: Option<Tick>,
+}
+
+impl Pulse {
+    pub(super) fn new(now: Tick) -> Self {
+        Self {
+            beat: AtomicU32::new(now.0),
+            pinged: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+            unfinished: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) fn deadlines(&self) -> Deadlines {
+        let optional =
+            |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
+        Deadlines {
+            busy: optional(&self.busy),
+            unfinished: optional(&self.unfinished),
+            beat: Tick(self.beat.load(Ordering::Relaxed)),
+            pinged: optional(&self.pinged),
+        }
+    }
+
+    /// A ping is sent.
+    pub(super) fn beat(&self, now: Tick) {
+        self.beat.store(now.0, Ordering::Relaxed);
+        self.pinged.store(now.0, Ordering::Relaxed);
+    }
+
+    /// The peer lives: whatever comes answers a ping.
+    pub(super) fn hear(&self) {
+        self.pinged.store(0, Ordering::Relaxed);
+    }
+
+    /// A callback is at work, or no longer.
+    pub(super) fn set_busy(&self, since: Option<Tick>) {
+        self.busy.store(since.map_or(0, |tick| tick.0), Ordering::Relaxed);
+    }
+
+    /// A message is unfinished, or no longer; the moment it began stays.
+    pub(super) fn set_unfinished(&self, since: Option<Tick>) {
+        match since {
+            None => self.unfinished.store(0, Ordering::Relaxed),
+            Some(tick) => {
+                let _ = self.unfinished.compare_exchange(0, tick.0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
+    }
+}
