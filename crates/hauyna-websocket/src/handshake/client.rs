@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{
     CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -165,6 +166,7 @@ impl ServerAnswer {
         };
         let mut bytes = self.buffer.take();
         let rest = bytes.split_off(head_len);
+        let bytes = Bytes::from(bytes);
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Response::new(&mut headers);
         match parsed.parse(&bytes) {
@@ -176,7 +178,7 @@ impl ServerAnswer {
         if status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(AnswerError::Status(status));
         }
-        let headers = header_map(parsed.headers).map_err(|_| AnswerError::Malformed)?;
+        let headers = header_map(&bytes, parsed.headers).map_err(|_| AnswerError::Malformed)?;
         self.judge(headers, rest).map(Some)
     }
 

@@ -1,6 +1,7 @@
 //! The head of an HTTP/1 message, collected from reads of any size. Each byte is looked at once while it is
 //! collected and once when it is parsed, however it was cut; size and number of headers are bounded.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
 use super::Refusal;
@@ -110,9 +111,10 @@ fn parse_request(head: &[u8]) -> Result<Request<()>, Refusal> {
         *request.version_mut() = Version::HTTP_2;
         return Ok(request);
     }
+    let head = Bytes::copy_from_slice(head);
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
-    match parsed.parse(head) {
+    match parsed.parse(&head) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
         _ => return Err(Refusal::Malformed),
@@ -120,17 +122,20 @@ fn parse_request(head: &[u8]) -> Result<Request<()>, Refusal> {
     let (Some(method), Some(path)) = (parsed.method, parsed.path) else { return Err(Refusal::Malformed) };
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::Malformed)?;
-    *request.uri_mut() = path.parse::<Uri>().map_err(|_| Refusal::Malformed)?;
+    let path = head.slice_ref(path.as_bytes());
+    *request.uri_mut() = Uri::from_maybe_shared(path).map_err(|_| Refusal::Malformed)?;
     *request.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    *request.headers_mut() = header_map(parsed.headers)?;
+    *request.headers_mut() = header_map(&head, parsed.headers)?;
     Ok(request)
 }
 
-pub(super) fn header_map(parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
+/// The headers that were parsed from `head`; their values share its bytes.
+pub(super) fn header_map(head: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::with_capacity(parsed.len());
     for header in parsed {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Refusal::Malformed)?;
-        let value = HeaderValue::from_bytes(header.value).map_err(|_| Refusal::Malformed)?;
+        let value = head.slice_ref(header.value);
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Refusal::Malformed)?;
         headers.append(name, value);
     }
     Ok(headers)

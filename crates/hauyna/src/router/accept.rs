@@ -60,7 +60,7 @@ async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -
     let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts)) else {
         return Ok(Arrived::Http(stream, bytes.into()));
     };
-    let request = ConnectRequest::new(parts, Some(peer), &endpoint.route);
+    let request = ConnectRequest::new(parts, Some(peer), endpoint.clone());
     match admit(routes, &endpoint, request).await {
         Ok(admission) => {
             let mut answer = Vec::with_capacity(256);

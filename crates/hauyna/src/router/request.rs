@@ -1,5 +1,6 @@
 //! The HTTP request of an upgrade, as the application sees it, and the parsing of its query and path.
 
+use crate::handler::Endpoint;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Uri, header};
 use std::net::SocketAddr;
@@ -13,12 +14,12 @@ pub struct ConnectRequest(Arc<Inner>);
 struct Inner {
     parts: Parts,
     peer: Option<SocketAddr>,
-    route: String,
+    endpoint: Arc<Endpoint>,
 }
 
 impl ConnectRequest {
-    pub(crate) fn new(parts: Parts, peer: Option<SocketAddr>, route: &str) -> Self {
-        Self(Arc::new(Inner { parts, peer, route: route.to_owned() }))
+    pub(crate) fn new(parts: Parts, peer: Option<SocketAddr>, endpoint: Arc<Endpoint>) -> Self {
+        Self(Arc::new(Inner { parts, peer, endpoint }))
     }
 
     pub(crate) fn parts(&self) -> &Parts {
@@ -57,7 +58,7 @@ impl ConnectRequest {
 
     /// A path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        path_param(&self.0.route, self.0.parts.uri.path(), name)
+        path_param(&self.0.endpoint.route, self.0.parts.uri.path(), name)
     }
 
     /// A cookie's value as it was sent.

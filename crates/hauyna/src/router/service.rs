@@ -69,7 +69,7 @@ async fn answer<B: Send + 'static>(
     let upgrade = on_upgrade(&mut request);
     let (parts, _) = request.into_parts();
     let peer = own.or_else(|| peer(&parts.extensions));
-    let request = ConnectRequest::new(parts, peer, &endpoint.route);
+    let request = ConnectRequest::new(parts, peer, endpoint.clone());
     let admission = match admit(&routes, &endpoint, request).await {
         Ok(admission) => admission,
         Err(refused) => return refused.response().map(|text| full(text.into())),
