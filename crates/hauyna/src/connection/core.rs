@@ -130,11 +130,6 @@ impl ConnectionCore {
 
     // Subscriptions.
 
-    /// Reads what a delivery will need first, for the sake of the cache.
-    pub(crate) fn touch(&self) -> u32 {
-        self.subscribed.load(Ordering::Relaxed) + u32::from(self.outbox.is_locked())
-    }
-
     pub(crate) fn has_one_subscription(&self) -> bool {
         self.subscribed.load(Ordering::Relaxed) <= 1
     }
@@ -234,9 +229,14 @@ impl ConnectionCore {
             Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)),
             Flushed::Blocked | Flushed::Failed => true,
         };
-        if must_wake && let Some(waker) = &outbox.waker {
-            waker.wake_by_ref();
+        if must_wake {
+            self.wake(outbox);
         }
+    }
+
+    /// Reads what a delivery will need first, for the sake of the cache.
+    pub(crate) fn touch(&self) -> u32 {
+        self.subscribed.load(Ordering::Relaxed) + u32::from(self.outbox.is_locked())
     }
 
     /// The fast path of a fan-out: the bytes go straight to the socket.

@@ -197,10 +197,9 @@ impl Run {
                 }
                 Some(io) => outbox.flush_with(out, &mut |slices| write_other(io, cx, slices)),
             };
-            match (flushed, &self.io) {
-                (Flushed::Blocked, None) => {} // asks again, and is woken when the socket takes more
-                (Flushed::Blocked, Some(_)) => return Poll::Pending,
-                (Flushed::Empty | Flushed::Failed, _) => {}
+            // A TCP socket is asked again, and tells us when it takes more; other streams have been asked.
+            if let (Flushed::Blocked, Some(_)) = (flushed, &self.io) {
+                return Poll::Pending;
             }
         }
         if let Some(io) = &mut self.io {

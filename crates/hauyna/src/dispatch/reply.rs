@@ -124,8 +124,7 @@ pub(super) fn pong(core: &ConnectionCore, id: Option<&RequestId>, replies: &mut 
 
 /// Appends a message as a frame, built in place.
 fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
-    // Room for the longest header; the payload is moved down to its real end afterwards. Short messages,
-    // which almost all replies are, have a header of two bytes and are not moved.
+    // Room for the header of a short message, which almost all replies are; the others are copied once more.
     let start = replies.len();
     replies.extend_from_slice(&[0; 2]);
     message.encode(core.wire().encoding(), replies);

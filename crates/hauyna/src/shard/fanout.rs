@@ -139,24 +139,19 @@ impl Fanout {
 
     fn write_member(&mut self, member: &Member, run: &mut Run<'_>, (is_only, now): (bool, Tick)) {
         let Member { connection, subscription, after } = member;
-        if !run.is_for(connection, *after) {
-            for publication in run.publications {
-                let is_known = publication.offset() != 0 && publication.offset() <= *after;
-                if !is_known && publication.except() != Some(connection.id()) {
-                    connection.push_publication(publication, Some(subscription));
-                }
-            }
-            self.mark(connection);
-        } else if is_only || connection.has_one_subscription() {
+        if run.is_for(connection, *after) && (is_only || connection.has_one_subscription()) {
             let joined = run.joined(connection.wire(), connection.deflate());
             connection.write_publications(joined, subscription, now);
             self.written += 1;
-        } else {
-            for publication in run.publications {
+            return;
+        }
+        for publication in run.publications {
+            let is_known = publication.offset() != 0 && publication.offset() <= *after;
+            if !is_known && publication.except() != Some(connection.id()) {
                 connection.push_publication(publication, Some(subscription));
             }
-            self.mark(connection);
         }
+        self.mark(connection);
     }
 
     fn mark(&mut self, connection: &Arc<ConnectionCore>) {
