@@ -159,8 +159,10 @@ impl Upgrade {
     }
 }
 
-/// Writes the head of a response. Header values cannot hold CR or LF: `HeaderValue` refuses them.
-pub(super) fn write_head<B>(response: &Response<B>, out: &mut Vec<u8>) {
+/// Appends the head of a response as HTTP/1.1 to `out`, its empty line included.
+///
+/// Nothing can be injected: header values cannot hold CR or LF, `HeaderValue` refuses them.
+pub fn write_head<B>(response: &Response<B>, out: &mut Vec<u8>) {
     let status = response.status();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());

@@ -7,7 +7,7 @@ mod client;
 mod head;
 mod refusal;
 
-pub use check::{Upgrade, check, check_extended_connect, wants_websocket};
+pub use check::{Upgrade, check, check_extended_connect, wants_websocket, write_head};
 pub use client::{Accepted, AnswerError, ClientRequest, InvalidRequest, ServerAnswer};
 pub use head::{Head, HeadReader};
 pub use refusal::Refusal;

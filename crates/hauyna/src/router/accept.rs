@@ -6,7 +6,7 @@ use super::service::RouterService;
 use super::{ConnectRequest, Routes};
 use crate::transport::{Link, with_scratch};
 use bytes::Bytes;
-use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket};
+use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket, write_head};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::{Future, poll_fn};
@@ -70,7 +70,10 @@ async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -
             Ok(Arrived::Done)
         }
         Err(refused) => {
-            let answer = written(&refused.response());
+            let response = refused.response();
+            let mut answer = Vec::with_capacity(512);
+            write_head(&response, &mut answer);
+            answer.extend_from_slice(response.body().as_bytes());
             refuse(stream, &answer).await
         }
     }
@@ -121,27 +124,6 @@ async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<Arrived> {
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
     Ok(Arrived::Done)
-}
-
-fn written(response: &http::Response<String>) -> Vec<u8> {
-    let status = response.status();
-    let mut out = format!(
-        "HTTP/1.1 {} {}\r\nContent-Length: {}\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or("Refused"),
-        response.body().len()
-    )
-    .into_bytes();
-    for (name, value) in response.headers().iter().filter(|(name, _)| **name != http::header::CONTENT_LENGTH)
-    {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(response.body().as_bytes());
-    out
 }
 
 /// An ordinary HTTP/1.1 connection, the head of its first request read already.

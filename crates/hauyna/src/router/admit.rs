@@ -11,7 +11,7 @@ use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -144,9 +144,12 @@ impl Refused {
         if let Some(details) = &reject.details {
             body["details"] = details.clone();
         }
-        let mut response = Response::new(body.to_string());
+        let body = body.to_string();
+        let length = HeaderValue::from(body.len());
+        let mut response = Response::new(body);
         *response.status_mut() = reject.status;
         let headers = response.headers_mut();
+        headers.insert(CONTENT_LENGTH, length);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
