@@ -1,16 +1,16 @@
 //! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
 //! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
 
-use super::outbox::{Flushed, Full, Outbox};
+use super::attached::Attached;
+use super::outbox::Outbox;
 use super::pulse::{Deadlines, Pulse};
-use super::{Backlog, CloseReason, ConnectionId, Extensions, Outgoing, Phase, Room};
-use crate::channel::{ChannelCore, ChannelName, Publication, Subscription, UserId, Wire};
+use super::{Backlog, CloseReason, ConnectionId, Outgoing, Phase, Room};
+use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
 use crate::clock::Tick;
 use crate::error::Error;
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
 use crate::metrics::Metrics;
-use crate::shard::Item;
 use bytes::Bytes;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -27,7 +27,7 @@ pub(crate) struct ConnectionCore {
     wire: Wire,
     expired: AtomicBool,
     shard: u16,
-    subscribed: AtomicU32,
+    pub(super) subscribed: AtomicU32,
     pub(super) hub: Arc<HubCore>,
     pub(super) endpoint: Arc<Endpoint>,
     id: ConnectionId,
@@ -36,7 +36,7 @@ pub(crate) struct ConnectionCore {
     pub(super) pulse: Pulse,
     /// Path and query of the request.
     target: Box<str>,
-    extensions: OnceLock<Box<Mutex<Extensions>>>,
+    attached: OnceLock<Box<Attached>>,
 }
 
 /// What a new connection is.
@@ -70,7 +70,7 @@ impl ConnectionCore {
             subscriptions: Mutex::default(),
             pulse: Pulse::new(now),
             target,
-            extensions: OnceLock::new(),
+            attached: OnceLock::new(),
         }
     }
 
@@ -111,8 +111,9 @@ impl ConnectionCore {
         if self.wire.is_deflated() { self.endpoint.deflate.as_ref() } else { None }
     }
 
-    pub(crate) fn extensions(&self) -> &Mutex<Extensions> {
-        self.extensions.get_or_init(Box::default)
+    /// What few connections have, made when it is first asked for.
+    pub(crate) fn attached(&self) -> &Attached {
+        self.attached.get_or_init(Box::default)
     }
 
     pub(super) fn now(&self) -> Tick {
@@ -123,7 +124,7 @@ impl ConnectionCore {
         Outgoing { wire: self.wire, deflate: self.deflate(), room, dropped: &self.hub.metrics.dropped, now }
     }
 
-    fn bounded(&self) -> Room {
+    pub(super) fn bounded(&self) -> Room {
         let limits = self.hub.config.outbox;
         Room::Bounded { bytes: limits.bytes, frames: limits.frames }
     }
@@ -171,120 +172,6 @@ impl ConnectionCore {
             return Err(error.with_details(serde_json::json!({ "limit": most })));
         }
         Ok(())
-    }
-
-    // What goes out. The first group only queues: whoever calls it sees to the flush.
-
-    pub(crate) fn push_publication(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>) {
-        self.push_in(publication, own, self.bounded());
-    }
-
-    pub(crate) fn push_replayed(&self, publication: &Arc<Publication>, own: &Arc<Subscription>) {
-        self.push_in(publication, Some(own), Room::Replay);
-    }
-
-    /// From now on nothing of this subscription is queued; what waits is dropped.
-    pub(crate) fn end_subscription(&self, own: &Arc<Subscription>) {
-        let mut outbox = self.outbox.lock();
-        own.ended.store(true, Ordering::Relaxed);
-        if outbox.forget(own, self.outgoing(Room::Replay, self.now())) {
-            self.wake(&outbox);
-        }
-    }
-
-    fn push_in(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>, room: Room) {
-        let mut outbox = self.outbox.lock();
-        if outbox.push(publication, own, self.outgoing(room, self.now())) == Err(Full) {
-            self.overflow(&mut outbox);
-        }
-    }
-
-    pub(crate) fn push_control(&self, frame: Bytes) {
-        self.outbox.lock().push_control(frame);
-    }
-
-    /// Puts the connection on its shard's list; false where it stands there already.
-    pub(crate) fn list(&self) -> bool {
-        let mut outbox = self.outbox.lock();
-        !outbox.is_empty() && !std::mem::replace(&mut outbox.listed, true)
-    }
-
-    pub(crate) fn flush_listed(&self, now: Tick) {
-        let mut outbox = self.outbox.lock();
-        outbox.listed = false;
-        self.flush(&mut outbox, now);
-    }
-
-    pub(super) fn flush(&self, outbox: &mut Outbox, now: Tick) {
-        if outbox.is_empty() || outbox.blocked.is_some() && outbox.waker.is_some() {
-            return; // nothing to do, or the connection's task waits for the socket
-        }
-        let flushed = outbox.flush(self.outgoing(self.bounded(), now));
-        self.follow_up(outbox, &flushed);
-    }
-
-    /// Wakes the connection's task where a write asks for it.
-    fn follow_up(&self, outbox: &mut Outbox, flushed: &Flushed) {
-        let must_wake = match flushed {
-            Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)),
-            Flushed::Blocked | Flushed::Failed => true,
-        };
-        if must_wake {
-            self.wake(outbox);
-        }
-    }
-
-    /// Reads what a delivery will need first, for the sake of the cache.
-    pub(crate) fn touch(&self) -> u32 {
-        self.subscribed.load(Ordering::Relaxed) + u32::from(self.outbox.is_locked())
-    }
-
-    /// The fast path of a fan-out: the bytes go straight to the socket.
-    pub(crate) fn write_publications(
-        &self,
-        joined: (&Bytes, &[Arc<Publication>]),
-        own: &Arc<Subscription>,
-        now: Tick,
-    ) {
-        let mut outbox = self.outbox.lock();
-        let out = self.outgoing(self.bounded(), now);
-        match outbox.write_or_push(joined, own, out) {
-            Ok(Flushed::Empty) => {}
-            Ok(flushed) => self.follow_up(&mut outbox, &flushed),
-            Err(Full) => self.overflow(&mut outbox),
-        }
-    }
-
-    fn overflow(&self, outbox: &mut Outbox) {
-        self.hub.metrics.slow_consumers.increment();
-        let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
-        outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop, self.now());
-        self.wake(outbox);
-    }
-
-    fn wake(&self, outbox: &Outbox) {
-        if let Some(waker) = &outbox.waker {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Queues a message to this connection alone and has its shard write it.
-    pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
-        let mut outbox = self.outbox.lock();
-        if outbox.phase != Phase::Open {
-            return Err(Error::closed());
-        }
-        if outbox.push_frame(frame, self.bounded()) == Err(Full) {
-            self.overflow(&mut outbox);
-            return Err(Error::closed());
-        }
-        drop(outbox);
-        self.request_flush();
-        Ok(())
-    }
-
-    pub(crate) fn request_flush(self: &Arc<Self>) {
-        self.hub.shards[self.shard()].post(Item::Flush(self.clone()));
     }
 
     // The end.

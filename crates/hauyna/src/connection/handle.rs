@@ -62,7 +62,7 @@ impl Connection {
 
     /// Gives access to the values attached to the connection. Do not call into the hub from inside.
     pub fn with_extensions<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
-        f(&mut self.0.extensions().lock())
+        f(&mut self.0.attached().extensions.lock())
     }
 
     /// Bytes that wait to be written.

@@ -1,6 +1,7 @@
 //! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `run`
 //! is its life, `reader` what comes in, `outbox` and `lanes` what goes out, `connections` all of them.
 
+mod attached;
 mod connections;
 mod core;
 mod extensions;
@@ -10,6 +11,7 @@ mod outbox;
 mod pulse;
 mod reader;
 mod run;
+mod sending;
 
 pub use connections::Connections;
 pub use extensions::Extensions;

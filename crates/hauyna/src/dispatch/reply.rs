@@ -1,12 +1,15 @@
 //! The answer to one request, and how it is written: an `ack` where the client gave an `id`, an `error` in
 //! any case. Nothing of an internal error but its kind goes out.
 
-use super::{
-    AckData, BoxFuture, BrokerError, Bytes, ChannelName, ConnectionCore, Continuity, Encoding, Error,
-    ErrorMessage, ErrorType, EventAnswer, HistoryPage, Message, Position, Published, RequestId, channel,
+use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
+use crate::channel::{self, ChannelName};
+use crate::connection::{ConnectionCore, frame};
+use crate::error::{BrokerError, Error};
+use crate::handler::EventAnswer;
+use bytes::Bytes;
+use hauyna_protocol::{
+    AckData, Encoding, ErrorMessage, ErrorType, Message, Position, RecoveryFailure, RequestId,
 };
-use crate::connection::frame;
-use hauyna_protocol::RecoveryFailure;
 use hauyna_websocket::encode_into;
 use serde_json::Value;
 

@@ -1,7 +1,9 @@
 //! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
-//! is the builder; `endpoint` is what connections call; `callback` makes functions into it; `context` is
-//! what a callback gets.
+//! is the builder, `authorize` and `bounds` parts of it; `endpoint` is what connections call; `callback`
+//! makes functions into it; `context` is what a callback gets.
 
+mod authorize;
+mod bounds;
 mod callback;
 mod context;
 mod endpoint;
@@ -12,19 +14,16 @@ pub use context::Context;
 pub(crate) use callback::EventAnswer;
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
 
-use crate::config::Heartbeat;
 use crate::connection::CloseReason;
-use crate::error::{Error, Reject};
-use crate::router::{ConnectRequest, Origins};
-use callback::{decode_event, erase};
-use hauyna_websocket::{Deflate, DeflateConfig};
+use crate::error::Error;
+use crate::router::ConnectRequest;
+use callback::decode_event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::any::Any;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// What the application decides about the connections of one route.
 ///
@@ -155,102 +154,6 @@ impl Handler {
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
         self.endpoint.on_pong = Some(Box::new(move |cx, payload| Box::pin(f(cx, payload))));
-        self
-    }
-
-    /// Decides about `subscribe_channel`, instead of the channel pattern's own rule.
-    pub fn authorize_subscribe<F, Fut>(self, f: F) -> Self
-    where
-        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-    {
-        self.authorize(Verb::Subscribe, f)
-    }
-
-    /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
-    pub fn authorize_publish<F, Fut>(self, f: F) -> Self
-    where
-        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-    {
-        self.authorize(Verb::Publish, f)
-    }
-
-    /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
-    pub fn authorize_private<F, Fut>(self, f: F) -> Self
-    where
-        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-    {
-        self.authorize(Verb::Private, f)
-    }
-
-    /// Decides about `broadcast`. Without it no client may broadcast.
-    pub fn authorize_broadcast<F, Fut>(self, f: F) -> Self
-    where
-        F: Fn(Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-    {
-        self.authorize(Verb::Broadcast, move |cx, _| f(cx))
-    }
-
-    fn authorize<F, Fut>(mut self, verb: Verb, f: F) -> Self
-    where
-        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
-    {
-        self.endpoint.authorize[verb as usize] = Some(erase(f));
-        self
-    }
-
-    /// Sets how liveness is watched. Default: a ping every 25 s, 8 s to answer.
-    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
-        self.endpoint.heartbeat = Some(heartbeat);
-        self
-    }
-
-    /// Sends no pings; a peer that vanishes is noticed by its next write, if at all.
-    pub fn no_heartbeat(mut self) -> Self {
-        self.endpoint.heartbeat = None;
-        self
-    }
-
-    /// Sets how long a message may take from its first byte to its last. Default: 30 s.
-    pub fn read_timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.message_timeout = timeout;
-        self
-    }
-
-    /// Sets how long the socket may take nothing while something waits. Default: 10 s.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.write_timeout = timeout;
-        self
-    }
-
-    /// Sets how long a callback may take before its request is answered with `timeout`. Default: 30 s.
-    pub fn callback_timeout(mut self, timeout: Duration) -> Self {
-        self.endpoint.callback_timeout = timeout;
-        self
-    }
-
-    /// Sets the largest message taken, in bytes, whole or in fragments. Default: 64 KiB.
-    pub fn max_message(mut self, bytes: usize) -> Self {
-        self.endpoint.limits.message = bytes;
-        self.endpoint.limits.frame = bytes;
-        self
-    }
-
-    /// Offers permessage-deflate (RFC 7692) to clients that ask for it: no context takeover, payloads of
-    /// some hundred bytes and more, one compression per broadcast.
-    pub fn deflate(mut self) -> Self {
-        self.endpoint.deflate = Some(Deflate::new(DeflateConfig::default()));
-        self
-    }
-
-    /// Sets which web pages may connect. Default: those of the same origin; clients that are no browsers
-    /// send no `Origin` and are not asked.
-    pub fn origins(mut self, origins: Origins) -> Self {
-        self.endpoint.origins = origins;
         self
     }
 

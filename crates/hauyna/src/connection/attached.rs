@@ -1,0 +1,10 @@
+//! What few connections have, in one allocation that the others are spared. Each part has its own lock.
+
+use super::Extensions;
+use parking_lot::Mutex;
+
+/// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    pub(crate) extensions: Mutex<Extensions>,
+}

@@ -1,0 +1,56 @@
+//! The requests that write to users: `private` to one, `broadcast` to everybody.
+
+use super::{Core, Next, Reply, answered, denied};
+use crate::broker::BoxFuture;
+use crate::channel::{self, ChannelName, Content, Extras, Kind};
+use crate::error::{Error, Reject};
+use crate::handler::{Context, Verb};
+use hauyna_protocol::{ErrorType, Raw, RequestId};
+use std::borrow::Cow;
+
+pub(super) fn private(
+    core: &Core,
+    id: Option<RequestId>,
+    (to, raw): (&str, Raw<'_>),
+    key: Option<Cow<'_, str>>,
+) -> Next {
+    let (channel, message) = (ChannelName::of_user(to), (Kind::Private, Content::copy(raw)));
+    let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
+    if core.hub().config.unknown_users == crate::UnknownUsers::Refused && core.hub().registry.devices(to) == 0
+    {
+        let error = Error::protocol(ErrorType::UnknownUser, "this user has no connection");
+        return Next::Now(Reply::refused(id, error));
+    }
+    match core.endpoint().authorizer(Verb::Private) {
+        None => answered(id, channel::publish(core.hub(), channel, message, extras)),
+        Some(allowed) => {
+            let allowed = allowed(Context::new(core.clone()), to.to_owned());
+            publish_if(core, id, allowed, (channel, message, extras))
+        }
+    }
+}
+
+pub(super) fn broadcast(core: &Core, id: Option<RequestId>, raw: Raw<'_>, key: Option<Cow<'_, str>>) -> Next {
+    let Some(allowed) = core.endpoint().authorizer(Verb::Broadcast) else {
+        return Next::Now(Reply::refused(id, denied("clients may not broadcast")));
+    };
+    let allowed = allowed(Context::new(core.clone()), String::new());
+    let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
+    let message = (Kind::Broadcast, Content::copy(raw));
+    publish_if(core, id, allowed, (ChannelName::everybody(), message, extras))
+}
+
+fn publish_if(
+    core: &Core,
+    id: Option<RequestId>,
+    allowed: BoxFuture<Result<(), Reject>>,
+    (channel, message, extras): (ChannelName, (Kind, Content), Extras),
+) -> Next {
+    let core = core.clone();
+    Next::Later(Box::pin(async move {
+        match allowed.await {
+            Ok(()) => Reply::published(id, channel::publish(core.hub(), channel, message, extras).await),
+            Err(reject) => Reply::refused(id, reject.into()),
+        }
+    }))
+}

@@ -1,0 +1,124 @@
+//! One `match` over the requests of the protocol: may it? then the hub, then the answer. Called by the
+//! reader with a whole message; what must wait comes back as a future, what need not is answered in line.
+
+use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
+use crate::channel::{self, Wish};
+use crate::connection::{CloseReason, ConnectionCore};
+use crate::error::{BrokerError, Error};
+use crate::handler::Context;
+use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
+use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, RequestId};
+use hauyna_websocket::OpCode;
+use std::sync::Arc;
+
+mod channels;
+mod direct;
+mod reply;
+
+pub(crate) use reply::{Pending, Reply, error_frame};
+
+type Core = Arc<ConnectionCore>;
+
+/// Handles one message; appends its answer to `replies`, or gives the future of it.
+pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Option<Pending> {
+    let incoming = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
+        Ok(incoming) => incoming,
+        Err(fault) => {
+            let id = fault.id.clone();
+            Reply::refused(id, fault.into()).write(core, replies);
+            return None;
+        }
+    };
+    let Incoming { id, request } = incoming;
+    let of = id.clone();
+    let later = match request {
+        Request::Ping => {
+            reply::pong(core, id.as_ref(), replies);
+            return None;
+        }
+        Request::Publish { channel, content, key } => channels::publish(core, id, (&channel, content), key),
+        Request::Subscribe { channel, metadata, recover, .. } => {
+            // The answer stands in the outbox before the channel's messages; so must the earlier answers.
+            if !replies.is_empty() {
+                core.push_control(Bytes::copy_from_slice(replies));
+                replies.clear();
+            }
+            let wish = Wish { metadata: metadata.map(|raw| raw.as_json().into()), recover };
+            channels::subscribe(core, id, &channel, wish)
+        }
+        Request::Unsubscribe { channel } => {
+            Next::Now(Reply::of(id, channel::unsubscribe(core.hub(), core, &channel)))
+        }
+        Request::Private { to, message, key } => direct::private(core, id, (&to, message), key),
+        Request::Broadcast { message, key } => direct::broadcast(core, id, message, key),
+        Request::History { channel, since, limit, direction } => {
+            let order = match direction {
+                Direction::Forward => Order::Forward,
+                Direction::Backward => Order::Reverse,
+            };
+            channels::history(
+                core,
+                id,
+                &channel,
+                HistoryRange { since, limit: limit.unwrap_or(u32::MAX), order },
+            )
+        }
+        Request::Ack { .. } => return None, // no request of ours is open
+        Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
+        _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
+    };
+    match later {
+        Next::Now(reply) => {
+            reply.write(core, replies);
+            None
+        }
+        Next::Later(future) => Some(Pending { id: of, future }),
+    }
+}
+
+enum Next {
+    Now(Reply),
+    Later(BoxFuture<Reply>),
+}
+
+/// A publication's answer: at once where the broker has it.
+fn answered(id: Option<RequestId>, answer: Answer<Result<Published, BrokerError>>) -> Next {
+    match answer.into_now() {
+        Ok(result) => Next::Now(Reply::published(id, result)),
+        Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
+    }
+}
+
+/// A frame of the kind that the connection's encoding does not use.
+pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> Option<Pending> {
+    if let (OpCode::Binary, Some(f)) = (opcode, &core.endpoint().on_binary) {
+        let future = f(Context::new(core.clone()), payload.to_vec());
+        let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
+        return Some(Pending { id: None, future });
+    }
+    core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
+    None
+}
+
+fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next {
+    let endpoint = core.endpoint();
+    let Some(task) = endpoint.events.get(name).or(endpoint.on_message.as_ref()) else {
+        return Next::Now(Reply::refused(id, unknown("nobody handles this type of message")));
+    };
+    match task(Context::new(core.clone()), body) {
+        Err(fault) => Next::Now(Reply::refused(id, fault.into())),
+        Ok(future) => Next::Later(Box::pin(async move { Reply::of_event(id, future.await) })),
+    }
+}
+
+/// Reserved by the protocol, though it is decoded like an event.
+const RESUME: &str = "resume";
+
+fn denied(text: &'static str) -> Error {
+    Error::protocol(ErrorType::PermissionDenied, text)
+}
+
+fn unknown(text: &'static str) -> Error {
+    Error::protocol(ErrorType::UnknownEvent, text)
+}

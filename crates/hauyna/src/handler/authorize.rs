@@ -1,0 +1,54 @@
+//! The part of the builder that says who may do what: one callback for each kind of request, instead of the
+//! channel pattern's own rule. Called by `dispatch` through the endpoint.
+
+use super::callback::erase;
+use super::{Context, Handler, Verb};
+use crate::error::Reject;
+use std::future::Future;
+
+impl Handler {
+    /// Decides about `subscribe_channel`, instead of the channel pattern's own rule.
+    pub fn authorize_subscribe<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Subscribe, f)
+    }
+
+    /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
+    pub fn authorize_publish<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Publish, f)
+    }
+
+    /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
+    pub fn authorize_private<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Private, f)
+    }
+
+    /// Decides about `broadcast`. Without it no client may broadcast.
+    pub fn authorize_broadcast<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Broadcast, move |cx, _| f(cx))
+    }
+
+    fn authorize<F, Fut>(mut self, verb: Verb, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.endpoint.authorize[verb as usize] = Some(erase(f));
+        self
+    }
+}
