@@ -77,7 +77,7 @@ pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use handler::{Context, Handler, Identified, IntoUser};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
-pub use hub::{Hub, HubBuilder, Stats};
+pub use hub::{Hub, HubBuilder, Memory, Stats};
 pub use presence::Presence;
 pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};
 pub use serde_json::json;

@@ -1,4 +1,5 @@
-//! Counters of a hub: what came in, went out, was dropped. Relaxed atomics; read by `hub::stats`.
+//! Counters of a hub: what came in, went out, was dropped. Relaxed atomics; read by `hub::stats`. What every
+//! message counts stands in `Traffic`, one for each shard, so that shards do not share its cache line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,10 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     pub(crate) fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -29,11 +34,9 @@ impl Counter {
 pub(crate) struct Metrics {
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
-    pub(crate) requests: Counter,
     pub(crate) refused: Counter,
     pub(crate) published: Counter,
     pub(crate) delivered: Counter,
-    pub(crate) dropped: Counter,
     pub(crate) subscriptions: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) heartbeat_timeouts: Counter,
@@ -41,4 +44,20 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
     pub(crate) handshakes_refused: Counter,
     pub(crate) accept_errors: Counter,
+}
+
+/// What one shard's connections take in and give out. Almost always one thread counts in it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Traffic {
+    /// Messages received.
+    pub(crate) requests: Counter,
+    /// Bytes of frames read.
+    pub(crate) received: Counter,
+    /// Bytes of frames written.
+    pub(crate) sent: Counter,
+    /// Publications dropped by slow-consumer policies.
+    pub(crate) dropped: Counter,
+    /// Bytes that waited in outboxes when the shard last looked.
+    pub(crate) backlog: Counter,
 }

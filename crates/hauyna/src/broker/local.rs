@@ -172,6 +172,10 @@ impl Broker for LocalBroker {
             part.lock().sweep(now, &self.options);
         }
     }
+
+    fn memory(&self) -> usize {
+        self.parts.iter().map(|part| part.lock().memory()).sum()
+    }
 }
 
 impl LocalBroker {
@@ -212,6 +216,14 @@ impl Part {
     fn account(&mut self, came: usize, went: usize, dropped: u64) {
         self.bytes = (self.bytes + came).saturating_sub(went);
         self.live = self.live.saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
+    }
+
+    /// About how many bytes it holds. A key stands twice, and is some tens of bytes long.
+    fn memory(&self) -> usize {
+        let streams = self.streams.capacity() * size_of::<Named>() + self.index.capacity() * 9;
+        let victims = self.oldest.capacity() * size_of::<(usize, u64)>();
+        let keys = self.keys.len() * (size_of::<(Box<str>, Option<Position>, Instant)>() + 2 * 64);
+        self.bytes + streams + victims + keys
     }
 
     /// Drops the oldest publications until `bytes` is not exceeded, and the list's dead entries.

@@ -55,6 +55,12 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Called about once a second: drop what is too old. In-memory brokers need it, others do not.
     fn sweep(&self) {}
 
+    /// About how many bytes of this process it holds for histories, positions and keys: an estimate, for
+    /// [`Hub::stats`](crate::Hub::stats).
+    fn memory(&self) -> usize {
+        0
+    }
+
     /// Whether publishing would work now; `/ready` asks this.
     fn is_ready(&self) -> bool {
         true

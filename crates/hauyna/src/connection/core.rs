@@ -10,7 +10,7 @@ use crate::clock::Tick;
 use crate::error::Error;
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Traffic};
 use bytes::Bytes;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -106,6 +106,11 @@ impl ConnectionCore {
         &self.hub.metrics
     }
 
+    /// What the connections of its shard count.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.hub.shards[self.shard()].traffic
+    }
+
     /// The compressor for this connection's frames, where it negotiated one.
     pub(crate) fn deflate(&self) -> Option<&Deflate> {
         if self.wire.is_deflated() { self.endpoint.deflate.as_ref() } else { None }
@@ -121,7 +126,7 @@ impl ConnectionCore {
     }
 
     pub(super) fn outgoing(&self, room: Room, now: Tick) -> Outgoing<'_> {
-        Outgoing { wire: self.wire, deflate: self.deflate(), room, dropped: &self.hub.metrics.dropped, now }
+        Outgoing { wire: self.wire, deflate: self.deflate(), room, traffic: self.traffic(), now }
     }
 
     pub(super) fn bounded(&self) -> Room {
@@ -208,9 +213,10 @@ impl ConnectionCore {
 
     // Liveness.
 
-    pub(crate) fn progress(&self) -> (Phase, Option<Tick>) {
+    /// How far it is, since when its socket takes nothing, and how many bytes wait.
+    pub(crate) fn progress(&self) -> (Phase, Option<Tick>, usize) {
         let outbox = self.outbox.lock();
-        (outbox.phase, outbox.blocked)
+        (outbox.phase, outbox.blocked, outbox.bytes())
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {

@@ -191,7 +191,7 @@ impl Lanes {
         let Queued::Publication(publication, Some(subscription)) = &self.data[index] else { return };
         let (publication, subscription) = (publication.clone(), subscription.clone());
         self.data_bytes -= publication.frame(out.wire, out.deflate).len();
-        out.dropped.increment();
+        out.traffic.dropped.increment();
         let earlier = self.data.range_mut(..index).rev().find_map(|queued| match queued {
             Queued::Gap(gap) if Arc::ptr_eq(&gap.subscription, &subscription) => Some(gap),
             _ => None,
@@ -206,7 +206,7 @@ impl Lanes {
     }
 
     fn gap_at_end(&mut self, own: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
-        out.dropped.increment();
+        out.traffic.dropped.increment();
         // One gap for all that follows the channel's last message here, or channels that overflow in turn
         // would queue one for each.
         let last = self.data.iter_mut().rev().find(|queued| match queued {

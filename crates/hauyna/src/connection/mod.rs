@@ -26,7 +26,7 @@ pub(crate) use run::{Opening, Session, open};
 
 use crate::channel::Wire;
 use crate::clock::Tick;
-use crate::metrics::Counter;
+use crate::metrics::Traffic;
 use hauyna_websocket::Deflate;
 use std::fmt;
 
@@ -84,6 +84,6 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) wire: Wire,
     pub(crate) deflate: Option<&'a Deflate>,
     pub(crate) room: Room,
-    pub(crate) dropped: &'a Counter,
+    pub(crate) traffic: &'a Traffic,
     pub(crate) now: Tick,
 }

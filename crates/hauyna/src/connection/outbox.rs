@@ -6,6 +6,7 @@ use super::lanes::{Lanes, Queued, Room};
 use super::{CloseReason, Outgoing};
 use crate::channel::{Publication, Subscription};
 use crate::clock::Tick;
+use crate::metrics::Traffic;
 use crate::transport::Socket;
 use bytes::Bytes;
 use std::io::{self, IoSlice};
@@ -134,8 +135,13 @@ impl Outbox {
         let mut sent = 0;
         if self.lanes.is_none() && self.blocked.is_none() {
             match self.socket.try_write(joined) {
-                Ok(written) if written == joined.len() => return Ok(Flushed::Empty),
-                Ok(written) => sent = written,
+                Ok(written) => {
+                    out.traffic.sent.add(written as u64);
+                    if written == joined.len() {
+                        return Ok(Flushed::Empty);
+                    }
+                    sent = written;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Ok(self.fail()),
             }
@@ -156,7 +162,7 @@ impl Outbox {
     }
 
     /// Writes replies, already framed, at once if nothing waits before them.
-    pub(crate) fn write_replies(&mut self, replies: &[u8], now: Tick) -> Flushed {
+    pub(crate) fn write_replies(&mut self, replies: &[u8], traffic: &Traffic, now: Tick) -> Flushed {
         if self.phase != Phase::Open || replies.is_empty() {
             return Flushed::Empty;
         }
@@ -166,8 +172,11 @@ impl Outbox {
             return Flushed::Blocked;
         }
         match self.socket.try_write(replies) {
-            Ok(written) if written == replies.len() => Flushed::Empty,
             Ok(written) => {
+                traffic.sent.add(written as u64);
+                if written == replies.len() {
+                    return Flushed::Empty;
+                }
                 self.blocked = Some(now);
                 self.lanes().set_partial(Bytes::copy_from_slice(&replies[written..]));
                 Flushed::Blocked
@@ -207,6 +216,7 @@ impl Outbox {
             match written {
                 Ok(0) if lanes.bytes() > 0 => return self.fail(),
                 Ok(written) => {
+                    out.traffic.sent.add(written as u64);
                     self.blocked = None;
                     lanes.advance(written, out);
                 }

@@ -43,7 +43,7 @@ fn message(
     (opcode, payload): (OpCode, &[u8]),
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
-    core.hub.metrics.requests.increment();
+    core.traffic().requests.increment();
     match core.endpoint.mode {
         Mode::Echo => {
             match core.deflate() {
@@ -69,7 +69,7 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
 
 fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
-    let _ = outbox.write_replies(replies, core.now());
+    let _ = outbox.write_replies(replies, core.traffic(), core.now());
     replies.clear();
     let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
     let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };

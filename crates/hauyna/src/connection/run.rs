@@ -66,6 +66,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     let opened = core.is_open().then(|| core.endpoint.opened(&HandlerContext::new(core.clone())));
     let work = opened.flatten().map(Work::Open);
     core.pulse.set_busy(work.as_ref().map(|_| core.now()));
+    core.traffic().received.add(link.early.len() as u64);
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
     tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
     tokio::spawn(Run { core: core.clone(), decoder, io: link.io, rest, work, stage: Stage::Living });
@@ -150,6 +151,7 @@ impl Run {
         let read = with_scratch(|scratch| {
             let read = self.poll_read(cx, scratch);
             if let Poll::Ready(Ok(read @ 1..)) = read {
+                self.core.traffic().received.add(read as u64);
                 self.guarded(&mut scratch[..read], cx);
             }
             read
@@ -358,7 +360,7 @@ enum Backed {
 fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Backed {
     let mut outbox = core.outbox.lock();
     if !replies.is_empty() {
-        let _ = outbox.write_replies(replies, now);
+        let _ = outbox.write_replies(replies, core.traffic(), now);
         replies.clear();
     }
     if !outbox.is_empty() && outbox.blocked.is_none() {

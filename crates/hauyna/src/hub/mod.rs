@@ -8,7 +8,7 @@ mod stats;
 mod sweep;
 
 pub use builder::HubBuilder;
-pub use stats::Stats;
+pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
 pub(crate) use registry::Registry;

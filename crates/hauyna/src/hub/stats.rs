@@ -1,9 +1,24 @@
-//! A snapshot of a hub's counters.
+//! A snapshot of a hub's counters, and an estimate of the memory it takes. Made by `Hub::stats`; adds up what
+//! shards count each for itself, and never walks the connections.
 
 use super::HubCore;
+use crate::channel::{ChannelCore, Subscription};
+use crate::metrics::{Counter, Traffic};
 use serde::Serialize;
 
 /// Counts of a hub on this node, from [`Hub::stats`](super::Hub::stats).
+///
+/// Asking is cheap: its cost grows with the number of shards and locks, not with that of connections. The
+/// numbers are read one after the other while the hub goes on, so those of one answer need not fit each other
+/// exactly.
+///
+/// # Examples
+///
+/// ```
+/// let stats = hauyna::Hub::new().stats();
+/// assert_eq!((stats.connections, stats.bytes_sent), (0, 0));
+/// println!("{}", serde_json::to_string(&stats).unwrap());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -23,10 +38,15 @@ pub struct Stats {
     pub refused: u64,
     /// Publications handed to the broker.
     pub published: u64,
-    /// Publications given to subscribers.
+    /// Messages given to receivers: publications, one for each subscriber, and what goes to users or to
+    /// everybody. Answers are not counted; there is one for each request with an `id`.
     pub delivered: u64,
     /// Publications dropped by slow-consumer policies.
     pub dropped: u64,
+    /// Bytes received after the upgrades: frames with their headers, before TLS.
+    pub bytes_received: u64,
+    /// Bytes written after the upgrades: frames with their headers, before TLS.
+    pub bytes_sent: u64,
     /// Connections closed as slow consumers or for their write timeout.
     pub slow_consumers: u64,
     /// Connections closed because a ping was not answered.
@@ -39,28 +59,77 @@ pub struct Stats {
     pub handshakes_refused: u64,
     /// Times that accepting failed, as when descriptors ran out.
     pub accept_errors: u64,
+    /// What all of this takes, about.
+    pub memory: Memory,
+}
+
+/// An estimate of the memory that a hub takes, in bytes: what an application attaches, buffers of the kernel and
+/// the allocator's own losses are not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Live connections, each taken as one that is idle.
+    pub connections: usize,
+    /// Channels and their subscriptions.
+    pub channels: usize,
+    /// Histories, positions and idempotency keys, as far as the broker keeps them in this process.
+    pub history: usize,
+    /// What waits in outboxes, as of the last look at them, about a second ago. A publication that waits for
+    /// several connections is counted for each, and stands in memory once.
+    pub outboxes: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.connections + self.channels + self.history + self.outboxes
+    }
 }
 
 impl Stats {
     pub(super) fn of(hub: &HubCore) -> Self {
         let metrics = &hub.metrics;
+        let (connections, channels) = (hub.registry.count(), hub.channels.count());
+        let subscriptions = metrics.subscriptions.value();
         Self {
-            connections: hub.registry.count(),
-            channels: hub.channels.count(),
-            subscriptions: metrics.subscriptions.value(),
+            connections,
+            channels,
+            subscriptions,
             opened: metrics.opened.value(),
             closed: metrics.closed.value(),
-            requests: metrics.requests.value(),
+            requests: sum(hub, |traffic| &traffic.requests),
             refused: metrics.refused.value(),
             published: metrics.published.value(),
             delivered: metrics.delivered.value(),
-            dropped: metrics.dropped.value(),
+            dropped: sum(hub, |traffic| &traffic.dropped),
+            bytes_received: sum(hub, |traffic| &traffic.received),
+            bytes_sent: sum(hub, |traffic| &traffic.sent),
             slow_consumers: metrics.slow_consumers.value(),
             heartbeat_timeouts: metrics.heartbeat_timeouts.value(),
             protocol_errors: metrics.protocol_errors.value(),
             panics: metrics.panics.value(),
             handshakes_refused: metrics.handshakes_refused.value(),
             accept_errors: metrics.accept_errors.value(),
+            memory: Memory {
+                connections: connections * CONNECTION,
+                channels: channels * (size_of::<ChannelCore>() + NAMED)
+                    + usize::try_from(subscriptions).unwrap_or(usize::MAX)
+                        * (size_of::<Subscription>() + LISTED),
+                history: hub.broker.memory(),
+                outboxes: usize::try_from(sum(hub, |traffic| &traffic.backlog)).unwrap_or(usize::MAX),
+            },
         }
     }
 }
+
+fn sum(hub: &HubCore, counter: impl Fn(&Traffic) -> &Counter) -> u64 {
+    hub.shards.iter().map(|shard| counter(&shard.traffic).value()).sum()
+}
+
+/// Bytes of an idle connection without subscriptions: `tests/idle_heap.rs` measures it with one.
+const CONNECTION: usize = 900;
+/// Bytes of a channel's name, of its counts for each shard and of its place in the map, about.
+const NAMED: usize = 128;
+/// Bytes of a subscription's places in the lists of its channel, its shard and its connection.
+const LISTED: usize = 72;

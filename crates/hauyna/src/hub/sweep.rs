@@ -10,21 +10,29 @@ use std::time::Duration;
 
 /// Looks at every connection of a shard, some hundreds at a time.
 pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
+    let mut backlog = 0;
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
-        look_at(&connection, now);
+        backlog += look_at(&connection, now) as u64;
         if index % TURN == TURN - 1 {
             take_turns().await;
         }
     }
+    hub.shards[shard].traffic.backlog.set(backlog);
     // One of them does it, and not every shard has had a connection yet.
     if hub.shards.iter().position(Shard::is_running) == Some(shard) {
         hub.broker.sweep();
     }
 }
 
-fn look_at(connection: &Arc<ConnectionCore>, now: Tick) {
+/// Returns how many bytes wait for the connection.
+fn look_at(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
+    let (phase, blocked, backlog) = connection.progress();
+    enforce(connection, (phase, blocked), now);
+    backlog
+}
+
+fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Tick>), now: Tick) {
     let endpoint = connection.endpoint();
-    let (phase, blocked) = connection.progress();
     let expired = |since: Tick, patience: Duration| now.since(since) >= patience;
     match phase {
         Phase::Gone => return,

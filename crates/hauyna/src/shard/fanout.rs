@@ -44,6 +44,7 @@ impl Fanout {
                     self.members.remove(&subscription);
                 }
                 Item::Direct { connection, publication } => {
+                    hub.metrics.delivered.increment();
                     connection.push_publication(&publication, None);
                     self.mark(&connection);
                 }
@@ -51,11 +52,11 @@ impl Fanout {
                     let Target::User(user) = publication.channel().target() else { continue };
                     let mut own = hub.registry.of_user(user);
                     own.retain(|connection| connection.shard() == self.members.shard());
-                    self.push_to(own, &publication).await;
+                    self.push_to(hub, own, &publication).await;
                 }
                 Item::Everybody(publication) => {
                     let all = hub.registry.of_shard(self.members.shard());
-                    self.push_to(all, &publication).await;
+                    self.push_to(hub, all, &publication).await;
                 }
                 Item::Flush(connection) => self.mark(&connection),
             }
@@ -70,7 +71,13 @@ impl Fanout {
         self.flush(now).await;
     }
 
-    async fn push_to(&mut self, connections: Vec<Arc<ConnectionCore>>, publication: &Arc<Publication>) {
+    async fn push_to(
+        &mut self,
+        hub: &HubCore,
+        connections: Vec<Arc<ConnectionCore>>,
+        publication: &Arc<Publication>,
+    ) {
+        hub.metrics.delivered.add(connections.len() as u64);
         for connection in connections {
             if publication.except() != Some(connection.id()) {
                 connection.push_publication(publication, None);

@@ -6,6 +6,7 @@ use crate::channel::{ChannelCore, Publication, Subscription};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use crate::metrics::Traffic;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -32,6 +33,7 @@ pub(crate) struct Shard {
     now: AtomicU32,
     /// Milliseconds between two sweeps.
     period: AtomicU32,
+    pub(crate) traffic: Traffic,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ impl Shard {
             running: AtomicBool::new(false),
             now: AtomicU32::new(1),
             period: AtomicU32::new(SWEEP.as_millis() as u32),
+            traffic: Traffic::default(),
         }
     }
 

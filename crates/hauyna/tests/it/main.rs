@@ -28,3 +28,5 @@ mod slow;
 mod support;
 #[cfg(test)]
 mod transports;
+#[cfg(test)]
+mod watching;

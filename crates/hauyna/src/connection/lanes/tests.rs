@@ -6,7 +6,7 @@ use crate::clock::Tick;
 use crate::connection::core::{ConnectionCore, Identity};
 use crate::connection::outbox::Outbox;
 use crate::connection::{ConnectionId, Outgoing};
-use crate::metrics::Counter;
+use crate::metrics::Traffic;
 use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
 use parking_lot::Mutex;
@@ -42,28 +42,28 @@ fn publication(own: &Subscription, offset: u64, key: &str) -> Arc<Publication> {
 /// Lanes with room for some frames, and what they dropped.
 struct Bench {
     lanes: Lanes,
-    dropped: Counter,
+    traffic: Traffic,
     frames: usize,
 }
 
 impl Bench {
     fn new(frames: usize) -> Self {
-        Self { lanes: Lanes::default(), dropped: Counter::default(), frames }
+        Self { lanes: Lanes::default(), traffic: Traffic::default(), frames }
     }
 
-    fn out<'a>(dropped: &'a Counter, frames: usize) -> Outgoing<'a> {
+    fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
         let room = Room::Bounded { bytes: 1 << 20, frames };
-        Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, dropped, now: Tick(1) }
+        Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, traffic, now: Tick(1) }
     }
 
     fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), Full> {
-        let out = Self::out(&self.dropped, self.frames);
+        let out = Self::out(&self.traffic, self.frames);
         self.lanes.push_publication(&publication(own, offset, key), Some(own), out)
     }
 
     /// Writes everything, at most `step` bytes at a time; gives the payloads.
     fn written(&mut self, step: usize) -> Vec<u8> {
-        let out = Self::out(&self.dropped, self.frames);
+        let out = Self::out(&self.traffic, self.frames);
         self.lanes.render_gaps(out);
         let mut all = Vec::new();
         while !self.lanes.is_empty() {
@@ -122,7 +122,7 @@ fn disconnecting_says_full_and_takes_one_message_of_any_size() {
     assert_eq!(bench.push(&own, 3, ""), Err(Full));
     let big = Arc::new(Draft::new(own.channel.name.clone(), &"x".repeat(2 << 20)).unwrap().publication(None));
     let mut empty = Bench::new(2);
-    let out = Bench::out(&empty.dropped, 2);
+    let out = Bench::out(&empty.traffic, 2);
     assert_eq!(empty.lanes.push_publication(&big, Some(&own), out), Ok(()));
 }
 
@@ -134,7 +134,7 @@ fn dropping_the_oldest_leaves_one_gap_before_the_newest() {
         bench.push(&own, offset, "").unwrap();
     }
     assert_eq!(bench.read(), ["x: 0+7", "8", "9"]);
-    assert_eq!(bench.dropped.value(), 7);
+    assert_eq!(bench.traffic.dropped.value(), 7);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn dropping_the_newest_leaves_one_gap_behind_the_oldest() {
         bench.push(&own, offset, "").unwrap();
     }
     assert_eq!(bench.read(), ["1", "2", "3", "x: 3+6"]);
-    assert_eq!(bench.dropped.value(), 6);
+    assert_eq!(bench.traffic.dropped.value(), 6);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn channels_that_overflow_in_turn_queue_one_gap_each() {
         let read = bench.read();
         let missed: u64 = read.iter().filter_map(|told| told.split_once('+')?.1.parse::<u64>().ok()).sum();
         let delivered = read.iter().filter(|told| !told.contains('+')).count() as u64;
-        assert_eq!((missed + delivered, bench.dropped.value()), (2000, missed), "{policy:?}");
+        assert_eq!((missed + delivered, bench.traffic.dropped.value()), (2000, missed), "{policy:?}");
     }
 }
 
@@ -188,7 +188,7 @@ fn forgetting_a_subscription_leaves_the_others_alone() {
     for offset in 1..=10 {
         bench.push(&a, offset, "").unwrap();
     }
-    let out = Bench::out(&bench.dropped, 4);
+    let out = Bench::out(&bench.traffic, 4);
     bench.lanes.forget(&a, out);
     assert_eq!(bench.read(), ["1"]);
     assert_eq!((bench.lanes.data_bytes, bench.lanes.gaps), (0, 0));
@@ -220,7 +220,7 @@ fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
             publication.timestamp = 1;
             let publication =
                 Arc::new(publication.publication(Some(Position { epoch: Epoch::new(9), offset })));
-            let out = Bench::out(&bench.dropped, 100);
+            let out = Bench::out(&bench.traffic, 100);
             bench.lanes.push_publication(&publication, Some(&own), out).unwrap();
         }
         bench
@@ -231,7 +231,7 @@ fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
     }
     for cut in 8..whole.len() {
         let mut bench = fill();
-        let out = Bench::out(&bench.dropped, 100);
+        let out = Bench::out(&bench.traffic, 100);
         bench.lanes.advance(cut, out);
         bench.lanes.push_control(Bytes::from_static(b"\x81\x04true"));
         let rest = bench.written(usize::MAX);
