@@ -6,6 +6,7 @@ use crate::{
     json::JsonWriter,
     message::{ChannelEventMessage, Direct, ErrorMessage, Publication},
     msgpack::PackWriter,
+    presence,
     write::Writer,
 };
 
@@ -40,6 +41,14 @@ impl Message<'_> {
             Self::Private(direct) => write_direct(w, "private", direct),
             Self::Broadcast(direct) => write_direct(w, "broadcast", direct),
             Self::ChannelEvent(event) => write_channel_event(w, event),
+            Self::PresenceState(state) => presence::write_state(w, state),
+            Self::PresenceChange(change) => presence::write_change(w, change),
+            Self::PresenceDiff(diff) => presence::write_diff(w, diff),
+            Self::Occupancy { channel, count } => {
+                w.text_field("type", "occupancy");
+                w.text_field("channel", channel);
+                w.unsigned_field("count", *count);
+            }
             Self::Gap { channel, position, missed } => {
                 w.text_field("type", "gap");
                 w.text_field("channel", channel);
@@ -104,6 +113,7 @@ fn write_ack_data<W: Writer>(w: &mut W, data: &AckData<'_>) {
         AckData::Value(value) => w.value(value),
         AckData::Subscribed(subscribed) => w.object(|w| write_subscribed(w, subscribed)),
         AckData::Published(position) => w.object(|w| write_position(w, *position)),
+        AckData::Presence(page) => w.object(|w| presence::write_page(w, page)),
         AckData::History { channel, position, messages } => w.object(|w| {
             w.text_field("channel", channel);
             write_position(w, *position);

@@ -27,6 +27,7 @@ macro_rules! fields {
 fields! {
     Type = "type",
     Id = "id",
+    After = "after",
     Channel = "channel",
     Content = "content",
     Data = "data",

@@ -21,6 +21,7 @@ mod limits;
 mod message;
 mod msgpack;
 mod position;
+mod presence;
 mod raw;
 mod request;
 mod write;
@@ -36,5 +37,9 @@ pub use message::{
     Recovery, RetryTerms, Session, Subscribed,
 };
 pub use position::{Epoch, Position, RecoveryFailure};
+pub use presence::{
+    PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage,
+    PresenceState,
+};
 pub use raw::Raw;
 pub use request::{Direction, Incoming, Request, decode};

@@ -1,6 +1,7 @@
 //! Messages, server → client. Each is described once for both encodings and appended to a buffer, so that a
 //! publication is encoded once however many subscribers it has. Connections and channels call it.
 
+use crate::presence::{PresenceChange, PresenceDiff, PresencePage, PresenceState};
 use crate::{ErrorType, Position, Raw, RecoveryFailure, RequestId};
 use serde_json::Value;
 
@@ -47,6 +48,19 @@ pub enum Message<'a> {
     Broadcast(Direct<'a>),
     /// `channel_event`: somebody subscribed or unsubscribed.
     ChannelEvent(ChannelEventMessage<'a>),
+    /// `presence_state`: everybody who is present in a channel.
+    PresenceState(PresenceState<'a>),
+    /// `presence_change`: somebody came, went or changed.
+    PresenceChange(PresenceChange<'a>),
+    /// `presence_diff`: the changes of a while.
+    PresenceDiff(PresenceDiff<'a>),
+    /// `occupancy`: how many users are present, where there are too many to name them.
+    Occupancy {
+        /// The channel.
+        channel: &'a str,
+        /// How many.
+        count: u64,
+    },
     /// `gap`: the slow-consumer policy dropped messages here.
     Gap {
         /// The channel.
@@ -129,6 +143,8 @@ pub enum AckData<'a> {
     Subscribed(Subscribed<'a>),
     /// Of `channel_message`, `private` and `broadcast`, where the channel numbers its publications.
     Published(Position),
+    /// Of `presence`.
+    Presence(PresencePage<'a>),
     /// Of `history`.
     History {
         /// The channel.

@@ -83,6 +83,10 @@ pub enum Request<'a> {
     Presence {
         /// The channel.
         channel: Cow<'a, str>,
+        /// Only users behind this one, as the `next` of the page before says.
+        after: Option<Cow<'a, str>>,
+        /// How many users at most.
+        limit: Option<u32>,
     },
     /// `history`: publications of the past.
     History {
@@ -194,7 +198,11 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
             }
             Request::UpdateStatus { status: fields.name(Field::Status, limits.name)?, body }
         }
-        "presence" => Request::Presence { channel: channel()? },
+        "presence" => Request::Presence {
+            channel: channel()?,
+            after: fields.optional_name(Field::After, limits.name)?,
+            limit: fields.count(Field::Limit)?,
+        },
         "history" => Request::History {
             channel: channel()?,
             since: fields.position(Field::Since)?,

@@ -3,13 +3,16 @@
 
 use crate::{Epoch, Raw, RequestId};
 
-/// Appends one value to a buffer. Objects have at most 15 fields.
+/// Appends one value to a buffer. Objects have at most 15 fields; maps have any number.
 pub(crate) trait Writer {
     /// Writes an object whose fields `fields` writes, each as a `name` and one value.
     fn object(&mut self, fields: impl FnOnce(&mut Self));
 
     /// Writes an array, each item by `item`.
     fn array<T>(&mut self, items: &[T], item: impl FnMut(&mut Self, &T));
+
+    /// Writes an object whose keys are data: each with a value by `value`.
+    fn map<V>(&mut self, entries: &[(&str, V)], value: impl FnMut(&mut Self, &V));
 
     /// Writes a field's name; one value follows. Names are plain ASCII.
     fn name(&mut self, name: &'static str);

@@ -32,6 +32,19 @@ impl Writer for JsonWriter<'_> {
         self.out.push(b']');
     }
 
+    fn map<V>(&mut self, entries: &[(&str, V)], mut value: impl FnMut(&mut Self, &V)) {
+        self.out.push(b'{');
+        for (index, (key, entry)) in entries.iter().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            write_text(key, self.out);
+            self.out.push(b':');
+            value(self, entry);
+        }
+        self.out.push(b'}');
+    }
+
     fn name(&mut self, name: &'static str) {
         // Only an object that was just opened ends with a brace here: values of fields end with `}`.
         if self.out.last() != Some(&b'{') {

@@ -36,6 +36,14 @@ impl Writer for PackWriter<'_> {
         }
     }
 
+    fn map<V>(&mut self, entries: &[(&str, V)], mut value: impl FnMut(&mut Self, &V)) {
+        let _ = encode::write_map_len(self.out, length(entries.len()));
+        for (key, entry) in entries {
+            self.text(key);
+            value(self, entry);
+        }
+    }
+
     fn name(&mut self, name: &'static str) {
         self.fields += 1;
         self.text(name);

@@ -9,7 +9,7 @@ fn json(text: &str) -> Result<Incoming<'_>, Fault> {
 #[test]
 fn texts_are_borrowed_unless_they_have_escapes() {
     let channel = |text| match json(text).unwrap().request {
-        Request::Presence { channel } => channel,
+        Request::Presence { channel, .. } => channel,
         other => panic!("{other:?}"),
     };
     assert!(matches!(channel(r#"{"type":"presence","channel":"plain é"}"#), Cow::Borrowed("plain é")));

@@ -170,7 +170,9 @@ fn describe(request: &Request<'_>) -> (&'static str, Map<String, Value>) {
             assert_eq!(body["status"], **status);
             ("update_status", body)
         }
-        Request::Presence { channel } => ("presence", json!({ "channel": channel })),
+        Request::Presence { channel, after, limit } => {
+            ("presence", json!({ "channel": channel, "after": after, "limit": limit }))
+        }
         Request::History { channel, since, limit, direction } => (
             "history",
             json!({ "channel": channel, "since": since.map(position), "limit": limit,

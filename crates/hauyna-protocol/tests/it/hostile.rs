@@ -175,7 +175,7 @@ fn a_name_is_measured_after_its_escapes_are_resolved() {
     let channel = r"\u0078".repeat(255);
     let text = format!(r#"{{"type":"presence","channel":"{channel}"}}"#);
     assert!(
-        matches!(json(&text).unwrap().request, Request::Presence { channel } if channel == "x".repeat(255))
+        matches!(json(&text).unwrap().request, Request::Presence { channel, .. } if channel == "x".repeat(255))
     );
     assert!(json(&format!(r#"{{"type":"presence","channel":"{channel}x"}}"#)).is_err());
 }

@@ -3,8 +3,9 @@
 use crate::fixtures::{APPLICATION, MESSAGES, hex, read, unhex};
 use hauyna_protocol::{
     AckData, Application, ChannelEvent, ChannelEventMessage, Direct, Encoding, Epoch, ErrorMessage,
-    ErrorType, HeartbeatTerms, Message, Position, Publication, Raw, Recovery, RecoveryFailure, RequestId,
-    RetryTerms, Session, Shape, Subscribed,
+    ErrorType, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection, PresenceDiff,
+    PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery, RecoveryFailure,
+    RequestId, RetryTerms, Session, Shape, Subscribed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -57,6 +58,7 @@ fn every_message_is_written_as_its_fixture_says() {
     check_errors(&mut checker);
     check_publications(&mut checker);
     check_the_rest(&mut checker);
+    check_presence(&mut checker);
     assert!(checker.fixtures.is_empty(), "not written: {:?}", checker.fixtures.keys());
 }
 
@@ -244,6 +246,56 @@ fn check_the_rest(checker: &mut Checker) {
     let data = json_raw(r#"{"question":"Still there?"}"#);
     checker.check("request of the server", &Message::Request { id: &id, event: "confirm", data });
     checker.check("reconnect", &Message::Reconnect { min: 0, max: 30_000, reason: "drain" });
+}
+
+fn check_presence(checker: &mut Checker) {
+    let connection = |connection_id, metadata, joined_at| PresenceConnection {
+        connection_id,
+        metadata: Option::map(metadata, json_raw),
+        joined_at,
+    };
+    let of_alice = [
+        connection("c-81f3", Some(r#"{"device":"phone"}"#), TIMESTAMP),
+        connection("c-81f4", None, TIMESTAMP + 5),
+    ];
+    let of_bob = [connection("c-9a00", None, TIMESTAMP)];
+    let entry = |status, metadata, updated_at, connections| PresenceEntry {
+        status,
+        metadata: json_raw(metadata),
+        joined_at: TIMESTAMP,
+        updated_at,
+        connections,
+    };
+    let alice =
+        ("alice", entry("online", r#"{"status":"online","name":"Alice"}"#, TIMESTAMP + 5, &of_alice[..]));
+    let bob = ("bob", entry("away", r#"{"status":"away"}"#, TIMESTAMP, &of_bob[..]));
+    let channel = "room:7";
+    let state = PresenceState { channel, count: 2, users: &[alice, bob], offset: 12 };
+    checker.check("presence state", &Message::PresenceState(state));
+    let state = PresenceState { channel, count: 0, users: &[], offset: 13 };
+    checker.check("presence state of nobody", &Message::PresenceState(state));
+    let change = |event, (metadata, status), connections, offset| {
+        let (user, timestamp, metadata) = ("bob", TIMESTAMP, json_raw(metadata));
+        let change =
+            PresenceChange { event, user, channel, metadata, status, connections, timestamp, offset };
+        Message::PresenceChange(change)
+    };
+    let away = (r#"{"status":"away"}"#, "away");
+    checker.check("presence join", &change(PresenceEvent::Join, away, 1, 12));
+    let back_soon = (r#"{"status":"brb"}"#, "brb");
+    checker.check("presence update", &change(PresenceEvent::Update, back_soon, 1, 13));
+    checker.check("presence leave", &change(PresenceEvent::Leave, ("{}", "online"), 0, 14));
+    let (joins, leaves, updates) = (&[alice][..], &["carol", "dave"][..], &[bob][..]);
+    let diff = PresenceDiff { channel, count: 180, joins, leaves, updates, offset: 431 };
+    checker.check("presence diff", &Message::PresenceDiff(diff));
+    checker.check("occupancy", &Message::Occupancy { channel: "stadium", count: 5012 });
+    let id = RequestId::Number(10);
+    let mut page = PresencePage { channel, count: 2, users: &[alice, bob], offset: 12, next: None };
+    checker.check("ack of presence", &Message::Ack { id: &id, data: Some(AckData::Presence(page)) });
+    let first = [alice];
+    (page.users, page.next) = (&first, Some("alice"));
+    checker
+        .check("ack of a page of presence", &Message::Ack { id: &id, data: Some(AckData::Presence(page)) });
 }
 
 fn first_publication() -> Message<'static> {
