@@ -61,6 +61,16 @@ impl Message<'_> {
                 w.text_field("event", event);
                 w.raw_field("data", *data);
             }
+            Self::RetryPolicy(terms) => {
+                w.text_field("type", "retry_policy");
+                write_retry(w, *terms);
+            }
+            Self::ConnectionState { user, state, timestamp } => {
+                w.text_field("type", "connection_state");
+                w.text_field("user", user);
+                w.text_field("state", state);
+                w.unsigned_field("timestamp", *timestamp);
+            }
             Self::Reconnect { min, max, reason } => {
                 w.text_field("type", "reconnect");
                 w.name("after");

@@ -79,6 +79,17 @@ pub enum Message<'a> {
         /// The question.
         data: Raw<'a>,
     },
+    /// `retry_policy`: from now on the client comes back like this.
+    RetryPolicy(RetryTerms),
+    /// `connection_state`: the server changed the state of this connection.
+    ConnectionState {
+        /// Who the client is taken for.
+        user: &'a str,
+        /// The new state.
+        state: &'a str,
+        /// In ms since the Unix epoch.
+        timestamp: u64,
+    },
     /// `reconnect`: come back at a random moment between `min` and `max` milliseconds from now.
     Reconnect {
         /// The earliest moment, in ms.

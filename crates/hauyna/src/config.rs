@@ -1,5 +1,6 @@
 //! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
 
+use crate::retry::RetryPolicy;
 use std::time::Duration;
 
 /// What a hub allows, in all and per connection.
@@ -14,6 +15,7 @@ pub(crate) struct HubConfig {
     pub(crate) connections: usize,
     pub(crate) connections_per_user: usize,
     pub(crate) unknown_users: UnknownUsers,
+    pub(crate) retry: RetryPolicy,
 }
 
 /// Whether a client learns that the user it writes to has no connection.
@@ -44,6 +46,7 @@ impl Default for HubConfig {
             connections: usize::MAX,
             connections_per_user: usize::MAX,
             unknown_users: UnknownUsers::default(),
+            retry: RetryPolicy::default(),
         }
     }
 }

@@ -245,6 +245,16 @@ fn check_the_rest(checker: &mut Checker) {
     let id = RequestId::Text("q-1".into());
     let data = json_raw(r#"{"question":"Still there?"}"#);
     checker.check("request of the server", &Message::Request { id: &id, event: "confirm", data });
+    let retry = RetryTerms {
+        max_attempts: Some(10),
+        base_delay: 500,
+        max_delay: 5_000,
+        backoff_multiplier: 1.5,
+        jitter: 0.05,
+    };
+    checker.check("retry policy", &Message::RetryPolicy(retry));
+    let state = Message::ConnectionState { user: "alice", state: "idle", timestamp: TIMESTAMP };
+    checker.check("connection state", &state);
     checker.check("reconnect", &Message::Reconnect { min: 0, max: 30_000, reason: "drain" });
 }
 

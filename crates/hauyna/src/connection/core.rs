@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
 use crate::metrics::{Metrics, Traffic};
+use crate::retry::RetryPolicy;
 use bytes::Bytes;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -119,6 +120,12 @@ impl ConnectionCore {
     /// What few connections have, made when it is first asked for.
     pub(crate) fn attached(&self) -> &Attached {
         self.attached.get_or_init(Box::default)
+    }
+
+    /// How the client comes back: as was said of it, else of its handler, else of the hub.
+    pub(super) fn retry_policy(&self) -> RetryPolicy {
+        let own = self.attached.get().and_then(|attached| *attached.retry.lock());
+        own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
     pub(super) fn now(&self) -> Tick {

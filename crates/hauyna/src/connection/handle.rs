@@ -4,6 +4,8 @@
 use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, Extensions};
 use crate::channel::UserId;
 use crate::error::Error;
+use crate::retry::RetryPolicy;
+use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
 use std::fmt;
@@ -52,6 +54,40 @@ impl Connection {
     /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.0.close(code, reason, (CloseReason::Application(code.0), Backlog::Write));
+    }
+
+    /// How the client comes back after a loss: its own policy, else its handler's, else the hub's.
+    pub fn retry_policy(&self) -> RetryPolicy {
+        self.0.retry_policy()
+    }
+
+    /// Sets how this client comes back after a loss, and tells it at once with a `retry_policy` message.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range, and then nothing is changed;
+    /// or the connection is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Handler, RetryPolicy};
+    ///
+    /// let handler = Handler::new().on_open(|cx| async move {
+    ///     let is_critical = cx.query("plan").as_deref() == Some("gold");
+    ///     let policy = if is_critical { RetryPolicy::aggressive() } else { RetryPolicy::conservative() };
+    ///     cx.connection().set_retry_policy(policy)
+    /// });
+    /// ```
+    pub fn set_retry_policy(&self, policy: RetryPolicy) -> Result<(), Error> {
+        policy.validate()?;
+        if !self.is_open() {
+            return Err(Error::closed());
+        }
+        // Under the lock, so that the last one told is the one that counts.
+        let mut own = self.0.attached().retry.lock();
+        *own = Some(policy);
+        self.0.tell(&Message::RetryPolicy(policy.terms()))
     }
 
     /// The names of the channels it is subscribed to.

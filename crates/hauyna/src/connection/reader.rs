@@ -107,7 +107,7 @@ pub(super) fn session(core: &ConnectionCore) -> Bytes {
         connection_id: &core.id().to_string(),
         user: core.user().as_str(),
         heartbeat,
-        retry: None,
+        retry: Some(core.retry_policy().terms()),
         subscriptions: &[],
         expires_at: None,
     };

@@ -7,8 +7,10 @@ use super::{Backlog, CloseReason, ConnectionCore, Phase, Room};
 use crate::channel::{Publication, Subscription};
 use crate::clock::Tick;
 use crate::error::Error;
+use crate::handler::Mode;
 use crate::shard::Item;
 use bytes::Bytes;
+use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -119,6 +121,21 @@ impl ConnectionCore {
         }
         drop(outbox);
         self.request_flush();
+        Ok(())
+    }
+
+    /// Queues a message of the protocol, before publications; a handler without the protocol sends none.
+    pub(crate) fn tell(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
+        if self.endpoint.mode == Mode::Protocol {
+            let frame = super::frame(self, message);
+            let mut outbox = self.outbox.lock();
+            if outbox.phase != Phase::Open {
+                return Err(Error::closed());
+            }
+            outbox.push_control(frame);
+            drop(outbox);
+            self.request_flush();
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use super::Handler;
 use crate::config::Heartbeat;
+use crate::retry::RetryPolicy;
 use crate::router::Origins;
 use hauyna_websocket::{Deflate, DeflateConfig};
 use std::time::Duration;
@@ -35,6 +36,20 @@ impl Handler {
     /// Sets how long a callback may take before its request is answered with `timeout`. Default: 30 s.
     pub fn callback_timeout(mut self, timeout: Duration) -> Self {
         self.endpoint.callback_timeout = timeout;
+        self
+    }
+
+    /// Sets how clients come back after a loss; they are told. Default: the hub's policy,
+    /// [`HubBuilder::retry_policy`](crate::HubBuilder::retry_policy).
+    ///
+    /// # Panics
+    ///
+    /// Where a value is out of its range ([`RetryPolicy::validate`]).
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        if let Err(error) = policy.validate() {
+            panic!("{error}");
+        }
+        self.endpoint.retry = Some(policy);
         self
     }
 

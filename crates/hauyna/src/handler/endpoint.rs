@@ -8,6 +8,7 @@ use crate::config::Heartbeat;
 use crate::connection::CloseReason;
 use crate::dispatch::{Pending, Reply};
 use crate::error::{Error, Reject};
+use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Origins};
 use hauyna_websocket::{Deflate, Limits};
 use std::any::Any;
@@ -35,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) message_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) callback_timeout: Duration,
+    /// How its clients come back; the hub's policy where it has none of its own.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) limits: Limits,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
@@ -76,6 +79,7 @@ impl Endpoint {
             message_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             callback_timeout: Duration::from_secs(30),
+            retry: None,
             limits: Limits::default(),
             deflate: None,
             origins: Origins::default(),

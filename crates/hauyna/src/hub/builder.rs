@@ -10,6 +10,7 @@ use crate::config::{HubConfig, OutboxLimits};
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::presence::Roster;
+use crate::retry::RetryPolicy;
 use crate::shard::Shard;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -86,11 +87,18 @@ impl HubBuilder {
         self
     }
 
+    /// Sets how clients come back after a loss, unless their handler or connection says otherwise; they are
+    /// told. Default: [`RetryPolicy::default`].
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.config.retry = policy;
+        self
+    }
+
     /// The hub.
     ///
     /// # Panics
     ///
-    /// Where a channel pattern is malformed; [`HubBuilder::try_build`] returns that as an error.
+    /// Where an option makes no sense; [`HubBuilder::try_build`] returns that as an error.
     pub fn build(self) -> Hub {
         match self.try_build() {
             Ok(hub) => hub,
@@ -102,8 +110,9 @@ impl HubBuilder {
     ///
     /// # Errors
     ///
-    /// A channel pattern is malformed.
+    /// A channel pattern is malformed, or the retry policy has a value out of its range.
     pub fn try_build(self) -> Result<Hub, Error> {
+        self.config.retry.validate()?;
         let shards = self.config.shards;
         let core = Arc::new(HubCore {
             shards: (0..shards).map(|_| Shard::new()).collect(),

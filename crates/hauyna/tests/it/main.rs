@@ -23,6 +23,8 @@ mod refusals;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]
+mod retry;
+#[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod support;

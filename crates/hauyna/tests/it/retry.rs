@@ -1,0 +1,89 @@
+//! How clients are told to come back: by the hub's policy, their handler's, or their own.
+
+use crate::support::named;
+use hauyna::{Context, Handler, Hub, RetryPolicy, json};
+use hauyna_test::TestServer;
+use serde_json::Value;
+use std::time::Duration;
+
+fn told(policy: RetryPolicy) -> Value {
+    json!({
+        "max_attempts": policy.max_attempts,
+        "base_delay": policy.base_delay.as_millis() as u64,
+        "max_delay": policy.max_delay.as_millis() as u64,
+        "backoff_multiplier": policy.backoff_multiplier,
+        "jitter": policy.jitter,
+    })
+}
+
+#[tokio::test]
+async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own() {
+    let server = TestServer::start(Hub::new(), named());
+    let session = server.json("/").await.expect("session").await;
+    assert_eq!(session["retry"], told(RetryPolicy::default()));
+    let hub = Hub::builder().retry_policy(RetryPolicy::conservative()).build();
+    let server = TestServer::route(hub, |router| {
+        router.websocket("/hub", named()).websocket("/own", named().retry_policy(RetryPolicy::aggressive()))
+    });
+    let session = server.json("/hub").await.expect("session").await;
+    assert_eq!(session["retry"], told(RetryPolicy::conservative()));
+    let session = server.message_pack("/own").await.expect("session").await;
+    assert_eq!(session["retry"], told(RetryPolicy::aggressive()));
+}
+
+#[tokio::test]
+async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
+    let handler = named()
+        .on_open(|cx: Context| async move { cx.connection().set_retry_policy(RetryPolicy::aggressive()) })
+        .on("calm", async |cx: Context, _: Value| {
+            cx.connection().set_retry_policy(RetryPolicy::conservative())?;
+            Ok(cx.connection().retry_policy().max_attempts)
+        });
+    let server = TestServer::start(Hub::new(), handler);
+    let (mut one, mut other) = (server.json("/?user=one").await, server.connect("/?user=other").await);
+    one.expect("session").await;
+    for client in [&mut one, &mut other] {
+        let mut message = client.expect("retry_policy").await;
+        message.as_object_mut().unwrap().remove("type");
+        assert_eq!(message, told(RetryPolicy::aggressive()));
+    }
+    assert_eq!(one.request(json!({ "type": "calm" })).await.unwrap(), 3);
+    assert_eq!(one.expect("retry_policy").await["base_delay"], 5000);
+    other.expect_nothing().await;
+    let hub = server.hub();
+    let policy = |user| hub.connections().of_user(user)[0].retry_policy();
+    assert_eq!((policy("one"), policy("other")), (RetryPolicy::conservative(), RetryPolicy::aggressive()));
+}
+
+#[tokio::test]
+async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_told() {
+    let server = TestServer::start(Hub::new(), named());
+    let mut client = server.connect("/").await;
+    client.expect_nothing().await;
+    let connection = server.hub().connections().all().remove(0);
+    let bad = RetryPolicy { jitter: f64::NAN, ..RetryPolicy::default() };
+    let error = connection.set_retry_policy(bad).unwrap_err();
+    assert_eq!(error.kind(), hauyna::ErrorKind::Config);
+    assert_eq!(connection.retry_policy(), RetryPolicy::default());
+    client.expect_nothing().await;
+    let error = Hub::builder().retry_policy(bad).try_build().unwrap_err();
+    assert_eq!(error.to_string(), "retry policy: jitter is not between 0 and 1");
+    client.close(1000, "").await;
+    crate::support::emptied(server.hub()).await;
+    let error = connection.set_retry_policy(RetryPolicy::aggressive()).unwrap_err();
+    assert_eq!(error.kind(), hauyna::ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_handler_without_the_protocol_tells_no_policy() {
+    let server = TestServer::start(Hub::new(), Handler::echo());
+    let mut client = server.connect("/").await;
+    client.send_text("x").await;
+    assert_eq!(client.next_text().await, "x");
+    let connection = server.hub().connections().all().remove(0);
+    let policy = RetryPolicy { base_delay: Duration::from_millis(1), ..RetryPolicy::default() };
+    connection.set_retry_policy(policy).unwrap();
+    client.send_text("y").await;
+    assert_eq!(client.next_text().await, "y");
+    assert_eq!(connection.retry_policy(), policy);
+}
