@@ -78,7 +78,10 @@ pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use handler::{Context, Handler, Identified, IntoUser};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
-pub use hub::{Hub, HubBuilder, Memory, Stats};
+pub use hub::{
+    ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Memory, OptionsSnapshot, PositionSnapshot,
+    Stats, SubscriberSnapshot, UserSnapshot,
+};
 pub use presence::Presence;
 pub use retry::RetryPolicy;
 pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};

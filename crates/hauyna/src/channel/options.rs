@@ -6,6 +6,7 @@ use super::pattern::Pattern;
 use crate::broker::Retention;
 use crate::error::Error;
 use crate::handler::Context;
+use crate::metrics::Counter;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,17 @@ pub struct Channels {
     pub(crate) authorize: Option<Arc<Authorize>>,
     pub(crate) announce: Option<u32>,
     pub(crate) slow_consumer: SlowConsumer,
+    /// Of the pattern these options were declared for.
+    pub(crate) usage: Arc<Usage>,
+}
+
+/// What there is of the channels of one pattern.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// As it was declared.
+    pub(crate) pattern: Option<Box<str>>,
+    pub(crate) channels: Counter,
+    pub(crate) subscriptions: Counter,
 }
 
 type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;
@@ -72,6 +84,7 @@ impl Channels {
             authorize: None,
             announce: None,
             slow_consumer: SlowConsumer::default(),
+            usage: Arc::default(),
         }
     }
 
@@ -134,6 +147,16 @@ impl Channels {
         self
     }
 
+    /// Who may subscribe, in a word.
+    pub(crate) fn access_name(&self) -> &'static str {
+        match (self.access, &self.authorize) {
+            (Access::Undeclared, _) => "undeclared",
+            (_, Some(_)) => "authorized",
+            (Access::Private, None) => "private",
+            (Access::Open, None) => "open",
+        }
+    }
+
     fn undeclared() -> Self {
         Self { access: Access::Undeclared, publishers: Publishers::Application, ..Self::new() }
     }
@@ -166,7 +189,11 @@ pub(crate) struct Declarations {
 
 impl Declarations {
     pub(crate) fn new(declared: Vec<(String, Channels)>) -> Result<Self, Error> {
-        let parse = |(text, options): (String, Channels)| Ok((Pattern::parse(&text)?, Arc::new(options)));
+        let parse = |(text, mut options): (String, Channels)| {
+            let pattern = Pattern::parse(&text)?;
+            options.usage = Arc::new(Usage { pattern: Some(text.into()), ..Usage::default() });
+            Ok((pattern, Arc::new(options)))
+        };
         Ok(Self {
             declared: declared.into_iter().map(parse).collect::<Result<_, Error>>()?,
             undeclared: Arc::new(Channels::undeclared()),

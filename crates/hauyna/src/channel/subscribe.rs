@@ -157,6 +157,7 @@ fn go_live(
     let after = top.map_or(0, |top| top.offset);
     shard.post(Item::Subscribe { subscription: subscription.clone(), after });
     hub.metrics.subscriptions.increment();
+    channel.options.usage.subscriptions.increment();
     Ok(())
 }
 
@@ -213,6 +214,7 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     let unused = state.is_unused();
     drop(state);
     hub.metrics.subscriptions.decrement();
+    channel.options.usage.subscriptions.decrement();
     if unused {
         hub.retire(channel);
     } else {

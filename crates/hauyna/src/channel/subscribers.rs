@@ -47,6 +47,7 @@ impl ChannelCore {
             since: Vec::new(),
             retired: false,
         };
+        options.usage.channels.increment();
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();
         Self { name, options, state: Mutex::new(state), relayed: OnceCell::new(), slots }
     }

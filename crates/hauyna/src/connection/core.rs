@@ -18,8 +18,10 @@ use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Deflate, OpCode, close_frame, encode};
 use parking_lot::Mutex;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The order of the fields counts: what a delivery needs stands in the first two cache lines.
 #[repr(C)]
@@ -35,6 +37,8 @@ pub(crate) struct ConnectionCore {
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
     pub(super) pulse: Pulse,
+    /// When it was opened, in seconds since the Unix epoch.
+    opened: u32,
     /// Path and query of the request.
     target: Box<str>,
     attached: OnceLock<Box<Attached>>,
@@ -70,6 +74,7 @@ impl ConnectionCore {
             user,
             subscriptions: Mutex::default(),
             pulse: Pulse::new(now),
+            opened: u32::try_from(crate::clock::unix_ms() / 1000).unwrap_or(u32::MAX),
             target,
             attached: OnceLock::new(),
         }
@@ -216,6 +221,28 @@ impl ConnectionCore {
 
     pub(crate) fn is_open(&self) -> bool {
         self.outbox.lock().phase == Phase::Open
+    }
+
+    // What can be seen from outside.
+
+    /// When it was opened, in milliseconds since the Unix epoch; to the second.
+    pub(crate) fn opened_at(&self) -> u64 {
+        u64::from(self.opened) * 1000
+    }
+
+    /// How long ago something was read.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.hub.clock.tick().since(self.pulse.heard())
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbox.lock().bytes()
+    }
+
+    /// The other end of the socket, where there is one that can be asked.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.outbox.lock().socket.peer()
     }
 
     // Liveness.

@@ -103,7 +103,7 @@ impl Connection {
 
     /// Bytes that wait to be written.
     pub fn backlog(&self) -> usize {
-        self.0.outbox.lock().bytes()
+        self.0.backlog()
     }
 }
 

@@ -28,6 +28,7 @@ use crate::channel::Wire;
 use crate::clock::Tick;
 use crate::metrics::Traffic;
 use hauyna_websocket::Deflate;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// Identifies one connection on one node, for as long as the node runs.
@@ -43,6 +44,12 @@ impl ConnectionId {
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for ConnectionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,12 +1,14 @@
-//! When a connection was last pinged, and since when it has been at something that may not take for ever.
+//! When a connection was last heard and pinged, and since when it has been at something that may not take for ever.
 //! Written by its task, read by its shard's sweep, without a lock.
 
 use crate::clock::Tick;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Four moments of a connection; all but the first are 0 where it is not so.
+/// Five moments of a connection; all but the first two are 0 where it is not so.
 #[derive(Debug)]
 pub(super) struct Pulse {
+    /// When something was last read.
+    heard: AtomicU32,
     /// When the last ping was due.
     beat: AtomicU32,
     pinged: AtomicU32,
@@ -28,6 +30,7 @@ pub(crate) struct Deadlines {
 impl Pulse {
     pub(super) fn new(now: Tick) -> Self {
         Self {
+            heard: AtomicU32::new(now.0),
             beat: AtomicU32::new(now.0),
             pinged: AtomicU32::new(0),
             busy: AtomicU32::new(0),
@@ -53,8 +56,13 @@ impl Pulse {
     }
 
     /// The peer lives: whatever comes answers a ping.
-    pub(super) fn hear(&self) {
+    pub(super) fn hear(&self, now: Tick) {
+        self.heard.store(now.0, Ordering::Relaxed);
         self.pinged.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn heard(&self) -> Tick {
+        Tick(self.heard.load(Ordering::Relaxed))
     }
 
     /// A callback is at work, or no longer.

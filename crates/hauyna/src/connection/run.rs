@@ -235,7 +235,7 @@ impl Run {
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         let Self { core, decoder, work, rest, .. } = self;
         let now = core.now();
-        core.pulse.hear();
+        core.pulse.hear(now);
         let mut has_ended = false;
         with_replies(|replies| {
             let mut events = decoder.feed(input);

@@ -76,6 +76,7 @@ impl ChannelMap {
             return false;
         }
         state.retired = true;
+        channel.options.usage.channels.decrement();
         if let Ok(entry) = part.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
             entry.remove();
         }

@@ -3,11 +3,16 @@
 
 mod builder;
 mod channels;
+mod inspect;
 mod registry;
 mod stats;
 mod sweep;
 
 pub use builder::HubBuilder;
+pub use inspect::{
+    ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
+    UserSnapshot,
+};
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
@@ -100,6 +105,11 @@ impl Hub {
     /// Counts, as of now.
     pub fn stats(&self) -> Stats {
         Stats::of(&self.0)
+    }
+
+    /// Snapshots of one connection, user or channel.
+    pub fn inspect(&self) -> Inspect {
+        Inspect::new(self.clone())
     }
 
     /// Whether publishing would work now. What `/ready` should ask.

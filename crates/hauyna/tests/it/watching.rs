@@ -1,8 +1,9 @@
 //! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics, log.
 
-use crate::support::{eventually, named, open_hub, subscriber};
-use hauyna::{Handler, Hub, json};
+use crate::support::{eventually, named, open_hub, subscribe, subscriber};
+use hauyna::{Channels, Context, Handler, Hub, SlowConsumer, json};
 use hauyna_test::TestServer;
+use std::time::Duration;
 
 #[tokio::test]
 async fn stats_count_messages_and_bytes_of_both_directions() {
@@ -72,4 +73,97 @@ async fn histories_and_full_outboxes_are_in_the_memory_estimate() {
     assert!(memory.history > published * content.len(), "{memory:?} after {published}");
     eventually("the shard has looked", || hub.stats().memory.outboxes >= 1 << 20).await;
     assert!(hub.stats().memory.total() > (1 << 20) + published * content.len());
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
+    let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{room}", named()));
+    let hub = server.hub();
+    let mut client = server.client("/live/7?user=ann&token=secret").message_pack().connect().await;
+    client.expect("session").await;
+    subscribe(&mut client, "news").await;
+    let id = hub.connections().of_user("ann")[0].id();
+    let seen = hub.inspect().connection(id).unwrap();
+    assert_eq!((seen.id, &*seen.user, &*seen.route), (id, "ann", "/live/{room}"));
+    assert_eq!(seen.peer, client.local_address());
+    assert_eq!((seen.encoding, seen.deflated, seen.open), ("hauyna.v1.msgpack", false, true));
+    assert_eq!((seen.channels, seen.channel_count, seen.backlog), (vec!["news".to_owned()], 1, 0));
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    assert!((now - 60_000..=now).contains(&seen.opened_at), "{} at {now}", seen.opened_at);
+    let text = serde_json::to_string(&hub.inspect().connection(id)).unwrap();
+    assert!(text.contains(&id.to_string()) && !text.contains("secret"), "{text}");
+    client.close(1000, "").await;
+    eventually("it is gone", || hub.inspect().connection(id).is_none()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
+    let server = TestServer::start(Hub::new(), named().no_heartbeat());
+    let mut client = server.client("/?user=ann").json().patience(Duration::from_secs(3600)).connect().await;
+    client.expect("session").await;
+    let silent = || server.hub().inspect().user("ann").connections[0].silent_for;
+    assert!(silent() < 2000);
+    tokio::time::advance(Duration::from_secs(90)).await;
+    assert!((88_000..=91_000).contains(&silent()), "{}", silent());
+    client.request(json!({ "type": "ping" })).await.unwrap();
+    assert!(silent() < 2000, "{}", silent());
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_user_has_all_connections_in_pages() {
+    let server = TestServer::start(open_hub().build(), named().on_open(present));
+    let hub = server.hub();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(server.connect("/?user=ann").await);
+    }
+    eventually("all are there", || hub.connections().count() == 5).await;
+    let seen = hub.inspect().user("ann");
+    assert_eq!((seen.connections.len(), seen.connection_count), (5, 5));
+    assert_eq!(seen.presence.unwrap()["status"], "online");
+    let first = hub.inspect().limit(3).user("ann");
+    let rest = hub.inspect().limit(3).after(first.connections[2].id).user("ann");
+    let ids: Vec<_> = first.connections.iter().chain(&rest.connections).map(|seen| seen.id).collect();
+    assert_eq!(ids, seen.connections.iter().map(|seen| seen.id).collect::<Vec<_>>());
+    let nobody = hub.inspect().user("nobody");
+    assert!(nobody.connections.is_empty() && nobody.presence.is_none());
+}
+
+async fn present(cx: Context) -> hauyna::Result {
+    cx.presence().track(json!({ "status": "online" })).await
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_pages() {
+    let room = Channels::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
+    let hub =
+        Hub::builder().channels("room:{id}", room).channels("lobby", Channels::new().no_history()).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut clients = Vec::new();
+    for number in 0..25 {
+        clients.push(subscriber(&server, &format!("u{number}"), "room:7").await);
+    }
+    for number in 0..5 {
+        hub.channel("room:7").broadcast(number).await.unwrap();
+    }
+    let seen = hub.inspect().channel("room:7").await.unwrap();
+    assert_eq!((seen.pattern.as_deref(), seen.subscriber_count, seen.next), (Some("room:{id}"), 25, None));
+    let options = &seen.options;
+    assert_eq!((options.history, options.history_age, options.access), (3, 60_000, "open"));
+    assert_eq!((options.publishers, options.slow_consumer), ("subscribers", "conflate"));
+    assert_eq!((seen.position.unwrap().offset, seen.history), (5, 3));
+    let (mut users, mut page) = (Vec::new(), hub.inspect().limit(10).channel("room:7").await.unwrap());
+    loop {
+        users.extend(page.subscribers.iter().map(|subscriber| subscriber.user.to_string()));
+        let Some(next) = page.next else { break };
+        assert_eq!(page.subscribers.len(), 10);
+        page = hub.inspect().limit(10).after(next).channel("room:7").await.unwrap();
+    }
+    users.sort_unstable();
+    users.dedup();
+    assert_eq!(users.len(), 25);
+    let lobby = hub.inspect().channel("lobby").await.unwrap();
+    assert!(lobby.position.is_none() && lobby.subscribers.is_empty());
+    assert_eq!(hub.inspect().channel("other").await.unwrap().options.access, "undeclared");
+    assert!(hub.inspect().channel("a\nb").await.is_err());
 }

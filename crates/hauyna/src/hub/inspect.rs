@@ -1,0 +1,303 @@
+//! Snapshots of one connection, one user or one channel, for people who look at a live hub. Each answer is
+//! bounded. Reads what others own, under one lock at a time, and changes nothing.
+
+use super::Hub;
+use crate::broker::{HistoryRange, Order};
+use crate::channel::{self, ChannelCore, ChannelName, Channels, Publishers, SlowConsumer, UserId};
+use crate::connection::{ConnectionCore, ConnectionId};
+use crate::error::Error;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Looks at one connection, user or channel of a live hub, from [`Hub::inspect`].
+///
+/// What it gives can be serialised, for an administrative page of the application's own: it has names, addresses
+/// and metadata in it, so let no stranger see it. Lists are cut at [`Inspect::limit`]; the counts beside them are
+/// whole. Everything is about this node.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
+/// use hauyna::{Channels, Hub};
+/// let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// hub.channel("room:7").broadcast("hello").await?;
+///
+/// let room = hub.inspect().channel("room:7").await?;
+/// assert_eq!(room.pattern.as_deref(), Some("room:{id}"));
+/// assert_eq!((room.position.unwrap().offset, room.history), (1, 1));
+/// assert_eq!(room.subscriber_count, 0);
+/// println!("{}", serde_json::to_string_pretty(&room).unwrap());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Inspect {
+    hub: Hub,
+    limit: usize,
+    after: Option<ConnectionId>,
+}
+
+/// One connection, as of now.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ConnectionSnapshot {
+    /// The identifier.
+    pub id: ConnectionId,
+    /// The user.
+    pub user: UserId,
+    /// Where the client connects from, or the proxy before it; unknown where the socket is not ours to ask.
+    pub peer: Option<SocketAddr>,
+    /// The route's pattern, as it was given to [`Router::websocket`](crate::Router::websocket).
+    pub route: String,
+    /// The sub-protocol whose encoding it uses.
+    pub encoding: &'static str,
+    /// Whether its frames are deflated.
+    pub deflated: bool,
+    /// Whether messages can still be sent.
+    pub open: bool,
+    /// When it was opened, in milliseconds since the Unix epoch; to the second.
+    pub opened_at: u64,
+    /// How long ago something of it was read, in milliseconds; to about a second.
+    pub silent_for: u64,
+    /// The channels it is subscribed to, as far as the limit goes.
+    pub channels: Vec<String>,
+    /// How many those are.
+    pub channel_count: usize,
+    /// Bytes that wait to be written to it.
+    pub backlog: usize,
+}
+
+/// One user, as of now.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct UserSnapshot {
+    /// The name that was asked for.
+    pub user: String,
+    /// The user's connections on this node in the order of their identifiers, as far as the limit goes.
+    pub connections: Vec<ConnectionSnapshot>,
+    /// How many those are.
+    pub connection_count: usize,
+    /// The presence metadata, where the user is present.
+    pub presence: Option<Value>,
+}
+
+/// One channel, as of now.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct ChannelSnapshot {
+    /// The name that was asked for.
+    pub name: String,
+    /// The declared pattern that the name matches, where one does.
+    pub pattern: Option<String>,
+    /// What the pattern says of it.
+    pub options: OptionsSnapshot,
+    /// The end of its stream, where it keeps a history.
+    pub position: Option<PositionSnapshot>,
+    /// How many publications its history has.
+    pub history: u64,
+    /// Some subscribers on this node, in the order of their connections' identifiers.
+    pub subscribers: Vec<SubscriberSnapshot>,
+    /// How many subscribers there are on this node.
+    pub subscriber_count: usize,
+    /// Where the next page of subscribers begins, for [`Inspect::after`]; `None` on the last one.
+    pub next: Option<ConnectionId>,
+}
+
+/// One subscriber of a channel.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct SubscriberSnapshot {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its user.
+    pub user: UserId,
+}
+
+/// A position in a channel's stream.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PositionSnapshot {
+    /// The epoch, as on the wire.
+    pub epoch: String,
+    /// The offset of the newest publication; 0 where there was none.
+    pub offset: u64,
+}
+
+/// The options of a channel.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct OptionsSnapshot {
+    /// How many publications the history keeps at most; 0 for none.
+    pub history: u32,
+    /// How old they may be, in milliseconds.
+    pub history_age: u64,
+    /// Who may subscribe: `open`, `authorized` (an `authorize` decides), `private`, or `undeclared`.
+    pub access: &'static str,
+    /// Who may publish: `subscribers` or `application`.
+    pub publishers: &'static str,
+    /// Up to how many subscribers it announces them, where it does.
+    pub announces: Option<u32>,
+    /// What slow consumers get: `disconnect`, `drop_oldest`, `drop_newest` or `conflate`.
+    pub slow_consumer: &'static str,
+}
+
+impl Inspect {
+    pub(super) fn new(hub: Hub) -> Self {
+        Self { hub, limit: LIMIT, after: None }
+    }
+
+    /// Sets how many entries a list has at most. 1 to 1,000; default: 100.
+    pub fn limit(mut self, entries: usize) -> Self {
+        self.limit = entries.clamp(1, MOST);
+        self
+    }
+
+    /// Begins the list behind this connection: the next page.
+    pub fn after(mut self, connection: ConnectionId) -> Self {
+        self.after = Some(connection);
+        self
+    }
+
+    /// A live connection.
+    #[must_use]
+    pub fn connection(&self, id: ConnectionId) -> Option<ConnectionSnapshot> {
+        self.hub.0.registry.by_id(id).map(|core| self.look_at(&core))
+    }
+
+    fn look_at(&self, core: &ConnectionCore) -> ConnectionSnapshot {
+        let (channels, channel_count) = {
+            let own = core.subscriptions.lock();
+            let names = own.iter().take(self.limit).map(|own| own.channel.name.as_str().to_owned());
+            (names.collect(), own.len())
+        };
+        ConnectionSnapshot {
+            id: core.id(),
+            user: core.user().clone(),
+            peer: core.peer(),
+            route: core.endpoint().route.clone(),
+            encoding: core.wire().encoding().subprotocol(),
+            deflated: core.wire().is_deflated(),
+            open: core.is_open(),
+            opened_at: core.opened_at(),
+            silent_for: milliseconds(core.silent_for()),
+            channels,
+            channel_count,
+            backlog: core.backlog(),
+        }
+    }
+
+    /// A user; one who is not connected has no connections.
+    #[must_use]
+    pub fn user(&self, user: impl AsRef<str>) -> UserSnapshot {
+        let user = user.as_ref();
+        let mut connections = self.hub.0.registry.of_user(user);
+        let connection_count = connections.len();
+        connections.retain(|core| self.after.is_none_or(|after| core.id() > after));
+        connections.sort_unstable_by_key(|core| core.id());
+        connections.truncate(self.limit);
+        UserSnapshot {
+            user: user.to_owned(),
+            connections: connections.iter().map(|core| self.look_at(core)).collect(),
+            connection_count,
+            presence: self.hub.presence().get(user),
+        }
+    }
+
+    /// A channel. It need not have subscribers.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad name; `unavailable` where the broker cannot be asked for its history.
+    pub async fn channel(&self, name: impl AsRef<str>) -> Result<ChannelSnapshot, Error> {
+        let name = ChannelName::new(name.as_ref())?;
+        let hub = &self.hub.0;
+        let options = hub.declarations.options(name.as_str()).clone();
+        let (mut position, mut history) = (None, 0);
+        if options.retention.is_some() {
+            // The oldest alone: what lies between it and the top is numbered without holes.
+            let oldest = HistoryRange { since: None, limit: 1, order: Order::Forward };
+            let page = channel::history(hub, &name, oldest).await?;
+            let first = page.publications.first().and_then(|publication| publication.position());
+            history = first.map_or(0, |first| (page.top.offset + 1).saturating_sub(first.offset));
+            position = Some(PositionSnapshot { epoch: page.top.epoch.to_string(), offset: page.top.offset });
+        }
+        let (subscribers, subscriber_count, has_more) = match hub.channels.find(&name) {
+            None => (Vec::new(), 0, false),
+            Some(core) => self.subscribers(&core),
+        };
+        Ok(ChannelSnapshot {
+            name: name.as_str().to_owned(),
+            pattern: options.usage.pattern.as_deref().map(str::to_owned),
+            options: OptionsSnapshot::of(&options),
+            position,
+            history,
+            next: subscribers.last().filter(|_| has_more).map(|last| last.connection),
+            subscribers,
+            subscriber_count,
+        })
+    }
+
+    /// One page, how many there are in all, and whether more follow. Holds the channel's lock for one walk over
+    /// its subscribers, and keeps no more than a page of them.
+    fn subscribers(&self, core: &ChannelCore) -> (Vec<SubscriberSnapshot>, usize, bool) {
+        let mut page: BTreeMap<ConnectionId, Arc<ConnectionCore>> = BTreeMap::new();
+        let mut has_more = false;
+        let state = core.state.lock();
+        for (id, own) in &state.subscribers {
+            let is_behind = self.after.is_none_or(|after| *id > after);
+            let is_before_last =
+                page.len() < self.limit || page.keys().next_back().is_some_and(|last| id < last);
+            if is_behind && is_before_last {
+                page.insert(*id, own.connection.clone());
+                if page.len() > self.limit {
+                    page.pop_last();
+                    has_more = true;
+                }
+            } else if is_behind {
+                has_more = true;
+            }
+        }
+        let count = state.subscribers.len();
+        drop(state);
+        let listed = page
+            .into_iter()
+            .map(|(connection, core)| SubscriberSnapshot { connection, user: core.user().clone() });
+        (listed.collect(), count, has_more)
+    }
+}
+
+impl OptionsSnapshot {
+    fn of(options: &Channels) -> Self {
+        let retention = options.retention;
+        Self {
+            history: retention.map_or(0, |retention| retention.messages),
+            history_age: retention.map_or(0, |retention| milliseconds(retention.age)),
+            access: options.access_name(),
+            publishers: match options.publishers {
+                Publishers::Subscribers => "subscribers",
+                Publishers::Application => "application",
+            },
+            announces: options.announce,
+            slow_consumer: match options.slow_consumer {
+                SlowConsumer::Disconnect => "disconnect",
+                SlowConsumer::DropOldest => "drop_oldest",
+                SlowConsumer::DropNewest => "drop_newest",
+                SlowConsumer::Conflate => "conflate",
+            },
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Entries of a list, unless the caller says otherwise.
+const LIMIT: usize = 100;
+/// Entries of a list, whatever the caller says.
+const MOST: usize = 1000;
