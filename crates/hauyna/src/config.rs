@@ -16,6 +16,7 @@ pub(crate) struct HubConfig {
     pub(crate) connections_per_user: usize,
     pub(crate) unknown_users: UnknownUsers,
     pub(crate) retry: RetryPolicy,
+    pub(crate) listener_timeout: Duration,
 }
 
 /// Whether a client learns that the user it writes to has no connection.
@@ -47,6 +48,7 @@ impl Default for HubConfig {
             connections_per_user: usize::MAX,
             unknown_users: UnknownUsers::default(),
             retry: RetryPolicy::default(),
+            listener_timeout: Duration::from_secs(30),
         }
     }
 }

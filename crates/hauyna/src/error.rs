@@ -94,6 +94,18 @@ impl Error {
         }
     }
 
+    /// The text with those of the errors behind it: for the log and the application, never for a peer.
+    pub(crate) fn whole_text(&self) -> String {
+        let mut text = self.message.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            source = error.source();
+        }
+        text
+    }
+
     /// What the client may see besides the text.
     pub fn details(&self) -> Option<&Value> {
         self.details.as_deref()

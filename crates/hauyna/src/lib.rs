@@ -52,6 +52,7 @@ mod config;
 mod connection;
 mod dispatch;
 mod error;
+mod event;
 mod handler;
 mod hub;
 mod log;
@@ -75,6 +76,7 @@ pub use channel::{
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{CloseReason, Connection, ConnectionId, Connections, Extensions};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
+pub use event::{Event, Events, Failure, Flow, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind};
 pub use handler::{Context, Handler, Identified, IntoUser};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};

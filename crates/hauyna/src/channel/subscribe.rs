@@ -4,8 +4,9 @@
 use super::publish::announce;
 use super::{ChannelCore, ChannelName, Publication, Subscription};
 use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::ConnectionCore;
+use crate::connection::{Connection, ConnectionCore};
 use crate::error::{BrokerError, Error};
+use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use crate::shard::Item;
 use hauyna_protocol::{
@@ -158,6 +159,10 @@ fn go_live(
     shard.post(Item::Subscribe { subscription: subscription.clone(), after });
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
+    hub.events.emit(SystemKind::Subscribed, || {
+        let connection = Connection::new(connection.clone());
+        SystemEvent::Subscribed { connection, channel: channel.name.clone() }
+    });
     Ok(())
 }
 
@@ -211,6 +216,10 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     }
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
+    hub.events.emit(SystemKind::Unsubscribed, || {
+        let connection = Connection::new(connection.clone());
+        SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
+    });
     let unused = state.is_unused();
     drop(state);
     hub.metrics.subscriptions.decrement();

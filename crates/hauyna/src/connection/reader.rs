@@ -2,9 +2,10 @@
 //! `dispatch`. Also the ends of a connection: what a fault, a refusal and the clean-up do.
 
 use super::core::close_frame_of;
-use super::{Backlog, CloseReason, ConnectionCore};
+use super::{Backlog, CloseReason, Connection, ConnectionCore};
 use crate::dispatch::{self, Pending};
 use crate::error::{Error, ErrorKind};
+use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Mode};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
@@ -150,6 +151,10 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     }
     hub.presence.forget(core);
     hub.metrics.closed.increment();
+    hub.events.emit(SystemKind::Closed, || {
+        let connection = Connection::new(core.clone());
+        SystemEvent::Closed { connection, reason }
+    });
     hub.departed.notify_waiters();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), ?reason, "closed");
     reason

@@ -5,11 +5,12 @@
 use super::core::Identity;
 use super::outbox::{Flushed, Outbox};
 use super::reader::{self, Handled};
-use super::{CloseReason, ConnectionCore, Phase, Room};
+use super::{CloseReason, Connection, ConnectionCore, Phase, Room};
 use crate::broker::BoxFuture;
 use crate::clock::Tick;
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
+use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context as HandlerContext, Endpoint};
 use crate::hub::HubCore;
 use crate::shard::is_congested;
@@ -53,6 +54,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     }
     let (connections, devices) = hub.registry.insert(&core);
     hub.metrics.opened.increment();
+    hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
         core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
     } else if connections > hub.config.connections || devices > hub.config.connections_per_user {

@@ -3,10 +3,11 @@
 
 use super::core::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
-use super::{Backlog, CloseReason, ConnectionCore, Phase, Room};
+use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase, Room};
 use crate::channel::{Publication, Subscription};
 use crate::clock::Tick;
 use crate::error::Error;
+use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
 use crate::shard::Item;
 use bytes::Bytes;
@@ -16,11 +17,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl ConnectionCore {
-    pub(crate) fn push_publication(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>) {
+    pub(crate) fn push_publication(
+        self: &Arc<Self>,
+        publication: &Arc<Publication>,
+        own: Option<&Arc<Subscription>>,
+    ) {
         self.push_in(publication, own, self.bounded());
     }
 
-    pub(crate) fn push_replayed(&self, publication: &Arc<Publication>, own: &Arc<Subscription>) {
+    pub(crate) fn push_replayed(self: &Arc<Self>, publication: &Arc<Publication>, own: &Arc<Subscription>) {
         self.push_in(publication, Some(own), Room::Replay);
     }
 
@@ -33,7 +38,12 @@ impl ConnectionCore {
         }
     }
 
-    fn push_in(&self, publication: &Arc<Publication>, own: Option<&Arc<Subscription>>, room: Room) {
+    fn push_in(
+        self: &Arc<Self>,
+        publication: &Arc<Publication>,
+        own: Option<&Arc<Subscription>>,
+        room: Room,
+    ) {
         let mut outbox = self.outbox.lock();
         if outbox.push(publication, own, self.outgoing(room, self.now())) == Err(Full) {
             self.overflow(&mut outbox);
@@ -82,7 +92,7 @@ impl ConnectionCore {
 
     /// The fast path of a fan-out: the bytes go straight to the socket.
     pub(crate) fn write_publications(
-        &self,
+        self: &Arc<Self>,
         joined: (&Bytes, &[Arc<Publication>]),
         own: &Arc<Subscription>,
         now: Tick,
@@ -96,11 +106,19 @@ impl ConnectionCore {
         }
     }
 
-    fn overflow(&self, outbox: &mut Outbox) {
-        self.hub.metrics.slow_consumers.increment();
+    fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {
+        self.count_slow();
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
         outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop, self.now());
         self.wake(outbox);
+    }
+
+    pub(crate) fn count_slow(self: &Arc<Self>) {
+        self.hub.metrics.slow_consumers.increment();
+        self.hub.events.emit(SystemKind::SlowConsumer, || {
+            let connection = Connection::new(self.clone());
+            SystemEvent::SlowConsumer { connection }
+        });
     }
 
     pub(super) fn wake(&self, outbox: &Outbox) {

@@ -1,10 +1,12 @@
 //! The answer to one request, and how it is written: an `ack` where the client gave an `id`, an `error` in
 //! any case. Nothing of an internal error but its kind goes out.
 
+use super::Core;
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
-use crate::connection::{ConnectionCore, frame};
+use crate::connection::{Connection, ConnectionCore, frame};
 use crate::error::{BrokerError, Error};
+use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
 use bytes::Bytes;
 use hauyna_protocol::{
@@ -86,7 +88,7 @@ impl Reply {
     }
 
     /// A callback that panicked on this connection.
-    pub(crate) fn panicked(core: &ConnectionCore, id: Option<RequestId>) -> Self {
+    pub(crate) fn panicked(core: &Core, id: Option<RequestId>) -> Self {
         core.metrics().panics.increment();
         Self::refused(id, Error::other("a callback panicked"))
     }
@@ -97,7 +99,7 @@ impl Reply {
     }
 
     /// Appends the answer as a frame.
-    pub(crate) fn write(self, core: &ConnectionCore, replies: &mut Vec<u8>) {
+    pub(crate) fn write(self, core: &Core, replies: &mut Vec<u8>) {
         let data = match self.result {
             Ok(data) => data,
             Err(error) => {
@@ -146,8 +148,24 @@ fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
     }
 }
 
+/// Tells who listens of an error that is not the client's fault.
+fn report(core: &Core, error: &Error) {
+    let error_type = error.error_type();
+    if matches!(
+        error_type,
+        ErrorType::InternalError | ErrorType::ApplicationError | ErrorType::Timeout | ErrorType::Unavailable
+    ) {
+        core.hub().events.emit(SystemKind::Errored, || SystemEvent::Errored {
+            connection: Some(Connection::new(core.clone())),
+            error_type,
+            message: error.whole_text(),
+        });
+    }
+}
+
 /// An error as a frame for this connection. The log has what the client is not told.
-pub(crate) fn error_frame(core: &ConnectionCore, id: Option<&RequestId>, error: &Error) -> Bytes {
+pub(crate) fn error_frame(core: &Core, id: Option<&RequestId>, error: &Error) -> Bytes {
+    report(core, error);
     if error.error_type() == ErrorType::InternalError {
         crate::log::limited("internal error", || {
             tracing::error!(target: "hauyna::connection", id = %core.id(), ?error, "a request failed");

@@ -8,12 +8,14 @@ use crate::channel::{Channels, Declarations};
 use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
 use crate::error::Error;
+use crate::event::Listeners;
 use crate::metrics::Metrics;
 use crate::presence::Roster;
 use crate::retry::RetryPolicy;
 use crate::shard::Shard;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Options of a [`Hub`].
@@ -94,6 +96,12 @@ impl HubBuilder {
         self
     }
 
+    /// Sets how long a listener of [`Hub::events`] may take before those after it run. Default: 30 s.
+    pub fn listener_timeout(mut self, timeout: Duration) -> Self {
+        self.config.listener_timeout = timeout;
+        self
+    }
+
     /// The hub.
     ///
     /// # Panics
@@ -114,13 +122,16 @@ impl HubBuilder {
     pub fn try_build(self) -> Result<Hub, Error> {
         self.config.retry.validate()?;
         let shards = self.config.shards;
-        let core = Arc::new(HubCore {
+        let declarations = Declarations::new(self.channels)?;
+        let core = Arc::new_cyclic(|hub| HubCore {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             registry: Registry::new(shards),
             channels: ChannelMap::new(),
-            declarations: Declarations::new(self.channels)?,
+            declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
+            broker_is_up: AtomicBool::new(true),
             presence: Roster::default(),
+            events: Listeners::new(hub.clone()),
             metrics: Metrics::default(),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),

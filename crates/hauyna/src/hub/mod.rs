@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::HubConfig;
 use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections};
 use crate::error::BrokerError;
+use crate::event::{Events, Listeners};
 use crate::metrics::Metrics;
 use crate::presence::{Presence, Roster};
 use crate::shard::Shard;
@@ -57,7 +58,10 @@ pub(crate) struct HubCore {
     pub(crate) channels: ChannelMap,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,
+    /// As of the last look at it.
+    pub(crate) broker_is_up: AtomicBool,
     pub(crate) presence: Roster,
+    pub(crate) events: Listeners,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) stopping: AtomicBool,
@@ -102,6 +106,11 @@ impl Hub {
         Presence::of_hub(self.clone())
     }
 
+    /// The events of the application and of the hub itself: listeners for them, and triggering one.
+    pub fn events(&self) -> Events {
+        Events::new(self.clone())
+    }
+
     /// Counts, as of now.
     pub fn stats(&self) -> Stats {
         Stats::of(&self.0)
@@ -123,7 +132,8 @@ impl Hub {
     }
 
     /// Ends the hub: listeners stop accepting, every connection is closed with 3000 (come back), and what
-    /// was queued is written. Returns when the last connection is gone, or after `patience`.
+    /// was queued is written. Returns when the last connection is gone and the listeners of system events have
+    /// been told all, or after `patience`.
     pub async fn shutdown(&self, patience: Duration) {
         self.0.stopping.store(true, Ordering::Release);
         self.0.stop.notify_waiters();
@@ -131,7 +141,11 @@ impl Hub {
             let ending = (CloseReason::Shutdown, Backlog::Write);
             connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
         }
-        if tokio::time::timeout(patience, self.emptied()).await.is_err() {
+        let ended = async {
+            self.emptied().await;
+            self.0.events.queue().idle().await;
+        };
+        if tokio::time::timeout(patience, ended).await.is_err() {
             for connection in self.0.registry.all() {
                 connection.end(CloseReason::Shutdown);
             }
@@ -201,5 +215,6 @@ impl Drop for HubCore {
         for shard in &self.shards {
             shard.wake();
         }
+        self.events.queue().wake();
     }
 }

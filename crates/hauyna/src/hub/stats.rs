@@ -57,6 +57,8 @@ pub struct Stats {
     pub panics: u64,
     /// Upgrades refused.
     pub handshakes_refused: u64,
+    /// System events that were not told, because listeners were too slow or no runtime was there.
+    pub events_dropped: u64,
     /// Times that accepting failed, as when descriptors ran out.
     pub accept_errors: u64,
     /// What all of this takes, about.
@@ -110,6 +112,7 @@ impl Stats {
             protocol_errors: metrics.protocol_errors.value(),
             panics: metrics.panics.value(),
             handshakes_refused: metrics.handshakes_refused.value(),
+            events_dropped: hub.events.queue().dropped(),
             accept_errors: metrics.accept_errors.value(),
             memory: Memory {
                 connections: connections * CONNECTION,

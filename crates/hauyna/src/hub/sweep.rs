@@ -4,8 +4,11 @@
 use super::HubCore;
 use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
+use crate::event::{SystemEvent, SystemKind};
 use crate::shard::{Shard, take_turns};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Looks at every connection of a shard, some hundreds at a time.
@@ -20,7 +23,29 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
     hub.shards[shard].traffic.backlog.set(backlog);
     // One of them does it, and not every shard has had a connection yet.
     if hub.shards.iter().position(Shard::is_running) == Some(shard) {
+        watch_broker(hub);
+    }
+}
+
+/// Has the broker do its chores, and tells whether it can be reached, when that changes.
+fn watch_broker(hub: &HubCore) {
+    let looked = catch_unwind(AssertUnwindSafe(|| {
         hub.broker.sweep();
+        hub.broker.is_ready()
+    }));
+    let is_ready = looked.unwrap_or_else(|_| {
+        hub.metrics.panics.increment();
+        false
+    });
+    if hub.broker_is_up.swap(is_ready, Ordering::Relaxed) == is_ready {
+        return;
+    }
+    if is_ready {
+        tracing::info!(target: "hauyna::broker", "the broker can be reached");
+        hub.events.emit(SystemKind::BrokerUp, || SystemEvent::BrokerUp);
+    } else {
+        tracing::warn!(target: "hauyna::broker", "the broker cannot be reached");
+        hub.events.emit(SystemKind::BrokerDown, || SystemEvent::BrokerDown);
     }
 }
 
@@ -42,7 +67,7 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
         Phase::Open => {}
     }
     if blocked.is_some_and(|since| expired(since, endpoint.write_timeout)) {
-        connection.metrics().slow_consumers.increment();
+        connection.count_slow();
         return connection.end(CloseReason::WriteTimeout);
     }
     let Deadlines { busy, unfinished, beat, pinged } = connection.deadlines();

@@ -7,6 +7,8 @@ mod axum;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod handlers;
 #[cfg(test)]
 mod handshake;

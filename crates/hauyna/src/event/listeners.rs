@@ -1,0 +1,225 @@
+//! Who listens to what, and the running of listeners: in order, each with a time-out, none able to harm the
+//! next. A list is exchanged as a whole when it changes, so nobody is called under a lock.
+
+use super::queue::Queue;
+use super::system::{SystemEvent, SystemKind};
+use super::{Event, Flow};
+use crate::broker::BoxFuture;
+use crate::error::Error;
+use crate::hub::{Hub, HubCore};
+use hauyna_protocol::{ErrorType, Raw};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+
+pub(super) type Listening = BoxFuture<Result<Flow, Error>>;
+/// Data that does not fit the listener was not shown to it.
+pub(super) type Decoded = Result<Listening, Error>;
+type OfNamed = Box<dyn Fn(Event, Raw<'_>) -> Decoded + Send + Sync>;
+type OfSystem = Box<dyn Fn(Event, SystemEvent) -> Listening + Send + Sync>;
+
+/// The listeners of one hub, and the queue of what it tells them.
+pub(crate) struct Listeners {
+    /// The kinds that somebody listens to, as bits: all that an emission looks at while nobody does.
+    wanted: AtomicU32,
+    next: AtomicU64,
+    named: Mutex<HashMap<Box<str>, List<OfNamed>>>,
+    system: Mutex<List<OfSystem>>,
+    queue: Queue,
+}
+
+/// Names a listener, to take it out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(u64);
+
+/// What became of the listeners of one event.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// How many listeners came to their end, with or without an error.
+    pub ran: usize,
+    /// Whether one of them stopped those after it.
+    pub stopped: bool,
+    /// Those that failed, in order.
+    pub failures: Vec<Failure>,
+}
+
+/// A listener that failed: by an error of its own, by data that does not fit it (`validation_error`), by a panic
+/// (`internal_error`), or by taking too long (`timeout`).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The listener.
+    pub listener: ListenerId,
+    /// What it failed with.
+    pub error: Error,
+}
+
+struct Listener<F> {
+    id: ListenerId,
+    priority: i32,
+    kinds: u32,
+    f: F,
+}
+
+type List<F> = Arc<[Arc<Listener<F>>]>;
+
+impl Listeners {
+    pub(crate) fn new(hub: Weak<HubCore>) -> Self {
+        Self {
+            wanted: AtomicU32::new(0),
+            next: AtomicU64::new(1),
+            named: Mutex::default(),
+            system: Mutex::new(Arc::from([])),
+            queue: Queue::new(hub),
+        }
+    }
+
+    /// Tells the listeners of this kind, if there are any, that something happened. May be called under any
+    /// lock of the hub: the queue's own is innermost, and listeners run later.
+    #[inline]
+    pub(crate) fn emit(&self, kind: SystemKind, event: impl FnOnce() -> SystemEvent) {
+        if self.wanted.load(Ordering::Relaxed) & kind.bit() != 0 {
+            self.queue.push(event());
+        }
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    pub(super) fn add_named(&self, event: &str, priority: i32, f: OfNamed) -> ListenerId {
+        let listener = self.listener(priority, 0, f);
+        let id = listener.id;
+        let mut named = self.named.lock();
+        let list = named.entry(event.into()).or_insert_with(|| Arc::from([]));
+        *list = with(list, listener);
+        id
+    }
+
+    pub(super) fn add_system(
+        &self,
+        kinds: impl IntoIterator<Item = SystemKind>,
+        priority: i32,
+        f: OfSystem,
+    ) -> ListenerId {
+        let kinds = kinds.into_iter().fold(0, |bits, kind| bits | kind.bit());
+        let listener = self.listener(priority, kinds, f);
+        let id = listener.id;
+        let mut system = self.system.lock();
+        *system = with(&system, listener);
+        self.wanted.fetch_or(kinds, Ordering::Relaxed);
+        id
+    }
+
+    fn listener<F>(&self, priority: i32, kinds: u32, f: F) -> Listener<F> {
+        let id = ListenerId(self.next.fetch_add(1, Ordering::Relaxed));
+        Listener { id, priority, kinds, f }
+    }
+
+    pub(super) fn remove(&self, id: ListenerId) -> bool {
+        // The lists are dropped after their locks: with a listener goes what the application gave it.
+        let mut gone = None;
+        let mut system = self.system.lock();
+        if let Some(list) = without(&system, id) {
+            let wanted = list.iter().fold(0, |bits, listener| bits | listener.kinds);
+            self.wanted.store(wanted, Ordering::Relaxed);
+            gone = Some(std::mem::replace(&mut *system, list));
+        }
+        drop(system);
+        if gone.is_some() {
+            return true;
+        }
+        let mut named = self.named.lock();
+        let found = named.iter().find_map(|(name, list)| without(list, id).map(|list| (name.clone(), list)));
+        let Some((name, list)) = found else { return false };
+        let old = if list.is_empty() { named.remove(&name) } else { named.insert(name, list) };
+        drop(named);
+        drop(old);
+        true
+    }
+
+    pub(super) async fn trigger(&self, event: &Event, data: Raw<'_>) -> Outcome {
+        let list = self.named.lock().get(event.name()).cloned();
+        let mut outcome = Outcome::default();
+        for listener in list.iter().flat_map(|list| list.iter()) {
+            let result = run(event, || (listener.f)(event.clone(), data)).await;
+            if outcome.record(event, listener.id, result) == Flow::Stop {
+                break;
+            }
+        }
+        outcome
+    }
+
+    pub(super) async fn tell(&self, hub: Arc<HubCore>, told: SystemEvent) {
+        let list = self.system.lock().clone();
+        let event = Event::of_system(Hub(hub), &told);
+        let mut outcome = Outcome::default();
+        for listener in list.iter().filter(|listener| listener.kinds & told.kind().bit() != 0) {
+            let result = run(&event, || Ok((listener.f)(event.clone(), told.clone()))).await;
+            if outcome.record(&event, listener.id, result) == Flow::Stop {
+                break;
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn record(&mut self, event: &Event, listener: ListenerId, result: Result<Flow, Error>) -> Flow {
+        self.ran += 1;
+        match result {
+            Ok(flow) => {
+                self.stopped = flow == Flow::Stop;
+                flow
+            }
+            Err(error) => {
+                crate::log::limited("listener", || {
+                    tracing::warn!(target: "hauyna::event", event = event.name(), ?listener, ?error, "a listener failed");
+                });
+                self.failures.push(Failure { listener, error });
+                Flow::Continue
+            }
+        }
+    }
+}
+
+/// Runs one listener to its end, or to that of its time.
+async fn run(event: &Event, call: impl FnOnce() -> Decoded) -> Result<Flow, Error> {
+    let panicked = || {
+        event.hub.0.metrics.panics.increment();
+        Error::other("a listener panicked")
+    };
+    let mut future = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())??;
+    let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(_) => Poll::Ready(Err(panicked())),
+    });
+    match tokio::time::timeout(event.hub.0.config.listener_timeout, polled).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::protocol(ErrorType::Timeout, "the listener took too long")),
+    }
+}
+
+/// The list with one more, behind those of its priority.
+fn with<F>(list: &List<F>, listener: Listener<F>) -> List<F> {
+    let mut list = list.to_vec();
+    let index = list.partition_point(|other| other.priority >= listener.priority);
+    list.insert(index, Arc::new(listener));
+    list.into()
+}
+
+fn without<F>(list: &List<F>, id: ListenerId) -> Option<List<F>> {
+    let left = list.iter().filter(|listener| listener.id != id).cloned().collect::<List<F>>();
+    (left.len() < list.len()).then_some(left)
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}

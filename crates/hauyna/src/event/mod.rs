@@ -1,0 +1,228 @@
+//! Events: what the application and the hub tell each other beside the wire. `Events` is the public handle;
+//! `listeners` keeps who listens and runs them, `system` is what the hub tells, `queue` brings that to its
+//! listeners off the hot path.
+
+mod listeners;
+mod queue;
+mod system;
+
+pub use listeners::{Failure, ListenerId, Outcome};
+pub use system::{PresenceChange, SystemEvent, SystemKind};
+
+pub(crate) use listeners::Listeners;
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::hub::Hub;
+use hauyna_protocol::{Encoding, ErrorType, Raw};
+use listeners::{Decoded, Listening};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+/// The events of a hub, from [`Hub::events`]: listeners for the application's own, by name, and for those
+/// of the hub itself, by [`SystemKind`].
+///
+/// Listeners of one event run one after the other: those of higher [`priority`](Events::priority) first, among
+/// equals those that were registered first. One of them may stop the others ([`Flow::Stop`]). One that fails,
+/// panics or takes longer than [`HubBuilder::listener_timeout`](crate::HubBuilder::listener_timeout) is
+/// logged, and the others run all the same.
+///
+/// A listener lives as long as the hub. It should not own a [`Hub`], which then would never end: the [`Event`]
+/// has one.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Event, Flow, Hub, json};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order { id: u64, total: u64 }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
+/// let hub = Hub::new();
+/// let events = hub.events();
+/// events.on("order_placed", |event: Event, order: Order| async move {
+///     event.hub().user("warehouse").send(json!({ "type": "pack", "order": order.id })).await?;
+///     Ok(())
+/// });
+/// events.priority(10).on("order_placed", |_, order: Order| async move {
+///     Ok(if order.total == 0 { Flow::Stop } else { Flow::Continue })
+/// });
+///
+/// let outcome = events.trigger("order_placed", None, json!({ "id": 7, "total": 0 })).await?;
+/// assert_eq!((outcome.ran, outcome.stopped), (1, true));
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Events {
+    hub: Hub,
+    priority: i32,
+}
+
+/// Whether the listeners that come after this one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Flow {
+    /// They do. What `()` means, too.
+    #[default]
+    Continue,
+    /// They do not.
+    Stop,
+}
+
+/// What a listener is told beside the data.
+#[derive(Clone)]
+pub struct Event {
+    name: Arc<str>,
+    connection: Option<Connection>,
+    hub: Hub,
+}
+
+impl Events {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self { hub, priority: 0 }
+    }
+
+    fn listeners(&self) -> &Listeners {
+        &self.hub.0.events
+    }
+
+    /// Sets the priority of the listeners that are registered through this handle: higher ones run first.
+    /// Default: 0.
+    #[must_use]
+    pub fn priority(&self, priority: i32) -> Self {
+        Self { priority, ..self.clone() }
+    }
+
+    /// Registers a listener for an event of the application, with data of type `T`: any that can be
+    /// deserialized, [`serde_json::Value`] for whatever comes. Data that does not fit counts as a failure of
+    /// this listener, and is not shown to it.
+    ///
+    /// It returns `Ok(())` or a [`Flow`].
+    pub fn on<T, F, Fut, R>(&self, event: &str, f: F) -> ListenerId
+    where
+        T: DeserializeOwned + Send + 'static,
+        F: Fn(Event, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Error>> + Send + 'static,
+        R: Into<Flow>,
+    {
+        let f = Arc::new(f);
+        let decode = move |event: Event, data: Raw<'_>| -> Decoded {
+            let (f, data) = (f.clone(), data.decode::<T>()?);
+            Ok(Box::pin(async move { f(event, data).await.map(Into::into) }))
+        };
+        self.listeners().add_named(event, self.priority, Box::new(decode))
+    }
+
+    /// Registers a listener for events of the hub itself. They are told in the order in which they came about,
+    /// one after the other, by a task of their own: when a listener runs, the hub may already be further.
+    ///
+    /// It returns `Ok(())` or a [`Flow`]. Where listeners are too slow for what happens, events are dropped past
+    /// 16,384, counted in [`Stats::events_dropped`](crate::Stats::events_dropped) and logged.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use hauyna::{Handler, Hub, SystemEvent, SystemKind};
+    /// use hauyna_test::TestServer;
+    ///
+    /// let (sender, mut opened) = tokio::sync::mpsc::channel(8);
+    /// let hub = Hub::new();
+    /// hub.events().on_system([SystemKind::Opened], move |_, event| {
+    ///     let sender = sender.clone();
+    ///     async move {
+    ///         if let SystemEvent::Opened { connection } = event {
+    ///             sender.send(connection.id()).await.map_err(hauyna::Error::other)?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// });
+    /// let server = TestServer::start(hub.clone(), Handler::new());
+    /// let _client = server.connect("/").await;
+    /// assert_eq!(opened.recv().await, Some(hub.connections().all()[0].id()));
+    /// # }
+    /// ```
+    pub fn on_system<F, Fut, R>(&self, kinds: impl IntoIterator<Item = SystemKind>, f: F) -> ListenerId
+    where
+        F: Fn(Event, SystemEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Error>> + Send + 'static,
+        R: Into<Flow>,
+    {
+        let f = Arc::new(f);
+        let erased = move |event, told| -> Listening {
+            let f = f.clone();
+            Box::pin(async move { f(event, told).await.map(Into::into) })
+        };
+        self.listeners().add_system(kinds, self.priority, Box::new(erased))
+    }
+
+    /// Takes a listener out; it may still be at work on an event that was triggered before. Returns whether it
+    /// was there.
+    pub fn remove(&self, listener: ListenerId) -> bool {
+        self.listeners().remove(listener)
+    }
+
+    /// Runs the listeners of an event of the application, one after the other, and says what became of them.
+    /// `connection` is the one that it is about, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where the data is not representable as JSON; then nobody ran. The failures of
+    /// listeners are in the [`Outcome`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped, the listener at work is dropped with it, and those after it do not run.
+    pub async fn trigger(
+        &self,
+        event: &str,
+        connection: Option<&Connection>,
+        data: impl Serialize,
+    ) -> Result<Outcome, Error> {
+        let data = serde_json::to_vec(&data)
+            .map_err(|fault| Error::protocol(ErrorType::ValidationError, fault.to_string()))?;
+        let event = self.about(event, connection.cloned());
+        Ok(self.listeners().trigger(&event, Raw::assume_valid(Encoding::Json, &data)).await)
+    }
+
+    fn about(&self, name: &str, connection: Option<Connection>) -> Event {
+        Event { name: name.into(), connection, hub: self.hub.clone() }
+    }
+}
+
+impl Event {
+    fn of_system(hub: Hub, event: &SystemEvent) -> Self {
+        Self { name: event.kind().name().into(), connection: event.connection().cloned(), hub }
+    }
+
+    /// The name it was triggered by; of a system event [`SystemKind::name`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The connection it is about, if there is one.
+    pub fn connection(&self) -> Option<&Connection> {
+        self.connection.as_ref()
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+}
+
+impl From<()> for Flow {
+    fn from((): ()) -> Self {
+        Self::Continue
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("name", &self.name)
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,299 @@
+//! Events: listeners of the application's own, in order and contained, and what the hub tells of itself.
+
+use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
+use hauyna::{
+    Channels, CloseReason, ErrorKind, ErrorType, Event, Flow, Hub, Result, SystemEvent, SystemKind, json,
+};
+use hauyna_test::TestServer;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::Value;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+#[derive(Deserialize)]
+struct Order {
+    id: u64,
+}
+
+/// What listeners write down, in order.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn note(&self, text: impl Into<String>) {
+        self.0.lock().push(text.into());
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
+
+    /// A listener that notes a word and returns `flow`.
+    fn noting<T: Send + 'static>(
+        &self,
+        word: &'static str,
+        flow: Flow,
+    ) -> impl Fn(Event, T) -> std::future::Ready<Result<Flow>> + Send + Sync + 'static {
+        let notes = self.clone();
+        move |_, _| {
+            notes.note(word);
+            std::future::ready(Ok(flow))
+        }
+    }
+}
+
+#[tokio::test]
+async fn listeners_run_by_priority_then_in_the_order_of_their_registration() {
+    let (hub, notes) = (Hub::new(), Notes::default());
+    let events = hub.events();
+    events.on("e", notes.noting::<Value>("a", Flow::Continue));
+    events.priority(-1).on("e", notes.noting::<Value>("last", Flow::Continue));
+    events.priority(5).on("e", notes.noting::<Value>("first", Flow::Continue));
+    events.on("e", notes.noting::<Value>("b", Flow::Continue));
+    events.on("other", notes.noting::<Value>("never", Flow::Continue));
+    let outcome = events.trigger("e", None, ()).await.unwrap();
+    assert_eq!(notes.take(), ["first", "a", "b", "last"]);
+    assert_eq!((outcome.ran, outcome.stopped, outcome.failures.len()), (4, false, 0));
+    assert_eq!(events.trigger("nobody listens", None, ()).await.unwrap().ran, 0);
+}
+
+#[tokio::test]
+async fn a_listener_that_stops_the_event_keeps_it_from_those_after_it() {
+    let (hub, notes) = (Hub::new(), Notes::default());
+    hub.events().priority(1).on("e", notes.noting::<Value>("one", Flow::Continue));
+    hub.events().on("e", notes.noting::<Value>("two", Flow::Stop));
+    hub.events().on("e", notes.noting::<Value>("three", Flow::Continue));
+    let outcome = hub.events().trigger("e", None, json!(1)).await.unwrap();
+    assert_eq!(notes.take(), ["one", "two"]);
+    assert_eq!((outcome.ran, outcome.stopped), (2, true));
+}
+
+#[tokio::test]
+async fn data_reaches_a_listener_typed_or_as_json_and_what_does_not_fit_is_its_failure_alone() {
+    let (hub, notes) = (Hub::new(), Notes::default());
+    let typed = notes.clone();
+    let picky = hub.events().on("order", move |event: Event, order: Order| {
+        typed.note(format!("{} {}", event.name(), order.id));
+        async { Ok(()) }
+    });
+    let raw = notes.clone();
+    hub.events().on("order", move |event: Event, value: Value| {
+        raw.note(format!("{value} {}", event.connection().is_none()));
+        async { Ok(()) }
+    });
+    hub.events().trigger("order", None, json!({ "id": 7 })).await.unwrap();
+    assert_eq!(notes.take(), ["order 7", r#"{"id":7} true"#]);
+    let outcome = hub.events().trigger("order", None, json!({ "id": "seven" })).await.unwrap();
+    assert_eq!(notes.take(), [r#"{"id":"seven"} true"#]);
+    assert_eq!((outcome.ran, outcome.failures.len()), (2, 1));
+    let failure = &outcome.failures[0];
+    assert_eq!((failure.listener, failure.error.error_type()), (picky, ErrorType::ValidationError));
+    assert_eq!(failure.error.details().unwrap()["path"], "id");
+    let unfit = std::collections::HashMap::from([(vec![1], 2)]);
+    let error = hub.events().trigger("order", None, unfit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol(ErrorType::ValidationError));
+    assert!(notes.take().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_fails_panics_or_hangs_does_not_stop_the_others() {
+    let hub = Hub::builder().listener_timeout(Duration::from_secs(5)).build();
+    let notes = Notes::default();
+    let events = hub.events();
+    events.on("e", async |_, _: Value| Err::<(), _>(hauyna::Error::application("no luck")));
+    events.on("e", |_, _: Value| -> std::future::Ready<Result> { panic!("before its first await") });
+    events.on("e", async |_, _: Value| -> Result {
+        tokio::task::yield_now().await;
+        panic!("after it")
+    });
+    events.on("e", async |_, _: Value| pending::<Result>().await);
+    events.on("e", notes.noting::<Value>("the last", Flow::Continue));
+    let began = tokio::time::Instant::now();
+    let outcome = events.trigger("e", None, ()).await.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    assert_eq!(notes.take(), ["the last"]);
+    let types: Vec<_> = outcome.failures.iter().map(|failure| failure.error.error_type()).collect();
+    use ErrorType::{ApplicationError, InternalError, Timeout};
+    assert_eq!(types, [ApplicationError, InternalError, InternalError, Timeout]);
+    assert_eq!((outcome.ran, hub.stats().panics), (5, 2));
+}
+
+#[tokio::test]
+async fn a_listener_is_gone_once_it_is_removed() {
+    let (hub, notes) = (Hub::new(), Notes::default());
+    let one = hub.events().on("e", notes.noting::<Value>("one", Flow::Continue));
+    let two = hub.events().on("e", notes.noting::<Value>("two", Flow::Continue));
+    assert!(hub.events().remove(one));
+    hub.events().trigger("e", None, ()).await.unwrap();
+    assert_eq!(notes.take(), ["two"]);
+    assert!(hub.events().remove(two) && !hub.events().remove(two));
+    assert_eq!(hub.events().trigger("e", None, ()).await.unwrap().ran, 0);
+    let system = hub.events().on_system(SystemKind::all(), async |_, _| Ok(()));
+    assert!(hub.events().remove(system) && !hub.events().remove(system));
+}
+
+/// Every system event of a hub, as a line.
+fn observed(hub: &Hub) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(64);
+    hub.events().on_system(SystemKind::all(), move |event: Event, told| {
+        let sender = sender.clone();
+        async move {
+            let more = match &told {
+                SystemEvent::Closed { reason, .. } => format!(" {reason:?}"),
+                SystemEvent::Subscribed { channel, .. } | SystemEvent::Unsubscribed { channel, .. } => {
+                    format!(" {channel}")
+                }
+                SystemEvent::Errored { error_type, message, .. } => format!(" {error_type:?} {message}"),
+                _ => String::new(),
+            };
+            let user = event.connection().map_or("nobody", |connection| connection.user().as_str());
+            sender.send(format!("{user} {}{more}", event.name())).await.map_err(hauyna::Error::other)
+        }
+    });
+    lines
+}
+
+async fn next(lines: &mut mpsc::Receiver<String>) -> String {
+    tokio::time::timeout(Duration::from_secs(5), lines.recv()).await.expect("an event").expect("a listener")
+}
+
+#[tokio::test]
+async fn the_hub_tells_of_a_connections_life_in_order() {
+    let hub = open_hub().build();
+    let mut lines = observed(&hub);
+    let handler =
+        named().on("fail", async |_, _: Value| Err::<(), _>(hauyna::Error::other("the database is down")));
+    let server = TestServer::start(hub, handler);
+    let mut client = subscriber(&server, "u", "room").await;
+    subscribe(&mut client, "hall").await;
+    client.request(json!({ "type": "fail" })).await.unwrap_err();
+    client.request(json!({ "type": "nobody knows" })).await.unwrap_err();
+    client.request(json!({ "type": "unsubscribe_channel", "channel": "room" })).await.unwrap();
+    client.close(4001, "").await;
+    for expected in [
+        "u opened",
+        "u subscribed room",
+        "u subscribed hall",
+        "u errored InternalError internal error: the database is down",
+        "u unsubscribed room",
+        "u unsubscribed hall",
+        "u closed Client(4001)",
+    ] {
+        assert_eq!(next(&mut lines).await, expected);
+    }
+    emptied(server.hub()).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_closes() {
+    let hub = Hub::builder().channels("{*any}", Channels::new()).outbox(64 * 1024, 64).build();
+    let mut lines = observed(&hub);
+    let server = TestServer::start(hub.clone(), named());
+    let _client = subscriber(&server, "u", "flood").await;
+    assert_eq!(next(&mut lines).await, "u opened");
+    assert_eq!(next(&mut lines).await, "u subscribed flood");
+    let text = "x".repeat(60_000);
+    while hub.stats().slow_consumers == 0 {
+        hub.channel("flood").broadcast(json!({ "text": text })).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(next(&mut lines).await, "u slow_consumer");
+    hub.connections().all().iter().for_each(|connection| assert!(!connection.is_open()));
+}
+
+#[tokio::test]
+async fn a_listener_that_hangs_delays_events_but_neither_stops_them_nor_the_hub() {
+    let hub = open_hub().listener_timeout(Duration::from_millis(50)).build();
+    hub.events().priority(1).on_system([SystemKind::Opened], async |_, _| pending::<Result>().await);
+    let mut lines = observed(&hub);
+    let server = TestServer::start(hub, named());
+    let mut client = subscriber(&server, "u", "room").await;
+    client.request(json!({ "type": "ping" })).await.unwrap();
+    assert_eq!(next(&mut lines).await, "u opened");
+    assert_eq!(next(&mut lines).await, "u subscribed room");
+}
+
+#[tokio::test]
+async fn events_past_the_bound_are_dropped_and_counted() {
+    let hub = open_hub().build();
+    let (sender, mut begun) = mpsc::channel(1);
+    hub.events().on_system([SystemKind::Subscribed, SystemKind::Unsubscribed], move |_, _| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.send(()).await;
+            pending::<Result>().await
+        }
+    });
+    let server = TestServer::start(hub.clone(), named());
+    let _client = subscriber(&server, "u", "room").await;
+    begun.recv().await.expect("the listener is at work on the first event");
+    let connection = hub.connections().all().remove(0);
+    for _ in 0..8_192 {
+        hub.channel("other").subscribe(&connection, ()).await.unwrap();
+        hub.channel("other").unsubscribe(&connection).unwrap();
+    }
+    assert_eq!(hub.stats().events_dropped, 0);
+    hub.channel("other").subscribe(&connection, ()).await.unwrap();
+    assert_eq!(hub.stats().events_dropped, 1);
+}
+
+#[tokio::test]
+async fn shutdown_waits_until_listeners_were_told_of_the_last_close() {
+    let hub = open_hub().build();
+    let notes = Notes::default();
+    let closed = notes.clone();
+    hub.events().on_system([SystemKind::Closed], move |_, told| {
+        let notes = closed.clone();
+        async move {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            if let SystemEvent::Closed { reason: CloseReason::Shutdown, .. } = told {
+                notes.note("shutdown");
+            }
+            Ok(())
+        }
+    });
+    let server = TestServer::start(hub.clone(), named());
+    let mut client = subscriber(&server, "u", "room").await;
+    let shutdown = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
+    assert_eq!(client.expect_close().await.0, 3000);
+    client.send_close(3000, "").await;
+    shutdown.await.unwrap();
+    assert_eq!(notes.take(), ["shutdown"]);
+}
+
+#[test]
+fn events_go_on_when_the_runtime_that_told_them_has_ended() {
+    let hub = open_hub().build();
+    let mut lines = observed(&hub);
+    for _ in 0..2 {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = TestServer::start(hub.clone(), named());
+            let _client = server.connect("/?user=u").await;
+            assert_eq!(next(&mut lines).await, "u opened");
+        });
+        drop(runtime);
+        while lines.try_recv().is_ok() {}
+        assert_eq!(hub.connections().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hub_with_listeners_ends_with_its_last_handle() {
+    let alive = Arc::new(());
+    let hub = open_hub().build();
+    let held = alive.clone();
+    hub.events().on_system(SystemKind::all(), move |_, _| {
+        let _held = held.clone();
+        async { Ok(()) }
+    });
+    let server = TestServer::start(hub, named());
+    subscriber(&server, "u", "room").await.close(1000, "").await;
+    server.stop().await;
+    eventually("the hub and its listeners are gone", || Arc::strong_count(&alive) == 1).await;
+}
