@@ -2,7 +2,8 @@
 // room.js, how the connection lasts is connection.js.
 
 import { Connection } from "/connection.js";
-import { Room, face, make, paint } from "/room.js";
+import { face, make, paint } from "/elements.js";
+import { Room } from "/room.js";
 
 const HOME = "general";
 const CUT = 8_000; // ms without a network, at the press of a button
@@ -19,7 +20,7 @@ class Page {
 
   constructor(me) {
     this.#me = me;
-    this.#connection = new Connection(me, {
+    this.#connection = new Connection({ path: `/chat?user_id=${encodeURIComponent(me)}`, store: me }, {
       state: (state) => this.#show(state),
       subscribed: (channel, answer) => this.#subscribed(channel, answer),
       message: (message) => this.#receive(message),

@@ -9,9 +9,9 @@ export function comesBack(code) {
 
 export class Connection {
   #url;
-  /** What it tells the page: state, subscribed, message, settled, problem. */
-  #on;
-  /** The name under which the outbox outlives a reload. */
+  /** What it tells the page. */
+  #on = { state() {}, subscribed() {}, message() {}, settled() {}, problem() {} };
+  /** The name under which the outbox outlives a reload; none, and it does not. */
   #store;
   #socket = null;
   #attempt = 0;
@@ -31,11 +31,12 @@ export class Connection {
   #retry = { base_delay: 500, max_delay: 15_000, backoff_multiplier: 2, jitter: 0.3 };
   #interval = 25_000;
 
-  constructor(user, on) {
-    this.#url = new URL(`/chat?user_id=${encodeURIComponent(user)}`, location.href.replace(/^http/, "ws"));
-    this.#on = on;
-    this.#store = `hauyna.outbox.${user}`;
-    this.#outbox = JSON.parse(sessionStorage.getItem(this.#store) ?? "[]");
+  /** `path` with its query; `store` tells the outbox of one user from that of another. */
+  constructor({ path, store }, on) {
+    this.#url = new URL(path, location.href.replace(/^http/, "ws"));
+    Object.assign(this.#on, on);
+    this.#store = store && `hauyna.outbox.${store}`;
+    this.#outbox = JSON.parse((this.#store && sessionStorage.getItem(this.#store)) ?? "[]");
     addEventListener("online", () => this.#timer && this.retry());
   }
 
@@ -150,7 +151,7 @@ export class Connection {
   }
 
   #remember() {
-    sessionStorage.setItem(this.#store, JSON.stringify(this.#outbox));
+    if (this.#store) sessionStorage.setItem(this.#store, JSON.stringify(this.#outbox));
   }
 
   /** Where the message ended, or nothing when it has to be sent again. */

@@ -1,5 +1,6 @@
 // What one channel shows: its messages in the order of the stream, notes between them, and what is still unsent.
-// Everything that came from a peer goes through textContent.
+
+import { face, make, time } from "/elements.js";
 
 const MOST = 500; // messages kept on the page
 const TOGETHER = 5 * 60_000; // ms within which messages of one person stand under one name
@@ -159,33 +160,4 @@ export class Room {
     const surplus = this.element.children.length - MOST;
     for (const item of [...this.element.children].slice(1, 1 + Math.max(0, surplus))) item.remove();
   }
-}
-
-export function make(tag, classes = "", text = "") {
-  const element = document.createElement(tag);
-  element.className = classes;
-  element.textContent = text;
-  return element;
-}
-
-/** A disk with the first letter of a name, in a colour of its own. */
-export function face(name) {
-  const disk = make("span", "face", [...name][0].toUpperCase());
-  disk.setAttribute("aria-hidden", "true");
-  paint(disk, name);
-  return disk;
-}
-
-export function paint(disk, name) {
-  let hash = 0;
-  for (const c of name) hash = (hash * 31 + c.codePointAt(0)) % 360;
-  disk.style.setProperty("--hue", hash);
-}
-
-function time(timestamp) {
-  const at = new Date(timestamp);
-  const element = make("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  element.dateTime = at.toISOString();
-  element.title = at.toLocaleString();
-  return element;
 }
