@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Person, startBrowser, startServer } from "./support.mjs";
+import { PHONE, Person, fits, startBrowser, startServer } from "./support.mjs";
 
 let server;
 let browser;
@@ -120,8 +120,7 @@ function plainClient() {
 }
 
 test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async () => {
-  const phone = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
-  const eve = await Person.enter(browser, server.url, "Eve", { ...phone, colorScheme: "dark" });
+  const eve = await Person.enter(browser, server.url, "Eve", { ...PHONE, colorScheme: "dark" });
   await eve.say("A word as long as a tape worm: " + "donaudampfschifffahrtsgesellschaft".repeat(3));
   await eve.sees("donau");
   await fits(eve, "the chat");
@@ -137,21 +136,10 @@ test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async
   await fits(eve, "the drawer");
   await eve.shot("phone-drawer");
 
-  const context = await browser.newContext({ ...phone, colorScheme: "light" });
+  const context = await browser.newContext({ ...PHONE, colorScheme: "light" });
   const guest = new Person(await context.newPage(), "nobody yet");
   await guest.page.goto(server.url);
   await fits(guest, "the door");
   await guest.shot("phone-door");
   assert.deepEqual([...eve.faults, ...guest.faults], []);
 });
-
-/** Nothing that can be seen reaches over the right edge. */
-async function fits(person, what) {
-  const { beyond, width } = await person.page.evaluate(() => {
-    const width = document.documentElement.clientWidth;
-    const reaches = (element) => element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5;
-    return { width, beyond: [...document.querySelectorAll("body *")].filter(reaches).map((e) => e.outerHTML.slice(0, 80)) };
-  });
-  assert.equal(width, 360, `${what} makes the page wider`);
-  assert.deepEqual(beyond, [], `${what} fits`);
-}

@@ -1,5 +1,6 @@
-// What the browser tests stand on: the server on a free port, Chromium, and a page in which somebody chats.
+// What the browser tests stand on: programs on free ports, Chromium, and pages that somebody looks at.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
@@ -10,14 +11,25 @@ import { chromium } from "playwright-core";
 const SHOTS = fileURLToPath(new URL("../../test-results/", import.meta.url));
 
 /** Starts the program named by HAUYNA_BIN, on any free port; `stop` ends it by its process. */
-export async function startServer(port = 0) {
+export function startServer(port = 0) {
   const program = process.env.HAUYNA_BIN;
   if (!program) throw new Error("HAUYNA_BIN must name the program `hauyna`");
-  const child = spawn(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"] });
+  return start(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`]);
+}
+
+/** Starts one of the examples from the folder named by HAUYNA_EXAMPLES. */
+export function startExample(name) {
+  const folder = process.env.HAUYNA_EXAMPLES;
+  if (!folder) throw new Error("HAUYNA_EXAMPLES must name the folder of the examples' programs");
+  return start(`${folder}/hauyna-example-${name}`, ["0"]);
+}
+
+async function start(program, args) {
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"] });
   const address = await new Promise((found, failed) => {
     child.once("error", failed);
-    child.once("exit", (code) => failed(new Error(`the server ended with ${code} before it listened`)));
-    setTimeout(failed, 20_000, new Error("the server printed no address")).unref();
+    child.once("exit", (code) => failed(new Error(`${program} ended with ${code} before it listened`)));
+    setTimeout(failed, 20_000, new Error(`${program} printed no address`)).unref();
     createInterface(child.stdout).on("line", (line) => found(line.match(/127\.0\.0\.1:\d+/)?.[0] ?? found));
   });
   const stop = async () => {
@@ -66,6 +78,15 @@ export class Person {
     return person;
   }
 
+  /** Opens the page of an example under a name, and waits until it is connected. */
+  static async visit(browser, url, name, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1120, height: 760 }, ...options });
+    const person = new Person(await context.newPage(), name);
+    await person.page.goto(`${url}/?name=${encodeURIComponent(name)}`);
+    await person.is("connected");
+    return person;
+  }
+
   at(id) {
     return this.page.getByTestId(id);
   }
@@ -95,8 +116,26 @@ export class Person {
     );
   }
 
-  shot(name) {
-    mkdirSync(SHOTS, { recursive: true });
-    return this.page.screenshot({ path: `${SHOTS}${name}.png`, animations: "disabled" });
+  /** Element `id` shows this text, or comes to show it. */
+  async shows(id, text) {
+    await this.at(id).filter({ hasText: text }).first().waitFor();
   }
+
+  shot(name, options = {}) {
+    mkdirSync(SHOTS, { recursive: true });
+    return this.page.screenshot({ path: `${SHOTS}${name}.png`, animations: "disabled", ...options });
+  }
+}
+
+export const PHONE = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
+
+/** Nothing that can be seen reaches over the right edge. */
+export async function fits(person, what) {
+  const { beyond, width } = await person.page.evaluate(() => {
+    const width = document.documentElement.clientWidth;
+    const reaches = (element) => element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5;
+    return { width, beyond: [...document.querySelectorAll("body *")].filter(reaches).map((e) => e.outerHTML.slice(0, 80)) };
+  });
+  assert.equal(width, 360, `${what} makes the page wider`);
+  assert.deepEqual(beyond, [], `${what} fits`);
 }

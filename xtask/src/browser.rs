@@ -1,4 +1,5 @@
-//! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release program.
+//! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release
+//! program and the examples.
 
 use crate::house::{House, on_path};
 use crate::process;
@@ -9,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Two people chat, one is cut off, and misses nothing.
+/// Two people chat, one is cut off, and misses nothing; the pages of the examples do what they say.
 pub(crate) fn run(house: &House) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
@@ -17,12 +18,15 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     let folder = house.root.join("tests/browser");
     install_packages(house, &folder)?;
     release_build(house)?;
+    let mut examples = house.cargo(&["build", "--package", "hauyna-example-*"]);
+    process::run(house, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
     let mut command = house.command(&node.to_string_lossy());
     command
-        .args(["--test", "--test-reporter=spec", "chat.test.mjs"])
+        .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
-        .env("HAUYNA_BIN", house.program());
+        .env("HAUYNA_BIN", house.program())
+        .env("HAUYNA_EXAMPLES", house.target.join("debug"));
     let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))

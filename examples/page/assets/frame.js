@@ -1,0 +1,116 @@
+// The frame around every example's page: who uses it, how its connection is, and a button that cuts it.
+
+import { Connection } from "/connection.js";
+import { face, make } from "/elements.js";
+
+const CUT = 4_000; // ms without a network, at the press of a button
+const at = (id) => document.getElementById(id);
+
+/** Asks for a name, once per window; `?name=ann` in the address answers it. */
+export async function enter(question = "What is your name?") {
+  const given = new URLSearchParams(location.search).get("name") ?? sessionStorage.getItem("hauyna.name");
+  const name = given?.trim() || (await ask(question));
+  sessionStorage.setItem("hauyna.name", name);
+  const leave = make("button", "plain", "Leave");
+  leave.dataset.testid = "leave";
+  leave.addEventListener("click", () => {
+    sessionStorage.removeItem("hauyna.name");
+    location.assign(location.pathname);
+  });
+  const me = make("div", "me");
+  me.append(face(name), make("strong", "", name), leave);
+  document.querySelector(".bar h1").after(me);
+  document.querySelector("main").hidden = false;
+  return name;
+}
+
+function ask(question) {
+  const door = make("div", "door");
+  const card = make("form", "card");
+  const label = make("label", "", question);
+  const field = make("div", "field");
+  const input = make("input");
+  Object.assign(input, { id: "name", required: true, maxLength: 32, autocomplete: "nickname", spellcheck: false });
+  input.placeholder = "Your name";
+  input.dataset.testid = "name-input";
+  label.htmlFor = "name";
+  const button = make("button", "primary", "Enter");
+  button.dataset.testid = "enter";
+  field.append(input, button);
+  const lead = document.querySelector("meta[name=description]").content;
+  card.append(make("h2", "", document.querySelector(".bar h1").textContent), make("p", "", lead), label, field);
+  card.append(make("p", "hint", "Open the page in a second window to be two."));
+  door.append(card);
+  document.body.append(door);
+  input.focus();
+  return new Promise((entered) => {
+    card.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const name = input.value.trim();
+      if (name === "") return;
+      door.remove();
+      entered(name);
+    });
+  });
+}
+
+/** Opens a connection that lasts, and shows how it is. */
+export function connect(options, on) {
+  const show = showState({ retry: () => connection.retry(), cut: () => connection.cut(CUT) });
+  const connection = new Connection(options, {
+    ...on,
+    state(state) {
+      show(state);
+      on.state?.(state);
+    },
+  });
+  connection.open();
+  return connection;
+}
+
+/** Puts the state of a connection into the bar; gives the function that changes it. */
+export function showState({ retry, cut }) {
+  const pill = make("div", "link");
+  pill.dataset.testid = "state";
+  const dot = make("span", "dot");
+  dot.setAttribute("aria-hidden", "true");
+  const words = make("span");
+  words.setAttribute("aria-hidden", "true");
+  const now = make("button", "plain", "Now");
+  now.setAttribute("aria-label", "Reconnect now");
+  now.dataset.testid = "retry";
+  now.addEventListener("click", retry);
+  pill.append(dot, words, now);
+  const spoken = make("p", "unseen");
+  spoken.setAttribute("role", "status");
+  const knife = make("button", "plain cut", "Cut the socket");
+  knife.title = "Cuts this page's socket for a few seconds, as a lost network would";
+  knife.dataset.testid = "cut";
+  knife.addEventListener("click", cut);
+  document.querySelector(".bar").append(pill, spoken, knife);
+
+  let state = { name: "connecting" };
+  const draw = () => {
+    const seconds = state.until ? Math.max(0, Math.ceil((state.until - Date.now()) / 1000)) : 0;
+    words.textContent = state.until ? `Back in ${seconds} s` : describe(state);
+  };
+  setInterval(draw, 250);
+  return (next) => {
+    state = next;
+    pill.dataset.state = state.name;
+    knife.disabled = state.name !== "connected";
+    now.hidden = state.name !== "waiting" && state.name !== "closed";
+    spoken.textContent = describe(state);
+    draw();
+  };
+}
+
+function describe({ name, code }) {
+  if (name === "closed") return `Closed (${code})`;
+  return { connected: "Connected", waiting: "Reconnecting" }[name] ?? "Connecting";
+}
+
+/** Says what went wrong where it is seen and heard; null takes it away. */
+export function complain(problem) {
+  at("fault").textContent = problem ? (problem.message ?? String(problem)) : "";
+}

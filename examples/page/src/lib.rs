@@ -1,0 +1,75 @@
+//! What the pages of all examples share: the headers they are served with, the look, the frame with the
+//! state of the connection, and the address an example listens on. Knows nothing of any application.
+
+use axum::Router;
+use axum::http::{HeaderName, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+
+/// The files of one example's page.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// What `/` shows.
+    pub html: &'static str,
+    /// `/page.css`, beside the look that all pages share.
+    pub style: &'static str,
+    /// `/page.js`, a module that may import `/frame.js`, `/connection.js` and `/elements.js`.
+    pub script: &'static str,
+}
+
+impl Page {
+    /// Returns the routes of the page, to be merged into an axum application or to be the fallback of a
+    /// [`hauyna::Router`](https://docs.rs/hauyna).
+    pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
+        Router::new()
+            .route("/", get(move || file(self.html, "text/html; charset=utf-8")))
+            .route("/page.css", get(move || file(self.style, STYLE)))
+            .route("/page.js", get(move || file(self.script, SCRIPT)))
+            .route("/frame.css", get(|| file(include_str!("../assets/frame.css"), STYLE)))
+            .route("/frame.js", get(|| file(include_str!("../assets/frame.js"), SCRIPT)))
+            .route("/look.css", get(|| file(LOOK, STYLE)))
+            .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
+            .route("/connection.js", get(|| file(CONNECTION, SCRIPT)))
+            .route("/hauyna.svg", get(|| file(HAUYNA, "image/svg+xml")))
+    }
+}
+
+/// Listens on this machine: on the port that the first argument or `PORT` names, or else on `port`; 0 takes a
+/// free one. Prints the address.
+///
+/// # Errors
+///
+/// What was given is no port, or the port is taken.
+#[expect(clippy::print_stdout, reason = "tells where to look")]
+pub fn listen(port: u16) -> io::Result<TcpListener> {
+    let wanted = std::env::args().nth(1).or_else(|| std::env::var("PORT").ok());
+    let port = wanted
+        .map_or(Ok(port), |text| text.parse())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the port is a number from 0 to 65535"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    println!("open http://{}", listener.local_addr()?);
+    Ok(listener)
+}
+
+async fn file(text: &'static str, kind: &'static str) -> impl IntoResponse {
+    let headers: [(HeaderName, &'static str); 5] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+    ];
+    (headers, text)
+}
+
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+// The look and the client are those of the program's own chat page.
+const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
+const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
+const CONNECTION: &str = include_str!("../../../crates/hauyna-server/assets/connection.js");
+const HAUYNA: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.svg");
