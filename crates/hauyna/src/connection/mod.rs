@@ -1,5 +1,6 @@
-//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `run`
-//! is its life, `reader` what comes in, `outbox` and `lanes` what goes out, `connections` all of them.
+//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `open`
+//! is its beginning, `run` its life, `reader` what comes in, `outbox` and `lanes` what goes out,
+//! `connections` all of them.
 
 mod attached;
 mod connections;
@@ -7,6 +8,7 @@ mod core;
 mod extensions;
 mod handle;
 mod lanes;
+mod open;
 mod outbox;
 mod pulse;
 mod reader;
@@ -19,10 +21,10 @@ pub use handle::Connection;
 
 pub(crate) use self::core::{ConnectionCore, Identity};
 pub(crate) use lanes::Room;
+pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
 pub(crate) use reader::frame;
-pub(crate) use run::{Opening, Session, open};
 
 use crate::channel::Wire;
 use crate::clock::Tick;

@@ -2,21 +2,18 @@
 //! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
 //! what one read brought. However it ends, the guard in `Run` cleans up.
 
-use super::core::Identity;
-use super::outbox::{Flushed, Outbox};
+use super::outbox::Flushed;
 use super::reader::{self, Handled};
-use super::{CloseReason, Connection, ConnectionCore, Phase, Room};
+use super::{CloseReason, ConnectionCore, Phase, Room};
 use crate::broker::BoxFuture;
 use crate::clock::Tick;
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
-use crate::event::{SystemEvent, SystemKind};
-use crate::handler::{Context as HandlerContext, Endpoint};
-use crate::hub::HubCore;
+use crate::handler::Context as HandlerContext;
 use crate::shard::is_congested;
-use crate::transport::{Io, Link, with_replies, with_scratch};
+use crate::transport::{Io, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
-use hauyna_websocket::{Decoder, Event, Inflate, Role};
+use hauyna_websocket::{Decoder, Event};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,57 +22,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a handshake hands over.
-pub(crate) struct Opening {
-    pub(crate) hub: Arc<HubCore>,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) identity: Identity,
-    pub(crate) link: Link,
-    pub(crate) inflate: Option<Inflate>,
-    pub(crate) session: Session,
-}
-
-/// Whether the client negotiated a sub-protocol and gets the `session` message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Session {
-    Announce,
-    Plain,
-}
-
-/// Registers the connection and starts its task.
-pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, identity, link, inflate, session } = opening;
-    let shard = &hub.shards[usize::from(identity.shard)];
-    shard.sweep_every(endpoint.sweep_period());
-    let limits = endpoint.limits;
-    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, identity, Outbox::new(link.socket)));
-    if session == Session::Announce {
-        core.push_control(reader::session(&core));
-    }
-    let (connections, devices) = hub.registry.insert(&core);
-    hub.metrics.opened.increment();
-    hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
-    if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
-        core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
-    } else if connections > hub.config.connections || devices > hub.config.connections_per_user {
-        // The handshake has looked already, but others were under way at the same time.
-        core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Failed);
-    }
-    let mut decoder = Decoder::new(Role::Server, limits);
-    if let Some(inflate) = inflate {
-        decoder = decoder.with_inflate(inflate);
-    }
-    let opened = core.is_open().then(|| core.endpoint.opened(&HandlerContext::new(core.clone())));
-    let work = opened.flatten().map(Work::Open);
-    core.pulse.set_busy(work.as_ref().map(|_| core.now()));
-    core.traffic().received.add(link.early.len() as u64);
-    let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
-    tokio::spawn(Run { core: core.clone(), decoder, io: link.io, rest, work, stage: Stage::Living });
-    core
-}
-
-struct Run {
+pub(super) struct Run {
     core: Arc<ConnectionCore>,
     decoder: Decoder,
     io: Option<Box<dyn Io>>,
@@ -86,7 +33,7 @@ struct Run {
 }
 
 /// A callback that has not come to its end.
-enum Work {
+pub(super) enum Work {
     Open(BoxFuture<Result<(), Error>>),
     Request(Pending),
     Close(BoxFuture<Result<(), Error>>),
@@ -123,6 +70,17 @@ impl Future for Run {
 }
 
 impl Run {
+    /// `rest` came with the handshake.
+    pub(super) fn new(
+        core: Arc<ConnectionCore>,
+        decoder: Decoder,
+        io: Option<Box<dyn Io>>,
+        rest: Option<Box<[u8]>>,
+        work: Option<Work>,
+    ) -> Self {
+        Self { core, decoder, io, rest, work, stage: Stage::Living }
+    }
+
     fn step(&mut self, cx: &mut Context<'_>) -> Next {
         if self.stage == Stage::Ended {
             return self.finish(cx);

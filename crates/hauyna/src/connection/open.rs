@@ -1,0 +1,64 @@
+//! How a connection begins: what a handshake hands over becomes a registered connection with a task of its own.
+//! Called by the router, once for each upgrade.
+
+use super::core::Identity;
+use super::outbox::Outbox;
+use super::run::{Run, Work};
+use super::{CloseReason, Connection, ConnectionCore, reader};
+use crate::event::{SystemEvent, SystemKind};
+use crate::handler::{Context, Endpoint};
+use crate::hub::HubCore;
+use crate::transport::Link;
+use hauyna_protocol::close::CloseCode;
+use hauyna_websocket::{Decoder, Inflate, Role};
+use std::sync::Arc;
+
+/// What a handshake hands over.
+pub(crate) struct Opening {
+    pub(crate) hub: Arc<HubCore>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) identity: Identity,
+    pub(crate) link: Link,
+    pub(crate) inflate: Option<Inflate>,
+    pub(crate) session: Session,
+}
+
+/// Whether the client negotiated a sub-protocol and gets the `session` message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Session {
+    Announce,
+    Plain,
+}
+
+/// Registers the connection and starts its task.
+pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
+    let Opening { hub, endpoint, identity, link, inflate, session } = opening;
+    let shard = &hub.shards[usize::from(identity.shard)];
+    shard.sweep_every(endpoint.sweep_period());
+    let limits = endpoint.limits;
+    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, identity, Outbox::new(link.socket)));
+    if session == Session::Announce {
+        core.push_control(reader::session(&core));
+    }
+    let (connections, devices) = hub.registry.insert(&core);
+    hub.metrics.opened.increment();
+    hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
+    if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
+        core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
+    } else if connections > hub.config.connections || devices > hub.config.connections_per_user {
+        // The handshake has looked already, but others were under way at the same time.
+        core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Failed);
+    }
+    let mut decoder = Decoder::new(Role::Server, limits);
+    if let Some(inflate) = inflate {
+        decoder = decoder.with_inflate(inflate);
+    }
+    let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
+    let work = opened.flatten().map(Work::Open);
+    core.pulse.set_busy(work.as_ref().map(|_| core.now()));
+    core.traffic().received.add(link.early.len() as u64);
+    let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
+    tokio::spawn(Run::new(core.clone(), decoder, link.io, rest, work));
+    core
+}
