@@ -38,8 +38,9 @@ impl Message<'_> {
             }
             Self::Error(error) => write_error(w, error),
             Self::Publication(publication) => write_publication(w, publication),
-            Self::Private(direct) => write_direct(w, "private", direct),
-            Self::Broadcast(direct) => write_direct(w, "broadcast", direct),
+            Self::Private(direct) => write_direct(w, ("private", None), direct),
+            Self::Group { room, direct } => write_direct(w, ("group", Some(room)), direct),
+            Self::Broadcast(direct) => write_direct(w, ("broadcast", None), direct),
             Self::ChannelEvent(event) => write_channel_event(w, event),
             Self::PresenceState(state) => presence::write_state(w, state),
             Self::PresenceChange(change) => presence::write_change(w, change),
@@ -174,10 +175,13 @@ pub(crate) fn write_publication<W: Writer>(w: &mut W, publication: &Publication<
     write_stamp(w, publication.timestamp, publication.offset);
 }
 
-fn write_direct<W: Writer>(w: &mut W, kind: &'static str, direct: &Direct<'_>) {
+fn write_direct<W: Writer>(w: &mut W, (kind, room): (&'static str, Option<&str>), direct: &Direct<'_>) {
     w.text_field("type", kind);
     if let Some(from) = direct.from {
         w.text_field("from", from);
+    }
+    if let Some(room) = room {
+        w.text_field("room", room);
     }
     w.raw_field("message", direct.message);
     write_stamp(w, direct.timestamp, direct.offset);

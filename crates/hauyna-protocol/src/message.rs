@@ -44,6 +44,13 @@ pub enum Message<'a> {
     Publication(Publication<'a>),
     /// `private`: from a user to this one.
     Private(Direct<'a>),
+    /// `group`: to every member of a group.
+    Group {
+        /// The group.
+        room: &'a str,
+        /// What was sent, and by whom.
+        direct: Direct<'a>,
+    },
     /// `broadcast`: to everybody.
     Broadcast(Direct<'a>),
     /// `channel_event`: somebody subscribed or unsubscribed.
@@ -152,7 +159,7 @@ pub enum AckData<'a> {
     Value(&'a Value),
     /// Of `subscribe_channel`.
     Subscribed(Subscribed<'a>),
-    /// Of `channel_message`, `private` and `broadcast`, where the channel numbers its publications.
+    /// Of `channel_message`, `private`, `group` and `broadcast`, where the channel numbers its publications.
     Published(Position),
     /// Of `presence`.
     Presence(PresencePage<'a>),

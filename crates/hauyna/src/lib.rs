@@ -53,6 +53,7 @@ mod connection;
 mod dispatch;
 mod error;
 mod event;
+mod group;
 mod handler;
 mod hub;
 mod log;
@@ -77,6 +78,7 @@ pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{CloseReason, Connection, ConnectionId, Connections, Extensions};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{Event, Events, Failure, Flow, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind};
+pub use group::{Groups, Roles};
 pub use handler::{Context, Handler, Identified, IntoUser};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
@@ -94,3 +96,10 @@ pub use user::User;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// So do the guides'.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../../docs/groups.md")]
+    struct Groups;
+}

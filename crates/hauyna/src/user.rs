@@ -31,6 +31,11 @@ impl User {
         Ok(channel::publish(&self.hub.0, channel, message, Extras::default()).await?)
     }
 
+    /// The names of the groups the user is a member of, in no order.
+    pub fn groups(&self) -> Vec<String> {
+        self.hub.groups().groups_of(&self.name)
+    }
+
     /// The user's connections on this node.
     pub fn connections(&self) -> Vec<Connection> {
         self.hub.connections().of_user(&self.name)

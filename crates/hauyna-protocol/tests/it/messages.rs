@@ -230,6 +230,8 @@ fn check_the_rest(checker: &mut Checker) {
         offset: Some(3),
     };
     checker.check("private message", &Message::Private(private));
+    let direct = Direct { offset: None, ..private };
+    checker.check("group message", &Message::Group { room: "editors", direct });
     let message = json_raw(r#"{"notice":"back in five minutes"}"#);
     checker.check("broadcast", &Message::Broadcast(Direct { from: None, message, offset: None, ..private }));
     let added = ChannelEventMessage {

@@ -14,7 +14,7 @@ fn publish(channel: &str, content: impl Into<Value>, key: &str) -> Value {
 fn reserved_names_are_out_of_reach_of_every_request() {
     let server = Server::start();
     let (mut eve, mut bob) = (server.chat("eve"), server.chat("bob"));
-    for name in ["@all", "@user:bob", "@user:eve", "@", "@x", "@user:"] {
+    for name in ["@all", "@user:bob", "@user:eve", "@group:x", "@group:", "@", "@x", "@user:"] {
         let subscribe = json!({ "type": "subscribe_channel", "id": 1, "channel": name });
         assert_eq!(eve.verdict(subscribe), "permission_denied", "{name}");
         assert_eq!(eve.verdict(publish(name, json!(1), "k")), "not_subscribed", "{name}");

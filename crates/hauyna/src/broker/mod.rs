@@ -31,6 +31,7 @@ use std::time::Duration;
 ///   starts again at 1 under another epoch.
 /// - **Keys.** Two publications with the same [`Publish::key`] on one channel within the window are one: the
 ///   second answers with the first one's position and `Repeat::Yes`, and is not relayed.
+/// - **Names of the hub's own**, which begin with `@`, are relayed on every node without a subscription.
 /// - **Failure.** An error means that nothing is known to have been published; asking again with the same key
 ///   is safe.
 ///

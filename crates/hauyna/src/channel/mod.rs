@@ -15,11 +15,14 @@ pub use options::{Channels, Publishers, SlowConsumer};
 pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
 
-pub(crate) use name::{Target, is_reserved};
+pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
+pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, content, deliver, publish};
-pub(crate) use subscribe::{Welcome, Wish, detach, encoded, history, not_subscribed, subscribe, unsubscribe};
+pub(crate) use subscribe::{
+    Welcome, Wish, detach, dismiss, encoded, enlist, history, not_subscribed, subscribe, unsubscribe,
+};
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
@@ -93,7 +96,7 @@ impl Channel {
     /// A publication with options; await it to publish.
     pub fn publish(&self, value: impl Serialize) -> Publishing {
         let prepared = self.checked().and_then(|name| Ok((name, content(&value)?)));
-        Publishing { hub: self.hub.clone(), prepared, extras: Extras::default() }
+        Publishing { hub: self.hub.clone(), kind: Kind::Application, prepared, extras: Extras::default() }
     }
 
     /// Subscribes a connection, whatever the channel's options say about clients. `metadata` is an object
@@ -183,11 +186,18 @@ impl Channel {
 #[must_use = "nothing is published before it is awaited"]
 pub struct Publishing {
     hub: Hub,
+    kind: Kind,
     prepared: Result<(ChannelName, Content), Error>,
     extras: Extras,
 }
 
 impl Publishing {
+    pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
+        let prepared =
+            check(group, "group").and_then(|()| Ok((ChannelName::of_group(group), content(message)?)));
+        Self { hub, kind: Kind::Group, prepared, extras: Extras::default() }
+    }
+
     /// Sets the user it comes from.
     pub fn from_user(mut self, user: &UserId) -> Self {
         self.extras.user = Some(user.clone());
@@ -222,7 +232,7 @@ impl IntoFuture for Publishing {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (name, content) = self.prepared?;
-            Ok(publish(&self.hub.0, name, (Kind::Application, content), self.extras).await?)
+            Ok(publish(&self.hub.0, name, (self.kind, content), self.extras).await?)
         })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::Error;
 
 /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
-/// the hub's own (`@user:alice`, `@all`).
+/// the hub's own (`@user:alice`, `@group:admins`, `@all`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
@@ -32,6 +32,10 @@ impl ChannelName {
         Self(Arc::from(format!("{USER_PREFIX}{user}")))
     }
 
+    pub(crate) fn of_group(group: &str) -> Self {
+        Self(Arc::from(format!("{GROUP_PREFIX}{group}")))
+    }
+
     pub(crate) fn everybody() -> Self {
         Self(Arc::from(EVERYBODY))
     }
@@ -39,11 +43,18 @@ impl ChannelName {
     pub(crate) fn target(&self) -> Target<'_> {
         match &*self.0 {
             EVERYBODY => Target::Everybody,
-            name => match name.strip_prefix(USER_PREFIX) {
-                Some(user) => Target::User(user),
-                None => Target::Channel,
-            },
+            name if name.starts_with('@') => {
+                let user = name.strip_prefix(USER_PREFIX).map(Target::User);
+                let group = || name.strip_prefix(GROUP_PREFIX).map(Target::Group);
+                user.or_else(group).unwrap_or(Target::Channel)
+            }
+            _ => Target::Channel,
         }
+    }
+
+    /// Whether it is the channel that a group's messages go through.
+    pub(crate) fn is_of_group(&self) -> bool {
+        matches!(self.target(), Target::Group(_))
     }
 
     /// The text.
@@ -57,6 +68,7 @@ impl ChannelName {
 pub(crate) enum Target<'a> {
     Channel,
     User(&'a str),
+    Group(&'a str),
     Everybody,
 }
 
@@ -81,7 +93,7 @@ impl UserId {
     }
 }
 
-fn check(name: &str, what: &'static str) -> Result<(), Error> {
+pub(crate) fn check(name: &str, what: &'static str) -> Result<(), Error> {
     let fault = if name.is_empty() {
         "is empty"
     } else if name.len() > MAX_NAME {
@@ -154,5 +166,6 @@ impl PartialEq<&str> for UserId {
 
 const EVERYBODY: &str = "@all";
 const USER_PREFIX: &str = "@user:";
-/// Bytes; a user's own channel is longer by its prefix.
+const GROUP_PREFIX: &str = "@group:";
+/// Bytes; a user's own channel, and a group's, is longer by its prefix.
 const MAX_NAME: usize = 255;

@@ -157,6 +157,11 @@ impl Channels {
         }
     }
 
+    /// What a group's channel is like: its members are the application's choice, and nothing is kept.
+    pub(crate) fn of_group() -> Self {
+        Self { retention: None, ..Self::undeclared() }
+    }
+
     fn undeclared() -> Self {
         Self { access: Access::Undeclared, publishers: Publishers::Application, ..Self::new() }
     }

@@ -4,9 +4,9 @@
 use crate::error::Error;
 use std::ops::Index;
 
-/// A parsed pattern such as `room:{id}`.
+/// A parsed pattern such as `room:{id}`, of channels or of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Part>);
+pub(crate) struct Pattern(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -41,7 +41,7 @@ impl Pattern {
     /// # Errors
     ///
     /// `Config` where braces do not match, a parameter has no name, or two parameters touch.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let bad = |why: &str| Error::config(format!("channel pattern `{text}`: {why}"));
         let mut parts = Vec::new();
         let mut rest = text;
@@ -76,11 +76,11 @@ impl Pattern {
         if parts.is_empty() { Err(bad("it is empty")) } else { Ok(Self(parts)) }
     }
 
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.walk(name, &mut |_, _| {})
     }
 
-    pub(super) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
+    pub(crate) fn params<'a>(&'a self, name: &'a str) -> Option<Params<'a>> {
         let mut params = Vec::new();
         self.walk(name, &mut |key, value| params.push((key, value))).then_some(Params(params))
     }

@@ -1,7 +1,7 @@
 //! One message in a channel: numbered once, encoded once per wire variant, shared by every receiver.
 //! Made by brokers from a [`Draft`]; read by shards.
 
-use super::{ChannelName, UserId};
+use super::{ChannelName, Target, UserId};
 use crate::connection::ConnectionId;
 use crate::error::Error;
 use bytes::Bytes;
@@ -32,6 +32,8 @@ pub enum Kind {
     Application,
     /// A `private` message to one user.
     Private,
+    /// A `group` message to the members of a group.
+    Group,
     /// A `broadcast` to everybody.
     Broadcast,
     /// A message of the protocol, complete.
@@ -199,6 +201,11 @@ impl Publication {
             Kind::Private => {
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Private(direct).encode(encoding, out);
+            }
+            Kind::Group => {
+                let Target::Group(room) = channel.target() else { return };
+                let direct = Direct { from: user, message: raw, timestamp, offset };
+                Message::Group { room, direct }.encode(encoding, out);
             }
             Kind::Broadcast => {
                 let direct = Direct { from: user, message: raw, timestamp, offset };

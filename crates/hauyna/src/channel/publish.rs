@@ -38,7 +38,7 @@ pub(crate) fn publish(
             Some(options) => options.retention,
             None => retention_of(hub, &channel),
         },
-        Kind::Private | Kind::Broadcast | Kind::Event => None,
+        Kind::Private | Kind::Group | Kind::Broadcast | Kind::Event => None,
     };
     let key = extras.key.map(|key| match &extras.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),
@@ -100,7 +100,7 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
                 shard.post(Item::Direct { connection, publication: publication.clone() });
             }
         }
-        Target::Channel => {
+        Target::Channel | Target::Group(_) => {
             if let Some(channel) = hub.channels.find(publication.channel()) {
                 deliver_to(hub, &channel, publication);
             }

@@ -2,9 +2,9 @@
 //! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
 
 use super::publish::announce;
-use super::{ChannelCore, ChannelName, Publication, Subscription};
+use super::{ChannelCore, ChannelName, Publication, Subscription, Target};
 use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Connection, ConnectionCore};
+use crate::connection::{Belongs, Connection, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -64,6 +64,9 @@ pub(crate) async fn subscribe(
     (name, wish): (&ChannelName, Wish),
     answer: impl FnOnce(&Welcome) + Send,
 ) -> Result<Welcome, Error> {
+    if name.is_of_group() {
+        return Err(Error::protocol(ErrorType::PermissionDenied, "this channel is its group's members' own"));
+    }
     connection.may_subscribe(name)?;
     let catching = begin(hub, name);
     // By the first; where it fails or goes, by the next of those who wait for it.
@@ -72,13 +75,7 @@ pub(crate) async fn subscribe(
         None => None,
         Some(_) => Some(hub.broker.history(name, range(wish.recover, hub.config.recovery_limit)).await?),
     };
-    let subscription = Arc::new(Subscription {
-        channel: catching.channel.clone(),
-        connection: connection.clone(),
-        metadata: Mutex::new(wish.metadata),
-        ended: AtomicBool::new(false),
-        index: AtomicU32::new(u32::MAX),
-    });
+    let subscription = subscription(&catching.channel, connection, wish.metadata);
     let welcome = Welcome {
         top: page.as_ref().map(|page| page.top),
         recovery: page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity))),
@@ -89,12 +86,51 @@ pub(crate) async fn subscribe(
     Ok(welcome)
 }
 
+fn subscription(
+    channel: &Arc<ChannelCore>,
+    connection: &Arc<ConnectionCore>,
+    metadata: Option<Arc<str>>,
+) -> Arc<Subscription> {
+    Arc::new(Subscription {
+        channel: channel.clone(),
+        connection: connection.clone(),
+        metadata: Mutex::new(metadata),
+        ended: AtomicBool::new(false),
+        index: AtomicU32::new(u32::MAX),
+    })
+}
+
+/// Takes a member's connection into its group's channel, which keeps no history and which every broker relays
+/// unasked: there is nothing to wait for.
+///
+/// # Errors
+///
+/// It is there already, or the connection is closed.
+pub(crate) fn enlist(
+    hub: &HubCore,
+    connection: &Arc<ConnectionCore>,
+    name: &ChannelName,
+) -> Result<(), Error> {
+    let catching = begin(hub, name);
+    go_live(hub, &subscription(&catching.channel, connection, None), (None, None), |_| {})
+}
+
+/// Takes a connection out of a group's channel, where it is in it.
+pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
+    if let Some(subscription) = connection.take_subscription(name.as_str(), Belongs::ToGroup) {
+        detach(hub, &subscription);
+    }
+}
+
 /// Finds or makes the channel, and from now on keeps what is delivered until the history is there.
 fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> CatchingUp<'a> {
     loop {
         let channel = hub.channels.find_or_insert(name, || {
-            let options = hub.declarations.options(name.as_str()).clone();
-            ChannelCore::new(name.clone(), options, hub.shards.len())
+            let options = match name.target() {
+                Target::Group(_) => &hub.groups.options,
+                _ => hub.declarations.options(name.as_str()),
+            };
+            ChannelCore::new(name.clone(), options.clone(), hub.shards.len())
         });
         let mut state = channel.state.lock();
         if !state.retired {
@@ -131,8 +167,9 @@ fn go_live(
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
-    let mut own = connection.subscriptions.lock();
-    connection.check_subscribe(&own, channel)?;
+    let belongs = Belongs::of(&channel.name);
+    let mut own = connection.subscriptions_of(belongs).lock();
+    connection.check_subscribe(&own, channel, belongs)?;
     let (top, replay) = match page {
         None => (None, Vec::new()),
         Some(page) => {
@@ -144,7 +181,7 @@ fn go_live(
         own.reserve_exact(1); // most connections have one
     }
     own.push(subscription.clone());
-    connection.count_subscriptions(own.len());
+    connection.count_subscriptions(own.len(), belongs);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
     answer(top);
@@ -159,10 +196,12 @@ fn go_live(
     shard.post(Item::Subscribe { subscription: subscription.clone(), after });
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
-    hub.events.emit(SystemKind::Subscribed, || {
-        let connection = Connection::new(connection.clone());
-        SystemEvent::Subscribed { connection, channel: channel.name.clone() }
-    });
+    if belongs == Belongs::ToConnection {
+        hub.events.emit(SystemKind::Subscribed, || {
+            let connection = Connection::new(connection.clone());
+            SystemEvent::Subscribed { connection, channel: channel.name.clone() }
+        });
+    }
     Ok(())
 }
 
@@ -193,15 +232,8 @@ fn replay(
 ///
 /// `not_subscribed`.
 pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str) -> Result<(), Error> {
-    let subscription = {
-        let mut own = connection.subscriptions.lock();
-        let index = own.iter().position(|subscription| subscription.channel.name.as_str() == name);
-        let index = index.ok_or_else(not_subscribed)?;
-        let subscription = own.swap_remove(index);
-        connection.count_subscriptions(own.len());
-        subscription
-    };
-    detach(hub, &subscription);
+    let own = connection.take_subscription(name, Belongs::ToConnection).ok_or_else(not_subscribed)?;
+    detach(hub, &own);
     Ok(())
 }
 
@@ -216,10 +248,12 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     }
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
-    hub.events.emit(SystemKind::Unsubscribed, || {
-        let connection = Connection::new(connection.clone());
-        SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
-    });
+    if Belongs::of(&channel.name) == Belongs::ToConnection {
+        hub.events.emit(SystemKind::Unsubscribed, || {
+            let connection = Connection::new(connection.clone());
+            SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
+        });
+    }
     let unused = state.is_unused();
     drop(state);
     hub.metrics.subscriptions.decrement();

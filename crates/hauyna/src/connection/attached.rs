@@ -1,8 +1,10 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
 use super::Extensions;
+use crate::channel::Subscription;
 use crate::retry::RetryPolicy;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
@@ -10,4 +12,6 @@ pub(crate) struct Attached {
     pub(crate) extensions: Mutex<Extensions>,
     /// Where it differs from the handler's.
     pub(crate) retry: Mutex<Option<RetryPolicy>>,
+    /// To the channels of its user's groups: the application's affair, so neither counted nor shown.
+    pub(crate) groups: Mutex<Vec<Arc<Subscription>>>,
 }

@@ -78,6 +78,33 @@ impl Connections {
         self.0.user(user).send(message).await
     }
 
+    /// Sends a `group` message to every connection of a group's members.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad name or value; `unavailable`.
+    pub async fn send_to_group(
+        &self,
+        group: impl AsRef<str>,
+        message: impl Serialize,
+    ) -> Result<Published, Error> {
+        self.0.groups().send(group, message).await
+    }
+
+    /// As [`Connections::send_to_group`], to all of these connections but one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connections::send_to_group`].
+    pub async fn send_to_group_except(
+        &self,
+        group: impl AsRef<str>,
+        message: impl Serialize,
+        except: ConnectionId,
+    ) -> Result<Published, Error> {
+        self.0.groups().send(group, message).except(except).await
+    }
+
     /// Sends a `private` message to every connection of several users.
     ///
     /// # Errors

@@ -44,6 +44,19 @@ pub(crate) struct ConnectionCore {
     attached: OnceLock<Box<Attached>>,
 }
 
+/// Whose a subscription is: the connection's own, or its user's by a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Belongs {
+    ToConnection,
+    ToGroup,
+}
+
+impl Belongs {
+    pub(crate) fn of(channel: &ChannelName) -> Self {
+        if channel.is_of_group() { Self::ToGroup } else { Self::ToConnection }
+    }
+}
+
 /// What a new connection is.
 pub(crate) struct Identity {
     pub(crate) id: ConnectionId,
@@ -152,9 +165,38 @@ impl ConnectionCore {
         self.subscribed.load(Ordering::Relaxed) <= 1
     }
 
+    /// The list that subscriptions of this kind stand in.
+    pub(crate) fn subscriptions_of(&self, belongs: Belongs) -> &Mutex<Vec<Arc<Subscription>>> {
+        match belongs {
+            Belongs::ToConnection => &self.subscriptions,
+            Belongs::ToGroup => &self.attached().groups,
+        }
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "bounded by the limit per connection")]
-    pub(crate) fn count_subscriptions(&self, count: usize) {
-        self.subscribed.store(count as u32, Ordering::Relaxed);
+    pub(crate) fn count_subscriptions(&self, count: usize, belongs: Belongs) {
+        if belongs == Belongs::ToConnection {
+            self.subscribed.store(count as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes one subscription out of its list; the channel still has it.
+    pub(crate) fn take_subscription(&self, channel: &str, belongs: Belongs) -> Option<Arc<Subscription>> {
+        let mut own = self.subscriptions_of(belongs).lock();
+        let index = own.iter().position(|subscription| subscription.channel.name.as_str() == channel)?;
+        let subscription = own.swap_remove(index);
+        self.count_subscriptions(own.len(), belongs);
+        Some(subscription)
+    }
+
+    /// Takes all of them, when the connection is gone.
+    pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        let mut all = std::mem::take(&mut *self.subscriptions.lock());
+        self.count_subscriptions(0, Belongs::ToConnection);
+        if let Some(attached) = self.attached.get() {
+            all.append(&mut attached.groups.lock());
+        }
+        all
     }
 
     pub(crate) fn subscription(&self, channel: &str) -> Option<Arc<Subscription>> {
@@ -165,18 +207,24 @@ impl ConnectionCore {
     /// An early answer, before the history is fetched; [`ConnectionCore::check_subscribe`] has the last word.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
         let own = self.subscriptions.lock();
-        self.check(&own, |subscription| subscription.channel.name == *channel)
+        self.check(&own, Belongs::ToConnection, |subscription| subscription.channel.name == *channel)
     }
 
     pub(crate) fn check_subscribe(
         &self,
         own: &[Arc<Subscription>],
         channel: &Arc<ChannelCore>,
+        belongs: Belongs,
     ) -> Result<(), Error> {
-        self.check(own, |subscription| Arc::ptr_eq(&subscription.channel, channel))
+        self.check(own, belongs, |subscription| Arc::ptr_eq(&subscription.channel, channel))
     }
 
-    fn check(&self, own: &[Arc<Subscription>], is_same: impl Fn(&Subscription) -> bool) -> Result<(), Error> {
+    fn check(
+        &self,
+        own: &[Arc<Subscription>],
+        belongs: Belongs,
+        is_same: impl Fn(&Subscription) -> bool,
+    ) -> Result<(), Error> {
         if self.outbox.lock().phase != Phase::Open {
             return Err(Error::closed());
         }
@@ -184,7 +232,7 @@ impl ConnectionCore {
             return Err(Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel"));
         }
         let most = self.hub.config.channels_per_connection;
-        if own.len() >= most as usize {
+        if belongs == Belongs::ToConnection && own.len() >= most as usize {
             let error = Error::protocol(ErrorType::LimitExceeded, "too many channels on this connection");
             return Err(error.with_details(serde_json::json!({ "limit": most })));
         }

@@ -19,7 +19,7 @@ pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
 
-pub(crate) use self::core::{ConnectionCore, Identity};
+pub(crate) use self::core::{Belongs, ConnectionCore, Identity};
 pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};

@@ -40,7 +40,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     if session == Session::Announce {
         core.push_control(reader::session(&core));
     }
-    let (connections, devices) = hub.registry.insert(&core);
+    let (connections, devices) = hub.groups.welcome(&hub, &core);
     hub.metrics.opened.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {

@@ -144,9 +144,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     if !hub.registry.remove(core) {
         return reason;
     }
-    let subscriptions = std::mem::take(&mut *core.subscriptions.lock());
-    core.count_subscriptions(0);
-    for subscription in subscriptions {
+    for subscription in core.take_subscriptions() {
         crate::channel::detach(hub, &subscription);
     }
     hub.presence.forget(core);

@@ -1,9 +1,11 @@
-//! The requests that write to users: `private` to one, `broadcast` to everybody.
+//! The requests that write to users: `private` to one, `group` to the members of a group, `broadcast` to
+//! everybody.
 
 use super::{Core, Next, Reply, answered, denied};
 use crate::broker::BoxFuture;
 use crate::channel::{self, ChannelName, Content, Extras, Kind};
 use crate::error::{Error, Reject};
+use crate::group;
 use crate::handler::{Context, Verb};
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
@@ -25,6 +27,27 @@ pub(super) fn private(
         None => answered(id, channel::publish(core.hub(), channel, message, extras)),
         Some(allowed) => {
             let allowed = allowed(Context::new(core.clone()), to.to_owned());
+            publish_if(core, id, allowed, (channel, message, extras))
+        }
+    }
+}
+
+pub(super) fn group(
+    core: &Core,
+    id: Option<RequestId>,
+    (room, raw): (&str, Raw<'_>),
+    key: Option<Cow<'_, str>>,
+) -> Next {
+    let (channel, message) = (ChannelName::of_group(room), (Kind::Group, Content::copy(raw)));
+    let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
+    match core.endpoint().authorizer(Verb::Group) {
+        None if core.hub().groups.can(core.user(), room, group::SEND) => {
+            answered(id, channel::publish(core.hub(), channel, message, extras))
+        }
+        // The same for groups that do not exist, so that names cannot be probed.
+        None => Next::Now(Reply::refused(id, denied("you may not send to this group"))),
+        Some(allowed) => {
+            let allowed = allowed(Context::new(core.clone()), room.to_owned());
             publish_if(core, id, allowed, (channel, message, extras))
         }
     }

@@ -51,6 +51,7 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             Next::Now(Reply::of(id, channel::unsubscribe(core.hub(), core, &channel)))
         }
         Request::Private { to, message, key } => direct::private(core, id, (&to, message), key),
+        Request::Group { room, message, key } => direct::group(core, id, (&room, message), key),
         Request::Broadcast { message, key } => direct::broadcast(core, id, message, key),
         Request::History { channel, since, limit, direction } => {
             let order = match direction {

@@ -34,6 +34,15 @@ impl Handler {
         self.authorize(Verb::Private, f)
     }
 
+    /// Decides about `group`, by the group's name, instead of the sender's permission `send` in that group.
+    pub fn authorize_group<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Group, f)
+    }
+
     /// Decides about `broadcast`. Without it no client may broadcast.
     pub fn authorize_broadcast<F, Fut>(self, f: F) -> Self
     where

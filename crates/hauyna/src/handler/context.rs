@@ -3,6 +3,7 @@
 use crate::channel::{Channel, UserId};
 use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
+use crate::group::Groups;
 use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::router;
@@ -79,6 +80,11 @@ impl Context {
     /// The presence of this connection's user.
     pub fn presence(&self) -> Presence {
         Presence::of_connection(self.hub(), self.core.clone())
+    }
+
+    /// The groups of users, with roles and permissions.
+    pub fn groups(&self) -> Groups {
+        self.hub().groups()
     }
 
     /// A query parameter of the request, decoded.

@@ -31,7 +31,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
     pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 4],
+    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 5],
     pub(crate) heartbeat: Option<Heartbeat>,
     pub(crate) message_timeout: Duration,
     pub(crate) write_timeout: Duration,
@@ -59,6 +59,7 @@ pub(crate) enum Verb {
     Subscribe,
     Publish,
     Private,
+    Group,
     Broadcast,
 }
 
@@ -74,7 +75,7 @@ impl Endpoint {
             on_close: None,
             on_ping: None,
             on_pong: None,
-            authorize: [None, None, None, None],
+            authorize: [None, None, None, None, None],
             heartbeat: Some(Heartbeat::default()),
             message_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
 use crate::error::Error;
 use crate::event::Listeners;
+use crate::group::{GroupMap, Roles};
 use crate::metrics::Metrics;
 use crate::presence::Roster;
 use crate::retry::RetryPolicy;
@@ -25,17 +26,26 @@ pub struct HubBuilder {
     config: HubConfig,
     channels: Vec<(String, Channels)>,
     broker: Option<Arc<dyn Broker>>,
+    roles: Vec<(String, Roles)>,
 }
 
 impl HubBuilder {
     pub(super) fn new() -> Self {
-        Self { config: HubConfig::default(), channels: Vec::new(), broker: None }
+        Self { config: HubConfig::default(), channels: Vec::new(), broker: None, roles: Vec::new() }
     }
 
     /// Declares the channels whose names match a pattern: `room:{id}` takes one part, `{*rest}` the rest.
     /// The first pattern that matches decides.
     pub fn channels(mut self, pattern: &str, options: Channels) -> Self {
         self.channels.push((pattern.to_owned(), options));
+        self
+    }
+
+    /// Declares the roles of the groups whose names match a pattern, as [`HubBuilder::channels`] has it; `{*any}`
+    /// matches every group. The first pattern that matches decides. A group can have roles of its own, too: see
+    /// [`Groups::define_role`](crate::Groups::define_role). Default: no role may do anything.
+    pub fn roles(mut self, pattern: &str, roles: Roles) -> Self {
+        self.roles.push((pattern.to_owned(), roles));
         self
     }
 
@@ -118,11 +128,12 @@ impl HubBuilder {
     ///
     /// # Errors
     ///
-    /// A channel pattern is malformed, or the retry policy has a value out of its range.
+    /// A pattern of channels or groups is malformed, or the retry policy has a value out of its range.
     pub fn try_build(self) -> Result<Hub, Error> {
         self.config.retry.validate()?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
+        let groups = GroupMap::new(self.roles)?;
         let core = Arc::new_cyclic(|hub| HubCore {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             registry: Registry::new(shards),
@@ -132,6 +143,7 @@ impl HubBuilder {
             broker_is_up: AtomicBool::new(true),
             presence: Roster::default(),
             events: Listeners::new(hub.clone()),
+            groups,
             metrics: Metrics::default(),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),

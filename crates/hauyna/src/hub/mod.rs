@@ -26,6 +26,7 @@ use crate::config::HubConfig;
 use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections};
 use crate::error::BrokerError;
 use crate::event::{Events, Listeners};
+use crate::group::{GroupMap, Groups};
 use crate::metrics::Metrics;
 use crate::presence::{Presence, Roster};
 use crate::shard::Shard;
@@ -62,6 +63,7 @@ pub(crate) struct HubCore {
     pub(crate) broker_is_up: AtomicBool,
     pub(crate) presence: Roster,
     pub(crate) events: Listeners,
+    pub(crate) groups: GroupMap,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) stopping: AtomicBool,
@@ -109,6 +111,11 @@ impl Hub {
     /// The events of the application and of the hub itself: listeners for them, and triggering one.
     pub fn events(&self) -> Events {
         Events::new(self.clone())
+    }
+
+    /// The groups of users, with roles and permissions.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.clone())
     }
 
     /// Counts, as of now.
@@ -185,7 +192,7 @@ impl HubCore {
     /// Takes a channel without subscribers out of the map.
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.order(&channel.name);
-        if self.channels.remove_unused(channel) {
+        if self.channels.remove_unused(channel) && !channel.name.is_of_group() {
             self.broker.unsubscribe(&channel.name);
         }
     }

@@ -24,9 +24,9 @@ use serde::Serialize;
 pub struct Stats {
     /// Live connections.
     pub connections: usize,
-    /// Channels with subscribers.
+    /// Channels with subscribers, and groups with members that are connected.
     pub channels: usize,
-    /// Live subscriptions.
+    /// Live subscriptions; a connection has one, too, for each of its user's groups.
     pub subscriptions: u64,
     /// Connections opened since the start.
     pub opened: u64,

@@ -64,7 +64,7 @@ impl Fanout {
         let touched = std::mem::take(&mut self.touched);
         let is_only = touched.len() == 1 && self.dirty.is_empty();
         for slot in &touched {
-            self.write_group(hub, *slot, (is_only, now)).await;
+            self.write_list(hub, *slot, (is_only, now)).await;
         }
         self.touched = touched;
         self.touched.clear();
@@ -93,11 +93,11 @@ impl Fanout {
 
     fn collect(&mut self, channel: &ChannelCore, publication: Arc<Publication>) {
         let Some(slot) = self.members.slot(channel) else { return };
-        let group = self.members.group(slot);
-        if group.pending.is_empty() {
+        let list = self.members.list(slot);
+        if list.pending.is_empty() {
             self.touched.push(slot);
         }
-        group.pending.push(publication);
+        list.pending.push(publication);
     }
 
     /// Writes what is pending for a channel before its subscribers change.
@@ -108,16 +108,16 @@ impl Fanout {
         let slot = self.members.slot(channel);
         if let Some(index) = self.touched.iter().position(|touched| Some(*touched) == slot) {
             let slot = self.touched.swap_remove(index);
-            self.write_group(hub, slot, (false, now)).await;
+            self.write_list(hub, slot, (false, now)).await;
         }
     }
 
     /// Gives each subscriber of a channel what was published. `is_only`: nobody gets anything else in this
     /// batch, so that there is nothing to wait for.
-    async fn write_group(&mut self, hub: &HubCore, slot: u32, (is_only, now): (bool, Tick)) {
-        let group = self.members.group(slot);
-        let mut pending = std::mem::take(&mut group.pending);
-        let members = std::mem::take(&mut group.members);
+    async fn write_list(&mut self, hub: &HubCore, slot: u32, (is_only, now): (bool, Tick)) {
+        let list = self.members.list(slot);
+        let mut pending = std::mem::take(&mut list.pending);
+        let members = std::mem::take(&mut list.members);
         let mut rest = &pending[..];
         while !rest.is_empty() {
             let count = Run::length(rest);
@@ -137,10 +137,10 @@ impl Fanout {
             rest = later;
         }
         pending.clear();
-        let group = self.members.group(slot);
-        group.members = members;
+        let list = self.members.list(slot);
+        list.members = members;
         if pending.capacity() <= 64 {
-            group.pending = pending;
+            list.pending = pending;
         }
     }
 

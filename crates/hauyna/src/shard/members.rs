@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 #[derive(Debug)]
 pub(super) struct Members {
     shard: usize,
-    groups: Vec<Group>,
+    lists: Vec<List>,
     free: Vec<u32>,
 }
 
 /// One channel's subscribers in one shard, and what this batch has for them.
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(super) struct List {
     pub(super) members: Vec<Member>,
     pub(super) pending: Vec<Arc<Publication>>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Member {
 
 impl Members {
     pub(super) fn new(shard: usize) -> Self {
-        Self { shard, groups: Vec::new(), free: Vec::new() }
+        Self { shard, lists: Vec::new(), free: Vec::new() }
     }
 
     pub(super) fn shard(&self) -> usize {
@@ -44,21 +44,21 @@ impl Members {
         (slot != NO_SLOT).then_some(slot)
     }
 
-    pub(super) fn group(&mut self, slot: u32) -> &mut Group {
-        &mut self.groups[slot as usize]
+    pub(super) fn list(&mut self, slot: u32) -> &mut List {
+        &mut self.lists[slot as usize]
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "as many connections do not fit into memory")]
     pub(super) fn add(&mut self, subscription: &Arc<Subscription>, after: u64) {
         let slot = self.slot(&subscription.channel).unwrap_or_else(|| {
             let slot = self.free.pop().unwrap_or_else(|| {
-                self.groups.push(Group::default());
-                self.groups.len() as u32 - 1
+                self.lists.push(List::default());
+                self.lists.len() as u32 - 1
             });
             subscription.channel.slots[self.shard].store(slot, Ordering::Relaxed);
             slot
         });
-        let members = &mut self.groups[slot as usize].members;
+        let members = &mut self.lists[slot as usize].members;
         if members.is_empty() {
             members.reserve_exact(1);
         }
@@ -69,7 +69,7 @@ impl Members {
 
     pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) {
         let Some(slot) = self.slot(&subscription.channel) else { return };
-        let members = &mut self.groups[slot as usize].members;
+        let members = &mut self.lists[slot as usize].members;
         let index = subscription.index.load(Ordering::Relaxed);
         let is_there =
             members.get(index as usize).is_some_and(|member| Arc::ptr_eq(&member.subscription, subscription));

@@ -8,6 +8,7 @@ mod axum;
 mod broker;
 #[cfg(test)]
 mod events;
+mod groups;
 #[cfg(test)]
 mod handlers;
 #[cfg(test)]

@@ -177,7 +177,6 @@ async fn requests_reserved_for_later_are_unknown_even_to_a_handler_of_all_messag
     for request in [
         json!({ "type": "presence", "channel": "x" }),
         json!({ "type": "update_status", "status": "away" }),
-        json!({ "type": "group", "room": "x", "message": 1 }),
         json!({ "type": "refresh", "token": "t" }),
         json!({ "type": "resume", "token": "t" }),
     ] {

@@ -1,0 +1,91 @@
+//! What the members of a group may do: roles, each with its permissions, declared for all groups whose names
+//! match a pattern. Whatever is not said is not allowed. Read by `members`.
+
+use crate::channel::{Pattern, check};
+use crate::error::Error;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// The roles of the groups whose names match a pattern; see [`HubBuilder::roles`](crate::HubBuilder::roles).
+///
+/// A member may do what the permissions of its role name, and nothing else: a role that is nowhere defined may
+/// do nothing, and a member without a role has the default role, or may do nothing where there is none. The
+/// permission `send` is the one that the request `group` needs; all others are the application's own words.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Hub, Roles};
+///
+/// let roles = Roles::new().define("owner", ["send", "invite"]).define("member", ["send"]).default_role("member");
+/// let hub = Hub::builder().roles("team:{id}", roles).build();
+/// let groups = hub.groups();
+/// groups.add("ann", "team:7")?;
+/// groups.add_with_role("bob", "team:7", "owner")?;
+/// assert!(groups.can("ann", "team:7", "send") && !groups.can("ann", "team:7", "invite"));
+/// assert!(groups.can("bob", "team:7", "invite") && !groups.can("bob", "team:8", "invite"));
+/// # Ok::<(), hauyna::Error>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use]
+pub struct Roles {
+    pub(super) defined: HashMap<Box<str>, Permissions>,
+    pub(super) default: Option<Arc<str>>,
+}
+
+pub(super) type Permissions = HashSet<Box<str>>;
+
+impl Roles {
+    /// No role: members may do nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Defines a role by what it permits; a second definition replaces the first.
+    pub fn define<P: AsRef<str>>(mut self, role: &str, permissions: impl IntoIterator<Item = P>) -> Self {
+        self.defined.insert(role.into(), permitted(permissions));
+        self
+    }
+
+    /// Sets the role of members that were added without one.
+    pub fn default_role(mut self, role: &str) -> Self {
+        self.default = Some(role.into());
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.defined.is_empty() && self.default.is_none()
+    }
+}
+
+pub(super) fn permitted<P: AsRef<str>>(permissions: impl IntoIterator<Item = P>) -> Permissions {
+    permissions.into_iter().map(|permission| permission.as_ref().into()).collect()
+}
+
+/// The patterns of a hub, in the order of their declaration: the first that matches decides.
+#[derive(Debug)]
+pub(super) struct RolesByPattern {
+    declared: Vec<(Pattern, Arc<Roles>)>,
+    none: Arc<Roles>,
+}
+
+impl RolesByPattern {
+    /// # Errors
+    ///
+    /// `Config` where a pattern is malformed, or a name of a role is.
+    pub(super) fn new(declared: Vec<(String, Roles)>) -> Result<Self, Error> {
+        let parse = |(text, roles): (String, Roles)| {
+            for role in roles.defined.keys().map(AsRef::as_ref).chain(roles.default.as_deref()) {
+                check(role, "role").map_err(|error| Error::config(format!("roles of `{text}`: {error}")))?;
+            }
+            Ok((Pattern::parse(&text)?, Arc::new(roles)))
+        };
+        let declared = declared.into_iter().map(parse).collect::<Result<_, Error>>()?;
+        Ok(Self { declared, none: Arc::new(Roles::new()) })
+    }
+
+    pub(super) fn of(&self, group: &str) -> &Arc<Roles> {
+        let found = self.declared.iter().find(|(pattern, _)| pattern.matches(group));
+        found.map_or(&self.none, |(_, roles)| roles)
+    }
+}
