@@ -1,5 +1,6 @@
 //! The one clock: wall time for what people read, monotonic time (which tests can pause) for deadlines.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
@@ -15,12 +16,34 @@ pub(crate) fn unix_ms() -> u64 {
 pub(crate) struct Tick(pub(crate) u32);
 
 impl Tick {
+    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap by design")]
+    pub(crate) fn after(self, time: Duration) -> Self {
+        Self(self.0.wrapping_add(time.as_millis() as u32).max(1))
+    }
+
+    /// Moves a moment that is 24 days ago or more to 24 days ago: beyond, ticks cannot tell it from a later one.
+    /// Called about once a second for each moment that is kept for so long.
+    pub(crate) fn keep_past(self, moment: &AtomicU32) {
+        let then = moment.load(Ordering::Relaxed);
+        if self.0.wrapping_sub(then) > LONGEST && self.since(Self(then)) > Duration::ZERO {
+            let _ = moment.compare_exchange(
+                then,
+                self.0.wrapping_sub(LONGEST),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
     /// The time between two ticks; zero where `earlier` is later. Right across the wrap after 49 days.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let passed = self.0.wrapping_sub(earlier.0);
         if passed > u32::MAX / 2 { Duration::ZERO } else { Duration::from_millis(passed.into()) }
     }
 }
+
+/// 24 days, in ms.
+const LONGEST: u32 = 24 * 24 * 60 * 60 * 1000;
 
 /// Counts ticks from the moment it was made.
 #[derive(Debug, Clone, Copy)]
@@ -49,5 +72,20 @@ mod tests {
     fn ticks_are_compared_across_their_wrap() {
         assert_eq!(Tick(5).since(Tick(u32::MAX - 4)), Duration::from_millis(10));
         assert_eq!(Tick(5).since(Tick(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_moment_of_long_ago_stays_in_the_past() {
+        let moment = AtomicU32::new(7);
+        let mut now = Tick(7);
+        for _ in 0..200 {
+            now = Tick(now.0.wrapping_add(12 * 60 * 60 * 1000));
+            now.keep_past(&moment);
+            assert!(now.since(Tick(moment.load(Ordering::Relaxed))) >= Duration::from_secs(12 * 60 * 60));
+        }
+        assert_eq!(now.since(Tick(moment.load(Ordering::Relaxed))), Duration::from_secs(24 * 24 * 60 * 60));
+        let ahead = AtomicU32::new(now.0.wrapping_add(5));
+        now.keep_past(&ahead);
+        assert_eq!(ahead.load(Ordering::Relaxed), now.0.wrapping_add(5));
     }
 }

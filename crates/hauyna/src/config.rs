@@ -54,6 +54,10 @@ impl Default for HubConfig {
 }
 
 /// How a connection's liveness is watched. Part of a [`Handler`](crate::Handler).
+///
+/// With `Heartbeat::every(30 s).timeout(60 s)` a client that falls silent is pinged after 30 and 60 s,
+/// [idle](crate::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout counts
+/// from the first ping that was not answered. Whatever the client sends answers them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     pub(crate) interval: Duration,

@@ -2,6 +2,7 @@
 //! no) and `BrokerError` (the broker failed). Each kind is one `error_type` of the protocol.
 //! No text of a source error ever reaches a peer.
 
+use crate::connection::ConnectionState;
 use hauyna_protocol::ErrorType;
 use http::StatusCode;
 use serde_json::Value;
@@ -34,6 +35,13 @@ pub enum ErrorKind {
     Config,
     /// The connection is already closed.
     Closed,
+    /// A connection may not go from one state to another.
+    Transition {
+        /// The state it is in.
+        from: ConnectionState,
+        /// The state that was refused, also where the hub does not know it.
+        to: ConnectionState,
+    },
 }
 
 impl Error {
@@ -66,6 +74,11 @@ impl Error {
         Self::new(ErrorKind::Closed, "the connection is closed")
     }
 
+    pub(crate) fn transition(from: ConnectionState, to: ConnectionState) -> Self {
+        let kind = ErrorKind::Transition { from, to };
+        Self::new(kind, format!("a connection does not go from `{from}` to `{to}`"))
+    }
+
     /// Adds what the client may see besides the text, as `details`.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
@@ -82,7 +95,9 @@ impl Error {
     pub fn error_type(&self) -> ErrorType {
         match self.kind {
             ErrorKind::Protocol(error) => error,
-            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed => ErrorType::InternalError,
+            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed | ErrorKind::Transition { .. } => {
+                ErrorType::InternalError
+            }
         }
     }
 

@@ -75,7 +75,9 @@ pub use channel::{
     SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
-pub use connection::{CloseReason, Connection, ConnectionId, Connections, Extensions};
+pub use connection::{
+    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, StateCounts,
+};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{Event, Events, Failure, Flow, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind};
 pub use group::{Groups, Roles};

@@ -1,6 +1,6 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
-use super::{Connection, ConnectionId};
+use super::{Connection, ConnectionId, ConnectionState};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Extras, Kind, UserId};
 use crate::error::Error;
@@ -29,6 +29,14 @@ impl Connections {
     /// All connections of a user, one per device or tab.
     pub fn of_user(&self, user: impl AsRef<str>) -> Vec<Connection> {
         self.0.0.registry.of_user(user.as_ref()).into_iter().map(Connection::new).collect()
+    }
+
+    /// Those in a state, in no order. Walks over all of them; to count them there is
+    /// [`Stats::states`](crate::Stats::states).
+    pub fn in_state(&self, state: ConnectionState) -> Vec<Connection> {
+        let mut all = self.all();
+        all.retain(|connection| connection.state() == state);
+        all
     }
 
     /// All of them, in no order.

@@ -1,9 +1,11 @@
 //! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
 //! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
 
+use super::arrival::Arrival;
 use super::attached::Attached;
 use super::outbox::Outbox;
 use super::pulse::{Deadlines, Pulse};
+use super::state::Index;
 use super::{Backlog, CloseReason, ConnectionId, Outgoing, Phase, Room};
 use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
 use crate::clock::Tick;
@@ -18,8 +20,7 @@ use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Deflate, OpCode, close_frame, encode};
 use parking_lot::Mutex;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -28,19 +29,21 @@ use std::time::Duration;
 pub(crate) struct ConnectionCore {
     pub(super) outbox: Mutex<Outbox>,
     wire: Wire,
-    expired: AtomicBool,
-    shard: u16,
-    pub(super) subscribed: AtomicU32,
+    /// The index of its state in the hub's table.
+    pub(super) state: AtomicU8,
+    /// There are at most 256.
+    shard: u8,
+    /// How many subscriptions it has; 255 stands for more, too.
+    pub(super) subscribed: AtomicU8,
+    /// When it came into its state.
+    pub(super) since: AtomicU32,
     pub(super) hub: Arc<HubCore>,
     pub(super) endpoint: Arc<Endpoint>,
     id: ConnectionId,
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
     pub(super) pulse: Pulse,
-    /// When it was opened, in seconds since the Unix epoch.
-    opened: u32,
-    /// Path and query of the request.
-    target: Box<str>,
+    arrival: Arrival,
     attached: OnceLock<Box<Attached>>,
 }
 
@@ -60,10 +63,10 @@ impl Belongs {
 /// What a new connection is.
 pub(crate) struct Identity {
     pub(crate) id: ConnectionId,
-    pub(crate) shard: u16,
+    pub(crate) shard: u8,
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
-    pub(crate) target: Box<str>,
+    pub(crate) arrival: Arrival,
 }
 
 impl ConnectionCore {
@@ -73,22 +76,22 @@ impl ConnectionCore {
         identity: Identity,
         outbox: Outbox,
     ) -> Self {
-        let Identity { id, shard, user, wire, target } = identity;
+        let Identity { id, shard, user, wire, arrival } = identity;
         let now = hub.clock.tick();
         Self {
             outbox: Mutex::new(outbox),
             wire,
+            state: AtomicU8::new(Index::CONNECTED.0),
             shard,
-            expired: AtomicBool::new(false),
-            subscribed: AtomicU32::new(0),
+            subscribed: AtomicU8::new(0),
+            since: AtomicU32::new(now.0),
             id,
             endpoint,
             hub,
             user,
             subscriptions: Mutex::default(),
             pulse: Pulse::new(now),
-            opened: u32::try_from(crate::clock::unix_ms() / 1000).unwrap_or(u32::MAX),
-            target,
+            arrival,
             attached: OnceLock::new(),
         }
     }
@@ -109,8 +112,9 @@ impl ConnectionCore {
         self.wire
     }
 
-    pub(crate) fn target(&self) -> &str {
-        &self.target
+    /// How it came.
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -173,10 +177,9 @@ impl ConnectionCore {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the limit per connection")]
     pub(crate) fn count_subscriptions(&self, count: usize, belongs: Belongs) {
         if belongs == Belongs::ToConnection {
-            self.subscribed.store(count as u32, Ordering::Relaxed);
+            self.subscribed.store(u8::try_from(count).unwrap_or(u8::MAX), Ordering::Relaxed);
         }
     }
 
@@ -241,13 +244,19 @@ impl ConnectionCore {
 
     // The end.
 
-    pub(crate) fn close(&self, code: CloseCode, text: &str, (reason, backlog): (CloseReason, Backlog)) {
+    pub(crate) fn close(
+        self: &Arc<Self>,
+        code: CloseCode,
+        text: &str,
+        (reason, backlog): (CloseReason, Backlog),
+    ) {
         let mut outbox = self.outbox.lock();
+        self.note_failure(&outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog, self.now());
         self.wake(&outbox);
     }
 
-    pub(crate) fn close_with(&self, code: CloseCode, reason: CloseReason) {
+    pub(crate) fn close_with(self: &Arc<Self>, code: CloseCode, reason: CloseReason) {
         self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
     }
 
@@ -273,11 +282,6 @@ impl ConnectionCore {
 
     // What can be seen from outside.
 
-    /// When it was opened, in milliseconds since the Unix epoch; to the second.
-    pub(crate) fn opened_at(&self) -> u64 {
-        u64::from(self.opened) * 1000
-    }
-
     /// How long ago something was read.
     pub(crate) fn silent_for(&self) -> Duration {
         self.hub.clock.tick().since(self.pulse.heard())
@@ -286,11 +290,6 @@ impl ConnectionCore {
     /// Bytes that wait to be written.
     pub(crate) fn backlog(&self) -> usize {
         self.outbox.lock().bytes()
-    }
-
-    /// The other end of the socket, where there is one that can be asked.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.outbox.lock().socket.peer()
     }
 
     // Liveness.
@@ -305,25 +304,22 @@ impl ConnectionCore {
         self.pulse.deadlines()
     }
 
-    pub(crate) fn ping(self: &Arc<Self>, now: Tick) {
-        self.pulse.beat(now);
+    pub(crate) fn ping(self: &Arc<Self>, (last, interval): (Tick, Duration), now: Tick) {
+        // Pings keep their pace, though the sweep is late by a part of its own period each time.
+        let is_late = now.since(last) >= 2 * interval;
+        self.pulse.beat(if is_late { now } else { last.after(interval) }, now);
         self.push_control(encode(OpCode::Ping, b""));
         self.request_flush();
     }
 
+    /// Has the task see that its callback is overdue.
     pub(crate) fn expire_callback(&self) {
-        self.expired.store(true, Ordering::Relaxed);
         self.wake(&self.outbox.lock());
     }
 
-    pub(super) fn take_expired(&self) -> bool {
-        // The sweep may have meant the callback before this one.
-        let is_due = self
-            .pulse
-            .deadlines()
-            .busy
-            .is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout);
-        self.expired.swap(false, Ordering::Relaxed) && is_due
+    pub(super) fn has_expired(&self) -> bool {
+        let busy = self.pulse.deadlines().busy;
+        busy.is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout)
     }
 }
 

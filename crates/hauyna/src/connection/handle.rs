@@ -1,7 +1,7 @@
 //! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
 //! that the connection is closed.
 
-use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, Extensions};
+use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
 use crate::channel::UserId;
 use crate::error::Error;
 use crate::retry::RetryPolicy;
@@ -9,7 +9,9 @@ use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// One live WebSocket connection.
 #[derive(Clone)]
@@ -54,6 +56,51 @@ impl Connection {
     /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.0.close(code, reason, (CloseReason::Application(code.0), Backlog::Write));
+    }
+
+    /// The state. A connection that has ended is [`Disconnected`](ConnectionState::Disconnected).
+    pub fn state(&self) -> ConnectionState {
+        self.0.state()
+    }
+
+    /// When it came into its state, to about the pace of the heartbeat; at most 24 days ago.
+    pub fn state_since(&self) -> SystemTime {
+        ago(self.0.in_state_for())
+    }
+
+    /// Changes the state, and tells the client with a `connection_state` message. Nothing happens where it is in
+    /// this state already.
+    ///
+    /// States do not do anything: a connection that is set to `Disconnected` is still there. An `Idle` one becomes
+    /// `Connected` with the next sign of life.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Transition`](crate::ErrorKind::Transition) where the table of [`ConnectionState`] and
+    /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) do not allow it;
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where the connection is closed or about to be.
+    pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
+        self.0.set_state(state)
+    }
+
+    /// The other end of its socket: the client, or the proxy before it. Unknown where a tower service is not told.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.arrival().peer()
+    }
+
+    /// The address that limits count it by: that of [`Connection::peer`], without the port.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.0.arrival().address()
+    }
+
+    /// When it was opened.
+    pub fn connected_at(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.0.arrival().at())
+    }
+
+    /// When something was last read from it, be it a pong; to about a second, and at most 24 days ago.
+    pub fn last_heard(&self) -> SystemTime {
+        ago(self.0.silent_for())
     }
 
     /// How the client comes back after a loss: its own policy, else its handler's, else the hub's.
@@ -105,6 +152,10 @@ impl Connection {
     pub fn backlog(&self) -> usize {
         self.0.backlog()
     }
+}
+
+fn ago(time: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(time).unwrap_or(UNIX_EPOCH)
 }
 
 impl PartialEq for Connection {

@@ -1,7 +1,8 @@
 //! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `open`
-//! is its beginning, `run` its life, `reader` what comes in, `outbox` and `lanes` what goes out,
-//! `connections` all of them.
+//! is its beginning, `run` its life, `reader` what comes in, `outbox` and `lanes` what goes out, `state` and
+//! `transition` what state it is in, `connections` all of them.
 
+mod arrival;
 mod attached;
 mod connections;
 mod core;
@@ -14,17 +15,22 @@ mod pulse;
 mod reader;
 mod run;
 mod sending;
+mod state;
+mod transition;
 
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
+pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{Belongs, ConnectionCore, Identity};
+pub(crate) use arrival::Arrival;
 pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
 pub(crate) use reader::frame;
+pub(crate) use state::States;
 
 use crate::channel::Wire;
 use crate::clock::Tick;

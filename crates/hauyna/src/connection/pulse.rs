@@ -4,13 +4,16 @@
 use crate::clock::Tick;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Five moments of a connection; all but the first two are 0 where it is not so.
+/// Six moments of a connection; all but the first three are 0 where it is not so.
 #[derive(Debug)]
 pub(super) struct Pulse {
     /// When something was last read.
     heard: AtomicU32,
+    /// When the last message ended.
+    spoke: AtomicU32,
     /// When the last ping was due.
     beat: AtomicU32,
+    /// When the first ping was sent that is unanswered.
     pinged: AtomicU32,
     busy: AtomicU32,
     unfinished: AtomicU32,
@@ -22,6 +25,8 @@ pub(crate) struct Deadlines {
     pub(crate) busy: Option<Tick>,
     /// A message has been unfinished since then.
     pub(crate) unfinished: Option<Tick>,
+    pub(crate) heard: Tick,
+    pub(crate) spoke: Tick,
     pub(crate) beat: Tick,
     /// A ping has been unanswered since then.
     pub(crate) pinged: Option<Tick>,
@@ -31,6 +36,7 @@ impl Pulse {
     pub(super) fn new(now: Tick) -> Self {
         Self {
             heard: AtomicU32::new(now.0),
+            spoke: AtomicU32::new(now.0),
             beat: AtomicU32::new(now.0),
             pinged: AtomicU32::new(0),
             busy: AtomicU32::new(0),
@@ -44,15 +50,17 @@ impl Pulse {
         Deadlines {
             busy: optional(&self.busy),
             unfinished: optional(&self.unfinished),
+            heard: self.heard(),
+            spoke: self.spoke(),
             beat: Tick(self.beat.load(Ordering::Relaxed)),
             pinged: optional(&self.pinged),
         }
     }
 
-    /// A ping is sent.
-    pub(super) fn beat(&self, now: Tick) {
-        self.beat.store(now.0, Ordering::Relaxed);
-        self.pinged.store(now.0, Ordering::Relaxed);
+    /// A ping is sent. One that was not answered before it stays the one that counts.
+    pub(super) fn beat(&self, due: Tick, now: Tick) {
+        self.beat.store(due.0, Ordering::Relaxed);
+        let _ = self.pinged.compare_exchange(0, now.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The peer lives: whatever comes answers a ping.
@@ -63,6 +71,22 @@ impl Pulse {
 
     pub(super) fn heard(&self) -> Tick {
         Tick(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// A message ended, and the time of the next one begins.
+    pub(super) fn speak(&self, now: Tick) {
+        self.spoke.store(now.0, Ordering::Relaxed);
+        self.unfinished.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn spoke(&self) -> Tick {
+        Tick(self.spoke.load(Ordering::Relaxed))
+    }
+
+    /// Keeps moments of long ago from becoming those of the future, as ticks wrap.
+    pub(super) fn keep_past(&self, now: Tick) {
+        now.keep_past(&self.heard);
+        now.keep_past(&self.spoke);
     }
 
     /// A callback is at work, or no longer.

@@ -78,7 +78,7 @@ fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8
 }
 
 /// The peer broke RFC 6455.
-pub(super) fn refuse(core: &ConnectionCore, error: &ProtocolError) {
+pub(super) fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "protocol error");
     let code = CloseCode(error.close_code().as_u16());
@@ -148,6 +148,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
         crate::channel::detach(hub, &subscription);
     }
     hub.presence.forget(core);
+    core.leave_states(reason);
     hub.metrics.closed.increment();
     hub.events.emit(SystemKind::Closed, || {
         let connection = Connection::new(core.clone());

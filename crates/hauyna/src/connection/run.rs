@@ -196,6 +196,10 @@ impl Run {
         let Self { core, decoder, work, rest, .. } = self;
         let now = core.now();
         core.pulse.hear(now);
+        let is_idle = core.is_idle();
+        if is_idle {
+            core.hear_idle(now);
+        }
         let mut has_ended = false;
         with_replies(|replies| {
             let mut events = decoder.feed(input);
@@ -203,7 +207,11 @@ impl Run {
                 let handled = match events.next() {
                     Ok(None) => break,
                     Ok(Some(event)) => {
-                        has_ended |= matches!(event, Event::Text(_) | Event::Binary(_));
+                        let is_message = matches!(event, Event::Text(_) | Event::Binary(_));
+                        if is_idle && is_message {
+                            core.wake_up();
+                        }
+                        has_ended |= is_message;
                         reader::handle(core, event, replies)
                     }
                     Err(error) => {
@@ -231,9 +239,8 @@ impl Run {
             }
             flush_replies(core, replies, now);
         });
-        // With a message that ended, the time of the next one begins.
         if has_ended {
-            core.pulse.set_unfinished(None);
+            core.pulse.speak(now);
         }
         core.pulse.set_unfinished(decoder.is_mid_message().then_some(now));
     }
@@ -241,7 +248,7 @@ impl Run {
     /// Polls the callback at work.
     fn go_on(&mut self, work: Work, cx: &mut Context<'_>) -> Next {
         let core = self.core.clone();
-        let has_expired = core.take_expired();
+        let has_expired = core.has_expired();
         match work {
             Work::Close(future) => self.work = Some(Work::Close(future)),
             Work::Open(mut future) => match poll_callback(&mut future, cx) {

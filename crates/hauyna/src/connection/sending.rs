@@ -87,7 +87,7 @@ impl ConnectionCore {
 
     /// Reads what a delivery will need first, for the sake of the cache.
     pub(crate) fn touch(&self) -> u32 {
-        self.subscribed.load(Ordering::Relaxed) + u32::from(self.outbox.is_locked())
+        u32::from(self.subscribed.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
     }
 
     /// The fast path of a fan-out: the bytes go straight to the socket.
@@ -108,6 +108,7 @@ impl ConnectionCore {
 
     fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {
         self.count_slow();
+        self.note_failure(outbox, CloseReason::SlowConsumer);
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
         outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop, self.now());
         self.wake(outbox);

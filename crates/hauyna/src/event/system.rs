@@ -1,7 +1,7 @@
 //! What the hub tells its listeners. Each part of the hub emits its own; `queue` brings them on their way.
 
 use crate::channel::{ChannelName, UserId};
-use crate::connection::{CloseReason, Connection};
+use crate::connection::{CloseReason, Connection, ConnectionState};
 use hauyna_protocol::ErrorType;
 
 /// Something that happened in the hub, told to the listeners of
@@ -55,6 +55,15 @@ pub enum SystemEvent {
         /// The user.
         user: UserId,
     },
+    /// The state of a connection changed.
+    StateChanged {
+        /// The connection.
+        connection: Connection,
+        /// What it was.
+        old: ConnectionState,
+        /// What it became; it may have changed again since.
+        new: ConnectionState,
+    },
     /// A connection is closed because it did not read fast enough, or took nothing for too long.
     SlowConsumer {
         /// The connection.
@@ -100,6 +109,7 @@ pub enum SystemKind {
     PresenceChanged,
     UserOnline,
     UserOffline,
+    StateChanged,
     SlowConsumer,
     Errored,
     BrokerUp,
@@ -117,6 +127,7 @@ impl SystemEvent {
             Self::PresenceChanged { .. } => SystemKind::PresenceChanged,
             Self::UserOnline { .. } => SystemKind::UserOnline,
             Self::UserOffline { .. } => SystemKind::UserOffline,
+            Self::StateChanged { .. } => SystemKind::StateChanged,
             Self::SlowConsumer { .. } => SystemKind::SlowConsumer,
             Self::Errored { .. } => SystemKind::Errored,
             Self::BrokerUp => SystemKind::BrokerUp,
@@ -131,6 +142,7 @@ impl SystemEvent {
             | Self::Closed { connection, .. }
             | Self::Subscribed { connection, .. }
             | Self::Unsubscribed { connection, .. }
+            | Self::StateChanged { connection, .. }
             | Self::SlowConsumer { connection } => Some(connection),
             Self::Errored { connection, .. } => connection.as_ref(),
             _ => None,
@@ -154,7 +166,7 @@ impl SystemKind {
     }
 }
 
-const NAMES: [(SystemKind, &str); 11] = [
+const NAMES: [(SystemKind, &str); 12] = [
     (SystemKind::Opened, "opened"),
     (SystemKind::Closed, "closed"),
     (SystemKind::Subscribed, "subscribed"),
@@ -162,6 +174,7 @@ const NAMES: [(SystemKind, &str); 11] = [
     (SystemKind::PresenceChanged, "presence_changed"),
     (SystemKind::UserOnline, "user_online"),
     (SystemKind::UserOffline, "user_offline"),
+    (SystemKind::StateChanged, "state_changed"),
     (SystemKind::SlowConsumer, "slow_consumer"),
     (SystemKind::Errored, "errored"),
     (SystemKind::BrokerUp, "broker_up"),

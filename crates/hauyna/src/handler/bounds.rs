@@ -21,6 +21,14 @@ impl Handler {
         self
     }
 
+    /// Takes a connection for [idle](crate::ConnectionState::Idle) when no message came from it for so long: pings
+    /// and pongs do not count, so this tells who is there from who only has a page open. At least 10 ms. Default:
+    /// idle is who was not heard at all for twice the heartbeat's interval.
+    pub fn idle_after(mut self, patience: Duration) -> Self {
+        self.endpoint.idle_after = Some(patience.max(Duration::from_millis(10)));
+        self
+    }
+
     /// Sets how long a message may take from its first byte to its last. Default: 30 s.
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.endpoint.message_timeout = timeout;

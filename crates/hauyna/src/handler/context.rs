@@ -89,12 +89,12 @@ impl Context {
 
     /// A query parameter of the request, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
-        router::query(self.core.target(), name)
+        router::query(self.core.arrival().target(), name)
     }
 
     /// A path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        router::path_param(&self.core.endpoint().route, self.core.target(), name)
+        router::path_param(&self.core.endpoint().route, self.core.arrival().target(), name)
     }
 
     /// The value given to [`Handler::state`](super::Handler::state).

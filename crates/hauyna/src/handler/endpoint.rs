@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 5],
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// Without a message for so long a connection is idle, whatever else is heard.
+    pub(crate) idle_after: Option<Duration>,
     pub(crate) message_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) callback_timeout: Duration,
@@ -77,6 +79,7 @@ impl Endpoint {
             on_pong: None,
             authorize: [None, None, None, None, None],
             heartbeat: Some(Heartbeat::default()),
+            idle_after: None,
             message_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             callback_timeout: Duration::from_secs(30),
@@ -93,6 +96,7 @@ impl Endpoint {
     pub(crate) fn sweep_period(&self) -> Duration {
         let heartbeat =
             self.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.interval.min(heartbeat.timeout));
+        let heartbeat = heartbeat.min(self.idle_after.unwrap_or(Duration::MAX));
         let shortest = heartbeat.min(self.message_timeout).min(self.write_timeout).min(self.callback_timeout);
         shortest / 4
     }

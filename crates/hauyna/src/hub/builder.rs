@@ -7,31 +7,45 @@ use crate::broker::{Broker, LocalBroker, Relay};
 use crate::channel::{Channels, Declarations};
 use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
+use crate::connection::{Connection, ConnectionState, States};
 use crate::error::Error;
-use crate::event::Listeners;
+use crate::event::{Events, Listeners, SystemEvent, SystemKind};
 use crate::group::{GroupMap, Roles};
 use crate::metrics::Metrics;
 use crate::presence::Roster;
 use crate::retry::RetryPolicy;
 use crate::shard::Shard;
+use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Options of a [`Hub`].
-#[derive(Debug)]
 #[must_use]
 pub struct HubBuilder {
     config: HubConfig,
     channels: Vec<(String, Channels)>,
     broker: Option<Arc<dyn Broker>>,
     roles: Vec<(String, Roles)>,
+    transitions: Vec<(ConnectionState, ConnectionState)>,
+    state_hooks: Vec<Listen>,
 }
+
+/// Registers a listener.
+type Listen = Box<dyn FnOnce(&Events) + Send>;
 
 impl HubBuilder {
     pub(super) fn new() -> Self {
-        Self { config: HubConfig::default(), channels: Vec::new(), broker: None, roles: Vec::new() }
+        Self {
+            config: HubConfig::default(),
+            channels: Vec::new(),
+            broker: None,
+            roles: Vec::new(),
+            transitions: Vec::new(),
+            state_hooks: Vec::new(),
+        }
     }
 
     /// Declares the channels whose names match a pattern: `room:{id}` takes one part, `{*rest}` the rest.
@@ -106,6 +120,49 @@ impl HubBuilder {
         self
     }
 
+    /// Allows connections to go from one state to another, beside what the table of [`ConnectionState`] allows.
+    /// Own states are declared by naming them here; their names are 1 to 64 bytes without control characters,
+    /// and there are at most 59.
+    ///
+    /// ```
+    /// use hauyna::{ConnectionState, Hub};
+    ///
+    /// const BUSY: ConnectionState = ConnectionState::Own("busy");
+    /// let hub = Hub::builder()
+    ///     .allow_transition(ConnectionState::Connected, BUSY)
+    ///     .allow_transition(BUSY, ConnectionState::Connected)
+    ///     .build();
+    /// assert_eq!(hub.stats().states.of(BUSY), 0);
+    /// ```
+    pub fn allow_transition(mut self, from: ConnectionState, to: ConnectionState) -> Self {
+        self.transitions.push((from, to));
+        self
+    }
+
+    /// Runs when the state of a connection changed, with the old and the new state: one change after the other, in
+    /// their order, beside the connections' own work. What fails or panics is logged and harms nobody else. May be
+    /// given several times; it is a listener like those of [`Hub::events`].
+    pub fn on_state_change<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Connection, ConnectionState, ConnectionState) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let f = Arc::new(f);
+        let hook = move |_, event| {
+            let f = f.clone();
+            async move {
+                match event {
+                    SystemEvent::StateChanged { connection, old, new } => f(connection, old, new).await,
+                    _ => Ok(()),
+                }
+            }
+        };
+        self.state_hooks.push(Box::new(|events| {
+            events.on_system([SystemKind::StateChanged], hook);
+        }));
+        self
+    }
+
     /// Sets how long a listener of [`Hub::events`] may take before those after it run. Default: 30 s.
     pub fn listener_timeout(mut self, timeout: Duration) -> Self {
         self.config.listener_timeout = timeout;
@@ -128,15 +185,18 @@ impl HubBuilder {
     ///
     /// # Errors
     ///
-    /// A pattern of channels or groups is malformed, or the retry policy has a value out of its range.
+    /// A pattern of channels or groups is malformed, the retry policy has a value out of its range, or a state a
+    /// bad name.
     pub fn try_build(self) -> Result<Hub, Error> {
         self.config.retry.validate()?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;
+        let states = States::new(&self.transitions)?;
         let core = Arc::new_cyclic(|hub| HubCore {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             registry: Registry::new(shards),
+            states,
             channels: ChannelMap::new(),
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
@@ -152,6 +212,21 @@ impl HubBuilder {
             config: self.config,
         });
         core.broker.start(Relay::new(Arc::downgrade(&core)));
-        Ok(Hub(core))
+        let hub = Hub(core);
+        for listen in self.state_hooks {
+            listen(&hub.events());
+        }
+        Ok(hub)
+    }
+}
+
+impl fmt::Debug for HubBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubBuilder")
+            .field("config", &self.config)
+            .field("channels", &self.channels)
+            .field("broker", &self.broker)
+            .field("transitions", &self.transitions)
+            .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@
 use super::Hub;
 use crate::broker::{HistoryRange, Order};
 use crate::channel::{self, ChannelCore, ChannelName, Channels, Publishers, SlowConsumer, UserId};
-use crate::connection::{ConnectionCore, ConnectionId};
+use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
 use crate::error::Error;
 use serde::Serialize;
 use serde_json::Value;
@@ -50,7 +50,7 @@ pub struct ConnectionSnapshot {
     pub id: ConnectionId,
     /// The user.
     pub user: UserId,
-    /// Where the client connects from, or the proxy before it; unknown where the socket is not ours to ask.
+    /// Where the client connects from, or the proxy before it; unknown where a tower service is not told.
     pub peer: Option<SocketAddr>,
     /// The route's pattern, as it was given to [`Router::websocket`](crate::Router::websocket).
     pub route: String,
@@ -60,8 +60,12 @@ pub struct ConnectionSnapshot {
     pub deflated: bool,
     /// Whether messages can still be sent.
     pub open: bool,
-    /// When it was opened, in milliseconds since the Unix epoch; to the second.
+    /// When it was opened, in milliseconds since the Unix epoch.
     pub opened_at: u64,
+    /// Its state.
+    pub state: ConnectionState,
+    /// How long it has been in its state, in milliseconds; at most 24 days.
+    pub state_for: u64,
     /// How long ago something of it was read, in milliseconds; to about a second.
     pub silent_for: u64,
     /// The channels it is subscribed to, as far as the limit goes.
@@ -178,12 +182,14 @@ impl Inspect {
         ConnectionSnapshot {
             id: core.id(),
             user: core.user().clone(),
-            peer: core.peer(),
+            peer: core.arrival().peer(),
             route: core.endpoint().route.clone(),
             encoding: core.wire().encoding().subprotocol(),
             deflated: core.wire().is_deflated(),
             open: core.is_open(),
-            opened_at: core.opened_at(),
+            opened_at: core.arrival().at(),
+            state: core.state(),
+            state_for: milliseconds(core.in_state_for()),
             silent_for: milliseconds(core.silent_for()),
             channels,
             channel_count,

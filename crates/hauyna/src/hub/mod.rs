@@ -23,7 +23,7 @@ use crate::broker::{Answer, Broker};
 use crate::channel::{Channel, ChannelCore, ChannelName, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
-use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections};
+use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections, States};
 use crate::error::BrokerError;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
@@ -56,6 +56,7 @@ pub(crate) struct HubCore {
     pub(crate) config: HubConfig,
     pub(crate) shards: Box<[Shard]>,
     pub(crate) registry: Registry,
+    pub(crate) states: States,
     pub(crate) channels: ChannelMap,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,

@@ -3,6 +3,7 @@
 
 use super::HubCore;
 use crate::channel::{ChannelCore, Subscription};
+use crate::connection::StateCounts;
 use crate::metrics::{Counter, Traffic};
 use serde::Serialize;
 
@@ -19,11 +20,13 @@ use serde::Serialize;
 /// assert_eq!((stats.connections, stats.bytes_sent), (0, 0));
 /// println!("{}", serde_json::to_string(&stats).unwrap());
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Live connections.
     pub connections: usize,
+    /// Live connections by their state.
+    pub states: StateCounts,
     /// Channels with subscribers, and groups with members that are connected.
     pub channels: usize,
     /// Live subscriptions; a connection has one, too, for each of its user's groups.
@@ -96,6 +99,7 @@ impl Stats {
         let subscriptions = metrics.subscriptions.value();
         Self {
             connections,
+            states: hub.states.counts(connections),
             channels,
             subscriptions,
             opened: metrics.opened.value(),

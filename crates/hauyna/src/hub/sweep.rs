@@ -70,7 +70,7 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
         connection.count_slow();
         return connection.end(CloseReason::WriteTimeout);
     }
-    let Deadlines { busy, unfinished, beat, pinged } = connection.deadlines();
+    let Deadlines { busy, unfinished, heard, spoke, beat, pinged } = connection.deadlines();
     if let Some(since) = busy {
         if expired(since, endpoint.callback_timeout) {
             connection.expire_callback();
@@ -80,15 +80,18 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
         return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
     }
+    connection.keep_past(now);
+    let is_silent = endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, 2 * heartbeat.interval));
+    if is_silent || endpoint.idle_after.is_some_and(|patience| expired(spoke, patience)) {
+        connection.rest();
+    }
     let Some(heartbeat) = endpoint.heartbeat.filter(|_| blocked.is_none()) else { return };
-    match pinged {
-        Some(since) if expired(since, heartbeat.timeout) => {
-            connection.metrics().heartbeat_timeouts.increment();
-            connection.close_dead();
-        }
+    if pinged.is_some_and(|since| expired(since, heartbeat.timeout)) {
+        connection.metrics().heartbeat_timeouts.increment();
+        connection.close_dead();
+    } else if expired(beat, heartbeat.interval) {
         // Whatever the peer sends: a client that only talks wants to hear something, too.
-        None if expired(beat, heartbeat.interval) => connection.ping(now),
-        _ => {}
+        connection.ping((beat, heartbeat.interval), now);
     }
 }
 

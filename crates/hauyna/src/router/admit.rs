@@ -3,7 +3,7 @@
 
 use super::{ConnectRequest, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{ConnectionId, Identity, Opening, Session, open};
+use crate::connection::{Arrival, ConnectionId, Identity, Opening, Session, open};
 use crate::error::Reject;
 use crate::handler::{Endpoint, Mode};
 use crate::hub::HubCore;
@@ -23,7 +23,7 @@ use std::task::Poll;
 pub(crate) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
-    target: Box<str>,
+    arrival: Arrival,
     pub(crate) upgrade: Upgrade,
     encoding: Option<Encoding>,
     negotiated: Option<Negotiated>,
@@ -83,8 +83,9 @@ async fn decide(
         Mode::Echo => None,
     };
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).into();
-    Ok(Admission { endpoint: endpoint.clone(), user, target, upgrade, encoding, negotiated })
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let arrival = Arrival::new(request.peer(), None, target);
+    Ok(Admission { endpoint: endpoint.clone(), user, arrival, upgrade, encoding, negotiated })
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
@@ -117,10 +118,10 @@ impl Admission {
         let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
         let identity = Identity {
             id: ConnectionId::new(id),
-            shard: u16::try_from(hub.choose_shard(id)).unwrap_or_default(),
+            shard: u8::try_from(hub.choose_shard(id)).unwrap_or_default(),
             user: self.user,
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
-            target: self.target,
+            arrival: self.arrival,
         };
         open(Opening {
             hub,

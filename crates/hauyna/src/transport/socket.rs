@@ -2,7 +2,7 @@
 //! `Io` stands in the connection's task where only that may write. Never waits.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
@@ -106,14 +106,6 @@ impl Socket {
                 (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 (None, Err(error)) => return Poll::Ready(Err(error)),
             }
-        }
-    }
-
-    /// The other end, where it is ours to ask.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Task | Self::Gone => None,
         }
     }
 

@@ -180,6 +180,7 @@ async fn the_hub_tells_of_a_connections_life_in_order() {
         "u errored InternalError internal error: the database is down",
         "u unsubscribed room",
         "u unsubscribed hall",
+        "u state_changed",
         "u closed Client(4001)",
     ] {
         assert_eq!(next(&mut lines).await, expected);

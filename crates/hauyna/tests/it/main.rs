@@ -30,6 +30,8 @@ mod retry;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
+mod states;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod transports;

@@ -5,7 +5,7 @@ use crate::channel::{ChannelCore, ChannelName, Channels, Draft, UserId, Wire};
 use crate::clock::Tick;
 use crate::connection::core::{ConnectionCore, Identity};
 use crate::connection::outbox::Outbox;
-use crate::connection::{ConnectionId, Outgoing};
+use crate::connection::{Arrival, ConnectionId, Outgoing};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
@@ -19,7 +19,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
         shard: 0,
         user: UserId::new("u").unwrap(),
         wire: Wire::new(Encoding::Json, false),
-        target: "/".into(),
+        arrival: Arrival::new(None, None, "/"),
     };
     let endpoint = Arc::new(Handler::new().into_endpoint());
     let connection = ConnectionCore::new(Hub::new().0, endpoint, identity, Outbox::new(Socket::Gone));

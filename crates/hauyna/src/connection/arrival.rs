@@ -1,0 +1,114 @@
+//! How a connection came: when, from where, asking for what. Cold, so it lies outside of the connection's core, in
+//! one allocation without a spare byte. Written once, by whoever opens the connection.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The moment (6 bytes), the peer, the address that limits count where it is another one, path and query.
+pub(crate) struct Arrival(Box<[u8]>);
+
+impl Arrival {
+    /// `address` is who the client is taken for by limits; without one it is the peer's.
+    pub(crate) fn new(peer: Option<SocketAddr>, address: Option<IpAddr>, target: &str) -> Self {
+        let mut bytes = Vec::with_capacity(MOMENT + 2 * (1 + 16) + 2 + target.len());
+        bytes.extend_from_slice(&crate::clock::unix_ms().to_be_bytes()[8 - MOMENT..]);
+        put(&mut bytes, peer.map(|peer| peer.ip()));
+        if let Some(peer) = peer {
+            bytes.extend_from_slice(&peer.port().to_be_bytes());
+        }
+        put(&mut bytes, address.filter(|address| peer.is_none_or(|peer| peer.ip() != *address)));
+        bytes.extend_from_slice(target.as_bytes());
+        Self(bytes.into())
+    }
+
+    /// In milliseconds since the Unix epoch.
+    pub(crate) fn at(&self) -> u64 {
+        let mut moment = [0; 8];
+        moment[8 - MOMENT..].copy_from_slice(&self.0[..MOMENT]);
+        u64::from_be_bytes(moment)
+    }
+
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.parts().0
+    }
+
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        let (peer, address, _) = self.parts();
+        address.or(peer.map(|peer| peer.ip()))
+    }
+
+    /// Path and query of the request.
+    pub(crate) fn target(&self) -> &str {
+        std::str::from_utf8(self.parts().2).unwrap_or_default()
+    }
+
+    fn parts(&self) -> (Option<SocketAddr>, Option<IpAddr>, &[u8]) {
+        let mut rest = &self.0[MOMENT..];
+        let peer = take(&mut rest).map(|address| {
+            let port = rest.split_first_chunk().map_or(0, |(port, after)| {
+                rest = after;
+                u16::from_be_bytes(*port)
+            });
+            SocketAddr::new(address, port)
+        });
+        let address = take(&mut rest);
+        (peer, address, rest)
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, address: Option<IpAddr>) {
+    match address {
+        None => bytes.push(0),
+        Some(IpAddr::V4(address)) => {
+            bytes.push(4);
+            bytes.extend_from_slice(&address.octets());
+        }
+        Some(IpAddr::V6(address)) => {
+            bytes.push(6);
+            bytes.extend_from_slice(&address.octets());
+        }
+    }
+}
+
+fn take(rest: &mut &[u8]) -> Option<IpAddr> {
+    let (kind, after) = rest.split_first()?;
+    let (address, after) = match kind {
+        4 => after.split_first_chunk().map(|(octets, after)| (Ipv4Addr::from(*octets).into(), after))?,
+        6 => after.split_first_chunk().map(|(octets, after)| (Ipv6Addr::from(*octets).into(), after))?,
+        _ => {
+            *rest = after;
+            return None;
+        }
+    };
+    *rest = after;
+    Some(address)
+}
+
+/// Bytes; enough for 8,900 years.
+const MOMENT: usize = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_comes_out() {
+        let peers =
+            [None, Some("127.0.0.1:80".parse().unwrap()), Some("[2001:db8::1]:65535".parse().unwrap())];
+        let addresses = [None, Some("10.0.0.1".parse().unwrap()), Some("::1".parse().unwrap())];
+        for (peer, address) in peers.iter().flat_map(|peer| addresses.map(|address| (*peer, address))) {
+            for target in ["", "/", "/räume/7?q=\u{4}\u{6}"] {
+                let before = crate::clock::unix_ms();
+                let arrival = Arrival::new(peer, address, target);
+                assert_eq!((arrival.peer(), arrival.target()), (peer, target));
+                assert_eq!(arrival.address(), address.or(peer.map(|peer| peer.ip())));
+                assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_one_takes_fourteen_bytes_and_the_target() {
+        let peer: SocketAddr = "192.0.2.1:1234".parse().unwrap();
+        assert_eq!(Arrival::new(Some(peer), Some(peer.ip()), "/x").0.len(), 16);
+    }
+}

@@ -1,0 +1,337 @@
+//! States of connections: what the hub makes of silence, failure and the end, what an application makes of them,
+//! and who hears of it in which order.
+
+use crate::support::{emptied, eventually, named};
+use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
+use hauyna::{CloseCode, Connection, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
+use hauyna_test::{Client, Frame, TestServer};
+use hauyna_websocket::{FrameHead, OpCode};
+use serde_json::Value;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+
+const BUSY: ConnectionState = Own("busy");
+
+type Changes = mpsc::Receiver<(String, ConnectionState, ConnectionState)>;
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A hub that tells every change.
+fn told(builder: HubBuilder) -> (Hub, Changes) {
+    let (sender, changes) = mpsc::channel(64);
+    let hub =
+        builder.on_state_change(move |connection: Connection, old, new| {
+            let sender = sender.clone();
+            async move {
+                sender.send((connection.user().to_string(), old, new)).await.map_err(hauyna::Error::other)
+            }
+        });
+    (hub.build(), changes)
+}
+
+/// The next change, of whomever it is.
+async fn next(changes: &mut Changes) -> (ConnectionState, ConnectionState) {
+    let change = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
+    let (_, old, new) = change.expect("a change").expect("a hub");
+    (old, new)
+}
+
+fn only(server: &TestServer) -> Connection {
+    server.hub().connections().all().pop().expect("a connection")
+}
+
+async fn connected(server: &TestServer, target: &str) -> (Client, Connection) {
+    let mut client = server.connect(target).await;
+    client.expect_nothing().await;
+    (client, only(server))
+}
+
+/// What a client that never pongs sees until it is closed.
+async fn seen(client: &mut Client) -> Vec<String> {
+    let mut seen = Vec::new();
+    loop {
+        match client.next_frame().await {
+            Frame::Ping(_) => seen.push("ping".to_owned()),
+            Frame::Text(text) => {
+                let message: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!((&message["type"], &message["user"]), (&json!("connection_state"), &json!("u")));
+                assert!(message["timestamp"].as_u64().unwrap() > 1_700_000_000_000);
+                seen.push(message["state"].as_str().unwrap().to_owned());
+            }
+            Frame::Close(Some((code, _))) => {
+                seen.push(code.to_string());
+                return seen;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the_timeout() {
+    let (hub, mut changes) = told(Hub::builder());
+    let heartbeat = Heartbeat::every(ms(300)).timeout(ms(600));
+    let server = TestServer::start(hub, named().heartbeat(heartbeat));
+    let began = Instant::now();
+    let mut mute = server.client("/?user=u").without_pongs().connect().await;
+    assert_eq!(mute.next_frame().await, Frame::Ping(Vec::new()));
+    assert!(began.elapsed() >= ms(250), "the first ping after {:?}", began.elapsed());
+    assert_eq!(only(&server).state(), Connected);
+    assert_eq!(next(&mut changes).await, (Connected, Idle));
+    assert!(began.elapsed() >= ms(550), "idle after {:?}", began.elapsed());
+    let mut seen = seen(&mut mute).await;
+    assert!(began.elapsed() >= ms(850), "closed after {:?}", began.elapsed());
+    // Where the sweep comes between, a third ping goes out before the timeout of the first is over.
+    if seen.len() == 4 {
+        assert_eq!(seen.remove(2), "ping");
+    }
+    assert_eq!(seen, ["idle", "ping", "3012"]);
+    assert_eq!(next(&mut changes).await, (Idle, Disconnected));
+}
+
+#[tokio::test]
+async fn any_sign_of_life_ends_idleness_and_the_client_is_told_of_both() {
+    let (hub, mut changes) = told(Hub::builder());
+    let server = TestServer::start(hub, named().heartbeat(Heartbeat::every(ms(60)).timeout(ms(9_000))));
+    let mut client = server.client("/?user=u").without_pongs().connect().await;
+    for _ in 0..2 {
+        assert_eq!(next(&mut changes).await, (Connected, Idle));
+        let connection = only(&server);
+        assert_eq!(connection.state(), Idle);
+        assert!(connection.last_heard() < connection.state_since());
+        assert_eq!(server.hub().connections().in_state(Idle), [connection]);
+        client.send_frame(FrameHead::of(OpCode::Pong), b"").await;
+        assert_eq!(next(&mut changes).await, (Idle, Connected));
+        assert!(server.hub().connections().in_state(Idle).is_empty());
+    }
+    only(&server).close(CloseCode::NORMAL, "");
+    let mut seen = seen(&mut client).await;
+    seen.retain(|event| event != "ping");
+    assert_eq!(seen, ["idle", "connected", "idle", "connected", "1000"]);
+}
+
+#[tokio::test]
+async fn with_idle_after_only_messages_count() {
+    let (hub, mut changes) = told(Hub::builder());
+    let handler = named().heartbeat(Heartbeat::every(ms(300)).timeout(ms(9_000))).idle_after(ms(450));
+    let server = TestServer::start(hub, handler.on("note", async |_, _: Value| Ok(())));
+    let mut client = server.client("/?user=u").without_pongs().connect().await;
+    let began = Instant::now();
+    let pongs = async {
+        loop {
+            if let Frame::Ping(_) = client.next_frame().await {
+                client.send_frame(FrameHead::of(OpCode::Pong), b"").await;
+            }
+        }
+    };
+    tokio::select! {
+        () = pongs => {}
+        change = next(&mut changes) => assert_eq!(change, (Connected, Idle)),
+    }
+    assert!(began.elapsed() >= ms(400), "{:?}", began.elapsed());
+    for _ in 0..3 {
+        client.send_frame(FrameHead::of(OpCode::Pong), b"").await;
+        client.ping(b"").await;
+        while !matches!(client.next_frame().await, Frame::Pong(_)) {}
+    }
+    assert_eq!(only(&server).state(), Idle, "pongs and pings are no messages");
+    client.send(json!({ "type": "note" })).await;
+    assert_eq!(next(&mut changes).await, (Idle, Connected));
+}
+
+#[tokio::test]
+async fn a_callback_sees_its_connection_awake() {
+    let handler = named()
+        .no_heartbeat()
+        .idle_after(ms(40))
+        .on("state", async |cx: hauyna::Context, _: Value| Ok(cx.connection().state()));
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/").await;
+    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    let state = client.request(json!({ "type": "state" })).await.unwrap();
+    assert_eq!(state, "connected");
+    assert_eq!(client.expect("connection_state").await["state"], "idle");
+    assert_eq!(client.expect("connection_state").await["state"], "connected");
+}
+
+#[tokio::test]
+async fn the_application_moves_a_connection_only_as_the_table_allows() {
+    let (hub, mut changes) =
+        told(Hub::builder().allow_transition(Connected, BUSY).allow_transition(BUSY, Connected));
+    let server = TestServer::start(hub, named());
+    let (mut client, connection) = connected(&server, "/?user=u").await;
+    let refused = |to| match connection.set_state(to).map_err(|error| error.kind()) {
+        Err(ErrorKind::Transition { from, to: refused }) => (from, refused) == (connection.state(), to),
+        _ => false,
+    };
+    assert!(refused(Reconnecting) && refused(Own("unknown")));
+    let before = SystemTime::now();
+    for state in [BUSY, Connected, Error, Reconnecting, Disconnected, Reconnecting, Connected, BUSY] {
+        connection.set_state(state).unwrap();
+        connection.set_state(state).unwrap(); // nothing happens
+        assert_eq!(connection.state(), state);
+        assert!(connection.state_since() >= before - ms(50));
+        assert_eq!(next(&mut changes).await.1, state);
+        assert_eq!(client.expect("connection_state").await["state"], state.name());
+        let stats = server.hub().stats();
+        assert_eq!(stats.states.of(state), 1, "{stats:?}");
+        assert_eq!(stats.states.iter().map(|(_, count)| count).sum::<usize>(), 1);
+    }
+    assert!(refused(Idle) && refused(Disconnected) && refused(Error));
+    assert_eq!(server.hub().connections().in_state(BUSY), std::slice::from_ref(&connection));
+    client.close(1000, "").await;
+    assert_eq!(next(&mut changes).await, (BUSY, Disconnected));
+    emptied(server.hub()).await;
+    assert_eq!(connection.state(), Disconnected);
+    assert_eq!(connection.set_state(Reconnecting).unwrap_err().kind(), ErrorKind::Closed);
+    assert!(server.hub().stats().states.iter().all(|(_, count)| count == 0));
+}
+
+#[tokio::test]
+async fn silence_leaves_a_state_alone_that_lets_nobody_idle() {
+    let hub = Hub::builder().allow_transition(Connected, BUSY).build();
+    let handler = named().idle_after(ms(60)).on_open(|cx| async move {
+        if cx.user() == "busy" { cx.connection().set_state(BUSY) } else { Ok(()) }
+    });
+    let server = TestServer::start(hub, handler);
+    let mut busy = server.connect("/?user=busy").await;
+    assert_eq!(busy.expect("connection_state").await["state"], "busy");
+    let _other = server.connect("/?user=other").await;
+    eventually("the other is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    assert_eq!(server.hub().connections().of_user("busy")[0].state(), BUSY);
+    busy.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn failures_pass_through_error_and_losses_do_not() {
+    let (hub, mut changes) = told(Hub::builder());
+    let handler = named().on_open(|cx| async move {
+        if cx.user() == "unwanted" { Err(hauyna::Error::application("no")) } else { Ok(()) }
+    });
+    let server = TestServer::start(hub, handler);
+    let (mut broken, connection) = connected(&server, "/?user=broken").await;
+    broken.send_raw(&[0xff, 0x80, 0, 0, 0, 0]).await;
+    assert_eq!(broken.expect_close().await.0, 1002);
+    assert_eq!(connection.state(), Error, "until the socket is gone");
+    assert_eq!(next(&mut changes).await, (Connected, Error));
+    drop(broken);
+    assert_eq!(next(&mut changes).await, (Error, Disconnected));
+    let mut unwanted = server.connect("/?user=unwanted").await;
+    assert_eq!(unwanted.expect_close().await.0, 3507);
+    drop(unwanted);
+    assert_eq!(next(&mut changes).await, (Connected, Error));
+    assert_eq!(next(&mut changes).await, (Error, Disconnected));
+    connected(&server, "/?user=lost").await.0.vanish();
+    assert_eq!(next(&mut changes).await, (Connected, Disconnected));
+    emptied(server.hub()).await;
+    assert_eq!(connection.state(), Disconnected);
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_nothing_for_too_long_is_an_error() {
+    let (hub, mut changes) = told(Hub::builder().outbox(64 * 1024 * 1024, 100_000));
+    let server = TestServer::start(hub, named().write_timeout(ms(100)));
+    let mut client = server.client("/?user=u").receive_buffer(4096).connect().await;
+    client.expect_nothing().await;
+    let connection = only(&server);
+    let padding = "x".repeat(64 * 1024);
+    for _ in 0..200 {
+        let _ = connection.send(&padding);
+    }
+    assert_eq!(next(&mut changes).await, (Connected, Error));
+    assert_eq!(next(&mut changes).await, (Error, Disconnected));
+}
+
+#[tokio::test]
+async fn hooks_run_in_order_and_one_that_panics_harms_nobody() {
+    const ROUNDS: usize = 200;
+    let builder = Hub::builder()
+        .on_state_change(|_, _, new| async move {
+            assert_ne!(new, Idle, "on purpose");
+            Err(hauyna::Error::application("on purpose, too"))
+        })
+        .allow_transition(BUSY, Connected)
+        .allow_transition(Connected, BUSY);
+    let (hub, mut changes) = told(builder);
+    let server = TestServer::start(hub, named());
+    let (mut client, connection) = connected(&server, "/?user=u").await;
+    let setting = [BUSY, Idle].map(|state| {
+        let connection = connection.clone();
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..ROUNDS {
+                let _ = connection.set_state(state);
+                let _ = connection.set_state(Connected);
+            }
+        })
+    });
+    let mut state = Connected;
+    let mut seen = Vec::new();
+    let follow = async {
+        for one in setting {
+            one.await.unwrap();
+        }
+        connection.close(CloseCode::NORMAL, "");
+        loop {
+            let (old, new) = next(&mut changes).await;
+            assert_eq!(old, state, "each change follows the one before");
+            state = new;
+            if new == Disconnected {
+                return;
+            }
+            seen.push(new.name());
+        }
+    };
+    let read = async {
+        let mut told = Vec::new();
+        loop {
+            match client.next_frame().await {
+                Frame::Text(text) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    told.push(message["state"].as_str().unwrap().to_owned());
+                }
+                Frame::Close(_) => {
+                    client.send_close(1000, "").await;
+                    return told;
+                }
+                Frame::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (told, ()) = tokio::join!(read, follow);
+    assert!(told.len() >= 2);
+    assert!(told == seen, "the client hears what the hooks hear");
+}
+
+#[tokio::test]
+async fn a_handler_without_the_protocol_has_states_and_tells_none() {
+    let server = TestServer::start(Hub::new(), Handler::echo().no_heartbeat().idle_after(ms(40)));
+    let mut client = server.connect("/").await;
+    eventually("it is idle", || server.hub().stats().states.of(Idle) == 1).await;
+    client.send_text("x").await;
+    assert_eq!(client.next_text().await, "x");
+    assert_eq!(only(&server).state(), Connected);
+}
+
+#[tokio::test]
+async fn a_connection_tells_where_it_comes_from_and_since_when() {
+    let before = SystemTime::now() - ms(2);
+    let server = TestServer::start(Hub::new(), named());
+    let (client, connection) = connected(&server, "/").await;
+    assert_eq!(connection.peer(), client.local_address());
+    assert_eq!(connection.address(), client.local_address().map(|peer| peer.ip()));
+    assert!(connection.connected_at() >= before && connection.connected_at() <= SystemTime::now());
+    client.vanish();
+    emptied(server.hub()).await;
+    assert!(connection.peer().is_some(), "also when it has gone");
+}
+
+#[test]
+fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
+    for name in ["", "connected", "a\u{7}b"] {
+        let error = Hub::builder().allow_transition(Connected, Own(name)).try_build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    }
+}
