@@ -57,7 +57,10 @@ mod group;
 mod handler;
 mod hub;
 mod log;
+#[cfg(not(feature = "metrics"))]
 mod metrics;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod presence;
 mod random;
 mod retry;

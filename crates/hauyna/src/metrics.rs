@@ -1,7 +1,17 @@
-//! Counters of a hub: what came in, went out, was dropped. Relaxed atomics; read by `hub::stats`. What every
-//! message counts stands in `Traffic`, one for each shard, so that shards do not share its cache line.
+//! What a hub counts, in relaxed atomics that [`Hub::stats`](crate::Hub::stats) reads; with the feature `metrics`
+//! the same for Prometheus. What every message counts stands in `Traffic`,
+//! one for each shard, so that shards do not share its cache line.
 
+#[cfg(feature = "metrics")]
+mod prometheus;
+
+#[cfg(feature = "metrics")]
+pub use prometheus::{CONTENT_TYPE, MetricsService, register, service, text};
+
+use crate::connection::CloseReason;
+use hauyna_protocol::ErrorType;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that goes up, and for some also down.
 #[derive(Debug, Default)]
@@ -33,8 +43,10 @@ impl Counter {
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) opened: Counter,
-    pub(crate) closed: Counter,
-    pub(crate) refused: Counter,
+    /// By reason, in the order of [`CloseReason::NAMES`].
+    pub(crate) closed: [Counter; CloseReason::NAMES.len()],
+    /// Requests refused, by type of error, in the order of [`ErrorType::ALL`].
+    pub(crate) refused: [Counter; ErrorType::ALL.len()],
     pub(crate) published: Counter,
     pub(crate) delivered: Counter,
     pub(crate) subscriptions: Counter,
@@ -43,8 +55,62 @@ pub(crate) struct Metrics {
     pub(crate) protocol_errors: Counter,
     pub(crate) panics: Counter,
     pub(crate) handshakes_refused: Counter,
+    /// From the TCP connection, or the request where another server has it, to the upgrade.
+    pub(crate) handshakes: Durations,
     pub(crate) accept_errors: Counter,
 }
+
+impl Metrics {
+    pub(crate) fn close(&self, reason: CloseReason) {
+        self.closed[reason.index()].increment();
+    }
+
+    pub(crate) fn refuse(&self, error: ErrorType) {
+        if let Some(index) = ErrorType::ALL.iter().position(|other| *other == error) {
+            self.refused[index].increment();
+        }
+    }
+}
+
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub(crate) struct Durations {
+    /// By the first bound that was not exceeded; the last one for those beyond all bounds.
+    counts: [Counter; BOUNDS.len() + 1],
+    microseconds: Counter,
+}
+
+impl Durations {
+    pub(crate) fn observe(&self, duration: Duration) {
+        let index = BOUNDS.iter().position(|bound| duration <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[index].increment();
+        self.microseconds.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Seconds in all, and counts by upper bound in seconds.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn buckets(&self) -> (f64, [(f64, u64); BOUNDS.len() + 1]) {
+        let bound = |index: usize| BOUNDS.get(index).map_or(f64::MAX, Duration::as_secs_f64);
+        let buckets = std::array::from_fn(|index| (bound(index), self.counts[index].value()));
+        (Duration::from_micros(self.microseconds.value()).as_secs_f64(), buckets)
+    }
+}
+
+/// The bounds of a duration's classes.
+const BOUNDS: [Duration; 12] = [
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_millis(2_500),
+    Duration::from_secs(10),
+];
 
 /// What one shard's connections take in and give out. Almost always one thread counts in it.
 #[derive(Debug, Default)]

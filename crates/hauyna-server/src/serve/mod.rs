@@ -1,11 +1,13 @@
 //! `hauyna serve`: puts the hub, the chat endpoint and the pages together and runs them until a signal.
 
 mod chat;
+mod metrics;
 mod pages;
 
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{Handler, Hub, Router};
+use metrics::{Metrics, Place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -27,6 +29,10 @@ pub(crate) struct Options {
     /// Worker threads, each with a runtime and a shard of its own [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: Option<u16>,
+    /// Address for Prometheus to read `/metrics` at, or `off`; beyond this machine only with a token in the
+    /// environment variable HAUYNA_METRICS_TOKEN [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR", value_parser = metrics::place)]
+    metrics: Option<Place>,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
     log: String,
@@ -74,10 +80,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         router = router.websocket(path, if options.deflate { echo.deflate() } else { echo });
     }
     let server = router.fallback(pages::router(hub.clone())).into_server();
-    let signals = signals(hub)?;
-    server.serve_per_core(options.listen, workers, |address| announce(address, options))?;
+    let metrics = Metrics::bind(options.metrics, std::env::var(metrics::TOKEN).ok())?;
+    let readable = metrics.as_ref().map(|metrics| metrics.address);
+    let control = control(hub, metrics)?;
+    server.serve_per_core(options.listen, workers, |address| announce(address, readable, options))?;
     // Connections are gone by now; the thread ends with the hub.
-    signals.join().map_err(|_| anyhow::anyhow!("the signal handler panicked"))
+    control.join().map_err(|_| anyhow::anyhow!("the control thread panicked"))
 }
 
 /// Every connection is a descriptor, and the usual soft limit of 1,024 is soon reached. Where raising it is
@@ -88,18 +96,26 @@ fn raise_descriptors() {
     if limits.current.is_some_and(|current| current < wanted) {
         let raised = Rlimit { current: Some(wanted), maximum: limits.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(target: "hauyna::server", %error, "the limit of open files cannot be raised");
         }
     }
 }
 
-/// A thread that shuts the hub down at the first signal and ends the process at the second.
-fn signals(hub: Hub) -> anyhow::Result<std::thread::JoinHandle<()>> {
+/// A thread that serves the metrics, shuts the hub down at the first signal and ends the process at the second.
+fn control(hub: Hub, metrics: Option<Metrics>) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let thread = std::thread::Builder::new().name("hauyna-signals".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("hauyna-control".to_owned()).spawn(move || {
         runtime.block_on(async {
+            if let Some(metrics) = metrics {
+                let hub = hub.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = metrics.serve(hub).await {
+                        tracing::error!(target: "hauyna::server", %error, "metrics are not served");
+                    }
+                });
+            }
             interrupted().await;
-            tracing::info!("shutting down; once more to end at once");
+            tracing::info!(target: "hauyna::server", "shutting down; once more to end at once");
             tokio::select! {
                 () = hub.shutdown(PATIENCE) => {}
                 () = interrupted() => std::process::exit(130),
@@ -126,7 +142,7 @@ async fn interrupted() {
 }
 
 #[expect(clippy::print_stdout, reason = "the address is the program's output")]
-fn announce(address: SocketAddr, options: &Options) {
+fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options) {
     println!("hauyna is listening on http://{address}");
     println!("  chat page   http://{address}/  (open it twice)");
     println!("  WebSocket   ws://{address}/chat?user_id=YOUR_NAME");
@@ -134,6 +150,9 @@ fn announce(address: SocketAddr, options: &Options) {
         println!("  echo        ws://{address}{path}");
     }
     println!("  health      http://{address}/live  http://{address}/ready");
+    if let Some(metrics) = metrics {
+        println!("  metrics     http://{metrics}/metrics");
+    }
 }
 
 /// Descriptors, where there is no hard limit.

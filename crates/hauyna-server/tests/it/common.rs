@@ -14,6 +14,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    output: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -23,10 +24,19 @@ impl Server {
     }
 
     pub(crate) fn start_with(options: &[&str]) -> Self {
+        Self::start_in(options, &[])
+    }
+
+    /// With variables of the environment, too. There is no `/metrics` unless the options ask for it: many run
+    /// at once.
+    pub(crate) fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
         raise_descriptor_limit();
+        let metrics: &[&str] = if options.contains(&"--metrics") { &[] } else { &["--metrics", "off"] };
         let mut child = Command::new(env!("CARGO_BIN_EXE_hauyna"))
             .args(["serve", "--listen", "127.0.0.1:0", "--echo", "/echo"])
+            .args(metrics)
             .args(options)
+            .envs(environment.iter().copied())
             .env("NO_COLOR", "1")
             // Huge pages would round every growth up to 2 MiB.
             .env("MIMALLOC_ALLOW_THP", "0")
@@ -43,14 +53,20 @@ impl Server {
                 lines.lock().unwrap().push(line);
             }
         });
-        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        printed.read_line(&mut line).unwrap();
         let (_, address) =
             line.trim().split_once("http://").unwrap_or_else(|| panic!("no address in {line:?}"));
         let address = address.parse().unwrap();
-        std::thread::spawn(move || output.read_to_end(&mut Vec::new()));
-        Self { child, address, log }
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let lines = output.clone();
+        std::thread::spawn(move || {
+            for line in printed.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { child, address, log, output }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -129,6 +145,18 @@ impl Server {
     /// Sets how many descriptors the running server may have; the limit it may raise it to stays.
     pub(crate) fn limit_fds(&self, soft: usize) {
         prlimit(self.id(), soft);
+    }
+
+    /// Where it says that its metrics are.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        let find = || {
+            let lines = self.output.lock().unwrap();
+            let address =
+                lines.iter().find_map(|line| line.split_once("metrics")?.1.trim().strip_prefix("http://"));
+            address.map(|address| address.trim_end_matches("/metrics").parse().unwrap())
+        };
+        eventually("the address of the metrics is printed", PATIENCE, || find().is_some());
+        find().unwrap()
     }
 
     pub(crate) fn log(&self) -> Vec<String> {

@@ -15,4 +15,6 @@ mod threats_http;
 #[cfg(test)]
 mod threats_names;
 #[cfg(test)]
+mod threats_operations;
+#[cfg(test)]
 mod threats_protocol;

@@ -205,6 +205,13 @@ impl Declarations {
         })
     }
 
+    /// What there is of each pattern, in the order of their declaration, and of no pattern.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn usages(&self) -> impl Iterator<Item = &Usage> {
+        let declared = self.declared.iter().map(|(_, options)| &*options.usage);
+        declared.chain([&*self.undeclared.usage])
+    }
+
     pub(crate) fn options(&self, channel: &str) -> &Arc<Channels> {
         let found = self.declared.iter().find(|(pattern, _)| pattern.matches(channel));
         found.map_or(&self.undeclared, |(_, options)| options)

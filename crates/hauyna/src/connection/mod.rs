@@ -93,6 +93,45 @@ pub enum CloseReason {
     Failed,
 }
 
+impl CloseReason {
+    /// What each is called in metrics and the log.
+    pub(crate) const NAMES: [&'static str; 10] = [
+        "client",
+        "lost",
+        "heartbeat",
+        "slow_consumer",
+        "write_timeout",
+        "application",
+        "shutdown",
+        "protocol",
+        "replaced",
+        "failed",
+    ];
+
+    /// The place in [`CloseReason::NAMES`].
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Client(_) => 0,
+            Self::Lost => 1,
+            Self::Heartbeat => 2,
+            Self::SlowConsumer => 3,
+            Self::WriteTimeout => 4,
+            Self::Application(_) => 5,
+            Self::Shutdown => 6,
+            Self::Protocol => 7,
+            Self::Replaced => 8,
+            Self::Failed => 9,
+        }
+    }
+
+    /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
+    /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+}
+
 /// How one connection's messages are written, lent to its outbox for a call.
 #[derive(Clone, Copy)]
 pub(crate) struct Outgoing<'a> {

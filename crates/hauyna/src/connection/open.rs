@@ -42,6 +42,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     }
     let (connections, devices) = hub.groups.welcome(&hub, &core);
     hub.metrics.opened.increment();
+    core.endpoint.connections.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
         core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);

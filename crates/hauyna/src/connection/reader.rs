@@ -149,7 +149,8 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     }
     hub.presence.forget(core);
     core.leave_states(reason);
-    hub.metrics.closed.increment();
+    hub.metrics.close(reason);
+    core.endpoint.connections.decrement();
     hub.events.emit(SystemKind::Closed, || {
         let connection = Connection::new(core.clone());
         SystemEvent::Closed { connection, reason }

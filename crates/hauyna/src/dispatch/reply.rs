@@ -103,7 +103,7 @@ impl Reply {
         let data = match self.result {
             Ok(data) => data,
             Err(error) => {
-                core.metrics().refused.increment();
+                core.metrics().refuse(error.error_type());
                 return replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
             }
         };

@@ -8,6 +8,7 @@ use crate::config::Heartbeat;
 use crate::connection::CloseReason;
 use crate::dispatch::{Pending, Reply};
 use crate::error::{Error, Reject};
+use crate::metrics::Counter;
 use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Origins};
 use hauyna_websocket::{Deflate, Limits};
@@ -46,6 +47,8 @@ pub(crate) struct Endpoint {
     pub(crate) state: Option<Arc<dyn Any + Send + Sync>>,
     /// The route's pattern, for the path parameters.
     pub(crate) route: String,
+    /// Live connections.
+    pub(crate) connections: Counter,
 }
 
 /// What messages mean.
@@ -89,6 +92,7 @@ impl Endpoint {
             origins: Origins::default(),
             state: None,
             route: String::new(),
+            connections: Counter::default(),
         }
     }
 

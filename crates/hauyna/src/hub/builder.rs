@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::presence::Roster;
 use crate::retry::RetryPolicy;
 use crate::shard::Shard;
+use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -205,6 +206,7 @@ impl HubBuilder {
             events: Listeners::new(hub.clone()),
             groups,
             metrics: Metrics::default(),
+            routes: Mutex::default(),
             clock: Clock::start(),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),

@@ -27,13 +27,15 @@ use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connecti
 use crate::error::BrokerError;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
+use crate::handler::Endpoint;
 use crate::metrics::Metrics;
 use crate::presence::{Presence, Roster};
 use crate::shard::Shard;
 use crate::user::User;
 use hauyna_protocol::close::CloseCode;
-use std::sync::Arc;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -66,6 +68,8 @@ pub(crate) struct HubCore {
     pub(crate) events: Listeners,
     pub(crate) groups: GroupMap,
     pub(crate) metrics: Metrics,
+    /// The endpoints of all routers over this hub, for those who count by route.
+    pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
     pub(crate) clock: Clock,
     pub(crate) stopping: AtomicBool,
     pub(crate) stop: Notify,
@@ -190,6 +194,13 @@ impl Default for Hub {
 }
 
 impl HubCore {
+    /// Remembers an endpoint for those who count by route, and forgets the ones that are gone.
+    pub(crate) fn add_route(&self, endpoint: &Arc<Endpoint>) {
+        let mut routes = self.routes.lock();
+        routes.retain(|route| route.strong_count() > 0);
+        routes.push(Arc::downgrade(endpoint));
+    }
+
     /// Takes a channel without subscribers out of the map.
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.order(&channel.name);

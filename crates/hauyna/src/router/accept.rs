@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// How far a fresh connection has come when its deadline no longer counts.
 enum Arrived {
@@ -45,6 +45,7 @@ pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: Socke
 }
 
 async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Arrived> {
+    let began = Instant::now();
     let head = match read_head(&mut stream).await? {
         Ok(head) => head,
         Err(refusal) => {
@@ -67,6 +68,7 @@ async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -
             admission.upgrade.write_response(admission.protocol(), admission.extensions(), &mut answer);
             stream.write_all(&answer).await?;
             admission.open(routes, Link::tcp(stream, bytes[head_len..].to_vec()));
+            routes.hub.0.metrics.handshakes.observe(began.elapsed());
             Ok(Arrived::Done)
         }
         Err(refused) => {

@@ -67,7 +67,9 @@ impl Router {
     pub fn websocket(mut self, path: &str, handler: Handler) -> Self {
         let mut endpoint = handler.into_endpoint();
         path.clone_into(&mut endpoint.route);
-        if let Err(error) = self.routes.insert(path, Arc::new(endpoint)) {
+        let endpoint = Arc::new(endpoint);
+        self.hub.0.add_route(&endpoint);
+        if let Err(error) = self.routes.insert(path, endpoint) {
             panic!("route `{path}`: {error}");
         }
         self.paths.push(path.to_owned());

@@ -15,6 +15,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::time::Instant;
 use tower_service::Service;
 
 /// The body of an answer.
@@ -66,6 +67,7 @@ async fn answer<B: Send + 'static>(
     let Some(endpoint) = routes.find(request.uri().path()).cloned() else {
         return fall_back(&routes, request).await;
     };
+    let began = Instant::now();
     let upgrade = on_upgrade(&mut request);
     let (parts, _) = request.into_parts();
     let peer = own.or_else(|| peer(&parts.extensions));
@@ -80,7 +82,10 @@ async fn answer<B: Send + 'static>(
     let response = admission.upgrade.response(admission.protocol(), admission.extensions());
     tokio::spawn(async move {
         match upgraded(upgrade).await {
-            Ok(link) => admission.open(&routes, link),
+            Ok(link) => {
+                admission.open(&routes, link);
+                routes.hub.0.metrics.handshakes.observe(began.elapsed());
+            }
             Err(error) => tracing::debug!(target: "hauyna::connection", %error, "lost while it was upgraded"),
         }
     });

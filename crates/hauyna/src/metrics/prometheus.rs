@@ -1,0 +1,237 @@
+//! A hub's counters in the text format of OpenMetrics, which Prometheus reads. Labels come from the configuration
+//! alone (route, channel pattern) or from fixed tables (reason, error type): never a channel, a user or an
+//! address, so the number of lines is settled when the hub is built. Reads; changes nothing.
+
+use super::Durations;
+use crate::connection::CloseReason;
+use crate::hub::{Hub, HubCore, Stats};
+use crate::router::Body;
+use bytes::Bytes;
+use hauyna_protocol::ErrorType;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE as CONTENT_TYPE_HEADER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Ready, ready};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use tower_service::Service;
+
+/// The media type of [`text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Adds a hub's metrics to a registry of the application's, beside its own. All names begin with `hauyna_`.
+///
+/// The registry does not keep the hub alive; once it is gone, nothing of it is written.
+///
+/// # Examples
+///
+/// ```
+/// use prometheus_client::registry::Registry;
+///
+/// let (hub, mut registry) = (hauyna::Hub::new(), Registry::default());
+/// hauyna::metrics::register(&hub, &mut registry);
+/// let mut text = String::new();
+/// prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+/// assert!(text.contains("# TYPE hauyna_sent_bytes counter"));
+/// ```
+pub fn register(hub: &Hub, registry: &mut Registry) {
+    registry.register_collector(Box::new(HubMetrics(Arc::downgrade(&hub.0))));
+}
+
+/// A hub's metrics as text of the type [`CONTENT_TYPE`].
+///
+/// # Panics
+///
+/// Never: a `String` takes everything that is written to it.
+pub fn text(hub: &Hub) -> String {
+    let mut registry = Registry::default();
+    register(hub, &mut registry);
+    let mut text = String::with_capacity(8 * 1024);
+    prometheus_client::encoding::text::encode(&mut text, &registry)
+        .expect("invariant: strings take all text");
+    text
+}
+
+/// A tower service that answers every GET with the metrics of a hub.
+///
+/// Mount it where no stranger reaches it: the numbers tell much about an application.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// let hub = hauyna::Hub::new();
+/// let private: axum::Router =
+///     axum::Router::new().route_service("/metrics", hauyna::metrics::service(&hub));
+/// # }
+/// ```
+pub fn service(hub: &Hub) -> MetricsService {
+    MetricsService(hub.clone())
+}
+
+/// Answers with the metrics of a hub; made by [`service`].
+#[derive(Debug, Clone)]
+pub struct MetricsService(Hub);
+
+impl<B> Service<Request<B>> for MetricsService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+        let body = if is_asked { text(&self.0) } else { String::new() };
+        let mut response =
+            Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE_HEADER, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if !is_asked {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        }
+        ready(Ok(response))
+    }
+}
+
+#[derive(Debug)]
+struct HubMetrics(Weak<HubCore>);
+
+impl Collector for HubMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(core) = self.0.upgrade() else { return Ok(()) };
+        let stats = Hub(core.clone()).stats();
+        let mut page = Page(encoder);
+        connections(&core, &stats, &mut page)?;
+        messages(&core, &stats, &mut page)?;
+        channels(&core, &mut page)
+    }
+}
+
+fn connections(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
+    page.gauge(("hauyna_connections", "Live connections"), stats.connections as u64)?;
+    let mut routes = Tally::new();
+    for endpoint in core.routes.lock().iter().filter_map(Weak::upgrade) {
+        *routes.entry(endpoint.route.clone()).or_default() += endpoint.connections.value();
+    }
+    let about = ("hauyna_route_connections", "Live connections, by the pattern of their route");
+    page.gauges(about, "route", &routes)?;
+    page.counter(("hauyna_connections_opened", "Connections opened"), stats.opened)?;
+    let reasons = CloseReason::NAMES.iter().zip(&core.metrics.closed);
+    let reasons = reasons.map(|(name, count)| ((*name).to_owned(), count.value())).collect();
+    let about = ("hauyna_connections_closed", "Connections that ended, by the reason");
+    page.counters(about, "reason", &reasons)?;
+    page.counter(("hauyna_handshakes_refused", "Upgrades refused"), stats.handshakes_refused)?;
+    let about = "Time from a connection, or its request, to the upgrade; the application's decision included";
+    page.histogram(("hauyna_handshake_seconds", about), &core.metrics.handshakes)?;
+    let about = ("hauyna_accept_errors", "Times that accepting a connection failed");
+    page.counter(about, stats.accept_errors)
+}
+
+fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
+    page.counter(("hauyna_received_bytes", "Bytes of frames received"), stats.bytes_received)?;
+    page.counter(("hauyna_sent_bytes", "Bytes of frames sent"), stats.bytes_sent)?;
+    page.counter(("hauyna_messages_received", "Messages received from clients"), stats.requests)?;
+    page.counter(("hauyna_messages_published", "Publications handed to the broker"), stats.published)?;
+    page.counter(("hauyna_messages_delivered", "Messages given to receivers"), stats.delivered)?;
+    page.counter(("hauyna_messages_dropped", "Publications dropped for slow consumers"), stats.dropped)?;
+    let types = ErrorType::ALL.iter().zip(&core.metrics.refused);
+    let types = types.map(|(kind, count)| (kind.as_str().to_owned(), count.value())).collect();
+    let about = ("hauyna_errors", "Requests answered with an error, by its type");
+    page.counters(about, "error_type", &types)?;
+    page.counter(("hauyna_callback_panics", "Panics of the application's callbacks"), stats.panics)?;
+    let parts = [
+        ("connections", stats.memory.connections),
+        ("channels", stats.memory.channels),
+        ("history", stats.memory.history),
+        ("outboxes", stats.memory.outboxes),
+    ];
+    let parts = parts.map(|(part, bytes)| (part.to_owned(), bytes as u64)).into();
+    page.gauges(("hauyna_memory_bytes", "Estimate of the memory taken, by what takes it"), "part", &parts)
+}
+
+fn channels(core: &HubCore, page: &mut Page<'_>) -> fmt::Result {
+    let (mut channels, mut subscriptions) = (Tally::new(), Tally::new());
+    for usage in core.declarations.usages() {
+        let pattern = usage.pattern.as_deref().unwrap_or(NO_PATTERN);
+        *channels.entry(pattern.to_owned()).or_default() += usage.channels.value();
+        *subscriptions.entry(pattern.to_owned()).or_default() += usage.subscriptions.value();
+    }
+    let about = ("hauyna_channels", "Channels with subscribers, by the pattern they are declared with");
+    page.gauges(about, "pattern", &channels)?;
+    let about = ("hauyna_subscriptions", "Subscriptions, by the pattern of their channel");
+    page.gauges(about, "pattern", &subscriptions)?;
+    page.gauge(("hauyna_broker_up", "Whether the broker can publish"), u64::from(core.broker.is_ready()))
+}
+
+/// Values by label, each label once.
+type Tally = BTreeMap<String, u64>;
+
+/// The page that is being written. `about` is a metric's name and what it is.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+type About<'a> = (&'a str, &'a str);
+
+impl Page<'_> {
+    fn gauge(&mut self, (name, help): About<'_>, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&signed(value))
+    }
+
+    fn gauges(&mut self, (name, help): About<'_>, label: &str, values: &Tally) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (of, value) in values {
+            metric.encode_family(&[(label, &*escaped(of))])?.encode_gauge(&signed(*value))?;
+        }
+        Ok(())
+    }
+
+    /// A counter's name gets `_total` behind it.
+    fn counter(&mut self, (name, help): About<'_>, value: u64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counters(&mut self, (name, help): About<'_>, label: &str, values: &Tally) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (of, value) in values {
+            let labels = [(label, &*escaped(of))];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(value, None)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, (name, help): About<'_>, durations: &Durations) -> fmt::Result {
+        let (sum, buckets) = durations.buckets();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A label's value as the format wants it, which the encoder leaves to us.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(value);
+    }
+    Cow::Owned(value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n"))
+}
+
+/// The label of channels that match no declared pattern.
+const NO_PATTERN: &str = "(none)";
