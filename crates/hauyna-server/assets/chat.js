@@ -276,7 +276,7 @@ class Page {
     at("state-spoken").textContent = describe(state);
     at("state-word").textContent = describe(state);
     if (state.name === "closed") {
-      this.#rooms.get(this.#here).note(`The server closed the connection for good (${state.code} ${state.reason}).`, "warn");
+      this.#rooms.get(this.#here).note(`Disconnected for good (${state.code} ${state.reason}).`, "warn");
     }
     this.#tick();
   }

@@ -10,7 +10,7 @@ export function comesBack(code) {
 export class Connection {
   #url;
   /** What it tells the page. */
-  #on = { state() {}, subscribed() {}, message() {}, settled() {}, problem() {} };
+  #on = { state() {}, session() {}, subscribed() {}, message() {}, settled() {}, problem() {} };
   /** The name under which the outbox outlives a reload; none, and it does not. */
   #store;
   #socket = null;
@@ -19,6 +19,8 @@ export class Connection {
   /** Until when the network counts as gone, for who wants to see how that goes. */
   #gone = 0;
   #timer = 0;
+  /** Lost, and would come back: waiting, or tired of trying. */
+  #wants = false;
   #heartbeat = 0;
   #number = 0;
   /** Requests without an answer, by their id. */
@@ -28,7 +30,8 @@ export class Connection {
   /** Messages that the server has not acknowledged, oldest first. */
   #outbox;
   #flushing = false;
-  #retry = { base_delay: 500, max_delay: 15_000, backoff_multiplier: 2, jitter: 0.3 };
+  /** How to come back, until the server says. */
+  #retry = { max_attempts: Infinity, base_delay: 500, max_delay: 15_000, backoff_multiplier: 2, jitter: 0.3 };
   #interval = 25_000;
 
   /** `path` with its query; `store` tells the outbox of one user from that of another. */
@@ -37,7 +40,7 @@ export class Connection {
     Object.assign(this.#on, on);
     this.#store = store && `hauyna.outbox.${store}`;
     this.#outbox = JSON.parse((this.#store && sessionStorage.getItem(this.#store)) ?? "[]");
-    addEventListener("online", () => this.#timer && this.retry());
+    addEventListener("online", () => this.#wants && this.retry());
   }
 
   get unsent() {
@@ -50,6 +53,7 @@ export class Connection {
 
   open() {
     this.#timer = 0;
+    this.#wants = false;
     this.#on.state({ name: "connecting" });
     const socket = new WebSocket(this.#url, ["hauyna.v1.json"]);
     this.#socket = socket;
@@ -62,6 +66,7 @@ export class Connection {
   /** Comes back at once instead of later. */
   retry() {
     this.#gone = 0;
+    this.#attempt = 0;
     this.#drop();
     this.open();
   }
@@ -167,9 +172,13 @@ export class Connection {
   #receive(message) {
     switch (message.type) {
       case "session":
-        this.#retry = { ...this.#retry, ...message.retry };
+        this.#retry = message.retry ?? this.#retry;
         this.#interval = message.heartbeat?.interval ?? this.#interval;
+        this.#on.session(message);
         return this.#beat();
+      case "retry_policy":
+        this.#retry = message;
+        break;
       case "ack":
       case "pong":
         return this.#take(message.id)?.resolve(message.data);
@@ -211,17 +220,20 @@ export class Connection {
     this.#drop();
     const lasted = this.#openedAt && Date.now() - this.#openedAt;
     this.#openedAt = 0;
-    this.#attempt = lasted > STABLE ? 0 : this.#attempt + 1;
-    if (!comesBack(code)) return this.#on.state({ name: "closed", code, reason });
+    this.#attempt = lasted > STABLE ? 1 : this.#attempt + 1;
+    const { max_attempts = Infinity } = this.#retry;
+    this.#wants = comesBack(code);
+    if (!this.#wants) return this.#on.state({ name: "closed", code, reason });
+    if (this.#attempt > max_attempts) return this.#on.state({ name: "closed", code, reason: `gave up after ${max_attempts} attempts` });
     const until = Math.max(Date.now(), this.#gone) + this.#delay();
-    this.#on.state({ name: "waiting", until, reason });
+    this.#on.state({ name: "waiting", until, reason, attempt: this.#attempt, max_attempts });
     this.#timer = setTimeout(() => this.open(), until - Date.now());
   }
 
   #delay() {
     const { base_delay, max_delay, backoff_multiplier, jitter } = this.#retry;
-    const delay = Math.min(max_delay, base_delay * backoff_multiplier ** this.#attempt);
-    return delay * (1 + jitter * (2 * Math.random() - 1));
+    const delay = Math.min(max_delay, base_delay * backoff_multiplier ** (this.#attempt - 1));
+    return Math.min(max_delay, delay * (1 + jitter * (2 * Math.random() - 1)));
   }
 
   #drop() {
