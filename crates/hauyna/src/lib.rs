@@ -63,6 +63,7 @@ mod metrics;
 pub mod metrics;
 mod presence;
 mod random;
+mod rate;
 mod retry;
 mod router;
 mod shard;
@@ -84,7 +85,7 @@ pub use connection::{
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{Event, Events, Failure, Flow, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind};
 pub use group::{Groups, Roles};
-pub use handler::{Context, Handler, Identified, IntoUser};
+pub use handler::{Context, Handler, Identified, IntoUser, RateLimit};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
 pub use hub::{
@@ -92,6 +93,7 @@ pub use hub::{
     Stats, SubscriberSnapshot, UserSnapshot,
 };
 pub use presence::Presence;
+pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};
 pub use serde_json::json;

@@ -7,6 +7,7 @@ use crate::broker::Retention;
 use crate::error::Error;
 use crate::handler::Context;
 use crate::metrics::Counter;
+use crate::rate::Rate;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct Channels {
     pub(crate) authorize: Option<Arc<Authorize>>,
     pub(crate) announce: Option<u32>,
     pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) rate: Option<Rate>,
     /// Of the pattern these options were declared for.
     pub(crate) usage: Arc<Usage>,
 }
@@ -85,6 +87,7 @@ impl Channels {
             announce: None,
             slow_consumer: SlowConsumer::default(),
             usage: Arc::default(),
+            rate: None,
         }
     }
 
@@ -140,6 +143,14 @@ impl Channels {
         self
     }
 
+    /// Limits what all clients together publish in one channel, on this node; more is refused with
+    /// `rate_limited`. What the application itself publishes is not counted. Default: no limit.
+    #[must_use]
+    pub fn rate_limit(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     /// Sets what happens to subscribers that do not read fast enough. Default: they are disconnected.
     #[must_use]
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
@@ -181,6 +192,7 @@ impl fmt::Debug for Channels {
             .field("publishers", &self.publishers)
             .field("announce", &self.announce)
             .field("slow_consumer", &self.slow_consumer)
+            .field("rate", &self.rate)
             .finish_non_exhaustive()
     }
 }

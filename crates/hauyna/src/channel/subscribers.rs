@@ -4,6 +4,7 @@
 
 use super::{ChannelName, Channels, Publication};
 use crate::connection::{ConnectionCore, ConnectionId};
+use crate::rate::Bucket;
 use hashbrown::HashMap;
 use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub(crate) struct ChannelState {
     pub(crate) since: Vec<Arc<Publication>>,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
     pub(crate) retired: bool,
+    /// What is left of the channel's rate, where it has one.
+    pub(crate) bucket: Option<Box<Bucket>>,
 }
 
 impl ChannelCore {
@@ -46,6 +49,7 @@ impl ChannelCore {
             catching_up: 0,
             since: Vec::new(),
             retired: false,
+            bucket: None,
         };
         options.usage.channels.increment();
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();

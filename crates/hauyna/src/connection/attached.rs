@@ -2,6 +2,8 @@
 
 use super::Extensions;
 use crate::channel::Subscription;
+use crate::dispatch::Meters;
+use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -14,4 +16,8 @@ pub(crate) struct Attached {
     pub(crate) retry: Mutex<Option<RetryPolicy>>,
     /// To the channels of its user's groups: the application's affair, so neither counted nor shown.
     pub(crate) groups: Mutex<Vec<Arc<Subscription>>>,
+    /// What is left of the handler's limits.
+    pub(crate) meters: Mutex<Option<Box<Meters>>>,
+    /// What is left of the error budget.
+    pub(crate) errors: Mutex<Option<Bucket>>,
 }

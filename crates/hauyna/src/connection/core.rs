@@ -260,6 +260,16 @@ impl ConnectionCore {
         self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
     }
 
+    /// Closes behind these replies, already framed.
+    pub(crate) fn close_behind(&self, replies: &mut Vec<u8>, code: CloseCode, reason: CloseReason) {
+        let mut outbox = self.outbox.lock();
+        let _ = outbox.write_replies(replies, self.traffic(), self.now());
+        replies.clear();
+        let frame = close_frame_of(code, code.name().unwrap_or_default());
+        outbox.close(frame, reason, Backlog::Drop, self.now());
+        self.wake(&outbox);
+    }
+
     /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
     pub(crate) fn close_dead(&self) {
         let mut outbox = self.outbox.lock();

@@ -87,6 +87,8 @@ pub enum CloseReason {
     Shutdown,
     /// The client broke the rules of the wire.
     Protocol,
+    /// More of the client's requests were refused than its error budget allows.
+    TooManyErrors,
     /// Another connection took its place under a connection limit.
     Replaced,
     /// A callback failed or panicked while the connection was opened.
@@ -95,7 +97,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// What each is called in metrics and the log.
-    pub(crate) const NAMES: [&'static str; 10] = [
+    pub(crate) const NAMES: [&'static str; 11] = [
         "client",
         "lost",
         "heartbeat",
@@ -106,6 +108,7 @@ impl CloseReason {
         "protocol",
         "replaced",
         "failed",
+        "too_many_errors",
     ];
 
     /// The place in [`CloseReason::NAMES`].
@@ -121,11 +124,12 @@ impl CloseReason {
             Self::Protocol => 7,
             Self::Replaced => 8,
             Self::Failed => 9,
+            Self::TooManyErrors => 10,
         }
     }
 
     /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
-    /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`.
+    /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]

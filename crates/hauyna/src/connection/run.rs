@@ -138,7 +138,8 @@ impl Run {
     /// Whether we closed because of the peer's fault: it may still be sending, and closing the socket under
     /// unread data would reset it before it has read our close frame.
     fn is_lingering(&self) -> bool {
-        self.core.outbox.lock().reason == Some(CloseReason::Protocol)
+        let reason = self.core.outbox.lock().reason;
+        matches!(reason, Some(CloseReason::Protocol | CloseReason::TooManyErrors))
     }
 
     /// Writes what waits; ready when nothing does.

@@ -1,7 +1,7 @@
 //! The requests about one channel: subscribing, publishing, history. The channel's options or the handler's
 //! `authorize_*` say whether they may.
 
-use super::{Core, Next, Reply, answered, denied};
+use super::{Core, Next, Reply, admission, answered, denied};
 use crate::broker::HistoryRange;
 use crate::channel::{self, Access, ChannelName, Content, Extras, Kind, Publishers, Welcome, Wish};
 use crate::connection::frame;
@@ -29,7 +29,10 @@ pub(super) fn publish(
     };
     match core.endpoint().authorizer(Verb::Publish) {
         None if own.channel.options.publishers == Publishers::Subscribers => {
-            answered(id, channel::publish(core.hub(), name, message, extras))
+            match admission::publication(core, &own.channel) {
+                Ok(()) => answered(id, channel::publish(core.hub(), name, message, extras)),
+                Err(error) => Next::Now(Reply::refused(id, error)),
+            }
         }
         None => Next::Now(Reply::refused(id, denied("clients do not publish in this channel"))),
         Some(allowed) => {
@@ -39,8 +42,11 @@ pub(super) fn publish(
                 if let Err(reject) = allowed.await {
                     return Reply::refused(id, reject.into());
                 }
-                if core.subscription(name.as_str()).is_none() {
+                let Some(own) = core.subscription(name.as_str()) else {
                     return Reply::refused(id, channel::not_subscribed());
+                };
+                if let Err(error) = admission::publication(&core, &own.channel) {
+                    return Reply::refused(id, error);
                 }
                 Reply::published(id, channel::publish(core.hub(), name, message, extras).await)
             }))
@@ -49,6 +55,9 @@ pub(super) fn publish(
 }
 
 pub(super) fn subscribe(core: &Core, id: Option<RequestId>, name: &str, wish: Wish) -> Next {
+    if let Err(error) = admission::subscription(core) {
+        return Next::Now(Reply::refused(id, error));
+    }
     if channel::is_reserved(name) {
         return Next::Now(Reply::refused(id, denied("names that begin with @ are the server's own")));
     }

@@ -12,25 +12,35 @@ use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, Requ
 use hauyna_websocket::OpCode;
 use std::sync::Arc;
 
+mod admission;
 mod channels;
 mod direct;
 mod reply;
 
+pub(crate) use admission::Meters;
 pub(crate) use reply::{Pending, Reply, error_frame};
 
 type Core = Arc<ConnectionCore>;
 
 /// Handles one message; appends its answer to `replies`, or gives the future of it.
 pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Option<Pending> {
+    let admitted = admission::message(core, bytes.len());
     let incoming = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
         Ok(incoming) => incoming,
         Err(fault) => {
             let id = fault.id.clone();
-            Reply::refused(id, fault.into()).write(core, replies);
+            let error = admitted.err().unwrap_or_else(|| fault.into());
+            Reply::refused(id, error).write(core, replies);
             return None;
         }
     };
     let Incoming { id, request } = incoming;
+    if let Err(error) = admitted {
+        // The `id` of an `ack` is ours.
+        let id = id.filter(|_| !matches!(request, Request::Ack { .. }));
+        Reply::refused(id, error).write(core, replies);
+        return None;
+    }
     let of = id.clone();
     let later = match request {
         Request::Ping => {

@@ -2,6 +2,7 @@
 //! any case. Nothing of an internal error but its kind goes out.
 
 use super::Core;
+use super::admission::{self, Blame};
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
 use crate::connection::{Connection, ConnectionCore, frame};
@@ -104,7 +105,11 @@ impl Reply {
             Ok(data) => data,
             Err(error) => {
                 core.metrics().refuse(error.error_type());
-                return replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
+                replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
+                if admission::blame(core, error.error_type()) == Blame::Exhausted {
+                    admission::dismiss(core, replies);
+                }
+                return;
             }
         };
         let Some(id) = &self.id else { return };

@@ -1,14 +1,15 @@
 //! A handler as connections see it: the callbacks, erased, and the bounds. One per route, shared by all of
 //! its connections.
 
-use super::Context;
 use super::callback::{EventTask, Task};
+use super::{Context, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::CloseReason;
 use crate::dispatch::{Pending, Reply};
 use crate::error::{Error, Reject};
 use crate::metrics::Counter;
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Origins};
 use hauyna_websocket::{Deflate, Limits};
@@ -42,6 +43,8 @@ pub(crate) struct Endpoint {
     /// How its clients come back; the hub's policy where it has none of its own.
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) limits: Limits,
+    pub(crate) rate_limit: Option<Box<RateLimit>>,
+    pub(crate) error_budget: Option<Rate>,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
     pub(crate) state: Option<Arc<dyn Any + Send + Sync>>,
@@ -88,6 +91,8 @@ impl Endpoint {
             callback_timeout: Duration::from_secs(30),
             retry: None,
             limits: Limits::default(),
+            rate_limit: None,
+            error_budget: Some(Rate::new(1000, Duration::from_secs(10))),
             deflate: None,
             origins: Origins::default(),
             state: None,

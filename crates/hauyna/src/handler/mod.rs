@@ -1,5 +1,5 @@
 //! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
-//! is the builder, `authorize` and `bounds` parts of it; `endpoint` is what connections call; `callback`
+//! is the builder, `authorize`, `bounds` and `limits` parts of it; `endpoint` is what connections call; `callback`
 //! makes functions into it; `context` is what a callback gets.
 
 mod authorize;
@@ -7,9 +7,11 @@ mod bounds;
 mod callback;
 mod context;
 mod endpoint;
+mod limits;
 
 pub use callback::{Identified, IntoUser};
 pub use context::Context;
+pub use limits::RateLimit;
 
 pub(crate) use callback::EventAnswer;
 pub(crate) use endpoint::{Endpoint, Mode, Verb};

@@ -22,6 +22,8 @@ mod model;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod rate_limits;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod refusals;

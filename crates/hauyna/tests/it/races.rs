@@ -56,7 +56,7 @@ async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing
 async fn channel_name_explosion_leaves_no_channel_behind() {
     const NAMES: u64 = 100_000;
     let hub = open_hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let server = TestServer::start(hub.clone(), named().no_error_budget());
     let mut client = server.connect("/").await;
     let mut random = Random(1);
     for batch in 0..NAMES / 1000 {

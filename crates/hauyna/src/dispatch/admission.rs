@@ -1,0 +1,131 @@
+//! How much a connection may ask, and how much it may do wrong: counts what its handler limits, and closes those
+//! whose errors have used up their budget. Called by `dispatch` and `reply`, on the connection's own task.
+
+use crate::channel::ChannelCore;
+use crate::clock::Tick;
+use crate::connection::{CloseReason, ConnectionCore};
+use crate::error::Error;
+use crate::handler::RateLimit;
+use crate::rate::{Bucket, Rate};
+use hauyna_protocol::ErrorType;
+use hauyna_protocol::close::CloseCode;
+use std::time::Duration;
+
+/// What one connection has left of its handler's [`RateLimit`].
+#[derive(Debug)]
+pub(crate) struct Meters {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+    subscriptions: Option<Bucket>,
+}
+
+impl Meters {
+    fn full(limit: &RateLimit, now: Tick) -> Self {
+        let full = |rate: Option<Rate>| rate.map(|rate| Bucket::full(rate, now));
+        Self {
+            messages: full(limit.messages),
+            bytes: full(limit.bytes),
+            subscriptions: full(limit.subscriptions),
+        }
+    }
+}
+
+/// Counts a message of so many bytes.
+#[inline]
+pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> {
+    match &core.endpoint().rate_limit {
+        None => Ok(()),
+        Some(limit) => metered(core, limit, |meters, now| {
+            let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            let messages = (limit.messages, meters.messages.as_mut(), 1, "too many messages");
+            let bytes = (limit.bytes, meters.bytes.as_mut(), bytes, "too many bytes");
+            let mut both = [messages, bytes];
+            // What is refused for one of the two costs nothing of the other.
+            for (rate, bucket, cost, text) in &mut both {
+                if let (Some(rate), Some(bucket)) = (*rate, bucket) {
+                    bucket.look(rate, *cost, now).map_err(|wait| limited(text, wait))?;
+                }
+            }
+            for (rate, bucket, cost, _) in both {
+                if let (Some(rate), Some(bucket)) = (rate, bucket) {
+                    bucket.spend(rate, cost);
+                }
+            }
+            Ok(())
+        }),
+    }
+}
+
+/// Counts a request to subscribe.
+pub(super) fn subscription(core: &ConnectionCore) -> Result<(), Error> {
+    let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
+    let Some(rate) = limit.subscriptions else { return Ok(()) };
+    metered(core, limit, |meters, now| take(&mut meters.subscriptions, rate, "too many subscriptions", now))
+}
+
+/// Counts a publication of a client's in a channel.
+pub(super) fn publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
+    let Some(rate) = channel.options.rate else { return Ok(()) };
+    let now = core.hub().clock.tick();
+    let mut state = channel.state.lock();
+    let bucket = state.bucket.get_or_insert_with(|| Box::new(Bucket::full(rate, now)));
+    bucket.take(rate, 1, now).map_err(|wait| limited("too many messages in this channel", wait))
+}
+
+fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: Tick) -> Result<(), Error> {
+    match bucket {
+        Some(bucket) => bucket.take(rate, 1, now).map_err(|wait| limited(text, wait)),
+        None => Ok(()),
+    }
+}
+
+fn metered(
+    core: &ConnectionCore,
+    limit: &RateLimit,
+    count: impl FnOnce(&mut Meters, Tick) -> Result<(), Error>,
+) -> Result<(), Error> {
+    // The shard's time stands still while the shard rests.
+    let now = core.hub().clock.tick();
+    let mut meters = core.attached().meters.lock();
+    count(meters.get_or_insert_with(|| Box::new(Meters::full(limit, now))), now)
+}
+
+/// The refusal of what is over a limit that passes.
+pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    let error = Error::protocol(ErrorType::RateLimited, text);
+    error.with_details(serde_json::json!({ "retry_after": wait }))
+}
+
+/// Whether a client may have had this error, or has had too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    Within,
+    Exhausted,
+}
+
+/// Counts an error against the connection's budget, where it is the client's own fault.
+pub(super) fn blame(core: &ConnectionCore, error: ErrorType) -> Blame {
+    let Some(budget) = core.endpoint().error_budget else { return Blame::Within };
+    if error.is_temporary() && error != ErrorType::RateLimited {
+        return Blame::Within;
+    }
+    let now = core.hub().clock.tick();
+    let mut errors = core.attached().errors.lock();
+    match errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, 1, now) {
+        Ok(()) => Blame::Within,
+        Err(_) => Blame::Exhausted,
+    }
+}
+
+/// Closes the connection behind what it is answered.
+pub(super) fn dismiss(core: &ConnectionCore, replies: &mut Vec<u8>) {
+    if !core.is_open() {
+        return;
+    }
+    crate::log::limited("too many errors", || {
+        let user = core.user().escape_debug();
+        tracing::info!(target: "hauyna::connection", id = %core.id(), %user, "closed for too many errors");
+    });
+    core.close_behind(replies, CloseCode::TOO_MANY_ERRORS, CloseReason::TooManyErrors);
+}

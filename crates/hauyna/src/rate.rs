@@ -1,0 +1,155 @@
+//! How often something may happen: `Rate` says it, `Bucket` counts it for one connection or channel. Pure: the
+//! time is an argument, nothing waits, nothing is allocated. Used by `dispatch::admission`.
+
+use crate::clock::Tick;
+use std::time::Duration;
+
+/// How often something may happen: so many in a time on average, and so many at once.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::Rate;
+/// use std::time::Duration;
+///
+/// let chatter = Rate::per_second(10).burst(50); // 50 at once, then 10 each second
+/// let rare = Rate::new(3, Duration::from_secs(60)); // 3 at once, then one every 20 s
+/// # let _ = (chatter, rare);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Rate {
+    count: u32,
+    /// Milliseconds.
+    per: u32,
+    burst: u32,
+}
+
+impl Rate {
+    /// At most `count` in `time` on average, and `count` at once. `count` is at least 1; `time` is between
+    /// 1 ms and a day.
+    pub fn new(count: u32, time: Duration) -> Self {
+        let per = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).clamp(1, DAY);
+        Self { count: count.max(1), per, burst: count.max(1) }
+    }
+
+    /// At most `count` each second on average, and `count` at once. `count` is at least 1.
+    pub fn per_second(count: u32) -> Self {
+        Self::new(count, Duration::from_secs(1))
+    }
+
+    /// Sets how many there may be at once, after a time without any. At least 1. Default: as many as in the
+    /// whole time of the rate.
+    pub fn burst(mut self, burst: u32) -> Self {
+        self.burst = burst.max(1);
+        self
+    }
+}
+
+/// What is left of a [`Rate`], as of a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bucket {
+    /// In parts of one, as many as the rate's time has milliseconds, so that no refill is rounded. Below zero
+    /// after something larger than the whole bucket.
+    level: i64,
+    at: Tick,
+}
+
+impl Bucket {
+    pub(crate) fn full(rate: Rate, now: Tick) -> Self {
+        Self { level: rate.capacity(), at: now }
+    }
+
+    /// Takes `cost` out, or tells how long to wait for it. What costs more than the bucket holds is taken from
+    /// a full one, and owed.
+    pub(crate) fn take(&mut self, rate: Rate, cost: u32, now: Tick) -> Result<(), Duration> {
+        self.look(rate, cost, now)?;
+        self.spend(rate, cost);
+        Ok(())
+    }
+
+    /// Tells how long to wait before `cost` can be taken.
+    pub(crate) fn look(&mut self, rate: Rate, cost: u32, now: Tick) -> Result<(), Duration> {
+        let passed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+        let gained = passed.saturating_mul(rate.count.into());
+        self.level = self.level.saturating_add(gained).min(rate.capacity());
+        self.at = now;
+        let missing = rate.worth(cost).min(rate.capacity()) - self.level;
+        if missing <= 0 {
+            return Ok(());
+        }
+        let wait = (missing + i64::from(rate.count) - 1) / i64::from(rate.count);
+        Err(Duration::from_millis(wait.unsigned_abs()))
+    }
+
+    /// Takes `cost` out after a look that allowed it.
+    pub(crate) fn spend(&mut self, rate: Rate, cost: u32) {
+        self.level = self.level.saturating_sub(rate.worth(cost));
+    }
+}
+
+impl Rate {
+    fn worth(self, cost: u32) -> i64 {
+        i64::from(cost).saturating_mul(self.per.into())
+    }
+
+    fn capacity(self) -> i64 {
+        self.worth(self.burst)
+    }
+}
+
+/// Milliseconds.
+const DAY: u32 = 24 * 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_taken_at_once_and_then_the_rate_decides() {
+        let rate = Rate::per_second(10).burst(3);
+        let mut bucket = Bucket::full(rate, Tick(5));
+        for _ in 0..3 {
+            bucket.take(rate, 1, Tick(5)).unwrap();
+        }
+        assert_eq!(bucket.take(rate, 1, Tick(5)), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.take(rate, 1, Tick(104)), Err(Duration::from_millis(1)));
+        bucket.take(rate, 1, Tick(105)).unwrap();
+        assert_eq!(bucket.take(rate, 1, Tick(105)), Err(Duration::from_millis(100)), "refusals cost nothing");
+        for _ in 0..3 {
+            bucket.take(rate, 1, Tick(100_000)).unwrap();
+        }
+        bucket.take(rate, 1, Tick(100_000)).unwrap_err();
+    }
+
+    #[test]
+    fn nothing_is_lost_to_rounding_however_often_one_looks() {
+        let rate = Rate::new(7, Duration::from_secs(10)).burst(2);
+        let mut bucket = Bucket::full(rate, Tick(1));
+        let taken = (1..=100_001).filter(|ms| bucket.take(rate, 1, Tick(*ms)).is_ok()).count();
+        assert_eq!(taken, 72, "the burst, and seven every ten seconds");
+    }
+
+    #[test]
+    fn what_is_larger_than_the_bucket_is_taken_from_a_full_one_and_owed() {
+        let rate = Rate::per_second(1000).burst(100);
+        let mut bucket = Bucket::full(rate, Tick(1));
+        bucket.take(rate, 600, Tick(1)).unwrap();
+        assert_eq!(bucket.take(rate, 1, Tick(1)), Err(Duration::from_millis(501)));
+        assert_eq!(bucket.take(rate, 600, Tick(502)), Err(Duration::from_millis(99)));
+        bucket.take(rate, 600, Tick(601)).unwrap();
+    }
+
+    #[test]
+    fn extreme_rates_and_times_do_not_overflow() {
+        let rate = Rate::new(u32::MAX, Duration::MAX).burst(u32::MAX);
+        let mut bucket = Bucket::full(rate, Tick(1));
+        bucket.take(rate, u32::MAX, Tick(1)).unwrap();
+        bucket.take(rate, u32::MAX, Tick(u32::MAX / 2)).unwrap();
+        let least = Rate::new(0, Duration::ZERO).burst(0);
+        let mut bucket = Bucket::full(least, Tick(u32::MAX));
+        bucket.take(least, 1, Tick(u32::MAX)).unwrap();
+        assert_eq!(bucket.take(least, 1, Tick(u32::MAX)), Err(Duration::from_millis(1)));
+        bucket.take(least, 1, Tick(0)).unwrap();
+    }
+}

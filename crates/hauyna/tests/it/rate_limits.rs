@@ -1,0 +1,227 @@
+//! How much a client may ask and do wrong: what is over a limit is refused and not done, whoever goes on is
+//! closed, and nobody else notices.
+
+use crate::support::{eventually, named, open_hub, subscribe, subscriber};
+use hauyna::{Channels, Context, Handler, Hub, Rate, RateLimit, Reject, json};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// So many, and then no more within a test.
+fn only(count: u32) -> Rate {
+    Rate::new(1, Duration::from_secs(3600)).burst(count)
+}
+
+fn limited(limit: RateLimit) -> Handler {
+    named().rate_limit(limit)
+}
+
+/// Asks `rate_limited`; gives how long to wait, in milliseconds.
+async fn refused(client: &mut Client, request: Value) -> u64 {
+    let error = client.request(request.clone()).await.unwrap_err();
+    assert_eq!(
+        (&error["error_type"], &error["temporary"]),
+        (&json!("rate_limited"), &json!(true)),
+        "{request}"
+    );
+    error["details"]["retry_after"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_over_the_rate_of_messages_is_refused_with_its_id_and_not_done() {
+    let called = Arc::new(AtomicU32::new(0));
+    let count = called.clone();
+    let handler = limited(RateLimit::new().messages(only(4))).on("count", move |_: Context, _: Value| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Ok(()) }
+    });
+    let server = TestServer::start(open_hub().build(), handler);
+    let mut bystander = subscriber(&server, "bystander", "x").await;
+    for mut client in [server.json("/").await, server.message_pack("/").await] {
+        client.expect("session").await;
+        called.store(0, Ordering::Relaxed);
+        subscribe(&mut client, "x").await;
+        client.request(json!({ "type": "ping" })).await.unwrap();
+        for _ in 0..2 {
+            client.request(json!({ "type": "count" })).await.unwrap();
+        }
+        let wait = refused(&mut client, json!({ "type": "count" })).await;
+        assert!((3_500_000..=3_600_000).contains(&wait), "{wait} ms");
+        refused(&mut client, json!({ "type": "ping" })).await;
+        refused(&mut client, json!({ "type": "channel_message", "channel": "x", "content": 1 })).await;
+        refused(&mut client, json!({ "type": "nobody" })).await;
+        // Without an `id` too, and an answer of ours is not taken for a request's.
+        client.send(json!({ "type": "channel_message", "channel": "x", "content": 2 })).await;
+        let error = client.expect("error").await;
+        assert_eq!((&error["error_type"], error.get("id")), (&json!("rate_limited"), None));
+        client.send(json!({ "type": "ack", "id": "q-1" })).await;
+        assert_eq!(client.expect("error").await.get("id"), None);
+        assert_eq!(called.load(Ordering::Relaxed), 2);
+    }
+    bystander.expect_nothing().await;
+    bystander.request(json!({ "type": "channel_message", "channel": "x", "content": 3 })).await.unwrap();
+    assert_eq!((server.hub().stats().refused, server.hub().stats().published), (12, 1));
+}
+
+#[tokio::test]
+async fn whoever_waits_as_long_as_it_is_told_is_served_again() {
+    let rate = Rate::new(1, Duration::from_millis(50)).burst(2);
+    let server = TestServer::start(Hub::new(), limited(RateLimit::new().messages(rate)));
+    let mut client = server.connect("/").await;
+    for _ in 0..2 {
+        client.request(json!({ "type": "ping" })).await.unwrap();
+    }
+    for _ in 0..3 {
+        let mut wait = refused(&mut client, json!({ "type": "ping" })).await;
+        assert!((1..=50).contains(&wait), "{wait} ms");
+        while wait > 0 {
+            tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(wait)).await;
+            wait = match client.request(json!({ "type": "ping" })).await {
+                Ok(_) => 0,
+                Err(error) => panic!("{error} after {wait} ms"),
+            };
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_limited_and_a_message_larger_than_the_burst_is_taken_once() {
+    let rate = Rate::new(1, Duration::from_millis(100)).burst(1000);
+    let server = TestServer::start(open_hub().build(), limited(RateLimit::new().bytes(rate)));
+    let mut client = server.connect("/").await;
+    let large = json!({ "type": "private", "to": "nobody", "message": "x".repeat(2000) });
+    client.request(large.clone()).await.unwrap();
+    let wait = refused(&mut client, large).await;
+    assert!((150_000..=210_000).contains(&wait), "{wait} ms for some 2,000 bytes at 10 a second");
+    let mut other = server.connect("/").await;
+    for n in 0..100 {
+        match other.request(json!({ "type": "private", "to": "nobody", "message": "x".repeat(50) })).await {
+            Ok(_) => assert!(n < 10, "{n} messages of some 100 bytes"),
+            Err(error) => {
+                assert_eq!(error["error_type"], "rate_limited");
+                assert!(n > 7, "{n}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn subscriptions_have_a_limit_of_their_own() {
+    let server = TestServer::start(open_hub().build(), limited(RateLimit::new().subscriptions(only(3))));
+    let mut client = server.connect("/").await;
+    for channel in ["a", "b", "c"] {
+        subscribe(&mut client, channel).await;
+    }
+    client.request(json!({ "type": "unsubscribe_channel", "channel": "a" })).await.unwrap();
+    refused(&mut client, json!({ "type": "subscribe_channel", "channel": "a" })).await;
+    client.request(json!({ "type": "channel_message", "channel": "b", "content": 1 })).await.unwrap();
+    assert_eq!(server.hub().stats().subscriptions, 2);
+}
+
+#[tokio::test]
+async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_not_asked() {
+    let hub = Hub::builder()
+        .channels("calm", Channels::new().rate_limit(only(3)))
+        .channels("{*any}", Channels::new())
+        .build();
+    for handler in [
+        named(),
+        named().authorize_publish(|cx, _| async move {
+            if cx.user().as_str() == "mute" { Err(Reject::denied("mute")) } else { Ok(()) }
+        }),
+    ] {
+        let server = TestServer::start(hub.clone(), handler);
+        let mut mute = subscriber(&server, "mute", "calm").await;
+        let mut alice = subscriber(&server, "alice", "calm").await;
+        let mut bob = subscriber(&server, "bob", "calm").await;
+        let say = || json!({ "type": "channel_message", "channel": "calm", "content": 1 });
+        alice.request(say()).await.unwrap();
+        bob.request(say()).await.unwrap();
+        alice.request(say()).await.unwrap();
+        refused(&mut bob, say()).await;
+        refused(&mut alice, say()).await;
+        let _ = mute.request(say()).await.unwrap_err();
+        hub.channel("calm").broadcast("from the application").await.unwrap();
+        subscribe(&mut bob, "else").await;
+        bob.request(json!({ "type": "channel_message", "channel": "else", "content": 1 })).await.unwrap();
+        drop((mute, alice, bob, server));
+        eventually("they are gone", || hub.stats().channels == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn more_errors_than_the_budget_close_with_3509_behind_the_last_of_them() {
+    let server = TestServer::start(open_hub().build(), named().error_budget(only(5)));
+    let mut good = subscriber(&server, "good", "x").await;
+    for mut bad in [server.json("/").await, server.message_pack("/").await] {
+        bad.expect("session").await;
+        for n in 0..6 {
+            bad.send(json!({ "type": "nobody", "id": n })).await;
+        }
+        bad.send(json!({ "type": "private", "id": 6, "to": "good", "message": "not done" })).await;
+        for n in 0..6 {
+            assert_eq!(bad.expect("error").await["id"], n);
+        }
+        assert_eq!(bad.expect_close().await, (3509, "too many errors".to_owned()));
+    }
+    assert_eq!(server.hub().stats().refused, 12);
+    good.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_its_rate_is_closed_by_its_error_budget() {
+    let handler = limited(RateLimit::new().messages(only(10))).error_budget(only(20));
+    let server = TestServer::start(open_hub().build(), handler);
+    let mut flooder = server.connect("/").await;
+    for _ in 0..1000 {
+        flooder.send(json!({ "type": "private", "to": "x", "message": 1 })).await;
+        if server.hub().stats().refused > 20 {
+            break;
+        }
+    }
+    for _ in 0..21 {
+        assert_eq!(flooder.expect("error").await["error_type"], "rate_limited");
+    }
+    assert_eq!(flooder.expect_close().await.0, 3509);
+    assert_eq!(server.hub().stats().published, 10);
+}
+
+#[tokio::test]
+async fn the_servers_own_failures_are_not_counted_and_a_budget_can_be_left_out() {
+    let fail = |handler: Handler| {
+        handler.on("fail", |_: Context, _: Value| async {
+            Err::<(), _>(hauyna::Error::other("the database is down"))
+        })
+    };
+    let server = TestServer::route(Hub::new(), |router| {
+        let strict = fail(named()).error_budget(only(3));
+        router.websocket("/strict", strict).websocket("/patient", fail(named()).no_error_budget())
+    });
+    let mut client = server.connect("/strict").await;
+    for _ in 0..20 {
+        assert_eq!(
+            client.request(json!({ "type": "fail" })).await.unwrap_err()["error_type"],
+            "internal_error"
+        );
+    }
+    let mut patient = server.connect("/patient").await;
+    for _ in 0..2000 {
+        patient.request(json!({ "type": "nobody" })).await.unwrap_err();
+    }
+    patient.request(json!({ "type": "ping" })).await.unwrap();
+}
+
+#[tokio::test]
+async fn by_default_a_thousand_errors_at_once_are_borne() {
+    let server = TestServer::start(Hub::new(), named());
+    let mut client = server.connect("/").await;
+    for _ in 0..1000 {
+        client.request(json!({ "type": "nobody" })).await.unwrap_err();
+    }
+    for _ in 0..1000 {
+        client.send(json!({ "type": "nobody" })).await;
+    }
+    assert_eq!(client.expect_close().await.0, 3509);
+}
