@@ -83,7 +83,9 @@ pub use connection::{
     CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, StateCounts,
 };
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
-pub use event::{Event, Events, Failure, Flow, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind};
+pub use event::{
+    Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
+};
 pub use group::{Groups, Roles};
 pub use handler::{Context, Handler, Identified, IntoUser, RateLimit};
 pub use hauyna_protocol::close::CloseCode;

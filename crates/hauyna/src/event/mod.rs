@@ -7,7 +7,7 @@ mod queue;
 mod system;
 
 pub use listeners::{Failure, ListenerId, Outcome};
-pub use system::{PresenceChange, SystemEvent, SystemKind};
+pub use system::{GroupChange, PresenceChange, SystemEvent, SystemKind};
 
 pub(crate) use listeners::Listeners;
 

@@ -64,6 +64,15 @@ pub enum SystemEvent {
         /// What it became; it may have changed again since.
         new: ConnectionState,
     },
+    /// Who is in a group changed, or with which role.
+    GroupChanged {
+        /// The user.
+        user: UserId,
+        /// The group.
+        group: String,
+        /// How.
+        change: GroupChange,
+    },
     /// A connection is closed because it did not read fast enough, or took nothing for too long.
     SlowConsumer {
         /// The connection.
@@ -97,6 +106,18 @@ pub enum PresenceChange {
     Update,
 }
 
+/// How a group changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GroupChange {
+    /// The user is a member now, with this role or with the default one.
+    Added(Option<String>),
+    /// The user is no member any more.
+    Removed,
+    /// A member has another role.
+    RoleChanged(String),
+}
+
 /// The kinds of [`SystemEvent`], to choose from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -110,6 +131,7 @@ pub enum SystemKind {
     UserOnline,
     UserOffline,
     StateChanged,
+    GroupChanged,
     SlowConsumer,
     Errored,
     BrokerUp,
@@ -128,6 +150,7 @@ impl SystemEvent {
             Self::UserOnline { .. } => SystemKind::UserOnline,
             Self::UserOffline { .. } => SystemKind::UserOffline,
             Self::StateChanged { .. } => SystemKind::StateChanged,
+            Self::GroupChanged { .. } => SystemKind::GroupChanged,
             Self::SlowConsumer { .. } => SystemKind::SlowConsumer,
             Self::Errored { .. } => SystemKind::Errored,
             Self::BrokerUp => SystemKind::BrokerUp,
@@ -166,7 +189,7 @@ impl SystemKind {
     }
 }
 
-const NAMES: [(SystemKind, &str); 12] = [
+const NAMES: [(SystemKind, &str); 13] = [
     (SystemKind::Opened, "opened"),
     (SystemKind::Closed, "closed"),
     (SystemKind::Subscribed, "subscribed"),
@@ -175,6 +198,7 @@ const NAMES: [(SystemKind, &str); 12] = [
     (SystemKind::UserOnline, "user_online"),
     (SystemKind::UserOffline, "user_offline"),
     (SystemKind::StateChanged, "state_changed"),
+    (SystemKind::GroupChanged, "group_changed"),
     (SystemKind::SlowConsumer, "slow_consumer"),
     (SystemKind::Errored, "errored"),
     (SystemKind::BrokerUp, "broker_up"),

@@ -6,6 +6,7 @@ use super::roles::{Permissions, Roles, RolesByPattern};
 use crate::channel::{ChannelName, Channels, UserId, dismiss, enlist};
 use crate::connection::ConnectionCore;
 use crate::error::Error;
+use crate::event::{GroupChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
@@ -98,6 +99,12 @@ impl GroupMap {
             *own = role.map(Into::into);
             Change::Role
         });
+        let role = role.map(str::to_owned);
+        match (&change, role) {
+            (Change::Nothing, _) | (Change::Role, None) => {}
+            (Change::Role, Some(role)) => tell(hub, &user, group, || GroupChange::RoleChanged(role)),
+            (Change::Added(_), role) => tell(hub, &user, group, || GroupChange::Added(role)),
+        }
         if let Change::Added(group) = &change {
             for connection in hub.registry.of_user(&user) {
                 let _ = enlist(hub, &connection, &group.channel);
@@ -116,7 +123,10 @@ impl GroupMap {
         if groups.is_empty() {
             part.remove(user);
         }
-        group.state.lock().members.remove(user);
+        let member = group.state.lock().members.remove_entry(user);
+        if let Some((user, _)) = member {
+            tell(hub, &user, &group.name, || GroupChange::Removed);
+        }
         for connection in hub.registry.of_user(user) {
             dismiss(hub, &connection, &group.channel);
         }
@@ -207,6 +217,15 @@ impl Group {
     fn permissions<'a>(&'a self, state: &'a State, role: &str) -> Option<&'a Permissions> {
         state.own.defined.get(role).or_else(|| self.roles.defined.get(role))
     }
+}
+
+/// Tells the listeners, in the order of the changes of one user.
+fn tell(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> GroupChange) {
+    hub.events.emit(SystemKind::GroupChanged, || SystemEvent::GroupChanged {
+        user: user.clone(),
+        group: group.to_owned(),
+        change: change(),
+    });
 }
 
 /// What became of a wish to make somebody a member.

@@ -2,7 +2,7 @@
 //! and go.
 
 use crate::support::{emptied, eventually, named, open_hub, serve, subscribe};
-use hauyna::{Context, Hub, HubBuilder, Reject, Roles, json};
+use hauyna::{Context, GroupChange, Hub, HubBuilder, Reject, Roles, SystemEvent, SystemKind, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -373,4 +373,43 @@ async fn send_refuses_bad_names_and_values() {
     let no_json = std::collections::HashMap::from([((1, 2), 3)]);
     assert_eq!(groups.send("g", no_json).await.unwrap_err().error_type(), hauyna::ErrorType::ValidationError);
     assert!(groups.send("nobody", 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn every_change_of_a_group_is_told_once_and_in_order() {
+    let hub = hub().build();
+    let server = serve(&hub);
+    let (tell, mut told) = tokio::sync::mpsc::channel(16);
+    let kinds = [SystemKind::GroupChanged, SystemKind::Subscribed, SystemKind::Unsubscribed];
+    hub.events().on_system(kinds, move |_, event| {
+        let tell = tell.clone();
+        async move {
+            tell.send(event).await.unwrap();
+            Ok(())
+        }
+    });
+    let _alice = json_client(&server, "alice").await;
+    let groups = hub.groups();
+    groups.add("alice", "g").unwrap();
+    groups.add("alice", "g").unwrap();
+    groups.add_with_role("alice", "g", "speaker").unwrap();
+    groups.add_with_role("alice", "g", "speaker").unwrap();
+    groups.remove("alice", "g");
+    groups.remove("alice", "g");
+    groups.add_with_role("bob", "h", "listener").unwrap();
+    groups.dissolve("h");
+    groups.add("last", "g").unwrap();
+    for (whose, where_to, expected) in [
+        ("alice", "g", GroupChange::Added(None)),
+        ("alice", "g", GroupChange::RoleChanged("speaker".to_owned())),
+        ("alice", "g", GroupChange::Removed),
+        ("bob", "h", GroupChange::Added(Some("listener".to_owned()))),
+        ("bob", "h", GroupChange::Removed),
+        ("last", "g", GroupChange::Added(None)),
+    ] {
+        let SystemEvent::GroupChanged { user, group, change } = told.recv().await.unwrap() else {
+            panic!("the channel of a group is not told of");
+        };
+        assert_eq!((user.as_str(), group.as_str(), change), (whose, where_to, expected));
+    }
 }
