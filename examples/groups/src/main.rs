@@ -1,0 +1,128 @@
+//! A team with roles: administrators may announce, promote and remove; members may not. Membership is the
+//! user's, so that it is still there when a connection comes back.
+//!
+//! `cargo run --package hauyna-example-groups`, then open <http://127.0.0.1:3005> twice.
+
+use hauyna::{CloseReason, Context, Handler, Hub, Reject, Roles, Router, json};
+use hauyna_example_page::Page;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+struct Member {
+    user: String,
+}
+
+#[derive(Deserialize)]
+struct Promotion {
+    user: String,
+    role: Role,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    Admin,
+    Member,
+}
+
+/// `send` is the permission that the protocol's own request `group` needs; the others are words of ours.
+fn hub() -> Hub {
+    let roles = Roles::new()
+        .define("admin", ["send", "promote", "remove"])
+        .define("member", [] as [&str; 0])
+        .default_role("member");
+    Hub::builder().roles(TEAM, roles).build()
+}
+
+fn handler() -> Handler {
+    Handler::new()
+        .identify(|request| match request.query("user_id") {
+            Some(name) if !name.trim().is_empty() => Ok(name),
+            _ => Err(Reject::unauthorized("user_id is required")),
+        })
+        .on_open(|cx| async move {
+            cx.subscribe(ROSTER, ()).await?;
+            tell(&cx).await
+        })
+        .on_close(|cx, _: CloseReason| async move { tell(&cx).await })
+        .on("join", join)
+        .on("leave", leave)
+        .on("promote", promote)
+        .on("remove", remove)
+}
+
+/// The first to join is an administrator.
+async fn join(cx: Context, _: IgnoredAny) -> hauyna::Result {
+    match cx.groups().count(TEAM) {
+        0 => cx.groups().add_with_role(cx.user(), TEAM, "admin")?,
+        MOST.. => return Err(Reject::denied("the team is full").into()),
+        _ => cx.groups().add(cx.user(), TEAM)?,
+    };
+    tell(&cx).await
+}
+
+async fn leave(cx: Context, _: IgnoredAny) -> hauyna::Result {
+    cx.groups().remove(cx.user(), TEAM);
+    tell(&cx).await
+}
+
+async fn promote(cx: Context, Promotion { user, role }: Promotion) -> hauyna::Result {
+    allowed(&cx, &user, "promote")?;
+    let role = match role {
+        Role::Admin => "admin",
+        Role::Member => "member",
+    };
+    cx.groups().add_with_role(user, TEAM, role)?;
+    tell(&cx).await
+}
+
+async fn remove(cx: Context, Member { user }: Member) -> hauyna::Result {
+    allowed(&cx, &user, "remove")?;
+    cx.groups().remove(user, TEAM);
+    tell(&cx).await
+}
+
+/// Whether this user may do something to a member. Nobody does it to themselves, so that an administrator is left.
+fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
+    if !cx.groups().can(cx.user(), TEAM, permission) || cx.user() == user {
+        return Err(Reject::denied(format!("you may not {permission} {user}")).into());
+    }
+    if !cx.groups().contains(user, TEAM) {
+        return Err(Reject::invalid(format!("{user} is no member")).into());
+    }
+    Ok(())
+}
+
+/// Tells every page who is in the team, as what, and whether they are there.
+async fn tell(cx: &Context) -> hauyna::Result {
+    let (hub, groups) = (cx.hub(), cx.groups());
+    let mut users = groups.members(TEAM);
+    users.sort_unstable();
+    let member = |user| json!({ "user": user, "role": groups.role(user, TEAM), "here": hub.user(user).is_connected() });
+    let members: Vec<Value> = users.iter().map(member).collect();
+    cx.channel(ROSTER).broadcast(json!({ "type": "roster", "members": members })).await?;
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> hauyna::Result {
+    let listener = hauyna_example_page::listen(3005)?;
+    let router = Router::new(hub()).websocket("/live", handler()).fallback(PAGE.router());
+    router.into_server().serve_listener(listener).await
+}
+
+const PAGE: Page = Page {
+    html: include_str!("../page/index.html"),
+    style: include_str!("../page/page.css"),
+    script: include_str!("../page/page.js"),
+};
+const TEAM: &str = "team";
+/// A channel that clients cannot subscribe to by themselves: no pattern declares it.
+const ROSTER: &str = "roster";
+/// Members of the team.
+const MOST: usize = 50;
+
+#[cfg(test)]
+mod tests;
