@@ -86,6 +86,10 @@ pub struct UserSnapshot {
     pub connections: Vec<ConnectionSnapshot>,
     /// How many those are.
     pub connection_count: usize,
+    /// The user's groups, as far as the limit goes.
+    pub groups: Vec<String>,
+    /// How many those are.
+    pub group_count: usize,
     /// The presence metadata, where the user is present.
     pub presence: Option<Value>,
 }
@@ -206,10 +210,16 @@ impl Inspect {
         connections.retain(|core| self.after.is_none_or(|after| core.id() > after));
         connections.sort_unstable_by_key(|core| core.id());
         connections.truncate(self.limit);
+        let mut groups = self.hub.groups().groups_of(user);
+        let group_count = groups.len();
+        groups.sort_unstable();
+        groups.truncate(self.limit);
         UserSnapshot {
             user: user.to_owned(),
             connections: connections.iter().map(|core| self.look_at(core)).collect(),
             connection_count,
+            groups,
+            group_count,
             presence: self.hub.presence().get(user),
         }
     }

@@ -122,7 +122,8 @@ impl Collector for HubMetrics {
 }
 
 fn connections(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
-    page.gauge(("hauyna_connections", "Live connections"), stats.connections as u64)?;
+    let states = stats.states.iter().map(|(state, count)| (state.name().to_owned(), count as u64)).collect();
+    page.gauges(("hauyna_connections", "Live connections, by their state"), "state", &states)?;
     let mut routes = Tally::new();
     for endpoint in core.routes.lock().iter().filter_map(Weak::upgrade) {
         *routes.entry(endpoint.route.clone()).or_default() += endpoint.connections.value();
@@ -147,6 +148,8 @@ fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
     page.counter(("hauyna_messages_received", "Messages received from clients"), stats.requests)?;
     page.counter(("hauyna_messages_published", "Publications handed to the broker"), stats.published)?;
     page.counter(("hauyna_messages_delivered", "Messages given to receivers"), stats.delivered)?;
+    let about = ("hauyna_events_dropped", "System events that no listener was told");
+    page.counter(about, stats.events_dropped)?;
     page.counter(("hauyna_messages_dropped", "Publications dropped for slow consumers"), stats.dropped)?;
     let types = ErrorType::ALL.iter().zip(&core.metrics.refused);
     let types = types.map(|(kind, count)| (kind.as_str().to_owned(), count.value())).collect();

@@ -28,6 +28,7 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
         "hauyna_messages_received counter",
         "hauyna_messages_published counter",
         "hauyna_messages_delivered counter",
+        "hauyna_events_dropped counter",
         "hauyna_messages_dropped counter",
         "hauyna_errors counter",
         "hauyna_callback_panics counter",
@@ -45,7 +46,7 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
         .collect();
     labels.sort_unstable();
     labels.dedup();
-    assert_eq!(labels, ["error_type", "le", "part", "pattern", "reason"]);
+    assert_eq!(labels, ["error_type", "le", "part", "pattern", "reason", "state"]);
 }
 
 #[tokio::test]
@@ -61,7 +62,8 @@ async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
     client.expect("message").await;
     let page = metrics::text(&hub);
     for (metric, expected) in [
-        ("hauyna_connections", 1.0),
+        ("hauyna_connections{state=\"connected\"}", 1.0),
+        ("hauyna_connections{state=\"idle\"}", 0.0),
         ("hauyna_route_connections{route=\"/live/{zone}\"}", 1.0),
         ("hauyna_connections_opened_total", 1.0),
         ("hauyna_handshake_seconds_count", 1.0),
@@ -116,7 +118,7 @@ async fn a_registry_of_the_application_has_them_beside_its_own_and_does_not_keep
     let server = TestServer::start(hub.clone(), named());
     let client = subscriber(&server, "ann", "news").await;
     assert_eq!(value(&page(&registry), "orders_total"), 1.0);
-    assert_eq!(value(&page(&registry), "hauyna_connections"), 1.0);
+    assert_eq!(value(&page(&registry), "hauyna_connections{state=\"connected\"}"), 1.0);
     client.close(1000, "").await;
     emptied(&hub).await;
     server.stop().await;
