@@ -1,8 +1,10 @@
-//! Limits for the log: so many lines a second for one cause, then a count of those left out. A flood of
-//! bad frames must not become a flood of lines.
+//! Limits for the log: so many lines a second for one cause, then a count of those left out; names and faults as
+//! one short line, whatever stands in them. Tokens, queries and contents are never given to the log at all. What
+//! is logged where is listed in `docs/operations.md`.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::fmt::{self, Debug, Display, Write};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -11,10 +13,65 @@ pub(crate) fn limited(cause: &'static str, line: impl FnOnce()) {
     static CAUSES: LazyLock<Mutex<HashMap<&'static str, Window>>> = LazyLock::new(Mutex::default);
     let (allowed, suppressed) = CAUSES.lock().entry(cause).or_insert_with(Window::new).count(Instant::now());
     if suppressed > 0 {
-        tracing::warn!(target: "hauyna", cause, suppressed, "log lines left out");
+        tracing::warn!(target: "hauyna::log", cause, suppressed, "lines left out");
     }
     if allowed {
         line();
+    }
+}
+
+/// A name that somebody outside chose.
+pub(crate) fn name(text: &str) -> impl Display {
+    Line { text, most: NAME }
+}
+
+/// An error with what it is made of. Its text may be the application's.
+pub(crate) fn fault(error: &impl Debug) -> impl Display {
+    Line { text: Debugged(error), most: FAULT }
+}
+
+/// A text as one line: nothing in it can end the line, colour it, or turn its direction.
+struct Line<T> {
+    text: T,
+    /// Characters after which it is cut.
+    most: usize,
+}
+
+impl<T: Display> Display for Line<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut escaping = Escaping { out: f, left: self.most };
+        match write!(escaping, "{}", self.text) {
+            Err(_) if escaping.left == 0 => f.write_str("…"),
+            written => written,
+        }
+    }
+}
+
+struct Debugged<'a, E>(&'a E);
+
+impl<E: Debug> Display for Debugged<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+struct Escaping<'a, 'f> {
+    out: &'a mut fmt::Formatter<'f>,
+    left: usize,
+}
+
+impl Write for Escaping<'_, '_> {
+    /// Fails where it is cut, so that what is left is not even formatted.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            match character {
+                // Quotes and backslashes stand in every `Debug`, and harm nobody.
+                '"' | '\'' | '\\' => self.out.write_char(character)?,
+                other => write!(self.out, "{}", other.escape_debug())?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -45,6 +102,10 @@ impl Window {
 }
 
 const LINES: u32 = 20;
+/// Characters of a name.
+const NAME: usize = 64;
+/// Characters of a fault.
+const FAULT: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -57,5 +118,18 @@ mod tests {
         let allowed = (0..1000).filter(|_| window.count(start).0).count();
         assert_eq!(allowed, 20);
         assert_eq!(window.count(start + Duration::from_secs(1)), (true, 980));
+    }
+
+    #[test]
+    fn names_and_faults_are_one_short_line() {
+        assert_eq!(name("ann").to_string(), "ann");
+        assert_eq!(name("zoë \u{1f600}").to_string(), "zoë \u{1f600}");
+        let forged = "x\n{\"level\":\"error\"}\u{1b}[2J\u{202e}\u{9b}";
+        assert_eq!(name(forged).to_string(), "x\\n{\"level\":\"error\"}\\u{1b}[2J\\u{202e}\\u{9b}");
+        assert_eq!(name(&"n".repeat(64)).to_string(), "n".repeat(64));
+        assert_eq!(name(&"n".repeat(65)).to_string(), format!("{}…", "n".repeat(64)));
+        let fault = fault(&("a\nb", "y".repeat(10_000))).to_string();
+        assert!(fault.starts_with("(\"a\\nb\", \"yyy") && fault.ends_with("y…"), "{fault}");
+        assert!(fault.chars().count() <= 513);
     }
 }

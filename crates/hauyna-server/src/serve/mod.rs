@@ -115,7 +115,7 @@ fn control(hub: Hub, metrics: Option<Metrics>) -> anyhow::Result<std::thread::Jo
                 });
             }
             interrupted().await;
-            tracing::info!(target: "hauyna::server", "shutting down; once more to end at once");
+            tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
             tokio::select! {
                 () = hub.shutdown(PATIENCE) => {}
                 () = interrupted() => std::process::exit(130),

@@ -82,6 +82,13 @@ pub(crate) async fn subscribe(
     };
     go_live(hub, &subscription, (page, welcome.recovery), |top| answer(&Welcome { top, ..welcome }))?;
     drop(catching);
+    tracing::debug!(
+        target: "hauyna::channel",
+        id = %connection.id(),
+        channel = %crate::log::name(name.as_str()),
+        recovered = welcome.recovery.map(|recovery| recovery.is_ok()),
+        "subscribed",
+    );
     announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
     Ok(welcome)
 }
@@ -256,6 +263,12 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     }
     let unused = state.is_unused();
     drop(state);
+    tracing::debug!(
+        target: "hauyna::channel",
+        id = %connection.id(),
+        channel = %crate::log::name(channel.name.as_str()),
+        "unsubscribed",
+    );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
     if unused {

@@ -139,6 +139,12 @@ impl ConnectionCore {
         if self.wire.is_deflated() { self.endpoint.deflate.as_ref() } else { None }
     }
 
+    /// What the log of the application's code stands in, where anybody wants it.
+    pub(super) fn span(&self) -> tracing::Span {
+        let user = crate::log::name(&self.user);
+        tracing::debug_span!(target: "hauyna::connection", "callback", id = %self.id, %user)
+    }
+
     /// What few connections have, made when it is first asked for.
     pub(crate) fn attached(&self) -> &Attached {
         self.attached.get_or_init(Box::default)

@@ -59,7 +59,13 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     core.pulse.set_busy(work.as_ref().map(|_| core.now()));
     core.traffic().received.add(link.early.len() as u64);
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), user = %core.user().escape_debug(), "opened");
+    tracing::debug!(
+        target: "hauyna::connection",
+        id = %core.id(),
+        user = %crate::log::name(core.user()),
+        route = core.endpoint().route,
+        "opened",
+    );
     tokio::spawn(Run::new(core.clone(), decoder, link.io, rest, work));
     core
 }

@@ -80,14 +80,19 @@ fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8
 /// The peer broke RFC 6455.
 pub(super) fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "protocol error");
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
     core.close(code, &error.to_string(), (CloseReason::Protocol, Backlog::Drop));
 }
 
 /// `on_open` said no.
 pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), ?error, "refused when it was opened");
+    tracing::debug!(
+        target: "hauyna::connection",
+        id = %core.id(),
+        error = %crate::log::fault(error),
+        "refused by on_open",
+    );
     core.push_control(dispatch::error_frame(core, None, error));
     let code = match error.kind() {
         ErrorKind::Protocol(kind) if !kind.is_temporary() => CloseCode::PERMISSION_DENIED,
@@ -156,7 +161,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
         SystemEvent::Closed { connection, reason }
     });
     hub.departed.notify_waiters();
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), ?reason, "closed");
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     reason
 }
 

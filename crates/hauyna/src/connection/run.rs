@@ -222,7 +222,7 @@ impl Run {
                     }
                 };
                 if let Handled::Later(mut pending) = handled {
-                    match poll_callback(&mut pending.future, cx) {
+                    match poll_callback(core, &mut pending.future, cx) {
                         Poll::Ready(Some(reply)) => reply.write(core, replies),
                         Poll::Ready(None) => Reply::panicked(core, pending.id).write(core, replies),
                         Poll::Pending => {
@@ -252,7 +252,7 @@ impl Run {
         let has_expired = core.has_expired();
         match work {
             Work::Close(future) => self.work = Some(Work::Close(future)),
-            Work::Open(mut future) => match poll_callback(&mut future, cx) {
+            Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
@@ -265,7 +265,7 @@ impl Run {
                 }
             },
             Work::Request(mut pending) => {
-                let reply = match poll_callback(&mut pending.future, cx) {
+                let reply = match poll_callback(&core, &mut pending.future, cx) {
                     Poll::Ready(Some(reply)) => reply,
                     Poll::Ready(None) => Reply::panicked(&core, pending.id),
                     Poll::Pending if has_expired => Reply::expired(pending.id),
@@ -300,7 +300,7 @@ impl Run {
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Next {
         if let Some(Work::Close(future)) = &mut self.work
-            && poll_callback(future, cx).is_pending()
+            && poll_callback(&self.core, future, cx).is_pending()
         {
             return Next::Wait;
         }
@@ -339,7 +339,12 @@ fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Bac
 }
 
 /// Polls a future of the application's; `None` where it panicked.
-fn poll_callback<T>(future: &mut BoxFuture<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+fn poll_callback<T>(
+    core: &ConnectionCore,
+    future: &mut BoxFuture<T>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<T>> {
+    let _span = core.span().entered();
     match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

@@ -173,7 +173,8 @@ pub(crate) fn error_frame(core: &Core, id: Option<&RequestId>, error: &Error) ->
     report(core, error);
     if error.error_type() == ErrorType::InternalError {
         crate::log::limited("internal error", || {
-            tracing::error!(target: "hauyna::connection", id = %core.id(), ?error, "a request failed");
+            let error = crate::log::fault(error);
+            tracing::error!(target: "hauyna::connection", id = %core.id(), %error, "a request failed");
         });
     }
     let message = Message::Error(ErrorMessage {

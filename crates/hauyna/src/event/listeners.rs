@@ -179,7 +179,8 @@ impl Outcome {
             }
             Err(error) => {
                 crate::log::limited("listener", || {
-                    tracing::warn!(target: "hauyna::event", event = event.name(), ?listener, ?error, "a listener failed");
+                    let (name, error) = (crate::log::name(event.name()), crate::log::fault(&error));
+                    tracing::warn!(target: "hauyna::event", event = %name, ?listener, %error, "a listener failed");
                 });
                 self.failures.push(Failure { listener, error });
                 Flow::Continue

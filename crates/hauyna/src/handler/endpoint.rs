@@ -117,12 +117,17 @@ impl Endpoint {
     pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<BoxFuture<Result<(), Error>>> {
         let f = self.on_close.as_ref()?;
         let future = called(cx, || f(cx.clone(), reason));
-        let timeout = self.callback_timeout;
+        let (timeout, id) = (self.callback_timeout, cx.connection().id());
         Some(Box::pin(async move {
             match tokio::time::timeout(timeout, future).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(target: "hauyna::connection", ?error, "on_close failed"),
-                Err(_) => tracing::warn!(target: "hauyna::connection", "on_close took too long"),
+                Ok(Err(error)) => crate::log::limited("on_close", || {
+                    let error = crate::log::fault(&error);
+                    tracing::warn!(target: "hauyna::connection", %id, %error, "on_close failed");
+                }),
+                Err(_) => crate::log::limited("on_close", || {
+                    tracing::warn!(target: "hauyna::connection", %id, "on_close took too long");
+                }),
             }
             Ok(())
         }))

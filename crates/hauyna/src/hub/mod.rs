@@ -147,7 +147,9 @@ impl Hub {
     /// was queued is written. Returns when the last connection is gone and the listeners of system events have
     /// been told all, or after `patience`.
     pub async fn shutdown(&self, patience: Duration) {
-        self.0.stopping.store(true, Ordering::Release);
+        if !self.0.stopping.swap(true, Ordering::AcqRel) {
+            tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
+        }
         self.0.stop.notify_waiters();
         for connection in self.0.registry.all() {
             let ending = (CloseReason::Shutdown, Backlog::Write);
@@ -219,7 +221,10 @@ impl HubCore {
     pub(crate) fn finish<T: Send + 'static>(&self, answer: Answer<Result<T, BrokerError>>) {
         match answer.into_now() {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(target: "hauyna::broker", %error, "an announcement was lost"),
+            Ok(Err(error)) => crate::log::limited("announcement", || {
+                let error = crate::log::fault(&error);
+                tracing::warn!(target: "hauyna::broker", %error, "an announcement was lost");
+            }),
             Err(later) => {
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     runtime.spawn(later);

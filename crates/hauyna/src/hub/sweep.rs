@@ -41,10 +41,12 @@ fn watch_broker(hub: &HubCore) {
         return;
     }
     if is_ready {
-        tracing::info!(target: "hauyna::broker", "the broker can be reached");
+        tracing::info!(target: "hauyna::broker", "can be reached");
         hub.events.emit(SystemKind::BrokerUp, || SystemEvent::BrokerUp);
     } else {
-        tracing::warn!(target: "hauyna::broker", "the broker cannot be reached");
+        crate::log::limited("broker", || {
+            tracing::warn!(target: "hauyna::broker", "cannot be reached");
+        });
         hub.events.emit(SystemKind::BrokerDown, || SystemEvent::BrokerDown);
     }
 }

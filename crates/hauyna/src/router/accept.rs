@@ -36,10 +36,10 @@ pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: Socke
             Box::pin(http(routes, (Rewound::new(read, stream, patience), peer), patience)).await;
         }
         Ok(Ok(Arrived::Done)) => {}
-        Ok(Err(error)) => tracing::debug!(target: "hauyna::connection", %error, "lost before its upgrade"),
+        Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
         Err(_) => {
             routes.hub.0.metrics.handshakes_refused.increment();
-            tracing::debug!(target: "hauyna::connection", "too slow for a handshake");
+            tracing::debug!(target: "hauyna::server", "too slow for a handshake");
         }
     }
 }

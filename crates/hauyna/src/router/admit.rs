@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use tracing::Instrument;
 
 /// An upgrade that may go on.
 pub(crate) struct Admission {
@@ -41,8 +42,12 @@ pub(crate) async fn admit(
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
 ) -> Result<Admission, Refused> {
-    let result = decide(routes, endpoint, request).await;
-    if result.is_err() {
+    let route = endpoint.route.as_str();
+    let span = tracing::debug_span!(target: "hauyna::server", "handshake", route, peer = ?request.peer());
+    let result = decide(routes, endpoint, request).instrument(span).await;
+    if let Err(refused) = &result {
+        let status = refused.status().as_u16();
+        tracing::debug!(target: "hauyna::server", route, status, "refused");
         routes.hub.0.metrics.handshakes_refused.increment();
     }
     result
@@ -135,6 +140,13 @@ impl Admission {
 }
 
 impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Handshake(refusal) => refusal.response().status(),
+            Self::Reject(reject) => reject.status,
+        }
+    }
+
     /// The whole answer: a fixed or the application's own text as JSON, never anything of the request.
     pub(crate) fn response(&self) -> Response<String> {
         let reject = match self {

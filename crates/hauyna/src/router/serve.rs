@@ -47,8 +47,9 @@ impl Server {
     ///
     /// The address cannot be bound.
     pub async fn serve(self, address: impl ToSocketAddrs) -> Result {
-        let address = first(address).await?;
-        self.serve_listener(listen(address, Sharing::First)?).await
+        let listener = listen(first(address).await?, Sharing::First)?;
+        tracing::info!(target: "hauyna::server", address = %listener.local_addr()?, "listening");
+        self.serve_listener(listener).await
     }
 
     /// Serves a listening socket until the hub is shut down.
@@ -86,6 +87,7 @@ impl Server {
         for _ in 1..workers {
             listeners.push(listen(address, Sharing::Further)?);
         }
+        tracing::info!(target: "hauyna::server", %address, workers, "listening");
         ready(address);
         std::thread::scope(|scope| {
             let threads: Vec<_> = listeners

@@ -86,7 +86,7 @@ async fn answer<B: Send + 'static>(
                 admission.open(&routes, link);
                 routes.hub.0.metrics.handshakes.observe(began.elapsed());
             }
-            Err(error) => tracing::debug!(target: "hauyna::connection", %error, "lost while it was upgraded"),
+            Err(error) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
         }
     });
     response.map(|()| full(Bytes::new()))
@@ -97,7 +97,10 @@ async fn fall_back<B: Send + 'static>(routes: &Routes, request: Request<B>) -> R
         return plain(StatusCode::NOT_FOUND, "not found");
     };
     fallback(request).await.unwrap_or_else(|error| {
-        tracing::error!(target: "hauyna::server", %error, "the fallback service failed");
+        crate::log::limited("fallback", || {
+            let error = crate::log::fault(&error);
+            tracing::error!(target: "hauyna::server", %error, "the fallback service failed");
+        });
         plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     })
 }

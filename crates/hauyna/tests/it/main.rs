@@ -15,6 +15,8 @@ mod handlers;
 mod handshake;
 #[cfg(test)]
 mod liveness;
+#[cfg(test)]
+mod log;
 #[cfg(all(test, feature = "metrics"))]
 mod metrics;
 #[cfg(test)]

@@ -1,0 +1,181 @@
+//! What is logged: targets, levels, fields and their names, which do not change; and what never is.
+
+use crate::support::{eventually, named, open_hub, subscribe};
+use hauyna::{Channels, Context, Handler, Hub, json};
+use hauyna_test::TestServer;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What was written to the log while it lives, by this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).filter(|line| line.contains("hauyna::")).collect()
+    }
+
+    /// The line of a target with this message, and nothing after it but fields.
+    fn line(&self, level: &str, target: &str, message: &str) -> String {
+        let found = self.lines().into_iter().find(|line| {
+            line.trim_start().starts_with(level) && line.contains(&format!("{target}: {message}"))
+        });
+        found.unwrap_or_else(|| panic!("no {level} {target}: {message} in {:#?}", self.lines()))
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn the_events_of_a_connection_and_a_channel_have_their_documented_fields() {
+    let (log, _guard) = Log::capture();
+    let server = TestServer::route(open_hub().build(), |router| router.websocket("/live/{zone}", named()));
+    let mut client = server.client("/live/7?user=ann&token=s3cr3t").json().connect().await;
+    client.expect("session").await;
+    subscribe(&mut client, "room:7").await;
+    let id = server.hub().connections().of_user("ann")[0].id();
+    client.close(4001, "").await;
+    eventually("it is gone", || server.hub().stats().closed == 1).await;
+    let opened = log.line("DEBUG", "hauyna::connection", "opened");
+    assert!(opened.ends_with(&format!("id={id} user=ann route=\"/live/{{zone}}\"")), "{opened}");
+    let subscribed = log.line("DEBUG", "hauyna::channel", "subscribed");
+    assert!(subscribed.ends_with(&format!("id={id} channel=room:7")), "{subscribed}");
+    let unsubscribed = log.line("DEBUG", "hauyna::channel", "unsubscribed");
+    assert!(unsubscribed.ends_with(&format!("id={id} channel=room:7")), "{unsubscribed}");
+    let closed = log.line("DEBUG", "hauyna::connection", "closed");
+    assert!(closed.ends_with(&format!("id={id} reason=\"client\"")), "{closed}");
+    assert!(!log.lines().concat().contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn refusals_and_faults_are_told_without_what_the_client_sent() {
+    let (log, _guard) = Log::capture();
+    let handler = named().on_open(|cx: Context| async move {
+        match cx.query("fail") {
+            Some(_) => Err(hauyna::Error::other("the database\nis down")),
+            None => Ok(()),
+        }
+    });
+    let server = TestServer::route(Hub::new(), |router| {
+        let refusing = Handler::new().identify(|_| Err::<String, _>(hauyna::Reject::unauthorized("no")));
+        router.websocket("/", handler).websocket("/no", refusing)
+    });
+    server.client("/no?token=s3cr3t").try_connect().await.unwrap_err();
+    let refused = log.line("DEBUG", "hauyna::server", "refused");
+    assert!(refused.ends_with("route=\"/no\" status=401"), "{refused}");
+    let mut broken = server.connect("/").await;
+    broken.send_raw(b"\xff\xffs3cr3t").await;
+    broken.expect_close().await;
+    assert!(log.line("DEBUG", "hauyna::connection", "broke the protocol").contains(" id="));
+    server.connect("/?fail=1").await.expect_close().await;
+    let failed = log.line("DEBUG", "hauyna::connection", "refused by on_open");
+    assert!(failed.contains("the database\\nis down"), "one line: {failed}");
+    assert!(log.line("ERROR", "hauyna::connection", "a request failed").contains(" error="));
+    assert!(!log.lines().concat().contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn what_the_application_logs_in_a_callback_stands_in_a_span_with_connection_and_user() {
+    let (log, _guard) = Log::capture();
+    let handler = named().on("work", async |_: Context, _: serde_json::Value| {
+        tracing::info!(target: "hauyna::test", "at first");
+        tokio::task::yield_now().await;
+        tracing::info!(target: "hauyna::test", "after waiting");
+        Ok(())
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/?user=ann").await;
+    client.request(json!({ "type": "work" })).await.unwrap();
+    let id = server.hub().connections().of_user("ann")[0].id();
+    for message in ["at first", "after waiting"] {
+        let span = format!("callback{{id={id} user=ann}}");
+        assert!(log.lines().iter().any(|line| line.contains(&span) && line.ends_with(message)), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn long_and_odd_names_are_cut_and_escaped() {
+    let (log, _guard) = Log::capture();
+    let server = TestServer::start(open_hub().build(), named());
+    let mut client = server.connect(&format!("/?user=%E2%80%AE{}", "u".repeat(200))).await;
+    let channel = format!("\u{2028}{}", "c".repeat(200));
+    client.request(json!({ "type": "subscribe_channel", "channel": channel })).await.unwrap();
+    let opened = log.line("DEBUG", "hauyna::connection", "opened");
+    assert!(opened.contains(&format!("user=\\u{{202e}}{}… ", "u".repeat(63))), "{opened}");
+    let subscribed = log.line("DEBUG", "hauyna::channel", "subscribed");
+    assert!(subscribed.ends_with(&format!("channel=\\u{{2028}}{}…", "c".repeat(63))), "{subscribed}");
+}
+
+#[tokio::test]
+async fn a_flood_of_failing_requests_is_few_lines() {
+    let (log, _guard) = Log::capture();
+    let handler = named()
+        .on("fail", async |_: Context, _: serde_json::Value| -> hauyna::Result {
+            Err(hauyna::Error::other("no"))
+        })
+        .on_close(|_, _| async { Err(hauyna::Error::other("no")) });
+    let server = TestServer::start(Hub::builder().channels("{*any}", Channels::new()).build(), handler);
+    let mut client = server.client("/").patience(Duration::from_secs(60)).connect().await;
+    for _ in 0..2_000 {
+        client.request(json!({ "type": "fail" })).await.unwrap_err();
+    }
+    for _ in 0..200 {
+        server.connect("/").await.close(1000, "").await;
+    }
+    let loud = log.lines().iter().filter(|line| !line.trim_start().starts_with("DEBUG")).count();
+    assert!(loud < 400, "{loud} lines");
+}
+
+#[test]
+fn every_warning_and_error_of_the_library_is_limited() {
+    let mut left = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut seen = 0;
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (at, _) in text.match_indices("tracing::warn!").chain(text.match_indices("tracing::error!")) {
+            seen += 1;
+            let before = &text[at.saturating_sub(300)..at];
+            let is_own = path.ends_with("log.rs");
+            assert!(is_own || before.contains("limited("), "{}: {}", path.display(), &text[at..at + 80]);
+            assert!(text[at..].contains("target: \"hauyna::"), "{}", path.display());
+        }
+    }
+    assert!(seen > 5);
+}
