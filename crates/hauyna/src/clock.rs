@@ -6,9 +6,11 @@ use tokio::time::Instant;
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    to_unix_ms(SystemTime::now())
+}
+
+pub(crate) fn to_unix_ms(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Milliseconds since a hub was built, never 0: small enough to keep several in every connection.
@@ -52,6 +54,11 @@ pub(crate) struct Clock(Instant);
 impl Clock {
     pub(crate) fn start() -> Self {
         Self(Instant::now())
+    }
+
+    /// Milliseconds since it was made; does not wrap.
+    pub(crate) fn millis(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn tick(&self) -> Tick {

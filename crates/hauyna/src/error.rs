@@ -193,6 +193,11 @@ impl Reject {
         Self::new(ErrorType::Unauthorized, StatusCode::UNAUTHORIZED, message)
     }
 
+    /// Good credentials whose time is over: 401, `token_expired`.
+    pub fn expired(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorType::TokenExpired, StatusCode::UNAUTHORIZED, message)
+    }
+
     /// Known, but not allowed: 403, `permission_denied`.
     pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorType::PermissionDenied, StatusCode::FORBIDDEN, message)

@@ -87,7 +87,7 @@ pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
 };
 pub use group::{Groups, Roles};
-pub use handler::{Context, Handler, Identified, IntoUser, RateLimit};
+pub use handler::{Context, Handler, Identified, Identity, IntoIdentity, RateLimit};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
 pub use hub::{
@@ -97,8 +97,8 @@ pub use hub::{
 pub use presence::Presence;
 pub use rate::Rate;
 pub use retry::RetryPolicy;
-pub use router::{Body, ConnectRequest, Origins, Router, RouterService, Server};
-pub use serde_json::json;
+pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
+pub use serde_json::{Value, json};
 pub use user::User;
 
 /// The README's examples compile.

@@ -142,6 +142,8 @@ fn check_answers(checker: &mut Checker) {
     ack(checker, "ack", 2, None);
     let answer = json!({ "seen": [1, 2] });
     ack(checker, "ack with the answer of a handler", 15, Some(AckData::Value(&answer)));
+    let answer = json!({ "expires_at": 1_767_225_600_000_u64 });
+    ack(checker, "ack of a refresh", 13, Some(AckData::Value(&answer)));
     let general = subscribed("general", 41, Recovery::NotAsked);
     ack(checker, "ack of a subscription", 1, Some(AckData::Subscribed(general)));
     let ticker = Subscribed { channel: "ticker:X", position: None, recoverable: false, ..general };

@@ -1,6 +1,7 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
 use super::Extensions;
+use super::expiry::Lease;
 use crate::channel::Subscription;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
@@ -20,4 +21,6 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
+    /// Where the credentials end.
+    pub(super) lease: Mutex<Option<Lease>>,
 }

@@ -61,24 +61,26 @@ impl Belongs {
 }
 
 /// What a new connection is.
-pub(crate) struct Identity {
+pub(crate) struct Particulars {
     pub(crate) id: ConnectionId,
     pub(crate) shard: u8,
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
     pub(crate) arrival: Arrival,
+    /// To the HTTP request; callbacks see it.
+    pub(crate) attached: http::Extensions,
 }
 
 impl ConnectionCore {
     pub(super) fn new(
         hub: Arc<HubCore>,
         endpoint: Arc<Endpoint>,
-        identity: Identity,
+        particulars: Particulars,
         outbox: Outbox,
     ) -> Self {
-        let Identity { id, shard, user, wire, arrival } = identity;
+        let Particulars { id, shard, user, wire, arrival, attached } = particulars;
         let now = hub.clock.tick();
-        Self {
+        let this = Self {
             outbox: Mutex::new(outbox),
             wire,
             state: AtomicU8::new(Index::CONNECTED.0),
@@ -93,7 +95,11 @@ impl ConnectionCore {
             pulse: Pulse::new(now),
             arrival,
             attached: OnceLock::new(),
+        };
+        if !attached.is_empty() {
+            this.attached().extensions.lock().inherit(attached);
         }
+        this
     }
 
     pub(crate) fn id(&self) -> ConnectionId {
@@ -148,6 +154,10 @@ impl ConnectionCore {
     /// What few connections have, made when it is first asked for.
     pub(crate) fn attached(&self) -> &Attached {
         self.attached.get_or_init(Box::default)
+    }
+
+    pub(super) fn attached_already(&self) -> Option<&Attached> {
+        self.attached.get().map(|attached| &**attached)
     }
 
     /// How the client comes back: as was said of it, else of its handler, else of the hub.

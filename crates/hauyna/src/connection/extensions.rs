@@ -5,34 +5,49 @@ use std::collections::HashMap;
 use std::fmt;
 
 /// A map from types to values; see [`Connection::with_extensions`](super::Connection::with_extensions).
+///
+/// It begins with what tower layers, middleware and `identify` attached to the HTTP request.
 #[derive(Default)]
-pub struct Extensions(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+pub struct Extensions {
+    own: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    /// The request's; a value in `own` stands before one of the same type here.
+    request: http::Extensions,
+}
 
 impl Extensions {
     /// Attaches a value; returns the one of the same type that was there.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
-        let old = self.0.insert(TypeId::of::<T>(), Box::new(value))?;
-        old.downcast().ok().map(|old| *old)
+        let old = self.own.insert(TypeId::of::<T>(), Box::new(value));
+        let inherited = self.request.remove();
+        old.and_then(|old| old.downcast().ok().map(|old| *old)).or(inherited)
     }
 
     /// The value of a type.
-    pub fn get<T: 'static>(&self) -> Option<&T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        let own = self.own.get(&TypeId::of::<T>()).and_then(|own| own.downcast_ref());
+        own.or_else(|| self.request.get())
     }
 
     /// The value of a type, to change it.
-    pub fn get_mut<T: 'static>(&mut self) -> Option<&mut T> {
-        self.0.get_mut(&TypeId::of::<T>())?.downcast_mut()
+    pub fn get_mut<T: Send + Sync + 'static>(&mut self) -> Option<&mut T> {
+        let own = self.own.get_mut(&TypeId::of::<T>()).and_then(|own| own.downcast_mut());
+        own.or_else(|| self.request.get_mut())
     }
 
     /// Takes a value out.
-    pub fn remove<T: 'static>(&mut self) -> Option<T> {
-        self.0.remove(&TypeId::of::<T>())?.downcast().ok().map(|value| *value)
+    pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
+        let own = self.own.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
+        own.map(|own| *own).or_else(|| self.request.remove())
+    }
+
+    /// Attaches what was attached to a request; what callbacks attached stands before it.
+    pub(crate) fn inherit(&mut self, request: http::Extensions) {
+        self.request.extend(request);
     }
 }
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extensions").field("len", &self.0.len()).finish()
+        f.debug_struct("Extensions").field("len", &(self.own.len() + self.request.len())).finish()
     }
 }

@@ -4,6 +4,7 @@
 use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
 use crate::channel::UserId;
 use crate::error::Error;
+use crate::handler::Expiry;
 use crate::retry::RetryPolicy;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
@@ -50,6 +51,17 @@ impl Connection {
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = crate::channel::content(&message)?;
         self.0.send(super::reader::value_frame(&self.0, content.bytes()))
+    }
+
+    /// When the connection's credentials end, where they do.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.expires_at()
+    }
+
+    /// Sets when the connection's credentials end: it is closed then with 3005, unless they are renewed. `None`: they
+    /// do not end.
+    pub fn set_expiry(&self, at: Option<SystemTime>) {
+        self.0.set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
     }
 
     /// Closes the connection: what is queued is written first. `code` says whether the client comes back

@@ -1,4 +1,4 @@
-//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at; `open`
+//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at, `expiry` its end by time; `open`
 //! is its beginning, `run` its life, `reader` what comes in, `outbox` and `lanes` what goes out, `state` and
 //! `transition` what state it is in, `connections` all of them.
 
@@ -6,6 +6,7 @@ mod arrival;
 mod attached;
 mod connections;
 mod core;
+mod expiry;
 mod extensions;
 mod handle;
 mod lanes;
@@ -23,7 +24,7 @@ pub use extensions::Extensions;
 pub use handle::Connection;
 pub use state::{ConnectionState, StateCounts};
 
-pub(crate) use self::core::{Belongs, ConnectionCore, Identity};
+pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};
 pub(crate) use arrival::Arrival;
 pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
@@ -91,13 +92,15 @@ pub enum CloseReason {
     TooManyErrors,
     /// Another connection took its place under a connection limit.
     Replaced,
+    /// The credentials have expired.
+    Expired,
     /// A callback failed or panicked while the connection was opened.
     Failed,
 }
 
 impl CloseReason {
     /// What each is called in metrics and the log.
-    pub(crate) const NAMES: [&'static str; 11] = [
+    pub(crate) const NAMES: [&'static str; 12] = [
         "client",
         "lost",
         "heartbeat",
@@ -109,6 +112,7 @@ impl CloseReason {
         "replaced",
         "failed",
         "too_many_errors",
+        "expired",
     ];
 
     /// The place in [`CloseReason::NAMES`].
@@ -125,11 +129,13 @@ impl CloseReason {
             Self::Replaced => 8,
             Self::Failed => 9,
             Self::TooManyErrors => 10,
+            Self::Expired => 11,
         }
     }
 
     /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
-    /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`.
+    /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`,
+    /// `expired`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]

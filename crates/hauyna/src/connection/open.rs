@@ -1,12 +1,12 @@
 //! How a connection begins: what a handshake hands over becomes a registered connection with a task of its own.
 //! Called by the router, once for each upgrade.
 
-use super::core::Identity;
+use super::core::Particulars;
 use super::outbox::Outbox;
 use super::run::{Run, Work};
 use super::{CloseReason, Connection, ConnectionCore, reader};
 use crate::event::{SystemEvent, SystemKind};
-use crate::handler::{Context, Endpoint};
+use crate::handler::{Context, Endpoint, Expiry};
 use crate::hub::HubCore;
 use crate::transport::Link;
 use hauyna_protocol::close::CloseCode;
@@ -17,10 +17,11 @@ use std::sync::Arc;
 pub(crate) struct Opening {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) identity: Identity,
+    pub(crate) particulars: Particulars,
     pub(crate) link: Link,
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: Session,
+    pub(crate) expiry: Option<Expiry>,
 }
 
 /// Whether the client negotiated a sub-protocol and gets the `session` message.
@@ -32,15 +33,16 @@ pub(crate) enum Session {
 
 /// Registers the connection and starts its task.
 pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, identity, link, inflate, session } = opening;
-    let shard = &hub.shards[usize::from(identity.shard)];
+    let Opening { hub, endpoint, particulars, link, inflate, session, expiry } = opening;
+    let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
     let limits = endpoint.limits;
-    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, identity, Outbox::new(link.socket)));
+    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(link.socket)));
     if session == Session::Announce {
-        core.push_control(reader::session(&core));
+        core.push_control(reader::session(&core, expiry.map(|expiry| expiry.at)));
     }
     let (connections, devices) = hub.groups.welcome(&hub, &core);
+    core.set_expiry(expiry);
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });

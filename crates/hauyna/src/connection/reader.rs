@@ -12,6 +12,7 @@ use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Encoding, HeartbeatTerms, Message, Session};
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What became of an event.
 pub(super) enum Handled {
@@ -102,7 +103,7 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
 }
 
 /// The first message to clients that negotiated a sub-protocol.
-pub(super) fn session(core: &ConnectionCore) -> Bytes {
+pub(super) fn session(core: &ConnectionCore, expires_at: Option<SystemTime>) -> Bytes {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
         interval: ms(heartbeat.interval),
@@ -115,7 +116,7 @@ pub(super) fn session(core: &ConnectionCore) -> Bytes {
         heartbeat,
         retry: Some(core.retry_policy().terms()),
         subscriptions: &[],
-        expires_at: None,
+        expires_at: expires_at.map(crate::clock::to_unix_ms),
     };
     frame(core, &Message::Session(session))
 }
@@ -149,6 +150,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     if !hub.registry.remove(core) {
         return reason;
     }
+    core.forget_expiry();
     for subscription in core.take_subscriptions() {
         crate::channel::detach(hub, &subscription);
     }

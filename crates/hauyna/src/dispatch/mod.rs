@@ -15,6 +15,7 @@ use std::sync::Arc;
 mod admission;
 mod channels;
 mod direct;
+mod refresh;
 mod reply;
 
 pub(crate) use admission::Meters;
@@ -75,6 +76,7 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
                 HistoryRange { since, limit: limit.unwrap_or(u32::MAX), order },
             )
         }
+        Request::Refresh { token } => refresh::refresh(core, id, &token),
         Request::Ack { .. } => return None, // no request of ours is open
         Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
         _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),

@@ -2,13 +2,16 @@
 
 use crate::channel::{Channel, UserId};
 use crate::connection::{Connection, ConnectionCore};
-use crate::error::Error;
+use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;
 use crate::presence::Presence;
 use crate::router;
+#[cfg(doc)]
+use crate::router::ConnectRequest;
 use crate::user::User;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
@@ -95,6 +98,48 @@ impl Context {
     /// A path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         router::path_param(&self.core.endpoint().route, self.core.arrival().target(), name)
+    }
+
+    /// All query parameters of the request as a type of yours; see [`ConnectRequest::query_as`].
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::invalid`], with the parameter in `details.path`.
+    pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        router::query_as(self.core.arrival().target())
+    }
+
+    /// All path parameters of the route as a type of yours; see [`ConnectRequest::path`].
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::invalid`], with the parameter in `details.path`.
+    pub fn path<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        router::path_as(&self.core.endpoint().route, self.core.arrival().target())
+    }
+
+    /// A value attached to the connection: by a callback, or before by `identify`, a middleware or a tower layer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hauyna::{ConnectRequest, Context, Handler, Next};
+    /// #[derive(Clone)]
+    /// struct Tenant(String);
+    ///
+    /// let handler = Handler::new()
+    ///     .middleware(async |mut request: ConnectRequest, next: Next| {
+    ///         let tenant = request.header("host").unwrap_or("none").to_owned();
+    ///         request.extensions_mut().insert(Tenant(tenant));
+    ///         next.run(request).await
+    ///     })
+    ///     .on("tenant", async |cx: Context, _: hauyna::Value| {
+    ///         Ok(cx.extension::<Tenant>().map(|tenant| tenant.0))
+    ///     });
+    /// # drop(handler);
+    /// ```
+    pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.connection().with_extensions(|extensions| extensions.get::<T>().cloned())
     }
 
     /// The value given to [`Handler::state`](super::Handler::state).

@@ -2,7 +2,7 @@
 //! its connections.
 
 use super::callback::{EventTask, Task};
-use super::{Context, RateLimit};
+use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::CloseReason;
@@ -11,7 +11,7 @@ use crate::error::{Error, Reject};
 use crate::metrics::Counter;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
-use crate::router::{ConnectRequest, Origins};
+use crate::router::{ConnectRequest, Middleware, Origins};
 use hauyna_websocket::{Deflate, Limits};
 use std::any::Any;
 use std::collections::HashMap;
@@ -20,12 +20,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-type Identify = Box<dyn Fn(ConnectRequest) -> BoxFuture<Result<Option<String>, Reject>> + Send + Sync>;
+type Identify = Box<dyn Fn(ConnectRequest) -> BoxFuture<Result<Identity, Reject>> + Send + Sync>;
 type OnOpen = Box<dyn Fn(Context) -> BoxFuture<Result<(), Error>> + Send + Sync>;
 
 pub(crate) struct Endpoint {
     pub(crate) mode: Mode,
+    pub(crate) middleware: Vec<Middleware>,
     pub(crate) identify: Option<Identify>,
+    pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
     pub(crate) on_open: Option<OnOpen>,
     pub(crate) events: HashMap<Box<str>, EventTask>,
     pub(crate) on_message: Option<EventTask>,
@@ -75,7 +77,9 @@ impl Endpoint {
     pub(super) fn new(mode: Mode) -> Self {
         Self {
             mode,
+            middleware: Vec::new(),
             identify: None,
+            refresh: None,
             on_open: None,
             events: HashMap::new(),
             on_message: None,

@@ -1,24 +1,27 @@
 //! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
-//! is the builder, `authorize`, `bounds` and `limits` parts of it; `endpoint` is what connections call; `callback`
+//! is the builder, `admission`, `authorize`, `bounds` and `limits` parts of it; `endpoint` is what connections call;
+//! `identity` is who a client is; `callback`
 //! makes functions into it; `context` is what a callback gets.
 
+mod admission;
 mod authorize;
 mod bounds;
 mod callback;
 mod context;
 mod endpoint;
+mod identity;
 mod limits;
 
-pub use callback::{Identified, IntoUser};
 pub use context::Context;
+pub use identity::{Identified, Identity, IntoIdentity};
 pub use limits::RateLimit;
 
 pub(crate) use callback::EventAnswer;
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
+pub(crate) use identity::Expiry;
 
 use crate::connection::CloseReason;
 use crate::error::Error;
-use crate::router::ConnectRequest;
 use callback::decode_event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,17 +67,6 @@ impl Handler {
     /// tests.
     pub fn echo() -> Self {
         Self { endpoint: Endpoint::new(Mode::Echo) }
-    }
-
-    /// Decides who a client is, or refuses it, before the upgrade. `f` is a closure or an `async fn` from
-    /// the request to `Result<name, Reject>`; `None` as the name has one generated.
-    pub fn identify<F, R, M>(mut self, f: F) -> Self
-    where
-        F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
-        R: Identified<M>,
-    {
-        self.endpoint.identify = Some(Box::new(move |request| f(request).identified()));
-        self
     }
 
     /// Runs when a connection is there, before its first request. An error closes it.

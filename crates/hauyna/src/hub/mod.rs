@@ -3,6 +3,7 @@
 
 mod builder;
 mod channels;
+mod expiries;
 mod inspect;
 mod registry;
 mod stats;
@@ -16,6 +17,7 @@ pub use inspect::{
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
+pub(crate) use expiries::{Expiries, expire};
 pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 

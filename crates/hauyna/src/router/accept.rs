@@ -2,38 +2,42 @@
 //! no trickle extends, upgrades are answered here, every other request goes to hyper with what was read.
 
 use super::admit::admit;
-use super::service::RouterService;
-use super::{ConnectRequest, Routes};
-use crate::transport::{Link, with_scratch};
+use super::{ConnectRequest, RouterService};
+use crate::transport::{Link, Rewound, with_scratch};
 use bytes::Bytes;
 use hauyna_websocket::handshake::{Head, HeadReader, Refusal, wants_websocket, write_head};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 /// How far a fresh connection has come when its deadline no longer counts.
 enum Arrived {
     /// It was upgraded, or refused and closed.
     Done,
-    /// An ordinary HTTP request.
+    /// An ordinary HTTP request, or one that has to pass layers.
     Http(TcpStream, Bytes),
 }
 
 /// Serves a fresh connection; `patience` is for the head and the decision together.
-pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: SocketAddr, patience: Duration) {
-    match tokio::time::timeout(patience, arrive(&routes, stream, peer)).await {
+pub(super) async fn accepted(
+    service: RouterService,
+    (stream, peer): (TcpStream, SocketAddr),
+    patience: Duration,
+) {
+    let routes = service.routes.clone();
+    match tokio::time::timeout(patience, arrive(&service, stream, peer)).await {
         Ok(Ok(Arrived::Http(stream, read))) => {
+            let service = service.of_peer(peer).with_patience(patience);
             // On the heap: almost nobody needs it, and everybody's task would be the larger for it.
-            Box::pin(http(routes, (Rewound::new(read, stream, patience), peer), patience)).await;
+            Box::pin(http(service, Rewound::new(read, stream, patience), patience)).await;
         }
         Ok(Ok(Arrived::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
@@ -44,8 +48,8 @@ pub(super) async fn accepted(routes: Arc<Routes>, stream: TcpStream, peer: Socke
     }
 }
 
-async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Arrived> {
-    let began = Instant::now();
+async fn arrive(service: &RouterService, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Arrived> {
+    let (routes, began) = (&service.routes, Instant::now());
     let head = match read_head(&mut stream).await? {
         Ok(head) => head,
         Err(refusal) => {
@@ -58,7 +62,7 @@ async fn arrive(routes: &Arc<Routes>, mut stream: TcpStream, peer: SocketAddr) -
     let Head { request, bytes, head_len } = head;
     let (parts, ()) = request.into_parts();
     let endpoint = routes.find(parts.uri.path()).cloned();
-    let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts)) else {
+    let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts) && !service.is_layered()) else {
         return Ok(Arrived::Http(stream, bytes.into()));
     };
     let request = ConnectRequest::new(parts, Some(peer), endpoint.clone());
@@ -129,9 +133,9 @@ async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<Arrived> {
 }
 
 /// An ordinary HTTP/1.1 connection, the head of its first request read already.
-async fn http(routes: Arc<Routes>, (io, peer): (Rewound, SocketAddr), patience: Duration) {
-    let hub = routes.hub.clone();
-    let service = TowerToHyperService::new(RouterService::of_peer(routes, peer));
+async fn http(service: RouterService, io: Rewound<TcpStream>, patience: Duration) {
+    let hub = service.routes.hub.clone();
+    let service = TowerToHyperService::new(service);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience)
@@ -146,76 +150,6 @@ async fn http(routes: Arc<Routes>, (io, peer): (Rewound, SocketAddr), patience: 
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(patience, connection).await;
         }
-    }
-}
-
-/// A stream with something put back before it, that a peer cannot hold by not reading: hyper has deadlines
-/// for requests only.
-struct Rewound {
-    read: Bytes,
-    stream: TcpStream,
-    patience: Duration,
-    /// Runs while the socket takes nothing.
-    blocked: Option<Pin<Box<Sleep>>>,
-}
-
-impl Rewound {
-    fn new(read: Bytes, stream: TcpStream, patience: Duration) -> Self {
-        Self { read, stream, patience, blocked: None }
-    }
-
-    /// Turns a write that is pending for too long into an error.
-    fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if write.is_ready() {
-            self.blocked = None;
-            return write;
-        }
-        let patience = self.patience;
-        let blocked = self.blocked.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        blocked.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Rewound {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let count = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Rewound {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.in_time(cx, write)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.in_time(cx, write)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
 //! comes out is a connection ready to be opened, or an HTTP refusal.
 
-use super::{ConnectRequest, Routes};
+use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{Arrival, ConnectionId, Identity, Opening, Session, open};
+use crate::connection::{Arrival, ConnectionId, Opening, Particulars, Session, open};
 use crate::error::Reject;
-use crate::handler::{Endpoint, Mode};
+use crate::handler::{Endpoint, Expiry, Identity, Mode};
 use crate::hub::HubCore;
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
@@ -25,6 +25,9 @@ pub(crate) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
     arrival: Arrival,
+    expiry: Option<Expiry>,
+    /// What was attached to the request.
+    attached: http::Extensions,
     pub(crate) upgrade: Upgrade,
     encoding: Option<Encoding>,
     negotiated: Option<Negotiated>,
@@ -38,7 +41,7 @@ pub(crate) enum Refused {
 
 /// Decides about a request for a route.
 pub(crate) async fn admit(
-    routes: &Routes,
+    routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
 ) -> Result<Admission, Refused> {
@@ -54,7 +57,7 @@ pub(crate) async fn admit(
 }
 
 async fn decide(
-    routes: &Routes,
+    routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
 ) -> Result<Admission, Refused> {
@@ -69,20 +72,8 @@ async fn decide(
     if hub.registry.count() >= hub.config.connections {
         return Err(unavailable("the server has as many connections as it may").into());
     }
-    let name = match &endpoint.identify {
-        None => None,
-        Some(identify) => contained(hub, async { identify(request.clone()).await }).await?,
-    };
-    let name = name.unwrap_or_else(|| format!("anonymous_{:016x}", crate::random::u64()));
-    let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
-    if hub.registry.devices(&user) >= hub.config.connections_per_user {
-        let reject = Reject::new(
-            ErrorType::LimitExceeded,
-            StatusCode::TOO_MANY_REQUESTS,
-            "this user has as many connections as one may",
-        );
-        return Err(reject.into());
-    }
+    let next = Next::new(routes.clone(), endpoint.clone());
+    let Admitted { request, user, expiry } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
         Mode::Echo => None,
@@ -90,7 +81,38 @@ async fn decide(
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let arrival = Arrival::new(request.peer(), None, target);
-    Ok(Admission { endpoint: endpoint.clone(), user, arrival, upgrade, encoding, negotiated })
+    let attached = request.into_extensions();
+    let endpoint = endpoint.clone();
+    Ok(Admission { endpoint, user, arrival, expiry, attached, upgrade, encoding, negotiated })
+}
+
+/// What the last middleware comes to: who is it, and may they have one connection more?
+pub(super) async fn identified(
+    routes: &Routes,
+    endpoint: &Endpoint,
+    mut request: ConnectRequest,
+) -> Result<Admitted, Reject> {
+    let identity = match &endpoint.identify {
+        None => Identity::anonymous(),
+        Some(identify) => identify(request.clone()).await?,
+    };
+    let name = identity.user.unwrap_or_else(|| format!("anonymous_{:016x}", crate::random::u64()));
+    let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
+    if let Some(expiry) = &identity.expiry {
+        expiry.check()?;
+    }
+    let hub = &routes.hub.0;
+    if hub.registry.devices(&user) >= hub.config.connections_per_user {
+        return Err(Reject::new(
+            ErrorType::LimitExceeded,
+            StatusCode::TOO_MANY_REQUESTS,
+            "this user has as many connections as one may",
+        ));
+    }
+    if !identity.attached.is_empty() {
+        request.extensions_mut().extend(identity.attached);
+    }
+    Ok(Admitted { request, user, expiry: identity.expiry })
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
@@ -121,19 +143,21 @@ impl Admission {
         let id = hub.registry.next_id();
         // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
         let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
-        let identity = Identity {
+        let particulars = Particulars {
             id: ConnectionId::new(id),
             shard: u8::try_from(hub.choose_shard(id)).unwrap_or_default(),
             user: self.user,
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
             arrival: self.arrival,
+            attached: self.attached,
         };
         open(Opening {
             hub,
             endpoint: self.endpoint,
-            identity,
+            particulars,
             link,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
+            expiry: self.expiry,
             session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
         });
     }

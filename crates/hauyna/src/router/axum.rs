@@ -1,6 +1,6 @@
 //! The way into an axum application: the routes as an axum router, to be merged with others.
 
-use super::{Router, RouterService};
+use super::Router;
 use axum::extract::ConnectInfo;
 use std::net::SocketAddr;
 
@@ -19,12 +19,12 @@ impl Router {
     /// ```
     pub fn into_axum<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
         let paths = self.paths.clone();
-        let service = RouterService::new(self.into_routes());
+        let service = self.into_service();
         paths.iter().fold(axum::Router::new(), |router, path| router.route_service(path, service.clone()))
     }
 }
 
 /// The address that axum was told.
-pub(super) fn peer(extensions: &http::Extensions) -> Option<SocketAddr> {
-    extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
+pub(super) fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
+    extensions.remove::<ConnectInfo<SocketAddr>>().map(|info| info.0)
 }

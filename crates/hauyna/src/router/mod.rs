@@ -1,28 +1,35 @@
 //! From paths to handlers. `Router` is the builder; `admit` decides about one upgrade; `serve` is the
-//! stand-alone server, `service` the tower service, `axum` the way into an axum application.
+//! stand-alone server, `service` the tower service, `axum` the way into an axum application; `middleware` and
+//! `layer` stand before the decision, `params` reads parameters.
 
 mod accept;
 mod admit;
 #[cfg(feature = "axum")]
 mod axum;
+mod layer;
+mod middleware;
 mod origin;
+mod params;
 mod request;
 mod serve;
 mod service;
 
+pub use middleware::{Admitted, Next};
 pub use origin::Origins;
 pub use request::ConnectRequest;
 pub use serve::Server;
 pub use service::{Body, RouterService};
 
-pub(crate) use request::{path_param, query};
+pub(crate) use middleware::{Middleware, erase_middleware};
+pub(crate) use request::{path_as, path_param, query, query_as};
 
 use crate::error::Result;
 use crate::handler::{Endpoint, Handler};
 use crate::hub::Hub;
-use service::Fallback;
+use layer::Erased;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::ToSocketAddrs;
 
 /// Routes WebSocket upgrades by their path to handlers.
@@ -43,20 +50,33 @@ pub struct Router {
     hub: Hub,
     routes: matchit::Router<Arc<Endpoint>>,
     paths: Vec<String>,
-    fallback: Option<Fallback>,
+    middleware: Vec<Middleware>,
+    layers: Vec<Wrap>,
+    fallback: Option<Erased>,
 }
 
 /// What serving needs of a router, shared by all connections.
 pub(crate) struct Routes {
     pub(crate) hub: Hub,
     routes: matchit::Router<Arc<Endpoint>>,
-    fallback: Option<Fallback>,
+    middleware: Vec<Middleware>,
+    fallback: Option<Erased>,
 }
+
+/// A tower layer, not yet around anything.
+type Wrap = Box<dyn FnOnce(RouterService) -> RouterService + Send + Sync>;
 
 impl Router {
     /// A router without routes.
     pub fn new(hub: Hub) -> Self {
-        Self { hub, routes: matchit::Router::new(), paths: Vec::new(), fallback: None }
+        Self {
+            hub,
+            routes: matchit::Router::new(),
+            paths: Vec::new(),
+            middleware: Vec::new(),
+            layers: Vec::new(),
+            fallback: None,
+        }
     }
 
     /// Mounts a handler. `path` may have parameters, `{name}` for one segment and `{*name}` for the rest.
@@ -76,21 +96,20 @@ impl Router {
         self
     }
 
-    /// Answers every other HTTP request of [`Router::serve`] with a tower service, such as an axum router.
-    /// Without one they get 404.
+    /// Answers every other HTTP request with a tower service, such as an axum router. Without one they get 404.
     pub fn fallback<S, B>(mut self, service: S) -> Self
     where
-        S: tower_service::Service<http::Request<hyper::body::Incoming>, Response = http::Response<B>>
+        S: tower_service::Service<http::Request<Body>, Response = http::Response<B>>
             + Clone
             + Send
             + Sync
             + 'static,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        S::Future: Send,
+        S::Error: Into<layer::BoxError>,
+        S::Future: Send + 'static,
         B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<layer::BoxError>,
     {
-        self.fallback = Some(service::erase(service));
+        self.fallback = Some(layer::erase(service));
         self
     }
 
@@ -105,17 +124,15 @@ impl Router {
 
     /// The stand-alone server, to set its options first.
     pub fn into_server(self) -> Server {
-        Server::new(self.into_routes())
+        Server::new(self.into_service())
     }
 
-    /// A tower service for `http::Request`s of any body. Requests that are no upgrade of one of the routes
-    /// get an error answer.
+    /// A tower service for `http::Request`s. Requests that are no upgrade of one of the routes go to the fallback.
+    /// A handshake has 10 s.
     pub fn into_service(self) -> RouterService {
-        RouterService::new(self.into_routes())
-    }
-
-    pub(crate) fn into_routes(self) -> Arc<Routes> {
-        Arc::new(Routes { hub: self.hub, routes: self.routes, fallback: self.fallback })
+        let Self { hub, routes, middleware, layers, fallback, .. } = self;
+        let inner = RouterService::new(Arc::new(Routes { hub, routes, middleware, fallback }));
+        layers.into_iter().fold(inner, |service, wrap| wrap(service)).with_patience(HANDSHAKE)
     }
 }
 
@@ -136,3 +153,6 @@ impl fmt::Debug for Routes {
         f.debug_struct("Routes").field("hub", &self.hub).finish_non_exhaustive()
     }
 }
+
+/// How long a client may take from its TCP connection, or its request, to its upgrade.
+const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -1,16 +1,21 @@
 //! The HTTP request of an upgrade, as the application sees it, and the parsing of its query and path.
 
+use super::params::{self, Pairs};
+use crate::error::Reject;
 use crate::handler::Endpoint;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Uri, header};
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The request that wants to become a connection. A cheap handle.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConnectRequest(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone)]
 struct Inner {
     parts: Parts,
     peer: Option<SocketAddr>,
@@ -41,9 +46,23 @@ impl ConnectRequest {
         self.0.parts.headers.get(name)?.to_str().ok()
     }
 
-    /// What tower layers have attached to the request.
+    /// What tower layers and middleware have attached to the request. The connection keeps it, for its
+    /// callbacks; see [`Context::extension`](crate::Context::extension).
     pub fn extensions(&self) -> &Extensions {
         &self.0.parts.extensions
+    }
+
+    /// What is attached, to add to it or take from it. Other handles on this request do not see the change.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut Arc::make_mut(&mut self.0).parts.extensions
+    }
+
+    /// Takes what is attached, at the end of the handshake.
+    pub(super) fn into_extensions(mut self) -> Extensions {
+        match Arc::get_mut(&mut self.0) {
+            Some(inner) => std::mem::take(&mut inner.parts.extensions),
+            None => self.0.parts.extensions.clone(),
+        }
     }
 
     /// The address at the other end of the socket, where the server knows it.
@@ -59,6 +78,51 @@ impl ConnectRequest {
     /// A path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         path_param(&self.0.endpoint.route, self.0.parts.uri.path(), name)
+    }
+
+    /// All query parameters as a type of yours: a struct or a map. What is repeated may be a `Vec`; anything else
+    /// takes the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::invalid`], 400, with the parameter in `details.path`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hauyna::{ConnectRequest, Handler, Reject};
+    /// #[derive(serde::Deserialize)]
+    /// struct Hello { name: String, age: Option<u8> }
+    ///
+    /// let handler = Handler::new().identify(|request: ConnectRequest| -> Result<String, Reject> {
+    ///     let hello: Hello = request.query_as()?; // `?name=ada&age=many` is refused: `age` is not an integer
+    ///     Ok(hello.name)
+    /// });
+    /// # drop(handler);
+    /// ```
+    pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        query_as(self.0.parts.uri.path_and_query().map_or("", |target| target.as_str()))
+    }
+
+    /// All path parameters of the route as a type of yours: a struct or a map by their names, a tuple in their
+    /// order, or a plain value where there is one parameter.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::invalid`], 400, with the parameter in `details.path`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hauyna::{ConnectRequest, Handler, Hub, Reject, Router};
+    /// let handler = Handler::new().identify(|request: ConnectRequest| -> Result<String, Reject> {
+    ///     let (game, seat): (u32, String) = request.path()?;
+    ///     Ok(format!("{seat}@{game}"))
+    /// });
+    /// Router::new(Hub::new()).websocket("/games/{game}/{seat}", handler);
+    /// ```
+    pub fn path<T: DeserializeOwned>(&self) -> Result<T, Reject> {
+        path_as(&self.0.endpoint.route, self.0.parts.uri.path())
     }
 
     /// A cookie's value as it was sent.
@@ -90,30 +154,52 @@ impl ConnectRequest {
     }
 }
 
+/// Says where, and not who: headers and query may hold credentials.
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { parts, peer, .. } = &*self.0;
+        f.debug_struct("ConnectRequest")
+            .field("path", &parts.uri.path())
+            .field("peer", peer)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A parameter from the query of `target`, decoded.
 pub(crate) fn query(target: &str, name: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
+/// All parameters from the query of `target`.
+pub(crate) fn query_as<T: DeserializeOwned>(target: &str) -> Result<T, Reject> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut pairs: Pairs<'_> = form_urlencoded::parse(query.as_bytes()).collect();
+    pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    params::read(&pairs)
+}
+
 /// A parameter of the pattern `route` from the path of `target`, decoded.
 pub(crate) fn path_param(route: &str, target: &str, name: &str) -> Option<String> {
+    path_params(route, target).find(|(key, _)| *key == name).map(|(_, value)| decode(value))
+}
+
+/// All parameters of the pattern `route` from the path of `target`.
+pub(crate) fn path_as<T: DeserializeOwned>(route: &str, target: &str) -> Result<T, Reject> {
+    let pairs = path_params(route, target).map(|(name, value)| (name.into(), decode(value).into()));
+    params::read(&pairs.collect::<Vec<(Cow<'_, str>, Cow<'_, str>)>>())
+}
+
+/// Names and values of the pattern's parameters, as they were sent.
+fn path_params<'a>(route: &'a str, target: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let path = target.split('?').next().unwrap_or_default();
-    let mut segments = path.split('/');
     let mut offset = 0;
-    for part in route.split('/') {
-        let segment = segments.next()?;
-        if let Some(parameter) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
-            if parameter == name {
-                return Some(decode(segment));
-            }
-            if parameter.strip_prefix('*') == Some(name) {
-                return Some(decode(&path[offset..]));
-            }
-        }
+    route.split('/').zip(path.split('/')).filter_map(move |(part, segment)| {
+        let rest = &path[offset..];
         offset += segment.len() + 1;
-    }
-    None
+        let parameter = part.strip_prefix('{')?.strip_suffix('}')?;
+        Some(parameter.strip_prefix('*').map_or((parameter, segment), |name| (name, rest)))
+    })
 }
 
 fn decode(text: &str) -> String {

@@ -1,8 +1,8 @@
 //! The stand-alone server: listeners, the accept loop and what it does when descriptors run out, and
 //! optionally one single-threaded runtime per core.
 
-use super::Routes;
 use super::accept::accepted;
+use super::{HANDSHAKE, RouterService};
 use crate::error::{Error, Result};
 use crate::shard::set_home;
 use std::fs::File;
@@ -17,17 +17,17 @@ use tokio::sync::Semaphore;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Server {
-    routes: Arc<Routes>,
+    service: RouterService,
     handshake_timeout: Duration,
     handshakes: usize,
 }
 
 impl Server {
-    pub(super) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, handshake_timeout: Duration::from_secs(10), handshakes: 16_384 }
+    pub(super) fn new(service: RouterService) -> Self {
+        Self { service, handshake_timeout: HANDSHAKE, handshakes: 16_384 }
     }
 
-    /// Sets how long a client may take from its TCP connection to its upgrade, `identify` included; also
+    /// Sets how long a client may take from its TCP connection to its upgrade, middleware and `identify` included; also
     /// how long an HTTP connection may rest between requests, or take nothing of an answer. Default: 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
@@ -107,7 +107,7 @@ impl Server {
     }
 
     fn work(self, worker: usize, listener: StdListener) -> Result {
-        let hub = self.routes.hub.clone();
+        let hub = self.service.routes.hub.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let shard = worker % hub.0.shards.len();
@@ -121,7 +121,7 @@ impl Server {
 
     async fn accept(self, listener: TcpListener) {
         let slots = Arc::new(Semaphore::new(self.handshakes));
-        let hub = self.routes.hub.clone();
+        let hub = self.service.routes.hub.clone();
         let mut stopped = std::pin::pin!(hub.stopped());
         let mut spare = File::open("/dev/null").ok();
         loop {
@@ -141,9 +141,9 @@ impl Server {
                     if !cfg!(target_os = "linux") {
                         let _ = stream.set_nodelay(true); // an error means it is closed
                     }
-                    let (routes, patience) = (self.routes.clone(), self.handshake_timeout);
+                    let (service, patience) = (self.service.clone(), self.handshake_timeout);
                     tokio::spawn(async move {
-                        accepted(routes, stream, peer, patience).await;
+                        accepted(service, (stream, peer), patience).await;
                         drop(slot);
                     });
                 }

@@ -1,50 +1,81 @@
-//! The router as a tower service: upgrades of its routes, everything else to the fallback. Used by the
-//! stand-alone server behind hyper, and mounted into other applications.
+//! The router as a tower service: upgrades of its routes, everything else to the fallback, layers around both.
+//! Used by the stand-alone server behind hyper, and mounted into other applications.
 
 use super::admit::admit;
+use super::layer::{BoxError, Erased, boxed};
 use super::{ConnectRequest, Routes};
 use crate::broker::BoxFuture;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
+use hauyna_websocket::handshake::wants_websocket;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// The body of an answer.
+/// The body of a request behind layers, and of an answer.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-pub(super) type Fallback =
-    Arc<dyn Fn(Request<hyper::body::Incoming>) -> BoxFuture<Result<Response<Body>, BoxError>> + Send + Sync>;
 
 /// A tower service for the routes of a router, from [`Router::into_service`](super::Router::into_service).
 #[derive(Clone)]
 pub struct RouterService {
-    routes: Arc<Routes>,
+    pub(super) routes: Arc<Routes>,
+    layered: Option<Erased>,
     /// Where one service serves one socket.
     peer: Option<SocketAddr>,
+    /// For a handshake; none inside of layers, which share the time with what they are around.
+    patience: Option<Duration>,
 }
 
 impl RouterService {
     pub(super) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, peer: None }
+        Self { routes, layered: None, peer: None, patience: None }
     }
 
-    pub(super) fn of_peer(routes: Arc<Routes>, peer: SocketAddr) -> Self {
-        Self { routes, peer: Some(peer) }
+    pub(super) fn layered(routes: Arc<Routes>, service: Erased) -> Self {
+        Self { layered: Some(service), ..Self::new(routes) }
+    }
+
+    pub(super) fn is_layered(&self) -> bool {
+        self.layered.is_some()
+    }
+
+    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    pub(super) fn of_peer(mut self, peer: SocketAddr) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    async fn answer(self, mut request: Request<Body>) -> Response<Body> {
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(peer);
+        }
+        match self.layered {
+            None => answer(self.routes, request).await,
+            Some(layered) => layered(request).await.unwrap_or_else(|error| {
+                tracing::error!(target: "hauyna::server", %error, "a layer failed");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+            }),
+        }
     }
 }
 
-impl<B: Send + 'static> Service<Request<B>> for RouterService {
+impl<B> Service<Request<B>> for RouterService
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Result<Self::Response, Infallible>>;
@@ -54,23 +85,29 @@ impl<B: Send + 'static> Service<Request<B>> for RouterService {
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (routes, own) = (self.routes.clone(), self.peer);
-        Box::pin(async move { Ok(answer(routes, request, own).await) })
+        let this = self.clone();
+        let (parts, body) = request.into_parts();
+        let is_upgrade = wants_websocket(&parts);
+        let request = Request::from_parts(parts, boxed(body));
+        Box::pin(async move {
+            let (routes, patience) = (this.routes.clone(), this.patience.filter(|_| is_upgrade));
+            let Some(patience) = patience else { return Ok(this.answer(request).await) };
+            Ok(tokio::time::timeout(patience, this.answer(request)).await.unwrap_or_else(|_| {
+                routes.hub.0.metrics.handshakes_refused.increment();
+                plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long")
+            }))
+        })
     }
 }
 
-async fn answer<B: Send + 'static>(
-    routes: Arc<Routes>,
-    mut request: Request<B>,
-    own: Option<SocketAddr>,
-) -> Response<Body> {
+async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Body> {
     let Some(endpoint) = routes.find(request.uri().path()).cloned() else {
         return fall_back(&routes, request).await;
     };
     let began = Instant::now();
     let upgrade = on_upgrade(&mut request);
-    let (parts, _) = request.into_parts();
-    let peer = own.or_else(|| peer(&parts.extensions));
+    let (mut parts, _) = request.into_parts();
+    let peer = take_peer(&mut parts.extensions);
     let request = ConnectRequest::new(parts, peer, endpoint.clone());
     let admission = match admit(&routes, &endpoint, request).await {
         Ok(admission) => admission,
@@ -92,8 +129,8 @@ async fn answer<B: Send + 'static>(
     response.map(|()| full(Bytes::new()))
 }
 
-async fn fall_back<B: Send + 'static>(routes: &Routes, request: Request<B>) -> Response<Body> {
-    let (Some(fallback), Ok(request)) = (&routes.fallback, incoming(request)) else {
+async fn fall_back(routes: &Routes, request: Request<Body>) -> Response<Body> {
+    let Some(fallback) = &routes.fallback else {
         return plain(StatusCode::NOT_FOUND, "not found");
     };
     fallback(request).await.unwrap_or_else(|error| {
@@ -105,39 +142,12 @@ async fn fall_back<B: Send + 'static>(routes: &Routes, request: Request<B>) -> R
     })
 }
 
-/// The fallback is for requests straight from hyper; other bodies have their own application around us.
-fn incoming<B: 'static>(request: Request<B>) -> Result<Request<hyper::body::Incoming>, ()> {
-    let (parts, body) = request.into_parts();
-    let mut body = Some(body);
-    let any: &mut dyn Any = &mut body;
-    let body = any.downcast_mut::<Option<hyper::body::Incoming>>().and_then(Option::take).ok_or(())?;
-    Ok(Request::from_parts(parts, body))
-}
-
-pub(super) fn erase<S, B>(service: S) -> Fallback
-where
-    S: Service<Request<hyper::body::Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: hyper::body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    Arc::new(move |request| {
-        let mut service = service.clone();
-        Box::pin(async move {
-            std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
-            let response = service.call(request).await.map_err(Into::into)?;
-            Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
-        })
-    })
-}
-
-fn peer(extensions: &http::Extensions) -> Option<SocketAddr> {
+/// The peer's address; it is not kept among what layers have attached.
+fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
+    let peer = extensions.remove::<SocketAddr>();
     #[cfg(feature = "axum")]
-    if let Some(peer) = super::axum::peer(extensions) {
-        return Some(peer);
-    }
-    extensions.get::<SocketAddr>().copied()
+    let peer = super::axum::take_peer(extensions).or(peer);
+    peer
 }
 
 fn full(bytes: Bytes) -> Body {

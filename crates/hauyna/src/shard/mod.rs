@@ -5,7 +5,7 @@
 use crate::channel::{ChannelCore, Publication, Subscription};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
-use crate::hub::HubCore;
+use crate::hub::{Expiries, HubCore};
 use crate::metrics::Traffic;
 use parking_lot::Mutex;
 use std::cell::Cell;
@@ -31,8 +31,11 @@ pub(crate) struct Shard {
     running: AtomicBool,
     /// The time of the last batch or sweep: precise enough for heartbeats, and free.
     now: AtomicU32,
-    /// Milliseconds between two sweeps.
+    /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
     period: AtomicU32,
+    /// Milliseconds between two sweeps over all connections.
+    sweep: AtomicU32,
+    pub(crate) expiries: Expiries,
     pub(crate) traffic: Traffic,
 }
 
@@ -74,6 +77,8 @@ impl Shard {
             running: AtomicBool::new(false),
             now: AtomicU32::new(1),
             period: AtomicU32::new(SWEEP.as_millis() as u32),
+            sweep: AtomicU32::new(SWEEP.as_millis() as u32),
+            expiries: Expiries::default(),
             traffic: Traffic::default(),
         }
     }
@@ -112,6 +117,16 @@ impl Shard {
     /// Sweeps at least this often from now on.
     pub(crate) fn sweep_every(&self, period: Duration) {
         let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(5);
+        self.sweep.fetch_min(period, Ordering::Relaxed);
+        self.look_every(period);
+    }
+
+    /// Looks often from now on at the connections whose credentials end, and at those alone.
+    pub(crate) fn watch_expiries(&self) {
+        self.look_every(EXPIRY);
+    }
+
+    fn look_every(&self, period: u32) {
         if self.period.fetch_min(period, Ordering::Relaxed) > period {
             self.wake();
         }
@@ -187,6 +202,7 @@ async fn run(running: Running) {
     let mut timer = pin!(tokio::time::sleep_until(due));
     // The timer knows whom to wake. It is asked only before we rest: in work the clock says as much.
     let mut is_set = false;
+    let mut swept = Instant::now();
     loop {
         let work = poll_fn(|cx| {
             let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
@@ -227,12 +243,19 @@ async fn run(running: Running) {
             due = now + period;
             timer.as_mut().reset(due);
             is_set = false;
-            crate::hub::sweep(&hub, running.index, tick).await;
+            crate::hub::expire(&hub, running.index);
+            let sweep = Duration::from_millis(hub.shards[running.index].sweep.load(Ordering::Relaxed).into());
+            if now.duration_since(swept) >= sweep {
+                swept = now;
+                crate::hub::sweep(&hub, running.index, tick).await;
+            }
         }
     }
 }
 
 /// Every how long deadlines are looked at, unless a handler needs it more often.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Milliseconds by which expired credentials may live on.
+const EXPIRY: u32 = 200;
 /// Items in an inbox past which publishers pause.
 const CONGESTED: usize = 16 * 1024;

@@ -1,7 +1,7 @@
 //! From hyper's upgraded connection to a [`Link`]: plain TCP is taken out from under hyper, so that its
 //! buffers and its task are freed; everything else stays behind hyper's own type.
 
-use super::Link;
+use super::{Link, Rewound};
 use http::Request;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -26,6 +26,13 @@ pub(crate) async fn upgraded(upgrade: OnUpgrade) -> Result<Link, hyper::Error> {
 
 fn link(upgraded: Upgraded) -> Link {
     // `axum::serve` and hyper-util's automatic builder wrap the stream once more than hyper does.
+    let upgraded = match upgraded.downcast::<TokioIo<Rewound<TcpStream>>>() {
+        Ok(parts) => {
+            let (unread, stream) = parts.io.into_inner().into_parts();
+            return Link::tcp(stream, [&*parts.read_buf, &*unread].concat());
+        }
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => return Link::tcp(parts.io.into_inner(), parts.read_buf.into()),
         Err(upgraded) => upgraded,

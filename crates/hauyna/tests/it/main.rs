@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod application;
+#[cfg(test)]
+mod auth;
 #[cfg(all(test, feature = "axum"))]
 mod axum;
 #[cfg(test)]
@@ -20,6 +22,8 @@ mod log;
 #[cfg(all(test, feature = "metrics"))]
 mod metrics;
 #[cfg(test)]
+mod middleware;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod races;
@@ -33,6 +37,8 @@ mod refusals;
 mod requests;
 #[cfg(test)]
 mod retry;
+#[cfg(test)]
+mod routing;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::channel::{ChannelCore, ChannelName, Channels, Draft, UserId, Wire};
 use crate::clock::Tick;
-use crate::connection::core::{ConnectionCore, Identity};
+use crate::connection::core::{ConnectionCore, Particulars};
 use crate::connection::outbox::Outbox;
 use crate::connection::{Arrival, ConnectionId, Outgoing};
 use crate::metrics::Traffic;
@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
-    let identity = Identity {
+    let identity = Particulars {
         id: ConnectionId::new(1),
         shard: 0,
         user: UserId::new("u").unwrap(),
         wire: Wire::new(Encoding::Json, false),
         arrival: Arrival::new(None, None, "/"),
+        attached: http::Extensions::new(),
     };
     let endpoint = Arc::new(Handler::new().into_endpoint());
     let connection = ConnectionCore::new(Hub::new().0, endpoint, identity, Outbox::new(Socket::Gone));

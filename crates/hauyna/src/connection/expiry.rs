@@ -1,0 +1,84 @@
+//! The end of a connection's credentials: when it is, and what happens then. Set at the opening, by `refresh`
+//! and by the application; the shard's sweep closes what is due.
+
+use super::{Backlog, CloseReason, ConnectionCore, Phase};
+use crate::error::Reject;
+use crate::handler::{Expiry, Identity};
+use hauyna_protocol::close::CloseCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Credentials that end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lease {
+    at: SystemTime,
+    /// On the hub's clock, so that an adjusted wall clock ends nothing early.
+    due: u64,
+}
+
+impl ConnectionCore {
+    /// When the credentials end, by the wall clock.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.attached_already()?.lease.lock().map(|lease| lease.at)
+    }
+
+    pub(crate) fn set_expiry(&self, expiry: Option<Expiry>) {
+        if expiry.is_none() && self.attached_already().is_none() {
+            return;
+        }
+        let new = expiry.map(|expiry| self.lease(expiry));
+        let mut lease = self.attached().lease.lock();
+        let old = std::mem::replace(&mut *lease, new);
+        let shard = &self.hub.shards[self.shard()];
+        shard.expiries.replace(self.id(), old.map(|old| old.due), new.map(|new| new.due));
+        // `forget_expiry` may have been before us, and nobody comes after.
+        if self.outbox.lock().phase == Phase::Gone {
+            shard.expiries.replace(self.id(), new.map(|new| new.due), None);
+        } else if new.is_some() {
+            shard.watch_expiries();
+        }
+    }
+
+    fn lease(&self, expiry: Expiry) -> Lease {
+        let end = expiry.at.checked_add(expiry.grace).unwrap_or(expiry.at);
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        let due = self.hub.clock.millis().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Lease { at: expiry.at, due }
+    }
+
+    pub(super) fn forget_expiry(&self) {
+        if let Some(attached) = self.attached_already()
+            && let Some(lease) = attached.lease.lock().take()
+        {
+            self.hub.shards[self.shard()].expiries.replace(self.id(), Some(lease.due), None);
+        }
+    }
+
+    /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.
+    pub(crate) fn expire(self: &Arc<Self>, now: u64) {
+        let is_due = |lease: &Lease| lease.due <= now;
+        if self.attached_already().is_some_and(|attached| attached.lease.lock().as_ref().is_some_and(is_due))
+        {
+            self.close(CloseCode::EXPIRED, "expired", (CloseReason::Expired, Backlog::Drop));
+        }
+    }
+
+    /// Takes new credentials instead of the old.
+    ///
+    /// # Errors
+    ///
+    /// They are another user's, or have ended.
+    pub(crate) fn renew(&self, identity: Identity) -> Result<(), Reject> {
+        if identity.user.as_deref().is_some_and(|user| user != self.user().as_str()) {
+            return Err(Reject::unauthorized("these credentials are another user's"));
+        }
+        if let Some(expiry) = &identity.expiry {
+            expiry.check()?;
+        }
+        if !identity.attached.is_empty() {
+            self.attached().extensions.lock().inherit(identity.attached);
+        }
+        self.set_expiry(identity.expiry);
+        Ok(())
+    }
+}

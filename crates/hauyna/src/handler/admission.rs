@@ -1,0 +1,84 @@
+//! The part of the builder that says who comes in: middleware and `identify`. Run by `router::admit` before
+//! the upgrade.
+
+use super::{Context, Handler, Identified, IntoIdentity};
+use crate::error::Reject;
+use crate::router::{Admitted, ConnectRequest, Next, erase_middleware};
+use std::future::Future;
+use std::sync::Arc;
+
+impl Handler {
+    /// Decides who a client is, or refuses it, before the upgrade. `f` is a closure or an `async fn` from the
+    /// request to `Result<name, Reject>`, or of an [`Identity`](super::Identity); `None` as the name has one
+    /// generated.
+    pub fn identify<F, R, M>(mut self, f: F) -> Self
+    where
+        F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
+        R: Identified<M>,
+    {
+        self.endpoint.identify = Some(Box::new(move |request| f(request).identified()));
+        self
+    }
+
+    /// Verifies new credentials that a client sends on a living connection (`refresh`). What is returned takes the
+    /// place of what `identify` returned: its end, and what is attached. It must be the same user, or none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Context, Handler, Identity, Reject};
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// let handler = Handler::new().on_refresh(async |cx: Context, token: String| {
+    ///     if token != format!("secret of {}", cx.user()) {
+    ///         return Err(Reject::unauthorized("bad token"));
+    ///     }
+    ///     Ok(Identity::anonymous().expires_at(SystemTime::now() + Duration::from_secs(900)))
+    /// });
+    /// # drop(handler);
+    /// ```
+    pub fn on_refresh<F, Fut, U>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<U, Reject>> + Send + 'static,
+        U: IntoIdentity,
+    {
+        let f = Arc::new(f);
+        self.endpoint.refresh = Some(Box::new(move |cx, token| {
+            let f = f.clone();
+            Box::pin(async move { f(cx, token).await.map(IntoIdentity::into_identity) })
+        }));
+        self
+    }
+
+    /// Adds a middleware for this route: it runs before `identify`, after those of the
+    /// [router](crate::Router::middleware) and those added before.
+    ///
+    /// It may refuse, attach values to the request, and see whether the request was admitted. Only requests that
+    /// are proper upgrades of an allowed origin come here. All of it, `identify` included, has the handshake's
+    /// deadline, and a panic refuses this one client with 500.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Admitted, ConnectRequest, Handler, Next, Reject};
+    ///
+    /// async fn only_with_version(request: ConnectRequest, next: Next) -> Result<Admitted, Reject> {
+    ///     if request.header("x-app-version").is_none() {
+    ///         return Err(Reject::invalid("the header x-app-version is missing"));
+    ///     }
+    ///     next.run(request).await
+    /// }
+    ///
+    /// let handler = Handler::new().middleware(only_with_version);
+    /// # drop(handler);
+    /// ```
+    pub fn middleware<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(ConnectRequest, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Admitted, Reject>> + Send + 'static,
+    {
+        self.endpoint.middleware.push(erase_middleware(f));
+        self
+    }
+}

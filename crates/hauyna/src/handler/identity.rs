@@ -1,0 +1,144 @@
+//! Who a client is, as `identify` says it: a name, perhaps with an end and with what callbacks shall know.
+//! Read by `router::admit` at the handshake and by `dispatch` at a `refresh`.
+
+use crate::broker::BoxFuture;
+use crate::error::Reject;
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+/// Who a client is. A plain name is one too; this is for more than a name.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{ConnectRequest, Handler, Identity, Reject};
+/// use std::time::{Duration, SystemTime};
+///
+/// #[derive(Clone)]
+/// struct Plan(&'static str);
+///
+/// let handler = Handler::new().identify(|request: ConnectRequest| {
+///     let user = request.query("user").ok_or(Reject::unauthorized("who are you?"))?;
+///     Ok::<_, Reject>(Identity::new(user).attach(Plan("free")).expires_at(SystemTime::now() + Duration::from_secs(900)))
+/// });
+/// # drop(handler);
+/// ```
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Identity {
+    pub(crate) user: Option<String>,
+    pub(crate) expiry: Option<Expiry>,
+    pub(crate) attached: http::Extensions,
+}
+
+/// When credentials end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expiry {
+    pub(crate) at: SystemTime,
+    /// How long the connection lives on.
+    pub(crate) grace: Duration,
+}
+
+impl Expiry {
+    /// # Errors
+    ///
+    /// `token_expired` where the end is past.
+    pub(crate) fn check(&self) -> Result<(), Reject> {
+        let end = self.at.checked_add(self.grace).unwrap_or(self.at);
+        if end > SystemTime::now() { Ok(()) } else { Err(Reject::expired("the credentials have expired")) }
+    }
+}
+
+impl Identity {
+    /// A user by name.
+    pub fn new(user: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), ..Self::default() }
+    }
+
+    /// Nobody in particular: a name is generated. At a `refresh`: whoever it is already.
+    pub fn anonymous() -> Self {
+        Self::default()
+    }
+
+    /// Sets when the credentials end: then the connection is closed with 3005, unless a `refresh` came before.
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        let grace = self.expiry.map_or(Duration::ZERO, |expiry| expiry.grace);
+        self.expiry = Some(Expiry { at, grace });
+        self
+    }
+
+    /// Sets how long after [`Identity::expires_at`] the connection lives on: for clocks that disagree. Default: 0.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        if let Some(expiry) = &mut self.expiry {
+            expiry.grace = grace;
+        }
+        self
+    }
+
+    /// Attaches a value to the connection, one for each type; see [`Context::extension`](super::Context::extension).
+    pub fn attach<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.attached.insert(value);
+        self
+    }
+}
+
+/// What stands for an [`Identity`]: itself, a name, or `None` to have a name generated.
+pub trait IntoIdentity: Send {
+    /// The identity.
+    fn into_identity(self) -> Identity;
+}
+
+impl IntoIdentity for Identity {
+    fn into_identity(self) -> Identity {
+        self
+    }
+}
+
+impl IntoIdentity for String {
+    fn into_identity(self) -> Identity {
+        Identity::new(self)
+    }
+}
+
+impl IntoIdentity for &'static str {
+    fn into_identity(self) -> Identity {
+        Identity::new(self)
+    }
+}
+
+impl IntoIdentity for Option<String> {
+    fn into_identity(self) -> Identity {
+        Identity { user: self, ..Identity::default() }
+    }
+}
+
+/// What `identify` may return: `Result<impl IntoIdentity, Reject>`, or a future of it. The parameter only tells
+/// the two apart.
+pub trait Identified<M>: Send {
+    /// The identity, later.
+    fn identified(self) -> BoxFuture<Result<Identity, Reject>>;
+}
+
+/// Marks a value that is there at once.
+#[derive(Debug)]
+pub struct AtOnce;
+
+/// Marks a future.
+#[derive(Debug)]
+pub struct Later;
+
+impl<U: IntoIdentity> Identified<AtOnce> for Result<U, Reject> {
+    fn identified(self) -> BoxFuture<Result<Identity, Reject>> {
+        Box::pin(std::future::ready(self.map(IntoIdentity::into_identity)))
+    }
+}
+
+impl<Fut, U> Identified<Later> for Fut
+where
+    Fut: Future<Output = Result<U, Reject>> + Send + 'static,
+    U: IntoIdentity,
+{
+    fn identified(self) -> BoxFuture<Result<Identity, Reject>> {
+        Box::pin(async move { self.await.map(IntoIdentity::into_identity) })
+    }
+}

@@ -1,0 +1,109 @@
+//! Tower services with their types taken away: the fallback, and what layers have put around the routes. The
+//! part of the router's builder that adds middleware is here, too. Called by `service`.
+
+use super::middleware::erase_middleware;
+use super::{Admitted, Body, ConnectRequest, Next, Router, RouterService};
+use crate::broker::BoxFuture;
+use crate::error::Reject;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use std::future::Future;
+use std::sync::Arc;
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A service of any type, called with a request of its own each time.
+pub(super) type Erased =
+    Arc<dyn Fn(Request<Body>) -> BoxFuture<Result<Response<Body>, BoxError>> + Send + Sync>;
+
+pub(super) fn erase<S, B>(service: S) -> Erased
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    Arc::new(move |request| {
+        let mut service = service.clone();
+        Box::pin(async move {
+            std::future::poll_fn(|cx| service.poll_ready(cx).map_err(Into::into)).await?;
+            called(&mut service, request).await
+        })
+    })
+}
+
+/// The call itself, its types gone before anything waits for it: the compiler cannot see otherwise that the
+/// future is `Send`.
+fn called<S, B>(service: &mut S, request: Request<Body>) -> BoxFuture<Result<Response<Body>, BoxError>>
+where
+    S: Service<Request<Body>, Response = Response<B>> + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let future: BoxFuture<Result<Response<B>, S::Error>> = Box::pin(service.call(request));
+    Box::pin(async move { future.await.map(|response| response.map(boxed)).map_err(Into::into) })
+}
+
+/// A body of any type as the one that all services here take.
+pub(super) fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+impl Router {
+    /// Adds a middleware for all routes: it runs before `identify`, those added first before those added later,
+    /// and all of them before a handler's own. See [`Handler::middleware`](crate::Handler::middleware).
+    pub fn middleware<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(ConnectRequest, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Admitted, Reject>> + Send + 'static,
+    {
+        self.middleware.push(erase_middleware(f));
+        self
+    }
+
+    /// Puts a tower layer around everything: every request passes it before its route is looked for, the
+    /// fallback's too. The layer added last is the outermost.
+    ///
+    /// What a layer attaches to the request can be read in `identify` and in callbacks. The address of the peer
+    /// is attached as a `SocketAddr`, where the server knows it. Upgrades, layers included, have the handshake's
+    /// deadline. An error of a layer is answered with 500.
+    ///
+    /// With a layer the stand-alone server reads its requests through hyper; a connection costs as much as
+    /// without, its handshake about twice as much.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Handler, Hub, Router};
+    ///
+    /// let realtime = Router::new(Hub::new())
+    ///     .websocket("/chat", Handler::new())
+    ///     .layer(tower_layer::layer_fn(|service| service)); // or any of tower-http
+    /// # drop(realtime);
+    /// ```
+    pub fn layer<L, B>(mut self, layer: L) -> Self
+    where
+        L: Layer<RouterService> + Send + Sync + 'static,
+        L::Service: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<Body>>>::Error: Into<BoxError>,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.layers.push(Box::new(move |inner: RouterService| {
+            let routes = inner.routes.clone();
+            RouterService::layered(routes, erase(layer.layer(inner)))
+        }));
+        self
+    }
+}

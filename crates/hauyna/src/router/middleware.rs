@@ -1,0 +1,88 @@
+//! What stands between an upgrade and its admission: the middleware of the router, then that of the handler,
+//! then `identify`. Run by `admit`, within the handshake's deadline; nothing here outlives the handshake.
+
+use super::{ConnectRequest, Routes, admit};
+use crate::broker::BoxFuture;
+use crate::channel::UserId;
+use crate::error::Reject;
+use crate::handler::{Endpoint, Expiry};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+pub(crate) type Middleware =
+    Arc<dyn Fn(ConnectRequest, Next) -> BoxFuture<Result<Admitted, Reject>> + Send + Sync>;
+
+pub(crate) fn erase_middleware<F, Fut>(f: F) -> Middleware
+where
+    F: Fn(ConnectRequest, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Admitted, Reject>> + Send + 'static,
+{
+    let f = Arc::new(f);
+    Arc::new(move |request, next| {
+        let f = f.clone();
+        // Called inside the future, so that a panic is caught where those of later polls are.
+        Box::pin(async move { f(request, next).await })
+    })
+}
+
+/// What comes after a middleware: the next one, and in the end `identify`.
+pub struct Next {
+    routes: Arc<Routes>,
+    endpoint: Arc<Endpoint>,
+    /// How many have had their turn.
+    position: usize,
+}
+
+impl Next {
+    pub(super) fn new(routes: Arc<Routes>, endpoint: Arc<Endpoint>) -> Self {
+        Self { routes, endpoint, position: 0 }
+    }
+
+    /// Goes on with a request, as it is or with something attached. The answer says whether it was admitted;
+    /// only then is the connection opened.
+    ///
+    /// # Errors
+    ///
+    /// A later middleware, `identify` or a limit refused the request.
+    pub async fn run(mut self, request: ConnectRequest) -> Result<Admitted, Reject> {
+        let all = self.routes.middleware.iter().chain(&self.endpoint.middleware);
+        let Some(middleware) = all.clone().nth(self.position).cloned() else {
+            return admit::identified(&self.routes, &self.endpoint, request).await;
+        };
+        self.position += 1;
+        middleware(request, self).await
+    }
+}
+
+/// A request that was admitted: its connection opens when every middleware has returned this.
+pub struct Admitted {
+    pub(super) request: ConnectRequest,
+    pub(super) user: UserId,
+    pub(super) expiry: Option<Expiry>,
+}
+
+impl Admitted {
+    /// The user it was admitted as.
+    pub fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    /// When its credentials expire, where they do.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.expiry.map(|expiry| expiry.at)
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("user", &self.user).finish_non_exhaustive()
+    }
+}

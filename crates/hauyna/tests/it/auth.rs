@@ -1,0 +1,144 @@
+//! Credentials on a living connection: when they end, how they are renewed, how they are taken away.
+
+use crate::support::{emptied, eventually, open_hub, subscribe};
+use hauyna::{CloseReason, ConnectRequest, Context, Handler, Identity, Reject, Value, json};
+use hauyna_test::TestServer;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::mpsc;
+
+/// A token is `user/milliseconds`; no number, no end.
+fn token(text: &str) -> Result<Identity, Reject> {
+    let (user, end) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
+    let identity = Identity::new(user).attach(text.to_owned());
+    Ok(match end.parse() {
+        Ok(ms) => identity.expires_at(SystemTime::now() + Duration::from_millis(ms)),
+        Err(_) => identity,
+    })
+}
+
+fn handler() -> Handler {
+    Handler::new()
+        .identify(|request: ConnectRequest| token(&request.query("token").unwrap_or_default()))
+        .on_refresh(async |_: Context, text: String| token(&text))
+        .on("token", async |cx: Context, _: Value| Ok(cx.extension::<String>()))
+}
+
+#[tokio::test]
+async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes_after() {
+    let (sender, mut closed) = mpsc::channel(8);
+    let hub = open_hub().build();
+    let handler = handler().on_close(move |_, reason| {
+        let sender = sender.clone();
+        async move {
+            let _ = sender.send(reason).await;
+            Ok(())
+        }
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let mut client = server.json("/?token=ada/2000").await;
+    let began = Instant::now();
+    let expires_at = client.expect("session").await["expires_at"].as_u64().unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    assert!((now + 1500..now + 2100).contains(&expires_at), "{expires_at} {now}");
+    let mut without_end = server.json("/?token=bob/-").await;
+    assert_eq!(without_end.expect("session").await.get("expires_at"), None);
+    subscribe(&mut client, "x").await;
+    let publisher = hub.clone();
+    let flood = tokio::spawn(async move {
+        let mut beat = tokio::time::interval(Duration::from_millis(5));
+        for number in 0_u64.. {
+            beat.tick().await;
+            publisher.channel("x").broadcast(number).await.unwrap();
+        }
+    });
+    let mut received = 0;
+    loop {
+        match client.next_frame().await {
+            hauyna_test::Frame::Text(_) => received += 1,
+            frame => {
+                assert_eq!(frame, hauyna_test::Frame::Close(Some((3005, "expired".to_owned()))));
+                break;
+            }
+        }
+    }
+    let took = began.elapsed();
+    assert!((Duration::from_millis(1500)..Duration::from_millis(2500)).contains(&took), "{took:?}");
+    assert!(received > 50, "{received}");
+    client.expect_end().await;
+    assert_eq!(closed.recv().await, Some(CloseReason::Expired));
+    flood.abort();
+    assert!(hub.connections().of_user("bob")[0].is_open());
+    without_end.close(1000, "").await;
+    emptied(&hub).await;
+}
+
+#[tokio::test]
+async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
+    let server = TestServer::start(open_hub().build(), handler());
+    for encoding in [hauyna::Encoding::Json, hauyna::Encoding::MessagePack] {
+        let mut client = server.client("/?token=ada/700").encoding(encoding).connect().await;
+        client.expect("session").await;
+        let began = Instant::now();
+        let answer = client.request(json!({ "type": "refresh", "token": "ada/1500" })).await.unwrap();
+        let own = server.hub().connections().of_user("ada")[0].expires_at().unwrap();
+        let own = own.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+        assert_eq!(answer["expires_at"].as_u64().unwrap(), own);
+        assert_eq!(client.request(json!({ "type": "token" })).await.unwrap(), "ada/1500");
+        assert_eq!(client.expect_close().await.0, 3005);
+        assert!(began.elapsed() >= Duration::from_millis(1400), "{:?}", began.elapsed());
+        client.expect_end().await;
+        eventually("it is gone", || server.hub().connections().of_user("ada").is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_leaves_everything_as_it_was() {
+    let server = TestServer::start(open_hub().build(), handler());
+    let mut client = server.json("/?token=ada/60000").await;
+    let expires_at = client.expect("session").await["expires_at"].clone();
+    for (token, kind) in
+        [("nonsense", "unauthorized"), ("eve/60000", "unauthorized"), ("ada/0", "token_expired")]
+    {
+        let error = client.request(json!({ "type": "refresh", "token": token })).await.unwrap_err();
+        assert_eq!(error["error_type"], kind, "{token}");
+        assert_eq!(error["temporary"], kind == "token_expired");
+        assert!(!error.to_string().contains(token), "a token never comes back");
+    }
+    assert_eq!(client.request(json!({ "type": "token" })).await.unwrap(), "ada/60000");
+    let own = server.hub().connections().of_user("ada")[0].expires_at().unwrap();
+    assert_eq!(own.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64, expires_at);
+    let error = client.request(json!({ "type": "refresh" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "validation_error");
+    let none = client.request(json!({ "type": "refresh", "token": "ada/-" })).await.unwrap();
+    assert_eq!(none, Value::Null, "a token without an end");
+    assert_eq!(server.hub().connections().of_user("ada")[0].expires_at(), None);
+}
+
+#[tokio::test]
+async fn without_tokens_a_refresh_is_an_unknown_event_and_a_dead_one_does_not_open() {
+    let server = TestServer::start(open_hub().build(), Handler::new());
+    let mut client = server.connect("/").await;
+    let error = client.request(json!({ "type": "refresh", "token": "t" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "unknown_event");
+    let server = TestServer::start(open_hub().build(), handler());
+    let refused = server.client("/?token=ada/0").try_connect().await.unwrap_err();
+    assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("token_expired")));
+}
+
+#[tokio::test]
+async fn the_application_sets_and_takes_back_an_end() {
+    let server = TestServer::start(open_hub().build(), handler());
+    let mut client = server.json("/?token=ada/-").await;
+    client.expect("session").await;
+    let connection = server.hub().connections().of_user("ada").remove(0);
+    connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
+    connection.set_expiry(None);
+    connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(3_000_000_000)));
+    assert_eq!(client.request(json!({ "type": "token" })).await.unwrap(), "ada/-");
+    connection.set_expiry(Some(SystemTime::now() + Duration::from_millis(300)));
+    assert_eq!(client.expect_close().await.0, 3005);
+    drop(client);
+    emptied(server.hub()).await;
+    connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(3600)));
+    assert!(!connection.is_open(), "nothing happens to what is gone");
+}
