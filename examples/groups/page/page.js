@@ -62,8 +62,12 @@ function row({ user, role, here }, mayChange) {
   line.append(face(user), name, chip);
   if (!mayChange) return line;
   const other = role === "admin" ? "member" : "admin";
-  line.append(button(role === "admin" ? "Demote" : "Promote", user, { type: "promote", user, role: other }));
-  line.append(button("Remove", user, { type: "remove", user }));
+  const actions = make("span", "actions");
+  actions.append(
+    button(role === "admin" ? "Demote" : "Promote", user, { type: "promote", user, role: other }),
+    button("Remove", user, { type: "remove", user }),
+  );
+  line.append(actions);
   return line;
 }
 

@@ -1,0 +1,80 @@
+// The states page: the state of this connection as the server sees it, how it would come back, and everybody's states.
+
+import { face, make, time } from "/elements.js";
+import { complain, connect, enter } from "/frame.js";
+
+const MOST = 50; // changes on the page
+const at = (id) => document.getElementById(id);
+
+const me = await enter("What shall the others call you?");
+let since = Date.now();
+let policy = null;
+
+const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
+  state: turned,
+  session: ({ retry }) => drawPolicy(retry),
+  message: receive,
+  problem: (_, problem) => complain(problem),
+});
+
+for (const button of document.querySelectorAll("button[data-state], button[data-event]")) {
+  const { state, event } = button.dataset;
+  button.addEventListener("click", () => ask(event ? { type: event } : { type: "set_state", state }));
+}
+setInterval(() => (at("since").textContent = `for ${Math.floor((Date.now() - since) / 1000)} s`), 250);
+
+async function ask(request) {
+  try {
+    await connection.request(request);
+    complain(null);
+  } catch (problem) {
+    complain(problem.lost ? null : problem);
+  }
+}
+
+function receive(message) {
+  if (message.type === "connection_state") drawMine(message.state);
+  if (message.type === "retry_policy") drawPolicy(message);
+  if (message.type === "counts") drawCounts(message.counts);
+  if (message.type === "changed") changed(message);
+}
+
+/** What the page itself knows of its connection: a beginning is not told, and an end cannot be. */
+function turned({ name, attempt, max_attempts, reason }) {
+  drawMine({ connected: "connected", connecting: "reconnecting", waiting: "reconnecting" }[name] ?? "disconnected");
+  [...at("delays").children].forEach((item, n) => item.toggleAttribute("aria-current", n + 1 === attempt));
+  if (attempt) at("policy").textContent = `Attempt ${attempt} of ${max_attempts} is next.`;
+  if (name === "closed") at("policy").textContent = `It ${reason}.`;
+  if (name === "connected" && policy) drawPolicy(policy);
+}
+
+function drawMine(state) {
+  if (at("mine").textContent !== state) since = Date.now();
+  at("mine").textContent = state;
+}
+
+function drawPolicy(told) {
+  policy = told;
+  const { max_attempts, base_delay, max_delay, backoff_multiplier, jitter } = told;
+  at("policy").textContent = `${max_attempts} attempts, each ×${backoff_multiplier} as late, at most ${max_delay / 1000} s, ±${jitter * 100} %.`;
+  const delay = (_, n) => make("li", "", `${+(Math.min(max_delay, base_delay * backoff_multiplier ** n) / 1000).toFixed(1)} s`);
+  at("delays").replaceChildren(...Array.from({ length: max_attempts }, delay));
+}
+
+function drawCounts(counts) {
+  const figures = Object.entries(counts).map(([state, count]) => {
+    const figure = make("div", count === 0 ? "none" : "");
+    figure.dataset.testid = `count-${state}`;
+    figure.append(make("dt", "", state), make("dd", "", count));
+    return figure;
+  });
+  at("counts").replaceChildren(...figures);
+}
+
+function changed({ user, old, new: now, timestamp }) {
+  const line = make("li");
+  line.dataset.testid = "change";
+  line.append(face(user), make("span", "grow", `${user}: ${old} → ${now}`), time(timestamp));
+  at("log").prepend(line);
+  while (at("log").children.length > MOST) at("log").lastChild.remove();
+}
