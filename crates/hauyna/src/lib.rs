@@ -111,4 +111,6 @@ struct Readme;
 mod guides {
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
+    #[doc = include_str!("../../../docs/operations.md")]
+    struct Operations;
 }

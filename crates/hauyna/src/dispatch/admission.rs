@@ -124,7 +124,7 @@ pub(super) fn dismiss(core: &ConnectionCore, replies: &mut Vec<u8>) {
         return;
     }
     crate::log::limited("too many errors", || {
-        let user = core.user().escape_debug();
+        let user = crate::log::name(core.user());
         tracing::info!(target: "hauyna::connection", id = %core.id(), %user, "closed for too many errors");
     });
     core.close_behind(replies, CloseCode::TOO_MANY_ERRORS, CloseReason::TooManyErrors);

@@ -29,7 +29,7 @@ use std::time::Duration;
 ///
 /// let room = hub.inspect().channel("room:7").await?;
 /// assert_eq!(room.pattern.as_deref(), Some("room:{id}"));
-/// assert_eq!((room.position.unwrap().offset, room.history), (1, 1));
+/// assert_eq!((room.position.as_ref().unwrap().offset, room.history), (1, 1));
 /// assert_eq!(room.subscriber_count, 0);
 /// println!("{}", serde_json::to_string_pretty(&room).unwrap());
 /// # Ok(()) }

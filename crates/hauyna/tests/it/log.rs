@@ -159,22 +159,62 @@ async fn a_flood_of_failing_requests_is_few_lines() {
     assert!(loud < 400, "{loud} lines");
 }
 
-#[test]
-fn every_warning_and_error_of_the_library_is_limited() {
+/// The files of the library.
+fn sources() -> Vec<(String, String)> {
     let mut left = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
-    let mut seen = 0;
+    let mut files = Vec::new();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
+        } else {
+            files.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
         }
-        let text = std::fs::read_to_string(&path).unwrap();
+    }
+    files
+}
+
+/// A macro's call up to its last parenthesis.
+fn call(text: &str) -> &str {
+    let mut depth = 0;
+    let end = text.find(|character| {
+        depth += i32::from(character == '(') - i32::from(character == ')');
+        character == ')' && depth == 0
+    });
+    &text[..end.expect("an end")]
+}
+
+#[test]
+fn every_line_that_the_library_logs_is_in_the_guide() {
+    let guide = include_str!("../../../../docs/operations.md");
+    let mut seen = 0;
+    for (path, text) in sources() {
+        for level in ["debug", "info", "warn", "error"] {
+            for (at, _) in text.match_indices(&format!("tracing::{level}!(")) {
+                let mut literals = call(&text[at..]).split('"').skip(1).step_by(2);
+                let (target, message) = (literals.next().unwrap(), literals.last().unwrap());
+                for part in [target, message] {
+                    assert!(guide.contains(&format!("`{part}`")), "{path}: {part}");
+                }
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+#[test]
+fn every_warning_and_error_of_the_library_is_limited() {
+    let mut seen = 0;
+    for (path, text) in sources() {
         for (at, _) in text.match_indices("tracing::warn!").chain(text.match_indices("tracing::error!")) {
             seen += 1;
             let before = &text[at.saturating_sub(300)..at];
-            let is_own = path.ends_with("log.rs");
-            assert!(is_own || before.contains("limited("), "{}: {}", path.display(), &text[at..at + 80]);
-            assert!(text[at..].contains("target: \"hauyna::"), "{}", path.display());
+            assert!(
+                path.ends_with("/log.rs") || before.contains("limited("),
+                "{path}: {}",
+                &text[at..at + 80]
+            );
+            assert!(text[at..].contains("target: \"hauyna::"), "{path}");
         }
     }
     assert!(seen > 5);

@@ -38,6 +38,11 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
         "hauyna_broker_up gauge",
     ];
     assert_eq!(types, expected);
+    let guide = include_str!("../../../../docs/operations.md");
+    for (name, kind) in expected.map(|line| line.split_once(' ').unwrap()) {
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        assert!(guide.contains(&format!("`{name}{suffix}`")), "{name} is not in docs/operations.md");
+    }
     assert_eq!(page.matches("# HELP hauyna_").count(), expected.len());
     assert!(page.ends_with("# EOF\n"));
     let mut labels: Vec<&str> = page
