@@ -123,6 +123,12 @@ impl<'a> Fields<'a> {
         self.optional(field).map(|raw| name(raw, field.name(), limit)).transpose()
     }
 
+    /// Reads any text that may be left out. Its length is bounded by the message's.
+    pub(crate) fn optional_text(&self, field: Field) -> Result<Option<Cow<'a, str>>, Fault> {
+        let wrong = || Fault::wrong(field.name(), "string");
+        self.optional(field).map(|raw| raw.as_str().ok_or_else(wrong)).transpose()
+    }
+
     /// Reads the `token` of a request that may do without. Its length is bounded by the message's.
     pub(crate) fn optional_token(&self) -> Result<Option<Cow<'a, str>>, Fault> {
         self.optional_name(Field::Token, usize::MAX)

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 /// A request and the `id` its answer must carry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incoming<'a> {
-    /// The `id`; without one only errors (and `pong`) are answered. Of an [`Request::Ack`] it is the id of
-    /// the server's request.
+    /// The `id`; without one only errors (and `pong`) are answered. Of a [`Request::Ack`] or [`Request::Refusal`] it
+    /// is the id of the server's request.
     pub id: Option<RequestId>,
     /// What is asked for.
     pub request: Request<'a>,
@@ -110,6 +110,11 @@ pub enum Request<'a> {
     Ack {
         /// The answer.
         data: Option<Raw<'a>>,
+    },
+    /// `error`: refuses a request of the server's.
+    Refusal {
+        /// Why, for people.
+        message: Option<Cow<'a, str>>,
     },
     /// Any other `type`: an event of the application's.
     Event {
@@ -214,17 +219,18 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
         },
         "refresh" => Request::Refresh { token: fields.name(Field::Token, usize::MAX)? },
         "ping" => Request::Ping,
-        "ack" if id.is_none() => return Err(Fault::missing(Field::Id.name(), RequestId::EXPECTED)),
+        "ack" | "error" if id.is_none() => return Err(Fault::missing(Field::Id.name(), RequestId::EXPECTED)),
         "ack" => Request::Ack { data: fields.any(Field::Data) },
+        "error" => Request::Refusal { message: fields.optional_text(Field::Message)? },
         _ => Request::Event { body: whole(), name: kind },
     };
     Ok(Incoming { id, request })
 }
 
-/// The `id` an error may carry. Of an `ack` it is the server's, not one of the client's requests.
+/// The `id` an error may carry. Of an `ack` or `error` it is the server's, not one of the client's requests.
 fn answerable_id(fields: &Fields<'_>) -> Option<RequestId> {
     let kind = fields.any(Field::Type).and_then(Raw::as_str);
-    fields.id().ok().flatten().filter(|_| kind.as_deref() != Some("ack"))
+    fields.id().ok().flatten().filter(|_| !matches!(kind.as_deref(), Some("ack" | "error")))
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub enum ErrorKind {
         /// The state that was refused, also where the hub does not know it.
         to: ConnectionState,
     },
+    /// A client refused a request of ours; the text is the client's.
+    Refused,
 }
 
 impl Error {
@@ -79,6 +81,11 @@ impl Error {
         Self::new(kind, format!("a connection does not go from `{from}` to `{to}`"))
     }
 
+    pub(crate) fn refused(reason: Option<&str>) -> Self {
+        let reason = reason.unwrap_or("the client refused the request");
+        Self::new(ErrorKind::Refused, reason.to_owned())
+    }
+
     /// Adds what the client may see besides the text, as `details`.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Self {
@@ -95,6 +102,7 @@ impl Error {
     pub fn error_type(&self) -> ErrorType {
         match self.kind {
             ErrorKind::Protocol(error) => error,
+            ErrorKind::Refused => ErrorType::ApplicationError,
             ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed | ErrorKind::Transition { .. } => {
                 ErrorType::InternalError
             }
@@ -104,7 +112,7 @@ impl Error {
     /// The text a client is told: the error's own where the protocol knows it, a fixed one otherwise.
     pub(crate) fn public_message(&self) -> &str {
         match self.kind {
-            ErrorKind::Protocol(_) => &self.message,
+            ErrorKind::Protocol(_) | ErrorKind::Refused => &self.message,
             _ => "internal error",
         }
     }

@@ -80,7 +80,7 @@ pub use channel::{
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{
-    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, StateCounts,
+    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, Requesting, StateCounts,
 };
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{

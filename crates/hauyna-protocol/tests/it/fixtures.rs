@@ -183,6 +183,7 @@ fn describe(request: &Request<'_>) -> (&'static str, Map<String, Value>) {
         Request::Ack { data } => {
             return ("ack", data.iter().map(|data| ("data".to_owned(), value(*data))).collect());
         }
+        Request::Refusal { message } => ("error", json!({ "message": message })),
         Request::Event { name, body } => {
             let body = value(*body);
             assert_eq!(body["type"], **name);

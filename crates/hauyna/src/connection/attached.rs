@@ -2,6 +2,7 @@
 
 use super::Extensions;
 use super::expiry::Lease;
+use super::requests::Requests;
 use crate::channel::Subscription;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     pub(crate) extensions: Mutex<Extensions>,
+    pub(crate) requests: Mutex<Requests>,
     /// Where it differs from the handler's.
     pub(crate) retry: Mutex<Option<RetryPolicy>>,
     /// To the channels of its user's groups: the application's affair, so neither counted nor shown.

@@ -1,7 +1,7 @@
 //! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
 //! that the connection is closed.
 
-use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
+use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions, Requesting};
 use crate::channel::UserId;
 use crate::error::Error;
 use crate::handler::Expiry;
@@ -62,6 +62,49 @@ impl Connection {
     /// do not end.
     pub fn set_expiry(&self, at: Option<SystemTime>) {
         self.0.set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
+    }
+
+    /// Asks this client, and waits for its answer: `{"type":"request","id":…,"event":…,"data":…}`, which the client
+    /// answers with an `ack` of that `id`. The answer is the `data` of the `ack`, decoded into `T`; without `data`
+    /// it is `null`. It may be asked from anywhere, from a callback of the same connection as well: what the client
+    /// sends before its answer is handled after the callback, in its order, as far as 64 KiB reach.
+    ///
+    /// # Errors
+    ///
+    /// - `timeout`: no answer in time, see [`Requesting::timeout`].
+    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): the client answered with `error`.
+    /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed): the connection is closed, or was before the answer.
+    /// - `validation_error`: the answer is no `T`, or `data` is not representable as JSON.
+    /// - `limit_exceeded`: 64 requests wait for this client already.
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped, the client may have been asked already; its answer is ignored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// use hauyna::{Context, Handler, Hub, json};
+    /// use hauyna_test::TestServer;
+    /// use serde_json::Value;
+    ///
+    /// async fn delete(cx: Context, what: Value) -> hauyna::Result<&'static str> {
+    ///     let is_sure: bool = cx.request("confirm", json!({ "text": "Really?", "what": what["name"] })).await?;
+    ///     Ok(if is_sure { "deleted" } else { "kept" })
+    /// }
+    ///
+    /// let server = TestServer::start(Hub::new(), Handler::new().on("delete", delete));
+    /// let mut client = server.connect("/").await;
+    /// client.send(json!({ "type": "delete", "id": 1, "name": "photo.jpg" })).await;
+    /// let question = client.expect("request").await;
+    /// assert_eq!(question["data"]["what"], "photo.jpg");
+    /// client.send(json!({ "type": "ack", "id": question["id"], "data": true })).await;
+    /// assert_eq!(client.expect("ack").await["data"], "deleted");
+    /// # }
+    /// ```
+    pub fn request<T>(&self, event: &str, data: impl Serialize) -> Requesting<T> {
+        Requesting::new(self.0.clone(), event, &data)
     }
 
     /// Closes the connection: what is queued is written first. `code` says whether the client comes back

@@ -1,7 +1,8 @@
-//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at, `expiry` its end by time; `open`
-//! is its beginning, `run` its life, `reader` what comes in, `outbox` and `lanes` what goes out, `state` and
-//! `transition` what state it is in, `connections` all of them.
+//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at, `expiry` its
+//! end by time; `open` is its beginning, `run` its life with `work` and `ahead`, `reader` what comes in, `outbox`
+//! and `lanes` what goes out, `state` and `transition` what state it is in, `connections` all of them.
 
+mod ahead;
 mod arrival;
 mod attached;
 mod connections;
@@ -14,14 +15,17 @@ mod open;
 mod outbox;
 mod pulse;
 mod reader;
+mod requests;
 mod run;
 mod sending;
 mod state;
 mod transition;
+mod work;
 
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
+pub use requests::Requesting;
 pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};

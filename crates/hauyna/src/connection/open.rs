@@ -3,7 +3,8 @@
 
 use super::core::Particulars;
 use super::outbox::Outbox;
-use super::run::{Run, Work};
+use super::run::Run;
+use super::work::Work;
 use super::{CloseReason, Connection, ConnectionCore, reader};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Endpoint, Expiry};

@@ -59,6 +59,15 @@ fn message(
     }
 }
 
+/// Takes a message that answers a request of ours; false where it is anything else.
+pub(super) fn take_answer(core: &Arc<ConnectionCore>, opcode: OpCode, payload: &[u8]) -> bool {
+    let is_answer = opcode == core.wire().opcode() && dispatch::take_answer(core, payload);
+    if is_answer {
+        core.traffic().requests.increment();
+    }
+    is_answer
+}
+
 /// Answers a ping; while the peer does not read, only the latest one (RFC 6455 §5.5.3).
 fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
@@ -69,7 +78,7 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
     }
 }
 
-fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
+pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
     let _ = outbox.write_replies(replies, core.traffic(), core.now());
     replies.clear();
@@ -133,9 +142,20 @@ pub(crate) fn value_frame(core: &ConnectionCore, json: &[u8]) -> Bytes {
     let raw = hauyna_protocol::Raw::assume_valid(Encoding::Json, json);
     let mut payload = Vec::with_capacity(json.len());
     raw.transcode_into(core.wire().encoding(), &mut payload);
+    whole_frame(core, &payload)
+}
+
+/// A message of the protocol with a payload of the application's, as a frame for this connection.
+pub(super) fn message_frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
+    let mut payload = Vec::with_capacity(128);
+    message.encode(core.wire().encoding(), &mut payload);
+    whole_frame(core, &payload)
+}
+
+fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
     match core.deflate() {
-        None => hauyna_websocket::encode(core.wire().opcode(), &payload),
-        Some(deflate) => deflate.frame(core.wire().opcode(), &payload),
+        None => hauyna_websocket::encode(core.wire().opcode(), payload),
+        Some(deflate) => deflate.frame(core.wire().opcode(), payload),
     }
 }
 
@@ -151,6 +171,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
         return reason;
     }
     core.forget_expiry();
+    core.end_requests();
     for subscription in core.take_subscriptions() {
         crate::channel::detach(hub, &subscription);
     }

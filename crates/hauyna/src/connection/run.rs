@@ -2,13 +2,13 @@
 //! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
 //! what one read brought. However it ends, the guard in `Run` cleans up.
 
+use super::ahead::Ahead;
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
+use super::work::{Work, begin, poll_callback};
 use super::{CloseReason, ConnectionCore, Phase, Room};
-use crate::broker::BoxFuture;
 use crate::clock::Tick;
-use crate::dispatch::{Pending, Reply};
-use crate::error::Error;
+use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
 use crate::shard::is_congested;
 use crate::transport::{Io, with_replies, with_scratch};
@@ -23,20 +23,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) struct Run {
-    core: Arc<ConnectionCore>,
-    decoder: Decoder,
+    pub(super) core: Arc<ConnectionCore>,
+    pub(super) decoder: Decoder,
     io: Option<Box<dyn Io>>,
-    /// What was read and not yet looked at.
-    rest: Option<Box<[u8]>>,
-    work: Option<Work>,
+    /// What was read and not yet handled.
+    pub(super) ahead: Option<Box<Ahead>>,
+    pub(super) work: Option<Work>,
     stage: Stage,
-}
-
-/// A callback that has not come to its end.
-pub(super) enum Work {
-    Open(BoxFuture<Result<(), Error>>),
-    Request(Pending),
-    Close(BoxFuture<Result<(), Error>>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +39,7 @@ enum Stage {
     Ended,
 }
 
-enum Next {
+pub(super) enum Next {
     Again,
     Wait,
     End,
@@ -78,7 +71,7 @@ impl Run {
         rest: Option<Box<[u8]>>,
         work: Option<Work>,
     ) -> Self {
-        Self { core, decoder, io, rest, work, stage: Stage::Living }
+        Self { core, decoder, io, ahead: rest.and_then(Ahead::of), work, stage: Stage::Living }
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Next {
@@ -86,17 +79,12 @@ impl Run {
             return self.finish(cx);
         }
         match self.write(cx) {
-            Poll::Ready(Phase::Gone) => {
-                self.clean_up();
-                return Next::Again;
+            Poll::Ready(Phase::Open) => {}
+            Poll::Ready(phase) => {
+                if self.wind_down(phase) {
+                    return Next::Again;
+                }
             }
-            Poll::Ready(Phase::Closed(_)) if self.decoder.is_finished() && !self.is_lingering() => {
-                self.core.end(CloseReason::Lost);
-                return Next::Again;
-            }
-            // Nothing more comes from us; what the peer still sends is read and dropped.
-            Poll::Ready(Phase::Closed(_)) if self.is_lingering() => self.core.outbox.lock().socket.shutdown(),
-            Poll::Ready(_) => {}
             // A callback may go on; reading may not.
             Poll::Pending if self.work.is_some() => {}
             Poll::Pending => return Next::Wait,
@@ -104,15 +92,18 @@ impl Run {
         if let Some(work) = self.work.take() {
             return self.go_on(work, cx);
         }
-        if let Some(mut rest) = self.rest.take() {
-            self.guarded(&mut rest, cx);
+        if let Some(mut ahead) = self.ahead.take() {
+            self.guarded(|run| match ahead.is_held() {
+                true => run.catch_up(ahead, cx),
+                false => run.handle(&mut ahead.rest, cx),
+            });
             return self.breathe(cx);
         }
         let read = with_scratch(|scratch| {
             let read = self.poll_read(cx, scratch);
             if let Poll::Ready(Ok(read @ 1..)) = read {
                 self.core.traffic().received.add(read as u64);
-                self.guarded(&mut scratch[..read], cx);
+                self.guarded(|run| run.handle(&mut scratch[..read], cx));
             }
             read
         });
@@ -124,6 +115,22 @@ impl Run {
                 Next::Again
             }
         }
+    }
+
+    /// The connection is being closed; whether that goes a step further.
+    fn wind_down(&mut self, phase: Phase) -> bool {
+        self.core.end_requests();
+        match phase {
+            Phase::Gone => self.clean_up(),
+            Phase::Closed(_) if self.is_lingering() => {
+                // Nothing more comes from us; what the peer still sends is read and dropped.
+                self.core.outbox.lock().socket.shutdown();
+                return false;
+            }
+            Phase::Closed(_) if self.decoder.is_finished() => self.core.end(CloseReason::Lost),
+            _ => return false,
+        }
+        true
     }
 
     /// Lets the shards catch up where they have too much to do.
@@ -174,7 +181,7 @@ impl Run {
         Poll::Ready(outbox.phase)
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
             None => self.core.outbox.lock().socket.poll_read(cx, scratch),
             Some(io) => {
@@ -186,15 +193,15 @@ impl Run {
     }
 
     /// Handles input; a panic of the application's code costs this connection alone.
-    fn guarded(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
-        if catch_unwind(AssertUnwindSafe(|| self.handle(input, cx))).is_err() {
+    fn guarded(&mut self, handle: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| handle(self))).is_err() {
             self.core.hub.metrics.panics.increment();
             self.core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
         }
     }
 
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
-        let Self { core, decoder, work, rest, .. } = self;
+        let Self { core, decoder, work, ahead, .. } = self;
         let now = core.now();
         core.pulse.hear(now);
         let is_idle = core.is_idle();
@@ -221,29 +228,27 @@ impl Run {
                         break;
                     }
                 };
-                if let Handled::Later(mut pending) = handled {
-                    match poll_callback(core, &mut pending.future, cx) {
-                        Poll::Ready(Some(reply)) => reply.write(core, replies),
-                        Poll::Ready(None) => Reply::panicked(core, pending.id).write(core, replies),
-                        Poll::Pending => {
-                            *work = Some(Work::Request(pending));
-                            core.pulse.set_busy(Some(now));
-                        }
-                    }
+                if let Handled::Later(pending) = handled {
+                    *work = begin(core, pending, replies, cx);
                 }
                 let is_full = replies.len() >= REPLIES && flush_replies(core, replies, now) == Backed::Up;
                 if work.is_some() || is_full {
-                    let left = events.rest();
-                    *rest = (!left.is_empty()).then(|| (&*left).into());
+                    *ahead = Ahead::of((&*events.rest()).into());
                     break;
                 }
             }
             flush_replies(core, replies, now);
         });
+        self.reckon(has_ended);
+    }
+
+    /// With a message that ended, the time of the next one begins.
+    pub(super) fn reckon(&self, has_ended: bool) {
+        let (pulse, now) = (&self.core.pulse, self.core.now());
         if has_ended {
-            core.pulse.speak(now);
+            pulse.speak(now);
         }
-        core.pulse.set_unfinished(decoder.is_mid_message().then_some(now));
+        pulse.set_unfinished(self.decoder.is_mid_message().then_some(now));
     }
 
     /// Polls the callback at work.
@@ -261,7 +266,7 @@ impl Run {
                 }
                 Poll::Pending => {
                     self.work = Some(Work::Open(future));
-                    return Next::Wait;
+                    return self.read_ahead(cx);
                 }
             },
             Work::Request(mut pending) => {
@@ -271,7 +276,7 @@ impl Run {
                     Poll::Pending if has_expired => Reply::expired(pending.id),
                     Poll::Pending => {
                         self.work = Some(Work::Request(pending));
-                        return Next::Wait;
+                        return self.read_ahead(cx);
                     }
                 };
                 with_replies(|replies| {
@@ -281,6 +286,9 @@ impl Run {
             }
         }
         core.pulse.set_busy(None);
+        // A message that began meanwhile could not go on: its time begins now.
+        core.pulse.set_unfinished(None);
+        core.pulse.set_unfinished(self.decoder.is_mid_message().then(|| core.now()));
         Next::Again
     }
 
@@ -291,7 +299,7 @@ impl Run {
         }
         self.stage = Stage::Ended;
         self.work = None;
-        self.rest = None;
+        self.ahead = None;
         self.io = None;
         let reason = reader::forget(&self.core);
         self.work =
@@ -319,13 +327,13 @@ impl Drop for Run {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Backed {
+pub(super) enum Backed {
     Up,
     Not,
 }
 
 /// Writes the replies gathered so far and what waits behind them.
-fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Backed {
+pub(super) fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Backed {
     let mut outbox = core.outbox.lock();
     if !replies.is_empty() {
         let _ = outbox.write_replies(replies, core.traffic(), now);
@@ -338,19 +346,6 @@ fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Bac
     if outbox.is_empty() { Backed::Not } else { Backed::Up }
 }
 
-/// Polls a future of the application's; `None` where it panicked.
-fn poll_callback<T>(
-    core: &ConnectionCore,
-    future: &mut BoxFuture<T>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<T>> {
-    let _span = core.span().entered();
-    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
-    }
-}
-
 fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match Pin::new(io).poll_write_vectored(cx, slices) {
         Poll::Ready(result) => result,
@@ -361,4 +356,14 @@ fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>
 /// Rounds of one turn: a peer that floods is served some reads, then others are.
 const READS: usize = 2;
 /// Bytes of replies after which they are written although there is more to handle.
-const REPLIES: usize = 64 * 1024;
+pub(super) const REPLIES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_connection_stays_within_144_bytes() {
+        assert!(size_of::<Run>() <= 144, "{} bytes", size_of::<Run>());
+    }
+}

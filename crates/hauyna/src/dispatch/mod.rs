@@ -37,8 +37,8 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
     };
     let Incoming { id, request } = incoming;
     if let Err(error) = admitted {
-        // The `id` of an `ack` is ours.
-        let id = id.filter(|_| !matches!(request, Request::Ack { .. }));
+        // The `id` of an answer is ours.
+        let id = id.filter(|_| !matches!(request, Request::Ack { .. } | Request::Refusal { .. }));
         Reply::refused(id, error).write(core, replies);
         return None;
     }
@@ -77,7 +77,10 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             )
         }
         Request::Refresh { token } => refresh::refresh(core, id, &token),
-        Request::Ack { .. } => return None, // no request of ours is open
+        Request::Ack { .. } | Request::Refusal { .. } => {
+            answer(core, id.as_ref(), &request);
+            return None;
+        }
         Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
         _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
     };
@@ -87,6 +90,23 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             None
         }
         Next::Later(future) => Some(Pending { id: of, future }),
+    }
+}
+
+/// Takes a message that answers an open request of ours, before its turn; false where it is anything else.
+pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
+    match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
+        Ok(Incoming { id, request }) => answer(core, id.as_ref(), &request),
+        Err(_) => false,
+    }
+}
+
+/// Whether the client's answer was waited for.
+fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
+    match (id, request) {
+        (Some(id), Request::Ack { data }) => core.answer(id, Ok(*data)),
+        (Some(id), Request::Refusal { message }) => core.answer(id, Err(message.as_deref())),
+        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a callback gets: its connection, and the hub's verbs.
 
 use crate::channel::{Channel, UserId};
-use crate::connection::{Connection, ConnectionCore};
+use crate::connection::{Connection, ConnectionCore, Requesting};
 use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;
@@ -78,6 +78,11 @@ impl Context {
     /// The connection is closed, or the message is not representable as JSON.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         self.connection().send(message)
+    }
+
+    /// Asks this connection's client and waits for its answer; see [`Connection::request`].
+    pub fn request<T>(&self, event: &str, data: impl Serialize) -> Requesting<T> {
+        self.connection().request(event, data)
     }
 
     /// The presence of this connection's user.

@@ -169,7 +169,7 @@ impl Default for Handler {
 }
 
 /// Request types that the protocol has for itself.
-const RESERVED: [&str; 14] = [
+const RESERVED: [&str; 15] = [
     "subscribe_channel",
     "unsubscribe_channel",
     "channel_message",
@@ -182,6 +182,7 @@ const RESERVED: [&str; 14] = [
     "refresh",
     "ping",
     "ack",
+    "error",
     "resume",
     "session",
 ];

@@ -40,6 +40,8 @@ mod retry;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod server_requests;
+#[cfg(test)]
 mod slow;
 #[cfg(test)]
 mod states;

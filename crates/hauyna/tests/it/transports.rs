@@ -293,3 +293,18 @@ async fn who_has_a_smaller_window_or_none_gets_plain_frames_of_the_same_broadcas
         crate::support::eventually("it is gone", || !hub.user("raw").is_connected()).await;
     }
 }
+
+#[tokio::test]
+async fn a_callback_may_ask_its_client_over_any_stream() {
+    let handler = named().on("ask", async |cx: hauyna::Context, _: serde_json::Value| {
+        cx.request::<serde_json::Value>("choose", ()).await
+    });
+    let router = Router::new(Hub::new()).websocket("/", handler);
+    let mut memory = in_memory(router, Client::to("ws://memory/")).await;
+    memory.send(json!({ "type": "ask", "id": 1 })).await;
+    let question = memory.expect("request").await;
+    memory.send(json!({ "type": "ping", "id": 2 })).await;
+    memory.send(json!({ "type": "ack", "id": question["id"], "data": "yes" })).await;
+    assert_eq!(memory.expect("ack").await["data"], "yes");
+    assert_eq!(memory.expect("pong").await["id"], 2);
+}

@@ -1,0 +1,193 @@
+//! Reading while a callback waits for an answer of its own client, which otherwise could never arrive: answers
+//! go to who waits for them, everything else is kept, in its order and within a bound, until the callback
+//! has ended. A part of the life in `run`.
+
+use super::reader::{self, Handled};
+use super::run::{Next, REPLIES, Run, flush_replies};
+use super::work::begin;
+use crate::transport::{with_replies, with_scratch};
+use hauyna_websocket::{Event, OpCode, ProtocolError};
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+/// What was read and not yet handled: messages that came before their time, oldest first, then bytes.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    held: VecDeque<Held>,
+    /// Of what is held.
+    bytes: usize,
+    pub(super) rest: Box<[u8]>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+    Ping(Box<[u8]>),
+    Pong(Box<[u8]>),
+    Close(Option<u16>),
+    Fault(ProtocolError),
+}
+
+impl Ahead {
+    pub(super) fn of(rest: Box<[u8]>) -> Option<Box<Self>> {
+        (!rest.is_empty()).then(|| Box::new(Self { rest, ..Self::default() }))
+    }
+
+    /// Whether messages come before the bytes.
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    fn push(&mut self, held: Held) {
+        self.bytes += held.cost();
+        self.held.push_back(held);
+    }
+
+    fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.bytes -= held.cost();
+        Some(held)
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= ROOM
+    }
+}
+
+impl Held {
+    fn cost(&self) -> usize {
+        let payload = match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Close(_) | Self::Fault(_) => 0,
+        };
+        payload + OVERHEAD
+    }
+
+    /// Whether no answer can come after it.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Close(_) | Self::Fault(_))
+    }
+}
+
+impl Run {
+    /// Reads on, if the callback at work may be waiting for what comes. Past the bound reading pauses: a client
+    /// that sends so much before it answers does not get its answer through.
+    pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> Next {
+        if !self.core.awaits_answer() {
+            return Next::Wait;
+        }
+        if let Some(ahead) = &mut self.ahead {
+            if ahead.is_full() {
+                return Next::Wait;
+            }
+            let mut rest = std::mem::take(&mut ahead.rest);
+            if !rest.is_empty() {
+                self.look_ahead(&mut rest);
+                return Next::Again;
+            }
+        }
+        let read = with_scratch(|scratch| {
+            let read = self.poll_read(cx, scratch);
+            if let Poll::Ready(Ok(read @ 1..)) = read {
+                self.core.traffic().received.add(read as u64);
+                self.look_ahead(&mut scratch[..read]);
+            }
+            read
+        });
+        match read {
+            Poll::Pending => Next::Wait,
+            Poll::Ready(Ok(1..)) => Next::Again,
+            // The end is read again when everything before it has been handled.
+            Poll::Ready(Ok(0) | Err(_)) => {
+                self.core.end_requests();
+                Next::Again
+            }
+        }
+    }
+
+    fn look_ahead(&mut self, input: &mut [u8]) {
+        let Self { core, decoder, ahead, .. } = self;
+        let ahead = ahead.get_or_insert_default();
+        core.pulse.hear(core.now());
+        let mut has_ended = false;
+        let mut events = decoder.feed(input);
+        loop {
+            let held = match events.next() {
+                Ok(None) => break,
+                Ok(Some(Event::Text(text))) => {
+                    has_ended = true;
+                    let is_answer = reader::take_answer(core, OpCode::Text, text.as_bytes());
+                    (!is_answer).then(|| Held::Text(text.into()))
+                }
+                Ok(Some(Event::Binary(bytes))) => {
+                    has_ended = true;
+                    let is_answer = reader::take_answer(core, OpCode::Binary, bytes);
+                    (!is_answer).then(|| Held::Binary(bytes.into()))
+                }
+                Ok(Some(Event::Ping(payload))) => Some(Held::Ping(payload.into())),
+                Ok(Some(Event::Pong(payload))) => Some(Held::Pong(payload.into())),
+                Ok(Some(Event::Close(frame))) => Some(Held::Close(frame.map(|(code, _)| code.as_u16()))),
+                Err(error) => Some(Held::Fault(error)),
+            };
+            let Some(held) = held else { continue };
+            let is_end = held.is_end();
+            ahead.push(held);
+            if is_end {
+                core.end_requests();
+                break;
+            }
+            if ahead.is_full() {
+                ahead.rest = (&*events.rest()).into();
+                break;
+            }
+        }
+        if has_ended {
+            core.wake_up();
+        }
+        self.reckon(has_ended);
+    }
+
+    /// Handles what was kept, until another callback is at work.
+    pub(super) fn catch_up(&mut self, mut ahead: Box<Ahead>, cx: &mut Context<'_>) {
+        let Self { core, work, .. } = self;
+        let now = core.now();
+        with_replies(|replies| {
+            while work.is_none()
+                && let Some(held) = ahead.pop()
+            {
+                let handled = match held {
+                    Held::Text(text) => reader::handle(core, Event::Text(&text), replies),
+                    Held::Binary(bytes) => reader::handle(core, Event::Binary(&bytes), replies),
+                    Held::Ping(payload) => reader::handle(core, Event::Ping(&payload), replies),
+                    Held::Pong(payload) => reader::handle(core, Event::Pong(&payload), replies),
+                    Held::Close(code) => {
+                        reader::closed_by_peer(core, code, replies);
+                        Handled::Done
+                    }
+                    Held::Fault(error) => {
+                        flush_replies(core, replies, now);
+                        reader::refuse(core, &error);
+                        Handled::Done
+                    }
+                };
+                if let Handled::Later(pending) = handled {
+                    *work = begin(core, pending, replies, cx);
+                }
+                if replies.len() >= REPLIES {
+                    break;
+                }
+            }
+            flush_replies(core, replies, now);
+        });
+        if ahead.is_held() || !ahead.rest.is_empty() {
+            self.ahead = Some(ahead);
+        }
+    }
+}
+
+/// Bytes that may be kept; one message may go past it.
+const ROOM: usize = 64 * 1024;
+/// What a message costs beside its payload.
+const OVERHEAD: usize = 64;

@@ -1,0 +1,292 @@
+//! Questions of the server to one client: from callbacks of the same connection and from elsewhere, their
+//! answers, refusals, time-outs and ends, and what the client sends meanwhile.
+
+use crate::support::{emptied, eventually, named};
+use hauyna::{CloseCode, Connection, Context, ErrorKind, ErrorType, Handler, Hub, Result, json};
+use hauyna_test::{Client, Frame, TestServer};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    choice: String,
+}
+
+/// Asks its client, and answers with what it said.
+async fn ask(cx: Context, _: Value) -> Result<String> {
+    let choice: Choice = cx.request("choose", json!({ "among": ["a", "b"] })).await?;
+    Ok(choice.choice)
+}
+
+/// Answers with the kind of the failure; `after` is the time-out in milliseconds.
+async fn ask_in_vain(cx: Context, message: Value) -> Result<String> {
+    let timeout = Duration::from_millis(message["after"].as_u64().unwrap_or(60_000));
+    let answer = cx.request::<Value>("choose", ()).timeout(timeout).await;
+    Ok(format!("{:?}", answer.unwrap_err().kind()))
+}
+
+async fn note(_: Context, message: Value) -> Result<Value> {
+    Ok(message["n"].clone())
+}
+
+fn handler() -> Handler {
+    named().on("ask", ask).on("ask_in_vain", ask_in_vain).on("note", note)
+}
+
+async fn answer(client: &mut Client, question: &Value, data: Value) {
+    client.send(json!({ "type": "ack", "id": question["id"], "data": data })).await;
+}
+
+async fn only(hub: &Hub) -> Connection {
+    eventually("it is there", || hub.connections().count() == 1).await;
+    hub.connections().all().remove(0)
+}
+
+#[tokio::test]
+async fn a_callback_asks_its_own_client_and_gets_the_answer() {
+    let server = TestServer::start(Hub::new(), handler());
+    for mut client in [server.json("/").await, server.message_pack("/").await] {
+        client.expect("session").await;
+        for (id, choice) in [(1, "a"), (2, "b")] {
+            client.send(json!({ "type": "ask", "id": id })).await;
+            let question = client.expect("request").await;
+            assert_eq!((&question["event"], &question["data"]["among"][1]), (&json!("choose"), &json!("b")));
+            answer(&mut client, &question, json!({ "choice": choice })).await;
+            let ack = client.expect("ack").await;
+            assert_eq!((&ack["id"], &ack["data"]), (&json!(id), &json!(choice)));
+        }
+        client.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_sends_before_its_answer_is_handled_after_the_callback_in_order() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask", "id": 1 })).await;
+    let question = client.expect("request").await;
+    for n in 2..5 {
+        client.send(json!({ "type": "note", "id": n, "n": n })).await;
+    }
+    client.ping(b"between").await;
+    client.send(json!({ "type": "ask", "id": 5 })).await;
+    client.send(json!({ "type": "note", "id": 6, "n": 6 })).await;
+    answer(&mut client, &question, json!({ "choice": "first" })).await;
+    assert_eq!(client.expect("ack").await, json!({ "type": "ack", "id": 1, "data": "first" }));
+    for n in 2..5 {
+        assert_eq!(client.expect("ack").await, json!({ "type": "ack", "id": n, "data": n }));
+    }
+    assert_eq!(client.next_frame().await, Frame::Pong(b"between".to_vec()));
+    let second = client.expect("request").await;
+    client.send(json!({ "type": "note", "id": 7, "n": 7 })).await;
+    answer(&mut client, &second, json!({ "choice": "second" })).await;
+    for (id, data) in [(5, json!("second")), (6, json!(6)), (7, json!(7))] {
+        assert_eq!(client.expect("ack").await, json!({ "type": "ack", "id": id, "data": data }));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_the_same_segment_as_the_request_it_waits_behind_is_found() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    let early = json!({ "type": "ack", "id": 1, "data": { "choice": "known before" } });
+    let (ask, note) = (json!({ "type": "ask", "id": 1 }), json!({ "type": "note", "id": 2, "n": 2 }));
+    let mut segment = Vec::new();
+    for message in [ask, note, early] {
+        let text = message.to_string();
+        segment.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]); // masked with zeros
+        segment.extend_from_slice(text.as_bytes());
+    }
+    client.send_raw(&segment).await;
+    client.expect("request").await;
+    assert_eq!(client.expect("ack").await["data"], "known before");
+    assert_eq!(client.expect("ack").await["data"], 2);
+}
+
+#[tokio::test]
+async fn on_open_may_ask_before_the_first_request() {
+    let handler = named().on("note", note).on_open(|cx| async move {
+        let name: String = cx.request("name", ()).await?;
+        cx.send(json!({ "type": "hello", "name": name }))
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let first = json!({ "type": "note", "id": 1, "n": 1 });
+    let mut client = server.client("/").first(&first).connect().await;
+    let question = client.expect("request").await;
+    answer(&mut client, &question, json!("ann")).await;
+    assert_eq!(client.expect("hello").await["name"], "ann");
+    assert_eq!(client.expect("ack").await["data"], 1);
+}
+
+#[tokio::test]
+async fn a_client_may_refuse_and_an_answer_that_does_not_fit_is_told() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask", "id": 1 })).await;
+    let question = client.expect("request").await;
+    client.send(json!({ "type": "error", "id": question["id"], "message": "not now" })).await;
+    let error = client.answer(&json!(1)).await.unwrap_err();
+    assert_eq!((&error["error_type"], &error["message"]), (&json!("application_error"), &json!("not now")));
+    client.send(json!({ "type": "ask_in_vain", "id": 2 })).await;
+    let question = client.expect("request").await;
+    client.send(json!({ "type": "error", "id": question["id"] })).await;
+    assert_eq!(client.answer(&json!(2)).await.unwrap(), "Refused");
+    client.send(json!({ "type": "ask", "id": 3 })).await;
+    let question = client.expect("request").await;
+    answer(&mut client, &question, json!({ "choice": 7 })).await;
+    let error = client.answer(&json!(3)).await.unwrap_err();
+    assert_eq!(
+        (&error["error_type"], &error["details"]["path"]),
+        (&json!("validation_error"), &json!("choice"))
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_costs_the_time_out_and_its_late_answer_is_ignored() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask_in_vain", "id": 1, "after": 20 })).await;
+    let question = client.expect("request").await;
+    let error = format!("{:?}", ErrorKind::Protocol(ErrorType::Timeout));
+    assert_eq!(client.answer(&json!(1)).await.unwrap(), error);
+    answer(&mut client, &question, json!("too late")).await;
+    client.send(json!({ "type": "ack", "id": "q-1" })).await;
+    client.send(json!({ "type": "error", "id": 99 })).await;
+    client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_question_fails_at_once_when_its_connection_ends() {
+    let (sender, mut failures) = mpsc::channel(8);
+    let handler = named().on("ask", move |cx: Context, _: Value| {
+        let sender = sender.clone();
+        async move {
+            let error = cx.request::<Value>("choose", ()).timeout(Duration::from_secs(60)).await.unwrap_err();
+            let again = cx.request::<Value>("choose", ()).timeout(Duration::from_secs(60)).await.unwrap_err();
+            sender.send((error.kind(), again.kind())).await.map_err(hauyna::Error::other)
+        }
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    for how in ["close", "vanish", "break"] {
+        let mut client = server.connect("/").await;
+        client.send(json!({ "type": "ask", "id": 1 })).await;
+        client.expect("request").await;
+        match how {
+            "close" => client.close(1000, "").await,
+            "vanish" => client.vanish(),
+            _ => {
+                client.send_raw(b"\xff\xff").await;
+                assert_eq!(client.expect_close().await.0, 1002);
+            }
+        }
+        let failed = tokio::time::timeout(Duration::from_secs(5), failures.recv()).await.expect("it fails");
+        assert_eq!(failed, Some((ErrorKind::Closed, ErrorKind::Closed)), "{how}");
+        emptied(server.hub()).await;
+    }
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask", "id": 1 })).await;
+    client.expect("request").await;
+    only(server.hub()).await.close(CloseCode(4000), "enough");
+    assert_eq!(client.expect_close().await.0, 4000);
+    let failed = tokio::time::timeout(Duration::from_secs(5), failures.recv()).await.expect("it fails");
+    assert_eq!(failed, Some((ErrorKind::Closed, ErrorKind::Closed)));
+    client.send_close(4000, "").await;
+    emptied(server.hub()).await;
+}
+
+#[tokio::test]
+async fn any_task_may_ask_also_while_a_callback_is_at_work() {
+    let gate = Arc::new(Semaphore::new(0));
+    let open = gate.clone();
+    let handler = named().on("note", note).on("slow", move |_: Context, _: Value| {
+        let gate = gate.clone();
+        async move {
+            gate.acquire().await.map_err(hauyna::Error::other)?.forget();
+            Ok("slow")
+        }
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/").await;
+    let connection = only(server.hub()).await;
+    let question = tokio::spawn(connection.request::<u64>("count", ()).into_future());
+    let asked = client.expect("request").await;
+    answer(&mut client, &asked, json!(1)).await;
+    assert_eq!(question.await.unwrap().unwrap(), 1);
+    client.send(json!({ "type": "slow", "id": 1 })).await;
+    client.send(json!({ "type": "note", "id": 2, "n": 2 })).await;
+    let question = tokio::spawn(connection.request::<u64>("count", ()).into_future());
+    let asked = client.expect("request").await;
+    answer(&mut client, &asked, json!(2)).await;
+    assert_eq!(question.await.unwrap().unwrap(), 2);
+    open.add_permits(1);
+    assert_eq!(client.expect("ack").await["data"], "slow");
+    assert_eq!(client.expect("ack").await["data"], 2);
+}
+
+#[tokio::test]
+async fn a_client_that_floods_instead_of_answering_is_not_read_on_and_loses_nothing() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask_in_vain", "id": 1, "after": 300 })).await;
+    let question = client.expect("request").await;
+    let padding = "x".repeat(1000);
+    for n in 2..402 {
+        client.send(json!({ "type": "note", "id": n, "n": n, "padding": padding })).await;
+    }
+    // Behind more than is kept, so it is not seen in time.
+    answer(&mut client, &question, json!("hidden")).await;
+    let ack = client.expect("ack").await;
+    assert_eq!(ack["data"], format!("{:?}", ErrorKind::Protocol(ErrorType::Timeout)));
+    for n in 2..402 {
+        assert_eq!(client.expect("ack").await["data"], n);
+    }
+    client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn at_most_64_questions_wait_for_one_client_and_a_dropped_one_gives_its_place_back() {
+    let server = TestServer::start(Hub::new(), handler());
+    let mut client = server.connect("/").await;
+    let connection = only(server.hub()).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        waiting.spawn(connection.request::<Value>("q", ()).into_future());
+        client.expect("request").await;
+    }
+    let error = connection.request::<Value>("q", ()).await.unwrap_err();
+    assert_eq!(error.error_type(), ErrorType::LimitExceeded);
+    assert_eq!(error.details().unwrap()["limit"], 64);
+    waiting.shutdown().await;
+    let question = tokio::spawn(connection.request::<Value>("q", ()).into_future());
+    let asked = client.expect("request").await;
+    assert_eq!(asked["id"], 65);
+    answer(&mut client, &asked, json!("again")).await;
+    assert_eq!(question.await.unwrap().unwrap(), "again");
+}
+
+#[tokio::test]
+async fn one_client_cannot_answer_for_another() {
+    let server = TestServer::start(Hub::new(), handler());
+    let (mut one, mut other) = (server.connect("/").await, server.connect("/").await);
+    one.send(json!({ "type": "ask", "id": 1 })).await;
+    let question = one.expect("request").await;
+    answer(&mut other, &question, json!({ "choice": "forged" })).await;
+    other.expect_nothing().await;
+    answer(&mut one, &question, json!({ "choice": "real" })).await;
+    assert_eq!(one.expect("ack").await["data"], "real");
+}
+
+#[tokio::test]
+async fn a_callback_that_takes_too_long_takes_its_question_with_it() {
+    let handler = handler().callback_timeout(Duration::from_millis(100));
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/").await;
+    client.send(json!({ "type": "ask", "id": 1 })).await;
+    client.send(json!({ "type": "note", "id": 2, "n": 2 })).await;
+    client.expect("request").await;
+    assert_eq!(client.expect("error").await["error_type"], "timeout");
+    assert_eq!(client.expect("ack").await["data"], 2);
+}
