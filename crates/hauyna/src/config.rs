@@ -1,5 +1,6 @@
 //! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
 
+use crate::hub::Bound;
 use crate::retry::RetryPolicy;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ pub(crate) struct HubConfig {
     /// Publications replayed to one recovering subscriber, or answered to one `history`, at most.
     pub(crate) recovery_limit: u32,
     pub(crate) channels_per_connection: u32,
-    pub(crate) connections: usize,
-    pub(crate) connections_per_user: usize,
+    /// By [`Limit`](crate::Limit).
+    pub(crate) limits: [Bound; 3],
     pub(crate) unknown_users: UnknownUsers,
     pub(crate) retry: RetryPolicy,
     pub(crate) listener_timeout: Duration,
@@ -44,8 +45,7 @@ impl Default for HubConfig {
             outbox: OutboxLimits { bytes: 256 * 1024, frames: 1024 },
             recovery_limit: 1000,
             channels_per_connection: 128,
-            connections: usize::MAX,
-            connections_per_user: usize::MAX,
+            limits: Default::default(),
             unknown_users: UnknownUsers::default(),
             retry: RetryPolicy::default(),
             listener_timeout: Duration::from_secs(30),

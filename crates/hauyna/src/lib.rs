@@ -87,12 +87,12 @@ pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
 };
 pub use group::{Groups, Roles};
-pub use handler::{Context, Handler, Identified, Identity, IntoIdentity, RateLimit};
+pub use handler::{Context, Handler, Identified, Identity, IntoIdentity, RateLimit, SharedHandler};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
 pub use hub::{
-    ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Memory, OptionsSnapshot, PositionSnapshot,
-    Stats, SubscriberSnapshot, UserSnapshot,
+    AtLimit, ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Limit, Memory, OptionsSnapshot,
+    PositionSnapshot, Stats, SubscriberSnapshot, UserSnapshot,
 };
 pub use presence::Presence;
 pub use rate::Rate;

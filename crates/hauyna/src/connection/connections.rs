@@ -1,11 +1,18 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
-use super::{Connection, ConnectionId, ConnectionState};
+use super::{Arrival, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
+use super::{Opening, Particulars, Session, open};
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Extras, Kind, UserId};
+use crate::channel::{self, ChannelName, Extras, Kind, UserId, Wire};
 use crate::error::Error;
+use crate::handler::SharedHandler;
 use crate::hub::Hub;
+use crate::transport::Link;
+use hauyna_protocol::close::CloseCode;
+use hauyna_protocol::{Encoding, ErrorType};
 use serde::Serialize;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The connections of a hub, from [`Hub::connections`].
 #[derive(Debug, Clone)]
@@ -42,6 +49,106 @@ impl Connections {
     /// All of them, in no order.
     pub fn all(&self) -> Vec<Connection> {
         self.0.0.registry.all().into_iter().map(Connection::new).collect()
+    }
+
+    /// Takes over a socket that was made elsewhere and has its WebSocket handshake behind it, for example one
+    /// that another server has upgraded, or an in-memory stream. From now on it is a connection of `user` like any
+    /// other, with the callbacks of `handler`; its client counts as a plain one. [`Handler::identify`] is not asked.
+    ///
+    /// Limits hold for it, too, except those by address: none is known.
+    ///
+    /// [`Handler::identify`]: crate::Handler::identify
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the hub is
+    /// shut down. The socket is dropped then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
+    /// use hauyna::{Handler, Hub, json};
+    /// use tokio::io::AsyncReadExt;
+    ///
+    /// let (socket, mut peer) = tokio::io::duplex(1024);
+    /// let hub = Hub::new();
+    /// let connection = hub.connections().register(socket, "alice", &Handler::new().share())?;
+    /// connection.send(json!({ "hello": "alice" }))?;
+    ///
+    /// let mut frame = [0; 19];
+    /// peer.read_exact(&mut frame).await?;
+    /// assert_eq!(&frame[2..], br#"{"hello":"alice"}"#);
+    /// # Ok(()) }
+    /// ```
+    pub fn register<S>(
+        &self,
+        socket: S,
+        user: impl AsRef<str>,
+        handler: &SharedHandler,
+    ) -> Result<Connection, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (hub, user) = (&self.0.0, UserId::new(user.as_ref())?);
+        if self.0.is_stopping() {
+            return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));
+        }
+        let place = hub.take_place(&user, None).map_err(|limit| Error::from(limit.reject()))?;
+        let particulars = Particulars {
+            id: place.id(),
+            shard: hub.choose_shard(place.id().number()),
+            user,
+            wire: Wire::new(Encoding::Json, false),
+            arrival: Arrival::new(None, None, "/"),
+            attached: http::Extensions::new(),
+        };
+        Ok(Connection::new(open(Opening {
+            hub: hub.clone(),
+            endpoint: handler.0.clone(),
+            particulars,
+            place,
+            link: Link::other(Box::new(socket), Vec::new()),
+            inflate: None,
+            expiry: None,
+            session: Session::Plain,
+        })))
+    }
+
+    /// Closes a connection with 1000; what is queued is written first. Returns whether there was one.
+    pub fn unregister(&self, id: ConnectionId) -> bool {
+        let connection = self.by_id(id).filter(Connection::is_open);
+        connection.is_some_and(|connection| {
+            connection.close(CloseCode::NORMAL, "");
+            true
+        })
+    }
+
+    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many.
+    pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
+        self.close_silent(Duration::ZERO, |connection| connection.close(code, reason))
+    }
+
+    /// Closes the connections from which nothing was heard for so long, be it a pong, with 3012 (come back) and
+    /// [`CloseReason::Heartbeat`]. Returns how many. Silence is known to about a second, and counted up to 24 days.
+    ///
+    /// Heartbeats do this by themselves; it is for handlers without one, or for once in a while less patience.
+    pub fn cleanup_inactive(&self, older_than: Duration) -> usize {
+        let ending = (CloseReason::Heartbeat, Backlog::Drop);
+        self.close_silent(older_than, |connection| {
+            connection.core().close(CloseCode::HEARTBEAT_TIMEOUT, "inactive", ending);
+        })
+    }
+
+    fn close_silent(&self, longer_than: Duration, close: impl Fn(&Connection)) -> usize {
+        let mut all = self.all();
+        all.retain(|connection| connection.is_open() && connection.core().silent_for() >= longer_than);
+        all.iter().for_each(close);
+        all.len()
     }
 
     /// Sends a `broadcast` to everybody.
@@ -113,6 +220,20 @@ impl Connections {
         self.0.groups().send(group, message).except(except).await
     }
 
+    /// Sends a `private` message to every connection of one user but one of them: the device that it is from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connections::send_to_one`].
+    pub async fn send_to_one_except(
+        &self,
+        user: impl AsRef<str>,
+        message: impl Serialize,
+        except: ConnectionId,
+    ) -> Result<(), Error> {
+        self.send_to_many_except([user], message, except).await
+    }
+
     /// Sends a `private` message to every connection of several users.
     ///
     /// # Errors
@@ -123,12 +244,35 @@ impl Connections {
         users: impl IntoIterator<Item = U>,
         message: impl Serialize,
     ) -> Result<(), Error> {
+        self.send_each(users, message, None).await
+    }
+
+    /// Sends a `private` message to every connection of several users but one connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connections::send_to_many`].
+    pub async fn send_to_many_except<U: AsRef<str>>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        message: impl Serialize,
+        except: ConnectionId,
+    ) -> Result<(), Error> {
+        self.send_each(users, message, Some(except)).await
+    }
+
+    async fn send_each<U: AsRef<str>>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        message: impl Serialize,
+        except: Option<ConnectionId>,
+    ) -> Result<(), Error> {
         let content = channel::content(&message)?;
         for user in users {
             let user = UserId::new(user.as_ref())?;
             let channel = ChannelName::of_user(user.as_str());
             let message = (Kind::Private, content.clone());
-            channel::publish(&self.0.0, channel, message, Extras::default()).await?;
+            channel::publish(&self.0.0, channel, message, Extras { except, ..Extras::default() }).await?;
         }
         Ok(())
     }

@@ -291,8 +291,11 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         let frame = close_frame_of(CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout");
         outbox.close(frame, CloseReason::Heartbeat, Backlog::Drop, self.now());
-        let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
-        outbox.end(CloseReason::Heartbeat);
+        // Where only the task may write, it is woken to, and the sweep ends what it does not get written.
+        if !outbox.socket.is_of_task() {
+            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+            outbox.end(CloseReason::Heartbeat);
+        }
         self.wake(&outbox);
     }
 

@@ -52,6 +52,10 @@ impl ConnectionId {
     pub(crate) fn new(value: u64) -> Self {
         Self(value)
     }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for ConnectionId {

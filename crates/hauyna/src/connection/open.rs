@@ -8,7 +8,7 @@ use super::work::Work;
 use super::{CloseReason, Connection, ConnectionCore, reader};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Endpoint, Expiry};
-use crate::hub::HubCore;
+use crate::hub::{HubCore, Place};
 use crate::transport::Link;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
@@ -19,6 +19,7 @@ pub(crate) struct Opening {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) particulars: Particulars,
+    pub(crate) place: Place,
     pub(crate) link: Link,
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: Session,
@@ -34,7 +35,7 @@ pub(crate) enum Session {
 
 /// Registers the connection and starts its task.
 pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, particulars, link, inflate, session, expiry } = opening;
+    let Opening { hub, endpoint, particulars, place, link, inflate, session, expiry } = opening;
     let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
     let limits = endpoint.limits;
@@ -42,16 +43,17 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     if session == Session::Announce {
         core.push_control(reader::session(&core, expiry.map(|expiry| expiry.at)));
     }
-    let (connections, devices) = hub.groups.welcome(&hub, &core);
+    hub.groups.welcome(&hub, &core);
+    place.keep();
     core.set_expiry(expiry);
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
         core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
-    } else if connections > hub.config.connections || devices > hub.config.connections_per_user {
-        // The handshake has looked already, but others were under way at the same time.
-        core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Failed);
+    } else if !hub.limits.holds(&core) {
+        // A newer handshake was done earlier; it has not found this connection to close it.
+        core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
     let mut decoder = Decoder::new(Role::Server, limits);
     if let Some(inflate) = inflate {

@@ -177,6 +177,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     }
     hub.presence.forget(core);
     core.leave_states(reason);
+    hub.limits.release(core);
     hub.metrics.close(reason);
     core.endpoint.connections.decrement();
     hub.events.emit(SystemKind::Closed, || {

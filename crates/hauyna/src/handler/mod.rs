@@ -157,10 +157,19 @@ impl Handler {
         self
     }
 
+    /// The handler, finished, for [`Connections::register`](crate::Connections::register).
+    pub fn share(self) -> SharedHandler {
+        SharedHandler(Arc::new(self.endpoint))
+    }
+
     pub(crate) fn into_endpoint(self) -> Endpoint {
         self.endpoint
     }
 }
+
+/// A finished [`Handler`], for connections that come from no router. A cheap handle.
+#[derive(Debug, Clone)]
+pub struct SharedHandler(pub(crate) Arc<Endpoint>);
 
 impl Default for Handler {
     fn default() -> Self {

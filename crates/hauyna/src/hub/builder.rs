@@ -1,6 +1,7 @@
 //! How a hub is put together: options first, then one call. Mistakes that only the program's author can
 //! make are reported there.
 
+use super::limits::{AtLimit, ClientAddress, Limit, Limits};
 use super::{ChannelMap, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::broker::{Broker, LocalBroker, Relay};
@@ -14,10 +15,12 @@ use crate::group::{GroupMap, Roles};
 use crate::metrics::Metrics;
 use crate::presence::Roster;
 use crate::retry::RetryPolicy;
+use crate::router::ConnectRequest;
 use crate::shard::Shard;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -32,6 +35,7 @@ pub struct HubBuilder {
     roles: Vec<(String, Roles)>,
     transitions: Vec<(ConnectionState, ConnectionState)>,
     state_hooks: Vec<Listen>,
+    client_address: Option<ClientAddress>,
 }
 
 /// Registers a listener.
@@ -46,6 +50,7 @@ impl HubBuilder {
             roles: Vec::new(),
             transitions: Vec::new(),
             state_hooks: Vec::new(),
+            client_address: None,
         }
     }
 
@@ -96,15 +101,61 @@ impl HubBuilder {
         self
     }
 
-    /// Sets how many connections this node takes; further ones get 503. Default: no limit.
+    /// Sets how many connections this node takes; further ones get 503, unless [`HubBuilder::at_limit`] says
+    /// otherwise. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.connections = connections;
+        self.config.limits[Limit::Total as usize].most = connections;
         self
     }
 
-    /// Sets how many connections one user may have on this node; further ones get 429. Default: no limit.
+    /// Sets how many connections one user may have on this node; further ones get 429, unless
+    /// [`HubBuilder::at_limit`] says otherwise. Default: no limit.
     pub fn max_connections_per_user(mut self, connections: usize) -> Self {
-        self.config.connections_per_user = connections;
+        self.config.limits[Limit::PerUser as usize].most = connections;
+        self
+    }
+
+    /// Sets how many connections one address may have on this node, or one IPv6 network of 64 bits; further ones
+    /// get 429, unless [`HubBuilder::at_limit`] says otherwise. Many people may share an address: leave room.
+    /// Behind a proxy see [`HubBuilder::client_address`]. Default: no limit.
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.config.limits[Limit::PerAddress as usize].most = connections;
+        self
+    }
+
+    /// Sets what happens when a limit is reached. Default: [`AtLimit::Reject`].
+    ///
+    /// ```
+    /// use hauyna::{AtLimit, Hub, Limit};
+    ///
+    /// // The newest tab counts.
+    /// let hub = Hub::builder().max_connections_per_user(1).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
+    /// ```
+    pub fn at_limit(mut self, limit: Limit, at_limit: AtLimit) -> Self {
+        self.config.limits[limit as usize].at_limit = at_limit;
+        self
+    }
+
+    /// Sets from which address a request comes, for [`HubBuilder::max_connections_per_address`]. Without it, and
+    /// where `f` gives none, that is the other end of the socket: behind a proxy, the proxy for everybody.
+    ///
+    /// No header is believed by itself, because a client can send any: read the one that *your* proxy sets, and
+    /// only the part that it has added.
+    ///
+    /// ```
+    /// use hauyna::{ConnectRequest, Hub};
+    ///
+    /// // nginx, with `proxy_set_header X-Real-IP $remote_addr`, on this machine
+    /// let hub = Hub::builder().max_connections_per_address(50).client_address(|request: &ConnectRequest| {
+    ///     let is_proxy = request.peer().is_some_and(|peer| peer.ip().is_loopback());
+    ///     request.header("x-real-ip").filter(|_| is_proxy)?.parse().ok()
+    /// });
+    /// ```
+    pub fn client_address<F>(mut self, f: F) -> Self
+    where
+        F: Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync + 'static,
+    {
+        self.client_address = Some(Box::new(f));
         self
     }
 
@@ -198,6 +249,7 @@ impl HubBuilder {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             registry: Registry::new(shards),
             states,
+            limits: Limits::new(&self.config.limits, self.client_address),
             channels: ChannelMap::new(),
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),

@@ -5,6 +5,7 @@ mod builder;
 mod channels;
 mod expiries;
 mod inspect;
+mod limits;
 mod registry;
 mod stats;
 mod sweep;
@@ -14,10 +15,12 @@ pub use inspect::{
     ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
     UserSnapshot,
 };
+pub use limits::{AtLimit, Limit};
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
 pub(crate) use expiries::{Expiries, expire};
+pub(crate) use limits::{Bound, Limits, Place};
 pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 
@@ -61,6 +64,7 @@ pub(crate) struct HubCore {
     pub(crate) shards: Box<[Shard]>,
     pub(crate) registry: Registry,
     pub(crate) states: States,
+    pub(crate) limits: Limits,
     pub(crate) channels: ChannelMap,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,

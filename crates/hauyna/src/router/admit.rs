@@ -3,10 +3,10 @@
 
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{Arrival, ConnectionId, Opening, Particulars, Session, open};
+use crate::connection::{Arrival, Opening, Particulars, Session, open};
 use crate::error::Reject;
 use crate::handler::{Endpoint, Expiry, Identity, Mode};
-use crate::hub::HubCore;
+use crate::hub::{HubCore, Limit, Place};
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
@@ -25,6 +25,7 @@ pub(crate) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
     arrival: Arrival,
+    place: Place,
     expiry: Option<Expiry>,
     /// What was attached to the request.
     attached: http::Extensions,
@@ -69,9 +70,8 @@ async fn decide(
     if routes.hub.is_stopping() {
         return Err(unavailable("the server is shutting down").into());
     }
-    if hub.registry.count() >= hub.config.connections {
-        return Err(unavailable("the server has as many connections as it may").into());
-    }
+    let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
+    hub.limits.check(None, address).map_err(Limit::reject)?;
     let next = Next::new(routes.clone(), endpoint.clone());
     let Admitted { request, user, expiry } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
@@ -80,10 +80,11 @@ async fn decide(
     };
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let arrival = Arrival::new(request.peer(), None, target);
+    let arrival = Arrival::new(request.peer(), address, target);
     let attached = request.into_extensions();
+    let place = hub.take_place(&user, address).map_err(Limit::reject)?;
     let endpoint = endpoint.clone();
-    Ok(Admission { endpoint, user, arrival, expiry, attached, upgrade, encoding, negotiated })
+    Ok(Admission { endpoint, user, arrival, place, expiry, attached, upgrade, encoding, negotiated })
 }
 
 /// What the last middleware comes to: who is it, and may they have one connection more?
@@ -101,14 +102,7 @@ pub(super) async fn identified(
     if let Some(expiry) = &identity.expiry {
         expiry.check()?;
     }
-    let hub = &routes.hub.0;
-    if hub.registry.devices(&user) >= hub.config.connections_per_user {
-        return Err(Reject::new(
-            ErrorType::LimitExceeded,
-            StatusCode::TOO_MANY_REQUESTS,
-            "this user has as many connections as one may",
-        ));
-    }
+    routes.hub.0.limits.check(Some(&user), None).map_err(Limit::reject)?;
     if !identity.attached.is_empty() {
         request.extensions_mut().extend(identity.attached);
     }
@@ -140,12 +134,12 @@ impl Admission {
     /// Opens the connection, after the answer was sent.
     pub(crate) fn open(self, routes: &Routes, link: Link) {
         let hub = routes.hub.0.clone();
-        let id = hub.registry.next_id();
+        let id = self.place.id();
         // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
         let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
         let particulars = Particulars {
-            id: ConnectionId::new(id),
-            shard: u8::try_from(hub.choose_shard(id)).unwrap_or_default(),
+            id,
+            shard: hub.choose_shard(id.number()),
             user: self.user,
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
             arrival: self.arrival,
@@ -155,6 +149,7 @@ impl Admission {
             hub,
             endpoint: self.endpoint,
             particulars,
+            place: self.place,
             link,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
             expiry: self.expiry,

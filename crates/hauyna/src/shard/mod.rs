@@ -149,12 +149,12 @@ pub(crate) fn set_home(shard: usize) {
 
 impl HubCore {
     /// The shard for a new connection, its task started.
-    pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> usize {
+    pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> u8 {
         let shards = self.shards.len();
         #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
         let index = HOME.get().unwrap_or(id as usize) % shards;
         self.start(index);
-        index
+        u8::try_from(index).unwrap_or_default()
     }
 
     /// Starts a shard's task on this runtime, unless it runs already.

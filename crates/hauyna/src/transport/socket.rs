@@ -109,6 +109,11 @@ impl Socket {
         }
     }
 
+    /// Whether the connection's task alone may write.
+    pub(crate) fn is_of_task(&self) -> bool {
+        matches!(self, Self::Task)
+    }
+
     /// Tells the peer that nothing more comes. Errors mean that it knows already.
     pub(crate) fn shutdown(&self) {
         if let Self::Tcp(stream) = self {

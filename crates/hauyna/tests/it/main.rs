@@ -16,6 +16,8 @@ mod handlers;
 #[cfg(test)]
 mod handshake;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod liveness;
 #[cfg(test)]
 mod log;

@@ -1,7 +1,7 @@
 //! States of connections: what the hub makes of silence, failure and the end, what an application makes of them,
 //! and who hears of it in which order.
 
-use crate::support::{emptied, eventually, named};
+use crate::support::{emptied, eventually, named, registered};
 use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
 use hauyna::{CloseCode, Connection, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
@@ -89,6 +89,70 @@ async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the
     }
     assert_eq!(seen, ["idle", "ping", "3012"]);
     assert_eq!(next(&mut changes).await, (Idle, Disconnected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_30_and_60_seconds_it_is_pinged_at_30_and_60_idle_at_60_and_closed_at_90() {
+    let heartbeat = Heartbeat::every(Duration::from_secs(30)).timeout(Duration::from_secs(60));
+    let hub = Hub::new();
+    let began = tokio::time::Instant::now();
+    let (mut mute, connection) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
+    let mut seen = Vec::new();
+    loop {
+        let frame = mute.next_frame().await;
+        let second = began.elapsed().as_secs();
+        match frame {
+            Frame::Ping(_) => seen.push((second / 10 * 10, "ping".to_owned())),
+            Frame::Text(text) if text.contains("\"idle\"") => {
+                seen.push((second / 10 * 10, "idle".to_owned()));
+            }
+            Frame::Close(Some((3012, _))) => {
+                break assert!((90..=92).contains(&second), "closed at {second}");
+            }
+            other => panic!("{other:?} at {second}"),
+        }
+        assert!((0..=2).contains(&(second % 30)), "{seen:?} at {second}");
+    }
+    seen.retain(|(second, _)| *second < 90);
+    let expected = [(30, "ping"), (60, "idle"), (60, "ping")];
+    assert_eq!(seen, expected.map(|(second, what)| (second, what.to_owned())));
+    eventually("it is gone", || connection.state() == Disconnected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeout_counts_from_the_first_ping_that_is_unanswered() {
+    let heartbeat = Heartbeat::every(Duration::from_secs(10)).timeout(Duration::from_secs(35));
+    let hub = Hub::new();
+    let (mut late, _) = registered(&hub, "u", &Handler::new().heartbeat(heartbeat).share()).await;
+    // It answers only every third ping, and lives.
+    for number in 1..=30 {
+        while !matches!(late.next_frame().await, Frame::Ping(_)) {}
+        if number % 3 == 0 {
+            late.send_frame(FrameHead::of(OpCode::Pong), b"").await;
+        }
+    }
+    let stopped = tokio::time::Instant::now();
+    assert_eq!(late.expect_close().await.0, 3012);
+    let lived = stopped.elapsed().as_secs();
+    assert!((44..=48).contains(&lived), "10 s to the first unanswered ping and 35 from there: {lived}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_of_weeks_ago_is_still_known_for_24_days() {
+    let (hub, day) = (Hub::new(), Duration::from_secs(24 * 60 * 60));
+    let handler = Handler::new().no_heartbeat().share();
+    let (_client, connection) = registered(&hub, "u", &handler).await;
+    for days in 1..=120 {
+        // The sweeps between are what keeps ticks from wrapping unseen.
+        for _ in 0..2 {
+            tokio::time::advance(day / 2).await;
+            tokio::task::yield_now().await;
+            tokio::time::timeout(Duration::from_secs(3), std::future::pending::<()>()).await.unwrap_err();
+        }
+        let since = connection.state_since().elapsed().unwrap();
+        let expected = day * days.min(24);
+        assert!(since.abs_diff(expected) < day / 100, "{since:?} after {days} days");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
-use hauyna::{Channels, Handler, Hub, HubBuilder, json};
+use hauyna::{Channels, Connection, Handler, Hub, HubBuilder, SharedHandler, json};
 use hauyna_test::{Client, TestServer};
+use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Every channel is open, with a long history.
 pub(crate) fn open_hub() -> HubBuilder {
@@ -78,4 +80,26 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
+}
+
+/// A client whose socket was made elsewhere: in memory, its handshake answered by hand.
+pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -> (Client, Connection) {
+    let (mut socket, peer) = tokio::io::duplex(64 * 1024);
+    let answered = async {
+        let (mut reader, mut buffer) = (HeadReader::new(), [0; 4096]);
+        let head = loop {
+            let read = socket.read(&mut buffer).await.unwrap();
+            if let Some(head) = reader.push(&buffer[..read]).unwrap() {
+                break head;
+            }
+        };
+        let (parts, ()) = head.request.into_parts();
+        let mut answer = Vec::new();
+        check(&parts).unwrap().write_response(None, None, &mut answer);
+        socket.write_all(&answer).await.unwrap();
+        hub.connections().register(socket, user, handler).unwrap()
+    };
+    let client = Client::to("ws://memory/").without_pongs().patience(Duration::from_secs(600)).over(peer);
+    let (client, connection) = tokio::join!(client, answered);
+    (client.unwrap_or_else(|refused| panic!("{refused:?}")), connection)
 }
