@@ -1,12 +1,14 @@
 //! JSON: the fields of a message without a tree, the depth of a text before `serde_json` sees it.
 //! Grammar is left to `serde_json`; what it would let through (nesting in skipped values) is checked here.
 
+mod locate;
 mod read;
 mod token;
 mod transcode;
 mod write;
 
-pub(crate) use read::{locate, read_text, read_unsigned};
+pub(crate) use locate::locate;
+pub(crate) use read::{read_text, read_unsigned};
 pub(crate) use transcode::to_message_pack;
 pub(crate) use write::{JsonWriter, write_float, write_text};
 
