@@ -109,6 +109,8 @@ struct Readme;
 /// So do the guides'.
 #[cfg(doctest)]
 mod guides {
+    #[doc = include_str!("../../../docs/events.md")]
+    struct Events;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
     #[doc = include_str!("../../../docs/operations.md")]

@@ -186,6 +186,12 @@ impl Events {
         Ok(self.listeners().trigger(&event, Raw::assume_valid(Encoding::Json, &data)).await)
     }
 
+    /// With a client's message, as JSON.
+    pub(crate) async fn trigger_by(&self, event: &str, connection: &Connection, message: &str) -> Outcome {
+        let event = self.about(event, Some(connection.clone()));
+        self.listeners().trigger(&event, Raw::assume_valid(Encoding::Json, message.as_bytes())).await
+    }
+
     fn about(&self, name: &str, connection: Option<Connection>) -> Event {
         Event { name: name.into(), connection, hub: self.hub.clone() }
     }

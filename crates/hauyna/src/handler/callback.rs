@@ -4,7 +4,7 @@
 use super::Context;
 use crate::broker::BoxFuture;
 use crate::error::{Error, Reject};
-use hauyna_protocol::{Fault, Raw};
+use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -48,6 +48,24 @@ where
         Ok(Box::pin(async move {
             let value = serde_json::to_value(f(cx, input).await?)?;
             Ok((!value.is_null()).then_some(value))
+        }))
+    })
+}
+
+/// Triggers the event of the application with a client's message.
+pub(super) fn trigger_event(event: &str) -> EventTask {
+    let event: Arc<str> = event.into();
+    Box::new(move |cx, body| {
+        let (event, message) = (event.clone(), body.as_json().into_owned());
+        Ok(Box::pin(async move {
+            let outcome = cx.hub().events().trigger_by(&event, &cx.connection(), &message).await;
+            match outcome.failures.into_iter().next() {
+                Some(failure) => Err(failure.error),
+                None if outcome.ran == 0 => {
+                    Err(Error::protocol(ErrorType::UnknownEvent, "nobody listens to this event"))
+                }
+                None => Ok(None),
+            }
         }))
     })
 }

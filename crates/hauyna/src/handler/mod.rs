@@ -22,7 +22,7 @@ pub(crate) use identity::Expiry;
 
 use crate::connection::CloseReason;
 use crate::error::Error;
-use callback::decode_event;
+use callback::{EventTask, decode_event, trigger_event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -85,16 +85,36 @@ impl Handler {
     /// # Panics
     ///
     /// Where `event` is one of the protocol's own request types, or is registered twice.
-    pub fn on<T, F, Fut, R>(mut self, event: &str, f: F) -> Self
+    pub fn on<T, F, Fut, R>(self, event: &str, f: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
         F: Fn(Context, T) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<R, Error>> + Send + 'static,
         R: Serialize,
     {
+        self.insert(event, decode_event(f))
+    }
+
+    /// Lets clients trigger these events of the application: a message with one of these types runs the listeners
+    /// of [`Events::on`](crate::Events::on), with the whole message as data and its connection. No other event can be
+    /// triggered by a client. The answer is the first failure of a listener, `unknown_event` where nobody listens,
+    /// else an `ack` without data.
+    ///
+    /// # Panics
+    ///
+    /// Where an event is one of the protocol's own request types, or is registered twice, here or by
+    /// [`Handler::on`].
+    pub fn client_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
+        for event in events {
+            let event = event.as_ref();
+            self = self.insert(event, trigger_event(event));
+        }
+        self
+    }
+
+    fn insert(mut self, event: &str, task: EventTask) -> Self {
         assert!(!RESERVED.contains(&event), "`{event}` is a request of the protocol");
-        let decode = decode_event(f);
-        let old = self.endpoint.events.insert(event.into(), decode);
+        let old = self.endpoint.events.insert(event.into(), task);
         assert!(old.is_none(), "`{event}` is registered twice");
         self
     }

@@ -2,7 +2,9 @@
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::{
-    Channels, CloseReason, ErrorKind, ErrorType, Event, Flow, Hub, Result, SystemEvent, SystemKind, json,
+    Answer, Broker, BrokerError, ChannelName, Channels, CloseReason, ErrorKind, ErrorType, Event, Flow,
+    HistoryPage, HistoryRange, Hub, LocalBroker, Publish, Published, Relay, Result, SystemEvent, SystemKind,
+    json,
 };
 use hauyna_test::TestServer;
 use parking_lot::Mutex;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -297,4 +300,99 @@ async fn a_hub_with_listeners_ends_with_its_last_handle() {
     subscriber(&server, "u", "room").await.close(1000, "").await;
     server.stop().await;
     eventually("the hub and its listeners are gone", || Arc::strong_count(&alive) == 1).await;
+}
+
+#[tokio::test]
+async fn a_client_triggers_only_the_events_that_the_handler_opens_to_clients() {
+    let (hub, notes) = (Hub::new(), Notes::default());
+    let orders = notes.clone();
+    hub.events().on("order", move |event: Event, order: Order| {
+        orders.note(format!("{} {}", event.connection().unwrap().user(), order.id));
+        async { Ok(()) }
+    });
+    hub.events().on("refund", notes.noting::<Value>("refund", Flow::Continue));
+    let handler = named().client_events(["order", "unheard"]);
+    let server = TestServer::start(hub, handler);
+    let mut client = server.connect("/?user=ann").await;
+    assert_eq!(client.request(json!({ "type": "order", "id": 1 })).await.unwrap(), Value::Null);
+    assert_eq!(notes.take(), ["ann 1"]);
+    for (kind, expected) in [("refund", "unknown_event"), ("unheard", "unknown_event")] {
+        let error = client.request(json!({ "type": kind })).await.unwrap_err();
+        assert_eq!(error["error_type"], expected, "{kind}");
+    }
+    server
+        .hub()
+        .events()
+        .on("order", async |_, _: Value| Err::<(), _>(hauyna::Error::application("sold out")));
+    let error = client.request(json!({ "type": "order" })).await.unwrap_err();
+    assert_eq!((&error["error_type"], &error["message"]), (&json!("application_error"), &json!("sold out")));
+    assert_eq!(notes.take().len(), 1, "the listener before it ran all the same");
+}
+
+/// A broker whose health the test decides.
+#[derive(Debug, Clone, Default)]
+struct Moody(Arc<(LocalBroker, AtomicU8)>);
+
+const WELL: u8 = 0;
+const ILL: u8 = 1;
+const RAVING: u8 = 2;
+
+impl Broker for Moody {
+    fn start(&self, relay: Relay) {
+        self.0.0.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        self.0.0.publish(publish)
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.0.0.subscribe(channel)
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.0.0.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        self.0.0.history(channel, range)
+    }
+
+    fn is_ready(&self) -> bool {
+        match self.0.1.load(Ordering::SeqCst) {
+            RAVING => panic!("on purpose"),
+            mood => mood == WELL,
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() {
+    let broker = Moody::default();
+    let hub = open_hub().broker(broker.clone()).build();
+    hub.events()
+        .priority(1)
+        .on_system(SystemKind::all(), |_, _| -> std::future::Ready<Result> { panic!("on purpose") });
+    let mut lines = observed(&hub);
+    // The broker is looked at as often as the shortest deadline needs it.
+    let handler = named().read_timeout(Duration::from_millis(200));
+    let server = TestServer::start(hub, handler);
+    let mut client = subscriber(&server, "u", "room").await;
+    assert_eq!(next(&mut lines).await, "u opened");
+    assert_eq!(next(&mut lines).await, "u subscribed room");
+    for (mood, told) in
+        [(ILL, "broker_down"), (WELL, "broker_up"), (RAVING, "broker_down"), (WELL, "broker_up")]
+    {
+        broker.0.1.store(mood, Ordering::SeqCst);
+        assert_eq!(next(&mut lines).await, format!("nobody {told}"));
+    }
+    server.hub().channel("room").broadcast(json!({ "n": 1 })).await.unwrap();
+    assert_eq!(client.wait_for("message").await["content"]["n"], 1);
+    assert!(server.hub().stats().panics >= 7);
+    client.close(1000, "").await;
+    emptied(server.hub()).await;
 }
