@@ -3,6 +3,7 @@
 
 mod connect;
 mod frame;
+mod requests;
 
 pub use connect::{Connect, Refused};
 pub use frame::Frame;

@@ -2,7 +2,7 @@
 //!
 //! A [`TestServer`] serves a hub on a free port of this machine; a [`Client`] is a real WebSocket client on a
 //! real socket that says what it expects and fails loudly. [`broker_contract`] is the suite that every
-//! [`Broker`](hauyna::Broker) must pass, and [`alloc`] counts heap memory.
+//! [`Broker`](hauyna::Broker) must pass, and [`alloc`] counts heap memory. The guide is `docs/testing.md`.
 //!
 //! ```
 //! use hauyna::{Channels, Handler, Hub, json};
@@ -14,8 +14,7 @@
 //! let mut reader = server.json("/").await;
 //! reader.expect("session").await;
 //!
-//! let answer = reader.request(json!({ "type": "subscribe_channel", "channel": "news" })).await;
-//! assert_eq!(answer.unwrap()["offset"], 0);
+//! assert_eq!(reader.subscribe("news").await["offset"], 0);
 //! hub.channel("news").broadcast(json!({ "headline": "It runs" })).await.unwrap();
 //! assert_eq!(reader.expect("message").await["content"]["headline"], "It runs");
 //! reader.close(1000, "").await;

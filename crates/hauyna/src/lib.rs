@@ -113,6 +113,12 @@ mod guides {
     struct Events;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
+    #[doc = include_str!("../../../docs/channels.md")]
+    struct Channels;
+    #[doc = include_str!("../../../docs/from-the-original.md")]
+    struct FromTheOriginal;
+    #[doc = include_str!("../../../docs/testing.md")]
+    struct Testing;
     #[doc = include_str!("../../../docs/operations.md")]
     struct Operations;
 }
