@@ -9,8 +9,9 @@ export function comesBack(code) {
 
 export class Connection {
   #url;
-  /** What it tells the page. */
-  #on = { state() {}, session() {}, subscribed() {}, message() {}, settled() {}, problem() {} };
+  #token;
+  /** What it tells the page; `request` gives the answer to a question of the server's. */
+  #on = { state() {}, session() {}, subscribed() {}, message() {}, settled() {}, problem() {}, request() {} };
   /** The name under which the outbox outlives a reload; none, and it does not. */
   #store;
   #socket = null;
@@ -27,6 +28,8 @@ export class Connection {
   #requests = new Map();
   /** The last position seen of each subscribed channel; null where nothing is known yet. */
   #positions = new Map();
+  /** What this connection says about itself in a channel. */
+  #metadata = new Map();
   /** Messages that the server has not acknowledged, oldest first. */
   #outbox;
   #flushing = false;
@@ -34,10 +37,14 @@ export class Connection {
   #retry = { max_attempts: Infinity, base_delay: 500, max_delay: 15_000, backoff_multiplier: 2, jitter: 0.3 };
   #interval = 25_000;
 
-  /** `path` with its query; `store` tells the outbox of one user from that of another. */
-  constructor({ path, store }, on) {
+  /**
+   * `path` with its query; `store` tells the outbox of one user from that of another; `token` gives the credentials
+   * for each attempt, which travel beside the sub-protocol and so stay out of addresses and logs.
+   */
+  constructor({ path, store, token }, on) {
     this.#url = new URL(path, location.href.replace(/^http/, "ws"));
     Object.assign(this.#on, on);
+    this.#token = token;
     this.#store = store && `hauyna.outbox.${store}`;
     this.#outbox = JSON.parse((this.#store && sessionStorage.getItem(this.#store)) ?? "[]");
     addEventListener("online", () => this.#wants && this.retry());
@@ -55,7 +62,8 @@ export class Connection {
     this.#timer = 0;
     this.#wants = false;
     this.#on.state({ name: "connecting" });
-    const socket = new WebSocket(this.#url, ["hauyna.v1.json"]);
+    const bearer = this.#token ? [`hauyna.bearer.${this.#token()}`] : [];
+    const socket = new WebSocket(this.#url, ["hauyna.v1.json", ...bearer]);
     this.#socket = socket;
     const current = (react) => (event) => socket === this.#socket && react(event);
     socket.onopen = current(() => this.#opened());
@@ -71,17 +79,22 @@ export class Connection {
     this.open();
   }
 
-  /** Plays a network that is gone for a while. */
-  cut(duration) {
-    const socket = this.#socket;
-    this.#gone = Date.now() + duration;
-    this.#lost({ code: 1006, reason: "cut" });
-    socket?.close(4000, "cut by its user"); // 4000: of the codes that say "I come back"
+  /** Goes, and stays away. */
+  close() {
+    this.#drop(1000);
+    this.#on.state({ name: "closed", code: 1000, reason: "closed by the page" });
   }
 
-  subscribe(channel) {
+  /** Plays a network that is gone for a while. */
+  cut(duration) {
+    this.#gone = Date.now() + duration;
+    this.#lost({ code: 1006, reason: "cut" });
+  }
+
+  subscribe(channel, metadata) {
     if (this.#positions.has(channel)) return;
     this.#positions.set(channel, null);
+    this.#metadata.set(channel, metadata);
     if (this.#isOpen()) this.#subscribe(channel);
   }
 
@@ -131,7 +144,8 @@ export class Connection {
   async #subscribe(channel) {
     const since = this.#positions.get(channel);
     try {
-      const answer = await this.request({ type: "subscribe_channel", channel, recover: since ?? undefined });
+      const metadata = this.#metadata.get(channel);
+      const answer = await this.request({ type: "subscribe_channel", channel, metadata, recover: since ?? undefined });
       // A recovery replays from `since`: the position moves with each message. Else it starts at the answer.
       if (!since || !answer.recovered) this.#positions.set(channel, positionOf(answer));
       this.#on.subscribed(channel, { ...answer, since: since && { ...since } });
@@ -185,11 +199,19 @@ export class Connection {
       case "error":
         return message.id === undefined ? this.#on.problem(null, message) : this.#take(message.id)?.reject(message);
       case "request":
-        return this.#socket.send(JSON.stringify({ type: "ack", id: message.id }));
+        return this.#answer(message);
       case "reconnect":
         return this.#moveLater(message.after);
     }
     if (this.#isNew(message)) this.#on.message(message);
+  }
+
+  async #answer({ id, event, data }) {
+    const socket = this.#socket;
+    const answer = async () => ({ type: "ack", id, data: await this.#on.request(event, data) });
+    const refusal = (problem) => ({ type: "error", id, message: String(problem?.message ?? problem) });
+    const said = await answer().catch(refusal);
+    if (socket === this.#socket) socket.send(JSON.stringify(said));
   }
 
   /** Moves the channel's position on. False for what was here already. */
@@ -236,13 +258,14 @@ export class Connection {
     return Math.min(max_delay, delay * (1 + jitter * (2 * Math.random() - 1)));
   }
 
-  #drop() {
+  /** 4000 is one of the codes that say: I come back. None would say the opposite. */
+  #drop(code = 4000) {
     clearTimeout(this.#timer);
     this.#timer = 0;
     clearInterval(this.#heartbeat);
     const socket = this.#socket;
     this.#socket = null;
-    socket?.close();
+    socket?.close(code);
     for (const id of [...this.#requests.keys()]) this.#take(id).reject({ lost: true });
   }
 }
