@@ -47,7 +47,7 @@ function open() {
 function cut(duration) {
   const old = socket;
   lost(1006, duration);
-  old.close();
+  old.close(4000, "coming back");
 }
 
 function lost(code, gone = 0) {
