@@ -16,6 +16,8 @@ pub(crate) struct HubConfig {
     /// By [`Limit`](crate::Limit).
     pub(crate) limits: [Bound; 3],
     pub(crate) unknown_users: UnknownUsers,
+    /// How long a lost connection stays present.
+    pub(crate) presence_grace: Duration,
     pub(crate) retry: RetryPolicy,
     pub(crate) listener_timeout: Duration,
 }
@@ -47,6 +49,7 @@ impl Default for HubConfig {
             channels_per_connection: 128,
             limits: Default::default(),
             unknown_users: UnknownUsers::default(),
+            presence_grace: Duration::from_secs(5),
             retry: RetryPolicy::default(),
             listener_timeout: Duration::from_secs(30),
         }

@@ -94,7 +94,9 @@ pub use hub::{
     AtLimit, ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Limit, Memory, OptionsSnapshot,
     PositionSnapshot, Stats, SubscriberSnapshot, UserSnapshot,
 };
-pub use presence::Presence;
+pub use presence::{
+    Criteria, Presence, PresenceEntry, PresenceOptions, PresenceStats, PresentConnection, Status,
+};
 pub use rate::Rate;
 pub use retry::RetryPolicy;
 pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
@@ -121,4 +123,6 @@ mod guides {
     struct Testing;
     #[doc = include_str!("../../../docs/operations.md")]
     struct Operations;
+    #[doc = include_str!("../../../docs/presence.md")]
+    struct Presence;
 }

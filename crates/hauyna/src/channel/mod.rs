@@ -19,7 +19,7 @@ pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
-pub(crate) use publish::{Extras, content, deliver, publish};
+pub(crate) use publish::{Extras, announce_except, content, deliver, publish};
 pub(crate) use subscribe::{
     Welcome, Wish, detach, dismiss, encoded, enlist, history, not_subscribed, subscribe, unsubscribe,
 };
@@ -29,6 +29,7 @@ use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionId};
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::presence::{self, PresenceEntry};
 use hauyna_protocol::ErrorType;
 use serde::Serialize;
 use serde_json::Value;
@@ -159,8 +160,14 @@ impl Channel {
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let metadata = metadata_text(&metadata)?;
         let own = self.subscription(connection).ok_or_else(not_subscribed)?;
-        *own.metadata.lock() = metadata;
+        own.metadata.lock().clone_from(&metadata);
+        presence::described(&self.hub.0, connection.core(), &own.channel, metadata);
         Ok(())
+    }
+
+    /// Who is present here, by name; see [`Presence::list_in_channel`](crate::Presence::list_in_channel).
+    pub fn presence(&self) -> Vec<PresenceEntry> {
+        self.hub.presence().list_in_channel(&self.name)
     }
 
     /// Reads the channel's history.

@@ -128,6 +128,11 @@ macro_rules! text {
                 &self.0
             }
         }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
     )*};
 }
 text!(ChannelName, UserId);
@@ -137,12 +142,6 @@ impl Deref for UserId {
 
     fn deref(&self) -> &str {
         &self.0
-    }
-}
-
-impl Serialize for UserId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::broker::Retention;
 use crate::error::Error;
 use crate::handler::Context;
 use crate::metrics::Counter;
+use crate::presence::PresenceOptions;
 use crate::rate::Rate;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub struct Channels {
     pub(crate) publishers: Publishers,
     pub(crate) authorize: Option<Arc<Authorize>>,
     pub(crate) announce: Option<u32>,
+    pub(crate) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) rate: Option<Rate>,
     /// Of the pattern these options were declared for.
@@ -85,6 +87,7 @@ impl Channels {
             publishers: Publishers::Subscribers,
             authorize: None,
             announce: None,
+            presence: None,
             slow_consumer: SlowConsumer::default(),
             usage: Arc::default(),
             rate: None,
@@ -151,6 +154,14 @@ impl Channels {
         self
     }
 
+    /// Shows subscribers who is there: `Presence::each()`, `Presence::diff()` or `Presence::occupancy()`. See
+    /// [`PresenceOptions`].
+    #[must_use]
+    pub fn presence(mut self, presence: PresenceOptions) -> Self {
+        self.presence = Some(presence);
+        self
+    }
+
     /// Sets what happens to subscribers that do not read fast enough. Default: they are disconnected.
     #[must_use]
     pub fn slow_consumer(mut self, policy: SlowConsumer) -> Self {
@@ -191,6 +202,7 @@ impl fmt::Debug for Channels {
             .field("access", &self.access)
             .field("publishers", &self.publishers)
             .field("announce", &self.announce)
+            .field("presence", &self.presence)
             .field("slow_consumer", &self.slow_consumer)
             .field("rate", &self.rate)
             .finish_non_exhaustive()

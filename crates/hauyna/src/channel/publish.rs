@@ -135,9 +135,20 @@ fn begin_anew(hub: &HubCore, state: &ChannelState) {
 
 /// A message of the protocol to all subscribers of a channel: not numbered, not kept.
 pub(crate) fn announce(hub: &HubCore, channel: &ChannelName, message: &Message<'_>) {
+    announce_except(hub, channel, message, None);
+}
+
+/// As [`announce`], to all but one connection.
+pub(crate) fn announce_except(
+    hub: &HubCore,
+    channel: &ChannelName,
+    message: &Message<'_>,
+    except: Option<ConnectionId>,
+) {
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);
     let content = Content { encoding: Encoding::Json, bytes: json.into() };
-    let answer = publish(hub, channel.clone(), (Kind::Event, content), Extras::default());
+    let answer =
+        publish(hub, channel.clone(), (Kind::Event, content), Extras { except, ..Extras::default() });
     hub.finish(answer);
 }

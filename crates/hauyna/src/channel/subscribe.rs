@@ -8,6 +8,7 @@ use crate::connection::{Belongs, Connection, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
+use crate::presence::{self, Departure};
 use crate::shard::Item;
 use hauyna_protocol::{
     ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure,
@@ -44,7 +45,7 @@ impl Drop for CatchingUp<'_> {
         if state.catching_up == 0 {
             state.since = Vec::new();
         }
-        let unused = state.is_unused();
+        let unused = self.channel.is_unused(&state);
         drop(state);
         if unused {
             self.hub.retire(&self.channel);
@@ -80,7 +81,9 @@ pub(crate) async fn subscribe(
         top: page.as_ref().map(|page| page.top),
         recovery: page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity))),
     };
-    go_live(hub, &subscription, (page, welcome.recovery), |top| answer(&Welcome { top, ..welcome }))?;
+    presence::join(hub, &subscription, || {
+        go_live(hub, &subscription, (page, welcome.recovery), |top| answer(&Welcome { top, ..welcome }))
+    })?;
     drop(catching);
     tracing::debug!(
         target: "hauyna::channel",
@@ -125,7 +128,7 @@ pub(crate) fn enlist(
 /// Takes a connection out of a group's channel, where it is in it.
 pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
     if let Some(subscription) = connection.take_subscription(name.as_str(), Belongs::ToGroup) {
-        detach(hub, &subscription);
+        detach(hub, &subscription, Departure::Gone);
     }
 }
 
@@ -240,19 +243,32 @@ fn replay(
 /// `not_subscribed`.
 pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str) -> Result<(), Error> {
     let own = connection.take_subscription(name, Belongs::ToConnection).ok_or_else(not_subscribed)?;
-    detach(hub, &own);
+    detach(hub, &own, Departure::Gone);
     Ok(())
 }
 
 /// Takes a subscription, already gone from its connection, out of its channel and shard. What the shard has
 /// for it, or has queued, is not written: a next subscription's answer must not be overtaken by it.
-pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
+pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) {
+    match presence::leave(hub, subscription, departure, || take_out(hub, subscription)) {
+        None => {}
+        Some(Left::Empty) => hub.retire(&subscription.channel),
+        Some(Left::Others) => announce_change(hub, subscription, ChannelEvent::SubscriptionRemoved),
+    }
+}
+
+/// What a subscriber leaves behind.
+enum Left {
+    Empty,
+    Others,
+}
+
+/// Returns `None` where it was not in.
+fn take_out(hub: &HubCore, subscription: &Arc<Subscription>) -> Option<Left> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     connection.end_subscription(subscription);
     let mut state = channel.state.lock();
-    if state.subscribers.remove(&connection.id()).is_none() {
-        return;
-    }
+    state.subscribers.remove(&connection.id())?;
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
     if Belongs::of(&channel.name) == Belongs::ToConnection {
@@ -261,7 +277,7 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
             SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
         });
     }
-    let unused = state.is_unused();
+    let unused = channel.is_unused(&state);
     drop(state);
     tracing::debug!(
         target: "hauyna::channel",
@@ -271,11 +287,7 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>) {
     );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
-    if unused {
-        hub.retire(channel);
-    } else {
-        announce_change(hub, subscription, ChannelEvent::SubscriptionRemoved);
-    }
+    Some(if unused { Left::Empty } else { Left::Others })
 }
 
 fn announce_change(hub: &HubCore, subscription: &Subscription, event: ChannelEvent) {

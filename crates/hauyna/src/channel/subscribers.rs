@@ -4,6 +4,7 @@
 
 use super::{ChannelName, Channels, Publication};
 use crate::connection::{ConnectionCore, ConnectionId};
+use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;
 use hauyna_protocol::Epoch;
@@ -17,6 +18,8 @@ pub(crate) struct ChannelCore {
     pub(crate) name: ChannelName,
     pub(crate) options: Arc<Channels>,
     pub(crate) state: Mutex<ChannelState>,
+    /// Who is present, where the channel shows it. Its lock comes before that of `state`.
+    pub(crate) presence: Option<Box<ChannelPresence>>,
     /// Set once the broker relays the channel; nobody is live before.
     pub(crate) relayed: OnceCell<()>,
     /// Where each shard keeps its part of the subscribers. Written and read by that shard's task alone.
@@ -53,17 +56,19 @@ impl ChannelCore {
         };
         options.usage.channels.increment();
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();
-        Self { name, options, state: Mutex::new(state), relayed: OnceCell::new(), slots }
+        let presence = options.presence.map(|options| Box::new(ChannelPresence::new(options)));
+        Self { name, options, presence, state: Mutex::new(state), relayed: OnceCell::new(), slots }
     }
 
     pub(crate) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {
         self.state.lock().subscribers.get(&connection).cloned()
     }
-}
 
-impl ChannelState {
-    pub(crate) fn is_unused(&self) -> bool {
-        self.subscribers.is_empty() && self.catching_up == 0
+    /// Whether nobody subscribes, is about to, or may come back.
+    pub(crate) fn is_unused(&self, state: &ChannelState) -> bool {
+        state.subscribers.is_empty()
+            && state.catching_up == 0
+            && !self.presence.as_ref().is_some_and(|presence| presence.has_ghosts())
     }
 }
 

@@ -9,6 +9,7 @@ use super::{CloseReason, Connection, ConnectionCore, reader};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Endpoint, Expiry};
 use crate::hub::{HubCore, Place};
+use crate::presence;
 use crate::transport::Link;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
@@ -55,6 +56,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
+    presence::watch(&hub, &core);
     let mut decoder = Decoder::new(Role::Server, limits);
     if let Some(inflate) = inflate {
         decoder = decoder.with_inflate(inflate);

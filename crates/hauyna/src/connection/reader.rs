@@ -7,6 +7,7 @@ use crate::dispatch::{self, Pending};
 use crate::error::{Error, ErrorKind};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Mode};
+use crate::presence;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Encoding, HeartbeatTerms, Message, Session};
@@ -172,10 +173,11 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     }
     core.forget_expiry();
     core.end_requests();
+    let departure = presence::departure(reason);
     for subscription in core.take_subscriptions() {
-        crate::channel::detach(hub, &subscription);
+        crate::channel::detach(hub, &subscription, departure);
     }
-    hub.presence.forget(core);
+    presence::depart(hub, core, departure);
     core.leave_states(reason);
     hub.limits.release(core);
     hub.metrics.close(reason);

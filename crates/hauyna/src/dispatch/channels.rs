@@ -7,6 +7,7 @@ use crate::channel::{self, Access, ChannelName, Content, Extras, Kind, Publisher
 use crate::connection::frame;
 use crate::error::Error;
 use crate::handler::{Context, Verb};
+use crate::presence::with_page;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, Recovery, RequestId, Subscribed};
 use std::borrow::Cow;
 
@@ -131,4 +132,19 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
         Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
         Err(later) => Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) })),
     }
+}
+
+/// Who is present in a channel, a page at a time.
+pub(super) fn presence(
+    core: &Core,
+    id: Option<RequestId>,
+    name: &str,
+    range: (Option<&str>, Option<u32>),
+) -> Reply {
+    let Some(own) = core.subscription(name) else { return Reply::refused(id, channel::not_subscribed()) };
+    let Some(presence) = &own.channel.presence else {
+        let error = Error::protocol(ErrorType::ValidationError, "this channel shows no presence");
+        return Reply::refused(id, error);
+    };
+    with_page((&own.channel, presence), range, |page| Reply::encoded(core, id, AckData::Presence(page)))
 }

@@ -6,6 +6,7 @@ use crate::channel::{self, Wish};
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
+use crate::presence;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, RequestId};
@@ -77,6 +78,10 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             )
         }
         Request::Refresh { token } => refresh::refresh(core, id, &token),
+        Request::Presence { channel, after, limit } => {
+            Next::Now(channels::presence(core, id, &channel, (after.as_deref(), limit)))
+        }
+        Request::UpdateStatus { body, .. } => Next::Now(Reply::of(id, update_status(core, body))),
         Request::Ack { .. } | Request::Refusal { .. } => {
             answer(core, id.as_ref(), &request);
             return None;
@@ -132,6 +137,12 @@ pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> O
     }
     core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
     None
+}
+
+/// A client says something about itself, where it is present.
+fn update_status(core: &Core, body: Raw<'_>) -> Result<(), Error> {
+    let body = body.decode::<serde_json::Value>()?;
+    presence::update_status(core.hub(), core, &body)
 }
 
 fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next {

@@ -37,6 +37,8 @@ enum Data {
     Nothing,
     Value(Value),
     Position(Position),
+    /// The whole message, in the connection's encoding.
+    Message(Vec<u8>),
     History {
         channel: ChannelName,
         top: Position,
@@ -64,6 +66,14 @@ impl Reply {
     pub(super) fn published(id: Option<RequestId>, result: Result<Published, BrokerError>) -> Self {
         let data = |published: Published| published.position.map_or(Data::Nothing, Data::Position);
         Self { id, result: result.map(data).map_err(Error::from) }
+    }
+
+    /// An answer whose data borrows what a lock protects: encoded at once.
+    pub(super) fn encoded(core: &ConnectionCore, id: Option<RequestId>, data: AckData<'_>) -> Self {
+        let Some(id) = &id else { return Self { id, result: Ok(Data::Nothing) } };
+        let mut message = Vec::new();
+        Message::Ack { id, data: Some(data) }.encode(core.wire().encoding(), &mut message);
+        Self { id: Some(id.clone()), result: Ok(Data::Message(message)) }
     }
 
     pub(super) fn history(
@@ -118,6 +128,7 @@ impl Reply {
             Data::Written => return,
             Data::Nothing => None,
             Data::Value(value) => Some(AckData::Value(value)),
+            Data::Message(message) => return write_payload(core, message, replies),
             Data::Position(position) => Some(AckData::Published(*position)),
             Data::History { channel, top, messages: encoded } => {
                 messages = encoded.iter().map(Vec::as_slice).collect();
@@ -147,9 +158,14 @@ fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
     }
     let payload = replies.split_off(start + 2);
     replies.truncate(start);
+    write_payload(core, &payload, replies);
+}
+
+fn write_payload(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
+    let opcode = core.wire().opcode();
     match core.deflate() {
-        None => encode_into(replies, opcode, &payload, None),
-        Some(deflate) => replies.extend_from_slice(&deflate.frame(opcode, &payload)),
+        None => encode_into(replies, opcode, payload, None),
+        Some(deflate) => replies.extend_from_slice(&deflate.frame(opcode, payload)),
     }
 }
 

@@ -89,6 +89,12 @@ impl Listeners {
         }
     }
 
+    /// Whether anybody listens to one of these.
+    pub(crate) fn wants(&self, kinds: &[SystemKind]) -> bool {
+        let bits = kinds.iter().fold(0, |bits, kind| bits | kind.bit());
+        self.wanted.load(Ordering::Relaxed) & bits != 0
+    }
+
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
     }

@@ -5,15 +5,15 @@ use super::limits::{AtLimit, ClientAddress, Limit, Limits};
 use super::{ChannelMap, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::broker::{Broker, LocalBroker, Relay};
-use crate::channel::{Channels, Declarations};
+use crate::channel::{Channels, Declarations, UserId};
 use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
 use crate::connection::{Connection, ConnectionState, States};
 use crate::error::Error;
-use crate::event::{Events, Listeners, SystemEvent, SystemKind};
+use crate::event::{Event, Events, Listeners, SystemEvent, SystemKind};
 use crate::group::{GroupMap, Roles};
 use crate::metrics::Metrics;
-use crate::presence::Roster;
+use crate::presence::People;
 use crate::retry::RetryPolicy;
 use crate::router::ConnectRequest;
 use crate::shard::Shard;
@@ -34,7 +34,7 @@ pub struct HubBuilder {
     broker: Option<Arc<dyn Broker>>,
     roles: Vec<(String, Roles)>,
     transitions: Vec<(ConnectionState, ConnectionState)>,
-    state_hooks: Vec<Listen>,
+    hooks: Vec<Listen>,
     client_address: Option<ClientAddress>,
 }
 
@@ -49,7 +49,7 @@ impl HubBuilder {
             broker: None,
             roles: Vec::new(),
             transitions: Vec::new(),
-            state_hooks: Vec::new(),
+            hooks: Vec::new(),
             client_address: None,
         }
     }
@@ -209,9 +209,71 @@ impl HubBuilder {
                 }
             }
         };
-        self.state_hooks.push(Box::new(|events| {
+        self.hooks.push(Box::new(|events| {
             events.on_system([SystemKind::StateChanged], hook);
         }));
+        self
+    }
+
+    /// Runs when the first connection of a user is there; one that was lost counts until the
+    /// [grace time](HubBuilder::presence_grace) is over. Runs beside the connections' own work, in order with
+    /// [`HubBuilder::on_user_offline`]; a listener like those of [`Hub::events`].
+    ///
+    /// ```
+    /// use hauyna::Hub;
+    /// let hub = Hub::builder()
+    ///     .on_user_online(|event, user| async move {
+    ///         event.hub().channel("lobby").broadcast(format!("{user} is here")).await?;
+    ///         Ok(())
+    ///     })
+    ///     .on_user_offline(|_, user| async move { Ok(println!("{user} has gone")) })
+    ///     .build();
+    /// # drop(hub);
+    /// ```
+    pub fn on_user_online<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Event, UserId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.on_user(SystemKind::UserOnline, f)
+    }
+
+    /// Runs when the last connection of a user is gone; see [`HubBuilder::on_user_online`].
+    pub fn on_user_offline<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Event, UserId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.on_user(SystemKind::UserOffline, f)
+    }
+
+    fn on_user<F, Fut>(mut self, kind: SystemKind, f: F) -> Self
+    where
+        F: Fn(Event, UserId) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let f = Arc::new(f);
+        let hook = move |event: Event, told| {
+            let f = f.clone();
+            async move {
+                match told {
+                    SystemEvent::UserOnline { user } | SystemEvent::UserOffline { user } => {
+                        f(event, user).await
+                    }
+                    _ => Ok(()),
+                }
+            }
+        };
+        self.hooks.push(Box::new(move |events| {
+            events.on_system([kind], hook);
+        }));
+        self
+    }
+
+    /// Sets how long a lost connection stays in presence: whoever is back by then was never gone. It does not apply to
+    /// those who unsubscribe or close for good. Default: 5 s; 0 for none.
+    pub fn presence_grace(mut self, grace: Duration) -> Self {
+        self.config.presence_grace = grace;
         self
     }
 
@@ -254,7 +316,7 @@ impl HubBuilder {
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
-            presence: Roster::default(),
+            presence: People::new(hub.clone()),
             events: Listeners::new(hub.clone()),
             groups,
             metrics: Metrics::default(),
@@ -267,7 +329,7 @@ impl HubBuilder {
         });
         core.broker.start(Relay::new(Arc::downgrade(&core)));
         let hub = Hub(core);
-        for listen in self.state_hooks {
+        for listen in self.hooks {
             listen(&hub.events());
         }
         Ok(hub)

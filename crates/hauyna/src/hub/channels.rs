@@ -72,7 +72,7 @@ impl ChannelMap {
         let (part, hash) = self.part(channel.name.as_str());
         let mut part = part.lock();
         let mut state = channel.state.lock();
-        if state.retired || !state.is_unused() {
+        if state.retired || !channel.is_unused(&state) {
             return false;
         }
         state.retired = true;

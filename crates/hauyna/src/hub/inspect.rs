@@ -6,8 +6,8 @@ use crate::broker::{HistoryRange, Order};
 use crate::channel::{self, ChannelCore, ChannelName, Channels, Publishers, SlowConsumer, UserId};
 use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
 use crate::error::Error;
+use crate::presence::PresenceEntry;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,8 +90,8 @@ pub struct UserSnapshot {
     pub groups: Vec<String>,
     /// How many those are.
     pub group_count: usize,
-    /// The presence metadata, where the user is present.
-    pub presence: Option<Value>,
+    /// Where the user is present.
+    pub presence: Option<PresenceEntry>,
 }
 
 /// One channel, as of now.

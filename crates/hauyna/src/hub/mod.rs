@@ -34,7 +34,7 @@ use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
 use crate::handler::Endpoint;
 use crate::metrics::Metrics;
-use crate::presence::{Presence, Roster};
+use crate::presence::{People, Presence};
 use crate::shard::Shard;
 use crate::user::User;
 use hauyna_protocol::close::CloseCode;
@@ -70,7 +70,7 @@ pub(crate) struct HubCore {
     pub(crate) broker: Arc<dyn Broker>,
     /// As of the last look at it.
     pub(crate) broker_is_up: AtomicBool,
-    pub(crate) presence: Roster,
+    pub(crate) presence: People,
     pub(crate) events: Listeners,
     pub(crate) groups: GroupMap,
     pub(crate) metrics: Metrics,
@@ -245,6 +245,7 @@ impl Drop for HubCore {
         for shard in &self.shards {
             shard.wake();
         }
+        self.presence.stop();
         self.events.queue().wake();
     }
 }

@@ -1,125 +1,218 @@
-//! Who is present, over the whole hub: a user's metadata, for as long as one of the connections that
-//! tracked it lives. Written by callbacks; forgotten with the connection.
+//! Who is present, in each channel and over the hub. `Presence` is the public handle with the verbs, `query` its
+//! questions; `people` and `members` are the rosters, pure data; `flow` changes them and `message` tells of it;
+//! `agenda` is what is done later; `options` and `entry` are what applications say and see.
 
-use crate::channel::UserId;
-use crate::connection::{ConnectionCore, ConnectionId};
+mod agenda;
+mod entry;
+mod flow;
+mod members;
+mod message;
+mod options;
+mod people;
+mod query;
+
+pub use entry::{PresenceEntry, PresentConnection, Status};
+pub use options::PresenceOptions;
+pub use query::{Criteria, PresenceStats};
+
+pub(crate) use flow::{ChannelPresence, Departure, depart, join, leave, watch};
+pub(crate) use people::People;
+
+use crate::channel::ChannelCore;
+use crate::connection::{CloseReason, ConnectionCore};
 use crate::error::Error;
-use crate::hub::Hub;
-use hauyna_protocol::ErrorType;
-use parking_lot::Mutex;
+use crate::hub::{Hub, HubCore};
+use hauyna_protocol::close::{Reconnect, should_reconnect};
+use hauyna_protocol::{ErrorType, PresencePage};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Presence as one connection sees it ([`Context::presence`](crate::Context::presence)), or the hub
-/// ([`Hub::presence`]).
+/// Presence as one connection sees it ([`Context::presence`](crate::Context::presence)), as one user does
+/// ([`Presence::of`]), or as the hub does ([`Hub::presence`]). A cheap handle.
+///
+/// A user is present while one of their connections is subscribed to a channel with
+/// [presence](crate::Channels::presence), or was [tracked](Presence::track). A connection that is lost stays for the
+/// [grace time](crate::HubBuilder::presence_grace): whoever comes back within it was never gone. The metadata is
+/// the user's and the same for all of their connections; each connection can have some of its own beside it.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Context, Criteria, Handler, Status, json};
+///
+/// async fn opened(cx: Context) -> hauyna::Result {
+///     let presence = cx.presence();
+///     presence.track(json!({ "role": "admin" })).await?;
+///     presence.set_status(Status::Away).await?;
+///     let admins = presence.list_by(&Criteria::new().status(Status::Away).with("role", "admin"));
+///     assert_eq!(admins[0].user, *cx.user());
+///     Ok(())
+/// }
+/// # let _ = Handler::new().on_open(opened);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Presence {
     hub: Hub,
-    own: Option<Arc<ConnectionCore>>,
+    own: Own,
 }
 
-/// What is known about everybody present.
-#[derive(Debug, Default)]
-pub(crate) struct Roster(Mutex<HashMap<UserId, Entry>>);
+#[derive(Debug, Clone)]
+enum Own {
+    Nobody,
+    User(Box<str>),
+    Connection(Arc<ConnectionCore>),
+}
 
-#[derive(Debug, Default)]
-struct Entry {
-    metadata: Map<String, Value>,
-    connections: HashSet<ConnectionId>,
+/// Where a connection says something about itself.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    Hub,
+    Channel(&'a Arc<ChannelCore>, &'a ChannelPresence),
 }
 
 impl Presence {
     pub(crate) fn of_hub(hub: Hub) -> Self {
-        Self { hub, own: None }
+        Self { hub, own: Own::Nobody }
     }
 
     pub(crate) fn of_connection(hub: Hub, core: Arc<ConnectionCore>) -> Self {
-        Self { hub, own: Some(core) }
+        Self { hub, own: Own::Connection(core) }
     }
 
-    fn roster(&self) -> &Roster {
-        &self.hub.0.presence
+    fn core(&self) -> &HubCore {
+        &self.hub.0
     }
 
-    /// Makes this connection's user present, with metadata such as `{"status": "online"}`. What the user's
-    /// other connections have given is merged with it.
+    /// The presence of one user, to update it from anywhere.
+    #[must_use]
+    pub fn of(&self, user: impl AsRef<str>) -> Self {
+        Self { hub: self.hub.clone(), own: Own::User(user.as_ref().into()) }
+    }
+
+    fn connection(&self) -> Result<&Arc<ConnectionCore>, Error> {
+        match &self.own {
+            Own::Connection(core) => Ok(core),
+            Own::Nobody | Own::User(_) => Err(Error::application("this presence has no connection")),
+        }
+    }
+
+    fn user(&self) -> Result<&str, Error> {
+        match &self.own {
+            Own::Connection(core) => Ok(core.user().as_str()),
+            Own::User(user) => Ok(user),
+            Own::Nobody => Err(Error::application("this presence has no user: see `Presence::of`")),
+        }
+    }
+
+    /// Makes this connection's user present, with metadata such as `{"status": "online"}`, which is merged with
+    /// what the user has told before. `()` for none.
     ///
     /// # Errors
     ///
-    /// `validation_error` where the metadata is no object; `application_error` where this is the hub's
-    /// presence and there is no connection; the connection is closed.
+    /// `validation_error` where the metadata is no object; `limit_exceeded` where it comes to more than 4,096 bytes;
+    /// `application_error` where this presence has no connection; the connection is closed.
     #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
-        let fields = object(metadata)?;
-        let core =
-            self.own.as_ref().ok_or_else(|| Error::application("presence needs a connection to track"))?;
-        let mut roster = self.roster().0.lock();
-        let entry = roster.entry(core.user().clone()).or_default();
-        let mut metadata = entry.metadata.clone();
-        metadata.extend(fields);
-        let is_fine = Value::Object(metadata.clone()).to_string().len() <= MAX_METADATA;
-        if is_fine && core.is_open() {
-            entry.metadata = metadata;
-            entry.connections.insert(core.id());
-            return Ok(());
-        }
-        if entry.connections.is_empty() {
-            roster.remove(core.user());
-        }
-        Err(match is_fine {
-            true => Error::closed(),
-            false => Error::protocol(ErrorType::LimitExceeded, "presence metadata is longer than 4096 bytes"),
-        })
+        flow::track(self.core(), self.connection()?, entry::object(metadata)?)
     }
 
-    /// Takes this connection out; the user stays present while others of their connections are.
+    /// Ends what [`track`](Presence::track) began. The user stays present while other connections of theirs are
+    /// tracked, or any is in a channel with presence.
     pub fn untrack(&self) {
-        if let Some(core) = &self.own {
-            self.roster().forget(core);
+        if let Own::Connection(core) = &self.own {
+            flow::untrack(self.core(), core);
         }
     }
 
-    /// Whether a user is present.
-    pub fn is_present(&self, user: impl AsRef<str>) -> bool {
-        self.roster().0.lock().contains_key(user.as_ref())
+    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is told.
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
+    /// [`track`](Presence::track); `application_error` where this presence has no user.
+    #[expect(clippy::unused_async, reason = "presence may reach the broker")]
+    pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
+        flow::update(self.core(), self.user()?, entry::object(metadata)?)
     }
 
-    /// A present user's metadata.
-    pub fn get(&self, user: impl AsRef<str>) -> Option<Value> {
-        self.roster().0.lock().get(user.as_ref()).map(|entry| Value::Object(entry.metadata.clone()))
+    /// Changes the user's status, which is the field `status` of their metadata.
+    ///
+    /// # Errors
+    ///
+    /// As [`update`](Presence::update).
+    pub async fn set_status(&self, status: impl Into<Status>) -> Result<(), Error> {
+        let status = status.into();
+        let field = (String::from("status"), Value::from(status.as_str()));
+        self.update(Map::from_iter([field])).await
     }
 
-    /// Everybody present, with their metadata, in no order.
-    pub fn list(&self) -> Vec<(UserId, Value)> {
-        let roster = self.roster().0.lock();
-        roster.iter().map(|(user, entry)| (user.clone(), Value::Object(entry.metadata.clone()))).collect()
-    }
-
-    /// How many users are present.
-    pub fn count(&self) -> usize {
-        self.roster().0.lock().len()
-    }
-}
-
-impl Roster {
-    pub(crate) fn forget(&self, core: &ConnectionCore) {
-        let mut roster = self.0.lock();
-        let Some(entry) = roster.get_mut(core.user()) else { return };
-        entry.connections.remove(&core.id());
-        if entry.connections.is_empty() {
-            roster.remove(core.user());
-        }
-    }
-}
-
-fn object(value: impl Serialize) -> Result<Map<String, Value>, Error> {
-    match serde_json::to_value(value)? {
-        Value::Object(map) => Ok(map),
-        _ => Err(Error::protocol(ErrorType::ValidationError, "presence metadata is not an object")),
+    /// Sets what this connection alone says about itself, such as its device. `()` for nothing. In a
+    /// channel the subscription's metadata is that; see
+    /// [`Channel::update_metadata`](crate::Channel::update_metadata).
+    ///
+    /// # Errors
+    ///
+    /// `not_subscribed` where the connection is not present; else as [`track`](Presence::track).
+    #[expect(clippy::unused_async, reason = "presence may reach the broker")]
+    pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
+        let text = serde_json::to_string(&entry::object(metadata)?)?;
+        entry::check_length(&text)?;
+        flow::describe(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
     }
 }
 
-/// Bytes of one user's metadata as JSON.
-const MAX_METADATA: usize = 4096;
+/// The `update_status` of a client: its fields, without those of the protocol, become the user's.
+///
+/// # Errors
+///
+/// As [`Presence::update`].
+pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) -> Result<(), Error> {
+    let mut fields = body.as_object().cloned().unwrap_or_default();
+    fields.retain(|name, _| !matches!(name.as_str(), "type" | "id"));
+    flow::update(hub, core.user(), fields)
+}
+
+/// A subscriber's metadata changed.
+pub(crate) fn described(
+    hub: &HubCore,
+    core: &ConnectionCore,
+    channel: &Arc<ChannelCore>,
+    text: Option<Arc<str>>,
+) {
+    if let Some(presence) = &channel.presence {
+        // One that is leaving has nothing to say any more.
+        let _ = flow::describe(hub, core, Scope::Channel(channel, presence), text);
+    }
+}
+
+/// Lends a page of those who are present in a channel.
+pub(crate) fn with_page<R>(
+    (channel, presence): (&ChannelCore, &ChannelPresence),
+    range: (Option<&str>, Option<u32>),
+    f: impl FnOnce(PresencePage<'_>) -> R,
+) -> R {
+    let limit = range.1.map_or(MOST, |limit| MOST.min(limit as usize));
+    message::with_page(&presence.members(), channel.name.as_str(), (range.0, limit), f)
+}
+
+fn not_present() -> Error {
+    Error::protocol(ErrorType::NotSubscribed, "not present anywhere")
+}
+
+/// Whether a connection that ended may come back.
+pub(crate) fn departure(reason: CloseReason) -> Departure {
+    match reason {
+        // `close()` without a code, which a page does on purpose.
+        CloseReason::Client(1005) => Departure::Gone,
+        CloseReason::Client(code) | CloseReason::Application(code) => match should_reconnect(code) {
+            Reconnect::ComeBack => Departure::Lost,
+            Reconnect::StayAway => Departure::Gone,
+        },
+        CloseReason::Protocol | CloseReason::Replaced | CloseReason::Failed => Departure::Gone,
+        _ => Departure::Lost,
+    }
+}
+
+/// Users of one page, at most.
+const MOST: usize = 1000;

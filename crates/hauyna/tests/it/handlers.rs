@@ -351,13 +351,13 @@ async fn state_query_and_path_are_there_for_callbacks() {
 async fn presence_lasts_as_long_as_the_last_connection_that_tracked_it() {
     let handler =
         named().on_open(|cx| async move { cx.presence().track(json!({ "status": "online" })).await });
-    let server = TestServer::start(open_hub().build(), handler);
+    let server = TestServer::start(open_hub().presence_grace(Duration::ZERO).build(), handler);
     let presence = server.hub().presence();
     let mut phone = server.connect("/?user=u").await;
     let mut desk = server.connect("/?user=u").await;
     subscribe(&mut phone, "x").await;
     subscribe(&mut desk, "x").await;
-    assert_eq!((presence.count(), presence.get("u")), (1, Some(json!({ "status": "online" }))));
+    assert_eq!((presence.count(), presence.get("u").unwrap().metadata), (1, json!({ "status": "online" })));
     phone.close(1000, "").await;
     eventually("one is left", || server.hub().stats().connections == 1).await;
     assert!(presence.is_present("u"));

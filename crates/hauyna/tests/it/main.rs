@@ -28,6 +28,8 @@ mod middleware;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod presence;
+#[cfg(test)]
 mod races;
 #[cfg(test)]
 mod rate_limits;

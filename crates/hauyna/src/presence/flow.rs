@@ -1,0 +1,416 @@
+//! What changes the rosters: joining and leaving a channel, tracking, metadata, the grace time. Every change is
+//! numbered and sent under the user's lock and the channel's, so a list and the changes after it never race.
+
+use super::agenda::Task;
+use super::entry::Profile;
+use super::members::{Member, Members, Mode, Place, Replaced, Step};
+use super::message;
+use super::people::{Part, Person};
+use super::{PresenceOptions, Scope};
+use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, announce_except};
+use crate::connection::{ConnectionCore, ConnectionId};
+use crate::error::Error;
+use crate::event::{PresenceChange, SystemEvent, SystemKind};
+use crate::hub::HubCore;
+use parking_lot::{Mutex, MutexGuard};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The presence of one channel.
+#[derive(Debug)]
+pub(crate) struct ChannelPresence {
+    options: PresenceOptions,
+    members: Mutex<Members>,
+    /// Places of lost connections: the channel stays while there are any.
+    ghosts: AtomicUsize,
+}
+
+/// How a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// For good.
+    Gone,
+    /// It may come back within the grace time.
+    Lost,
+}
+
+impl ChannelPresence {
+    pub(crate) fn new(options: PresenceOptions) -> Self {
+        Self { options, members: Mutex::new(Members::new(options)), ghosts: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn has_ghosts(&self) -> bool {
+        self.ghosts.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock()
+    }
+
+    fn count_ghosts(&self, members: &Members) {
+        self.ghosts.store(members.ghosts, Ordering::Relaxed);
+    }
+}
+
+/// Takes a subscriber in: `go_live` subscribes it, then it gets the list, and everybody else the change.
+///
+/// # Errors
+///
+/// Those of `go_live`; then nothing has changed.
+pub(crate) fn join(
+    hub: &HubCore,
+    subscription: &Subscription,
+    go_live: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (channel, core) = (&subscription.channel, &subscription.connection);
+    let Some(presence) = &channel.presence else { return go_live() };
+    let mut people = hub.presence.part(core.user());
+    let mut members = presence.members();
+    go_live()?;
+    let now = crate::clock::unix_ms();
+    let (was_visible, person) = person(&mut people, core.user(), now);
+    let place = Place::new(core.id(), subscription.metadata.lock().clone(), now);
+    let (step, Replaced(lost)) = members.enter(core.user(), place, &person.profile);
+    if let Some(lost) = lost {
+        person.relieve(|device| {
+            let is_it = device.connection == lost;
+            device.channels.retain(|other| !is_it || !Arc::ptr_eq(other, channel));
+            is_it
+        });
+    }
+    person.device(core.id(), now).channels.push(channel.clone());
+    presence.count_ghosts(&members);
+    let before = members.settle_mode(presence.options);
+    core.push_control(message::welcome(&mut members, channel, core));
+    core.request_flush();
+    let told = Told { user: core.user(), step, left: None, except: Some(core.id()) };
+    tell(hub, channel, &mut members, (before, told));
+    drop(members);
+    tell_hub(hub, core.user(), person, was_visible);
+    Ok(())
+}
+
+/// Takes a subscriber out, or lets it be lost for a while: `take_out` unsubscribes it.
+pub(crate) fn leave<R>(
+    hub: &HubCore,
+    subscription: &Subscription,
+    departure: Departure,
+    take_out: impl FnOnce() -> R,
+) -> R {
+    let (channel, core) = (&subscription.channel, &subscription.connection);
+    let Some(presence) = &channel.presence else { return take_out() };
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    let mut members = presence.members();
+    if departure == Departure::Lost && !hub.config.presence_grace.is_zero() {
+        members.lose(user, core.id());
+        // Before the channel is looked at: it must not go with its last subscriber.
+        presence.count_ghosts(&members);
+        return take_out();
+    }
+    let result = take_out();
+    let was_visible = people.get(user.as_str()).is_some_and(Person::is_visible);
+    out_of(hub, channel, &mut members, (user, core.id()));
+    drop(members);
+    if let Some(person) = people.get_mut(user.as_str()) {
+        if let Some(device) = person.known(core.id()) {
+            device.channels.retain(|other| !Arc::ptr_eq(other, channel));
+        }
+        person.devices.retain(super::people::Device::is_needed);
+        tell_hub(hub, user, person, was_visible);
+    }
+    remove_empty(&mut people, user);
+    result
+}
+
+/// A connection is gone from all its channels: what it was besides ends, now or after the grace time.
+pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure) {
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    let Some(person) = people.get_mut(user.as_str()) else { return };
+    let was_visible = person.is_visible();
+    let Some(device) = person.known(core.id()) else { return };
+    let grace = hub.config.presence_grace;
+    if departure == Departure::Lost && !grace.is_zero() {
+        device.is_lost = true;
+        hub.presence.agenda.add(grace, Task::Expire(user.clone(), core.id()));
+        return;
+    }
+    let (id, counted) = (core.id(), device.is_visible());
+    let was_watched = person.is_watched();
+    person.devices.retain(|device| device.connection != id);
+    if counted {
+        tell_hub(hub, user, person, was_visible);
+    }
+    tell_watched(hub, user, person, was_watched);
+    remove_empty(&mut people, user);
+}
+
+/// The grace time of a lost connection is over.
+pub(super) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
+    let mut people = hub.presence.part(user);
+    let Some(person) = people.get_mut(user.as_str()) else { return };
+    let (was_visible, was_watched) = (person.is_visible(), person.is_watched());
+    let Some(device) = person.known(connection).filter(|device| device.is_lost) else { return };
+    let counted = device.is_visible();
+    let channels = std::mem::take(&mut device.channels);
+    person.devices.retain(|device| device.connection != connection);
+    for channel in &channels {
+        if let Some(presence) = &channel.presence {
+            out_of(hub, channel, &mut presence.members(), (user, connection));
+        }
+    }
+    if counted {
+        tell_hub(hub, user, person, was_visible);
+    }
+    tell_watched(hub, user, person, was_watched);
+    remove_empty(&mut people, user);
+    drop(people);
+    for channel in &channels {
+        hub.retire(channel);
+    }
+}
+
+/// Takes one place out of a channel's roster, and tells it.
+fn out_of(
+    hub: &HubCore,
+    channel: &Arc<ChannelCore>,
+    members: &mut Members,
+    (user, connection): (&UserId, ConnectionId),
+) {
+    let Some(presence) = &channel.presence else { return };
+    let Some((step, left)) = members.leave(user, connection) else { return };
+    presence.count_ghosts(members);
+    let before = members.settle_mode(presence.options);
+    let told = Told { user, step: Some(step), left: Some(&left), except: None };
+    tell(hub, channel, members, (before, told));
+}
+
+/// Makes a connection's user present over the hub.
+///
+/// # Errors
+///
+/// `limit_exceeded` where the metadata is too long; the connection is closed.
+pub(super) fn track(hub: &HubCore, core: &ConnectionCore, fields: Map<String, Value>) -> Result<(), Error> {
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    // Under the lock that `depart` takes: a connection that goes now is found there.
+    if !core.is_open() {
+        return Err(Error::closed());
+    }
+    let now = crate::clock::unix_ms();
+    let known = people.get(user.as_str()).map(|person| person.profile.clone());
+    let profile = known.unwrap_or_else(|| Profile::empty(now)).merged(fields, now)?;
+    let (was_visible, person) = person(&mut people, user, now);
+    person.relieve(|device| std::mem::take(&mut device.is_tracked));
+    person.device(core.id(), now).is_tracked = true;
+    set_profile(hub, user, person, profile);
+    tell_hub(hub, user, person, was_visible);
+    Ok(())
+}
+
+/// Ends what `track` began.
+pub(super) fn untrack(hub: &HubCore, core: &ConnectionCore) {
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    let Some(person) = people.get_mut(user.as_str()) else { return };
+    let was_visible = person.is_visible();
+    if let Some(device) = person.known(core.id()) {
+        device.is_tracked = false;
+    }
+    person.devices.retain(super::people::Device::is_needed);
+    tell_hub(hub, user, person, was_visible);
+    remove_empty(&mut people, user);
+}
+
+/// Changes some fields of a user's metadata, in every channel that shows the user.
+///
+/// # Errors
+///
+/// `not_subscribed` where the user is not present; `limit_exceeded`.
+pub(super) fn update(hub: &HubCore, user: &str, fields: Map<String, Value>) -> Result<(), Error> {
+    let mut people = hub.presence.part(user);
+    let known = people.get_key_value(user).filter(|(_, person)| person.is_visible());
+    let user = known.map(|(user, _)| user.clone()).ok_or_else(super::not_present)?;
+    let person = people.get_mut(user.as_str()).ok_or_else(super::not_present)?;
+    let profile = person.profile.merged(fields, crate::clock::unix_ms())?;
+    set_profile(hub, &user, person, profile);
+    tell_hub(hub, &user, person, true);
+    Ok(())
+}
+
+fn set_profile(hub: &HubCore, user: &UserId, person: &mut Person, profile: Arc<Profile>) {
+    if person.profile.text == profile.text {
+        return;
+    }
+    person.profile = profile;
+    for channel in person.channels() {
+        let Some(presence) = &channel.presence else { continue };
+        let mut members = presence.members();
+        let step = members.set_profile(user, &person.profile);
+        let before = members.settle_mode(presence.options);
+        tell(hub, &channel, &mut members, (before, Told { user, step, left: None, except: None }));
+    }
+}
+
+/// Replaces what one connection says about itself: over the hub, or in one channel.
+///
+/// # Errors
+///
+/// `not_subscribed` where the connection is not present there.
+pub(super) fn describe(
+    hub: &HubCore,
+    core: &ConnectionCore,
+    scope: Scope<'_>,
+    metadata: Option<Arc<str>>,
+) -> Result<(), Error> {
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    let person = people.get_mut(user.as_str()).ok_or_else(super::not_present)?;
+    let device = person.known(core.id()).ok_or_else(super::not_present)?;
+    let Scope::Channel(channel, presence) = scope else {
+        device.metadata = metadata;
+        tell_hub(hub, user, person, true);
+        return Ok(());
+    };
+    let mut members = presence.members();
+    let step = members.describe(user, core.id(), metadata);
+    let before = members.settle_mode(presence.options);
+    tell(hub, channel, &mut members, (before, Told { user, step, left: None, except: None }));
+    Ok(())
+}
+
+/// What is to be told about one user.
+struct Told<'a> {
+    user: &'a UserId,
+    step: Option<Step>,
+    /// The member as it was, where it is gone.
+    left: Option<&'a Member>,
+    except: Option<ConnectionId>,
+}
+
+/// Tells a channel's subscribers, as the mode has it.
+fn tell(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members, (before, told): (Mode, Told<'_>)) {
+    let Some(presence) = &channel.presence else { return };
+    let name = &channel.name;
+    if let Some(step) = told.step {
+        emit(hub, told.user, Some(name), step.into());
+    }
+    match (before, members.mode) {
+        (Mode::Occupancy, Mode::Diff | Mode::Each) => {
+            message::with_state(members, name.as_str(), |state| {
+                announce_except(hub, name, state, told.except);
+            });
+        }
+        (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
+        (_, Mode::Each) => {
+            let Some(step) = told.step else { return };
+            let what = (name.as_str(), told.user);
+            message::with_change(members, what, (step, told.left), |change| {
+                announce_except(hub, name, change, told.except);
+            });
+        }
+        (_, Mode::Diff | Mode::Occupancy) => {
+            if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
+                let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
+                hub.presence.agenda.add(presence.options.tick * ticks, Task::Tell(channel.clone()));
+            }
+        }
+    }
+}
+
+fn count(hub: &HubCore, channel: &ChannelCore, members: &mut Members) {
+    if let Some(count) = members.take_count() {
+        let occupancy =
+            hauyna_protocol::Message::Occupancy { channel: channel.name.as_str(), count: count as u64 };
+        announce_except(hub, &channel.name, &occupancy, None);
+    }
+}
+
+/// Sends what has gathered in a channel.
+pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
+    let Some(presence) = &channel.presence else { return };
+    let mut members = presence.members();
+    members.is_due = false;
+    match members.mode {
+        Mode::Occupancy => count(hub, channel, &mut members),
+        Mode::Each => {}
+        Mode::Diff => {
+            let changes = members.take_changes();
+            if !changes.is_empty() {
+                message::with_diff(&members, channel.name.as_str(), &changes, |diff| {
+                    announce_except(hub, &channel.name, diff, None);
+                });
+            }
+            members.settle_mode(presence.options);
+        }
+    }
+}
+
+fn person<'a>(people: &'a mut Part, user: &UserId, now: u64) -> (bool, &'a mut Person) {
+    let person = people.entry(user.clone()).or_insert_with(|| Person::new(now));
+    let was_visible = person.is_visible();
+    if !was_visible {
+        person.joined_at = now;
+    }
+    (was_visible, person)
+}
+
+fn remove_empty(people: &mut Part, user: &UserId) {
+    if people.get(user.as_str()).is_some_and(|person| person.devices.is_empty()) {
+        people.remove(user.as_str());
+        if people.capacity() > 8 * (people.len() + 16) {
+            people.shrink_to_fit();
+        }
+    }
+}
+
+/// The watched connections of a user, and what listeners hear of the first and the last.
+pub(crate) fn watch(hub: &HubCore, core: &ConnectionCore) {
+    if !hub.events.wants(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
+        return;
+    }
+    let user = core.user();
+    let mut people = hub.presence.part(user);
+    if !core.is_open() {
+        return;
+    }
+    let now = crate::clock::unix_ms();
+    let (_, person) = person(&mut people, user, now);
+    let was_watched = person.is_watched();
+    person.relieve(|device| std::mem::take(&mut device.is_watched));
+    person.device(core.id(), now).is_watched = true;
+    tell_watched(hub, user, person, was_watched);
+}
+
+fn tell_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
+    match (was_watched, person.is_watched()) {
+        (false, true) => {
+            hub.events.emit(SystemKind::UserOnline, || SystemEvent::UserOnline { user: user.clone() });
+        }
+        (true, false) => {
+            hub.events.emit(SystemKind::UserOffline, || SystemEvent::UserOffline { user: user.clone() });
+        }
+        _ => {}
+    }
+}
+
+/// Listeners hear what changed over the hub.
+fn tell_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
+    let change = match (was_visible, person.is_visible()) {
+        (false, false) => return,
+        (false, true) => PresenceChange::Join,
+        (true, false) => PresenceChange::Leave,
+        (true, true) => PresenceChange::Update,
+    };
+    emit(hub, user, None, change);
+}
+
+fn emit(hub: &HubCore, user: &UserId, channel: Option<&ChannelName>, change: PresenceChange) {
+    hub.events.emit(SystemKind::PresenceChanged, || SystemEvent::PresenceChanged {
+        user: user.clone(),
+        channel: channel.cloned(),
+        change,
+    });
+}

@@ -1,0 +1,293 @@
+//! Who is present in one channel: pure data, no I/O. Numbers the changes, gathers them for a diff, decides how
+//! much is shown, and makes the messages. `flow` owns the locks and sends.
+
+use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
+use super::options::PresenceOptions;
+use crate::channel::UserId;
+use crate::connection::ConnectionId;
+use crate::event::PresenceChange;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// The roster of one channel.
+#[derive(Debug)]
+pub(crate) struct Members {
+    pub(super) users: BTreeMap<UserId, Member>,
+    /// The number of the last change.
+    pub(super) number: u64,
+    pub(super) mode: Mode,
+    /// Bytes of all of them as JSON, about.
+    bytes: usize,
+    /// Who changed since the last diff, and whether they were there then.
+    pending: BTreeMap<UserId, bool>,
+    /// A diff or an occupancy is on the agenda.
+    pub(super) is_due: bool,
+    /// The list as frames, by encoding, until the next diff.
+    pub(super) list: [Option<Bytes>; 2],
+    /// The count that was told last.
+    told: usize,
+    /// Places of lost connections.
+    pub(super) ghosts: usize,
+}
+
+/// One user in one channel.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) profile: Arc<Profile>,
+    pub(super) joined_at: u64,
+    pub(super) places: Vec<Place>,
+}
+
+/// One connection of a member.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) connection: ConnectionId,
+    pub(super) metadata: Option<Arc<str>>,
+    pub(super) joined_at: u64,
+    /// The socket is gone, and may come back within the grace time.
+    is_lost: bool,
+}
+
+/// How much is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Each,
+    Diff,
+    Occupancy,
+}
+
+/// What became of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Join,
+    Leave,
+    Update,
+}
+
+/// The changes since the last diff.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) joins: Vec<UserId>,
+    pub(super) leaves: Vec<UserId>,
+    pub(super) updates: Vec<UserId>,
+}
+
+impl From<Step> for PresenceChange {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Join => Self::Join,
+            Step::Leave => Self::Leave,
+            Step::Update => Self::Update,
+        }
+    }
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.joins.is_empty() && self.leaves.is_empty() && self.updates.is_empty()
+    }
+}
+
+impl Members {
+    pub(super) fn new(options: PresenceOptions) -> Self {
+        let mut members = Self {
+            users: BTreeMap::new(),
+            number: 0,
+            mode: Mode::Each,
+            bytes: 0,
+            pending: BTreeMap::new(),
+            is_due: false,
+            list: [None, None],
+            told: 0,
+            ghosts: 0,
+        };
+        members.settle_mode(options);
+        members
+    }
+
+    /// A connection comes. It takes the place of one that was lost, without a word unless it differs.
+    pub(super) fn enter(
+        &mut self,
+        user: &UserId,
+        place: Place,
+        profile: &Arc<Profile>,
+    ) -> (Option<Step>, Replaced) {
+        let Some(member) = self.users.get_mut(user) else {
+            let member = Member { profile: profile.clone(), joined_at: place.joined_at, places: vec![place] };
+            self.bytes += member.weight(user);
+            self.users.insert(user.clone(), member);
+            return (self.changed(user, Step::Join), Replaced(None));
+        };
+        let Some(lost) = member.places.iter_mut().find(|place| place.is_lost) else {
+            self.bytes += place.weight();
+            member.places.push(place);
+            return (self.changed(user, Step::Update), Replaced(None));
+        };
+        self.ghosts -= 1;
+        let is_same = lost.metadata == place.metadata;
+        self.bytes = self.bytes + place.weight() - lost.weight();
+        let old = std::mem::replace(lost, place);
+        self.list = [None, None];
+        (if is_same { None } else { self.changed(user, Step::Update) }, Replaced(Some(old.connection)))
+    }
+
+    /// A connection goes for good.
+    pub(super) fn leave(&mut self, user: &UserId, connection: ConnectionId) -> Option<(Step, Member)> {
+        let member = self.users.get_mut(user)?;
+        let index = member.places.iter().position(|place| place.connection == connection)?;
+        self.bytes -= member.places[index].weight();
+        let place = member.places.remove(index);
+        self.ghosts -= usize::from(place.is_lost);
+        if !member.places.is_empty() {
+            let copy =
+                Member { profile: member.profile.clone(), joined_at: member.joined_at, places: Vec::new() };
+            return self.changed(user, Step::Update).map(|step| (step, copy));
+        }
+        let member = self.users.remove(user)?;
+        self.bytes -= member.weight(user);
+        self.changed(user, Step::Leave).map(|step| (step, member))
+    }
+
+    /// A connection is lost, and keeps its place for now. Returns whether it had one.
+    pub(super) fn lose(&mut self, user: &UserId, connection: ConnectionId) -> bool {
+        let Some(place) = self.place(user, connection) else { return false };
+        let is_new = !std::mem::replace(&mut place.is_lost, true);
+        self.ghosts += usize::from(is_new);
+        is_new
+    }
+
+    /// A connection's own metadata changes.
+    pub(super) fn describe(
+        &mut self,
+        user: &UserId,
+        connection: ConnectionId,
+        metadata: Option<Arc<str>>,
+    ) -> Option<Step> {
+        let place = self.place(user, connection)?;
+        let before = place.weight();
+        place.metadata = metadata;
+        let after = place.weight();
+        self.bytes = self.bytes + after - before;
+        self.changed(user, Step::Update)
+    }
+
+    /// A user's metadata changes.
+    pub(super) fn set_profile(&mut self, user: &UserId, profile: &Arc<Profile>) -> Option<Step> {
+        let member = self.users.get_mut(user)?;
+        self.bytes = self.bytes + profile.text.len() - member.profile.text.len();
+        member.profile = profile.clone();
+        self.changed(user, Step::Update)
+    }
+
+    fn place(&mut self, user: &UserId, connection: ConnectionId) -> Option<&mut Place> {
+        let member = self.users.get_mut(user)?;
+        member.places.iter_mut().find(|place| place.connection == connection)
+    }
+
+    fn changed(&mut self, user: &UserId, step: Step) -> Option<Step> {
+        self.number += 1;
+        if self.mode != Mode::Each || step == Step::Join {
+            // A join may be what makes the channel too large for showing each change.
+            self.pending.entry(user.clone()).or_insert(step != Step::Join);
+        }
+        if self.mode == Mode::Each {
+            self.list = [None, None];
+        }
+        Some(step)
+    }
+
+    /// Decides how much is shown from now on. Returns the mode before.
+    pub(super) fn settle_mode(&mut self, options: PresenceOptions) -> Mode {
+        let (before, count) = (self.mode, self.users.len());
+        let is_long = |users: usize, bytes: usize| count > users || self.bytes > bytes;
+        self.mode = match before {
+            _ if options.list_up_to == 0 || is_long(options.list_up_to, LIST_BYTES) => Mode::Occupancy,
+            Mode::Occupancy if is_long(options.list_up_to / 2, LIST_BYTES / 2) => Mode::Occupancy,
+            _ if count > options.each_up_to || options.each_up_to == 0 => Mode::Diff,
+            Mode::Diff if count > options.each_up_to * 3 / 4 || !self.pending.is_empty() => Mode::Diff,
+            Mode::Occupancy => Mode::Diff,
+            Mode::Each | Mode::Diff => Mode::Each,
+        };
+        if self.mode != Mode::Diff {
+            self.pending.clear();
+        }
+        if self.mode != before {
+            self.list = [None, None];
+        }
+        before
+    }
+
+    /// The changes since the last time, each user once.
+    pub(super) fn take_changes(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        for (user, was_there) in std::mem::take(&mut self.pending) {
+            match (was_there, self.users.contains_key(&user)) {
+                (false, true) => changes.joins.push(user),
+                (true, false) => changes.leaves.push(user),
+                (true, true) => changes.updates.push(user),
+                (false, false) => {}
+            }
+        }
+        self.list = [None, None];
+        changes
+    }
+
+    /// The count, where it is not the one that was told last.
+    pub(super) fn take_count(&mut self) -> Option<usize> {
+        let count = self.users.len();
+        (std::mem::replace(&mut self.told, count) != count).then_some(count)
+    }
+
+    /// Up to `limit` users behind `after`, in the order of their names.
+    pub(super) fn page<'a>(
+        &'a self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Iterator<Item = (&'a UserId, &'a Member)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.users.range::<str, _>((start, Bound::Unbounded)).take(limit)
+    }
+
+    pub(super) fn entry(user: &UserId, member: &Member) -> PresenceEntry {
+        let connections = member.places.iter().map(|place| PresentConnection {
+            connection_id: place.connection,
+            metadata: parsed(place.metadata.as_deref()),
+            joined_at: place.joined_at,
+            channels: Vec::new(),
+        });
+        PresenceEntry {
+            user: user.clone(),
+            status: member.profile.status().into(),
+            metadata: member.profile.metadata.clone().into(),
+            joined_at: member.joined_at,
+            updated_at: member.profile.updated_at,
+            connections: connections.collect(),
+        }
+    }
+}
+
+/// The lost connection whose place was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Replaced(pub(super) Option<ConnectionId>);
+
+impl Member {
+    pub(super) fn weight(&self, user: &UserId) -> usize {
+        let places: usize = self.places.iter().map(Place::weight).sum();
+        user.len() + self.profile.text.len() + places + 110
+    }
+}
+
+impl Place {
+    pub(super) fn new(connection: ConnectionId, metadata: Option<Arc<str>>, joined_at: u64) -> Self {
+        Self { connection, metadata, joined_at, is_lost: false }
+    }
+
+    fn weight(&self) -> usize {
+        self.metadata.as_ref().map_or(2, |metadata| metadata.len()) + 80
+    }
+}
+
+/// Bytes of a list past which the users are only counted.
+const LIST_BYTES: usize = 512 * 1024;

@@ -1,0 +1,174 @@
+//! The messages that a channel's roster makes, as frames for one connection or as announcements to all.
+
+use super::members::{Changes, Member, Members, Mode, Step};
+use crate::channel::{ChannelCore, UserId};
+use crate::connection::{ConnectionCore, frame};
+use bytes::Bytes;
+use hauyna_protocol::{
+    Encoding, Message, PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent,
+    PresencePage, PresenceState, Raw,
+};
+
+/// Users as the protocol writes them: the texts first, then what borrows them.
+pub(super) struct Users<'a> {
+    members: Vec<(&'a UserId, &'a Member)>,
+    identifiers: Vec<Vec<String>>,
+}
+
+impl<'a> Users<'a> {
+    pub(super) fn of(members: impl Iterator<Item = (&'a UserId, &'a Member)>) -> Self {
+        let members: Vec<_> = members.collect();
+        let identifiers = members
+            .iter()
+            .map(|(_, member)| member.places.iter().map(|place| place.connection.to_string()).collect());
+        Self { identifiers: identifiers.collect(), members }
+    }
+
+    /// Lends the entries.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&[(&str, PresenceEntry<'_>)]) -> R) -> R {
+        let connections: Vec<Vec<PresenceConnection<'_>>> = self
+            .members
+            .iter()
+            .zip(&self.identifiers)
+            .map(|((_, member), identifiers)| {
+                let places = member.places.iter().zip(identifiers);
+                places
+                    .map(|(place, identifier)| PresenceConnection {
+                        connection_id: identifier,
+                        metadata: place.metadata.as_deref().map(json),
+                        joined_at: place.joined_at,
+                    })
+                    .collect()
+            })
+            .collect();
+        let entries: Vec<_> = self
+            .members
+            .iter()
+            .zip(&connections)
+            .map(|((user, member), connections)| {
+                let entry = PresenceEntry {
+                    status: member.profile.status(),
+                    metadata: json(&member.profile.text),
+                    joined_at: member.joined_at,
+                    updated_at: member.profile.updated_at,
+                    connections,
+                };
+                (user.as_str(), entry)
+            })
+            .collect();
+        f(&entries)
+    }
+}
+
+/// What a connection that has just subscribed is told.
+pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
+    let name = channel.name.as_str();
+    let count = members.users.len() as u64;
+    if members.mode == Mode::Occupancy {
+        return frame(core, &Message::Occupancy { channel: name, count });
+    }
+    let index = usize::from(core.wire().encoding() == Encoding::MessagePack);
+    if let Some(list) = &members.list[index] {
+        return list.clone();
+    }
+    let list = with_state(members, name, |message| frame(core, message));
+    members.list[index] = Some(list.clone());
+    list
+}
+
+/// Lends the whole list as a message.
+pub(super) fn with_state<R>(members: &Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
+    Users::of(members.users.iter()).with(|users| {
+        let state = PresenceState { channel, count: users.len() as u64, users, offset: members.number };
+        f(&Message::PresenceState(state))
+    })
+}
+
+/// Lends one change as a message.
+pub(super) fn with_change<R>(
+    members: &Members,
+    (channel, user): (&str, &UserId),
+    (step, left): (Step, Option<&Member>),
+    f: impl FnOnce(&Message<'_>) -> R,
+) -> Option<R> {
+    let member = members.users.get(user);
+    let profile = &member.or(left)?.profile;
+    let change = PresenceChange {
+        event: match step {
+            Step::Join => PresenceEvent::Join,
+            Step::Leave => PresenceEvent::Leave,
+            Step::Update => PresenceEvent::Update,
+        },
+        user: user.as_str(),
+        channel,
+        metadata: json(&profile.text),
+        status: profile.status(),
+        connections: member.map_or(0, |member| member.places.len() as u64),
+        timestamp: crate::clock::unix_ms(),
+        offset: members.number,
+    };
+    Some(f(&Message::PresenceChange(change)))
+}
+
+/// Lends the changes of a while as a message.
+pub(super) fn with_diff<R>(
+    members: &Members,
+    channel: &str,
+    changes: &Changes,
+    f: impl FnOnce(&Message<'_>) -> R,
+) -> R {
+    let of = |users: &[UserId]| -> Vec<(&UserId, &Member)> {
+        users.iter().filter_map(|user| members.users.get_key_value(user.as_str())).collect()
+    };
+    let (joins, updates) = (of(&changes.joins), of(&changes.updates));
+    let leaves: Vec<&str> = changes.leaves.iter().map(UserId::as_str).collect();
+    let (joins, updates) = (Users::of(joins.into_iter()), Users::of(updates.into_iter()));
+    joins.with(|joins| {
+        updates.with(|updates| {
+            let diff = PresenceDiff {
+                channel,
+                count: members.users.len() as u64,
+                joins,
+                leaves: &leaves,
+                updates,
+                offset: members.number,
+            };
+            f(&Message::PresenceDiff(diff))
+        })
+    })
+}
+
+/// Lends a page of the list, as the data of an `ack`.
+pub(super) fn with_page<R>(
+    members: &Members,
+    channel: &str,
+    (after, limit): (Option<&str>, usize),
+    f: impl FnOnce(PresencePage<'_>) -> R,
+) -> R {
+    let mut bytes = 0;
+    let mut fits = |(user, member): &(&UserId, &Member)| {
+        bytes += member.weight(user);
+        bytes <= PAGE
+    };
+    // At least one, or a client would never come further.
+    let users = Users::of(
+        members
+            .page(after, limit.max(1))
+            .enumerate()
+            .take_while(|(index, entry)| *index == 0 || fits(entry))
+            .map(|(_, entry)| entry),
+    );
+    let last = users.members.last().map(|(user, _)| user.as_str());
+    let next = last.filter(|last| members.page(Some(last), 1).next().is_some());
+    users.with(|users| {
+        let count = members.users.len() as u64;
+        f(PresencePage { channel, count, users, offset: members.number, next })
+    })
+}
+
+fn json(text: &str) -> Raw<'_> {
+    Raw::assume_valid(Encoding::Json, text.as_bytes())
+}
+
+/// Bytes of one answer, about.
+const PAGE: usize = 256 * 1024;

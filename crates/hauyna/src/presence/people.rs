@@ -1,0 +1,167 @@
+//! Who is present over the hub: every user with a connection that was tracked, stands in a channel with presence,
+//! or is watched for `on_user_online`. Pure data by user, many locks; `flow` changes it.
+
+use super::agenda::Agenda;
+use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
+use crate::channel::{ChannelCore, UserId};
+use crate::connection::ConnectionId;
+use crate::hub::HubCore;
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
+
+/// Every user who is present, in parts that have a lock each.
+#[derive(Debug)]
+pub(crate) struct People {
+    hasher: RandomState,
+    parts: Box<[Mutex<Part>]>,
+    pub(super) agenda: Agenda,
+}
+
+/// The users of one lock. `RandomState`: the names come from clients.
+pub(super) type Part = HashMap<UserId, Person>;
+
+/// One user.
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) profile: Arc<Profile>,
+    pub(super) joined_at: u64,
+    pub(super) devices: Vec<Device>,
+}
+
+/// One connection of a user.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) connection: ConnectionId,
+    pub(super) metadata: Option<Arc<str>>,
+    pub(super) joined_at: u64,
+    /// The application called `track`.
+    pub(super) is_tracked: bool,
+    /// It counts for `on_user_online`.
+    pub(super) is_watched: bool,
+    /// The channels with presence that it is in.
+    pub(super) channels: Vec<Arc<ChannelCore>>,
+    /// The socket is gone, and may come back within the grace time.
+    pub(super) is_lost: bool,
+}
+
+impl People {
+    pub(crate) fn new(hub: Weak<HubCore>) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            agenda: Agenda::new(hub),
+        }
+    }
+
+    /// The hub is going.
+    pub(crate) fn stop(&self) {
+        self.agenda.stop();
+    }
+
+    pub(super) fn part(&self, user: &str) -> MutexGuard<'_, Part> {
+        self.parts[self.hasher.hash_one(user) as usize % PARTS].lock()
+    }
+
+    /// Looks at everybody who is visible, one part after the other.
+    pub(super) fn each(&self, mut look: impl FnMut(&UserId, &Person)) {
+        for part in &self.parts {
+            part.lock()
+                .iter()
+                .filter(|(_, person)| person.is_visible())
+                .for_each(|(user, person)| look(user, person));
+        }
+    }
+}
+
+impl Person {
+    pub(super) fn new(now: u64) -> Self {
+        Self { profile: Profile::empty(now), joined_at: now, devices: Vec::new() }
+    }
+
+    /// The device of a connection, made where it has none.
+    pub(super) fn device(&mut self, connection: ConnectionId, now: u64) -> &mut Device {
+        let index = self.devices.iter().position(|device| device.connection == connection);
+        let index = index.unwrap_or_else(|| {
+            self.devices.push(Device {
+                connection,
+                metadata: None,
+                joined_at: now,
+                is_tracked: false,
+                is_watched: false,
+                channels: Vec::new(),
+                is_lost: false,
+            });
+            self.devices.len() - 1
+        });
+        &mut self.devices[index]
+    }
+
+    pub(super) fn known(&mut self, connection: ConnectionId) -> Option<&mut Device> {
+        self.devices.iter_mut().find(|device| device.connection == connection)
+    }
+
+    /// Whether the user is present, and not merely watched.
+    pub(super) fn is_visible(&self) -> bool {
+        self.devices.iter().any(Device::is_visible)
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.devices.iter().any(|device| device.is_watched)
+    }
+
+    /// Takes a role from one lost device that has it: the connection that comes has it now.
+    pub(super) fn relieve(&mut self, role: impl Fn(&mut Device) -> bool) {
+        let relieved = self
+            .devices
+            .iter_mut()
+            .filter(|device| device.is_lost)
+            .find_map(|device| role(device).then_some(()));
+        if relieved.is_some() {
+            self.devices.retain(Device::is_needed);
+        }
+    }
+
+    /// The channels with presence that the user is in, each once.
+    pub(super) fn channels(&self) -> Vec<Arc<ChannelCore>> {
+        let mut channels: Vec<Arc<ChannelCore>> = Vec::new();
+        for channel in self.devices.iter().flat_map(|device| &device.channels) {
+            if !channels.iter().any(|known| Arc::ptr_eq(known, channel)) {
+                channels.push(channel.clone());
+            }
+        }
+        channels
+    }
+
+    pub(super) fn entry(&self, user: &UserId) -> PresenceEntry {
+        let devices = self.devices.iter().filter(|device| device.is_visible());
+        let connections = devices.map(|device| PresentConnection {
+            connection_id: device.connection,
+            metadata: parsed(device.metadata.as_deref()),
+            joined_at: device.joined_at,
+            channels: device.channels.iter().map(|channel| channel.name.clone()).collect(),
+        });
+        PresenceEntry {
+            user: user.clone(),
+            status: self.profile.status().into(),
+            metadata: self.profile.metadata.clone().into(),
+            joined_at: self.joined_at,
+            updated_at: self.profile.updated_at,
+            connections: connections.collect(),
+        }
+    }
+}
+
+impl Device {
+    pub(super) fn is_visible(&self) -> bool {
+        self.is_tracked || !self.channels.is_empty()
+    }
+
+    pub(super) fn is_needed(&self) -> bool {
+        self.is_visible() || self.is_watched
+    }
+}
+
+const PARTS: usize = 64;

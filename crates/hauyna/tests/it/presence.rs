@@ -1,0 +1,346 @@
+//! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, the queries
+//! and what listeners hear.
+
+use crate::support::{eventually, named, subscribe};
+use hauyna::{
+    Channels, Criteria, Event, Hub, HubBuilder, Presence, Status, SystemEvent, SystemKind, UserId, json,
+};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, TestServer};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn rooms() -> HubBuilder {
+    Hub::builder()
+        .channels("room:{id}", Channels::new().presence(Presence::each()))
+        .channels("{*any}", Channels::new())
+}
+
+async fn enter(server: &TestServer, user: &str, metadata: Value) -> (Client, Value) {
+    let mut client = server.connect(&format!("/?user={user}")).await;
+    let request = json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": metadata });
+    client.request(request).await.unwrap();
+    let state = client.expect("presence_state").await;
+    (client, state)
+}
+
+fn names(users: &Value) -> BTreeSet<String> {
+    users.as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
+    let server = TestServer::start(rooms().build(), named());
+    let (mut ann, state) = enter(&server, "ann", json!({ "device": "phone" })).await;
+    assert_eq!(
+        (&state["channel"], &state["count"], &state["offset"]),
+        (&json!("room:1"), &json!(1), &json!(1))
+    );
+    let entry = &state["users"]["ann"];
+    assert_eq!((&entry["status"], &entry["metadata"]), (&json!("online"), &json!({})));
+    assert_eq!(entry["connections"][0]["metadata"], json!({ "device": "phone" }));
+    assert!(entry["joined_at"].is_u64() && entry["updated_at"].is_u64());
+
+    let (mut bob, state) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(names(&state["users"]), BTreeSet::from(["ann".to_owned(), "bob".to_owned()]));
+    let join = ann.expect("presence_change").await;
+    assert_eq!((&join["event"], &join["user"], &join["offset"]), (&json!("join"), &json!("bob"), &json!(2)));
+    assert_eq!((&join["status"], &join["connections"]), (&json!("online"), &json!(1)));
+    bob.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_user_leaves_with_the_last_of_several_devices() {
+    let server = TestServer::start(rooms().build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (phone, _) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    let (mut desk, state) = enter(&server, "bob", json!({ "device": "desk" })).await;
+    assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 2);
+    let second = ann.expect("presence_change").await;
+    assert_eq!((&second["event"], &second["connections"]), (&json!("update"), &json!(2)));
+    phone.close(1000, "").await;
+    let one_less = ann.expect("presence_change").await;
+    assert_eq!((&one_less["event"], &one_less["connections"]), (&json!("update"), &json!(1)));
+    assert_eq!(desk.expect("presence_change").await["connections"], 1);
+    desk.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
+    let leave = ann.expect("presence_change").await;
+    assert_eq!(
+        (&leave["event"], &leave["user"], &leave["connections"]),
+        (&json!("leave"), &json!("bob"), &json!(0))
+    );
+    assert!(!server.hub().presence().is_present("bob"));
+}
+
+#[tokio::test]
+async fn who_is_back_within_the_grace_time_was_never_gone() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (bob, _) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    bob.vanish();
+    eventually("bob's socket is gone", || server.hub().stats().connections == 1).await;
+    assert!(server.hub().presence().is_present("bob"));
+    let (mut bob, state) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 1);
+    bob.expect_nothing().await;
+    ann.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (bob, _) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    bob.vanish();
+    let leave = ann.expect("presence_change").await;
+    assert_eq!(
+        (&leave["event"], &leave["user"], &leave["offset"]),
+        (&json!("leave"), &json!("bob"), &json!(3))
+    );
+    assert_eq!(server.hub().presence().count(), 1);
+}
+
+#[tokio::test]
+async fn a_channel_that_only_lost_members_are_in_goes_with_them() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
+    let (bob, _) = enter(&server, "bob", Value::Null).await;
+    bob.vanish();
+    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    assert_eq!(server.hub().presence().count(), 0);
+}
+
+#[tokio::test]
+async fn a_status_is_told_in_every_channel_that_shows_the_user() {
+    let server = TestServer::start(rooms().build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (mut bob, _) = enter(&server, "bob", Value::Null).await;
+    ann.expect("presence_change").await;
+    let status = json!({ "type": "update_status", "status": "away", "until": 5, "id": 7 });
+    bob.send(status.clone()).await;
+    assert_eq!(bob.answer(&json!(7)).await.unwrap(), Value::Null);
+    let update = ann.expect("presence_change").await;
+    assert_eq!((&update["event"], &update["status"]), (&json!("update"), &json!("away")));
+    assert_eq!(update["metadata"], json!({ "status": "away", "until": 5 }));
+    assert_eq!(bob.expect("presence_change").await["status"], "away");
+    // The same once more changes nothing, so nothing is told.
+    bob.send(status).await;
+    assert_eq!(bob.answer(&json!(7)).await.unwrap(), Value::Null);
+    ann.expect_nothing().await;
+    let entry = server.hub().presence().get("bob").unwrap();
+    assert_eq!((entry.status, &entry.metadata["until"]), (Status::Away, &json!(5)));
+}
+
+#[tokio::test]
+async fn who_is_not_present_has_no_status() {
+    let server = TestServer::start(rooms().build(), named());
+    let mut ann = server.connect("/?user=ann").await;
+    let refused = ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap_err();
+    assert_eq!(refused["error_type"], "not_subscribed");
+    subscribe(&mut ann, "room:1").await;
+    ann.wait_for("presence_state").await;
+    let long = json!({ "type": "update_status", "status": "away", "a": "x".repeat(3000) });
+    assert_eq!(ann.request(long).await.unwrap(), Value::Null);
+    let longer = json!({ "type": "update_status", "status": "away", "b": "x".repeat(3000) });
+    assert_eq!(ann.request(longer).await.unwrap_err()["error_type"], "limit_exceeded");
+}
+
+#[tokio::test]
+async fn the_presence_request_gives_the_list_in_pages() {
+    let server = TestServer::start(rooms().build(), named());
+    let mut clients = Vec::new();
+    for user in ["ann", "bob", "cid"] {
+        clients.push(enter(&server, user, Value::Null).await.0);
+    }
+    let cid = clients.last_mut().unwrap();
+    let ask = json!({ "type": "presence", "channel": "room:1", "limit": 2 });
+    let page = cid.request(ask.clone()).await.unwrap();
+    assert_eq!((&page["count"], &page["next"], &page["offset"]), (&json!(3), &json!("bob"), &json!(3)));
+    assert_eq!(names(&page["users"]), BTreeSet::from(["ann".to_owned(), "bob".to_owned()]));
+    let mut ask = ask;
+    ask["after"] = page["next"].clone();
+    let rest = cid.request(ask).await.unwrap();
+    assert_eq!((names(&rest["users"]), rest.get("next")), (BTreeSet::from(["cid".to_owned()]), None));
+    let refused = cid.request(json!({ "type": "presence", "channel": "room:2" })).await.unwrap_err();
+    assert_eq!(refused["error_type"], "not_subscribed");
+    subscribe(cid, "plain").await;
+    let refused = cid.request(json!({ "type": "presence", "channel": "plain" })).await.unwrap_err();
+    assert_eq!(refused["error_type"], "validation_error");
+}
+
+#[tokio::test]
+async fn messagepack_clients_see_the_same() {
+    let server = TestServer::start(rooms().build(), named());
+    let mut ann = server.client("/?user=ann").encoding(Encoding::MessagePack).connect().await;
+    ann.expect("session").await;
+    subscribe(&mut ann, "room:1").await;
+    assert_eq!(ann.expect("presence_state").await["users"]["ann"]["status"], "online");
+    let (_bob, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
+    assert_eq!(ann.expect("presence_change").await["user"], "bob");
+    let page = ann.request(json!({ "type": "presence", "channel": "room:1" })).await.unwrap();
+    assert_eq!(page["users"]["bob"]["connections"][0]["metadata"]["device"], "desk");
+}
+
+#[tokio::test]
+async fn past_a_threshold_the_changes_of_a_tick_come_together() {
+    let options = Presence::each().each_up_to(2).tick(Duration::from_millis(100));
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (_bob, _) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(ann.expect("presence_change").await["user"], "bob");
+    let (_cid, _) = enter(&server, "cid", Value::Null).await;
+    let (dan, _) = enter(&server, "dan", Value::Null).await;
+    dan.close(1000, "").await;
+    let mut known = BTreeSet::from(["ann".to_owned(), "bob".to_owned()]);
+    let mut offset = 2;
+    while offset < 5 {
+        let diff = ann.expect("presence_diff").await;
+        known.extend(names(&diff["joins"]));
+        for user in diff["leaves"].as_array().unwrap() {
+            known.remove(user.as_str().unwrap());
+        }
+        offset = diff["offset"].as_u64().unwrap();
+        assert_eq!(diff["count"], known.len());
+    }
+    assert_eq!(known, BTreeSet::from(["ann", "bob", "cid"].map(str::to_owned)));
+}
+
+#[tokio::test]
+async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
+    let options = Presence::each().each_up_to(1).list_up_to(4).tick(Duration::from_millis(20));
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let mut others = Vec::new();
+    for user in ["b", "c", "d"] {
+        others.push(enter(&server, user, Value::Null).await.0);
+    }
+    let mut eva = server.connect("/?user=e").await;
+    subscribe(&mut eva, "room:1").await;
+    assert_eq!(eva.expect("occupancy").await["count"], 5);
+    assert_eq!(ann.wait_for("occupancy").await["count"], 5);
+    eva.close(1000, "").await;
+    for other in others {
+        other.close(1000, "").await;
+    }
+    let list = ann.wait_for("presence_state").await;
+    assert!(list["count"].as_u64().unwrap() <= 2, "{list}");
+}
+
+#[tokio::test]
+async fn a_subscriber_that_updates_its_metadata_shows_it() {
+    let server = TestServer::start(rooms().build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (_bob, _) = enter(&server, "bob", json!({ "typing": false })).await;
+    ann.expect("presence_change").await;
+    let bob = server.hub().connections().of_user("bob").remove(0);
+    let room = server.hub().channel("room:1");
+    room.update_metadata(&bob, json!({ "typing": true })).unwrap();
+    assert_eq!(ann.expect("presence_change").await["event"], "update");
+    let page = ann.request(json!({ "type": "presence", "channel": "room:1" })).await.unwrap();
+    assert_eq!(page["users"]["bob"]["connections"][0]["metadata"], json!({ "typing": true }));
+    let listed = room.presence();
+    assert_eq!(listed.iter().map(|entry| entry.user.as_str()).collect::<Vec<_>>(), ["ann", "bob"]);
+}
+
+#[tokio::test]
+async fn queries_find_users_by_status_metadata_and_channel() {
+    let handler = named().on_open(|cx| async move {
+        cx.presence().track(json!({ "role": cx.query("role") })).await?;
+        cx.presence().update_connection(json!({ "device": "phone" })).await
+    });
+    let server = TestServer::start(rooms().build(), handler);
+    let presence = server.hub().presence();
+    let mut ann = server.connect("/?user=ann&role=admin").await;
+    let mut bob = server.connect("/?user=bob&role=guest").await;
+    subscribe(&mut ann, "room:1").await;
+    subscribe(&mut bob, "plain").await;
+    presence.of("bob").set_status(Status::Own("lunch".into())).await.unwrap();
+    assert_eq!((presence.count(), presence.list().len()), (2, 2));
+    let who = |criteria: Value| {
+        let list = presence.list_by(&Criteria::from(criteria));
+        list.into_iter().map(|entry| entry.user.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(who(json!({ "role": "admin" })), ["ann"]);
+    assert_eq!(who(json!({ "status": "lunch", "channel": "plain" })), ["bob"]);
+    assert_eq!(who(json!({ "channel": "room:1", "status": "online" })), ["ann"]);
+    assert!(who(json!({ "channel": "room:2" })).is_empty());
+    assert_eq!(presence.count_by(&Criteria::new().status("lunch")), 1);
+    assert!(presence.present_in("ann", &Criteria::new().in_channel("room:1")));
+    assert!(!presence.present_in("bob", &Criteria::new().in_channel("room:1")));
+    assert_eq!(presence.in_channel("plain").len(), 1);
+    assert_eq!(presence.list_in_channel("room:1")[0].user, "ann");
+    let groups = server.hub().groups();
+    groups.add("ann", "admins").unwrap();
+    groups.add("away", "admins").unwrap();
+    assert_eq!(presence.in_group("admins"), ["ann"]);
+    assert_eq!(presence.list_in_group("admins")[0].metadata, json!({ "role": "admin" }));
+    assert_eq!(who(json!({ "group": "admins", "channel": "room:1" })), ["ann"]);
+    assert_eq!(who(json!({ "group": "admins", "channel": "plain" })), Vec::<String>::new());
+    let stats = presence.stats();
+    assert_eq!((stats.users, stats.connections, stats.statuses[&Status::Own("lunch".into())]), (2, 2, 1));
+    let entry = presence.get("ann").unwrap();
+    assert_eq!(entry.connections[0].metadata, json!({ "device": "phone" }));
+    assert_eq!(entry.connections[0].channels[0].as_str(), "room:1");
+    assert!(presence.of("nobody").update(json!({})).await.is_err());
+}
+
+#[tokio::test]
+async fn hooks_run_for_the_first_and_the_last_connection_of_a_user() {
+    let (heard, mut hears) = tokio::sync::mpsc::channel(8);
+    let offline = heard.clone();
+    let online = move |_: Event, user: UserId| {
+        let heard = heard.clone();
+        async move { heard.send(format!("{user} online")).await.map_err(hauyna::Error::other) }
+    };
+    let offline = move |_: Event, user: UserId| {
+        let heard = offline.clone();
+        async move { heard.send(format!("{user} offline")).await.map_err(hauyna::Error::other) }
+    };
+    let hub =
+        rooms().presence_grace(Duration::from_millis(40)).on_user_online(online).on_user_offline(offline);
+    let server = TestServer::start(hub.build(), named());
+    let first = server.connect("/?user=u").await;
+    assert_eq!(hears.recv().await.unwrap(), "u online");
+    let second = server.connect("/?user=u").await;
+    first.vanish();
+    second.vanish();
+    assert_eq!(hears.recv().await.unwrap(), "u offline");
+    let _third = server.connect("/?user=u").await;
+    assert_eq!(hears.recv().await.unwrap(), "u online");
+}
+
+#[tokio::test]
+async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
+    let hub = rooms().presence_grace(Duration::from_millis(40)).build();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let list = heard.clone();
+    let kinds = [SystemKind::UserOnline, SystemKind::UserOffline, SystemKind::PresenceChanged];
+    hub.events().on_system(kinds, move |_, event| {
+        let list = list.clone();
+        async move {
+            list.lock().push(match event {
+                SystemEvent::UserOnline { user } => format!("{user} online"),
+                SystemEvent::UserOffline { user } => format!("{user} offline"),
+                SystemEvent::PresenceChanged { user, channel, change } => {
+                    format!("{user} {change:?} {}", channel.map_or("hub".to_owned(), |name| name.to_string()))
+                }
+                other => format!("{other:?}"),
+            });
+            Ok(())
+        }
+    });
+    let server = TestServer::start(hub, named());
+    let first = server.connect("/?user=u").await;
+    let (second, _) = enter(&server, "u", Value::Null).await;
+    first.close(1000, "").await;
+    second.vanish();
+    let expected = ["u online", "u Join room:1", "u Join hub", "u Leave room:1", "u Leave hub", "u offline"];
+    eventually("all was heard", || heard.lock().len() >= expected.len()).await;
+    assert_eq!(*heard.lock(), expected);
+}
