@@ -1,0 +1,128 @@
+//! The documents agree with the code and with each other: names exist, links lead somewhere, examples are compiled,
+//! and the two READMEs show the same code.
+
+use crate::common::files_below;
+use crate::security::tests_of;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every document for people, from the root of the project.
+fn documents() -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(ROOT)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    found.extend(guides().into_iter().map(|name| format!("docs/{name}")));
+    found.push("examples/README.md".to_owned());
+    found
+}
+
+fn guides() -> Vec<String> {
+    let entries = std::fs::read_dir(format!("{ROOT}/docs")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_reference_names_what_exists() {
+    let (mut tests, mut public) = (BTreeSet::new(), BTreeSet::new());
+    for path in files_below(&format!("{ROOT}/crates"), &["rs"]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        tests.extend(tests_of(&text));
+        for line in text.lines().filter_map(|line| line.trim().strip_prefix("pub ")) {
+            let line = line.trim_start_matches("async ").trim_start_matches("const ");
+            let word =
+                ["fn ", "struct ", "enum ", "trait ", "mod "].iter().find_map(|kind| line.strip_prefix(kind));
+            if let Some(word) = word {
+                let end = word.find(|character: char| !character.is_alphanumeric() && character != '_');
+                public.insert(word[..end.unwrap_or(word.len())].to_owned());
+            }
+        }
+    }
+    let page = read("docs/reference.md");
+    let (mut calls, mut named) = (0, 0);
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.contains("| call |")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        // Of tables of two columns there is nothing to check.
+        let [_, _, about, proofs, _, _] = cells[..] else { continue };
+        for call in quoted(about) {
+            for part in call.split("::") {
+                assert!(public.contains(part), "there is no {part}: {row}");
+            }
+            calls += 1;
+        }
+        for test in quoted(proofs) {
+            assert!(tests.contains(test), "there is no test {test}");
+            named += 1;
+        }
+    }
+    assert!(calls > 100 && named > 50, "{calls} calls, {named} tests");
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        let folder = Path::new(ROOT).join(&document).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            let is_ours = !link.starts_with("http") && !link.contains(' ') && !link.contains("::");
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            if !is_ours {
+                continue;
+            }
+            let target = if path.is_empty() { Path::new(ROOT).join(&document) } else { folder.join(path) };
+            assert!(target.exists(), "{document}: {link}");
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|anchor| anchor == heading), "{document}: {link}");
+            }
+        }
+    }
+}
+
+/// A heading as it is linked to.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character));
+    kept.map(|character| if character == ' ' { '-' } else { character }).collect()
+}
+
+#[test]
+fn the_spanish_readme_shows_the_same_code() {
+    let blocks = |name: &str| -> Vec<String> {
+        read(name).split("\n```").skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let (english, spanish) = (blocks("README.md"), blocks("README.es.md"));
+    assert!(english.len() >= 5);
+    assert_eq!(english, spanish);
+}
+
+#[test]
+fn every_guide_is_in_the_index_and_its_examples_are_compiled() {
+    let index = read("docs/README.md");
+    let compiled = read("crates/hauyna/src/lib.rs");
+    for guide in guides() {
+        assert!(
+            guide == "README.md" || index.contains(&format!("]({guide})")),
+            "{guide} is not in docs/README.md"
+        );
+        if read(&format!("docs/{guide}")).contains("```rust") {
+            assert!(
+                compiled.contains(&format!("docs/{guide}\")")),
+                "{guide}: its Rust is compiled by no doc test"
+            );
+        }
+    }
+}
