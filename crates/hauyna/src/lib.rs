@@ -121,6 +121,8 @@ mod guides {
     struct FromTheOriginal;
     #[doc = include_str!("../../../docs/testing.md")]
     struct Testing;
+    #[doc = include_str!("../../../docs/states.md")]
+    struct States;
     #[doc = include_str!("../../../docs/operations.md")]
     struct Operations;
     #[doc = include_str!("../../../docs/presence.md")]
