@@ -125,6 +125,29 @@ pub enum Request<'a> {
     },
 }
 
+impl Request<'_> {
+    /// Returns the `type` of the message.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Subscribe { .. } => "subscribe_channel",
+            Self::Unsubscribe { .. } => "unsubscribe_channel",
+            Self::Publish { .. } => "channel_message",
+            Self::Private { .. } => "private",
+            Self::Group { .. } => "group",
+            Self::Broadcast { .. } => "broadcast",
+            Self::UpdateStatus { .. } => "update_status",
+            Self::Presence { .. } => "presence",
+            Self::History { .. } => "history",
+            Self::Refresh { .. } => "refresh",
+            Self::Ping => "ping",
+            Self::Ack { .. } => "ack",
+            Self::Refusal { .. } => "error",
+            Self::Event { name, .. } => name,
+        }
+    }
+}
+
 /// The order of a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Direction {

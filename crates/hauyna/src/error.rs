@@ -8,6 +8,7 @@ use http::StatusCode;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of this crate's calls; `hauyna::Result` alone is `Result<(), hauyna::Error>`.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -84,6 +85,16 @@ impl Error {
     pub(crate) fn refused(reason: Option<&str>) -> Self {
         let reason = reason.unwrap_or("the client refused the request");
         Self::new(ErrorKind::Refused, reason.to_owned())
+    }
+
+    /// Takes an error back from whom it was shown to; where they keep it, it becomes the source of one like it.
+    pub(crate) fn unshared(shared: Arc<Self>) -> Self {
+        Arc::try_unwrap(shared).unwrap_or_else(|shared| Self {
+            kind: shared.kind,
+            message: shared.message.clone(),
+            details: shared.details.clone(),
+            source: Some(Box::new(shared)),
+        })
     }
 
     /// Adds what the client may see besides the text, as `details`.

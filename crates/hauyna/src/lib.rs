@@ -87,7 +87,9 @@ pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
 };
 pub use group::{Groups, Roles};
-pub use handler::{Context, Handler, Identified, Identity, IntoIdentity, RateLimit, SharedHandler};
+pub use handler::{
+    Context, Decided, Failed, Handler, Identified, Identity, IntoIdentity, Occasion, RateLimit, Recovery, SharedHandler,
+};
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
 pub use hub::{

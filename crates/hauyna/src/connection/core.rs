@@ -277,12 +277,16 @@ impl ConnectionCore {
     }
 
     /// Closes behind these replies, already framed.
-    pub(crate) fn close_behind(&self, replies: &mut Vec<u8>, code: CloseCode, reason: CloseReason) {
+    pub(crate) fn close_behind(
+        &self,
+        replies: &mut Vec<u8>,
+        (code, text): (CloseCode, &str),
+        (reason, backlog): (CloseReason, Backlog),
+    ) {
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic(), self.now());
         replies.clear();
-        let frame = close_frame_of(code, code.name().unwrap_or_default());
-        outbox.close(frame, reason, Backlog::Drop, self.now());
+        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
         self.wake(&outbox);
     }
 
@@ -346,7 +350,14 @@ impl ConnectionCore {
         self.wake(&self.outbox.lock());
     }
 
-    pub(super) fn has_expired(&self) -> bool {
+    /// The callback at work has its whole time again.
+    pub(crate) fn restart_callback(&self) {
+        if self.pulse.deadlines().busy.is_some() {
+            self.pulse.set_busy(Some(self.hub.clock.tick()));
+        }
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
         let busy = self.pulse.deadlines().busy;
         busy.is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout)
     }

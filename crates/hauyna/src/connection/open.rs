@@ -6,6 +6,7 @@ use super::outbox::Outbox;
 use super::run::Run;
 use super::work::Work;
 use super::{CloseReason, Connection, ConnectionCore, reader};
+use crate::dispatch::guarded_open;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Endpoint, Expiry};
 use crate::hub::{HubCore, Place};
@@ -62,7 +63,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         decoder = decoder.with_inflate(inflate);
     }
     let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
-    let work = opened.flatten().map(Work::Open);
+    let work = opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)));
     core.pulse.set_busy(work.as_ref().map(|_| core.now()));
     core.traffic().received.add(link.early.len() as u64);
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());

@@ -3,7 +3,7 @@
 
 use super::core::close_frame_of;
 use super::{Backlog, CloseReason, Connection, ConnectionCore};
-use crate::dispatch::{self, Pending};
+use crate::dispatch::{self, Asked, Pending};
 use crate::error::{Error, ErrorKind};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Mode};
@@ -30,9 +30,13 @@ pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut
         Event::Binary(bytes) => message(core, (OpCode::Binary, bytes), replies),
         Event::Ping(payload) => {
             pong(core, payload, replies);
-            core.endpoint.pinged(&Context::new(core.clone()), payload)
+            let pending = core.endpoint.pinged(&Context::new(core.clone()), payload);
+            pending.map(|pending| dispatch::guarded(core, || Asked::Ping(payload.into()), pending))
         }
-        Event::Pong(payload) => core.endpoint.ponged(&Context::new(core.clone()), payload),
+        Event::Pong(payload) => {
+            let pending = core.endpoint.ponged(&Context::new(core.clone()), payload);
+            pending.map(|pending| dispatch::guarded(core, || Asked::Pong(payload.into()), pending))
+        }
         Event::Close(frame) => {
             closed_by_peer(core, frame.map(|(code, _)| code.as_u16()), replies);
             None

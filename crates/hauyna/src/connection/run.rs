@@ -254,14 +254,13 @@ impl Run {
     /// Polls the callback at work.
     fn go_on(&mut self, work: Work, cx: &mut Context<'_>) -> Next {
         let core = self.core.clone();
-        let has_expired = core.has_expired();
         match work {
             Work::Close(future) => self.work = Some(Work::Close(future)),
             Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
-                Poll::Pending if has_expired => {
+                Poll::Pending if core.has_expired() => {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
                 Poll::Pending => {
@@ -273,7 +272,7 @@ impl Run {
                 let reply = match poll_callback(&core, &mut pending.future, cx) {
                     Poll::Ready(Some(reply)) => reply,
                     Poll::Ready(None) => Reply::panicked(&core, pending.id),
-                    Poll::Pending if has_expired => Reply::expired(pending.id),
+                    Poll::Pending if core.has_expired() => Reply::expired(pending.id),
                     Poll::Pending => {
                         self.work = Some(Work::Request(pending));
                         return self.read_ahead(cx);

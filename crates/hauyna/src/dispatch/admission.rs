@@ -3,7 +3,7 @@
 
 use crate::channel::ChannelCore;
 use crate::clock::Tick;
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::RateLimit;
 use crate::rate::{Bucket, Rate};
@@ -97,35 +97,25 @@ pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
     error.with_details(serde_json::json!({ "retry_after": wait }))
 }
 
-/// Whether a client may have had this error, or has had too many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Blame {
-    Within,
-    Exhausted,
-}
-
-/// Counts an error against the connection's budget, where it is the client's own fault.
-pub(super) fn blame(core: &ConnectionCore, error: ErrorType) -> Blame {
-    let Some(budget) = core.endpoint().error_budget else { return Blame::Within };
+/// Counts an error against the connection's budget, where it is the client's own fault; closes the connection,
+/// behind what it is answered, where that was one too many.
+pub(super) fn charge(core: &ConnectionCore, error: ErrorType, replies: &mut Vec<u8>) {
+    let Some(budget) = core.endpoint().error_budget else { return };
     if error.is_temporary() && error != ErrorType::RateLimited {
-        return Blame::Within;
-    }
-    let now = core.hub().clock.tick();
-    let mut errors = core.attached().errors.lock();
-    match errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, 1, now) {
-        Ok(()) => Blame::Within,
-        Err(_) => Blame::Exhausted,
-    }
-}
-
-/// Closes the connection behind what it is answered.
-pub(super) fn dismiss(core: &ConnectionCore, replies: &mut Vec<u8>) {
-    if !core.is_open() {
         return;
     }
-    crate::log::limited("too many errors", || {
-        let user = crate::log::name(core.user());
-        tracing::info!(target: "hauyna::connection", id = %core.id(), %user, "closed for too many errors");
-    });
-    core.close_behind(replies, CloseCode::TOO_MANY_ERRORS, CloseReason::TooManyErrors);
+    let now = core.hub().clock.tick();
+    let taken = {
+        let mut errors = core.attached().errors.lock();
+        errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, 1, now)
+    };
+    if taken.is_err() && core.is_open() {
+        crate::log::limited("too many errors", || {
+            let user = crate::log::name(core.user());
+            tracing::info!(target: "hauyna::connection", id = %core.id(), %user, "closed for too many errors");
+        });
+        let code = CloseCode::TOO_MANY_ERRORS;
+        let ending = (CloseReason::TooManyErrors, Backlog::Drop);
+        core.close_behind(replies, (code, code.name().unwrap_or_default()), ending);
+    }
 }

@@ -16,10 +16,12 @@ use std::sync::Arc;
 mod admission;
 mod channels;
 mod direct;
+mod recovery;
 mod refresh;
 mod reply;
 
 pub(crate) use admission::Meters;
+pub(crate) use recovery::{Asked, guarded, guarded_open};
 pub(crate) use reply::{Pending, Reply, error_frame};
 
 type Core = Arc<ConnectionCore>;
@@ -27,27 +29,61 @@ type Core = Arc<ConnectionCore>;
 /// Handles one message; appends its answer to `replies`, or gives the future of it.
 pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Option<Pending> {
     let admitted = admission::message(core, bytes.len());
-    let incoming = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
-        Ok(incoming) => incoming,
+    let (id, next) = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
+        Ok(Incoming { id, request }) => match admitted {
+            Ok(()) => (id.clone(), route(core, id, request, replies)),
+            Err(error) => {
+                // The `id` of an answer is ours.
+                let id = id.filter(|_| !matches!(request, Request::Ack { .. } | Request::Refusal { .. }));
+                (id.clone(), Next::Now(Reply::refused(id, error)))
+            }
+        },
         Err(fault) => {
             let id = fault.id.clone();
             let error = admitted.err().unwrap_or_else(|| fault.into());
-            Reply::refused(id, error).write(core, replies);
-            return None;
+            (id.clone(), Next::Now(Reply::refused(id, error)))
         }
     };
-    let Incoming { id, request } = incoming;
-    if let Err(error) = admitted {
-        // The `id` of an answer is ours.
-        let id = id.filter(|_| !matches!(request, Request::Ack { .. } | Request::Refusal { .. }));
-        Reply::refused(id, error).write(core, replies);
-        return None;
+    let has_recovery = core.endpoint().on_error.is_some();
+    match next {
+        Next::Now(reply) if !has_recovery || !reply.is_failure() => {
+            reply.write(core, replies);
+            None
+        }
+        Next::Later(future) if !has_recovery => Some(Pending { id, future }),
+        next => Some(recovery::watched(core, id, Asked::Message(bytes.into()), next)),
     }
-    let of = id.clone();
-    let later = match request {
+}
+
+/// Begins once more what has failed.
+fn again(core: &Core, asked: &Asked) -> Next {
+    let cx = Context::new(core.clone());
+    let pending = match asked {
+        Asked::Message(bytes) => {
+            return match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
+                Ok(Incoming { id, request }) => route(core, id, request, &mut Vec::new()),
+                Err(fault) => Next::Now(Reply::refused(fault.id.clone(), fault.into())),
+            };
+        }
+        Asked::Open => {
+            let opened = core.endpoint().opened(&cx);
+            return match opened {
+                Some(opened) => Next::Later(Box::pin(async move { Reply::of(None, opened.await) })),
+                None => Next::Now(Reply::answered()),
+            };
+        }
+        Asked::Binary(bytes) => binary(core, bytes),
+        Asked::Ping(bytes) => core.endpoint().pinged(&cx, bytes),
+        Asked::Pong(bytes) => core.endpoint().ponged(&cx, bytes),
+    };
+    pending.map_or_else(|| Next::Now(Reply::answered()), |pending| Next::Later(pending.future))
+}
+
+fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut Vec<u8>) -> Next {
+    match request {
         Request::Ping => {
             reply::pong(core, id.as_ref(), replies);
-            return None;
+            Next::Now(Reply::answered())
         }
         Request::Publish { channel, content, key } => channels::publish(core, id, (&channel, content), key),
         Request::Subscribe { channel, metadata, recover, .. } => {
@@ -84,17 +120,10 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
         Request::UpdateStatus { body, .. } => Next::Now(Reply::of(id, update_status(core, body))),
         Request::Ack { .. } | Request::Refusal { .. } => {
             answer(core, id.as_ref(), &request);
-            return None;
+            Next::Now(Reply::answered())
         }
         Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
         _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
-    };
-    match later {
-        Next::Now(reply) => {
-            reply.write(core, replies);
-            None
-        }
-        Next::Later(future) => Some(Pending { id: of, future }),
     }
 }
 
@@ -130,10 +159,8 @@ fn answered(id: Option<RequestId>, answer: Answer<Result<Published, BrokerError>
 
 /// A frame of the kind that the connection's encoding does not use.
 pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> Option<Pending> {
-    if let (OpCode::Binary, Some(f)) = (opcode, &core.endpoint().on_binary) {
-        let future = f(Context::new(core.clone()), payload.to_vec());
-        let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
-        return Some(Pending { id: None, future });
+    if let (OpCode::Binary, Some(pending)) = (opcode, binary(core, payload)) {
+        return Some(guarded(core, || Asked::Binary(payload.into()), pending));
     }
     core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
     None
@@ -143,6 +170,12 @@ pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> O
 fn update_status(core: &Core, body: Raw<'_>) -> Result<(), Error> {
     let body = body.decode::<serde_json::Value>()?;
     presence::update_status(core.hub(), core, &body)
+}
+
+fn binary(core: &Core, payload: &[u8]) -> Option<Pending> {
+    let future = core.endpoint().on_binary.as_ref()?(Context::new(core.clone()), payload.to_vec());
+    let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
+    Some(Pending { id: None, future })
 }
 
 fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next {

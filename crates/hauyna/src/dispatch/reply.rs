@@ -2,19 +2,21 @@
 //! any case. Nothing of an internal error but its kind goes out.
 
 use super::Core;
-use super::admission::{self, Blame};
+use super::admission;
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
-use crate::connection::{Connection, ConnectionCore, frame};
+use crate::connection::{Backlog, CloseReason, Connection, ConnectionCore, frame};
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
 use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
     AckData, Encoding, ErrorMessage, ErrorType, Message, Position, RecoveryFailure, RequestId,
 };
 use hauyna_websocket::encode_into;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A request whose answer is not there yet.
 pub(crate) struct Pending {
@@ -34,6 +36,10 @@ pub(crate) struct Reply {
 enum Data {
     /// The answer was written already.
     Written,
+    /// An error that is not told.
+    Ignored(ErrorType),
+    /// Instead of an answer.
+    Close(CloseCode, Cow<'static, str>),
     Nothing,
     Value(Value),
     Position(Position),
@@ -53,6 +59,37 @@ impl Reply {
 
     pub(super) fn refused(id: Option<RequestId>, error: Error) -> Self {
         Self { id, result: Err(error) }
+    }
+
+    pub(super) fn ignored(error: ErrorType) -> Self {
+        Self { id: None, result: Ok(Data::Ignored(error)) }
+    }
+
+    pub(super) fn closing(code: CloseCode, reason: Cow<'static, str>) -> Self {
+        Self { id: None, result: Ok(Data::Close(code, reason)) }
+    }
+
+    /// Whether `on_error` is asked about it.
+    pub(super) fn is_failure(&self) -> bool {
+        self.result.as_ref().is_err_and(|error| error.error_type() != ErrorType::RateLimited)
+    }
+
+    /// The error, or an answer that is none.
+    pub(super) fn into_refusal(self) -> Result<Self, Error> {
+        let Self { id, result } = self;
+        result.map(|data| Self { id, result: Ok(data) })
+    }
+
+    /// What `on_open` came to.
+    pub(super) fn end_of_open(self, core: &Core) -> Result<(), Error> {
+        match self.result {
+            Err(error) => return Err(error),
+            Ok(Data::Close(code, reason)) => {
+                core.close(code, &reason, (CloseReason::Application(code.0), Backlog::Write));
+            }
+            Ok(_) => {}
+        }
+        Ok(())
     }
 
     pub(super) fn of(id: Option<RequestId>, result: Result<(), Error>) -> Self {
@@ -116,16 +153,24 @@ impl Reply {
             Err(error) => {
                 core.metrics().refuse(error.error_type());
                 replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
-                if admission::blame(core, error.error_type()) == Blame::Exhausted {
-                    admission::dismiss(core, replies);
-                }
-                return;
+                return admission::charge(core, error.error_type(), replies);
             }
         };
+        match &data {
+            Data::Ignored(error) => {
+                core.metrics().refuse(*error);
+                return admission::charge(core, *error, replies);
+            }
+            Data::Close(code, reason) => {
+                let ending = (CloseReason::Application(code.0), Backlog::Write);
+                return core.close_behind(replies, (*code, reason), ending);
+            }
+            _ => {}
+        }
         let Some(id) = &self.id else { return };
         let messages: Vec<&[u8]>;
         let data = match &data {
-            Data::Written => return,
+            Data::Written | Data::Ignored(_) | Data::Close(..) => return,
             Data::Nothing => None,
             Data::Value(value) => Some(AckData::Value(value)),
             Data::Message(message) => return write_payload(core, message, replies),

@@ -2,6 +2,7 @@
 //! its connections.
 
 use super::callback::{EventTask, Task};
+use super::recovery::OnError;
 use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
@@ -33,6 +34,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_message: Option<EventTask>,
     pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
+    pub(crate) on_error: Option<OnError>,
     pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 5],
@@ -85,6 +87,7 @@ impl Endpoint {
             on_message: None,
             on_binary: None,
             on_close: None,
+            on_error: None,
             on_ping: None,
             on_pong: None,
             authorize: [None, None, None, None, None],

@@ -11,10 +11,12 @@ mod context;
 mod endpoint;
 mod identity;
 mod limits;
+mod recovery;
 
 pub use context::Context;
 pub use identity::{Identified, Identity, IntoIdentity};
 pub use limits::RateLimit;
+pub use recovery::{Decided, Failed, Occasion, Recovery};
 
 pub(crate) use callback::EventAnswer;
 pub(crate) use endpoint::{Endpoint, Mode, Verb};

@@ -1,9 +1,14 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
-use hauyna::{Channels, Connection, Handler, Hub, HubBuilder, SharedHandler, json};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub, HubBuilder,
+    LocalBroker, Publish, Published, Relay, SharedHandler, json,
+};
 use hauyna_test::{Client, TestServer};
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -62,6 +67,51 @@ pub(crate) async fn emptied(hub: &Hub) {
             && stats.opened == stats.closed
     })
     .await;
+}
+
+/// The local broker, which cannot be reached while it is `down`.
+#[derive(Debug, Default)]
+pub(crate) struct Failing {
+    local: LocalBroker,
+    pub(crate) down: Arc<AtomicBool>,
+}
+
+impl Failing {
+    fn unless_down<T>(
+        &self,
+        f: impl FnOnce() -> Answer<Result<T, BrokerError>>,
+    ) -> Answer<Result<T, BrokerError>> {
+        match self.down.load(Ordering::Relaxed) {
+            true => Answer::now(Err(BrokerError::from_source("redis://10.0.0.7: connection refused"))),
+            false => f(),
+        }
+    }
+}
+
+impl Broker for Failing {
+    fn start(&self, relay: Relay) {
+        self.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        self.unless_down(|| self.local.publish(publish))
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.unless_down(|| self.local.subscribe(channel))
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.local.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        self.unless_down(|| self.local.history(channel, range))
+    }
 }
 
 /// A random number from a seed that is printed where a test fails (splitmix64).

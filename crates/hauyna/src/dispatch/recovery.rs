@@ -1,0 +1,156 @@
+//! Carries out what a handler's `on_error` decides about a failure: the answer, silence, the end of the
+//! connection, or another try. Stands between a callback and its answer where there is an `on_error`; without one
+//! nothing of this runs.
+
+use super::{Core, Next, Pending, Reply, again};
+use crate::broker::BoxFuture;
+use crate::error::Error;
+use crate::handler::{Context, Failed, Occasion, Recovery};
+use hauyna_protocol::{ErrorType, Limits, RequestId};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Poll;
+
+/// What was asked for, kept so that it can be done once more.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Open,
+    Message(Box<[u8]>),
+    Binary(Box<[u8]>),
+    Ping(Box<[u8]>),
+    Pong(Box<[u8]>),
+}
+
+/// Has `on_error` decide about a callback that is not a request's, where there is one.
+pub(crate) fn guarded(core: &Core, asked: impl FnOnce() -> Asked, pending: Pending) -> Pending {
+    if core.endpoint().on_error.is_none() {
+        return pending;
+    }
+    watched(core, pending.id, asked(), Next::Later(pending.future))
+}
+
+/// As [`guarded`], for `on_open`.
+pub(crate) fn guarded_open(
+    core: &Core,
+    future: BoxFuture<Result<(), Error>>,
+) -> BoxFuture<Result<(), Error>> {
+    if core.endpoint().on_error.is_none() {
+        return future;
+    }
+    let core = core.clone();
+    Box::pin(async move {
+        let first = Next::Later(Box::pin(async move { Reply::of(None, future.await) }));
+        watch(&core, None, Asked::Open, first).await.end_of_open(&core)
+    })
+}
+
+pub(super) fn watched(core: &Core, id: Option<RequestId>, asked: Asked, next: Next) -> Pending {
+    let (core, of) = (core.clone(), id.clone());
+    Pending { id, future: Box::pin(async move { watch(&core, of, asked, next).await }) }
+}
+
+async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next) -> Reply {
+    let mut retries = 0;
+    loop {
+        let reply = finished(core, &id, next).await;
+        let error = match reply.into_refusal() {
+            Ok(reply) => return reply,
+            Err(error) if error.error_type() == ErrorType::RateLimited => return Reply::refused(id, error),
+            Err(error) => Arc::new(error),
+        };
+        let failed = Failed { error: error.clone(), occasion: asked.occasion(core), retries };
+        let recovery = decision(core, failed).await;
+        match recovery {
+            Recovery::Retry { after } if retries < RETRIES && may_pass(error.error_type()) => {
+                retries += 1;
+                core.restart_callback();
+                tokio::time::sleep(after.min(core.endpoint().callback_timeout / 2)).await;
+                core.restart_callback();
+                next = again(core, &asked);
+            }
+            Recovery::Ignore if id.is_none() => return Reply::ignored(error.error_type()),
+            Recovery::Close(code, reason) => return Reply::closing(code, reason),
+            Recovery::Reply | Recovery::Ignore | Recovery::Retry { .. } => {
+                return Reply::refused(id, Error::unshared(error));
+            }
+        }
+    }
+}
+
+/// Waits for an answer; a callback that panics or takes too long has failed.
+async fn finished(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
+    let mut future = match next {
+        Next::Now(reply) => return reply,
+        Next::Later(future) => future,
+    };
+    match patiently(core, &mut future).await {
+        Ok(reply) => reply,
+        Err(Stopped::Panicked) => Reply::panicked(core, id.clone()),
+        Err(Stopped::Expired) => Reply::expired(id.clone()),
+    }
+}
+
+/// Asks `on_error`, which has a callback's time of its own.
+async fn decision(core: &Core, failed: Failed) -> Recovery {
+    let Some(on_error) = &core.endpoint().on_error else { return Recovery::Reply };
+    core.restart_callback();
+    let cx = Context::new(core.clone());
+    let decided = catch_unwind(AssertUnwindSafe(|| on_error(cx, failed)));
+    let stopped = match decided {
+        Ok(mut future) => match patiently(core, &mut future).await {
+            Ok(recovery) => return recovery,
+            Err(stopped) => stopped,
+        },
+        Err(_) => Stopped::Panicked,
+    };
+    if let Stopped::Panicked = stopped {
+        core.metrics().panics.increment();
+    }
+    crate::log::limited("on_error failed", || {
+        tracing::error!(target: "hauyna::connection", id = %core.id(), ?stopped, "on_error failed");
+    });
+    Recovery::Reply
+}
+
+/// Why a callback came to no end.
+#[derive(Debug)]
+enum Stopped {
+    Panicked,
+    Expired,
+}
+
+async fn patiently<T>(core: &Core, future: &mut BoxFuture<T>) -> Result<T, Stopped> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Ok(Poll::Pending) if core.has_expired() => Poll::Ready(Err(Stopped::Expired)),
+        Ok(Poll::Pending) => Poll::Pending,
+        Err(_) => Poll::Ready(Err(Stopped::Panicked)),
+    })
+    .await
+}
+
+impl Asked {
+    fn occasion(&self, core: &Core) -> Occasion {
+        match self {
+            Self::Open => Occasion::Open,
+            Self::Binary(_) => Occasion::Binary,
+            Self::Ping(_) => Occasion::Ping,
+            Self::Pong(_) => Occasion::Pong,
+            Self::Message(bytes) => {
+                match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
+                    Ok(incoming) => Occasion::Request(incoming.request.kind().into()),
+                    Err(_) => Occasion::Unreadable,
+                }
+            }
+        }
+    }
+}
+
+/// Whether the same may succeed later. What the client did wrong stays wrong.
+fn may_pass(error: ErrorType) -> bool {
+    error.is_temporary() || error == ErrorType::ApplicationError
+}
+
+/// Times that one request is tried again.
+const RETRIES: u32 = 3;
