@@ -12,6 +12,7 @@ pub(crate) struct HubConfig {
     pub(crate) outbox: OutboxLimits,
     /// Publications replayed to one recovering subscriber, or answered to one `history`, at most.
     pub(crate) recovery_limit: u32,
+    pub(crate) channels: usize,
     pub(crate) channels_per_connection: u32,
     /// By [`Limit`](crate::Limit).
     pub(crate) limits: [Bound; 3],
@@ -46,6 +47,7 @@ impl Default for HubConfig {
             shards: std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two(),
             outbox: OutboxLimits { bytes: 256 * 1024, frames: 1024 },
             recovery_limit: 1000,
+            channels: 1 << 20,
             channels_per_connection: 128,
             limits: Default::default(),
             unknown_users: UnknownUsers::default(),

@@ -88,7 +88,8 @@ pub use event::{
 };
 pub use group::{Groups, Roles};
 pub use handler::{
-    Context, Decided, Failed, Handler, Identified, Identity, IntoIdentity, Occasion, RateLimit, Recovery, SharedHandler,
+    Context, Decided, Failed, Handler, Identified, Identity, IntoIdentity, Occasion, RateLimit, Recovery,
+    SharedHandler,
 };
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
@@ -115,6 +116,8 @@ struct Readme;
 mod guides {
     #[doc = include_str!("../../../docs/events.md")]
     struct Events;
+    #[doc = include_str!("../../../docs/errors.md")]
+    struct Errors;
     #[doc = include_str!("../../../docs/groups.md")]
     struct Groups;
     #[doc = include_str!("../../../docs/channels.md")]

@@ -1,7 +1,7 @@
 //! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`
 //! and rooms tell who is there.
 
-use hauyna::{Channels, Context, Handler, Hub, Reject, json};
+use hauyna::{Channels, Context, Handler, Hub, Rate, RateLimit, Reject, json};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -16,13 +16,20 @@ pub(super) fn hub(shards: usize) -> Hub {
         .build()
 }
 
-pub(super) fn handler(deflate: bool) -> Handler {
+pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {
     let handler = Handler::new()
         .identify(|request| match request.query("user_id") {
             Some(name) if !name.trim().is_empty() => Ok(name),
             _ => Err(Reject::unauthorized("user_id is required")),
         })
         .on("subscribers", subscribers);
+    let handler = match rate_limit {
+        None => handler,
+        Some(messages) => {
+            let rate = Rate::per_second(messages).burst(messages.saturating_mul(2));
+            handler.rate_limit(RateLimit::new().messages(rate))
+        }
+    };
     if deflate { handler.deflate() } else { handler }
 }
 

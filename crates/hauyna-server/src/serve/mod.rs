@@ -26,6 +26,10 @@ pub(crate) struct Options {
     /// Offer permessage-deflate to clients that ask for it
     #[arg(long)]
     deflate: bool,
+    /// Messages a second that one connection of /chat may send, and twice as many at once; more is refused with
+    /// `rate_limited` [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate_limit: Option<u32>,
     /// Worker threads, each with a runtime and a shard of its own [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: Option<u16>,
@@ -74,7 +78,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = options.shards.map_or(cores, usize::from);
     let hub = chat::hub(workers);
-    let mut router = Router::new(hub.clone()).websocket("/chat", chat::handler(options.deflate));
+    let mut router =
+        Router::new(hub.clone()).websocket("/chat", chat::handler(options.deflate, options.rate_limit));
     if let Some(path) = &options.echo {
         let echo = Handler::echo().max_message(ECHO_MESSAGE);
         router = router.websocket(path, if options.deflate { echo.deflate() } else { echo });

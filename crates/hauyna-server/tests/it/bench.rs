@@ -131,7 +131,7 @@ fn a_publication_that_is_refused_fails_the_run() {
     let output = bench(&words);
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(errors.contains("lost") && errors.contains("1009"), "{errors}");
+    assert!(errors.contains("lost") && errors.contains("payload_too_large"), "{errors}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("lost"), "the table is printed, too");
 }
 

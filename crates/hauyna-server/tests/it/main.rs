@@ -15,6 +15,8 @@ mod threats_frames;
 #[cfg(test)]
 mod threats_http;
 #[cfg(test)]
+mod threats_limits;
+#[cfg(test)]
 mod threats_names;
 #[cfg(test)]
 mod threats_operations;

@@ -94,24 +94,35 @@ impl Refusal {
         common.into_iter().chain(special.iter().cloned())
     }
 
+    /// In the shape and with the kinds of the errors that come after the upgrade.
     const fn body(self) -> &'static str {
         match self {
-            Self::Malformed => r#"{"error":"bad_request","message":"malformed request"}"#,
-            Self::HeadTooLarge => r#"{"error":"head_too_large","message":"request head above 16 KiB"}"#,
-            Self::TooManyHeaders => r#"{"error":"head_too_large","message":"more than 100 headers"}"#,
+            Self::Malformed => r#"{"error_type":"parse_error","message":"malformed request"}"#,
+            Self::HeadTooLarge => {
+                r#"{"error_type":"limit_exceeded","message":"request head above 16 KiB","details":{"limit":16384}}"#
+            }
+            Self::TooManyHeaders => {
+                r#"{"error_type":"limit_exceeded","message":"more than 100 headers","details":{"limit":100}}"#
+            }
             Self::Method => {
-                r#"{"error":"method_not_allowed","message":"a websocket handshake is a GET request"}"#
+                r#"{"error_type":"validation_error","message":"a websocket handshake is a GET request"}"#
             }
-            Self::HttpVersion => r#"{"error":"bad_request","message":"unsupported HTTP version"}"#,
-            Self::Host => r#"{"error":"bad_request","message":"invalid host header"}"#,
-            Self::Body => r#"{"error":"bad_request","message":"a websocket handshake has no body"}"#,
-            Self::NotAnUpgrade => r#"{"error":"upgrade_required","message":"this is a websocket endpoint"}"#,
+            Self::HttpVersion => r#"{"error_type":"validation_error","message":"unsupported HTTP version"}"#,
+            Self::Host => r#"{"error_type":"validation_error","message":"invalid host header"}"#,
+            Self::Body => {
+                r#"{"error_type":"validation_error","message":"a websocket handshake has no body"}"#
+            }
+            Self::NotAnUpgrade => {
+                r#"{"error_type":"validation_error","message":"this is a websocket endpoint"}"#
+            }
             Self::WebSocketVersion => {
-                r#"{"error":"upgrade_required","message":"websocket version 13 required"}"#
+                r#"{"error_type":"validation_error","message":"websocket version 13 required"}"#
             }
-            Self::Key => r#"{"error":"bad_request","message":"invalid sec-websocket-key"}"#,
-            Self::Protocols => r#"{"error":"bad_request","message":"invalid sec-websocket-protocol"}"#,
-            Self::RepeatedHeader => r#"{"error":"bad_request","message":"repeated header"}"#,
+            Self::Key => r#"{"error_type":"validation_error","message":"invalid sec-websocket-key"}"#,
+            Self::Protocols => {
+                r#"{"error_type":"validation_error","message":"invalid sec-websocket-protocol"}"#
+            }
+            Self::RepeatedHeader => r#"{"error_type":"validation_error","message":"repeated header"}"#,
         }
     }
 }

@@ -41,6 +41,9 @@ pub struct LocalOptions {
     pub key_age: Duration,
     /// How many idempotency keys are remembered, all channels together; the oldest go first. Default 262,144.
     pub keys: usize,
+    /// How many bytes idempotency keys may take, with the names of their channels and users; the oldest go first.
+    /// Default 32 MiB.
+    pub key_bytes: usize,
 }
 
 impl Default for LocalOptions {
@@ -51,6 +54,7 @@ impl Default for LocalOptions {
             channels: 1 << 18,
             key_age: Duration::from_secs(300),
             keys: 1 << 18,
+            key_bytes: 32 << 20,
         }
     }
 }
@@ -67,8 +71,9 @@ struct Part {
     /// Every kept publication in the order it came, and some that are gone: the next victims.
     oldest: VecDeque<(usize, u64)>,
     live: usize,
-    keys: HashMap<Box<str>, Option<Position>>,
-    key_order: VecDeque<(Instant, Box<str>)>,
+    keys: HashMap<Arc<str>, Option<Position>>,
+    key_order: VecDeque<(Instant, Arc<str>)>,
+    key_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -197,6 +202,7 @@ impl Part {
             live: 0,
             keys: HashMap::new(),
             key_order: VecDeque::new(),
+            key_bytes: 0,
         }
     }
 
@@ -218,11 +224,11 @@ impl Part {
         self.live = self.live.saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
     }
 
-    /// About how many bytes it holds. A key stands twice, and is some tens of bytes long.
+    /// About how many bytes it holds.
     fn memory(&self) -> usize {
         let streams = self.streams.capacity() * size_of::<Named>() + self.index.capacity() * 9;
         let victims = self.oldest.capacity() * size_of::<(usize, u64)>();
-        let keys = self.keys.len() * (size_of::<(Box<str>, Option<Position>, Instant)>() + 2 * 64);
+        let keys = self.keys.len() * (2 * size_of::<(Arc<str>, Option<Position>)>() + 16) + self.key_bytes;
         self.bytes + streams + victims + keys
     }
 
@@ -248,21 +254,25 @@ impl Part {
 
     fn remember(
         &mut self,
-        key: Option<Box<str>>,
+        key: Option<Arc<str>>,
         position: Option<Position>,
         now: Instant,
         options: &LocalOptions,
     ) {
         let Some(key) = key else { return };
+        self.key_bytes += key.len();
         self.keys.insert(key.clone(), position);
         self.key_order.push_back((now, key));
-        while self.key_order.len() > options.keys.div_ceil(PARTS) {
+        while self.key_order.len() > options.keys.div_ceil(PARTS)
+            || self.key_bytes > options.key_bytes.div_ceil(PARTS)
+        {
             self.forget_key();
         }
     }
 
     fn forget_key(&mut self) {
         if let Some((_, key)) = self.key_order.pop_front() {
+            self.key_bytes -= key.len();
             self.keys.remove(&key);
         }
     }
@@ -334,8 +344,8 @@ fn fresh_epoch() -> Epoch {
 }
 
 /// Keys are per channel: the same key elsewhere is another publication.
-fn scoped(channel: &ChannelName, key: &str) -> Box<str> {
-    format!("{}\0{key}", channel.as_str()).into_boxed_str()
+fn scoped(channel: &ChannelName, key: &str) -> Arc<str> {
+    format!("{}\0{key}", channel.as_str()).into()
 }
 
 /// Locks over the streams. Many, so that two publishers rarely meet.

@@ -58,7 +58,7 @@ impl Drop for CatchingUp<'_> {
 ///
 /// # Errors
 ///
-/// `already_subscribed`, `limit_exceeded` (channels per connection), `unavailable`, or the connection is closed.
+/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`, or the connection is closed.
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
@@ -69,7 +69,7 @@ pub(crate) async fn subscribe(
         return Err(Error::protocol(ErrorType::PermissionDenied, "this channel is its group's members' own"));
     }
     connection.may_subscribe(name)?;
-    let catching = begin(hub, name);
+    let catching = begin(hub, name)?;
     // By the first; where it fails or goes, by the next of those who wait for it.
     catching.channel.relayed.get_or_try_init(|| hub.join(name)).await?;
     let page = match catching.channel.options.retention {
@@ -121,7 +121,7 @@ pub(crate) fn enlist(
     connection: &Arc<ConnectionCore>,
     name: &ChannelName,
 ) -> Result<(), Error> {
-    let catching = begin(hub, name);
+    let catching = begin(hub, name)?;
     go_live(hub, &subscription(&catching.channel, connection, None), (None, None), |_| {})
 }
 
@@ -133,20 +133,26 @@ pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &Channel
 }
 
 /// Finds or makes the channel, and from now on keeps what is delivered until the history is there.
-fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> CatchingUp<'a> {
+fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
     loop {
-        let channel = hub.channels.find_or_insert(name, || {
-            let options = match name.target() {
-                Target::Group(_) => &hub.groups.options,
-                _ => hub.declarations.options(name.as_str()),
-            };
+        let (most, options) = match name.target() {
+            Target::Group(_) => (usize::MAX, None),
+            _ => (hub.config.channels, Some(&hub.declarations)),
+        };
+        let channel = hub.channels.find_or_insert(name, most, || {
+            let options = options.map_or(&hub.groups.options, |declared| declared.options(name.as_str()));
             ChannelCore::new(name.clone(), options.clone(), hub.shards.len())
         });
+        let Some(channel) = channel else {
+            let error =
+                Error::protocol(ErrorType::LimitExceeded, "the server has as many channels as it may");
+            return Err(error.with_details(serde_json::json!({ "limit": most })));
+        };
         let mut state = channel.state.lock();
         if !state.retired {
             state.catching_up += 1;
             drop(state);
-            return CatchingUp { hub, channel };
+            return Ok(CatchingUp { hub, channel });
         }
     }
 }

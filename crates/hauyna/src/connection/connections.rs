@@ -98,7 +98,7 @@ impl Connections {
         if self.0.is_stopping() {
             return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));
         }
-        let place = hub.take_place(&user, None).map_err(|limit| Error::from(limit.reject()))?;
+        let place = hub.take_place(&user, None).map_err(|limit| Error::from(hub.limits.refusal(limit)))?;
         let particulars = Particulars {
             id: place.id(),
             shard: hub.choose_shard(place.id().number()),

@@ -10,7 +10,7 @@ use crate::handler::{Context, Mode};
 use crate::presence;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Encoding, HeartbeatTerms, Message, Session};
+use hauyna_protocol::{Encoding, ErrorType, HeartbeatTerms, Message, Session};
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -90,6 +90,17 @@ pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: 
     let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
     let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };
     outbox.close(answer, CloseReason::Client(code.unwrap_or(NO_STATUS)), Backlog::Drop, core.now());
+}
+
+/// A message that is too large is answered before the connection is closed for it.
+pub(super) fn explain(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+    if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
+        let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
+        let error =
+            Error::protocol(ErrorType::PayloadTooLarge, "the message is too large").with_details(limit);
+        core.hub.metrics.refuse(ErrorType::PayloadTooLarge);
+        replies.extend_from_slice(&dispatch::error_frame(core, None, &error));
+    }
 }
 
 /// The peer broke RFC 6455.

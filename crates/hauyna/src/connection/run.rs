@@ -223,6 +223,7 @@ impl Run {
                         reader::handle(core, event, replies)
                     }
                     Err(error) => {
+                        reader::explain(core, &error, replies);
                         flush_replies(core, replies, now);
                         reader::refuse(core, &error);
                         break;

@@ -17,6 +17,7 @@ pub(crate) struct Meters {
     messages: Option<Bucket>,
     bytes: Option<Bucket>,
     subscriptions: Option<Bucket>,
+    presence_updates: Option<Bucket>,
 }
 
 impl Meters {
@@ -26,6 +27,7 @@ impl Meters {
             messages: full(limit.messages),
             bytes: full(limit.bytes),
             subscriptions: full(limit.subscriptions),
+            presence_updates: full(limit.presence_updates),
         }
     }
 }
@@ -61,6 +63,15 @@ pub(super) fn subscription(core: &ConnectionCore) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.subscriptions else { return Ok(()) };
     metered(core, limit, |meters, now| take(&mut meters.subscriptions, rate, "too many subscriptions", now))
+}
+
+/// Counts a change of a client's own presence.
+pub(super) fn presence_update(core: &ConnectionCore) -> Result<(), Error> {
+    let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
+    let Some(rate) = limit.presence_updates else { return Ok(()) };
+    metered(core, limit, |meters, now| {
+        take(&mut meters.presence_updates, rate, "too many changes of presence", now)
+    })
 }
 
 /// Counts a publication of a client's in a channel.

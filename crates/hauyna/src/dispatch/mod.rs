@@ -168,6 +168,7 @@ pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> O
 
 /// A client says something about itself, where it is present.
 fn update_status(core: &Core, body: Raw<'_>) -> Result<(), Error> {
+    admission::presence_update(core)?;
     let body = body.decode::<serde_json::Value>()?;
     presence::update_status(core.hub(), core, &body)
 }

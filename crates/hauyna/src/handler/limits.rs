@@ -27,6 +27,7 @@ pub struct RateLimit {
     pub(crate) messages: Option<Rate>,
     pub(crate) bytes: Option<Rate>,
     pub(crate) subscriptions: Option<Rate>,
+    pub(crate) presence_updates: Option<Rate>,
 }
 
 impl RateLimit {
@@ -51,6 +52,12 @@ impl RateLimit {
     /// all of its channels at once, so the burst should allow as many as it may have.
     pub fn subscriptions(mut self, rate: Rate) -> Self {
         self.subscriptions = Some(rate);
+        self
+    }
+
+    /// Limits `update_status`, each of which is told to everybody who watches the presence of its user.
+    pub fn presence_updates(mut self, rate: Rate) -> Self {
+        self.presence_updates = Some(rate);
         self
     }
 }

@@ -95,6 +95,13 @@ impl HubBuilder {
         self
     }
 
+    /// Sets how many channels may have subscribers on this node at one time; a subscription to one more is
+    /// refused with `limit_exceeded`. Default: 1,048,576.
+    pub fn max_channels(mut self, channels: usize) -> Self {
+        self.config.channels = channels;
+        self
+    }
+
     /// Sets how many channels one connection may subscribe to. Default: 128.
     pub fn max_channels_per_connection(mut self, channels: u32) -> Self {
         self.config.channels_per_connection = channels;

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Many locks, each over the names that hash to it. `RandomState`: the names come from clients.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct ChannelMap {
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
     orders: Box<[Mutex<()>]>,
+    live: AtomicUsize,
 }
 
 /// Keyed by the channels' own names.
@@ -26,6 +28,7 @@ impl ChannelMap {
             hasher: RandomState::new(),
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             orders: (0..PARTS).map(|_| Mutex::default()).collect(),
+            live: AtomicUsize::new(0),
         }
     }
 
@@ -55,15 +58,24 @@ impl ChannelMap {
         part.lock().find(hash, |channel| channel.name.as_str() == name).cloned()
     }
 
+    /// The channel of a name; none where there are `most` already and this would be one more.
     pub(crate) fn find_or_insert(
         &self,
         name: &ChannelName,
+        most: usize,
         make: impl FnOnce() -> ChannelCore,
-    ) -> Arc<ChannelCore> {
+    ) -> Option<Arc<ChannelCore>> {
         let (part, hash) = self.part(name.as_str());
         match part.lock().entry(hash, |channel| channel.name == *name, self.rehash()) {
-            Entry::Occupied(entry) => entry.get().clone(),
-            Entry::Vacant(entry) => entry.insert(Arc::new(make())).get().clone(),
+            Entry::Occupied(entry) => Some(entry.get().clone()),
+            Entry::Vacant(entry) => {
+                // Other parts may be at it, too: who counts past the limit steps back.
+                if self.live.fetch_add(1, Ordering::Relaxed) >= most {
+                    self.live.fetch_sub(1, Ordering::Relaxed);
+                    return None;
+                }
+                Some(entry.insert(Arc::new(make())).get().clone())
+            }
         }
     }
 
@@ -76,6 +88,7 @@ impl ChannelMap {
             return false;
         }
         state.retired = true;
+        self.live.fetch_sub(1, Ordering::Relaxed);
         channel.options.usage.channels.decrement();
         if let Ok(entry) = part.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
             entry.remove();
@@ -87,7 +100,7 @@ impl ChannelMap {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.parts.iter().map(|part| part.lock().len()).sum()
+        self.live.load(Ordering::Relaxed)
     }
 }
 

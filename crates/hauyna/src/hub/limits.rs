@@ -94,6 +94,17 @@ impl Limits {
         Ok(())
     }
 
+    /// What a client beyond a limit is told.
+    pub(crate) fn refusal(&self, limit: Limit) -> Reject {
+        let reject = limit.reject();
+        match self.scope(limit) {
+            Some(scope) if reject.error == ErrorType::LimitExceeded => {
+                reject.with_details(serde_json::json!({ "limit": scope.bound.most }))
+            }
+            _ => reject,
+        }
+    }
+
     fn scope(&self, limit: Limit) -> Option<&Scope> {
         self.scopes[limit as usize].as_ref()
     }
@@ -168,7 +179,7 @@ impl Limits {
 
 impl Limit {
     /// What a client is told.
-    pub(crate) fn reject(self) -> Reject {
+    fn reject(self) -> Reject {
         let (kind, status, text) = match self {
             Self::Total => (
                 ErrorType::Unavailable,

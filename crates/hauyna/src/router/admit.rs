@@ -6,7 +6,7 @@ use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, open};
 use crate::error::Reject;
 use crate::handler::{Endpoint, Expiry, Identity, Mode};
-use crate::hub::{HubCore, Limit, Place};
+use crate::hub::{HubCore, Place};
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
@@ -71,7 +71,7 @@ async fn decide(
         return Err(unavailable("the server is shutting down").into());
     }
     let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
-    hub.limits.check(None, address).map_err(Limit::reject)?;
+    hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     let next = Next::new(routes.clone(), endpoint.clone());
     let Admitted { request, user, expiry } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
@@ -82,7 +82,7 @@ async fn decide(
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let arrival = Arrival::new(request.peer(), address, target);
     let attached = request.into_extensions();
-    let place = hub.take_place(&user, address).map_err(Limit::reject)?;
+    let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
     Ok(Admission { endpoint, user, arrival, place, expiry, attached, upgrade, encoding, negotiated })
 }
@@ -102,7 +102,8 @@ pub(super) async fn identified(
     if let Some(expiry) = &identity.expiry {
         expiry.check()?;
     }
-    routes.hub.0.limits.check(Some(&user), None).map_err(Limit::reject)?;
+    let limits = &routes.hub.0.limits;
+    limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
     if !identity.attached.is_empty() {
         request.extensions_mut().extend(identity.attached);
     }

@@ -64,7 +64,9 @@ impl RouterService {
         match self.layered {
             None => answer(self.routes, request).await,
             Some(layered) => layered(request).await.unwrap_or_else(|error| {
-                tracing::error!(target: "hauyna::server", %error, "a layer failed");
+                crate::log::limited("a layer failed", || {
+                    tracing::error!(target: "hauyna::server", %error, "a layer failed");
+                });
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
             }),
         }

@@ -26,7 +26,7 @@ use fanout::Fanout;
 #[derive(Debug)]
 pub(crate) struct Shard {
     inbox: Mutex<Inbox>,
-    /// How many items wait, for those who only want to know that.
+    /// How much waits, for those who only want to know that.
     waiting: AtomicUsize,
     running: AtomicBool,
     /// The time of the last batch or sweep: precise enough for heartbeats, and free.
@@ -42,6 +42,8 @@ pub(crate) struct Shard {
 #[derive(Debug, Default)]
 struct Inbox {
     items: Vec<Item>,
+    /// Of all of them; see [`Item::load`].
+    load: usize,
     waker: Option<Waker>,
 }
 
@@ -69,6 +71,19 @@ pub(crate) enum Item {
     Flush(Arc<ConnectionCore>),
 }
 
+impl Item {
+    /// One for the item, and one for each 4 KiB that it keeps in memory.
+    fn load(&self) -> usize {
+        match self {
+            Self::Publish { publication, .. }
+            | Self::Direct { publication, .. }
+            | Self::User(publication)
+            | Self::Everybody(publication) => 1 + publication.weight() / 4096,
+            Self::Subscribe { .. } | Self::Unsubscribe(_) | Self::Flush(_) => 1,
+        }
+    }
+}
+
 impl Shard {
     pub(crate) fn new() -> Self {
         Self {
@@ -89,8 +104,9 @@ impl Shard {
 
     pub(crate) fn post(&self, item: Item) {
         let mut inbox = self.inbox.lock();
+        inbox.load += item.load();
         inbox.items.push(item);
-        self.waiting.store(inbox.items.len(), Ordering::Relaxed);
+        self.waiting.store(inbox.load, Ordering::Relaxed);
         let waker = inbox.waker.take();
         drop(inbox);
         if let Some(waker) = waker {
@@ -217,6 +233,7 @@ async fn run(running: Running) {
             }
             let mut inbox = shard.inbox.lock();
             std::mem::swap(&mut inbox.items, &mut batch);
+            inbox.load = 0;
             shard.waiting.store(0, Ordering::Relaxed);
             if batch.is_empty() && now < due {
                 if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -257,5 +274,5 @@ async fn run(running: Running) {
 const SWEEP: Duration = Duration::from_secs(1);
 /// Milliseconds by which expired credentials may live on.
 const EXPIRY: u32 = 200;
-/// Items in an inbox past which publishers pause.
+/// Load of an inbox past which publishers pause: so many small items, or 64 MiB of large ones.
 const CONGESTED: usize = 16 * 1024;

@@ -9,6 +9,8 @@ mod axum;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod error_table;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod events;

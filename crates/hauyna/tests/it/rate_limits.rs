@@ -225,3 +225,42 @@ async fn by_default_a_thousand_errors_at_once_are_borne() {
     }
     assert_eq!(client.expect_close().await.0, 3509);
 }
+
+#[tokio::test]
+async fn a_node_has_so_many_channels_and_one_more_is_an_error_and_no_close() {
+    let hub = open_hub().max_channels(2).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut first = subscriber(&server, "first", "a").await;
+    subscribe(&mut first, "b").await;
+    let mut second = subscriber(&server, "second", "a").await;
+    let third = json!({ "type": "subscribe_channel", "channel": "c" });
+    for client in [&mut first, &mut second] {
+        let error = client.request(third.clone()).await.unwrap_err();
+        assert_eq!((&error["error_type"], &error["details"]["limit"]), (&json!("limit_exceeded"), &json!(2)));
+    }
+    first.request(json!({ "type": "unsubscribe_channel", "channel": "b" })).await.unwrap();
+    second.request(third).await.unwrap();
+    assert_eq!(hub.stats().channels, 2);
+    // A subscription that fails for another reason gives its channel back.
+    second.request(json!({ "type": "unsubscribe_channel", "channel": "c" })).await.unwrap();
+    for _ in 0..5 {
+        second.request(json!({ "type": "subscribe_channel", "channel": "a" })).await.unwrap_err();
+    }
+    subscribe(&mut second, "d").await;
+}
+
+#[tokio::test]
+async fn changes_of_presence_have_a_limit_of_their_own() {
+    let limit = RateLimit::new().presence_updates(only(2));
+    let server = TestServer::start(open_hub().build(), limited(limit));
+    let mut client = server.connect("/").await;
+    let away = || json!({ "type": "update_status", "status": "away" });
+    for _ in 0..2 {
+        // Present or not, it is not the limit that refuses it.
+        if let Err(error) = client.request(away()).await {
+            assert_ne!(error["error_type"], "rate_limited");
+        }
+    }
+    refused(&mut client, away()).await;
+    client.request(json!({ "type": "ping" })).await.unwrap();
+}

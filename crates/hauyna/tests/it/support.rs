@@ -1,8 +1,8 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub, HubBuilder,
-    LocalBroker, Publish, Published, Relay, SharedHandler, json,
+    Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub,
+    HubBuilder, LocalBroker, Publish, Published, Relay, SharedHandler, json,
 };
 use hauyna_test::{Client, TestServer};
 use hauyna_websocket::handshake::{HeadReader, check};

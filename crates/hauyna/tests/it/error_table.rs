@@ -1,0 +1,228 @@
+//! The tables of PROTOCOL.md, §5 and §6: every `error_type` and every close code that the server has a reason for is
+//! provoked over a socket. What is missing here no server sends yet.
+
+use crate::support::{Failing, open_hub, subscribe, subscriber};
+use hauyna::{
+    AtLimit, ConnectRequest, Context, Error, ErrorType, Handler, Heartbeat, Hub, Identity, Limit, Rate,
+    RateLimit, Reject, UnknownUsers, json,
+};
+use hauyna_protocol::Encoding;
+use hauyna_protocol::close::CloseCode;
+use hauyna_test::{Client, TestServer};
+use hauyna_websocket::{FrameHead, OpCode};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+fn handler() -> Handler {
+    Handler::new()
+        .identify(|request: ConnectRequest| request.query("user").ok_or(Reject::unauthorized("who are you?")))
+        .on_refresh(async |_: Context, token: String| match token.as_str() {
+            "old" => Ok(Identity::new("a").expires_at(SystemTime::UNIX_EPOCH)),
+            other => Ok(Identity::new(other)),
+        })
+        .on("never", async |_: Context, _: Value| -> hauyna::Result { std::future::pending().await })
+        .on("own", async |_: Context, _: Value| -> hauyna::Result { Err(Error::application("sold out")) })
+        .on("panic", async |_: Context, _: Value| -> hauyna::Result { panic!("swordfish at src/main.rs") })
+        .on("internal", async |_: Context, _: Value| -> hauyna::Result {
+            Err(std::fs::read("/swordfish").map(|_| ()).unwrap_err().into())
+        })
+        .callback_timeout(Duration::from_millis(50))
+        .rate_limit(RateLimit::new().subscriptions(Rate::new(1, Duration::from_secs(3600)).burst(3)))
+}
+
+/// A request, and what it is answered with once `x` is subscribed to; `down` where the broker is.
+fn table() -> Vec<(&'static str, ErrorType, Value)> {
+    let subscribe = |channel: &str| json!({ "type": "subscribe_channel", "channel": channel });
+    vec![
+        ("", ErrorType::ValidationError, json!({ "type": "history" })),
+        ("", ErrorType::ValidationError, json!({ "type": "" })),
+        ("", ErrorType::UnknownEvent, json!({ "type": "nobody" })),
+        ("", ErrorType::Unauthorized, json!({ "type": "refresh", "token": "another" })),
+        ("", ErrorType::TokenExpired, json!({ "type": "refresh", "token": "old" })),
+        ("", ErrorType::PermissionDenied, json!({ "type": "broadcast", "message": 1 })),
+        ("", ErrorType::NotSubscribed, json!({ "type": "history", "channel": "never" })),
+        ("", ErrorType::AlreadySubscribed, subscribe("x")),
+        ("", ErrorType::UnknownUser, json!({ "type": "private", "to": "nobody", "message": 1 })),
+        ("", ErrorType::LimitExceeded, json!({ "type": "unsubscribe_channel", "channel": "n".repeat(256) })),
+        ("", ErrorType::LimitExceeded, subscribe("y")),
+        ("", ErrorType::RateLimited, subscribe("z")),
+        ("", ErrorType::Timeout, json!({ "type": "never" })),
+        ("down", ErrorType::Unavailable, json!({ "type": "channel_message", "channel": "x", "content": 1 })),
+        ("down", ErrorType::Unavailable, json!({ "type": "history", "channel": "x" })),
+        ("", ErrorType::ApplicationError, json!({ "type": "own" })),
+        ("", ErrorType::InternalError, json!({ "type": "internal" })),
+        ("", ErrorType::InternalError, json!({ "type": "panic" })),
+    ]
+}
+
+/// What every error must be.
+fn check(error: &Value, kind: ErrorType) {
+    assert_eq!(error["error_type"], kind.as_str(), "{error}");
+    assert_eq!(error["temporary"], kind.is_temporary(), "{error}");
+    assert!(
+        error["timestamp"].as_u64().is_some() && !error["message"].as_str().unwrap().is_empty(),
+        "{error}"
+    );
+    let text = error.to_string().to_ascii_lowercase();
+    for inside in ["swordfish", "redis", "panick", ".rs", "os error", "tokio", "hauyna", "10.0.0.7"] {
+        assert!(!text.contains(inside), "{inside} in {error}");
+    }
+    match kind {
+        ErrorType::LimitExceeded | ErrorType::PayloadTooLarge => {
+            assert!(error["details"]["limit"].as_u64().is_some(), "{error}");
+        }
+        ErrorType::RateLimited => assert!(error["details"]["retry_after"].as_u64().unwrap() > 0, "{error}"),
+        ErrorType::ValidationError => assert!(error["details"]["path"].is_string(), "{error}"),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says() {
+    let broker = Failing::default();
+    let down = broker.down.clone();
+    let hub = open_hub().broker(broker).unknown_users(UnknownUsers::Refused).max_channels(1).build();
+    let server = TestServer::start(hub.clone(), handler());
+    let mut seen = BTreeSet::new();
+    for encoding in Encoding::ALL {
+        let mut client = server.client("/?user=a").encoding(encoding).connect().await;
+        client.expect("session").await;
+        subscribe(&mut client, "x").await;
+        for (broker, kind, request) in table() {
+            down.store(broker == "down", Ordering::Relaxed);
+            let error = client.request(request.clone()).await.expect_err(&request.to_string());
+            check(&error, kind);
+            seen.insert(kind.as_str());
+        }
+        down.store(false, Ordering::Relaxed);
+        let too_large = vec![b' '; 64 * 1024 + 1];
+        let (garbage, kind): (&[u8], _) = match encoding {
+            Encoding::Json => (b"{", OpCode::Text),
+            Encoding::MessagePack => (b"\xc1", OpCode::Binary),
+        };
+        for (payload, expected) in
+            [(garbage, ErrorType::ParseError), (too_large.as_slice(), ErrorType::PayloadTooLarge)]
+        {
+            client.send_frame(FrameHead::of(kind), payload).await;
+            let error = client.expect("error").await;
+            check(&error, expected);
+            assert_eq!(error.get("id"), None);
+            seen.insert(expected.as_str());
+        }
+        assert_eq!(client.expect_close().await.0, 1009, "after the explanation");
+        client.vanish();
+        crate::support::eventually("its channel is free", || hub.stats().channels == 0).await;
+    }
+    let all: BTreeSet<_> = ErrorType::ALL.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(seen, all);
+}
+
+async fn close_after_frame(server: &TestServer, opcode: OpCode, payload: &[u8]) -> u16 {
+    let mut client = server.connect("/?user=a").await;
+    client.send_frame(FrameHead::of(opcode), payload).await;
+    client.expect_close().await.0
+}
+
+async fn never_reads(hub: &Hub, client: &mut Client) -> u16 {
+    let text = "x".repeat(32 * 1024);
+    while hub.stats().slow_consumers == 0 {
+        hub.channel("x").broadcast(&text).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    client.expect_close().await.0
+}
+
+#[tokio::test]
+async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
+    let hub = open_hub().outbox(128 * 1024, 64).build();
+    let server = TestServer::route(hub.clone(), |router| {
+        let refusing = |error: fn() -> Error| Handler::new().on_open(move |_| async move { Err(error()) });
+        let strict = Handler::new().error_budget(Rate::new(1, Duration::from_secs(3600)));
+        let expiring = Handler::new().identify(|_| {
+            Ok(Identity::anonymous()
+                .expires_at(SystemTime::now() + Duration::from_millis(300))
+                .grace(Duration::ZERO))
+        });
+        let beat = Heartbeat::every(Duration::from_millis(40)).timeout(Duration::from_millis(40));
+        router
+            .websocket("/", handler())
+            .websocket("/denied", refusing(|| Reject::denied("no").into()))
+            .websocket("/failing", refusing(|| Error::other("swordfish")))
+            .websocket("/strict", strict)
+            .websocket("/expiring", expiring)
+            .websocket("/silent", Handler::new().heartbeat(beat))
+            .websocket("/unfinished", Handler::new().read_timeout(Duration::from_millis(40)))
+    });
+    let mut seen = vec![
+        (1002, close_after_frame(&server, OpCode::Continuation, b"x").await),
+        (1003, close_after_frame(&server, OpCode::Binary, b"x").await),
+        (1007, close_after_frame(&server, OpCode::Text, b"\xff").await),
+        (1009, close_after_frame(&server, OpCode::Text, &vec![b'x'; 64 * 1024 + 1]).await),
+        (1011, server.connect("/failing").await.expect_close().await.0),
+        (3005, server.connect("/expiring").await.expect_close().await.0),
+        (3507, server.connect("/denied").await.expect_close().await.0),
+    ];
+    let silent = server.client("/silent").without_pongs().connect();
+    seen.push((3012, silent.await.expect_close().await.0));
+    let mut unfinished = server.connect("/unfinished").await;
+    unfinished.send_raw(b"\x81").await;
+    seen.push((3501, unfinished.expect_close().await.0));
+    let mut strict = server.connect("/strict").await;
+    for _ in 0..2 {
+        strict.send(json!({ "type": "nobody" })).await;
+    }
+    seen.push((3509, strict.expect_close().await.0));
+    let mut slow = subscriber(&server, "slow", "x").await;
+    seen.push((3008, never_reads(&hub, &mut slow).await));
+    let one =
+        Hub::builder().max_connections_per_user(1).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
+    let one = TestServer::start(one, handler());
+    let mut oldest = one.connect("/?user=a").await;
+    oldest.request(json!({ "type": "ping" })).await.unwrap();
+    let _newest = one.connect("/?user=a").await;
+    seen.push((3504, oldest.expect_close().await.0));
+    let mut last = server.connect("/?user=last").await;
+    last.request(json!({ "type": "ping" })).await.unwrap();
+    let stopping = hub.clone();
+    let stop = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(5)).await });
+    seen.push((3000, last.expect_close().await.0));
+    last.send_close(3000, "").await;
+    stop.await.unwrap();
+    let (wanted, got): (Vec<u16>, Vec<u16>) = seen.iter().copied().unzip();
+    assert_eq!(got, wanted);
+    // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with sessions,
+    // draining and brokers.
+    let others = [1000, 1001, 3001, 3009, 3010, 3011, 3013, 3500, 3502, 3503, 3505];
+    let mut all: Vec<u16> = wanted.into_iter().chain(others).collect();
+    all.sort_unstable();
+    assert_eq!(all, CloseCode::ALL.iter().map(|code| code.0).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_refusal_before_the_upgrade_has_one_shape() {
+    let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
+    let _first = server.connect("/?user=a").await;
+    crate::support::eventually("it is there", || server.hub().user("a").is_connected()).await;
+    let bad_key = server.client("/?user=b").header("sec-websocket-version", "12").try_connect().await;
+    let origin = server.client("/?user=b").header("origin", "https://elsewhere.example").try_connect().await;
+    for (refused, status, kind) in [
+        (server.client("/").try_connect().await, 401, "unauthorized"),
+        (server.client("/?user=a").try_connect().await, 429, "limit_exceeded"),
+        (origin, 403, "permission_denied"),
+        (bad_key, 0, "validation_error"),
+    ] {
+        let refused = refused.unwrap_err();
+        let body = refused.json();
+        assert!(
+            status == 0 && refused.status.is_client_error() || refused.status.as_u16() == status,
+            "{body}"
+        );
+        assert_eq!(body["error_type"], kind, "{body}");
+        assert!(body["message"].is_string() && body.get("error").is_none(), "{body}");
+        if kind == "limit_exceeded" {
+            assert_eq!(body["details"]["limit"], 1);
+        }
+    }
+}
