@@ -69,6 +69,7 @@ mod router;
 mod shard;
 mod transport;
 mod user;
+mod validate;
 
 pub use broker::{
     Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish,
@@ -105,6 +106,7 @@ pub use retry::RetryPolicy;
 pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
 pub use serde_json::{Value, json};
 pub use user::User;
+pub use validate::{Invalid, Validate, Validator};
 
 /// The README's examples compile.
 #[cfg(doctest)]
@@ -128,6 +130,9 @@ mod guides {
     struct Testing;
     #[doc = include_str!("../../../docs/states.md")]
     struct States;
+
+    #[doc = include_str!("../../../docs/validation.md")]
+    struct Validation;
     #[doc = include_str!("../../../docs/operations.md")]
     struct Operations;
     #[doc = include_str!("../../../docs/presence.md")]

@@ -9,6 +9,7 @@ use crate::handler::Context;
 use crate::metrics::Counter;
 use crate::presence::PresenceOptions;
 use crate::rate::Rate;
+use crate::validate::Validator;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Channels {
     pub(crate) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) rate: Option<Rate>,
+    /// Of what clients publish.
+    pub(crate) validators: Vec<Arc<dyn Validator>>,
     /// Of the pattern these options were declared for.
     pub(crate) usage: Arc<Usage>,
 }
@@ -91,6 +94,7 @@ impl Channels {
             slow_consumer: SlowConsumer::default(),
             usage: Arc::default(),
             rate: None,
+            validators: Vec::new(),
         }
     }
 
@@ -129,6 +133,15 @@ impl Channels {
     #[must_use]
     pub fn publishers(mut self, publishers: Publishers) -> Self {
         self.publishers = publishers;
+        self
+    }
+
+    /// Checks what clients publish, once it is known that they may: its `content`, and the channel's name. What
+    /// does not pass is answered with `validation_error`. Of several validators all are asked. What the
+    /// application publishes is not checked.
+    #[must_use]
+    pub fn validate(mut self, validator: impl Validator) -> Self {
+        self.validators.push(Arc::new(validator));
         self
     }
 

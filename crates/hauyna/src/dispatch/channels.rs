@@ -3,11 +3,14 @@
 
 use super::{Core, Next, Reply, admission, answered, denied};
 use crate::broker::HistoryRange;
-use crate::channel::{self, Access, ChannelName, Content, Extras, Kind, Publishers, Welcome, Wish};
+use crate::channel::{
+    self, Access, ChannelCore, ChannelName, Content, Extras, Kind, Publishers, Welcome, Wish,
+};
 use crate::connection::frame;
 use crate::error::Error;
 use crate::handler::{Context, Verb};
 use crate::presence::with_page;
+use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, Recovery, RequestId, Subscribed};
 use std::borrow::Cow;
 
@@ -30,7 +33,7 @@ pub(super) fn publish(
     };
     match core.endpoint().authorizer(Verb::Publish) {
         None if own.channel.options.publishers == Publishers::Subscribers => {
-            match admission::publication(core, &own.channel) {
+            match admitted(core, &own.channel, &message.1) {
                 Ok(()) => answered(id, channel::publish(core.hub(), name, message, extras)),
                 Err(error) => Next::Now(Reply::refused(id, error)),
             }
@@ -46,12 +49,21 @@ pub(super) fn publish(
                 let Some(own) = core.subscription(name.as_str()) else {
                     return Reply::refused(id, channel::not_subscribed());
                 };
-                if let Err(error) = admission::publication(&core, &own.channel) {
+                if let Err(error) = admitted(&core, &own.channel, &message.1) {
                     return Reply::refused(id, error);
                 }
                 Reply::published(id, channel::publish(core.hub(), name, message, extras).await)
             }))
         }
+    }
+}
+
+/// Whether a publication that its client may make is one that the channel takes now.
+fn admitted(core: &Core, channel: &ChannelCore, content: &Content) -> Result<(), Error> {
+    admission::publication(core, channel)?;
+    match &channel.options.validators[..] {
+        [] => Ok(()),
+        some => check_content(some, core.metrics(), channel.name.as_str(), content.raw()),
     }
 }
 

@@ -184,6 +184,11 @@ fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next 
     let Some(task) = endpoint.events.get(name).or(endpoint.on_message.as_ref()) else {
         return Next::Now(Reply::refused(id, unknown("nobody handles this type of message")));
     };
+    if let Some(validators) = &endpoint.validators
+        && let Err(error) = validators.check(core.metrics(), name, body)
+    {
+        return Next::Now(Reply::refused(id, error));
+    }
     match task(Context::new(core.clone()), body) {
         Err(fault) => Next::Now(Reply::refused(id, fault.into())),
         Ok(future) => Next::Later(Box::pin(async move { Reply::of_event(id, future.await) })),

@@ -4,6 +4,7 @@
 use super::Context;
 use crate::broker::BoxFuture;
 use crate::error::{Error, Reject};
+use crate::validate::Validate;
 use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,9 +42,31 @@ where
     Fut: Future<Output = Result<R, Error>> + Send + 'static,
     R: Serialize,
 {
+    called_with(f, |_| Ok(()))
+}
+
+/// As [`decode_event`], for input that is asked whether it is valid.
+pub(super) fn decode_valid<T, F, Fut, R>(f: F) -> EventTask
+where
+    T: Validate + DeserializeOwned + Send + 'static,
+    F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize,
+{
+    called_with(f, |input: &T| Ok(input.validate()?))
+}
+
+fn called_with<T, F, Fut, R>(f: F, check: fn(&T) -> Result<(), Fault>) -> EventTask
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, Error>> + Send + 'static,
+    R: Serialize,
+{
     let f = Arc::new(f);
     Box::new(move |cx, body| {
         let (f, input) = (f.clone(), body.decode()?);
+        check(&input)?;
         // Called inside the future, so that a panic is caught where those of later polls are.
         Ok(Box::pin(async move {
             let value = serde_json::to_value(f(cx, input).await?)?;

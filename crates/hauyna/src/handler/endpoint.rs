@@ -13,6 +13,7 @@ use crate::metrics::Counter;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Middleware, Origins};
+use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
 use std::any::Any;
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_open: Option<OnOpen>,
     pub(crate) events: HashMap<Box<str>, EventTask>,
     pub(crate) on_message: Option<EventTask>,
+    pub(crate) validators: Option<Box<Validators>>,
     pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_close: Option<Task<CloseReason, Result<(), Error>>>,
     pub(crate) on_error: Option<OnError>,
@@ -85,6 +87,7 @@ impl Endpoint {
             on_open: None,
             events: HashMap::new(),
             on_message: None,
+            validators: None,
             on_binary: None,
             on_close: None,
             on_error: None,

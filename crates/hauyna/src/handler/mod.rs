@@ -1,5 +1,5 @@
 //! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
-//! is the builder, `admission`, `authorize`, `bounds` and `limits` parts of it; `endpoint` is what connections call;
+//! is the builder, `admission`, `authorize`, `bounds`, `limits` and `validate` parts of it; `endpoint` is what connections call;
 //! `identity` is who a client is; `callback`
 //! makes functions into it; `context` is what a callback gets.
 
@@ -12,6 +12,7 @@ mod endpoint;
 mod identity;
 mod limits;
 mod recovery;
+mod validate;
 
 pub use context::Context;
 pub use identity::{Identified, Identity, IntoIdentity};
@@ -115,7 +116,7 @@ impl Handler {
     }
 
     fn insert(mut self, event: &str, task: EventTask) -> Self {
-        assert!(!RESERVED.contains(&event), "`{event}` is a request of the protocol");
+        check_event(event);
         let old = self.endpoint.events.insert(event.into(), task);
         assert!(old.is_none(), "`{event}` is registered twice");
         self
@@ -197,6 +198,10 @@ impl Default for Handler {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn check_event(event: &str) {
+    assert!(!RESERVED.contains(&event), "`{event}` is a request of the protocol");
 }
 
 /// Request types that the protocol has for itself.

@@ -58,4 +58,6 @@ mod support;
 #[cfg(test)]
 mod transports;
 #[cfg(test)]
+mod validation;
+#[cfg(test)]
 mod watching;

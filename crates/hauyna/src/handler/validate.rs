@@ -1,0 +1,71 @@
+//! The part of the builder that checks the values of events: validators for one or for all, and input that knows
+//! what is true of it. Asked by `dispatch` before the handler.
+
+use super::callback::decode_valid;
+use super::{Context, Handler};
+use crate::error::Error;
+use crate::validate::{Validate, Validator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::sync::Arc;
+
+impl Handler {
+    /// Checks the events of one `type` before they are decoded: the whole message, `type` and `id` included.
+    /// What does not pass never reaches the handler, and is answered with `validation_error` and all faults. Of
+    /// several validators all are asked.
+    ///
+    /// # Panics
+    ///
+    /// Where `event` is one of the protocol's own request types.
+    pub fn validate(mut self, event: &str, validator: impl Validator) -> Self {
+        super::check_event(event);
+        let validators = self.endpoint.validators.get_or_insert_default();
+        validators.by_event.entry(event.into()).or_default().push(Arc::new(validator));
+        self
+    }
+
+    /// As [`Handler::validate`], for every event that this handler takes, those of
+    /// [`Handler::on_message`] included. The protocol's own requests are none; see
+    /// [`Channels::validate`](crate::Channels::validate) for what is published.
+    pub fn validate_all(mut self, validator: impl Validator) -> Self {
+        self.endpoint.validators.get_or_insert_default().of_all.push(Arc::new(validator));
+        self
+    }
+
+    /// As [`Handler::on`], for input that says itself what else must be true of it.
+    ///
+    /// # Panics
+    ///
+    /// As [`Handler::on`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Context, Handler, Invalid, Validate};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Booking { from: u32, to: u32 }
+    ///
+    /// impl Validate for Booking {
+    ///     fn validate(&self) -> Result<(), Invalid> {
+    ///         if self.from < self.to { Ok(()) } else { Err(Invalid::at("to", "is not after `from`")) }
+    ///     }
+    /// }
+    ///
+    /// async fn book(_: Context, booking: Booking) -> hauyna::Result<u32> {
+    ///     Ok(booking.to - booking.from) // cannot underflow
+    /// }
+    ///
+    /// let handler = Handler::new().on_valid("book", book);
+    /// ```
+    pub fn on_valid<T, F, Fut, R>(self, event: &str, f: F) -> Self
+    where
+        T: Validate + DeserializeOwned + Send + 'static,
+        F: Fn(Context, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Error>> + Send + 'static,
+        R: Serialize,
+    {
+        self.insert(event, decode_valid(f))
+    }
+}

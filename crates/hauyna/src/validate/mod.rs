@@ -1,0 +1,217 @@
+//! What an application checks of a client's values beyond their types: `Validator` for values of any kind,
+//! `Validate` for typed input, `Invalid` for what they find. Called by `dispatch` before a handler or a channel
+//! sees the value; costs one branch where nothing is declared.
+
+use crate::error::Error;
+use crate::metrics::Metrics;
+use hauyna_protocol::{ErrorType, Fault, Raw};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Checks values that clients send: application events ([`Handler::validate`](crate::Handler::validate)) or what
+/// they publish in channels ([`Channels::validate`](crate::Channels::validate)). A closure from the two arguments
+/// is one.
+///
+/// It runs on the connection's task, so it must not wait. A panic costs the request.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Handler, Invalid};
+/// use serde_json::Value;
+///
+/// let handler = Handler::new().validate("move", |_: &str, value: &Value| match value["x"].as_i64() {
+///     Some(0..=7) => Ok(()),
+///     _ => Err(Invalid::at("x", "is not on the board")),
+/// });
+/// ```
+pub trait Validator: Send + Sync + 'static {
+    /// Checks a value. `name` is the `type` of the event, or the name of the channel.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    fn validate(&self, name: &str, value: &Value) -> Result<(), Invalid>;
+}
+
+impl<F> Validator for F
+where
+    F: Fn(&str, &Value) -> Result<(), Invalid> + Send + Sync + 'static,
+{
+    fn validate(&self, name: &str, value: &Value) -> Result<(), Invalid> {
+        self(name, value)
+    }
+}
+
+/// Typed input that knows what else must be true of it; see [`Handler::on_valid`](crate::Handler::on_valid).
+pub trait Validate {
+    /// Checks the value.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    fn validate(&self) -> Result<(), Invalid>;
+}
+
+/// What is wrong with a value: one fault or several, each with its path. A client is told all of them as
+/// `validation_error`, the first also as `details.path`.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::Invalid;
+/// let invalid = Invalid::at("items[2].price", "is negative").and("items[4]", "is there twice");
+/// assert_eq!(invalid.to_string(), "`items[2].price` is negative; `items[4]` is there twice");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid(Vec<Flaw>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Flaw {
+    path: String,
+    text: String,
+}
+
+impl Invalid {
+    /// One fault. `path` has names joined with dots and indices in brackets, and is empty for the value as a whole;
+    /// `text` goes on from there ("is negative").
+    pub fn at(path: impl Into<String>, text: impl Into<String>) -> Self {
+        Self(Vec::new()).and(path, text)
+    }
+
+    /// Adds a fault. Past the sixteenth none is kept, and texts are cut at 200 bytes: values are the client's, and
+    /// an error is not to be as long as its cause.
+    #[must_use]
+    pub fn and(mut self, path: impl Into<String>, text: impl Into<String>) -> Self {
+        if self.0.len() < MOST {
+            self.0.push(Flaw { path: cut(path.into()), text: cut(text.into()) });
+        }
+        self
+    }
+
+    /// The faults: path and text of each.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|flaw| (flaw.path.as_str(), flaw.text.as_str()))
+    }
+
+    /// What was found at one place and what at another.
+    fn join(self, other: Self) -> Self {
+        other.0.into_iter().fold(self, |all, flaw| all.and(flaw.path, flaw.text))
+    }
+
+    /// The same, of a value that is a field of another.
+    fn within(mut self, field: &str) -> Self {
+        for flaw in &mut self.0 {
+            let is_index = flaw.path.is_empty() || flaw.path.starts_with('[');
+            flaw.path = cut(format!("{field}{}{}", if is_index { "" } else { "." }, flaw.path));
+        }
+        self
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, flaw) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "; " };
+            match flaw.path.as_str() {
+                "" => write!(f, "{comma}the message {}", flaw.text)?,
+                path => write!(f, "{comma}`{path}` {}", flaw.text)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl From<Invalid> for Fault {
+    fn from(invalid: Invalid) -> Self {
+        let faults: Vec<Value> =
+            invalid.faults().map(|(path, text)| json!({ "path": path, "message": text })).collect();
+        let path = invalid.faults().next().map_or("", |(path, _)| path);
+        let details = json!({ "path": path, "faults": faults });
+        let message = Invalid(invalid.0[..1].to_vec()).to_string().into();
+        Self { id: None, error: ErrorType::ValidationError, message, details: Some(details) }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Fault::from(invalid).into()
+    }
+}
+
+/// The validators of one handler.
+#[derive(Default)]
+pub(crate) struct Validators {
+    pub(crate) of_all: Vec<Arc<dyn Validator>>,
+    pub(crate) by_event: HashMap<Box<str>, Vec<Arc<dyn Validator>>>,
+}
+
+impl Validators {
+    /// Checks an event before its handler reads it.
+    pub(crate) fn check(&self, metrics: &Metrics, event: &str, body: Raw<'_>) -> Result<(), Error> {
+        let own = self.by_event.get(event).map(Vec::as_slice).unwrap_or_default();
+        if own.is_empty() && self.of_all.is_empty() {
+            return Ok(());
+        }
+        let value: Value = body.decode()?;
+        Ok(all(self.of_all.iter().chain(own), metrics, event, &value)?.map_or(Ok(()), Err)?)
+    }
+}
+
+/// Checks what a client publishes in a channel.
+pub(crate) fn check_content(
+    validators: &[Arc<dyn Validator>],
+    metrics: &Metrics,
+    channel: &str,
+    content: Raw<'_>,
+) -> Result<(), Error> {
+    let value: Value = content.decode()?;
+    let invalid = all(validators.iter(), metrics, channel, &value)?;
+    Ok(invalid.map_or(Ok(()), |invalid| Err(invalid.within("content")))?)
+}
+
+/// Asks all validators, so that a client learns of all faults at once.
+fn all<'a>(
+    validators: impl Iterator<Item = &'a Arc<dyn Validator>>,
+    metrics: &Metrics,
+    name: &str,
+    value: &Value,
+) -> Result<Option<Invalid>, Error> {
+    let mut found: Option<Invalid> = None;
+    for validator in validators {
+        let result = catch_unwind(AssertUnwindSafe(|| validator.validate(name, value)));
+        let Ok(result) = result else {
+            metrics.panics.increment();
+            return Err(Error::other("a validator panicked"));
+        };
+        if let Err(invalid) = result {
+            found = Some(match found {
+                Some(before) => before.join(invalid),
+                None => invalid,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Faults that one answer names.
+const MOST: usize = 16;
+/// Bytes of a path or a text.
+const LONGEST: usize = 200;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Validation over real sockets: what does not fit is answered with all its paths and reaches nobody.
+
+use crate::support::{named, open_hub, serve, subscribe, subscriber};
+use hauyna::{Channels, Context, Hub, Invalid, Result, Validate, json};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, TestServer};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[derive(Deserialize)]
+struct Order {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    price: u32,
+}
+
+impl Validate for Order {
+    fn validate(&self) -> Result<(), Invalid> {
+        let free = self.items.iter().enumerate().filter(|(_, item)| item.price == 0);
+        let found = free.fold(None, |found: Option<Invalid>, (index, _)| {
+            let path = format!("items[{index}].price");
+            Some(match found {
+                Some(found) => found.and(path, "is zero"),
+                None => Invalid::at(path, "is zero"),
+            })
+        });
+        found.map_or(Ok(()), Err)
+    }
+}
+
+async fn total(_: Context, order: Order) -> Result<u32> {
+    Ok(order.items.iter().map(|item| item.price).sum())
+}
+
+async fn client(server: &TestServer, encoding: Encoding) -> Client {
+    let mut client = server.client("/?user=u").encoding(encoding).connect().await;
+    client.expect("session").await;
+    client
+}
+
+fn faults(error: &Value) -> Vec<(&str, &str)> {
+    assert_eq!(error["error_type"], "validation_error", "{error}");
+    let faults = error["details"]["faults"].as_array().unwrap();
+    faults.iter().map(|fault| (fault["path"].as_str().unwrap(), fault["message"].as_str().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn typed_input_that_does_not_fit_has_its_path_and_no_name_of_a_rust_type() {
+    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
+    for encoding in Encoding::ALL {
+        let mut client = client(&server, encoding).await;
+        for (items, path, expected) in [
+            (json!([{ "price": 1 }, { "price": -2 }]), "items[1].price", "integer from 0 to 4294967295"),
+            (json!([{ "price": 1 }, {}]), "items[1].price", "value"),
+            (json!([7]), "items[0]", "object"),
+            (json!("many"), "items", "array"),
+        ] {
+            let error = client.request(json!({ "type": "order", "items": items })).await.unwrap_err();
+            assert_eq!(error["error_type"], "validation_error");
+            assert_eq!(error["details"], json!({ "path": path, "expected": expected }), "{error}");
+            assert!(!error.to_string().contains("Item") && !error.to_string().contains("struct"), "{error}");
+        }
+        let good = json!({ "type": "order", "items": [{ "price": 2 }, { "price": 3 }] });
+        assert_eq!(client.request(good).await.unwrap(), 5);
+    }
+}
+
+#[tokio::test]
+async fn typed_input_that_finds_itself_wrong_never_reaches_its_handler() {
+    let server = TestServer::start(Hub::new(), named().on_valid("order", total));
+    let mut client = client(&server, Encoding::Json).await;
+    let order = json!({ "type": "order", "items": [{ "price": 0 }, { "price": 1 }, { "price": 0 }] });
+    let error = client.request(order).await.unwrap_err();
+    assert_eq!(faults(&error), [("items[0].price", "is zero"), ("items[2].price", "is zero")]);
+    assert_eq!(error["details"]["path"], "items[0].price");
+}
+
+#[tokio::test]
+async fn validators_of_one_event_and_of_all_are_all_asked_and_the_handler_is_not() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let counter = called.clone();
+    let handler = named()
+        .validate_all(|name: &str, value: &Value| match value["by"].is_string() {
+            true => Ok(()),
+            false => Err(Invalid::at("by", format!("is missing in {name}"))),
+        })
+        .validate("move", |_: &str, value: &Value| match value["x"].as_u64() {
+            Some(0..=7) => Ok(()),
+            _ => Err(Invalid::at("x", "is not on the board")),
+        })
+        .on("move", move |_, _: Value| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }
+        })
+        .on_message(|_, _: Value| async { Ok("taken") });
+    let server = TestServer::start(Hub::new(), handler);
+    for encoding in Encoding::ALL {
+        let mut client = client(&server, encoding).await;
+        let error = client.request(json!({ "type": "move", "x": 9 })).await.unwrap_err();
+        assert_eq!(faults(&error), [("by", "is missing in move"), ("x", "is not on the board")]);
+        let error = client.request(json!({ "type": "other" })).await.unwrap_err();
+        assert_eq!(faults(&error), [("by", "is missing in other")]);
+        assert_eq!(client.request(json!({ "type": "other", "by": "me" })).await.unwrap(), "taken");
+        assert_eq!(called.swap(0, Ordering::Relaxed), 0);
+        client.request(json!({ "type": "move", "x": 3, "by": "me" })).await.unwrap();
+        assert_eq!(called.swap(0, Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_validator_that_panics_costs_its_request_alone() {
+    let handler = named()
+        .validate("trap", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("out of order") })
+        .on("trap", |_, _: Value| async { Ok(()) });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = client(&server, Encoding::Json).await;
+    let error = client.request(json!({ "type": "trap" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "internal_error");
+    assert!(!error.to_string().contains("out of order"));
+    client.expect_nothing().await;
+    assert_eq!(server.hub().stats().panics, 1);
+}
+
+#[tokio::test]
+async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_nobody() {
+    let numbers = Channels::new().validate(|channel: &str, content: &Value| match &content["number"] {
+        Value::Number(_) => Ok(()),
+        _ => Err(Invalid::at("number", format!("is none in {channel}"))),
+    });
+    let hub = Hub::builder().channels("numbers:{id}", numbers).channels("{*any}", Channels::new()).build();
+    let server = serve(&hub);
+    let mut listener = subscriber(&server, "listener", "numbers:1").await;
+    for encoding in Encoding::ALL {
+        let mut client = client(&server, encoding).await;
+        let refused =
+            json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": "1" } });
+        let error = client.request(refused.clone()).await.unwrap_err();
+        assert_eq!(error["error_type"], "not_subscribed", "who may not publish does not learn what fits");
+        subscribe(&mut client, "numbers:1").await;
+        subscribe(&mut client, "free").await;
+        let error = client.request(refused).await.unwrap_err();
+        assert_eq!(faults(&error), [("content.number", "is none in numbers:1")]);
+        let whole = json!({ "type": "channel_message", "channel": "numbers:1", "content": { "number": 1 } });
+        client.request(whole).await.unwrap();
+        assert_eq!(listener.expect("message").await["content"], json!({ "number": 1 }));
+        client
+            .request(json!({ "type": "channel_message", "channel": "free", "content": "x" }))
+            .await
+            .unwrap();
+    }
+    hub.channel("numbers:1").broadcast("the application's own").await.unwrap();
+    assert_eq!(listener.expect("message").await["content"], "the application's own");
+    listener.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_decides_about_publications_is_asked_before_the_validators() {
+    let channels = Channels::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
+    let hub = Hub::builder().channels("{*any}", channels).build();
+    let handler = named().authorize_publish(|_, channel| async move {
+        match channel.as_str() {
+            "open" => Ok(()),
+            _ => Err(hauyna::Reject::denied("not here")),
+        }
+    });
+    let server = TestServer::start(hub, handler);
+    let mut client = client(&server, Encoding::Json).await;
+    for (channel, error_type) in [("open", "validation_error"), ("shut", "permission_denied")] {
+        subscribe(&mut client, channel).await;
+        let request = json!({ "type": "channel_message", "channel": channel, "content": 1 });
+        assert_eq!(client.request(request).await.unwrap_err()["error_type"], error_type);
+    }
+}
+
+#[tokio::test]
+async fn a_handler_may_answer_with_faults_of_its_own() {
+    let handler = named().on("late", |_, _: Value| async {
+        Err::<(), _>(Invalid::at("seat", "has been taken meanwhile").into())
+    });
+    let server = TestServer::start(open_hub().build(), handler);
+    let mut client = client(&server, Encoding::Json).await;
+    let error = client.request(json!({ "type": "late" })).await.unwrap_err();
+    assert_eq!(faults(&error), [("seat", "has been taken meanwhile")]);
+}
