@@ -205,13 +205,13 @@ async fn every_refusal_before_the_upgrade_has_one_shape() {
     let server = TestServer::start(open_hub().max_connections_per_user(1).build(), handler());
     let _first = server.connect("/?user=a").await;
     crate::support::eventually("it is there", || server.hub().user("a").is_connected()).await;
-    let bad_key = server.client("/?user=b").header("sec-websocket-version", "12").try_connect().await;
+    let body = server.client("/?user=b").header("content-length", "5").try_connect().await;
     let origin = server.client("/?user=b").header("origin", "https://elsewhere.example").try_connect().await;
     for (refused, status, kind) in [
         (server.client("/").try_connect().await, 401, "unauthorized"),
         (server.client("/?user=a").try_connect().await, 429, "limit_exceeded"),
         (origin, 403, "permission_denied"),
-        (bad_key, 0, "validation_error"),
+        (body, 400, "validation_error"),
     ] {
         let refused = refused.unwrap_err();
         let body = refused.json();
