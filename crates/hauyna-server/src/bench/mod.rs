@@ -6,6 +6,7 @@ mod connection;
 mod echo;
 mod fanout;
 mod idle;
+mod join;
 mod mark;
 mod options;
 mod order;
@@ -53,6 +54,10 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
                 let run = Run::prepare(&options.common, SIZE, 0)?;
                 bounded(&run, &options.common, idle::run(&run, &options)).await
             }
+            Workload::Join(options) => {
+                let run = Run::prepare(&options.common, LISTS, 0)?;
+                bounded(&run, &options.common, join::run(&run, &options)).await
+            }
             Workload::Churn(Churn { common, channel }) => {
                 // Every cycle takes another port, which rests for a while after it.
                 let run = Run::prepare(&common, SIZE, u32::MAX)?;
@@ -81,5 +86,7 @@ async fn bounded(
 }
 
 const SIZE: usize = 128;
+/// Room for the list of a channel.
+const LISTS: usize = 2 << 20;
 /// At the default rate enough to fill the buffers of a stalled connection, some MiB, within the default time.
 const SLOW_SIZE: usize = 16 << 10;

@@ -16,6 +16,7 @@ const EXAMPLES: &str = "Examples:
   hauyna bench fanout --conns 1000 --rate 500       500 messages/s, latency from the moment each was due
   hauyna bench echo --raw --url ws://127.0.0.1:8080/echo --conns 100 --pipeline 4
   hauyna bench idle --conns 5000 --pid $(pidof hauyna)
+  hauyna bench join --conns 5000 --over 5 --pid $(pidof hauyna)
   hauyna bench slow --conns 200 --stalled 20 --json
 
 `hauyna bench WORKLOAD --help` lists the flags of a workload. The exit status is 0 only if every message
@@ -35,6 +36,8 @@ pub(super) enum Workload {
     Echo(Echo),
     /// Connections that subscribe and rest: connect rate, and memory for each
     Idle(Idle),
+    /// Connections become present in one channel: what a join costs, and what everybody is told of it
+    Join(Join),
     /// Connect, subscribe, publish one, receive it, close, and again
     Churn(Churn),
     /// A fan-out in which some subscribers stop reading: what the others notice
@@ -146,6 +149,21 @@ pub(super) struct Idle {
     pub(super) pid: Option<u32>,
     /// Channels are called NAME:0, NAME:1, … and have a hundred subscribers each
     #[arg(long, value_name = "NAME", default_value = "bench", value_parser = name)]
+    pub(super) channel: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Join {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// All of them join within so long, evenly
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(super) over: Duration,
+    /// The server's process, to read its processor time from (Linux)
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Option<u32>,
+    /// The channel is called NAME:… and shows presence
+    #[arg(long, value_name = "NAME", default_value = "presence", value_parser = name)]
     pub(super) channel: String,
 }
 

@@ -37,6 +37,19 @@ pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
+/// Processor time of another process so far: of all its threads, user and system.
+pub(super) fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .map_err(|error| anyhow::anyhow!("--pid {pid}: {error}"))?;
+    let mut nanos = 0;
+    for thread in threads {
+        // One that has just ended has no file any more.
+        let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        nanos += text.split_whitespace().next().and_then(|first| first.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
 /// Processor time of this process so far, user and system.
 pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -63,5 +76,7 @@ mod tests {
     fn the_memory_of_a_process_is_read() {
         assert!(resident(std::process::id()).unwrap() > 100_000);
         assert!(resident(u32::MAX).is_err());
+        assert!(cpu_time_of(std::process::id()).unwrap() > Duration::ZERO);
+        assert!(cpu_time_of(u32::MAX).is_err());
     }
 }

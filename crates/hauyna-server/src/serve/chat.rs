@@ -1,7 +1,7 @@
 //! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`
 //! and rooms tell who is there.
 
-use hauyna::{Channels, Context, Handler, Hub, Rate, RateLimit, Reject, json};
+use hauyna::{Channels, Context, Handler, Hub, Presence, Rate, RateLimit, Reject, json};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -12,6 +12,7 @@ pub(super) fn hub(shards: usize) -> Hub {
         .channels("private:{*rest}", Channels::new().private())
         .channels("general", Channels::new().announce_subscribers())
         .channels("room:{*id}", Channels::new().announce_subscribers())
+        .channels("presence:{*id}", Channels::new().presence(Presence::each()))
         .channels("{*any}", Channels::new())
         .build()
 }

@@ -55,6 +55,17 @@ fn fanout_delivers_everything_in_a_closed_and_in_an_open_loop() {
 }
 
 #[test]
+fn join_counts_what_everybody_is_told_of_those_who_come() {
+    let server = Server::start();
+    let pid = server.id().to_string();
+    let report = measured(&server, "/chat", &["join", "--conns", "120", "--over", "0.5", "--pid", &pid]);
+    // Up to 100 members each hears of each; then there are diffs.
+    let told = report["messages_per_join"].as_f64().unwrap();
+    assert!((40.0..60.0).contains(&told), "{report}");
+    assert!(report["server_us_per_join"].as_f64().unwrap() > 1.0, "{report}");
+}
+
+#[test]
 fn a_number_of_messages_ends_a_run() {
     let server = Server::start();
     let report = measured(&server, "/chat", &["fanout", "--conns", "10", "--rate", "1000", "--msgs", "20"]);

@@ -1,0 +1,156 @@
+//! The workload `join`: connections that are there already become present in one channel, evenly over a time.
+//! Reports what one join costs the server and how much everybody is told of it.
+
+use super::connection::{Connection, Reader, Writer};
+use super::options::Join;
+use super::report::{Report, count};
+use super::run::Run;
+use super::system;
+use anyhow::bail;
+use hauyna_websocket::OpCode;
+use serde::Deserialize;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::spawn_local;
+
+/// What came to all of them.
+#[derive(Debug, Default)]
+struct Told {
+    joined: Cell<u32>,
+    messages: Cell<u64>,
+    bytes: Cell<u64>,
+    largest: Cell<usize>,
+}
+
+/// Connects, lets them join, waits until all have and nothing more comes, and reports.
+pub(super) async fn run(run: &Rc<Run>, options: &Join) -> anyhow::Result<Report> {
+    let opener = run.clone();
+    let connections =
+        run.open_all(async move |number| opener.open(number, opener.setup(), None).await).await?;
+    let told: Rc<Told> = Rc::default();
+    let channel = format!("{}:{:08x}", options.channel, std::process::id());
+    let mut writers = Vec::new();
+    for Connection { reader, writer } in connections {
+        let sent = Rc::new(Cell::new(0));
+        spawn_local(listen(run.clone(), told.clone(), reader, sent.clone()));
+        writers.push((writer, sent));
+    }
+    let (start, cpu) = (Instant::now(), options.pid.map(system::cpu_time_of).transpose()?);
+    run.recorder.borrow_mut().begin(run.now());
+    join(run, &writers, &channel, options.over).await?;
+    await_all(run, &told).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let used =
+        options.pid.map(system::cpu_time_of).transpose()?.zip(cpu).map(|(after, before)| after - before);
+    run.close();
+    for (writer, _) in &writers {
+        writer.queue(OpCode::Close, &1000u16.to_be_bytes());
+        // Polite, not needed: the connection is dropped next.
+        let _ = writer.flush();
+    }
+    Ok(report(run, &told, seconds, used))
+}
+
+async fn join(
+    run: &Run,
+    writers: &[(Rc<Writer>, Rc<Cell<u64>>)],
+    channel: &str,
+    over: Duration,
+) -> anyhow::Result<()> {
+    let request = format!(r#"{{"type":"subscribe_channel","id":1,"channel":"{channel}"}}"#);
+    run.progress.part("joining", writers.len() as u64);
+    let (start, each) = (Instant::now(), over / run.conns.max(1));
+    for (number, (writer, sent)) in (0u32..).zip(writers) {
+        tokio::time::sleep_until((start + each * number).into()).await;
+        sent.set(run.now());
+        writer.queue(OpCode::Text, request.as_bytes());
+        writer.drain().await?;
+        run.progress.at(u64::from(number));
+        if run.is_draining() {
+            bail!("interrupted before all had joined");
+        }
+    }
+    Ok(())
+}
+
+async fn listen(run: Rc<Run>, told: Rc<Told>, mut reader: Reader, sent: Rc<Cell<u64>>) {
+    loop {
+        let read = reader.read(&run.scratch, |message| {
+            if is_answer(message) {
+                run.recorder.borrow_mut().note(sent.get(), run.now());
+                return told.joined.set(told.joined.get() + 1);
+            }
+            told.messages.set(told.messages.get() + 1);
+            told.bytes.set(told.bytes.get() + message.len() as u64);
+            told.largest.set(told.largest.get().max(message.len()));
+            if message.len() < LONGEST_ERROR {
+                run.other(message);
+            }
+        });
+        if let Err(end) = read.await {
+            return run.ended(end);
+        }
+    }
+}
+
+/// Whether a message answers the subscription. What the rosters send is long, and begins otherwise.
+fn is_answer(message: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        r#type: &'a str,
+    }
+    message.len() < LONGEST_ERROR
+        && serde_json::from_slice::<Head<'_>>(message).is_ok_and(|head| head.r#type == "ack")
+}
+
+/// Until everybody has an answer, and then until nothing has come for a while.
+async fn await_all(run: &Run, told: &Told) -> anyhow::Result<()> {
+    let mut last = (0, Instant::now());
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = told.messages.get() + u64::from(told.joined.get());
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        let is_quiet = last.1.elapsed() > QUIET;
+        if is_quiet && told.joined.get() == run.conns {
+            return Ok(());
+        }
+        if last.1.elapsed() > PATIENCE {
+            bail!("{} of {} joined, and nothing more comes", told.joined.get(), run.conns);
+        }
+    }
+}
+
+fn report(run: &Run, told: &Told, seconds: f64, used: Option<Duration>) -> Report {
+    let each = |total: u64| total as f64 / f64::from(run.conns);
+    let report = Report::new(run, "join", "joins")
+        .throughput(f64::from(run.conns) / seconds, seconds)
+        .remark("latency is from the request to its answer")
+        .remark(format!(
+            "told: {:.1} messages and {} B for each join; the longest has {} B",
+            each(told.messages.get()),
+            count(each(told.bytes.get()) as u64),
+            count(told.largest.get() as u64)
+        ))
+        .detail("messages_per_join", each(told.messages.get()))
+        .detail("bytes_per_join", each(told.bytes.get()))
+        .detail("largest_bytes", told.largest.get());
+    match used {
+        None => report.remark("cost: give --pid with the server's process (Linux)"),
+        Some(used) => {
+            let micros = used.as_secs_f64() * 1e6 / f64::from(run.conns);
+            report
+                .remark(format!("cost: {micros:.1} µs of the server's processor time for each join"))
+                .detail("server_us_per_join", micros)
+        }
+    }
+}
+
+/// Bytes; errors and answers are shorter.
+const LONGEST_ERROR: usize = 2048;
+const LOOK: Duration = Duration::from_millis(50);
+/// Longer than a diff or a count takes to come.
+const QUIET: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(20);
