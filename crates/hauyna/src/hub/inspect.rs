@@ -112,6 +112,8 @@ pub struct ChannelSnapshot {
     pub subscribers: Vec<SubscriberSnapshot>,
     /// How many subscribers there are on this node.
     pub subscriber_count: usize,
+    /// How many users are present in it.
+    pub present: usize,
     /// Where the next page of subscribers begins, for [`Inspect::after`]; `None` on the last one.
     pub next: Option<ConnectionId>,
 }
@@ -248,6 +250,7 @@ impl Inspect {
         };
         Ok(ChannelSnapshot {
             name: name.as_str().to_owned(),
+            present: self.hub.presence().in_channel(name.as_str()).len(),
             pattern: options.usage.pattern.as_deref().map(str::to_owned),
             options: OptionsSnapshot::of(&options),
             position,

@@ -65,6 +65,7 @@ impl RouterService {
             None => answer(self.routes, request).await,
             Some(layered) => layered(request).await.unwrap_or_else(|error| {
                 crate::log::limited("a layer failed", || {
+                    let error = crate::log::fault(&error);
                     tracing::error!(target: "hauyna::server", %error, "a layer failed");
                 });
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")

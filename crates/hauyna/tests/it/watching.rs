@@ -165,7 +165,7 @@ async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_
     users.dedup();
     assert_eq!(users.len(), 25);
     let lobby = hub.inspect().channel("lobby").await.unwrap();
-    assert!(lobby.position.is_none() && lobby.subscribers.is_empty());
+    assert!(lobby.position.is_none() && lobby.subscribers.is_empty() && lobby.present == 0);
     assert_eq!(hub.inspect().channel("other").await.unwrap().options.access, "undeclared");
     assert!(hub.inspect().channel("a\nb").await.is_err());
 }
