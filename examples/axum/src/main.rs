@@ -6,10 +6,10 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Html;
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use hauyna::{Channels, Context, Handler, Hub, Publishers, json};
+use hauyna_example_page::Page;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -36,16 +36,20 @@ fn application() -> Router {
     let hub = Hub::builder().channels("orders", Channels::new().publishers(Publishers::Application)).build();
     let realtime = hauyna::Router::new(hub.clone()).websocket("/live", Handler::new().on_open(welcome));
     Router::new()
-        .route("/", get(|| async { Html(include_str!("../page.html")) }))
         .route("/orders", post(place))
         .with_state(hub)
+        .merge(PAGE.router())
         .merge(realtime.into_axum())
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "tells where to look")]
 async fn main() -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!("open http://{}", listener.local_addr()?);
+    let listener = tokio::net::TcpListener::from_std(hauyna_example_page::listen(3000)?)?;
     axum::serve(listener, application()).await
 }
+
+const PAGE: Page = Page {
+    html: include_str!("../page/index.html"),
+    style: include_str!("../page/page.css"),
+    script: include_str!("../page/page.js"),
+};
