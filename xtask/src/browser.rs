@@ -22,7 +22,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     process::run(house, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
     let mut command = house.command(&node.to_string_lossy());
     command
-        .args(["--test", "--test-reporter=spec", "--test-concurrency=2"])
+        .args(["--test", "--test-reporter=spec", "--test-concurrency=3"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("HAUYNA_BIN", house.program())

@@ -1,0 +1,100 @@
+//! A presence board: who is online, away or gone, on which devices, doing what, and who is typing.
+//!
+//! `cargo run --package hauyna-example-presence`, then open <http://127.0.0.1:3004> in several windows; or
+//! `curl 'http://127.0.0.1:3004/present?status=away'`.
+
+use axum::Json;
+use axum::extract::Query;
+use axum::routing::get;
+use hauyna::{
+    Channels, Context, Criteria, Event, Handler, Hub, Presence, Publishers, Reject, Router, UserId, json,
+};
+use hauyna_example_page::Page;
+use serde::Deserialize;
+use std::time::Duration;
+
+#[derive(Deserialize)]
+struct Typing {
+    typing: bool,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    status: Option<String>,
+    activity: Option<String>,
+}
+
+/// Whoever subscribes to `office` is present there, with what their pages say of themselves: `update_status` is the
+/// protocol's own. A lost connection keeps its place for the grace time.
+fn hub(grace: Duration) -> Hub {
+    let office = Channels::new().presence(Presence::each()).publishers(Publishers::Application).no_history();
+    let seen = Channels::new().publishers(Publishers::Application).history(200, Duration::from_secs(86_400));
+    Hub::builder()
+        .presence_grace(grace)
+        .channels(OFFICE, office)
+        .channels(SEEN, seen)
+        .on_user_offline(remember)
+        .build()
+}
+
+fn handler() -> Handler {
+    Handler::new()
+        .identify(|request| match request.query("user_id") {
+            Some(name) if !name.trim().is_empty() => Ok(name),
+            _ => Err(Reject::unauthorized("user_id is required")),
+        })
+        .on("typing", typing)
+}
+
+/// Told to those who are there now, and kept nowhere.
+async fn typing(cx: Context, Typing { typing }: Typing) -> hauyna::Result {
+    let (office, connection) = (cx.channel(OFFICE), cx.connection());
+    if !office.is_subscribed(&connection) {
+        return Err(Reject::denied("enter the office first").into());
+    }
+    let message = json!({ "type": "typing", "user": cx.user(), "typing": typing });
+    office.broadcast_except(message, connection.id()).await?;
+    Ok(())
+}
+
+/// The last connection of a user is gone: those who come later shall know, too.
+async fn remember(event: Event, user: UserId) -> hauyna::Result {
+    event.hub().channel(SEEN).broadcast(json!({ "type": "seen", "user": user })).await?;
+    Ok(())
+}
+
+/// Asks the server's own side who is present.
+fn criteria(wanted: Wanted) -> Criteria {
+    let mut criteria = Criteria::new().in_channel(OFFICE);
+    if let Some(status) = wanted.status {
+        criteria = criteria.status(status.as_str());
+    }
+    if let Some(activity) = wanted.activity {
+        criteria = criteria.with("activity", activity);
+    }
+    criteria
+}
+
+#[tokio::main]
+async fn main() -> hauyna::Result {
+    let listener = hauyna_example_page::listen(3004)?;
+    let hub = hub(Duration::from_secs(5));
+    let presence = hub.presence();
+    let present =
+        move |Query(wanted): Query<Wanted>| async move { Json(presence.list_by(&criteria(wanted))) };
+    let pages = PAGE.router().route("/present", get(present));
+    let router = Router::new(hub).websocket("/live", handler()).fallback(pages);
+    router.into_server().serve_listener(listener).await
+}
+
+const PAGE: Page = Page {
+    html: include_str!("../page/index.html"),
+    style: include_str!("../page/page.css"),
+    script: include_str!("../page/page.js"),
+};
+const OFFICE: &str = "office";
+/// When who was last seen.
+const SEEN: &str = "seen";
+
+#[cfg(test)]
+mod tests;
