@@ -1,7 +1,7 @@
 //! What presence has to do later: send a channel's diff, let a lost connection's grace time end. One task per
 //! hub, which lives only while something is to be done.
 
-use super::flow;
+use super::{flow, telling};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use crate::hub::HubCore;
@@ -110,7 +110,7 @@ async fn run(mut running: Running) {
             Ok(tasks) => {
                 for task in tasks {
                     match task {
-                        Task::Tell(channel) => flow::tell_gathered(&hub, &channel),
+                        Task::Tell(channel) => telling::tell_gathered(&hub, &channel),
                         Task::Expire(user, connection) => flow::expire(&hub, &user, connection),
                     }
                 }

@@ -3,14 +3,15 @@
 
 use super::agenda::Task;
 use super::entry::Profile;
-use super::members::{Member, Members, Mode, Place, Replaced, Step};
+use super::members::{Members, Place, Replaced};
 use super::message;
-use super::people::{Part, Person};
+use super::people::{Device, Part, Person};
+use super::telling::{Told, tell, tell_hub, tell_watched};
 use super::{PresenceOptions, Scope};
-use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, announce_except};
+use crate::channel::{ChannelCore, Subscription, UserId};
 use crate::connection::{ConnectionCore, ConnectionId};
 use crate::error::Error;
-use crate::event::{PresenceChange, SystemEvent, SystemKind};
+use crate::event::SystemKind;
 use crate::hub::HubCore;
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The presence of one channel.
 #[derive(Debug)]
 pub(crate) struct ChannelPresence {
-    options: PresenceOptions,
+    pub(super) options: PresenceOptions,
     members: Mutex<Members>,
     /// Places of lost connections: the channel stays while there are any.
     ghosts: AtomicUsize,
@@ -117,7 +118,7 @@ pub(crate) fn leave<R>(
         if let Some(device) = person.known(core.id()) {
             device.channels.retain(|other| !Arc::ptr_eq(other, channel));
         }
-        person.devices.retain(super::people::Device::is_needed);
+        person.devices.retain(Device::is_needed);
         tell_hub(hub, user, person, was_visible);
     }
     remove_empty(&mut people, user);
@@ -219,7 +220,7 @@ pub(super) fn untrack(hub: &HubCore, core: &ConnectionCore) {
     if let Some(device) = person.known(core.id()) {
         device.is_tracked = false;
     }
-    person.devices.retain(super::people::Device::is_needed);
+    person.devices.retain(Device::is_needed);
     tell_hub(hub, user, person, was_visible);
     remove_empty(&mut people, user);
 }
@@ -281,73 +282,6 @@ pub(super) fn describe(
     Ok(())
 }
 
-/// What is to be told about one user.
-struct Told<'a> {
-    user: &'a UserId,
-    step: Option<Step>,
-    /// The member as it was, where it is gone.
-    left: Option<&'a Member>,
-    except: Option<ConnectionId>,
-}
-
-/// Tells a channel's subscribers, as the mode has it.
-fn tell(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members, (before, told): (Mode, Told<'_>)) {
-    let Some(presence) = &channel.presence else { return };
-    let name = &channel.name;
-    if let Some(step) = told.step {
-        emit(hub, told.user, Some(name), step.into());
-    }
-    match (before, members.mode) {
-        (Mode::Occupancy, Mode::Diff | Mode::Each) => {
-            message::with_state(members, name.as_str(), |state| {
-                announce_except(hub, name, state, told.except);
-            });
-        }
-        (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
-        (_, Mode::Each) => {
-            let Some(step) = told.step else { return };
-            let what = (name.as_str(), told.user);
-            message::with_change(members, what, (step, told.left), |change| {
-                announce_except(hub, name, change, told.except);
-            });
-        }
-        (_, Mode::Diff | Mode::Occupancy) => {
-            if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
-                let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
-                hub.presence.agenda.add(presence.options.tick * ticks, Task::Tell(channel.clone()));
-            }
-        }
-    }
-}
-
-fn count(hub: &HubCore, channel: &ChannelCore, members: &mut Members) {
-    if let Some(count) = members.take_count() {
-        let occupancy =
-            hauyna_protocol::Message::Occupancy { channel: channel.name.as_str(), count: count as u64 };
-        announce_except(hub, &channel.name, &occupancy, None);
-    }
-}
-
-/// Sends what has gathered in a channel.
-pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
-    let Some(presence) = &channel.presence else { return };
-    let mut members = presence.members();
-    members.is_due = false;
-    match members.mode {
-        Mode::Occupancy => count(hub, channel, &mut members),
-        Mode::Each => {}
-        Mode::Diff => {
-            let changes = members.take_changes();
-            if !changes.is_empty() {
-                message::with_diff(&members, channel.name.as_str(), &changes, |diff| {
-                    announce_except(hub, &channel.name, diff, None);
-                });
-            }
-            members.settle_mode(presence.options);
-        }
-    }
-}
-
 fn person<'a>(people: &'a mut Part, user: &UserId, now: u64) -> (bool, &'a mut Person) {
     let person = people.entry(user.clone()).or_insert_with(|| Person::new(now));
     let was_visible = person.is_visible();
@@ -382,35 +316,4 @@ pub(crate) fn watch(hub: &HubCore, core: &ConnectionCore) {
     person.relieve(|device| std::mem::take(&mut device.is_watched));
     person.device(core.id(), now).is_watched = true;
     tell_watched(hub, user, person, was_watched);
-}
-
-fn tell_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
-    match (was_watched, person.is_watched()) {
-        (false, true) => {
-            hub.events.emit(SystemKind::UserOnline, || SystemEvent::UserOnline { user: user.clone() });
-        }
-        (true, false) => {
-            hub.events.emit(SystemKind::UserOffline, || SystemEvent::UserOffline { user: user.clone() });
-        }
-        _ => {}
-    }
-}
-
-/// Listeners hear what changed over the hub.
-fn tell_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
-    let change = match (was_visible, person.is_visible()) {
-        (false, false) => return,
-        (false, true) => PresenceChange::Join,
-        (true, false) => PresenceChange::Leave,
-        (true, true) => PresenceChange::Update,
-    };
-    emit(hub, user, None, change);
-}
-
-fn emit(hub: &HubCore, user: &UserId, channel: Option<&ChannelName>, change: PresenceChange) {
-    hub.events.emit(SystemKind::PresenceChanged, || SystemEvent::PresenceChanged {
-        user: user.clone(),
-        channel: channel.cloned(),
-        change,
-    });
 }

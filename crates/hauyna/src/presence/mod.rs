@@ -1,5 +1,5 @@
 //! Who is present, in each channel and over the hub. `Presence` is the public handle with the verbs, `query` its
-//! questions; `people` and `members` are the rosters, pure data; `flow` changes them and `message` tells of it;
+//! questions; `people` and `members` are the rosters, pure data; `flow` changes them, `telling` says it to whom, in the words of `message`;
 //! `agenda` is what is done later; `options` and `entry` are what applications say and see.
 
 mod agenda;
@@ -10,6 +10,7 @@ mod message;
 mod options;
 mod people;
 mod query;
+mod telling;
 
 pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;

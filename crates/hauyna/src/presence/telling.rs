@@ -1,0 +1,115 @@
+//! Who hears of a change: the subscribers of the channel, as its mode has it, at once or later, and the listeners of
+//! the hub. Called by `flow` under its locks, and by the agenda.
+
+use super::agenda::Task;
+use super::members::{Member, Members, Mode, Step};
+use super::message;
+use super::people::Person;
+use crate::channel::{ChannelCore, ChannelName, UserId, announce_except};
+use crate::connection::ConnectionId;
+use crate::event::{PresenceChange, SystemEvent, SystemKind};
+use crate::hub::HubCore;
+use std::sync::Arc;
+
+/// What is to be told about one user.
+pub(super) struct Told<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) step: Option<Step>,
+    /// The member as it was, where it is gone.
+    pub(super) left: Option<&'a Member>,
+    pub(super) except: Option<ConnectionId>,
+}
+
+/// Tells a channel's subscribers, as the mode has it.
+pub(super) fn tell(
+    hub: &HubCore,
+    channel: &Arc<ChannelCore>,
+    members: &mut Members,
+    (before, told): (Mode, Told<'_>),
+) {
+    let Some(presence) = &channel.presence else { return };
+    let name = &channel.name;
+    if let Some(step) = told.step {
+        emit(hub, told.user, Some(name), step.into());
+    }
+    match (before, members.mode) {
+        (Mode::Occupancy, Mode::Diff | Mode::Each) => {
+            message::with_state(members, name.as_str(), |state| {
+                announce_except(hub, name, state, told.except);
+            });
+        }
+        (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
+        (_, Mode::Each) => {
+            let Some(step) = told.step else { return };
+            let what = (name.as_str(), told.user);
+            message::with_change(members, what, (step, told.left), |change| {
+                announce_except(hub, name, change, told.except);
+            });
+        }
+        (_, Mode::Diff | Mode::Occupancy) => {
+            if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
+                let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
+                hub.presence.agenda.add(presence.options.tick * ticks, Task::Tell(channel.clone()));
+            }
+        }
+    }
+}
+
+fn count(hub: &HubCore, channel: &ChannelCore, members: &mut Members) {
+    if let Some(count) = members.take_count() {
+        let occupancy =
+            hauyna_protocol::Message::Occupancy { channel: channel.name.as_str(), count: count as u64 };
+        announce_except(hub, &channel.name, &occupancy, None);
+    }
+}
+
+/// Sends what has gathered in a channel.
+pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
+    let Some(presence) = &channel.presence else { return };
+    let mut members = presence.members();
+    members.is_due = false;
+    match members.mode {
+        Mode::Occupancy => count(hub, channel, &mut members),
+        Mode::Each => {}
+        Mode::Diff => {
+            let changes = members.take_changes();
+            if !changes.is_empty() {
+                message::with_diff(&members, channel.name.as_str(), &changes, |diff| {
+                    announce_except(hub, &channel.name, diff, None);
+                });
+            }
+            members.settle_mode(presence.options);
+        }
+    }
+}
+
+pub(super) fn tell_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
+    match (was_watched, person.is_watched()) {
+        (false, true) => {
+            hub.events.emit(SystemKind::UserOnline, || SystemEvent::UserOnline { user: user.clone() });
+        }
+        (true, false) => {
+            hub.events.emit(SystemKind::UserOffline, || SystemEvent::UserOffline { user: user.clone() });
+        }
+        _ => {}
+    }
+}
+
+/// Listeners hear what changed over the hub.
+pub(super) fn tell_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
+    let change = match (was_visible, person.is_visible()) {
+        (false, false) => return,
+        (false, true) => PresenceChange::Join,
+        (true, false) => PresenceChange::Leave,
+        (true, true) => PresenceChange::Update,
+    };
+    emit(hub, user, None, change);
+}
+
+fn emit(hub: &HubCore, user: &UserId, channel: Option<&ChannelName>, change: PresenceChange) {
+    hub.events.emit(SystemKind::PresenceChanged, || SystemEvent::PresenceChanged {
+        user: user.clone(),
+        channel: channel.cloned(),
+        change,
+    });
+}
