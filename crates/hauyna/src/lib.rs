@@ -45,6 +45,7 @@
 //! }
 //! ```
 
+mod auth;
 mod broker;
 mod channel;
 mod clock;
@@ -71,13 +72,16 @@ mod transport;
 mod user;
 mod validate;
 
+pub use auth::{ApiKeys, Claims, Verifier};
+#[cfg(feature = "jwt")]
+pub use auth::{Jwt, JwtAlgorithm, JwtKey, JwtKeys};
 pub use broker::{
     Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish,
     Published, Relay, Repeat, Retention,
 };
 pub use channel::{
-    Channel, ChannelName, Channels, Content, Draft, Kind, Params, Publication, Publishers, Publishing,
-    SlowConsumer, UserId,
+    Channel, ChannelName, ChannelRequest, Channels, Content, Draft, Kind, Params, Publication, Publishers,
+    Publishing, SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{

@@ -2,9 +2,10 @@
 
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Extras, Kind, UserId};
-use crate::connection::Connection;
+use crate::connection::{Backlog, CloseReason, Connection};
 use crate::error::Error;
 use crate::hub::Hub;
+use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
 
 /// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
@@ -39,6 +40,18 @@ impl User {
     /// The user's connections on this node.
     pub fn connections(&self) -> Vec<Connection> {
         self.hub.connections().of_user(&self.name)
+    }
+
+    /// Closes the user's connections on this node; what is queued is not sent. The code says whether they come back. [`CloseCode::REVOKED`] is for rights that were taken away. Returns how many there were.
+    ///
+    /// It does not keep the user from coming again: that is for whoever identifies them.
+    pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
+        let connections = self.connections();
+        for connection in &connections {
+            let ending = (CloseReason::Application(code.0), Backlog::Drop);
+            connection.core().close(code, reason, ending);
+        }
+        connections.len()
     }
 
     /// Whether the user has a connection on this node.

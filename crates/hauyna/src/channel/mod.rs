@@ -7,6 +7,8 @@ mod options;
 mod pattern;
 mod publication;
 mod publish;
+mod request;
+mod rules;
 mod subscribe;
 mod subscribers;
 
@@ -14,12 +16,14 @@ pub use name::{ChannelName, UserId};
 pub use options::{Channels, Publishers, SlowConsumer};
 pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
+pub use request::ChannelRequest;
 
 pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, announce_except, content, deliver, publish};
+pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
     Welcome, Wish, detach, dismiss, encoded, enlist, history, not_subscribed, subscribe, unsubscribe,
 };

@@ -3,6 +3,7 @@
 
 use super::Params;
 use super::pattern::Pattern;
+use super::rules::Rules;
 use crate::broker::Retention;
 use crate::error::Error;
 use crate::handler::Context;
@@ -26,6 +27,7 @@ pub struct Channels {
     pub(crate) access: Access,
     pub(crate) publishers: Publishers,
     pub(crate) authorize: Option<Arc<Authorize>>,
+    pub(crate) rules: Rules,
     pub(crate) announce: Option<u32>,
     pub(crate) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
@@ -89,6 +91,7 @@ impl Channels {
             access: Access::Open,
             publishers: Publishers::Subscribers,
             authorize: None,
+            rules: Rules::default(),
             announce: None,
             presence: None,
             slow_consumer: SlowConsumer::default(),
@@ -112,7 +115,8 @@ impl Channels {
         self
     }
 
-    /// Refuses every client that [`Channels::authorize`] does not admit; all of them, where it is not set.
+    /// Refuses every client that neither [`Channels::authorize`] nor [`Channels::authorize_subscribe`] admits; all of
+    /// them, where none is set.
     #[must_use]
     pub fn private(mut self) -> Self {
         self.access = Access::Private;
@@ -184,11 +188,12 @@ impl Channels {
 
     /// Who may subscribe, in a word.
     pub(crate) fn access_name(&self) -> &'static str {
-        match (self.access, &self.authorize) {
+        let is_authorized = self.authorize.is_some() || self.rules.subscribe.is_some();
+        match (self.access, is_authorized) {
             (Access::Undeclared, _) => "undeclared",
-            (_, Some(_)) => "authorized",
-            (Access::Private, None) => "private",
-            (Access::Open, None) => "open",
+            (_, true) => "authorized",
+            (Access::Private, false) => "private",
+            (Access::Open, false) => "open",
         }
     }
 

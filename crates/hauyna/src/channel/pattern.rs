@@ -20,6 +20,11 @@ enum Part {
 pub struct Params<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Params<'a> {
+    /// Names and values, in their order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().copied()
+    }
+
     /// The value of a parameter, where the pattern has it.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)

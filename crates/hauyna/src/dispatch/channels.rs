@@ -1,18 +1,16 @@
-//! The requests about one channel: subscribing, publishing, history. The channel's options or the handler's
-//! `authorize_*` say whether they may.
+//! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they may.
 
+use super::authority::{self, Verdict};
 use super::{Core, Next, Reply, admission, answered, denied};
-use crate::broker::HistoryRange;
-use crate::channel::{
-    self, Access, ChannelCore, ChannelName, Content, Extras, Kind, Publishers, Welcome, Wish,
-};
+use crate::broker::{BoxFuture, HistoryRange};
+use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Welcome, Wish};
 use crate::connection::frame;
-use crate::error::Error;
-use crate::handler::{Context, Verb};
+use crate::error::{Error, Reject};
 use crate::presence::with_page;
 use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, Recovery, RequestId, Subscribed};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 pub(super) fn publish(
     core: &Core,
@@ -31,23 +29,18 @@ pub(super) fn publish(
         options: Some(own.channel.options.clone()),
         ..Extras::default()
     };
-    match core.endpoint().authorizer(Verb::Publish) {
-        None if own.channel.options.publishers == Publishers::Subscribers => {
-            match admitted(core, &own.channel, &message.1) {
-                Ok(()) => answered(id, channel::publish(core.hub(), name, message, extras)),
-                Err(error) => Next::Now(Reply::refused(id, error)),
-            }
-        }
-        None => Next::Now(Reply::refused(id, denied("clients do not publish in this channel"))),
-        Some(allowed) => {
-            let allowed = allowed(Context::new(core.clone()), name.as_str().to_owned());
+    match authority::publish(core, &own) {
+        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
+        Verdict::Allowed => match admitted(core, &own.channel, &message.1) {
+            Ok(()) => answered(id, channel::publish(core.hub(), name, message, extras)),
+            Err(error) => Next::Now(Reply::refused(id, error)),
+        },
+        Verdict::Asked(allowed) => {
             let core = core.clone();
             Next::Later(Box::pin(async move {
-                if let Err(reject) = allowed.await {
-                    return Reply::refused(id, reject.into());
-                }
-                let Some(own) = core.subscription(name.as_str()) else {
-                    return Reply::refused(id, channel::not_subscribed());
+                let own = match still(&core, &name, allowed).await {
+                    Ok(own) => own,
+                    Err(error) => return Reply::refused(id, error),
                 };
                 if let Err(error) = admitted(&core, &own.channel, &message.1) {
                     return Reply::refused(id, error);
@@ -56,6 +49,16 @@ pub(super) fn publish(
             }))
         }
     }
+}
+
+/// Waits for a permission; the subscription must live on meanwhile.
+async fn still(
+    core: &Core,
+    name: &ChannelName,
+    allowed: BoxFuture<Result<(), Reject>>,
+) -> Result<Arc<Subscription>, Error> {
+    allowed.await?;
+    core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)
 }
 
 /// Whether a publication that its client may make is one that the channel takes now.
@@ -67,7 +70,12 @@ fn admitted(core: &Core, channel: &ChannelCore, content: &Content) -> Result<(),
     }
 }
 
-pub(super) fn subscribe(core: &Core, id: Option<RequestId>, name: &str, wish: Wish) -> Next {
+pub(super) fn subscribe(
+    core: &Core,
+    id: Option<RequestId>,
+    (name, token): (&str, Option<Cow<'_, str>>),
+    wish: Wish,
+) -> Next {
     if let Err(error) = admission::subscription(core) {
         return Next::Now(Reply::refused(id, error));
     }
@@ -78,12 +86,11 @@ pub(super) fn subscribe(core: &Core, id: Option<RequestId>, name: &str, wish: Wi
         Ok(name) => name,
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
-    let allowed = match core.endpoint().authorizer(Verb::Subscribe) {
-        Some(allowed) => allowed(Context::new(core.clone()), name.as_str().to_owned()),
-        None if is_open(core, &name) => {
-            return Next::Later(Box::pin(subscribed(core.clone(), id, name, wish)));
-        }
-        None => return Next::Now(Reply::refused(id, denied("this channel is not open to you"))),
+    let asked = (token.map(Into::into), wish.metadata.clone());
+    let allowed = match authority::subscribe(core, &name, asked) {
+        Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
+        Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, wish))),
+        Verdict::Asked(allowed) => allowed,
     };
     let core = core.clone();
     Next::Later(Box::pin(async move {
@@ -92,16 +99,6 @@ pub(super) fn subscribe(core: &Core, id: Option<RequestId>, name: &str, wish: Wi
             Err(reject) => Reply::refused(id, reject.into()),
         }
     }))
-}
-
-/// What the channel's pattern says about this client.
-fn is_open(core: &Core, name: &ChannelName) -> bool {
-    let (options, params) = core.hub().declarations.resolve(name.as_str());
-    match (&options.authorize, options.access) {
-        (_, Access::Undeclared) | (None, Access::Private) => false,
-        (Some(authorize), _) => authorize(&Context::new(core.clone()), &params),
-        (None, Access::Open) => true,
-    }
 }
 
 async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: Wish) -> Reply {
@@ -140,9 +137,24 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
     }
     let encoding = core.wire().encoding();
     let name = own.channel.name.clone();
-    match channel::history(core.hub(), &name, range).into_now() {
-        Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
-        Err(later) => Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) })),
+    match authority::history(core, &own) {
+        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
+        Verdict::Allowed => match channel::history(core.hub(), &name, range).into_now() {
+            Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
+            Err(later) => {
+                Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
+            }
+        },
+        Verdict::Asked(allowed) => {
+            let core = core.clone();
+            Next::Later(Box::pin(async move {
+                if let Err(error) = still(&core, &name, allowed).await {
+                    return Reply::refused(id, error);
+                }
+                let page = channel::history(core.hub(), &name, range).await;
+                Reply::history(id, name, page, encoding)
+            }))
+        }
     }
 }
 
@@ -151,9 +163,27 @@ pub(super) fn presence(
     core: &Core,
     id: Option<RequestId>,
     name: &str,
-    range: (Option<&str>, Option<u32>),
-) -> Reply {
-    let Some(own) = core.subscription(name) else { return Reply::refused(id, channel::not_subscribed()) };
+    (after, limit): (Option<&str>, Option<u32>),
+) -> Next {
+    let Some(own) = core.subscription(name) else {
+        return Next::Now(Reply::refused(id, channel::not_subscribed()));
+    };
+    match authority::presence(core, &own) {
+        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
+        Verdict::Allowed => Next::Now(page(core, id, &own, (after, limit))),
+        Verdict::Asked(allowed) => {
+            let (core, after) = (core.clone(), after.map(str::to_owned));
+            Next::Later(Box::pin(async move {
+                match still(&core, &own.channel.name, allowed).await {
+                    Ok(own) => page(&core, id, &own, (after.as_deref(), limit)),
+                    Err(error) => Reply::refused(id, error),
+                }
+            }))
+        }
+    }
+}
+
+fn page(core: &Core, id: Option<RequestId>, own: &Subscription, range: (Option<&str>, Option<u32>)) -> Reply {
     let Some(presence) = &own.channel.presence else {
         let error = Error::protocol(ErrorType::ValidationError, "this channel shows no presence");
         return Reply::refused(id, error);

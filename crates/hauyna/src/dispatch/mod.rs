@@ -14,6 +14,7 @@ use hauyna_websocket::OpCode;
 use std::sync::Arc;
 
 mod admission;
+mod authority;
 mod channels;
 mod direct;
 mod recovery;
@@ -86,14 +87,14 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             Next::Now(Reply::answered())
         }
         Request::Publish { channel, content, key } => channels::publish(core, id, (&channel, content), key),
-        Request::Subscribe { channel, metadata, recover, .. } => {
+        Request::Subscribe { channel, metadata, recover, token } => {
             // The answer stands in the outbox before the channel's messages; so must the earlier answers.
             if !replies.is_empty() {
                 core.push_control(Bytes::copy_from_slice(replies));
                 replies.clear();
             }
             let wish = Wish { metadata: metadata.map(|raw| raw.as_json().into()), recover };
-            channels::subscribe(core, id, &channel, wish)
+            channels::subscribe(core, id, (&channel, token), wish)
         }
         Request::Unsubscribe { channel } => {
             Next::Now(Reply::of(id, channel::unsubscribe(core.hub(), core, &channel)))
@@ -115,7 +116,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         }
         Request::Refresh { token } => refresh::refresh(core, id, &token),
         Request::Presence { channel, after, limit } => {
-            Next::Now(channels::presence(core, id, &channel, (after.as_deref(), limit)))
+            channels::presence(core, id, &channel, (after.as_deref(), limit))
         }
         Request::UpdateStatus { body, .. } => Next::Now(Reply::of(id, update_status(core, body))),
         Request::Ack { .. } | Request::Refusal { .. } => {

@@ -2,6 +2,7 @@
 //! the upgrade.
 
 use super::{Context, Handler, Identified, IntoIdentity};
+use crate::auth::Verifier;
 use crate::error::Reject;
 use crate::router::{Admitted, ConnectRequest, Next, erase_middleware};
 use std::future::Future;
@@ -17,6 +18,37 @@ impl Handler {
         R: Identified<M>,
     {
         self.endpoint.identify = Some(Box::new(move |request| f(request).identified()));
+        self
+    }
+
+    /// Identifies clients by a token: a [`Jwt`](crate::Jwt), an [API key](crate::ApiKeys), or what a [`Verifier`] of
+    /// yours makes of it. Also answers `refresh`, and takes the place of [`Handler::identify`] and
+    /// [`Handler::on_refresh`].
+    ///
+    /// The token is a bearer token: of the header `Authorization`, or of the sub-protocol item
+    /// `hauyna.bearer.<token>`, which is the way for browsers. A client without one gets 401.
+    pub fn authenticate<V: Verifier>(mut self, verifier: V) -> Self {
+        let verifier = Arc::new(verifier);
+        let again = verifier.clone();
+        self.endpoint.identify = Some(Box::new(move |request| {
+            let verifier = verifier.clone();
+            Box::pin(async move {
+                let token = request.token().ok_or(Reject::unauthorized("a token is required"))?;
+                verifier.verify(&token).await
+            })
+        }));
+        self.on_refresh(move |_, token| {
+            let verifier = again.clone();
+            async move { verifier.verify(&token).await }
+        })
+    }
+
+    /// Also takes a token from this query parameter, for clients that can send it no other way.
+    ///
+    /// The last resort: what stands in a URL is written into the access logs of proxies, into histories and
+    /// referrers. We never log it, and forget it with the handshake.
+    pub fn token_in_query(mut self, parameter: impl Into<String>) -> Self {
+        self.endpoint.token_parameter = Some(parameter.into());
         self
     }
 

@@ -25,6 +25,24 @@ impl Handler {
         self.authorize(Verb::Publish, f)
     }
 
+    /// Decides about `history`, instead of the channel pattern's own rule. The client is subscribed.
+    pub fn authorize_history<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::History, f)
+    }
+
+    /// Decides about `presence`, instead of the channel pattern's own rule. The client is subscribed.
+    pub fn authorize_presence<F, Fut>(self, f: F) -> Self
+    where
+        F: Fn(Context, String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Reject>> + Send + 'static,
+    {
+        self.authorize(Verb::Presence, f)
+    }
+
     /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
     pub fn authorize_private<F, Fut>(self, f: F) -> Self
     where

@@ -1,5 +1,6 @@
 //! What a callback gets: its connection, and the hub's verbs.
 
+use crate::auth::Claims;
 use crate::channel::{Channel, UserId};
 use crate::connection::{Connection, ConnectionCore, Requesting};
 use crate::error::{Error, Reject};
@@ -145,6 +146,17 @@ impl Context {
     /// ```
     pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.connection().with_extensions(|extensions| extensions.get::<T>().cloned())
+    }
+
+    /// What the token of this connection says, as a type of yours; after a `refresh`, what the new one says. See
+    /// [`Handler::authenticate`](super::Handler::authenticate).
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`: there is no token, or it does not say what the type needs.
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let claims = self.extension::<Claims>();
+        claims.ok_or_else(|| Reject::unauthorized("there is no token"))?.read()
     }
 
     /// The value given to [`Handler::state`](super::Handler::state).

@@ -27,6 +27,8 @@ type OnOpen = Box<dyn Fn(Context) -> BoxFuture<Result<(), Error>> + Send + Sync>
 
 pub(crate) struct Endpoint {
     pub(crate) mode: Mode,
+    /// The query parameter that may hold a token.
+    pub(crate) token_parameter: Option<String>,
     pub(crate) middleware: Vec<Middleware>,
     pub(crate) identify: Option<Identify>,
     pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
@@ -39,7 +41,7 @@ pub(crate) struct Endpoint {
     pub(crate) on_error: Option<OnError>,
     pub(crate) on_ping: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
-    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 5],
+    pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Without a message for so long a connection is idle, whatever else is heard.
     pub(crate) idle_after: Option<Duration>,
@@ -75,12 +77,15 @@ pub(crate) enum Verb {
     Private,
     Group,
     Broadcast,
+    History,
+    Presence,
 }
 
 impl Endpoint {
     pub(super) fn new(mode: Mode) -> Self {
         Self {
             mode,
+            token_parameter: None,
             middleware: Vec::new(),
             identify: None,
             refresh: None,
@@ -93,7 +98,7 @@ impl Endpoint {
             on_error: None,
             on_ping: None,
             on_pong: None,
-            authorize: [None, None, None, None, None],
+            authorize: [const { None }; 7],
             heartbeat: Some(Heartbeat::default()),
             idle_after: None,
             message_timeout: Duration::from_secs(30),

@@ -1,6 +1,7 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
 //! comes out is a connection ready to be opened, or an HTTP refusal.
 
+use super::request::without_token;
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, open};
@@ -11,7 +12,9 @@ use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -80,7 +83,8 @@ async fn decide(
     };
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let arrival = Arrival::new(request.peer(), address, target);
+    let target = without_token(target, endpoint.token_parameter.as_deref());
+    let arrival = Arrival::new(request.peer(), address, &target);
     let attached = request.into_extensions();
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
@@ -186,6 +190,10 @@ impl Refused {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if reject.status == StatusCode::UNAUTHORIZED {
+            // RFC 9110 §11.6.1 wants a challenge.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if reject.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }

@@ -136,6 +136,13 @@ impl ConnectRequest {
             .map(|(_, value)| value)
     }
 
+    /// The token that says who it is: [`bearer`](Self::bearer), else the query parameter that
+    /// [`Handler::token_in_query`](crate::Handler::token_in_query) names.
+    pub fn token(&self) -> Option<Cow<'_, str>> {
+        let bearer = self.bearer().map(Cow::Borrowed);
+        bearer.or_else(|| self.query(self.0.endpoint.token_parameter.as_deref()?).map(Cow::Owned))
+    }
+
     /// A bearer token: from `Authorization`, or from the sub-protocol item `hauyna.bearer.<token>`, which is
     /// the way for browsers.
     pub fn bearer(&self) -> Option<&str> {
@@ -152,6 +159,20 @@ impl ConnectRequest {
             .flat_map(|header| header.split(','))
             .find_map(|item| item.trim().strip_prefix(hauyna_protocol::BEARER_PREFIX))
     }
+}
+
+/// Path and query without the parameter that holds a token: the target is kept as long as the connection.
+pub(super) fn without_token<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
+    let (Some(parameter), Some((path, text))) = (parameter, target.split_once('?')) else {
+        return target.into();
+    };
+    let pairs = || form_urlencoded::parse(text.as_bytes());
+    if !pairs().any(|(name, _)| name == parameter) {
+        return target.into();
+    }
+    let others = pairs().filter(|(name, _)| name != parameter);
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
+    if query.is_empty() { path.into() } else { format!("{path}?{query}").into() }
 }
 
 /// Says where, and not who: headers and query may hold credentials.

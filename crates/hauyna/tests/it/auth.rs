@@ -1,7 +1,10 @@
 //! Credentials on a living connection: when they end, how they are renewed, how they are taken away.
 
 use crate::support::{emptied, eventually, open_hub, subscribe};
-use hauyna::{CloseReason, ConnectRequest, Context, Handler, Identity, Reject, Value, json};
+use hauyna::{
+    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value,
+    json,
+};
 use hauyna_test::TestServer;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
@@ -141,4 +144,77 @@ async fn the_application_sets_and_takes_back_an_end() {
     emptied(server.hub()).await;
     connection.set_expiry(Some(SystemTime::now() + Duration::from_secs(3600)));
     assert!(!connection.is_open(), "nothing happens to what is gone");
+}
+
+#[tokio::test]
+async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), handler());
+    let mut first = server.json("/?token=ada/-").await;
+    let mut second = server.json("/?token=ada/-").await;
+    let mut other = server.json("/?token=bob/-").await;
+    for client in [&mut first, &mut second, &mut other] {
+        client.expect("session").await;
+        subscribe(client, "x").await;
+    }
+    let began = Instant::now();
+    assert_eq!(hub.user("ada").disconnect(CloseCode::REVOKED, "revoked"), 2);
+    hub.channel("x").broadcast("after").await.unwrap();
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(other.expect("message").await["content"], "after");
+    assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, ""), 0);
+}
+
+const KEY: &str = "a-key-of-a-program-that-reports";
+
+#[tokio::test]
+async fn a_token_comes_as_a_bearer_or_where_it_was_allowed_in_the_query() {
+    let keys = || Handler::new().authenticate(ApiKeys::new().key(KEY, "reports"));
+    let server = TestServer::route(Hub::new(), |router| {
+        let target = async |cx: Context, _: Value| Ok(json!([cx.query("key"), cx.query("a"), cx.query("b")]));
+        let query = keys().token_in_query("key").on("target", target);
+        router.websocket("/", keys()).websocket("/query", query)
+    });
+    let header = server.client("/").header("authorization", &format!("bearer {KEY}"));
+    assert_eq!(header.json().connect().await.expect("session").await["user"], "reports");
+    let item = server.client("/").json().protocol(&format!("hauyna.bearer.{KEY}")).connect().await;
+    assert_eq!(item.protocol(), Some("hauyna.v1.json"));
+    let in_query = format!("/query?a=1&key={KEY}&b=x%26y");
+    let mut client = server.json(&in_query).await;
+    assert_eq!(client.expect("session").await["user"], "reports");
+    let target = client.request(json!({ "type": "target" })).await.unwrap();
+    assert_eq!(target, json!([null, "1", "x&y"]), "the token is forgotten, the rest is not");
+    for target in ["/".to_owned(), format!("/?key={KEY}"), "/query".to_owned(), "/query?key=x".to_owned()] {
+        let refused = server.client(&target).try_connect().await.unwrap_err();
+        assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));
+        assert!(refused.head.to_ascii_lowercase().contains("www-authenticate: bearer"));
+        assert!(!refused.body.contains(KEY));
+    }
+    let request = client.request(json!({ "type": "refresh", "token": "wrong" })).await.unwrap_err();
+    assert_eq!(request["error_type"], "unauthorized");
+    client.request(json!({ "type": "refresh", "token": KEY })).await.unwrap();
+}
+
+#[tokio::test]
+async fn claims_of_a_verifier_of_ones_own_are_read_in_callbacks() {
+    #[derive(serde::Deserialize)]
+    struct Mine {
+        plan: String,
+    }
+    let handler = Handler::new()
+        .identify(|request: ConnectRequest| {
+            let identity = Identity::new("ada");
+            let Some(plan) = request.query("plan") else { return Ok(identity) };
+            let claims = Claims::new(json!({ "plan": plan })).map_err(|_| Reject::invalid("no claims"))?;
+            Ok::<_, Reject>(identity.attach(claims))
+        })
+        .on("plan", async |cx: Context, _: Value| Ok(cx.claims::<Mine>()?.plan));
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/?plan=gold").await;
+    assert_eq!(client.request(json!({ "type": "plan" })).await.unwrap(), "gold");
+    let mut client = server.connect("/").await;
+    assert_eq!(client.request(json!({ "type": "plan" })).await.unwrap_err()["error_type"], "unauthorized");
 }

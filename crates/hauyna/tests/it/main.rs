@@ -4,6 +4,8 @@
 mod application;
 #[cfg(test)]
 mod auth;
+#[cfg(test)]
+mod authority;
 #[cfg(all(test, feature = "axum"))]
 mod axum;
 #[cfg(test)]
@@ -19,6 +21,9 @@ mod groups;
 mod handlers;
 #[cfg(test)]
 mod handshake;
+#[cfg(feature = "jwt")]
+#[cfg(test)]
+mod jwt;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]

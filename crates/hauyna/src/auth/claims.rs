@@ -1,0 +1,61 @@
+//! What a token says of its user, for callbacks.
+
+use crate::error::Error;
+use hauyna_protocol::ErrorType;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::sync::Arc;
+
+/// The claims of a token, attached to the connection that it opened; see
+/// [`Context::claims`](crate::Context::claims).
+#[derive(Clone)]
+pub struct Claims(Arc<Map<String, Value>>);
+
+impl Claims {
+    /// Claims of a verifier of your own: an object.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where it is no object.
+    pub fn new(claims: impl Serialize) -> Result<Self, Error> {
+        match serde_json::to_value(claims)? {
+            Value::Object(claims) => Ok(Self(Arc::new(claims))),
+            _ => Err(Error::protocol(ErrorType::ValidationError, "claims are an object")),
+        }
+    }
+
+    #[cfg(feature = "jwt")]
+    pub(super) fn of(claims: Map<String, Value>) -> Self {
+        Self(Arc::new(claims))
+    }
+
+    /// One claim.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// One claim that is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_str()
+    }
+
+    /// All of them as a type of yours.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`: the token does not say what the type needs.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        T::deserialize(&*self.0).map_err(|_| {
+            Error::protocol(ErrorType::Unauthorized, "the token does not say what is needed here")
+        })
+    }
+}
+
+/// Names alone: what they say is the user's affair.
+impl fmt::Debug for Claims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

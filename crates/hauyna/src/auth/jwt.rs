@@ -1,0 +1,208 @@
+//! JSON web tokens (RFC 7519), verified as RFC 8725 asks: the algorithm is the key's, times are numbers, and
+//! whatever is wrong has one answer. Called through `Verifier`.
+
+use super::jwt_key::JwtKey;
+use super::{Claims, JwtKeys, Verifier};
+use crate::error::Reject;
+use crate::handler::Identity;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Validation, decode, decode_header};
+use serde_json::{Map, Value};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+type UserOf = Arc<dyn Fn(&Claims) -> Option<String> + Send + Sync>;
+
+/// A verifier of JSON web tokens.
+///
+/// A token needs a signature by one of the keys, with that key's algorithm; `exp`, and `nbf` where it is there,
+/// as numbers; the issuer and the audience that are set here; and a user, `sub` unless said otherwise. Everything
+/// it says can be read in callbacks ([`Context::claims`](crate::Context::claims)), and the connection ends with it.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Context, Handler, Jwt, JwtAlgorithm, JwtKey, Value};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Mine { plan: String }
+///
+/// # fn main() -> hauyna::Result {
+/// let key = JwtKey::secret(JwtAlgorithm::Hs256, "0123456789abcdef0123456789abcdef")?;
+/// let handler = Handler::new()
+///     .authenticate(Jwt::new(key).issuer("https://login.example").audience("chat"))
+///     .on("plan", async |cx: Context, _: Value| Ok(cx.claims::<Mine>()?.plan));
+/// # drop(handler);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Jwt {
+    keys: JwtKeys,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
+    required: Vec<String>,
+    leeway: Duration,
+    user: UserOf,
+}
+
+impl Jwt {
+    /// Verifies with a key, several, or a set that can be exchanged.
+    pub fn new(keys: impl Into<JwtKeys>) -> Self {
+        Self {
+            keys: keys.into(),
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            required: Vec::new(),
+            leeway: Duration::ZERO,
+            user: Arc::new(|claims| claims.text("sub").map(str::to_owned)),
+        }
+    }
+
+    /// Requires `iss` to be this; of several, one of them.
+    ///
+    /// Issuers of one verifier share its keys: for issuers that do not trust each other make a verifier each.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuers.push(issuer.into());
+        self
+    }
+
+    /// Requires this to be in `aud`; of several, one of them. A token for an audience is refused without this.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audiences.push(audience.into());
+        self
+    }
+
+    /// Requires a claim to be there, whatever it says.
+    pub fn require(mut self, claim: impl Into<String>) -> Self {
+        self.required.push(claim.into());
+        self
+    }
+
+    /// Sets by how much clocks may disagree, for `exp` and `nbf`; at most an hour. Default: 0.
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway.min(Duration::from_secs(3600));
+        self
+    }
+
+    /// Takes the user from another claim than `sub`.
+    pub fn user_claim(self, name: impl Into<String>) -> Self {
+        let name = name.into();
+        self.user(move |claims| claims.text(&name).map(str::to_owned))
+    }
+
+    /// Takes the user from the claims. `None` refuses the token.
+    pub fn user(mut self, f: impl Fn(&Claims) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.user = Arc::new(f);
+        self
+    }
+
+    /// The whole judgement.
+    fn judge(&self, token: &str) -> Result<Identity, Fault> {
+        let claims = self.signed(token)?;
+        let exp = number(&claims, "exp")?.ok_or(Fault::Bad("no exp"))?;
+        number(&claims, "nbf")?;
+        number(&claims, "iat")?;
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        if !self.issuers.is_empty()
+            && !text("iss").is_some_and(|iss| self.issuers.iter().any(|own| own == iss))
+        {
+            return Err(Fault::Bad("another issuer"));
+        }
+        if !self.audiences.is_empty() && !self.is_for_us(claims.get("aud")) {
+            return Err(Fault::Bad("another audience"));
+        }
+        if self.required.iter().any(|name| claims.get(name).is_none_or(Value::is_null)) {
+            return Err(Fault::Bad("a claim is missing"));
+        }
+        let claims = Claims::of(claims);
+        let user = (self.user)(&claims).filter(|user| !user.is_empty()).ok_or(Fault::Bad("no user"))?;
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(exp);
+        Ok(Identity::new(user).expires_at(end).grace(self.leeway).attach(claims))
+    }
+
+    fn is_for_us(&self, audience: Option<&Value>) -> bool {
+        let is_ours =
+            |value: &Value| value.as_str().is_some_and(|text| self.audiences.iter().any(|own| own == text));
+        match audience {
+            Some(Value::Array(several)) => several.iter().any(is_ours),
+            Some(one) => is_ours(one),
+            None => false,
+        }
+    }
+
+    /// The claims, where one of the keys has signed them.
+    fn signed(&self, token: &str) -> Result<Map<String, Value>, Fault> {
+        let header = decode_header(token).map_err(|_| Fault::Bad("malformed"))?;
+        // Nothing that is critical to others is known to us (RFC 7515 §4.1.11).
+        if header.crit.is_some() {
+            return Err(Fault::Bad("critical headers"));
+        }
+        let keys = self.keys.current();
+        let named = |key: &&JwtKey| match (&header.kid, &key.kid) {
+            (Some(wanted), Some(own)) => wanted == own,
+            // A key without a name is for every token, a token without one for every key.
+            _ => true,
+        };
+        let mut fault = Fault::Bad("no key for it");
+        for key in keys.iter().filter(named).filter(|key| key.algorithm == header.alg) {
+            match decode(token, &key.key, &self.validation(key)) {
+                Ok(data) => return Ok(data.claims),
+                Err(error) if *error.kind() == ErrorKind::InvalidSignature => fault = Fault::Bad("signature"),
+                Err(error) if *error.kind() == ErrorKind::ExpiredSignature => return Err(Fault::Expired),
+                Err(_) => return Err(Fault::Bad("claims")),
+            }
+        }
+        Err(fault)
+    }
+
+    fn validation(&self, key: &JwtKey) -> Validation {
+        let mut validation = Validation::new(key.algorithm);
+        validation.leeway = self.leeway.as_secs();
+        validation.validate_nbf = true;
+        if !self.audiences.is_empty() {
+            validation.set_audience(&self.audiences);
+        }
+        validation
+    }
+}
+
+impl Verifier for Jwt {
+    async fn verify(&self, token: &str) -> Result<Identity, Reject> {
+        self.judge(token).map_err(|fault| match fault {
+            Fault::Expired => Reject::expired("the token has expired"),
+            Fault::Bad(why) => {
+                // Which check it failed is for the log: a forger need not know.
+                tracing::debug!(target: "hauyna::auth", why, "a token was refused");
+                Reject::unauthorized("the token is not valid")
+            }
+        })
+    }
+}
+
+#[derive(Debug)]
+enum Fault {
+    Expired,
+    Bad(&'static str),
+}
+
+/// A moment in seconds; none where it is not there.
+fn number(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, Fault> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| (0.0..=LATEST).contains(seconds));
+    seconds.map(Some).ok_or(Fault::Bad("a moment that is none"))
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("keys", &self.keys)
+            .field("issuers", &self.issuers)
+            .field("audiences", &self.audiences)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The end of the year 9999, in seconds.
+const LATEST: f64 = 253_402_300_799.0;

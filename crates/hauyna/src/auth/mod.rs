@@ -1,0 +1,48 @@
+//! Who is behind a token: `Verifier` is the question, `Jwt` and `ApiKeys` are answers, `Claims` is what a token
+//! says. Asked through `Handler::authenticate`, at the handshake and at a `refresh`. Never logs a token.
+
+mod claims;
+#[cfg(feature = "jwt")]
+mod jwt;
+#[cfg(feature = "jwt")]
+mod jwt_key;
+mod keys;
+
+pub use claims::Claims;
+#[cfg(feature = "jwt")]
+pub use jwt::Jwt;
+#[cfg(feature = "jwt")]
+pub use jwt_key::{JwtAlgorithm, JwtKey, JwtKeys};
+pub use keys::ApiKeys;
+
+use crate::error::Reject;
+use crate::handler::Identity;
+use std::future::Future;
+
+/// Says whom a token belongs to; see [`Handler::authenticate`](crate::Handler::authenticate).
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Handler, Identity, Reject, Verifier};
+///
+/// struct Sessions(std::collections::HashMap<String, String>);
+///
+/// impl Verifier for Sessions {
+///     async fn verify(&self, token: &str) -> Result<Identity, Reject> {
+///         let user = self.0.get(token).ok_or(Reject::unauthorized("the session is not known"))?;
+///         Ok(Identity::new(user))
+///     }
+/// }
+///
+/// let handler = Handler::new().authenticate(Sessions([("s-1".into(), "ada".into())].into()));
+/// # drop(handler);
+/// ```
+pub trait Verifier: Send + Sync + 'static {
+    /// Verifies a token.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::unauthorized`] for a bad one, [`Reject::expired`] for one whose time is over.
+    fn verify(&self, token: &str) -> impl Future<Output = Result<Identity, Reject>> + Send;
+}
