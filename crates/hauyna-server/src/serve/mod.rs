@@ -6,11 +6,12 @@ mod pages;
 
 use anyhow::Context as _;
 use clap::Parser;
-use hauyna::{Handler, Hub, Router};
+use hauyna::{Handler, Hub, Router, TlsConfig};
 use metrics::{Metrics, Place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +24,12 @@ pub(crate) struct Options {
     /// Also mount a plain echo endpoint at this path, for conformance and load tests
     #[arg(long, value_name = "PATH", value_parser = path)]
     echo: Option<String>,
+    /// Serve TLS with these certificates, in PEM, the server's own first
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Offer permessage-deflate to clients that ask for it
     #[arg(long)]
     deflate: bool,
@@ -84,7 +91,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let echo = Handler::echo().max_message(ECHO_MESSAGE);
         router = router.websocket(path, if options.deflate { echo.deflate() } else { echo });
     }
-    let server = router.fallback(pages::router(hub.clone())).into_server();
+    let mut server = router.fallback(pages::router(hub.clone())).into_server();
+    if let (Some(certificates), Some(key)) = (&options.tls_cert, &options.tls_key) {
+        server = server.tls(TlsConfig::from_files(certificates, key)?);
+    }
     let metrics = Metrics::bind(options.metrics, std::env::var(metrics::TOKEN).ok())?;
     let readable = metrics.as_ref().map(|metrics| metrics.address);
     let control = control(hub, metrics)?;
@@ -148,13 +158,14 @@ async fn interrupted() {
 
 #[expect(clippy::print_stdout, reason = "the address is the program's output")]
 fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options) {
-    println!("hauyna is listening on http://{address}");
-    println!("  chat page   http://{address}/  (open it twice)");
-    println!("  WebSocket   ws://{address}/chat?user_id=YOUR_NAME");
+    let (http, ws) = if options.tls_cert.is_some() { ("https", "wss") } else { ("http", "ws") };
+    println!("hauyna is listening on {http}://{address}");
+    println!("  chat page   {http}://{address}/  (open it twice)");
+    println!("  WebSocket   {ws}://{address}/chat?user_id=YOUR_NAME");
     if let Some(path) = &options.echo {
-        println!("  echo        ws://{address}{path}");
+        println!("  echo        {ws}://{address}{path}");
     }
-    println!("  health      http://{address}/live  http://{address}/ready");
+    println!("  health      {http}://{address}/live  {http}://{address}/ready");
     if let Some(metrics) = metrics {
         println!("  metrics     http://{metrics}/metrics");
     }

@@ -1,5 +1,5 @@
-//! One accepted TCP connection up to its end or its upgrade: the head is read under a single deadline that
-//! no trickle extends, upgrades are answered here, every other request goes to hyper with what was read.
+//! One accepted TCP connection up to its end or its upgrade: TLS is begun, where it is wanted, and the head is
+//! read, under a single deadline that no trickle extends; upgrades are answered here, every other request goes to hyper with what was read.
 
 use super::admit::admit;
 use super::{ConnectRequest, RouterService};
@@ -14,16 +14,35 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+/// A fresh connection's bytes.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The connection as it is used from then on.
+    fn link(self, early: Vec<u8>) -> Link;
+}
+
+impl Stream for TcpStream {
+    fn link(self, early: Vec<u8>) -> Link {
+        Link::tcp(self, early)
+    }
+}
+
+#[cfg(feature = "tls")]
+impl Stream for tokio_rustls::server::TlsStream<TcpStream> {
+    fn link(self, early: Vec<u8>) -> Link {
+        Link::other(Box::new(self), early)
+    }
+}
+
 /// How far a fresh connection has come when its deadline no longer counts.
-enum Arrived {
+enum Arrived<S> {
     /// It was upgraded, or refused and closed.
     Done,
     /// An ordinary HTTP request, or one that has to pass layers.
-    Http(TcpStream, Bytes),
+    Http(S, Bytes),
 }
 
 /// Serves a fresh connection; `patience` is for the head and the decision together.
@@ -32,8 +51,47 @@ pub(super) async fn accepted(
     (stream, peer): (TcpStream, SocketAddr),
     patience: Duration,
 ) {
+    serve(service, (stream, peer), Deadline::after(patience)).await;
+}
+
+/// As [`accepted`], with TLS: `patience` is for its handshake, too.
+#[cfg(feature = "tls")]
+pub(super) async fn accepted_tls(
+    (service, acceptor): (RouterService, tokio_rustls::TlsAcceptor),
+    (stream, peer): (TcpStream, SocketAddr),
+    patience: Duration,
+) {
+    let deadline = Deadline::after(patience);
+    match tokio::time::timeout_at(deadline.at, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve(service, (stream, peer), deadline).await,
+        Ok(Err(error)) => lost(&service, &error.to_string()),
+        Err(_) => lost(&service, "too slow for the handshake of TLS"),
+    }
+}
+
+#[cfg(feature = "tls")]
+fn lost(service: &RouterService, why: &str) {
+    service.routes.hub.0.metrics.handshakes_refused.increment();
+    tracing::debug!(target: "hauyna::server", why = %why.escape_debug(), "no TLS");
+}
+
+/// Until when a handshake must be over, and how long other things may take.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    patience: Duration,
+}
+
+impl Deadline {
+    fn after(patience: Duration) -> Self {
+        Self { at: Instant::now() + patience, patience }
+    }
+}
+
+async fn serve<S: Stream>(service: RouterService, (stream, peer): (S, SocketAddr), deadline: Deadline) {
+    let Deadline { at, patience } = deadline;
     let routes = service.routes.clone();
-    match tokio::time::timeout(patience, arrive(&service, stream, peer)).await {
+    match tokio::time::timeout_at(at, arrive(&service, stream, peer)).await {
         Ok(Ok(Arrived::Http(stream, read))) => {
             let service = service.of_peer(peer).with_patience(patience);
             // On the heap: almost nobody needs it, and everybody's task would be the larger for it.
@@ -48,7 +106,11 @@ pub(super) async fn accepted(
     }
 }
 
-async fn arrive(service: &RouterService, mut stream: TcpStream, peer: SocketAddr) -> io::Result<Arrived> {
+async fn arrive<S: Stream>(
+    service: &RouterService,
+    mut stream: S,
+    peer: SocketAddr,
+) -> io::Result<Arrived<S>> {
     let (routes, began) = (&service.routes, Instant::now());
     let head = match read_head(&mut stream).await? {
         Ok(head) => head,
@@ -71,7 +133,7 @@ async fn arrive(service: &RouterService, mut stream: TcpStream, peer: SocketAddr
             let mut answer = Vec::with_capacity(256);
             admission.upgrade.write_response(admission.protocol(), admission.extensions(), &mut answer);
             stream.write_all(&answer).await?;
-            admission.open(routes, Link::tcp(stream, bytes[head_len..].to_vec()));
+            admission.open(routes, stream.link(bytes[head_len..].to_vec()));
             routes.hub.0.metrics.handshakes.observe(began.elapsed());
             Ok(Arrived::Done)
         }
@@ -85,7 +147,7 @@ async fn arrive(service: &RouterService, mut stream: TcpStream, peer: SocketAddr
     }
 }
 
-async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Head, Refusal>> {
+async fn read_head<S: Stream>(stream: &mut S) -> io::Result<Result<Head, Refusal>> {
     let mut reader = HeadReader::new();
     poll_fn(|cx| {
         loop {
@@ -109,7 +171,7 @@ async fn read_head(stream: &mut TcpStream) -> io::Result<Result<Head, Refusal>> 
 }
 
 /// Sends a refusal and closes, without resetting the connection under an answer that is not read yet.
-async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<Arrived> {
+async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Arrived<S>> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     let drain = async {
@@ -133,7 +195,7 @@ async fn refuse(mut stream: TcpStream, answer: &[u8]) -> io::Result<Arrived> {
 }
 
 /// An ordinary HTTP/1.1 connection, the head of its first request read already.
-async fn http(service: RouterService, io: Rewound<TcpStream>, patience: Duration) {
+async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Duration) {
     let hub = service.routes.hub.clone();
     let service = TowerToHyperService::new(service);
     let connection = hyper::server::conn::http1::Builder::new()

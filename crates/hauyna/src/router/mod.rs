@@ -13,12 +13,16 @@ mod params;
 mod request;
 mod serve;
 mod service;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use middleware::{Admitted, Next};
 pub use origin::Origins;
 pub use request::ConnectRequest;
 pub use serve::Server;
 pub use service::{Body, RouterService};
+#[cfg(feature = "tls")]
+pub use tls::TlsConfig;
 
 pub(crate) use middleware::{Middleware, erase_middleware};
 pub(crate) use request::{path_as, path_param, query, query_as};

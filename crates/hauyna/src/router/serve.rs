@@ -2,6 +2,8 @@
 //! optionally one single-threaded runtime per core.
 
 use super::accept::accepted;
+#[cfg(feature = "tls")]
+use super::accept::accepted_tls;
 use super::{HANDSHAKE, RouterService};
 use crate::error::{Error, Result};
 use crate::shard::set_home;
@@ -20,11 +22,19 @@ pub struct Server {
     service: RouterService,
     handshake_timeout: Duration,
     handshakes: usize,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<super::TlsConfig>,
 }
 
 impl Server {
     pub(super) fn new(service: RouterService) -> Self {
-        Self { service, handshake_timeout: HANDSHAKE, handshakes: 16_384 }
+        Self {
+            service,
+            handshake_timeout: HANDSHAKE,
+            handshakes: 16_384,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 
     /// Sets how long a client may take from its TCP connection to its upgrade, middleware and `identify` included; also
@@ -142,6 +152,15 @@ impl Server {
                         let _ = stream.set_nodelay(true); // an error means it is closed
                     }
                     let (service, patience) = (self.service.clone(), self.handshake_timeout);
+                    #[cfg(feature = "tls")]
+                    if let Some(tls) = &self.tls {
+                        let service = (service, tls.acceptor());
+                        tokio::spawn(async move {
+                            accepted_tls(service, (stream, peer), patience).await;
+                            drop(slot);
+                        });
+                        continue;
+                    }
                     tokio::spawn(async move {
                         accepted(service, (stream, peer), patience).await;
                         drop(slot);

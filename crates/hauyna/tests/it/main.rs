@@ -60,6 +60,9 @@ mod slow;
 mod states;
 #[cfg(test)]
 mod support;
+#[cfg(feature = "tls")]
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod transports;
 #[cfg(test)]

@@ -1,0 +1,173 @@
+//! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its certificates.
+
+use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hauyna::{Heartbeat, Hub, Router, Server, TlsConfig, json};
+use hauyna_test::{Client, Frame, TestServer};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
+/// A certificate of its own for `localhost`, and who trusts it.
+struct Certificate {
+    chain: String,
+    key: String,
+    connector: TlsConnector,
+}
+
+fn certificate() -> Certificate {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(cert.der().to_vec())).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    Certificate {
+        chain: pem("CERTIFICATE", cert.der()),
+        key: pem("PRIVATE KEY", &signing_key.serialize_der()),
+        connector: TlsConnector::from(Arc::new(client)),
+    }
+}
+
+impl Certificate {
+    fn config(&self) -> TlsConfig {
+        TlsConfig::from_pem(&self.chain, &self.key).unwrap()
+    }
+
+    async fn dial(&self, server: &TestServer) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(server.address()).await?;
+        self.connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+
+    async fn connect(&self, server: &TestServer, target: &str) -> Client {
+        let stream = self.dial(server).await.unwrap();
+        Client::to(&format!("ws://localhost{target}")).json().over(stream).await.unwrap()
+    }
+}
+
+fn server(hub: &Hub) -> Server {
+    Router::new(hub.clone()).websocket("/", named()).into_server()
+}
+
+#[tokio::test]
+async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
+    let certificate = certificate();
+    let hub = open_hub().build();
+    let plain = serve(&hub);
+    let secure = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
+    let mut tcp = subscriber(&plain, "tcp", "x").await;
+    let mut tls = certificate.connect(&secure, "/?user=tls").await;
+    assert_eq!(tls.expect("session").await["user"], "tls");
+    let mut position = subscribe(&mut tls, "x").await;
+    for number in 0..50 {
+        tls.request(json!({ "type": "channel_message", "channel": "x", "content": number })).await.unwrap();
+        assert_eq!(tcp.expect("message").await["content"], number);
+        let own = tls.expect("message").await;
+        assert_eq!(own["content"], number);
+        position["offset"] = own["offset"].clone();
+    }
+    tls.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+    let big = "x".repeat(30_000);
+    for _ in 0..5 {
+        hub.channel("x").broadcast(&big).await.unwrap();
+    }
+    assert_eq!(recover(&mut tls, "x", &position).await["recovered"], true);
+    for _ in 0..5 {
+        assert_eq!(tls.expect("message").await["content"], big);
+    }
+    tls.ping(b"p").await;
+    assert_eq!(tls.next_frame().await, Frame::Pong(b"p".to_vec()));
+    tls.close(1000, "").await;
+    tcp.close(1000, "").await;
+    emptied(&hub).await;
+}
+
+#[tokio::test]
+async fn what_is_no_upgrade_is_answered_over_tls_and_plain_http_is_not() {
+    let certificate = certificate();
+    let hub = Hub::new();
+    let server = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
+    for (path, status) in [("/", "426"), ("/nowhere", "404")] {
+        let mut stream = certificate.dial(&server).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    }
+    let mut plain = TcpStream::connect(server.address()).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_handshake_of_tls_is_in_the_deadline_and_delays_nobody() {
+    let certificate = certificate();
+    let hub = Hub::new();
+    let server = server(&hub).tls(certificate.config()).handshake_timeout(Duration::from_millis(600));
+    let server = TestServer::serve(hub.clone(), server);
+    let began = Instant::now();
+    let mut silent = TcpStream::connect(server.address()).await.unwrap();
+    let mut secure = certificate.dial(&server).await.unwrap();
+    certificate.connect(&server, "/?user=x").await.close(1000, "").await;
+    assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+    let _ = secure.read_to_end(&mut rest).await;
+    let took = began.elapsed();
+    assert!((Duration::from_millis(500)..Duration::from_secs(3)).contains(&took), "{took:?}");
+    crate::support::eventually("both are counted", || hub.stats().handshakes_refused == 2).await;
+}
+
+#[tokio::test]
+async fn heartbeats_and_layers_work_over_tls() {
+    let certificate = certificate();
+    let hub = Hub::new();
+    let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
+    let router = Router::new(hub.clone()).websocket("/", named().heartbeat(heartbeat));
+    let router = router.layer(tower_layer::Identity::new());
+    let server = TestServer::serve(hub.clone(), router.into_server().tls(certificate.config()));
+    let stream = certificate.dial(&server).await.unwrap();
+    let mut mute = Client::to("ws://localhost/").without_pongs().over(stream).await.unwrap();
+    assert!(matches!(mute.next_frame().await, Frame::Ping(_)));
+    mute.expect_end().await;
+    assert_eq!(hub.stats().heartbeat_timeouts, 1);
+}
+
+#[tokio::test]
+async fn renewed_certificates_count_from_the_next_handshake() {
+    let (old, new) = (certificate(), certificate());
+    let hub = Hub::new();
+    let config = old.config();
+    let server = TestServer::serve(hub.clone(), server(&hub).tls(config.clone()));
+    let mut client = old.connect(&server, "/?user=a").await;
+    client.expect("session").await;
+    assert!(new.dial(&server).await.is_err());
+    config.replace(&new.config());
+    assert!(old.dial(&server).await.is_err());
+    new.connect(&server, "/?user=b").await.close(1000, "").await;
+    client.request(json!({ "type": "ping" })).await.unwrap();
+}
+
+#[test]
+fn certificates_and_keys_that_do_not_fit_are_found_when_they_are_read() {
+    let (one, other) = (certificate(), certificate());
+    for (chain, key) in [("", one.key.as_str()), (&one.chain, ""), (&one.chain, &other.key), ("x", "y")] {
+        assert_eq!(TlsConfig::from_pem(chain, key).unwrap_err().kind(), hauyna::ErrorKind::Config);
+    }
+    assert!(TlsConfig::from_files("/nowhere", "/nowhere").is_err());
+}
