@@ -107,6 +107,8 @@ pub use presence::{
 };
 pub use rate::Rate;
 pub use retry::RetryPolicy;
+#[cfg(feature = "tls")]
+pub use router::TlsConfig;
 pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
 pub use serde_json::{Value, json};
 pub use user::User;
@@ -120,6 +122,8 @@ struct Readme;
 /// So do the guides'.
 #[cfg(doctest)]
 mod guides {
+    #[doc = include_str!("../../../docs/deployment.md")]
+    struct Deployment;
     #[doc = include_str!("../../../docs/events.md")]
     struct Events;
     #[doc = include_str!("../../../docs/errors.md")]
@@ -141,4 +145,6 @@ mod guides {
     struct Operations;
     #[doc = include_str!("../../../docs/presence.md")]
     struct Presence;
+    #[doc = include_str!("../../../docs/routing.md")]
+    struct Routing;
 }
