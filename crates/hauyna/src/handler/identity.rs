@@ -55,6 +55,11 @@ impl Identity {
         Self { user: Some(user.into()), ..Self::default() }
     }
 
+    /// The user; none where a name is yet to be generated.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Nobody in particular: a name is generated. At a `refresh`: whoever it is already.
     pub fn anonymous() -> Self {
         Self::default()
