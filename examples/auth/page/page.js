@@ -1,0 +1,90 @@
+// The auth page: a token from a login, kept in memory alone; a connection that shows it at the handshake, renews it
+// while connected, and goes when it has ended.
+
+import { make, time } from "/elements.js";
+import { complain, connect } from "/frame.js";
+
+const EARLY = 5_000; // ms before its end at which a token is renewed
+const at = (id) => document.getElementById(id);
+
+let token = null;
+let expires = 0;
+let connection = null;
+let auto = true;
+let renewing = false;
+
+at("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const body = JSON.stringify({ name: at("name").value, password: at("password").value });
+  const answer = await fetch("/login", { method: "POST", headers: { "content-type": "application/json" }, body }).catch(() => null);
+  if (!answer?.ok) return complain(answer?.status === 401 ? "That is not the password." : "The server cannot log you in.");
+  complain(null);
+  token = await answer.text();
+  at("password").value = "";
+  at("token").hidden = at("doing").hidden = false;
+  if (connection) connection.retry();
+  else connection = connect({ path: "/live", token: () => token }, { session, state, problem: (_, problem) => note(problem.message) });
+});
+
+function session({ user, expires_at }) {
+  expires = expires_at;
+  note(`Connected as ${user}.`);
+}
+
+/** A token that has ended opens nothing: it is for the person to log in again. */
+function state({ name, reason }) {
+  const isOver = name === "waiting" && Date.now() >= expires;
+  if (!isOver) return;
+  note(`The connection was closed: ${reason || "the token has ended"}. Log in again.`);
+  token = null;
+  setTimeout(() => connection.close());
+}
+
+async function renew() {
+  if (renewing || !token) return;
+  renewing = true;
+  try {
+    const answer = await fetch("/renew", { method: "POST", headers: { authorization: `Bearer ${token}` } });
+    if (!answer.ok) throw new Error("The server does not renew it.");
+    token = await answer.text();
+    const renewed = await connection.request({ type: "refresh", token });
+    expires = renewed.expires_at;
+    note("The token is renewed, the connection is the same.");
+  } catch (problem) {
+    note(problem.lost ? "The connection was lost." : problem.message);
+  }
+  renewing = false;
+}
+
+async function ask(request, tell) {
+  try {
+    note(tell(await connection.request(request)));
+  } catch (problem) {
+    note(problem.lost ? "Not connected." : `Refused: ${problem.message} (${problem.error_type})`);
+  }
+}
+
+at("renew").addEventListener("click", renew);
+at("auto").addEventListener("click", () => {
+  auto = !auto;
+  at("auto").ariaPressed = String(auto);
+});
+at("who").addEventListener("click", () =>
+  ask({ type: "who_am_i" }, ({ user, role, browser }) => `You are ${user}, ${role}, with ${browser}.`));
+at("staff").addEventListener("click", () =>
+  ask({ type: "subscribe_channel", channel: "staff" }, () => "You are in the staff room."));
+
+setInterval(() => {
+  const left = token ? Math.max(0, expires - Date.now()) : 0;
+  at("life").value = left / 1000;
+  at("left").textContent = token ? `${Math.ceil(left / 1000)} s left` : "ended";
+  if (auto && token && left > 0 && left < EARLY) renew();
+}, 250);
+
+function note(text) {
+  const line = make("li");
+  line.dataset.testid = "note";
+  line.append(make("span", "grow", text), time(Date.now()));
+  at("log").prepend(line);
+  if (at("log").children.length > 50) at("log").lastChild.remove();
+}
