@@ -113,17 +113,15 @@ impl Error {
     pub fn error_type(&self) -> ErrorType {
         match self.kind {
             ErrorKind::Protocol(error) => error,
-            ErrorKind::Refused => ErrorType::ApplicationError,
-            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed | ErrorKind::Transition { .. } => {
-                ErrorType::InternalError
-            }
+            ErrorKind::Refused | ErrorKind::Transition { .. } => ErrorType::ApplicationError,
+            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed => ErrorType::InternalError,
         }
     }
 
     /// The text a client is told: the error's own where the protocol knows it, a fixed one otherwise.
     pub(crate) fn public_message(&self) -> &str {
         match self.kind {
-            ErrorKind::Protocol(_) | ErrorKind::Refused => &self.message,
+            ErrorKind::Protocol(_) | ErrorKind::Refused | ErrorKind::Transition { .. } => &self.message,
             _ => "internal error",
         }
     }

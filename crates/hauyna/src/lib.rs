@@ -98,6 +98,7 @@ pub use handler::{
 };
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
+pub use http::StatusCode;
 pub use hub::{
     AtLimit, ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Limit, Memory, OptionsSnapshot,
     PositionSnapshot, Stats, SubscriberSnapshot, UserSnapshot,

@@ -3,7 +3,7 @@
 
 use crate::support::{emptied, eventually, named, registered};
 use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
-use hauyna::{CloseCode, Connection, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
+use hauyna::{CloseCode, Connection, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{FrameHead, OpCode};
 use serde_json::Value;
@@ -398,4 +398,16 @@ fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
         let error = Hub::builder().allow_transition(Connected, Own(name)).try_build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_asked_for_a_transition_that_is_refused_is_told_which() {
+    let handler = named().on("come_back", |cx: Context, _: Value| async move {
+        cx.connection().set_state(Reconnecting).map(|_| ())
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = server.connect("/?user=u").await;
+    let refused = client.request(json!({ "type": "come_back" })).await.unwrap_err();
+    assert_eq!(refused["error_type"], "application_error");
+    assert_eq!(refused["message"], "a connection does not go from `connected` to `reconnecting`");
 }
