@@ -113,6 +113,8 @@ pub use router::TlsConfig;
 pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
 pub use serde_json::{Value, json};
 pub use user::User;
+#[cfg(feature = "json-schema")]
+pub use validate::Schema;
 pub use validate::{Invalid, Validate, Validator};
 
 /// The README's examples compile.

@@ -2,6 +2,12 @@
 //! `Validate` for typed input, `Invalid` for what they find. Called by `dispatch` before a handler or a channel
 //! sees the value; costs one branch where nothing is declared.
 
+#[cfg(feature = "json-schema")]
+mod schema;
+
+#[cfg(feature = "json-schema")]
+pub use schema::Schema;
+
 use crate::error::Error;
 use crate::metrics::Metrics;
 use hauyna_protocol::{ErrorType, Fault, Raw};
@@ -13,7 +19,7 @@ use std::sync::Arc;
 
 /// Checks values that clients send: application events ([`Handler::validate`](crate::Handler::validate)) or what
 /// they publish in channels ([`Channels::validate`](crate::Channels::validate)). A closure from the two arguments
-/// is one.
+/// is one; so is a `Schema`, with the feature `json-schema`.
 ///
 /// It runs on the connection's task, so it must not wait. A panic costs the request.
 ///

@@ -187,3 +187,45 @@ async fn a_handler_may_answer_with_faults_of_its_own() {
     let error = client.request(json!({ "type": "late" })).await.unwrap_err();
     assert_eq!(faults(&error), [("seat", "has been taken meanwhile")]);
 }
+
+#[cfg(feature = "json-schema")]
+#[tokio::test]
+async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
+    let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
+    let schema = || hauyna::Schema::new(&text).unwrap();
+    let hub = Hub::builder().channels("{*any}", Channels::new().validate(schema())).build();
+    let handler = named().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
+    let server = TestServer::start(hub, handler);
+    let mut client = client(&server, Encoding::Json).await;
+    let error = client.request(json!({ "type": "say", "text": "too long" })).await.unwrap_err();
+    assert_eq!(faults(&error).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["text"]);
+    client.request(json!({ "type": "say", "text": "short" })).await.unwrap();
+    subscribe(&mut client, "x").await;
+    let error = client
+        .request(json!({ "type": "channel_message", "channel": "x", "content": {} }))
+        .await
+        .unwrap_err();
+    assert_eq!(faults(&error).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["content"]);
+}
+
+#[cfg(feature = "json-schema")]
+#[tokio::test]
+async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_refused_whole() {
+    let counts =
+        json!({ "properties": { "counts": { "additionalProperties": { "items": { "type": "integer" } } } } });
+    let schema = hauyna::Schema::new(&counts).unwrap();
+    let handler = named().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
+    let server = TestServer::start(Hub::new(), handler);
+    for encoding in Encoding::ALL {
+        let mut client = client(&server, encoding).await;
+        let wrong = json!({ "type": "count", "counts": { "a": vec![0.5; 100] } });
+        let error = client.request(wrong).await.unwrap_err();
+        let found = faults(&error);
+        assert_eq!((found.len(), found[0]), (16, ("counts.a[0]", "is not of type \"integer\"")));
+        let long = "n".repeat(10_000);
+        let error =
+            client.request(json!({ "type": "count", "counts": { long.as_str(): [0.5] } })).await.unwrap_err();
+        assert_eq!(faults(&error), [("", "does not fit its schema, and is too large to say where")]);
+        client.request(json!({ "type": "count", "counts": { long.as_str(): vec![1; 1000] } })).await.unwrap();
+    }
+}
