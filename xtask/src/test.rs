@@ -26,20 +26,22 @@ const SUITES: [Step; 7] = [
 ];
 const QUICK: usize = 2;
 
-/// Unit and integration tests, a process for each where nextest is there.
+/// Unit and integration tests, those of every feature among them; a process for each where nextest is there.
 fn tests(house: &House) -> Result<Outcome> {
     let mut command = if on_path(&["cargo-nextest"]).is_some() {
-        house.cargo(&["nextest", "run", "--workspace", "--no-tests=warn", "--no-fail-fast", "--color=never"])
+        house.cargo(&["nextest", "run", "--no-tests=warn", "--color=never"])
     } else {
-        house.cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"])
+        house.cargo(&["test", "--lib", "--bins", "--tests", "--examples"])
     };
+    command.args(EVERYTHING);
     let output = process::run(house, "tests", &mut command, BUILD_AND_TEST)?;
     Ok(Outcome::Passed(tests_in(&output)))
 }
 
 /// The examples of the documentation, the README's among them.
 fn doc_tests(house: &House) -> Result<Outcome> {
-    let mut command = house.cargo(&["test", "--doc", "--workspace", "--no-fail-fast"]);
+    let mut command = house.cargo(&["test", "--doc"]);
+    command.args(EVERYTHING);
     let output = process::run(house, "doc-tests", &mut command, BUILD_AND_TEST)?;
     Ok(Outcome::Passed(tests_in(&output)))
 }
@@ -66,6 +68,8 @@ fn tests_in(output: &str) -> String {
     format!("{sum} tests")
 }
 
+/// What features add is tested only where they are on. That it builds without them is for `cargo xtask check`.
+const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--no-fail-fast"];
 /// A clean build of everything on two slow cores, then the tests.
 const BUILD_AND_TEST: Duration = Duration::from_secs(30 * 60);
 
