@@ -201,10 +201,13 @@ pub(super) fn track(hub: &HubCore, core: &ConnectionCore, fields: Map<String, Va
         return Err(Error::closed());
     }
     let now = crate::clock::unix_ms();
-    let known = people.get(user.as_str()).map(|person| person.profile.clone());
+    let known = people.get(user.as_str()).filter(|person| person.is_visible());
+    let known = known.map(|person| person.profile.clone());
     let profile = known.unwrap_or_else(|| Profile::empty(now)).merged(fields, now)?;
     let (was_visible, person) = person(&mut people, user, now);
-    person.relieve(|device| std::mem::take(&mut device.is_tracked));
+    if !person.known(core.id()).is_some_and(|device| device.is_tracked) {
+        person.relieve(|device| std::mem::take(&mut device.is_tracked));
+    }
     person.device(core.id(), now).is_tracked = true;
     set_profile(hub, user, person, profile);
     tell_hub(hub, user, person, was_visible);
@@ -269,7 +272,8 @@ pub(super) fn describe(
     let user = core.user();
     let mut people = hub.presence.part(user);
     let person = people.get_mut(user.as_str()).ok_or_else(super::not_present)?;
-    let device = person.known(core.id()).ok_or_else(super::not_present)?;
+    let device = person.known(core.id()).filter(|device| device.is_visible());
+    let device = device.ok_or_else(super::not_present)?;
     let Scope::Channel(channel, presence) = scope else {
         device.metadata = metadata;
         tell_hub(hub, user, person, true);
@@ -286,7 +290,8 @@ fn person<'a>(people: &'a mut Part, user: &UserId, now: u64) -> (bool, &'a mut P
     let person = people.entry(user.clone()).or_insert_with(|| Person::new(now));
     let was_visible = person.is_visible();
     if !was_visible {
-        person.joined_at = now;
+        // One who is only watched has told nothing yet, or has left since.
+        (person.joined_at, person.profile) = (now, Profile::empty(now));
     }
     (was_visible, person)
 }

@@ -20,14 +20,14 @@ pub(crate) struct Members {
     pub(super) mode: Mode,
     /// Bytes of all of them as JSON, about.
     bytes: usize,
-    /// Who changed since the last diff, and whether they were there then.
-    pending: BTreeMap<UserId, bool>,
+    /// Who changed since the last diff, and who knew of them before.
+    pending: BTreeMap<UserId, KnownTo>,
     /// A diff or an occupancy is on the agenda.
     pub(super) is_due: bool,
     /// The list as frames, by encoding, until the next diff.
     pub(super) list: [Option<Bytes>; 2],
-    /// The count that was told last.
-    told: usize,
+    /// The count that everybody was told last.
+    told: Option<usize>,
     /// Places of lost connections.
     pub(super) ghosts: usize,
 }
@@ -56,6 +56,15 @@ pub(super) enum Mode {
     Each,
     Diff,
     Occupancy,
+}
+
+/// Who knew of a user before the changes that wait for the next diff.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KnownTo {
+    All,
+    /// Those who have got a list since the last diff.
+    Some,
+    Nobody,
 }
 
 /// What became of a user.
@@ -100,14 +109,14 @@ impl Members {
             pending: BTreeMap::new(),
             is_due: false,
             list: [None, None],
-            told: 0,
+            told: None,
             ghosts: 0,
         };
         members.settle_mode(options);
         members
     }
 
-    /// A connection comes. It takes the place of one that was lost, without a word unless it differs.
+    /// A connection comes. It takes the place of one that was lost, rather one like it, and without a word then.
     pub(super) fn enter(
         &mut self,
         user: &UserId,
@@ -120,7 +129,10 @@ impl Members {
             self.users.insert(user.clone(), member);
             return (self.changed(user, Step::Join), Replaced(None));
         };
-        let Some(lost) = member.places.iter_mut().find(|place| place.is_lost) else {
+        let is_same = |lost: &Place| lost.is_lost && lost.metadata == place.metadata;
+        let index = member.places.iter().position(is_same);
+        let index = index.or_else(|| member.places.iter().position(|place| place.is_lost));
+        let Some(lost) = index.map(|index| &mut member.places[index]) else {
             self.bytes += place.weight();
             member.places.push(place);
             return (self.changed(user, Step::Update), Replaced(None));
@@ -190,7 +202,8 @@ impl Members {
         self.number += 1;
         if self.mode != Mode::Each || step == Step::Join {
             // A join may be what makes the channel too large for showing each change.
-            self.pending.entry(user.clone()).or_insert(step != Step::Join);
+            let known = if step == Step::Join { KnownTo::Nobody } else { KnownTo::All };
+            self.pending.entry(user.clone()).or_insert(known);
         }
         if self.mode == Mode::Each {
             self.list = [None, None];
@@ -213,6 +226,9 @@ impl Members {
         if self.mode != Mode::Diff {
             self.pending.clear();
         }
+        if self.mode != Mode::Occupancy {
+            self.told = None;
+        }
         if self.mode != before {
             self.list = [None, None];
         }
@@ -222,22 +238,38 @@ impl Members {
     /// The changes since the last time, each user once.
     pub(super) fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
-        for (user, was_there) in std::mem::take(&mut self.pending) {
-            match (was_there, self.users.contains_key(&user)) {
-                (false, true) => changes.joins.push(user),
-                (true, false) => changes.leaves.push(user),
-                (true, true) => changes.updates.push(user),
-                (false, false) => {}
+        for (user, known) in std::mem::take(&mut self.pending) {
+            match (known, self.users.contains_key(&user)) {
+                (KnownTo::All, true) => changes.updates.push(user),
+                (KnownTo::Some | KnownTo::Nobody, true) => changes.joins.push(user),
+                (KnownTo::All | KnownTo::Some, false) => changes.leaves.push(user),
+                (KnownTo::Nobody, false) => {}
             }
         }
         self.list = [None, None];
         changes
     }
 
+    /// Somebody is shown users as they are now: if they go again, the next diff must say so.
+    pub(super) fn show(&mut self) {
+        for (user, known) in &mut self.pending {
+            if *known == KnownTo::Nobody && self.users.contains_key(user) {
+                *known = KnownTo::Some;
+            }
+        }
+    }
+
     /// The count, where it is not the one that was told last.
     pub(super) fn take_count(&mut self) -> Option<usize> {
         let count = self.users.len();
-        (std::mem::replace(&mut self.told, count) != count).then_some(count)
+        (self.told.replace(count) != Some(count)).then_some(count)
+    }
+
+    /// The count for one who has come: if it changes back, the next tick must say so.
+    pub(super) fn show_count(&mut self) -> usize {
+        let count = self.users.len();
+        self.told = self.told.filter(|told| *told == count);
+        count
     }
 
     /// Up to `limit` users behind `after`, in the order of their names.

@@ -63,8 +63,8 @@ impl<'a> Users<'a> {
 /// What a connection that has just subscribed is told.
 pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
     let name = channel.name.as_str();
-    let count = members.users.len() as u64;
     if members.mode == Mode::Occupancy {
+        let count = members.show_count() as u64;
         return frame(core, &Message::Occupancy { channel: name, count });
     }
     let index = usize::from(core.wire().encoding() == Encoding::MessagePack);
@@ -77,7 +77,8 @@ pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &Conne
 }
 
 /// Lends the whole list as a message.
-pub(super) fn with_state<R>(members: &Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
+pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
+    members.show();
     Users::of(members.users.iter()).with(|users| {
         let state = PresenceState { channel, count: users.len() as u64, users, offset: members.number };
         f(&Message::PresenceState(state))
@@ -140,11 +141,12 @@ pub(super) fn with_diff<R>(
 
 /// Lends a page of the list, as the data of an `ack`.
 pub(super) fn with_page<R>(
-    members: &Members,
+    members: &mut Members,
     channel: &str,
     (after, limit): (Option<&str>, usize),
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
+    members.show();
     let mut bytes = 0;
     let mut fits = |(user, member): &(&UserId, &Member)| {
         bytes += member.weight(user);

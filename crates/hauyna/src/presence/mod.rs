@@ -194,7 +194,7 @@ pub(crate) fn with_page<R>(
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
     let limit = range.1.map_or(MOST, |limit| MOST.min(limit as usize));
-    message::with_page(&presence.members(), channel.name.as_str(), (range.0, limit), f)
+    message::with_page(&mut presence.members(), channel.name.as_str(), (range.0, limit), f)
 }
 
 fn not_present() -> Error {

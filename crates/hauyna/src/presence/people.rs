@@ -96,7 +96,11 @@ impl Person {
             });
             self.devices.len() - 1
         });
-        &mut self.devices[index]
+        let device = &mut self.devices[index];
+        if !device.is_visible() {
+            (device.metadata, device.joined_at) = (None, now);
+        }
+        device
     }
 
     pub(super) fn known(&mut self, connection: ConnectionId) -> Option<&mut Device> {

@@ -117,7 +117,7 @@ impl Presence {
         let mut stats = PresenceStats::default();
         self.core().presence.each(|_, person| {
             stats.users += 1;
-            stats.connections += person.devices.len();
+            stats.connections += person.devices.iter().filter(|device| device.is_visible()).count();
             *stats.statuses.entry(person.profile.status().into()).or_default() += 1;
         });
         stats

@@ -32,6 +32,10 @@ pub(super) fn tell(
     if let Some(step) = told.step {
         emit(hub, told.user, Some(name), step.into());
     }
+    // Nobody is here to be told, and who comes meanwhile may come into a channel that has taken this one's name.
+    if members.users.is_empty() {
+        return;
+    }
     match (before, members.mode) {
         (Mode::Occupancy, Mode::Diff | Mode::Each) => {
             message::with_state(members, name.as_str(), |state| {
@@ -68,6 +72,10 @@ pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
     let Some(presence) = &channel.presence else { return };
     let mut members = presence.members();
     members.is_due = false;
+    if members.users.is_empty() {
+        members.take_changes();
+        return; // as in `tell`
+    }
     match members.mode {
         Mode::Occupancy => count(hub, channel, &mut members),
         Mode::Each => {}

@@ -344,3 +344,127 @@ async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
     eventually("all was heard", || heard.lock().len() >= expected.len()).await;
     assert_eq!(*heard.lock(), expected);
 }
+
+#[tokio::test]
+async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile() {
+    let options = Presence::each().each_up_to(1).tick(Duration::from_millis(200));
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let (_bob, _) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(ann.expect("presence_diff").await["count"], 2);
+    let (cid, _) = enter(&server, "cid", Value::Null).await;
+    let (mut dan, state) = enter(&server, "dan", Value::Null).await;
+    cid.close(1000, "").await;
+    let mut known = names(&state["users"]);
+    let mut offset = state["offset"].as_u64().unwrap();
+    while offset < 5 {
+        let diff = dan.expect("presence_diff").await;
+        known.extend(names(&diff["joins"]));
+        for user in diff["leaves"].as_array().unwrap() {
+            known.remove(user.as_str().unwrap());
+        }
+        offset = diff["offset"].as_u64().unwrap();
+    }
+    assert_eq!(known, BTreeSet::from(["ann", "bob", "dan"].map(str::to_owned)));
+}
+
+#[tokio::test]
+async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_again() {
+    let options = Presence::each().each_up_to(1).list_up_to(2).tick(Duration::from_secs(600));
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    for _ in 0..2 {
+        let mut others = Vec::new();
+        for user in ["bob", "cid"] {
+            let mut other = server.connect(&format!("/?user={user}")).await;
+            subscribe(&mut other, "room:1").await;
+            others.push(other);
+        }
+        assert_eq!(ann.expect("occupancy").await["count"], 3);
+        for other in others {
+            other.close(1000, "").await;
+        }
+        assert_eq!(names(&ann.expect("presence_state").await["users"]), BTreeSet::from(["ann".to_owned()]));
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_of_its_name() {
+    let options = Presence::diff().tick(Duration::from_millis(200));
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    assert_eq!(names(&ann.expect("presence_diff").await["joins"]), BTreeSet::from(["ann".to_owned()]));
+    ann.close(1000, "").await;
+    eventually("the channel is gone", || server.hub().stats().channels == 0).await;
+    let (mut bob, state) = enter(&server, "bob", Value::Null).await;
+    assert_eq!(state["offset"], 1);
+    let diff = bob.expect("presence_diff").await;
+    assert_eq!((&diff["offset"], &diff["count"], &diff["leaves"]), (&json!(1), &json!(1), &json!([])));
+}
+
+#[tokio::test]
+async fn each_of_several_devices_takes_its_own_place_again() {
+    let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    let mut devices = Vec::new();
+    for device in ["phone", "desk"] {
+        devices.push(enter(&server, "bob", json!({ "device": device })).await.0);
+        ann.expect("presence_change").await;
+    }
+    devices.into_iter().for_each(Client::vanish);
+    eventually("bob's sockets are gone", || server.hub().stats().connections == 1).await;
+    let (_desk, _) = enter(&server, "bob", json!({ "device": "desk" })).await;
+    let (_phone, _) = enter(&server, "bob", json!({ "device": "phone" })).await;
+    ann.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn who_is_tracked_twice_takes_no_place_of_a_lost_device() {
+    let handler = named()
+        .on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await)
+        .on("untrack", async |cx: hauyna::Context, _: Value| {
+            cx.presence().untrack();
+            Ok(())
+        });
+    let hub = rooms().presence_grace(Duration::from_secs(600)).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let mut desk = server.connect("/?user=ann").await;
+    let mut phone = server.connect("/?user=ann").await;
+    for client in [&mut desk, &mut phone] {
+        client.request(json!({ "type": "track" })).await.unwrap();
+    }
+    phone.vanish();
+    eventually("the phone is gone", || hub.stats().connections == 1).await;
+    desk.request(json!({ "type": "track" })).await.unwrap();
+    desk.request(json!({ "type": "untrack" })).await.unwrap();
+    assert!(hub.presence().is_present("ann"), "the phone may come back");
+}
+
+#[tokio::test]
+async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
+    for listens in [false, true] {
+        let handler = named()
+            .on("track", async |cx: hauyna::Context, message: Value| {
+                cx.presence().track(json!({ "role": message["role"] })).await
+            })
+            .on("more", async |cx: hauyna::Context, _: Value| {
+                cx.presence().untrack();
+                cx.presence().update_connection(json!({ "device": "desk" })).await
+            });
+        let hub = if listens { rooms().on_user_online(|_, _| async { Ok(()) }) } else { rooms() }.build();
+        let server = TestServer::start(hub.clone(), handler);
+        let mut desk = server.connect("/?user=ann").await;
+        let _phone = server.connect("/?user=ann").await;
+        desk.request(json!({ "type": "track", "role": "admin" })).await.unwrap();
+        hub.presence().of("ann").set_status(Status::Away).await.unwrap();
+        let refused = desk.request(json!({ "type": "more" })).await.unwrap_err();
+        assert_eq!(refused["error_type"], "not_subscribed");
+        desk.request(json!({ "type": "track", "role": "guest" })).await.unwrap();
+        let entry = hub.presence().get("ann").unwrap();
+        assert_eq!((entry.status, entry.metadata), (Status::Online, json!({ "role": "guest" })));
+        assert_eq!((entry.connections.len(), hub.presence().stats().connections), (1, 1));
+    }
+}
