@@ -37,6 +37,8 @@ mod middleware;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod model_all;
+#[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod races;
@@ -44,6 +46,8 @@ mod races;
 mod rate_limits;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]

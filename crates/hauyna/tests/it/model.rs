@@ -8,7 +8,7 @@ use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-const SEQUENCES: u64 = 300;
+const SEQUENCES: u64 = 100;
 const STEPS: u64 = 60;
 const CLIENTS: u64 = 4;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
