@@ -4,7 +4,7 @@ use crate::support::{emptied, eventually, named, open_hub, subscribe};
 use hauyna::{
     Admitted, Body, ConnectRequest, Context, Handler, Hub, Identity, Next, Reject, Router, Value, json,
 };
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use http::{Request, Response};
 use parking_lot::Mutex;
 use std::future::Future;
@@ -250,8 +250,8 @@ async fn a_layer_works_in_an_axum_application_and_so_do_axums_own() {
     tokio::spawn(async move {
         axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
     });
-    through_a_layer(|| Client::to(&format!("ws://{address}/"))).await;
-    let mut client = Client::to(&format!("ws://{address}/own")).json().connect().await;
+    through_a_layer(|| hauyna_test::Client::to(&format!("ws://{address}/"))).await;
+    let mut client = hauyna_test::Client::to(&format!("ws://{address}/own")).json().connect().await;
     assert_eq!(client.expect("session").await["user"], "of axum");
     assert_eq!(client.request(json!({ "type": "what" })).await.unwrap(), json!(["of axum", "free"]));
 }
