@@ -223,7 +223,8 @@ impl Members {
             Mode::Occupancy => Mode::Diff,
             Mode::Each | Mode::Diff => Mode::Each,
         };
-        if self.mode != Mode::Diff {
+        // After a count everybody gets the list as it is now.
+        if self.mode != Mode::Diff || before == Mode::Occupancy {
             self.pending.clear();
         }
         if self.mode != Mode::Occupancy {
