@@ -21,4 +21,6 @@ mod threats_names;
 #[cfg(test)]
 mod threats_operations;
 #[cfg(test)]
+mod threats_presence;
+#[cfg(test)]
 mod threats_protocol;
