@@ -67,30 +67,12 @@ enum KnownTo {
     Nobody,
 }
 
-/// What became of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
-    Join,
-    Leave,
-    Update,
-}
-
 /// The changes since the last diff.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) joins: Vec<UserId>,
     pub(super) leaves: Vec<UserId>,
     pub(super) updates: Vec<UserId>,
-}
-
-impl From<Step> for PresenceChange {
-    fn from(step: Step) -> Self {
-        match step {
-            Step::Join => Self::Join,
-            Step::Leave => Self::Leave,
-            Step::Update => Self::Update,
-        }
-    }
 }
 
 impl Changes {
@@ -122,12 +104,12 @@ impl Members {
         user: &UserId,
         place: Place,
         profile: &Arc<Profile>,
-    ) -> (Option<Step>, Replaced) {
+    ) -> (Option<PresenceChange>, Replaced) {
         let Some(member) = self.users.get_mut(user) else {
             let member = Member { profile: profile.clone(), joined_at: place.joined_at, places: vec![place] };
             self.bytes += member.weight(user);
             self.users.insert(user.clone(), member);
-            return (self.changed(user, Step::Join), Replaced(None));
+            return (self.changed(user, PresenceChange::Join), Replaced(None));
         };
         let is_same = |lost: &Place| lost.is_lost && lost.metadata == place.metadata;
         let index = member.places.iter().position(is_same);
@@ -135,18 +117,25 @@ impl Members {
         let Some(lost) = index.map(|index| &mut member.places[index]) else {
             self.bytes += place.weight();
             member.places.push(place);
-            return (self.changed(user, Step::Update), Replaced(None));
+            return (self.changed(user, PresenceChange::Update), Replaced(None));
         };
         self.ghosts -= 1;
         let is_same = lost.metadata == place.metadata;
         self.bytes = self.bytes + place.weight() - lost.weight();
         let old = std::mem::replace(lost, place);
         self.list = [None, None];
-        (if is_same { None } else { self.changed(user, Step::Update) }, Replaced(Some(old.connection)))
+        (
+            if is_same { None } else { self.changed(user, PresenceChange::Update) },
+            Replaced(Some(old.connection)),
+        )
     }
 
     /// A connection goes for good.
-    pub(super) fn leave(&mut self, user: &UserId, connection: ConnectionId) -> Option<(Step, Member)> {
+    pub(super) fn leave(
+        &mut self,
+        user: &UserId,
+        connection: ConnectionId,
+    ) -> Option<(PresenceChange, Member)> {
         let member = self.users.get_mut(user)?;
         let index = member.places.iter().position(|place| place.connection == connection)?;
         self.bytes -= member.places[index].weight();
@@ -155,11 +144,11 @@ impl Members {
         if !member.places.is_empty() {
             let copy =
                 Member { profile: member.profile.clone(), joined_at: member.joined_at, places: Vec::new() };
-            return self.changed(user, Step::Update).map(|step| (step, copy));
+            return self.changed(user, PresenceChange::Update).map(|step| (step, copy));
         }
         let member = self.users.remove(user)?;
         self.bytes -= member.weight(user);
-        self.changed(user, Step::Leave).map(|step| (step, member))
+        self.changed(user, PresenceChange::Leave).map(|step| (step, member))
     }
 
     /// A connection is lost, and keeps its place for now. Returns whether it had one.
@@ -176,21 +165,21 @@ impl Members {
         user: &UserId,
         connection: ConnectionId,
         metadata: Option<Arc<str>>,
-    ) -> Option<Step> {
+    ) -> Option<PresenceChange> {
         let place = self.place(user, connection)?;
         let before = place.weight();
         place.metadata = metadata;
         let after = place.weight();
         self.bytes = self.bytes + after - before;
-        self.changed(user, Step::Update)
+        self.changed(user, PresenceChange::Update)
     }
 
     /// A user's metadata changes.
-    pub(super) fn set_profile(&mut self, user: &UserId, profile: &Arc<Profile>) -> Option<Step> {
+    pub(super) fn set_profile(&mut self, user: &UserId, profile: &Arc<Profile>) -> Option<PresenceChange> {
         let member = self.users.get_mut(user)?;
         self.bytes = self.bytes + profile.text.len() - member.profile.text.len();
         member.profile = profile.clone();
-        self.changed(user, Step::Update)
+        self.changed(user, PresenceChange::Update)
     }
 
     fn place(&mut self, user: &UserId, connection: ConnectionId) -> Option<&mut Place> {
@@ -198,11 +187,11 @@ impl Members {
         member.places.iter_mut().find(|place| place.connection == connection)
     }
 
-    fn changed(&mut self, user: &UserId, step: Step) -> Option<Step> {
+    fn changed(&mut self, user: &UserId, step: PresenceChange) -> Option<PresenceChange> {
         self.number += 1;
-        if self.mode != Mode::Each || step == Step::Join {
+        if self.mode != Mode::Each || step == PresenceChange::Join {
             // A join may be what makes the channel too large for showing each change.
-            let known = if step == Step::Join { KnownTo::Nobody } else { KnownTo::All };
+            let known = if step == PresenceChange::Join { KnownTo::Nobody } else { KnownTo::All };
             self.pending.entry(user.clone()).or_insert(known);
         }
         if self.mode == Mode::Each {

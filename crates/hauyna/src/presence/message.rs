@@ -1,12 +1,13 @@
 //! The messages that a channel's roster makes, as frames for one connection or as announcements to all.
 
-use super::members::{Changes, Member, Members, Mode, Step};
+use super::members::{Changes, Member, Members, Mode};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::{ConnectionCore, frame};
+use crate::event::PresenceChange;
 use bytes::Bytes;
 use hauyna_protocol::{
-    Encoding, Message, PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent,
-    PresencePage, PresenceState, Raw,
+    Encoding, Message, PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage,
+    PresenceState, Raw,
 };
 
 /// Users as the protocol writes them: the texts first, then what borrows them.
@@ -89,16 +90,16 @@ pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce
 pub(super) fn with_change<R>(
     members: &Members,
     (channel, user): (&str, &UserId),
-    (step, left): (Step, Option<&Member>),
+    (step, left): (PresenceChange, Option<&Member>),
     f: impl FnOnce(&Message<'_>) -> R,
 ) -> Option<R> {
     let member = members.users.get(user);
     let profile = &member.or(left)?.profile;
-    let change = PresenceChange {
+    let change = hauyna_protocol::PresenceChange {
         event: match step {
-            Step::Join => PresenceEvent::Join,
-            Step::Leave => PresenceEvent::Leave,
-            Step::Update => PresenceEvent::Update,
+            PresenceChange::Join => PresenceEvent::Join,
+            PresenceChange::Leave => PresenceEvent::Leave,
+            PresenceChange::Update => PresenceEvent::Update,
         },
         user: user.as_str(),
         channel,

@@ -1,6 +1,6 @@
 //! Who is present, in each channel and over the hub. `Presence` is the public handle with the verbs, `query` its
-//! questions; `people` and `members` are the rosters, pure data; `flow` changes them, `telling` says it to whom, in the words of `message`;
-//! `agenda` is what is done later; `options` and `entry` are what applications say and see.
+//! questions; `people` and `members` are the rosters, pure data; `flow` changes them, `telling` says it to whom, in
+//! the words of `message`; `agenda` is what is done later; `options` and `entry` are what applications say and see.
 
 mod agenda;
 mod entry;

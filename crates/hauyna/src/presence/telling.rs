@@ -2,7 +2,7 @@
 //! the hub. Called by `flow` under its locks, and by the agenda.
 
 use super::agenda::Task;
-use super::members::{Member, Members, Mode, Step};
+use super::members::{Member, Members, Mode};
 use super::message;
 use super::people::Person;
 use crate::channel::{ChannelCore, ChannelName, UserId, announce_except};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What is to be told about one user.
 pub(super) struct Told<'a> {
     pub(super) user: &'a UserId,
-    pub(super) step: Option<Step>,
+    pub(super) step: Option<PresenceChange>,
     /// The member as it was, where it is gone.
     pub(super) left: Option<&'a Member>,
     pub(super) except: Option<ConnectionId>,
@@ -30,7 +30,7 @@ pub(super) fn tell(
     let Some(presence) = &channel.presence else { return };
     let name = &channel.name;
     if let Some(step) = told.step {
-        emit(hub, told.user, Some(name), step.into());
+        emit(hub, told.user, Some(name), step);
     }
     // Nobody is here to be told, and who comes meanwhile may come into a channel that has taken this one's name.
     if members.users.is_empty() {
