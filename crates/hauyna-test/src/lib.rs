@@ -24,7 +24,11 @@
 pub mod alloc;
 pub mod broker_contract;
 mod client;
+mod proxy;
+mod random;
 mod server;
 
 pub use client::{Client, Connect, Frame, Refused};
+pub use proxy::{Conduct, Cut, Direction, Fault, FaultProxy, Faults, Link, Schedule};
+pub use random::Random;
 pub use server::TestServer;

@@ -4,6 +4,7 @@ use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub,
     HubBuilder, LocalBroker, Publish, Published, Relay, SharedHandler, json,
 };
+pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer};
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
@@ -111,24 +112,6 @@ impl Broker for Failing {
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
         self.unless_down(|| self.local.history(channel, range))
-    }
-}
-
-/// A random number from a seed that is printed where a test fails (splitmix64).
-#[derive(Debug, Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }
 

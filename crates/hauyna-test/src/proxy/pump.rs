@@ -1,0 +1,185 @@
+//! Carries the bytes of one connection, each direction by a pump of its own, and ends both sockets as ordered.
+//! What is read waits, bounded in bytes, until it is due.
+
+use super::{Conduct, Cut, Direction, Orders};
+use crate::random::Random;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Both sides ended their streams.
+    Finished,
+    /// One of the sockets broke.
+    Broken,
+    /// As it was ordered.
+    Cut(Cut),
+}
+
+/// Forwards between client and server until the end.
+pub(super) async fn carry(
+    [near, far]: [&TcpStream; 2],
+    mut orders: watch::Receiver<Orders>,
+    random: Random,
+) -> End {
+    for stream in [near, far] {
+        // Slices are segments, and nothing waits but what shall.
+        let _ = stream.set_nodelay(true);
+    }
+    let up = Pump::new(Direction::Up, [near, far], (orders.clone(), random.clone()));
+    let down = Pump::new(Direction::Down, [far, near], (orders.clone(), random));
+    let cut = orders.wait_for(|orders| orders.cut.is_some());
+    tokio::select! {
+        ordered = cut => ordered.ok().and_then(|orders| orders.cut).map_or(End::Broken, End::Cut),
+        ended = async { tokio::try_join!(up.run(), down.run()) } => ended.err().unwrap_or(End::Finished),
+    }
+}
+
+/// Closes both sockets, as the end wants it.
+pub(super) async fn close(near: TcpStream, far: TcpStream, end: End) {
+    match end {
+        End::Finished => {}
+        End::Broken | End::Cut(Cut::Reset) => {
+            reset(near);
+            reset(far);
+        }
+        End::Cut(Cut::Fin) => {
+            // A socket that is closed with unread bytes sends a reset, so these are read away.
+            let both = async { tokio::join!(finish(near), finish(far)) };
+            let _ = tokio::time::timeout(FAREWELL, both).await;
+        }
+    }
+}
+
+/// Closes with a reset; what is not sent yet is lost.
+pub(super) fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+    drop(stream);
+}
+
+async fn finish(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut away = [0; 4096];
+    while let Ok(1..) = stream.read(&mut away).await {}
+}
+
+/// One direction of a connection.
+struct Pump<'a> {
+    direction: Direction,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    orders: watch::Receiver<Orders>,
+    random: Random,
+    /// What was read, and when it is due.
+    waiting: VecDeque<(Instant, Vec<u8>)>,
+    waiting_bytes: usize,
+    forwarded: u64,
+    has_ended: bool,
+}
+
+impl<'a> Pump<'a> {
+    fn new(
+        direction: Direction,
+        [from, to]: [&'a TcpStream; 2],
+        (orders, random): (watch::Receiver<Orders>, Random),
+    ) -> Self {
+        let waiting = VecDeque::new();
+        Self {
+            direction,
+            from,
+            to,
+            orders,
+            random,
+            waiting,
+            waiting_bytes: 0,
+            forwarded: 0,
+            has_ended: false,
+        }
+    }
+
+    /// Ends well at the end of the stream; an error is any other end.
+    async fn run(mut self) -> Result<(), End> {
+        loop {
+            let conduct = self.orders.borrow_and_update().conduct;
+            let is_moving = !conduct.stalls(self.direction);
+            let due = self.waiting.front().map(|(due, _)| *due);
+            if is_moving && self.has_ended && due.is_none() {
+                return socket2::SockRef::from(self.to)
+                    .shutdown(std::net::Shutdown::Write)
+                    .or(Err(End::Broken));
+            }
+            let may_read = is_moving && !self.has_ended && self.waiting_bytes < WAITING;
+            tokio::select! {
+                changed = self.orders.changed() => changed.or(Err(End::Broken))?,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if is_moving && due.is_some() => {
+                    self.forward(conduct).await?;
+                }
+                readable = self.from.readable(), if may_read => {
+                    readable.or(Err(End::Broken))?;
+                    self.read(conduct)?;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, conduct: Conduct) -> Result<(), End> {
+        let mut bytes = vec![0; READ];
+        let read = match self.from.try_read(&mut bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+            read => read.or(Err(End::Broken))?,
+        };
+        bytes.truncate(read);
+        self.has_ended = read == 0;
+        if read > 0 {
+            let jitter = self.random.below(micros(conduct.jitter).saturating_add(1));
+            let due = Instant::now() + conduct.latency + Duration::from_micros(jitter);
+            let last = self.waiting.back().map_or(due, |(last, _)| *last);
+            self.waiting_bytes += read;
+            self.waiting.push_back((due.max(last), bytes));
+        }
+        Ok(())
+    }
+
+    /// Forwards the chunk that is due, or the first slice of it, up to where the connection is to be cut.
+    async fn forward(&mut self, conduct: Conduct) -> Result<(), End> {
+        let Some((due, mut bytes)) = self.waiting.pop_front() else { return Ok(()) };
+        let allowance = conduct.allowance(self.direction, self.forwarded);
+        let most = allowance.map_or(bytes.len(), |(left, _)| usize::try_from(left).unwrap_or(bytes.len()));
+        let rest = bytes.split_off(bytes.len().min(conduct.slice.unwrap_or(bytes.len())).min(most));
+        self.waiting_bytes -= bytes.len();
+        self.forwarded += bytes.len() as u64;
+        let mut left = bytes.as_slice();
+        while !left.is_empty() {
+            self.to.writable().await.or(Err(End::Broken))?;
+            match self.to.try_write(left) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                written => left = &left[written.or(Err(End::Broken))?..],
+            }
+        }
+        if let Some((0, cut)) = conduct.allowance(self.direction, self.forwarded) {
+            return Err(End::Cut(cut));
+        }
+        if !rest.is_empty() {
+            self.waiting.push_front((due, rest));
+            // The reader has its turn between two slices.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Bytes of one read.
+const READ: usize = 16 * 1024;
+/// Bytes that one direction may keep waiting.
+const WAITING: usize = 256 * 1024;
+/// How long a side may take to end after a FIN.
+const FAREWELL: Duration = Duration::from_secs(5);
