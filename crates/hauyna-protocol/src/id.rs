@@ -1,6 +1,7 @@
 //! The `id` that ties an answer to its request: a number or a short text, given back exactly as it came.
 
 use crate::Raw;
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 
 /// The `id` of a request.
@@ -42,5 +43,20 @@ impl fmt::Display for RequestId {
             Self::Number(number) => number.fmt(f),
             Self::Text(text) => text.fmt(f),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Id {
+            Number(u64),
+            Text(Box<str>),
+        }
+        Id::deserialize(deserializer).map(|id| match id {
+            Id::Number(number) => Self::Number(number),
+            Id::Text(text) => Self::Text(text),
+        })
     }
 }

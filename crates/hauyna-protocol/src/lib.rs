@@ -2,6 +2,7 @@
 //!
 //! - A frame comes in: [`decode`] gives an [`Incoming`] request, validated and borrowed, or a [`Fault`].
 //! - A [`Message`] goes out: [`Message::encode`] appends it to a buffer.
+//! - A client's way is the other one: [`Request::encode`], and [`received::Received`] for what comes back.
 //! - Payloads stay [`Raw`] in between. They are checked once and spliced, never parsed and written again.
 //!
 //! No I/O, no async, no state between two calls.
@@ -23,6 +24,7 @@ mod msgpack;
 mod position;
 mod presence;
 mod raw;
+pub mod received;
 mod request;
 mod write;
 

@@ -126,7 +126,7 @@ pub struct Session<'a> {
 }
 
 /// The heartbeat a server keeps, in ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct HeartbeatTerms {
     /// Time between two pings of the server.
     pub interval: u64,
@@ -135,7 +135,7 @@ pub struct HeartbeatTerms {
 }
 
 /// The retry policy a client is asked to keep.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
 pub struct RetryTerms {
     /// Attempts before giving up; `None` never gives up.
     pub max_attempts: Option<u32>,

@@ -8,6 +8,8 @@ use crate::{
 };
 use std::borrow::Cow;
 
+mod layout;
+
 /// A request and the `id` its answer must carry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incoming<'a> {

@@ -7,4 +7,5 @@ mod fixtures;
 mod hostile;
 mod messages;
 mod page;
+mod received;
 mod round_trip;

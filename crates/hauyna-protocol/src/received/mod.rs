@@ -1,0 +1,435 @@
+//! Messages, server → client, as a client reads them: owned, their payloads raw JSON whatever the encoding was.
+//! Clients call `Received::decode` once a frame. What they do not know is an [`Application`] message, never an error.
+
+mod presence;
+
+pub use presence::{
+    PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
+    PresenceState,
+};
+
+use crate::{Encoding, Fault, HeartbeatTerms, Limits, Position, Raw, RequestId, RetryTerms};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// A message of the server's.
+///
+/// ```
+/// use hauyna_protocol::{Encoding, received::Received};
+/// let frame = br#"{"type":"message","channel":"general","content":"hi","timestamp":5,"offset":41}"#;
+/// let Received::Publication(publication) = Received::decode(Encoding::Json, frame)? else { unreachable!() };
+/// assert_eq!((publication.offset, publication.content.get()), (Some(41), "\"hi\""));
+/// # Ok::<(), hauyna_protocol::Fault>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Received {
+    /// `session`
+    Session(Box<Session>),
+    /// `ack`
+    Ack(Ack),
+    /// `pong`
+    Pong {
+        /// The `id` of the `ping`.
+        id: Option<RequestId>,
+    },
+    /// `error`
+    Error(Box<Refused>),
+    /// `message`
+    Publication(Publication),
+    /// `private`
+    Private(Direct),
+    /// `group`
+    Group(Direct),
+    /// `broadcast`
+    Broadcast(Direct),
+    /// `channel_event`
+    ChannelEvent(ChannelEvent),
+    /// `presence_state`
+    PresenceState(PresenceState),
+    /// `presence_change`
+    PresenceChange(PresenceChange),
+    /// `presence_diff`
+    PresenceDiff(PresenceDiff),
+    /// `occupancy`
+    Occupancy {
+        /// The channel.
+        channel: String,
+        /// How many users are there.
+        count: u64,
+    },
+    /// `subscribed`: the application has subscribed this connection.
+    Subscribed(Subscribed),
+    /// `unsubscribed`: the application has ended a subscription of this connection.
+    Unsubscribed {
+        /// The channel.
+        channel: String,
+    },
+    /// `gap`
+    Gap(Gap),
+    /// `request`: a question to this client.
+    Question(Question),
+    /// `retry_policy`
+    RetryPolicy(RetryTerms),
+    /// `reconnect`
+    Reconnect(Drain),
+    /// Any other: a message of the application's, or one of a later version of the protocol.
+    Application(Application),
+}
+
+impl Received {
+    /// Reads one message. MessagePack is read as the JSON it stands for.
+    ///
+    /// # Errors
+    ///
+    /// A [`Fault`]: the server did not write `hauyna.v1`.
+    pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, Fault> {
+        let limits = Limits { depth: DEPTH, ..Limits::default() };
+        let raw = Raw::parse(encoding, bytes, &limits)?;
+        let text = raw.as_json();
+        Self::read(&text)
+    }
+
+    /// Reads one message out of JSON, such as those of a [`History`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Received::decode`].
+    pub fn read(text: &str) -> Result<Self, Fault> {
+        let Kind { kind } = parse(text)?;
+        Ok(match &*kind {
+            "session" => Self::Session(parse(text)?),
+            "ack" => Self::Ack(parse(text)?),
+            "pong" => Self::Pong { id: parse::<MaybeId>(text)?.id },
+            "error" => Self::Error(parse(text)?),
+            "message" => Self::Publication(parse(text)?),
+            "private" => Self::Private(parse(text)?),
+            "group" => Self::Group(parse(text)?),
+            "broadcast" => Self::Broadcast(parse(text)?),
+            "channel_event" => Self::ChannelEvent(parse(text)?),
+            "presence_state" => Self::PresenceState(parse(text)?),
+            "presence_change" => Self::PresenceChange(parse(text)?),
+            "presence_diff" => Self::PresenceDiff(parse(text)?),
+            "occupancy" => {
+                let Occupancy { channel, count } = parse(text)?;
+                Self::Occupancy { channel, count }
+            }
+            "subscribed" => Self::Subscribed(parse(text)?),
+            "unsubscribed" => Self::Unsubscribed { channel: parse::<InChannel>(text)?.channel },
+            "gap" => Self::Gap(parse(text)?),
+            "request" => Self::Question(parse(text)?),
+            "retry_policy" => Self::RetryPolicy(parse(text)?),
+            "reconnect" => Self::Reconnect(parse(text)?),
+            _ => Self::Application(Application::read(kind.into_owned(), text)?),
+        })
+    }
+}
+
+/// What the client has to know about its connection.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Session {
+    /// This connection.
+    pub connection_id: String,
+    /// Who the client is taken for.
+    pub user: String,
+    /// Whether it goes on where a lost connection ended.
+    #[serde(default)]
+    pub resumed: bool,
+    /// How to go on where this one ends; `None` where sessions are not kept.
+    pub resume: Option<Resume>,
+    /// How often something is heard.
+    pub heartbeat: Option<HeartbeatTerms>,
+    /// How to come back after a loss.
+    pub retry: Option<RetryTerms>,
+    /// The subscriptions of a resumed session, and those that the server made.
+    #[serde(default)]
+    pub subscriptions: Vec<Subscribed>,
+    /// When the credentials expire, in ms since the Unix epoch.
+    pub expires_at: Option<u64>,
+}
+
+/// What a later connection resumes the session with.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Resume {
+    /// Serves once.
+    pub token: String,
+    /// How long the session is kept after a loss, in ms.
+    pub window: u64,
+}
+
+// The token is a secret.
+impl std::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resume").field("window", &self.window).finish_non_exhaustive()
+    }
+}
+
+/// A request succeeded.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Ack {
+    /// The `id` of the request.
+    pub id: RequestId,
+    /// What it gave; `null` is a value.
+    #[serde(default, deserialize_with = "present")]
+    pub data: Option<Box<RawValue>>,
+}
+
+/// A request was refused, or something failed.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
+    pub error_type: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+    /// The `id` of the request.
+    pub id: Option<RequestId>,
+    /// Whether the same request may succeed later.
+    #[serde(default)]
+    pub temporary: bool,
+    /// For programs.
+    pub details: Option<Box<RawValue>>,
+}
+
+/// One publication in a channel.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Publication {
+    /// The channel.
+    pub channel: String,
+    /// Who published; `None` when the application did.
+    pub user: Option<String>,
+    /// What was published.
+    pub content: Box<RawValue>,
+    /// In ms since the Unix epoch.
+    pub timestamp: u64,
+    /// The number in the channel's stream, where it keeps one.
+    pub offset: Option<u64>,
+}
+
+/// A message that does not go through a channel of the application's.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Direct {
+    /// Who sent it; `None` when the application did.
+    pub from: Option<String>,
+    /// The group, of a `group` message.
+    pub room: Option<String>,
+    /// What was sent.
+    pub message: Box<RawValue>,
+    /// In ms since the Unix epoch.
+    pub timestamp: u64,
+    /// The number in the stream, where there is one.
+    pub offset: Option<u64>,
+}
+
+/// The announcement of a subscriber.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct ChannelEvent {
+    /// `subscription_added`, `subscription_removed`, `subscription_reconnected`, or one of a later version.
+    pub event: String,
+    /// The channel.
+    pub channel: String,
+    /// Whose subscription it is.
+    pub user: String,
+    /// The subscription's metadata.
+    pub metadata: Box<RawValue>,
+}
+
+/// The state of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subscribed {
+    /// The channel.
+    pub channel: String,
+    /// Where the subscription starts; `None` where the channel does not number its publications.
+    pub position: Option<Position>,
+    /// Whether the channel keeps a history to recover from.
+    pub recoverable: bool,
+    /// Whether everything missed follows; `None` where that was not asked.
+    pub recovered: Option<bool>,
+    /// Why not, in the word of the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
+    pub reason: Option<String>,
+}
+
+/// Messages were dropped here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The channel.
+    pub channel: String,
+    /// The position before the gap.
+    pub position: Position,
+    /// How many messages were dropped.
+    pub missed: u64,
+}
+
+/// The server asks this client.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct Question {
+    /// What the answer repeats.
+    pub id: RequestId,
+    /// What kind of question it is.
+    pub event: String,
+    /// The question.
+    pub data: Box<RawValue>,
+}
+
+/// The node goes away.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct Drain {
+    /// Between which two moments from now, in ms.
+    pub after: (u64, u64),
+    /// Why, for people.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The data of an `ack` of `history`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct History {
+    /// The channel.
+    pub channel: String,
+    /// The end of the stream.
+    pub position: Position,
+    /// The messages, each as it was delivered; [`Received::read`] reads one.
+    pub messages: Vec<Box<RawValue>>,
+}
+
+/// A message whose `type` the protocol does not know.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Application {
+    /// The `type`.
+    pub kind: String,
+    /// The channel it came through, if any.
+    pub channel: Option<String>,
+    /// In ms since the Unix epoch, if it has that.
+    pub timestamp: Option<u64>,
+    /// The number in the channel's stream, where it keeps one.
+    pub offset: Option<u64>,
+    /// The whole message.
+    pub body: Box<RawValue>,
+}
+
+impl Application {
+    /// The fields are the application's own: one of another kind is as if it were left out.
+    fn read(kind: String, text: &str) -> Result<Self, Fault> {
+        #[derive(Deserialize)]
+        struct Stamp<'a> {
+            #[serde(borrow)]
+            channel: Option<&'a RawValue>,
+            #[serde(borrow)]
+            timestamp: Option<&'a RawValue>,
+            #[serde(borrow)]
+            offset: Option<&'a RawValue>,
+        }
+        fn own<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
+            raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+        }
+        let stamp: Stamp<'_> = parse(text)?;
+        let body = RawValue::from_string(text.to_owned()).map_err(|_| Fault::not_an_object())?;
+        let (channel, timestamp, offset) = (own(stamp.channel), own(stamp.timestamp), own(stamp.offset));
+        Ok(Self { kind, channel, timestamp, offset, body })
+    }
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct MaybeId {
+    id: Option<RequestId>,
+}
+
+#[derive(Deserialize)]
+struct InChannel {
+    channel: String,
+}
+
+#[derive(Deserialize)]
+struct Occupancy {
+    channel: String,
+    count: u64,
+}
+
+/// The fields of `subscribed`, of an `ack` of `subscribe_channel`, of `gap` and of `history`, as they lie on the wire.
+#[derive(Deserialize)]
+struct Placed {
+    channel: String,
+    epoch: Option<String>,
+    offset: Option<u64>,
+    #[serde(default)]
+    recoverable: bool,
+    recovered: Option<bool>,
+    reason: Option<String>,
+    #[serde(default)]
+    missed: u64,
+    #[serde(default)]
+    messages: Vec<Box<RawValue>>,
+}
+
+impl Placed {
+    fn position(&self) -> Option<Position> {
+        let (Some(epoch), Some(offset)) = (&self.epoch, self.offset) else { return None };
+        Some(Position { epoch: crate::Epoch::parse(epoch), offset })
+    }
+
+    fn placed<E: serde::de::Error>(&self) -> Result<Position, E> {
+        self.position().ok_or_else(|| E::missing_field("offset"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Subscribed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.position();
+        let Placed { channel, recoverable, recovered, reason, .. } = placed;
+        Ok(Self { channel, position, recoverable, recovered, reason })
+    }
+}
+
+impl<'de> Deserialize<'de> for Gap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.placed()?;
+        Ok(Self { channel: placed.channel, position, missed: placed.missed })
+    }
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.placed()?;
+        Ok(Self { channel: placed.channel, position, messages: placed.messages })
+    }
+}
+
+/// Reads a field that is there, `null` included.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
+    serde_json::from_str(text).map_err(|error| {
+        if !text.starts_with('{') {
+            return Fault::not_an_object();
+        }
+        Fault::parse("the message is not one of the protocol's", Some(error.to_string().into()))
+    })
+}
+
+/// Payloads nest as deep as the server allows, and a history wraps them in four levels more.
+const DEPTH: u16 = 120;
