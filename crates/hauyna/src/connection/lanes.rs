@@ -22,6 +22,8 @@ pub(super) struct Lanes {
     control_bytes: usize,
     data_bytes: usize,
     gaps: usize,
+    /// A gap has begun that nobody was told of.
+    has_new_gap: bool,
 }
 
 #[derive(Debug)]
@@ -202,6 +204,7 @@ impl Lanes {
         } else {
             self.data[index] = Queued::Gap(Gap::before(&publication, subscription));
             self.gaps += 1;
+            self.has_new_gap = true;
         }
     }
 
@@ -219,8 +222,14 @@ impl Lanes {
             _ => {
                 self.data.push_back(Queued::Gap(Gap::before(publication, own.clone())));
                 self.gaps += 1;
+                self.has_new_gap = true;
             }
         }
+    }
+
+    /// Whether a gap has begun since this was last asked.
+    pub(super) fn take_new_gap(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_gap)
     }
 
     /// Gaps become frames just before they are written, when they have stopped growing.

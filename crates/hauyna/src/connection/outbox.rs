@@ -109,6 +109,11 @@ impl Outbox {
         self.lanes().push_publication(publication, subscription, out)
     }
 
+    /// Whether a gap has begun since this was last asked.
+    pub(crate) fn take_new_gap(&mut self) -> bool {
+        self.lanes.as_mut().is_some_and(|lanes| lanes.take_new_gap())
+    }
+
     /// Drops what waits of a subscription; returns whether now nothing waits any more.
     pub(crate) fn forget(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
         let Some(lanes) = &mut self.lanes else { return false };

@@ -45,8 +45,9 @@ impl ConnectionCore {
         room: Room,
     ) {
         let mut outbox = self.outbox.lock();
-        if outbox.push(publication, own, self.outgoing(room, self.now())) == Err(Full) {
-            self.overflow(&mut outbox);
+        match outbox.push(publication, own, self.outgoing(room, self.now())) {
+            Ok(()) => self.tell_of_gap(&mut outbox, own),
+            Err(Full) => self.overflow(&mut outbox),
         }
     }
 
@@ -101,9 +102,24 @@ impl ConnectionCore {
         let out = self.outgoing(self.bounded(), now);
         match outbox.write_or_push(joined, own, out) {
             Ok(Flushed::Empty) => {}
-            Ok(flushed) => self.follow_up(&mut outbox, &flushed),
+            Ok(flushed) => {
+                self.tell_of_gap(&mut outbox, Some(own));
+                self.follow_up(&mut outbox, &flushed);
+            }
             Err(Full) => self.overflow(&mut outbox),
         }
+    }
+
+    /// Tells listeners of a gap that the last publication of this subscription began.
+    fn tell_of_gap(self: &Arc<Self>, outbox: &mut Outbox, own: Option<&Arc<Subscription>>) {
+        if !outbox.take_new_gap() {
+            return;
+        }
+        let Some(own) = own else { return };
+        self.hub.events.emit(SystemKind::MessagesDropped, || {
+            let connection = Connection::new(self.clone());
+            SystemEvent::MessagesDropped { connection, channel: own.channel.name.clone() }
+        });
     }
 
     fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {

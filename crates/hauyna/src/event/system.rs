@@ -78,6 +78,14 @@ pub enum SystemEvent {
         /// The connection.
         connection: Connection,
     },
+    /// A channel's policy has begun to drop what a connection that lags would have got. Told once for each `gap`
+    /// that the connection will be told of, when it begins.
+    MessagesDropped {
+        /// The connection.
+        connection: Connection,
+        /// The channel.
+        channel: ChannelName,
+    },
     /// Something failed that is not the fault of a client: a callback with an error of its own, a panic, a
     /// time-out, a broker that cannot be reached.
     Errored {
@@ -133,6 +141,7 @@ pub enum SystemKind {
     StateChanged,
     GroupChanged,
     SlowConsumer,
+    MessagesDropped,
     Errored,
     BrokerUp,
     BrokerDown,
@@ -152,6 +161,7 @@ impl SystemEvent {
             Self::StateChanged { .. } => SystemKind::StateChanged,
             Self::GroupChanged { .. } => SystemKind::GroupChanged,
             Self::SlowConsumer { .. } => SystemKind::SlowConsumer,
+            Self::MessagesDropped { .. } => SystemKind::MessagesDropped,
             Self::Errored { .. } => SystemKind::Errored,
             Self::BrokerUp => SystemKind::BrokerUp,
             Self::BrokerDown => SystemKind::BrokerDown,
@@ -166,7 +176,8 @@ impl SystemEvent {
             | Self::Subscribed { connection, .. }
             | Self::Unsubscribed { connection, .. }
             | Self::StateChanged { connection, .. }
-            | Self::SlowConsumer { connection } => Some(connection),
+            | Self::SlowConsumer { connection }
+            | Self::MessagesDropped { connection, .. } => Some(connection),
             Self::Errored { connection, .. } => connection.as_ref(),
             _ => None,
         }
@@ -189,7 +200,7 @@ impl SystemKind {
     }
 }
 
-const NAMES: [(SystemKind, &str); 13] = [
+const NAMES: [(SystemKind, &str); 14] = [
     (SystemKind::Opened, "opened"),
     (SystemKind::Closed, "closed"),
     (SystemKind::Subscribed, "subscribed"),
@@ -200,6 +211,7 @@ const NAMES: [(SystemKind, &str); 13] = [
     (SystemKind::StateChanged, "state_changed"),
     (SystemKind::GroupChanged, "group_changed"),
     (SystemKind::SlowConsumer, "slow_consumer"),
+    (SystemKind::MessagesDropped, "messages_dropped"),
     (SystemKind::Errored, "errored"),
     (SystemKind::BrokerUp, "broker_up"),
     (SystemKind::BrokerDown, "broker_down"),

@@ -1,9 +1,11 @@
 //! Clients that do not read: what each policy does, what they are told, and that nobody else notices.
 
 use crate::support::{eventually, named, subscribe, subscriber};
-use hauyna::{Channels, Hub, SlowConsumer, json};
+use hauyna::{Channels, Hub, SlowConsumer, SystemEvent, SystemKind, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 const PAYLOAD: usize = 16 * 1024;
@@ -79,6 +81,7 @@ async fn read_up_to(client: &mut Client, last: u64) -> Seen {
 /// Lets a stalled client's outbox overflow, then reads on; gives what it saw of how many.
 async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     let hub = hub(policy);
+    let told = gaps_told(&hub);
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
     let mut slow = stalled(&server, "x").await;
     let mut good = subscriber(&server, "good", "x").await;
@@ -106,7 +109,22 @@ async fn overflow(policy: SlowConsumer) -> (Seen, u64) {
     assert!(seen.offsets.is_sorted_by(|a, b| a < b), "in order and once");
     assert_eq!(seen.offsets.len() as u64 + missed, published, "delivered and missed are what was published");
     assert_eq!(missed, dropped);
+    eventually("listeners hear once of each gap", || told.load(Ordering::Relaxed) == seen.gaps.len()).await;
     (seen, published)
+}
+
+/// Counts the gaps of the stalled client that listeners are told of.
+fn gaps_told(hub: &Hub) -> Arc<AtomicUsize> {
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    hub.events().on_system([SystemKind::MessagesDropped], move |_, told| {
+        if let SystemEvent::MessagesDropped { connection, channel } = told {
+            assert_eq!((connection.user().as_str(), channel.as_str()), ("stalled", "x"));
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        std::future::ready(Ok(()))
+    });
+    told
 }
 
 /// Reads what is there: until the answer to a ping, and what stood behind it, has come.
