@@ -72,7 +72,7 @@ mod transport;
 mod user;
 mod validate;
 
-pub use auth::{ApiKeys, Claims, Verifier};
+pub use auth::{ApiKeys, Claims, Revocation, Verifier};
 #[cfg(feature = "jwt")]
 pub use auth::{Jwt, JwtAlgorithm, JwtKey, JwtKeys};
 pub use broker::{

@@ -119,7 +119,9 @@ impl Jwt {
         let claims = Claims::of(claims);
         let user = (self.user)(&claims).filter(|user| !user.is_empty()).ok_or(Fault::Bad("no user"))?;
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(exp);
-        Ok(Identity::new(user).expires_at(end).grace(self.leeway).attach(claims))
+        let mut identity = Identity::new(user).expires_at(end).grace(self.leeway);
+        identity.token = claims.text("jti").map(Into::into);
+        Ok(identity.attach(claims))
     }
 
     fn is_for_us(&self, audience: Option<&Value>) -> bool {

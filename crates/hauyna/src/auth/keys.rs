@@ -19,7 +19,13 @@ use subtle::{Choice, ConstantTimeEq};
 /// ```
 #[derive(Default)]
 #[must_use]
-pub struct ApiKeys(Vec<(Box<[u8]>, String)>);
+pub struct ApiKeys(Vec<Key>);
+
+struct Key {
+    key: Box<[u8]>,
+    user: String,
+    id: Option<Box<str>>,
+}
 
 impl ApiKeys {
     /// No key yet, so nobody comes in.
@@ -32,19 +38,32 @@ impl ApiKeys {
     /// # Panics
     ///
     /// Where it is shorter than 16 bytes, and so could be guessed.
-    pub fn key(mut self, key: &str, user: impl Into<String>) -> Self {
+    pub fn key(self, key: &str, user: impl Into<String>) -> Self {
+        self.add(key, user.into(), None)
+    }
+
+    /// Adds a key with an identifier, by which it can be revoked: [`Revocation::token`](crate::Revocation::token).
+    ///
+    /// # Panics
+    ///
+    /// As [`ApiKeys::key`].
+    pub fn named(self, id: impl Into<Box<str>>, key: &str, user: impl Into<String>) -> Self {
+        self.add(key, user.into(), Some(id.into()))
+    }
+
+    fn add(mut self, key: &str, user: String, id: Option<Box<str>>) -> Self {
         assert!(key.len() >= 16, "an API key has at least 16 bytes");
-        self.0.push((key.as_bytes().into(), user.into()));
+        self.0.push(Key { key: key.as_bytes().into(), user, id });
         self
     }
 
     /// Looks at every key whatever it has found, so that the time tells nothing but lengths.
-    fn user(&self, token: &str) -> Option<&str> {
+    fn find(&self, token: &str) -> Option<&Key> {
         let mut found = None;
-        for (key, user) in &self.0 {
-            let is_same: Choice = key.ct_eq(token.as_bytes());
+        for own in &self.0 {
+            let is_same: Choice = own.key.ct_eq(token.as_bytes());
             if bool::from(is_same) {
-                found = Some(user.as_str());
+                found = Some(own);
             }
         }
         found
@@ -53,7 +72,10 @@ impl ApiKeys {
 
 impl Verifier for ApiKeys {
     async fn verify(&self, token: &str) -> Result<Identity, Reject> {
-        self.user(token).map(Identity::new).ok_or(Reject::unauthorized("the key is not valid"))
+        let own = self.find(token).ok_or(Reject::unauthorized("the key is not valid"))?;
+        let mut identity = Identity::new(&own.user);
+        identity.token = own.id.clone();
+        Ok(identity)
     }
 }
 
@@ -70,10 +92,11 @@ mod tests {
     #[test]
     fn row_46_keys_are_compared_whole_and_in_constant_time() {
         let keys = ApiKeys::new().key("0123456789abcdef", "one").key("0123456789abcdeX", "two");
-        assert_eq!(keys.user("0123456789abcdef"), Some("one"));
-        assert_eq!(keys.user("0123456789abcdeX"), Some("two"));
+        let user = |token: &str| keys.find(token).map(|own| own.user.as_str());
+        assert_eq!(user("0123456789abcdef"), Some("one"));
+        assert_eq!(user("0123456789abcdeX"), Some("two"));
         for wrong in ["", "0123456789abcde", "0123456789abcdeff", "0123456789ABCDEF", "\0"] {
-            assert_eq!(keys.user(wrong), None, "{wrong:?}");
+            assert_eq!(user(wrong), None, "{wrong:?}");
         }
         assert!(!format!("{keys:?}").contains("0123"));
     }

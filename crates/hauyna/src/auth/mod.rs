@@ -1,5 +1,5 @@
 //! Who is behind a token: `Verifier` is the question, `Jwt` and `ApiKeys` are answers, `Claims` is what a token
-//! says. Asked through `Handler::authenticate`, at the handshake and at a `refresh`. Never logs a token.
+//! says, `Revocation` takes it back. Asked through `Handler::authenticate`, at the handshake and at a `refresh`. Never logs a token.
 
 mod claims;
 #[cfg(feature = "jwt")]
@@ -7,6 +7,7 @@ mod jwt;
 #[cfg(feature = "jwt")]
 mod jwt_key;
 mod keys;
+mod revocation;
 
 pub use claims::Claims;
 #[cfg(feature = "jwt")]
@@ -14,6 +15,8 @@ pub use jwt::Jwt;
 #[cfg(feature = "jwt")]
 pub use jwt_key::{JwtAlgorithm, JwtKey, JwtKeys};
 pub use keys::ApiKeys;
+pub use revocation::Revocation;
+pub(crate) use revocation::{Revocations, Whose};
 
 use crate::error::Reject;
 use crate::handler::Identity;

@@ -25,4 +25,6 @@ pub(crate) struct Attached {
     pub(crate) errors: Mutex<Option<Bucket>>,
     /// Where the credentials end.
     pub(super) lease: Mutex<Option<Lease>>,
+    /// The identifier of the token it came with.
+    pub(super) token: Mutex<Option<Box<str>>>,
 }

@@ -5,7 +5,7 @@ use super::{Opening, Particulars, Session, open};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Extras, Kind, UserId, Wire};
 use crate::error::Error;
-use crate::handler::SharedHandler;
+use crate::handler::{Credentials, SharedHandler};
 use crate::hub::Hub;
 use crate::transport::Link;
 use hauyna_protocol::close::CloseCode;
@@ -114,7 +114,7 @@ impl Connections {
             place,
             link: Link::other(Box::new(socket), Vec::new()),
             inflate: None,
-            expiry: None,
+            credentials: Credentials { revocations: hub.revocations.made(), ..Credentials::default() },
             session: Session::Plain,
         })))
     }

@@ -1,9 +1,9 @@
-//! The end of a connection's credentials: when it is, and what happens then. Set at the opening, by `refresh`
-//! and by the application; the shard's sweep closes what is due.
+//! The end of a connection's credentials: when it is, which token it is about, and what happens then. Set at the
+//! opening, by `refresh` and by the application; the shard's sweep closes what is due, `Hub::revoke` what is revoked.
 
 use super::{Backlog, CloseReason, ConnectionCore, Phase};
 use crate::error::Reject;
-use crate::handler::{Expiry, Identity};
+use crate::handler::{Credentials, Expiry, Identity};
 use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -63,22 +63,45 @@ impl ConnectionCore {
         }
     }
 
-    /// Takes new credentials instead of the old.
+    /// Keeps the identifier of its token, or that it has none.
+    pub(super) fn set_token(&self, token: Option<Box<str>>) {
+        if token.is_some() || self.attached_already().is_some() {
+            *self.attached().token.lock() = token;
+        }
+    }
+
+    /// Whether it came with this token.
+    pub(crate) fn has_token(&self, id: &str) -> bool {
+        self.attached_already().is_some_and(|attached| attached.token.lock().as_deref() == Some(id))
+    }
+
+    /// Closes the connection: its credentials are worth nothing any more, and nothing more is sent to it.
+    pub(crate) fn revoke(self: &Arc<Self>) {
+        self.close_with(CloseCode::REVOKED, CloseReason::Application(CloseCode::REVOKED.0));
+    }
+
+    /// Takes new credentials instead of the old. `revocations` is how many there had been before these were looked at.
     ///
     /// # Errors
     ///
-    /// They are another user's, or have ended.
-    pub(crate) fn renew(&self, identity: Identity) -> Result<(), Reject> {
+    /// They are another user's, have ended, or are revoked.
+    pub(crate) fn renew(self: &Arc<Self>, identity: Identity, revocations: u64) -> Result<(), Reject> {
         if identity.user.as_deref().is_some_and(|user| user != self.user().as_str()) {
             return Err(Reject::unauthorized("these credentials are another user's"));
         }
         if let Some(expiry) = &identity.expiry {
             expiry.check()?;
         }
+        let credentials = Credentials { token: identity.token, revocations, ..Credentials::default() };
+        self.hub.check_revoked(self.user(), &credentials)?;
         if !identity.attached.is_empty() {
             self.attached().extensions.lock().inherit(identity.attached);
         }
         self.set_expiry(identity.expiry);
+        self.set_token(credentials.token.clone());
+        if self.hub.check_revoked(self.user(), &credentials).is_err() {
+            self.revoke(); // since the check above, when it did not have this token yet
+        }
         Ok(())
     }
 }

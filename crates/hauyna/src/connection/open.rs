@@ -8,7 +8,7 @@ use super::work::Work;
 use super::{CloseReason, Connection, ConnectionCore, reader};
 use crate::dispatch::guarded_open;
 use crate::event::{SystemEvent, SystemKind};
-use crate::handler::{Context, Endpoint, Expiry};
+use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
 use crate::presence;
 use crate::transport::Link;
@@ -25,7 +25,7 @@ pub(crate) struct Opening {
     pub(crate) link: Link,
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: Session,
-    pub(crate) expiry: Option<Expiry>,
+    pub(crate) credentials: Credentials,
 }
 
 /// Whether the client negotiated a sub-protocol and gets the `session` message.
@@ -37,22 +37,26 @@ pub(crate) enum Session {
 
 /// Registers the connection and starts its task.
 pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, particulars, place, link, inflate, session, expiry } = opening;
+    let Opening { hub, endpoint, particulars, place, link, inflate, session, credentials } = opening;
     let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
     let limits = endpoint.limits;
     let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(link.socket)));
     if session == Session::Announce {
-        core.push_control(reader::session(&core, expiry.map(|expiry| expiry.at)));
+        core.push_control(reader::session(&core, credentials.expiry.map(|expiry| expiry.at)));
     }
     hub.groups.welcome(&hub, &core);
     place.keep();
-    core.set_expiry(expiry);
+    core.set_expiry(credentials.expiry);
+    core.set_token(credentials.token.clone());
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
         core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
+    } else if hub.check_revoked(core.user(), &credentials).is_err() {
+        // It was revoked since, when there was no connection to close yet.
+        core.revoke();
     } else if !hub.limits.holds(&core) {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);

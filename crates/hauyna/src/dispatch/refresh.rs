@@ -9,10 +9,11 @@ pub(super) fn refresh(core: &Core, id: Option<RequestId>, token: &str) -> Next {
     let Some(verify) = &core.endpoint().refresh else {
         return Next::Now(Reply::refused(id, unknown("this server does not offer this request")));
     };
+    let revocations = core.hub().revocations.made();
     let verified = verify(Context::new(core.clone()), token.to_owned());
     let core = core.clone();
     Next::Later(Box::pin(async move {
-        match verified.await.and_then(|identity| core.renew(identity)) {
+        match verified.await.and_then(|identity| core.renew(identity, revocations)) {
             Err(reject) => Reply::refused(id, reject.into()),
             Ok(()) => {
                 let expires_at =

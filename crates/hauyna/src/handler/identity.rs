@@ -28,7 +28,18 @@ use std::time::{Duration, SystemTime};
 pub struct Identity {
     pub(crate) user: Option<String>,
     pub(crate) expiry: Option<Expiry>,
+    pub(crate) token: Option<Box<str>>,
     pub(crate) attached: http::Extensions,
+}
+
+/// What is known of a connection's credentials besides the user's name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Credentials {
+    pub(crate) expiry: Option<Expiry>,
+    /// The token's identifier.
+    pub(crate) token: Option<Box<str>>,
+    /// How many revocations there had been before they were looked at.
+    pub(crate) revocations: u64,
 }
 
 /// When credentials end.
@@ -77,6 +88,13 @@ impl Identity {
         if let Some(expiry) = &mut self.expiry {
             expiry.grace = grace;
         }
+        self
+    }
+
+    /// Names the token, so that it can be revoked: see
+    /// [`Revocation::token`](crate::Revocation::token). That of a JSON web token is its `jti`.
+    pub fn token_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.token = Some(id.into());
         self
     }
 

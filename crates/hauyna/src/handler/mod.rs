@@ -21,7 +21,7 @@ pub use recovery::{Decided, Failed, Occasion, Recovery};
 
 pub(crate) use callback::EventAnswer;
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
-pub(crate) use identity::Expiry;
+pub(crate) use identity::{Credentials, Expiry};
 
 use crate::connection::CloseReason;
 use crate::error::Error;

@@ -4,6 +4,7 @@
 use super::limits::{AtLimit, ClientAddress, Limit, Limits};
 use super::{ChannelMap, Hub, HubCore, Registry};
 use crate::UnknownUsers;
+use crate::auth::Revocations;
 use crate::broker::{Broker, LocalBroker, Relay};
 use crate::channel::{Channels, Declarations, UserId};
 use crate::clock::Clock;
@@ -317,6 +318,7 @@ impl HubBuilder {
         let core = Arc::new_cyclic(|hub| HubCore {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             registry: Registry::new(shards),
+            revocations: Revocations::default(),
             states,
             limits: Limits::new(&self.config.limits, self.client_address),
             channels: ChannelMap::new(),

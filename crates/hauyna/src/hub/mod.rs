@@ -24,15 +24,16 @@ pub(crate) use limits::{Bound, Limits, Place};
 pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 
+use crate::auth::{Revocation, Revocations, Whose};
 use crate::broker::{Answer, Broker};
 use crate::channel::{Channel, ChannelCore, ChannelName, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
 use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections, States};
-use crate::error::BrokerError;
+use crate::error::{BrokerError, Reject};
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
-use crate::handler::Endpoint;
+use crate::handler::{Credentials, Endpoint};
 use crate::metrics::Metrics;
 use crate::presence::{People, Presence};
 use crate::shard::Shard;
@@ -63,6 +64,7 @@ pub(crate) struct HubCore {
     pub(crate) config: HubConfig,
     pub(crate) shards: Box<[Shard]>,
     pub(crate) registry: Registry,
+    pub(crate) revocations: Revocations,
     pub(crate) states: States,
     pub(crate) limits: Limits,
     pub(crate) channels: ChannelMap,
@@ -112,6 +114,28 @@ impl Hub {
     /// A live connection by its identifier.
     pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
         self.0.registry.by_id(id).map(Connection::new)
+    }
+
+    /// Takes rights away at once: closes the connections of a user or of a token with 3505 (stay away), sends them
+    /// nothing more, and refuses for a while whoever comes with the same. Returns how many connections there were on this node.
+    ///
+    /// What is refused is kept in memory, 65,536 entries at most; past that the one that would end first gives way.
+    pub fn revoke(&self, revocation: Revocation) -> usize {
+        self.0.revocations.add(&revocation, self.0.clock.millis());
+        let mut connections = match revocation.whose {
+            Whose::User(name) => self.0.registry.of_user(&name),
+            Whose::Token(id) => {
+                let mut all = self.0.registry.all();
+                all.retain(|connection| connection.has_token(&id));
+                all
+            }
+        };
+        connections.retain(|connection| connection.is_open());
+        for connection in &connections {
+            connection.revoke();
+        }
+        tracing::info!(target: "hauyna::auth", connections = connections.len(), "revoked");
+        connections.len()
     }
 
     /// Who is present, over the whole hub.
@@ -207,6 +231,17 @@ impl HubCore {
         let mut routes = self.routes.lock();
         routes.retain(|route| route.strong_count() > 0);
         routes.push(Arc::downgrade(endpoint));
+    }
+
+    /// # Errors
+    ///
+    /// `unauthorized`: these credentials were revoked, or are since they were looked at.
+    pub(crate) fn check_revoked(&self, user: &str, credentials: &Credentials) -> Result<(), Reject> {
+        let Credentials { token, revocations, .. } = credentials;
+        if self.revocations.refuses((user, token.as_deref()), *revocations, self.clock.millis()) {
+            return Err(Reject::unauthorized("the credentials were revoked"));
+        }
+        Ok(())
     }
 
     /// Takes a channel without subscribers out of the map.

@@ -6,7 +6,7 @@ use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, open};
 use crate::error::Reject;
-use crate::handler::{Endpoint, Expiry, Identity, Mode};
+use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
@@ -29,7 +29,7 @@ pub(crate) struct Admission {
     user: UserId,
     arrival: Arrival,
     place: Place,
-    expiry: Option<Expiry>,
+    credentials: Credentials,
     /// What was attached to the request.
     attached: http::Extensions,
     pub(crate) upgrade: Upgrade,
@@ -76,7 +76,7 @@ async fn decide(
     let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
     hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, expiry } = contained(hub, next.run(request)).await?;
+    let Admitted { request, user, credentials } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
         Mode::Echo => None,
@@ -88,7 +88,7 @@ async fn decide(
     let attached = request.into_extensions();
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
-    Ok(Admission { endpoint, user, arrival, place, expiry, attached, upgrade, encoding, negotiated })
+    Ok(Admission { endpoint, user, arrival, place, credentials, attached, upgrade, encoding, negotiated })
 }
 
 /// What the last middleware comes to: who is it, and may they have one connection more?
@@ -97,6 +97,8 @@ pub(super) async fn identified(
     endpoint: &Endpoint,
     mut request: ConnectRequest,
 ) -> Result<Admitted, Reject> {
+    let hub = &routes.hub.0;
+    let revocations = hub.revocations.made();
     let identity = match &endpoint.identify {
         None => Identity::anonymous(),
         Some(identify) => identify(request.clone()).await?,
@@ -106,12 +108,14 @@ pub(super) async fn identified(
     if let Some(expiry) = &identity.expiry {
         expiry.check()?;
     }
-    let limits = &routes.hub.0.limits;
+    let credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
+    hub.check_revoked(&user, &credentials)?;
+    let limits = &hub.limits;
     limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
     if !identity.attached.is_empty() {
         request.extensions_mut().extend(identity.attached);
     }
-    Ok(Admitted { request, user, expiry: identity.expiry })
+    Ok(Admitted { request, user, credentials })
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
@@ -157,7 +161,7 @@ impl Admission {
             place: self.place,
             link,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
-            expiry: self.expiry,
+            credentials: self.credentials,
             session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
         });
     }

@@ -5,7 +5,7 @@ use super::{ConnectRequest, Routes, admit};
 use crate::broker::BoxFuture;
 use crate::channel::UserId;
 use crate::error::Reject;
-use crate::handler::{Endpoint, Expiry};
+use crate::handler::{Credentials, Endpoint};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Next {
 pub struct Admitted {
     pub(super) request: ConnectRequest,
     pub(super) user: UserId,
-    pub(super) expiry: Option<Expiry>,
+    pub(super) credentials: Credentials,
 }
 
 impl Admitted {
@@ -71,7 +71,7 @@ impl Admitted {
 
     /// When its credentials expire, where they do.
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.expiry.map(|expiry| expiry.at)
+        self.credentials.expiry.map(|expiry| expiry.at)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::support::{emptied, eventually, open_hub, subscribe};
 use hauyna::{
-    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value,
-    json,
+    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject,
+    Revocation, Value, json,
 };
 use hauyna_test::TestServer;
 use std::time::{Duration, Instant, SystemTime};
@@ -166,6 +166,125 @@ async fn row_34_a_revoked_user_is_closed_at_once_and_gets_nothing_more() {
     assert!(began.elapsed() < Duration::from_secs(1));
     assert_eq!(other.expect("message").await["content"], "after");
     assert_eq!(hub.user("nobody").disconnect(CloseCode::REVOKED, ""), 0);
+}
+
+/// A token is `user/id`.
+fn with_id(text: &str) -> Result<Identity, Reject> {
+    let (user, id) = text.split_once('/').ok_or(Reject::unauthorized("bad token"))?;
+    Ok(Identity::new(user).token_id(id))
+}
+
+fn revocable() -> Handler {
+    Handler::new()
+        .identify(|request: ConnectRequest| with_id(&request.query("token").unwrap_or_default()))
+        .on_refresh(async |_: Context, text: String| with_id(&text))
+}
+
+#[tokio::test]
+async fn row_34_a_revoked_token_ends_its_connections_alone_and_opens_none_any_more() {
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), revocable());
+    let mut clients = Vec::new();
+    for token in ["ada/stolen", "ada/stolen", "ada/own", "bob/other"] {
+        let mut client = server.json(&format!("/?token={token}")).await;
+        client.expect("session").await;
+        subscribe(&mut client, "x").await;
+        clients.push(client);
+    }
+    let began = Instant::now();
+    assert_eq!(hub.revoke(Revocation::token("stolen").lasting(Duration::from_secs(2))), 2);
+    hub.channel("x").broadcast("after").await.unwrap();
+    for client in &mut clients[..2] {
+        assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    for client in &mut clients[2..] {
+        assert_eq!(client.expect("message").await["content"], "after");
+    }
+    let refused = server.client("/?token=ada/stolen").try_connect().await.unwrap_err();
+    assert_eq!((refused.status.as_u16(), &refused.json()["error_type"]), (401, &json!("unauthorized")));
+    let error = clients[2].request(json!({ "type": "refresh", "token": "ada/stolen" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "unauthorized", "nor does it renew another's time");
+    clients[2].request(json!({ "type": "refresh", "token": "ada/new" })).await.unwrap();
+    assert_eq!(hub.revoke(Revocation::token("own")), 0, "it was given up");
+    assert_eq!(hub.revoke(Revocation::token("new")), 1, "a token that came by a refresh is known, too");
+    assert_eq!(clients[2].expect_close().await.0, 3505);
+    eventually("the time is over", || began.elapsed() > Duration::from_secs(2)).await;
+    server.json("/?token=ada/stolen").await.expect("session").await;
+}
+
+#[tokio::test]
+async fn row_34_a_revoked_user_may_come_anew_at_once_or_when_the_time_is_over() {
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), revocable());
+    let mut first = server.json("/?token=ada/1").await;
+    let mut second = server.json("/?token=ada/2").await;
+    for client in [&mut first, &mut second] {
+        client.expect("session").await;
+    }
+    assert_eq!(hub.revoke(Revocation::user("ada")), 2);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.expect_close().await, (3505, "revoked".to_owned()));
+    }
+    let mut back = server.json("/?token=ada/1").await;
+    back.expect("session").await;
+    let began = Instant::now();
+    assert_eq!(hub.revoke(Revocation::user("ada").lasting(Duration::from_secs(1))), 1);
+    assert_eq!(back.expect_close().await.0, 3505);
+    assert_eq!(server.client("/?token=ada/3").try_connect().await.unwrap_err().status, 401);
+    server.json("/?token=bob/3").await.expect("session").await;
+    eventually("the time is over", || began.elapsed() > Duration::from_secs(1)).await;
+    server.json("/?token=ada/3").await.expect("session").await;
+}
+
+#[tokio::test]
+async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
+    let hub = open_hub().build();
+    let own = hub.clone();
+    let handler = Handler::new().identify(move |request: ConnectRequest| {
+        let own = own.clone();
+        async move {
+            let identity = with_id(&request.query("token").unwrap_or_default())?;
+            own.revoke(Revocation::token("seen").lasting(Duration::ZERO));
+            Ok::<_, Reject>(identity)
+        }
+    });
+    let late = hub.clone();
+    let opened = Handler::new()
+        .identify(|request: ConnectRequest| with_id(&request.query("token").unwrap_or_default()))
+        .middleware(move |request: ConnectRequest, next: hauyna::Next| {
+            let late = late.clone();
+            async move {
+                let admitted = next.run(request).await?;
+                late.revoke(Revocation::user("ada"));
+                Ok(admitted)
+            }
+        });
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/within", handler).websocket("/after", opened)
+    });
+    assert_eq!(server.client("/within?token=ada/seen").try_connect().await.unwrap_err().status, 401);
+    server.json("/within?token=ada/other").await.expect("session").await;
+    assert_eq!(server.json("/after?token=ada/1").await.expect_close().await.0, 3505);
+    server.json("/after?token=bob/1").await.expect("session").await;
+}
+
+#[tokio::test]
+async fn row_34_an_api_key_with_a_name_is_revoked_by_it() {
+    let keys =
+        ApiKeys::new().named("reports-1", KEY, "reports").key("another-key-of-that-program", "reports");
+    let hub = Hub::new();
+    let server = TestServer::start(hub.clone(), Handler::new().authenticate(keys));
+    let connect =
+        |key: &str| server.client("/").header("authorization", &format!("Bearer {key}")).json().try_connect();
+    let mut first = connect(KEY).await.unwrap();
+    let mut second = connect("another-key-of-that-program").await.unwrap();
+    first.expect("session").await;
+    assert_eq!(hub.revoke(Revocation::token("reports-1")), 1);
+    assert_eq!(first.expect_close().await.0, 3505);
+    second.expect("session").await;
+    second.expect_nothing().await;
+    assert_eq!(connect(KEY).await.unwrap_err().status, 401);
 }
 
 const KEY: &str = "a-key-of-a-program-that-reports";

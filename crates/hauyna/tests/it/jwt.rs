@@ -3,7 +3,7 @@
 use crate::support::open_hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hauyna::{Context, Handler, Jwt, JwtAlgorithm, JwtKey, JwtKeys, Value, json};
+use hauyna::{Context, Handler, Jwt, JwtAlgorithm, JwtKey, JwtKeys, Revocation, Value, json};
 use hauyna_test::TestServer;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize, SigningKey};
@@ -288,6 +288,20 @@ fn keys_that_do_not_fit_their_algorithm_are_found_when_they_are_made() {
     assert!(JwtKey::pem(JwtAlgorithm::Es384, &ec).is_err());
     assert!(JwtKey::pem(JwtAlgorithm::Rs256, "no key").is_err());
     assert!(!format!("{:?}", secret()).contains("0123"));
+}
+
+#[tokio::test]
+async fn row_34_a_json_web_token_is_revoked_by_its_jti() {
+    let server = serve(Jwt::new(secret()).audience("chat"));
+    let stolen = hmac(&claims(json!({ "jti": "t-7" })));
+    let mut client =
+        server.client("/").json().header("authorization", &format!("Bearer {stolen}")).connect().await;
+    client.expect("session").await;
+    assert_eq!(server.hub().revoke(Revocation::token("t-7")), 1);
+    assert_eq!(client.expect_close().await.0, 3505);
+    assert_eq!(verdict(&server, &stolen).await.unwrap_err()["error_type"], "unauthorized");
+    assert_eq!(verdict(&server, &hmac(&claims(json!({ "jti": "t-8" })))).await.unwrap(), "ada");
+    assert_eq!(verdict(&server, &hmac(&claims(json!({ "jti": 7 })))).await.unwrap(), "ada");
 }
 
 #[tokio::test]
