@@ -1,0 +1,15 @@
+// How long to wait before coming back: full jitter, so that many clients lost at once come back spread.
+
+import type { RetryTerms } from "./protocol.js";
+
+/** The delay in milliseconds before attempt `attempt`, the first being 1; `random` is at least 0 and below 1. */
+export function delay(terms: RetryTerms, attempt: number, random: number): number {
+  const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1));
+  return random * longest;
+}
+
+/** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */
+export const retryTerms: RetryTerms = { base_delay: 1000, max_delay: 30_000, backoff_multiplier: 2 };
+
+/** How long a connection lasts, in milliseconds, before the attempts that led to it are forgotten. */
+export const STABLE = 30_000;

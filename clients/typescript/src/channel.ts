@@ -1,0 +1,120 @@
+// One channel, as an application sees it. What is behind it is subscription.ts.
+
+import type { AnyChannel } from "./contract.js";
+import type { HauynaError } from "./error.js";
+import type { Off } from "./listeners.js";
+import type { RequestOptions } from "./outbox.js";
+import type { Presence } from "./presence.js";
+import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
+
+/** A message of a channel, as its listeners get it. */
+export interface Delivered {
+  readonly channel: string;
+  /** Milliseconds since the Unix epoch. */
+  readonly timestamp: number;
+  /** Its number, where the channel numbers its publications. */
+  readonly offset?: number;
+}
+
+/** The content of what a channel of the type `C` carries. */
+export type ContentOf<C> = C extends { message: infer Content } ? Content : unknown;
+
+/** What somebody has published. */
+export interface Publication<Content> extends Delivered {
+  readonly content: Content;
+  /** Who has; nobody where it was the application itself. */
+  readonly user?: string;
+}
+
+/** What the listeners of `Event` get in a channel of the type `C`. */
+export type MessageOf<C, Event> = Event extends "message"
+  ? Publication<ContentOf<C>>
+  : Event extends keyof C
+    ? C[Event] & Delivered & { readonly type: Event }
+    : Event extends "channel_event"
+      ? ChannelEvent
+      : never;
+
+/** Messages of a channel may be missing. */
+export interface Gap {
+  readonly channel: string;
+  /** `not_recoverable`: the channel keeps no history, and there was a reconnect. */
+  readonly reason: RecoveryReason | "not_recoverable";
+  /** The last position before it, and the one from which the channel goes on; where they are known. */
+  readonly from: Position | undefined;
+  readonly to: Position | undefined;
+  /** How many messages, where that is known. */
+  readonly missed: number | undefined;
+}
+
+/** How this client stands to a channel. An `error` says why a subscription has ended that was not given up. */
+export interface ChannelState {
+  readonly name: "unsubscribed" | "subscribing" | "subscribed";
+  readonly error?: HauynaError;
+}
+
+/** What goes with a subscription. */
+export interface SubscribeOptions {
+  /** What this connection says about itself in the channel. */
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  /** Gives a token that allows this channel, before each time that it is subscribed to. */
+  readonly getToken?: () => string | Promise<string>;
+  /** Begins after this position, which an earlier page or process has seen. */
+  readonly since?: Position;
+}
+
+/** Where a subscription stands. */
+export interface Subscribed {
+  readonly position: Position | undefined;
+  /** The channel keeps a history. */
+  readonly recoverable: boolean;
+}
+
+/** How to publish. */
+export interface PublishOptions extends RequestOptions {
+  /** Makes a repetition harmless: at most 128 bytes. Without one, the client makes one up. */
+  readonly key?: string;
+}
+
+/** Where a publication stands; undefined in a channel that does not number them. */
+export type Published = Position | undefined;
+
+/** Which publications of the past. */
+export interface HistoryRange {
+  /** Those after this position. */
+  readonly since?: Position;
+  readonly limit?: number;
+  /** The newest first. */
+  readonly reverse?: boolean;
+}
+
+/** One page of the past. Messages may be of every type that the channel carries. */
+export interface HistoryPage<C> {
+  readonly messages: readonly (Publication<ContentOf<C>> & { readonly type: string })[];
+  /** The end of the stream. */
+  readonly position: Position;
+}
+
+/** One channel of one client; the same for the same name. */
+export interface Channel<C = AnyChannel> {
+  readonly name: string;
+  readonly state: ChannelState;
+  /** What this client has seen; undefined in a channel without history. */
+  readonly position: Position | undefined;
+  /** Who is present, where the channel shows it. */
+  readonly presence: Presence;
+  /** Listens to `message`, the publications, or to a type of the application's own. */
+  on<Event extends (keyof C & string) | "message" | "channel_event">(
+    event: Event,
+    listener: (message: MessageOf<C, Event>) => void,
+  ): Off;
+  /** Listens to what may be missing; never called where nothing can be. */
+  onGap(listener: (gap: Gap) => void): Off;
+  onState(listener: (state: ChannelState) => void): Off;
+  /** Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses. */
+  subscribe(options?: SubscribeOptions): Promise<Subscribed>;
+  unsubscribe(): Promise<void>;
+  /** Publishes. Sent again after a reconnect, with the same key, where the answer was lost. */
+  publish(content: ContentOf<C>, options?: PublishOptions): Promise<Published>;
+  history(range?: HistoryRange): Promise<HistoryPage<C>>;
+}

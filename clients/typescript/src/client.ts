@@ -1,0 +1,310 @@
+// The client: what an application holds. It puts the parts together, and gives out what does not belong to a channel.
+
+import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
+import { type Codec, json } from "./codec.js";
+import { Connection, type State, type TokenContext } from "./connection.js";
+import type {
+  ChannelOf,
+  ClientMessages,
+  Contract,
+  QuestionData,
+  QuestionName,
+  QuestionReply,
+  RequestData,
+  RequestName,
+  RequestReply,
+} from "./contract.js";
+import { type Environment, surroundings } from "./environment.js";
+import { HauynaError, ServerError } from "./error.js";
+import { Listeners, type Off } from "./listeners.js";
+import { type Logger, consoleLogger } from "./logger.js";
+import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
+import type { ErrorMessage, RetryTerms, ServerMessage, SessionMessage } from "./protocol.js";
+import { Session } from "./session.js";
+import type { WebSocketConstructor } from "./socket.js";
+import { positionOf } from "./subscription.js";
+
+/** How a client behaves. Durations are milliseconds. */
+export interface ClientOptions {
+  /** The credentials, asked for before every attempt, and before they end. Sent beside the sub-protocol. */
+  readonly getToken?: (context: TokenContext) => string | undefined | Promise<string | undefined>;
+  /** How messages are written: `json`, the default, or `msgpack`. */
+  readonly codec?: Codec;
+  /** How long a request may take once it was sent. Default: 10 s. */
+  readonly timeout?: number;
+  /** How long a request may wait to be sent. Default: 30 s. */
+  readonly ttl?: number;
+  /** How long an attempt may take. Default: 10 s. */
+  readonly connectTimeout?: number;
+  /** How much may wait for an answer. */
+  readonly outbox?: OutboxLimits;
+  /** How to come back, until the server says. */
+  readonly retry?: RetryTerms;
+  /** Another class of sockets. */
+  readonly WebSocket?: WebSocketConstructor;
+  /** Other surroundings, for tests. */
+  readonly environment?: Environment;
+  /** Default: warnings and errors, on the console. */
+  readonly logger?: Logger;
+}
+
+/** Answers the server's questions of one name. */
+export type QuestionHandler<Data, Reply> = (data: Data) => Reply | Promise<Reply>;
+
+/** A connection to a server that lasts: it comes back by itself, with its channels, and misses nothing silently. */
+export class Client<T extends Contract = Contract> {
+  readonly #connection: Connection;
+  readonly #session: Session;
+  readonly #outbox: Outbox;
+  readonly #listeners: Listeners;
+  readonly #codec: Codec;
+  readonly #environment: Environment;
+  readonly #logger: Logger;
+  readonly #options: ClientOptions;
+  readonly #questions = new Map<string, QuestionHandler<never, unknown>>();
+  /** Keys of one client are unlike those of any other. */
+  readonly #name: string;
+  #keys = 0;
+  #info: SessionMessage | undefined;
+  #cancelRefresh = () => {};
+
+  /** `url` may be relative to the page. Nothing happens before {@link connect}. */
+  constructor(url: string | URL, options: ClientOptions = {}) {
+    const WebSocket = options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor | undefined);
+    if (!WebSocket) throw new HauynaError("invalid", "there is no WebSocket here: pass one as an option");
+    this.#options = options;
+    this.#logger = options.logger ?? consoleLogger();
+    this.#environment = options.environment ?? surroundings;
+    this.#codec = options.codec ?? json;
+    this.#listeners = new Listeners(this.#logger);
+    this.#name = [0, 0].map(() => this.#environment.random().toString(36).slice(2)).join("");
+    this.#outbox = new Outbox(this.#codec, this.#environment, options);
+    this.#session = new Session(
+      {
+        logger: this.#logger,
+        after: this.#environment.after,
+        key: () => this.#key(),
+        gap: (gap) => this.#listeners.emit(" gap", gap),
+        send: (frame) => this.#connection.send(frame),
+      },
+      this.#outbox,
+    );
+    this.#connection = new Connection(
+      {
+        url: absolute(url),
+        codec: this.#codec,
+        WebSocket,
+        environment: this.#environment,
+        logger: this.#logger,
+        connectTimeout: options.connectTimeout ?? 10_000,
+        retry: options.retry,
+        getToken: options.getToken,
+      },
+      {
+        state: (state) => this.#changed(state),
+        resume: () => this.#session.resume(),
+        session: (session) => this.#began(session),
+        message: (message) => this.#receive(message),
+        lost: () => this.#session.lost(),
+        pause: () => this.#outbox.pause(),
+        unpause: () => this.#outbox.open((frame) => this.#connection.send(frame)),
+      },
+    );
+  }
+
+  /** How the connection is. */
+  get state(): State {
+    return this.#connection.state;
+  }
+
+  /** Who the server takes this client for; that of the last connection, where there is none. */
+  get user(): string | undefined {
+    return this.#info?.user;
+  }
+
+  /** Connects, and stays connected. Resolves with the first connection; fails where the server will have none. */
+  connect(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#connection.open();
+      const settle = (state: State) => {
+        if (state.name === "connected") resolve();
+        else if (state.name === "closed") reject(new HauynaError("closed", state.reason));
+        else return;
+        off();
+      };
+      const off = this.onState(settle);
+      settle(this.state);
+    });
+  }
+
+  /** Ends the connection and the session. What was not answered fails. `code` is 1000, or of 4500 to 4999. */
+  close(code = 1000, reason = ""): void {
+    this.#connection.close(code, reason);
+  }
+
+  /** Tries to connect at once, without waiting for the next attempt. */
+  reconnect(): void {
+    this.#connection.reconnect();
+  }
+
+  onState(listener: (state: State) => void): Off {
+    return this.#listeners.add(" state", listener as (value: never) => void);
+  }
+
+  /** Listens to what may be missing, in any channel. */
+  onGap(listener: (gap: Gap) => void): Off {
+    return this.#listeners.add(" gap", listener as (value: never) => void);
+  }
+
+  /** Listens to errors of the server that answer no request. */
+  onError(listener: (error: ServerError) => void): Off {
+    return this.#listeners.add(" error", listener as (value: never) => void);
+  }
+
+  /** The channel of this name; nothing is asked before it is subscribed to. */
+  channel<Name extends string>(name: Name): Channel<ChannelOf<T, Name>>;
+  channel<C extends object>(name: string): Channel<C>;
+  channel(name: string): unknown {
+    return this.#session.channel(name);
+  }
+
+  /** Listens to messages to this client: `private`, `group`, `broadcast`, or of the application's own type. */
+  on<Type extends keyof ClientMessages<T> & string>(
+    type: Type,
+    listener: (message: ClientMessages<T>[Type] & { readonly type: Type }) => void,
+  ): Off {
+    return this.#listeners.add(type, listener as (value: never) => void);
+  }
+
+  /** Answers the server's questions of one name, instead of whoever did. */
+  onRequest<Name extends QuestionName<T>>(
+    name: Name,
+    handler: QuestionHandler<QuestionData<T, Name>, QuestionReply<T, Name>>,
+  ): Off {
+    this.#questions.set(name, handler as QuestionHandler<never, unknown>);
+    return () => {
+      if (this.#questions.get(name) === handler) this.#questions.delete(name);
+    };
+  }
+
+  /** Asks the application. Where the answer is lost with the connection, fails with `outcome_unknown` unless `repeatable`. */
+  async request<Name extends RequestName<T>>(
+    name: Name,
+    ...[data, options]: object extends RequestData<T, Name>
+      ? [data?: RequestData<T, Name>, options?: RequestOptions]
+      : [data: RequestData<T, Name>, options?: RequestOptions]
+  ): Promise<RequestReply<T, Name>> {
+    const message: ServerMessage = { ...(data as object | undefined), type: name };
+    const retry = options?.repeatable ? "always" : "never";
+    return (await this.#ask({ ...options, message, retry })) as RequestReply<T, Name>;
+  }
+
+  /** Sends to every connection of a user. */
+  sendToUser(to: string, message: unknown, options?: PublishOptions): Promise<Published> {
+    return this.#publish({ type: "private", to, message }, options);
+  }
+
+  /** Sends to every connection of every member of a group. */
+  sendToGroup(room: string, message: unknown, options?: PublishOptions): Promise<Published> {
+    return this.#publish({ type: "group", room, message }, options);
+  }
+
+  /** Sends to everybody, where the application allows it. */
+  broadcast(message: unknown, options?: PublishOptions): Promise<Published> {
+    return this.#publish({ type: "broadcast", message }, options);
+  }
+
+  /** Changes this user's status, and further fields of their metadata, wherever they are present. */
+  async updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
+    await this.#ask({ ...options, message: { ...fields, type: "update_status", status }, retry: "always" });
+  }
+
+  async #publish(message: ServerMessage, { key, ...options }: PublishOptions = {}): Promise<Published> {
+    const keyed = { ...message, key: key ?? this.#key() };
+    return positionOf(await this.#ask({ ...options, message: keyed, retry: "keyed" }));
+  }
+
+  #ask(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
+    return this.#outbox.request(asked);
+  }
+
+  #key(): string {
+    return `${this.#name}-${++this.#keys}`;
+  }
+
+  #changed(state: State): void {
+    if (state.name !== "connected") this.#cancelRefresh();
+    if (state.name === "closed") this.#session.close(state.reason || "closed");
+    else this.#outbox.reopen();
+    this.#listeners.emit(" state", state);
+  }
+
+  #began(session: SessionMessage): void {
+    this.#info = session;
+    this.#refreshBefore(session.expires_at);
+    void this.#session.take(session);
+  }
+
+  #receive(message: ServerMessage): void {
+    switch (message.type) {
+      case "ack":
+      case "pong":
+        this.#outbox.answer(message);
+        return;
+      case "error":
+        if (!this.#outbox.answer(message)) this.#complain(message as unknown as ErrorMessage);
+        return;
+      case "request":
+        return void this.#answer(message);
+    }
+    if (!this.#session.receive(message)) this.#listeners.emit(message.type, message);
+  }
+
+  #complain(message: ErrorMessage): void {
+    this.#logger.warn("the server reports an error", { error: message.error_type, message: message.message });
+    this.#listeners.emit(" error", new ServerError(message));
+  }
+
+  /** Answers on the connection that asked, or not at all. */
+  async #answer({ id, event, data }: ServerMessage): Promise<void> {
+    const asked = this.#connection.send.bind(this.#connection);
+    const session = this.#info;
+    const say = (answer: object) => this.#info === session && asked(this.#codec.encode(answer));
+    const handler = this.#questions.get(String(event));
+    if (!handler) return void say({ type: "error", id, message: "nobody answers this" });
+    try {
+      say({ type: "ack", id, data: (await handler(data as never)) ?? null });
+    } catch (error) {
+      say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  /** Renews the credentials when a tenth of their time is left. */
+  #refreshBefore(end: number | undefined): void {
+    this.#cancelRefresh();
+    const { getToken } = this.#options;
+    if (end === undefined || !getToken) return;
+    const left = end - this.#environment.now();
+    const session = this.#info;
+    this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {
+      try {
+        const token = await getToken({ isRefresh: true });
+        if (session !== this.#info || token === undefined) return;
+        const answer = await this.#ask({ message: { type: "refresh", token }, retry: "never" });
+        this.#refreshBefore((answer as { expires_at?: number } | undefined)?.expires_at);
+      } catch (error) {
+        // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
+        this.#logger.warn("the credentials were not renewed", { error });
+      }
+    });
+  }
+}
+
+function absolute(url: string | URL): string {
+  const whole = new URL(url, globalThis.location?.href);
+  whole.protocol = whole.protocol.replace("http", "ws");
+  return whole.href;
+}
+
+/** Milliseconds: however little is left, and however wrong the clock is, not more often than this. */
+const SOONEST = 1000;

@@ -1,0 +1,304 @@
+// The loop of attempts: when to open the next socket, which one counts, and when to stop. Knows of messages only
+// `session`, `retry_policy` and `reconnect`; everything else goes to its owner.
+
+import { STABLE, delay, retryTerms } from "./backoff.js";
+import type { Codec } from "./codec.js";
+import type { Environment, Signal } from "./environment.js";
+import { Liveness } from "./liveness.js";
+import type { Logger } from "./logger.js";
+import { type RetryTerms, type ServerMessage, type SessionMessage, closeCodes, comesBack } from "./protocol.js";
+import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
+
+/** How the connection is. */
+export type State =
+  /** Not connected yet, or no more, and trying: now, or at `retryAt` (milliseconds since the Unix epoch). */
+  | {
+      readonly name: "connecting" | "reconnecting";
+      /** The number of the attempt; 0 before anything has failed. */
+      readonly attempt: number;
+      /** Nothing is tried before; undefined while an attempt is under way, and while there is no network. */
+      readonly retryAt?: number;
+      /** Why the last connection or attempt ended. */
+      readonly code?: number;
+      readonly reason?: string;
+    }
+  | { readonly name: "connected"; readonly session: SessionMessage }
+  /** Not trying. */
+  | { readonly name: "closed"; readonly code?: number; readonly reason: string };
+
+/** Why a token is asked for. */
+export interface TokenContext {
+  /** For a connection that stands, whose credentials end soon; else for a new one. */
+  readonly isRefresh: boolean;
+}
+
+/** What is needed for attempts. */
+export interface ConnectionOptions {
+  readonly url: string;
+  readonly codec: Codec;
+  readonly WebSocket: WebSocketConstructor;
+  readonly environment: Environment;
+  readonly logger: Logger;
+  readonly connectTimeout: number;
+  readonly retry?: RetryTerms | undefined;
+  readonly getToken?: ((context: TokenContext) => Promise<string | undefined> | string | undefined) | undefined;
+}
+
+/** What the owner of a connection does. */
+export interface ConnectionEvents {
+  state(state: State): void;
+  /** What the next attempt says to resume the session: its token, and its first message. */
+  resume(): { token: string; message: ServerMessage } | undefined;
+  /** A socket has a session; it is the one that counts from now on. */
+  session(session: SessionMessage): void;
+  message(message: ServerMessage): void;
+  /** The socket that counted is gone. */
+  lost(): void;
+  /** Another socket is about to take over: nothing more is sent on this one. Resolves when its answers are here. */
+  pause(): Promise<void>;
+  /** It did not: this one goes on. */
+  unpause(): void;
+}
+
+/** The connection of one client. */
+export class Connection {
+  state: State = { name: "closed", reason: "not connected yet" };
+  readonly #options: ConnectionOptions;
+  readonly #events: ConnectionEvents;
+  readonly #liveness: Liveness;
+  /** The socket that counts, and the one that may take its place. */
+  #socket: Socket | undefined;
+  #next: Socket | undefined;
+  #retry: RetryTerms;
+  #attempt = 0;
+  #since = 0;
+  #wasConnected = false;
+  /** It stopped because the attempts were used up: the network's return is a reason to try again. */
+  #hasGivenUp = false;
+  /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
+  #turn = 0;
+  /** An attempt is under way, be it only that a token is asked for. */
+  #isTrying = false;
+  #cancel = () => {};
+  #unwatch: (() => void) | undefined;
+
+  constructor(options: ConnectionOptions, events: ConnectionEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.#retry = options.retry ?? retryTerms;
+    this.#liveness = new Liveness(options.environment, {
+      ping: () => this.send(this.#options.codec.encode({ type: "ping" })),
+      lost: (reason) => this.#socket?.close(LOST, reason),
+    });
+  }
+
+  /** Begins, unless it has. */
+  open(): void {
+    if (this.state.name !== "closed") return;
+    this.#unwatch ??= this.#options.environment.watch((signal) => this.#react(signal));
+    this.#wasConnected = false;
+    this.#now();
+  }
+
+  /** Tries at once; what is connected is given up for it. */
+  reconnect(): void {
+    if (this.#socket) this.#socket.close(LOST, "reconnecting");
+    if (this.#unwatch) this.#now();
+    else this.open();
+  }
+
+  /** Ends, and stays so. */
+  close(code: number, reason: string): void {
+    this.#unwatch?.();
+    this.#unwatch = undefined;
+    this.#end(code, reason, false);
+  }
+
+  send(frame: string | Uint8Array<ArrayBuffer>): void {
+    this.#socket?.send(frame);
+  }
+
+  /** Tries now, as if for the first time. */
+  #now(): void {
+    this.#attempt = 0;
+    this.#hasGivenUp = false;
+    this.#try();
+  }
+
+  #try(why: { code?: number; reason?: string } = {}): void {
+    const turn = this.#stop();
+    this.#isTrying = true;
+    this.#become({ name: this.#trying(), attempt: this.#attempt, ...why });
+    const failed = (code: number, reason: string) => turn === this.#turn && this.#comeBack(code, reason);
+    void this.#open(turn, failed);
+  }
+
+  /** Opens the next socket. Exactly one of a session, `failed`, and another turn follows. */
+  async #open(turn: number, failed: (code: number, reason: string) => void): Promise<void> {
+    const { environment, getToken, logger, connectTimeout, ...options } = this.#options;
+    const late = () => {
+      this.#next?.abandon(LOST);
+      failed(LOST, "no session in time");
+    };
+    const cancel = environment.after(connectTimeout, late);
+    this.#cancel = cancel;
+    let bearer: string | undefined;
+    try {
+      bearer = await getToken?.({ isRefresh: false });
+    } catch (error) {
+      cancel();
+      logger.warn("no token for a connection", { error });
+      return failed(LOST, "no token");
+    }
+    if (turn !== this.#turn) return;
+    const resume = this.#events.resume();
+    const message = resume && options.codec.encode(resume.message);
+    let socket: Socket;
+    try {
+      socket = new Socket({ ...options, bearer, resume: resume?.token }, {
+        open: () => message && socket.send(message),
+        message: (message) => this.#receive(socket, message),
+        closed: (code, reason) => {
+          if (socket === this.#socket) return this.#lost(code, reason);
+          cancel();
+          failed(code, reason);
+        },
+      });
+    } catch (error) {
+      cancel();
+      // An address or a token that no socket takes would never do.
+      return this.#end(closeCodes.bad_request, String(error), false);
+    }
+    this.#next = socket;
+  }
+
+  #receive(socket: Socket, message: ServerMessage): void {
+    if (message.type === "session" && socket === this.#next) this.#take(socket, message as unknown as SessionMessage);
+    if (socket !== this.#socket) return;
+    this.#liveness.heard();
+    switch (message.type) {
+      case "session":
+        return;
+      case "retry_policy":
+        this.#retry = message as unknown as RetryTerms;
+        return;
+      case "reconnect":
+        return this.#handOver(message["after"] as [number, number]);
+    }
+    this.#events.message(message);
+  }
+
+  /** This socket counts from now on. */
+  #take(socket: Socket, session: SessionMessage): void {
+    const { environment, logger } = this.#options;
+    this.#cancel();
+    this.#turn++;
+    this.#isTrying = false;
+    const old = this.#socket;
+    this.#next = undefined;
+    this.#socket = socket;
+    // Its session is here, if it was resumed, and the server closes it; else nothing is left to come back for.
+    if (old) {
+      old.abandon(session.resumed ? LOST : closeCodes.normal, "moved");
+      this.#events.lost();
+    } else {
+      this.#since = environment.now();
+    }
+    this.#wasConnected = true;
+    this.#retry = session.retry ?? this.#retry;
+    this.#liveness.start(session.heartbeat);
+    logger.info("connected", { connection: session.connection_id, resumed: session.resumed === true });
+    this.#become({ name: "connected", session });
+    this.#events.session(session);
+  }
+
+  /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
+  #handOver([min, max]: [number, number]): void {
+    const { environment, logger } = this.#options;
+    const turn = this.#stop();
+    const failed = (code: number, reason: string) => {
+      if (turn !== this.#turn) return;
+      logger.info("could not move, staying", { code, reason });
+      this.#next = undefined;
+      this.#events.unpause();
+    };
+    this.#cancel = environment.after(min + environment.random() * (max - min), async () => {
+      await this.#events.pause();
+      if (turn === this.#turn) void this.#open(turn, failed);
+    });
+  }
+
+  #lost(code: number, reason: string): void {
+    this.#socket = undefined;
+    this.#liveness.stop();
+    this.#options.logger.info("connection lost", { code, reason });
+    if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
+    this.#events.lost();
+    this.#comeBack(code, reason);
+  }
+
+  /** The next attempt, if there is to be one. */
+  #comeBack(code: number, reason: string): void {
+    const turn = this.#stop();
+    if (!comesBack(code)) return this.#end(code, reason, false);
+    const { environment } = this.#options;
+    // Without a network nothing is tried, and so nothing counts.
+    if (!environment.isOnline()) return this.#pausedBy(code, reason);
+    this.#attempt++;
+    const { max_attempts = Infinity } = this.#retry;
+    if (this.#attempt > max_attempts) return this.#end(code, `gave up after ${max_attempts} attempts`, true);
+    const wait = delay(this.#retry, this.#attempt, environment.random());
+    const why = { code, reason };
+    this.#become({ name: this.#trying(), attempt: this.#attempt, retryAt: environment.now() + wait, ...why });
+    this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));
+  }
+
+  #pausedBy(code: number, reason: string): void {
+    this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
+  }
+
+  /** Nothing is tried any more. */
+  #end(code: number, reason: string, hasGivenUp: boolean): void {
+    this.#stop();
+    const socket = this.#socket;
+    this.#socket = undefined;
+    this.#liveness.stop();
+    this.#hasGivenUp = hasGivenUp;
+    socket?.abandon(code === closeCodes.normal || code >= 3000 ? code : LOST, reason);
+    if (socket) this.#events.lost();
+    this.#options.logger.info("closed", { code, reason });
+    this.#become({ name: "closed", code, reason });
+  }
+
+  /** Ends what is under way, but not the socket that counts. Returns the new turn. */
+  #stop(): number {
+    this.#cancel();
+    this.#isTrying = false;
+    this.#next?.abandon(LOST);
+    this.#next = undefined;
+    return ++this.#turn;
+  }
+
+  #react(signal: Signal): void {
+    if (this.#socket) return this.#liveness.check();
+    const { state } = this;
+    if (signal === "offline") {
+      if (state.name === "closed" || state.name === "connected" || state.retryAt === undefined) return;
+      this.#stop();
+      this.#attempt--;
+      return this.#pausedBy(state.code ?? LOST, "offline");
+    }
+    const isWaiting = state.name !== "closed" && !this.#isTrying && this.#options.environment.isOnline();
+    if (this.#hasGivenUp) this.#now();
+    else if (isWaiting) this.#try();
+  }
+
+  #trying(): "connecting" | "reconnecting" {
+    return this.#wasConnected ? "reconnecting" : "connecting";
+  }
+
+  #become(state: State): void {
+    this.state = state;
+    this.#events.state(state);
+  }
+}

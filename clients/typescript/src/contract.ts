@@ -1,0 +1,75 @@
+// The types of an application, as a compiler sees them: what its channels carry, what it can be asked, what it asks.
+// Types alone; `hauyna types` writes such a contract from a Rust application.
+
+/**
+ * What an application says and hears. Every part may be left out, and is then open to anything.
+ *
+ * ```ts
+ * interface Chat {
+ *   requests: { rename: { data: { name: string }; reply: { name: string } } };
+ *   questions: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
+ *   messages: { welcome: { motd: string } };
+ *   channels: { "room:{id}": { message: string; typing: { user: string } } };
+ * }
+ * ```
+ */
+export interface Contract {
+  /** Application events by name: their fields, and what their handler returns. */
+  requests?: object;
+  /** What the server asks this client, by name. */
+  questions?: object;
+  /** The application's own messages to this client outside of channels, by their `type`. */
+  messages?: object;
+  /** What channels carry, by the pattern of their names: `{name}` is a part, `{*name}` the rest. */
+  channels?: object;
+}
+
+/** Fields of a message. */
+export type Fields = Record<string, unknown>;
+
+type Part<T, K extends keyof Contract, Else> = T extends { [key in K]: infer P } ? P : Else;
+type Open = Record<string, { data: object; reply: unknown }>;
+
+/** The names of what can be asked. */
+export type RequestName<T> = keyof Part<T, "requests", Open> & string;
+/** What goes with a request. */
+export type RequestData<T, N extends RequestName<T>> = Of<Part<T, "requests", Open>[N], "data", object>;
+/** What comes back. */
+export type RequestReply<T, N extends RequestName<T>> = Of<Part<T, "requests", Open>[N], "reply", unknown>;
+/** The names of what the server asks. */
+export type QuestionName<T> = keyof Part<T, "questions", Open> & string;
+/** What comes with a question. */
+export type QuestionData<T, N extends QuestionName<T>> = T extends { questions: infer P }
+  ? Of<P[N & keyof P], "data", unknown>
+  : unknown;
+/** What answers it. */
+export type QuestionReply<T, N extends QuestionName<T>> = Of<Part<T, "questions", Open>[N], "reply", unknown>;
+
+type Of<P, K extends "data" | "reply", Else> = P extends { [key in K]: infer V } ? V : Else;
+
+/** What is sent to this client outside of channels. */
+export type ClientMessages<T> = Direct & Omit<Part<T, "messages", Record<string, Fields>>, keyof Direct>;
+
+/** The protocol's own messages to a client. */
+export interface Direct {
+  private: { from?: string; message: unknown; timestamp: number; offset?: number };
+  group: { from?: string; room: string; message: unknown; timestamp: number; offset?: number };
+  broadcast: { from?: string; message: unknown; timestamp: number; offset?: number };
+  connection_state: { user: string; state: string; timestamp: number };
+}
+
+/** What a channel carries where nobody says: anything. */
+export type AnyChannel = { message: unknown } & Record<string, unknown>;
+
+/** What the channel of this name carries, by the patterns of the contract. */
+export type ChannelOf<T, Name extends string> = T extends { channels: infer C }
+  ? { [P in keyof C & string]: Name extends NameOf<P> ? C[P] : never }[keyof C & string] extends infer Found
+    ? [Found] extends [never]
+      ? AnyChannel
+      : Found & object
+    : never
+  : AnyChannel;
+
+type NameOf<Pattern extends string> = Pattern extends `${infer Before}{${string}}${infer After}`
+  ? `${Before}${string}${NameOf<After>}`
+  : Pattern;

@@ -1,0 +1,46 @@
+// The surroundings of a client: time, chance, the network, the page. An interface, so that tests can turn them.
+
+/** What the surroundings tell. */
+export type Signal = "online" | "offline" | "visible";
+
+/** Time, chance, and what the browser knows of the network and the page. */
+export interface Environment {
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** A number from 0 up to, but not including, 1. */
+  random(): number;
+  /** Calls `run` once, after `delay` milliseconds, unless the returned function was called before. */
+  after(delay: number, run: () => void): () => void;
+  /** False only where it is certain that there is no network. */
+  isOnline(): boolean;
+  /** Reports every signal, until the returned function is called. */
+  watch(listener: (signal: Signal) => void): () => void;
+}
+
+/** The real surroundings, in a browser or outside of one. */
+export const surroundings: Environment = {
+  now: () => Date.now(),
+  random: () => Math.random(),
+  after(delay, run) {
+    const timer = setTimeout(run, Math.min(delay, LONGEST));
+    return () => clearTimeout(timer);
+  },
+  isOnline: () => globalThis.navigator?.onLine !== false,
+  watch(listener) {
+    const page = globalThis.document;
+    const online = () => listener("online");
+    const offline = () => listener("offline");
+    const visible = () => page.visibilityState === "visible" && listener("visible");
+    globalThis.addEventListener?.("online", online);
+    globalThis.addEventListener?.("offline", offline);
+    page?.addEventListener?.("visibilitychange", visible);
+    return () => {
+      globalThis.removeEventListener?.("online", online);
+      globalThis.removeEventListener?.("offline", offline);
+      page?.removeEventListener?.("visibilitychange", visible);
+    };
+  },
+};
+
+// Timers of browsers hold 31 bits.
+const LONGEST = 2 ** 31 - 1;

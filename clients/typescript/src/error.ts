@@ -1,0 +1,58 @@
+// What goes wrong, as one type with a `kind`, and the refusals of the server. Thrown by promises of the client.
+
+import type { ErrorMessage } from "./protocol.js";
+
+/**
+ * Why a promise of the client failed:
+ *
+ * - `refused`: the server said no; it is a {@link ServerError}
+ * - `timeout`: it was sent, and not answered in time; whether it was done is not known
+ * - `outcome_unknown`: it was sent, and the connection was lost before the answer; it may have been done
+ * - `expired`: it could not be sent within its `ttl`; it was not done
+ * - `not_connected`: it was `volatile`, and there was no connection; it was not done
+ * - `outbox_full`: too much waits already; it was not done
+ * - `invalid`: it cannot be encoded, or is no use of this client
+ * - `closed`: the client is closed
+ */
+export type ErrorKind =
+  | "refused"
+  | "timeout"
+  | "outcome_unknown"
+  | "expired"
+  | "not_connected"
+  | "outbox_full"
+  | "invalid"
+  | "closed";
+
+/** A failure of this client or, as {@link ServerError}, of the server. */
+export class HauynaError extends Error {
+  readonly kind: ErrorKind;
+
+  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "HauynaError";
+    this.kind = kind;
+  }
+}
+
+/** The server refused a request. `type` is the contract, the text is for people. */
+export class ServerError extends HauynaError {
+  readonly type: ErrorMessage["error_type"];
+  /** The same request may succeed later. */
+  readonly temporary: boolean;
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(message: ErrorMessage) {
+    super("refused", message.message);
+    this.name = "ServerError";
+    this.type = message.error_type;
+    this.temporary = message.temporary;
+    this.details = message.details ?? {};
+  }
+
+  /** Milliseconds after which a `rate_limited` request may be repeated. */
+  get retryAfter(): number | undefined {
+    const after = this.details["retry_after"];
+    return typeof after === "number" ? after : undefined;
+  }
+}

@@ -1,0 +1,36 @@
+// Who listens to what. A listener that fails is logged, and costs the others nothing.
+
+import type { Logger } from "./logger.js";
+
+/** Ends what it was returned by. */
+export type Off = () => void;
+
+/** The listeners of any number of events, by name. */
+export class Listeners {
+  readonly #logger: Logger;
+  readonly #all = new Map<string, Set<(value: never) => void>>();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  add(event: string, listener: (value: never) => void): Off {
+    const own = this.#all.get(event) ?? new Set();
+    this.#all.set(event, own);
+    own.add(listener);
+    return () => {
+      own.delete(listener);
+      if (own.size === 0 && this.#all.get(event) === own) this.#all.delete(event);
+    };
+  }
+
+  emit(event: string, value: unknown): void {
+    for (const listener of [...(this.#all.get(event) ?? [])]) {
+      try {
+        (listener as (value: unknown) => void)(value);
+      } catch (error) {
+        this.#logger.error(`a listener of ${event} failed`, { error });
+      }
+    }
+  }
+}

@@ -1,0 +1,95 @@
+// Whether the server is still there: asks after a silence, gives up after a longer one, and asks at once when the
+// machine has slept. One timer, which no message touches.
+
+import type { Environment } from "./environment.js";
+import type { Heartbeat } from "./protocol.js";
+
+/** What follows from a silence. */
+export interface LivenessEvents {
+  ping(): void;
+  /** Nothing was heard for too long. */
+  lost(reason: string): void;
+}
+
+/** Watches over one connection at a time. */
+export class Liveness {
+  readonly #environment: Environment;
+  readonly #events: LivenessEvents;
+  #heartbeat = heartbeat;
+  #heard = 0;
+  #pinged = 0;
+  /** When an answer must have come, after something that may have ended the connection unseen. */
+  #patience = Infinity;
+  #expected = 0;
+  #cancel = () => {};
+
+  constructor(environment: Environment, events: LivenessEvents) {
+    this.#environment = environment;
+    this.#events = events;
+  }
+
+  start(terms: Heartbeat = heartbeat): void {
+    this.#heartbeat = terms;
+    this.#patience = Infinity;
+    this.#pinged = 0;
+    this.heard();
+    this.#next();
+  }
+
+  stop(): void {
+    this.#cancel();
+  }
+
+  heard(): void {
+    this.#heard = this.#environment.now();
+  }
+
+  /** Asks now, with little patience. */
+  check(): void {
+    const now = this.#environment.now();
+    if (this.#patience <= now + PATIENCE) return;
+    this.#patience = now + PATIENCE;
+    this.#ping(now);
+    this.#next();
+  }
+
+  #tick(): void {
+    const now = this.#environment.now();
+    const silence = now - this.#heard;
+    if (this.#heard >= this.#pinged) this.#patience = Infinity;
+    if (now >= this.#patience) return this.#lost("no answer after a wake-up");
+    if (now - this.#expected > DRIFT) return this.check();
+    if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
+    if (silence >= this.#heartbeat.interval && this.#pinged <= this.#heard) this.#ping(now);
+    this.#next();
+  }
+
+  #ping(now: number): void {
+    // Later than what was heard, however coarse the clock.
+    this.#pinged = Math.max(now, this.#heard + 1);
+    this.#events.ping();
+  }
+
+  #lost(reason: string): void {
+    this.stop();
+    this.#events.lost(reason);
+  }
+
+  #next(): void {
+    this.#cancel();
+    const now = this.#environment.now();
+    const { interval, timeout } = this.#heartbeat;
+    const silent = this.#heard + (this.#pinged > this.#heard ? timeout : interval);
+    const at = Math.min(Math.max(now + 1, Math.min(silent, this.#patience)), now + TICK);
+    this.#expected = at;
+    this.#cancel = this.#environment.after(at - now, () => this.#tick());
+  }
+}
+
+/** Until the server says, and where it does not. */
+const heartbeat: Heartbeat = { interval: 25_000, timeout: 60_000 };
+/** Milliseconds: how often to look whether the clock has jumped, and by how much it jumps when a machine sleeps. */
+const TICK = 10_000;
+const DRIFT = 5_000;
+/** Milliseconds for the answer after a wake-up. */
+const PATIENCE = 5_000;

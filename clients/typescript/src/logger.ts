@@ -1,0 +1,22 @@
+// Where the client tells what it does: an interface of four levels, and one that writes to the console.
+
+/** Takes what the client tells about itself. Never gets a token. */
+export interface Logger {
+  debug(message: string, fields?: object): void;
+  info(message: string, fields?: object): void;
+  warn(message: string, fields?: object): void;
+  error(message: string, fields?: object): void;
+}
+
+/** How much is told. */
+export type Level = keyof Logger;
+
+/** Writes to the console what is at least as grave as `level`. */
+export function consoleLogger(level: Level = "warn"): Logger {
+  const write = (at: Level) => (message: string, fields?: object) => {
+    if (LEVELS.indexOf(at) >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
+  };
+  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+}
+
+const LEVELS: Level[] = ["debug", "info", "warn", "error"];

@@ -1,0 +1,121 @@
+// Frames of RFC 6455 on the client's side: bytes in, whole messages out, and the other way round. No I/O.
+
+import { randomBytes } from "node:crypto";
+
+/** RFC 6455, 5.2. */
+export const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const;
+
+/** A whole message, or a control frame. */
+export interface Frame {
+  readonly opcode: number;
+  readonly payload: Buffer;
+}
+
+/** Writes one frame, masked. */
+export function writeFrame(opcode: number, payload: Buffer): Buffer {
+  const { length } = payload;
+  const extra = length < 126 ? 0 : length < 2 ** 16 ? 2 : 8;
+  const start = 2 + extra;
+  const frame = Buffer.alloc(start + 4 + length);
+  frame[0] = 0x80 | opcode;
+  frame[1] = 0x80 | (extra === 0 ? length : extra === 2 ? 126 : 127);
+  if (extra === 2) frame.writeUInt16BE(length, 2);
+  if (extra === 8) frame.writeBigUInt64BE(BigInt(length), 2);
+  const mask = randomBytes(4);
+  mask.copy(frame, start);
+  for (let n = 0; n < length; n++) frame[start + 4 + n] = (payload[n] as number) ^ (mask[n & 3] as number);
+  return frame;
+}
+
+/** What the server sent against RFC 6455; `code` is what it is told. */
+export class FrameError extends Error {
+  readonly code: number;
+
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Reads frames, in whatever pieces they come, and joins fragments. */
+export class FrameReader {
+  readonly #largest: number;
+  #pieces: Buffer[] = [];
+  #buffered = 0;
+  /** The message that is not finished. */
+  #opcode = 0;
+  #fragments: Buffer[] = [];
+  #length = 0;
+
+  /** No message may have more than `largest` bytes. */
+  constructor(largest: number) {
+    this.#largest = largest;
+  }
+
+  /** The frames that `bytes` complete. Throws a {@link FrameError}. */
+  *read(bytes: Buffer): Generator<Frame> {
+    this.#pieces.push(bytes);
+    this.#buffered += bytes.length;
+    for (let frame = this.#next(); frame; frame = this.#next()) {
+      const whole = this.#join(frame);
+      if (whole) yield whole;
+    }
+  }
+
+  #next(): (Frame & { isLast: boolean }) | undefined {
+    const head = this.#peek(2);
+    if (!head) return undefined;
+    const [first, second] = head as unknown as [number, number];
+    const opcode = first & 0xf;
+    if (first & 0x70) throw new FrameError(1002, "reserved bits");
+    if (second & 0x80) throw new FrameError(1002, "a masked frame");
+    if (opcode >= 8 && (second > 125 || first < 0x80)) throw new FrameError(1002, "a long control frame");
+    const extra = second < 126 ? 0 : second === 126 ? 2 : 8;
+    const start = this.#peek(2 + extra);
+    if (!start) return undefined;
+    const length = extra === 0 ? second : extra === 2 ? start.readUInt16BE(2) : Number(start.readBigUInt64BE(2));
+    if (length + this.#length > this.#largest) throw new FrameError(1009, "a message too long");
+    if (this.#buffered < start.length + length) return undefined;
+    this.#take(start.length);
+    return { opcode, payload: this.#take(length), isLast: first >= 0x80 };
+  }
+
+  #join({ opcode, payload, isLast }: Frame & { isLast: boolean }): Frame | undefined {
+    if (opcode >= 8) {
+      if (opcode > OPCODE.pong) throw new FrameError(1002, "an unknown opcode");
+      return { opcode, payload };
+    }
+    const isFirst = opcode !== OPCODE.continuation;
+    if (opcode > OPCODE.binary || isFirst !== (this.#opcode === 0)) throw new FrameError(1002, "fragments out of order");
+    if (isFirst && isLast) return { opcode, payload };
+    if (isFirst) this.#opcode = opcode;
+    this.#fragments.push(payload);
+    this.#length += payload.length;
+    if (!isLast) return undefined;
+    const whole = { opcode: this.#opcode, payload: Buffer.concat(this.#fragments) };
+    this.#opcode = 0;
+    this.#fragments = [];
+    this.#length = 0;
+    return whole;
+  }
+
+  /** The next bytes, which stay. */
+  #peek(size: number): Buffer | undefined {
+    if (this.#buffered < size) return undefined;
+    const first = this.#pieces[0] as Buffer;
+    if (first.length >= size) return first.subarray(0, size);
+    this.#pieces = [Buffer.concat(this.#pieces)];
+    return this.#peek(size);
+  }
+
+  #take(size: number): Buffer {
+    if (size === 0) return Buffer.alloc(0);
+    const first = this.#pieces[0] as Buffer;
+    if (first.length < size) this.#pieces = [Buffer.concat(this.#pieces)];
+    const whole = this.#pieces[0] as Buffer;
+    this.#buffered -= size;
+    if (whole.length === size) this.#pieces.shift();
+    else this.#pieces[0] = whole.subarray(size);
+    return whole.subarray(0, size);
+  }
+}

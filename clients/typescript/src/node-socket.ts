@@ -1,0 +1,155 @@
+// A WebSocket client (RFC 6455) on Node's own http: the handshake, frames both ways, and the close. No extensions; as
+// much of the browser's interface as socket.ts uses. For Node 20, which has no WebSocket of its own.
+
+import { createHash, randomBytes } from "node:crypto";
+import { type IncomingMessage, request as http } from "node:http";
+import { request as https } from "node:https";
+import type { Duplex } from "node:stream";
+import { FrameReader, type Frame, OPCODE, writeFrame } from "./node-frames.js";
+import type { WebSocketLike } from "./socket.js";
+
+type Message = string | ArrayBuffer | Uint8Array;
+
+/** One WebSocket over a socket of Node's. */
+export class NodeWebSocket implements WebSocketLike {
+  binaryType = "arraybuffer";
+  onopen: ((event: never) => void) | null = null;
+  onmessage: ((event: { data: unknown } & never) => void) | null = null;
+  onclose: ((event: { code: number; reason: string } & never) => void) | null = null;
+  onerror: ((event: never) => void) | null = null;
+  readonly #request;
+  readonly #reader = new FrameReader(LARGEST);
+  readonly #protocols: readonly string[];
+  #stream: Duplex | undefined;
+  #isClosing = false;
+  #isClosed = false;
+  /** What the peer's close said, or what of ours ended it. */
+  #end = { code: 1006, reason: "" };
+  #patience: NodeJS.Timeout | undefined;
+
+  constructor(url: string, protocols: string[]) {
+    const target = new URL(url);
+    target.protocol = target.protocol.replace("ws", "http");
+    target.hash = "";
+    this.#protocols = protocols;
+    const key = randomBytes(16).toString("base64");
+    const headers: Record<string, string> = {
+      Connection: "Upgrade",
+      Upgrade: "websocket",
+      "Sec-WebSocket-Version": "13",
+      "Sec-WebSocket-Key": key,
+    };
+    if (protocols.length > 0) headers["Sec-WebSocket-Protocol"] = protocols.join(", ");
+    this.#request = (target.protocol === "https:" ? https : http)(target, { headers, agent: false });
+    this.#request.on("upgrade", (response, stream, head) => this.#upgraded(response, stream, head, key));
+    this.#request.on("response", (response) => {
+      response.resume();
+      this.#fail(`the server answered ${response.statusCode ?? "nothing"}`);
+    });
+    this.#request.on("error", (error) => this.#fail(error.message));
+    this.#request.end();
+  }
+
+  send(data: Message): void {
+    if (!this.#stream || this.#isClosing) return;
+    const isText = typeof data === "string";
+    this.#write(isText ? OPCODE.text : OPCODE.binary, isText ? Buffer.from(data) : Buffer.from(data as Uint8Array));
+  }
+
+  close(code = 1000, reason = ""): void {
+    if (this.#isClosing) return;
+    if (!this.#stream) return this.#fail("closed before it was open");
+    this.#say(code, Buffer.from(reason).subarray(0, 123));
+    this.#patience = setTimeout(() => this.#stream?.destroy(), PATIENCE);
+  }
+
+  #upgraded(response: IncomingMessage, stream: Duplex, head: Buffer, key: string): void {
+    const { headers } = response;
+    const accept = createHash("sha1").update(key + GUID).digest("base64");
+    const isOurs =
+      headers["sec-websocket-accept"] === accept &&
+      headers.upgrade?.toLowerCase() === "websocket" &&
+      headers["sec-websocket-extensions"] === undefined &&
+      this.#protocols.includes(headers["sec-websocket-protocol"] ?? "");
+    if (!isOurs || this.#isClosed) {
+      stream.destroy();
+      return this.#fail("the handshake is not one of a WebSocket");
+    }
+    this.#stream = stream;
+    stream.on("error", (error) => (this.#end.reason ||= error.message));
+    stream.on("close", () => this.#closed());
+    stream.on("end", () => stream.end());
+    stream.on("data", (bytes: Buffer) => this.#read(bytes));
+    this.onopen?.(undefined as never);
+    if (head.length > 0) this.#read(head);
+  }
+
+  #read(bytes: Buffer): void {
+    try {
+      for (const frame of this.#reader.read(bytes)) {
+        if (this.#isClosed) return;
+        this.#take(frame);
+      }
+    } catch (error) {
+      // RFC 6455, 7.1.7: the connection fails.
+      const { code, message } = error as { code?: number; message: string };
+      this.#end = { code: code ?? 1002, reason: message };
+      this.#say(this.#end.code, Buffer.from(message));
+      this.#stream?.destroy();
+    }
+  }
+
+  #take({ opcode, payload }: Frame): void {
+    switch (opcode) {
+      case OPCODE.text:
+        return this.onmessage?.({ data: UTF8.decode(payload) } as never);
+      case OPCODE.binary:
+        return this.onmessage?.({ data: new Uint8Array(payload).buffer } as never);
+      case OPCODE.ping:
+        return this.#write(OPCODE.pong, payload);
+      case OPCODE.close: {
+        const code = payload.length >= 2 ? payload.readUInt16BE(0) : 1005;
+        if (!this.#isClosing) this.#end = { code, reason: payload.subarray(2).toString() };
+        this.#say(code === 1005 ? 1000 : code, Buffer.alloc(0));
+        // RFC 6455, 7.1.1: the server closes first; it has a while.
+        this.#patience ??= setTimeout(() => this.#stream?.destroy(), PATIENCE);
+      }
+    }
+  }
+
+  #say(code: number, reason: Buffer): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    const said = Buffer.alloc(2);
+    said.writeUInt16BE(code);
+    this.#stream?.write(writeFrame(OPCODE.close, Buffer.concat([said, reason])));
+  }
+
+  #write(opcode: number, payload: Buffer): void {
+    if (!this.#isClosing) this.#stream?.write(writeFrame(opcode, payload));
+  }
+
+  #fail(reason: string): void {
+    this.#end.reason ||= reason;
+    this.#request.destroy();
+    this.#closed();
+  }
+
+  #closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#isClosing = true;
+    clearTimeout(this.#patience);
+    const event = this.#end;
+    // Never within the call that caused it.
+    queueMicrotask(() => this.onclose?.(event as never));
+  }
+}
+
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** RFC 6455, 1.3. */
+const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/** Milliseconds for the peer's part of the close. */
+const PATIENCE = 2000;
+/** Bytes of one message. */
+const LARGEST = 64 << 20;

@@ -1,0 +1,251 @@
+// What this client has asked: waiting to be sent, or sent and waiting for its answer. Bounded, in its order, and the
+// place where it is decided what happens to a request when the connection is lost. Knows nothing of sockets.
+
+import type { Codec } from "./codec.js";
+import type { Environment } from "./environment.js";
+import { HauynaError, ServerError } from "./error.js";
+import type { ErrorMessage, ServerMessage } from "./protocol.js";
+
+/** How long a request may take, and what may be done for it. */
+export interface RequestOptions {
+  /** Milliseconds from sending to the answer. Default: 10 s. */
+  readonly timeout?: number;
+  /** Milliseconds that it may wait to be sent. Default: 30 s. */
+  readonly ttl?: number;
+  /** Only if connected now. */
+  readonly volatile?: boolean;
+  /** May be sent again where the first time may have been lost. Without it such a request fails. */
+  readonly repeatable?: boolean;
+}
+
+/** What to do with a request whose answer was lost. */
+export type Retry =
+  /** Send it again: it changes nothing, or says so itself. */
+  | "always"
+  /** Never: `outcome_unknown`. */
+  | "never"
+  /** A publication with a key: again, where the server remembers keys. */
+  | "keyed";
+
+/** How much may wait. */
+export interface OutboxLimits {
+  /** Requests without an answer. Default: 1,000. */
+  readonly count?: number;
+  /** About as many bytes of them. Default: 1 MiB. */
+  readonly bytes?: number;
+}
+
+/** One request. */
+export interface Asked extends RequestOptions {
+  readonly message: ServerMessage;
+  readonly retry: Retry;
+  /** Where it publishes. */
+  readonly channel?: string;
+}
+
+type Frame = string | Uint8Array<ArrayBuffer>;
+
+interface Entry extends Asked {
+  readonly id: number;
+  readonly frame: Frame;
+  /** Past it, it is not sent any more. */
+  readonly until: number;
+  /** When it was sent for the first time. */
+  sentAt: number | undefined;
+  cancel: () => void;
+  readonly resolve: (data: unknown) => void;
+  readonly reject: (error: HauynaError) => void;
+}
+
+/** The requests of one client. */
+export class Outbox {
+  readonly #codec: Codec;
+  readonly #environment: Environment;
+  readonly #limits: Required<OutboxLimits>;
+  readonly #defaults: Required<Pick<RequestOptions, "timeout" | "ttl">>;
+  /** Not sent on this connection; those that were on an earlier one come first. */
+  #waiting: Entry[] = [];
+  /** Sent on this connection, by their id, in the order of sending. */
+  readonly #sent = new Map<unknown, Entry>();
+  #bytes = 0;
+  #number = 0;
+  /** How to send; only while requests may be. */
+  #send: ((frame: Frame) => void) | undefined;
+  #idle: (() => void)[] = [];
+  /** Why nothing is taken. */
+  #closed: string | undefined;
+
+  constructor(
+    codec: Codec,
+    environment: Environment,
+    options: { outbox?: OutboxLimits; timeout?: number; ttl?: number },
+  ) {
+    this.#codec = codec;
+    this.#environment = environment;
+    this.#limits = { count: 1000, bytes: 1 << 20, ...options.outbox };
+    this.#defaults = { timeout: options.timeout ?? 10_000, ttl: options.ttl ?? 30_000 };
+  }
+
+  /** Sends, now or later. The promise is that of the answer's data. */
+  request(asked: Asked): Promise<unknown> {
+    if (this.#closed !== undefined) return fails("closed", this.#closed);
+    if (asked.volatile && !this.#send) return fails("not_connected", "there is no connection");
+    return new Promise((resolve, reject) => {
+      const entry = this.#entry(asked, resolve, reject);
+      if (this.#waiting.length + this.#sent.size >= this.#limits.count || this.#bytes + entry.frame.length > this.#limits.bytes) {
+        throw new HauynaError("outbox_full", "too many requests wait for an answer");
+      }
+      this.#bytes += entry.frame.length;
+      this.#waiting.push(entry);
+      this.#expire(entry);
+      this.#flush();
+    });
+  }
+
+  /** Sends past everything that waits, on the connection that is there; lost with it. */
+  urgent(message: ServerMessage, send: (frame: Frame) => void): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const entry = this.#entry({ message, retry: "never" }, resolve, reject);
+      this.#bytes += entry.frame.length;
+      this.#deliver(entry, send);
+    });
+  }
+
+  /** There is a connection, on which requests may be sent. */
+  open(send: (frame: Frame) => void): void {
+    this.#send = send;
+    this.#flush();
+  }
+
+  /** Nothing is sent for now. Resolves when what was sent is answered. */
+  pause(): Promise<void> {
+    this.#send = undefined;
+    if (this.#sent.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** The connection is lost, or another takes its place. */
+  lost(): void {
+    this.#send = undefined;
+    const again: Entry[] = [];
+    for (const entry of [...this.#sent.values()]) {
+      entry.cancel();
+      if (entry.retry === "never") this.#fail(entry, unknown());
+      else again.push(entry);
+    }
+    this.#sent.clear();
+    this.#waiting.unshift(...again);
+    for (const entry of again) this.#expire(entry);
+    this.#settled();
+  }
+
+  /** Fails the publications that were sent on an earlier connection and whose place may have forgotten their key. */
+  forget(isRemembered: (channel: string | undefined) => boolean): void {
+    for (const entry of [...this.#waiting]) {
+      const isLost = entry.retry === "keyed" && entry.sentAt !== undefined && !isRemembered(entry.channel);
+      if (isLost) this.#fail(entry, unknown());
+    }
+  }
+
+  /** Takes an `ack`, `pong` or `error` of the server's. False if nobody waits for it. */
+  answer(message: ServerMessage): boolean {
+    const entry = this.#sent.get(message["id"]);
+    if (!entry) return false;
+    this.#remove(entry);
+    if (message.type === "error") entry.reject(new ServerError(message as unknown as ErrorMessage));
+    else entry.resolve(message["data"]);
+    return true;
+  }
+
+  /** Nothing will be sent, until it is reopened. */
+  close(reason: string): void {
+    this.#send = undefined;
+    this.#closed = reason;
+    for (const entry of [...this.#sent.values(), ...this.#waiting]) {
+      this.#fail(entry, entry.sentAt === undefined ? new HauynaError("closed", reason) : unknown());
+    }
+  }
+
+  /** A connection is being looked for: what is asked waits for it. */
+  reopen(): void {
+    this.#closed = undefined;
+  }
+
+  #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: HauynaError) => void): Entry {
+    const id = ++this.#number;
+    const frame = this.#encode({ ...asked.message, id });
+    const until = this.#environment.now() + (asked.ttl ?? this.#defaults.ttl);
+    return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
+  }
+
+  #encode(message: ServerMessage): Frame {
+    try {
+      return this.#codec.encode(message);
+    } catch (cause) {
+      throw new HauynaError("invalid", "the message cannot be encoded", { cause });
+    }
+  }
+
+  #flush(): void {
+    while (this.#send && this.#waiting.length > 0) {
+      const entry = this.#waiting[0] as Entry;
+      const now = this.#environment.now();
+      if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
+        this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
+        continue;
+      }
+      this.#waiting.shift();
+      entry.cancel();
+      this.#deliver(entry, this.#send);
+    }
+  }
+
+  #deliver(entry: Entry, send: (frame: Frame) => void): void {
+    this.#sent.set(entry.id, entry);
+    entry.sentAt ??= this.#environment.now();
+    const late = () => this.#fail(entry, new HauynaError("timeout", "no answer in time"));
+    entry.cancel = this.#environment.after(entry.timeout ?? this.#defaults.timeout, late);
+    send(entry.frame);
+  }
+
+  #expire(entry: Entry): void {
+    const left = Math.max(0, entry.until - this.#environment.now());
+    if (left === Infinity) return;
+    const late = () => this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
+    entry.cancel = this.#environment.after(left, late);
+  }
+
+  #fail(entry: Entry, error: HauynaError): void {
+    this.#remove(entry);
+    entry.reject(error);
+  }
+
+  #remove(entry: Entry): void {
+    entry.cancel();
+    this.#bytes -= entry.frame.length;
+    if (!this.#sent.delete(entry.id)) this.#waiting = this.#waiting.filter((other) => other !== entry);
+    this.#settled();
+  }
+
+  #settled(): void {
+    if (this.#sent.size > 0) return;
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const resolve of idle) resolve();
+  }
+}
+
+function fails(kind: "not_connected" | "closed", text: string): Promise<never> {
+  return Promise.reject(new HauynaError(kind, text));
+}
+
+function expired(): HauynaError {
+  return new HauynaError("expired", "it could not be sent in time");
+}
+
+function unknown(): HauynaError {
+  return new HauynaError("outcome_unknown", "the connection was lost before the answer");
+}
+
+/** Milliseconds: servers remember keys for five minutes, and clocks differ. */
+const REMEMBERED = 4.5 * 60_000;

@@ -1,0 +1,219 @@
+// Who is present in one channel: the roster, kept by its own numbers, and what changes in it. A new list is compared
+// with the old one, so that a reconnect reports only who really came or went.
+
+import type { Listeners, Off } from "./listeners.js";
+import type { ServerMessage } from "./protocol.js";
+
+/** One connection of somebody who is present. */
+export interface Device {
+  readonly connection_id: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly joined_at: number;
+}
+
+/** Somebody who is present. */
+export interface Present {
+  readonly user: string;
+  /** `online`, `away`, `offline`, or a word of the application's. */
+  readonly status: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** How many connections they have to the channel. */
+  readonly connections: number;
+  /** Those connections, as far as the server has listed them since they last changed. */
+  readonly devices?: readonly Device[];
+}
+
+/** What may be heard of a roster. `change` is any change, and comes last. */
+export interface PresenceEvents {
+  join: Present;
+  leave: Present;
+  update: Present;
+  change: Presence;
+}
+
+/** Who is present in a channel that shows it. */
+export interface Presence {
+  /** By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. */
+  readonly users: ReadonlyMap<string, Present>;
+  /** How many users are present, listed or not. */
+  readonly count: number;
+  /** The users are known, and not only their number. */
+  readonly isListed: boolean;
+  /** Listens, until the returned function is called. */
+  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off;
+}
+
+/** What `presence` answers: one page of the list. */
+interface Page {
+  readonly users: Readonly<Record<string, Entry>>;
+  readonly count: number;
+  readonly offset: number;
+  readonly next?: string;
+}
+
+interface Entry {
+  readonly status: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly connections: readonly Device[];
+}
+
+/** The roster of one channel. */
+export class Roster implements Presence {
+  users = new Map<string, Present>();
+  count = 0;
+  isListed = false;
+  readonly #listeners: Listeners;
+  /** Asks for one page of the list, after a user. */
+  readonly #ask: (after: string | undefined) => Promise<unknown>;
+  #offset = 0;
+  /** Changes that came while the list is being asked for. */
+  #kept: ServerMessage[] | undefined;
+
+  constructor(listeners: Listeners, ask: (after: string | undefined) => Promise<unknown>) {
+    this.#listeners = listeners;
+    this.#ask = ask;
+  }
+
+  on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off {
+    return this.#listeners.add(`presence ${event}`, listener as (value: never) => void);
+  }
+
+  /** Takes a message about presence. */
+  receive(message: ServerMessage): void {
+    switch (message.type) {
+      case "presence_state":
+        this.#kept = undefined;
+        return this.#replace(message as unknown as Page);
+      case "occupancy":
+        this.#kept = undefined;
+        return this.#unlist(message["count"] as number);
+    }
+    if (!this.isListed) return;
+    if (this.#kept) this.#keep(message, this.#kept);
+    else this.#apply(message);
+  }
+
+  /** Nobody is known any more, and nobody is told. */
+  clear(): void {
+    this.#kept = undefined;
+    this.users.clear();
+    this.isListed = false;
+    this.count = 0;
+  }
+
+  /** Asks for the list anew, for something may have been missed. */
+  async refresh(): Promise<void> {
+    if (!this.isListed || this.#kept) return;
+    const kept: ServerMessage[] = [];
+    this.#kept = kept;
+    const pages = await this.#pages().catch(() => undefined);
+    // A list that the server sent meanwhile is newer.
+    if (this.#kept !== kept) return;
+    this.#kept = undefined;
+    if (pages) this.#replace(pages);
+    for (const message of kept) this.#apply(message);
+  }
+
+  async #pages(): Promise<Page> {
+    const first = (await this.#ask(undefined)) as Page;
+    const users = { ...first.users };
+    for (let { next } = first; next !== undefined; ) {
+      const page = (await this.#ask(next)) as Page;
+      Object.assign(users, page.users);
+      next = page.next;
+    }
+    // What changed between the pages is among what was kept, by the first page's number.
+    return { users, count: first.count, offset: first.offset };
+  }
+
+  #keep(message: ServerMessage, kept: ServerMessage[]): void {
+    if (kept.length < KEPT) kept.push(message);
+    else this.#kept = undefined; // the answer will be too old: the next skipped number asks again
+  }
+
+  #apply(message: ServerMessage): void {
+    const offset = message["offset"] as number;
+    if (offset <= this.#offset) return;
+    if (message.type === "presence_diff") this.#diff(message as unknown as Diff);
+    else if (offset > this.#offset + 1) return void this.refresh();
+    else this.#change(message as unknown as Change);
+    this.#offset = offset;
+    this.#emit("change", this);
+    if (this.users.size !== this.count) void this.refresh();
+  }
+
+  #change(change: Change): void {
+    const { event, user, status, metadata, connections } = change;
+    if (event === "leave") this.#leave(user);
+    else this.#set({ user, status, metadata, connections });
+    this.count = this.users.size;
+  }
+
+  #diff({ joins, updates, leaves, count }: Diff): void {
+    for (const user of leaves) this.#leave(user);
+    for (const [user, entry] of Object.entries({ ...joins, ...updates })) this.#set(present(user, entry));
+    this.count = count;
+  }
+
+  #replace({ users, count, offset }: Page): void {
+    this.#offset = offset;
+    this.count = count;
+    this.isListed = true;
+    for (const user of [...this.users.keys()]) {
+      if (!Object.hasOwn(users, user)) this.#leave(user);
+    }
+    for (const [user, entry] of Object.entries(users)) this.#set(present(user, entry));
+    this.#emit("change", this);
+  }
+
+  #unlist(count: number): void {
+    this.users.clear();
+    this.isListed = false;
+    this.count = count;
+    this.#emit("change", this);
+  }
+
+  #set(now: Present): void {
+    const before = this.users.get(now.user);
+    this.users.set(now.user, now);
+    if (!before) this.#emit("join", now);
+    else if (!isSame(before, now)) this.#emit("update", now);
+  }
+
+  #leave(user: string): void {
+    const gone = this.users.get(user);
+    if (this.users.delete(user)) this.#emit("leave", gone);
+  }
+
+  #emit(event: keyof PresenceEvents, value: unknown): void {
+    this.#listeners.emit(`presence ${event}`, value);
+  }
+}
+
+interface Change {
+  readonly event: "join" | "leave" | "update";
+  readonly user: string;
+  readonly status: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly connections: number;
+}
+
+interface Diff {
+  readonly joins: Readonly<Record<string, Entry>>;
+  readonly leaves: readonly string[];
+  readonly updates: Readonly<Record<string, Entry>>;
+  readonly count: number;
+}
+
+function present(user: string, { status, metadata, connections }: Entry): Present {
+  return { user, status, metadata, connections: connections.length, devices: connections };
+}
+
+/** Whether nothing that can be seen has changed: not which connections they are, for those change with a reconnect. */
+function isSame(one: Present, other: Present): boolean {
+  const seen = ({ status, metadata, connections }: Present) => JSON.stringify([status, metadata, connections]);
+  return seen(one) === seen(other);
+}
+
+/** Changes that are kept while a list is asked for. */
+const KEPT = 10_000;

@@ -1,0 +1,127 @@
+// What `hauyna.v1` says on the wire: messages, positions, error types, close codes. No behaviour but the rule
+// which close code means to come back. PROTOCOL.md is the norm, its fixtures are the test.
+
+/** A moment in the life of a channel's stream: an offset means nothing under another epoch. */
+export interface Position {
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** How a client comes back after a loss; delays in milliseconds. */
+export interface RetryTerms {
+  /** Attempts before the client gives up; without it, it never does. */
+  readonly max_attempts?: number;
+  readonly base_delay: number;
+  readonly max_delay: number;
+  readonly backoff_multiplier: number;
+}
+
+/** How often the server is heard, and after which silence the connection is lost; milliseconds. */
+export interface Heartbeat {
+  readonly interval: number;
+  readonly timeout: number;
+}
+
+/** Why a channel could not be brought up to date. */
+export type RecoveryReason = "epoch_changed" | "too_old" | "too_many" | "unknown_position";
+
+/** What the server says about one subscription. */
+export interface SubscriptionEntry {
+  readonly channel: string;
+  readonly epoch?: string;
+  readonly offset?: number;
+  /** The channel keeps a history, from which a reconnect recovers. */
+  readonly recoverable: boolean;
+  readonly recovered?: boolean;
+  readonly reason?: RecoveryReason;
+}
+
+/** The first message of a connection. */
+export interface SessionMessage {
+  readonly type: "session";
+  readonly connection_id: string;
+  readonly user: string;
+  readonly resumed?: boolean;
+  readonly resume?: { readonly token: string; readonly window?: number };
+  readonly heartbeat?: Heartbeat;
+  readonly retry?: RetryTerms;
+  readonly subscriptions?: readonly SubscriptionEntry[];
+  /** When the credentials end, in milliseconds since the Unix epoch. */
+  readonly expires_at?: number;
+}
+
+/** Any message of the server: its type, and fields that depend on it. */
+export interface ServerMessage {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** The contract of a refusal. Types may be added: an unknown one is treated by its `temporary`. */
+export type ErrorType =
+  | "parse_error"
+  | "validation_error"
+  | "unknown_event"
+  | "unauthorized"
+  | "token_expired"
+  | "permission_denied"
+  | "not_subscribed"
+  | "already_subscribed"
+  | "unknown_user"
+  | "limit_exceeded"
+  | "rate_limited"
+  | "payload_too_large"
+  | "timeout"
+  | "unavailable"
+  | "application_error"
+  | "internal_error";
+
+/** An `error` message of the server. */
+export interface ErrorMessage {
+  readonly type: "error";
+  readonly error_type: ErrorType | (string & {});
+  readonly message: string;
+  readonly timestamp: number;
+  readonly id?: number | string;
+  readonly temporary: boolean;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/** Subscribers of a channel that announces them. */
+export interface ChannelEvent {
+  readonly type: "channel_event";
+  readonly event: "subscription_added" | "subscription_removed" | "subscription_reconnected" | (string & {});
+  readonly channel: string;
+  readonly user: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** Close codes with a name; what follows from a code is its range alone, see {@link comesBack}. */
+export const closeCodes = {
+  normal: 1000,
+  going_away: 1001,
+  shutdown: 3000,
+  drain: 3001,
+  expired: 3005,
+  slow_consumer: 3008,
+  write_failed: 3009,
+  position_lost: 3010,
+  forced_reconnect: 3011,
+  heartbeat_timeout: 3012,
+  replaced: 3013,
+  invalid_token: 3500,
+  bad_request: 3501,
+  not_authenticated: 3502,
+  disconnected: 3503,
+  connection_limit: 3504,
+  revoked: 3505,
+  permission_denied: 3507,
+  too_many_errors: 3509,
+} as const;
+
+/** Whether a client comes back after this close code: the number's range alone decides. */
+export function comesBack(code: number): boolean {
+  return code < 3000 ? !STAY_AWAY.includes(code) : code % 1000 < 500;
+}
+
+// RFC 6455, 7.4.1: what would only happen again.
+const STAY_AWAY = [1000, 1002, 1003, 1007, 1008, 1009, 1010];

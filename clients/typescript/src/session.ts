@@ -1,0 +1,119 @@
+// What survives a socket: the channels with their positions, the token that resumes, and what a reconnect does with
+// them. Messages of channels are given out here.
+
+import type { Gap } from "./channel.js";
+import { HauynaError } from "./error.js";
+import type { Outbox } from "./outbox.js";
+import type { Position, ServerMessage, SessionMessage, SubscriptionEntry } from "./protocol.js";
+import { type ChannelHost, Subscription } from "./subscription.js";
+
+/** What a session needs of its client. */
+export interface SessionHost extends Omit<ChannelHost, "urgent" | "request" | "gap"> {
+  send(frame: string | Uint8Array<ArrayBuffer>): void;
+  gap(gap: Gap): void;
+}
+
+/** The session of one client, over all of its sockets. */
+export class Session {
+  readonly #host: SessionHost;
+  readonly #outbox: Outbox;
+  readonly #channels = new Map<string, Subscription>();
+  #token: string | undefined;
+  #isConnected = false;
+  /** Changes with the socket. */
+  #turn = 0;
+
+  constructor(host: SessionHost, outbox: Outbox) {
+    this.#host = host;
+    this.#outbox = outbox;
+  }
+
+  channel(name: string): Subscription {
+    let found = this.#channels.get(name);
+    if (!found) {
+      const host: ChannelHost = {
+        ...this.#host,
+        request: (asked) => this.#outbox.request(asked),
+        urgent: (message) => (this.#isConnected ? this.#outbox.urgent(message, this.#host.send) : undefined),
+      };
+      found = new Subscription(name, host);
+      this.#channels.set(name, found);
+    }
+    return found;
+  }
+
+  /** What the first message on the next socket says, where there is a session to resume. */
+  resume(): { token: string; message: ServerMessage } | undefined {
+    if (this.#token === undefined) return undefined;
+    const positions: Record<string, Position> = {};
+    for (const { name, position, state } of this.#channels.values()) {
+      if (position && state.name !== "unsubscribed") positions[name] = position;
+    }
+    return { token: this.#token, message: { type: "resume", positions } };
+  }
+
+  /** A socket has this session. */
+  async take(session: SessionMessage): Promise<void> {
+    const turn = ++this.#turn;
+    this.#isConnected = true;
+    this.#token = session.resume?.token;
+    const isResumed = session.resumed === true;
+    const there = new Set<string>();
+    for (const entry of session.subscriptions ?? []) {
+      there.add(entry.channel);
+      this.#established(entry, isResumed);
+    }
+    const restored: Promise<void>[] = [];
+    for (const channel of this.#channels.values()) {
+      if (there.has(channel.name)) continue;
+      if (channel.isWanted) restored.push(channel.restore());
+      // The application had made it, and has not made it again.
+      else channel.end();
+    }
+    if (!isResumed) {
+      // Whether the server still knows the keys of what was sent is what the recoveries tell.
+      await Promise.all(restored);
+      if (turn !== this.#turn) return;
+      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
+    }
+    this.#outbox.open(this.#host.send);
+  }
+
+  /** The socket is gone. */
+  lost(): void {
+    this.#turn++;
+    this.#isConnected = false;
+    this.#outbox.lost();
+    for (const channel of this.#channels.values()) channel.lost();
+  }
+
+  /** No socket will come, unless somebody asks for one. */
+  close(reason: string): void {
+    this.#token = undefined;
+    this.#outbox.close(reason);
+    for (const channel of this.#channels.values()) channel.refuse(new HauynaError("closed", reason));
+  }
+
+  /** Takes a message about a channel. False if it is not about one that anybody knows. */
+  receive(message: ServerMessage): boolean {
+    const name = message["channel"];
+    if (typeof name !== "string") return false;
+    if (message.type === "subscribed") {
+      this.#established(message as unknown as SubscriptionEntry, false);
+      return true;
+    }
+    const channel = this.#channels.get(name);
+    if (message.type === "unsubscribed") {
+      channel?.end(new HauynaError("refused", "the server ended the subscription"));
+      return true;
+    }
+    channel?.receive(message);
+    return channel !== undefined;
+  }
+
+  #established(entry: SubscriptionEntry, isResumed: boolean): void {
+    const channel = this.channel(entry.channel);
+    if (channel.isGivenUp) void channel.giveUp();
+    else channel.established(entry, isResumed);
+  }
+}

@@ -1,0 +1,103 @@
+// One attempt: a WebSocket with its address, sub-protocols and frames. It is told once how it ended, and knows
+// nothing of what the messages mean.
+
+import type { Codec } from "./codec.js";
+import type { ServerMessage } from "./protocol.js";
+
+/** As much of a browser's WebSocket as this client uses; any class of this shape will do. */
+export interface WebSocketLike {
+  binaryType: string;
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: { data: unknown } & never) => void) | null;
+  onclose: ((event: { code: number; reason: string } & never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number, reason?: string): void;
+}
+
+/** Opens a WebSocket. */
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+
+/** What an attempt needs. */
+export interface Attempt {
+  readonly url: string;
+  readonly codec: Codec;
+  readonly WebSocket: WebSocketConstructor;
+  /** Credentials, and what resumes a session: both ride beside the encoding, and so stay out of addresses. */
+  readonly bearer?: string | undefined;
+  readonly resume?: string | undefined;
+}
+
+/** What a socket tells its owner. */
+export interface SocketEvents {
+  open(): void;
+  message(message: ServerMessage): void;
+  /** The last thing it tells. */
+  closed(code: number, reason: string): void;
+}
+
+/** One socket, from its handshake to its end. */
+export class Socket {
+  readonly #socket: WebSocketLike;
+  readonly #codec: Codec;
+  readonly #events: SocketEvents;
+  #ended = false;
+
+  constructor(attempt: Attempt, events: SocketEvents) {
+    const { codec, bearer, resume } = attempt;
+    const protocols = [codec.protocol];
+    if (bearer) protocols.push(`hauyna.bearer.${bearer}`);
+    if (resume) protocols.push(`hauyna.resume.${resume}`);
+    this.#codec = codec;
+    this.#events = events;
+    const socket = new attempt.WebSocket(attempt.url, protocols);
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onopen = () => this.#ended || events.open();
+    socket.onmessage = (event: { data: unknown }) => this.#ended || this.#read(event.data);
+    socket.onclose = (event: { code: number; reason: string }) => this.#end(event.code, event.reason);
+    socket.onerror = () => {}; // what follows is `close`
+  }
+
+  send(frame: string | Uint8Array<ArrayBuffer>): void {
+    if (!this.#ended) this.#socket.send(frame);
+  }
+
+  /** Closes; `closed` is told at once, whatever the peer does. */
+  close(code: number, reason = ""): void {
+    if (this.#ended) return;
+    this.abandon(code, reason);
+    this.#events.closed(code, reason);
+  }
+
+  /** Closes, and tells nothing more. */
+  abandon(code: number, reason = ""): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#socket.close(code, reason);
+  }
+
+  #read(data: unknown): void {
+    let message: unknown;
+    try {
+      message = this.#codec.decode(data as string | ArrayBuffer);
+    } catch {
+      return this.close(UNREADABLE, "unreadable");
+    }
+    if (isMessage(message)) this.#events.message(message);
+  }
+
+  #end(code: number, reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#events.closed(code, reason);
+  }
+}
+
+function isMessage(value: unknown): value is ServerMessage {
+  return typeof value === "object" && value !== null && typeof (value as ServerMessage).type === "string";
+}
+
+/** Codes of the application's range that say: I come back. A browser may send no others of that meaning. */
+export const LOST = 4000;
+const UNREADABLE = 4001;

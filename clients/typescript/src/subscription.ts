@@ -1,0 +1,302 @@
+// The subscription behind a channel, with its position: it decides of each message whether it is new, and after each
+// reconnect and each gap whether anything is missing. Never silent about it.
+
+import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
+import { HauynaError, ServerError } from "./error.js";
+import { Listeners, type Off } from "./listeners.js";
+import type { Logger } from "./logger.js";
+import type { Asked } from "./outbox.js";
+import { Roster } from "./presence.js";
+import type { Position, ServerMessage, SubscriptionEntry } from "./protocol.js";
+
+/** What a subscription needs of its client. */
+export interface ChannelHost {
+  readonly logger: Logger;
+  request(asked: Asked): Promise<unknown>;
+  /** On this connection, past what waits; undefined where there is none. */
+  urgent(message: ServerMessage): Promise<unknown> | undefined;
+  after(delay: number, run: () => void): void;
+  key(): string;
+  gap(gap: Gap): void;
+}
+
+/** What `history` answers. */
+interface HistoryAnswer extends Position {
+  readonly messages: readonly ServerMessage[];
+}
+
+interface Waiter {
+  resolve(standing: Subscribed): void;
+  reject(error: HauynaError): void;
+}
+
+/** What a client knows of one channel. */
+export class Subscription {
+  readonly name: string;
+  readonly presence: Roster;
+  state: ChannelState = { name: "unsubscribed" };
+  position: Position | undefined;
+  /** The application wants it, whatever becomes of connections. */
+  isWanted = false;
+  /** The application has given it up, and the server may not know yet. */
+  isGivenUp = false;
+  /** What the server knew of this channel's publications on the connection before, it knows still. */
+  isRemembered = false;
+  readonly #host: ChannelHost;
+  readonly #listeners: Listeners;
+  #options: SubscribeOptions = {};
+  /** There was a subscription on the connection before. */
+  #wasLive = false;
+  #waiters: Waiter[] = [];
+  /** What comes while the history is asked for what was dropped. */
+  #filling: Filling | undefined;
+  /** Changes with the connection and with what is wanted: answers to earlier questions mean nothing. */
+  #turn = 0;
+
+  constructor(name: string, host: ChannelHost) {
+    this.name = name;
+    this.#host = host;
+    this.#listeners = new Listeners(host.logger);
+    this.presence = new Roster(this.#listeners, (after) => this.#urgent({ type: "presence", channel: name, after }));
+  }
+
+  // For the application
+
+  on(event: string, listener: (value: never) => void): Off {
+    return this.#listeners.add(event, listener);
+  }
+
+  onGap(listener: (gap: Gap) => void): Off {
+    return this.on(" gap", listener);
+  }
+
+  onState(listener: (state: ChannelState) => void): Off {
+    return this.on(" state", listener);
+  }
+
+  subscribe(options: SubscribeOptions = {}): Promise<Subscribed> {
+    this.isWanted = true;
+    this.isGivenUp = false;
+    if (this.state.name === "subscribed") return Promise.resolve(this.#standing());
+    this.#options = options;
+    this.position ??= options.since;
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      if (this.state.name === "unsubscribed") void this.restore();
+    });
+  }
+
+  async unsubscribe(): Promise<void> {
+    const wasAsked = this.state.name !== "unsubscribed";
+    this.isGivenUp = true;
+    this.position = undefined;
+    this.presence.clear();
+    this.end();
+    this.#wasLive = false;
+    if (wasAsked) await this.giveUp();
+  }
+
+  async publish(content: unknown, { key, ...options }: PublishOptions = {}): Promise<Published> {
+    const message = { type: "channel_message", channel: this.name, content, key: key ?? this.#host.key() };
+    return positionOf(await this.#host.request({ ...options, message, retry: "keyed", channel: this.name }));
+  }
+
+  async history(range: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
+    const message = { type: "history", channel: this.name, ...range };
+    const answer = (await this.#host.request({ message, retry: "always" })) as HistoryAnswer;
+    const { messages, epoch, offset } = answer;
+    return { messages: messages as unknown as HistoryPage<{ message: unknown }>["messages"], position: { epoch, offset } };
+  }
+
+  // For the session
+
+  /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
+  async restore(): Promise<void> {
+    const turn = ++this.#turn;
+    this.#become({ name: "subscribing" });
+    const { metadata, getToken } = this.#options;
+    try {
+      const token = await getToken?.();
+      if (turn !== this.#turn) return;
+      const recover = this.position;
+      const entry = await this.#urgent({ type: "subscribe_channel", channel: this.name, metadata, recover, token });
+      if (turn === this.#turn) this.established(entry as SubscriptionEntry);
+    } catch (error) {
+      if (turn === this.#turn) this.#failed(error, turn);
+    }
+  }
+
+  /** The server has this subscription on this connection. */
+  established(entry: SubscriptionEntry, isResumed = false): void {
+    const before = this.position;
+    const now = positionOf(entry);
+    const wasKnown = this.#wasLive || before !== undefined;
+    const isSameStream = before !== undefined && before.epoch === now?.epoch;
+    const isAsked = entry.recovered !== undefined;
+    this.#turn++;
+    this.#wasLive = false;
+    this.isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
+    if (!entry.recovered && (isAsked || !isSameStream)) this.position = now;
+    this.#become({ name: "subscribed" });
+    for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
+    if (!wasKnown || entry.recovered) return;
+    // Nobody has recovered what a server's own subscription missed.
+    if (!isAsked && isSameStream) return void this.#fill(now as Position);
+    const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
+    this.#gap(reason, before, now);
+  }
+
+  /** The connection is lost. */
+  lost(): void {
+    this.#turn++;
+    this.#filling = undefined;
+    if (this.state.name === "subscribed") this.#wasLive = true;
+    if (this.state.name !== "unsubscribed") this.#become({ name: "subscribing" });
+  }
+
+  /** There is no subscription any more, and none is wanted. */
+  end(error?: HauynaError): void {
+    this.#turn++;
+    this.#filling = undefined;
+    this.isWanted = false;
+    this.#become({ name: "unsubscribed", ...(error && { error }) });
+    this.refuse(error ?? new HauynaError("closed", "the subscription was given up"));
+  }
+
+  /** Nobody need wait for it. */
+  refuse(error: HauynaError): void {
+    for (const { reject } of this.#waiters.splice(0)) reject(error);
+  }
+
+  /** Tells the server that it was given up; without a connection there is nothing to tell. */
+  async giveUp(): Promise<void> {
+    await this.#host.urgent({ type: "unsubscribe_channel", channel: this.name })?.catch(() => {});
+  }
+
+  receive(message: ServerMessage): void {
+    if (this.isGivenUp) return;
+    if (message.type.startsWith("presence_") || message.type === "occupancy") return this.presence.receive(message);
+    if (this.#filling) return this.#keep(message, this.#filling);
+    if (message.type === "gap") return this.#dropped(message as unknown as Dropped);
+    this.#deliver(message);
+  }
+
+  // Behind them
+
+  #deliver(message: ServerMessage): void {
+    const { offset } = message;
+    if (typeof offset === "number" && this.position) {
+      if (offset <= this.position.offset) return;
+      this.position = { epoch: this.position.epoch, offset };
+    }
+    this.#listeners.emit(message.type, message);
+  }
+
+  #keep(message: ServerMessage, { kept }: Filling): void {
+    kept.push(message);
+    if (kept.length < KEPT) return;
+    this.#turn++; // the answer comes too late
+    this.#filled("too_many");
+  }
+
+  #urgent(message: ServerMessage): Promise<unknown> {
+    return this.#host.urgent(message) ?? Promise.reject(new HauynaError("not_connected", "there is no connection"));
+  }
+
+  #standing(): Subscribed {
+    return { position: this.position, recoverable: this.position !== undefined };
+  }
+
+  #become(state: ChannelState): void {
+    if (state.name === this.state.name && !state.error) return;
+    this.state = state;
+    this.#listeners.emit(" state", state);
+  }
+
+  #failed(error: unknown, turn: number): void {
+    if (error instanceof ServerError) {
+      // The server's application was quicker.
+      if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
+      if (!error.temporary) return this.end(error);
+    } else if (!(error instanceof HauynaError)) {
+      this.#host.logger.warn("no token for a channel", { channel: this.name, error });
+    } else if (error.kind !== "timeout") {
+      return; // there is no connection: the next one asks again
+    }
+    const delay = (error instanceof ServerError && error.retryAfter) || AGAIN;
+    this.#host.after(delay, () => turn === this.#turn && void this.restore());
+  }
+
+  #dropped({ epoch, offset, missed }: Dropped): void {
+    void this.presence.refresh();
+    const before = this.position;
+    if (before?.epoch === epoch) return void this.#fill({ epoch, offset: offset + missed });
+    // A channel without history has an epoch that no stream has.
+    this.position = before && { epoch, offset };
+    this.#gap(before ? "epoch_changed" : "not_recoverable", before, this.position, missed);
+  }
+
+  /** Asks the history for everything up to `until`, before anything else is delivered. */
+  async #fill(until: Position): Promise<void> {
+    const turn = this.#turn;
+    this.#filling = { until, kept: [] };
+    try {
+      for (let at = this.position; at && at.offset < until.offset; at = this.position) {
+        const page = (await this.#urgent({ type: "history", channel: this.name, since: at })) as HistoryAnswer;
+        if (turn !== this.#turn) return;
+        if (page.epoch !== at.epoch) return this.#filled("epoch_changed", positionOf(page));
+        for (const message of page.messages) this.#deliver(message);
+        if (this.position === at) return this.#filled("too_old");
+      }
+      this.#filled();
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.#host.logger.warn("the history did not close a gap", { channel: this.name, error });
+      this.#filled("not_recoverable");
+    }
+  }
+
+  /** Goes on with what was kept; where there is a `reason`, without what the history did not have. */
+  #filled(reason?: Gap["reason"], end?: Position): void {
+    const filling = this.#filling;
+    if (!filling) return;
+    this.#filling = undefined;
+    if (reason) {
+      const before = this.position;
+      const { epoch, offset } = end ?? filling.until;
+      const next = filling.kept.find((message) => typeof message["offset"] === "number")?.["offset"];
+      this.position = { epoch, offset: typeof next === "number" ? next - 1 : offset };
+      this.#gap(reason, before, this.position);
+    }
+    // Another gap among them keeps the rest.
+    for (const message of filling.kept) this.receive(message);
+  }
+
+  #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
+    const between = from && to && from.epoch === to.epoch ? to.offset - from.offset : undefined;
+    const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? between };
+    this.#listeners.emit(" gap", gap);
+    this.#host.gap(gap);
+  }
+}
+
+interface Dropped extends Position {
+  readonly missed: number;
+}
+
+/** What is asked from the history, and what came meanwhile. */
+interface Filling {
+  readonly until: Position;
+  readonly kept: ServerMessage[];
+}
+
+/** The position in what the server said, if there is one. */
+export function positionOf(said: unknown): Position | undefined {
+  const { epoch, offset } = (said ?? {}) as Partial<Position>;
+  return epoch === undefined || offset === undefined ? undefined : { epoch, offset };
+}
+
+/** Messages that are kept while the history is asked. */
+const KEPT = 10_000;
+/** Milliseconds before a subscription that may succeed later is tried again. */
+const AGAIN = 1000;
