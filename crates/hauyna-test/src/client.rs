@@ -2,6 +2,7 @@
 //! that does not read; it waits for a while and then panics with what it saw instead.
 
 mod connect;
+mod expect;
 mod frame;
 mod requests;
 
@@ -337,17 +338,16 @@ impl Client {
 
     /// The next frame that is not a ping; those are answered.
     async fn frame(&mut self, awaited: &str) -> Frame {
-        let deadline = tokio::time::Instant::now() + self.patience;
-        loop {
-            let frame = tokio::time::timeout_at(deadline, self.wire.next()).await;
-            let Ok(frame) = frame else { panic!("waited {:?} for {awaited} in vain", self.patience) };
-            match frame {
-                Frame::Ping(payload) if self.pongs == Pongs::Answer => {
-                    self.send_frame(FrameHead::of(OpCode::Pong), &payload).await;
-                }
-                frame => return frame,
-            }
-        }
+        let frame = self.within(self.patience).await;
+        frame.unwrap_or_else(|| panic!("waited {:?} for {awaited} in vain", self.patience))
+    }
+
+    fn answers_pings(&self) -> bool {
+        self.pongs == Pongs::Answer
+    }
+
+    async fn pong(&mut self, payload: &[u8]) {
+        self.send_frame(FrameHead::of(OpCode::Pong), payload).await;
     }
 }
 

@@ -1,7 +1,8 @@
 //! What applications on hauyna are tested with, and hauyna itself.
 //!
-//! A [`TestServer`] serves a hub on a free port of this machine; a [`Client`] is a real WebSocket client on a
-//! real socket that says what it expects and fails loudly. [`broker_contract`] is the suite that every
+//! A [`TestServer`] serves a hub on a free port of this machine, a [`MemoryServer`] over pipes in memory, where
+//! [`advance`] lets hours pass in milliseconds; a [`Client`] is a real WebSocket client that says what it expects
+//! and fails loudly. A [`FaultProxy`] is a network that fails. [`broker_contract`] is the suite that every
 //! [`Broker`](hauyna::Broker) must pass, and [`alloc`] counts heap memory. The guide is `docs/testing.md`.
 //!
 //! ```
@@ -24,11 +25,15 @@
 pub mod alloc;
 pub mod broker_contract;
 mod client;
+mod clock;
+mod memory;
 mod proxy;
 mod random;
 mod server;
 
 pub use client::{Client, Connect, Frame, Refused};
+pub use clock::{advance, settle};
+pub use memory::MemoryServer;
 pub use proxy::{Conduct, Cut, Direction, Fault, FaultProxy, Faults, Link, Schedule};
 pub use random::Random;
 pub use server::TestServer;

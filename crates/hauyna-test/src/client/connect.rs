@@ -2,6 +2,7 @@
 
 use super::frame::{self, Wire};
 use super::{Client, Pongs, Stream};
+use crate::memory::Dial;
 use hauyna_protocol::Encoding;
 use hauyna_websocket::handshake::{AnswerError, ClientRequest};
 use hauyna_websocket::{Decoder, Deflate, DeflateConfig, FrameHead, Limits, Role};
@@ -42,6 +43,7 @@ pub struct Connect {
     receive_buffer: Option<usize>,
     source: Option<IpAddr>,
     first: Vec<u8>,
+    memory: Option<Dial>,
 }
 
 /// The server answered the handshake with something else than a connection.
@@ -85,6 +87,7 @@ impl Connect {
             receive_buffer: None,
             source: None,
             first: Vec::new(),
+            memory: None,
         }
     }
 
@@ -169,6 +172,12 @@ impl Connect {
         self
     }
 
+    /// Connects in memory.
+    pub(crate) fn through(mut self, memory: Dial) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
     /// Connects.
     ///
     /// # Panics
@@ -192,6 +201,10 @@ impl Connect {
     ///
     /// Where the server cannot be reached, or does not answer.
     pub async fn try_connect(self) -> Result<Client, Refused> {
+        if let Some(memory) = &self.memory {
+            let stream = memory.open(self.receive_buffer);
+            return self.over(stream).await;
+        }
         let stream = self.dial().await;
         let local = stream.local_addr().ok();
         let mut client = self.over(stream).await?;

@@ -1,4 +1,6 @@
-//! What the tools for tests promise, over real sockets.
+//! What the tools for tests promise.
 
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod proxy;

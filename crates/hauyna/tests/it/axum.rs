@@ -39,9 +39,8 @@ async fn websocket_routes_live_beside_the_routes_of_an_application() {
     for number in 0..100 {
         client.send(json!({ "type": "channel_message", "channel": "x", "content": number })).await;
     }
-    for number in 0..100 {
-        assert_eq!(client.expect("message").await["content"], number);
-        assert_eq!(packed.expect("message").await["content"], number);
+    for reader in [&mut client, &mut packed] {
+        assert_eq!(reader.expect_in_order("x", 100).await, (0..100).collect::<Vec<_>>());
     }
     let refused = Client::to(&format!("ws://{address}/rooms/blue")).header("origin", "https://evil.example");
     assert_eq!(refused.try_connect().await.unwrap_err().status.as_u16(), 403);

@@ -271,9 +271,7 @@ async fn behind_layers_a_connection_is_plain_tcp_that_shards_write_to() {
         hub.channel("x").broadcast(number).await.unwrap();
     }
     for client in &mut clients {
-        for number in 0..200 {
-            assert_eq!(client.expect("message").await["content"], number);
-        }
+        assert_eq!(client.expect_in_order("x", 200).await, (0..200).collect::<Vec<_>>());
     }
     drop(clients);
     eventually("they are gone", || hub.connections().count() == 0).await;

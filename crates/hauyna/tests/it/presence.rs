@@ -46,8 +46,8 @@ async fn a_subscriber_gets_the_list_with_itself_and_the_others_get_the_join() {
 
     let (mut bob, state) = enter(&server, "bob", Value::Null).await;
     assert_eq!(names(&state["users"]), BTreeSet::from(["ann".to_owned(), "bob".to_owned()]));
-    let join = ann.expect("presence_change").await;
-    assert_eq!((&join["event"], &join["user"], &join["offset"]), (&json!("join"), &json!("bob"), &json!(2)));
+    let join = ann.expect_presence("join", "bob").await;
+    assert_eq!(join["offset"], 2);
     assert_eq!((&join["status"], &join["connections"]), (&json!("online"), &json!(1)));
     bob.expect_nothing().await;
 }
@@ -57,7 +57,7 @@ async fn a_user_leaves_with_the_last_of_several_devices() {
     let server = TestServer::start(rooms().build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (phone, _) = enter(&server, "bob", Value::Null).await;
-    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    ann.expect_presence("join", "bob").await;
     let (mut desk, state) = enter(&server, "bob", json!({ "device": "desk" })).await;
     assert_eq!(state["users"]["bob"]["connections"].as_array().unwrap().len(), 2);
     let second = ann.expect("presence_change").await;
@@ -67,11 +67,8 @@ async fn a_user_leaves_with_the_last_of_several_devices() {
     assert_eq!((&one_less["event"], &one_less["connections"]), (&json!("update"), &json!(1)));
     assert_eq!(desk.expect("presence_change").await["connections"], 1);
     desk.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
-    let leave = ann.expect("presence_change").await;
-    assert_eq!(
-        (&leave["event"], &leave["user"], &leave["connections"]),
-        (&json!("leave"), &json!("bob"), &json!(0))
-    );
+    let leave = ann.expect_presence("leave", "bob").await;
+    assert_eq!(leave["connections"], 0);
     assert!(!server.hub().presence().is_present("bob"));
 }
 
@@ -80,7 +77,7 @@ async fn who_is_back_within_the_grace_time_was_never_gone() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_secs(600)).build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
-    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    ann.expect_presence("join", "bob").await;
     bob.vanish();
     eventually("bob's socket is gone", || server.hub().stats().connections == 1).await;
     assert!(server.hub().presence().is_present("bob"));
@@ -95,13 +92,10 @@ async fn who_does_not_come_back_leaves_when_the_grace_time_is_over() {
     let server = TestServer::start(rooms().presence_grace(Duration::from_millis(60)).build(), named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (bob, _) = enter(&server, "bob", Value::Null).await;
-    assert_eq!(ann.expect("presence_change").await["event"], "join");
+    ann.expect_presence("join", "bob").await;
     bob.vanish();
-    let leave = ann.expect("presence_change").await;
-    assert_eq!(
-        (&leave["event"], &leave["user"], &leave["offset"]),
-        (&json!("leave"), &json!("bob"), &json!(3))
-    );
+    let leave = ann.expect_presence("leave", "bob").await;
+    assert_eq!(leave["offset"], 3);
     assert_eq!(server.hub().presence().count(), 1);
 }
 

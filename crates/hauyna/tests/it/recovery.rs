@@ -435,9 +435,7 @@ async fn all_subscribers_see_one_order_whoever_publishes() {
                 let content = json!([writer, number]);
                 client.send(json!({ "type": "channel_message", "channel": "x", "content": content })).await;
             }
-            for _ in 0..8 * EACH {
-                client.expect("message").await;
-            }
+            client.expect_in_order("x", 8 * EACH as usize).await;
         }));
     }
     let mut orders = Vec::new();

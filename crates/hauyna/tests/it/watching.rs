@@ -103,7 +103,7 @@ async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
     client.expect("session").await;
     let silent = || server.hub().inspect().user("ann").connections[0].silent_for;
     assert!(silent() < 2000);
-    tokio::time::advance(Duration::from_secs(90)).await;
+    hauyna_test::advance(Duration::from_secs(90)).await;
     assert!((88_000..=91_000).contains(&silent()), "{}", silent());
     client.request(json!({ "type": "ping" })).await.unwrap();
     assert!(silent() < 2000, "{}", silent());

@@ -1,0 +1,128 @@
+//! A server for one test without a socket: each connection is a pipe in memory. Nothing but the test's own runtime
+//! takes part, so under a paused clock every run is the same.
+
+use crate::{Client, Connect};
+use hauyna::{Handler, Hub, Router, RouterService};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::Arc;
+use tokio::io::DuplexStream;
+use tokio::task::JoinSet;
+
+/// A hub that is served over pipes in memory, with the real handshake (through hyper and the router's tower service)
+/// and real frames. It has the clients of a [`TestServer`](crate::TestServer), but no address: callbacks see no
+/// peer. Dropping it ends every connection.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// use hauyna::{Channels, Handler, Hub, Presence};
+/// use hauyna_test::{MemoryServer, advance};
+/// use std::time::Duration;
+///
+/// let channels = Channels::new().presence(Presence::each());
+/// let hub = Hub::builder().channels("room:{id}", channels).presence_grace(Duration::from_secs(30)).build();
+/// let handler = Handler::new().identify(|request| Ok(request.query("user")));
+/// let server = MemoryServer::start(hub, handler);
+///
+/// let mut ann = server.connect("/?user=ann").await;
+/// ann.subscribe("room:7").await;
+/// ann.expect("presence_state").await;
+/// let mut bob = server.connect("/?user=bob").await;
+/// bob.subscribe("room:7").await;
+/// ann.expect_presence("join", "bob").await;
+///
+/// bob.vanish();
+/// ann.expect_silence(Duration::from_secs(29)).await; // bob may still come back
+/// ann.expect_presence("leave", "bob").await;
+/// # }
+/// ```
+pub struct MemoryServer {
+    hub: Hub,
+    dial: Dial,
+}
+
+/// Opens a pipe of so many bytes to a server.
+#[derive(Clone)]
+pub(crate) struct Dial {
+    service: RouterService,
+    connections: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl MemoryServer {
+    /// Serves one handler at `/`.
+    #[must_use]
+    pub fn start(hub: Hub, handler: Handler) -> Self {
+        Self::route(hub, |router| router.websocket("/", handler))
+    }
+
+    /// Serves the routes that `routes` adds.
+    #[must_use]
+    pub fn route(hub: Hub, routes: impl FnOnce(Router) -> Router) -> Self {
+        let service = routes(Router::new(hub.clone())).into_service();
+        Self { hub, dial: Dial { service, connections: Arc::default() } }
+    }
+
+    /// Returns the hub.
+    #[must_use]
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Options for a connection to a path; see [`Connect`]. `receive_buffer` is the length of the pipe, 64 KiB unless
+    /// it is set: what waits in it counts as sent.
+    pub fn client(&self, target: &str) -> Connect {
+        Client::to(&format!("ws://memory{target}")).through(self.dial.clone())
+    }
+
+    /// Connects a plain client: JSON, no `session`.
+    pub async fn connect(&self, target: &str) -> Client {
+        self.client(target).connect().await
+    }
+
+    /// Connects a client of `hauyna.v1.json`.
+    pub async fn json(&self, target: &str) -> Client {
+        self.client(target).json().connect().await
+    }
+
+    /// Connects a client of `hauyna.v1.msgpack`.
+    pub async fn message_pack(&self, target: &str) -> Client {
+        self.client(target).message_pack().connect().await
+    }
+}
+
+impl Dial {
+    pub(crate) fn open(&self, bytes: Option<usize>) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(bytes.unwrap_or(PIPE));
+        let service = TowerToHyperService::new(self.service.clone());
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
+        let mut connections = self.connections.lock();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            // How a connection ended is seen by its client.
+            let _ = connection.with_upgrades().await;
+        });
+        near
+    }
+}
+
+impl fmt::Debug for MemoryServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryServer").field("hub", &self.hub).finish_non_exhaustive()
+    }
+}
+
+impl Drop for MemoryServer {
+    fn drop(&mut self) {
+        for connection in self.hub.connections().all() {
+            connection.close(hauyna::CloseCode::GOING_AWAY, "the test is over");
+        }
+    }
+}
+
+/// Bytes of a pipe, in each direction.
+const PIPE: usize = 64 * 1024;
