@@ -50,6 +50,14 @@ impl Message<'_> {
                 w.text_field("channel", channel);
                 w.unsigned_field("count", *count);
             }
+            Self::Subscribed(subscribed) => {
+                w.text_field("type", "subscribed");
+                write_subscribed(w, subscribed);
+            }
+            Self::Unsubscribed { channel } => {
+                w.text_field("type", "unsubscribed");
+                w.text_field("channel", channel);
+            }
             Self::Gap { channel, position, missed } => {
                 w.text_field("type", "gap");
                 w.text_field("channel", channel);
@@ -86,6 +94,14 @@ fn write_session<W: Writer>(w: &mut W, session: &Session<'_>) {
     w.text_field("type", "session");
     w.text_field("connection_id", session.connection_id);
     w.text_field("user", session.user);
+    w.boolean_field("resumed", session.resumed);
+    if let Some(resume) = session.resume {
+        w.name("resume");
+        w.object(|w| {
+            w.text_field("token", resume.token);
+            w.unsigned_field("window", resume.window);
+        });
+    }
     if let Some(heartbeat) = session.heartbeat {
         w.name("heartbeat");
         w.object(|w| {

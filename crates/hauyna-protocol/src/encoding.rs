@@ -50,6 +50,9 @@ pub const SUBPROTOCOL_MESSAGE_PACK: &str = "hauyna.v1.msgpack";
 /// What a bearer token follows when it rides in `Sec-WebSocket-Protocol`, where no access log records it.
 pub const BEARER_PREFIX: &str = "hauyna.bearer.";
 
+/// What the token of a session follows when it rides in `Sec-WebSocket-Protocol`.
+pub const RESUME_PREFIX: &str = "hauyna.resume.";
+
 #[cfg(test)]
 mod tests {
     use super::*;

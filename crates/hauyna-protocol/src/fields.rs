@@ -35,6 +35,7 @@ fields! {
     Limit = "limit",
     Message = "message",
     Metadata = "metadata",
+    Positions = "positions",
     Recover = "recover",
     Reverse = "reverse",
     Room = "room",
@@ -149,25 +150,29 @@ impl<'a> Fields<'a> {
 
     /// Reads a position, `{"epoch": …, "offset": …}`.
     pub(crate) fn position(&self, field: Field) -> Result<Option<Position>, Fault> {
-        let Some(raw) = self.optional(field) else { return Ok(None) };
+        self.optional(field).map(|raw| position(raw, field.name())).transpose()
+    }
+
+    /// Reads `positions`, an object of positions by the names of channels; left out it is empty.
+    pub(crate) fn positions(&self, limit: usize) -> Result<Vec<(Box<str>, Position)>, Fault> {
+        let path = Field::Positions.name();
+        let Some(raw) = self.optional(Field::Positions) else { return Ok(Vec::new()) };
         if !raw.is_object() {
-            return Err(Fault::wrong(field.name(), "object"));
+            return Err(Fault::wrong(path, "object"));
         }
-        let (mut epoch, mut offset, mut twice) = (None, None, false);
-        raw.each_field(|name, value| match name {
-            "epoch" => twice |= epoch.replace(value).is_some(),
-            "offset" => twice |= offset.replace(value).is_some(),
-            _ => {}
+        let mut read = Ok(Vec::new());
+        raw.each_field(|name, value| {
+            let Ok(positions) = &mut read else { return };
+            if name.len() > limit {
+                read = Err(Fault::too_long(path, limit));
+                return;
+            }
+            match position(value, &format!("{path}.{name}")) {
+                Ok(position) => positions.push((name.into(), position)),
+                Err(fault) => read = Err(fault),
+            }
         });
-        if twice {
-            return Err(Fault::wrong(field.name(), "object without repeated fields"));
-        }
-        let epoch = epoch.and_then(Raw::as_str).ok_or_else(|| wrong_within(field, "epoch", "string"))?;
-        let offset = offset
-            .and_then(Raw::as_u64)
-            .filter(|offset| *offset <= RequestId::MAX_NUMBER)
-            .ok_or_else(|| wrong_within(field, "offset", "integer from 0 to 2^53-1"))?;
-        Ok(Some(Position { epoch: Epoch::parse(&epoch), offset }))
+        read
     }
 
     /// Reads a count that may be left out.
@@ -211,7 +216,25 @@ fn has_control(text: &str) -> bool {
     text.bytes().fold(false, |found, byte| found | suspicious(byte)) && text.chars().any(char::is_control)
 }
 
-/// A field of a field is missing or of the wrong kind.
-fn wrong_within(field: Field, inner: &str, expected: &str) -> Fault {
-    Fault::wrong(&format!("{}.{inner}", field.name()), expected)
+/// Reads `{"epoch": …, "offset": …}`.
+fn position(raw: Raw<'_>, path: &str) -> Result<Position, Fault> {
+    if !raw.is_object() {
+        return Err(Fault::wrong(path, "object"));
+    }
+    let (mut epoch, mut offset, mut twice) = (None, None, false);
+    raw.each_field(|name, value| match name {
+        "epoch" => twice |= epoch.replace(value).is_some(),
+        "offset" => twice |= offset.replace(value).is_some(),
+        _ => {}
+    });
+    if twice {
+        return Err(Fault::wrong(path, "object without repeated fields"));
+    }
+    let wrong = |inner: &str, expected: &str| Fault::wrong(&format!("{path}.{inner}"), expected);
+    let epoch = epoch.and_then(Raw::as_str).ok_or_else(|| wrong("epoch", "string"))?;
+    let offset = offset
+        .and_then(Raw::as_u64)
+        .filter(|offset| *offset <= RequestId::MAX_NUMBER)
+        .ok_or_else(|| wrong("offset", "integer from 0 to 2^53-1"))?;
+    Ok(Position { epoch: Epoch::parse(&epoch), offset })
 }

@@ -29,14 +29,14 @@ mod request;
 mod write;
 
 pub use application::{Application, OwnFields, Shape};
-pub use encoding::{BEARER_PREFIX, Encoding, SUBPROTOCOL_JSON, SUBPROTOCOL_MESSAGE_PACK};
+pub use encoding::{BEARER_PREFIX, Encoding, RESUME_PREFIX, SUBPROTOCOL_JSON, SUBPROTOCOL_MESSAGE_PACK};
 pub use error_type::{ErrorType, UnknownErrorType};
 pub use fault::Fault;
 pub use id::RequestId;
 pub use limits::Limits;
 pub use message::{
     AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, HeartbeatTerms, Message, Publication,
-    Recovery, RetryTerms, Session, Subscribed,
+    Recovery, ResumeTerms, RetryTerms, Session, Subscribed,
 };
 pub use position::{Epoch, Position, RecoveryFailure};
 pub use presence::{

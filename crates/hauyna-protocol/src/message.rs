@@ -68,6 +68,13 @@ pub enum Message<'a> {
         /// How many.
         count: u64,
     },
+    /// `subscribed`: the application has subscribed this connection.
+    Subscribed(Subscribed<'a>),
+    /// `unsubscribed`: the application has ended a subscription of this connection.
+    Unsubscribed {
+        /// The channel.
+        channel: &'a str,
+    },
     /// `gap`: the slow-consumer policy dropped messages here.
     Gap {
         /// The channel.
@@ -97,7 +104,7 @@ pub enum Message<'a> {
         /// In ms since the Unix epoch.
         timestamp: u64,
     },
-    /// `reconnect`: come back at a random moment between `min` and `max` milliseconds from now.
+    /// `reconnect`: the node goes away between `min` and `max` milliseconds from now.
     Reconnect {
         /// The earliest moment, in ms.
         min: u64,
@@ -115,14 +122,27 @@ pub struct Session<'a> {
     pub connection_id: &'a str,
     /// Who the client is taken for.
     pub user: &'a str,
+    /// Whether it goes on where a lost connection ended.
+    pub resumed: bool,
+    /// How to go on where this one ends; `None` where sessions are not kept.
+    pub resume: Option<ResumeTerms<'a>>,
     /// How often something is heard.
     pub heartbeat: Option<HeartbeatTerms>,
     /// How to come back after a loss.
     pub retry: Option<RetryTerms>,
-    /// What the server has subscribed this connection to.
+    /// Of a resumed session: its subscriptions, and what became of each.
     pub subscriptions: &'a [Subscribed<'a>],
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
+}
+
+/// How a lost connection's session is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumeTerms<'a> {
+    /// What the next connection has to show. Serves once.
+    pub token: &'a str,
+    /// How long after the loss it serves, in ms.
+    pub window: u64,
 }
 
 /// The heartbeat a server keeps, in ms.
@@ -263,6 +283,8 @@ pub enum ChannelEvent {
     SubscriptionAdded,
     /// Somebody unsubscribed, or went.
     SubscriptionRemoved,
+    /// Somebody who was lost is back with their session; nobody was told that they had gone.
+    SubscriptionReconnected,
 }
 
 impl ChannelEvent {
@@ -272,6 +294,7 @@ impl ChannelEvent {
         match self {
             Self::SubscriptionAdded => "subscription_added",
             Self::SubscriptionRemoved => "subscription_removed",
+            Self::SubscriptionReconnected => "subscription_reconnected",
         }
     }
 }

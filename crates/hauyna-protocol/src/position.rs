@@ -74,7 +74,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Why a subscription with `recover` could not be brought up to date. The client must load its state anew.
+/// Why a subscription with `recover`, or a resumed one, could not be brought up to date. The client must load its state anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecoveryFailure {
@@ -84,11 +84,13 @@ pub enum RecoveryFailure {
     TooOld,
     /// More messages were missed than one recovery may replay.
     TooMany,
+    /// A resumed subscription for which the client named no position.
+    UnknownPosition,
 }
 
 impl RecoveryFailure {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::EpochChanged, Self::TooOld, Self::TooMany];
+    pub const ALL: [Self; 4] = [Self::EpochChanged, Self::TooOld, Self::TooMany, Self::UnknownPosition];
 
     /// Returns the name on the wire.
     #[must_use]
@@ -97,6 +99,7 @@ impl RecoveryFailure {
             Self::EpochChanged => "epoch_changed",
             Self::TooOld => "too_old",
             Self::TooMany => "too_many",
+            Self::UnknownPosition => "unknown_position",
         }
     }
 }

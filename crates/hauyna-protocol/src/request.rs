@@ -106,6 +106,11 @@ pub enum Request<'a> {
         /// The new token.
         token: Cow<'a, str>,
     },
+    /// `resume`: where the client of a resumed session stands.
+    Resume {
+        /// The last positions it has seen, by channel. A channel that stands twice is the sender's affair.
+        positions: Vec<(Box<str>, Position)>,
+    },
     /// `ping`: answered with `pong`.
     Ping,
     /// `ack`: answers a request of the server's.
@@ -142,6 +147,7 @@ impl Request<'_> {
             Self::Presence { .. } => "presence",
             Self::History { .. } => "history",
             Self::Refresh { .. } => "refresh",
+            Self::Resume { .. } => "resume",
             Self::Ping => "ping",
             Self::Ack { .. } => "ack",
             Self::Refusal { .. } => "error",
@@ -243,6 +249,7 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
             },
         },
         "refresh" => Request::Refresh { token: fields.name(Field::Token, usize::MAX)? },
+        "resume" => Request::Resume { positions: fields.positions(limits.name)? },
         "ping" => Request::Ping,
         "ack" | "error" if id.is_none() => return Err(Fault::missing(Field::Id.name(), RequestId::EXPECTED)),
         "ack" => Request::Ack { data: fields.any(Field::Data) },

@@ -82,6 +82,12 @@ impl Request<'_> {
             Self::Refresh { token } => w.text_field("token", token),
             Self::Ack { data } => raw_field(w, "data", *data),
             Self::Refusal { message } => optional_text(w, "message", message.as_deref()),
+            Self::Resume { positions } => {
+                let entries: Vec<(&str, Position)> =
+                    positions.iter().map(|(channel, position)| (&**channel, *position)).collect();
+                w.name("positions");
+                w.map(&entries, |w, position| write_position(w, *position));
+            }
             Self::Ping | Self::UpdateStatus { .. } | Self::Event { .. } => {}
         }
     }

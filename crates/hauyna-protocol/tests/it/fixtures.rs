@@ -179,6 +179,10 @@ fn describe(request: &Request<'_>) -> (&'static str, Map<String, Value>) {
                 "reverse": (*direction == Direction::Backward).then_some(true) }),
         ),
         Request::Refresh { token } => ("refresh", json!({ "token": token })),
+        Request::Resume { positions } => {
+            let positions = positions.iter().map(|(channel, at)| (channel.to_string(), position(*at)));
+            ("resume", json!({ "positions": positions.collect::<Map<_, _>>() }))
+        }
         Request::Ping => ("ping", json!({})),
         Request::Ack { data } => {
             return ("ack", data.iter().map(|data| ("data".to_owned(), value(*data))).collect());

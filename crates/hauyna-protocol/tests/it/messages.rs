@@ -5,7 +5,7 @@ use hauyna_protocol::{
     AckData, Application, ChannelEvent, ChannelEventMessage, Direct, Encoding, Epoch, ErrorMessage,
     ErrorType, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection, PresenceDiff,
     PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery, RecoveryFailure,
-    RequestId, RetryTerms, Session, Shape, Subscribed,
+    RequestId, ResumeTerms, RetryTerms, Session, Shape, Subscribed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -113,13 +113,17 @@ fn check_sessions(checker: &mut Checker) {
     let least = Session {
         connection_id: "c-81f3",
         user: "alice",
+        resumed: false,
+        resume: None,
         heartbeat: None,
         retry: None,
         subscriptions: &[],
         expires_at: None,
     };
     checker.check("session, the least", &Message::Session(least));
+    let resume = Some(ResumeTerms { token: "hPNw3lVfyHc1kAxQ0cPZ9Q", window: 84_100 });
     let session = Session {
+        resume,
         heartbeat: Some(HeartbeatTerms { interval: 25_000, timeout: 60_000 }),
         retry: Some(RetryTerms {
             max_attempts: Some(5),
@@ -128,11 +132,27 @@ fn check_sessions(checker: &mut Checker) {
             backoff_multiplier: 2.0,
             jitter: 0.25,
         }),
-        subscriptions: &[subscribed("general", 41, Recovery::NotAsked)],
         expires_at: Some(TIMESTAMP),
         ..least
     };
     checker.check("session", &Message::Session(session));
+    let general = subscribed("general", 41, Recovery::Recovered);
+    let failed = Recovery::Failed(RecoveryFailure::UnknownPosition);
+    let ticker = Subscribed { position: None, recoverable: false, ..general };
+    let resumed = Session {
+        connection_id: "c-81f4",
+        resumed: true,
+        resume,
+        subscriptions: &[
+            general,
+            subscribed("room:7", 900, failed),
+            Subscribed { channel: "ticker:X", recovery: Recovery::NotAsked, ..ticker },
+        ],
+        ..least
+    };
+    checker.check("session, resumed", &Message::Session(resumed));
+    checker.check("subscribed", &Message::Subscribed(subscribed("general", 41, Recovery::NotAsked)));
+    checker.check("unsubscribed", &Message::Unsubscribed { channel: "general" });
 }
 
 fn check_answers(checker: &mut Checker) {
@@ -245,6 +265,8 @@ fn check_the_rest(checker: &mut Checker) {
     checker.check("somebody subscribed", &Message::ChannelEvent(added));
     let removed = ChannelEventMessage { event: ChannelEvent::SubscriptionRemoved, metadata: None, ..added };
     checker.check("somebody unsubscribed", &Message::ChannelEvent(removed));
+    let reconnected = ChannelEventMessage { event: ChannelEvent::SubscriptionReconnected, ..added };
+    checker.check("channel_event, reconnected", &Message::ChannelEvent(reconnected));
     checker.check("gap", &Message::Gap { channel: "general", position: at(41), missed: 17 });
     let id = RequestId::Text("q-1".into());
     let data = json_raw(r#"{"question":"Still there?"}"#);

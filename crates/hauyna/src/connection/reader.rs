@@ -138,6 +138,8 @@ pub(super) fn session(core: &ConnectionCore, expires_at: Option<SystemTime>) -> 
     let session = Session {
         connection_id: &core.id().to_string(),
         user: core.user().as_str(),
+        resumed: false,
+        resume: None,
         heartbeat,
         retry: Some(core.retry_policy().terms()),
         subscriptions: &[],

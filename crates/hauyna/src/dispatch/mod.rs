@@ -123,7 +123,8 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             answer(core, id.as_ref(), &request);
             Next::Now(Reply::answered())
         }
-        Request::Event { name, body } if name != RESUME => event(core, id, &name, body),
+        Request::Resume { .. } => Next::Now(Reply::of(id, Ok(()))),
+        Request::Event { name, body } => event(core, id, &name, body),
         _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
     }
 }
@@ -195,9 +196,6 @@ fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next 
         Ok(future) => Next::Later(Box::pin(async move { Reply::of_event(id, future.await) })),
     }
 }
-
-/// Reserved by the protocol, though it is decoded like an event.
-const RESUME: &str = "resume";
 
 fn denied(text: &'static str) -> Error {
     Error::protocol(ErrorType::PermissionDenied, text)
