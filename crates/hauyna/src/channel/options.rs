@@ -11,6 +11,7 @@ use crate::metrics::Counter;
 use crate::presence::PresenceOptions;
 use crate::rate::Rate;
 use crate::validate::Validator;
+use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +148,13 @@ impl Channels {
     pub fn validate(mut self, validator: impl Validator) -> Self {
         self.validators.push(Arc::new(validator));
         self
+    }
+
+    /// Refuses what clients publish unless its `content` can be decoded into `T`: `validation_error`, with the place
+    /// of the fault. As [`Channels::validate`] otherwise.
+    #[must_use]
+    pub fn content<T: DeserializeOwned + 'static>(self) -> Self {
+        self.validate(crate::validate::of_type::<T>)
     }
 
     /// Tells subscribers who comes and goes (`channel_event`), while there are at most 1,000 of them.

@@ -10,7 +10,8 @@ pub use schema::Schema;
 
 use crate::error::Error;
 use crate::metrics::Metrics;
-use hauyna_protocol::{ErrorType, Fault, Raw};
+use hauyna_protocol::{Encoding, ErrorType, Fault, Raw};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt;
@@ -179,6 +180,19 @@ pub(crate) fn check_content(
     let value: Value = content.decode()?;
     let invalid = all(validators.iter(), metrics, channel, &value)?;
     Ok(invalid.map_or(Ok(()), |invalid| Err(invalid.within("content")))?)
+}
+
+/// A validator: whether a value can be decoded into `T`, and where not.
+pub(crate) fn of_type<T: DeserializeOwned>(_: &str, value: &Value) -> Result<(), Invalid> {
+    if T::deserialize(value).is_ok() {
+        return Ok(());
+    }
+    // Again as text, which knows the place of the fault.
+    let text = value.to_string();
+    let Err(fault) = Raw::assume_valid(Encoding::Json, text.as_bytes()).decode::<T>() else { return Ok(()) };
+    let path = fault.details.as_ref().and_then(|details| details["path"].as_str()).unwrap_or_default();
+    let subject = if path.is_empty() { "the message ".to_owned() } else { format!("`{path}` ") };
+    Err(Invalid::at(path, fault.message.strip_prefix(&subject).unwrap_or(&fault.message)))
 }
 
 /// Asks all validators, so that a client learns of all faults at once.

@@ -229,3 +229,28 @@ async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_re
         client.request(json!({ "type": "count", "counts": { long.as_str(): vec![1; 1000] } })).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
+    #[derive(Deserialize)]
+    struct Note {
+        #[expect(dead_code, reason = "only read")]
+        text: String,
+    }
+    let hub = Hub::builder().channels("notes", Channels::new().content::<Note>()).build();
+    let server = serve(&hub);
+    let mut listener = subscriber(&server, "listener", "notes").await;
+    for encoding in Encoding::ALL {
+        let mut client = client(&server, encoding).await;
+        subscribe(&mut client, "notes").await;
+        let publish =
+            |content: Value| json!({ "type": "channel_message", "channel": "notes", "content": content });
+        let error = client.request(publish(json!({ "text": 7 }))).await.unwrap_err();
+        assert_eq!(faults(&error), [("content.text", "is not a valid string")]);
+        let error = client.request(publish(json!("x"))).await.unwrap_err();
+        assert_eq!(faults(&error), [("content", "is not a valid object")]);
+        client.request(publish(json!({ "text": "x", "more": 1 }))).await.unwrap();
+        assert_eq!(listener.expect("message").await["content"], json!({ "text": "x", "more": 1 }));
+    }
+    listener.expect_nothing().await;
+}
