@@ -51,7 +51,7 @@ fn find_or_install_chromium(house: &House) -> Result<PathBuf> {
 }
 
 /// `npm ci`, unless what it would install is there.
-fn install_packages(house: &House, folder: &Path) -> Result<()> {
+pub(crate) fn install_packages(house: &House, folder: &Path) -> Result<()> {
     let modified = |file: &str| std::fs::metadata(folder.join(file)).and_then(|data| data.modified()).ok();
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
         return Ok(());

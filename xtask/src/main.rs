@@ -7,6 +7,7 @@ mod browser;
 mod check;
 mod conformance;
 mod contender;
+mod contract;
 mod deny;
 mod fuzz;
 mod house;

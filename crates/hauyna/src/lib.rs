@@ -51,6 +51,8 @@ mod channel;
 mod clock;
 mod config;
 mod connection;
+#[cfg(feature = "contract")]
+mod contract;
 mod dispatch;
 mod error;
 mod event;
@@ -87,6 +89,8 @@ pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{
     CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, Requesting, StateCounts,
 };
+#[cfg(feature = "contract")]
+pub use contract::{ChannelContract, Contract, Question};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,

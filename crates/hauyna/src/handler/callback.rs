@@ -9,6 +9,8 @@ use hauyna_protocol::{ErrorType, Fault, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::any::type_name;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -22,6 +24,24 @@ pub(crate) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
 
 /// What a handler returned, as the `data` of the `ack`; none for `()`.
 pub(crate) type EventAnswer = Option<Value>;
+
+/// The types of one event, by name: what it takes, and what it answers.
+pub(crate) struct Signature {
+    pub(crate) data: &'static str,
+    pub(crate) reply: &'static str,
+}
+
+impl Signature {
+    pub(super) fn of<T, R>() -> Self {
+        Self { data: type_name::<T>(), reply: type_name::<R>() }
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}", self.data, self.reply)
+    }
+}
 
 pub(super) fn erase<F, Fut>(f: F) -> Task<String, Result<(), Reject>>
 where

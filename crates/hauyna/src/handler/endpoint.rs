@@ -1,7 +1,7 @@
 //! A handler as connections see it: the callbacks, erased, and the bounds. One per route, shared by all of
 //! its connections.
 
-use super::callback::{EventTask, Task};
+use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
 use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
@@ -34,6 +34,8 @@ pub(crate) struct Endpoint {
     pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
     pub(crate) on_open: Option<OnOpen>,
     pub(crate) events: HashMap<Box<str>, EventTask>,
+    /// The types of `events`; none for those that go to listeners.
+    pub(crate) signatures: HashMap<Box<str>, Option<Signature>>,
     pub(crate) on_message: Option<EventTask>,
     pub(crate) validators: Option<Box<Validators>>,
     pub(crate) on_binary: Option<Task<Vec<u8>, Result<(), Error>>>,
@@ -91,6 +93,7 @@ impl Endpoint {
             refresh: None,
             on_open: None,
             events: HashMap::new(),
+            signatures: HashMap::new(),
             on_message: None,
             validators: None,
             on_binary: None,
@@ -179,7 +182,7 @@ impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("mode", &self.mode)
-            .field("events", &self.events.keys())
+            .field("events", &self.signatures)
             .field("heartbeat", &self.heartbeat)
             .finish_non_exhaustive()
     }

@@ -19,7 +19,7 @@ pub use identity::{Identified, Identity, IntoIdentity};
 pub use limits::RateLimit;
 pub use recovery::{Decided, Failed, Occasion, Recovery};
 
-pub(crate) use callback::EventAnswer;
+pub(crate) use callback::{EventAnswer, Signature};
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
 pub(crate) use identity::{Credentials, Expiry};
 
@@ -95,7 +95,7 @@ impl Handler {
         Fut: Future<Output = Result<R, Error>> + Send + 'static,
         R: Serialize,
     {
-        self.insert(event, decode_event(f))
+        self.insert(event, Some(Signature::of::<T, R>()), decode_event(f))
     }
 
     /// Lets clients trigger these events of the application: a message with one of these types runs the listeners
@@ -110,13 +110,14 @@ impl Handler {
     pub fn client_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
         for event in events {
             let event = event.as_ref();
-            self = self.insert(event, trigger_event(event));
+            self = self.insert(event, None, trigger_event(event));
         }
         self
     }
 
-    fn insert(mut self, event: &str, task: EventTask) -> Self {
+    fn insert(mut self, event: &str, signature: Option<Signature>, task: EventTask) -> Self {
         check_event(event);
+        self.endpoint.signatures.insert(event.into(), signature);
         let old = self.endpoint.events.insert(event.into(), task);
         assert!(old.is_none(), "`{event}` is registered twice");
         self
@@ -185,6 +186,11 @@ impl Handler {
         SharedHandler(Arc::new(self.endpoint))
     }
 
+    #[cfg(feature = "contract")]
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     pub(crate) fn into_endpoint(self) -> Endpoint {
         self.endpoint
     }
@@ -201,7 +207,11 @@ impl Default for Handler {
 }
 
 fn check_event(event: &str) {
-    assert!(!RESERVED.contains(&event), "`{event}` is a request of the protocol");
+    assert!(!is_request_of_protocol(event), "`{event}` is a request of the protocol");
+}
+
+pub(crate) fn is_request_of_protocol(event: &str) -> bool {
+    RESERVED.contains(&event)
 }
 
 /// Request types that the protocol has for itself.

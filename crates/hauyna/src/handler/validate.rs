@@ -1,7 +1,7 @@
 //! The part of the builder that checks the values of events: validators for one or for all, and input that knows
 //! what is true of it. Asked by `dispatch` before the handler.
 
-use super::callback::decode_valid;
+use super::callback::{Signature, decode_valid};
 use super::{Context, Handler};
 use crate::error::Error;
 use crate::validate::{Validate, Validator};
@@ -66,6 +66,6 @@ impl Handler {
         Fut: Future<Output = Result<R, Error>> + Send + 'static,
         R: Serialize,
     {
-        self.insert(event, decode_valid(f))
+        self.insert(event, Some(Signature::of::<T, R>()), decode_valid(f))
     }
 }

@@ -1,0 +1,276 @@
+//! A contract as an AsyncAPI 3.0 document, from the application's side: it receives what clients send. Messages are
+//! described as they are on the wire, with the fields of the protocol around those of the application.
+
+use super::channel::CONTENT;
+use super::declared::referred;
+use super::document::Document;
+use super::{ChannelTerms, Exchange};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+impl Document {
+    pub(super) fn async_api(&self) -> Value {
+        let mut outline = Outline::default();
+        let connection = outline.channel(CONNECTION, json!({ "description": "One WebSocket connection." }));
+        for (name, one) in &self.terms.requests {
+            let (data, reply) = request(name, one);
+            outline.exchange(&connection, (name, "receive"), [&data, &reply]);
+        }
+        for (name, one) in &self.terms.questions {
+            let (data, reply) = question(name, one);
+            outline.exchange(&connection, (name, "send"), [&data, &reply]);
+        }
+        for (name, one) in &self.terms.messages {
+            let message = outline.message(&connection, name, &direct(name, one));
+            outline.operation((name, "send"), (&connection, &message), None);
+        }
+        for (pattern, channel) in &self.terms.channels {
+            outline.add_channel(pattern, channel);
+        }
+        let schemas: Map<String, Value> =
+            self.definitions.iter().map(|(name, schema)| (name.clone(), plain(schema))).collect();
+        let mut document = json!({
+            "asyncapi": "3.0.0",
+            "info": { "title": self.title, "version": self.version },
+            "defaultContentType": "application/json",
+            "channels": outline.channels,
+            "operations": outline.operations,
+            "components": { "schemas": schemas },
+        });
+        document.sort_all_objects();
+        document
+    }
+}
+
+/// Channels and operations while they are put together.
+#[derive(Default)]
+struct Outline {
+    channels: BTreeMap<String, Value>,
+    operations: BTreeMap<String, Value>,
+}
+
+impl Outline {
+    fn add_channel(&mut self, pattern: &str, channel: &ChannelTerms<Value>) {
+        let names = pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+        let parameters: BTreeMap<String, Value> =
+            names.map(|name| (identifier(name.trim_start_matches('*')), json!({}))).collect();
+        let described = json!({ "address": address(pattern), "parameters": parameters });
+        let id = self.channel(pattern, described);
+        for (name, schema) in &channel.messages {
+            let is_content = name == CONTENT;
+            let payload = if is_content { publication(schema) } else { of_application(name, schema) };
+            let message = self.message(&id, name, &payload);
+            self.operation((&format!("{pattern} {name}"), "send"), (&id, &message), None);
+            if is_content {
+                let message = self.message(&id, "channel_message", &publish(schema));
+                self.operation((&format!("{pattern} {name}"), "receive"), (&id, &message), None);
+            }
+        }
+        if let Some(metadata) = &channel.subscription {
+            let message = self.message(&id, "subscribe_channel", &subscribe(metadata));
+            self.operation((&format!("{pattern} subscription"), "receive"), (&id, &message), None);
+        }
+        if let Some(metadata) = &channel.presence {
+            let message = self.message(&id, "presence_change", &presence(metadata));
+            self.operation((&format!("{pattern} presence"), "send"), (&id, &message), None);
+        }
+    }
+
+    fn channel(&mut self, name: &str, mut described: Value) -> String {
+        let id = unused(&self.channels, &identifier(name));
+        described["messages"] = json!({});
+        self.channels.insert(id.clone(), described);
+        id
+    }
+
+    /// Adds a message to a channel, and returns the reference to it.
+    fn message(&mut self, channel: &str, name: &str, payload: &Value) -> Value {
+        let mut message = json!({ "name": name, "payload": payload });
+        if message.pointer("/payload/allOf/0/properties/id").is_some() {
+            message["correlationId"] = json!({ "location": "$message.payload#/id" });
+        }
+        let channel_of =
+            self.channels.get_mut(channel).and_then(|channel| channel["messages"].as_object_mut());
+        let messages = channel_of.expect("invariant: `channel` gave every channel its messages");
+        let id = unused_in(|id| messages.contains_key(id), &identifier(name));
+        messages.insert(id.clone(), message);
+        json!({ "$ref": format!("#/channels/{channel}/messages/{id}") })
+    }
+
+    fn operation(&mut self, named: (&str, &str), messages: (&str, &Value), reply: Option<&Value>) {
+        let ((name, action), (channel, message)) = (named, messages);
+        let channel = json!({ "$ref": format!("#/channels/{channel}") });
+        let mut operation = json!({ "action": action, "channel": channel, "messages": [message] });
+        if let Some(reply) = reply {
+            operation["reply"] = json!({ "channel": channel, "messages": [reply] });
+        }
+        let id = unused(&self.operations, &identifier(&format!("{action}_{name}")));
+        self.operations.insert(id, operation);
+    }
+
+    fn exchange(&mut self, channel: &str, named: (&str, &str), payloads: [&Value; 2]) {
+        let message = self.message(channel, named.0, payloads[0]);
+        let reply = self.message(channel, &format!("{}_reply", named.0), payloads[1]);
+        self.operation(named, (channel, &message), Some(&reply));
+    }
+}
+
+fn request(name: &str, one: &Exchange<Value>) -> (Value, Value) {
+    let envelope = envelope(name, &json!({ "id": id() }), &[]);
+    (json!({ "allOf": [envelope, plain(&one.data)] }), answer(&one.reply))
+}
+
+fn question(name: &str, one: &Exchange<Value>) -> (Value, Value) {
+    let fields = json!({ "id": id(), "event": { "const": name }, "data": plain(&one.data) });
+    (json!({ "allOf": [envelope("request", &fields, &["id", "event", "data"])] }), answer(&one.reply))
+}
+
+/// An `ack`. Where there is nothing to say, its `data` is left out.
+fn answer(data: &Value) -> Value {
+    let fields = json!({ "id": id(), "data": plain(data) });
+    let is_empty = data.get("type").is_some_and(|kind| kind == "null");
+    json!({ "allOf": [envelope("ack", &fields, if is_empty { &["id"] } else { &["id", "data"] })] })
+}
+
+fn direct(name: &str, message: &Value) -> Value {
+    if !["private", "group", "broadcast"].contains(&name) {
+        let envelope = envelope(name, &json!({}), &[]);
+        return json!({ "allOf": [envelope, plain(message)] });
+    }
+    let fields = json!({
+        "from": { "type": "string" }, "message": plain(message), "timestamp": moment(), "offset": offset(),
+    });
+    let mut envelope = envelope(name, &fields, &["message", "timestamp"]);
+    if name == "group" {
+        envelope["properties"]["room"] = json!({ "type": "string" });
+    }
+    envelope
+}
+
+fn publication(content: &Value) -> Value {
+    let fields = json!({
+        "channel": { "type": "string" }, "user": { "type": "string" }, "content": plain(content),
+        "timestamp": moment(), "offset": offset(),
+    });
+    envelope("message", &fields, &["channel", "content", "timestamp"])
+}
+
+fn of_application(name: &str, message: &Value) -> Value {
+    let fields = json!({ "channel": { "type": "string" }, "timestamp": moment(), "offset": offset() });
+    json!({ "allOf": [envelope(name, &fields, &["channel", "timestamp"]), plain(message)] })
+}
+
+fn publish(content: &Value) -> Value {
+    let fields = json!({
+        "id": id(), "channel": { "type": "string" }, "content": plain(content), "key": { "type": "string" },
+    });
+    json!({ "allOf": [envelope("channel_message", &fields, &["channel", "content"])] })
+}
+
+fn subscribe(metadata: &Value) -> Value {
+    let fields = json!({ "id": id(), "channel": { "type": "string" }, "metadata": plain(metadata) });
+    json!({ "allOf": [envelope("subscribe_channel", &fields, &["channel"])] })
+}
+
+fn presence(metadata: &Value) -> Value {
+    let fields = json!({
+        "event": { "enum": ["join", "leave", "update"] }, "user": { "type": "string" },
+        "channel": { "type": "string" }, "metadata": plain(metadata), "status": { "type": "string" },
+        "connections": { "type": "integer" }, "timestamp": moment(), "offset": offset(),
+    });
+    let required = ["event", "user", "channel", "metadata", "status", "connections", "timestamp", "offset"];
+    envelope("presence_change", &fields, &required)
+}
+
+/// A message of the protocol: its `type` and other fields.
+fn envelope(kind: &str, fields: &Value, required: &[&str]) -> Value {
+    let mut envelope = json!({ "type": "object", "properties": fields });
+    envelope["properties"]["type"] = json!({ "const": kind });
+    envelope["required"] = std::iter::once("type").chain(required.iter().copied()).collect();
+    envelope
+}
+
+fn id() -> Value {
+    json!({ "type": ["integer", "string"], "description": "The answer has the same." })
+}
+
+fn moment() -> Value {
+    json!({ "type": "integer", "description": "Milliseconds since the Unix epoch." })
+}
+
+fn offset() -> Value {
+    json!({ "type": "integer", "description": "Where the channel numbers its publications." })
+}
+
+/// A schema in the draft that AsyncAPI builds on (7): tuples as `items`, nothing beside `$ref`.
+fn plain(schema: &Value) -> Value {
+    let Value::Object(whole) = schema else { return schema.clone() };
+    let mut out = Map::new();
+    for (key, value) in whole {
+        match key.as_str() {
+            "$ref" => {}
+            "prefixItems" => {
+                let rest = whole.get("items").map_or(json!(true), plain);
+                out.insert("items".to_owned(), list(value));
+                out.insert("additionalItems".to_owned(), rest);
+            }
+            "items" if whole.contains_key("prefixItems") => {}
+            "properties" | "patternProperties" => {
+                let fields = value.as_object().into_iter().flatten();
+                out.insert(key.clone(), fields.map(|(name, schema)| (name.clone(), plain(schema))).collect());
+            }
+            "oneOf" | "anyOf" | "allOf" => {
+                out.insert(key.clone(), list(value));
+            }
+            "items" | "additionalProperties" | "not" | "contains" | "propertyNames" => {
+                out.insert(key.clone(), plain(value));
+            }
+            _ => {
+                out.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    let Some(name) = referred(schema) else { return Value::Object(out) };
+    let reference = json!({ "$ref": format!("#/components/schemas/{name}") });
+    if out.is_empty() {
+        return reference;
+    }
+    if let Some(all) = out.entry("allOf").or_insert_with(|| json!([])).as_array_mut() {
+        all.push(reference);
+    }
+    Value::Object(out)
+}
+
+fn list(schemas: &Value) -> Value {
+    schemas.as_array().into_iter().flatten().map(plain).collect()
+}
+
+/// `room:{*id}` as AsyncAPI writes it: `room:{id}`.
+fn address(pattern: &str) -> String {
+    let mut parts = pattern.split('{');
+    let mut address = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+        address.push_str(&format!("{{{}}}{rest}", identifier(name.trim_start_matches('*'))));
+    }
+    address
+}
+
+/// A text with nothing but what the keys of a document may have.
+fn identifier(text: &str) -> String {
+    let kept: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    kept.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+fn unused(there: &BTreeMap<String, Value>, wanted: &str) -> String {
+    unused_in(|id| there.contains_key(id), wanted)
+}
+
+fn unused_in(is_there: impl Fn(&str) -> bool, wanted: &str) -> String {
+    let wanted = if wanted.is_empty() { "unnamed" } else { wanted };
+    let numbered = (2..).map(|number: u32| format!("{wanted}_{number}"));
+    let mut ids = std::iter::once(wanted.to_owned()).chain(numbered).filter(|id| !is_there(id));
+    ids.next().unwrap_or_default()
+}
+
+const CONNECTION: &str = "connection";

@@ -1,0 +1,99 @@
+//! The part of a contract about the channels of one pattern. A builder; `Contract::channel` takes it.
+
+use super::check;
+use super::declared::{Declared, Side};
+use super::{ChannelTerms, agreed};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The types of what is said in the channels of one pattern; see [`Contract::channel`](super::Contract::channel).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ChannelContract {
+    pub(super) terms: ChannelTerms<Declared>,
+}
+
+impl ChannelContract {
+    /// Nothing is said yet.
+    pub fn new() -> Self {
+        Self { terms: ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None } }
+    }
+
+    /// Declares the `content` of publications, those of clients and of the application alike.
+    /// [`Channels::content`](crate::Channels::content) with the same type holds clients to it.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice.
+    pub fn content<T: JsonSchema + Serialize>(self) -> Self {
+        self.insert(CONTENT, Declared::of::<T>(Side::Output))
+    }
+
+    /// Declares an application's message of this `type`; `T` are the fields besides `type`.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice, the name is the protocol's, or `T` is no object.
+    pub fn message<T: JsonSchema + Serialize>(self, name: &str) -> Self {
+        let message = Declared::of::<T>(Side::Output);
+        agreed(check::in_channel(name, &message));
+        self.insert(name, message)
+    }
+
+    /// Declares several application's messages by an enum with `#[serde(tag = "type")]`: each variant is one, and
+    /// its values are what [`Channel::broadcast`](crate::Channel::broadcast) takes.
+    ///
+    /// # Panics
+    ///
+    /// As [`ChannelContract::message`]; where `T` is no such enum.
+    pub fn messages<T: JsonSchema + Serialize>(self) -> Self {
+        agreed(Declared::of::<T>(Side::Output).variants()).into_iter().fold(self, |this, (name, message)| {
+            agreed(check::in_channel(&name, &message));
+            this.insert(&name, message)
+        })
+    }
+
+    /// Declares the `metadata` of subscriptions, which clients give and other subscribers see.
+    ///
+    /// # Panics
+    ///
+    /// Where `T` is no object.
+    pub fn subscription<T: JsonSchema + Serialize>(mut self) -> Self {
+        self.terms.subscription = Some(metadata::<T>());
+        self
+    }
+
+    /// Declares the `metadata` of users who are present.
+    ///
+    /// # Panics
+    ///
+    /// Where `T` is no object.
+    pub fn presence<T: JsonSchema + Serialize>(mut self) -> Self {
+        self.terms.presence = Some(metadata::<T>());
+        self
+    }
+
+    fn insert(mut self, name: &str, message: Declared) -> Self {
+        let old = self.terms.messages.insert(name.to_owned(), message);
+        assert!(old.is_none(), "the message `{name}` is declared twice");
+        self
+    }
+}
+
+impl Default for ChannelContract {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn metadata<T: JsonSchema + Serialize>() -> Declared {
+    let metadata = Declared::of::<T>(Side::Output);
+    agreed(
+        metadata.is_object().then_some(()).ok_or_else(|| format!("metadata is an object: {}", metadata.rust)),
+    );
+    metadata
+}
+
+/// The key of publications' content among the messages of a channel.
+pub(super) const CONTENT: &str = "message";

@@ -1,0 +1,113 @@
+//! What a declaration must keep to, be it made in Rust or read, and how a contract and a handler are compared.
+
+use super::declared::Declared;
+use super::{Exchange, Terms};
+use crate::handler::{Handler, Signature};
+use std::collections::BTreeMap;
+
+/// An event of clients: its fields are those of the message.
+pub(super) fn request(event: &str, data: &Declared) -> Result<(), String> {
+    name(event)?;
+    if crate::handler::is_request_of_protocol(event) {
+        return Err(format!("`{event}` is a request of the protocol"));
+    }
+    if !data.is_object() {
+        return Err(format!("the data of `{event}` is no object: {}", data.rust));
+    }
+    for field in ["type", "id"] {
+        if data.has_field(field) {
+            return Err(format!("the data of `{event}` has a field `{field}`, which is the message's own"));
+        }
+    }
+    Ok(())
+}
+
+/// A message to a connection.
+pub(super) fn direct(kind: &str, message: &Declared) -> Result<(), String> {
+    if ["private", "group", "broadcast"].contains(&kind) { Ok(()) } else { of_application(kind, message) }
+}
+
+/// A message in a channel that is no publication of content.
+pub(super) fn in_channel(kind: &str, message: &Declared) -> Result<(), String> {
+    of_application(kind, message)
+}
+
+fn of_application(kind: &str, message: &Declared) -> Result<(), String> {
+    name(kind)?;
+    if RESERVED.contains(&kind) {
+        return Err(format!("`{kind}` is a message of the protocol"));
+    }
+    if !message.is_object() {
+        return Err(format!("the message `{kind}` is no object: {}", message.rust));
+    }
+    if message.has_field("type") {
+        return Err(format!("the message `{kind}` has a field `type` besides its own"));
+    }
+    Ok(())
+}
+
+/// What the protocol allows as the `type` of a message.
+pub(super) fn name(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+        return Err(format!(
+            "`{}` is no name: 1 to {LONGEST} bytes without control characters",
+            text.escape_debug()
+        ));
+    }
+    Ok(())
+}
+
+/// What a handler does otherwise than the contract says, one line each.
+pub(super) fn differences(terms: &Terms<Declared>, handler: &Handler) -> Vec<String> {
+    let endpoint = handler.endpoint();
+    let mut found = Vec::new();
+    for (event, exchange) in &terms.requests {
+        match endpoint.signatures.get(event.as_str()) {
+            Some(Some(signature)) => found.extend(difference(event, exchange, signature)),
+            Some(None) => {}
+            None if endpoint.on_message.is_some() => {}
+            None => found.push(format!("- the handler has no event `{event}`")),
+        }
+    }
+    let signatures: BTreeMap<_, _> = endpoint.signatures.iter().collect();
+    for event in signatures.into_keys().filter(|event| !terms.requests.contains_key(&***event)) {
+        found.push(format!("- the contract has no event `{event}`"));
+    }
+    found
+}
+
+fn difference(event: &str, exchange: &Exchange<Declared>, signature: &Signature) -> Vec<String> {
+    let pairs =
+        [("takes", exchange.data.rust, signature.data), ("answers", exchange.reply.rust, signature.reply)];
+    // What was read knows no types of Rust.
+    let differ = pairs.into_iter().filter(|(_, agreed, does)| !agreed.is_empty() && agreed != does);
+    differ
+        .map(|(verb, agreed, does)| format!("- `{event}` {verb} `{does}`, the contract says `{agreed}`"))
+        .collect()
+}
+
+/// Messages that the protocol has for itself.
+const RESERVED: [&str; 20] = [
+    "session",
+    "ack",
+    "pong",
+    "error",
+    "message",
+    "private",
+    "group",
+    "broadcast",
+    "channel_event",
+    "presence_state",
+    "presence_change",
+    "presence_diff",
+    "occupancy",
+    "gap",
+    "connection_state",
+    "request",
+    "retry_policy",
+    "reconnect",
+    "subscribed",
+    "unsubscribed",
+];
+/// Bytes of a name.
+const LONGEST: usize = 255;

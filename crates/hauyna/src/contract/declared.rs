@@ -1,0 +1,150 @@
+//! A type as it was declared: its schema by `schemars`, from the side it is seen from, with everything that the
+//! schema refers to. Knows what a schema says about the shape of its values.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A type and its schema.
+#[derive(Debug, Clone)]
+pub(super) struct Declared {
+    pub(super) side: Side,
+    pub(super) schema: Value,
+    /// What `#/$defs/` in the schema refers to.
+    pub(super) definitions: Arc<Map<String, Value>>,
+    /// The Rust type's name; empty where the contract was read.
+    pub(super) rust: &'static str,
+}
+
+/// Whose values they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Clients': what `Deserialize` takes.
+    Input,
+    /// The application's: what `Serialize` writes.
+    Output,
+}
+
+impl Declared {
+    pub(super) fn of<T: JsonSchema>(side: Side) -> Self {
+        let settings = SchemaSettings::draft2020_12();
+        let settings = match side {
+            Side::Input => settings.for_deserialize(),
+            Side::Output => settings.for_serialize(),
+        };
+        let mut generator = settings.into_generator();
+        let schema = generator.subschema_for::<T>().to_value();
+        let definitions = Arc::new(generator.take_definitions(true));
+        Self { side, schema, definitions, rust: std::any::type_name::<T>() }
+    }
+
+    /// Whether all of its values are objects, as far as the schema says.
+    pub(super) fn is_object(&self) -> bool {
+        self.shapes(&self.schema, &mut Seen::new(), &mut |shape| match shape {
+            Shape::Fields(_) | Shape::Anything => true,
+            Shape::Other => false,
+        })
+    }
+
+    /// Whether a value may have a field of this name that the schema knows.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        let mut found = false;
+        self.shapes(&self.schema, &mut Seen::new(), &mut |shape| {
+            found |= matches!(shape, Shape::Fields(fields) if fields.contains_key(name));
+            true
+        });
+        found
+    }
+
+    /// The variants of an enum that is tagged by `type`, each by the value of it and without it.
+    pub(super) fn variants(&self) -> Result<Vec<(String, Self)>, String> {
+        let fault = || format!("`{}` is no enum with `#[serde(tag = \"type\")]`", self.rust);
+        let whole = self.target(&self.schema);
+        let variants =
+            ["oneOf", "anyOf"].iter().find_map(|key| whole.get(key)?.as_array()).ok_or_else(fault)?;
+        let named = variants.iter().map(|variant| {
+            let name = variant.pointer("/properties/type/const").and_then(Value::as_str);
+            let name = name.ok_or_else(fault)?.to_owned();
+            Ok((name, Self { schema: without_type(variant), ..self.clone() }))
+        });
+        named.collect()
+    }
+
+    /// What a reference leads to; any other schema is itself.
+    fn target<'a>(&'a self, schema: &'a Value) -> &'a Value {
+        let (mut schema, mut seen) = (schema, Seen::new());
+        while let Some(name) = referred(schema)
+            && let Some(target) = self.definitions.get(&name)
+            && seen.insert(name)
+        {
+            schema = target;
+        }
+        schema
+    }
+
+    /// Asks about every shape that values may have; false at the first no. Of what is all of several things, one
+    /// yes is enough.
+    fn shapes(&self, schema: &Value, seen: &mut Seen, ask: &mut dyn FnMut(Shape<'_>) -> bool) -> bool {
+        let Value::Object(whole) = schema else { return ask(Shape::Anything) };
+        let mut parts = Vec::new();
+        if let Some(name) = referred(schema)
+            && let Some(target) = self.definitions.get(&name)
+        {
+            // What comes again has been asked already.
+            parts.push(!seen.insert(name) || self.shapes(target, seen, ask));
+        }
+        for key in ["oneOf", "anyOf"] {
+            if let Some(Value::Array(alternatives)) = whole.get(key) {
+                let all: Vec<bool> = alternatives.iter().map(|one| self.shapes(one, seen, ask)).collect();
+                parts.push(all.iter().all(|yes| *yes));
+            }
+        }
+        if let Some(Value::Array(all)) = whole.get("allOf") {
+            parts.extend(all.iter().map(|one| self.shapes(one, seen, ask)));
+        }
+        let none = Map::new();
+        match whole.get("type") {
+            Some(Value::String(kind)) if kind == "object" => {
+                let fields = whole.get("properties").and_then(Value::as_object).unwrap_or(&none);
+                parts.push(ask(Shape::Fields(fields)));
+            }
+            Some(_) => parts.push(ask(Shape::Other)),
+            None if whole.contains_key("const") || whole.contains_key("enum") => {
+                parts.push(ask(Shape::Other));
+            }
+            None if parts.is_empty() => parts.push(ask(Shape::Anything)),
+            None => {}
+        }
+        parts.contains(&true)
+    }
+}
+
+/// The definitions that a walk came by.
+type Seen = BTreeSet<String>;
+
+enum Shape<'a> {
+    Fields(&'a Map<String, Value>),
+    Anything,
+    Other,
+}
+
+/// The name that `$ref` gives.
+pub(super) fn referred(schema: &Value) -> Option<String> {
+    let name = schema.get("$ref")?.as_str()?.strip_prefix(DEFINITIONS)?;
+    Some(name.replace("~1", "/").replace("~0", "~"))
+}
+
+fn without_type(variant: &Value) -> Value {
+    let mut variant = variant.clone();
+    if let Some(Value::Object(properties)) = variant.get_mut("properties") {
+        properties.remove("type");
+    }
+    if let Some(Value::Array(required)) = variant.get_mut("required") {
+        required.retain(|name| name != "type");
+    }
+    variant
+}
+
+pub(super) const DEFINITIONS: &str = "#/$defs/";

@@ -1,0 +1,191 @@
+//! A contract as data: its terms as schemas over one set of definitions. Written as one JSON Schema and read from
+//! it; `typescript` and `async_api` are made of it. What is read is checked as what is declared.
+
+use super::channel::CONTENT;
+use super::check;
+use super::declared::{DEFINITIONS, Declared, Side};
+use super::{ChannelTerms, Contract, Exchange, Terms};
+use crate::channel::Pattern;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A contract whose references lead into `definitions`.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) title: String,
+    pub(super) version: String,
+    pub(super) terms: Terms<Value>,
+    pub(super) definitions: BTreeMap<String, Value>,
+}
+
+impl Document {
+    pub(super) fn json_schema(&self) -> Value {
+        let Terms { requests, questions, messages, channels } = &self.terms;
+        let exchange = |one: &Exchange<Value>| {
+            record([("data".into(), one.data.clone()), ("reply".into(), one.reply.clone())])
+        };
+        let metadata = |of: fn(&ChannelTerms<Value>) -> &Option<Value>| {
+            let given =
+                channels.iter().filter_map(|(pattern, one)| Some((pattern.clone(), of(one).clone()?)));
+            record(given)
+        };
+        let sections = [
+            (REQUESTS, record(requests.iter().map(|(name, one)| (name.clone(), exchange(one))))),
+            (QUESTIONS, record(questions.iter().map(|(name, one)| (name.clone(), exchange(one))))),
+            (MESSAGES, record(messages.clone())),
+            (
+                CHANNELS,
+                record(channels.iter().map(|(name, one)| (name.clone(), record(one.messages.clone())))),
+            ),
+            (SUBSCRIPTIONS, metadata(|channel| &channel.subscription)),
+            (PRESENCE, metadata(|channel| &channel.presence)),
+        ];
+        let sections = sections.into_iter().filter(|(_, section)| section["required"] != json!([]));
+        let mut whole = record(sections.map(|(name, section)| (name.to_owned(), section)));
+        whole["$schema"] = DIALECT.into();
+        whole["title"] = self.title.clone().into();
+        whole["version"] = self.version.clone().into();
+        whole["$defs"] = self.definitions.clone().into_iter().collect();
+        // The same text whatever order the crate's maps have, which any part of a program may change.
+        whole.sort_all_objects();
+        whole
+    }
+}
+
+/// A schema of objects that have just these fields.
+fn record(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
+    let fields: BTreeMap<String, Value> = fields.into_iter().collect();
+    let required: Vec<&String> = fields.keys().collect();
+    json!({ "type": "object", "required": required, "properties": fields })
+}
+
+/// Reads what [`Document::json_schema`] has written.
+pub(super) fn read(value: &Value) -> Result<Contract, String> {
+    let text = |name: &str| {
+        let text = value.get(name).and_then(Value::as_str).map(str::to_owned);
+        text.ok_or_else(|| format!("no contract: `{name}` is no text"))
+    };
+    let empty = Map::new();
+    let definitions = match value.get("$defs") {
+        None => &empty,
+        Some(definitions) => definitions.as_object().ok_or("`$defs` is no object")?,
+    };
+    let reader = Reader { definitions: Arc::new(definitions.clone()) };
+    for (name, schema) in definitions {
+        reader.check(schema, &format!("$defs.{name}"))?;
+    }
+    let mut contract = Contract::new(text("title")?, text("version")?);
+    let sections = value.get("properties").and_then(Value::as_object);
+    for (name, section) in sections.ok_or("no contract: `properties` is no object")? {
+        let place = format!("properties.{name}");
+        for (key, schema) in fields(section, &place)? {
+            reader
+                .entry(&mut contract.terms, (name, key, schema))
+                .map_err(|fault| format!("{place}: {fault}"))?;
+        }
+    }
+    Ok(contract)
+}
+
+struct Reader {
+    definitions: Arc<Map<String, Value>>,
+}
+
+impl Reader {
+    fn entry(&self, terms: &mut Terms<Declared>, entry: (&str, &str, &Value)) -> Result<(), String> {
+        let (section, key, schema) = entry;
+        match section {
+            REQUESTS => {
+                let exchange = self.exchange(key, schema)?;
+                check::request(key, &exchange.data)?;
+                terms.requests.insert(key.to_owned(), exchange);
+            }
+            QUESTIONS => {
+                check::name(key)?;
+                terms.questions.insert(key.to_owned(), self.exchange(key, schema)?);
+            }
+            MESSAGES => {
+                let message = self.declared(key, schema)?;
+                check::direct(key, &message)?;
+                terms.messages.insert(key.to_owned(), message);
+            }
+            CHANNELS => {
+                let channel = channel(terms, key)?;
+                for (name, schema) in fields(schema, key)? {
+                    let message = self.declared(&format!("{key}: {name}"), schema)?;
+                    if name != CONTENT {
+                        check::in_channel(name, &message)?;
+                    }
+                    channel.messages.insert(name.clone(), message);
+                }
+            }
+            SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.declared(key, schema)?),
+            PRESENCE => channel(terms, key)?.presence = Some(self.declared(key, schema)?),
+            _ => return Err("is no part of a contract".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn exchange(&self, name: &str, schema: &Value) -> Result<Exchange<Declared>, String> {
+        let fields = fields(schema, name)?;
+        let part = |part: &str| {
+            let schema = fields.get(part).ok_or_else(|| format!("`{name}` has no `{part}`"))?;
+            self.declared(&format!("{name}.{part}"), schema)
+        };
+        Ok(Exchange { data: part("data")?, reply: part("reply")? })
+    }
+
+    fn declared(&self, place: &str, schema: &Value) -> Result<Declared, String> {
+        self.check(schema, place)?;
+        // The names have been given out already, so that the side does not matter.
+        let (schema, definitions) = (schema.clone(), self.definitions.clone());
+        Ok(Declared { side: Side::Output, schema, definitions, rust: "" })
+    }
+
+    /// A schema is an object or a truth value, and refers to what is there.
+    fn check(&self, schema: &Value, place: &str) -> Result<(), String> {
+        if !schema.is_object() && !schema.is_boolean() {
+            return Err(format!("`{place}` is no schema"));
+        }
+        let mut waiting = vec![schema];
+        while let Some(part) = waiting.pop() {
+            if let Some(reference) = part.get("$ref").and_then(Value::as_str) {
+                let name = super::declared::referred(part);
+                if !name.is_some_and(|name| self.definitions.contains_key(&name)) {
+                    return Err(format!(
+                        "`{place}` refers to `{reference}`, which is not there ({DEFINITIONS}…)"
+                    ));
+                }
+            }
+            match part {
+                Value::Object(fields) => waiting.extend(fields.values()),
+                Value::Array(items) => waiting.extend(items),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn channel<'a>(
+    terms: &'a mut Terms<Declared>,
+    pattern: &str,
+) -> Result<&'a mut ChannelTerms<Declared>, String> {
+    Pattern::parse(pattern).map_err(|error| error.to_string())?;
+    let empty = || ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None };
+    Ok(terms.channels.entry(pattern.to_owned()).or_insert_with(empty))
+}
+
+fn fields<'a>(schema: &'a Value, place: &str) -> Result<&'a Map<String, Value>, String> {
+    let fields = schema.get("properties").and_then(Value::as_object);
+    fields.ok_or_else(|| format!("`{place}` has no `properties`"))
+}
+
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+pub(super) const REQUESTS: &str = "requests";
+pub(super) const QUESTIONS: &str = "questions";
+pub(super) const MESSAGES: &str = "messages";
+pub(super) const CHANNELS: &str = "channels";
+pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
+pub(super) const PRESENCE: &str = "presence";

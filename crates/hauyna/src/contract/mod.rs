@@ -1,0 +1,297 @@
+//! What clients and the application say to each other, as types. `Contract` is declared beside the handlers;
+//! `channel` is its part for one pattern, `declared` a type with its schema, `definitions` makes the names of all of
+//! them one set, `document` is the JSON Schema that is written and read, `typescript` (with `types`) and `async_api`
+//! are made of it, `check` compares it with a handler. Nothing here runs while messages are served.
+
+mod async_api;
+mod channel;
+mod check;
+mod declared;
+mod definitions;
+mod document;
+mod question;
+mod types;
+mod typescript;
+
+pub use channel::ChannelContract;
+pub use question::Question;
+
+use crate::channel::Pattern;
+use crate::error::Error;
+use declared::{Declared, Side};
+use definitions::Definitions;
+use document::Document;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The types of what clients and an application say to each other: JSON Schema, AsyncAPI and TypeScript are made
+/// of it.
+///
+/// What clients send is described as `Deserialize` takes it, what they get as `Serialize` writes it: a field with a
+/// default may be left out by a client, and is always there in an answer.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Channels, ChannelContract, Context, Contract, Handler};
+/// use schemars::JsonSchema;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize, JsonSchema)]
+/// struct Note { text: String, #[serde(default)] urgent: bool }
+///
+/// #[derive(Serialize, JsonSchema)]
+/// #[serde(tag = "type", rename_all = "snake_case")]
+/// enum RoomEvent { Cleared { by: String } }
+///
+/// async fn count(_: Context, note: Note) -> hauyna::Result<usize> {
+///     Ok(note.text.len())
+/// }
+///
+/// let contract = Contract::new("Notes", "1.0.0")
+///     .event::<Note, usize>("count")
+///     .channel("room:{id}", ChannelContract::new().content::<Note>().messages::<RoomEvent>());
+/// contract.check(&Handler::new().on("count", count)); // panics where the two disagree
+///
+/// let types = contract.typescript();
+/// assert!(types.contains("export type RoomChannel = {"));
+/// assert!(types.contains("urgent?: boolean;"));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Contract {
+    title: String,
+    version: String,
+    terms: Terms<Declared>,
+}
+
+/// What is agreed on. `T` stands for a type: as it was declared, or its schema.
+#[derive(Debug, Clone)]
+struct Terms<T> {
+    requests: BTreeMap<String, Exchange<T>>,
+    questions: BTreeMap<String, Exchange<T>>,
+    messages: BTreeMap<String, T>,
+    channels: BTreeMap<String, ChannelTerms<T>>,
+}
+
+#[derive(Debug, Clone)]
+struct Exchange<T> {
+    data: T,
+    reply: T,
+}
+
+#[derive(Debug, Clone)]
+struct ChannelTerms<T> {
+    /// By `type`; `message` is the content of publications.
+    messages: BTreeMap<String, T>,
+    subscription: Option<T>,
+    presence: Option<T>,
+}
+
+impl Contract {
+    /// A contract that says nothing yet. `title` and `version` are the application's, and stand in what is made of it.
+    pub fn new(title: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { title: title.into(), version: version.into(), terms: Terms::default() }
+    }
+
+    /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice or its name is the protocol's; where `Data` is no object, since its fields are those
+    /// of the message, or has a field `type` or `id`, which are the message's own.
+    pub fn event<Data, Reply>(mut self, name: &str) -> Self
+    where
+        Data: JsonSchema + DeserializeOwned,
+        Reply: JsonSchema + Serialize,
+    {
+        let exchange =
+            Exchange { data: Declared::of::<Data>(Side::Input), reply: Declared::of::<Reply>(Side::Output) };
+        agreed(check::request(name, &exchange.data));
+        let old = self.terms.requests.insert(name.to_owned(), exchange);
+        assert!(old.is_none(), "the event `{name}` is declared twice");
+        self
+    }
+
+    /// Declares a question to a client; [`Question::ask`] asks it with the types declared here.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice, or its name is none.
+    pub fn question<Data, Reply>(mut self, question: Question<Data, Reply>) -> Self
+    where
+        Data: JsonSchema + Serialize,
+        Reply: JsonSchema + DeserializeOwned,
+    {
+        let name = question.name();
+        agreed(check::name(name));
+        let exchange =
+            Exchange { data: Declared::of::<Data>(Side::Output), reply: Declared::of::<Reply>(Side::Input) };
+        let old = self.terms.questions.insert(name.to_owned(), exchange);
+        assert!(old.is_none(), "the question `{name}` is declared twice");
+        self
+    }
+
+    /// Declares what clients get outside of channels: the `message` of `private`, `group` or `broadcast`, or an
+    /// application's message of this `type` to one connection. Of the latter, `T` are the fields besides `type`.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice, the name is another of the protocol's, or an application's message is no object.
+    pub fn message<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
+        let message = Declared::of::<T>(Side::Output);
+        agreed(check::direct(name, &message));
+        let old = self.terms.messages.insert(name.to_owned(), message);
+        assert!(old.is_none(), "the message `{name}` is declared twice");
+        self
+    }
+
+    /// Declares several application's messages by an enum with `#[serde(tag = "type")]`: each variant is one.
+    ///
+    /// # Panics
+    ///
+    /// As [`Contract::message`]; where `T` is no such enum.
+    pub fn messages<T: JsonSchema + Serialize>(mut self) -> Self {
+        for (name, message) in agreed(Declared::of::<T>(Side::Output).variants()) {
+            agreed(check::direct(&name, &message));
+            let old = self.terms.messages.insert(name.clone(), message);
+            assert!(old.is_none(), "the message `{name}` is declared twice");
+        }
+        self
+    }
+
+    /// Declares the channels whose name matches a pattern, as in
+    /// [`HubBuilder::channels`](crate::HubBuilder::channels).
+    ///
+    /// # Panics
+    ///
+    /// Where the pattern is none, or is declared twice.
+    pub fn channel(mut self, pattern: &str, channel: ChannelContract) -> Self {
+        agreed(Pattern::parse(pattern).map_err(|error| error.to_string()));
+        let old = self.terms.channels.insert(pattern.to_owned(), channel.terms);
+        assert!(old.is_none(), "the channels `{pattern}` are declared twice");
+        self
+    }
+
+    /// Compares the contract with a handler: the same events, with the same types of data and reply.
+    /// [`Handler::on_message`](crate::Handler::on_message) takes what [`Handler::on`](crate::Handler::on) does not, and
+    /// [`Handler::client_events`](crate::Handler::client_events) say nothing about their data. Call it in a test, or
+    /// where the handler is made.
+    ///
+    /// # Panics
+    ///
+    /// Where they differ, with every difference.
+    #[track_caller]
+    pub fn check(&self, handler: &crate::Handler) {
+        let differences = check::differences(&self.terms, handler);
+        assert!(differences.is_empty(), "the contract and the handler differ:\n{}", differences.join("\n"));
+    }
+
+    /// The contract as a JSON Schema (2020-12): of an object with `requests`, `questions`, `messages` and
+    /// `channels`, whose types stand in `$defs`. It is what [`Contract::write`] writes.
+    #[must_use]
+    pub fn json_schema(&self) -> Value {
+        self.document().json_schema()
+    }
+
+    /// The contract as an AsyncAPI 3.0 document, from the application's side, with the messages as they are on the
+    /// wire.
+    #[must_use]
+    pub fn async_api(&self) -> Value {
+        self.document().async_api()
+    }
+
+    /// The contract as a TypeScript module: a type for each of its types, one for each pattern of channels, and
+    /// `Contract`, which the TypeScript client takes. Ends with a line feed.
+    #[must_use]
+    pub fn typescript(&self) -> String {
+        self.document().typescript()
+    }
+
+    /// Writes the contract to a file, which `hauyna types` and [`Contract::read`] read.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let text = format!("{:#}\n", self.json_schema());
+        Ok(std::fs::write(path, text)?)
+    }
+
+    /// Reads a contract that [`Contract::write`] has written, or anything of its form.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read ([`ErrorKind::Io`](crate::ErrorKind::Io)), or it is no contract
+    /// ([`ErrorKind::Config`](crate::ErrorKind::Config), with the place of the fault).
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)?;
+        let value =
+            serde_json::from_str(&text).map_err(|error| Error::config(format!("no JSON: {error}")))?;
+        document::read(&value).map_err(Error::config)
+    }
+
+    fn document(&self) -> Document {
+        let mut definitions = Definitions::default();
+        // The names without a suffix are for what clients get.
+        self.terms.visit(&mut |declared| {
+            if declared.side == Side::Output {
+                definitions.admit(declared);
+            }
+        });
+        let terms = self.terms.map(&mut |declared| definitions.admit(declared));
+        let (title, version) = (self.title.clone(), self.version.clone());
+        Document { title, version, terms, definitions: definitions.into_schemas() }
+    }
+}
+
+impl<T> Default for Terms<T> {
+    fn default() -> Self {
+        let (requests, questions, messages, channels) = Default::default();
+        Self { requests, questions, messages, channels }
+    }
+}
+
+impl<T> Terms<T> {
+    fn visit(&self, f: &mut impl FnMut(&T)) {
+        self.map(&mut |one| f(one));
+    }
+
+    /// The same terms about something else.
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Terms<U> {
+        Terms {
+            requests: exchanges(&self.requests, f),
+            questions: exchanges(&self.questions, f),
+            messages: each(&self.messages, f),
+            channels: each(&self.channels, &mut |channel| ChannelTerms {
+                messages: each(&channel.messages, f),
+                subscription: channel.subscription.as_ref().map(&mut *f),
+                presence: channel.presence.as_ref().map(&mut *f),
+            }),
+        }
+    }
+}
+
+fn exchanges<T, U>(
+    of: &BTreeMap<String, Exchange<T>>,
+    f: &mut impl FnMut(&T) -> U,
+) -> BTreeMap<String, Exchange<U>> {
+    each(of, &mut |one| Exchange { data: f(&one.data), reply: f(&one.reply) })
+}
+
+fn each<T, U>(of: &BTreeMap<String, T>, f: &mut impl FnMut(&T) -> U) -> BTreeMap<String, U> {
+    of.iter().map(|(name, one)| (name.clone(), f(one))).collect()
+}
+
+/// What is wrong with a declaration is its programmer's mistake.
+#[track_caller]
+fn agreed<T>(result: Result<T, String>) -> T {
+    result.unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,597 @@
+//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. `tests/contract`
+//! has the module and the values made here, for the TypeScript compiler, which must take the one half of them and
+//! refuse the other. `HAUYNA_BLESS=1` writes these files anew.
+
+use super::*;
+use crate::{Context, Error, ErrorKind, Handler, json};
+use serde::Deserialize;
+use std::fmt::Write;
+
+mod zoo {
+    //! Types of every form that serde knows.
+
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// One of everything.
+    /// With a comment that would end early: */
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Plain {
+        pub(super) flag: bool,
+        pub(super) letter: char,
+        pub(super) ratio: f64,
+        pub(super) small: i8,
+        /// Counts.
+        pub(super) large: u64,
+        pub(super) unit: (),
+        #[serde(rename = "kebab-name")]
+        pub(super) renamed: String,
+        #[serde(rename = "class")]
+        pub(super) keyword: Option<String>,
+        #[deprecated]
+        #[serde(default)]
+        pub(super) old: bool,
+        #[serde(default = "five", skip_serializing_if = "is_five")]
+        pub(super) five: u8,
+        #[schemars(extend("format" = "date-time"))]
+        pub(super) at: String,
+    }
+
+    fn five() -> u8 {
+        5
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_five(number: &u8) -> bool {
+        *number == 5
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Many {
+        pub(super) list: Vec<Option<u8>>,
+        pub(super) set: BTreeSet<String>,
+        pub(super) pair: (u8, String),
+        pub(super) triple: [f32; 3],
+        pub(super) by_name: BTreeMap<String, Shade>,
+        pub(super) by_number: BTreeMap<u32, bool>,
+        pub(super) by_shade: BTreeMap<Shade, u8>,
+        pub(super) anything: serde_json::Value,
+        pub(super) result: Result<u8, String>,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+    #[serde(rename_all = "lowercase")]
+    pub(super) enum Shade {
+        Light,
+        /// Not light.
+        Dark,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) enum External {
+        Nothing,
+        One(u8),
+        Two(u8, String),
+        Named { x: f64 },
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(tag = "kind", rename_all = "snake_case")]
+    pub(super) enum Internal {
+        Nothing,
+        Shown { shade: Shade },
+        Whole(Point),
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(tag = "t", content = "c")]
+    pub(super) enum Adjacent {
+        Nothing,
+        One(Point),
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(untagged)]
+    pub(super) enum Untagged {
+        Number(f64),
+        Text(String),
+        Point(Point),
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Point {
+        pub(super) x: f64,
+        pub(super) y: f64,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Name(pub(super) String);
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Couple(pub(super) Name, pub(super) Option<Name>);
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Nothing;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct NoFields {}
+
+    /// A folder in a folder.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Folder {
+        pub(super) name: Name,
+        pub(super) parent: Option<Box<Folder>>,
+        pub(super) folders: Vec<Folder>,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Flat {
+        #[serde(flatten)]
+        pub(super) point: Point,
+        #[serde(flatten)]
+        pub(super) kind: Internal,
+        pub(super) own: bool,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Open {
+        pub(super) own: bool,
+        #[serde(flatten)]
+        pub(super) rest: BTreeMap<String, u8>,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Strict {
+        pub(super) own: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub(super) more: Option<u8>,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    pub(super) struct Page<T> {
+        pub(super) items: Vec<T>,
+    }
+
+    pub(super) mod other {
+        use super::{Deserialize, JsonSchema, Serialize};
+
+        /// Not the one outside.
+        #[derive(Serialize, Deserialize, JsonSchema)]
+        pub(in super::super) struct Point {
+            pub(in super::super) angle: f64,
+        }
+
+        /// A word of TypeScript.
+        #[derive(Serialize, Deserialize, JsonSchema)]
+        #[expect(non_camel_case_types, reason = "that is what it is about")]
+        pub(in super::super) struct string {
+            pub(in super::super) text: String,
+        }
+
+        #[derive(Serialize, Deserialize, JsonSchema)]
+        pub(in super::super) struct Contract {
+            pub(in super::super) is_mine: bool,
+        }
+    }
+}
+
+#[expect(dead_code, reason = "only its schema is asked for")]
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum RoomEvent {
+    /// Somebody types.
+    Typing {
+        user: String,
+    },
+    Cleared,
+    Drawn(zoo::Point),
+}
+
+/// A contract together with the values that prove it.
+struct Proof {
+    contract: Contract,
+    values: String,
+}
+
+impl Proof {
+    /// What clients may send as a `T`, and what not: asked of serde here, of TypeScript in `tests/contract`.
+    fn input<T: JsonSchema + DeserializeOwned>(&mut self, name: &'static str, good: &[Value], bad: &[Value]) {
+        for value in good {
+            let read = serde_json::from_value::<T>(value.clone());
+            assert!(read.is_ok(), "{name} does not take {value}: {:?}", read.err());
+        }
+        for value in bad {
+            assert!(serde_json::from_value::<T>(value.clone()).is_err(), "{name} takes {value}");
+        }
+        self.add(name, "reply", (good, bad));
+        self.contract = self.contract.clone().question(Question::<(), T>::new(name));
+    }
+
+    /// What clients get as a `T`, and what they never get.
+    fn output<T: JsonSchema + Serialize>(&mut self, name: &'static str, values: &[T], never: &[Value]) {
+        let values: Vec<Value> = values.iter().map(|value| serde_json::to_value(value).unwrap()).collect();
+        self.add(name, "data", (&values, never));
+        self.contract = self.contract.clone().question(Question::<T, bool>::new(name));
+    }
+
+    fn add(&mut self, name: &str, part: &str, (good, bad): (&[Value], &[Value])) {
+        let place = format!("Contract[\"questions\"][\"{name}\"][\"{part}\"]");
+        for (index, value) in good.iter().enumerate() {
+            let _ = writeln!(self.values, "export const {name}_good_{index}: {place} = {};", ordered(value));
+        }
+        for (index, value) in bad.iter().enumerate() {
+            let _ = writeln!(self.values, "// @ts-expect-error");
+            let _ = writeln!(self.values, "export const {name}_bad_{index}: {place} = {};", ordered(value));
+        }
+    }
+}
+
+fn ordered(value: &Value) -> Value {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value
+}
+
+/// Compares a file of `tests/contract` with what it should be.
+fn is_as_committed(name: &str, text: &str) {
+    let path = format!("{}/../../tests/contract/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("HAUYNA_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == text, "{name} is not what the types give; HAUYNA_BLESS=1 writes it anew");
+}
+
+fn plain(field: &str, value: Value) -> Value {
+    let mut whole = json!({
+        "flag": true, "letter": "x", "ratio": 0.5, "small": -3, "large": 7, "unit": null, "kebab-name": "k",
+        "class": "c", "old": false, "five": 4, "at": "2026-01-01T00:00:00Z",
+    });
+    let fields = whole.as_object_mut().unwrap();
+    match value {
+        Value::Null => drop(fields.remove(field)),
+        value => drop(fields.insert(field.to_owned(), value)),
+    }
+    whole
+}
+
+#[expect(deprecated, reason = "a type has such a field")]
+fn one_of_everything() -> zoo::Plain {
+    zoo::Plain {
+        flag: true,
+        letter: 'ñ',
+        ratio: 1.5,
+        small: -1,
+        large: 1 << 40,
+        unit: (),
+        renamed: "\"\u{2028}".to_owned(),
+        keyword: None,
+        old: true,
+        five: 5,
+        at: "2026-01-01T00:00:00Z".to_owned(),
+    }
+}
+
+fn fields_and_collections(proof: &mut Proof) {
+    let missing = |field| plain(field, Value::Null);
+    let good = [plain("flag", json!(false)), missing("class"), missing("old"), missing("five")];
+    let bad = [missing("flag"), plain("flag", json!(1)), plain("large", json!("7")), plain("unit", json!(0))];
+    proof.input::<zoo::Plain>("plain", &good, &bad);
+    proof.output("plain_out", &[one_of_everything()], &[missing("old"), missing("class"), json!({})]);
+    let many = zoo::Many {
+        list: vec![None, Some(1)],
+        set: ["a".to_owned()].into(),
+        pair: (1, "x".to_owned()),
+        triple: [0.0, 1.0, 2.0],
+        by_name: [("any".to_owned(), zoo::Shade::Dark)].into(),
+        by_number: [(7, true)].into(),
+        by_shade: [(zoo::Shade::Light, 1)].into(),
+        anything: json!([{ "x": null }]),
+        result: Err("no".to_owned()),
+    };
+    let whole = serde_json::to_value(&many).unwrap();
+    let with = |field: &str, value: Value| {
+        let mut whole = whole.clone();
+        whole[field] = value;
+        whole
+    };
+    let bad = [
+        with("list", json!(["x"])),
+        with("pair", json!([1])),
+        with("triple", json!([1, 2])),
+        with("by_name", json!({ "any": "grey" })),
+        with("by_number", json!({ "x": true })),
+        with("result", json!({ "Ok": "x" })),
+        with("set", json!("a")),
+    ];
+    proof.input::<zoo::Many>("many", &[whole.clone(), with("result", json!({ "Ok": 1 }))], &bad);
+    proof.output("many_out", &[many], &[with("pair", json!([1, "x", 2]))]);
+}
+
+fn enums(proof: &mut Proof) {
+    let good =
+        [json!("Nothing"), json!({ "One": 1 }), json!({ "Two": [1, "x"] }), json!({ "Named": { "x": 1 } })];
+    let bad =
+        [json!("nothing"), json!({ "One": "x" }), json!({ "Two": [1] }), json!({ "Named": {} }), json!({})];
+    proof.input::<zoo::External>("external", &good, &bad);
+    let out = [zoo::External::Nothing, zoo::External::One(1), zoo::External::Two(1, "x".into())];
+    proof.output("external_out", &out, &bad);
+    let point = json!({ "kind": "whole", "x": 1.5, "y": 2 });
+    let good = [json!({ "kind": "nothing" }), json!({ "kind": "shown", "shade": "dark" }), point];
+    let bad = [
+        json!({ "kind": "Nothing" }),
+        json!({ "kind": "shown" }),
+        json!({ "kind": "whole", "x": 1 }),
+        json!({}),
+    ];
+    proof.input::<zoo::Internal>("internal", &good, &bad);
+    let out = [
+        zoo::Internal::Shown { shade: zoo::Shade::Dark },
+        zoo::Internal::Whole(zoo::Point { x: 1.0, y: 2.0 }),
+    ];
+    proof.output("internal_out", &out, &bad);
+    let good = [json!({ "t": "Nothing" }), json!({ "t": "One", "c": { "x": 1, "y": 2 } })];
+    proof.input::<zoo::Adjacent>(
+        "adjacent",
+        &good,
+        &[json!({ "t": "One" }), json!({ "t": "Two" }), json!("One")],
+    );
+    let good = [json!(1), json!("x"), json!({ "x": 1, "y": 2 })];
+    proof.input::<zoo::Untagged>("untagged", &good, &[json!(true), json!({ "x": 1 }), json!(null)]);
+    let good = [json!(null), json!("light")];
+    proof.input::<Option<zoo::Shade>>("maybe", &good, &[json!("Light"), json!(0)]);
+}
+
+fn structures(proof: &mut Proof) {
+    proof.input::<zoo::Couple>(
+        "couple",
+        &[json!(["a", null]), json!(["a", "b"])],
+        &[json!(["a"]), json!([1, "b"])],
+    );
+    proof.input::<zoo::Nothing>("nothing", &[json!(null)], &[json!({}), json!(0)]);
+    proof.input::<zoo::NoFields>("no_fields", &[json!({})], &[json!(0), json!("x"), json!(null)]);
+    let leaf = json!({ "name": "b", "folders": [] });
+    let good = [json!({ "name": "a", "parent": leaf, "folders": [leaf] })];
+    proof.input::<zoo::Folder>(
+        "folder",
+        &good,
+        &[json!({ "name": "a", "folders": [{}] }), json!({ "name": "a" })],
+    );
+    let leaf = zoo::Folder { name: zoo::Name("b".into()), parent: None, folders: Vec::new() };
+    let folder =
+        zoo::Folder { name: zoo::Name("a".into()), parent: Some(Box::new(leaf)), folders: Vec::new() };
+    proof.output("folder_out", &[folder], &good);
+    let good = [json!({ "own": true, "x": 1, "y": 2, "kind": "shown", "shade": "light" })];
+    let bad = [json!({ "own": true, "kind": "nothing" }), json!({ "own": true, "x": 1, "y": 2 })];
+    proof.input::<zoo::Flat>("flat", &good, &bad);
+    let good = [json!({ "own": true, "a": 1, "b": 2 }), json!({ "own": true })];
+    proof.input::<zoo::Open>("open", &good, &[json!({ "own": true, "a": "x" }), json!({ "a": 1 })]);
+    let good =
+        [json!({ "own": true }), json!({ "own": true, "more": null }), json!({ "own": true, "more": 1 })];
+    proof.input::<zoo::Strict>("strict", &good, &[json!({ "own": true, "other": 1 }), json!({})]);
+    proof.output("strict_out", &[zoo::Strict { own: true, more: None }], &[json!({ "more": 1 })]);
+    let pages = [json!({ "items": [{ "items": [1] }] })];
+    proof.input::<zoo::Page<zoo::Page<u8>>>("pages", &pages, &[json!({ "items": [1] })]);
+    proof.input::<zoo::Page<u8>>("page", &[json!({ "items": [1] })], &pages);
+    proof.output("angle", &[zoo::other::Point { angle: 1.0 }], &[json!({ "x": 1, "y": 2 })]);
+    proof.output("word", &[zoo::other::string { text: String::new() }], &[json!("x")]);
+    proof.output("mine", &[zoo::other::Contract { is_mine: true }], &[json!({})]);
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+struct Say {
+    text: String,
+    #[serde(default)]
+    urgent: bool,
+}
+
+fn proof() -> Proof {
+    let room = ChannelContract::new()
+        .content::<Say>()
+        .messages::<RoomEvent>()
+        .message::<zoo::Point>("pointer-moved")
+        .subscription::<zoo::NoFields>()
+        .presence::<zoo::Point>();
+    let contract = Contract::new("Zoo", "1.2.3")
+        .event::<Say, ()>("say")
+        .event::<zoo::NoFields, Vec<zoo::Folder>>("list folders")
+        .message::<Say>("private")
+        .messages::<RoomEvent>()
+        .channel("room:{id}", room)
+        .channel("{*any}", ChannelContract::new());
+    let values = "// Values that serde takes or writes, and such as it does not. Generated by the tests of hauyna.\n\
+                  import type { Contract } from \"./zoo.js\";\n\n";
+    let mut proof = Proof { contract, values: values.to_owned() };
+    fields_and_collections(&mut proof);
+    enums(&mut proof);
+    structures(&mut proof);
+    proof
+}
+
+#[test]
+fn serde_takes_and_writes_what_the_types_say() {
+    let proof = proof();
+    is_as_committed("zoo.ts", &proof.contract.typescript());
+    is_as_committed("values.ts", &proof.values);
+    is_as_committed("zoo.async-api.json", &format!("{:#}\n", proof.contract.async_api()));
+    is_as_committed("zoo.json", &format!("{:#}\n", proof.contract.json_schema()));
+}
+
+#[test]
+fn a_contract_that_was_written_and_read_gives_the_same_documents() {
+    let contract = proof().contract;
+    let path = std::env::temp_dir().join(format!("hauyna-contract-{}.json", std::process::id()));
+    contract.write(&path).unwrap();
+    let read = Contract::read(&path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(read.json_schema(), contract.json_schema());
+    assert_eq!(read.typescript(), contract.typescript());
+    assert_eq!(read.async_api(), contract.async_api());
+}
+
+#[test]
+fn types_of_one_name_are_one_where_they_are_the_same_and_have_names_of_their_own_where_not() {
+    let schema = proof().contract.json_schema();
+    let names: Vec<&String> = schema["$defs"].as_object().unwrap().keys().collect();
+    let expected = [
+        "Adjacent",
+        "Contract",
+        "Couple",
+        "External",
+        "Flat",
+        "Folder",
+        "FolderInput",
+        "Internal",
+        "Many",
+        "Name",
+        "NoFields",
+        "Nothing",
+        "Open",
+        "Page",
+        "PageInput",
+        "Plain",
+        "PlainInput",
+        "Point",
+        "Point2",
+        "Result_of_uint8_or_string",
+        "Say",
+        "SayInput",
+        "Shade",
+        "Strict",
+        "Untagged",
+        "string",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn every_reference_of_a_document_leads_to_a_definition() {
+    let contract = proof().contract;
+    for document in [contract.json_schema(), contract.async_api()] {
+        let (mut waiting, mut found) = (vec![&document], 0);
+        while let Some(part) = waiting.pop() {
+            if let Some(reference) = part.get("$ref").and_then(Value::as_str) {
+                let pointer = reference.strip_prefix('#').unwrap();
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+                found += 1;
+            }
+            match part {
+                Value::Object(fields) => waiting.extend(fields.values()),
+                Value::Array(items) => waiting.extend(items),
+                _ => {}
+            }
+        }
+        assert!(found > 20, "{found}");
+    }
+}
+
+async fn say(_: Context, _: Say) -> crate::Result {
+    Ok(())
+}
+
+async fn count(_: Context, said: Say) -> crate::Result<usize> {
+    Ok(said.text.len())
+}
+
+fn panic_of(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    *std::panic::catch_unwind(f).unwrap_err().downcast::<String>().unwrap()
+}
+
+#[test]
+fn a_handler_that_differs_from_its_contract_is_told_every_difference() {
+    let contract = Contract::new("Chat", "1").event::<Say, usize>("count").event::<Say, ()>("say");
+    contract.check(&Handler::new().on("count", count).on("say", say));
+    contract.check(&Handler::new().on("count", count).on_message(|_, _: Value| async { Ok(()) }));
+    contract.check(&Handler::new().on("count", count).client_events(["say"]));
+    let told = panic_of(|| contract.check(&Handler::new().on("count", say).on("shout", say)));
+    for part in [
+        "`count` answers `()`, the contract says `usize`",
+        "no event `say`",
+        "the contract has no event `shout`",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
+    type Text = Handed<String>;
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Handed<T> {
+        id: T,
+    }
+    let contract = || Contract::new("Chat", "1");
+    type Declare = Box<dyn FnOnce() + std::panic::UnwindSafe>;
+    let faults: [(&str, Declare); 9] = [
+        ("is a request of the protocol", Box::new(move || drop(contract().event::<Say, ()>("private")))),
+        ("is no object", Box::new(move || drop(contract().event::<u8, ()>("count")))),
+        ("which is the message's own", Box::new(move || drop(contract().event::<Text, ()>("take")))),
+        ("declared twice", Box::new(move || drop(contract().event::<Say, ()>("a").event::<Say, ()>("a")))),
+        ("is a message of the protocol", Box::new(move || drop(contract().message::<Say>("gap")))),
+        ("is no enum with", Box::new(move || drop(contract().messages::<Say>()))),
+        (
+            "a `{` without its `}`",
+            Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
+        ),
+        ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
+        ("is no name", Box::new(move || drop(contract().question(Question::<(), ()>::new("a\nb"))))),
+    ];
+    for (part, f) in faults {
+        let told = panic_of(f);
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+fn fault_of(document: &str) -> Error {
+    let file = format!("hauyna-bad-{}-{:x}.json", std::process::id(), document.len());
+    let path = std::env::temp_dir().join(file);
+    std::fs::write(&path, document).unwrap();
+    let error = Contract::read(&path).unwrap_err();
+    std::fs::remove_file(path).unwrap();
+    error
+}
+
+#[test]
+fn a_document_that_is_no_contract_is_an_error_that_says_where() {
+    let with =
+        |properties: Value| json!({ "title": "x", "version": "1", "properties": properties }).to_string();
+    let event = |data: Value| {
+        with(json!({ "requests": { "properties": { "go": { "properties": { "data": data } } } } }))
+    };
+    let cases = [
+        ("{".to_owned(), "no JSON"),
+        ("[1]".to_owned(), "`title` is no text"),
+        (json!({ "title": "x", "version": "1" }).to_string(), "`properties` is no object"),
+        (
+            with(json!({ "words": { "properties": { "a": {} } } })),
+            "properties.words: is no part of a contract",
+        ),
+        (with(json!({ "requests": {} })), "`properties.requests` has no `properties`"),
+        (event(json!({ "type": "object" })), "`go` has no `reply`"),
+        (event(json!({ "type": "string" })), "`go` has no `reply`"),
+        (event(json!(7)), "`go.data` is no schema"),
+        (event(json!({ "$ref": "#/$defs/Gone" })), "refers to `#/$defs/Gone`"),
+        (with(json!({ "channels": { "properties": { "{": {} } } })), "a `{` without its `}`"),
+    ];
+    for (document, part) in cases {
+        let error = fault_of(&document);
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(part), "{error}: {document}");
+    }
+    assert_eq!(Contract::read("/nowhere/contract.json").unwrap_err().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn schemas_that_refer_to_themselves_cost_no_more_than_others() {
+    let alternatives = vec![json!({ "$ref": "#/$defs/A" }); 40];
+    let document = json!({
+        "title": "x", "version": "1", "$defs": { "A": { "anyOf": alternatives }, "B": { "$ref": "#/$defs/B" } },
+        "properties": { "messages": { "properties": {
+            "m": { "$ref": "#/$defs/A" }, "n": { "$ref": "#/$defs/B" }, "private": { "$ref": "#/$defs/B" },
+        } } },
+    });
+    let contract = document::read(&document).unwrap();
+    assert!(contract.typescript().contains("export type A = "));
+}

@@ -1,0 +1,22 @@
+//! The suite of the typed contract: `tests/contract`, where the TypeScript compiler and the official schema of
+//! AsyncAPI look at what the tests in Rust have made.
+
+use crate::browser::install_packages;
+use crate::house::{House, on_path};
+use crate::process;
+use crate::steps::Outcome;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Generated types take what serde takes, and nothing else.
+pub(crate) fn run(house: &House) -> Result<Outcome> {
+    let node =
+        on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
+    let folder = house.root.join("tests/contract");
+    install_packages(house, &folder)?;
+    let mut command = house.command(&node.to_string_lossy());
+    command.args(["--test", "--test-reporter=spec"]).current_dir(&folder);
+    let output = process::run(house, "contract", &mut command, Duration::from_secs(300))?;
+    let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
+    Ok(Outcome::Passed(format!("{passed} tests")))
+}
