@@ -1,8 +1,10 @@
-//! The program `hauyna`: `serve` runs the engine with its chat page, `bench` puts a server under load.
+//! The program `hauyna`: `serve` runs the engine with its chat page, `bench` puts a server under load, `types` makes
+//! TypeScript of a contract.
 //! No logic of its own: it reads its flags and calls the library.
 
 mod bench;
 mod serve;
+mod types;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ enum Command {
     Serve(serve::Options),
     /// Put a server under load and measure it: fanout, echo, idle, churn or slow
     Bench(bench::Options),
+    /// Make TypeScript, JSON Schema or AsyncAPI of a contract, or check that a file is what the contract gives
+    Types(types::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Serve(options) => serve::run(&options),
         Command::Bench(options) => bench::run(options),
+        Command::Types(options) => types::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,8 @@ mod chat;
 mod metrics;
 mod pages;
 
+pub(crate) use chat::contract;
+
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{Handler, Hub, Router, TlsConfig};

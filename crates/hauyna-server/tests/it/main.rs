@@ -24,3 +24,5 @@ mod threats_operations;
 mod threats_presence;
 #[cfg(test)]
 mod threats_protocol;
+#[cfg(test)]
+mod types;
