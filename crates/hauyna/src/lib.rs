@@ -104,8 +104,8 @@ pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
 pub use http::StatusCode;
 pub use hub::{
-    AtLimit, ChannelSnapshot, ConnectionSnapshot, Hub, HubBuilder, Inspect, Limit, Memory, OptionsSnapshot,
-    PositionSnapshot, Stats, SubscriberSnapshot, UserSnapshot,
+    AtLimit, ChannelSnapshot, ConnectionSnapshot, Drain, Hub, HubBuilder, Inspect, Limit, Memory,
+    OptionsSnapshot, PositionSnapshot, Readiness, Stats, SubscriberSnapshot, UserSnapshot,
 };
 pub use presence::{
     Criteria, Presence, PresenceEntry, PresenceOptions, PresenceStats, PresentConnection, Status,

@@ -1,4 +1,5 @@
-//! Randomness from the operating system, for identifiers and epochs.
+//! Randomness: from the operating system, for identifiers and epochs; cheap and guessable, for what only has to be
+//! spread.
 
 /// A random number.
 ///
@@ -7,4 +8,49 @@
 /// Where the operating system has no randomness to give, as the standard library's maps do.
 pub(crate) fn u64() -> u64 {
     getrandom::u64().expect("invariant: the operating system gives random bytes")
+}
+
+/// Many random numbers from one seed, for what nobody gains by guessing (SplitMix64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new() -> Self {
+        Self(u64())
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 up to 1, without it.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.roll() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            let chosen = (self.unit() * (last + 1) as f64) as usize;
+            items.swap(last, chosen.min(last));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_of_three_comes_about_equally_often() {
+        let (mut dice, mut seen) = (Dice::new(), std::collections::BTreeMap::new());
+        for _ in 0..6000 {
+            let mut items = [0, 1, 2];
+            dice.shuffle(&mut items);
+            *seen.entry(items).or_insert(0) += 1;
+        }
+        assert_eq!(seen.len(), 6);
+        assert!(seen.values().all(|count| (850..1150).contains(count)), "{seen:?}");
+    }
 }

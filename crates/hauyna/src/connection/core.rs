@@ -290,6 +290,24 @@ impl ConnectionCore {
         self.wake(&outbox);
     }
 
+    /// Has its task close the connection as soon as it has answered what it has read.
+    pub(crate) fn leave(&self) {
+        let mut outbox = self.outbox.lock();
+        outbox.leaving = true;
+        self.wake(&outbox);
+    }
+
+    /// All that was read is answered: closes the connection where it has to leave. Returns whether it had.
+    pub(super) fn take_leave(&self) -> bool {
+        let mut outbox = self.outbox.lock();
+        let is_due = outbox.leaving && outbox.phase == Phase::Open;
+        if is_due {
+            let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
+            outbox.close(frame, CloseReason::Drain, Backlog::Write, self.now());
+        }
+        is_due
+    }
+
     /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
     pub(crate) fn close_dead(&self) {
         let mut outbox = self.outbox.lock();

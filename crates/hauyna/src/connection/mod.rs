@@ -94,6 +94,8 @@ pub enum CloseReason {
     Application(u16),
     /// The hub was shut down.
     Shutdown,
+    /// The hub is drained: the client comes back elsewhere.
+    Drain,
     /// The client broke the rules of the wire.
     Protocol,
     /// More of the client's requests were refused than its error budget allows.
@@ -108,7 +110,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// What each is called in metrics and the log.
-    pub(crate) const NAMES: [&'static str; 12] = [
+    pub(crate) const NAMES: [&'static str; 13] = [
         "client",
         "lost",
         "heartbeat",
@@ -121,6 +123,7 @@ impl CloseReason {
         "failed",
         "too_many_errors",
         "expired",
+        "drain",
     ];
 
     /// The place in [`CloseReason::NAMES`].
@@ -138,12 +141,13 @@ impl CloseReason {
             Self::Failed => 9,
             Self::TooManyErrors => 10,
             Self::Expired => 11,
+            Self::Drain => 12,
         }
     }
 
     /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
     /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`,
-    /// `expired`.
+    /// `expired`, `drain`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]

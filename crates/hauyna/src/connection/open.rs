@@ -52,8 +52,8 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
     hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
-    if hub.stopping.load(std::sync::atomic::Ordering::Acquire) {
-        core.close_with(CloseCode::SHUTDOWN, CloseReason::Shutdown);
+    if let Some((code, reason)) = hub.ending.farewell() {
+        core.close_with(code, reason);
     } else if hub.check_revoked(core.user(), &credentials).is_err() {
         // It was revoked since, when there was no connection to close yet.
         core.revoke();

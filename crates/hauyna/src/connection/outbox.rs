@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     pub(crate) blocked: Option<Tick>,
     /// On the list of connections that their shard will flush.
     pub(crate) listed: bool,
+    /// To be closed by its task when all that was read is answered: the hub drains.
+    pub(crate) leaving: bool,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
 }
@@ -56,6 +58,7 @@ impl Outbox {
             phase: Phase::Open,
             blocked: None,
             listed: false,
+            leaving: false,
             reason: None,
             waker: None,
         }

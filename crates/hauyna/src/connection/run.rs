@@ -57,6 +57,10 @@ impl Future for Run {
                 Next::End => return Poll::Ready(()),
             }
         }
+        // A peer that floods leaves no other moment to go.
+        if this.work.is_none() && this.ahead.is_none() {
+            this.rest();
+        }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -108,7 +112,7 @@ impl Run {
             read
         });
         match read {
-            Poll::Pending => Next::Wait,
+            Poll::Pending => self.rest(),
             Poll::Ready(Ok(1..)) => self.breathe(cx),
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.core.end(CloseReason::Lost);
@@ -131,6 +135,11 @@ impl Run {
             _ => return false,
         }
         true
+    }
+
+    /// Everything that was read is answered: the moment to go, where the hub drains.
+    fn rest(&self) -> Next {
+        if self.core.hub.ending.is_draining() && self.core.take_leave() { Next::Again } else { Next::Wait }
     }
 
     /// Lets the shards catch up where they have too much to do.

@@ -2,7 +2,7 @@
 //! make are reported there.
 
 use super::limits::{AtLimit, ClientAddress, Limit, Limits};
-use super::{ChannelMap, Hub, HubCore, Registry};
+use super::{ChannelMap, Ending, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::auth::Revocations;
 use crate::broker::{Broker, LocalBroker, Relay};
@@ -331,8 +331,7 @@ impl HubBuilder {
             metrics: Metrics::default(),
             routes: Mutex::default(),
             clock: Clock::start(),
-            stopping: AtomicBool::new(false),
-            stop: Notify::new(),
+            ending: Ending::new(),
             departed: Notify::new(),
             config: self.config,
         });

@@ -1,8 +1,10 @@
 //! The hub: everything that connections share. Public verbs here; `registry` finds connections, `shard`
-//! writes to them, `channels` finds channels, `stats` counts. Nothing is global: two hubs live in one process.
+//! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two hubs live in one process.
 
 mod builder;
 mod channels;
+mod drain;
+mod ending;
 mod expiries;
 mod inspect;
 mod limits;
@@ -11,6 +13,8 @@ mod stats;
 mod sweep;
 
 pub use builder::HubBuilder;
+pub use drain::Drain;
+pub use ending::Readiness;
 pub use inspect::{
     ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
     UserSnapshot,
@@ -19,6 +23,7 @@ pub use limits::{AtLimit, Limit};
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
+pub(crate) use ending::Ending;
 pub(crate) use expiries::{Expiries, expire};
 pub(crate) use limits::{Bound, Limits, Place};
 pub(crate) use registry::Registry;
@@ -29,7 +34,7 @@ use crate::broker::{Answer, Broker};
 use crate::channel::{Channel, ChannelCore, ChannelName, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
-use crate::connection::{Backlog, CloseReason, Connection, ConnectionId, Connections, States};
+use crate::connection::{Connection, ConnectionId, Connections, States};
 use crate::error::{BrokerError, Reject};
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
@@ -38,11 +43,9 @@ use crate::metrics::Metrics;
 use crate::presence::{People, Presence};
 use crate::shard::Shard;
 use crate::user::User;
-use hauyna_protocol::close::CloseCode;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The centre of an application: its connections, channels and users. A cheap handle; clone it freely.
@@ -79,8 +82,7 @@ pub(crate) struct HubCore {
     /// The endpoints of all routers over this hub, for those who count by route.
     pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
     pub(crate) clock: Clock,
-    pub(crate) stopping: AtomicBool,
-    pub(crate) stop: Notify,
+    pub(crate) ending: Ending,
     /// Waits are woken whenever a connection is gone.
     pub(crate) departed: Notify,
 }
@@ -161,61 +163,6 @@ impl Hub {
     /// Snapshots of one connection, user or channel.
     pub fn inspect(&self) -> Inspect {
         Inspect::new(self.clone())
-    }
-
-    /// Whether publishing would work now. What `/ready` should ask.
-    pub fn is_ready(&self) -> bool {
-        !self.is_stopping() && self.0.broker.is_ready()
-    }
-
-    /// Whether [`Hub::shutdown`] has begun.
-    pub fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Acquire)
-    }
-
-    /// Ends the hub: listeners stop accepting, every connection is closed with 3000 (come back), and what
-    /// was queued is written. Returns when the last connection is gone and the listeners of system events have
-    /// been told all, or after `patience`.
-    pub async fn shutdown(&self, patience: Duration) {
-        if !self.0.stopping.swap(true, Ordering::AcqRel) {
-            tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
-        }
-        self.0.stop.notify_waiters();
-        for connection in self.0.registry.all() {
-            let ending = (CloseReason::Shutdown, Backlog::Write);
-            connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
-        }
-        let ended = async {
-            self.emptied().await;
-            self.0.events.queue().idle().await;
-        };
-        if tokio::time::timeout(patience, ended).await.is_err() {
-            for connection in self.0.registry.all() {
-                connection.end(CloseReason::Shutdown);
-            }
-        }
-    }
-
-    /// Resolves when there is no connection.
-    pub(crate) async fn emptied(&self) {
-        loop {
-            let departed = self.0.departed.notified();
-            if self.0.registry.count() == 0 {
-                return;
-            }
-            departed.await;
-        }
-    }
-
-    /// Resolves when [`Hub::shutdown`] begins.
-    pub(crate) async fn stopped(&self) {
-        loop {
-            let stop = self.0.stop.notified();
-            if self.is_stopping() {
-                return;
-            }
-            stop.await;
-        }
     }
 }
 

@@ -208,7 +208,7 @@ async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Durat
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = hub.stopped() => {
+        () = hub.0.ending.stopped() => {
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(patience, connection).await;
         }

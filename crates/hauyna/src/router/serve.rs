@@ -124,7 +124,7 @@ impl Server {
             set_home(shard);
             hub.0.start(shard);
             self.serve_listener(listener).await?;
-            hub.emptied().await;
+            hub.0.emptied().await;
             Ok(())
         })
     }
@@ -132,7 +132,7 @@ impl Server {
     async fn accept(self, listener: TcpListener) {
         let slots = Arc::new(Semaphore::new(self.handshakes));
         let hub = self.service.routes.hub.clone();
-        let mut stopped = std::pin::pin!(hub.stopped());
+        let mut stopped = std::pin::pin!(hub.0.ending.stopped());
         let mut spare = File::open("/dev/null").ok();
         loop {
             let accepted_now = tokio::select! {

@@ -11,6 +11,8 @@ mod axum;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod error_table;
 #[cfg(test)]
 mod errors;

@@ -1,0 +1,181 @@
+//! The gentle end of a hub: everybody is told to come back elsewhere, then they are closed one by one, evenly over
+//! a window, each when it has been answered. One task with one timer does it, whatever the number of connections
+//! and runtimes; the connections themselves are closed by their own tasks.
+
+use super::ending::Stage;
+use super::{Hub, HubCore};
+use crate::connection::{Backlog, CloseReason};
+use crate::random::Dice;
+use crate::shard::take_turns;
+use hauyna_protocol::Message;
+use hauyna_protocol::close::CloseCode;
+use std::borrow::Cow;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How [`Hub::drain`] goes about it.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Drain, Hub};
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// let hub = Hub::new();
+/// hub.drain(Drain::over(Duration::from_secs(10)).reason("deploy")).await;
+/// assert!(hub.is_stopping());
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Drain {
+    window: Duration,
+    reason: Cow<'static, str>,
+    notice: Notice,
+}
+
+/// What the first call has fixed for all.
+#[derive(Debug)]
+pub(super) struct Plan {
+    until: Instant,
+    pub(super) reason: Cow<'static, str>,
+    notice: Notice,
+}
+
+/// Whether clients hear of a drain before they are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Notice {
+    Told,
+    Silent,
+}
+
+impl Drain {
+    /// Spreads the closes over `window`, at most 24 hours. The default is 30 s.
+    pub fn over(window: Duration) -> Self {
+        Self { window: window.min(LONGEST), reason: Cow::Borrowed("drain"), notice: Notice::Told }
+    }
+
+    /// Sets what clients are told, in the `reconnect` message and in the close frame, there cut to 123 bytes.
+    /// The default is `drain`.
+    pub fn reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// Sends no `reconnect` before the closes: clients come back by their retry policy alone.
+    pub fn silent(mut self) -> Self {
+        self.notice = Notice::Silent;
+        self
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self::over(Duration::from_secs(30))
+    }
+}
+
+impl Hub {
+    /// Ends the hub without a herd. At once: upgrades are refused with 503 and `Retry-After`, [`Hub::readiness`] says
+    /// so, and every client of the protocol is told `reconnect` with the window. Then the connections are closed
+    /// with 3001 (come back), in a random order, evenly over the window; who leaves by itself is not closed. Each close
+    /// comes behind what is queued and behind the answers to all that the server has read; a callback at
+    /// work has the rest of the window for it. Publishing, and ordinary HTTP, go on until the end.
+    ///
+    /// Returns when the last connection is gone and the listeners of system events have been told all: at most
+    /// 5 s after the window, for then what is left is ended. [`Server`](crate::Server)s stop listening at that moment.
+    /// A second call waits for the first one's end, whatever it asked for; [`Hub::shutdown`] cuts it short.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped the drain goes on, for as long as the runtime that it was begun on.
+    pub async fn drain(&self, drain: Drain) {
+        let hub = self.0.clone();
+        hub.begin(drain);
+        // It fails only where the runtime is going down, which ends the connections, too.
+        let _ = tokio::spawn(async move { hub.run_dry().await }).await;
+    }
+}
+
+impl HubCore {
+    fn begin(&self, drain: Drain) {
+        let Drain { window, reason, notice } = drain;
+        self.ending.plan.get_or_init(|| Plan { until: Instant::now() + window, reason, notice });
+        if self.ending.advance(Stage::Draining) {
+            let (connections, window_ms) = (self.registry.count(), millis(window));
+            tracing::info!(target: "hauyna::server", connections, window_ms, "draining");
+        }
+    }
+
+    /// From the beginning of a drain, or from where another has left it when its runtime ended, to the end.
+    async fn run_dry(&self) {
+        let Ok(_turn) = self.ending.turn.acquire().await else { return };
+        if let (Stage::Draining, Some(plan)) = (self.ending.stage(), self.ending.plan.get()) {
+            tokio::select! {
+                () = self.ending.stopped() => {}
+                () = self.emptied() => {}
+                () = self.spread(plan) => {}
+            }
+        }
+        let late = self.see_off(GRACE, CloseReason::Drain).await;
+        if late > 0 {
+            // Their tasks have yet to see it.
+            let _ = tokio::time::timeout(LAST, self.emptied()).await;
+        }
+        if self.ending.advance(Stage::Stopped) {
+            tracing::info!(target: "hauyna::server", late, "drained");
+        }
+    }
+
+    /// Tells all of them, closes one after the other, and at the end of the window those that could not be closed.
+    async fn spread(&self, plan: &Plan) {
+        let start = Instant::now();
+        let window = plan.until.saturating_duration_since(start);
+        let mut leaving = Vec::new();
+        for (index, connection) in self.registry.all().into_iter().enumerate() {
+            if plan.notice == Notice::Told {
+                // One that is closed already need not be told.
+                let _ = connection.tell(&Message::Reconnect {
+                    min: 0,
+                    max: millis(window),
+                    reason: &plan.reason,
+                });
+            }
+            leaving.push(connection.id());
+            if index % TURN == TURN - 1 {
+                take_turns().await;
+            }
+        }
+        let mut dice = Dice::new();
+        dice.shuffle(&mut leaving);
+        let slot = window.div_f64(leaving.len().max(1) as f64);
+        for (index, id) in leaving.iter().enumerate() {
+            let due = start + slot.mul_f64(index as f64 + dice.unit());
+            tokio::time::sleep_until(due.min(plan.until)).await;
+            if let Some(connection) = self.registry.by_id(*id) {
+                connection.leave();
+            }
+        }
+        tokio::time::sleep_until(plan.until).await;
+        for connection in self.registry.all() {
+            connection.close(CloseCode::DRAIN, &plan.reason, (CloseReason::Drain, Backlog::Write));
+        }
+    }
+}
+
+/// Rounded up: what is told is what was asked for, not the moment later that it is.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// With [`LAST`] the 5 s after the window.
+const GRACE: Duration = Duration::from_millis(4500);
+const LAST: Duration = Duration::from_millis(400);
+/// Connections that are told before others have their turn.
+const TURN: usize = 128;

@@ -1,0 +1,219 @@
+//! How a hub ends. What stage it is in, which everybody asks who lets somebody in; the end at once (`Hub::shutdown`)
+//! and what it has in common with the gentle one in `drain`: waiting for the last connection. Also whether the
+//! hub is ready, which its end decides with the broker.
+
+use super::drain::Plan;
+use super::{Hub, HubCore};
+use crate::connection::{Backlog, CloseReason};
+use hauyna_protocol::close::CloseCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Response, StatusCode};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+
+/// How far a hub is with its end.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    stage: AtomicU8,
+    changed: Notify,
+    /// Of the first drain, from its beginning on.
+    pub(super) plan: OnceLock<Plan>,
+    /// One drains; others wait for their turn, and find it done.
+    pub(super) turn: Semaphore,
+}
+
+/// Only ever later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Open,
+    /// Nobody comes in, those who are there leave one by one; HTTP is answered.
+    Draining,
+    /// Listeners stop.
+    Stopped,
+}
+
+impl Ending {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: AtomicU8::new(Stage::Open as u8),
+            changed: Notify::new(),
+            plan: OnceLock::new(),
+            turn: Semaphore::new(1),
+        }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Open,
+            1 => Stage::Draining,
+            _ => Stage::Stopped,
+        }
+    }
+
+    /// Asked whenever a connection has nothing to do: one load.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == Stage::Draining as u8
+    }
+
+    /// Returns whether it was in an earlier stage.
+    pub(super) fn advance(&self, to: Stage) -> bool {
+        let is_later = self.stage.fetch_max(to as u8, Ordering::AcqRel) < to as u8;
+        self.changed.notify_waiters();
+        is_later
+    }
+
+    /// With what a connection is closed that comes now.
+    pub(crate) fn farewell(&self) -> Option<(CloseCode, CloseReason)> {
+        match self.stage() {
+            Stage::Open => None,
+            Stage::Draining => Some((CloseCode::DRAIN, CloseReason::Drain)),
+            Stage::Stopped => Some((CloseCode::SHUTDOWN, CloseReason::Shutdown)),
+        }
+    }
+
+    /// What connections that are drained are told.
+    pub(crate) fn reason(&self) -> &str {
+        self.plan.get().map_or("drain", |plan| &plan.reason)
+    }
+
+    /// Resolves when listeners have to stop.
+    pub(crate) async fn stopped(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.stage() == Stage::Stopped {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Hub {
+    /// Whether [`Hub::drain`] or [`Hub::shutdown`] has begun: no connection comes in any more.
+    pub fn is_stopping(&self) -> bool {
+        self.0.ending.stage() != Stage::Open
+    }
+
+    /// Whether publishing would work now, and new connections are taken. [`Hub::readiness`] says why not.
+    pub fn is_ready(&self) -> bool {
+        self.readiness() == Readiness::Ready
+    }
+
+    /// Whether a balancer should send connections here, and else why not: what `/ready` answers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use hauyna::{Hub, Readiness};
+    ///
+    /// let hub = Hub::new();
+    /// assert_eq!(hub.readiness(), Readiness::Ready);
+    /// let health: axum::Router = axum::Router::new()
+    ///     .route("/live", get(|| async { "live" }))
+    ///     .route("/ready", get(move || async move { hub.readiness().response() }));
+    /// ```
+    pub fn readiness(&self) -> Readiness {
+        match self.0.ending.stage() {
+            Stage::Draining => Readiness::Draining,
+            Stage::Stopped => Readiness::Stopped,
+            Stage::Open if self.0.broker.is_ready() => Readiness::Ready,
+            Stage::Open => Readiness::BrokerDown,
+        }
+    }
+
+    /// Ends the hub at once: listeners stop accepting, every connection is closed with 3000 (come back), and what
+    /// was queued is written. Returns when the last connection is gone and the listeners of system events have
+    /// been told all, or after `patience`. [`Hub::drain`] spares the other nodes that all come at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it has closed all the connections, and waits for none.
+    pub async fn shutdown(&self, patience: Duration) {
+        if self.0.ending.advance(Stage::Stopped) {
+            tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
+        }
+        for connection in self.0.registry.all() {
+            let ending = (CloseReason::Shutdown, Backlog::Write);
+            connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
+        }
+        self.0.see_off(patience, CloseReason::Shutdown).await;
+    }
+}
+
+impl HubCore {
+    /// Resolves when there is no connection.
+    pub(crate) async fn emptied(&self) {
+        loop {
+            let departed = self.departed.notified();
+            if self.registry.count() == 0 {
+                return;
+            }
+            departed.await;
+        }
+    }
+
+    /// Waits for the last connection, and until the listeners of system events have been told; what is there
+    /// after `patience` is ended. Returns how many those were.
+    pub(super) async fn see_off(&self, patience: Duration, reason: CloseReason) -> usize {
+        let ended = async {
+            self.emptied().await;
+            self.events.queue().idle().await;
+        };
+        if tokio::time::timeout(patience, ended).await.is_ok() {
+            return 0;
+        }
+        let late = self.registry.all();
+        late.iter().for_each(|connection| connection.end(reason));
+        late.len()
+    }
+}
+
+/// Whether a hub takes connections, from [`Hub::readiness`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// [`Hub::drain`] is at work.
+    Draining,
+    /// It was drained or shut down.
+    Stopped,
+    /// The broker cannot be reached.
+    BrokerDown,
+}
+
+impl Readiness {
+    /// Why it is not ready, in a word: `draining`, `stopped`, `broker_down`.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Ready => None,
+            Self::Draining => Some("draining"),
+            Self::Stopped => Some("stopped"),
+            Self::BrokerDown => Some("broker_down"),
+        }
+    }
+
+    /// The answer to a health check: 200 with `{"status":"ready"}`, or 503 with
+    /// `{"status":"not_ready","reason":"draining"}`. An axum handler can return it as it is.
+    #[must_use]
+    pub fn response(self) -> Response<String> {
+        let (status, body) = match self.reason() {
+            None => (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()),
+            Some(reason) => {
+                let body = format!(r#"{{"status":"not_ready","reason":"{reason}"}}"#);
+                (StatusCode::SERVICE_UNAVAILABLE, body)
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}
