@@ -3,6 +3,7 @@
 mod chat;
 mod metrics;
 mod pages;
+mod signal;
 
 pub(crate) use chat::contract;
 
@@ -11,6 +12,8 @@ use clap::Parser;
 use hauyna::{Handler, Hub, Router, TlsConfig};
 use metrics::{Metrics, Place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal::Signals;
+pub(crate) use signal::window;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -46,6 +49,10 @@ pub(crate) struct Options {
     /// environment variable HAUYNA_METRICS_TOKEN [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR", value_parser = metrics::place)]
     metrics: Option<Place>,
+    /// After SIGTERM or SIGINT: close the connections evenly over so long, such as 500ms, 30s or 2m, and exit with 0 at
+    /// most 5 s later; a second signal exits at once, with 143 or 130
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
+    drain: Duration,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
     log: String,
@@ -74,7 +81,7 @@ fn filter(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM, and to the end of the drain.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
     let is_terminal = std::io::stderr().is_terminal();
@@ -99,7 +106,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let metrics = Metrics::bind(options.metrics, std::env::var(metrics::TOKEN).ok())?;
     let readable = metrics.as_ref().map(|metrics| metrics.address);
-    let control = control(hub, metrics)?;
+    let control = control(hub, metrics, options.drain)?;
     server.serve_per_core(options.listen, workers, |address| announce(address, readable, options))?;
     // Connections are gone by now; the thread ends with the hub.
     control.join().map_err(|_| anyhow::anyhow!("the control thread panicked"))
@@ -118,9 +125,17 @@ fn raise_descriptors() {
     }
 }
 
-/// A thread that serves the metrics, shuts the hub down at the first signal and ends the process at the second.
-fn control(hub: Hub, metrics: Option<Metrics>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+/// A thread that serves the metrics, and heeds signals.
+fn control(
+    hub: Hub,
+    metrics: Option<Metrics>,
+    drain: Duration,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _within = runtime.enter();
+        Signals::new().context("signals cannot be heeded")?
+    };
     let thread = std::thread::Builder::new().name("hauyna-control".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Some(metrics) = metrics {
@@ -131,31 +146,10 @@ fn control(hub: Hub, metrics: Option<Metrics>) -> anyhow::Result<std::thread::Jo
                     }
                 });
             }
-            interrupted().await;
-            tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
-            tokio::select! {
-                () = hub.shutdown(PATIENCE) => {}
-                () = interrupted() => std::process::exit(130),
-            }
+            signal::heed(signals, hub, drain).await;
         });
     })?;
     Ok(thread)
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut stream) => {
-                stream.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "the address is the program's output")]
@@ -175,7 +169,5 @@ fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options)
 
 /// Descriptors, where there is no hard limit.
 const DESCRIPTORS: u64 = 1 << 20;
-/// How long connections have to take what is queued for them when the server is shut down.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes; conformance suites echo messages of 16 MiB.
 const ECHO_MESSAGE: usize = 64 << 20;

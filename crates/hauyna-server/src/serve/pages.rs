@@ -1,7 +1,7 @@
 //! What the program answers over plain HTTP: the chat page and the two health checks.
 
 use axum::Router;
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hauyna::Hub;
@@ -17,7 +17,7 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/room.js", get(|| page(include_str!("../../assets/room.js"), SCRIPT)))
         .route("/hauyna.svg", get(|| page(include_str!("../../assets/hauyna.svg"), "image/svg+xml")))
         .route("/live", get(|| async { "live\n" }))
-        .route("/ready", get(move || ready(hub.clone())))
+        .route("/ready", get(move || async move { hub.readiness().response() }))
 }
 
 async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
@@ -29,14 +29,6 @@ async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
         (header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
     ];
     (headers, text)
-}
-
-async fn ready(hub: Hub) -> impl IntoResponse {
-    if hub.is_ready() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

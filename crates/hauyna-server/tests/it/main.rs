@@ -25,4 +25,6 @@ mod threats_presence;
 #[cfg(test)]
 mod threats_protocol;
 #[cfg(test)]
+mod threats_restart;
+#[cfg(test)]
 mod types;

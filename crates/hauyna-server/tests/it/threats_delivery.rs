@@ -226,7 +226,7 @@ fn row_51_stalled_readers_are_cut_and_healthy_ones_get_everything() {
 
 #[test]
 fn sigterm_ends_the_program_in_time_whatever_its_clients_do() {
-    let mut server = Server::start();
+    let mut server = Server::start_with(&["--shards", "2", "--drain", "500ms"]);
     let mut stalled = narrow(server.address);
     stalled.send(crate::common::upgrade("/echo", "").as_bytes());
     stalled.upgraded();
@@ -240,13 +240,14 @@ fn sigterm_ends_the_program_in_time_whatever_its_clients_do() {
     healthy.subscribe("c");
     let start = Instant::now();
     server.terminate();
+    healthy.message("reconnect");
     let close = healthy.frame();
-    assert!(close.opcode() == CLOSE && close.payload[..2] == 3000_u16.to_be_bytes(), "{close:?}");
+    assert!(close.opcode() == CLOSE && close.payload[..2] == 3001_u16.to_be_bytes(), "{close:?}");
     healthy.send(&frame(CLOSE, &close.payload));
     healthy.ended();
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     let mut code = None;
-    eventually("it has ended", Duration::from_secs(15), || {
+    eventually("it has ended", Duration::from_millis(6500).saturating_sub(start.elapsed()), || {
         code = server.exit_code();
         code.is_some()
     });

@@ -1,0 +1,250 @@
+//! A restart and a clock that jumps, rows 61 and 62 of `SECURITY.md`: nobody comes back in a herd, nothing that was
+//! acknowledged is lost on the way out, and what time people think it is disconnects nobody.
+
+use crate::common::{
+    Answer, CLOSE, Client, PATIENCE, Server, eventually, files_below, frame, measured, upgrade,
+};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn get(server: &Server, path: &str) -> (u16, Value) {
+    let mut client = server.connect();
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
+    let Answer { status, body, .. } = client.answer().expect("an answer");
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Reads messages up to the close frame, which must be of a drain, and answers it.
+fn until_drained(client: &mut Client, mut take: impl FnMut(Value)) {
+    loop {
+        let next = client.frame();
+        if next.opcode() == CLOSE {
+            assert_eq!(next.payload[..2], 3001_u16.to_be_bytes(), "{next:?}");
+            client.send(&frame(CLOSE, &next.payload));
+            return client.ended();
+        }
+        take(next.json());
+    }
+}
+
+fn exit_code(server: &mut Server, patience: Duration) -> i32 {
+    let mut code = None;
+    eventually("the program has ended", patience, || {
+        code = server.exit_code();
+        code.is_some()
+    });
+    code.expect("it has ended")
+}
+
+/// A few hundred clients, as both ends have to fit into a CI machine; `hauyna bench drain` does it with 10,000, and
+/// hauyna's `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` to the millisecond.
+#[test]
+fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {
+    const CLIENTS: usize = 300;
+    let mut server = Server::start_with(&["--shards", "2", "--drain", "3s"]);
+    let clients: Vec<Client> = (0..CLIENTS).map(|n| server.chat(&format!("user{n}"))).collect();
+    let start = Instant::now();
+    server.terminate();
+    let waiting: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            let thread = std::thread::Builder::new().stack_size(256 * 1024);
+            let wait = move || {
+                let told = client.message("reconnect");
+                assert_eq!((&told["after"][0], &told["reason"]), (&json!(0), &json!("drain")));
+                assert!((2500..=3000).contains(&told["after"][1].as_u64().unwrap()), "{told}");
+                let told = start.elapsed();
+                until_drained(&mut client, |_| {});
+                (told, start.elapsed())
+            };
+            thread.spawn(wait).unwrap()
+        })
+        .collect();
+    let times: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let mut parts = [0_usize; 6];
+    for (_, closed) in &times {
+        parts[(closed.as_millis() / 500).min(5) as usize] += 1;
+    }
+    let told = times.iter().map(|(told, _)| *told).max().unwrap();
+    assert_eq!(exit_code(&mut server, Duration::from_secs(8).saturating_sub(start.elapsed())), 0);
+    measured(
+        "a drain over 3 s",
+        format!("told after {told:?}, closed {parts:?}, ended after {:?}", start.elapsed()),
+    );
+    assert!(told < Duration::from_secs(1), "the last was told after {told:?}");
+    // Half of an even share for the machine, which runs other tests, too.
+    assert!(parts.iter().all(|count| (CLIENTS / 12..=CLIENTS / 4).contains(count)), "{parts:?}");
+}
+
+#[test]
+fn row_61_while_it_drains_ready_is_red_upgrades_are_refused_and_a_second_signal_ends_it() {
+    let mut server = Server::start_with(&["--shards", "2", "--drain", "60m"]);
+    let mut client = server.chat("ann");
+    assert_eq!(get(&server, "/ready"), (200, json!({ "status": "ready" })));
+    let mut kept = server.connect();
+    kept.send(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(kept.head().unwrap().starts_with("HTTP/1.1 200 "));
+    server.terminate();
+    client.message("reconnect");
+    // On a connection from before, and on new ones, which every worker takes.
+    kept.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    kept.take(json!({ "status": "ready" }).to_string().len());
+    assert_eq!(kept.answer().unwrap().status, 503);
+    for _ in 0..16 {
+        let red = json!({ "status": "not_ready", "reason": "draining" });
+        assert_eq!(get(&server, "/ready"), (503, red));
+        assert_eq!(get(&server, "/live").0, 200);
+        let mut refused = server.connect();
+        refused.send(upgrade("/chat?user_id=bob", "").as_bytes());
+        let answer = refused.answer().unwrap();
+        assert!(answer.status == 503 && answer.has("retry-after: "), "{}", answer.head);
+    }
+    client.subscribe("general");
+    assert_eq!(
+        client.verdict(json!({ "type": "channel_message", "id": 1, "channel": "general", "content": 1 })),
+        "ack"
+    );
+    server.terminate();
+    assert_eq!(exit_code(&mut server, Duration::from_secs(5)), 143);
+    client.ended();
+}
+
+#[test]
+fn row_61_what_is_acknowledged_during_a_drain_reaches_everybody_who_is_still_there() {
+    let mut server = Server::start_with(&["--shards", "2", "--drain", "2s"]);
+    let readers: Vec<Client> = (0..40)
+        .map(|n| {
+            let mut client = server.chat(&format!("reader{n}"));
+            client.subscribe("news");
+            client
+        })
+        .collect();
+    let mut writer = server.chat("writer");
+    let start = Instant::now();
+    server.terminate();
+    let reading: Vec<_> = readers
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                let mut last = 0;
+                until_drained(&mut client, |message| {
+                    if message["type"] == "message" {
+                        assert_eq!(message["offset"], last + 1, "without a hole");
+                        last += 1;
+                    }
+                });
+                (last, start.elapsed())
+            })
+        })
+        .collect();
+    // As long as it is let: everything that the server has read before it closes is answered.
+    let (mut asked, mut acknowledged) = (0_u64, 0);
+    let say = |n: u64| json!({ "type": "channel_message", "id": n, "channel": "news", "content": n });
+    writer.say(&say(1));
+    asked += 1;
+    let mut other = writer.other_half();
+    until_drained(&mut writer, |message| {
+        if message["type"] == "ack" {
+            acknowledged += 1;
+            assert_eq!(message["data"]["offset"], acknowledged);
+            asked += 1;
+            other.say(&say(asked));
+        }
+    });
+    let closed = start.elapsed();
+    let ends: Vec<_> = reading.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let later: Vec<_> = ends.iter().filter(|(_, end)| *end > closed + Duration::from_millis(200)).collect();
+    measured(
+        "a drain in traffic",
+        format!("{acknowledged} acknowledged, {} readers stayed longer", later.len()),
+    );
+    for (last, _) in &later {
+        assert!(*last >= acknowledged, "{last} of {acknowledged}");
+    }
+    for (last, _) in ends {
+        assert!(last <= asked, "{last} of {asked}");
+    }
+    assert_eq!(exit_code(&mut server, PATIENCE), 0);
+}
+
+/// A shared object that moves the wall clock of a program by the seconds that a file says. `None` where there is no C
+/// compiler.
+fn moved_clock(folder: &str) -> Option<PathBuf> {
+    const SOURCE: &str = r#"
+        #define _GNU_SOURCE
+        #include <stdio.h>
+        #include <stdlib.h>
+        #include <sys/syscall.h>
+        #include <time.h>
+        #include <unistd.h>
+        int clock_gettime(clockid_t id, struct timespec *now) {
+            long result = syscall(SYS_clock_gettime, id, now);
+            if (id == CLOCK_REALTIME && result == 0) {
+                const char *path = getenv("MOVED_CLOCK");
+                FILE *file = path ? fopen(path, "r") : NULL;
+                long seconds = 0;
+                if (file) { if (fscanf(file, "%ld", &seconds) == 1) now->tv_sec += seconds; fclose(file); }
+            }
+            return (int)result;
+        }
+    "#;
+    let (source, object) = (format!("{folder}/clock.c"), PathBuf::from(format!("{folder}/clock.so")));
+    std::fs::write(&source, SOURCE).unwrap();
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&object).arg(&source).status();
+    built.is_ok_and(|status| status.success()).then_some(object)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn row_62_a_wall_clock_that_jumps_forty_days_disconnects_nobody() {
+    const DAYS: i64 = 40 * 24 * 60 * 60;
+    let folder = concat!(env!("CARGO_TARGET_TMPDIR"), "/moved-clock");
+    std::fs::create_dir_all(folder).unwrap();
+    let Some(object) = moved_clock(folder) else {
+        return eprintln!("SKIPPED: there is no C compiler to move the clock with");
+    };
+    let offset = format!("{folder}/offset-{}", std::process::id());
+    std::fs::write(&offset, "0").unwrap();
+    let environment = [("LD_PRELOAD", object.to_str().unwrap()), ("MOVED_CLOCK", &offset)];
+    let server = Server::start_in(&["--shards", "2"], &environment);
+    let mut clients: Vec<Client> = (0..50).map(|n| server.chat(&format!("user{n}"))).collect();
+    let now = |client: &mut Client| {
+        client.say(&json!({ "type": "private", "to": "user0", "message": 1 }));
+        client.message("private")["timestamp"].as_i64().unwrap() / 1000
+    };
+    let before = now(&mut clients[0]);
+    for jump in [DAYS, -DAYS] {
+        std::fs::write(&offset, jump.to_string()).unwrap();
+        let told = now(&mut clients[0]) - before;
+        assert!((told - jump).abs() < 60, "the program sees the jump: {told} s");
+        // Deadlines are looked at once a second.
+        assert!(clients[1].is_silent(Duration::from_secs(3)), "nobody is closed or pinged");
+        for client in &mut clients {
+            assert_eq!(client.verdict(json!({ "type": "ping", "id": 1 })), "pong");
+        }
+        server.serves();
+    }
+    std::fs::remove_file(&offset).unwrap();
+}
+
+#[test]
+fn row_62_wall_time_is_asked_for_timestamps_and_tokens_and_for_no_deadline() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../hauyna/src");
+    let mut asking = Vec::new();
+    for path in files_below(root, &["rs"]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let above_tests = text.split("#[cfg(test)]").next().unwrap();
+        let mut code = above_tests.lines().filter(|line| !line.trim_start().starts_with("//"));
+        if code.any(|line| line.contains("SystemTime::now()")) {
+            asking.push(path[root.len() + 1..].to_owned());
+        }
+    }
+    asking.sort();
+    assert_eq!(asking, WALL_TIME, "wall time jumps: nothing but what people read and tokens may hang on it");
+}
+
+/// `clock` for timestamps of messages, `handle` for what is shown; the others compare with the end of a token.
+const WALL_TIME: [&str; 4] =
+    ["clock.rs", "connection/expiry.rs", "connection/handle.rs", "handler/identity.rs"];
