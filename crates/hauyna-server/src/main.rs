@@ -25,7 +25,7 @@ struct Cli {
 enum Command {
     /// Serve the chat page and the WebSocket endpoint `/chat` (what happens without a command, too)
     Serve(serve::Options),
-    /// Put a server under load and measure it: fanout, echo, idle, churn or slow
+    /// Put a server under load and measure it: fanout, echo, idle, join, churn, drain, storm or slow
     Bench(bench::Options),
     /// Make TypeScript, JSON Schema or AsyncAPI of a contract, or check that a file is what the contract gives
     Types(types::Options),

@@ -46,16 +46,44 @@ pub(super) enum ConnectError {
 }
 
 impl Connection {
+    /// As a plain client.
     pub(super) async fn open(target: &Target, number: u32, setup: Setup) -> Result<Self, ConnectError> {
-        match tokio::time::timeout(CONNECT, Self::handshake(target, number, setup)).await {
+        let request = ClientRequest::new(&target.host, &target.path(number));
+        Self::open_by(request, target, (number, setup)).await
+    }
+
+    /// As a client that has a session, or wants the one that `token` is for.
+    pub(super) async fn open_session(
+        target: &Target,
+        number: u32,
+        setup: Setup,
+        token: Option<&str>,
+    ) -> Result<Self, ConnectError> {
+        let request = ClientRequest::new(&target.host, &target.path(number)).protocol("hauyna.v1.json");
+        let request = match token {
+            None => request,
+            Some(token) => request.protocol(&format!("hauyna.resume.{token}")),
+        };
+        Self::open_by(request, target, (number, setup)).await
+    }
+
+    async fn open_by(
+        request: ClientRequest,
+        target: &Target,
+        who: (u32, Setup),
+    ) -> Result<Self, ConnectError> {
+        match tokio::time::timeout(CONNECT, Self::handshake(request, target, who)).await {
             Ok(done) => done,
             Err(_) => Err(ConnectError::TimedOut),
         }
     }
 
-    async fn handshake(target: &Target, number: u32, setup: Setup) -> Result<Self, ConnectError> {
+    async fn handshake(
+        request: ClientRequest,
+        target: &Target,
+        (number, setup): (u32, Setup),
+    ) -> Result<Self, ConnectError> {
         let mut stream = connect(target, number, setup).await.map_err(ConnectError::Connect)?;
-        let request = ClientRequest::new(&target.host, &target.path(number));
         let (head, mut answer) = request.start().map_err(|_| ConnectError::Request)?;
         stream.write_all(&head).await.map_err(ConnectError::Handshake)?;
         let mut bytes = [0; 4096];

@@ -1,8 +1,10 @@
 //! `hauyna bench`: the load tool. One thread, one task per connection, on the project's own codec in the client's
 //! role. This file runs a workload between its checks and its report; each workload is a file of its own.
 
+mod child;
 mod churn;
 mod connection;
+mod drain;
 mod echo;
 mod fanout;
 mod idle;
@@ -16,13 +18,16 @@ mod protocol;
 mod recorder;
 mod report;
 mod run;
+mod session;
 mod stalled;
+mod storm;
 mod system;
 mod target;
 
 pub(crate) use options::Options;
 
 use anyhow::bail;
+use child::Process;
 use options::{Churn, Common, Echo, Fanout, Slow, Workload};
 use report::Report;
 use run::Run;
@@ -57,6 +62,18 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
             Workload::Join(options) => {
                 let run = Run::prepare(&options.common, LISTS, 0)?;
                 bounded(&run, &options.common, join::run(&run, &options)).await
+            }
+            Workload::Storm(mut options) => {
+                let process = Process::of(options.pid, &[], &mut options.common)?;
+                // Every connection takes another port, and its first one rests for a while.
+                let run = Run::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
+                bounded(&run, &options.common, storm::run(&run, process.id(), &options)).await
+            }
+            Workload::Drain(mut options) => {
+                let window = format!("{}ms", options.window.as_millis());
+                let process = Process::of(options.pid, &["--drain", &window], &mut options.common)?;
+                let run = Run::prepare(&options.common, SIZE, 0)?;
+                bounded(&run, &options.common, drain::run(&run, process, options.window)).await
             }
             Workload::Churn(Churn { common, channel }) => {
                 // Every cycle takes another port, which rests for a while after it.

@@ -17,6 +17,8 @@ const EXAMPLES: &str = "Examples:
   hauyna bench echo --raw --url ws://127.0.0.1:8080/echo --conns 100 --pipeline 4
   hauyna bench idle --conns 5000 --pid $(pidof hauyna)
   hauyna bench join --conns 5000 --over 5 --pid $(pidof hauyna)
+  hauyna bench drain --conns 10000 --window 10s     starts a server of its own, and ends it
+  hauyna bench storm --conns 10000                  starts a server of its own, too
   hauyna bench slow --conns 200 --stalled 20 --json
 
 `hauyna bench WORKLOAD --help` lists the flags of a workload. The exit status is 0 only if every message
@@ -40,6 +42,10 @@ pub(super) enum Workload {
     Join(Join),
     /// Connect, subscribe, publish one, receive it, close, and again
     Churn(Churn),
+    /// A server full of subscribers is told to end: how evenly it closes them, what is lost, how it ends
+    Drain(Drain),
+    /// Subscribers are all cut at once and come back by the server's retry policy, with full jitter
+    Storm(Storm),
     /// A fan-out in which some subscribers stop reading: what the others notice
     Slow(Slow),
 }
@@ -164,6 +170,31 @@ pub(super) struct Join {
     pub(super) pid: Option<u32>,
     /// The channel is called NAME:… and shows presence
     #[arg(long, value_name = "NAME", default_value = "presence", value_parser = name)]
+    pub(super) channel: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The server's `--drain`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::serve::window)]
+    pub(super) window: Duration,
+    /// End this server, at --url, instead of one of the tool's own; its exit code cannot be known
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Storm {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// The process of the server at --url, to read its processor time from (Linux); without it the tool starts a server of
+    /// its own
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) pid: Option<u32>,
+    /// Channels are called NAME-…:0, NAME-…:1, … and have a hundred subscribers each
+    #[arg(long, value_name = "NAME", default_value = "storm", value_parser = name)]
     pub(super) channel: String,
 }
 

@@ -14,15 +14,20 @@ fn bench(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hauyna")).arg("bench").args(words).output().expect("the program starts")
 }
 
-/// Measures for a second and returns the report, which has everything that all reports have.
+/// Measures for a second and returns the report.
 fn measured(server: &Server, path: &str, words: &[&str]) -> Value {
     let url = format!("ws://{}{path}", server.address);
     let mut all = words.to_vec();
     if !words.contains(&"--secs") {
         all.extend(["--secs", "1"]);
     }
-    all.extend(["--url", &url, "--warmup", "0.1", "--json"]);
-    let output = bench(&all);
+    all.extend(["--url", &url, "--warmup", "0.1"]);
+    alone(&all)
+}
+
+/// Measures and returns the report, which has everything that all reports have.
+fn alone(words: &[&str]) -> Value {
+    let output = bench(&[words, &["--json"]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {errors}");
     assert_eq!(errors, "", "{words:?}: nothing but JSON is said");
@@ -205,4 +210,21 @@ fn faulty_server() -> SocketAddr {
         std::io::Result::Ok(())
     });
     address
+}
+
+#[test]
+fn drain_ends_a_server_of_its_own_evenly_with_nothing_lost_and_exit_code_0() {
+    let report = alone(&["drain", "--conns", "200", "--window", "2s"]);
+    assert_eq!((&report["exit_code"], &report["untold"]), (&0.into(), &0.into()), "{report}");
+    let (least, most) = (report["least_of_even"].as_f64().unwrap(), report["most_of_even"].as_f64().unwrap());
+    assert!(least > 0.0 && (1.0..3.0).contains(&most), "{report}");
+    assert!(report["ended_s"].as_f64().unwrap() < 7.0, "{report}");
+}
+
+#[test]
+fn storm_brings_everybody_back_by_the_policy_of_the_server() {
+    let report = alone(&["storm", "--conns", "200"]);
+    assert_eq!((&report["back"], &report["recovered"]), (&200.into(), &200.into()), "{report}");
+    assert!(report["server_us_per_reconnect"].as_f64().unwrap() > 1.0, "{report}");
+    assert!(report["back_s"].as_f64().unwrap() > 0.1, "spread: {report}");
 }
