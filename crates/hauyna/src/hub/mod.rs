@@ -1,5 +1,6 @@
 //! The hub: everything that connections share. Public verbs here; `registry` finds connections, `shard`
-//! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two hubs live in one process.
+//! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two
+//! hubs live in one process.
 
 mod builder;
 mod channels;
