@@ -82,7 +82,7 @@ export class Client<T extends Contract = Contract> {
     this.#session = new Session(
       {
         logger: this.#logger,
-        after: this.#environment.after,
+        after: (delay, run) => this.#environment.after(delay, run),
         key: () => this.#key(),
         gap: (gap) => this.#listeners.emit(" gap", gap),
         send: (frame) => this.#connection.send(frame),

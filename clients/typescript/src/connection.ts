@@ -223,8 +223,12 @@ export class Connection {
       this.#events.unpause();
     };
     this.#cancel = environment.after(min + environment.random() * (max - min), async () => {
-      await this.#events.pause();
-      if (turn === this.#turn) void this.#open(turn, failed);
+      // Answers that take longer are lost with this connection.
+      const late = new Promise<void>((resolve) => (this.#cancel = environment.after(ANSWERS, resolve)));
+      await Promise.race([this.#events.pause(), late]);
+      if (turn !== this.#turn) return;
+      this.#cancel();
+      void this.#open(turn, failed);
     });
   }
 
@@ -302,3 +306,6 @@ export class Connection {
     this.#events.state(state);
   }
 }
+
+/** Milliseconds for the answers that are on their way, before another socket takes over. */
+const ANSWERS = 2000;

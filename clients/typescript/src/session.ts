@@ -22,6 +22,8 @@ export class Session {
   #isConnected = false;
   /** Changes with the socket. */
   #turn = 0;
+  /** Ends what this connection waits for. */
+  #interrupt = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
@@ -72,7 +74,7 @@ export class Session {
     }
     if (!isResumed) {
       // Whether the server still knows the keys of what was sent is what the recoveries tell.
-      await Promise.all(restored);
+      await this.#within(PATIENCE, Promise.all(restored));
       if (turn !== this.#turn) return;
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
     }
@@ -82,6 +84,7 @@ export class Session {
   /** The socket is gone. */
   lost(): void {
     this.#turn++;
+    this.#interrupt();
     this.#isConnected = false;
     this.#outbox.lost();
     for (const channel of this.#channels.values()) channel.lost();
@@ -111,9 +114,21 @@ export class Session {
     return channel !== undefined;
   }
 
+  /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */
+  #within(patience: number, work: Promise<unknown>): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.#host.after(patience, resolve);
+      this.#interrupt = () => (cancel(), resolve());
+      void work.then(this.#interrupt);
+    });
+  }
+
   #established(entry: SubscriptionEntry, isResumed: boolean): void {
     const channel = this.channel(entry.channel);
     if (channel.isGivenUp) void channel.giveUp();
     else channel.established(entry, isResumed);
   }
 }
+
+/** Milliseconds for the subscriptions to be restored, before other requests go on without them. */
+const PATIENCE = 10_000;

@@ -15,7 +15,8 @@ export interface ChannelHost {
   request(asked: Asked): Promise<unknown>;
   /** On this connection, past what waits; undefined where there is none. */
   urgent(message: ServerMessage): Promise<unknown> | undefined;
-  after(delay: number, run: () => void): void;
+  /** Calls `run` later, unless the returned function was called before. */
+  after(delay: number, run: () => void): () => void;
   key(): string;
   gap(gap: Gap): void;
 }
@@ -52,6 +53,7 @@ export class Subscription {
   #filling: Filling | undefined;
   /** Changes with the connection and with what is wanted: answers to earlier questions mean nothing. */
   #turn = 0;
+  #cancel = () => {};
 
   constructor(name: string, host: ChannelHost) {
     this.name = name;
@@ -112,7 +114,7 @@ export class Subscription {
 
   /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
   async restore(): Promise<void> {
-    const turn = ++this.#turn;
+    const turn = this.#next();
     this.#become({ name: "subscribing" });
     const { metadata, getToken } = this.#options;
     try {
@@ -122,7 +124,7 @@ export class Subscription {
       const entry = await this.#urgent({ type: "subscribe_channel", channel: this.name, metadata, recover, token });
       if (turn === this.#turn) this.established(entry as SubscriptionEntry);
     } catch (error) {
-      if (turn === this.#turn) this.#failed(error, turn);
+      if (turn === this.#turn) this.#failed(error);
     }
   }
 
@@ -133,7 +135,7 @@ export class Subscription {
     const wasKnown = this.#wasLive || before !== undefined;
     const isSameStream = before !== undefined && before.epoch === now?.epoch;
     const isAsked = entry.recovered !== undefined;
-    this.#turn++;
+    this.#next();
     this.#wasLive = false;
     this.isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
     if (!entry.recovered && (isAsked || !isSameStream)) this.position = now;
@@ -148,7 +150,7 @@ export class Subscription {
 
   /** The connection is lost. */
   lost(): void {
-    this.#turn++;
+    this.#next();
     this.#filling = undefined;
     if (this.state.name === "subscribed") this.#wasLive = true;
     if (this.state.name !== "unsubscribed") this.#become({ name: "subscribing" });
@@ -156,7 +158,7 @@ export class Subscription {
 
   /** There is no subscription any more, and none is wanted. */
   end(error?: HauynaError): void {
-    this.#turn++;
+    this.#next();
     this.#filling = undefined;
     this.isWanted = false;
     this.#become({ name: "unsubscribed", ...(error && { error }) });
@@ -195,7 +197,7 @@ export class Subscription {
   #keep(message: ServerMessage, { kept }: Filling): void {
     kept.push(message);
     if (kept.length < KEPT) return;
-    this.#turn++; // the answer comes too late
+    this.#next(); // the answer comes too late
     this.#filled("too_many");
   }
 
@@ -207,13 +209,19 @@ export class Subscription {
     return { position: this.position, recoverable: this.position !== undefined };
   }
 
+  /** What was under way means nothing any more. */
+  #next(): number {
+    this.#cancel();
+    return ++this.#turn;
+  }
+
   #become(state: ChannelState): void {
     if (state.name === this.state.name && !state.error) return;
     this.state = state;
     this.#listeners.emit(" state", state);
   }
 
-  #failed(error: unknown, turn: number): void {
+  #failed(error: unknown): void {
     if (error instanceof ServerError) {
       // The server's application was quicker.
       if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
@@ -224,7 +232,7 @@ export class Subscription {
       return; // there is no connection: the next one asks again
     }
     const delay = (error instanceof ServerError && error.retryAfter) || AGAIN;
-    this.#host.after(delay, () => turn === this.#turn && void this.restore());
+    this.#cancel = this.#host.after(delay, () => void this.restore());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {

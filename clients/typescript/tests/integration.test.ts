@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Client, type ClientOptions, HauynaError, json, msgpack } from "../src/node.js";
-import { type Running, Wire, program, startServer } from "./server.js";
+import { type Running, Wire, startServer } from "./server.js";
 
 let server: Running;
 let clients: Client[] = [];

@@ -1,0 +1,248 @@
+// When a client tries to connect, how it comes back, and when it does not.
+
+import { expect, test, vi } from "vitest";
+import { type State, comesBack } from "../src/index.js";
+import { delay } from "../src/backoff.js";
+import { fixture } from "./fixtures.js";
+import { World, fate, settle } from "./world.js";
+
+const terms = { base_delay: 1000, max_delay: 8000, backoff_multiplier: 2 };
+
+test("delays are spread over the whole of what the policy allows, from the first attempt on", () => {
+  const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delay(terms, attempt, 1));
+  expect(longest).toEqual([1000, 2000, 4000, 8000, 8000, 8000]);
+  expect(delay(terms, 1, 0)).toBe(0);
+  const spread = Array.from({ length: 2000 }, () => delay(terms, 1, Math.random()));
+  for (let tenth = 0; tenth < 10; tenth++) {
+    const inside = spread.filter((ms) => ms >= tenth * 100 && ms < (tenth + 1) * 100).length;
+    expect(inside).toBeGreaterThan(100);
+  }
+});
+
+test("connect offers the encoding and waits for the session", async () => {
+  const world = new World();
+  const client = world.client();
+  const states: State["name"][] = [];
+  client.onState(({ name }) => states.push(name));
+  const connected = fate(client.connect());
+  await settle();
+  expect(world.socket).toMatchObject({ url: "wss://server.example/live", protocols: ["hauyna.v1.json"], binaryType: "arraybuffer" });
+  await world.socket.open();
+  expect(client.state).toMatchObject({ name: "connecting", attempt: 0 });
+  expect(connected.now).toBe("pending");
+  await world.socket.accept();
+  expect(connected.now).toBe("done");
+  expect(client.state).toMatchObject({ name: "connected", session: { user: "ana" } });
+  expect(client.user).toBe("ana");
+  expect(states).toEqual(["connecting", "connected"]);
+});
+
+test("a lost connection is tried again after a delay by the server's policy", async () => {
+  const world = new World();
+  const client = await world.connected({}, { retry: { ...terms, max_attempts: 9 } });
+  world.chance = 0.25;
+  await world.socket.drop();
+  expect(client.state).toEqual({ name: "reconnecting", attempt: 1, retryAt: world.time + 250, code: 1006, reason: "" });
+  await world.pass(249);
+  expect(world.sockets).toHaveLength(1);
+  await world.pass(1);
+  expect(world.sockets).toHaveLength(2);
+  expect(client.state).toEqual({ name: "reconnecting", attempt: 1, code: 1006, reason: "" });
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 2, retryAt: world.time + 500 });
+  await world.pass(500);
+  await world.socket.accept({ retry: terms });
+  await world.socket.say({ type: "retry_policy", ...terms, base_delay: 4000 });
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 3, retryAt: world.time + 2000 });
+});
+
+test("attempts are forgotten only after thirty stable seconds", async () => {
+  const world = new World();
+  const client = await world.connected();
+  for (const [stable, attempt] of [[29_000, 1], [29_000, 2], [31_000, 1], [1000, 2]] as const) {
+    for (let left = stable; left > 0; left -= 1000) {
+      await world.pass(1000);
+      await world.socket.say({ type: "pong" });
+    }
+    await world.socket.drop();
+    expect(client.state).toMatchObject({ name: "reconnecting", attempt });
+    await (await world.attempt()).accept();
+  }
+});
+
+test("who has used up the attempts gives up, and the network's return or a look at the page is a new beginning", async () => {
+  const world = new World();
+  const client = await world.connected({}, { retry: { ...terms, max_attempts: 2 } });
+  for (const signal of ["online", "visible"] as const) {
+    for (let n = 0; n < 3; n++) {
+      await world.socket.drop();
+      await world.pass(8000);
+    }
+    expect(client.state).toEqual({ name: "closed", code: 1006, reason: "gave up after 2 attempts" });
+    const before = world.sockets.length;
+    await world.pass(3_600_000);
+    expect(world.sockets).toHaveLength(before);
+    await world.tell(signal);
+    expect(world.sockets).toHaveLength(before + 1);
+    expect(client.state).toMatchObject({ name: "reconnecting", attempt: 0 });
+  }
+  await world.socket.accept();
+  expect(client.state.name).toBe("connected");
+});
+
+test.each(fixture<{ code: number; reconnect: boolean }>("close_codes"))(
+  "close code $code: comes back is $reconnect",
+  async ({ code, reconnect }) => {
+    const world = new World();
+    const client = await world.connected();
+    await world.socket.drop(code, "why");
+    expect(client.state).toMatchObject({ name: reconnect ? "reconnecting" : "closed", code, reason: "why" });
+    await world.pass(60_000);
+    expect(world.sockets).toHaveLength(reconnect ? world.sockets.length : 1);
+    expect(comesBack(code)).toBe(reconnect);
+    if (!reconnect) {
+      await world.tell("online");
+      await world.tell("visible");
+      expect(client.state.name).toBe("closed");
+    }
+  },
+);
+
+test("an attempt that is refused for good fails connect", async () => {
+  const world = new World();
+  const client = world.client();
+  const connected = fate(client.connect());
+  await settle();
+  await world.socket.drop(3500, "invalid token");
+  expect(connected.now).toBe("closed");
+  expect(client.state).toEqual({ name: "closed", code: 3500, reason: "invalid token" });
+});
+
+test("an attempt without an answer ends after the patience for it", async () => {
+  const world = new World();
+  const client = world.client({ connectTimeout: 3000 });
+  void client.connect();
+  await settle();
+  await world.socket.open();
+  await world.pass(2999);
+  expect(client.state).toMatchObject({ attempt: 0 });
+  await world.pass(1);
+  expect(client.state).toMatchObject({ name: "connecting", attempt: 1, reason: "no session in time" });
+  expect(world.sockets[0]?.closed).toBeDefined();
+  await world.sockets[0]?.accept();
+  expect(client.state.name).toBe("connecting");
+});
+
+test("without a network nothing is tried and nothing counts", async () => {
+  const world = new World();
+  const client = await world.connected({}, { retry: { ...terms, max_attempts: 2 } });
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 1, retryAt: world.time + 500 });
+  await world.tell("offline");
+  expect(client.state).toEqual({ name: "reconnecting", attempt: 0, code: 1006, reason: "offline" });
+  await world.pass(3_600_000);
+  expect(world.sockets).toHaveLength(1);
+  await world.tell("visible");
+  expect(world.sockets).toHaveLength(1);
+  await world.tell("online");
+  expect(world.sockets).toHaveLength(2);
+  world.online = false;
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 0 });
+  await world.tell("online");
+  await world.socket.accept();
+  expect(client.state.name).toBe("connected");
+});
+
+test("what waits is tried at once when the network or the page is back", async () => {
+  for (const signal of ["online", "visible"] as const) {
+    const world = new World();
+    await world.connected();
+    await world.socket.drop();
+    await world.tell(signal);
+    expect(world.sockets).toHaveLength(2);
+    await world.tell(signal);
+    await world.pass(5000);
+    expect(world.sockets, "one attempt at a time").toHaveLength(2);
+  }
+});
+
+test("credentials are awaited before every attempt, and sent beside the sub-protocol", async () => {
+  const world = new World();
+  let number = 0;
+  const getToken = vi.fn(async () => (++number === 2 ? Promise.reject(new Error("no network")) : `t${number}`));
+  const client = world.client({ getToken });
+  void client.connect();
+  await settle();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json", "hauyna.bearer.t1"]);
+  expect(getToken).toHaveBeenCalledWith({ isRefresh: false });
+  await world.socket.accept();
+  await world.socket.drop(3005, "expired");
+  await world.pass(1000);
+  expect(client.state).toMatchObject({ name: "reconnecting", attempt: 2, reason: "no token" });
+  expect(world.sockets).toHaveLength(1);
+  await world.pass(2000);
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json", "hauyna.bearer.t3"]);
+});
+
+test("credentials are renewed when a tenth of their time is left, on the same connection", async () => {
+  const world = new World();
+  const getToken = vi.fn(() => "fresh");
+  await world.connected({ getToken }, { expires_at: world.time + 100_000, heartbeat: { interval: 1e9, timeout: 1e9 } });
+  await world.pass(89_999);
+  expect(world.socket.all("refresh")).toEqual([]);
+  await world.pass(1);
+  expect(getToken).toHaveBeenLastCalledWith({ isRefresh: true });
+  expect(world.socket.last("refresh")).toMatchObject({ token: "fresh" });
+  await world.socket.ack("refresh", { expires_at: world.time + 50_000 });
+  await world.pass(45_000);
+  expect(world.socket.all("refresh")).toHaveLength(2);
+  await world.socket.refuse("refresh", "unauthorized");
+  await world.pass(100_000);
+  expect(world.socket.all("refresh")).toHaveLength(2);
+  expect(world.sockets).toHaveLength(1);
+});
+
+test("close ends the session with a code that says so, and leaves no timer", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const answer = fate(client.request("late"));
+  client.close();
+  await settle();
+  expect(world.socket.closed).toEqual({ code: 1000, reason: "" });
+  expect(client.state).toEqual({ name: "closed", code: 1000, reason: "" });
+  expect(answer.now).toBe("outcome_unknown");
+  expect(fate(client.request("later"))).toMatchObject({ now: "pending" });
+  await expect(client.request("later")).rejects.toMatchObject({ kind: "closed" });
+  expect(world.timers).toBe(0);
+  await world.tell("online");
+  expect(world.sockets).toHaveLength(1);
+  void client.connect();
+  await settle();
+  expect(world.sockets).toHaveLength(2);
+});
+
+test("reconnect tries at once, waiting or connected", async () => {
+  const world = new World();
+  const client = await world.connected();
+  client.reconnect();
+  await settle();
+  expect(world.sockets[0]?.closed?.code, "a code that keeps the session").toBe(4000);
+  expect(world.sockets).toHaveLength(2);
+  await world.socket.drop();
+  client.reconnect();
+  await settle();
+  expect(world.sockets).toHaveLength(3);
+  await world.pass(9_000);
+  expect(world.sockets).toHaveLength(3);
+  await world.socket.accept();
+  expect(client.state.name).toBe("connected");
+});
+
+test("a frame that cannot be read ends the connection, which comes back", async () => {
+  const world = new World();
+  const client = await world.connected();
+  world.socket.onmessage?.({ data: "{not json" } as never);
+  expect(client.state).toMatchObject({ name: "reconnecting", reason: "unreadable" });
+});

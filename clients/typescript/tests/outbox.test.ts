@@ -1,0 +1,213 @@
+// What becomes of requests: in their order, bounded in time and number, and decided upon when an answer is lost.
+
+import { expect, test } from "vitest";
+import type { Client } from "../src/index.js";
+import { World, fate, settle } from "./world.js";
+
+const position = { epoch: "E", offset: 7 };
+const resumable = { resume: { token: "tok-1" } };
+
+/** A client with a subscription to `room:1`, at `position`. */
+async function subscribed(world: World, session: object = {}): Promise<Client> {
+  const client = await world.connected({}, session);
+  void client.channel("room:1").subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, ...position });
+  return client;
+}
+
+test("what is asked without a connection is sent with it, in its order, under ids of its own", async () => {
+  const world = new World();
+  const client = world.client();
+  const answers = ["a", "b", "c"].map((name) => fate(client.request(name, { n: name })));
+  void client.connect();
+  await settle();
+  expect(world.socket.heard).toEqual([]);
+  await world.socket.accept();
+  expect(world.socket.heard).toEqual([
+    { type: "a", n: "a", id: 1 },
+    { type: "b", n: "b", id: 2 },
+    { type: "c", n: "c", id: 3 },
+  ]);
+  await world.socket.say({ type: "ack", id: 2, data: "B" }, { type: "ack", id: 1 });
+  await world.socket.say({ type: "error", id: 3, error_type: "rate_limited", message: "slowly", timestamp: 1, temporary: true, details: { retry_after: 50 } });
+  expect(answers.map(({ now }) => now)).toEqual(["done", "B", "refused"]);
+  await world.socket.say({ type: "ack", id: 2, data: "again" }, { type: "ack", id: 99 });
+});
+
+test("fields called type and id are the client's", async () => {
+  const world = new World();
+  const client = await world.connected();
+  void client.request("event", { type: "other", id: 77, x: 1 }).catch(() => {});
+  expect(world.socket.heard).toEqual([{ type: "event", id: 1, x: 1 }]);
+});
+
+test("what waits too long expires unsent, and what is volatile does not wait", async () => {
+  const world = new World();
+  const client = world.client({ ttl: 5000 });
+  const [patient, brief, volatile] = [
+    fate(client.request("a")),
+    fate(client.request("b", {}, { ttl: 1000 })),
+    fate(client.request("c", {}, { volatile: true })),
+  ];
+  await settle();
+  expect(volatile.now).toBe("not_connected");
+  await world.pass(1000);
+  expect([patient.now, brief.now]).toEqual(["pending", "expired"]);
+  await world.pass(4000);
+  expect(patient.now).toBe("expired");
+  void client.connect();
+  await settle();
+  await world.socket.accept();
+  expect(world.socket.heard).toEqual([]);
+  void client.request("d", {}, { volatile: true });
+  expect(world.socket.heard).toHaveLength(1);
+});
+
+test("an answer that does not come in time is a timeout, and costs the others nothing", async () => {
+  const world = new World();
+  const client = await world.connected({ timeout: 2000 });
+  const [slow, patient] = [fate(client.request("a")), fate(client.request("b", {}, { timeout: 9000 }))];
+  await world.pass(2000);
+  expect([slow.now, patient.now]).toEqual(["timeout", "pending"]);
+  await world.socket.say({ type: "ack", id: 1 }, { type: "ack", id: 2 });
+  expect(patient.now).toBe("done");
+});
+
+test("the outbox is bounded in number and in bytes, and free again after an answer", async () => {
+  const world = new World();
+  const client = await world.connected({ outbox: { count: 3, bytes: 400 } });
+  const three = ["a", "b", "c"].map((name) => fate(client.request(name)));
+  await expect(client.request("d")).rejects.toMatchObject({ kind: "outbox_full" });
+  await world.socket.say({ type: "ack", id: 1 });
+  expect(three[0]?.now).toBe("done");
+  await expect(client.request("e", { big: "x".repeat(400) })).rejects.toMatchObject({ kind: "outbox_full" });
+  expect(fate(client.request("f", { big: "x".repeat(300) })).now).toBe("pending");
+  await settle();
+  expect(world.socket.last("f")).toBeDefined();
+});
+
+test("what cannot be encoded fails by itself", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const circle: { self?: object } = {};
+  circle.self = circle;
+  await expect(client.request("a", circle)).rejects.toMatchObject({ kind: "invalid" });
+});
+
+test("a publication carries a key that no other has; one may be chosen", async () => {
+  const world = new World();
+  const client = await world.connected();
+  void client.sendToUser("bob", 1).catch(() => {});
+  void client.sendToGroup("team", 2).catch(() => {});
+  void client.broadcast(3, { key: "mine" }).catch(() => {});
+  void client.channel("x").publish(4).catch(() => {});
+  const keys = world.socket.heard.map((message) => message["key"]);
+  expect(new Set(keys).size).toBe(4);
+  expect(keys[2]).toBe("mine");
+  expect(world.socket.heard).toMatchObject([
+    { type: "private", to: "bob", message: 1 },
+    { type: "group", room: "team", message: 2 },
+    { type: "broadcast", message: 3 },
+    { type: "channel_message", channel: "x", content: 4 },
+  ]);
+});
+
+test("publications whose answer was lost are sent again when the session is resumed, before anything newer", async () => {
+  const world = new World();
+  const client = await subscribed(world, resumable);
+  const room = client.channel("room:1");
+  const sent = [fate(room.publish("one")), fate(client.sendToUser("bob", "two"))];
+  const first = world.socket.heard.slice(-2);
+  await world.socket.drop();
+  const newer = fate(room.publish("three"));
+  await world.attempt();
+  await world.socket.accept({ ...resumable, resumed: true, subscriptions: [{ channel: "room:1", ...position, recoverable: true, recovered: true }] });
+  expect(world.socket.heard.slice(1, 3), "the same ids, the same keys").toEqual(first);
+  expect(world.socket.heard[3]).toMatchObject({ content: "three" });
+  for (const { id } of world.socket.heard.slice(1)) await world.socket.say({ type: "ack", id, data: position });
+  expect([...sent, newer].map(({ now }) => now)).toEqual([position, position, position]);
+});
+
+test.each([
+  ["recovered", { recovered: true }, true],
+  ["not recovered: too_old", { recovered: false, reason: "too_old" }, true],
+  ["not recovered: too_many", { recovered: false, reason: "too_many" }, true],
+  ["not recovered: epoch_changed", { epoch: "F", recovered: false, reason: "epoch_changed" }, false],
+  ["without history", { epoch: undefined, offset: undefined, recoverable: false }, false],
+])("a fresh session, %s: publications are sent again: %s", async (_, answer, again) => {
+  const world = new World();
+  const client = await subscribed(world);
+  const room = client.channel("room:1");
+  const [lost, direct] = [fate(room.publish("lost")), fate(client.sendToUser("bob", "lost"))];
+  const key = world.socket.last("channel_message")["key"];
+  await world.lose();
+  const newer = fate(room.publish("newer"));
+  expect(world.socket.all("channel_message"), "not before the channel is there").toEqual([]);
+  await world.socket.ack("subscribe_channel", { channel: "room:1", ...position, recoverable: true, ...answer });
+  const texts = world.socket.all("channel_message").map((message) => message["content"]);
+  expect(texts).toEqual(again ? ["lost", "newer"] : ["newer"]);
+  expect(lost.now).toBe(again ? "pending" : "outcome_unknown");
+  expect(direct.now, "nobody says whether its key is remembered").toBe("outcome_unknown");
+  if (again) expect(world.socket.all("channel_message")[0]).toMatchObject({ key });
+  expect(newer.now).toBe("pending");
+});
+
+test("a publication that was never sent is sent whatever the server has forgotten", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  await world.socket.drop();
+  const waiting = fate(client.channel("room:1").publish("waits"));
+  await world.attempt();
+  await world.socket.accept();
+  const answer = { channel: "room:1", epoch: "F", offset: 0, recoverable: true, recovered: false, reason: "epoch_changed" };
+  await world.socket.ack("subscribe_channel", answer);
+  expect(world.socket.last("channel_message")).toMatchObject({ content: "waits" });
+  await world.socket.ack("channel_message", { epoch: "F", offset: 1 });
+  expect(waiting.now).toEqual({ epoch: "F", offset: 1 });
+});
+
+test("an application's event whose answer was lost fails, unless it may be repeated", async () => {
+  const world = new World();
+  const client = await world.connected({}, resumable);
+  const once = fate(client.request("pay", { amount: 1 }));
+  const often = fate(client.request("look", {}, { repeatable: true }));
+  await world.lose({ resumed: true, ...resumable });
+  expect(once.now).toBe("outcome_unknown");
+  expect(world.socket.heard.slice(1)).toEqual([{ type: "look", id: 2 }]);
+  await world.socket.ack("look", { here: true });
+  expect(often.now).toEqual({ here: true });
+});
+
+test("what was sent and cannot be sent again in time is of unknown outcome", async () => {
+  const world = new World();
+  const client = await subscribed(world, resumable);
+  const lost = fate(client.channel("room:1").publish("lost", { ttl: 3000 }));
+  await world.socket.drop();
+  await world.pass(3000);
+  expect(lost.now).toBe("outcome_unknown");
+});
+
+test("a publication is not sent again when its key may be forgotten", async () => {
+  const world = new World();
+  const client = await subscribed(world, resumable);
+  const lost = fate(client.channel("room:1").publish("lost", { ttl: 3_600_000 }));
+  await world.socket.drop();
+  await world.tell("offline");
+  await world.pass(280_000);
+  await world.tell("online");
+  await world.socket.accept({ ...resumable, resumed: true, subscriptions: [{ channel: "room:1", ...position, recoverable: true, recovered: true }] });
+  expect(lost.now).toBe("outcome_unknown");
+  expect(world.socket.all("channel_message")).toEqual([]);
+});
+
+test("giving up ends what waits: unsent is closed, sent is unknown", async () => {
+  const world = new World();
+  const client = await world.connected({}, { retry: { max_attempts: 1, base_delay: 10, max_delay: 10, backoff_multiplier: 1 } });
+  const sent = fate(client.sendToUser("bob", 1));
+  await world.socket.drop();
+  const unsent = fate(client.request("a"));
+  await (await world.attempt()).drop();
+  expect(client.state.name).toBe("closed");
+  expect([sent.now, unsent.now]).toEqual(["outcome_unknown", "closed"]);
+});

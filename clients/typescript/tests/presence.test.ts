@@ -1,0 +1,146 @@
+// The roster of a channel: kept by its numbers, asked for where one was skipped, compared after a reconnect.
+
+import { expect, test } from "vitest";
+import type { Channel, Present } from "../src/index.js";
+import { World, settle } from "./world.js";
+
+const entry = (status = "online", devices = 1, metadata: object = {}) => ({
+  status,
+  metadata: { status, ...metadata },
+  joined_at: 1,
+  updated_at: 1,
+  connections: Array.from({ length: devices }, (_, n) => ({ connection_id: `c-${n}`, metadata: {}, joined_at: 1 })),
+});
+const state = (offset: number, users: object) => ({ type: "presence_state", channel: "room", count: Object.keys(users).length, users, offset });
+const change = (event: string, user: string, offset: number, fields: object = {}) => ({
+  type: "presence_change",
+  event,
+  user,
+  channel: "room",
+  metadata: { status: "online" },
+  status: "online",
+  connections: event === "leave" ? 0 : 1,
+  timestamp: 1,
+  offset,
+  ...fields,
+});
+
+/** A subscriber of `room`, who is shown `users`, and what it hears from then on. */
+async function watcher(users: object = { ana: entry(), bob: entry() }, offset = 5) {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const room: Channel = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 0, recoverable: true });
+  await world.socket.say(state(offset, users));
+  const heard: string[] = [];
+  for (const event of ["join", "leave", "update"] as const) {
+    room.presence.on(event, ({ user }: Present) => heard.push(`${event} ${user}`));
+  }
+  const names = () => [...room.presence.users.keys()].sort().join(" ");
+  return { world, room, heard, names };
+}
+
+test("a list is who joins at first; its changes are joins, leaves and updates", async () => {
+  const { world, room, heard, names } = await watcher();
+  expect(names()).toBe("ana bob");
+  expect(room.presence.users.get("bob")).toMatchObject({ user: "bob", status: "online", connections: 1, devices: [{ connection_id: "c-0" }] });
+  await world.socket.say(
+    change("join", "cleo", 6),
+    change("update", "bob", 7, { status: "away", connections: 2 }),
+    change("leave", "ana", 8),
+  );
+  expect(heard).toEqual(["join cleo", "update bob", "leave ana"]);
+  expect(names()).toBe("bob cleo");
+  expect(room.presence.count).toBe(2);
+  expect(room.presence.users.get("bob")).toEqual({ user: "bob", status: "away", metadata: { status: "online" }, connections: 2 });
+});
+
+test("what was applied already is dropped, whatever order it comes in", async () => {
+  const { world, heard } = await watcher();
+  await world.socket.say(change("join", "cleo", 5), change("leave", "bob", 4), change("join", "dan", 6), change("join", "dan", 6));
+  expect(heard).toEqual(["join dan"]);
+});
+
+test("the changes of a moment come in one message", async () => {
+  const { world, room, heard, names } = await watcher();
+  const diff = { type: "presence_diff", channel: "room", count: 3, joins: { cleo: entry(), dan: entry() }, leaves: ["ana"], updates: { bob: entry("away", 2) }, offset: 9 };
+  await world.socket.say(diff, { ...diff, joins: { eve: entry() } });
+  expect(heard).toEqual(["leave ana", "join cleo", "join dan", "update bob"]);
+  expect(names()).toBe("bob cleo dan");
+  expect(room.presence.count).toBe(3);
+});
+
+test("a skipped number asks for the list, page by page, and what comes meanwhile is applied after it", async () => {
+  const { world, heard, names } = await watcher();
+  await world.socket.say(change("join", "fay", 8));
+  expect(heard).toEqual([]);
+  expect(world.socket.last("presence")).toMatchObject({ channel: "room" });
+  await world.socket.say(change("join", "gus", 9));
+  await world.socket.ack("presence", { channel: "room", count: 3, users: { ana: entry() }, offset: 8, next: "ana" });
+  expect(world.socket.last("presence")).toMatchObject({ after: "ana" });
+  await world.socket.say(change("leave", "ana", 10));
+  await world.socket.ack("presence", { channel: "room", count: 3, users: { fay: entry(), gus: entry() }, offset: 9 });
+  expect(heard).toEqual(["leave bob", "join fay", "join gus", "leave ana"]);
+  expect(names()).toBe("fay gus");
+  expect(world.socket.all("presence")).toHaveLength(2);
+});
+
+test("a count that does not fit the list asks for the list", async () => {
+  const { world, names } = await watcher();
+  await world.socket.say({ type: "presence_diff", channel: "room", count: 9, joins: {}, leaves: [], updates: {}, offset: 30 });
+  await world.socket.ack("presence", { channel: "room", count: 1, users: { zoe: entry() }, offset: 30 });
+  expect(names()).toBe("zoe");
+});
+
+test("messages that were dropped may have been of presence: the list is asked for", async () => {
+  const { world, names, heard } = await watcher();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 0, missed: 0 });
+  await world.socket.ack("presence", { channel: "room", count: 1, users: { ana: entry() }, offset: 6 });
+  expect(names()).toBe("ana");
+  expect(heard).toEqual(["leave bob"]);
+});
+
+test("a new list after a reconnect reports only who really came, went or changed", async () => {
+  const { world, heard, names } = await watcher({ ana: entry(), bob: entry(), cleo: entry() });
+  await world.socket.drop();
+  await settle();
+  expect(heard, "nobody leaves because this client is away").toEqual([]);
+  expect(names()).toBe("ana bob cleo");
+  await world.attempt();
+  await world.socket.accept({ resumed: false });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 0, recoverable: true, recovered: true });
+  const other = { ...entry(), connections: [{ connection_id: "c-99", metadata: {}, joined_at: 2 }], joined_at: 2 };
+  await world.socket.say(state(2, { ana: other, bob: entry("away"), dan: entry() }));
+  expect(heard).toEqual(["leave cleo", "update bob", "join dan"]);
+  await world.socket.say(change("leave", "dan", 3));
+  expect(heard.at(-1), "the new numbers count").toBe("leave dan");
+});
+
+test("a channel too large for names has a count, and a list again when it is small", async () => {
+  const { world, room, heard } = await watcher();
+  await world.socket.say({ type: "occupancy", channel: "room", count: 5012 }, change("join", "eve", 7));
+  expect(room.presence).toMatchObject({ count: 5012, isListed: false });
+  expect(room.presence.users.size).toBe(0);
+  expect(heard, "nobody has left").toEqual([]);
+  await world.socket.say(state(900, { ana: entry(), zoe: entry() }));
+  expect(room.presence).toMatchObject({ count: 2, isListed: true });
+});
+
+test("the presence of a channel that was given up is forgotten", async () => {
+  const { room, heard } = await watcher();
+  void room.unsubscribe();
+  expect(room.presence).toMatchObject({ count: 0, isListed: false });
+  expect(heard).toEqual([]);
+});
+
+test("every change is one call of change, with the roster", async () => {
+  const { world, room } = await watcher();
+  const sizes: number[] = [];
+  const off = room.presence.on("change", ({ users }) => sizes.push(users.size));
+  await world.socket.say(change("join", "cleo", 6), state(7, { ana: entry() }), { type: "occupancy", channel: "room", count: 9 });
+  off();
+  await world.socket.say(state(9, { ana: entry() }));
+  expect(sizes).toEqual([3, 1, 0]);
+});

@@ -1,0 +1,304 @@
+// Positions: every message once and in order, and a word about each one that may be missing.
+
+import { expect, test } from "vitest";
+import type { Channel, Client, Gap } from "../src/index.js";
+import { World, fate, settle } from "./world.js";
+
+const start = { epoch: "E", offset: 10 };
+
+interface Heard {
+  client: Client;
+  room: Channel;
+  world: World;
+  heard: unknown[];
+  gaps: Gap[];
+  states: string[];
+}
+
+/** A subscriber of `room`, and what it hears. */
+async function subscriber(answer: object = { ...start, recoverable: true }, session: object = {}): Promise<Heard> {
+  const world = new World();
+  const client = await world.connected({}, session);
+  const room = client.channel("room");
+  const all: Heard = { client, room, world, heard: [], gaps: [], states: [] };
+  room.on("message", (message) => all.heard.push(message.offset ?? message.content));
+  room.on("note", (message) => all.heard.push(message.offset));
+  room.onGap((gap) => all.gaps.push(gap));
+  room.onState(({ name }) => all.states.push(name));
+  const subscription = fate(room.subscribe({ metadata: { device: "phone" } }));
+  await settle();
+  expect(world.socket.last("subscribe_channel")).toEqual({ type: "subscribe_channel", id: 1, channel: "room", metadata: { device: "phone" } });
+  await world.socket.ack("subscribe_channel", { channel: "room", ...answer });
+  expect(subscription.now).toMatchObject({ recoverable: "epoch" in answer });
+  return all;
+}
+
+const message = (offset: number, type = "message") => ({ type, channel: "room", content: `#${offset}`, timestamp: 1, offset });
+
+test("each offset is delivered once, whatever its type, and moves the position", async () => {
+  const { room, world, heard } = await subscriber();
+  await world.socket.say(message(10), message(11), message(12, "note"), message(11), message(12), message(14));
+  expect(heard).toEqual([11, 12, 14]);
+  expect(room.position).toEqual({ epoch: "E", offset: 14 });
+});
+
+test("what has no number is delivered as it comes", async () => {
+  const { room, world, heard, gaps } = await subscriber({ recoverable: false });
+  const plain = { type: "message", channel: "room", content: "x", timestamp: 1 };
+  await world.socket.say(plain, plain);
+  expect(heard).toEqual(["x", "x"]);
+  expect(room.position).toBeUndefined();
+  expect(gaps).toEqual([]);
+});
+
+test("after a reconnect it recovers from its position, keeps it where that succeeds, and tells nobody", async () => {
+  const { room, world, heard, gaps, states } = await subscriber();
+  await world.socket.say(message(11));
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ channel: "room", metadata: { device: "phone" }, recover: { epoch: "E", offset: 11 } });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 13, recoverable: true, recovered: true });
+  await world.socket.say(message(12), message(13), message(14));
+  expect(heard).toEqual([11, 12, 13, 14]);
+  expect(room.position?.offset).toBe(14);
+  expect(gaps).toEqual([]);
+  expect(states).toEqual(["subscribing", "subscribed", "subscribing", "subscribed"]);
+});
+
+test.each([
+  ["too_old", { epoch: "E", offset: 90, recoverable: true, recovered: false, reason: "too_old" }, 80],
+  ["too_many", { epoch: "E", offset: 90, recoverable: true, recovered: false, reason: "too_many" }, 80],
+  ["epoch_changed", { epoch: "F", offset: 3, recoverable: true, recovered: false, reason: "epoch_changed" }, undefined],
+  ["not_recoverable", { recoverable: false }, undefined],
+] as const)("a recovery that failed is told: %s", async (reason, answer, missed) => {
+  const { client, room, world, heard, gaps } = await subscriber();
+  const everywhere: Gap[] = [];
+  client.onGap((gap) => everywhere.push(gap));
+  await world.lose();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...answer });
+  const to = "epoch" in answer ? { epoch: answer.epoch, offset: answer.offset } : undefined;
+  expect(gaps).toEqual([{ channel: "room", reason, from: start, to, missed }]);
+  expect(everywhere).toEqual(gaps);
+  expect(room.position).toEqual(to);
+  await world.socket.say(message((to?.offset ?? 0) + 1));
+  expect(heard).toHaveLength(1);
+});
+
+test("a channel without history says after every reconnect that something may be missing, resumed or not", async () => {
+  for (const resumed of [false, true]) {
+    const { world, gaps } = await subscriber({ recoverable: false }, { resume: { token: "t" } });
+    const subscriptions = resumed ? [{ channel: "room", recoverable: false }] : [];
+    await world.lose({ resumed, subscriptions });
+    if (!resumed) await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
+    expect(gaps).toEqual([{ channel: "room", reason: "not_recoverable", from: undefined, to: undefined, missed: undefined }]);
+  }
+});
+
+test("a position from elsewhere is where a subscription begins, and a failure to is told", async () => {
+  for (const [answer, count] of [[{ recovered: true }, 0], [{ recovered: false, reason: "too_old" }, 1]] as const) {
+    const world = new World();
+    const client = await world.connected();
+    const gaps: Gap[] = [];
+    client.onGap((gap) => gaps.push(gap));
+    void client.channel("room").subscribe({ since: { epoch: "E", offset: 3 } });
+    await settle();
+    expect(world.socket.last("subscribe_channel")).toMatchObject({ recover: { epoch: "E", offset: 3 } });
+    await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true, ...answer });
+    expect(gaps).toHaveLength(count);
+    expect(client.channel("room").position?.offset).toBe(count === 0 ? 3 : 10);
+  }
+});
+
+test("who was subscribing when the connection was lost is subscribed by the next one, and told of no gap", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const gaps: Gap[] = [];
+  client.onGap((gap) => gaps.push(gap));
+  const subscription = fate(client.channel("room").subscribe());
+  await settle();
+  await world.lose();
+  expect(subscription.now).toBe("pending");
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect(subscription.now).toEqual({ position: start, recoverable: true });
+  expect(gaps).toEqual([]);
+});
+
+test("a gap is closed from the history, page by page, before anything that came after it", async () => {
+  const { room, world, heard, gaps } = await subscriber();
+  await world.socket.say(message(11), { type: "gap", channel: "room", epoch: "E", offset: 11, missed: 5 }, message(17));
+  expect(world.socket.last("history")).toMatchObject({ channel: "room", since: { epoch: "E", offset: 11 } });
+  expect(heard).toEqual([11]);
+  await world.socket.ack("history", { channel: "room", epoch: "E", offset: 17, messages: [message(12), message(13)] });
+  expect(world.socket.last("history")).toMatchObject({ since: { epoch: "E", offset: 13 } });
+  await world.socket.say(message(18));
+  await world.socket.ack("history", { channel: "room", epoch: "E", offset: 18, messages: [14, 15, 16, 17].map((n) => message(n)) });
+  expect(heard).toEqual([11, 12, 13, 14, 15, 16, 17, 18]);
+  expect(room.position?.offset).toBe(18);
+  expect(gaps).toEqual([]);
+});
+
+test("a second gap behind the first is closed after it", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 1 }, message(12));
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 12, missed: 2 }, message(15));
+  await world.socket.ack("history", { epoch: "E", offset: 15, messages: [message(11), message(12)] });
+  expect(world.socket.last("history")).toMatchObject({ since: { epoch: "E", offset: 12 } });
+  await world.socket.ack("history", { epoch: "E", offset: 15, messages: [message(13), message(14)] });
+  expect(heard).toEqual([11, 12, 13, 14, 15]);
+  expect(gaps).toEqual([]);
+});
+
+test.each([
+  ["too_old", async (world: World) => world.socket.ack("history", { epoch: "E", offset: 17, messages: [] }), 16],
+  ["epoch_changed", async (world: World) => world.socket.ack("history", { epoch: "F", offset: 17, messages: [] }), undefined],
+  ["not_recoverable", async (world: World) => world.socket.refuse("history", "permission_denied"), 16],
+] as const)("a gap that the history cannot close is told: %s", async (reason, answer, top) => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 6 }, message(17));
+  await answer(world);
+  expect(gaps).toMatchObject([{ channel: "room", reason, from: start, missed: top && 6 }]);
+  expect(heard, "what came after it is delivered").toEqual([17]);
+  await world.socket.say(message(18));
+  expect(heard).toEqual([17, 18]);
+});
+
+test("a gap in a channel without history is told with the number of messages", async () => {
+  const { world, gaps } = await subscriber({ recoverable: false });
+  await world.socket.say({ type: "gap", channel: "room", epoch: "AAAAAAAAAAA", offset: 0, missed: 4 });
+  expect(gaps).toEqual([{ channel: "room", reason: "not_recoverable", from: undefined, to: undefined, missed: 4 }]);
+});
+
+test("a gap that is being closed when the connection is lost is closed by the recovery", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 }, message(13));
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ recover: start });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 13, recoverable: true, recovered: true });
+  await world.socket.say(message(11), message(12), message(13));
+  expect(heard).toEqual([11, 12, 13]);
+  expect(gaps).toEqual([]);
+});
+
+test("too much that comes while the history is asked ends the waiting, and is told", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 });
+  await world.socket.say(...Array.from({ length: 10_001 }, (_, n) => message(13 + n)));
+  expect(gaps).toMatchObject([{ reason: "too_many", missed: 2 }]);
+  expect(heard).toHaveLength(10_001);
+});
+
+test("a subscription that is refused fails, and is not asked for again", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const subscription = fate(room.subscribe());
+  await settle();
+  await world.socket.refuse("subscribe_channel", "permission_denied");
+  expect(subscription.now).toBe("refused");
+  expect(room.state).toMatchObject({ name: "unsubscribed", error: { type: "permission_denied" } });
+  await world.lose();
+  expect(world.socket.heard).toEqual([]);
+});
+
+test("a subscription that is refused after a reconnect ends, and says so", async () => {
+  const { room, world } = await subscriber();
+  await world.lose();
+  await world.socket.refuse("subscribe_channel", "permission_denied");
+  expect(room.state).toMatchObject({ name: "unsubscribed", error: { type: "permission_denied" } });
+});
+
+test("a subscription that may succeed later is asked for again after the delay", async () => {
+  const { room, world, gaps } = await subscriber();
+  await world.lose();
+  await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
+  await world.pass(699);
+  expect(world.socket.all("subscribe_channel")).toHaveLength(1);
+  await world.pass(1);
+  expect(world.socket.all("subscribe_channel")).toHaveLength(2);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true, recovered: true });
+  expect(room.state.name).toBe("subscribed");
+  expect(gaps).toEqual([]);
+});
+
+test("a channel's token is asked for before each subscription", async () => {
+  const world = new World();
+  const client = await world.connected();
+  let number = 0;
+  void client.channel("room").subscribe({ getToken: async () => `t${++number}` });
+  await settle();
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t2");
+});
+
+test("who unsubscribes hears nothing more, and is not subscribed again", async () => {
+  const { room, world, heard } = await subscriber();
+  const done = fate(room.unsubscribe());
+  await world.socket.say(message(11));
+  await world.socket.ack("unsubscribe_channel");
+  expect(done.now).toBe("done");
+  expect(heard).toEqual([]);
+  expect(room.state).toEqual({ name: "unsubscribed" });
+  await world.lose();
+  expect(world.socket.heard).toEqual([]);
+});
+
+test("what the server subscribes this client to needs no request", async () => {
+  const world = new World();
+  const client = await world.connected({}, { subscriptions: [{ channel: "room", ...start, recoverable: true }] });
+  const heard: unknown[] = [];
+  client.channel("room").on("message", ({ offset }) => heard.push(offset));
+  client.channel("other").on("message", ({ offset }) => heard.push(offset));
+  await world.socket.say({ type: "subscribed", channel: "other", epoch: "G", offset: 4, recoverable: true });
+  expect(client.channel("other")).toMatchObject({ state: { name: "subscribed" }, position: { epoch: "G", offset: 4 } });
+  await expect(client.channel("other").subscribe()).resolves.toMatchObject({ recoverable: true });
+  await world.socket.say(message(11), message(10), { ...message(5), channel: "other" });
+  expect(heard).toEqual([11, 5]);
+  expect(world.socket.heard).toEqual([]);
+  await world.socket.say({ type: "unsubscribed", channel: "other" });
+  expect(client.channel("other").state).toMatchObject({ name: "unsubscribed", error: { kind: "refused" } });
+});
+
+test("what the server's own subscription missed is fetched from the history where the stream is the same", async () => {
+  for (const when of ["with the session", "later"]) {
+    const world = new World();
+    const client = await world.connected({}, { subscriptions: [{ channel: "room", ...start, recoverable: true }] });
+    const [heard, gaps]: [unknown[], Gap[]] = [[], []];
+    client.channel("room").on("message", ({ offset }) => heard.push(offset));
+    client.onGap((gap) => gaps.push(gap));
+    const entry = { channel: "room", epoch: "E", offset: 12, recoverable: true };
+    await world.lose(when === "later" ? {} : { subscriptions: [entry] });
+    if (when === "later") {
+      expect(client.channel("room").state).toEqual({ name: "unsubscribed" });
+      await world.socket.say({ type: "subscribed", ...entry });
+    }
+    await world.socket.say(message(13));
+    expect(world.socket.last("history")).toMatchObject({ since: start });
+    await world.socket.ack("history", { epoch: "E", offset: 13, messages: [11, 12, 13].map((n) => message(n)) });
+    expect(heard).toEqual([11, 12, 13]);
+    expect(gaps).toEqual([]);
+  }
+});
+
+test("what the server's own subscription missed of another stream is told", async () => {
+  const world = new World();
+  const client = await world.connected({}, { subscriptions: [{ channel: "room", ...start, recoverable: true }] });
+  const gaps: Gap[] = [];
+  client.onGap((gap) => gaps.push(gap));
+  await world.lose({ subscriptions: [{ channel: "room", epoch: "F", offset: 2, recoverable: true }] });
+  expect(gaps).toMatchObject([{ reason: "epoch_changed", from: start, to: { epoch: "F", offset: 2 } }]);
+});
+
+test("a listener that fails costs the others nothing", async () => {
+  const { room, world, heard } = await subscriber();
+  room.on("message", () => {
+    throw new Error("of the application");
+  });
+  const late: unknown[] = [];
+  const off = room.on("message", ({ offset }) => late.push(offset));
+  await world.socket.say(message(11));
+  off();
+  await world.socket.say(message(12));
+  expect(heard).toEqual([11, 12]);
+  expect(late).toEqual([11]);
+});

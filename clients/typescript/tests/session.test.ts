@@ -1,0 +1,235 @@
+// Resuming a session, moving to another node, and what the server asks or says outside of channels.
+
+import { expect, test } from "vitest";
+import type { Client, Gap, Logger } from "../src/index.js";
+import { World, fate, settle } from "./world.js";
+
+const start = { epoch: "E", offset: 10 };
+const first = { resume: { token: "tok-1", window: 60_000 } };
+const entry = { channel: "room", ...start, recoverable: true, recovered: true };
+
+async function subscribed(world: World, session: object = first): Promise<Client> {
+  const client = await world.connected({}, session);
+  for (const name of ["room", "ticker"]) void client.channel(name).subscribe();
+  await settle();
+  const [room, ticker] = world.socket.all("subscribe_channel");
+  await world.socket.say({ type: "ack", id: room?.["id"], data: { channel: "room", ...start, recoverable: true } });
+  await world.socket.say({ type: "ack", id: ticker?.["id"], data: { channel: "ticker", recoverable: false } });
+  return client;
+}
+
+test("the next socket offers the token, and says its positions at once", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  await world.socket.say({ type: "message", channel: "room", content: 1, timestamp: 1, offset: 11 });
+  await world.socket.drop();
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json", "hauyna.resume.tok-1"]);
+  expect(world.socket.heard).toEqual([]);
+  await world.socket.open();
+  expect(world.socket.heard).toEqual([{ type: "resume", positions: { room: { epoch: "E", offset: 11 } } }]);
+  const gaps: Gap[] = [];
+  client.onGap((gap) => gaps.push(gap));
+  const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
+  await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
+  expect(world.socket.heard, "nothing is asked again").toHaveLength(1);
+  expect(client.channel("room")).toMatchObject({ state: { name: "subscribed" }, position: { epoch: "E", offset: 11 } });
+  expect(gaps).toMatchObject([{ channel: "ticker", reason: "not_recoverable" }]);
+  await world.socket.drop();
+  expect((await world.attempt()).protocols, "the token is a new one").toContain("hauyna.resume.tok-2");
+});
+
+test("an attempt that fails before its session keeps the token", async () => {
+  const world = new World();
+  await subscribed(world);
+  await world.socket.drop();
+  await (await world.attempt()).drop();
+  expect((await world.attempt()).protocols).toContain("hauyna.resume.tok-1");
+});
+
+test("a session that is too late is a fresh one: everything is subscribed to again from its position", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  await world.lose({ resumed: false, resume: { token: "tok-9" } });
+  expect(world.socket.all("subscribe_channel")).toMatchObject([{ channel: "room", recover: start }, { channel: "ticker" }]);
+  expect(world.socket.all("subscribe_channel")[1]).not.toHaveProperty("recover");
+  await world.socket.drop();
+  expect((await world.attempt()).protocols).toContain("hauyna.resume.tok-9");
+  expect(client.state.name).toBe("reconnecting");
+});
+
+test("a server without sessions is served as one whose sessions are always too late", async () => {
+  const world = new World();
+  await subscribed(world, {});
+  const socket = await world.lose();
+  expect(socket.protocols).toEqual(["hauyna.v1.json"]);
+  expect(socket.heard[0]).toMatchObject({ type: "subscribe_channel", channel: "room", recover: start });
+});
+
+test("closing ends the session: what connects next is a new one", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  client.close();
+  void client.connect();
+  await settle();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+  await world.socket.accept();
+  expect(world.socket.last("subscribe_channel"), "the channels are still wanted").toBeDefined();
+});
+
+test("what was given up meanwhile is given up on the resumed session, and what was asked for is asked for", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  await world.socket.drop();
+  void client.channel("room").unsubscribe();
+  void client.channel("new").subscribe();
+  await world.attempt();
+  await world.socket.accept({ ...first, resumed: true, subscriptions: [entry, { channel: "ticker", recoverable: false }] });
+  expect(world.socket.heard.slice(1).map(({ type, channel }) => [type, channel])).toEqual([
+    ["unsubscribe_channel", "room"],
+    ["subscribe_channel", "new"],
+  ]);
+});
+
+test("a resumed subscription without a position in the resumption is told as what it is", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  const gaps: Gap[] = [];
+  client.onGap((gap) => gaps.push(gap));
+  const unknown = { channel: "ticker", epoch: "T", offset: 5, recoverable: true, recovered: false, reason: "unknown_position" };
+  await world.lose({ ...first, resumed: true, subscriptions: [entry, unknown] });
+  expect(gaps).toEqual([{ channel: "ticker", reason: "unknown_position", from: undefined, to: { epoch: "T", offset: 5 }, missed: undefined }]);
+});
+
+test("asked to move, it opens the next socket at a random moment while the old one works, and moves", async () => {
+  const world = new World();
+  world.chance = 0.25;
+  const client = await subscribed(world);
+  const [old] = world.sockets;
+  const states: string[] = [];
+  client.onState(({ name }) => states.push(name));
+  await old?.say({ type: "reconnect", after: [1000, 9000], reason: "drain" });
+  await world.pass(2999);
+  expect(world.sockets).toHaveLength(1);
+  const open = fate(client.request("open"));
+  await world.pass(1);
+  expect(world.sockets, "first the answers that are on their way").toHaveLength(1);
+  const waits = fate(client.channel("room").publish("waits"));
+  expect(old?.all("channel_message")).toEqual([]);
+  await old?.ack("open");
+  expect(open.now).toBe("done");
+  expect(world.sockets).toHaveLength(2);
+  await old?.say({ type: "message", channel: "room", content: 1, timestamp: 1, offset: 11 });
+  expect(client.channel("room").position?.offset).toBe(11);
+  await world.socket.open();
+  expect(world.socket.heard).toMatchObject([{ type: "resume" }]);
+  const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
+  await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
+  expect(states).toEqual(["connected"]);
+  expect(world.socket.heard.slice(1)).toMatchObject([{ type: "channel_message", content: "waits" }]);
+  await old?.drop(3013, "replaced");
+  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-2" } });
+  await world.socket.ack("channel_message");
+  expect(waits.now).toBe("done");
+});
+
+test("an answer that takes long does not hold up a move", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  const slow = fate(client.request("slow", {}, { timeout: 600_000 }));
+  const [old] = world.sockets;
+  await old?.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(1999);
+  expect(world.sockets).toHaveLength(1);
+  await world.pass(1);
+  expect(world.sockets).toHaveLength(2);
+  await old?.ack("slow");
+  expect(slow.now).toBe("done");
+  await world.pass(100);
+  expect(world.sockets).toHaveLength(2);
+});
+
+test("a move that fails leaves the old connection as it was, and what waited is sent on it", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  const [old] = world.sockets;
+  await old?.say({ type: "reconnect", after: [0, 1000], reason: "drain" });
+  await world.pass(500);
+  expect(world.sockets).toHaveLength(2);
+  void client.request("waits").catch(() => {});
+  await world.socket.drop(1006);
+  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-1" } });
+  expect(old?.last("waits")).toBeDefined();
+  await old?.drop(3001, "drain");
+  expect(client.state).toMatchObject({ name: "reconnecting", attempt: 1, code: 3001 });
+});
+
+test("moving to a node that does not know the session ends it on the old one, and subscribes anew", async () => {
+  const world = new World();
+  await subscribed(world);
+  await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(0);
+  await world.socket.accept({ resumed: false });
+  expect(world.sockets[0]?.closed?.code).toBe(1000);
+  expect(world.socket.last("subscribe_channel")).toBeDefined();
+});
+
+test("the server's questions are answered by name, and what a handler throws is the refusal", async () => {
+  const world = new World();
+  const client = await world.connected();
+  client.onRequest("confirm", async (data) => ({ said: data }));
+  const off = client.onRequest("fail", () => {
+    throw new Error("not now");
+  });
+  client.onRequest("nothing", () => undefined);
+  await world.socket.say({ type: "request", id: "q-1", event: "confirm", data: { question: "?" } });
+  await world.socket.say({ type: "request", id: "q-2", event: "fail", data: null });
+  await world.socket.say({ type: "request", id: "q-3", event: "unknown", data: null });
+  await world.socket.say({ type: "request", id: "q-4", event: "nothing", data: null });
+  off();
+  await world.socket.say({ type: "request", id: "q-5", event: "fail", data: null });
+  expect(world.socket.heard).toEqual([
+    { type: "ack", id: "q-1", data: { said: { question: "?" } } },
+    { type: "error", id: "q-2", message: "not now" },
+    { type: "error", id: "q-3", message: "nobody answers this" },
+    { type: "ack", id: "q-4", data: null },
+    { type: "error", id: "q-5", message: "nobody answers this" },
+  ]);
+});
+
+test("a question is answered on the connection that asked, or not at all", async () => {
+  const world = new World();
+  const client = await world.connected();
+  let answer: (value: unknown) => void = () => {};
+  client.onRequest("slow", () => new Promise((resolve) => (answer = resolve)));
+  await world.socket.say({ type: "request", id: "q-1", event: "slow", data: null });
+  await world.lose();
+  answer("late");
+  await settle();
+  expect(world.sockets.flatMap((socket) => socket.all("ack"))).toEqual([]);
+});
+
+test("messages outside of channels go to who listens to their type, errors to who listens to errors", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const heard: unknown[] = [];
+  client.on("private", ({ from, message }) => heard.push([from, message]));
+  client.on("welcome", (message) => heard.push(message["motd"]));
+  client.onError(({ type }) => heard.push(type));
+  await world.socket.say({ type: "private", from: "bob", message: "psst", timestamp: 1, offset: 1 });
+  await world.socket.say({ type: "welcome", motd: "hi" }, { type: "nobody_knows" });
+  await world.socket.say({ type: "error", error_type: "parse_error", message: "?", timestamp: 1, temporary: false });
+  expect(heard).toEqual([["bob", "psst"], "hi", "parse_error"]);
+});
+
+test("tokens are never logged", async () => {
+  const lines: string[] = [];
+  const write = (message: string, fields?: object) => lines.push(message + JSON.stringify(fields));
+  const logger: Logger = { debug: write, info: write, warn: write, error: write };
+  const world = new World();
+  const client = await world.connected({ logger, getToken: () => "secret-bearer" }, { resume: { token: "secret-resume" } });
+  await world.lose({ resumed: true, resume: { token: "secret-next" } });
+  client.close();
+  expect(lines.length).toBeGreaterThan(2);
+  expect(lines.join()).not.toContain("secret");
+});
