@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::time::Duration;
 
+/// How long one measurement lasts, in seconds, where nothing else is asked for.
+pub(crate) const MEASURED: u64 = 5;
+
 /// Measures and prints; `true` unless a row failed.
 pub(crate) fn run(house: &House) -> Result<bool> {
     println!("building the release program");
@@ -56,7 +59,7 @@ fn measure(house: &House, row: &Row) -> Result<Value> {
     let mut command = house.command(&house.program().to_string_lossy());
     command.arg("bench").args(row.options.replace("{pid}", &server.id().to_string()).split(' '));
     command.args(["--url", &format!("ws://{}{}", server.address, row.path)]);
-    command.args(["--secs", &house.seconds.to_string(), "--json"]);
+    command.args(["--secs", &house.seconds.unwrap_or(MEASURED).to_string(), "--json"]);
     let output = process::run(house, &format!("bench-{}", row.name), &mut command, LIMIT)?;
     server.stop()?;
     let json = output.lines().rfind(|line| line.starts_with('{')).context("the load tool printed no JSON")?;

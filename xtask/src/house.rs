@@ -25,8 +25,12 @@ pub(crate) struct House {
     pub(crate) peers: Vec<String>,
     /// `bench`: how often each row is measured.
     pub(crate) rounds: usize,
-    /// `bench`: how long one measurement lasts.
-    pub(crate) seconds: u64,
+    /// `bench`: how long one measurement lasts; `torture`: how long the clients publish.
+    pub(crate) seconds: Option<u64>,
+    /// `torture`: clients of each language, publications per second, and the seed of the faults.
+    pub(crate) clients: u64,
+    pub(crate) rate: u64,
+    pub(crate) seed: u64,
 }
 
 impl House {
@@ -44,7 +48,10 @@ impl House {
             side_by_side: false,
             peers: Vec::new(),
             rounds: 3,
-            seconds: 5,
+            seconds: None,
+            clients: 200,
+            rate: 500,
+            seed: 1,
         };
         house.read_options(words)?;
         std::fs::create_dir_all(&house.scratch)?;
@@ -54,11 +61,15 @@ impl House {
     fn read_options(&mut self, mut words: impl Iterator<Item = String>) -> Result<()> {
         while let Some(word) = words.next() {
             let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            let number = |text: String| text.parse().with_context(|| format!("{word}: not a number"));
             match word.as_str() {
                 "--only" => self.only.push(value()?),
                 "--peer" => self.peers.push(value()?),
                 "--rounds" => self.rounds = value()?.parse().context("--rounds: not a number")?,
-                "--seconds" => self.seconds = value()?.parse().context("--seconds: not a number")?,
+                "--seconds" => self.seconds = Some(number(value()?)?),
+                "--clients" => self.clients = number(value()?)?,
+                "--rate" => self.rate = number(value()?)?,
+                "--seed" => self.seed = number(value()?)?,
                 "--quick" => self.quick = true,
                 "--verbose" => self.verbose = true,
                 "--side-by-side" => self.side_by_side = true,

@@ -1,4 +1,4 @@
-//! `cargo xtask check|test|bench`: what people run by hand and `.ci/run` runs, in one place.
+//! `cargo xtask check|test|bench|torture`: what people run by hand and `.ci/run` runs, in one place.
 //! Prints one line per step and never touches what it did not start.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
@@ -20,6 +20,7 @@ mod source;
 mod steps;
 mod table;
 mod test;
+mod torture;
 
 use crate::house::House;
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         "check" => check::run(&house),
         "test" => test::run(&house),
         "bench" => bench::run(&house),
+        "torture" => torture::run(&house),
         _ => anyhow::bail!("{USAGE}"),
     });
     match done {
@@ -47,4 +49,5 @@ const USAGE: &str = "\
 usage: cargo xtask check [--only STEP]...             formatting, lints, docs, licences, size budgets
        cargo xtask test  [--only SUITE]... [--quick]  tests; --quick leaves browser, Autobahn and fuzzing out
        cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME]...]
+       cargo xtask torture [--seconds N] [--clients N] [--rate N] [--seed N] [--only LANGUAGE]
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

@@ -1,6 +1,7 @@
 //! `cargo xtask bench --side-by-side`: the program beside the floor server, and beside the peers that are asked for.
 //! All are measured by the load generator that lies beside the workspace, in interleaved rounds; medians are printed.
 
+use crate::bench::MEASURED;
 use crate::contender::Contender;
 use crate::house::House;
 use crate::process;
@@ -61,7 +62,7 @@ fn load_generator(house: &House, source: &Path) -> Result<PathBuf> {
 fn measure(house: &House, load: &Path, contender: &Contender, row: &Row) -> Result<Value> {
     let server = contender.start(house, row)?;
     let mut command = house.command(&load.to_string_lossy());
-    command.args(row.options.replace("{}", &house.seconds.to_string()).split(' '));
+    command.args(row.options.replace("{}", &house.seconds.unwrap_or(MEASURED).to_string()).split(' '));
     command.args(["--label", contender.name(), "--proto", contender.protocol(row), "--max-secs", "120"]);
     let numbers = [("--port", u32::from(server.port)), ("--pid", server.id), ("--size", row.size)];
     for (option, number) in numbers {

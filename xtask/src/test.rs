@@ -3,7 +3,7 @@
 use crate::house::{House, on_path, other_program};
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
-use crate::{browser, conformance, contract, fuzz};
+use crate::{browser, conformance, contract, fuzz, torture};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 }
 
 /// The quick ones first.
-const SUITES: [Step; 8] = [
+const SUITES: [Step; 9] = [
     Step { name: "tests", run: tests },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "release-build", run: release_build },
     Step { name: "contract", run: contract::run },
+    Step { name: "torture", run: torture::short },
     Step { name: "browser", run: browser::run },
     Step { name: "autobahn", run: conformance::core },
     Step { name: "autobahn-deflate", run: conformance::deflate },
