@@ -59,6 +59,10 @@ mod retry;
 #[cfg(test)]
 mod routing;
 #[cfg(test)]
+mod scattered;
+#[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod server_requests;
 #[cfg(test)]
 mod slow;

@@ -1,0 +1,281 @@
+//! Rows 35 and 57 to 59 of `SECURITY.md`: what may happen in any order does, on one thread whose clock is the test's.
+//! The schedules come from `HAUYNA_SEED` (a number); `HAUYNA_SCHEDULES` multiplies how many there are.
+
+use crate::scattered::{Network, Scattered, turns};
+use crate::support::{Random, emptied, named, open_hub, registered};
+use hauyna::{
+    Channels, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind,
+    json,
+};
+use hauyna_test::Client;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+fn seed() -> u64 {
+    let seed = std::env::var("HAUYNA_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("HAUYNA_SEED={seed}");
+    seed
+}
+
+fn schedules(count: u64) -> u64 {
+    let times = std::env::var("HAUYNA_SCHEDULES").ok().and_then(|times| times.parse().ok());
+    count * times.unwrap_or(1)
+}
+
+/// Time passes, as the test turns it.
+async fn passed(ms: u64) {
+    let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
+}
+
+/// What became of the subscriptions, as listeners were told.
+#[derive(Debug, Default)]
+struct Balance {
+    live: HashSet<(String, String)>,
+    closed: HashSet<String>,
+    faults: Vec<String>,
+}
+
+impl Balance {
+    fn of(hub: &Hub) -> Arc<Mutex<Self>> {
+        let balance = Arc::new(Mutex::new(Self::default()));
+        let own = balance.clone();
+        let kinds = [SystemKind::Subscribed, SystemKind::Unsubscribed, SystemKind::Closed];
+        hub.events().on_system(kinds, move |_, told| {
+            own.lock().unwrap().note(&told);
+            std::future::ready(Ok(()))
+        });
+        balance
+    }
+
+    fn note(&mut self, told: &SystemEvent) {
+        let id = told.connection().map(|connection| connection.id().to_string()).unwrap_or_default();
+        let is_right = match told {
+            SystemEvent::Subscribed { channel, .. } => {
+                !self.closed.contains(&id) && self.live.insert((id, channel.to_string()))
+            }
+            SystemEvent::Unsubscribed { channel, .. } => self.live.remove(&(id, channel.to_string())),
+            _ => !self.live.iter().any(|(live, _)| *live == id) && self.closed.insert(id),
+        };
+        if !is_right {
+            self.faults.push(format!("{told:?}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects_and_leave_nothing() {
+    const AT_ONCE: u64 = 200;
+    let (seed, rounds) = (seed(), schedules(20_000));
+    let delays = Arc::new(Mutex::new(Random(seed)));
+    let handler = named().authorize_subscribe(move |_, name| {
+        let delay = delays.lock().unwrap().below(51);
+        async move {
+            passed(delay).await;
+            if name.starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
+        }
+    });
+    let handler = handler.share();
+    let options = Channels::new().announce_subscribers().presence(Presence::each());
+    let hub = Hub::builder().channels("{*any}", options).broker(Scattered::new(seed, Network::Slow)).build();
+    let balance = Balance::of(&hub);
+    for batch in 0..rounds / AT_ONCE {
+        let racing = (0..AT_ONCE).map(|number| {
+            let (hub, handler) = (hub.clone(), handler.clone());
+            tokio::spawn(race(hub, handler, Random(seed ^ (batch * AT_ONCE + number) << 8)))
+        });
+        for one in racing.collect::<Vec<_>>() {
+            one.await.unwrap();
+        }
+    }
+    emptied(&hub).await;
+    hub.shutdown(Duration::from_secs(60)).await; // listeners have been told all
+    let balance = balance.lock().unwrap();
+    assert!(balance.faults.is_empty(), "{:?}", balance.faults.first());
+    assert!(balance.live.is_empty() && balance.closed.len() as u64 == rounds);
+    let stats = hub.stats();
+    assert_eq!((stats.opened, stats.panics, stats.events_dropped), (rounds, 0, 0));
+    assert_eq!(hub.presence().stats().users, 0);
+}
+
+/// One connection that asks for channels, gives them up and goes, each at a random moment.
+async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
+    let user = format!("u{}", random.below(1000));
+    let (mut client, connection) = registered(&hub, &user, &handler).await;
+    for _ in 0..random.below(5) {
+        let name = format!("{}{}", ["a", "b", "d"][random.below(3) as usize], random.below(3));
+        let kind =
+            ["subscribe_channel", "subscribe_channel", "unsubscribe_channel"][random.below(3) as usize];
+        client.send(json!({ "type": kind, "channel": name })).await;
+        if random.below(3) == 0 {
+            passed(random.below(60)).await;
+        }
+    }
+    passed(random.below(60)).await;
+    match random.below(5) {
+        0 => client.vanish(),
+        1 => client.send_close(1000, "").await,
+        2 => connection.close(CloseCode(4000), ""),
+        3 => {
+            connection.channels().iter().for_each(|name| drop(hub.channel(name).unsubscribe(&connection)));
+        }
+        _ => drop(hub.revoke(Revocation::user(user))),
+    }
+}
+
+/// A client that is in and out of one channel, and all that it was given.
+struct Follower {
+    client: Client,
+    /// Of the last message.
+    position: Option<Value>,
+}
+
+impl Follower {
+    /// Sends a request and reads up to its answer; what comes before must be of the channel, and next.
+    async fn ask(&mut self, request: Value) -> Value {
+        self.client.send(request.clone()).await;
+        loop {
+            let message = self.client.next().await;
+            if message["type"] != "message" {
+                assert_eq!((&message["type"], &message["id"]), (&json!("ack"), &request["id"]), "{message}");
+                return message["data"].clone();
+            }
+            self.take(&message);
+        }
+    }
+
+    fn take(&mut self, message: &Value) {
+        let position = self.position.as_mut().unwrap_or_else(|| panic!("nobody subscribed: {message}"));
+        let next = position["offset"].as_u64().unwrap() + 1;
+        assert_eq!(message["offset"], next, "neither a hole, nor twice, nor out of order: {message}");
+        assert_eq!(message["content"], next, "numbered as it was published");
+        position["offset"] = json!(next);
+    }
+
+    /// One stay in the channel: subscribes, takes some messages, goes.
+    async fn stay(&mut self, random: &mut Random, recovers: bool) {
+        let recover = self.position.take().filter(|_| recovers);
+        let mut request = json!({ "type": "subscribe_channel", "id": 1, "channel": "x" });
+        if let Some(position) = &recover {
+            request["recover"] = json!({ "epoch": position["epoch"], "offset": position["offset"] });
+        }
+        let answer = self.ask(request).await; // with no position, a message before the answer is a fault
+        self.position = Some(match recover {
+            Some(position) => {
+                assert_eq!(answer["recovered"], true, "{answer}");
+                position
+            }
+            None => answer,
+        });
+        for _ in 0..random.below(4) {
+            let message = self.client.next().await;
+            self.take(&message);
+        }
+        self.ask(json!({ "type": "unsubscribe_channel", "id": 2, "channel": "x" })).await;
+        turns(random.below(16)).await;
+    }
+}
+
+/// Four clients come and go for so many stays in all, while what is published never pauses.
+async fn come_and_go(stays: u64, recovers: impl Fn(&mut Random) -> bool + Copy + Send + 'static) {
+    const FOLLOWERS: u64 = 4;
+    let seed = seed();
+    let hub = open_hub().broker(Scattered::new(seed, Network::Slow)).shards(2).build();
+    let handler = named().share();
+    let publishing = hub.clone();
+    let publisher = tokio::spawn(async move {
+        let mut random = Random(!seed);
+        for number in 1_u64.. {
+            publishing.channel("x").broadcast(number).await.unwrap();
+            turns(random.below(24)).await;
+        }
+    });
+    let followers = (0..FOLLOWERS).map(|number| {
+        let (hub, handler) = (hub.clone(), handler.clone());
+        tokio::spawn(async move {
+            let (client, _) = registered(&hub, &format!("u{number}"), &handler).await;
+            let (mut follower, mut random) =
+                (Follower { client, position: None }, Random(seed ^ number << 32));
+            for _ in 0..stays / FOLLOWERS {
+                let recovers = recovers(&mut random);
+                follower.stay(&mut random, recovers).await;
+            }
+        })
+    });
+    for follower in followers.collect::<Vec<_>>() {
+        follower.await.unwrap();
+    }
+    publisher.abort();
+    emptied(&hub).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_58_what_is_published_during_ten_thousand_recoveries_comes_once_and_in_order() {
+    come_and_go(schedules(10_000), |_| true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_59_whoever_subscribes_while_others_publish_gets_all_that_follows_its_position() {
+    come_and_go(schedules(10_000), |random| random.below(4) == 0).await;
+}
+
+/// Publishes under a key until it is acknowledged; gives the offset.
+async fn insist(client: &mut Client, number: u64, unknown: &mut u64) -> u64 {
+    let request =
+        json!({ "type": "channel_message", "channel": "x", "content": number, "key": format!("k{number}") });
+    loop {
+        match client.request(request.clone()).await {
+            Ok(ack) => return ack["offset"].as_u64().unwrap(),
+            Err(error) => {
+                let kind = error["error_type"].as_str().unwrap();
+                assert!(["unavailable", "timeout"].contains(&kind), "{error}");
+                assert_eq!(error["temporary"], true, "it may have been published: ask again");
+                *unknown += u64::from(kind == "timeout");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_57_what_is_acknowledged_is_in_the_history_whatever_the_broker_loses() {
+    const PUBLISHERS: u64 = 4;
+    let (seed, each) = (seed(), schedules(250));
+    let broker = Scattered::new(seed, Network::Lossy);
+    let hub = open_hub().recovery_limit(1_000_000).broker(broker.clone()).build();
+    let handler = named().callback_timeout(Duration::from_secs(1)).share();
+    let publishers = (0..PUBLISHERS).map(|own| {
+        let (hub, handler) = (hub.clone(), handler.clone());
+        tokio::spawn(async move {
+            let (mut client, _) = registered(&hub, &format!("u{own}"), &handler).await;
+            let subscribed = json!({ "type": "subscribe_channel", "channel": "x" });
+            client.request(subscribed).await.unwrap();
+            let (mut acknowledged, mut unknown) = (HashMap::new(), 0);
+            for number in 0..each {
+                let content = own * each + number;
+                acknowledged.insert(insist(&mut client, content, &mut unknown).await, content);
+            }
+            (acknowledged, unknown)
+        })
+    });
+    let (mut acknowledged, mut unknown) = (HashMap::new(), 0);
+    for publisher in publishers.collect::<Vec<_>>() {
+        let (own, timeouts) = publisher.await.unwrap();
+        acknowledged.extend(own);
+        unknown += timeouts;
+    }
+    assert_eq!(acknowledged.len() as u64, PUBLISHERS * each, "each was given an offset of its own");
+    assert!(unknown > 0, "no answer was ever lost");
+    broker.calm();
+    let history = hub.channel("x").history(hauyna::HistoryRange::all()).await.unwrap();
+    let kept: HashMap<u64, u64> = history
+        .publications
+        .iter()
+        .map(|one| (one.position().unwrap().offset, serde_json::from_slice(one.content().bytes()).unwrap()))
+        .collect();
+    assert_eq!(
+        kept, acknowledged,
+        "all that was acknowledged and, since all was in the end, nothing else or twice"
+    );
+}
