@@ -45,7 +45,7 @@ pub(crate) fn publish(
         None => format!("\0{key}").into_boxed_str(),
     });
     hub.metrics.published.increment();
-    hub.broker.publish(Publish {
+    let publish = Publish {
         draft: Draft {
             channel,
             kind,
@@ -57,7 +57,8 @@ pub(crate) fn publish(
         },
         retention,
         key,
-    })
+    };
+    hub.ask(|broker| broker.publish(publish))
 }
 
 fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {

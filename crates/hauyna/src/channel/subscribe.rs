@@ -74,7 +74,10 @@ pub(crate) async fn subscribe(
     catching.channel.relayed.get_or_try_init(|| hub.join(name)).await?;
     let page = match catching.channel.options.retention {
         None => None,
-        Some(_) => Some(hub.broker.history(name, range(wish.recover, hub.config.recovery_limit)).await?),
+        Some(_) => {
+            let range = range(wish.recover, hub.config.recovery_limit);
+            Some(hub.ask(|broker| broker.history(name, range)).await?)
+        }
     };
     let subscription = subscription(&catching.channel, connection, wish.metadata);
     let welcome = Welcome {
@@ -327,7 +330,7 @@ pub(crate) fn history(
     range: HistoryRange,
 ) -> Answer<Result<HistoryPage, BrokerError>> {
     let range = HistoryRange { limit: range.limit.min(hub.config.recovery_limit), ..range };
-    hub.broker.history(name, range)
+    hub.ask(|broker| broker.history(name, range))
 }
 
 /// Encodes a page, one message each, as far as an answer may be long: a client that does not read it pins it.

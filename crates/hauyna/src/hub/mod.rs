@@ -45,6 +45,7 @@ use crate::presence::{People, Presence};
 use crate::shard::Shard;
 use crate::user::User;
 use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
@@ -196,14 +197,30 @@ impl HubCore {
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.order(&channel.name);
         if self.channels.remove_unused(channel) && !channel.name.is_of_group() {
-            self.broker.unsubscribe(&channel.name);
+            let told = self.ask(|broker| {
+                broker.unsubscribe(&channel.name);
+                Answer::now(Ok(()))
+            });
+            self.finish(told);
         }
     }
 
     /// Has the broker relay a channel.
     pub(crate) fn join(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
         let _order = self.channels.order(channel);
-        self.broker.subscribe(channel)
+        self.ask(|broker| broker.subscribe(channel))
+    }
+
+    /// Asks the broker. Where it panics it has failed, as if it could not be reached: whoever asks is often in the
+    /// middle of taking a connection out of its channels, and goes on.
+    pub(crate) fn ask<T>(
+        &self,
+        ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
+    ) -> Answer<Result<T, BrokerError>> {
+        catch_unwind(AssertUnwindSafe(|| ask(&*self.broker))).unwrap_or_else(|_| {
+            self.metrics.panics.increment();
+            Answer::now(Err(BrokerError::new("the broker panicked")))
+        })
     }
 
     /// Lets an answer nobody waits for come to its end.
