@@ -37,6 +37,8 @@ mod metrics;
 #[cfg(test)]
 mod middleware;
 #[cfg(test)]
+mod misbehaving;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod model_all;

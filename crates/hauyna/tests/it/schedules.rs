@@ -4,8 +4,7 @@
 use crate::scattered::{Network, Scattered, turns};
 use crate::support::{Random, emptied, named, open_hub, registered};
 use hauyna::{
-    Channels, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind,
-    json,
+    Channels, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind, json,
 };
 use hauyna_test::Client;
 use serde_json::Value;
@@ -113,6 +112,11 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
             passed(random.below(60)).await;
         }
     }
+    let (channel, own, delay) = (hub.channel("a0"), connection.clone(), random.below(60));
+    let joining = tokio::spawn(async move {
+        passed(delay).await;
+        drop(channel.subscribe(&own, ()).await); // by the application, which does not know that it goes
+    });
     passed(random.below(60)).await;
     match random.below(5) {
         0 => client.vanish(),
@@ -123,6 +127,7 @@ async fn race(hub: Hub, handler: SharedHandler, mut random: Random) {
         }
         _ => drop(hub.revoke(Revocation::user(user))),
     }
+    joining.await.unwrap();
 }
 
 /// A client that is in and out of one channel, and all that it was given.

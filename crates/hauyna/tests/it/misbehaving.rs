@@ -1,0 +1,281 @@
+//! Rows 49 and 50 of `SECURITY.md`: what the application's code does wrong, slow or panicking, costs the connection it
+//! was called for and nobody else.
+
+use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
+use hauyna::{
+    Answer, Broker, BrokerError, Channels, Context, Handler, HistoryPage, HistoryRange, Hub, Invalid,
+    LocalBroker, Presence, Publish, Published, Reject, Relay, SystemKind, json,
+};
+use hauyna_test::{Client, TestServer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Every hook waits here, of whoever is called `slow…`.
+#[derive(Clone)]
+struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    async fn pass(&self, user: &str) {
+        if user.starts_with("slow") {
+            drop(self.0.acquire().await);
+        }
+    }
+}
+
+fn gated(gate: &Gate) -> Handler {
+    let (message, subscribing, publishing, refreshing) =
+        (gate.clone(), gate.clone(), gate.clone(), gate.clone());
+    named()
+        .on("work", move |cx: Context, _: Value| {
+            let gate = message.clone();
+            async move {
+                gate.pass(cx.user()).await;
+                Ok(())
+            }
+        })
+        .authorize_subscribe(move |cx, _| {
+            let gate = subscribing.clone();
+            async move {
+                gate.pass(cx.user()).await;
+                Ok(())
+            }
+        })
+        .authorize_publish(move |cx, _| {
+            let gate = publishing.clone();
+            async move {
+                gate.pass(cx.user()).await;
+                Ok(())
+            }
+        })
+        .on_refresh(move |cx: Context, _: String| {
+            let gate = refreshing.clone();
+            async move {
+                gate.pass(cx.user()).await;
+                Ok::<_, Reject>(hauyna::Identity::anonymous())
+            }
+        })
+}
+
+/// The 99th of 100 round trips.
+async fn p99(client: &mut Client) -> Duration {
+    let mut all = Vec::new();
+    for _ in 0..300 {
+        let began = Instant::now();
+        assert!(client.request(json!({ "type": "work" })).await.is_ok());
+        all.push(began.elapsed());
+    }
+    all.sort();
+    all[all.len() * 99 / 100]
+}
+
+#[tokio::test]
+async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_keep_their_order() {
+    let gate = Gate(Arc::new(Semaphore::new(0)));
+    let hub = Hub::builder().channels("{*any}", Channels::new()).shards(1).build();
+    let server = TestServer::start(hub.clone(), gated(&gate));
+    let mut swift = subscriber(&server, "swift", "x").await;
+    let before = p99(&mut swift).await;
+    let kinds = [
+        json!({ "type": "work" }),
+        json!({ "type": "subscribe_channel", "channel": "x" }),
+        json!({ "type": "channel_message", "channel": "y", "content": 1 }),
+        json!({ "type": "refresh", "token": "t" }),
+    ];
+    let mut stuck = Vec::new();
+    for (number, kind) in (0..40).zip(kinds.iter().cycle()) {
+        let mut client = server.connect(&format!("/?user=slow{number}")).await;
+        let later = [json!({ "type": "ping" }), kind.clone(), json!({ "type": "presence", "channel": "x" })];
+        for (id, request) in [kind.clone()].into_iter().chain(later).enumerate() {
+            let mut request = request;
+            request["id"] = json!(id);
+            client.send(request).await;
+        }
+        stuck.push(client);
+    }
+    let during = p99(&mut swift).await;
+    assert!(during < 10 * before + Duration::from_millis(50), "{during:?}, and before {before:?}");
+    hub.channel("x").broadcast("now").await.unwrap();
+    assert_eq!(swift.expect("message").await["content"], "now");
+    gate.0.add_permits(1000);
+    for client in &mut stuck {
+        for id in 0..4 {
+            let answer = loop {
+                let message = client.next().await;
+                if message.get("id").is_some() {
+                    break message;
+                }
+            };
+            assert_eq!(answer["id"], id, "{answer}");
+        }
+    }
+    drop((stuck, swift));
+    emptied(&hub).await;
+}
+
+/// A type whose decoding panics.
+struct Bad;
+
+impl<'de> Deserialize<'de> for Bad {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("in decode")
+    }
+}
+
+impl Serialize for Bad {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("in encode")
+    }
+}
+
+/// The panics of these tests are not printed: a trace for each takes longer than the test.
+fn quietly() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic.payload_as_str().is_some_and(|text| text.starts_with("in ")) {
+            others(panic);
+        }
+    }));
+}
+
+/// Panics wherever the name of a channel says so, at once or later.
+#[derive(Debug, Default, Clone)]
+struct Raving(Arc<(LocalBroker, Mutex<Option<Relay>>)>);
+
+impl Raving {
+    fn answer<T: Send + 'static>(
+        &self,
+        (channel, place): (&str, &str),
+        ask: impl FnOnce(&LocalBroker) -> Answer<T>,
+    ) -> Answer<T> {
+        assert!(channel != format!("{place} now"), "in {place}, at once");
+        let is_later = channel == format!("{place} later");
+        let answer = ask(&self.0.0);
+        if !is_later {
+            return answer;
+        }
+        Answer::later(async move {
+            tokio::task::yield_now().await;
+            panic!("in the broker, later")
+        })
+    }
+}
+
+impl Broker for Raving {
+    fn start(&self, relay: Relay) {
+        *self.0.1.lock().unwrap() = Some(relay.clone());
+        self.0.0.start(Relay::to(move |publication| {
+            // As the task of a broker does that receives from elsewhere.
+            let is_bad = publication.channel().as_str() == "receive now";
+            relay.relay(publication);
+            assert!(!is_bad, "in receive");
+        }));
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        let channel = publish.draft.channel().clone();
+        self.answer((channel.as_str(), "publish"), |local| local.publish(publish))
+    }
+
+    fn subscribe(&self, channel: &hauyna::ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.answer((channel.as_str(), "subscribe"), |local| local.subscribe(channel))
+    }
+
+    fn unsubscribe(&self, channel: &hauyna::ChannelName) {
+        self.0.0.unsubscribe(channel);
+        assert!(channel.as_str() != "unsubscribe now", "in unsubscribe");
+    }
+
+    fn history(
+        &self,
+        channel: &hauyna::ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        self.answer((channel.as_str(), "history"), |local| local.history(channel, range))
+    }
+}
+
+fn panicking() -> Handler {
+    named()
+        .on("decode", async |_: Context, _: Bad| Ok(()))
+        .on("encode", async |_: Context, _: Value| Ok(Bad))
+        .on("track", async |cx: Context, _: Value| cx.presence().track(Bad).await)
+        .on("publish", async |cx: Context, _: Value| cx.channel("x").broadcast(Bad).await.map(|_| ()))
+        .on("checked", async |_: Context, _: Value| Ok(()))
+        .validate("checked", |_: &str, _: &Value| -> Result<(), Invalid> { panic!("in a validator") })
+        .authorize_publish(async |_, name| {
+            assert!(name.as_str() != "forbidding", "in authorize_publish");
+            Ok(())
+        })
+}
+
+#[tokio::test]
+async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_others_and_the_hub_as_they_were()
+{
+    quietly();
+    let options = Channels::new().history(100, Duration::from_secs(60)).presence(Presence::each());
+    let hub = Hub::builder()
+        .channels("{*any}", options.clone())
+        .broker(Raving::default())
+        .presence_grace(Duration::ZERO);
+    let hub = hub
+        .channels(
+            "checked",
+            options.validate(|_: &str, _: &Value| -> Result<(), Invalid> { panic!("in a rule") }),
+        )
+        .build();
+    hub.events().on_system(SystemKind::all(), |_, _| -> std::future::Ready<hauyna::Result> {
+        panic!("in a listener")
+    });
+    let server = TestServer::start(hub.clone(), panicking());
+    let (mut ann, mut ben) = (subscriber(&server, "ann", "x").await, subscriber(&server, "ben", "x").await);
+    let mut random = Random(50);
+    let channels = [
+        "publish now",
+        "publish later",
+        "subscribe now",
+        "subscribe later",
+        "unsubscribe now",
+        "history now",
+        "history later",
+        "receive now",
+        "checked",
+        "forbidding",
+    ];
+    for round in 0..300_u64 {
+        let mut client = server.connect(&format!("/?user=u{round}")).await;
+        let channel = channels[random.below(channels.len() as u64) as usize];
+        let kind = ["decode", "encode", "track", "publish", "checked"][random.below(5) as usize];
+        let requests = [
+            json!({ "type": "subscribe_channel", "id": 1, "channel": channel }),
+            json!({ "type": "subscribe_channel", "id": 2, "channel": "x" }),
+            json!({ "type": "channel_message", "id": 3, "channel": channel, "content": 1 }),
+            json!({ "type": kind, "id": 4 }),
+            json!({ "type": "unsubscribe_channel", "id": 5, "channel": channel }),
+        ];
+        for request in requests {
+            client.send(request).await;
+        }
+        if random.below(2) == 0 {
+            client.send_close(1000, "").await;
+        }
+        if round % 10 == 0 {
+            ann.request(json!({ "type": "channel_message", "channel": "x", "content": round }))
+                .await
+                .unwrap();
+            while ben.wait_for("message").await["content"] != round {}
+        }
+    }
+    eventually("the others are gone", || hub.stats().connections == 2).await;
+    assert!(hub.stats().panics > 300, "{}", hub.stats().panics);
+    assert_eq!((hub.stats().channels, hub.stats().subscriptions), (1, 2));
+    assert_eq!(hub.channel("x").presence().len(), 2);
+    drop((ann, ben));
+    emptied(&hub).await;
+    let mut after = server.connect("/?user=after").await;
+    for channel in ["x", "unsubscribe now", "receive now"] {
+        subscribe(&mut after, channel).await;
+    }
+}
