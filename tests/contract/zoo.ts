@@ -210,8 +210,10 @@ export type AnyChannel = object;
 /** What the client takes: `new Client<Contract>(…)`. */
 export type Contract = {
   requests: {
+    first_folder: { data: NoFields; reply: Folder | undefined };
     "list folders": { data: NoFields; reply: Folder[] };
-    say: { data: SayInput; reply: null };
+    nothing: { data: NoFields; reply: Exclude<Nothing, null> | undefined };
+    say: { data: SayInput; reply: undefined };
   };
   questions: {
     adjacent: { data: null; reply: Adjacent };
@@ -224,6 +226,7 @@ export type Contract = {
     folder_out: { data: Folder; reply: boolean };
     internal: { data: null; reply: Internal };
     internal_out: { data: Internal; reply: boolean };
+    look: { data: Point2; reply: null | void };
     many: { data: null; reply: Many };
     many_out: { data: Many; reply: boolean };
     maybe: { data: null; reply: Shade | null };

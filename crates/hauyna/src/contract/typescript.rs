@@ -1,6 +1,7 @@
 //! A contract as a TypeScript module: its types by name, one type for each pattern of channels, and `Contract`,
 //! which the TypeScript client takes as its type argument. `types` writes single types.
 
+use super::declared::referred;
 use super::document::Document;
 use super::types::{Types, comment, is_identifier, key};
 use super::{ChannelTerms, Exchange, Terms};
@@ -52,8 +53,8 @@ impl Document {
                 .collect()
         };
         let sections: [(&str, Fields); 6] = [
-            ("requests", exchanges(types, requests)),
-            ("questions", exchanges(types, questions)),
+            ("requests", exchanges(types, requests, |schema| self.reply_of_server(types, schema))),
+            ("questions", exchanges(types, questions, |schema| reply_of_client(types, schema))),
             ("messages", messages.iter().map(|(name, one)| (name.clone(), types.write(one, 2))).collect()),
             ("channels", channels.iter().map(|(pattern, name)| ((*pattern).clone(), name.clone())).collect()),
             ("subscriptions", metadata(|channel| &channel.subscription)),
@@ -66,16 +67,57 @@ impl Document {
         text.push_str("};\n");
         text
     }
+
+    /// An `ack` has no `data` where the answer is null.
+    fn reply_of_server(&self, types: &Types<'_>, schema: &Value) -> String {
+        let text = types.write(schema, 2);
+        match text.strip_suffix(" | null") {
+            _ if text == "null" => "undefined".to_owned(),
+            Some(rest) if !rest.contains(['&', '|']) => format!("{rest} | undefined"),
+            _ if self.admits_null(schema) => format!("Exclude<{text}, null> | undefined"),
+            _ => text,
+        }
+    }
+
+    fn admits_null(&self, schema: &Value) -> bool {
+        let (mut waiting, mut seen) = (vec![schema], BTreeSet::new());
+        while let Some(schema) = waiting.pop() {
+            let is_null = |kind: &Value| kind == "null";
+            match schema.get("type") {
+                Some(Value::Array(kinds)) if kinds.iter().any(is_null) => return true,
+                Some(kind) if is_null(kind) => return true,
+                _ => {}
+            }
+            if let Some(name) = referred(schema)
+                && seen.insert(name.clone())
+            {
+                waiting.extend(self.definitions.get(&name));
+            }
+            let unions = ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array());
+            waiting.extend(unions.flatten());
+        }
+        false
+    }
 }
 
 /// Fields of an object type, with the text of their types.
 type Fields = BTreeMap<String, String>;
 
-fn exchanges(types: &Types<'_>, of: &BTreeMap<String, Exchange<Value>>) -> Fields {
+fn exchanges(
+    types: &Types<'_>,
+    of: &BTreeMap<String, Exchange<Value>>,
+    reply: impl Fn(&Value) -> String,
+) -> Fields {
     let exchange = |one: &Exchange<Value>| {
-        format!("{{ data: {}; reply: {} }}", types.write(&one.data, 2), types.write(&one.reply, 2))
+        format!("{{ data: {}; reply: {} }}", types.write(&one.data, 2), reply(&one.reply))
     };
     of.iter().map(|(name, one)| (name.clone(), exchange(one))).collect()
+}
+
+/// To answer with nothing is to answer with null.
+fn reply_of_client(types: &Types<'_>, schema: &Value) -> String {
+    let text = types.write(schema, 2);
+    if text == "null" { "null | void".to_owned() } else { text }
 }
 
 fn channel_type(types: &Types<'_>, channel: &ChannelTerms<Value>) -> String {
