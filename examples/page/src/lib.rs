@@ -15,7 +15,8 @@ pub struct Page {
     pub html: &'static str,
     /// `/page.css`, beside the look that all pages share.
     pub style: &'static str,
-    /// `/page.js`, a module that may import `/frame.js`, `/connection.js` and `/elements.js`.
+    /// `/page.js`, a module that may import `/hauyna.js` (the TypeScript client, built), `/frame.js`,
+    /// `/connection.js` and `/elements.js`.
     pub script: &'static str,
 }
 
@@ -31,6 +32,7 @@ impl Page {
             .route("/frame.js", get(|| file(include_str!("../assets/frame.js"), SCRIPT)))
             .route("/look.css", get(|| file(LOOK, STYLE)))
             .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
+            .route("/hauyna.js", get(|| file(CLIENT, SCRIPT)))
             .route("/connection.js", get(|| file(CONNECTION, SCRIPT)))
             .route("/hauyna.svg", get(|| file(HAUYNA, "image/svg+xml")))
     }
@@ -71,5 +73,6 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 // The look and the client are those of the program's own chat page.
 const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
+const CLIENT: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.js");
 const CONNECTION: &str = include_str!("../../../crates/hauyna-server/assets/connection.js");
 const HAUYNA: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.svg");
