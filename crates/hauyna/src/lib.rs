@@ -139,6 +139,8 @@ mod guides {
     struct Groups;
     #[doc = include_str!("../../../docs/channels.md")]
     struct Channels;
+    #[doc = include_str!("../../../docs/contract.md")]
+    struct Contract;
     #[doc = include_str!("../../../docs/from-the-original.md")]
     struct FromTheOriginal;
     #[doc = include_str!("../../../docs/testing.md")]
