@@ -21,6 +21,7 @@ mod steps;
 mod table;
 mod test;
 mod torture;
+mod typescript;
 
 use crate::house::House;
 use std::process::ExitCode;
