@@ -47,10 +47,13 @@ export interface Gap {
   readonly missed: number | undefined;
 }
 
-/** How this client stands to a channel. An `error` says why a subscription has ended that was not given up. */
+/** How this client stands to a channel. */
 export interface ChannelState {
   readonly name: "unsubscribed" | "subscribing" | "subscribed";
+  /** Why a subscription has ended that was not given up. */
   readonly error?: HauynaError;
+  /** After a reconnect: what lies between these two was missed, and follows now. */
+  readonly recovered?: { readonly from: Position; readonly to: Position };
 }
 
 /** What goes with a subscription. */

@@ -19,7 +19,7 @@ export type {
 export { type Codec, json, msgpack } from "./codec.js";
 export type { State, TokenContext } from "./connection.js";
 export type * from "./contract.js";
-export type { Environment, Signal } from "./environment.js";
+export { type Environment, type Signal, surroundings } from "./environment.js";
 export { type ErrorKind, HauynaError, ServerError } from "./error.js";
 export type { Off } from "./listeners.js";
 export { type Level, type Logger, consoleLogger } from "./logger.js";

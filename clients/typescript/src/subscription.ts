@@ -139,7 +139,8 @@ export class Subscription {
     this.#wasLive = false;
     this.isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
     if (!entry.recovered && (isAsked || !isSameStream)) this.position = now;
-    this.#become({ name: "subscribed" });
+    const recovered = entry.recovered && before && now ? { recovered: { from: before, to: now } } : {};
+    this.#become({ name: "subscribed", ...recovered });
     for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
     if (!wasKnown || entry.recovered) return;
     // Nobody has recovered what a server's own subscription missed.

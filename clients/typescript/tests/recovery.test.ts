@@ -57,6 +57,7 @@ test("after a reconnect it recovers from its position, keeps it where that succe
   await world.lose();
   expect(world.socket.last("subscribe_channel")).toMatchObject({ channel: "room", metadata: { device: "phone" }, recover: { epoch: "E", offset: 11 } });
   await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 13, recoverable: true, recovered: true });
+  expect(room.state).toEqual({ name: "subscribed", recovered: { from: { epoch: "E", offset: 11 }, to: { epoch: "E", offset: 13 } } });
   await world.socket.say(message(12), message(13), message(14));
   expect(heard).toEqual([11, 12, 13, 14]);
   expect(room.position?.offset).toBe(14);

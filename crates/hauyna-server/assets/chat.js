@@ -1,8 +1,10 @@
 // The chat page: who am I, which channels, who else is here, how is the connection. What a channel shows is
-// room.js, how the connection lasts is connection.js.
+// room.js, what waits to be sent is outgoing.js; how the connection lasts is the business of the client, hauyna.js.
 
-import { Connection } from "/connection.js";
 import { face, make, paint } from "/elements.js";
+import { Client } from "/hauyna.js";
+import { Network } from "/network.js";
+import { Outgoing } from "/outgoing.js";
 import { Room } from "/room.js";
 
 const HOME = "general";
@@ -12,21 +14,16 @@ const at = (id) => document.getElementById(id);
 
 class Page {
   #me;
-  #connection;
+  #network = new Network();
+  #client;
+  #outgoing;
   #rooms = new Map();
   #here = HOME;
-  #state = { name: "connecting" };
-  #asked = new Map();
 
   constructor(me) {
     this.#me = me;
-    this.#connection = new Connection({ path: `/chat?user_id=${encodeURIComponent(me)}`, store: me }, {
-      state: (state) => this.#show(state),
-      subscribed: (channel, answer) => this.#subscribed(channel, answer),
-      message: (message) => this.#receive(message),
-      settled: (entry, outcome) => this.#rooms.get(entry.channel)?.settle(entry, outcome),
-      problem: (channel, problem) => this.#refused(channel, problem),
-    });
+    this.#client = new Client(`/chat?user_id=${encodeURIComponent(me)}`, this.#network.options);
+    this.#outgoing = new Outgoing(this.#client, me, (entry, outcome) => this.#rooms.get(entry.channel)?.settle(entry, outcome));
   }
 
   start() {
@@ -36,13 +33,23 @@ class Page {
     at("my-face").textContent = [...this.#me][0].toUpperCase();
     paint(at("my-face"), this.#me);
     this.#listen();
-    const unsent = this.#connection.unsent;
+    this.#hear();
+    const { unsent } = this.#outgoing;
     for (const channel of new Set([HOME, ...savedRooms(), ...unsent.map((entry) => entry.channel)])) this.#enter(channel);
     for (const entry of unsent) this.#rooms.get(entry.channel).addUnsent(entry);
     this.#go(HOME);
-    this.#connection.open();
+    this.#client.connect().catch(() => {}); // how it is going is shown
+    this.#outgoing.start();
     setInterval(() => this.#tick(), 250);
     at("text").focus();
+  }
+
+  /** What the client tells. */
+  #hear() {
+    this.#client.onState(() => this.#show());
+    this.#client.onError((problem) => this.#note(problem.message, "warn"));
+    this.#client.on("private", ({ from, message }) => this.#note(`${from ?? "the server"}, to you alone: ${message}`));
+    this.#client.on("broadcast", ({ message }) => this.#note(`To everybody: ${message}`));
   }
 
   #listen() {
@@ -53,8 +60,8 @@ class Page {
     });
     at("text").addEventListener("input", grow);
     at("join").addEventListener("submit", (event) => this.#join(event));
-    at("cut").addEventListener("click", () => this.#connection.cut(CUT));
-    at("retry").addEventListener("click", () => this.#connection.retry());
+    at("cut").addEventListener("click", () => this.#network.cut(CUT));
+    at("retry").addEventListener("click", () => (this.#network.mend(), this.#client.reconnect()));
     at("leave").addEventListener("click", () => leave());
     at("menu").addEventListener("click", () => drawer(at("menu").ariaExpanded !== "true"));
     at("veil").addEventListener("click", () => drawer(false));
@@ -73,37 +80,21 @@ class Page {
     at("text").value = "";
     grow();
     const room = this.#rooms.get(this.#here);
-    room.addUnsent(this.#connection.publish(room.channel, content));
+    room.addUnsent(this.#outgoing.publish(room.channel, content));
     this.#toEnd();
   }
 
-  #receive(message) {
-    const room = this.#rooms.get(message.channel ?? this.#here);
-    if (!room) return; // left a moment ago
+  #receive(room, message) {
     const stay = this.#isAtEnd();
-    const { epoch } = this.#connection.position(message.channel) ?? {};
-    switch (message.type) {
-      case "message":
-        if (room.add(message, epoch)) this.#noteUnread(room, message);
-        break;
-      case "system":
-        room.note(message.message);
-        break;
-      case "private":
-        room.note(`${message.from ?? "the server"}, to you alone: ${message.message}`);
-        break;
-      case "broadcast":
-        room.note(`To everybody: ${message.message}`);
-        break;
-      case "channel_event":
-        this.#comingOrGoing(room, message);
-        break;
-      case "gap":
-        room.note(`This connection was too slow: ${message.missed} messages were left out, fetching them.`, "warn");
-        this.#fetch(room);
-        break;
-    }
+    const { epoch } = this.#client.channel(room.channel).position ?? {};
+    if (room.add(message, epoch)) this.#noteUnread(room, message);
     this.#tick();
+    this.#settleScroll(room, stay);
+  }
+
+  #note(text, kind, room = this.#rooms.get(this.#here)) {
+    const stay = this.#isAtEnd();
+    room.note(text, kind);
     this.#settleScroll(room, stay);
   }
 
@@ -114,29 +105,54 @@ class Page {
     this.#drawChannels();
   }
 
-  #refused(channel, problem) {
-    const room = this.#rooms.get(channel) ?? this.#rooms.get(this.#here);
-    room.note(problem.message, "warn");
-  }
-
   // Channels
 
-  async #subscribed(channel, answer) {
-    const room = this.#rooms.get(channel);
-    if (!room) return;
-    if (answer.since && answer.recovered) room.welcomeBack(answer);
-    else if (answer.since) room.note("You are back, but some messages may be missing: the server no longer had all of them.", "warn");
-    this.#ask(room);
-    if (!answer.recovered) await this.#fetch(room);
-    if (!answer.since) this.#toEnd();
+  #enter(channel) {
+    if (this.#rooms.has(channel)) return;
+    const room = new Room(channel, this.#me);
+    this.#rooms.set(channel, room);
+    at("logs").append(room.element);
+    this.#follow(room);
+    this.#save();
+  }
+
+  /** Subscribes, and shows what is heard until the room is left. */
+  #follow(room) {
+    const channel = this.#client.channel(room.channel);
+    const { presence } = channel;
+    const isTold = () => room.users !== null && presence.count < CROWD;
+    room.offs = [
+      channel.on("message", (message) => this.#receive(room, message)),
+      channel.on("system", ({ message }) => this.#note(message, "", room)),
+      channel.onState((state) => this.#subscribed(room, state)),
+      channel.onGap(() => this.#missed(room)),
+      presence.on("join", ({ user }) => isTold() && user !== this.#me && this.#note(`${user} came in`, "", room)),
+      presence.on("leave", ({ user }) => isTold() && this.#note(`${user} left`, "", room)),
+      presence.on("change", ({ users, count }) => this.#nowHere(room, users, count)),
+    ];
+    channel.subscribe().then(() => this.#begin(room), () => {});
+  }
+
+  async #begin(room) {
+    await this.#fetch(room);
+    this.#toEnd();
+  }
+
+  #subscribed(room, { name, recovered, error }) {
+    if (name === "unsubscribed" && error) this.#note(error.message, "warn", room);
+    if (recovered) room.welcomeBack(recovered);
+  }
+
+  #missed(room) {
+    this.#note("You are back, but some messages may be missing: the server no longer had all of them.", "warn", room);
+    void this.#fetch(room);
   }
 
   /** Fills in what the channel still remembers. */
   async #fetch(room) {
-    const wanted = { type: "history", channel: room.channel, limit: 100, reverse: true };
-    const answer = await this.#connection.request(wanted).catch(() => null);
-    for (const message of answer?.messages ?? []) {
-      if (message.type === "message") room.add(message, answer.epoch);
+    const past = await this.#client.channel(room.channel).history({ limit: 100, reverse: true }).catch(() => null);
+    for (const message of past?.messages ?? []) {
+      if (message.type === "message") room.add(message, past.position.epoch);
     }
   }
 
@@ -151,18 +167,11 @@ class Page {
     drawer(false);
   }
 
-  #enter(channel) {
-    if (this.#rooms.has(channel)) return;
-    const room = new Room(channel, this.#me);
-    this.#rooms.set(channel, room);
-    at("logs").append(room.element);
-    this.#connection.subscribe(channel);
-    this.#save();
-  }
-
   #exit(channel) {
-    this.#connection.unsubscribe(channel);
-    this.#rooms.get(channel).element.remove();
+    const room = this.#rooms.get(channel);
+    for (const off of room.offs) off();
+    void this.#client.channel(channel).unsubscribe();
+    room.element.remove();
     this.#rooms.delete(channel);
     this.#save();
     this.#go(HOME);
@@ -192,43 +201,21 @@ class Page {
 
   // People
 
-  /** Asks who is subscribed; once, however often it is called before the answer. */
-  #ask(room) {
-    if (this.#asked.has(room.channel)) return;
-    const ask = async () => {
-      this.#asked.delete(room.channel);
-      const question = { type: "subscribers", channel: room.channel };
-      const answer = await this.#connection.request(question).catch(() => null);
-      if (answer) this.#nowHere(room, new Set(answer.users));
-    };
-    this.#asked.set(room.channel, setTimeout(ask, 100));
-  }
-
-  #nowHere(room, users) {
-    for (const user of room.users) {
-      if (!users.has(user) && users.size < CROWD) room.note(`${user} left`);
-    }
-    room.users = users;
-    this.#drawPeople();
-  }
-
-  #comingOrGoing(room, { event, user }) {
-    if (event === "subscription_removed") return this.#ask(room); // they may be here on another device
-    if (event === "subscription_added" && !room.users.has(user) && user !== this.#me) {
-      room.users.add(user);
-      if (room.users.size < CROWD) room.note(`${user} came in`);
-    }
-    this.#drawPeople();
+  #nowHere(room, users, count) {
+    room.users = new Set(users.keys());
+    room.count = count;
+    if (room.channel === this.#here) this.#drawPeople();
   }
 
   #drawPeople() {
-    const { users } = this.#rooms.get(this.#here);
-    const others = [...users].filter((user) => user !== this.#me).sort((a, b) => a.localeCompare(b));
+    const { users, count } = this.#rooms.get(this.#here);
+    const others = [...(users ?? [])].filter((user) => user !== this.#me).sort((a, b) => a.localeCompare(b));
     const shown = [this.#me, ...others].slice(0, 200);
+    const all = Math.max(count, others.length + 1);
     at("people").replaceChildren(...shown.map((user) => this.#person(user)));
-    if (others.length >= shown.length) at("people").append(make("li", "more", `and ${others.length + 1 - shown.length} more`));
-    at("people-count").textContent = others.length + 1;
-    at("summary").textContent = others.length === 0 ? "nobody else is here" : `${others.length + 1} people`;
+    if (all > shown.length) at("people").append(make("li", "more", `and ${all - shown.length} more`));
+    at("people-count").textContent = all;
+    at("summary").textContent = all === 1 ? "nobody else is here" : `${all} people`;
   }
 
   #person(user) {
@@ -268,24 +255,23 @@ class Page {
 
   // The connection
 
-  #show(state) {
-    this.#state = state;
-    at("state").dataset.state = state.name;
-    at("cut").disabled = state.name !== "connected";
-    at("retry").hidden = state.name !== "waiting" && state.name !== "closed";
-    at("state-spoken").textContent = describe(state);
-    at("state-word").textContent = describe(state);
-    if (state.name === "closed") {
-      this.#rooms.get(this.#here).note(`Disconnected for good (${state.code} ${state.reason}).`, "warn");
-    }
+  #show() {
+    const { state } = this.#client;
+    const name = look(state);
+    at("state").dataset.state = name;
+    at("cut").disabled = name !== "connected";
+    at("retry").hidden = name !== "waiting" && name !== "closed";
+    at("state-spoken").textContent = describe(name, state);
+    at("state-word").textContent = describe(name, state);
+    if (name === "closed") this.#note(`Disconnected for good (${state.code} ${state.reason}).`, "warn");
     this.#tick();
   }
 
   /** What changes with time, or with every message. */
   #tick() {
-    const { until } = this.#state;
+    const until = this.#client.state.retryAt ?? this.#network.backAt;
     at("state-when").textContent = until ? `in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s` : "";
-    const { offset } = this.#connection.position(this.#here) ?? {};
+    const { offset } = this.#client.channel(this.#here).position ?? {};
     at("position").textContent = offset === undefined ? "" : `position ${offset}`;
   }
 
@@ -308,7 +294,13 @@ class Page {
   }
 }
 
-function describe({ name, code }) {
+/** What the connection looks like: an attempt under way is no waiting. */
+function look({ name, retryAt, reason }) {
+  const waits = retryAt !== undefined || reason === "offline" || !navigator.onLine;
+  return name === "reconnecting" || name === "connecting" ? (waits ? "waiting" : "connecting") : name;
+}
+
+function describe(name, { code }) {
   if (name === "waiting") return navigator.onLine ? "Reconnecting" : "Offline, reconnecting";
   if (name === "closed") return `Offline (${code})`;
   return name === "connected" ? "Connected" : "Connecting";

@@ -7,7 +7,11 @@ const TOGETHER = 5 * 60_000; // ms within which messages of one person stand und
 
 export class Room {
   channel;
-  users = new Set();
+  /** Who is here; nothing before that is known. */
+  users = null;
+  count = 1;
+  /** Ends what is heard of the channel. */
+  offs = [];
   unread = 0;
   element = make("ol", "log");
   #me;
@@ -77,11 +81,11 @@ export class Room {
     return item;
   }
 
-  /** From here on, the messages up to `answer.offset` are those that were missed. */
-  welcomeBack(answer) {
-    if (answer.offset <= answer.since.offset) return this.note("You are back. Nothing was missed.", "back");
-    const since = answer.since.offset;
-    this.#away = { count: 0, since, until: answer.offset, note: null, order: this.#order(answer.epoch, since) + 0.5 };
+  /** From here on, the messages up to `to` are those that were missed. */
+  welcomeBack({ from, to }) {
+    if (to.offset <= from.offset) return this.note("You are back. Nothing was missed.", "back");
+    const since = from.offset;
+    this.#away = { count: 0, since, until: to.offset, note: null, order: this.#order(from.epoch, since) + 0.5 };
   }
 
   #countAway(item, { offset, user }) {

@@ -1,5 +1,5 @@
 //! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`
-//! and rooms tell who is there.
+//! and rooms show who is there.
 
 use hauyna::{
     ChannelContract, Channels, Context, Contract, Handler, Hub, Presence, Rate, RateLimit, Reject, Value,
@@ -12,8 +12,8 @@ pub(super) fn hub(shards: usize) -> Hub {
     Hub::builder()
         .shards(shards)
         .channels("private:{*rest}", Channels::new().private())
-        .channels(GENERAL, Channels::new().announce_subscribers())
-        .channels(ROOMS, Channels::new().announce_subscribers())
+        .channels(GENERAL, Channels::new().announce_subscribers().presence(Presence::each()))
+        .channels(ROOMS, Channels::new().announce_subscribers().presence(Presence::each()))
         .channels(PRESENCE, Channels::new().presence(Presence::each()))
         .channels(OTHERS, Channels::new())
         .build()

@@ -13,6 +13,8 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/chat.css", get(|| page(include_str!("../../assets/chat.css"), "text/css; charset=utf-8")))
         .route("/chat.js", get(|| page(include_str!("../../assets/chat.js"), SCRIPT)))
         .route("/hauyna.js", get(|| page(include_str!("../../assets/hauyna.js"), SCRIPT)))
+        .route("/network.js", get(|| page(include_str!("../../assets/network.js"), SCRIPT)))
+        .route("/outgoing.js", get(|| page(include_str!("../../assets/outgoing.js"), SCRIPT)))
         .route("/elements.js", get(|| page(include_str!("../../assets/elements.js"), SCRIPT)))
         .route("/room.js", get(|| page(include_str!("../../assets/room.js"), SCRIPT)))
         .route("/hauyna.svg", get(|| page(include_str!("../../assets/hauyna.svg"), "image/svg+xml")))
