@@ -45,12 +45,15 @@ struct Row {
     options: &'static str,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 8] = [
     Row { name: "fanout", path: "/chat", options: "fanout --conns 1000" },
     Row { name: "request", path: "/chat", options: "echo --conns 100" },
     Row { name: "echo", path: "/echo", options: "echo --raw --conns 100" },
     Row { name: "idle", path: "/chat", options: "idle --conns 5000 --pid {pid}" },
     Row { name: "churn", path: "/chat", options: "churn --conns 50" },
+    Row { name: "storm", path: "/chat", options: "storm --conns 10000 --pid {pid}" },
+    // It ends a server of its own.
+    Row { name: "drain", path: "/chat", options: "drain --conns 10000 --window 10s" },
     Row { name: "slow", path: "/chat", options: "slow --conns 200 --stalled 20 --size 8192 --rate 100" },
 ];
 

@@ -26,7 +26,7 @@ fn measured(server: &Server, path: &str, words: &[&str]) -> Value {
 }
 
 /// Measures and returns the report, which has everything that all reports have.
-fn alone(words: &[&str]) -> Value {
+pub(crate) fn alone(words: &[&str]) -> Value {
     let output = bench(&[words, &["--json"]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{words:?}: {errors}");

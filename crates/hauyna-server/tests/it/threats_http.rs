@@ -277,6 +277,19 @@ fn row_11_a_reconnect_storm_is_back_within_fifteen_seconds() {
     server.serves();
 }
 
+/// 1,000 clients; 10,000 of them: `hauyna bench storm --conns 10000`.
+#[test]
+fn row_11_clients_that_are_all_cut_come_back_by_their_policy_and_none_waits_for_its_handshake() {
+    let report = crate::bench::alone(&["storm", "--conns", "1000"]);
+    assert_eq!(
+        (&report["back"], &report["refused"], &report["recovered"]),
+        (&1000.into(), &0.into(), &1000.into())
+    );
+    let (back, p99) = (report["back_s"].as_f64().unwrap(), report["p99_us"].as_f64().unwrap() / 1e6);
+    measured("the storm, by the policy", format!("back after {back:.2} s, p99 of the handshakes {p99:.3} s"));
+    assert!(back < 15.0 && p99 < 2.0, "{report}");
+}
+
 #[test]
 fn row_12_without_descriptors_the_server_rests_and_serves_again_after_release() {
     let server = Server::start();
