@@ -144,7 +144,7 @@ fn cve_2026_33151_ten_thousand_malformed_messages_are_ten_thousand_errors() {
         r#"{"type":"subscribe_channel","channel":"x","metadata":[]}"#,
         r#"{"type":"ack"}"#,
         r#"{"type":"presence","channel":"x"}"#,
-        r#"{"type":"resume"}"#,
+        r#"{"type":"resume","positions":[]}"#,
         r#"{"type":"group"}"#,
         "{\"type\":\"a\0b\"}",
         r#"{"type":"a\u0000b"}"#,
