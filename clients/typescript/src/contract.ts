@@ -18,7 +18,7 @@ export interface Contract {
   requests?: object;
   /** What the server asks this client, by name. */
   questions?: object;
-  /** The application's own messages to this client outside of channels, by their `type`. */
+  /** The application's own messages to this client outside of channels, by their `type`; what `private`, `group` and `broadcast` carry. */
   messages?: object;
   /** What channels carry, by the pattern of their names: `{name}` is a part, `{*name}` the rest. */
   channels?: object;
@@ -47,8 +47,17 @@ export type QuestionReply<T, N extends QuestionName<T>> = Of<Part<T, "questions"
 
 type Of<P, K extends "data" | "reply", Else> = P extends { [key in K]: infer V } ? V : Else;
 
-/** What is sent to this client outside of channels. */
-export type ClientMessages<T> = Direct & Omit<Part<T, "messages", Record<string, Fields>>, keyof Direct>;
+/** What is sent to this client outside of channels. A contract may say what `private`, `group` and `broadcast` carry. */
+export type ClientMessages<T> = { [Type in keyof Direct]: Carrying<Direct[Type], Part<T, "messages", object>, Type> } & Omit<
+  Part<T, "messages", Record<string, Fields>>,
+  keyof Direct
+>;
+
+type Carrying<Message, Messages, Type extends PropertyKey> = Message extends { message: unknown }
+  ? Messages extends { [key in Type]: infer Content }
+    ? Omit<Message, "message"> & { message: Content }
+    : Message
+  : Message;
 
 /** The protocol's own messages to a client. */
 export interface Direct {
