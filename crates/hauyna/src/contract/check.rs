@@ -14,6 +14,11 @@ pub(super) fn request(event: &str, data: &Declared) -> Result<(), String> {
     if !data.is_object() {
         return Err(format!("the data of `{event}` is no object: {}", data.rust));
     }
+    if data.is_closed() {
+        return Err(format!(
+            "the data of `{event}` denies unknown fields, and so the message's `type` and `id`"
+        ));
+    }
     for field in ["type", "id"] {
         if data.has_field(field) {
             return Err(format!("the data of `{event}` has a field `{field}`, which is the message's own"));

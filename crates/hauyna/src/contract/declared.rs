@@ -43,16 +43,25 @@ impl Declared {
     /// Whether all of its values are objects, as far as the schema says.
     pub(super) fn is_object(&self) -> bool {
         self.shapes(&self.schema, &mut Seen::new(), &mut |shape| match shape {
-            Shape::Fields(_) | Shape::Anything => true,
+            Shape::Fields { .. } | Shape::Anything => true,
             Shape::Other => false,
         })
     }
 
     /// Whether a value may have a field of this name that the schema knows.
     pub(super) fn has_field(&self, name: &str) -> bool {
+        self.has_shape(|shape| matches!(shape, Shape::Fields { known, .. } if known.contains_key(name)))
+    }
+
+    /// Whether a value may be refused for a field that the schema does not know.
+    pub(super) fn is_closed(&self) -> bool {
+        self.has_shape(|shape| matches!(shape, Shape::Fields { is_closed: true, .. }))
+    }
+
+    fn has_shape(&self, wanted: impl Fn(Shape<'_>) -> bool) -> bool {
         let mut found = false;
         self.shapes(&self.schema, &mut Seen::new(), &mut |shape| {
-            found |= matches!(shape, Shape::Fields(fields) if fields.contains_key(name));
+            found |= wanted(shape);
             true
         });
         found
@@ -107,8 +116,9 @@ impl Declared {
         let none = Map::new();
         match whole.get("type") {
             Some(Value::String(kind)) if kind == "object" => {
-                let fields = whole.get("properties").and_then(Value::as_object).unwrap_or(&none);
-                parts.push(ask(Shape::Fields(fields)));
+                let known = whole.get("properties").and_then(Value::as_object).unwrap_or(&none);
+                let is_closed = whole.get("additionalProperties") == Some(&Value::Bool(false));
+                parts.push(ask(Shape::Fields { known, is_closed }));
             }
             Some(_) => parts.push(ask(Shape::Other)),
             None if whole.contains_key("const") || whole.contains_key("enum") => {
@@ -125,7 +135,7 @@ impl Declared {
 type Seen = BTreeSet<String>;
 
 enum Shape<'a> {
-    Fields(&'a Map<String, Value>),
+    Fields { known: &'a Map<String, Value>, is_closed: bool },
     Anything,
     Other,
 }

@@ -103,7 +103,8 @@ impl Contract {
     /// # Panics
     ///
     /// Where it is declared twice or its name is the protocol's; where `Data` is no object, since its fields are those
-    /// of the message, or has a field `type` or `id`, which are the message's own.
+    /// of the message, has a field `type` or `id`, which are the message's own, or denies unknown fields, as which it would
+    /// see these.
     pub fn event<Data, Reply>(mut self, name: &str) -> Self
     where
         Data: JsonSchema + DeserializeOwned,

@@ -1,7 +1,7 @@
 //! Validation over real sockets: what does not fit is answered with all its paths and reaches nobody.
 
 use crate::support::{named, open_hub, serve, subscribe, subscriber};
-use hauyna::{Channels, Context, Hub, Invalid, Result, Validate, json};
+use hauyna::{Channels, Context, Handler, Hub, Invalid, Result, Validate, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
@@ -253,4 +253,16 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
         assert_eq!(listener.expect("message").await["content"], json!({ "text": "x", "more": 1 }));
     }
     listener.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_type_that_denies_unknown_fields_sees_those_of_the_message() {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    let handler = Handler::new().on("nothing", |_, _: Nothing| async { Ok(()) });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut client = client(&server, Encoding::Json).await;
+    let error = client.request(json!({ "type": "nothing" })).await.unwrap_err();
+    assert_eq!(error["error_type"], "validation_error");
 }
