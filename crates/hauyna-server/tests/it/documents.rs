@@ -112,7 +112,8 @@ fn the_spanish_readme_shows_the_same_code() {
 #[test]
 fn every_guide_is_in_the_index_and_its_examples_are_compiled() {
     let index = read("docs/README.md");
-    let compiled = read("crates/hauyna/src/lib.rs");
+    let compiled =
+        ["hauyna", "hauyna-client"].map(|name| read(&format!("crates/{name}/src/lib.rs"))).concat();
     for guide in guides() {
         assert!(
             guide == "README.md" || index.contains(&format!("]({guide})")),

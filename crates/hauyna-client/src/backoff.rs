@@ -1,0 +1,127 @@
+//! When the next attempt is made: full jitter over a delay that grows, forgotten after a stable while. Pure: instants and
+//! randomness are given. The task asks it after every loss.
+
+use hauyna_protocol::RetryTerms;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The attempts since the last stable connection, and the policy that spaces them.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    terms: RetryTerms,
+    attempts: u32,
+    connected_at: Option<Instant>,
+}
+
+impl Backoff {
+    pub(crate) const fn new(terms: RetryTerms) -> Self {
+        Self { terms, attempts: 0, connected_at: None }
+    }
+
+    /// Takes what the server says from now on.
+    pub(crate) const fn set_terms(&mut self, terms: RetryTerms) {
+        self.terms = terms;
+    }
+
+    pub(crate) const fn connected(&mut self, now: Instant) {
+        self.connected_at = Some(now);
+    }
+
+    /// Notes the end of a connection. Attempts are forgotten only if it was stable, or a server that accepts and drops
+    /// would be asked without any pause.
+    pub(crate) fn lost(&mut self, now: Instant) {
+        if self.connected_at.take().is_some_and(|since| now.duration_since(since) >= STABLE) {
+            self.attempts = 0;
+        }
+    }
+
+    /// The number of the next attempt, from 1.
+    pub(crate) const fn upcoming(&self) -> u32 {
+        self.attempts.saturating_add(1)
+    }
+
+    /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in [0, 1).
+    pub(crate) fn next(&mut self, random: f64) -> Option<Duration> {
+        if self.terms.max_attempts.is_some_and(|most| self.attempts >= most) {
+            return None;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        Some(self.ceiling(self.attempts).mul_f64(random.clamp(0.0, 1.0)))
+    }
+
+    /// Starts over: the user, or the network, gives reason to.
+    pub(crate) const fn reset(&mut self) {
+        self.attempts = 0;
+    }
+
+    /// The longest pause before attempt `n`: `min(max_delay, base_delay × multiplier^(n−1))`.
+    fn ceiling(&self, n: u32) -> Duration {
+        let RetryTerms { base_delay, max_delay, backoff_multiplier, .. } = self.terms;
+        let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
+        let grown = base_delay as f64 * backoff_multiplier.max(1.0).powi(exponent);
+        Duration::from_millis(grown.min(max_delay as f64) as u64)
+    }
+}
+
+/// What a client keeps to until a server says otherwise: it never gives up.
+pub(crate) const DEFAULT_TERMS: RetryTerms = RetryTerms {
+    max_attempts: None,
+    base_delay: 1_000,
+    max_delay: 30_000,
+    backoff_multiplier: 2.0,
+    jitter: 1.0,
+};
+
+/// How long a connection has to last for its attempts to be forgotten.
+const STABLE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(max_attempts: Option<u32>) -> RetryTerms {
+        RetryTerms { max_attempts, ..DEFAULT_TERMS }
+    }
+
+    #[test]
+    fn a_delay_is_anything_from_nothing_to_the_grown_one_the_first_attempt_included() {
+        let at = |random| {
+            let mut backoff = Backoff::new(terms(None));
+            (0..7).map(|_| backoff.next(random).unwrap().as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(at(1.0), [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+        assert_eq!(at(0.5)[..2], [500, 1_000]);
+        assert_eq!(at(0.0), [0; 7]);
+    }
+
+    #[test]
+    fn after_the_last_attempt_there_is_none() {
+        let mut backoff = Backoff::new(terms(Some(2)));
+        assert!(backoff.next(0.5).is_some() && backoff.next(0.5).is_some());
+        assert_eq!(backoff.next(0.5), None);
+        backoff.reset();
+        assert!(backoff.next(0.5).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_are_forgotten_only_after_thirty_stable_seconds() {
+        let mut backoff = Backoff::new(terms(None));
+        backoff.next(1.0);
+        for (lasted, upcoming) in [(29, 2), (30, 1)] {
+            backoff.connected(Instant::now());
+            tokio::time::advance(Duration::from_secs(lasted)).await;
+            backoff.lost(Instant::now());
+            assert_eq!(backoff.upcoming(), upcoming, "after {lasted} s");
+        }
+    }
+
+    #[test]
+    fn hostile_terms_neither_overflow_nor_shrink() {
+        let terms =
+            RetryTerms { base_delay: u64::MAX, max_delay: 5, backoff_multiplier: -3.0, ..terms(None) };
+        let mut backoff = Backoff::new(terms);
+        for _ in 0..100 {
+            assert!(backoff.next(1.0).unwrap() <= Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The options of a client, and its start.
+
+use crate::client::{Client, Shared, State, TokenSource, boxed};
+use crate::connector::{Connector, Endpoint, Network};
+use crate::error::InvalidUrl;
+use crate::random::Random;
+use crate::run::Run;
+use crate::stream::{Bounds, Feed};
+use hauyna_protocol::{Encoding, RetryTerms};
+use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// The options of a client; made by [`Client::builder`].
+#[must_use = "a client begins with `connect`"]
+pub struct Builder {
+    url: String,
+    connector: Option<Arc<dyn Connector>>,
+    network: Network,
+    seed: Option<u64>,
+    timeout: Duration,
+    ttl: Duration,
+    bounds: Bounds,
+    options: Options,
+}
+
+/// What the task keeps of the options.
+pub(crate) struct Options {
+    pub(crate) token: Option<TokenSource>,
+    pub(crate) encoding: Encoding,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) deflate: Option<hauyna_websocket::Deflate>,
+    pub(crate) max_message: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) retry: RetryTerms,
+    pub(crate) outbox: (usize, usize),
+    pub(crate) responders: BTreeMap<String, Responder>,
+}
+
+/// Answers one kind of question.
+pub(crate) type Responder = Arc<dyn Fn(Box<RawValue>) -> Answering + Send + Sync>;
+type Answering = Pin<Box<dyn Future<Output = Result<Box<RawValue>, String>> + Send>>;
+
+impl Builder {
+    pub(crate) fn new(url: &str) -> Self {
+        let options = Options {
+            token: None,
+            encoding: Encoding::Json,
+            headers: Vec::new(),
+            deflate: None,
+            max_message: 16 << 20,
+            connect_timeout: Duration::from_secs(10),
+            retry: crate::backoff::DEFAULT_TERMS,
+            outbox: (1_000, 1 << 20),
+            responders: BTreeMap::new(),
+        };
+        Self {
+            url: url.to_owned(),
+            connector: None,
+            network: Network::default(),
+            seed: None,
+            timeout: Duration::from_secs(10),
+            ttl: Duration::from_secs(30),
+            bounds: Bounds { items: 1_024, bytes: 8 << 20 },
+            options,
+        }
+    }
+
+    /// Asks for a token before every attempt, and before the credentials end. It goes out as a sub-protocol, which no access
+    /// log records, so it has to consist of the characters of an HTTP token; a JWT does. An error is a failed attempt.
+    pub fn token<F, R, E>(mut self, source: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.options.token = Some(boxed(source));
+        self
+    }
+
+    /// Answers the server's questions of one kind. An error is the refusal that the server is told.
+    pub fn on_request<T, A, F, R, E>(mut self, event: &str, handler: F) -> Self
+    where
+        T: DeserializeOwned,
+        A: Serialize,
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<A, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        let responder: Responder = Arc::new(move |data: Box<RawValue>| {
+            let answer = serde_json::from_str(data.get()).map(&handler);
+            Box::pin(async move {
+                let answer =
+                    answer.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())?;
+                serde_json::value::to_raw_value(&answer).map_err(|error| error.to_string())
+            })
+        });
+        self.options.responders.insert(event.to_owned(), responder);
+        self
+    }
+
+    /// Speaks MessagePack in place of JSON.
+    pub fn message_pack(mut self) -> Self {
+        self.options.encoding = Encoding::MessagePack;
+        self
+    }
+
+    /// Lets the server compress (permessage-deflate).
+    pub fn deflate(mut self) -> Self {
+        self.options.deflate = Some(hauyna_websocket::Deflate::default());
+        self
+    }
+
+    /// Adds a header to every handshake, such as `Origin` or `Cookie`.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.options.headers.push((name, value));
+        self
+    }
+
+    /// Sets how long the answer to a request may take. Default: 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long a request may wait to be sent. Default: 30 s.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Bounds the requests without an answer: number and bytes. Default: 1,000 and 1 MiB.
+    pub fn outbox(mut self, requests: usize, bytes: usize) -> Self {
+        self.options.outbox = (requests, bytes);
+        self
+    }
+
+    /// Bounds what waits for one slow reader of a stream: items and bytes. Default: 1,024 and 8 MiB.
+    pub fn stream_buffer(mut self, items: usize, bytes: usize) -> Self {
+        self.bounds = Bounds { items: items.max(1), bytes };
+        self
+    }
+
+    /// Bounds a message of the server's, in bytes. Default: 16 MiB.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.options.max_message = bytes;
+        self
+    }
+
+    /// Bounds one attempt, the token included. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how to come back until the server says otherwise. Default: 1 s, doubled up to 30 s, for ever; of each delay a
+    /// random part is waited, from nothing to all (`jitter` is not looked at).
+    pub fn retry(mut self, terms: RetryTerms) -> Self {
+        self.options.retry = terms;
+        self
+    }
+
+    /// Opens streams of bytes in place of TCP and TLS.
+    pub fn connector(mut self, connector: impl Connector) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Makes chance repeatable: delays, and the keys of publications, so no two clients of a user may share a seed. For
+    /// simulations.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Says whom TLS trusts, and how; needed for `wss`.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.network.tls = Some(config);
+        self
+    }
+
+    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not need to.
+    ///
+    /// # Errors
+    ///
+    /// The URL makes no sense.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub fn connect(self) -> Result<Client, InvalidUrl> {
+        let endpoint = Endpoint::parse(&self.url)?;
+        let mut random = Random::new(self.seed);
+        let shared = Arc::new(Shared {
+            feed: Feed::default(),
+            channels: Mutex::new(BTreeMap::new()),
+            state: watch::Sender::new(State::Connecting),
+            session: Mutex::new(None),
+            timeout: self.timeout,
+            ttl: self.ttl,
+            bounds: self.bounds,
+            key_prefix: random.number(),
+            keys: AtomicU64::new(0),
+        });
+        let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
+        let (commands, incoming) = mpsc::channel(COMMANDS);
+        let run = Run::new(self.options, (endpoint, connector), shared.clone(), (incoming, random));
+        tokio::spawn(run.run());
+        Ok(Client::new(commands, shared))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Commands that may wait for the task; whoever has more to say waits too.
+const COMMANDS: usize = 256;

@@ -1,0 +1,117 @@
+//! A request that is about to be made: its options, and the wait for its answer.
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::outbox::{Draft, Entry, Repeat};
+use crate::run::Command;
+use serde_json::value::RawValue;
+use std::fmt;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// A request; it is sent when it is awaited.
+///
+/// # Cancel safety
+///
+/// A future that is dropped before its request was sent takes it back; afterwards the request may be done.
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Call<T> {
+    client: Client,
+    draft: Result<Draft, Error>,
+    read: fn(Option<Box<RawValue>>) -> Result<T, Error>,
+    ttl: Duration,
+    timeout: Duration,
+    patience: Patience,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// Waits for a connection.
+    Queue,
+    /// Fails where there is none.
+    Volatile,
+}
+
+impl<T> Call<T> {
+    pub(crate) fn new(
+        client: Client,
+        draft: Result<Draft, Error>,
+        read: fn(Option<Box<RawValue>>) -> Result<T, Error>,
+    ) -> Self {
+        let (ttl, timeout) = client.patience();
+        Self { client, draft, read, ttl, timeout, patience: Patience::Queue }
+    }
+
+    /// Sets how long it may wait for a connection. Default: 30 s, or the client's.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Sets how long its answer may take once it is sent. Default: 10 s, or the client's.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`].
+    pub fn volatile(mut self) -> Self {
+        self.patience = Patience::Volatile;
+        self
+    }
+
+    /// Sets the idempotency key of a publication, in place of one of the client's. Other requests have none.
+    pub fn key(mut self, own: impl Into<String>) -> Self {
+        if let Ok(
+            Draft::Publish { key, .. }
+            | Draft::Private { key, .. }
+            | Draft::Group { key, .. }
+            | Draft::Broadcast { key, .. },
+        ) = &mut self.draft
+        {
+            *key = own.into();
+        }
+        self
+    }
+
+    /// Says that an event may be done twice: it is sent again where its answer was lost. Publications always are.
+    pub fn repeatable(mut self) -> Self {
+        if let Ok(Draft::Event { repeat, .. }) = &mut self.draft {
+            *repeat = Repeat::Harmless;
+        }
+        self
+    }
+
+    pub(crate) const fn draft(&mut self) -> Result<&mut Draft, &mut Error> {
+        self.draft.as_mut()
+    }
+}
+
+impl<T: 'static> IntoFuture for Call<T> {
+    type Output = Result<T, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { client, draft, read, ttl, timeout, patience } = self;
+        Box::pin(async move {
+            let draft = draft?;
+            if patience == Patience::Volatile && !client.is_connected() {
+                return Err(Error::NotConnected);
+            }
+            let (reply, answer) = oneshot::channel();
+            let entry = Entry { draft, reply, expires: Instant::now() + ttl, timeout };
+            client.command(Command::Request(entry)).await?;
+            // The outbox keeps the time; it answers every request.
+            let data = answer.await.unwrap_or_else(|_| Err(client.closed()))?;
+            read(data)
+        })
+    }
+}
+
+impl<T> fmt::Debug for Call<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("draft", &self.draft).finish_non_exhaustive()
+    }
+}

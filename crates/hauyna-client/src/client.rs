@@ -1,0 +1,382 @@
+//! The public face: the handle on a client, its states, and its verbs. The work is done by the client's one task.
+
+use crate::builder::Builder;
+use crate::call::Call;
+use crate::channel::{Channel, ChannelShared, object, raw, read_event};
+use crate::error::{Closed, Error, StreamError};
+use crate::gap::{Gap, read_gap};
+use crate::outbox::{Draft, Repeat};
+use crate::presence::Roster;
+use crate::run::Command;
+use crate::stream::{Bounds, DirectKind, Feed, Interest, Note, Stream};
+use hauyna_protocol::{Epoch, Position};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// A connection to a hauyna server that comes back by itself.
+///
+/// Clones are handles on the same client. When the last one is gone – channels hold one each, streams do not – the client
+/// closes.
+///
+/// ```
+/// use hauyna::{Channels, Handler, Hub};
+/// use hauyna_client::Client;
+/// use hauyna_test::TestServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// let server = TestServer::start(hub, Handler::new());
+///
+/// let client = Client::builder(&server.url("/")).connect()?;
+/// let room = client.channel::<String>("room:1");
+/// let mut messages = room.messages();
+/// room.subscribe().await?;
+/// room.publish(&"hello".to_owned()).await?;
+/// assert_eq!(messages.next().await.unwrap()?.content, "hello");
+/// client.close().await;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the task share.
+pub(crate) struct Shared {
+    pub(crate) feed: Feed,
+    pub(crate) channels: Mutex<BTreeMap<String, Arc<ChannelShared>>>,
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) session: Mutex<Option<SessionInfo>>,
+    pub(crate) timeout: Duration,
+    pub(crate) ttl: Duration,
+    pub(crate) bounds: Bounds,
+    /// Makes keys differ from those of other clients of the same user.
+    pub(crate) key_prefix: u64,
+    pub(crate) keys: AtomicU64,
+}
+
+/// What state a client is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// The first connection is being made.
+    Connecting,
+    /// There is a connection.
+    Connected,
+    /// The connection was lost, and the next one is on its way.
+    Reconnecting {
+        /// The number of the attempt that comes next, or is under way; from 1.
+        attempt: u32,
+    },
+    /// There is no connection, and no attempt to make one.
+    Closed(Closed),
+}
+
+/// The session of the current connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The connection, as the server calls it.
+    pub connection_id: String,
+    /// Who the server takes this client for.
+    pub user: String,
+    /// Whether it goes on where the connection before it ended.
+    pub resumed: bool,
+}
+
+impl SessionInfo {
+    pub(crate) fn new(connection_id: String, user: String, resumed: bool) -> Self {
+        Self { connection_id, user, resumed }
+    }
+}
+
+impl Client {
+    /// Begins a client of a `ws://` or `wss://` URL; its options come before [`Builder::connect`].
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
+    }
+
+    /// Waits until there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// The client is closed: the server will have none, or the attempts are used up.
+    pub async fn connected(&self) -> Result<SessionInfo, Closed> {
+        let mut state = self.shared.state.subscribe();
+        let reached = |state: &State| matches!(state, State::Connected | State::Closed(_));
+        let reached = state.wait_for(reached).await.map(|state| state.clone());
+        match (reached, self.session()) {
+            (Ok(State::Connected), Some(session)) => Ok(session),
+            (Ok(State::Closed(closed)), _) => Err(closed),
+            _ => Err(Closed::ByUs),
+        }
+    }
+
+    /// Returns the state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shared.state.borrow().clone()
+    }
+
+    /// Returns the session of the last connection, once there was one.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionInfo> {
+        self.shared.session.lock().clone()
+    }
+
+    /// Streams the changes of the state.
+    #[must_use]
+    pub fn states(&self) -> Stream<State> {
+        self.reader(Interest::States, |note| match note {
+            Note::State(state) => Ok(state),
+            _ => Err(StreamError::Unreadable(String::new())),
+        })
+    }
+
+    /// Returns the handle on a channel whose publications have contents of type `M`. Nothing is sent.
+    #[must_use]
+    pub fn channel<M>(&self, name: &str) -> Channel<M> {
+        let mut channels = self.shared.channels.lock();
+        let is_new = !channels.contains_key(name);
+        if is_new {
+            // Names that nobody uses any more are forgotten when a new one comes.
+            channels.retain(|_, shared| {
+                Arc::strong_count(shared) > 1 || !shared.feed.is_idle() || shared.is_live()
+            });
+        }
+        let shared = channels.entry(name.to_owned()).or_insert_with(|| Arc::new(ChannelShared::new(name)));
+        Channel::new(self.clone(), shared.clone())
+    }
+
+    /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its handler returns.
+    ///
+    /// Without [`repeatable`](Call::repeatable), one whose answer was lost fails with [`Error::OutcomeUnknown`].
+    pub fn request<R: DeserializeOwned>(&self, name: &str, data: &(impl Serialize + ?Sized)) -> Call<R> {
+        let draft =
+            object(data).map(|body| Draft::Event { name: name.to_owned(), body, repeat: Repeat::Never });
+        Call::new(self.clone(), draft, |data| {
+            let text = data.as_ref().map_or("null", |data| data.get());
+            serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
+        })
+    }
+
+    /// Sends to every connection of a user, as the application allows.
+    pub fn send_to_user(&self, user: &str, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
+        let (to, key) = (user.to_owned(), self.key());
+        self.direct(raw(message).map(|message| Draft::Private { to, message, key }))
+    }
+
+    /// Sends to every member of a group, as the application allows.
+    pub fn send_to_group(&self, group: &str, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
+        let (room, key) = (group.to_owned(), self.key());
+        self.direct(raw(message).map(|message| Draft::Group { room, message, key }))
+    }
+
+    /// Sends to everybody, as the application allows.
+    pub fn broadcast(&self, message: &(impl Serialize + ?Sized)) -> Call<Option<Position>> {
+        let key = self.key();
+        self.direct(raw(message).map(|message| Draft::Broadcast { message, key }))
+    }
+
+    fn direct(&self, draft: Result<Draft, Error>) -> Call<Option<Position>> {
+        Call::new(self.clone(), draft, read_position)
+    }
+
+    /// Changes this user's status; the fields of `fields`, an object, are merged into its metadata.
+    pub fn update_status(&self, status: &str, fields: &(impl Serialize + ?Sized)) -> Call<()> {
+        let status = status.to_owned();
+        let draft = object(fields).map(|body| Draft::UpdateStatus { status, body });
+        Call::new(self.clone(), draft, |_| Ok(()))
+    }
+
+    /// Streams what is sent to this user, to its groups and to everybody.
+    #[must_use]
+    pub fn directs<M: DeserializeOwned>(&self) -> Stream<Direct<M>> {
+        self.reader(Interest::Directs, Direct::read)
+    }
+
+    /// Streams the messages of one `type` that the protocol itself does not know, through whatever channel they come, as
+    /// whole objects. `connection_state` is among them.
+    #[must_use]
+    pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
+        self.reader(Interest::Events(kind.into()), read_event)
+    }
+
+    /// Streams the places where messages may be missing, of all channels.
+    #[must_use]
+    pub fn gaps(&self) -> Stream<Gap> {
+        self.reader(Interest::Gaps, read_gap)
+    }
+
+    /// Says that the network is back, or that there is reason to doubt the connection: one that lives has five seconds to show
+    /// it, and one that does not is attempted at once, after giving up too.
+    ///
+    /// # Errors
+    ///
+    /// The client was closed by [`close`](Self::close).
+    pub async fn reconnect(&self) -> Result<(), Error> {
+        self.command(Command::Reconnect).await
+    }
+
+    /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect).
+    ///
+    /// # Errors
+    ///
+    /// The client was closed by [`close`](Self::close).
+    pub async fn offline(&self) -> Result<(), Error> {
+        self.command(Command::Offline).await
+    }
+
+    /// Ends the connection, the session and the client. What was not answered fails; streams end behind what waits in them.
+    pub async fn close(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Close(reply)).await.is_ok() {
+            // An error says that the task is gone already.
+            let _ = done.await;
+        }
+    }
+
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
+        self.commands.send(command).await.map_err(|_| self.closed())
+    }
+
+    /// Waits for the answer of a subscription, as long as a request may take in all.
+    pub(crate) async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.shared.ttl + self.shared.timeout, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.closed())),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        *self.shared.state.borrow() == State::Connected
+    }
+
+    pub(crate) fn closed(&self) -> Error {
+        match self.state() {
+            State::Closed(closed) => Error::Closed(closed),
+            _ => Error::Closed(Closed::ByUs),
+        }
+    }
+
+    pub(crate) fn patience(&self) -> (Duration, Duration) {
+        (self.shared.ttl, self.shared.timeout)
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.shared.bounds
+    }
+
+    pub(crate) fn key(&self) -> String {
+        format!("{:016x}-{:x}", self.shared.key_prefix, self.shared.keys.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn reader<T>(&self, interest: Interest, read: fn(Note) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.feed.reader(interest, self.shared.bounds, read)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl ChannelShared {
+    fn new(name: &str) -> Self {
+        let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
+        Self { name: name.to_owned(), feed, roster, position }
+    }
+
+    fn is_live(&self) -> bool {
+        self.position.lock().is_some() || self.roster.lock().is_known()
+    }
+}
+
+/// What was sent to this user by another way than a channel of the application's.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Direct<M> {
+    /// To this user.
+    Private(Sent<M>),
+    /// To the members of a group.
+    Group {
+        /// The group.
+        group: String,
+        /// What was sent.
+        sent: Sent<M>,
+    },
+    /// To everybody.
+    Broadcast(Sent<M>),
+}
+
+/// One such message.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Sent<M> {
+    /// Who sent it; `None` when the application did.
+    pub from: Option<String>,
+    /// What was sent.
+    pub message: M,
+    /// In ms since the Unix epoch.
+    pub timestamp: u64,
+}
+
+impl<M: DeserializeOwned> Direct<M> {
+    fn read(note: Note) -> Result<Self, StreamError> {
+        let Note::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
+        let (kind, raw) = &*direct;
+        let message = serde_json::from_str(raw.message.get())
+            .map_err(|error| StreamError::Unreadable(error.to_string()))?;
+        let sent = Sent { from: raw.from.clone(), message, timestamp: raw.timestamp };
+        Ok(match kind {
+            DirectKind::Private => Self::Private(sent),
+            DirectKind::Group => Self::Group { group: raw.room.clone().unwrap_or_default(), sent },
+            DirectKind::Broadcast => Self::Broadcast(sent),
+        })
+    }
+}
+
+/// Reads the data of an answer to a publication.
+pub(crate) fn read_position(data: Option<Box<RawValue>>) -> Result<Option<Position>, Error> {
+    #[derive(Deserialize)]
+    struct Place {
+        epoch: String,
+        offset: u64,
+    }
+    let Some(data) = data else { return Ok(None) };
+    let place: Place =
+        serde_json::from_str(data.get()).map_err(|error| Error::Unreadable(error.to_string()))?;
+    Ok(Some(Position { epoch: Epoch::parse(&place.epoch), offset: place.offset }))
+}
+
+/// Where tokens come from: asked before every attempt.
+pub(crate) type TokenSource = Arc<dyn Fn() -> TokenFuture + Send + Sync>;
+pub(crate) type TokenFuture = Pin<Box<dyn Future<Output = Result<String, Fault>> + Send>>;
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) fn boxed<F, R, E>(source: F) -> TokenSource
+where
+    F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = Result<String, E>> + Send + 'static,
+    E: Into<Fault>,
+{
+    Arc::new(move || {
+        let token = source();
+        Box::pin(async move { token.await.map_err(Into::into) })
+    })
+}

@@ -1,0 +1,167 @@
+//! From a URL to a stream of bytes: TCP, TLS, or whatever a test or a simulation puts in their place.
+
+use crate::error::InvalidUrl;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// Where a client connects to, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Endpoint {
+    /// Whether the scheme is `wss`.
+    pub is_secure: bool,
+    /// The host, without brackets where it is an IPv6 address.
+    pub host: String,
+    /// The port; 80 or 443 where the URL has none.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+    /// Host and port as the URL has them, for the header `Host`.
+    pub authority: String,
+}
+
+impl Endpoint {
+    /// Takes a URL apart.
+    ///
+    /// # Errors
+    ///
+    /// It has no host, or its scheme is neither `ws` nor `wss`.
+    pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
+        let uri: http::Uri = url.parse().map_err(|_| InvalidUrl::Malformed)?;
+        let is_secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(InvalidUrl::Scheme),
+        };
+        let authority = uri.authority().ok_or(InvalidUrl::Malformed)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        if host.is_empty() {
+            return Err(InvalidUrl::Malformed);
+        }
+        // Credentials in a URL are nothing that a server of ours reads.
+        let authority = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
+        Ok(Self { is_secure, host, port, path, authority })
+    }
+}
+
+/// A stream of bytes in both directions.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// The future of a [`Connector`].
+pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transport>>> + Send>>;
+
+/// Opens streams of bytes: the way for tests, simulations and proxies into the client.
+///
+/// A function from an [`Endpoint`] to a future of a stream is one.
+///
+/// ```
+/// use hauyna_client::{Client, Endpoint};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), hauyna_client::InvalidUrl> {
+/// let client = Client::builder("ws://nowhere.test/")
+///     .connector(|_: Endpoint| async { Ok(tokio::io::duplex(64).0) }) // nobody will answer
+///     .connect()?;
+/// # drop(client);
+/// # Ok(()) }
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// Opens a stream; called once an attempt. The client bounds the time.
+    fn connect(&self, endpoint: Endpoint) -> Connecting;
+}
+
+impl<F, R, T> Connector for F
+where
+    F: Fn(Endpoint) -> R + Send + Sync + 'static,
+    R: Future<Output = io::Result<T>> + Send + 'static,
+    T: Transport + 'static,
+{
+    fn connect(&self, endpoint: Endpoint) -> Connecting {
+        let opened = self(endpoint);
+        Box::pin(async move { opened.await.map(|stream| Box::new(stream) as Box<dyn Transport>) })
+    }
+}
+
+/// TCP, and TLS where the URL says `wss` and a configuration was given.
+#[derive(Clone, Default)]
+pub(crate) struct Network {
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<std::sync::Arc<rustls::ClientConfig>>,
+}
+
+impl Connector for Network {
+    fn connect(&self, endpoint: Endpoint) -> Connecting {
+        let network = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+            stream.set_nodelay(true)?;
+            if endpoint.is_secure {
+                network.secure(&endpoint, stream).await
+            } else {
+                Ok(Box::new(stream) as _)
+            }
+        })
+    }
+}
+
+impl Network {
+    #[cfg(feature = "tls")]
+    async fn secure(&self, endpoint: &Endpoint, stream: TcpStream) -> io::Result<Box<dyn Transport>> {
+        let Some(config) = self.tls.clone() else {
+            return Err(unsupported("no TLS configuration was given"));
+        };
+        let name = rustls_pki_types::ServerName::try_from(endpoint.host.clone())
+            .map_err(|_| unsupported("the host is no name that TLS knows"))?;
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await?;
+        Ok(Box::new(stream))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_async, reason = "it is with the feature")]
+    async fn secure(&self, _: &Endpoint, _: TcpStream) -> io::Result<Box<dyn Transport>> {
+        Err(unsupported("wss needs the feature `tls`, or a connector of one's own"))
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+fn unsupported(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        let endpoint = Endpoint::parse("wss://chat.example:8443/chat?user_id=alice").unwrap();
+        assert!(endpoint.is_secure);
+        assert_eq!((endpoint.host.as_str(), endpoint.port), ("chat.example", 8443));
+        assert_eq!(
+            (endpoint.path.as_str(), endpoint.authority.as_str()),
+            ("/chat?user_id=alice", "chat.example:8443")
+        );
+        let endpoint = Endpoint::parse("ws://[::1]").unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.path.as_str()), ("::1", 80, "/"));
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_websocket_is_refused_before_anything_is_tried() {
+        assert_eq!(Endpoint::parse("https://chat.example/"), Err(InvalidUrl::Scheme));
+        assert_eq!(Endpoint::parse("/chat"), Err(InvalidUrl::Scheme));
+        assert_eq!(Endpoint::parse("ws://a b/"), Err(InvalidUrl::Malformed));
+    }
+}

@@ -1,0 +1,41 @@
+//! The Rust client of [hauyna](https://github.com/hauyna/hauyna): channels, presence and requests over a connection that comes back by itself.
+//!
+//! [`Client`] is the handle, [`Channel`] a channel of it, [`Stream`] what happens in either, [`Call`] a request that is about
+//! to be made. One task does the work: it connects (`socket`, `backoff`, `liveness`), keeps what survives a socket
+//! (`session`, `outbox`, `presence`: pure data), and hands out what it hears (`stream`).
+
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+mod builder;
+mod call;
+mod channel;
+mod client;
+mod codec;
+mod connector;
+mod error;
+mod gap;
+mod liveness;
+mod logger;
+mod outbox;
+mod presence;
+pub mod protocol;
+mod random;
+mod run;
+mod session;
+mod socket;
+mod stream;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/client-rust.md")]
+struct Guide;
+
+pub use builder::Builder;
+pub use call::Call;
+pub use channel::{Channel, HistoryCall, Past, PresenceUpdate, Publication, Subscribing, Subscription};
+pub use client::{Client, Direct, Sent, SessionInfo, State};
+pub use connector::{Connecting, Connector, Endpoint, Transport};
+pub use error::{Closed, Error, InvalidUrl, Refusal, StreamError};
+pub use gap::{Gap, GapReason};
+pub use presence::{Member, Presence};
+pub use stream::Stream;

@@ -1,0 +1,272 @@
+//! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each with its life
+//! time, and what becomes of each when the connection is lost. Pure: instants are given. The task sends from it.
+
+use crate::error::Error;
+use hauyna_protocol::{Direction, Position, Raw, Request};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// What the application asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Draft {
+    Publish { channel: String, content: Box<RawValue>, key: String },
+    Private { to: String, message: Box<RawValue>, key: String },
+    Group { room: String, message: Box<RawValue>, key: String },
+    Broadcast { message: Box<RawValue>, key: String },
+    Event { name: String, body: Box<RawValue>, repeat: Repeat },
+    UpdateStatus { status: String, body: Box<RawValue> },
+    History { channel: String, since: Option<Position>, limit: Option<u32>, direction: Direction },
+}
+
+/// Whether doing a request twice is the same as doing it once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    #[default]
+    Never,
+    Harmless,
+}
+
+impl Draft {
+    pub(crate) fn request(&self) -> Request<'_> {
+        match self {
+            Self::Publish { channel, content, key } => {
+                Request::Publish { channel: channel.into(), content: json(content), key: some(key) }
+            }
+            Self::Private { to, message, key } => {
+                Request::Private { to: to.into(), message: json(message), key: some(key) }
+            }
+            Self::Group { room, message, key } => {
+                Request::Group { room: room.into(), message: json(message), key: some(key) }
+            }
+            Self::Broadcast { message, key } => Request::Broadcast { message: json(message), key: some(key) },
+            Self::Event { name, body, .. } => Request::Event { name: name.into(), body: json(body) },
+            Self::UpdateStatus { status, body } => {
+                Request::UpdateStatus { status: status.into(), body: json(body) }
+            }
+            Self::History { channel, since, limit, direction } => Request::History {
+                channel: channel.into(),
+                since: *since,
+                limit: *limit,
+                direction: *direction,
+            },
+        }
+    }
+
+    /// About how many bytes it keeps.
+    fn size(&self) -> usize {
+        const SELF: usize = 160;
+        SELF + match self {
+            Self::Publish { channel, content, .. } => channel.len() + content.get().len(),
+            Self::Private { to: name, message, .. } | Self::Group { room: name, message, .. } => {
+                name.len() + message.get().len()
+            }
+            Self::Broadcast { message, .. } => message.get().len(),
+            Self::Event { name, body, .. } | Self::UpdateStatus { status: name, body } => {
+                name.len() + body.get().len()
+            }
+            Self::History { channel, .. } => channel.len(),
+        }
+    }
+
+    fn after_loss(&self) -> AfterLoss<'_> {
+        match self {
+            Self::Publish { channel, .. } => AfterLoss::Vouched(Some(channel)),
+            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::Vouched(None),
+            Self::Event { repeat: Repeat::Never, .. } => AfterLoss::Unknown,
+            Self::Event { .. } | Self::UpdateStatus { .. } | Self::History { .. } => AfterLoss::Again,
+        }
+    }
+}
+
+/// What becomes of a request that was on its way when the connection was lost.
+enum AfterLoss<'a> {
+    /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at all.
+    Vouched(Option<&'a str>),
+    Again,
+    Unknown,
+}
+
+/// Where the answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<Option<Box<RawValue>>, Error>>;
+
+/// A request with its answer's way.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) draft: Draft,
+    pub(crate) reply: Reply,
+    /// Until when it may wait to be sent.
+    pub(crate) expires: Instant,
+    /// How long its answer may take.
+    pub(crate) timeout: Duration,
+}
+
+impl Entry {
+    pub(crate) fn fail(self, error: Error) {
+        // Nobody waits any more: nobody is to be told.
+        let _ = self.reply.send(Err(error));
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Never sent.
+    Waiting,
+    /// On its way, until this moment.
+    Sent(Instant),
+    /// Sent on a connection that was lost.
+    Cut,
+}
+
+#[derive(Debug)]
+struct Queued {
+    id: u64,
+    entry: Entry,
+    phase: Phase,
+    size: usize,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: VecDeque<Queued>,
+    bytes: usize,
+    most: usize,
+    most_bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
+        Self { queue: VecDeque::new(), bytes: 0, most, most_bytes }
+    }
+
+    /// Appends a request under an id that is unique in the client.
+    pub(crate) fn push(&mut self, id: u64, entry: Entry) {
+        let size = entry.draft.size();
+        if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
+            self.forget_withdrawn();
+            if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
+                return entry.fail(Error::OutboxFull);
+            }
+        }
+        self.bytes += size;
+        self.queue.push_back(Queued { id, entry, phase: Phase::Waiting, size });
+    }
+
+    /// Whether anything that was sent has no answer.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
+    }
+
+    /// Gives the first request that is to be sent, and takes it as sent.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(u64, &Draft)> {
+        self.forget_withdrawn();
+        let queued = self.queue.iter_mut().find(|queued| !matches!(queued.phase, Phase::Sent(_)))?;
+        queued.phase = Phase::Sent(now + queued.entry.timeout);
+        Some((queued.id, &queued.entry.draft))
+    }
+
+    /// Takes the request out that an answer belongs to.
+    pub(crate) fn answered(&mut self, id: u64) -> Option<Entry> {
+        let at = self.queue.iter().position(|queued| queued.id == id)?;
+        self.remove(at)
+    }
+
+    /// The connection is lost. What may not be repeated fails now, whatever the next one brings.
+    pub(crate) fn lost(&mut self) {
+        for queued in &mut self.queue {
+            if matches!(queued.phase, Phase::Sent(_)) {
+                queued.phase = Phase::Cut;
+            }
+        }
+        self.fail_where(|queued| {
+            let unknown = matches!(queued.entry.draft.after_loss(), AfterLoss::Unknown);
+            (queued.phase == Phase::Cut && unknown).then_some(Error::OutcomeUnknown)
+        });
+    }
+
+    /// The next connection is there. What was sent and needs the server's memory fails, unless `vouches` knows that it has
+    /// lived on: of one channel, or, asked for `None`, of everything.
+    pub(crate) fn restored(&mut self, vouches: impl Fn(Option<&str>) -> bool) {
+        self.fail_where(|queued| match queued.entry.draft.after_loss() {
+            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut && !vouches(channel) => {
+                Some(Error::OutcomeUnknown)
+            }
+            _ => None,
+        });
+    }
+
+    /// Fails what has waited, or has been on its way, for too long.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.fail_where(|queued| match queued.phase {
+            Phase::Waiting if now >= queued.entry.expires => Some(Error::Expired),
+            Phase::Cut if now >= queued.entry.expires => Some(Error::OutcomeUnknown),
+            Phase::Sent(end) if now >= end => Some(Error::Timeout),
+            _ => None,
+        });
+    }
+
+    /// The next moment at which something expires.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let end = |queued: &Queued| match queued.phase {
+            Phase::Waiting | Phase::Cut => queued.entry.expires,
+            Phase::Sent(end) => end,
+        };
+        self.queue.iter().map(end).min()
+    }
+
+    /// The client is closed: everything fails. What was on its way may have been done.
+    pub(crate) fn close(&mut self, error: &Error) {
+        self.fail_where(|queued| match queued.phase {
+            Phase::Waiting => Some(error.clone()),
+            Phase::Sent(_) | Phase::Cut => Some(Error::OutcomeUnknown),
+        });
+    }
+
+    /// Drops what was never sent and nobody waits for any more.
+    fn forget_withdrawn(&mut self) {
+        let bytes = &mut self.bytes;
+        self.queue.retain(|queued| {
+            let withdrawn = queued.phase == Phase::Waiting && queued.entry.reply.is_closed();
+            if withdrawn {
+                *bytes -= queued.size;
+            }
+            !withdrawn
+        });
+    }
+
+    fn fail_where(&mut self, error: impl Fn(&Queued) -> Option<Error>) {
+        let mut at = 0;
+        while at < self.queue.len() {
+            match error(&self.queue[at]) {
+                None => at += 1,
+                Some(error) => {
+                    if let Some(entry) = self.remove(at) {
+                        entry.fail(error);
+                    }
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) -> Option<Entry> {
+        let queued = self.queue.remove(at)?;
+        self.bytes -= queued.size;
+        Some(queued.entry)
+    }
+}
+
+fn json(raw: &RawValue) -> Raw<'_> {
+    Raw::assume_valid(hauyna_protocol::Encoding::Json, raw.get().as_bytes())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the field is optional on the wire, not here")]
+fn some(key: &str) -> Option<Cow<'_, str>> {
+    Some(key.into())
+}
+
+#[cfg(test)]
+mod tests;

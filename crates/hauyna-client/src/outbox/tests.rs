@@ -1,0 +1,139 @@
+//! The rules of the outbox, one by one, on a clock that is turned by hand.
+
+use super::*;
+use serde_json::value::to_raw_value;
+
+type Answer = oneshot::Receiver<Result<Option<Box<RawValue>>, Error>>;
+
+fn publication(channel: &str, text: &str) -> Draft {
+    let content = to_raw_value(text).unwrap();
+    Draft::Publish { channel: channel.into(), content, key: format!("k-{text}") }
+}
+
+fn event(repeat: Repeat) -> Draft {
+    Draft::Event { name: "buy".into(), body: to_raw_value(&serde_json::json!({})).unwrap(), repeat }
+}
+
+fn push(outbox: &mut Outbox, id: u64, draft: Draft) -> Answer {
+    let (reply, answer) = oneshot::channel();
+    let (expires, timeout) = (Instant::now() + Duration::from_secs(30), Duration::from_secs(10));
+    outbox.push(id, Entry { draft, reply, expires, timeout });
+    answer
+}
+
+fn sent(outbox: &mut Outbox) -> Vec<u64> {
+    std::iter::from_fn(|| outbox.next(Instant::now()).map(|(id, _)| id)).collect()
+}
+
+fn outcome(answer: &mut Answer) -> Option<Error> {
+    answer.try_recv().ok().and_then(Result::err)
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_sent_once_and_in_their_order() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let _answers = [1, 2, 3].map(|id| push(&mut outbox, id, publication("a", &id.to_string())));
+    assert_eq!(sent(&mut outbox), [1, 2, 3]);
+    assert!(sent(&mut outbox).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_remembers() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let _answer = push(&mut outbox, 1, event(Repeat::Never));
+    outbox.lost();
+    outbox.restored(|_| false);
+    assert_eq!(sent(&mut outbox), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let _old = [1, 2].map(|id| push(&mut outbox, id, publication("a", &id.to_string())));
+    assert_eq!(sent(&mut outbox), [1, 2]);
+    outbox.lost();
+    let _new = push(&mut outbox, 3, publication("a", "3"));
+    outbox.restored(|channel| channel == Some("a"));
+    assert_eq!(sent(&mut outbox), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut kept = push(&mut outbox, 1, publication("kept", "1"));
+    let mut gone = push(&mut outbox, 2, publication("gone", "2"));
+    sent(&mut outbox);
+    outbox.lost();
+    outbox.restored(|channel| channel == Some("kept"));
+    assert!(outcome(&mut kept).is_none());
+    assert!(matches!(outcome(&mut gone), Some(Error::OutcomeUnknown)));
+    assert_eq!(sent(&mut outbox), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut once = push(&mut outbox, 1, event(Repeat::Never));
+    let mut again = push(&mut outbox, 2, event(Repeat::Harmless));
+    sent(&mut outbox);
+    outbox.lost();
+    assert!(matches!(outcome(&mut once), Some(Error::OutcomeUnknown)));
+    outbox.restored(|_| false);
+    assert!(outcome(&mut again).is_none());
+    assert_eq!(sent(&mut outbox), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn life_times_end_as_what_they_were() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut sent_one = push(&mut outbox, 1, publication("a", "1"));
+    sent(&mut outbox);
+    let mut waiting = push(&mut outbox, 2, publication("a", "2"));
+    assert_eq!(outbox.deadline(), Some(Instant::now() + Duration::from_secs(10)));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    outbox.expire(Instant::now());
+    assert!(matches!(outcome(&mut sent_one), Some(Error::Timeout)));
+    tokio::time::advance(Duration::from_secs(20)).await;
+    outbox.expire(Instant::now());
+    assert!(matches!(outcome(&mut waiting), Some(Error::Expired)));
+    assert_eq!((outbox.deadline(), outbox.bytes), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_request_that_is_never_sent_again_has_an_unknown_outcome() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut cut = push(&mut outbox, 1, publication("a", "1"));
+    sent(&mut outbox);
+    outbox.lost();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    outbox.expire(Instant::now());
+    assert!(matches!(outcome(&mut cut), Some(Error::OutcomeUnknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outbox_is_bounded_in_number_and_bytes() {
+    let mut outbox = Outbox::new(2, 10_000);
+    let _kept = [1, 2].map(|id| push(&mut outbox, id, publication("a", "x")));
+    let mut third = push(&mut outbox, 3, publication("a", "x"));
+    assert!(matches!(outcome(&mut third), Some(Error::OutboxFull)));
+    let mut outbox = Outbox::new(10, 1_000);
+    let mut large = push(&mut outbox, 1, publication("a", &"x".repeat(1_000)));
+    assert!(matches!(outcome(&mut large), Some(Error::OutboxFull)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_any_more_is_not_sent_and_makes_room() {
+    let mut outbox = Outbox::new(1, 10_000);
+    drop(push(&mut outbox, 1, publication("a", "1")));
+    let _second = push(&mut outbox, 2, publication("a", "2"));
+    assert_eq!(sent(&mut outbox), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_finds_its_request_once() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let _answer = push(&mut outbox, 7, publication("a", "1"));
+    sent(&mut outbox);
+    assert!(outbox.answered(7).is_some() && outbox.answered(7).is_none());
+    assert_eq!(outbox.bytes, 0);
+}

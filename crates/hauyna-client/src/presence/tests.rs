@@ -1,0 +1,88 @@
+//! The list of a channel against every order in which its messages may come.
+
+use super::*;
+use hauyna_protocol::received::Received;
+use serde_json::json;
+
+fn entry(status: &str) -> Value {
+    json!({ "status": status, "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [
+        { "connection_id": "c", "metadata": {}, "joined_at": 1 }] })
+}
+
+fn state(users: &[(&str, &str)], offset: u64) -> PresenceState {
+    let users: BTreeMap<_, _> = users.iter().map(|(user, status)| (*user, entry(status))).collect();
+    let text = json!({ "type": "presence_state", "channel": "a", "count": users.len(), "users": users, "offset": offset });
+    match Received::read(&text.to_string()).unwrap() {
+        Received::PresenceState(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn change(event: &str, user: &str, offset: u64) -> PresenceChange {
+    let text = json!({ "type": "presence_change", "event": event, "user": user, "channel": "a", "metadata": {},
+        "status": "online", "connections": 1, "timestamp": 1, "offset": offset });
+    match Received::read(&text.to_string()).unwrap() {
+        Received::PresenceChange(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(updates: &[PresenceUpdate]) -> Vec<(PresenceKind, &str)> {
+    updates.iter().map(|update| (update.kind, update.user.as_str())).collect()
+}
+
+fn applied(applied: &Applied) -> Vec<(PresenceKind, &str)> {
+    match applied {
+        Applied::Updates(updates) => names(updates),
+        Applied::Skipped => panic!("nothing was skipped"),
+    }
+}
+
+use PresenceKind::{Join, Leave, Update};
+
+#[test]
+fn a_new_list_reports_only_what_differs_from_the_old_one() {
+    let mut roster = Roster::default();
+    assert_eq!(names(&roster.state(state(&[("alice", "online"), ("bob", "online")], 4))).len(), 2);
+    assert_eq!(roster.state(state(&[("alice", "online"), ("bob", "online")], 9)), []);
+    let updates = roster.state(state(&[("alice", "away"), ("carol", "online")], 12));
+    assert_eq!(names(&updates), [(Leave, "bob"), (Update, "alice"), (Join, "carol")]);
+}
+
+#[test]
+fn changes_are_applied_by_their_number_and_old_ones_are_dropped() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 4));
+    assert_eq!(applied(&roster.change(change("join", "bob", 4))), []);
+    assert_eq!(applied(&roster.change(change("join", "bob", 5))), [(Join, "bob")]);
+    assert_eq!(applied(&roster.change(change("leave", "alice", 6))), [(Leave, "alice")]);
+    assert_eq!(roster.presence().count, Some(1));
+}
+
+#[test]
+fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online"), ("bob", "online")], 4));
+    assert_eq!(roster.change(change("join", "dora", 7)), Applied::Skipped);
+    let page = |users: &[&str], next: Option<&str>| -> PresencePage {
+        let users: BTreeMap<_, _> = users.iter().map(|user| (*user, entry("online"))).collect();
+        let page = json!({ "channel": "a", "count": 3, "users": users, "offset": 7, "next": next });
+        serde_json::from_str(&page.to_string()).unwrap()
+    };
+    assert_eq!(roster.page(page(&["alice", "carol"], Some("carol"))), None);
+    let updates = roster.page(page(&["dora"], None)).expect("the last page");
+    assert_eq!(names(&updates), [(Leave, "bob"), (Join, "carol"), (Join, "dora")]);
+    assert_eq!(applied(&roster.change(change("leave", "dora", 8))), [(Leave, "dora")]);
+}
+
+#[test]
+fn a_mere_count_drops_the_list_until_a_new_one_comes() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 4));
+    roster.occupancy(5_000);
+    let presence = roster.presence();
+    assert_eq!((presence.count, presence.members.len(), presence.is_complete), (Some(5_000), 0, false));
+    assert_eq!(applied(&roster.change(change("join", "bob", 9))), [], "of a list that nobody keeps");
+    roster.state(state(&[("bob", "online")], 20));
+    assert!(roster.presence().is_complete);
+}

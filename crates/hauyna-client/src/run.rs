@@ -1,0 +1,333 @@
+//! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to `travel` (coming
+//! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
+
+mod ask;
+mod hear;
+mod held;
+mod travel;
+
+use crate::backoff::Backoff;
+use crate::builder::Options;
+use crate::channel::{ChannelShared, Subscription};
+use crate::client::{Shared, State, TokenSource};
+use crate::connector::{Connector, Endpoint};
+use crate::error::{Closed, Error};
+use crate::gap::Gap;
+use crate::liveness::{Liveness, Pulse};
+use crate::logger;
+use crate::outbox::{Entry, Outbox};
+use crate::random::Random;
+use crate::session::Session;
+use crate::socket::{Failure, Loss, Socket};
+use crate::stream::Note;
+use ask::{Done, Purpose};
+use hauyna_protocol::Position;
+use held::Held;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use travel::Next;
+
+/// What the handles ask of the task.
+pub(crate) enum Command {
+    Request(Entry),
+    Subscribe { wish: Wish, reply: Waiter },
+    Unsubscribe { channel: String, reply: oneshot::Sender<Result<(), Error>> },
+    Reconnect,
+    Offline,
+    Close(oneshot::Sender<()>),
+}
+
+pub(crate) type Waiter = oneshot::Sender<Result<Subscription, Error>>;
+
+/// How a channel is subscribed to, every time.
+pub(crate) struct Wish {
+    pub(crate) channel: String,
+    pub(crate) metadata: Option<Box<RawValue>>,
+    pub(crate) since: Option<Position>,
+    pub(crate) token: Option<TokenSource>,
+}
+
+/// A wish that the task keeps.
+struct Kept {
+    wish: Wish,
+    waiters: Vec<Waiter>,
+    /// When to ask again after a refusal that may pass.
+    retry_at: Option<Instant>,
+}
+
+/// The state of the task.
+pub(crate) struct Run {
+    options: Options,
+    endpoint: Endpoint,
+    connector: Arc<dyn Connector>,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    random: Random,
+    current: Option<Socket>,
+    /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
+    former: Option<(Socket, Instant)>,
+    next: Next,
+    /// Whether the attempt under way carries the token of the session.
+    is_resuming: bool,
+    session: Session,
+    /// Whether the connection went on with the session of the one before.
+    is_resumed: bool,
+    outbox: Outbox,
+    /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
+    is_restored: bool,
+    restore_by: Option<Instant>,
+    asked: BTreeMap<u64, Purpose>,
+    wishes: BTreeMap<String, Kept>,
+    held: BTreeMap<String, Held>,
+    ids: u64,
+    /// Counts connections, so that an answer never goes out on another than its question came in on.
+    generation: u64,
+    backoff: Backoff,
+    liveness: Option<Liveness>,
+    work: JoinSet<Done>,
+    refresh_at: Option<Instant>,
+    drain_at: Option<Instant>,
+    /// Which source is looked at first, in turns: none starves the others.
+    turn: usize,
+}
+
+/// What happened.
+enum Happened {
+    Command(Option<Command>),
+    Current,
+    Former,
+    Greeting,
+    Opened(Result<Socket, Failure>),
+    Work(Done),
+    Time,
+}
+
+impl Run {
+    pub(crate) fn new(
+        options: Options,
+        (endpoint, connector): (Endpoint, Arc<dyn Connector>),
+        shared: Arc<Shared>,
+        (commands, random): (mpsc::Receiver<Command>, Random),
+    ) -> Self {
+        let (most, most_bytes) = options.outbox;
+        let backoff = Backoff::new(options.retry);
+        Self {
+            options,
+            endpoint,
+            connector,
+            shared,
+            commands,
+            random,
+            current: None,
+            former: None,
+            next: Next::Idle,
+            is_resuming: false,
+            session: Session::default(),
+            is_resumed: false,
+            outbox: Outbox::new(most, most_bytes),
+            is_restored: false,
+            restore_by: None,
+            asked: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            held: BTreeMap::new(),
+            ids: 0,
+            generation: 0,
+            backoff,
+            liveness: None,
+            work: JoinSet::new(),
+            refresh_at: None,
+            drain_at: None,
+            turn: 0,
+        }
+    }
+
+    /// Runs until the client is closed, or nobody holds a handle on it.
+    pub(crate) async fn run(mut self) {
+        self.attempt();
+        loop {
+            self.due(Instant::now());
+            self.pump(Instant::now());
+            match self.wait().await {
+                Happened::Command(None) => return self.finish(None).await,
+                Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
+                Happened::Command(Some(command)) => self.obey(command),
+                Happened::Current => self.read_current(),
+                Happened::Former => self.read_former(),
+                Happened::Greeting => self.read_greeting(),
+                Happened::Opened(result) => self.opened(result),
+                Happened::Work(done) => self.done(done),
+                Happened::Time => {}
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Happened {
+        let deadline = self.deadline();
+        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| Instant::now() + FAR)));
+        self.turn = (self.turn + 1) % SOURCES;
+        poll_fn(|cx| {
+            for step in 0..SOURCES {
+                let random = &mut self.random;
+                match (self.turn + step) % SOURCES {
+                    0 => {
+                        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
+                            return Poll::Ready(Happened::Command(command));
+                        }
+                    }
+                    1 => {
+                        if self.current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()) {
+                            return Poll::Ready(Happened::Current);
+                        }
+                    }
+                    2 => {
+                        if self.former.as_mut().is_some_and(|(socket, _)| socket.poll(cx, random).is_ready())
+                        {
+                            return Poll::Ready(Happened::Former);
+                        }
+                    }
+                    3 => {
+                        if let Poll::Ready(happened) = poll_next(&mut self.next, cx, random) {
+                            return Poll::Ready(happened);
+                        }
+                    }
+                    4 => {
+                        if let Poll::Ready(Some(Ok(done))) = self.work.poll_join_next(cx) {
+                            return Poll::Ready(Happened::Work(done));
+                        }
+                    }
+                    _ => {
+                        if timer.as_mut().poll(cx).is_ready() {
+                            return Poll::Ready(Happened::Time);
+                        }
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next moment at which [`due`](Self::due) has something to do.
+    fn deadline(&self) -> Option<Instant> {
+        let next = match &self.next {
+            Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
+            Next::Idle | Next::Offline | Next::Opening(_) => None,
+        };
+        let former = self.former.as_ref().map(|(_, until)| *until);
+        let liveness = self.liveness.as_ref().map(Liveness::deadline);
+        let retries = self.wishes.values().filter_map(|kept| kept.retry_at);
+        let catching = self.held.values().filter_map(|held| held.retry_at);
+        [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
+            .into_iter()
+            .flatten()
+            .chain(retries)
+            .chain(catching)
+            .min()
+    }
+
+    /// Does whatever its moment has come for.
+    fn due(&mut self, now: Instant) {
+        match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
+            Some(Pulse::Ping) => self.ping(),
+            Some(Pulse::Lost) => self.lost(&Loss::abnormal("nothing was heard")),
+            Some(Pulse::Fine) | None => {}
+        }
+        self.outbox.expire(now);
+        self.travel_on(now);
+        if self.restore_by.is_some_and(|by| now >= by) {
+            self.lost(&Loss::abnormal("subscriptions were not answered"));
+        }
+        if self.refresh_at.is_some_and(|at| now >= at) {
+            self.refresh_at = None;
+            self.fetch_refresh();
+        }
+        let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
+        let due: Vec<_> = self
+            .wishes
+            .values_mut()
+            .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
+            .collect();
+        for channel in due {
+            self.subscribe(&channel);
+        }
+        let retry = |(name, held): (&String, &mut Held)| {
+            held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
+        };
+        let due: Vec<_> = self.held.iter_mut().filter_map(retry).collect();
+        for channel in due {
+            self.ask_history(&channel);
+        }
+    }
+
+    fn set_state(&self, state: State) {
+        if *self.shared.state.borrow() != state {
+            self.shared.state.send_replace(state.clone());
+            self.shared.feed.push(&Note::State(state));
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(*self.shared.state.borrow(), State::Closed(_))
+    }
+
+    fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
+        self.shared.channels.lock().get(name).cloned()
+    }
+
+    /// Tells that messages may be missing, to the channel's readers and to the client's.
+    fn tell(&self, gap: Gap) {
+        logger::gap(&gap);
+        let channel = self.channel(&gap.channel);
+        let note = Note::Gap(Arc::new(gap));
+        if let Some(channel) = channel {
+            channel.feed.push(&note);
+        }
+        self.shared.feed.push(&note);
+    }
+
+    async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
+        self.work.abort_all();
+        self.pump(Instant::now());
+        if let Some(socket) = self.current.take() {
+            let code = hauyna_websocket::CloseCode::NORMAL;
+            socket.close(code, CLOSING, &mut self.random).await;
+        }
+        self.close(Closed::ByUs);
+        self.shared.feed.close();
+        let channels = std::mem::take(&mut *self.shared.channels.lock());
+        for channel in channels.values() {
+            channel.feed.close();
+        }
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+        if let Some(reply) = reply {
+            // Whoever asked may have gone.
+            let _ = reply.send(());
+        }
+    }
+}
+
+fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll<Happened> {
+    match next {
+        Next::Greeting(socket, _) => socket.poll(cx, random).map(|()| Happened::Greeting),
+        Next::Opening(attempt) => attempt.as_mut().poll(cx).map(Happened::Opened),
+        _ => Poll::Pending,
+    }
+}
+
+/// How many sources `wait` has.
+const SOURCES: usize = 6;
+/// A moment that never comes.
+const FAR: Duration = Duration::from_secs(86_400 * 365);
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(2);

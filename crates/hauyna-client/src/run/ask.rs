@@ -1,0 +1,323 @@
+//! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions, lists, pings,
+//! renewals – with what is done about their answers. Part of the task.
+
+use super::held::retry_after;
+use super::{Command, Kept, Run, Waiter, Wish};
+use crate::channel::Subscription;
+use crate::client::TokenFuture;
+use crate::codec;
+use crate::error::{Error, Refusal};
+use crate::gap::{Gap, GapReason};
+use crate::session::Standing;
+use hauyna_protocol::received::{PresencePage, Question, Subscribed};
+use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// What a request of the client's own is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Subscribe(String),
+    Unsubscribe(oneshot::Sender<Result<(), Error>>),
+    CatchUp(String),
+    Presence(String),
+    Refresh,
+    Ping,
+}
+
+/// What the application's own code gave, in a task of its own.
+pub(super) enum Done {
+    Answer { generation: u64, id: RequestId, answer: Result<Box<RawValue>, String> },
+    ChannelToken { generation: u64, channel: String, token: Option<String> },
+    Refresh { generation: u64, token: Option<String> },
+}
+
+type Answer = Result<Option<Box<RawValue>>, Refusal>;
+
+impl Run {
+    /// Sends what may be sent, as far as the socket takes it.
+    pub(super) fn pump(&mut self, now: Instant) {
+        if self.current.is_none() {
+            return;
+        }
+        if !self.is_restored && !self.session.is_restoring() {
+            let (session, is_resumed) = (&self.session, self.is_resumed);
+            self.outbox.restored(|channel| is_resumed || channel.is_some_and(|name| session.vouches(name)));
+            (self.is_restored, self.restore_by) = (true, None);
+        }
+        // During a hand-over new requests wait for the new socket.
+        if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
+            return;
+        }
+        let Some(socket) = &mut self.current else { return };
+        while socket.has_room() {
+            let Some((id, draft)) = self.outbox.next(now) else { return };
+            socket.send(codec::encode(socket.encoding(), Some(id), &draft.request()), &mut self.random);
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) => {
+                let id = self.id();
+                self.outbox.push(id, entry);
+            }
+            Command::Subscribe { wish, reply } => self.wish(wish, reply),
+            Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
+            Command::Reconnect => self.reconnect(),
+            Command::Offline => self.offline(),
+            Command::Close(reply) => {
+                // Only one of several can be the first; the others are answered when it is done.
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn closed(&self) -> Error {
+        match &*self.shared.state.borrow() {
+            crate::client::State::Closed(closed) => Error::Closed(closed.clone()),
+            _ => Error::NotConnected,
+        }
+    }
+
+    const fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Sends a request of the client's own; without a connection its purpose comes up again with the next one.
+    pub(super) fn ask(&mut self, purpose: Purpose, request: &Request<'_>) {
+        let id = self.id();
+        let Some(socket) = &mut self.current else { return };
+        socket.send(codec::encode(socket.encoding(), Some(id), request), &mut self.random);
+        self.asked.insert(id, purpose);
+    }
+
+    /// Does what an answer to a request of the client's own is for.
+    pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
+        match (purpose, answer) {
+            (Purpose::Subscribe(channel), Ok(data)) => {
+                let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
+                if let Some(entry) = entry.filter(|entry| entry.channel == channel) {
+                    self.live(&entry);
+                }
+            }
+            (Purpose::Subscribe(channel), Err(refusal)) => self.refused(&channel, &refusal),
+            (Purpose::Unsubscribe(reply), answer) => {
+                let _ = reply.send(answer.map(|_| ()).map_err(Error::Refused));
+            }
+            (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
+            (Purpose::Presence(channel), Ok(Some(data))) => {
+                let Ok(page) = serde_json::from_str::<PresencePage>(data.get()) else { return };
+                let (next, mut is_whole) = (page.next.clone(), true);
+                self.roster(&channel, |roster| {
+                    let updates = roster.page(page);
+                    is_whole = updates.is_some();
+                    updates.unwrap_or_default()
+                });
+                if !is_whole {
+                    self.ask_presence(&channel, next.as_deref());
+                }
+            }
+            (Purpose::Refresh, Ok(data)) => {
+                #[derive(serde::Deserialize)]
+                struct Data {
+                    expires_at: Option<u64>,
+                }
+                let data: Option<Data> = data.and_then(|data| serde_json::from_str(data.get()).ok());
+                self.expires(data.and_then(|data| data.expires_at));
+            }
+            // A renewal that failed: the connection ends with the credentials, and the next one brings fresh ones.
+            (Purpose::Presence(_) | Purpose::Refresh | Purpose::Ping, _) => {}
+        }
+    }
+
+    /// Somebody wants a channel.
+    fn wish(&mut self, wish: Wish, reply: Waiter) {
+        if self.is_closed() {
+            let _ = reply.send(Err(self.closed()));
+            return;
+        }
+        let channel = wish.channel.clone();
+        let place = self.session.want(&channel, wish.since);
+        let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
+        let kept = self.wishes.entry(channel.clone());
+        let kept = kept
+            .and_modify(|kept| {
+                (kept.wish.metadata, kept.wish.token) = (wish.metadata.clone(), wish.token.clone());
+            })
+            .or_insert_with(|| Kept { wish, waiters: Vec::new(), retry_at: None });
+        if standing == Standing::Live {
+            let _ = reply.send(Ok(Subscription::new(position, recoverable)));
+            return;
+        }
+        kept.waiters.retain(|waiter| !waiter.is_closed());
+        if kept.waiters.len() >= WAITERS {
+            let _ = reply.send(Err(Error::OutboxFull));
+            return;
+        }
+        kept.waiters.push(reply);
+        if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
+            self.subscribe(&channel);
+        }
+    }
+
+    /// Asks for a channel that is wanted, with a token first where it needs one.
+    pub(super) fn subscribe(&mut self, channel: &str) {
+        let Some(place) = self.session.place(channel) else { return };
+        place.standing = Standing::Asked;
+        let source = self.wishes.get(channel).and_then(|kept| kept.wish.token.clone());
+        let Some(source) = source else { return self.ask_subscribe(channel, None) };
+        let (generation, channel, token) = (self.generation, channel.to_owned(), source());
+        self.work.spawn(async move {
+            let token = settled(token).await;
+            Done::ChannelToken { generation, channel, token }
+        });
+    }
+
+    fn ask_subscribe(&mut self, channel: &str, token: Option<String>) {
+        let Some(place) = self.session.place(channel) else { return };
+        let recover = place.recover();
+        let metadata = self.wishes.get(channel).and_then(|kept| kept.wish.metadata.clone());
+        let request = Request::Subscribe {
+            channel: channel.into(),
+            metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
+            recover,
+            token: token.map(Into::into),
+        };
+        self.ask(Purpose::Subscribe(channel.to_owned()), &request);
+    }
+
+    /// A channel was refused.
+    fn refused(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(place) = self.session.place(channel) else { return };
+        if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
+            // The server has subscribed this connection meanwhile, and says so by a notice of its own.
+            place.standing = Standing::Live;
+            let subscription = Subscription::new(place.position, place.is_recoverable);
+            for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+                let _ = waiter.send(Ok(subscription));
+            }
+            return;
+        }
+        let (was_live, from) = (place.was_live(), place.position);
+        place.standing = Standing::Absent;
+        let Some(kept) = self.wishes.get_mut(channel) else { return };
+        if was_live && refusal.temporary {
+            kept.retry_at = Some(Instant::now() + retry_after(refusal));
+            return;
+        }
+        for waiter in kept.waiters.drain(..) {
+            let _ = waiter.send(Err(Error::Refused(refusal.clone())));
+        }
+        self.forget(channel);
+        if was_live {
+            let reason = GapReason::Refused;
+            self.tell(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
+        }
+    }
+
+    fn unsubscribe(&mut self, channel: &str, reply: oneshot::Sender<Result<(), Error>>) {
+        let was_known = self.session.place(channel).is_some_and(|place| place.standing != Standing::Absent);
+        for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+            let _ = waiter.send(Err(Error::NotConnected));
+        }
+        self.forget(channel);
+        if !was_known || self.current.is_none() {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        self.ask(Purpose::Unsubscribe(reply), &Request::Unsubscribe { channel: channel.into() });
+    }
+
+    pub(super) fn ping(&mut self) {
+        self.ask(Purpose::Ping, &Request::Ping);
+    }
+
+    /// Asks who is present, from a user on.
+    pub(super) fn ask_presence(&mut self, channel: &str, after: Option<&str>) {
+        let is_asked = |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
+        if self.asked.values().any(is_asked) {
+            return;
+        }
+        let request =
+            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
+        self.ask(Purpose::Presence(channel.to_owned()), &request);
+    }
+
+    /// After a resume nobody says who came and went meanwhile.
+    pub(super) fn ask_for_rosters(&mut self) {
+        let channels: Vec<_> = self.shared.channels.lock().values().cloned().collect();
+        for channel in channels {
+            let is_known = channel.roster.lock().is_known();
+            if is_known {
+                self.ask_presence(&channel.name, None);
+            }
+        }
+    }
+
+    /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
+    pub(super) fn question(&mut self, question: Question) {
+        let Question { id, event, data, .. } = question;
+        let responder = self.options.responders.get(&event).filter(|_| self.work.len() < QUESTIONS);
+        let Some(responder) = responder.cloned() else {
+            return self.answer(&id, &Err("nobody answers this here".to_owned()));
+        };
+        let generation = self.generation;
+        self.work.spawn(async move {
+            let answered = tokio::spawn(async move { responder(data).await }).await;
+            let answer = answered.unwrap_or_else(|_| Err("the handler failed".to_owned()));
+            Done::Answer { generation, id, answer }
+        });
+    }
+
+    fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
+        if let Some(socket) = &mut self.current {
+            socket.send(codec::answer(socket.encoding(), id, answer), &mut self.random);
+        }
+    }
+
+    pub(super) fn fetch_refresh(&mut self) {
+        let Some(source) = &self.options.token else { return };
+        let (generation, token) = (self.generation, source());
+        self.work.spawn(async move { Done::Refresh { generation, token: settled(token).await } });
+    }
+
+    pub(super) fn done(&mut self, done: Done) {
+        match done {
+            Done::Answer { generation, id, answer } if generation == self.generation => {
+                self.answer(&id, &answer);
+            }
+            Done::ChannelToken { generation, channel, token: Some(token) }
+                if generation == self.generation =>
+            {
+                self.ask_subscribe(&channel, Some(token));
+            }
+            Done::ChannelToken { generation, channel, token: None } if generation == self.generation => {
+                // It may have one the next time; until then nothing can be said.
+                if let Some(place) = self.session.place(&channel) {
+                    place.standing = Standing::Absent;
+                }
+                if let Some(kept) = self.wishes.get_mut(&channel) {
+                    kept.retry_at = Some(Instant::now() + std::time::Duration::from_secs(1));
+                }
+            }
+            Done::Refresh { generation, token: Some(token) } if generation == self.generation => {
+                self.ask(Purpose::Refresh, &Request::Refresh { token: token.into() });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A token, if the application has one; its panic is its own.
+async fn settled(token: TokenFuture) -> Option<String> {
+    tokio::spawn(token).await.ok().and_then(Result::ok)
+}
+
+/// Questions that may be open at once.
+const QUESTIONS: usize = 64;
+/// Calls that may wait for one subscription at once.
+const WAITERS: usize = 64;

@@ -1,0 +1,234 @@
+//! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
+
+use super::Run;
+use super::held::Held;
+use crate::channel::{PresenceUpdate, Subscription};
+use crate::codec;
+use crate::error::{Error, Refusal};
+use crate::gap::{Gap, GapReason};
+use crate::logger;
+use crate::presence::{Applied, Roster};
+use crate::session::{Missed, Verdict};
+use crate::socket::Loss;
+use crate::stream::{DirectKind, Note};
+use hauyna_protocol::RequestId;
+use hauyna_protocol::received::{self, Received, Subscribed};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+impl Run {
+    pub(super) fn read_current(&mut self) {
+        while let Some(socket) = &mut self.current {
+            if socket.take_heard()
+                && let Some(liveness) = &mut self.liveness
+            {
+                liveness.heard(Instant::now());
+            }
+            let Some(payload) = socket.message() else {
+                let Some(loss) = socket.end().cloned() else { return };
+                return self.lost(&loss);
+            };
+            match codec::decode(socket.encoding(), &payload) {
+                Ok(message) => self.hear(message),
+                Err(fault) => {
+                    // What was in it cannot be known, so this connection proves nothing any more.
+                    logger::unreadable(&fault);
+                    self.lost(&Loss::abnormal("a message could not be read"));
+                }
+            }
+        }
+    }
+
+    /// The old socket of a hand-over may hold messages and answers still.
+    pub(super) fn read_former(&mut self) {
+        while let Some((socket, _)) = &mut self.former {
+            let _ = socket.take_heard();
+            let Some(payload) = socket.message() else {
+                if socket.end().is_some() {
+                    self.former = None;
+                }
+                return;
+            };
+            if let Ok(message) = codec::decode(socket.encoding(), &payload) {
+                match message {
+                    // Of the session that has moved on: they are told anew on the new socket.
+                    Received::Subscribed(_)
+                    | Received::Gap(_)
+                    | Received::Reconnect(_)
+                    | Received::Question(_) => {}
+                    message => self.hear(message),
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, message: Received) {
+        match message {
+            Received::Ack(ack) => self.answered(&ack.id, Ok(ack.data)),
+            Received::Pong { id } => {
+                if let Some(RequestId::Number(id)) = id {
+                    self.asked.remove(&id);
+                }
+            }
+            Received::Error(refused) => match refused.id.clone() {
+                Some(id) => self.answered(&id, Err(Refusal::from(*refused))),
+                None => logger::unasked(&refused.error_type),
+            },
+            Received::Publication(publication) => {
+                let offset = publication.offset;
+                self.arrive(offset, Note::Publication(Arc::new(publication)));
+            }
+            Received::Application(application) => {
+                let offset = application.offset;
+                self.arrive(offset, Note::Application(Arc::new(application)));
+            }
+            Received::Private(direct) => self.direct(DirectKind::Private, direct),
+            Received::Group(direct) => self.direct(DirectKind::Group, direct),
+            Received::Broadcast(direct) => self.direct(DirectKind::Broadcast, direct),
+            Received::ChannelEvent(event) => {
+                if let Some(channel) = self.channel(&event.channel) {
+                    channel.feed.push(&Note::Subscriber(Arc::new(event)));
+                }
+            }
+            Received::Subscribed(entry) => self.live(&entry),
+            Received::Unsubscribed { channel } => self.taken_out(&channel),
+            Received::Gap(gap) => match self.session.gap(&gap.channel, gap.position, gap.missed) {
+                Ok(_) => self.catch_up(&gap.channel),
+                Err(gap) => self.tell(gap),
+            },
+            Received::Question(question) => self.question(question),
+            Received::RetryPolicy(terms) => self.backoff.set_terms(terms),
+            Received::Reconnect(drain) => self.drain(&drain),
+            message => self.hear_presence(message),
+        }
+    }
+
+    fn hear_presence(&mut self, message: Received) {
+        match message {
+            Received::PresenceState(state) => {
+                let channel = state.channel.clone();
+                self.roster(&channel, |roster| roster.state(state));
+            }
+            Received::PresenceDiff(diff) => {
+                let channel = diff.channel.clone();
+                self.roster(&channel, |roster| roster.diff(diff));
+            }
+            Received::PresenceChange(change) => {
+                let (channel, mut skipped) = (change.channel.clone(), false);
+                self.roster(&channel, |roster| match roster.change(change) {
+                    Applied::Updates(updates) => updates,
+                    Applied::Skipped => {
+                        skipped = true;
+                        Vec::new()
+                    }
+                });
+                if skipped {
+                    self.ask_presence(&channel, None);
+                }
+            }
+            Received::Occupancy { channel, count } => self.roster(&channel, |roster| {
+                roster.occupancy(count);
+                Vec::new()
+            }),
+            _ => {}
+        }
+    }
+
+    /// Changes the list of a channel, and tells what that changed.
+    pub(super) fn roster(&self, channel: &str, change: impl FnOnce(&mut Roster) -> Vec<PresenceUpdate>) {
+        let Some(shared) = self.channel(channel) else { return };
+        let updates = change(&mut shared.roster.lock());
+        for update in updates {
+            shared.feed.push(&Note::Presence(Arc::new(update)));
+        }
+    }
+
+    fn direct(&self, kind: DirectKind, direct: received::Direct) {
+        self.shared.feed.push(&Note::Direct(Arc::new((kind, direct))));
+    }
+
+    /// A message of a channel, live or replayed by the server.
+    fn arrive(&mut self, offset: Option<u64>, note: Note) {
+        let channel = match &note {
+            Note::Publication(publication) => Some(&publication.channel),
+            Note::Application(application) => application.channel.as_ref(),
+            _ => None,
+        };
+        let Some(channel) = channel.cloned() else { return self.give(None, &note) };
+        match self.session.admit(&channel, offset) {
+            Verdict::Drop => {}
+            Verdict::Deliver => self.give(Some(&channel), &note),
+            Verdict::Hold => {
+                let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
+                if !held.keep(offset, note) {
+                    self.give_up_catching(&channel, GapReason::Dropped);
+                }
+            }
+        }
+    }
+
+    /// Gives a message to its readers.
+    pub(super) fn give(&mut self, channel: Option<&str>, note: &Note) {
+        if let Some(shared) = channel.and_then(|name| self.channel(name)) {
+            *shared.position.lock() = self.session.place(&shared.name).and_then(|place| place.position);
+            shared.feed.push(note);
+        }
+        if let Note::Application(_) = note {
+            self.shared.feed.push(note);
+        }
+    }
+
+    /// A subscription is live, as its answer, the session or a notice says.
+    pub(super) fn live(&mut self, entry: &Subscribed) {
+        let missed = self.session.live(entry);
+        let position = self.session.place(&entry.channel).and_then(|place| place.position);
+        if let Some(shared) = self.channel(&entry.channel) {
+            *shared.position.lock() = position;
+        }
+        if let Some(kept) = self.wishes.get_mut(&entry.channel) {
+            for waiter in kept.waiters.drain(..) {
+                let _ = waiter.send(Ok(Subscription::new(position, entry.recoverable)));
+            }
+        }
+        match missed {
+            Missed::Nothing => {}
+            Missed::InHistory => self.catch_up(&entry.channel),
+            Missed::Gap(gap) => self.tell(gap),
+        }
+    }
+
+    /// The application on the server has ended a subscription.
+    fn taken_out(&mut self, channel: &str) {
+        let from = self.session.place(channel).and_then(|place| place.position);
+        self.forget(channel);
+        let gap =
+            Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };
+        self.tell(gap);
+    }
+
+    /// Nothing of a subscription is left.
+    pub(super) fn forget(&mut self, channel: &str) {
+        self.session.forget(channel);
+        self.held.remove(channel);
+        self.wishes.remove(channel);
+        if let Some(shared) = self.channel(channel) {
+            *shared.position.lock() = None;
+            *shared.roster.lock() = Roster::default();
+        }
+    }
+
+    fn answered(
+        &mut self,
+        id: &RequestId,
+        answer: Result<Option<Box<serde_json::value::RawValue>>, Refusal>,
+    ) {
+        let RequestId::Number(id) = *id else { return };
+        if let Some(purpose) = self.asked.remove(&id) {
+            return self.serve(purpose, answer);
+        }
+        if let Some(entry) = self.outbox.answered(id) {
+            // Whoever asked may have gone.
+            let _ = entry.reply.send(answer.map_err(Error::Refused));
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
+
+use super::Run;
+use crate::client::{SessionInfo, State};
+use crate::codec;
+use crate::error::{Closed, Error};
+use crate::liveness::Liveness;
+use crate::logger;
+use crate::socket::{Failure, Loss, Plan, Socket};
+use hauyna_protocol::close::{Reconnect, should_reconnect};
+use hauyna_protocol::received::{Drain, Received, Session};
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
+
+/// The way to the next connection.
+pub(super) enum Next {
+    /// Nothing is planned.
+    Idle,
+    /// There is no network.
+    Offline,
+    /// An attempt at this moment.
+    At(Instant),
+    /// An attempt.
+    Opening(Pin<Box<dyn Future<Output = Result<Socket, Failure>> + Send>>),
+    /// A socket that takes over once what is on its way on the other is answered, or at this moment.
+    Opened(Socket, Instant),
+    /// A socket whose `session` has not come, and has to by this moment.
+    Greeting(Socket, Instant),
+}
+
+impl Run {
+    /// Begins an attempt.
+    pub(super) fn attempt(&mut self) {
+        let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
+        self.is_resuming = resume.is_some();
+        let plan = Plan {
+            endpoint: self.endpoint.clone(),
+            connector: self.connector.clone(),
+            token: self.options.token.clone(),
+            resume,
+            encoding: self.options.encoding,
+            headers: self.options.headers.clone(),
+            deflate: self.options.deflate.clone(),
+            max_message: self.options.max_message,
+            timeout: self.options.connect_timeout,
+        };
+        self.next = Next::Opening(Box::pin(Socket::open(plan)));
+    }
+
+    pub(super) fn opened(&mut self, result: Result<Socket, Failure>) {
+        let now = Instant::now();
+        match result {
+            Ok(socket) if self.current.is_some() => self.next = Next::Opened(socket, now + HANDING_OVER),
+            Ok(socket) => self.greet(socket, now),
+            Err(failure) => self.failed(&failure),
+        }
+    }
+
+    /// Says where this client stands, at once, and waits for the session.
+    fn greet(&mut self, mut socket: Socket, now: Instant) {
+        if self.is_resuming {
+            let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
+            socket.send(codec::encode(socket.encoding(), None, &resume), &mut self.random);
+        }
+        self.next = Next::Greeting(socket, now + self.options.connect_timeout);
+    }
+
+    pub(super) fn read_greeting(&mut self) {
+        let Next::Greeting(socket, _) = &mut self.next else { return };
+        while let Some(payload) = socket.message() {
+            match codec::decode(socket.encoding(), &payload) {
+                Ok(Received::Session(session)) => {
+                    let Next::Greeting(socket, _) = std::mem::replace(&mut self.next, Next::Idle) else {
+                        return;
+                    };
+                    return self.greeted(socket, *session);
+                }
+                Ok(_) => {}
+                Err(fault) => logger::unreadable(&fault),
+            }
+        }
+        let Some(loss) = socket.end().cloned() else { return };
+        self.next = Next::Idle;
+        if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
+            return self.close(Closed::ByServer { code: loss.code, reason: loss.reason });
+        }
+        self.failed(&Failure::Connect(std::io::Error::other(loss.reason)));
+    }
+
+    /// A connection is there.
+    fn greeted(&mut self, socket: Socket, session: Session) {
+        let now = Instant::now();
+        logger::connected(&session.connection_id, session.resumed);
+        if let Some(former) = self.current.replace(socket) {
+            // What it still holds for us is as good as ever; what it has not answered is asked again.
+            self.former = Some((former, now + HANDING_OVER));
+            self.outbox.lost();
+        }
+        self.forget_connection();
+        self.generation += 1;
+        self.is_resumed = session.resumed;
+        self.session.resume = session.resume;
+        self.liveness = Some(Liveness::new(session.heartbeat, now));
+        if let Some(terms) = session.retry {
+            self.backoff.set_terms(terms);
+        }
+        self.backoff.connected(now);
+        self.expires(session.expires_at);
+        let info = SessionInfo::new(session.connection_id, session.user, session.resumed);
+        *self.shared.session.lock() = Some(info);
+        for entry in &session.subscriptions {
+            self.live(entry);
+        }
+        for channel in self.session.absent() {
+            self.subscribe(&channel);
+        }
+        if session.resumed {
+            self.ask_for_rosters();
+        }
+        self.restore_by = Some(now + self.shared.timeout);
+        self.set_state(State::Connected);
+    }
+
+    /// What belonged to one connection alone.
+    fn forget_connection(&mut self) {
+        self.session.lost();
+        self.asked.clear();
+        self.held.clear();
+        self.is_restored = false;
+        self.restore_by = None;
+        (self.refresh_at, self.drain_at) = (None, None);
+        for kept in self.wishes.values_mut() {
+            kept.retry_at = None;
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&mut self, loss: &Loss) {
+        let now = Instant::now();
+        logger::lost(loss);
+        (self.current, self.former, self.liveness) = (None, None, None);
+        self.forget_connection();
+        self.outbox.lost();
+        self.backoff.lost(now);
+        if should_reconnect(loss.code) == Reconnect::StayAway {
+            return self.close(Closed::ByServer { code: loss.code, reason: loss.reason.clone() });
+        }
+        match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::Opened(socket, _) => self.greet(socket, now),
+            under_way @ (Next::Opening(_) | Next::Greeting(..) | Next::Offline) => self.next = under_way,
+            Next::Idle | Next::At(_) => return self.schedule(now),
+        }
+        self.set_state(State::Reconnecting { attempt: self.backoff.upcoming() });
+    }
+
+    /// An attempt came to nothing.
+    fn failed(&mut self, failure: &Failure) {
+        logger::failed(failure);
+        self.next = Next::Idle;
+        if self.current.is_some() {
+            return; // It was to be a hand-over: we stay as long as we may.
+        }
+        match failure.lasting(self.options.token.is_some()) {
+            Some(status) => self.close(Closed::Refused { status }),
+            None => self.schedule(Instant::now()),
+        }
+    }
+
+    /// Plans the next attempt, unless there have been enough.
+    fn schedule(&mut self, now: Instant) {
+        let attempt = self.backoff.upcoming();
+        let Some(delay) = self.backoff.next(self.random.fraction()) else {
+            return self.close(Closed::GaveUp);
+        };
+        logger::waiting(attempt, delay);
+        self.next = Next::At(now + delay);
+        if *self.shared.state.borrow() != State::Connecting {
+            self.set_state(State::Reconnecting { attempt });
+        }
+    }
+
+    /// Does what the way to the next connection needs by now.
+    pub(super) fn travel_on(&mut self, now: Instant) {
+        if self.drain_at.is_some_and(|at| now >= at) {
+            self.drain_at = None;
+            // Without a session to take along there is nothing to gain by going early.
+            if self.session.resume.is_some() && matches!(self.next, Next::Idle) {
+                self.attempt();
+            }
+        }
+        self.former.take_if(|(_, until)| now >= *until);
+        match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::At(at) if now >= at => self.attempt(),
+            Next::Opened(socket, at) if now >= at || !self.outbox.has_sent() => self.greet(socket, now),
+            Next::Greeting(_, at) if now >= at => self.failed(&Failure::Timeout),
+            waiting => self.next = waiting,
+        }
+    }
+
+    /// The node goes away: the next connection is made at a random moment of the window, before this one is given up.
+    pub(super) fn drain(&mut self, drain: &Drain) {
+        let (min, max) = drain.after;
+        let part = self.random.fraction();
+        let wait = Duration::from_millis(min) + Duration::from_millis(max.saturating_sub(min)).mul_f64(part);
+        self.drain_at = Some(Instant::now() + wait.min(LONGEST_DRAIN));
+    }
+
+    /// The network is back, or the connection is in doubt.
+    pub(super) fn reconnect(&mut self) {
+        let now = Instant::now();
+        if let Some(liveness) = &mut self.liveness {
+            liveness.doubt(now);
+            return self.ping();
+        }
+        if matches!(self.next, Next::Idle | Next::Offline | Next::At(_)) {
+            self.backoff.reset();
+            self.attempt();
+            self.set_state(State::Reconnecting { attempt: 1 });
+        }
+    }
+
+    pub(super) fn offline(&mut self) {
+        if self.current.is_none() && !self.is_closed() {
+            self.next = Next::Offline;
+        }
+    }
+
+    /// There will be no connection, unless somebody asks for one.
+    pub(super) fn close(&mut self, closed: Closed) {
+        logger::closed(&closed);
+        (self.current, self.former, self.liveness) = (None, None, None);
+        self.next = Next::Idle;
+        self.forget_connection();
+        self.session.resume = None;
+        let error = Error::Closed(closed.clone());
+        self.outbox.close(&error);
+        self.set_state(State::Closed(closed));
+        for kept in self.wishes.values_mut() {
+            for waiter in kept.waiters.drain(..) {
+                let _ = waiter.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Plans the renewal of the credentials, when a tenth of their time is left.
+    pub(super) fn expires(&mut self, expires_at: Option<u64>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = expires_at.map(|at| Duration::from_millis(at).saturating_sub(now));
+        self.refresh_at = left
+            .filter(|_| self.options.token.is_some())
+            .map(|left| Instant::now() + left.min(Duration::from_secs(86_400 * 365)).mul_f64(0.9));
+    }
+}
+
+/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
+/// server waits for `resume`, 5 s.
+const HANDING_OVER: Duration = Duration::from_secs(2);
+/// A window that is longer is a fault of the server's.
+const LONGEST_DRAIN: Duration = Duration::from_secs(3_600);

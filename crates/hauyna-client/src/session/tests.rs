@@ -1,0 +1,128 @@
+//! Positions, duplicates and gaps, rule by rule.
+
+use super::*;
+
+const OLD: Epoch = Epoch::new(1);
+const NEW: Epoch = Epoch::new(2);
+
+fn at(epoch: Epoch, offset: u64) -> Position {
+    Position { epoch, offset }
+}
+
+/// A subscription as the wire says it; `{}` stands for what is left out.
+fn entry(position: Option<Position>, rest: &str) -> Subscribed {
+    let place =
+        position.map(|at| format!(r#""epoch":"{}","offset":{},"#, at.epoch, at.offset)).unwrap_or_default();
+    serde_json::from_str(&format!(r#"{{"channel":"a",{place}{rest}}}"#)).unwrap()
+}
+
+fn live_at(offset: u64) -> Session {
+    let mut session = Session::default();
+    session.want("a", None);
+    session.live(&entry(Some(at(OLD, offset)), r#""recoverable":true"#));
+    session
+}
+
+#[test]
+fn what_is_not_behind_the_position_is_a_duplicate() {
+    let mut session = live_at(5);
+    let verdicts = [5, 6, 6, 9, 8].map(|offset| session.admit("a", Some(offset)));
+    use Verdict::{Deliver, Drop};
+    // From 6 to 9: publications that were not for this subscriber are no gap.
+    assert_eq!(verdicts, [Drop, Deliver, Drop, Deliver, Drop]);
+    assert_eq!(session.admit("a", None), Deliver);
+    assert_eq!(session.positions(), [("a".into(), at(OLD, 9))]);
+}
+
+#[test]
+fn a_recovered_subscription_keeps_its_own_position() {
+    let mut session = live_at(5);
+    session.lost();
+    let missed = session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true,"recovered":true"#));
+    assert_eq!(missed, Missed::Nothing);
+    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver, "what was missed follows");
+    assert!(session.vouches("a"));
+}
+
+#[test]
+fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
+    for (reason, epoch) in
+        [("epoch_changed", NEW), ("too_old", OLD), ("too_many", OLD), ("unknown_position", OLD)]
+    {
+        let mut session = live_at(5);
+        session.lost();
+        let rest = format!(r#""recoverable":true,"recovered":false,"reason":"{reason}""#);
+        let Missed::Gap(gap) = session.live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
+        assert_eq!((gap.reason.as_str(), gap.from, gap.to), (reason, Some(at(OLD, 5)), Some(at(epoch, 9))));
+        assert_eq!(session.admit("a", Some(9)), Verdict::Drop);
+        assert_eq!(session.vouches("a"), epoch == OLD, "{reason}");
+    }
+}
+
+#[test]
+fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
+    let mut session = Session::default();
+    session.want("a", None);
+    assert_eq!(session.live(&entry(None, r#""recoverable":false"#)), Missed::Nothing);
+    assert_eq!(session.positions(), []);
+    session.lost();
+    let Missed::Gap(gap) = session.live(&entry(None, r#""recoverable":false"#)) else { panic!("a gap") };
+    assert_eq!(gap.reason, GapReason::NotRecoverable);
+    assert!(!session.vouches("a"), "nothing proves that the server remembers");
+}
+
+#[test]
+fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
+    let mut session = live_at(5);
+    session.lost();
+    assert_eq!(session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)), Missed::InHistory);
+    assert_eq!(session.admit("a", Some(10)), Verdict::Hold);
+    assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
+    session.caught_up("a");
+    assert_eq!(session.admit("a", Some(10)), Verdict::Deliver);
+
+    let mut session = live_at(5);
+    session.lost();
+    let missed = session.live(&entry(Some(at(NEW, 0)), r#""recoverable":true"#));
+    assert!(matches!(missed, Missed::Gap(gap) if gap.reason.as_str() == "epoch_changed"));
+}
+
+#[test]
+fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
+    let mut session = live_at(5);
+    assert_eq!(session.gap("a", at(OLD, 5), 3), Ok(at(OLD, 5)));
+    assert_eq!(session.admit("a", Some(9)), Verdict::Hold);
+    assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
+}
+
+#[test]
+fn a_gap_without_history_is_told() {
+    let mut session = live_at(5);
+    let told = session.gap("a", at(Epoch::UNKNOWN, 5), 3).unwrap_err();
+    assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
+    assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+}
+
+#[test]
+fn a_position_of_the_applications_own_is_recovered_from_at_the_first_subscription() {
+    let mut session = Session::default();
+    session.want("a", Some(at(OLD, 5)));
+    let rest = r#""recoverable":true,"recovered":false,"reason":"too_old""#;
+    assert!(matches!(session.live(&entry(Some(at(OLD, 90)), rest)), Missed::Gap(_)));
+}
+
+#[test]
+fn after_a_loss_the_client_subscribes_to_what_it_wants_and_not_to_what_the_server_made() {
+    let mut session = live_at(5);
+    let mut made = entry(None, r#""recoverable":false"#);
+    made.channel = "made".into();
+    session.live(&made);
+    session.lost();
+    assert_eq!(session.absent(), ["a"]);
+}
+
+#[test]
+fn an_unknown_epoch_proves_nothing() {
+    assert!(!same_epoch(Some(at(Epoch::UNKNOWN, 1)), Some(at(Epoch::UNKNOWN, 1))));
+    assert!(!same_epoch(None, None));
+}

@@ -1,0 +1,302 @@
+//! One attempt, and the socket that comes of it: token, stream, handshake, then frames in both directions. It answers pings
+//! and closes; what messages mean is not its business. Only the client's task touches it.
+
+use crate::client::TokenSource;
+use crate::connector::{Connector, Endpoint, Transport};
+use crate::random::Random;
+use hauyna_protocol::{BEARER_PREFIX, Encoding, RESUME_PREFIX};
+use hauyna_websocket::handshake::{AnswerError, ClientRequest, InvalidRequest};
+use hauyna_websocket::{CloseCode, Decoder, Deflate, Event, Limits, OpCode, Role, encode_into};
+use http::{HeaderName, HeaderValue, StatusCode};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+
+/// What one attempt needs.
+pub(crate) struct Plan {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) token: Option<TokenSource>,
+    pub(crate) resume: Option<String>,
+    pub(crate) encoding: Encoding,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) deflate: Option<Deflate>,
+    pub(crate) max_message: usize,
+    pub(crate) timeout: Duration,
+}
+
+/// Why an attempt opened no socket.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("no token: {0}")]
+    Token(String),
+    #[error("cannot connect: {0}")]
+    Connect(#[from] io::Error),
+    #[error("{0}")]
+    Request(#[from] InvalidRequest),
+    #[error("{0}")]
+    Answer(#[from] AnswerError),
+    #[error("the server speaks no hauyna.v1")]
+    Protocol,
+    #[error("no answer in time")]
+    Timeout,
+}
+
+impl Failure {
+    /// The status, where another attempt would be answered with the same.
+    pub(crate) fn lasting(&self, may_renew_token: bool) -> Option<u16> {
+        let Self::Answer(AnswerError::Status(status)) = self else { return None };
+        let lasting = match *status {
+            StatusCode::UNAUTHORIZED => !may_renew_token,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => false,
+            status => status.is_client_error(),
+        };
+        lasting.then_some(status.as_u16())
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// 1006 where no close frame came.
+    pub(crate) code: u16,
+    pub(crate) reason: String,
+}
+
+impl Loss {
+    pub(crate) fn abnormal(reason: impl Into<String>) -> Self {
+        Self { code: CloseCode::ABNORMAL.as_u16(), reason: reason.into() }
+    }
+}
+
+/// An open connection.
+pub(crate) struct Socket {
+    stream: Box<dyn Transport>,
+    decoder: Decoder,
+    encoding: Encoding,
+    /// Payloads of messages that were read and not yet looked at.
+    messages: VecDeque<Vec<u8>>,
+    /// Whether anything was heard since it was last asked.
+    heard: bool,
+    out: Vec<u8>,
+    written: usize,
+    /// The latest ping: the latest answer will do (RFC 6455 §5.5.3).
+    ping: Option<Vec<u8>>,
+    end: Option<Loss>,
+    buffer: Box<[u8]>,
+}
+
+impl Socket {
+    /// Makes one attempt.
+    pub(crate) async fn open(plan: Plan) -> Result<Self, Failure> {
+        let patience = plan.timeout;
+        match tokio::time::timeout(patience, Self::attempt(plan)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    async fn attempt(plan: Plan) -> Result<Self, Failure> {
+        let mut request = ClientRequest::new(&plan.endpoint.authority, &plan.endpoint.path)
+            .protocol(plan.encoding.subprotocol());
+        if let Some(source) = plan.token {
+            let token = source().await.map_err(|error| Failure::Token(error.to_string()))?;
+            request = request.protocol(&format!("{BEARER_PREFIX}{token}"));
+        }
+        if let Some(token) = plan.resume {
+            request = request.protocol(&format!("{RESUME_PREFIX}{token}"));
+        }
+        for (name, value) in plan.headers {
+            request = request.header(name, value);
+        }
+        if let Some(deflate) = &plan.deflate {
+            request = request.deflate(deflate);
+        }
+        let (bytes, mut answer) = request.start()?;
+        let mut stream = plan.connector.connect(plan.endpoint).await?;
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        let mut buffer = vec![0; READ].into_boxed_slice();
+        let accepted = loop {
+            let read = stream.read(&mut buffer).await?;
+            if read == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            if let Some(accepted) = answer.push(&buffer[..read])? {
+                break accepted;
+            }
+        };
+        if accepted.protocol.as_deref() != Some(plan.encoding.subprotocol()) {
+            return Err(Failure::Protocol);
+        }
+        let limits = Limits { message: plan.max_message, frame: plan.max_message, ..Limits::default() };
+        let mut decoder = Decoder::new(Role::Client, limits);
+        if let Some(negotiated) = accepted.deflate {
+            decoder = decoder.with_inflate(negotiated.inflate);
+        }
+        let mut socket = Self {
+            stream,
+            decoder,
+            encoding: plan.encoding,
+            messages: VecDeque::new(),
+            heard: false,
+            out: Vec::new(),
+            written: 0,
+            ping: None,
+            end: None,
+            buffer,
+        };
+        let mut rest = accepted.rest;
+        socket.feed(&mut rest);
+        Ok(socket)
+    }
+
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Queues a message; it is written by [`poll`](Self::poll).
+    pub(crate) fn send(&mut self, (opcode, payload): (OpCode, Vec<u8>), random: &mut Random) {
+        encode_into(&mut self.out, opcode, &payload, Some(random.mask()));
+    }
+
+    /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is bounded.
+    pub(crate) fn has_room(&self) -> bool {
+        self.out.len() - self.written < ROOM
+    }
+
+    /// The next message that was read.
+    pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
+        self.messages.pop_front()
+    }
+
+    /// Whether anything was heard since the last call.
+    pub(crate) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// How it ended, once every message before the end was taken.
+    pub(crate) fn end(&self) -> Option<&Loss> {
+        self.end.as_ref().filter(|_| self.messages.is_empty())
+    }
+
+    /// Reads and writes. Ready when a message, the end, or room came of it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, random: &mut Random) -> Poll<()> {
+        if !self.messages.is_empty() || self.end.is_some() {
+            return Poll::Ready(());
+        }
+        let read = self.poll_read(cx);
+        if let Some(payload) = self.ping.take() {
+            encode_into(&mut self.out, OpCode::Pong, &payload, Some(random.mask()));
+        }
+        let had_room = self.has_room();
+        let _ = self.poll_write(cx);
+        let gained = !had_room && self.has_room();
+        if read.is_ready() || gained || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Closes by ourselves: writes the code behind what waits, as far as the peer takes it within `patience`.
+    pub(crate) async fn close(mut self, code: CloseCode, patience: Duration, random: &mut Random) {
+        encode_into(&mut self.out, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
+        let written = async {
+            self.stream.write_all(&self.out[self.written..]).await?;
+            self.stream.flush().await?;
+            // The peer's close frame, or the end: what it sends before is not wanted any more.
+            while self.stream.read(&mut self.buffer).await? > 0 {}
+            self.stream.shutdown().await
+        };
+        let _ = tokio::time::timeout(patience, written).await;
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut read = ReadBuf::new(&mut buffer);
+        let result = Pin::new(&mut *self.stream).poll_read(cx, &mut read);
+        let filled = read.filled().len();
+        if let Poll::Ready(result) = &result {
+            match result {
+                Ok(()) if filled > 0 => self.feed(&mut buffer[..filled]),
+                Ok(()) => self.finish(Loss::abnormal("the stream ended")),
+                Err(error) => self.finish(Loss::abnormal(error.to_string())),
+            }
+        }
+        self.buffer = buffer;
+        result.map(|_| ())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let written = ready!(self.poll_drain(cx));
+        if let Err(error) = written {
+            self.finish(Loss::abnormal(error.to_string()));
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.out.len() {
+            let wrote = ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.out[self.written..]))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += wrote;
+        }
+        self.out.clear();
+        self.written = 0;
+        Pin::new(&mut *self.stream).poll_flush(cx)
+    }
+
+    fn feed(&mut self, bytes: &mut [u8]) {
+        self.heard = true;
+        let mut end = None;
+        let mut events = self.decoder.feed(bytes);
+        loop {
+            match events.next() {
+                Ok(None) => break,
+                Ok(Some(Event::Text(text))) if self.encoding == Encoding::Json => {
+                    self.messages.push_back(text.as_bytes().to_vec());
+                }
+                Ok(Some(Event::Binary(bytes))) if self.encoding == Encoding::MessagePack => {
+                    self.messages.push_back(bytes.to_vec());
+                }
+                // Frames of the other kind are the application's, which has no way to ask for them here.
+                Ok(Some(Event::Text(_) | Event::Binary(_) | Event::Pong(_))) => {}
+                Ok(Some(Event::Ping(payload))) => self.ping = Some(payload.to_vec()),
+                Ok(Some(Event::Close(close))) => {
+                    let (code, reason) = close.unwrap_or((CloseCode::NO_STATUS, ""));
+                    end = Some(Loss { code: code.as_u16(), reason: reason.to_owned() });
+                }
+                Err(error) => {
+                    // The fault is the server's, or a proxy's: another connection may do better.
+                    end = Some(Loss::abnormal(error.to_string()));
+                    break;
+                }
+            }
+        }
+        if let Some(end) = end {
+            self.finish(end);
+        }
+    }
+
+    fn finish(&mut self, loss: Loss) {
+        self.end.get_or_insert(loss);
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("encoding", &self.encoding)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of one read.
+const READ: usize = 16 << 10;
+/// Bytes that may wait for the socket before the outbox keeps the rest.
+const ROOM: usize = 64 << 10;

@@ -1,0 +1,296 @@
+//! Bounded streams: what the client's task puts into them waits in a queue of each reader, which drops its oldest past the
+//! bounds and says how many. The task never waits for a reader, and never runs the application's code.
+
+use crate::channel::PresenceUpdate;
+use crate::client::State;
+use crate::error::StreamError;
+use crate::gap::Gap;
+use hauyna_protocol::received::{Application, ChannelEvent, Direct, Publication};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+
+/// What happens one after another, for as long as the client lives; the item is an error where something is missing.
+///
+/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A reader that is too slow loses
+/// the oldest items and is told so by [`StreamError::Missed`].
+pub struct Stream<T> {
+    queue: Arc<Queue>,
+    read: fn(Note) -> Result<T, StreamError>,
+}
+
+impl<T> Stream<T> {
+    /// Waits for the next item; `None` once the client is closed for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost where it is dropped.
+    pub async fn next(&mut self) -> Option<Result<T, StreamError>> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, StreamError>>> {
+        let mut state = self.queue.state.lock();
+        if state.missed > 0 {
+            let missed = std::mem::take(&mut state.missed);
+            return Poll::Ready(Some(Err(StreamError::Missed(missed))));
+        }
+        match state.notes.pop_front() {
+            Some(note) => {
+                state.bytes -= note.weight();
+                drop(state);
+                Poll::Ready(Some((self.read)(note)))
+            }
+            None if state.is_closed => Poll::Ready(None),
+            None => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> futures_core::Stream for Stream<T> {
+    type Item = Result<T, StreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Stream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("waiting", &self.queue.state.lock().notes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that happened, as it waits for its readers.
+#[derive(Clone, Debug)]
+pub(crate) enum Note {
+    Publication(Arc<Publication>),
+    Application(Arc<Application>),
+    Direct(Arc<(DirectKind, Direct)>),
+    Subscriber(Arc<ChannelEvent>),
+    Presence(Arc<PresenceUpdate>),
+    Gap(Arc<Gap>),
+    State(State),
+}
+
+/// How a direct message was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DirectKind {
+    Private,
+    Group,
+    Broadcast,
+}
+
+impl Note {
+    /// About how many bytes it keeps.
+    pub(crate) fn weight(&self) -> usize {
+        const SELF: usize = 128;
+        SELF + match self {
+            Self::Publication(publication) => publication.content.get().len(),
+            Self::Application(application) => application.body.get().len(),
+            Self::Direct(direct) => direct.1.message.get().len(),
+            Self::Subscriber(event) => event.metadata.get().len(),
+            Self::Presence(_) | Self::Gap(_) | Self::State(_) => 0,
+        }
+    }
+}
+
+/// What a reader wants of all that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Interest {
+    Messages,
+    Events(Box<str>),
+    Directs,
+    Subscribers,
+    Presence,
+    Gaps,
+    States,
+}
+
+impl Interest {
+    fn covers(&self, note: &Note) -> bool {
+        match (self, note) {
+            (Self::Messages, Note::Publication(_) | Note::Gap(_))
+            | (Self::Directs, Note::Direct(_))
+            | (Self::Subscribers, Note::Subscriber(_))
+            | (Self::Presence, Note::Presence(_))
+            | (Self::Gaps, Note::Gap(_))
+            | (Self::States, Note::State(_)) => true,
+            (Self::Events(kind), Note::Application(application)) => **kind == application.kind,
+            _ => false,
+        }
+    }
+}
+
+/// The readers of one channel, or of the client.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    readers: Mutex<Readers>,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    queues: Vec<Weak<Queue>>,
+    is_closed: bool,
+}
+
+impl Feed {
+    pub(crate) fn reader<T>(
+        &self,
+        interest: Interest,
+        bounds: Bounds,
+        read: fn(Note) -> Result<T, StreamError>,
+    ) -> Stream<T> {
+        let mut readers = self.readers.lock();
+        let state = QueueState { is_closed: readers.is_closed, ..QueueState::default() };
+        let queue = Arc::new(Queue { interest, bounds, state: Mutex::new(state) });
+        readers.queues.retain(|queue| queue.strong_count() > 0);
+        readers.queues.push(Arc::downgrade(&queue));
+        Stream { queue, read }
+    }
+
+    pub(crate) fn push(&self, note: &Note) {
+        let mut readers = self.readers.lock();
+        readers.queues.retain(|queue| {
+            let Some(queue) = queue.upgrade() else { return false };
+            if queue.interest.covers(note) {
+                queue.push(note.clone());
+            }
+            true
+        });
+    }
+
+    /// Ends the streams behind what waits in them.
+    pub(crate) fn close(&self) {
+        let mut readers = self.readers.lock();
+        readers.is_closed = true;
+        for queue in readers.queues.drain(..).filter_map(|queue| queue.upgrade()) {
+            let mut state = queue.state.lock();
+            state.is_closed = true;
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether nobody reads.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.readers.lock().queues.iter().all(|queue| queue.strong_count() == 0)
+    }
+}
+
+/// How much may wait for one reader.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) items: usize,
+    pub(crate) bytes: usize,
+}
+
+#[derive(Debug)]
+struct Queue {
+    interest: Interest,
+    bounds: Bounds,
+    state: Mutex<QueueState>,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    notes: VecDeque<Note>,
+    bytes: usize,
+    missed: u64,
+    waker: Option<Waker>,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn push(&self, note: Note) {
+        let mut state = self.state.lock();
+        state.bytes += note.weight();
+        state.notes.push_back(note);
+        while state.notes.len() > self.bounds.items
+            || (state.bytes > self.bounds.bytes && state.notes.len() > 1)
+        {
+            let Some(oldest) = state.notes.pop_front() else { break };
+            state.bytes -= oldest.weight();
+            state.missed += 1;
+        }
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { items: 3, bytes: 1 << 20 };
+
+    fn states(feed: &Feed) -> Stream<State> {
+        feed.reader(Interest::States, BOUNDS, |note| match note {
+            Note::State(state) => Ok(state),
+            _ => unreachable!("not of this interest"),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_many_it_missed_and_gets_the_newest() {
+        let feed = Feed::default();
+        let mut slow = states(&feed);
+        for attempt in 1..=5 {
+            feed.push(&Note::State(State::Reconnecting { attempt }));
+        }
+        assert!(matches!(slow.next().await, Some(Err(StreamError::Missed(2)))));
+        for expected in 3..=5 {
+            let next = slow.next().await;
+            assert!(matches!(next, Some(Ok(State::Reconnecting { attempt })) if attempt == expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_feed_ends_its_streams_behind_what_waits() {
+        let feed = Feed::default();
+        let mut reader = states(&feed);
+        feed.push(&Note::State(State::Connected));
+        feed.close();
+        assert!(matches!(reader.next().await, Some(Ok(State::Connected))));
+        assert!(reader.next().await.is_none());
+        assert!(states(&feed).next().await.is_none(), "nor does a late one wait for ever");
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_costs_nothing() {
+        let feed = Feed::default();
+        drop(states(&feed));
+        feed.push(&Note::State(State::Connected));
+        assert!(feed.is_idle() && feed.readers.lock().queues.is_empty());
+    }
+
+    #[tokio::test]
+    async fn bytes_are_bounded_too() {
+        let feed = Feed::default();
+        let bounds = Bounds { items: 100, bytes: 1_000 };
+        let mut reader = feed.reader(Interest::Messages, bounds, |_| Ok(()));
+        let content = serde_json::value::to_raw_value(&"x".repeat(600)).unwrap();
+        let text = format!(r#"{{"type":"message","channel":"a","content":{content},"timestamp":1}}"#);
+        let hauyna_protocol::received::Received::Publication(publication) =
+            hauyna_protocol::received::Received::read(&text).unwrap()
+        else {
+            panic!("a publication")
+        };
+        let publication = Arc::new(publication);
+        for _ in 0..3 {
+            feed.push(&Note::Publication(publication.clone()));
+        }
+        assert!(matches!(reader.next().await, Some(Err(StreamError::Missed(2)))));
+        assert!(matches!(reader.next().await, Some(Ok(()))));
+    }
+}

@@ -1,0 +1,209 @@
+//! Attempts: their delays, tokens, ends, and the silence that begins them. Scripted, on a paused clock.
+
+use crate::script::{script, session};
+use crate::support::reach;
+use hauyna_client::protocol::RetryTerms;
+use hauyna_client::{Client, Closed, Error, InvalidUrl, State};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+
+fn terms(max_attempts: Option<u32>) -> RetryTerms {
+    RetryTerms { max_attempts, base_delay: 1_000, max_delay: 4_000, backoff_multiplier: 2.0, jitter: 1.0 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_are_spread_from_the_first_attempt_on_and_the_seed_repeats_them() {
+    let run = async || {
+        let (mut script, builder) = script();
+        let client = builder.retry(terms(None)).connect().unwrap();
+        let mut delays = Vec::new();
+        drop(script.raw().await);
+        for n in 0..6 {
+            let began = Instant::now();
+            drop(script.raw().await);
+            let delay = began.elapsed();
+            assert!(delay <= Duration::from_millis((1_000 << n).min(4_000) + 1), "{n}: {delay:?}");
+            delays.push(delay);
+        }
+        drop(client);
+        delays
+    };
+    let delays = run().await;
+    assert!(delays.iter().collect::<std::collections::HashSet<_>>().len() > 4, "{delays:?}");
+    assert_eq!(delays, run().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_last_attempt_the_client_is_closed_until_somebody_asks_it_to_try_again() {
+    let (mut script, builder) = script();
+    let client = builder.retry(terms(Some(2))).connect().unwrap();
+    let waiting = tokio::spawn(client.request::<()>("x", &json!({})).into_future());
+    for _ in 0..3 {
+        drop(script.raw().await);
+    }
+    assert_eq!(client.connected().await, Err(Closed::GaveUp));
+    assert!(matches!(waiting.await.unwrap(), Err(Error::Closed(Closed::GaveUp))));
+    assert!(script.is_idle(Duration::from_secs(600)).await);
+    client.reconnect().await.unwrap();
+    let mut states = client.states();
+    let _peer = script.greet("one").await;
+    reach(&mut states, |state| *state == State::Connected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn offline_pauses_the_attempts_and_they_are_not_counted() {
+    let (mut script, builder) = script();
+    let client = builder.retry(terms(Some(3))).connect().unwrap();
+    drop(script.raw().await);
+    client.offline().await.unwrap();
+    assert!(script.is_idle(Duration::from_secs(3_600)).await);
+    client.reconnect().await.unwrap();
+    let _peer = script.greet("one").await;
+    client.connected().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_means_to_stay_away_closes_and_others_do_not() {
+    for code in [1000, 1008, 3503, 3777, 4500] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let mut peer = script.greet("one").await;
+        let mut states = client.states();
+        peer.close(code).await;
+        let state = reach(&mut states, |state| matches!(state, State::Closed(_))).await;
+        assert!(
+            matches!(state, State::Closed(Closed::ByServer { code: told, .. }) if told == code),
+            "{code}"
+        );
+        assert!(script.is_idle(Duration::from_secs(600)).await, "{code}");
+    }
+    for code in [1001, 1011, 3000, 3008, 3013, 4000] {
+        let (mut script, builder) = script();
+        let _client = builder.connect().unwrap();
+        script.greet("one").await.close(code).await;
+        script.accept().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_lasts_closes_and_one_that_passes_does_not() {
+    let answer = async |status: &str| {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let mut stream = script.raw().await;
+        let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(text.as_bytes()).await.unwrap();
+        (script, client, stream)
+    };
+    let (_script, client, _stream) = answer("403 Forbidden").await;
+    assert_eq!(client.connected().await, Err(Closed::Refused { status: 403 }));
+    let (mut script, _client, _stream) = answer("503 Service Unavailable").await;
+    script.accept().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_asked_for_before_every_attempt_and_an_error_is_a_failed_one() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let (mut script, builder) = script();
+    let counted = calls.clone();
+    let _client = builder
+        .token(move || {
+            let call = counted.fetch_add(1, Ordering::Relaxed);
+            async move { if call == 1 { Err("the issuer is down") } else { Ok(format!("t{call}")) } }
+        })
+        .connect()
+        .unwrap();
+    let mut peer = script.accept().await;
+    assert_eq!(peer.protocols[1], "hauyna.bearer.t0");
+    peer.send(session("one")).await;
+    drop(peer);
+    assert_eq!(script.accept().await.protocols[1..], ["hauyna.bearer.t2", "hauyna.resume.one"]);
+    assert_eq!(calls.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_renewed_when_a_tenth_of_their_time_is_left() {
+    let (mut script, builder) = script();
+    let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
+    let mut peer = script.accept().await;
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let mut session = session("one");
+    session["heartbeat"] = json!(null);
+    session["expires_at"] = json!(wall + 20_000);
+    let began = Instant::now();
+    peer.send(session).await;
+    assert_eq!(peer.expect("refresh").await["token"], "fresh");
+    let after = began.elapsed();
+    assert!((Duration::from_secs(16)..=Duration::from_secs(19)).contains(&after), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt() {
+    let (mut script, builder) = script();
+    let _client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let began = Instant::now();
+    let ping = peer.expect("ping").await;
+    assert_eq!(began.elapsed().as_secs(), 25);
+    peer.send(json!({ "type": "pong", "id": ping["id"] })).await;
+    peer.expect("ping").await;
+    assert_eq!(began.elapsed().as_secs(), 50, "a sign of life begins the silence anew");
+    assert!(peer.next().await.is_none(), "nothing was heard for 60 s: the socket is given up");
+    assert_eq!(began.elapsed().as_secs(), 85);
+    script.accept().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_that_the_network_is_back_gets_an_answer_within_five_seconds() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let began = Instant::now();
+    client.reconnect().await.unwrap();
+    peer.expect("ping").await;
+    assert!(peer.next().await.is_none());
+    assert_eq!(began.elapsed().as_secs(), 5);
+    script.accept().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn volatile_requests_fail_without_a_connection_and_others_wait_for_their_time() {
+    let (_script, builder) = script();
+    let client = builder.connect().unwrap();
+    let volatile = client.request::<()>("x", &json!({})).volatile().await;
+    assert!(matches!(volatile, Err(Error::NotConnected)));
+    let began = Instant::now();
+    let waited = client.request::<()>("x", &json!({})).ttl(Duration::from_secs(3)).await;
+    assert!(matches!(waited, Err(Error::Expired)));
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_come_is_a_timeout() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let _peer = script.greet("one").await;
+    let began = Instant::now();
+    let unanswered = client.request::<()>("x", &json!({})).await;
+    assert!(matches!(unanswered, Err(Error::Timeout)));
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_shakes_hands_and_says_nothing_is_given_up() {
+    let (mut script, builder) = script();
+    let _client = builder.connect().unwrap();
+    let mut mute = script.accept().await;
+    assert!(mute.next().await.is_none());
+    script.greet("one").await;
+}
+
+#[test]
+fn a_url_that_makes_no_sense_is_refused_at_once() {
+    assert_eq!(Client::builder("http://a/").connect().unwrap_err(), InvalidUrl::Scheme);
+}

@@ -1,0 +1,103 @@
+//! A client that was too slow: the gap is closed from history, by offset, or told.
+
+use crate::script::{EPOCH, Peer, Script, publication, script};
+use crate::support::{content, next};
+use hauyna_client::{Channel, Client, GapReason, Publication, Stream, StreamError};
+use serde_json::{Value, json};
+
+async fn slow() -> (Script, Peer, Client, Channel<u64>, Stream<Publication<u64>>) {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 1));
+    subscribed.unwrap();
+    (script, peer, client, room, messages)
+}
+
+fn gap(offset: u64, missed: u64) -> Value {
+    json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": offset, "missed": missed })
+}
+
+fn page(offsets: impl IntoIterator<Item = u64>, end: u64) -> Value {
+    let messages: Vec<_> = offsets.into_iter().map(|offset| publication("a", offset)).collect();
+    json!({ "channel": "a", "epoch": EPOCH, "offset": end, "messages": messages })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_closed_from_history_page_by_page_without_the_reader_noticing() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.publication("a", 2).await;
+    peer.send(gap(2, 4)).await;
+    peer.publication("a", 7).await;
+    let first = peer.expect("history").await;
+    assert_eq!(first["since"], json!({ "epoch": EPOCH, "offset": 2 }));
+    peer.publication("a", 8).await;
+    peer.ack(&first, page([3, 4], 8)).await;
+    let second = peer.expect("history").await;
+    assert_eq!(second["since"]["offset"], 4);
+    peer.ack(&second, page([5, 6, 7, 8], 8)).await;
+    peer.publication("a", 9).await;
+    for offset in 2..=9 {
+        assert_eq!(content(&mut messages).await, offset, "each once, in order");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_the_history_cannot_close_is_told_where_it_is() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.publication("a", 2).await;
+    peer.send(gap(2, 4)).await;
+    peer.publication("a", 7).await;
+    let history = peer.expect("history").await;
+    let refusal = json!({ "type": "error", "error_type": "validation_error", "message": "", "timestamp": 1,
+        "id": history["id"], "temporary": false, "details": { "path": "since", "reason": "too_old" } });
+    peer.send(refusal).await;
+    assert_eq!(content(&mut messages).await, 2);
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!((gap.reason, gap.from.unwrap().offset, gap.to.unwrap().offset), (GapReason::TooOld, 2, 7));
+    assert_eq!(content(&mut messages).await, 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_is_refused_for_now_is_asked_again() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.send(gap(1, 1)).await;
+    let history = peer.expect("history").await;
+    let refusal = json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": history["id"], "temporary": true, "details": { "retry_after": 300 } });
+    peer.send(refusal).await;
+    let history = peer.expect("history").await;
+    peer.ack(&history, page([2], 2)).await;
+    assert_eq!(content(&mut messages).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_gap_meanwhile_is_closed_too() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.send(gap(1, 1)).await;
+    let first = peer.expect("history").await;
+    peer.publication("a", 3).await;
+    peer.send(gap(3, 1)).await;
+    peer.publication("a", 5).await;
+    // The page was made before the second gap.
+    peer.ack(&first, page([2, 3], 3)).await;
+    let second = peer.expect("history").await;
+    assert_eq!(second["since"]["offset"], 3);
+    peer.ack(&second, page([4, 5], 5)).await;
+    for offset in 2..=5 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_in_a_channel_without_history_is_told_at_once() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    let none = json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 1, "missed": 9 });
+    peer.send(none).await;
+    peer.publication("a", 11).await;
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!((gap.reason, gap.missed), (GapReason::Dropped, Some(9)));
+    assert_eq!(content(&mut messages).await, 11);
+}

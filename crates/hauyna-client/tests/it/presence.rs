@@ -1,0 +1,81 @@
+//! The list of a channel, as a real server tells it.
+
+use crate::support::{client, named, next, quick};
+use hauyna::{Channels, Hub, Presence};
+use hauyna_client::protocol::PresenceKind;
+use hauyna_client::{Client, PresenceUpdate, Stream};
+use hauyna_test::{Cut, FaultProxy, TestServer};
+use serde_json::json;
+use std::time::Duration;
+
+fn server() -> TestServer {
+    let channels = Channels::new().presence(Presence::each()).history(100, Duration::from_secs(60));
+    let hub = Hub::builder()
+        .channels("room:{id}", channels)
+        .presence_grace(Duration::from_secs(30))
+        .retry_policy(quick());
+    TestServer::start(hub.build(), named())
+}
+
+async fn enter(url: &str) -> (Client, Stream<PresenceUpdate>) {
+    let client = client(url);
+    let room = client.channel::<()>("room:1");
+    let updates = room.presence_updates();
+    room.subscribe().await.unwrap();
+    (client, updates)
+}
+
+async fn told(updates: &mut Stream<PresenceUpdate>) -> (PresenceKind, String) {
+    let update = next(updates).await.unwrap();
+    (update.kind, update.user)
+}
+
+#[tokio::test]
+async fn the_list_follows_joins_changes_and_leaves() {
+    use PresenceKind::{Join, Leave, Update};
+    let server = server();
+    let (ana, mut updates) = enter(&server.url("/?user=ana")).await;
+    assert_eq!(told(&mut updates).await, (Join, "ana".into()));
+    let (bob, _) = enter(&server.url("/?user=bob")).await;
+    assert_eq!(told(&mut updates).await, (Join, "bob".into()));
+    bob.update_status("away", &json!({ "mood": "tea" })).await.unwrap();
+    assert_eq!(told(&mut updates).await, (Update, "bob".into()));
+    let presence = ana.channel::<()>("room:1").presence();
+    assert_eq!((presence.count, presence.is_complete), (Some(2), true));
+    assert_eq!(presence.members["bob"].status, "away");
+    assert_eq!(presence.members["bob"].metadata["mood"], "tea");
+    bob.close().await;
+    assert_eq!(told(&mut updates).await, (Leave, "bob".into()));
+}
+
+#[tokio::test]
+async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    let (_ana, mut at_ana) = enter(&server.url("/?user=ana")).await;
+    assert_eq!(told(&mut at_ana).await.1, "ana");
+    let (bob, mut at_bob) = enter(&proxy.url("/?user=bob")).await;
+    assert_eq!(told(&mut at_ana).await.1, "bob");
+    assert_eq!((told(&mut at_bob).await.1, told(&mut at_bob).await.1), ("ana".into(), "bob".into()));
+
+    let before = bob.session().unwrap().connection_id;
+    proxy.cut_all(Cut::Reset);
+    let room = bob.channel::<()>("room:1");
+    while bob.session().unwrap().connection_id == before {
+        tokio::task::yield_now().await;
+    }
+    room.subscribe().await.unwrap();
+    // Who comes now is the first that either hears of.
+    let (_carol, _) = enter(&server.url("/?user=carol")).await;
+    for updates in [&mut at_ana, &mut at_bob] {
+        loop {
+            let (kind, user) = told(updates).await;
+            // Bob's connections may have changed in number; he himself was there all the time.
+            if kind == PresenceKind::Update && user == "bob" {
+                continue;
+            }
+            assert_eq!((kind, user), (PresenceKind::Join, "carol".into()));
+            break;
+        }
+    }
+}

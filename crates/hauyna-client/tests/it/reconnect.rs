@@ -1,0 +1,152 @@
+//! Cuts, restarts and refusals between a client and a real server, by the fault proxy.
+
+use crate::support::{builder, client, content, hub, named, next, reach, server};
+use hauyna_client::{Client, Closed, Error, GapReason, State, StreamError};
+use hauyna_test::{Cut, FaultProxy, TestServer};
+use std::time::Duration;
+
+async fn proxied(server: &TestServer) -> (FaultProxy, Client) {
+    let proxy = FaultProxy::start(server.address()).await;
+    let client = client(&proxy.url("/?user=ana"));
+    client.connected().await.unwrap();
+    (proxy, client)
+}
+
+#[tokio::test]
+async fn over_many_cuts_every_publication_comes_once_and_in_order() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let room = client.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    let hub = server.hub().clone();
+    let publisher = tokio::spawn(async move {
+        for n in 0..300u32 {
+            hub.channel("room:1").broadcast(n).await.unwrap();
+            tokio::time::timeout(Duration::from_millis(2), std::future::pending::<()>()).await.unwrap_err();
+        }
+    });
+    for n in 0..300 {
+        assert_eq!(content(&mut messages).await, n);
+        if n % 60 == 10 {
+            proxy.cut_all(if n % 120 == 10 { Cut::Reset } else { Cut::Fin });
+        }
+    }
+    publisher.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_published_over_cuts_is_published_once_and_in_order() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let room = client.channel::<u32>("room:1");
+    room.subscribe().await.unwrap();
+    for n in 0..60u32 {
+        if n % 20 == 5 {
+            proxy.cut_all(Cut::Reset);
+        }
+        room.publish(&n).ttl(Duration::from_secs(20)).await.unwrap();
+    }
+    let past = room.history().await.unwrap();
+    let published: Vec<_> = past.messages.into_iter().map(|message| message.content).collect();
+    assert_eq!(published, (0..60).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn requests_wait_while_there_is_no_connection_and_are_sent_in_order() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let room = client.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    let mut states = client.states();
+    proxy.refuse();
+    proxy.cut_all(Cut::Fin);
+    reach(&mut states, |state| matches!(state, State::Reconnecting { .. })).await;
+    assert!(matches!(room.publish(&9).volatile().await, Err(Error::NotConnected)));
+    let publish = async |n| room.publish(&n).await.unwrap();
+    let (_, _, ()) = tokio::join!(publish(1), publish(2), async { proxy.admit() });
+    assert_eq!((content(&mut messages).await, content(&mut messages).await), (1, 2));
+}
+
+#[tokio::test]
+async fn a_channel_without_history_says_that_messages_may_be_missing() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let live = client.channel::<u32>("live:1");
+    let mut messages = live.messages();
+    live.subscribe().await.unwrap();
+    proxy.cut_all(Cut::Reset);
+    let gap = next(&mut messages).await.unwrap_err();
+    assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::NotRecoverable));
+    server.hub().channel("live:1").broadcast(1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_memory_is_told_as_a_gap_and_the_channel_goes_on() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let room = client.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    room.publish(&1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    let another = TestServer::start(hub().build(), named());
+    proxy.set_target(another.address());
+    proxy.cut_all(Cut::Reset);
+    let gap = next(&mut messages).await.unwrap_err();
+    assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::EpochChanged));
+    another.hub().channel("room:1").broadcast(2).await.unwrap();
+    assert_eq!(content(&mut messages).await, 2);
+}
+
+#[tokio::test]
+async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
+    let server = server();
+    let first = client(&server.url("/"));
+    let room = first.channel::<u32>("room:1");
+    room.subscribe().await.unwrap();
+    room.publish(&1).await.unwrap();
+    let kept = room.position().or(room.subscribe().await.unwrap().position).unwrap();
+    first.close().await;
+    server.hub().channel("room:1").broadcast(2).await.unwrap();
+    let second = client(&server.url("/"));
+    let room = second.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().since(kept).await.unwrap();
+    let mut last = content(&mut messages).await;
+    if last == 1 {
+        last = content(&mut messages).await; // the answer came before the own publication was seen
+    }
+    assert_eq!(last, 2);
+}
+
+#[tokio::test]
+async fn a_disconnected_user_stays_away_with_the_reason() {
+    let server = server();
+    let client = client(&server.url("/?user=ana"));
+    client.connected().await.unwrap();
+    let mut states = client.states();
+    for connection in server.hub().connections().all() {
+        connection.close(hauyna::CloseCode::DISCONNECTED, "enough");
+    }
+    let state = reach(&mut states, |state| matches!(state, State::Closed(_))).await;
+    let closed = Closed::ByServer { code: 3503, reason: "enough".into() };
+    assert_eq!(state, State::Closed(closed));
+}
+
+#[tokio::test]
+async fn a_client_that_finds_nobody_keeps_trying_until_there_is_somebody() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    proxy.refuse();
+    let client = builder(&proxy.url("/")).connect().unwrap();
+    let room = client.channel::<u32>("room:1");
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    while proxy.faults().refused < 2 {
+        tokio::task::yield_now().await;
+    }
+    proxy.admit();
+    subscribing.await.unwrap().unwrap();
+}

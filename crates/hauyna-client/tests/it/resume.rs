@@ -1,0 +1,194 @@
+//! What a client does with the token of its session: against a script, so that every message is looked at.
+
+use crate::script::{EPOCH, script, session};
+use crate::support::{content, next};
+use hauyna_client::{Error, GapReason, StreamError};
+use serde_json::{Value, json};
+
+/// A session that goes on, with the state of the channel `a`.
+fn resumed(token: &str, entry: &Value) -> Value {
+    let mut session = session(token);
+    session["resumed"] = json!(true);
+    session["subscriptions"] = json!([entry]);
+    session
+}
+
+fn recovered(offset: u64) -> Value {
+    json!({ "channel": "a", "epoch": EPOCH, "offset": offset, "recoverable": true, "recovered": true })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
+    assert_eq!(subscribed.unwrap().position.unwrap().offset, 4);
+    peer.publication("a", 5).await;
+    assert_eq!(content(&mut messages).await, 5);
+    drop(peer);
+
+    let mut peer = script.accept().await;
+    assert_eq!(peer.protocols, ["hauyna.v1.json", "hauyna.resume.one"]);
+    let resume = peer.expect("resume").await;
+    assert_eq!(resume["positions"], json!({ "a": { "epoch": EPOCH, "offset": 5 } }));
+    peer.send(resumed("two", &recovered(7))).await;
+    for offset in [5, 6, 7, 7, 8] {
+        peer.publication("a", offset).await;
+    }
+    for offset in [6, 7, 8] {
+        assert_eq!(content(&mut messages).await, offset, "each once, in order");
+    }
+    drop(peer);
+    assert_eq!(script.accept().await.protocols[1], "hauyna.resume.two", "the token is a new one each time");
+    assert!(client.session().unwrap().resumed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_before_newer_ones() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 0));
+    subscribed.unwrap();
+
+    let first = tokio::spawn(room.publish(&1).into_future());
+    let cut = peer.expect("channel_message").await;
+    drop(peer);
+    let mut peer = script.accept().await;
+    let second = tokio::spawn(room.publish(&2).into_future());
+    peer.expect("resume").await;
+    peer.send(resumed("two", &recovered(0))).await;
+    let again = peer.expect("channel_message").await;
+    assert_eq!((&again["key"], &again["content"]), (&cut["key"], &json!(1)));
+    assert_ne!(again["key"], Value::Null);
+    let newer = peer.expect("channel_message").await;
+    assert_eq!(newer["content"], 2);
+    assert_ne!(newer["key"], again["key"]);
+    peer.ack(&again, json!({ "epoch": EPOCH, "offset": 1 })).await;
+    peer.ack(&newer, json!({ "epoch": EPOCH, "offset": 2 })).await;
+    assert_eq!(first.await.unwrap().unwrap().unwrap().offset, 1);
+    assert_eq!(second.await.unwrap().unwrap().unwrap().offset, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let once = tokio::spawn(client.request::<()>("buy", &json!({})).into_future());
+    let again = tokio::spawn(client.request::<u32>("count", &json!({})).repeatable().into_future());
+    peer.expect("buy").await;
+    peer.expect("count").await;
+    drop(peer);
+    assert!(matches!(once.await.unwrap(), Err(Error::OutcomeUnknown)));
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("two")).await;
+    let count = peer.expect("count").await;
+    peer.ack(&count, json!(3)).await;
+    assert_eq!(again.await.unwrap().unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_sends_what_waits() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
+    subscribed.unwrap();
+    let kept = tokio::spawn(room.publish(&1).into_future());
+    peer.expect("channel_message").await;
+    drop(peer);
+
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("two")).await;
+    let request = peer.expect("subscribe_channel").await;
+    assert_eq!(request["recover"], json!({ "epoch": EPOCH, "offset": 4 }));
+    peer.ack(&request, recovered(4)).await;
+    let again = peer.expect("channel_message").await;
+    assert_eq!(again["content"], 1, "the epoch has not changed, so the server remembers the key");
+    peer.ack(&again, json!({ "epoch": EPOCH, "offset": 5 })).await;
+    kept.await.unwrap().unwrap();
+
+    let lost = tokio::spawn(room.publish(&2).into_future());
+    peer.expect("channel_message").await;
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(session("three")).await;
+    let request = peer.expect("subscribe_channel").await;
+    let other = "zzNFZ4mrze8";
+    let entry = json!({ "channel": "a", "epoch": other, "offset": 0, "recoverable": true, "recovered": false,
+        "reason": "epoch_changed" });
+    peer.ack(&request, entry).await;
+    assert!(matches!(lost.await.unwrap(), Err(Error::OutcomeUnknown)), "that server has never seen the key");
+    let gap = next(&mut messages).await.unwrap_err();
+    assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::EpochChanged));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
+    for (entry, reason) in [
+        (json!({ "recoverable": true, "recovered": false, "reason": "too_old" }), GapReason::TooOld),
+        (
+            json!({ "recoverable": true, "recovered": false, "reason": "unknown_position" }),
+            GapReason::UnknownPosition,
+        ),
+        (json!({ "recoverable": false }), GapReason::NotRecoverable),
+        (json!({ "recoverable": true, "recovered": false, "reason": "of v2" }), GapReason::Other),
+    ] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let (mut messages, mut gaps) = (room.messages(), client.gaps());
+        let mut peer = script.greet("one").await;
+        let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
+        subscribed.unwrap();
+        drop(peer);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut whole = json!({ "channel": "a", "epoch": EPOCH, "offset": 90 });
+        whole.as_object_mut().unwrap().append(entry.clone().as_object_mut().unwrap());
+        peer.send(resumed("two", &whole)).await;
+        peer.publication("a", 91).await;
+        let gap = next(&mut gaps).await.unwrap();
+        assert_eq!((gap.reason, gap.from.unwrap().offset, gap.to.unwrap().offset), (reason, 4, 90));
+        assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(same)) if same == gap));
+        assert_eq!(content(&mut messages).await, 91, "and then the channel goes on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_subscribed_to_is_followed_and_caught_up_from_history() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("made");
+    let mut messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let made = |offset| json!({ "type": "subscribed", "channel": "made", "epoch": EPOCH, "offset": offset, "recoverable": true });
+    peer.send(made(1)).await;
+    peer.publication("made", 2).await;
+    assert_eq!(content(&mut messages).await, 2);
+    drop(peer);
+    let mut peer = script.accept().await;
+    assert_eq!(peer.expect("resume").await["positions"]["made"]["offset"], 2);
+    peer.send(session("two")).await;
+    peer.send(made(4)).await;
+    peer.publication("made", 5).await;
+    let history = peer.expect("history").await;
+    assert_eq!(history["since"]["offset"], 2);
+    let missed = [3, 4].map(|offset| crate::script::publication("made", offset));
+    let data = json!({ "channel": "made", "epoch": EPOCH, "offset": 4, "messages": missed });
+    peer.ack(&history, data).await;
+    for offset in [3, 4, 5] {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}

@@ -1,0 +1,150 @@
+//! A server that says what the test wants, over pipes in memory: real handshakes and frames, and nothing but the test's
+//! own runtime, so that the clock may be paused.
+
+use hauyna_client::{Builder, Client, Endpoint};
+use hauyna_websocket::handshake::{HeadReader, check};
+use hauyna_websocket::{CloseCode, Decoder, Event, Limits, OpCode, Role, close_frame, encode};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::mpsc;
+
+/// Takes the client's attempts.
+pub(crate) struct Script {
+    attempts: mpsc::Receiver<DuplexStream>,
+}
+
+/// One connection, from the server's end.
+pub(crate) struct Peer {
+    stream: DuplexStream,
+    decoder: Decoder,
+    messages: VecDeque<Value>,
+    pub(crate) protocols: Vec<String>,
+    closed: bool,
+}
+
+/// A builder of clients of a script.
+pub(crate) fn script() -> (Script, Builder) {
+    let (dial, attempts) = mpsc::channel(16);
+    let connector = move |_: Endpoint| {
+        let dial = dial.clone();
+        async move {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            dial.send(far).await.map_err(|_| std::io::Error::other("the script is over"))?;
+            Ok(near)
+        }
+    };
+    (Script { attempts }, Client::builder("ws://script.test/chat").connector(connector).seed(7))
+}
+
+impl Script {
+    /// Takes the next attempt and shakes hands.
+    pub(crate) async fn accept(&mut self) -> Peer {
+        let mut stream = self.raw().await;
+        let mut head = HeadReader::new();
+        let mut buffer = [0; 4096];
+        let request = loop {
+            let read = stream.read(&mut buffer).await.unwrap();
+            if let Some(head) = head.push(&buffer[..read]).unwrap() {
+                break head.request;
+            }
+        };
+        let upgrade = check(&request.into_parts().0).unwrap();
+        let protocols: Vec<_> = upgrade.protocols().map(str::to_owned).collect();
+        let mut answer = Vec::new();
+        upgrade.write_response(Some(&protocols[0]), None, &mut answer);
+        stream.write_all(&answer).await.unwrap();
+        let decoder = Decoder::new(Role::Server, Limits::default());
+        Peer { stream, decoder, messages: VecDeque::new(), protocols, closed: false }
+    }
+
+    /// Takes the next attempt as it is.
+    pub(crate) async fn raw(&mut self) -> DuplexStream {
+        self.attempts.recv().await.expect("an attempt")
+    }
+
+    /// Whether nobody tries to connect for a while.
+    pub(crate) async fn is_idle(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.attempts.recv()).await.is_err()
+    }
+
+    /// Takes the next attempt and greets it with a session that can be resumed by `token`.
+    pub(crate) async fn greet(&mut self, token: &str) -> Peer {
+        let mut peer = self.accept().await;
+        peer.send(session(token)).await;
+        peer
+    }
+}
+
+impl Peer {
+    pub(crate) async fn send(&mut self, message: Value) {
+        self.stream.write_all(&encode(OpCode::Text, message.to_string().as_bytes())).await.unwrap();
+    }
+
+    pub(crate) async fn close(&mut self, code: u16) {
+        self.stream.write_all(&close_frame(CloseCode::new(code), "")).await.unwrap();
+    }
+
+    /// The next message of the client; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Value> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return Some(message);
+            }
+            let read = if self.closed { 0 } else { self.stream.read(&mut buffer).await.unwrap_or(0) };
+            if read == 0 {
+                return None;
+            }
+            let mut events = self.decoder.feed(&mut buffer[..read]);
+            while let Some(event) = events.next().unwrap() {
+                match event {
+                    Event::Text(text) => self.messages.push_back(serde_json::from_str(text).unwrap()),
+                    Event::Close(_) => self.closed = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The next message, which has to be of this type.
+    pub(crate) async fn expect(&mut self, kind: &str) -> Value {
+        let message =
+            self.next().await.unwrap_or_else(|| panic!("the client went, but `{kind}` was expected"));
+        assert_eq!(message["type"], kind, "{message}");
+        message
+    }
+
+    /// Answers a request.
+    pub(crate) async fn ack(&mut self, request: &Value, data: Value) {
+        self.send(json!({ "type": "ack", "id": request["id"], "data": data })).await;
+    }
+
+    /// Answers the subscription to a channel that stands at `offset`.
+    pub(crate) async fn subscribe(&mut self, channel: &str, offset: u64) {
+        let request = self.expect("subscribe_channel").await;
+        assert_eq!(request["channel"], channel);
+        self.ack(
+            &request,
+            json!({ "channel": channel, "epoch": EPOCH, "offset": offset, "recoverable": true }),
+        )
+        .await;
+    }
+
+    pub(crate) async fn publication(&mut self, channel: &str, offset: u64) {
+        let message = publication(channel, offset);
+        self.send(message).await;
+    }
+}
+
+pub(crate) fn publication(channel: &str, offset: u64) -> Value {
+    json!({ "type": "message", "channel": channel, "content": offset, "timestamp": 1, "offset": offset })
+}
+
+pub(crate) fn session(token: &str) -> Value {
+    json!({ "type": "session", "connection_id": format!("c-{token}"), "user": "ana", "resumed": false,
+        "resume": { "token": token, "window": 60_000 }, "heartbeat": { "interval": 25_000, "timeout": 60_000 } })
+}
+
+pub(crate) const EPOCH: &str = "ASNFZ4mrze8";

@@ -1,0 +1,107 @@
+//! A chat in the terminal, on the typed client: what is written goes into a channel, what others write comes out. Cut its
+//! connection, or stop the server and start it again, and see what it says.
+//!
+//! `cargo run --package hauyna-example-rust-client -- ana` beside `cargo run`, whose page takes part.
+
+use anyhow::{Context as _, Result};
+use hauyna_client::{Client, Publication, State, Stream, StreamError};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().context("usage: hauyna-example-rust-client NAME [URL] [CHANNEL]")?;
+    let url = arguments.next().unwrap_or_else(|| "ws://127.0.0.1:8080/chat".to_owned());
+    let channel = arguments.next().unwrap_or_else(|| "general".to_owned());
+    let client = Client::builder(&format!("{url}?user_id={name}")).connect()?;
+    let (lines, out) = (BufReader::new(tokio::io::stdin()), tokio::io::stdout());
+    chat(&client, &channel, lines, out).await?;
+    client.close().await;
+    Ok(())
+}
+
+/// Chats until the lines end.
+async fn chat(
+    client: &Client,
+    channel: &str,
+    lines: impl AsyncBufRead + Unpin,
+    mut out: impl AsyncWrite + Unpin,
+) -> Result<()> {
+    let room = client.channel::<String>(channel);
+    let (mut messages, mut states) = (room.messages(), client.states());
+    let mut lines = lines.lines();
+    room.subscribe().await?;
+    say(&mut out, &format!("* you are in {channel}; an empty line ends it")).await?;
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(message) => say(&mut out, &shown(message)).await?,
+                None => return Ok(()),
+            },
+            state = states.next() => {
+                if let Some(Ok(state)) = state {
+                    say(&mut out, &told(&state)).await?;
+                    if let State::Closed(_) = state {
+                        return Ok(());
+                    }
+                }
+            }
+            line = lines.next_line() => {
+                let Some(line) = line?.filter(|line| !line.is_empty()) else {
+                    return drain(&mut messages, &mut out).await;
+                };
+                // It waits for a connection, and is published once however often that is lost.
+                let publishing = room.publish(&line).into_future();
+                let notice = client.state() != State::Connected;
+                if notice {
+                    say(&mut out, "* it will be sent when the connection is back").await?;
+                }
+                if let Err(error) = publishing.await {
+                    say(&mut out, &format!("* not sent: {error}")).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Shows what has come already.
+async fn drain(
+    messages: &mut Stream<Publication<String>>,
+    out: &mut (impl AsyncWrite + Unpin),
+) -> Result<()> {
+    let moment = std::time::Duration::from_millis(200);
+    while let Ok(Some(message)) = tokio::time::timeout(moment, messages.next()).await {
+        say(out, &shown(message)).await?;
+    }
+    Ok(())
+}
+
+fn shown(message: Result<Publication<String>, StreamError>) -> String {
+    match message {
+        Ok(Publication { user, content, .. }) => {
+            format!("{}: {content}", user.as_deref().unwrap_or("server"))
+        }
+        Err(StreamError::Gap(gap)) => format!("* something may be missing here ({})", gap.reason.as_str()),
+        Err(error) => format!("* {error}"),
+    }
+}
+
+fn told(state: &State) -> String {
+    match state {
+        State::Connected => "* connected".to_owned(),
+        State::Reconnecting { attempt } => format!("* connection lost, attempt {attempt}"),
+        State::Closed(reason) => format!("* closed: {reason}"),
+        _ => "* connecting".to_owned(),
+    }
+}
+
+async fn say(out: &mut (impl AsyncWrite + Unpin), line: &str) -> Result<()> {
+    // What others have written must not steer the terminal.
+    let line: String = line.chars().filter(|character| !character.is_control()).collect();
+    out.write_all(format!("{line}\n").as_bytes()).await?;
+    out.flush().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
