@@ -2,9 +2,10 @@
 //! acknowledged is lost on the way out, and what time people think it is disconnects nobody.
 
 use crate::common::{
-    Answer, CLOSE, Client, PATIENCE, Server, eventually, files_below, frame, measured, upgrade,
+    Answer, CLOSE, Client, PATIENCE, Server, TEXT, eventually, files_below, frame, measured, upgrade,
 };
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -166,6 +167,36 @@ fn row_61_what_is_acknowledged_during_a_drain_reaches_everybody_who_is_still_the
     for (last, _) in ends {
         assert!(last <= asked, "{last} of {asked}");
     }
+    assert_eq!(exit_code(&mut server, PATIENCE), 0);
+}
+
+#[test]
+fn row_61_clients_that_never_pause_are_closed_in_their_turn_too() {
+    const FLOODERS: usize = 12;
+    let mut server = Server::start_with(&["--shards", "2", "--drain", "4s"]);
+    let mut flooders: Vec<Client> = (0..FLOODERS).map(|n| server.chat(&format!("flooder{n}"))).collect();
+    let asked = frame(TEXT, br#"{"type":"ping"}"#).repeat(200);
+    let start = Instant::now();
+    let flooding: Vec<_> = flooders
+        .iter_mut()
+        .map(|client| {
+            let (mut writer, mut reader, asked) = (client.other_half(), client.other_half(), asked.clone());
+            // Until the end of the connection: it never waits for an answer.
+            std::thread::spawn(move || while writer.stream.write_all(&asked).is_ok() {});
+            std::thread::spawn(move || {
+                while reader.frame().opcode() != CLOSE {}
+                let closed = start.elapsed();
+                let _ = reader.stream.shutdown(std::net::Shutdown::Both);
+                closed
+            })
+        })
+        .collect();
+    server.terminate();
+    let mut closed: Vec<Duration> = flooding.into_iter().map(|thread| thread.join().unwrap()).collect();
+    closed.sort();
+    measured("twelve that never pause", format!("closed after {closed:?}"));
+    // If each had to wait for a pause, all would have the whole window.
+    assert!(closed[0] < Duration::from_secs(3), "{closed:?}");
     assert_eq!(exit_code(&mut server, PATIENCE), 0);
 }
 

@@ -106,14 +106,16 @@ impl Hub {
     /// # Examples
     ///
     /// ```
-    /// use axum::routing::get;
     /// use hauyna::{Hub, Readiness};
     ///
     /// let hub = Hub::new();
     /// assert_eq!(hub.readiness(), Readiness::Ready);
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::routing::get;
     /// let health: axum::Router = axum::Router::new()
     ///     .route("/live", get(|| async { "live" }))
     ///     .route("/ready", get(move || async move { hub.readiness().response() }));
+    /// # }
     /// ```
     pub fn readiness(&self) -> Readiness {
         match self.0.ending.stage() {
