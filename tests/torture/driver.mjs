@@ -4,7 +4,7 @@
 import { createWriteStream } from "node:fs";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { Client } from "../../clients/typescript/dist/node.js";
+import { Client, json, msgpack } from "../../clients/typescript/dist/node.js";
 
 const { values } = parseArgs({
   options: Object.fromEntries(
@@ -36,6 +36,7 @@ class Player {
     this.name = `${values.language}-${number}`;
     this.sent = 0;
     this.client = new Client(`${values.url}?user=${this.name}`, {
+      codec: number % 2 === 0 ? json : msgpack,
       logger: { debug() {}, info() {}, warn: console.warn, error: console.error },
     });
     this.client.onState((state) => {

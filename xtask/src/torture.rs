@@ -19,7 +19,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
     }
     let seconds = house.seconds.unwrap_or(60);
     println!("{seconds} s of it, and what follows");
-    let mut command = program(house, "release", node)?;
+    let mut command = program(house, "torture", node)?;
     for language in &house.only {
         command.args(["--only", language]);
     }
@@ -35,10 +35,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 
 /// Ten seconds of it with few clients.
 pub(crate) fn short(house: &House) -> Result<Outcome> {
-    let Some(node) = driver(house)? else {
-        return Ok(Outcome::Skipped("needs Node.js 20 or later with npm".into()));
-    };
-    let table = torture(house, program(house, "dev", Some(node))?, [10, 20, 100])?;
+    let table = torture(house, program(house, "dev", driver(house)?)?, [10, 20, 100])?;
     let figure = |name: &str| {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().last().unwrap_or_default().to_owned()

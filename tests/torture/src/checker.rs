@@ -36,8 +36,9 @@ pub(crate) struct Figures {
     /// Publications of which the application never heard again.
     pub(crate) unanswered: u64,
     // Told.
-    /// Publications that failed, by error.
+    /// Publications that failed, by error, in the time of the restart and outside of it.
     pub(crate) failed: BTreeMap<String, u64>,
+    pub(crate) failed_elsewhere: u64,
     /// Gaps by reason, in the time of the restart and outside of it.
     pub(crate) gaps: BTreeMap<String, u64>,
     pub(crate) gaps_elsewhere: u64,
@@ -86,6 +87,7 @@ impl Figures {
         self.flaps += other.flaps;
         self.unanswered += other.unanswered;
         self.gaps_elsewhere += other.gaps_elsewhere;
+        self.failed_elsewhere += other.failed_elsewhere;
         self.closed += other.closed;
         self.reconnects += other.reconnects;
         self.resumed += other.resumed;
@@ -200,6 +202,7 @@ impl Case<'_> {
                 }
                 Event::Failed { id, error, .. } => {
                     *self.figures.failed.entry(error.clone()).or_default() += 1;
+                    self.figures.failed_elsewhere += u64::from(!self.is_restart(line.at));
                     open.remove(id.as_str());
                 }
                 Event::Gap { reason, .. } => {

@@ -50,6 +50,7 @@ impl fmt::Display for Report {
             let name = format!("failed, told: {error}");
             line(&name, &|figures| figures.failed.get(error).copied().unwrap_or_default().to_string())?;
         }
+        line("failed outside of the restart", &|figures| figures.failed_elsewhere.to_string())?;
         for reason in together.gaps.keys() {
             let name = format!("gaps, told: {reason}");
             line(&name, &|figures| figures.gaps.get(reason).copied().unwrap_or_default().to_string())?;

@@ -1,12 +1,12 @@
-//! The run from its beginning to the verdict: starts server and drivers, lets the proxy strike, exchanges the server
-//! halfway, waits until everybody is quiet, and has the logs checked.
+//! The run from its beginning to the verdict: starts server and drivers, lets the proxy strike, cuts everybody off for
+//! a moment, exchanges the server halfway, waits until everybody is quiet, and has the logs checked.
 
 use crate::checker::{Circumstances, check};
 use crate::child::Child;
 use crate::report::{Report, Scale};
 use crate::{log, server};
 use anyhow::{Context, Result};
-use hauyna_test::{FaultProxy, Schedule};
+use hauyna_test::{Cut, FaultProxy, Schedule};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     /// The driver of the TypeScript clients, for Node; without one there are none
     #[arg(long)]
     node: Option<PathBuf>,
-    /// The clients of one language alone
+    /// The clients of one language alone: rust or ts
     #[arg(long)]
     only: Option<String>,
     /// Where the logs go
@@ -66,7 +66,14 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     let all = options.clients * u32::try_from(drivers.len())?;
     let every = Duration::from_secs(60) / (options.faults * all).max(1);
     proxy.follow(Schedule::new(options.seed).every(every).lasting(STALL));
-    sleep(Duration::from_secs(options.seconds) / 2).await;
+    let half = Duration::from_secs(options.seconds) / 2;
+    sleep(half / 2).await;
+    // Everybody is lost at once, and nobody gets through for a moment.
+    proxy.refuse();
+    proxy.cut_all(Cut::Reset);
+    sleep(BLACKOUT).await;
+    proxy.admit();
+    sleep((half / 2).saturating_sub(BLACKOUT)).await;
 
     let drained = now();
     let (mut second, address) = start_server(options, "server-2").await?;
@@ -76,8 +83,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     first.end(PATIENCE).await?;
     // Who was stalled meanwhile comes a little later.
     let restart = (drained, now() + u64::try_from((STALL + AFTERWARDS).as_millis())?);
-    let rest = Duration::from_secs(options.seconds) / 2;
-    sleep(rest.saturating_sub(Duration::from_millis(now() - drained))).await;
+    sleep(half.saturating_sub(Duration::from_millis(now() - drained))).await;
 
     proxy.rest();
     for driver in drivers.values_mut() {
@@ -119,6 +125,9 @@ async fn start_server(options: &Options, name: &str) -> Result<(Child, SocketAdd
 /// A process for each language.
 fn start_drivers(options: &Options, proxy: SocketAddr) -> Result<BTreeMap<&'static str, Child>> {
     let mut commands = BTreeMap::new();
+    let mut rust = Command::new(std::env::current_exe()?);
+    rust.arg("clients");
+    commands.insert("rust", rust);
     if let Some(driver) = &options.node {
         let mut node = Command::new("node");
         node.arg(driver);
@@ -149,7 +158,8 @@ fn log_of(options: &Options, language: &str) -> PathBuf {
     Path::new(&options.logs).join(format!("{language}.jsonl"))
 }
 
-fn now() -> u64 {
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now() -> u64 {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -158,6 +168,8 @@ fn now() -> u64 {
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long everybody may take to come back and to hear of the last publication.
 const SETTLING: Duration = Duration::from_secs(120);
+/// How long nobody gets through.
+const BLACKOUT: Duration = Duration::from_secs(1);
 /// How long a stall lasts at most: longer than what is taken for a loss.
 const STALL: Duration = Duration::from_secs(8);
 /// How long after a stall a client may take to be back: the silence that it notices, and an attempt.

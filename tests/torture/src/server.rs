@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 /// How long who is away is shown as present.
-pub(crate) const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long a drain takes.
 pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 
