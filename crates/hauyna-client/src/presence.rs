@@ -55,7 +55,7 @@ impl Roster {
         self.presence.clone()
     }
 
-    /// Whether the server has ever told a list, which a reconnect makes doubtful.
+    /// Whether the server has ever told a list.
     pub(crate) const fn is_known(&self) -> bool {
         self.presence.count.is_some()
     }

@@ -247,17 +247,6 @@ impl Run {
         self.ask(Purpose::Presence(channel.to_owned()), &request);
     }
 
-    /// After a resume nobody says who came and went meanwhile.
-    pub(super) fn ask_for_rosters(&mut self) {
-        let channels: Vec<_> = self.shared.channels.lock().values().cloned().collect();
-        for channel in channels {
-            let is_known = channel.roster.lock().is_known();
-            if is_known {
-                self.ask_presence(&channel.name, None);
-            }
-        }
-    }
-
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
     pub(super) fn question(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;

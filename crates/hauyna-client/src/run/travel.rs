@@ -7,7 +7,7 @@ use crate::error::{Closed, Error};
 use crate::liveness::Liveness;
 use crate::logger;
 use crate::socket::{Failure, Loss, Plan, Socket};
-use hauyna_protocol::close::{Reconnect, should_reconnect};
+use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -115,9 +115,6 @@ impl Run {
         for channel in self.session.absent() {
             self.subscribe(&channel);
         }
-        if session.resumed {
-            self.ask_for_rosters();
-        }
         self.restore_by = Some(now + self.shared.timeout);
         self.set_state(State::Connected);
     }
@@ -139,6 +136,8 @@ impl Run {
     pub(super) fn lost(&mut self, loss: &Loss) {
         let now = Instant::now();
         logger::lost(loss);
+        // The server has moved the session to the socket whose greeting is on its way: nobody is offline.
+        let is_moving = loss.code == CloseCode::REPLACED.0 && matches!(self.next, Next::Greeting(..));
         (self.current, self.former, self.liveness) = (None, None, None);
         self.forget_connection();
         self.outbox.lost();
@@ -151,7 +150,9 @@ impl Run {
             under_way @ (Next::Opening(_) | Next::Greeting(..) | Next::Offline) => self.next = under_way,
             Next::Idle | Next::At(_) => return self.schedule(now),
         }
-        self.set_state(State::Reconnecting { attempt: self.backoff.upcoming() });
+        if !is_moving {
+            self.set_state(State::Reconnecting { attempt: self.backoff.upcoming() });
+        }
     }
 
     /// An attempt came to nothing.

@@ -81,3 +81,25 @@ async fn a_hand_over_that_fails_leaves_the_client_where_it_is() {
     let mut new = script.accept().await;
     new.expect("resume").await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_old_socket_is_closed_before_the_new_one_has_greeted_is_not_offline_either() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut old = script.greet("one").await;
+    client.connected().await.unwrap();
+    let mut states = client.states();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    old.close(3013).await;
+    assert!(old.next().await.is_none());
+    let answer = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
+    new.send(session("two")).await;
+    let request = new.expect("buy").await;
+    new.ack(&request, json!(1)).await;
+    assert_eq!(answer.await.unwrap().unwrap(), 1);
+    client.close().await;
+    let state = states.next().await.expect("the end").unwrap();
+    assert!(matches!(state, State::Closed(_)), "{state:?}");
+}

@@ -12,3 +12,5 @@ mod resume;
 mod script;
 mod support;
 mod talk;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,6 +1,7 @@
 //! Cuts, restarts and refusals between a client and a real server, by the fault proxy.
 
 use crate::support::{builder, client, content, hub, named, next, reach, server};
+use hauyna::Drain;
 use hauyna_client::{Client, Closed, Error, GapReason, State, StreamError};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use std::time::Duration;
@@ -149,4 +150,23 @@ async fn a_client_that_finds_nobody_keeps_trying_until_there_is_somebody() {
     }
     proxy.admit();
     subscribing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_drained_server_gives_its_clients_to_the_next_one() {
+    let server = server();
+    let (proxy, client) = proxied(&server).await;
+    let room = client.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    room.publish(&1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    let next_server = TestServer::start(hub().build(), named());
+    proxy.set_target(next_server.address());
+    server.hub().drain(Drain::over(Duration::from_millis(300))).await;
+    let gap = next(&mut messages).await.unwrap_err();
+    assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::EpochChanged));
+    room.publish(&2).await.unwrap();
+    assert_eq!(content(&mut messages).await, 2);
+    assert_eq!(next_server.hub().connections().count(), 1);
 }

@@ -1,14 +1,16 @@
 //! Messages, server → client, as a client reads them: owned, their payloads raw JSON whatever the encoding was.
 //! Clients call `Received::decode` once a frame. What they do not know is an [`Application`] message, never an error.
 
+mod place;
 mod presence;
 
+pub use place::{Gap, History, Subscribed};
 pub use presence::{
     PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
     PresenceState,
 };
 
-use crate::{Encoding, Fault, HeartbeatTerms, Limits, Position, Raw, RequestId, RetryTerms};
+use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -242,34 +244,6 @@ pub struct ChannelEvent {
     pub metadata: Box<RawValue>,
 }
 
-/// The state of a subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Subscribed {
-    /// The channel.
-    pub channel: String,
-    /// Where the subscription starts; `None` where the channel does not number its publications.
-    pub position: Option<Position>,
-    /// Whether the channel keeps a history to recover from.
-    pub recoverable: bool,
-    /// Whether everything missed follows; `None` where that was not asked.
-    pub recovered: Option<bool>,
-    /// Why not, in the word of the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
-    pub reason: Option<String>,
-}
-
-/// Messages were dropped here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Gap {
-    /// The channel.
-    pub channel: String,
-    /// The position before the gap.
-    pub position: Position,
-    /// How many messages were dropped.
-    pub missed: u64,
-}
-
 /// The server asks this client.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
@@ -291,18 +265,6 @@ pub struct Drain {
     /// Why, for people.
     #[serde(default)]
     pub reason: String,
-}
-
-/// The data of an `ack` of `history`.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct History {
-    /// The channel.
-    pub channel: String,
-    /// The end of the stream.
-    pub position: Position,
-    /// The messages, each as it was delivered; [`Received::read`] reads one.
-    pub messages: Vec<Box<RawValue>>,
 }
 
 /// A message whose `type` the protocol does not know.
@@ -363,58 +325,6 @@ struct InChannel {
 struct Occupancy {
     channel: String,
     count: u64,
-}
-
-/// The fields of `subscribed`, of an `ack` of `subscribe_channel`, of `gap` and of `history`, as they lie on the wire.
-#[derive(Deserialize)]
-struct Placed {
-    channel: String,
-    epoch: Option<String>,
-    offset: Option<u64>,
-    #[serde(default)]
-    recoverable: bool,
-    recovered: Option<bool>,
-    reason: Option<String>,
-    #[serde(default)]
-    missed: u64,
-    #[serde(default)]
-    messages: Vec<Box<RawValue>>,
-}
-
-impl Placed {
-    fn position(&self) -> Option<Position> {
-        let (Some(epoch), Some(offset)) = (&self.epoch, self.offset) else { return None };
-        Some(Position { epoch: crate::Epoch::parse(epoch), offset })
-    }
-
-    fn placed<E: serde::de::Error>(&self) -> Result<Position, E> {
-        self.position().ok_or_else(|| E::missing_field("offset"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Subscribed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let placed = Placed::deserialize(deserializer)?;
-        let position = placed.position();
-        let Placed { channel, recoverable, recovered, reason, .. } = placed;
-        Ok(Self { channel, position, recoverable, recovered, reason })
-    }
-}
-
-impl<'de> Deserialize<'de> for Gap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let placed = Placed::deserialize(deserializer)?;
-        let position = placed.placed()?;
-        Ok(Self { channel: placed.channel, position, missed: placed.missed })
-    }
-}
-
-impl<'de> Deserialize<'de> for History {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let placed = Placed::deserialize(deserializer)?;
-        let position = placed.placed()?;
-        Ok(Self { channel: placed.channel, position, messages: placed.messages })
-    }
 }
 
 /// Reads a field that is there, `null` included.

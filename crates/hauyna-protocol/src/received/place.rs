@@ -1,0 +1,97 @@
+//! Where a channel stands, as a client reads it: subscriptions, gaps, the data of a history.
+
+use crate::{Epoch, Position};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The state of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subscribed {
+    /// The channel.
+    pub channel: String,
+    /// Where the subscription starts; `None` where the channel does not number its publications.
+    pub position: Option<Position>,
+    /// Whether the channel keeps a history to recover from.
+    pub recoverable: bool,
+    /// Whether everything missed follows; `None` where that was not asked.
+    pub recovered: Option<bool>,
+    /// Why not, in the word of the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
+    pub reason: Option<String>,
+}
+
+/// Messages were dropped here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gap {
+    /// The channel.
+    pub channel: String,
+    /// The position before the gap.
+    pub position: Position,
+    /// How many messages were dropped.
+    pub missed: u64,
+}
+
+/// The data of an `ack` of `history`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct History {
+    /// The channel.
+    pub channel: String,
+    /// The end of the stream.
+    pub position: Position,
+    /// The messages, each as it was delivered; [`Received::read`] reads one.
+    pub messages: Vec<Box<RawValue>>,
+}
+
+/// The fields of `subscribed`, of an `ack` of `subscribe_channel`, of `gap` and of `history`, as they lie on the wire.
+#[derive(Deserialize)]
+struct Placed {
+    channel: String,
+    epoch: Option<String>,
+    offset: Option<u64>,
+    #[serde(default)]
+    recoverable: bool,
+    recovered: Option<bool>,
+    reason: Option<String>,
+    #[serde(default)]
+    missed: u64,
+    #[serde(default)]
+    messages: Vec<Box<RawValue>>,
+}
+
+impl Placed {
+    fn position(&self) -> Option<Position> {
+        let (Some(epoch), Some(offset)) = (&self.epoch, self.offset) else { return None };
+        Some(Position { epoch: Epoch::parse(epoch), offset })
+    }
+
+    fn placed<E: serde::de::Error>(&self) -> Result<Position, E> {
+        self.position().ok_or_else(|| E::missing_field("offset"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Subscribed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.position();
+        let Placed { channel, recoverable, recovered, reason, .. } = placed;
+        Ok(Self { channel, position, recoverable, recovered, reason })
+    }
+}
+
+impl<'de> Deserialize<'de> for Gap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.placed()?;
+        Ok(Self { channel: placed.channel, position, missed: placed.missed })
+    }
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let placed = Placed::deserialize(deserializer)?;
+        let position = placed.placed()?;
+        Ok(Self { channel: placed.channel, position, messages: placed.messages })
+    }
+}
