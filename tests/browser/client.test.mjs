@@ -136,6 +136,7 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   const second = await startServer(first.port);
   const position = await page.evaluate(() => unsent);
   assert.equal(position.offset, 1, "it is the first of a new stream");
+  await page.waitForFunction(() => told.heard.length === 2);
   const told = await page.evaluate(() => globalThis.told);
   assert.deepEqual(told.heard, ["before", "meanwhile"]);
   assert.equal(told.gaps.length, 1, JSON.stringify(told.gaps));

@@ -181,7 +181,7 @@ export class Connection {
         return;
       case "retry_policy":
         this.#retry = message as unknown as RetryTerms;
-        return;
+        break;
       case "reconnect":
         return this.#handOver(message["after"] as [number, number]);
     }

@@ -1,6 +1,8 @@
 // The types of an application, as a compiler sees them: what its channels carry, what it can be asked, what it asks.
 // Types alone; `hauyna types` writes such a contract from a Rust application.
 
+import type { RetryTerms } from "./protocol.js";
+
 /**
  * What an application says and hears. Every part may be left out, and is then open to anything.
  *
@@ -65,6 +67,7 @@ export interface Direct {
   group: { from?: string; room: string; message: unknown; timestamp: number; offset?: number };
   broadcast: { from?: string; message: unknown; timestamp: number; offset?: number };
   connection_state: { user: string; state: string; timestamp: number };
+  retry_policy: RetryTerms;
 }
 
 /** What a channel carries where nobody says: anything. */
@@ -75,7 +78,7 @@ export type ChannelOf<T, Name extends string> = T extends { channels: infer C }
   ? { [P in keyof C & string]: Name extends NameOf<P> ? C[P] : never }[keyof C & string] extends infer Found
     ? [Found] extends [never]
       ? AnyChannel
-      : Found & object
+      : Found
     : never
   : AnyChannel;
 

@@ -52,7 +52,10 @@ test("a lost connection is tried again after a delay by the server's policy", as
   expect(client.state).toMatchObject({ attempt: 2, retryAt: world.time + 500 });
   await world.pass(500);
   await world.socket.accept({ retry: terms });
+  const told: unknown[] = [];
+  client.on("retry_policy", ({ base_delay }) => told.push(base_delay));
   await world.socket.say({ type: "retry_policy", ...terms, base_delay: 4000 });
+  expect(told).toEqual([4000]);
   await world.socket.drop();
   expect(client.state).toMatchObject({ attempt: 3, retryAt: world.time + 2000 });
 });

@@ -1,11 +1,12 @@
 // The client against the real program, over real sockets.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Client, type ClientOptions, HauynaError, json, msgpack } from "../src/node.js";
+import { Client, type ClientOptions, type Environment, type Gap, HauynaError, type Signal, type State, json, msgpack, surroundings } from "../src/node.js";
 import { type Running, Wire, startServer } from "./server.js";
 
 let server: Running;
-let clients: Client[] = [];
+const clients: Client[] = [];
+const servers: Running[] = [];
 
 beforeAll(async () => {
   server = await startServer();
@@ -13,7 +14,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const client of clients) client.close();
-  await server?.stop();
+  await Promise.all([server, ...servers].map((one) => one?.stop()));
 });
 
 async function join(user: string, options: ClientOptions = {}, port = server.port): Promise<Client> {
@@ -85,4 +86,102 @@ test("cutting the wire again and again loses nothing, doubles nothing, and keeps
   expect(heard).toEqual([...Array(50).keys()]);
   expect(gaps).toEqual([]);
   await wire.close();
+});
+
+/** A client has lost its connection, and is connected again. */
+async function cutOnce(client: Client, wire: Wire): Promise<void> {
+  const gone = next(1, (listener) => client.onState((state) => state.name === "reconnecting" && listener(state)));
+  wire.cut();
+  await gone;
+  await next(1, (listener) => client.onState((state) => state.name === "connected" && listener(state)));
+}
+
+test("a channel shows who is present, and a cut wire shows nobody leaving, on either side of it", async () => {
+  const wire = await Wire.to(server.port);
+  const [ana, bob] = [await join("here-ana"), await join("here-bob", {}, wire.port)];
+  const heard: string[] = [];
+  for (const [name, client] of [["ana", ana], ["bob", bob]] as const) {
+    const { presence } = client.channel("room:here");
+    presence.on("join", ({ user }) => heard.push(`${name} sees ${user} join`));
+    presence.on("leave", ({ user }) => heard.push(`${name} sees ${user} leave`));
+  }
+  await ana.channel("room:here").subscribe();
+  await bob.channel("room:here").subscribe({ metadata: { device: "phone" } });
+  await expect.poll(() => heard.length).toBe(4);
+  expect(ana.channel("room:here").presence.users.get("here-bob")).toMatchObject({ status: "online", connections: 1 });
+  await cutOnce(bob, wire);
+  await ana.channel("room:here").publish("after");
+  await next(1, (listener) => bob.channel("room:here").history().then(listener));
+  expect(heard.filter((line) => line.endsWith("leave"))).toEqual([]);
+  expect([...bob.channel("room:here").presence.users.keys()].sort()).toEqual(["here-ana", "here-bob"]);
+  await bob.channel("room:here").unsubscribe();
+  await expect.poll(() => heard.at(-1)).toBe("ana sees here-bob leave");
+  await wire.close();
+});
+
+test("the past is read page by page, forwards and backwards", async () => {
+  const client = await join("reader");
+  const room = client.channel<{ message: number }>("room:past");
+  await room.subscribe();
+  for (let n = 1; n <= 5; n++) await room.publish(n);
+  const contents = async (range: Parameters<typeof room.history>[0]) => (await room.history(range)).messages.map((m) => m.content);
+  expect(await contents({ limit: 2 })).toEqual([1, 2]);
+  const { position } = await room.history();
+  expect(await contents({ since: { ...position, offset: 3 } })).toEqual([4, 5]);
+  expect(await contents({ reverse: true, limit: 2 })).toEqual([5, 4]);
+});
+
+test("publications on their way when the wire is cut are published once, in their order", async () => {
+  const wire = await Wire.to(server.port);
+  const [ana, bob] = [await join("way-ana", {}, wire.port), await join("way-bob")];
+  const [of, to] = [ana.channel<{ message: number }>("room:way"), bob.channel<{ message: number }>("room:way")];
+  const heard: number[] = [];
+  to.on("message", ({ content }) => heard.push(content));
+  await of.subscribe();
+  await to.subscribe();
+  const published: Promise<unknown>[] = [];
+  for (let n = 0; n < 200; n++) {
+    published.push(of.publish(n));
+    if (n % 50 === 25) wire.cut();
+    if (n % 10 === 0) await new Promise(setImmediate);
+  }
+  await Promise.all(published);
+  await expect.poll(() => heard.length, { timeout: 10_000 }).toBe(200);
+  expect(heard).toEqual([...Array(200).keys()]);
+  await wire.close();
+});
+
+test("a wire on which nothing passes is noticed soon after the machine wakes up", async () => {
+  const wire = await Wire.to(server.port);
+  let wake = (_: Signal) => {};
+  const environment: Environment = { ...surroundings, watch: (listener) => ((wake = listener), () => {}) };
+  const client = await join("stalled", { environment }, wire.port);
+  wire.stall();
+  wire.heal();
+  wake("online");
+  const [lost] = await next<State>(1, (listener) => client.onState((state) => state.name === "reconnecting" && listener(state)));
+  expect(lost).toMatchObject({ reason: "no answer after a wake-up" });
+  await next(1, (listener) => client.onState((state) => state.name === "connected" && listener(state)));
+  await wire.close();
+});
+
+test("a server that was started anew is told, and everything goes on", async () => {
+  const first = await startServer();
+  const client = await join("anew", {}, first.port);
+  const room = client.channel<{ message: string }>("room:anew");
+  const gaps: Gap[] = [];
+  const heard: string[] = [];
+  client.onGap((gap) => gaps.push(gap));
+  room.on("message", ({ content }) => heard.push(content));
+  await room.subscribe();
+  const before = await room.publish("before");
+  const lost = next(1, (listener) => client.onState((state) => state.name === "reconnecting" && listener(state)));
+  await first.stop("SIGKILL");
+  await lost;
+  const unsent = room.publish("meanwhile");
+  servers.push(await startServer(first.port));
+  const after = await unsent;
+  expect(after?.epoch).not.toBe(before?.epoch);
+  await expect.poll(() => heard).toEqual(["before", "meanwhile"]);
+  expect(gaps).toMatchObject([{ channel: "room:anew", reason: "epoch_changed", from: before }]);
 });

@@ -1,0 +1,54 @@
+// What a contract makes the compiler allow and refuse. Each `@ts-expect-error` is an error that must be there.
+
+import { expect, expectTypeOf, test } from "vitest";
+import { Client, type Channel, type Publication } from "../src/index.js";
+import { World } from "./world.js";
+
+interface Room {
+  message: { text: string };
+  typing: { user: string };
+}
+interface Chat {
+  requests: { rename: { data: { name: string }; reply: { name: string } }; now: { data: { zone?: string }; reply: number } };
+  questions: { confirm: { data: { question: string }; reply: "yes" | "no" } };
+  messages: { welcome: { motd: string } };
+  channels: { "room:{id}": Room; "a:{x}:b:{*rest}": { message: number }; lobby: { message: string } };
+}
+
+const client = new World().client() as Client as Client<Chat>;
+const open: Client = new World().client();
+
+test("channels are typed by their names, or by saying so", () => {
+  expectTypeOf(client.channel("room:1")).toEqualTypeOf<Channel<Room>>();
+  expectTypeOf(client.channel("a:1:b:2:3")).toEqualTypeOf<Channel<{ message: number }>>();
+  expectTypeOf(client.channel<Room>("elsewhere")).toEqualTypeOf<Channel<Room>>();
+  client.channel("room:1").on("message", (m) => expectTypeOf(m).toEqualTypeOf<Publication<{ text: string }>>());
+  client.channel("room:1").on("typing", (m) => expectTypeOf(m.user).toEqualTypeOf<string>());
+  client.channel("room:1").on("channel_event", (m) => expectTypeOf(m.event).toMatchTypeOf<string>());
+  // @ts-expect-error: no message of a room has this type
+  client.channel("room:1").on("shouting", () => {});
+  // @ts-expect-error: a room's content is an object
+  client.channel("room:1").publish("text").catch(() => {});
+  client.channel("lobby").publish("text").catch(() => {});
+  open.channel("anything").publish(17).catch(() => {});
+  open.channel("anything").on("whatever", () => {});
+});
+
+test("requests, questions and messages are typed by their names", () => {
+  expectTypeOf(client.request<"rename">).returns.toEqualTypeOf<Promise<{ name: string }>>();
+  client.request("now").catch(() => {});
+  // @ts-expect-error: it needs a name
+  client.request("rename").catch(() => {});
+  // @ts-expect-error: nobody answers it
+  client.request("reboot", {}).catch(() => {});
+  client.onRequest("confirm", ({ question }) => (question ? "yes" : "no"));
+  // @ts-expect-error: an answer that is none
+  client.onRequest("confirm", () => "perhaps");
+  client.on("welcome", ({ motd }) => motd.length);
+  client.on("private", ({ from }) => expectTypeOf(from).toEqualTypeOf<string | undefined>());
+  // @ts-expect-error: no such message
+  client.on("goodbye", () => {});
+  open.on("anything", ({ type }) => type);
+  open.request("anything", { at: 1 }).catch(() => {});
+  expect(client).toBeInstanceOf(Client);
+});
