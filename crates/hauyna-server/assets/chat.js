@@ -3,7 +3,7 @@
 
 import { face, make, paint } from "/elements.js";
 import { Client } from "/hauyna.js";
-import { Network } from "/network.js";
+import { Network, look } from "/network.js";
 import { Outgoing } from "/outgoing.js";
 import { Room } from "/room.js";
 
@@ -292,12 +292,6 @@ class Page {
     at("logs").scrollTop = at("logs").scrollHeight;
     at("below").hidden = true;
   }
-}
-
-/** What the connection looks like: an attempt under way is no waiting. */
-function look({ name, retryAt, reason }) {
-  const waits = retryAt !== undefined || reason === "offline" || !navigator.onLine;
-  return name === "reconnecting" || name === "connecting" ? (waits ? "waiting" : "connecting") : name;
 }
 
 function describe(name, { code }) {

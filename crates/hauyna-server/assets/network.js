@@ -1,4 +1,5 @@
-// A network that can be cut: what a page gives the client in place of its surroundings, to show how a loss goes.
+// A network that can be cut: what a page gives the client in place of its surroundings, to show how a loss goes. And
+// what a state of the client looks like on a page.
 
 import { surroundings } from "/hauyna.js";
 
@@ -59,4 +60,10 @@ export class Network {
   #tell(signal) {
     for (const watcher of this.#watchers) watcher(signal);
   }
+}
+
+/** `connecting` · `connected` · `waiting` · `closed`: an attempt that is under way is no waiting. */
+export function look({ name, retryAt, reason }) {
+  if (name === "connected" || name === "closed") return name;
+  return retryAt !== undefined || reason === "offline" || !navigator.onLine ? "waiting" : "connecting";
 }

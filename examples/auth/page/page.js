@@ -2,14 +2,14 @@
 // while connected, and goes when it has ended.
 
 import { make, time } from "/elements.js";
-import { complain, connect } from "/frame.js";
+import { complain, connect, isLost } from "/frame.js";
 
 const EARLY = 5_000; // ms before its end at which a token is renewed
 const at = (id) => document.getElementById(id);
 
 let token = null;
 let expires = 0;
-let connection = null;
+let client = null;
 let auto = true;
 let renewing = false;
 
@@ -22,22 +22,23 @@ at("login").addEventListener("submit", async (event) => {
   token = await answer.text();
   at("password").value = "";
   at("token").hidden = at("doing").hidden = false;
-  if (connection) connection.retry();
-  else connection = connect({ path: "/live", token: () => token }, { session, state, problem: (_, problem) => note(problem.message) });
+  if (client) return client.reconnect();
+  // The page renews by itself, or the person does: to be seen.
+  client = connect("/live", { getToken: ({ isRefresh }) => (isRefresh ? undefined : token) });
+  client.onState(turned);
 });
 
-function session({ user, expires_at }) {
-  expires = expires_at;
-  note(`Connected as ${user}.`);
-}
-
 /** A token that has ended opens nothing: it is for the person to log in again. */
-function state({ name, reason }) {
-  const isOver = name === "waiting" && Date.now() >= expires;
+function turned({ name, reason, session }) {
+  if (name === "connected") {
+    expires = session.expires_at;
+    note(`Connected as ${session.user}.`);
+  }
+  const isOver = name === "reconnecting" && token && Date.now() >= expires;
   if (!isOver) return;
   note(`The connection was closed: ${reason || "the token has ended"}. Log in again.`);
   token = null;
-  setTimeout(() => connection.close());
+  setTimeout(() => client.close());
 }
 
 async function renew() {
@@ -47,20 +48,20 @@ async function renew() {
     const answer = await fetch("/renew", { method: "POST", headers: { authorization: `Bearer ${token}` } });
     if (!answer.ok) throw new Error("The server does not renew it.");
     token = await answer.text();
-    const renewed = await connection.request({ type: "refresh", token });
+    const renewed = await client.request("refresh", { token });
     expires = renewed.expires_at;
     note("The token is renewed, the connection is the same.");
   } catch (problem) {
-    note(problem.lost ? "The connection was lost." : problem.message);
+    note(problem.kind && isLost(problem) ? "The connection was lost." : problem.message);
   }
   renewing = false;
 }
 
 async function ask(request, tell) {
   try {
-    note(tell(await connection.request(request)));
+    note(tell(await request));
   } catch (problem) {
-    note(problem.lost ? "Not connected." : `Refused: ${problem.message} (${problem.error_type})`);
+    note(isLost(problem) ? "Not connected." : `Refused: ${problem.message} (${problem.type})`);
   }
 }
 
@@ -70,9 +71,9 @@ at("auto").addEventListener("click", () => {
   at("auto").ariaPressed = String(auto);
 });
 at("who").addEventListener("click", () =>
-  ask({ type: "who_am_i" }, ({ user, role, browser }) => `You are ${user}, ${role}, with ${browser}.`));
+  ask(client.request("who_am_i", {}, { volatile: true }), ({ user, role, browser }) => `You are ${user}, ${role}, with ${browser}.`));
 at("staff").addEventListener("click", () =>
-  ask({ type: "subscribe_channel", channel: "staff" }, () => "You are in the staff room."));
+  ask(client.channel("staff").subscribe(), () => "You are in the staff room."));
 
 setInterval(() => {
   const left = token ? Math.max(0, expires - Date.now()) : 0;

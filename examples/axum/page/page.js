@@ -5,14 +5,11 @@ import { complain, connect } from "/frame.js";
 
 const at = (id) => document.getElementById(id);
 
-connect({ path: "/live" }, {
-  message({ type, item, offset, timestamp }) {
-    if (type !== "order") return;
-    const line = make("li");
-    line.dataset.testid = "line";
-    line.append(make("small", "", offset), make("span", "grow", item), time(timestamp));
-    at("orders").prepend(line);
-  },
+connect("/live").channel("orders").on("order", ({ item, offset, timestamp }) => {
+  const line = make("li");
+  line.dataset.testid = "line";
+  line.append(make("small", "", offset), make("span", "grow", item), time(timestamp));
+  at("orders").prepend(line);
 });
 
 at("order").addEventListener("submit", async (event) => {

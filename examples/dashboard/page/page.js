@@ -1,20 +1,18 @@
 // The dashboard page: the counts of the last second, and a minute of deliveries. Rates are differences of two counts.
 
 import { make } from "/elements.js";
-import { complain, connect } from "/frame.js";
+import { complain, connect, isLost } from "/frame.js";
 
 const SECONDS = 60; // in the chart
 const at = (id) => document.getElementById(id);
 const rates = [];
 let before = null;
 
-const connection = connect({ path: "/live" }, {
-  state: ({ name }) => name !== "connected" && (before = null),
-  message: ({ type, stats, memory, timestamp }) => type === "stats" && draw(stats, memory, timestamp),
-  problem: (_, problem) => complain(problem),
-});
+const client = connect("/live");
+client.onState(({ name }) => name !== "connected" && (before = null));
+client.channel("stats").on("stats", ({ stats, memory, timestamp }) => draw(stats, memory, timestamp));
 at("noise").addEventListener("click", () =>
-  connection.request({ type: "noise", messages: 500 }).then(() => complain(null), (problem) => problem.lost || complain(problem)));
+  client.request("noise", { messages: 500 }).then(() => complain(null), (problem) => isLost(problem) || complain(problem)));
 
 function draw(stats, memory, timestamp) {
   const seconds = before ? (timestamp - before.timestamp) / 1000 : 0;

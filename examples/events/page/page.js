@@ -1,18 +1,18 @@
 // The events page: an order, what each listener did with it, and the question that one of them asks back.
 
 import { make, time } from "/elements.js";
-import { complain, connect, enter } from "/frame.js";
+import { complain, connect, enter, isLost } from "/frame.js";
 
 const MOST = 50; // news on the page
 const at = (id) => document.getElementById(id);
 
 const me = await enter("Who is ordering?");
-const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
-  state: ({ name }) => ((at("send").disabled = name !== "connected"), name !== "connected" && at("question").close("no")),
-  message: receive,
-  request: answer,
-  problem: (_, problem) => complain(problem),
-});
+const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
+client.onState(({ name }) => ((at("send").disabled = name !== "connected"), name !== "connected" && at("question").close("no")));
+client.on("step", work);
+client.channel("news").on("news", ({ text, timestamp }) => tell(text, timestamp));
+client.channel("news").on("ordered", ({ user, item, cups, timestamp }) => tell(`${user} ordered ${cups} × ${item}`, timestamp));
+client.onRequest("confirm", answer);
 
 at("order").addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -20,25 +20,21 @@ at("order").addEventListener("submit", async (event) => {
   at("outcome").textContent = "On its way…";
   at("send").disabled = true;
   try {
-    const order = { type: "order", item: at("item").value, cups: at("cups").valueAsNumber };
-    const { ran, stopped, failed } = await connection.request(order);
+    const order = { item: at("item").value, cups: at("cups").valueAsNumber };
+    const { ran, stopped, failed } = await client.request("order", order, { timeout: 60_000 });
     complain(null);
     at("outcome").textContent = `${ran} listeners ran, ${failed} failed${stopped ? ", and one stopped the others" : ""}.`;
   } catch (problem) {
     at("outcome").textContent = "";
-    complain(problem.lost ? "The connection was lost." : problem);
+    complain(isLost(problem) ? "The connection was lost." : problem);
   }
   at("send").disabled = false;
 });
 
-function receive({ type, listener, text, user, item, cups, timestamp }) {
-  if (type === "step") {
-    const line = at("steps").querySelector(`[data-listener="${CSS.escape(listener)}"]`);
-    const kind = text.endsWith("stopped") ? "stopped" : text.includes("fails") ? "failed" : "ran";
-    if (line) step(line, kind, text);
-  }
-  if (type === "news") tell(text, timestamp);
-  if (type === "ordered") tell(`${user} ordered ${cups} × ${item}`, timestamp);
+function work({ listener, text }) {
+  const line = at("steps").querySelector(`[data-listener="${CSS.escape(listener)}"]`);
+  const kind = text.endsWith("stopped") ? "stopped" : text.includes("fails") ? "failed" : "ran";
+  if (line) step(line, kind, text);
 }
 
 function step(line, kind, text) {
@@ -55,8 +51,7 @@ function tell(text, timestamp) {
 }
 
 /** What the server asks: the dialog's answer is the answer. */
-function answer(event, { text }) {
-  if (event !== "confirm") throw new Error(`nobody here knows \`${event}\``);
+function answer({ text }) {
   const dialog = at("question");
   at("question-text").textContent = text;
   dialog.returnValue = "no"; // Escape is a no, too

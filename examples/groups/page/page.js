@@ -2,35 +2,31 @@
 // the page only hides what makes no sense.
 
 import { face, make, time } from "/elements.js";
-import { complain, connect, enter } from "/frame.js";
+import { complain, connect, enter, isLost } from "/frame.js";
 
 const at = (id) => document.getElementById(id);
 
 const me = await enter("What shall the others call you?");
 let members = [];
-const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
-  message(message) {
-    if (message.type === "roster") draw((members = message.members));
-    if (message.type === "group") announced(message);
-  },
-  problem: (_, problem) => complain(problem),
-});
+const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
+client.channel("roster").on("roster", (message) => draw((members = message.members)));
+client.on("group", announced);
 
-at("join").addEventListener("click", () => ask({ type: mine() ? "leave" : "join" }));
+at("join").addEventListener("click", () => tried(client.request(mine() ? "leave" : "join")));
 at("announce").addEventListener("submit", async (event) => {
   event.preventDefault();
   const message = { text: at("text").value };
-  if (await ask({ type: "group", room: "team", message })) at("text").value = "";
+  if (await tried(client.sendToGroup("team", message))) at("text").value = "";
 });
 
 /** Whether the server did it; if not, it is said why. */
-async function ask(request) {
+async function tried(request) {
   try {
-    await connection.request(request);
+    await request;
     complain(null);
     return true;
   } catch (problem) {
-    complain(problem.lost ? "The connection was lost." : problem);
+    complain(isLost(problem) ? "The connection was lost." : problem);
     return false;
   }
 }
@@ -64,16 +60,16 @@ function row({ user, role, here }, mayChange) {
   const other = role === "admin" ? "member" : "admin";
   const actions = make("span", "actions");
   actions.append(
-    button(role === "admin" ? "Demote" : "Promote", user, { type: "promote", user, role: other }),
-    button("Remove", user, { type: "remove", user }),
+    button(role === "admin" ? "Demote" : "Promote", user, "promote", { user, role: other }),
+    button("Remove", user, "remove", { user }),
   );
   line.append(actions);
   return line;
 }
 
-function button(text, user, request) {
+function button(text, user, name, fields) {
   const made = make("button", "quiet", text);
   made.setAttribute("aria-label", `${text} ${user}`);
-  made.addEventListener("click", () => ask(request));
+  made.addEventListener("click", () => tried(client.request(name, fields)));
   return made;
 }

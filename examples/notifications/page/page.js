@@ -14,18 +14,17 @@ const store = `read.${me}`;
 const shown = new Map();
 let read = JSON.parse(localStorage.getItem(store) ?? "null");
 
-const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
-  subscribed,
-  message: (message) => message.type === "notification" && (add(message), draw()),
-  problem: (_, problem) => complain(problem),
-});
-connection.subscribe(mine);
+const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
+const bell = client.channel(mine);
+bell.on("notification", (message) => (add(message), draw()));
+bell.onGap(load); // what was missed comes by itself, but for this
+bell.subscribe().then(load, complain);
 
-async function subscribed(channel, answer) {
-  if (answer.recovered) return; // what was missed comes by itself
-  const past = await connection.request({ type: "history", channel, limit: MOST, reverse: true }).catch(() => null);
+async function load() {
+  const past = await bell.history({ limit: MOST, reverse: true }).catch(() => null);
   if (!past) return;
-  if (read?.epoch !== past.epoch) read = { epoch: past.epoch, offset: 0 };
+  const { epoch } = past.position;
+  if (read?.epoch !== epoch) read = { epoch, offset: 0 };
   for (const message of past.messages) add(message);
   draw();
 }

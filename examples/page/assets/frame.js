@@ -1,7 +1,8 @@
 // The frame around every example's page: who uses it, how its connection is, and a button that cuts it.
 
-import { Connection } from "/connection.js";
 import { face, make } from "/elements.js";
+import { Client } from "/hauyna.js";
+import { Network, look } from "/network.js";
 
 const CUT = 4_000; // ms without a network, at the press of a button
 const at = (id) => document.getElementById(id);
@@ -54,18 +55,21 @@ function ask(question) {
   });
 }
 
-/** Opens a connection that lasts, and shows how it is. */
-export function connect(options, on) {
-  const show = showState({ retry: () => connection.retry(), cut: () => connection.cut(CUT) });
-  const connection = new Connection(options, {
-    ...on,
-    state(state) {
-      show(state);
-      on.state?.(state);
-    },
-  });
-  connection.open();
-  return connection;
+/** A client that connects, and whose state is shown. Listen to it before you wait for anything. */
+export function connect(path, options = {}) {
+  const network = new Network();
+  const client = new Client(path, { ...network.options, ...options });
+  const retry = () => (network.mend(), client.reconnect());
+  const show = showState({ retry, cut: () => network.cut(CUT) });
+  client.onState((state) => show({ ...state, name: look(state), until: state.retryAt ?? network.backAt }));
+  client.onError(complain);
+  client.connect().catch(() => {}); // how it is going is shown
+  return Object.assign(client, { network });
+}
+
+/** Whether it failed for want of a connection rather than by the server's will. */
+export function isLost({ kind }) {
+  return kind !== "refused" && kind !== "invalid";
 }
 
 /** Puts the state of a connection into the bar; gives the function that changes it. */

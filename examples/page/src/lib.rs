@@ -16,7 +16,7 @@ pub struct Page {
     /// `/page.css`, beside the look that all pages share.
     pub style: &'static str,
     /// `/page.js`, a module that may import `/hauyna.js` (the TypeScript client, built), `/frame.js`,
-    /// `/connection.js` and `/elements.js`.
+    /// `/network.js` and `/elements.js`.
     pub script: &'static str,
 }
 
@@ -33,7 +33,7 @@ impl Page {
             .route("/look.css", get(|| file(LOOK, STYLE)))
             .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
             .route("/hauyna.js", get(|| file(CLIENT, SCRIPT)))
-            .route("/connection.js", get(|| file(CONNECTION, SCRIPT)))
+            .route("/network.js", get(|| file(NETWORK, SCRIPT)))
             .route("/hauyna.svg", get(|| file(HAUYNA, "image/svg+xml")))
     }
 }
@@ -74,5 +74,5 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
 const CLIENT: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.js");
-const CONNECTION: &str = include_str!("../../../crates/hauyna-server/assets/connection.js");
+const NETWORK: &str = include_str!("../../../crates/hauyna-server/assets/network.js");
 const HAUYNA: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.svg");

@@ -2,7 +2,7 @@
 // that what was said while the connection was lost comes after it.
 
 import { face, make, time } from "/elements.js";
-import { complain, connect, enter } from "/frame.js";
+import { complain, connect, enter, isLost } from "/frame.js";
 
 const ROOMS = ["garden", "kitchen", "library"];
 const at = (id) => document.getElementById(id);
@@ -14,12 +14,8 @@ let here = null;
 /** What could not be sent. It keeps its key, so that it is said once. */
 let unsent = null;
 
-const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
-  state: ({ name }) => (at("send").disabled = name !== "connected"),
-  subscribed,
-  message: receive,
-  problem: refused,
-});
+const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
+client.onState(({ name }) => (at("send").disabled = name !== "connected"));
 for (const name of JSON.parse(sessionStorage.getItem("rooms") ?? "[]")) join(name);
 draw();
 
@@ -41,15 +37,18 @@ function join(name) {
     log.setAttribute("aria-label", `Messages in ${name}`);
     log.dataset.testid = "log";
     at("logs").append(log);
-    entered.set(name, { log, people: {}, unread: 0, shown: new Set() });
-    connection.subscribe(`room:${name}`);
+    const room = { name, log, people: {}, unread: 0, shown: new Set(), channel: client.channel(`room:${name}`) };
+    entered.set(name, room);
+    follow(room);
   }
   go(name);
 }
 
 function leave(name) {
-  connection.unsubscribe(`room:${name}`);
-  entered.get(name).log.remove();
+  const { log, channel, offs } = entered.get(name);
+  for (const off of offs) off();
+  void channel.unsubscribe();
+  log.remove();
   entered.delete(name);
   go([...entered.keys()].at(-1) ?? null);
 }
@@ -63,19 +62,27 @@ function go(name) {
   at("logs").scrollTop = at("logs").scrollHeight;
 }
 
-async function subscribed(channel, answer) {
-  const room = entered.get(nameOf(channel));
-  if (!room) return;
-  ask(room, nameOf(channel));
-  if (answer.since) note(room, answer.recovered ? "You are back, and missed nothing." : "You are back, and missed some of it.");
-  if (answer.recovered) return;
-  const past = await connection.request({ type: "history", channel, limit: 200 }).catch(() => null);
-  for (const message of past?.messages ?? []) add(room, message);
+/** Subscribes, and listens until the room is left. */
+function follow(room) {
+  const { channel } = room;
+  room.offs = [
+    channel.on("room_message", (message) => heard(room, message)),
+    channel.on("channel_event", (message) => comesOrGoes(room, message)),
+    channel.onState((state) => subscribed(room, state)),
+    channel.onGap(() => (note(room, "You are back, and missed some of it."), load(room))),
+  ];
+  channel.subscribe().then(() => load(room), () => {});
 }
 
-function refused(channel, problem) {
-  complain(problem);
-  if (channel) leave(nameOf(channel));
+function subscribed(room, { name, recovered, error }) {
+  if (error) return complain(error), leave(room.name);
+  if (name === "subscribed") ask(room);
+  if (recovered) note(room, "You are back, and missed nothing.");
+}
+
+async function load(room) {
+  const { messages } = await room.channel.history({ limit: 200 }).catch(() => ({ messages: [] }));
+  for (const message of messages) add(room, message);
 }
 
 // What is said, and who is there
@@ -87,26 +94,25 @@ async function say() {
   const message = again ? unsent : { room: here, content, key: crypto.randomUUID() };
   at("text").value = "";
   try {
-    await connection.request({ type: "room_message", ...message });
+    await client.request("room_message", message, { repeatable: true }); // it has a key
     unsent = null;
     complain(null);
   } catch (problem) {
     unsent = message;
     at("text").value ||= content;
-    complain(problem.lost ? "The connection was lost: send it again, it will be said once." : problem);
+    complain(isLost(problem) ? "The connection was lost: send it again, it will be said once." : problem);
   }
 }
 
-function receive(message) {
-  const name = nameOf(message.channel ?? "");
-  const room = entered.get(name);
-  if (!room) return;
-  if (message.type === "room_message" && add(room, message) && name !== here) room.unread += 1;
-  if (message.type === "channel_event") {
-    if (message.user !== me) note(room, `${message.user} ${message.event === "subscription_added" ? "came in" : "left"}`);
-    ask(room, name);
-  }
+function heard(room, message) {
+  if (add(room, message) && room.name !== here) room.unread += 1;
   draw();
+}
+
+function comesOrGoes(room, { event, user }) {
+  const words = { subscription_added: "came in", subscription_removed: "left" }[event];
+  if (words && user !== me) note(room, `${user} ${words}`);
+  ask(room);
 }
 
 /** Shows a message at its place, once. */
@@ -134,10 +140,10 @@ function put(room, line, before = null) {
 }
 
 /** Asks who is in, soon and once, however many come and go meanwhile. */
-function ask(room, name) {
+function ask(room) {
   room.asking ??= setTimeout(async () => {
     room.asking = undefined;
-    const answer = await connection.request({ type: "room_people", room: name }).catch(() => null);
+    const answer = await client.request("room_people", { room: room.name }).catch(() => null);
     if (answer) room.people = answer.people;
     draw();
   }, 100);
@@ -171,8 +177,4 @@ function person([name, devices]) {
   item.append(face(name), make("span", "", name));
   if (devices > 1) item.append(make("small", "soft", `${devices} devices`));
   return item;
-}
-
-function nameOf(channel) {
-  return channel.replace(/^room:/, "");
 }

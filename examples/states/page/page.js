@@ -1,7 +1,7 @@
 // The states page: the state of this connection as the server sees it, how it would come back, and everybody's states.
 
 import { face, make, time } from "/elements.js";
-import { complain, connect, enter } from "/frame.js";
+import { complain, connect, enter, isLost } from "/frame.js";
 
 const MOST = 50; // changes on the page
 const at = (id) => document.getElementById(id);
@@ -10,42 +10,35 @@ const me = await enter("What shall the others call you?");
 let since = Date.now();
 let policy = null;
 
-const connection = connect({ path: `/live?user_id=${encodeURIComponent(me)}` }, {
-  state: turned,
-  session: ({ retry }) => drawPolicy(retry),
-  message: receive,
-  problem: (_, problem) => complain(problem),
-});
+const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
+client.onState(turned);
+client.on("connection_state", ({ state }) => drawMine(state));
+client.on("retry_policy", drawPolicy);
+client.channel("board").on("counts", ({ counts }) => drawCounts(counts));
+client.channel("board").on("changed", changed);
 
 for (const button of document.querySelectorAll("button[data-state], button[data-event]")) {
   const { state, event } = button.dataset;
-  button.addEventListener("click", () => ask(event ? { type: event } : { type: "set_state", state }));
+  button.addEventListener("click", () => ask(event ?? "set_state", event ? {} : { state }));
 }
 setInterval(() => (at("since").textContent = `for ${Math.floor((Date.now() - since) / 1000)} s`), 250);
 
-async function ask(request) {
+async function ask(name, fields) {
   try {
-    await connection.request(request);
+    await client.request(name, fields);
     complain(null);
   } catch (problem) {
-    complain(problem.lost ? null : problem);
+    complain(isLost(problem) ? null : problem);
   }
 }
 
-function receive(message) {
-  if (message.type === "connection_state") drawMine(message.state);
-  if (message.type === "retry_policy") drawPolicy(message);
-  if (message.type === "counts") drawCounts(message.counts);
-  if (message.type === "changed") changed(message);
-}
-
 /** What the page itself knows of its connection: a beginning is not told, and an end cannot be. */
-function turned({ name, attempt, max_attempts, reason }) {
-  drawMine({ connected: "connected", connecting: "reconnecting", waiting: "reconnecting" }[name] ?? "disconnected");
+function turned({ name, attempt, reason, session }) {
+  drawMine({ connected: "connected", connecting: "reconnecting", reconnecting: "reconnecting" }[name] ?? "disconnected");
   [...at("delays").children].forEach((item, n) => item.toggleAttribute("aria-current", n + 1 === attempt));
-  if (attempt) at("policy").textContent = `Attempt ${attempt} of ${max_attempts} is next.`;
+  if (attempt) at("policy").textContent = `Attempt ${attempt} of ${policy?.max_attempts ?? "many"} is next.`;
   if (name === "closed") at("policy").textContent = `It ${reason}.`;
-  if (name === "connected" && policy) drawPolicy(policy);
+  if (name === "connected") drawPolicy(session.retry);
 }
 
 function drawMine(state) {
