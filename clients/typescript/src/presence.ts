@@ -39,6 +39,8 @@ export interface Presence {
   readonly count: number;
   /** The users are known, and not only their number. */
   readonly isListed: boolean;
+  /** Asks for the list anew, as where somebody's `devices` are not known. Needs a subscription. */
+  refresh(): Promise<void>;
   /** Listens, until the returned function is called. */
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off;
 }
@@ -144,8 +146,11 @@ export class Roster implements Presence {
 
   #change(change: Change): void {
     const { event, user, status, metadata, connections } = change;
+    const devices = this.users.get(user)?.devices;
+    // A change says how many devices there are, not which.
+    const known = devices?.length === connections ? { devices } : {};
     if (event === "leave") this.#leave(user);
-    else this.#set({ user, status, metadata, connections });
+    else this.#set({ user, status, metadata, connections, ...known });
     this.count = this.users.size;
   }
 

@@ -57,6 +57,18 @@ test("a list is who joins at first; its changes are joins, leaves and updates", 
   expect(room.presence.users.get("bob")).toEqual({ user: "bob", status: "away", metadata: { status: "online" }, connections: 2 });
 });
 
+test("which devices somebody has is known until their number changes, and again after asking", async () => {
+  const { world, room } = await watcher();
+  const bob = () => room.presence.users.get("bob");
+  await world.socket.say(change("update", "bob", 6, { status: "away" }));
+  expect(bob()).toMatchObject({ status: "away", devices: [{ connection_id: "c-0" }] });
+  await world.socket.say(change("update", "bob", 7, { connections: 2 }));
+  expect(bob()?.devices).toBeUndefined();
+  void room.presence.refresh();
+  await world.socket.ack("presence", { channel: "room", count: 2, users: { ana: entry(), bob: entry("online", 2) }, offset: 7 });
+  expect(bob()?.devices).toHaveLength(2);
+});
+
 test("what was applied already is dropped, whatever order it comes in", async () => {
   const { world, heard } = await watcher();
   await world.socket.say(change("join", "cleo", 5), change("leave", "bob", 4), change("join", "dan", 6), change("join", "dan", 6));

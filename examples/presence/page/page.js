@@ -19,7 +19,10 @@ const client = connect(`/live?user_id=${encodeURIComponent(me)}`);
 const office = client.channel(OFFICE);
 const past = client.channel("seen");
 office.presence.on("leave", ({ user }) => seen.set(user, Date.now()));
-office.presence.on("change", draw);
+office.presence.on("change", (presence) => {
+  if ([...presence.users.values()].some(({ devices }) => !devices)) void presence.refresh();
+  draw();
+});
 office.on("typing", (message) => (types(message), draw()));
 office.onState(({ name }) => name === "subscribed" && (mine.status !== "online" || mine.activity) && tell({}));
 past.on("seen", ({ user, timestamp }) => (seen.set(user, timestamp), draw()));
