@@ -2,6 +2,7 @@
 
 use crate::hub::Bound;
 use crate::retry::RetryPolicy;
+use crate::session::SessionOptions;
 use std::time::Duration;
 
 /// What a hub allows, in all and per connection.
@@ -20,6 +21,7 @@ pub(crate) struct HubConfig {
     /// How long a lost connection stays present.
     pub(crate) presence_grace: Duration,
     pub(crate) retry: RetryPolicy,
+    pub(crate) sessions: SessionOptions,
     pub(crate) listener_timeout: Duration,
 }
 
@@ -53,6 +55,7 @@ impl Default for HubConfig {
             unknown_users: UnknownUsers::default(),
             presence_grace: Duration::from_secs(5),
             retry: RetryPolicy::default(),
+            sessions: SessionOptions::default(),
             listener_timeout: Duration::from_secs(30),
         }
     }

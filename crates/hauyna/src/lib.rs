@@ -69,6 +69,7 @@ mod random;
 mod rate;
 mod retry;
 mod router;
+mod session;
 mod shard;
 mod transport;
 mod user;
@@ -116,6 +117,7 @@ pub use retry::RetryPolicy;
 pub use router::TlsConfig;
 pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
 pub use serde_json::{Value, json};
+pub use session::SessionOptions;
 pub use user::User;
 #[cfg(feature = "json-schema")]
 pub use validate::Schema;

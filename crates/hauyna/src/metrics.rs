@@ -50,6 +50,12 @@ pub(crate) struct Metrics {
     pub(crate) published: Counter,
     pub(crate) delivered: Counter,
     pub(crate) subscriptions: Counter,
+    /// Clients that came back with their session.
+    pub(crate) resumed: Counter,
+    /// Sessions whose clients did not come back, in time or at all.
+    pub(crate) sessions_ended: Counter,
+    /// Those among them that had to go for others.
+    pub(crate) sessions_evicted: Counter,
     pub(crate) slow_consumers: Counter,
     pub(crate) heartbeat_timeouts: Counter,
     pub(crate) protocol_errors: Counter,

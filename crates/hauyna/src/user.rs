@@ -5,7 +5,8 @@ use crate::channel::{self, ChannelName, Extras, Kind, UserId};
 use crate::connection::{Backlog, CloseReason, Connection};
 use crate::error::Error;
 use crate::hub::Hub;
-use hauyna_protocol::close::CloseCode;
+use crate::session;
+use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;
 
 /// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
@@ -44,8 +45,12 @@ impl User {
 
     /// Closes the user's connections on this node; what is queued is not sent. The code says whether they come back. [`CloseCode::REVOKED`] is for rights that were taken away. Returns how many there were.
     ///
+    /// Where the code means to stay away, the sessions of connections that were lost before end, too.
     /// It does not keep the user from coming again: that is for whoever identifies them.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
+        if should_reconnect(code.0) == Reconnect::StayAway {
+            session::end_all(&self.hub.0, |core| core.user().as_str() == &*self.name);
+        }
         let connections = self.connections();
         for connection in &connections {
             let ending = (CloseReason::Application(code.0), Backlog::Drop);

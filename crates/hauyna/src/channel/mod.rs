@@ -25,16 +25,17 @@ pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, announce_except, content, deliver, publish};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
-    Welcome, Wish, detach, dismiss, encoded, enlist, history, not_subscribed, subscribe, unsubscribe,
+    Prepared, Welcome, Wish, announce_removed, detach, dismiss, encoded, enlist, go_on, history,
+    not_subscribed, prepare, subscribe, told, unsubscribe,
 };
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
-use crate::connection::{Connection, ConnectionId};
+use crate::connection::{Connection, ConnectionId, frame};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::presence::{self, PresenceEntry};
-use hauyna_protocol::ErrorType;
+use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
 use serde_json::Value;
 use std::future::{Future, IntoFuture};
@@ -113,7 +114,15 @@ impl Channel {
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let metadata = metadata_text(&metadata)?;
         let wish = Wish { metadata, recover: None };
-        subscribe(&self.hub.0, connection.core(), (&self.checked()?, wish), |_| {}).await.map(|_| ())
+        let (name, core) = (self.checked()?, connection.core());
+        // A client that speaks the protocol keeps the position, to come back to.
+        let tell = |welcome: &Welcome| {
+            if core.is_negotiated() {
+                core.push_control(frame(core, &Message::Subscribed(told(&name, welcome))));
+                core.request_flush();
+            }
+        };
+        subscribe(&self.hub.0, core, (&name, wish), tell).await.map(|_| ())
     }
 
     /// Takes a connection out of the channel.
@@ -122,7 +131,13 @@ impl Channel {
     ///
     /// `not_subscribed`.
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
-        unsubscribe(&self.hub.0, connection.core(), &self.name)
+        let core = connection.core();
+        unsubscribe(&self.hub.0, core, &self.name)?;
+        if core.is_negotiated() {
+            // One that is gone has nothing to be told.
+            let _ = core.tell(&Message::Unsubscribed { channel: &self.name });
+        }
+        Ok(())
     }
 
     fn core(&self) -> Option<Arc<ChannelCore>> {

@@ -4,14 +4,15 @@
 use super::publish::announce;
 use super::{ChannelCore, ChannelName, Publication, Subscription, Target};
 use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Belongs, Connection, ConnectionCore};
+use crate::connection::{Belongs, Connection, ConnectionCore, ConnectionId};
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use crate::presence::{self, Departure};
 use crate::shard::Item;
 use hauyna_protocol::{
-    ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, RecoveryFailure,
+    ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, Recovery,
+    RecoveryFailure, Subscribed,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -53,6 +54,43 @@ impl Drop for CatchingUp<'_> {
     }
 }
 
+/// A subscription that is ready to go live: what is delivered meanwhile is kept for it.
+pub(crate) struct Prepared<'a> {
+    catching: CatchingUp<'a>,
+    subscription: Arc<Subscription>,
+    page: Option<HistoryPage>,
+    recovery: Option<Result<(), RecoveryFailure>>,
+    telling: Telling,
+}
+
+/// When the subscriber is told its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// As it goes live.
+    Now,
+    /// It was told before, and gets everything after that position.
+    Before,
+}
+
+impl Prepared<'_> {
+    /// As part of a session that goes on, which tells its client of all its subscriptions first.
+    pub(crate) fn resumed(mut self) -> Self {
+        self.telling = Telling::Before;
+        if self.page.is_some() {
+            self.recovery.get_or_insert(Err(RecoveryFailure::UnknownPosition));
+        }
+        self
+    }
+
+    pub(crate) fn name(&self) -> &ChannelName {
+        &self.catching.channel.name
+    }
+
+    pub(crate) fn welcome(&self) -> Welcome {
+        Welcome { top: self.page.as_ref().map(|page| page.top), recovery: self.recovery }
+    }
+}
+
 /// Subscribes a connection. `answer` puts the reply into the connection's outbox; it runs under the
 /// channel's lock, before any message of the channel.
 ///
@@ -62,9 +100,36 @@ impl Drop for CatchingUp<'_> {
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
-    (name, wish): (&ChannelName, Wish),
+    wish: (&ChannelName, Wish),
     answer: impl FnOnce(&Welcome) + Send,
 ) -> Result<Welcome, Error> {
+    let prepared = prepare(hub, connection, wish).await?;
+    let welcome = prepared.welcome();
+    let subscription = prepared.subscription.clone();
+    commit(hub, prepared, None, |top| answer(&Welcome { top, ..welcome }))?;
+    announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
+    Ok(welcome)
+}
+
+/// A subscription of a lost connection goes on.
+pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
+    let subscription = prepared.subscription.clone();
+    // It fails where the connection is gone again.
+    if commit(hub, prepared, Some(lost), |_| {}).is_ok() {
+        announce_change(hub, &subscription, ChannelEvent::SubscriptionReconnected);
+    }
+}
+
+/// Does what may take a while before a subscription can go live.
+///
+/// # Errors
+///
+/// As [`subscribe`].
+pub(crate) async fn prepare<'a>(
+    hub: &'a HubCore,
+    connection: &Arc<ConnectionCore>,
+    (name, wish): (&ChannelName, Wish),
+) -> Result<Prepared<'a>, Error> {
     if name.is_of_group() {
         return Err(Error::protocol(ErrorType::PermissionDenied, "this channel is its group's members' own"));
     }
@@ -80,23 +145,43 @@ pub(crate) async fn subscribe(
         }
     };
     let subscription = subscription(&catching.channel, connection, wish.metadata);
-    let welcome = Welcome {
-        top: page.as_ref().map(|page| page.top),
-        recovery: page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity))),
-    };
-    presence::join(hub, &subscription, || {
-        go_live(hub, &subscription, (page, welcome.recovery), |top| answer(&Welcome { top, ..welcome }))
+    let recovery = page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity)));
+    Ok(Prepared { catching, subscription, page, recovery, telling: Telling::Now })
+}
+
+fn commit(
+    hub: &HubCore,
+    prepared: Prepared<'_>,
+    lost: Option<ConnectionId>,
+    answer: impl FnOnce(Option<Position>),
+) -> Result<(), Error> {
+    let Prepared { catching, subscription, page, recovery, telling } = prepared;
+    presence::join(hub, (&subscription, lost), || {
+        go_live(hub, &subscription, (page, recovery, telling), answer)
     })?;
     drop(catching);
     tracing::debug!(
         target: "hauyna::channel",
-        id = %connection.id(),
-        channel = %crate::log::name(name.as_str()),
-        recovered = welcome.recovery.map(|recovery| recovery.is_ok()),
+        id = %subscription.connection.id(),
+        channel = %crate::log::name(subscription.channel.name.as_str()),
+        recovered = recovery.map(|recovery| recovery.is_ok()),
         "subscribed",
     );
-    announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
-    Ok(welcome)
+    Ok(())
+}
+
+/// What a subscriber is told of its subscription.
+pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'a> {
+    Subscribed {
+        channel: name.as_str(),
+        position: welcome.top,
+        recoverable: welcome.top.is_some(),
+        recovery: match welcome.recovery {
+            None => Recovery::NotAsked,
+            Some(Ok(())) => Recovery::Recovered,
+            Some(Err(reason)) => Recovery::Failed(reason),
+        },
+    }
 }
 
 fn subscription(
@@ -125,7 +210,7 @@ pub(crate) fn enlist(
     name: &ChannelName,
 ) -> Result<(), Error> {
     let catching = begin(hub, name)?;
-    go_live(hub, &subscription(&catching.channel, connection, None), (None, None), |_| {})
+    go_live(hub, &subscription(&catching.channel, connection, None), (None, None, Telling::Now), |_| {})
 }
 
 /// Takes a connection out of a group's channel, where it is in it.
@@ -180,7 +265,7 @@ fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
 fn go_live(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    (page, recovery): (Option<HistoryPage>, Option<Result<(), RecoveryFailure>>),
+    (page, recovery, telling): (Option<HistoryPage>, Option<Result<(), RecoveryFailure>>, Telling),
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
@@ -192,7 +277,7 @@ fn go_live(
     let (top, replay) = match page {
         None => (None, Vec::new()),
         Some(page) => {
-            let (top, replay) = replay(page, recovery, &state.since);
+            let (top, replay) = replay(page, (recovery, telling), &state.since);
             (Some(top), replay)
         }
     };
@@ -225,21 +310,23 @@ fn go_live(
 }
 
 /// Where the subscriber is live from, and what it gets before: where it recovers, the page and what was
-/// delivered after the page was read. Otherwise nothing: it is told a position behind all of that.
+/// delivered after the page was read. Otherwise nothing: it is told a position behind all of that. Whoever was told the
+/// top of the page before gets what came after it.
 fn replay(
     page: HistoryPage,
-    recovery: Option<Result<(), RecoveryFailure>>,
+    (recovery, telling): (Option<Result<(), RecoveryFailure>>, Telling),
     since: &[Arc<Publication>],
 ) -> (Position, Vec<Arc<Publication>>) {
     let mut top = page.top;
-    let mut replay = page.publications;
+    let is_recovered = recovery == Some(Ok(()));
+    let mut replay = if is_recovered { page.publications } else { Vec::new() };
     for publication in since.iter().filter(|publication| publication.offset() > page.top.offset) {
         if let Some(position) = publication.position() {
             top = position;
         }
         replay.push(publication.clone());
     }
-    if recovery != Some(Ok(())) {
+    if !is_recovered && telling == Telling::Now {
         replay.clear();
     }
     (top, replay)
@@ -262,6 +349,7 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure:
     match presence::leave(hub, subscription, departure, || take_out(hub, subscription)) {
         None => {}
         Some(Left::Empty) => hub.retire(&subscription.channel),
+        Some(Left::Others) if departure == Departure::Kept => {}
         Some(Left::Others) => announce_change(hub, subscription, ChannelEvent::SubscriptionRemoved),
     }
 }
@@ -299,18 +387,34 @@ fn take_out(hub: &HubCore, subscription: &Arc<Subscription>) -> Option<Left> {
     Some(if unused { Left::Empty } else { Left::Others })
 }
 
+/// The session of a lost subscriber has ended: the others hear that it has gone.
+pub(crate) fn announce_removed(hub: &HubCore, channel: &ChannelName, (user, metadata): (&str, Option<&str>)) {
+    if let Some(channel) = hub.channels.find(channel) {
+        announce_to(hub, &channel, ChannelEvent::SubscriptionRemoved, (user, metadata));
+    }
+}
+
 fn announce_change(hub: &HubCore, subscription: &Subscription, event: ChannelEvent) {
-    let channel = &subscription.channel;
+    let metadata = subscription.metadata.lock().clone();
+    let user = subscription.connection.user().as_str();
+    announce_to(hub, &subscription.channel, event, (user, metadata.as_deref()));
+}
+
+fn announce_to(
+    hub: &HubCore,
+    channel: &ChannelCore,
+    event: ChannelEvent,
+    (user, metadata): (&str, Option<&str>),
+) {
     let Some(most) = channel.options.announce else { return };
     if channel.state.lock().subscribers.len() > most as usize {
         return;
     }
-    let metadata = subscription.metadata.lock().clone();
     let message = Message::ChannelEvent(ChannelEventMessage {
         event,
         channel: channel.name.as_str(),
-        user: subscription.connection.user().as_str(),
-        metadata: metadata.as_deref().map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes())),
+        user,
+        metadata: metadata.map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes())),
     });
     announce(hub, &channel.name, &message);
 }

@@ -7,6 +7,7 @@ use crate::channel::Subscription;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
+use crate::session::Resuming;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
+    /// How far a connection is that takes over a session.
+    pub(crate) resuming: Mutex<Resuming>,
     /// Where the credentials end.
     pub(super) lease: Mutex<Option<Lease>>,
     /// The identifier of the token it came with.

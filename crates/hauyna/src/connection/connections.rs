@@ -116,6 +116,7 @@ impl Connections {
             inflate: None,
             credentials: Credentials { revocations: hub.revocations.made(), ..Credentials::default() },
             session: Session::Plain,
+            claim: None,
         })))
     }
 

@@ -161,7 +161,7 @@ impl ConnectionCore {
     }
 
     /// How the client comes back: as was said of it, else of its handler, else of the hub.
-    pub(super) fn retry_policy(&self) -> RetryPolicy {
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
         let own = self.attached.get().and_then(|attached| *attached.retry.lock());
         own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }

@@ -1,5 +1,6 @@
 //! Values that the application attaches to a connection, one per type.
 
+use crate::auth::Claims;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
@@ -38,6 +39,15 @@ impl Extensions {
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
         let own = self.own.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
         own.map(|own| *own).or_else(|| self.request.remove())
+    }
+
+    /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
+    pub(super) fn take_over(&mut self, old: &mut Self) {
+        let own = std::mem::take(&mut old.own);
+        self.own.extend(own);
+        if self.request.get::<Claims>().is_some() {
+            self.own.remove(&TypeId::of::<Claims>());
+        }
     }
 
     /// Attaches what was attached to a request; what callbacks attached stands before it.

@@ -10,6 +10,7 @@ mod core;
 mod expiry;
 mod extensions;
 mod handle;
+mod inherit;
 mod lanes;
 mod open;
 mod outbox;
@@ -34,7 +35,7 @@ pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
-pub(crate) use reader::frame;
+pub(crate) use reader::{announce_session, evict, frame};
 pub(crate) use state::States;
 
 use crate::channel::Wire;
@@ -106,11 +107,13 @@ pub enum CloseReason {
     Expired,
     /// A callback failed or panicked while the connection was opened.
     Failed,
+    /// Its client is back with another connection, which took over its session.
+    Resumed,
 }
 
 impl CloseReason {
     /// What each is called in metrics and the log.
-    pub(crate) const NAMES: [&'static str; 13] = [
+    pub(crate) const NAMES: [&'static str; 14] = [
         "client",
         "lost",
         "heartbeat",
@@ -124,6 +127,7 @@ impl CloseReason {
         "too_many_errors",
         "expired",
         "drain",
+        "resumed",
     ];
 
     /// The place in [`CloseReason::NAMES`].
@@ -142,12 +146,13 @@ impl CloseReason {
             Self::TooManyErrors => 10,
             Self::Expired => 11,
             Self::Drain => 12,
+            Self::Resumed => 13,
         }
     }
 
     /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
     /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`,
-    /// `expired`, `drain`.
+    /// `expired`, `drain`, `resumed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]

@@ -11,6 +11,7 @@ use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
 use crate::presence;
+use crate::session::{self, Claim};
 use crate::transport::Link;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
@@ -26,6 +27,8 @@ pub(crate) struct Opening {
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: Session,
     pub(crate) credentials: Credentials,
+    /// The session that it takes over.
+    pub(crate) claim: Option<Claim>,
 }
 
 /// Whether the client negotiated a sub-protocol and gets the `session` message.
@@ -37,13 +40,15 @@ pub(crate) enum Session {
 
 /// Registers the connection and starts its task.
 pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, particulars, place, link, inflate, session, credentials } = opening;
+    let Opening { hub, endpoint, particulars, place, link, inflate, session, credentials, claim } = opening;
     let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
     let limits = endpoint.limits;
     let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(link.socket)));
-    if session == Session::Announce {
-        core.push_control(reader::session(&core, credentials.expiry.map(|expiry| expiry.at)));
+    let expires_at = credentials.expiry.map(|expiry| expiry.at);
+    let resumed = claim.map(|claim| (claim, core.await_positions()));
+    if session == Session::Announce && resumed.is_none() {
+        reader::announce_session(&core, None, expires_at);
     }
     hub.groups.welcome(&hub, &core);
     place.keep();
@@ -66,8 +71,15 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     if let Some(inflate) = inflate {
         decoder = decoder.with_inflate(inflate);
     }
-    let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
-    let work = opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)));
+    let work = match resumed {
+        Some((claim, asked)) => {
+            Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at, asked))))
+        }
+        None => {
+            let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
+            opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))
+        }
+    };
     core.pulse.set_busy(work.as_ref().map(|_| core.now()));
     core.traffic().received.add(link.early.len() as u64);
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());

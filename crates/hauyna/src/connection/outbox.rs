@@ -25,6 +25,10 @@ pub(crate) struct Outbox {
     pub(crate) listed: bool,
     /// To be closed by its task when all that was read is answered: the hub drains.
     pub(crate) leaving: bool,
+    /// Its client negotiated a sub-protocol: it is told more than a plain one.
+    pub(crate) is_negotiated: bool,
+    /// Its client was told how to resume its session.
+    pub(crate) is_resumable: bool,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
 }
@@ -59,6 +63,8 @@ impl Outbox {
             blocked: None,
             listed: false,
             leaving: false,
+            is_negotiated: false,
+            is_resumable: false,
             reason: None,
             waker: None,
         }

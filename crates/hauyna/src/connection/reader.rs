@@ -7,10 +7,11 @@ use crate::dispatch::{self, Asked, Pending};
 use crate::error::{Error, ErrorKind};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Mode};
-use crate::presence;
+use crate::presence::{self, Departure};
+use crate::session::{self, Kept};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Encoding, ErrorType, HeartbeatTerms, Message, Session};
+use hauyna_protocol::{Encoding, ErrorType, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed};
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -127,25 +128,36 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     core.close(code, code.name().unwrap_or_default(), (CloseReason::Failed, Backlog::Write));
 }
 
-/// The first message to clients that negotiated a sub-protocol.
-pub(super) fn session(core: &ConnectionCore, expires_at: Option<SystemTime>) -> Bytes {
+/// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed session.
+/// From now on the session can be resumed.
+pub(crate) fn announce_session(
+    core: &ConnectionCore,
+    resumed: Option<&[Subscribed<'_>]>,
+    expires_at: Option<SystemTime>,
+) {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
         interval: ms(heartbeat.interval),
         // Of silence: the client's own ping falls due, and its answer after that.
         timeout: ms(heartbeat.interval + heartbeat.timeout),
     });
+    let sessions = &core.hub.sessions;
+    let token = sessions.are_kept().then(|| sessions.token(core.id()));
+    let terms = |token| ResumeTerms { token, window: ms(sessions.window(core)) };
     let session = Session {
         connection_id: &core.id().to_string(),
         user: core.user().as_str(),
-        resumed: false,
-        resume: None,
+        resumed: resumed.is_some(),
+        resume: token.as_deref().map(terms),
         heartbeat,
         retry: Some(core.retry_policy().terms()),
-        subscriptions: &[],
+        subscriptions: resumed.unwrap_or_default(),
         expires_at: expires_at.map(crate::clock::to_unix_ms),
     };
-    frame(core, &Message::Session(session))
+    let frame = frame(core, &Message::Session(session));
+    let mut outbox = core.outbox.lock();
+    (outbox.is_negotiated, outbox.is_resumable) = (true, token.is_some());
+    outbox.push_control(frame);
 }
 
 /// One message as a frame for this connection.
@@ -177,22 +189,41 @@ fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
     }
 }
 
-/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions.
-pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
-    let reason = {
+/// What becomes of a connection that has ended.
+pub(super) enum Ending {
+    /// It is over: `on_close` is to know.
+    Over(CloseReason),
+    /// Its session waits for the client, or was never this connection's.
+    Silent,
+}
+
+/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
+/// client may come back, the session is kept.
+pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
+    let (reason, is_kept) = {
         let mut outbox = core.outbox.lock();
         outbox.end(CloseReason::Lost);
-        outbox.reason.unwrap_or(CloseReason::Lost)
+        let reason = outbox.reason.unwrap_or(CloseReason::Lost);
+        (reason, outbox.is_resumable && session::is_resumable(reason))
     };
     let hub = &core.hub;
-    if !hub.registry.remove(core) {
-        return reason;
+    // Nobody comes back to a hub that ends.
+    let is_kept = is_kept && hub.ending.is_open();
+    let was_there = hub.registry.remove(core, || {
+        if is_kept {
+            hub.sessions.begin(core.id());
+        }
+    });
+    if !was_there {
+        return Ending::Silent;
     }
     core.forget_expiry();
     core.end_requests();
-    let departure = presence::departure(reason);
-    for subscription in core.take_subscriptions() {
-        crate::channel::detach(hub, &subscription, departure);
+    let state = core.state_to_keep();
+    let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
+    let subscriptions = core.take_subscriptions();
+    for subscription in &subscriptions {
+        crate::channel::detach(hub, subscription, departure);
     }
     presence::depart(hub, core, departure);
     core.leave_states(reason);
@@ -205,7 +236,33 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> CloseReason {
     });
     hub.departed.notify_waiters();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
-    reason
+    if is_kept {
+        core.await_client();
+        let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
+        let kept = kept.map(|own| (own.channel.name.clone(), own.metadata.lock().clone()));
+        hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
+        return Ending::Silent;
+    }
+    if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
+}
+
+/// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
+/// there is no session to go on with.
+pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
+    {
+        let mut outbox = core.outbox.lock();
+        if !outbox.is_resumable {
+            return false;
+        }
+        let frame = close_frame_of(CloseCode::REPLACED, "replaced by a resume");
+        outbox.close(frame, CloseReason::Resumed, Backlog::Drop, core.now());
+        if !outbox.socket.is_of_task() {
+            let _ = outbox.flush(core.outgoing(core.bounded(), core.now()));
+        }
+        core.wake(&outbox);
+    }
+    forget(core);
+    true
 }
 
 /// What an absent status code counts as (RFC 6455 §7.4.1).

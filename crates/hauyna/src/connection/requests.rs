@@ -5,6 +5,7 @@ use super::ConnectionCore;
 use crate::broker::BoxFuture;
 use crate::channel::Content;
 use crate::error::Error;
+use crate::session::Resuming;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -135,12 +136,16 @@ impl ConnectionCore {
 
     /// Whether something waits for this client to answer.
     pub(super) fn awaits_answer(&self) -> bool {
-        self.attached_already().is_some_and(|attached| !attached.requests.lock().open.is_empty())
+        self.attached_already().is_some_and(|attached| {
+            let is_resuming = matches!(*attached.resuming.lock(), Resuming::Awaiting(_));
+            is_resuming || !attached.requests.lock().open.is_empty()
+        })
     }
 
     /// No answer comes any more: who waits for one is told, and so is who asks later.
     pub(super) fn end_requests(&self) {
         let Some(attached) = self.attached_already() else { return };
+        drop(self.stop_awaiting());
         let mut requests = attached.requests.lock();
         requests.has_ended = true;
         let open = std::mem::take(&mut requests.open);

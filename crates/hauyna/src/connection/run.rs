@@ -310,9 +310,10 @@ impl Run {
         self.work = None;
         self.ahead = None;
         self.io = None;
-        let reason = reader::forget(&self.core);
-        self.work =
-            self.core.endpoint.closed(&HandlerContext::new(self.core.clone()), reason).map(Work::Close);
+        if let reader::Ending::Over(reason) = reader::forget(&self.core) {
+            let cx = HandlerContext::new(self.core.clone());
+            self.work = self.core.endpoint.closed(&cx, reason).map(Work::Close);
+        }
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Next {

@@ -75,6 +75,7 @@ impl Index {
     pub(super) const CONNECTED: Self = Self(0);
     pub(super) const IDLE: Self = Self(1);
     pub(super) const DISCONNECTED: Self = Self(2);
+    pub(super) const RECONNECTING: Self = Self(3);
     pub(super) const ERROR: Self = Self(4);
 }
 

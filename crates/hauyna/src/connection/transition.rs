@@ -110,6 +110,42 @@ impl ConnectionCore {
         self.hub.states.count_out(Index::DISCONNECTED);
     }
 
+    /// The state that a connection which takes over this one's session begins with.
+    pub(super) fn state_to_keep(&self) -> u8 {
+        let index = self.index().0;
+        if index >= OWN { index } else { Index::CONNECTED.0 }
+    }
+
+    /// The connection is gone, and its session waits for the client.
+    pub(super) fn await_client(self: &Arc<Self>) {
+        let _outbox = self.outbox.lock();
+        self.hub.states.count_in(Index::DISCONNECTED);
+        self.change_in_silence(Index::RECONNECTING);
+    }
+
+    /// The client did not come back.
+    pub(crate) fn give_up(self: &Arc<Self>) {
+        let _outbox = self.outbox.lock();
+        self.change_in_silence(Index::ERROR);
+        self.hub.states.count_out(Index::ERROR);
+    }
+
+    /// The client is back: this connection is in the state that the old one was in before the loss.
+    pub(crate) fn take_state(self: &Arc<Self>, old: &Arc<Self>, state: u8) {
+        {
+            let _outbox = old.outbox.lock();
+            old.change_in_silence(Index::CONNECTED);
+            // A handle on the old one says for good that it is gone.
+            old.state.store(Index::DISCONNECTED.0, Ordering::Relaxed);
+        }
+        if state != Index::CONNECTED.0 {
+            let mut outbox = self.outbox.lock();
+            if outbox.phase == Phase::Open {
+                self.change(&mut outbox, Index(state));
+            }
+        }
+    }
+
     fn change(self: &Arc<Self>, outbox: &mut Outbox, to: Index) {
         self.change_in_silence(to);
         if self.endpoint.mode == Mode::Protocol {
@@ -134,6 +170,9 @@ impl ConnectionCore {
         });
     }
 }
+
+/// The index of the first state of the application's own.
+const OWN: u8 = 5;
 
 /// Whether a connection that ends for this reason has failed. One that is lost has only gone.
 fn is_failure(reason: CloseReason) -> bool {

@@ -3,12 +3,12 @@
 use super::authority::{self, Verdict};
 use super::{Core, Next, Reply, admission, answered, denied};
 use crate::broker::{BoxFuture, HistoryRange};
-use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Welcome, Wish};
+use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Wish};
 use crate::connection::frame;
 use crate::error::{Error, Reject};
 use crate::presence::with_page;
 use crate::validate::check_content;
-use hauyna_protocol::{AckData, ErrorType, Message, Raw, Recovery, RequestId, Subscribed};
+use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -104,26 +104,13 @@ pub(super) fn subscribe(
 async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: Wish) -> Reply {
     let result = channel::subscribe(core.hub(), &core, (&name, wish), |welcome| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(told(&name, welcome));
+            let data = AckData::Subscribed(channel::told(&name, welcome));
             core.push_control(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
     match result.await {
         Ok(_) => Reply::answered(),
         Err(error) => Reply::refused(id, error),
-    }
-}
-
-fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'a> {
-    Subscribed {
-        channel: name.as_str(),
-        position: welcome.top,
-        recoverable: welcome.top.is_some(),
-        recovery: match welcome.recovery {
-            None => Recovery::NotAsked,
-            Some(Ok(())) => Recovery::Recovered,
-            Some(Err(reason)) => Recovery::Failed(reason),
-        },
     }
 }
 

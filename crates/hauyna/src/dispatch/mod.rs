@@ -132,8 +132,17 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
 /// Takes a message that answers an open request of ours, before its turn; false where it is anything else.
 pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
     match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
-        Ok(Incoming { id, request }) => answer(core, id.as_ref(), &request),
-        Err(_) => false,
+        Ok(Incoming { id, request: Request::Resume { positions } }) => {
+            core.take_positions(id.as_ref(), positions)
+        }
+        Ok(Incoming { id, request }) => {
+            core.take_positions(None, Vec::new());
+            answer(core, id.as_ref(), &request)
+        }
+        Err(_) => {
+            core.take_positions(None, Vec::new());
+            false
+        }
     }
 }
 

@@ -22,6 +22,13 @@ pub enum SystemEvent {
         /// Why it ended.
         reason: CloseReason,
     },
+    /// A client that was lost is back, and goes on with its session.
+    Resumed {
+        /// The connection that it has now.
+        connection: Connection,
+        /// The one that was lost.
+        old: Connection,
+    },
     /// A connection subscribed to a channel.
     Subscribed {
         /// The connection.
@@ -133,6 +140,7 @@ pub enum GroupChange {
 pub enum SystemKind {
     Opened,
     Closed,
+    Resumed,
     Subscribed,
     Unsubscribed,
     PresenceChanged,
@@ -153,6 +161,7 @@ impl SystemEvent {
         match self {
             Self::Opened { .. } => SystemKind::Opened,
             Self::Closed { .. } => SystemKind::Closed,
+            Self::Resumed { .. } => SystemKind::Resumed,
             Self::Subscribed { .. } => SystemKind::Subscribed,
             Self::Unsubscribed { .. } => SystemKind::Unsubscribed,
             Self::PresenceChanged { .. } => SystemKind::PresenceChanged,
@@ -173,6 +182,7 @@ impl SystemEvent {
         match self {
             Self::Opened { connection }
             | Self::Closed { connection, .. }
+            | Self::Resumed { connection, .. }
             | Self::Subscribed { connection, .. }
             | Self::Unsubscribed { connection, .. }
             | Self::StateChanged { connection, .. }
@@ -200,9 +210,10 @@ impl SystemKind {
     }
 }
 
-const NAMES: [(SystemKind, &str); 14] = [
+const NAMES: [(SystemKind, &str); 15] = [
     (SystemKind::Opened, "opened"),
     (SystemKind::Closed, "closed"),
+    (SystemKind::Resumed, "resumed"),
     (SystemKind::Subscribed, "subscribed"),
     (SystemKind::Unsubscribed, "unsubscribed"),
     (SystemKind::PresenceChanged, "presence_changed"),

@@ -69,7 +69,7 @@ impl Context {
     ///
     /// `not_subscribed`.
     pub fn unsubscribe(&self, channel: impl AsRef<str>) -> Result<(), Error> {
-        crate::channel::unsubscribe(self.core.hub(), &self.core, channel.as_ref())
+        self.channel(channel).unsubscribe(&self.connection())
     }
 
     /// Sends a message to this connection alone.

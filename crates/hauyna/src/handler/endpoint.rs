@@ -6,7 +6,7 @@ use super::recovery::OnError;
 use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
-use crate::connection::CloseReason;
+use crate::connection::{CloseReason, Connection};
 use crate::dispatch::{Pending, Reply};
 use crate::error::{Error, Reject};
 use crate::metrics::Counter;
@@ -33,6 +33,7 @@ pub(crate) struct Endpoint {
     pub(crate) identify: Option<Identify>,
     pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
     pub(crate) on_open: Option<OnOpen>,
+    pub(crate) on_reconnect: Option<Task<Connection, Result<(), Error>>>,
     pub(crate) events: HashMap<Box<str>, EventTask>,
     /// The types of `events`; none for those that go to listeners.
     pub(crate) signatures: HashMap<Box<str>, Option<Signature>>,
@@ -92,6 +93,7 @@ impl Endpoint {
             identify: None,
             refresh: None,
             on_open: None,
+            on_reconnect: None,
             events: HashMap::new(),
             signatures: HashMap::new(),
             on_message: None,
@@ -130,6 +132,11 @@ impl Endpoint {
 
     pub(crate) fn opened(&self, cx: &Context) -> Option<BoxFuture<Result<(), Error>>> {
         self.on_open.as_ref().map(|f| called(cx, || f(cx.clone())))
+    }
+
+    /// A session goes on, on the connection of `cx`.
+    pub(crate) fn reconnected(&self, cx: &Context, old: Connection) -> Option<BoxFuture<Result<(), Error>>> {
+        self.on_reconnect.as_ref().map(|f| called(cx, || f(cx.clone(), old)))
     }
 
     pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<BoxFuture<Result<(), Error>>> {

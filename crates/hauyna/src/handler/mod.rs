@@ -23,7 +23,7 @@ pub(crate) use callback::{EventAnswer, Signature};
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
 pub(crate) use identity::{Credentials, Expiry};
 
-use crate::connection::CloseReason;
+use crate::connection::{CloseReason, Connection};
 use crate::error::Error;
 use callback::{EventTask, decode_event, trigger_event};
 use serde::Serialize;
@@ -144,8 +144,35 @@ impl Handler {
         self
     }
 
+    /// Runs in place of `on_open` when a client that was lost is back with its session: the context is that of the new
+    /// connection, the other one was lost. Subscriptions, what was attached, presence, state and retry policy are the
+    /// new one's already. An error closes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::{Connection, Context, Handler};
+    ///
+    /// let handler = Handler::new()
+    ///     .on_open(async |cx: Context| cx.subscribe("news", ()).await) // once for each session
+    ///     .on_reconnect(async |cx: Context, old: Connection| {
+    ///         println!("{} was {} and is {}", cx.user(), old.id(), cx.connection().id());
+    ///         Ok(())
+    ///     });
+    /// # drop(handler);
+    /// ```
+    pub fn on_reconnect<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Context, Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.endpoint.on_reconnect = Some(Box::new(move |cx, old| Box::pin(f(cx, old))));
+        self
+    }
+
     /// Runs when a connection is gone, with the reason: it has left its channels and nothing can be sent
-    /// to it any more.
+    /// to it any more. Where its session is kept for the client to come back, it runs when that has ended, and not
+    /// at all where another connection goes on with it: see [`Handler::on_reconnect`].
     pub fn on_close<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, CloseReason) -> Fut + Send + Sync + 'static,

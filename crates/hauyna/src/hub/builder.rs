@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::presence::People;
 use crate::retry::RetryPolicy;
 use crate::router::ConnectRequest;
+use crate::session::{SessionOptions, Sessions};
 use crate::shard::Shard;
 use parking_lot::Mutex;
 use std::fmt;
@@ -278,7 +279,13 @@ impl HubBuilder {
         self
     }
 
-    /// Sets how long a lost connection stays in presence: whoever is back by then was never gone. It does not apply to
+    /// Sets how long, and how many, sessions are kept for clients that were lost. See [`SessionOptions`].
+    pub fn sessions(mut self, sessions: SessionOptions) -> Self {
+        self.config.sessions = sessions;
+        self
+    }
+
+    /// Sets how long a lost connection without a [session](HubBuilder::sessions) stays in presence: whoever is back by then was never gone. It does not apply to
     /// those who unsubscribe or close for good. Default: 5 s; 0 for none.
     pub fn presence_grace(mut self, grace: Duration) -> Self {
         self.config.presence_grace = grace;
@@ -326,6 +333,7 @@ impl HubBuilder {
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
             presence: People::new(hub.clone()),
+            sessions: Sessions::new(self.config.sessions),
             events: Listeners::new(hub.clone()),
             groups,
             metrics: Metrics::default(),

@@ -10,6 +10,7 @@ use crate::shard::take_turns;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -113,7 +114,7 @@ impl HubCore {
     }
 
     /// From the beginning of a drain, or from where another has left it when its runtime ended, to the end.
-    async fn run_dry(&self) {
+    async fn run_dry(self: &Arc<Self>) {
         let Ok(_turn) = self.ending.turn.acquire().await else { return };
         if let (Stage::Draining, Some(plan)) = (self.ending.stage(), self.ending.plan.get()) {
             tokio::select! {

@@ -5,11 +5,12 @@
 use super::drain::Plan;
 use super::{Hub, HubCore};
 use crate::connection::{Backlog, CloseReason};
+use crate::session;
 use hauyna_protocol::close::CloseCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
@@ -50,6 +51,11 @@ impl Ending {
             1 => Stage::Draining,
             _ => Stage::Stopped,
         }
+    }
+
+    /// Whether connections come in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage() == Stage::Open
     }
 
     /// Asked whenever a connection has nothing to do: one load.
@@ -157,9 +163,10 @@ impl HubCore {
         }
     }
 
-    /// Waits for the last connection, and until the listeners of system events have been told; what is there
+    /// Ends the sessions of those who were lost before, waits for the last connection, and until the listeners of system events have been told; what is there
     /// after `patience` is ended. Returns how many those were.
-    pub(super) async fn see_off(&self, patience: Duration, reason: CloseReason) -> usize {
+    pub(super) async fn see_off(self: &Arc<Self>, patience: Duration, reason: CloseReason) -> usize {
+        session::end_all(self, |_| true);
         let ended = async {
             self.emptied().await;
             self.events.queue().idle().await;

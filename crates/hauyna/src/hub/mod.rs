@@ -42,6 +42,7 @@ use crate::group::{GroupMap, Groups};
 use crate::handler::{Credentials, Endpoint};
 use crate::metrics::Metrics;
 use crate::presence::{People, Presence};
+use crate::session::{self, Sessions};
 use crate::shard::Shard;
 use crate::user::User;
 use parking_lot::Mutex;
@@ -78,6 +79,7 @@ pub(crate) struct HubCore {
     /// As of the last look at it.
     pub(crate) broker_is_up: AtomicBool,
     pub(crate) presence: People,
+    pub(crate) sessions: Sessions,
     pub(crate) events: Listeners,
     pub(crate) groups: GroupMap,
     pub(crate) metrics: Metrics,
@@ -126,6 +128,10 @@ impl Hub {
     /// What is refused is kept in memory, 65,536 entries at most; past that the one that would end first gives way.
     pub fn revoke(&self, revocation: Revocation) -> usize {
         self.0.revocations.add(&revocation, self.0.clock.millis());
+        session::end_all(&self.0, |core| match &revocation.whose {
+            Whose::User(name) => core.user().as_str() == &**name,
+            Whose::Token(id) => core.has_token(id),
+        });
         let mut connections = match revocation.whose {
             Whose::User(name) => self.0.registry.of_user(&name),
             Whose::Token(id) => {
@@ -246,6 +252,7 @@ impl Drop for HubCore {
             shard.wake();
         }
         self.presence.stop();
+        self.sessions.stop();
         self.events.queue().wake();
     }
 }

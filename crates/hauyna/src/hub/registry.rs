@@ -74,12 +74,13 @@ impl Registry {
         (self.count.fetch_add(1, Ordering::Relaxed) + 1, devices)
     }
 
-    /// Returns whether it was there.
-    pub(crate) fn remove(&self, connection: &ConnectionCore) -> bool {
+    /// Returns whether it was there; then `leaving` runs before anybody can find it missing.
+    pub(crate) fn remove(&self, connection: &ConnectionCore, leaving: impl FnOnce()) -> bool {
         let mut part = self.by_shard[connection.shard()].lock();
         if part.remove(&connection.id()).is_none() {
             return false;
         }
+        leaving();
         if part.capacity() > 8 * (part.len() + 128) {
             part.shrink_to_fit();
         }

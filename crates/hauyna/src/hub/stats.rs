@@ -25,12 +25,20 @@ use serde::Serialize;
 pub struct Stats {
     /// Live connections.
     pub connections: usize,
-    /// Live connections by their state.
+    /// Live connections by their state; `reconnecting` are, besides, those whose session waits.
     pub states: StateCounts,
     /// Channels with subscribers, and groups with members that are connected.
     pub channels: usize,
     /// Live subscriptions; a connection has one, too, for each of its user's groups.
     pub subscriptions: u64,
+    /// Sessions of lost connections that wait for their clients.
+    pub sessions: usize,
+    /// Clients that came back with their session.
+    pub resumed: u64,
+    /// Sessions whose clients did not come back.
+    pub sessions_ended: u64,
+    /// Those among them that had to go for others; see [`SessionOptions`](crate::SessionOptions).
+    pub sessions_evicted: u64,
     /// Connections opened since the start.
     pub opened: u64,
     /// Connections that have ended.
@@ -75,6 +83,8 @@ pub struct Stats {
 pub struct Memory {
     /// Live connections, each taken as one that is idle.
     pub connections: usize,
+    /// Sessions that wait for their clients.
+    pub sessions: usize,
     /// Channels and their subscriptions.
     pub channels: usize,
     /// Histories, positions and idempotency keys, as far as the broker keeps them in this process.
@@ -88,7 +98,7 @@ impl Memory {
     /// All of it.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.connections + self.channels + self.history + self.outboxes
+        self.connections + self.sessions + self.channels + self.history + self.outboxes
     }
 }
 
@@ -99,9 +109,13 @@ impl Stats {
         let subscriptions = metrics.subscriptions.value();
         Self {
             connections,
-            states: hub.states.counts(connections),
+            states: hub.states.counts(connections + hub.sessions.count()),
             channels,
             subscriptions,
+            sessions: hub.sessions.count(),
+            resumed: metrics.resumed.value(),
+            sessions_ended: metrics.sessions_ended.value(),
+            sessions_evicted: metrics.sessions_evicted.value(),
             opened: metrics.opened.value(),
             closed: metrics.closed.iter().map(Counter::value).sum(),
             requests: sum(hub, |traffic| &traffic.requests),
@@ -120,6 +134,7 @@ impl Stats {
             accept_errors: metrics.accept_errors.value(),
             memory: Memory {
                 connections: connections * CONNECTION,
+                sessions: hub.sessions.bytes(),
                 channels: channels * (size_of::<ChannelCore>() + NAMED)
                     + usize::try_from(subscriptions).unwrap_or(usize::MAX)
                         * (size_of::<Subscription>() + LISTED),

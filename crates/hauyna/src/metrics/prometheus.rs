@@ -130,6 +130,12 @@ fn connections(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Resul
     }
     let about = ("hauyna_route_connections", "Live connections, by the pattern of their route");
     page.gauges(about, "route", &routes)?;
+    page.gauge(("hauyna_sessions", "Sessions of lost connections that wait"), stats.sessions as u64)?;
+    page.counter(("hauyna_sessions_resumed", "Clients that came back with their session"), stats.resumed)?;
+    let about = ("hauyna_sessions_ended", "Sessions whose clients did not come back");
+    page.counter(about, stats.sessions_ended)?;
+    let about = ("hauyna_sessions_evicted", "Sessions that ended early to make room");
+    page.counter(about, stats.sessions_evicted)?;
     page.counter(("hauyna_connections_opened", "Connections opened"), stats.opened)?;
     let reasons = CloseReason::NAMES.iter().zip(&core.metrics.closed);
     let reasons = reasons.map(|(name, count)| ((*name).to_owned(), count.value())).collect();
@@ -158,6 +164,7 @@ fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
     page.counter(("hauyna_callback_panics", "Panics of the application's callbacks"), stats.panics)?;
     let parts = [
         ("connections", stats.memory.connections),
+        ("sessions", stats.memory.sessions),
         ("channels", stats.memory.channels),
         ("history", stats.memory.history),
         ("outboxes", stats.memory.outboxes),

@@ -34,6 +34,8 @@ pub(crate) enum Departure {
     Gone,
     /// It may come back within the grace time.
     Lost,
+    /// It may come back as long as its session is kept.
+    Kept,
 }
 
 impl ChannelPresence {
@@ -54,14 +56,15 @@ impl ChannelPresence {
     }
 }
 
-/// Takes a subscriber in: `go_live` subscribes it, then it gets the list, and everybody else the change.
+/// Takes a subscriber in, in the place of a lost connection where there is one: `go_live` subscribes it, then it gets
+/// the list, and everybody else the change.
 ///
 /// # Errors
 ///
 /// Those of `go_live`; then nothing has changed.
 pub(crate) fn join(
     hub: &HubCore,
-    subscription: &Subscription,
+    (subscription, replaces): (&Subscription, Option<ConnectionId>),
     go_live: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
     let (channel, core) = (&subscription.channel, &subscription.connection);
@@ -72,7 +75,7 @@ pub(crate) fn join(
     let now = crate::clock::unix_ms();
     let (was_visible, person) = person(&mut people, core.user(), now);
     let place = Place::new(core.id(), subscription.metadata.lock().clone(), now);
-    let (step, Replaced(lost)) = members.enter(core.user(), place, &person.profile);
+    let (step, Replaced(lost)) = members.enter(core.user(), (place, replaces), &person.profile);
     if let Some(lost) = lost {
         person.relieve(|device| {
             let is_it = device.connection == lost;
@@ -104,7 +107,7 @@ pub(crate) fn leave<R>(
     let user = core.user();
     let mut people = hub.presence.part(user);
     let mut members = presence.members();
-    if departure == Departure::Lost && !hub.config.presence_grace.is_zero() {
+    if departure == Departure::Kept || departure == Departure::Lost && !hub.config.presence_grace.is_zero() {
         members.lose(user, core.id());
         // Before the channel is looked at: it must not go with its last subscriber.
         presence.count_ghosts(&members);
@@ -133,6 +136,10 @@ pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure)
     let was_visible = person.is_visible();
     let Some(device) = person.known(core.id()) else { return };
     let grace = hub.config.presence_grace;
+    if departure == Departure::Kept {
+        device.is_lost = true;
+        return;
+    }
     if departure == Departure::Lost && !grace.is_zero() {
         device.is_lost = true;
         hub.presence.agenda.add(grace, Task::Expire(user.clone(), core.id()));
@@ -148,8 +155,37 @@ pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure)
     remove_empty(&mut people, user);
 }
 
-/// The grace time of a lost connection is over.
-pub(super) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
+/// What a lost connection was besides its subscriptions is the one's that goes on with its session. Channels that it
+/// has not come back to are left now.
+pub(crate) fn inherit(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
+    let user = new.user();
+    let mut people = hub.presence.part(user);
+    let Some(person) = people.get_mut(user.as_str()) else { return };
+    let Some(index) = person.devices.iter().position(|device| device.connection == old.id()) else { return };
+    let was_visible = person.is_visible();
+    let lost = person.devices.swap_remove(index);
+    for channel in &lost.channels {
+        if let Some(presence) = &channel.presence {
+            out_of(hub, channel, &mut presence.members(), (user, old.id()));
+        }
+    }
+    // One that is gone again already has left nothing to be inherited by.
+    if new.is_open() && (lost.is_tracked || lost.is_watched) {
+        let device = person.device(new.id(), lost.joined_at);
+        device.is_tracked |= lost.is_tracked;
+        device.is_watched |= lost.is_watched;
+        device.metadata = device.metadata.take().or(lost.metadata);
+    }
+    tell_hub(hub, user, person, was_visible);
+    remove_empty(&mut people, user);
+    drop(people);
+    for channel in &lost.channels {
+        hub.retire(channel);
+    }
+}
+
+/// The grace time of a lost connection is over, or its session has ended.
+pub(crate) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
     let mut people = hub.presence.part(user);
     let Some(person) = people.get_mut(user.as_str()) else { return };
     let (was_visible, was_watched) = (person.is_visible(), person.is_watched());

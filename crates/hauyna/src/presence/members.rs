@@ -102,7 +102,7 @@ impl Members {
     pub(super) fn enter(
         &mut self,
         user: &UserId,
-        place: Place,
+        (place, replaces): (Place, Option<ConnectionId>),
         profile: &Arc<Profile>,
     ) -> (Option<PresenceChange>, Replaced) {
         let Some(member) = self.users.get_mut(user) else {
@@ -111,8 +111,10 @@ impl Members {
             self.users.insert(user.clone(), member);
             return (self.changed(user, PresenceChange::Join), Replaced(None));
         };
+        let is_its = |lost: &Place| lost.is_lost && Some(lost.connection) == replaces;
         let is_same = |lost: &Place| lost.is_lost && lost.metadata == place.metadata;
-        let index = member.places.iter().position(is_same);
+        let index = member.places.iter().position(is_its);
+        let index = index.or_else(|| member.places.iter().position(is_same));
         let index = index.or_else(|| member.places.iter().position(|place| place.is_lost));
         let Some(lost) = index.map(|index| &mut member.places[index]) else {
             self.bytes += place.weight();

@@ -16,7 +16,7 @@ pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
-pub(crate) use flow::{ChannelPresence, Departure, depart, join, leave, watch};
+pub(crate) use flow::{ChannelPresence, Departure, depart, expire, inherit, join, leave, watch};
 pub(crate) use people::People;
 
 use crate::channel::ChannelCore;

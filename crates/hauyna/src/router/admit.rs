@@ -1,13 +1,14 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
 //! comes out is a connection ready to be opened, or an HTTP refusal.
 
-use super::request::without_token;
+use super::request::without_tokens;
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, open};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
+use crate::session::Claim;
 use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
@@ -16,6 +17,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response, StatusCode};
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -30,6 +32,8 @@ pub(crate) struct Admission {
     arrival: Arrival,
     place: Place,
     credentials: Credentials,
+    /// The session that it goes on with.
+    claim: Option<Claim>,
     /// What was attached to the request.
     attached: http::Extensions,
     pub(crate) upgrade: Upgrade,
@@ -74,7 +78,9 @@ async fn decide(
         return Err(unavailable("the server is shutting down").into());
     }
     let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
-    hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
+    if !is_back(hub, &request) {
+        hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
+    }
     let next = Next::new(routes.clone(), endpoint.clone());
     let Admitted { request, user, credentials } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
@@ -83,12 +89,29 @@ async fn decide(
     };
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let target = without_token(target, endpoint.token_parameter.as_deref());
+    let target = without_tokens(target, endpoint.token_parameter.as_deref());
     let arrival = Arrival::new(request.peer(), address, &target);
+    let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
     let attached = request.into_extensions();
+    // Before the place is taken: the connection that was lost may still have it.
+    let claim = match token {
+        Some(token) => hub.sessions.claim(hub, (&token, &user), endpoint).await,
+        None => None,
+    };
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
     let endpoint = endpoint.clone();
-    Ok(Admission { endpoint, user, arrival, place, credentials, attached, upgrade, encoding, negotiated })
+    Ok(Admission {
+        endpoint,
+        user,
+        arrival,
+        place,
+        credentials,
+        claim,
+        attached,
+        upgrade,
+        encoding,
+        negotiated,
+    })
 }
 
 /// What the last middleware comes to: who is it, and may they have one connection more?
@@ -103,7 +126,7 @@ pub(super) async fn identified(
         None => Identity::anonymous(),
         Some(identify) => identify(request.clone()).await?,
     };
-    let name = identity.user.unwrap_or_else(|| format!("anonymous_{:016x}", crate::random::u64()));
+    let name = identity.user.unwrap_or_else(|| anonymous(hub, &request));
     let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
     if let Some(expiry) = &identity.expiry {
         expiry.check()?;
@@ -111,11 +134,27 @@ pub(super) async fn identified(
     let credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
     hub.check_revoked(&user, &credentials)?;
     let limits = &hub.limits;
-    limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
+    if !is_back(hub, &request) {
+        limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
+    }
     if !identity.attached.is_empty() {
         request.extensions_mut().extend(identity.attached);
     }
     Ok(Admitted { request, user, credentials })
+}
+
+/// Whether it takes the place of a connection that still seems to live, so that it needs none of its own.
+fn is_back(hub: &HubCore, request: &ConnectRequest) -> bool {
+    request.resume_token().is_some_and(|token| hub.sessions.is_live(hub, &token))
+}
+
+/// The name of a client that has none: that of the session it goes on with, else a new one.
+fn anonymous(hub: &HubCore, request: &ConnectRequest) -> String {
+    let known = request.resume_token().and_then(|token| hub.sessions.user_of(hub, &token));
+    match known {
+        Some(user) => user.as_str().to_owned(),
+        None => format!("anonymous_{:016x}", crate::random::u64()),
+    }
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
@@ -162,6 +201,7 @@ impl Admission {
             link,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
             credentials: self.credentials,
+            claim: self.claim,
             session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
         });
     }

@@ -153,24 +153,37 @@ impl ConnectRequest {
         {
             return Some(token.trim());
         }
-        let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+        self.offered(hauyna_protocol::BEARER_PREFIX)
+    }
+
+    /// The token of the session that it wants to go on with.
+    pub(super) fn resume_token(&self) -> Option<Cow<'_, str>> {
+        let offered = self.offered(hauyna_protocol::RESUME_PREFIX).map(Cow::Borrowed);
+        offered.or_else(|| self.query(RESUME).map(Cow::Owned))
+    }
+
+    /// What follows a prefix among the sub-protocols.
+    fn offered(&self, prefix: &str) -> Option<&str> {
+        let offers = self.0.parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
         offers
             .filter_map(|header| header.to_str().ok())
             .flat_map(|header| header.split(','))
-            .find_map(|item| item.trim().strip_prefix(hauyna_protocol::BEARER_PREFIX))
+            .find_map(|item| item.trim().strip_prefix(prefix))
     }
 }
 
-/// Path and query without the parameter that holds a token: the target is kept as long as the connection.
-pub(super) fn without_token<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
-    let (Some(parameter), Some((path, text))) = (parameter, target.split_once('?')) else {
-        return target.into();
-    };
+/// The query parameter with the token of a session.
+pub(super) const RESUME: &str = "resume";
+
+/// Path and query without the parameters that hold tokens: the target is kept as long as the connection.
+pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
+    let Some((path, text)) = target.split_once('?') else { return target.into() };
+    let is_token = |name: &str| name == RESUME || Some(name) == parameter;
     let pairs = || form_urlencoded::parse(text.as_bytes());
-    if !pairs().any(|(name, _)| name == parameter) {
+    if !pairs().any(|(name, _)| is_token(&name)) {
         return target.into();
     }
-    let others = pairs().filter(|(name, _)| name != parameter);
+    let others = pairs().filter(|(name, _)| !is_token(name));
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
     if query.is_empty() { path.into() } else { format!("{path}?{query}").into() }
 }

@@ -29,7 +29,7 @@ fn handler() -> Handler {
 #[tokio::test]
 async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes_after() {
     let (sender, mut closed) = mpsc::channel(8);
-    let hub = open_hub().build();
+    let hub = open_hub().sessions(hauyna::SessionOptions::none()).build();
     let handler = handler().on_close(move |_, reason| {
         let sender = sender.clone();
         async move {

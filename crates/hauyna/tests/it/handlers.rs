@@ -1,7 +1,7 @@
 //! What the application decides: every callback, its results, its failures, and whom they cost something.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, json};
+use hauyna::{CloseCode, CloseReason, Context, Handler, Hub, Reject, SessionOptions, json};
 use hauyna_test::{Frame, TestServer};
 use serde::Deserialize;
 use serde_json::Value;
@@ -134,6 +134,7 @@ async fn on_open_runs_before_the_first_request_and_its_error_closes() {
     let first = json!({ "type": "add", "id": 1, "a": 1, "b": 2 });
     let mut client = server.client("/?user=u").json().first(&first).connect().await;
     client.expect("session").await;
+    client.expect("subscribed").await;
     client.expect("welcome").await;
     assert_eq!(client.expect("ack").await["data"], 3);
     for (how, kind, code) in [
@@ -161,7 +162,8 @@ async fn on_close_is_told_the_reason() {
             sender.send(reason).await.map_err(hauyna::Error::other)
         }
     };
-    let server = TestServer::start(open_hub().build(), named().on_close(on_close));
+    let hub = open_hub().sessions(SessionOptions::none()).build();
+    let server = TestServer::start(hub, named().on_close(on_close));
     let mut reason =
         async || tokio::time::timeout(Duration::from_secs(5), reasons.recv()).await.unwrap().unwrap();
     server.connect("/").await.close(4007, "done").await;

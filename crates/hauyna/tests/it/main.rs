@@ -66,6 +66,7 @@ mod scattered;
 mod schedules;
 #[cfg(test)]
 mod server_requests;
+mod sessions;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]

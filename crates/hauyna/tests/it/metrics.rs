@@ -18,6 +18,10 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
     let expected = [
         "hauyna_connections gauge",
         "hauyna_route_connections gauge",
+        "hauyna_sessions gauge",
+        "hauyna_sessions_resumed counter",
+        "hauyna_sessions_ended counter",
+        "hauyna_sessions_evicted counter",
         "hauyna_connections_opened counter",
         "hauyna_connections_closed counter",
         "hauyna_handshakes_refused counter",

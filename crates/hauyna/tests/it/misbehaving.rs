@@ -217,6 +217,7 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     quietly();
     let options = Channels::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
+        .sessions(hauyna::SessionOptions::none())
         .channels("{*any}", options.clone())
         .broker(Raving::default())
         .presence_grace(Duration::ZERO);

@@ -85,6 +85,7 @@ impl Run {
         let crowd = Presence::each().each_up_to(1).list_up_to(CROWD_LISTED).tick(Duration::from_millis(10));
         let roles = Roles::new().define("speaker", ["send"]).define("listener", [] as [&str; 0]);
         let hub = Hub::builder()
+            .sessions(hauyna::SessionOptions::none())
             .shards(1 << (seed % 3))
             .channels("room:{id}", Channels::new().presence(Presence::each()))
             .channels(CROWD, Channels::new().presence(crowd))

@@ -170,7 +170,7 @@ async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
             Ok(())
         }
     });
-    let hub = open_hub().shards(1).build();
+    let hub = open_hub().shards(1).sessions(hauyna::SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), handler);
     let mut keeper = subscriber(&server, "keeper", "x").await;
     let base = Arc::strong_count(&mark);

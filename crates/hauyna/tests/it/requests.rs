@@ -104,7 +104,7 @@ async fn metadata_is_kept_with_the_subscription_and_announced() {
     }
     let carol = subscriber(&server, "carol", "x").await;
     assert_eq!(alice.expect("channel_event").await["event"], "subscription_added");
-    carol.vanish();
+    carol.close(1000, "").await;
     let event = alice.expect("channel_event").await;
     assert_eq!((&event["event"], &event["user"]), (&json!("subscription_removed"), &json!("carol")));
 }

@@ -1,0 +1,71 @@
+//! What a connection takes over from the lost one whose session it goes on with, and how far it is with that.
+//! `session` drives it.
+
+use super::ConnectionCore;
+use crate::handler::Endpoint;
+use crate::session::{Positions, Resuming};
+use hauyna_protocol::{Position, RequestId};
+use std::ptr;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+impl ConnectionCore {
+    /// Whether it came by this endpoint.
+    pub(crate) fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
+        ptr::eq(self.endpoint(), &raw const **endpoint)
+    }
+
+    /// Its client gets the messages that only those who negotiated a sub-protocol get.
+    pub(crate) fn is_negotiated(&self) -> bool {
+        self.outbox.lock().is_negotiated
+    }
+
+    /// From now on the client's first message is awaited.
+    pub(super) fn await_positions(&self) -> oneshot::Receiver<Positions> {
+        let (sender, asked) = oneshot::channel();
+        self.set_resuming(Resuming::Awaiting(sender));
+        asked
+    }
+
+    pub(crate) fn set_resuming(&self, resuming: Resuming) {
+        *self.attached().resuming.lock() = resuming;
+    }
+
+    /// Whether it has begun to take over a session, and is not done.
+    pub(super) fn is_resuming(&self) -> bool {
+        self.attached_already().is_some_and(|attached| !matches!(*attached.resuming.lock(), Resuming::Not))
+    }
+
+    /// Hands in the client's positions, none where its first message is another one; false where nobody waits.
+    pub(crate) fn take_positions(
+        &self,
+        id: Option<&RequestId>,
+        positions: Vec<(Box<str>, Position)>,
+    ) -> bool {
+        let Some(sender) = self.stop_awaiting() else { return false };
+        sender.send(Positions { id: id.cloned(), positions }).is_ok()
+    }
+
+    /// Who waited learns that no message can come any more, unless one is handed in.
+    pub(super) fn stop_awaiting(&self) -> Option<oneshot::Sender<Positions>> {
+        let mut resuming = self.attached_already()?.resuming.lock();
+        if !matches!(*resuming, Resuming::Awaiting(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *resuming, Resuming::Restoring) {
+            Resuming::Awaiting(sender) => Some(sender),
+            _ => None,
+        }
+    }
+
+    /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its
+    /// limits. What came with its own request stays.
+    pub(crate) fn inherit(&self, old: &Self) {
+        let Some(old) = old.attached_already() else { return };
+        let own = self.attached();
+        own.extensions.lock().take_over(&mut old.extensions.lock());
+        *own.retry.lock() = *old.retry.lock();
+        *own.meters.lock() = old.meters.lock().take();
+        *own.errors.lock() = old.errors.lock().take();
+    }
+}

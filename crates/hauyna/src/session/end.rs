@@ -1,0 +1,97 @@
+//! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. One
+//! task for each hub, which lives only while there are sessions, ends some at a time.
+
+use super::waiting::Waiting;
+use super::{Kept, Sessions};
+use crate::channel::announce_removed;
+use crate::connection::ConnectionCore;
+use crate::handler::Context;
+use crate::hub::HubCore;
+use crate::presence;
+use crate::shard::take_turns;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// Ends a session for good.
+pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
+    let Waiting { core, kept, .. } = waiting;
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
+    core.give_up();
+    presence::expire(hub, core.user(), core.id());
+    let Kept { subscriptions, reason, .. } = kept;
+    for (channel, metadata) in &subscriptions {
+        announce_removed(hub, channel, (core.user(), metadata.as_deref()));
+    }
+    hub.metrics.sessions_ended.increment();
+    if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason)
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        // A panic ends this task alone.
+        runtime.spawn(closing);
+    }
+}
+
+/// Ends all sessions that are meant. Returns how many there were.
+pub(crate) fn end_all(hub: &Arc<HubCore>, is_meant: impl Fn(&ConnectionCore) -> bool) -> usize {
+    let taken = hub.sessions.take_if(is_meant);
+    let count = taken.len();
+    for waiting in taken {
+        end(hub, *waiting);
+    }
+    count
+}
+
+pub(super) fn ensure_running(hub: &Arc<HubCore>) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    if !hub.sessions.is_running.swap(true, Ordering::AcqRel) {
+        runtime.spawn(run(Running(Arc::downgrade(hub))));
+    }
+}
+
+/// The task can begin anew when this is dropped, be it with its runtime.
+struct Running(Weak<HubCore>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(hub) = self.0.upgrade() {
+            hub.sessions.is_running.store(false, Ordering::Release);
+        }
+    }
+}
+
+async fn run(running: Running) {
+    loop {
+        let Some(hub) = running.0.upgrade() else { return };
+        let changed = hub.sessions.changed.clone();
+        match hub.sessions.due() {
+            Ok(due) => {
+                for waiting in due {
+                    end(&hub, *waiting);
+                }
+                drop(hub);
+                take_turns().await;
+            }
+            Err(Some(next)) => {
+                drop(hub);
+                let _ = tokio::time::timeout_at(next, changed.notified()).await;
+            }
+            Err(None) => {
+                drop(running);
+                // One that was put meanwhile has seen the task running.
+                if hub.sessions.has_any() {
+                    ensure_running(&hub);
+                }
+                return;
+            }
+        }
+    }
+}
+
+impl Sessions {
+    fn has_any(&self) -> bool {
+        self.waiting.lock().count() > 0
+    }
+}
+
+/// Sessions that are ended before others have their turn.
+pub(super) const TURN: usize = 64;

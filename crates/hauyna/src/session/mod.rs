@@ -1,0 +1,257 @@
+//! What survives a socket. `Sessions` keeps what lost connections leave behind, as long as their clients may come
+//! back, and gives it to the connections that show their `token`; `waiting` is the store, `resume` the way back,
+//! `end` what happens to those who do not come. A live connection costs nothing here.
+
+mod end;
+mod options;
+mod resume;
+mod token;
+mod waiting;
+
+pub use options::SessionOptions;
+
+pub(crate) use end::{end, end_all};
+pub(crate) use resume::{Positions, Resuming, resume};
+
+use crate::channel::{ChannelName, UserId};
+use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict};
+use crate::handler::Endpoint;
+use crate::hub::HubCore;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use token::Key;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use waiting::{Found, Waiting, Waitings};
+
+/// The sessions of one hub.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    key: Key,
+    options: SessionOptions,
+    waiting: Mutex<Waitings>,
+    count: AtomicUsize,
+    /// Woken when a connection's session has come to be kept.
+    settled: Notify,
+    /// The task that ends sessions.
+    is_running: AtomicBool,
+    changed: Arc<Notify>,
+}
+
+/// What a lost connection had.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) subscriptions: Vec<(ChannelName, Option<Arc<str>>)>,
+    /// The index of its state before it was lost.
+    pub(crate) state: u8,
+    pub(crate) reason: CloseReason,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        let one = |(channel, metadata): &(ChannelName, Option<Arc<str>>)| {
+            channel.as_str().len() + metadata.as_ref().map_or(0, |metadata| metadata.len()) + 96
+        };
+        self.subscriptions.iter().map(one).sum()
+    }
+}
+
+/// A session that a new connection takes over. Dropped before it was [taken](Claim::take), it waits on.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    hub: Arc<HubCore>,
+    waiting: Option<Box<Waiting>>,
+}
+
+impl Claim {
+    /// The connection that was lost.
+    pub(crate) fn old(&self) -> Option<&Arc<ConnectionCore>> {
+        self.waiting.as_ref().map(|waiting| &waiting.core)
+    }
+
+    fn kept(&self) -> Option<&Kept> {
+        self.waiting.as_ref().map(|waiting| &waiting.kept)
+    }
+
+    /// From now on it is the new connection's.
+    fn take(mut self) -> Option<Box<Waiting>> {
+        self.waiting.take()
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let Waiting { core, kept, ends, .. } = *waiting;
+            self.hub.sessions.put(&self.hub, (core, kept), ends);
+        }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(options: SessionOptions) -> Self {
+        Self {
+            key: Key::new(),
+            options,
+            waiting: Mutex::default(),
+            count: AtomicUsize::new(0),
+            settled: Notify::new(),
+            is_running: AtomicBool::new(false),
+            changed: Arc::default(),
+        }
+    }
+
+    /// Whether lost connections may come back.
+    pub(crate) fn are_kept(&self) -> bool {
+        !self.options.window.is_zero()
+    }
+
+    /// How many wait.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that they take, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting.lock().bytes()
+    }
+
+    pub(crate) fn token(&self, id: ConnectionId) -> String {
+        self.key.token(id)
+    }
+
+    /// How long a connection's session is kept: as long as its client may still try, each attempt taking a while.
+    pub(crate) fn window(&self, core: &ConnectionCore) -> Duration {
+        let policy = core.retry_policy();
+        let attempts = ATTEMPT.saturating_mul(policy.max_attempts);
+        policy.total().saturating_add(attempts).min(self.options.window)
+    }
+
+    /// Whether a token names a live connection: whoever shows it will take that one's place under the limits.
+    pub(crate) fn is_live(&self, hub: &HubCore, token: &str) -> bool {
+        self.key.read(token).is_some_and(|id| hub.registry.by_id(id).is_some())
+    }
+
+    /// Whose session a token names.
+    pub(crate) fn user_of(&self, hub: &HubCore, token: &str) -> Option<UserId> {
+        let id = self.key.read(token)?;
+        let live = hub.registry.by_id(id).map(|core| core.user().clone());
+        live.or_else(|| self.waiting.lock().user_of(id))
+    }
+
+    /// A connection with a session leaves the registry now; under the lock of its part there.
+    pub(crate) fn begin(&self, id: ConnectionId) {
+        self.waiting.lock().begin(id);
+    }
+
+    /// It has left everything, and waits.
+    pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, kept: Kept) {
+        let window = self.window(core);
+        tracing::debug!(
+            target: "hauyna::connection",
+            id = %core.id(),
+            window_ms = window.as_millis(),
+            "lost, its session waits",
+        );
+        self.put(hub, (core.clone(), kept), Instant::now() + window);
+    }
+
+    fn put(&self, hub: &Arc<HubCore>, session: (Arc<ConnectionCore>, Kept), ends: Instant) {
+        let mut waiting = self.waiting.lock();
+        let is_first = waiting.first_end().is_none_or(|first| ends < first);
+        let gone = waiting.put(session, ends, (self.options.most, self.options.bytes));
+        self.count.store(waiting.count(), Ordering::Relaxed);
+        drop(waiting);
+        self.settled.notify_waiters();
+        if is_first {
+            self.changed.notify_one();
+        }
+        end::ensure_running(hub);
+        if gone.is_empty() {
+            return;
+        }
+        hub.metrics.sessions_evicted.add(gone.len() as u64);
+        crate::log::limited("sessions", || {
+            tracing::warn!(target: "hauyna::connection", "sessions end early, as there are too many");
+        });
+        for waiting in gone {
+            end(hub, *waiting);
+        }
+    }
+
+    /// Takes over the session that a token names, from its waiting or from a connection that still seems to live,
+    /// where it is the user's and of the same endpoint.
+    pub(crate) async fn claim(
+        &self,
+        hub: &Arc<HubCore>,
+        (token, user): (&str, &UserId),
+        endpoint: &Arc<Endpoint>,
+    ) -> Option<Claim> {
+        let id = self.key.read(token)?;
+        loop {
+            let settled = self.settled.notified();
+            if let Some(core) = hub.registry.by_id(id)
+                && (core.user() != user || !core.is_of(endpoint) || !evict(&core))
+            {
+                return None;
+            }
+            let found = {
+                let mut waiting = self.waiting.lock();
+                let found = waiting.claim(id, user);
+                self.count.store(waiting.count(), Ordering::Relaxed);
+                found
+            };
+            match found {
+                Found::Nothing => return None,
+                Found::Leaving => settled.await,
+                Found::Waiting(waiting) => {
+                    let claim = Claim { hub: hub.clone(), waiting: Some(waiting) };
+                    return claim.old().is_some_and(|old| old.is_of(endpoint)).then_some(claim);
+                }
+            }
+        }
+    }
+
+    fn due(&self) -> Result<Vec<Box<Waiting>>, Option<Instant>> {
+        let mut waiting = self.waiting.lock();
+        let due = waiting.due(Instant::now(), end::TURN);
+        self.count.store(waiting.count(), Ordering::Relaxed);
+        due
+    }
+
+    fn take_if(&self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<Box<Waiting>> {
+        let mut waiting = self.waiting.lock();
+        let taken = waiting.take_if(|waiting| is_meant(&waiting.core));
+        self.count.store(waiting.count(), Ordering::Relaxed);
+        taken
+    }
+
+    /// The hub is going.
+    pub(crate) fn stop(&self) {
+        self.changed.notify_one();
+    }
+}
+
+/// Whether a connection that ended for this reason may be resumed.
+pub(crate) fn is_resumable(reason: CloseReason) -> bool {
+    use hauyna_protocol::close::{Reconnect, should_reconnect};
+    match reason {
+        // Whoever closes like this goes for good: a page that is left, or one that calls `close()`.
+        CloseReason::Client(1000 | 1001 | 1005) => false,
+        CloseReason::Client(code) | CloseReason::Application(code) => {
+            should_reconnect(code) == Reconnect::ComeBack
+        }
+        CloseReason::Lost
+        | CloseReason::Heartbeat
+        | CloseReason::SlowConsumer
+        | CloseReason::WriteTimeout
+        | CloseReason::Expired
+        | CloseReason::Resumed => true,
+        _ => false,
+    }
+}
+
+/// What an attempt to connect may take besides the delay before it.
+const ATTEMPT: Duration = Duration::from_secs(10);

@@ -1,0 +1,42 @@
+//! How long the sessions of lost connections are kept, and how many: `SessionOptions`.
+
+use std::time::Duration;
+
+/// What a hub keeps for clients that were lost, from [`HubBuilder::sessions`](crate::HubBuilder::sessions).
+///
+/// A session is kept for as long as its client's [`RetryPolicy`](crate::RetryPolicy) may still bring it back: the
+/// delays, and 10 s for each attempt; but not longer than [`window`](SessionOptions::window). Beyond either bound on
+/// memory the oldest end early.
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::{Hub, SessionOptions};
+/// use std::time::Duration;
+///
+/// let sessions = SessionOptions { window: Duration::from_secs(300), ..SessionOptions::default() };
+/// let hub = Hub::builder().sessions(sessions).build();
+/// # drop(hub);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The longest time for which a session is kept. Default: 120 s. Zero: none is.
+    pub window: Duration,
+    /// Sessions that wait at once, at most. Default: 65,536.
+    pub most: usize,
+    /// Bytes that they may take, about; at least 1 KiB each. Default: 128 MiB.
+    pub bytes: usize,
+}
+
+impl SessionOptions {
+    /// No session is kept: a client that was lost begins anew.
+    pub const fn none() -> Self {
+        Self { window: Duration::ZERO, most: 0, bytes: 0 }
+    }
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(120), most: 65_536, bytes: 128 * 1024 * 1024 }
+    }
+}
