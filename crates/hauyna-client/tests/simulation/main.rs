@@ -1,0 +1,65 @@
+//! Resume and recovery under every kind of network, in virtual time: the real server and this client on the hosts of a
+//! simulated network that is cut, held, split and slowed, while the server crashes. `HAUYNA_SCHEDULES` says how many,
+//! `HAUYNA_SEED` repeats one. The order of hash maps in the server is not of the seed.
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod plan;
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+mod wire;
+#[cfg(test)]
+mod world;
+
+#[cfg(test)]
+mod tests {
+    use crate::oracle::Tally;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn number(variable: &str) -> Option<u64> {
+        std::env::var(variable).ok()?.parse().ok()
+    }
+
+    #[test]
+    fn nothing_is_lost_in_silence_and_nobody_is_seen_leaving_in_any_schedule() {
+        if let Some(seed) = number("HAUYNA_SEED") {
+            let (tally, faults) = crate::world::run(seed);
+            assert!(faults.is_empty(), "{faults:#?}");
+            return eprintln!("{tally:?}");
+        }
+        let schedules = number("HAUYNA_SCHEDULES").unwrap_or(SCHEDULES);
+        let first = number("HAUYNA_FIRST").unwrap_or(1);
+        let (next, result) = (AtomicU64::new(first), Mutex::new((Tally::default(), Vec::new())));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= first + schedules {
+                            return;
+                        }
+                        let (tally, faults) = crate::world::run(seed);
+                        let mut result = result.lock().unwrap();
+                        result.0.add(&tally);
+                        result
+                            .1
+                            .extend(faults.into_iter().map(|fault| format!("HAUYNA_SEED={seed}: {fault}")));
+                    }
+                });
+            }
+        });
+        let (tally, faults) = result.into_inner().unwrap();
+        eprintln!("{schedules} schedules, {} violations: {tally:#?}", faults.len());
+        assert!(faults.is_empty(), "{:#?}", &faults[..faults.len().min(20)]);
+        assert!(tally.published > schedules && tally.restarts > 0 && tally.gaps > 0, "{tally:?}");
+    }
+
+    /// As many as the suite has time for.
+    const SCHEDULES: u64 = 300;
+}

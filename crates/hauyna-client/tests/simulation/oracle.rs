@@ -1,0 +1,131 @@
+//! What must be so whatever happened. Pure: it is given what the server has published and what each client was told.
+
+use crate::client::{Record, Told};
+use crate::server::Entry;
+use std::collections::{HashMap, HashSet};
+
+/// What happened in some schedules, to see that they were worth it.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) published: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) failed: u64,
+    pub(crate) received: u64,
+    pub(crate) gaps: u64,
+    pub(crate) resumed: u64,
+    pub(crate) restarts: u64,
+    pub(crate) virtual_ms: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.published += other.published;
+        self.acknowledged += other.acknowledged;
+        self.failed += other.failed;
+        self.received += other.received;
+        self.gaps += other.gaps;
+        self.resumed += other.resumed;
+        self.restarts += other.restarts;
+        self.virtual_ms += other.virtual_ms;
+    }
+}
+
+/// All faults of one schedule.
+pub(crate) fn judge(published: &[Entry], records: &[Record], has_restarted: bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut index = HashMap::new();
+    for (at, entry) in published.iter().enumerate() {
+        if index.insert(entry.content.as_str(), at).is_some() {
+            faults.push(format!("published twice: {entry:?}"));
+        }
+    }
+    for (number, record) in records.iter().enumerate() {
+        let fault = |text: String| format!("u{number}: {text}");
+        faults.extend(publications(number, published, record, &index).into_iter().map(fault));
+        faults.extend(stream(published, record, &index).into_iter().map(fault));
+        if !has_restarted {
+            let left = record.told.iter().filter(|told| matches!(told, Told::Left(_)));
+            faults.extend(left.map(|told| fault(format!("saw somebody leave: {told:?}"))));
+        }
+    }
+    faults
+}
+
+/// A client's own publications: what was acknowledged is there, in the order in which it was published.
+fn publications(
+    number: usize,
+    published: &[Entry],
+    record: &Record,
+    index: &HashMap<&str, usize>,
+) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (content, position) in &record.acknowledged {
+        match index.get(content.as_str()) {
+            None => faults.push(format!("acknowledged, and not published: {content}")),
+            Some(at) if published[*at].position != *position => {
+                faults.push(format!("acknowledged at {position:?}: {:?}", published[*at]));
+            }
+            Some(_) => {}
+        }
+    }
+    let prefix = format!("u{number} ");
+    let own: Vec<u64> =
+        published.iter().filter_map(|entry| entry.content.strip_prefix(&prefix)?.parse().ok()).collect();
+    if !own.is_sorted() {
+        faults.push(format!("published out of its order: {own:?}"));
+    }
+    faults
+}
+
+/// What a client received: everything after its subscription once and in order, but where it was told of a gap.
+fn stream(published: &[Entry], record: &Record, index: &HashMap<&str, usize>) -> Vec<String> {
+    let (mut faults, mut seen) = (Vec::new(), HashSet::new());
+    // The index of the next publication, once it is known where the client stands.
+    let mut next: Option<usize> = None;
+    let mut may_skip = true;
+    for told in &record.told {
+        match told {
+            Told::Subscribed(Some(start)) if next.is_none() => {
+                let is_before = |entry: &Entry| {
+                    entry.position.is_some_and(|position| {
+                        position.epoch == start.epoch && position.offset <= start.offset
+                    })
+                };
+                let at = published.iter().rposition(is_before).map(|at| at + 1);
+                next = at.or_else(|| {
+                    let is_first =
+                        |entry: &Entry| entry.position.is_some_and(|first| first.epoch == start.epoch);
+                    published.iter().position(is_first)
+                });
+                may_skip = next.is_none();
+            }
+            Told::Subscribed(_) | Told::Left(_) => {}
+            Told::Gap(_) => may_skip = true,
+            Told::Message { content, offset } => {
+                let Some(at) = index.get(content.as_str()).copied() else {
+                    faults.push(format!("received, and never published: {content}"));
+                    continue;
+                };
+                if !seen.insert(at) {
+                    faults.push(format!("received twice: {content}"));
+                }
+                if published[at].position.map(|position| position.offset) != *offset {
+                    faults.push(format!("received at {offset:?}: {:?}", published[at]));
+                }
+                let expected = next.unwrap_or(0);
+                if at < expected {
+                    faults.push(format!("received late: {content}"));
+                } else if at > expected && !may_skip {
+                    let missing: Vec<_> =
+                        published[expected..at].iter().map(|entry| &entry.content).collect();
+                    faults.push(format!("lost in silence before {content}: {missing:?}"));
+                }
+                (next, may_skip) = (Some(at + 1), false);
+            }
+        }
+    }
+    if next.unwrap_or(0) < published.len() && !may_skip {
+        faults.push(format!("lost in silence at the end, after {next:?} of {}", published.len()));
+    }
+    faults
+}

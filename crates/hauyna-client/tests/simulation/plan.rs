@@ -1,0 +1,118 @@
+//! What happens in one schedule, drawn from its seed: the network, the channel, and the faults with their moments.
+
+use std::time::Duration;
+
+/// Numbers from a seed (SplitMix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(least + self.below(most - least + 1))
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// One schedule.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) clients: usize,
+    /// Publications of each client.
+    pub(crate) messages: u64,
+    pub(crate) latency: Duration,
+    pub(crate) history: History,
+    /// How long a connection lasts at most before it is cut; none where the network cuts none.
+    pub(crate) cut_after: Option<Duration>,
+    /// In their order.
+    pub(crate) faults: Vec<(Duration, Fault)>,
+    /// From then on nothing happens to the network any more.
+    pub(crate) calm: Duration,
+}
+
+/// What the channel keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum History {
+    Long,
+    /// Too short for most losses.
+    Short,
+    None,
+}
+
+/// What is done to the network between one client and the server, or to the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fault {
+    /// Nothing gets through in either direction, and what is sent is lost.
+    Partition(usize),
+    /// Nothing the client sends arrives.
+    Deaf(usize),
+    /// Nothing the server sends arrives.
+    Mute(usize),
+    Repair(usize),
+    /// What is sent waits.
+    Hold(usize),
+    Release(usize),
+    /// Without a word to anybody; its memory is gone.
+    Crash,
+    Restart,
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let clients = 2 + random.below(3) as usize;
+        let calm = random.between(200, 700);
+        let mut plan = Self {
+            seed,
+            clients,
+            messages: 3 + random.below(10),
+            latency: random.between(1, 25),
+            history: match random.below(10) {
+                0 => History::None,
+                1 | 2 => History::Short,
+                _ => History::Long,
+            },
+            cut_after: random.chance(70).then(|| random.between(30, 400)),
+            faults: Vec::new(),
+            calm,
+        };
+        for _ in 0..random.below(5) {
+            plan.disturb(&mut random);
+        }
+        if random.chance(20) {
+            let at = random.between(40, calm.as_millis() as u64);
+            plan.faults.push((at, Fault::Crash));
+            plan.faults.push((at + random.between(5, 150), Fault::Restart));
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    fn disturb(&mut self, random: &mut Random) {
+        let client = random.below(self.clients as u64) as usize;
+        let at = random.between(10, self.calm.as_millis() as u64);
+        let (begin, end) = match random.below(4) {
+            0 => (Fault::Partition(client), Fault::Repair(client)),
+            1 => (Fault::Deaf(client), Fault::Repair(client)),
+            2 => (Fault::Mute(client), Fault::Repair(client)),
+            _ => (Fault::Hold(client), Fault::Release(client)),
+        };
+        self.faults.push((at, begin));
+        self.faults.push((at + random.between(5, 300), end));
+    }
+}

@@ -1,0 +1,137 @@
+//! The server's host: the real router behind hyper on a simulated listener, over a broker that notes what it has published.
+//! Each life of it begins with nothing.
+
+use crate::plan::{History, Plan};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, Channels, Handler, Heartbeat, HistoryPage, HistoryRange, Hub,
+    LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router,
+};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One publication, as the broker numbered it.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) position: Option<Position>,
+    pub(crate) content: String,
+}
+
+/// What all lives of the server share with the test.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chronicle(Arc<Mutex<Lives>>);
+
+#[derive(Debug, Default)]
+struct Lives {
+    hub: Option<Hub>,
+    published: Vec<Entry>,
+}
+
+impl Chronicle {
+    fn begin(&self, hub: &Hub) {
+        self.0.lock().unwrap().hub = Some(hub.clone());
+    }
+
+    /// The server is gone, and with it all that is known of its hub.
+    pub(crate) fn end_life(&self) {
+        self.0.lock().unwrap().hub = None;
+    }
+
+    pub(crate) fn hub(&self) -> Option<Hub> {
+        self.0.lock().unwrap().hub.clone()
+    }
+
+    pub(crate) fn last(&self) -> Option<String> {
+        self.0.lock().unwrap().published.last().map(|entry| entry.content.clone())
+    }
+
+    pub(crate) fn published(&self) -> Vec<Entry> {
+        self.0.lock().unwrap().published.clone()
+    }
+
+    fn note(&self, publication: &hauyna::Publication) {
+        let Ok(content) = serde_json::from_slice(publication.content().bytes()) else { return };
+        if publication.channel().as_str() == ROOM && publication.kind() == hauyna::Kind::Message {
+            let mut lives = self.0.lock().unwrap();
+            lives.published.push(Entry { position: publication.position(), content });
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Noting {
+    local: LocalBroker,
+    chronicle: Chronicle,
+}
+
+impl Broker for Noting {
+    fn start(&self, relay: Relay) {
+        let chronicle = self.chronicle.clone();
+        self.local.start(Relay::to(move |publication| {
+            chronicle.note(publication);
+            relay.relay(publication);
+        }));
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.local.subscribe(channel)
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.local.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        self.local.history(channel, range)
+    }
+
+    fn sweep(&self) {
+        self.local.sweep();
+    }
+}
+
+/// Runs until the host is crashed.
+pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
+    let room = match plan.history {
+        History::Long => Channels::new().history(10_000, Duration::from_secs(600)),
+        History::Short => Channels::new().history(4, Duration::from_secs(600)),
+        History::None => Channels::new().no_history(),
+    };
+    let broker = Noting { local: LocalBroker::default(), chronicle: chronicle.clone() };
+    let hub = Hub::builder().channels(ROOM, room.presence(Presence::each())).broker(broker).shards(1).build();
+    chronicle.begin(&hub);
+    let retry = RetryPolicy {
+        max_attempts: 100,
+        base_delay: Duration::from_millis(10),
+        max_delay: Duration::from_millis(100),
+        ..RetryPolicy::default()
+    };
+    let handler = Handler::new()
+        .identify(|request| request.query("user").ok_or(Reject::unauthorized("who?")))
+        .heartbeat(Heartbeat::every(Duration::from_millis(150)).timeout(Duration::from_millis(150)))
+        .retry_policy(retry);
+    let service = Router::new(hub).websocket("/", handler).into_service();
+    let listener = turmoil::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let service = TowerToHyperService::new(service.clone());
+        tokio::spawn(async move {
+            // A client that goes within its handshake is no fault of the server's.
+            drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await);
+        });
+    }
+}
+
+pub(crate) const ROOM: &str = "room";
+pub(crate) const PORT: u16 = 80;

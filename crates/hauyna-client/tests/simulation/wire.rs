@@ -1,0 +1,101 @@
+//! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or without the
+//! server learning of it.
+
+use crate::plan::Random;
+use hauyna_client::Endpoint;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use turmoil::net::TcpStream;
+
+/// What the connections of one client share.
+#[derive(Clone)]
+pub(crate) struct Wire {
+    pub(crate) random: Arc<Mutex<Random>>,
+    pub(crate) cut_after: Option<Duration>,
+    pub(crate) is_calm: Arc<AtomicBool>,
+    /// Streams that the client has given up, and the server has not heard of it.
+    half_open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Wire {
+    pub(crate) fn new(seed: u64, cut_after: Option<Duration>, is_calm: Arc<AtomicBool>) -> Self {
+        Self { random: Arc::new(Mutex::new(Random(seed))), cut_after, is_calm, half_open: Arc::default() }
+    }
+
+    pub(crate) async fn connect(self, endpoint: Endpoint) -> io::Result<Cut> {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+        let is_calm = self.is_calm.load(Ordering::Relaxed);
+        let limit = self.cut_after.filter(|_| !is_calm);
+        let mut random = self.random.lock().unwrap();
+        let end = limit.map(|most| {
+            Box::pin(tokio::time::sleep_until(Instant::now() + random.between(1, most.as_millis() as u64)))
+        });
+        let (is_silent, is_sliced) = (random.chance(40), random.chance(30));
+        drop(random);
+        Ok(Cut { stream: Some(stream), end, is_silent, is_sliced, wire: self })
+    }
+}
+
+pub(crate) struct Cut {
+    stream: Option<TcpStream>,
+    end: Option<Pin<Box<Sleep>>>,
+    is_silent: bool,
+    is_sliced: bool,
+    wire: Wire,
+}
+
+impl Cut {
+    /// The stream, unless its time has come.
+    fn live(&mut self, cx: &mut Context<'_>) -> io::Result<&mut TcpStream> {
+        let is_calm = self.wire.is_calm.load(Ordering::Relaxed);
+        if !is_calm && self.end.as_mut().is_some_and(|end| end.as_mut().poll(cx).is_ready()) {
+            self.end = None;
+            let gone = self.stream.take();
+            if self.is_silent {
+                self.wire.half_open.lock().unwrap().extend(gone);
+            }
+        }
+        self.stream.as_mut().ok_or_else(|| io::ErrorKind::ConnectionReset.into())
+    }
+
+    fn slice(&self) -> usize {
+        if self.is_sliced { 1 + self.wire.random.lock().unwrap().below(40) as usize } else { usize::MAX }
+    }
+}
+
+impl AsyncRead for Cut {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let most = self.slice().min(buffer.remaining());
+        let mut some = vec![0; most];
+        let mut part = ReadBuf::new(&mut some);
+        let stream = self.live(cx)?;
+        let polled = Pin::new(stream).poll_read(cx, &mut part);
+        buffer.put_slice(part.filled());
+        polled
+    }
+}
+
+impl AsyncWrite for Cut {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let most = self.slice().min(bytes.len());
+        Pin::new(self.live(cx)?).poll_write(cx, &bytes[..most])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.live(cx)?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.live(cx)?).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,172 @@
+//! One schedule from its beginning to its end: the hosts, the faults at their moments, then calm, and the judgement.
+
+use crate::client::{Desk, Record, Told};
+use crate::oracle::{Tally, judge};
+use crate::plan::{Fault, Plan};
+use crate::server::{Chronicle, serve};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use turmoil::Sim;
+
+/// Runs the schedule of a seed; gives what happened and what was wrong with it.
+pub(crate) fn run(seed: u64) -> (Tally, Vec<String>) {
+    let plan = Plan::draw(seed);
+    let mut world = World::new(plan.clone());
+    let mut faults = Vec::new();
+    if let Err(text) = world.disturb().and_then(|()| world.settle()) {
+        faults.push(text);
+    }
+    let records: Vec<Record> =
+        world.desks.iter().map(|desk| std::mem::take(&mut *desk.record.lock().unwrap())).collect();
+    let restarts = world.restarts;
+    let virtual_ms = world.sim.elapsed().as_millis() as u64;
+    let published = world.chronicle.published();
+    faults.extend(judge(&published, &records, restarts > 0));
+    world.chronicle.end_life();
+    let count = |f: fn(&Record) -> usize| records.iter().map(f).sum::<usize>() as u64;
+    let tally = Tally {
+        published: published.len() as u64,
+        acknowledged: count(|record| record.acknowledged.len()),
+        failed: count(|record| record.failed.len()),
+        received: count(|record| {
+            record.told.iter().filter(|told| matches!(told, Told::Message { .. })).count()
+        }),
+        gaps: count(|record| record.told.iter().filter(|told| matches!(told, Told::Gap(_))).count()),
+        resumed: records.iter().map(|record| record.resumed).sum(),
+        restarts,
+        virtual_ms,
+    };
+    if std::env::var_os("HAUYNA_SEED").is_some() {
+        eprintln!("{plan:#?}\n{published:#?}\n{records:#?}");
+    }
+    (tally, faults)
+}
+
+struct World {
+    plan: Plan,
+    sim: Sim<'static>,
+    chronicle: Chronicle,
+    desks: Vec<Desk>,
+    is_calm: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    restarts: u64,
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(plan.seed)
+            .tick_duration(Duration::from_millis(2))
+            .max_message_latency(plan.latency)
+            .simulation_duration(Duration::from_secs(3600))
+            .tcp_capacity(100_000)
+            .enable_random_order()
+            .build();
+        let chronicle = Chronicle::default();
+        let (is_calm, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (own, told) = (plan.clone(), chronicle.clone());
+        sim.host("server", move || serve(own.clone(), told.clone()));
+        let mut desks = Vec::new();
+        for number in 0..plan.clients {
+            let record = Arc::new(Mutex::new(Record::default()));
+            let desk = Desk { number, record, is_calm: is_calm.clone(), is_over: is_over.clone() };
+            sim.client(name(number), crate::client::run(plan.clone(), desk.clone()));
+            desks.push(desk);
+        }
+        Self { plan, sim, chronicle, desks, is_calm, is_over, restarts: 0 }
+    }
+
+    fn step(&mut self) -> Result<bool, String> {
+        self.sim.step().map_err(|error| format!("a host failed: {error}"))
+    }
+
+    /// The time of the faults.
+    fn disturb(&mut self) -> Result<(), String> {
+        let faults = std::mem::take(&mut self.plan.faults);
+        let end = faults.last().map_or(self.plan.calm, |(at, _)| self.plan.calm.max(*at));
+        let mut due = faults.into_iter().peekable();
+        while self.sim.elapsed() <= end {
+            while let Some((_, fault)) = due.next_if(|(at, _)| *at <= self.sim.elapsed()) {
+                self.apply(fault);
+            }
+            self.step()?;
+        }
+        due.for_each(|(_, fault)| self.apply(fault));
+        for number in 0..self.plan.clients {
+            self.sim.repair(name(number), "server");
+            self.sim.release(name(number), "server");
+        }
+        self.is_calm.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn apply(&mut self, fault: Fault) {
+        match fault {
+            Fault::Partition(client) => self.sim.partition(name(client), "server"),
+            Fault::Deaf(client) => self.sim.partition_oneway(name(client), "server"),
+            Fault::Mute(client) => self.sim.partition_oneway("server", name(client)),
+            Fault::Repair(client) => self.sim.repair(name(client), "server"),
+            Fault::Hold(client) => self.sim.hold(name(client), "server"),
+            Fault::Release(client) => self.sim.release(name(client), "server"),
+            Fault::Crash => {
+                self.chronicle.end_life();
+                self.sim.crash("server");
+                self.restarts += 1;
+            }
+            Fault::Restart => self.sim.bounce("server"),
+        }
+    }
+
+    /// The calm after it: everybody has everything, then everybody goes and nothing is left of them.
+    fn settle(&mut self) -> Result<(), String> {
+        self.until("everybody has published and received all", Self::is_settled)?;
+        self.is_over.store(true, Ordering::Relaxed);
+        self.until("the clients have closed", |world| {
+            world.desks.iter().all(|desk| desk.record.lock().unwrap().is_closed)
+        })?;
+        self.until("nothing is left in the server", |world| {
+            world.chronicle.hub().is_some_and(|hub| {
+                let stats = hub.stats();
+                stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0
+            })
+        })?;
+        match self.chronicle.hub().map_or(0, |hub| hub.stats().panics) {
+            0 => Ok(()),
+            panics => Err(format!("{panics} panics in the server")),
+        }
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let end = self.sim.elapsed() + PATIENCE;
+        while !is_so(self) {
+            if self.sim.elapsed() > end {
+                return Err(format!("never: {what}"));
+            }
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let records: Vec<_> = self.desks.iter().map(|desk| desk.record.lock().unwrap()).collect();
+        let marks: Vec<&String> = records.iter().filter_map(|record| record.mark.as_ref()).collect();
+        let last = self.chronicle.last();
+        marks.len() == records.len()
+            && records.iter().all(|record| {
+                let has = |wanted: &String| {
+                    let is_it =
+                        |told: &Told| matches!(told, Told::Message { content, .. } if content == wanted);
+                    record.told.iter().rev().any(is_it)
+                };
+                marks.iter().all(|mark| has(mark)) && last.as_ref().is_some_and(has)
+            })
+    }
+}
+
+fn name(client: usize) -> String {
+    format!("client{client}")
+}
+
+/// Virtual time.
+const PATIENCE: Duration = Duration::from_secs(12);
