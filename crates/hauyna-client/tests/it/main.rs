@@ -10,6 +10,7 @@ mod presence;
 mod reconnect;
 mod resume;
 mod script;
+mod sessions;
 mod support;
 mod talk;
 #[cfg(feature = "tls")]

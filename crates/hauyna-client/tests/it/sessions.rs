@@ -1,0 +1,94 @@
+//! Sessions of a real server: cut sockets resume, and nobody notices.
+
+use crate::support::{client, content, named, next, quick};
+use hauyna::{Channels, Hub, Presence};
+use hauyna_client::protocol::PresenceKind;
+use hauyna_client::{Client, StreamError};
+use hauyna_test::{Cut, FaultProxy, TestServer};
+use std::time::Duration;
+
+fn server() -> TestServer {
+    let room = Channels::new()
+        .history(1_000, Duration::from_secs(600))
+        .presence(Presence::each())
+        .announce_subscribers();
+    let hub = Hub::builder()
+        .channels("room:{id}", room)
+        .channels("live:{id}", Channels::new().no_history())
+        .retry_policy(quick());
+    TestServer::start(hub.build(), named())
+}
+
+async fn resumed(client: &Client, before: &str) {
+    while client.session().is_none_or(|session| session.connection_id == before) {
+        tokio::task::yield_now().await;
+    }
+    assert!(client.session().unwrap().resumed);
+}
+
+#[tokio::test]
+async fn a_cut_socket_resumes_its_session_and_shows_nobody_leaving() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    let (ana, bob) = (client(&server.url("/?user=ana")), client(&proxy.url("/?user=bob")));
+    let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));
+    let (mut seen, mut updates) = (at_ana.subscribers(), at_ana.presence_updates());
+    at_ana.subscribe().await.unwrap();
+    at_bob.subscribe().await.unwrap();
+    let mut messages = at_bob.messages();
+    for _ in 0..3 {
+        let before = bob.session().unwrap().connection_id;
+        proxy.cut_all(Cut::Reset);
+        at_ana.publish(&1).await.unwrap();
+        assert_eq!(content(&mut messages).await, 1, "without a gap");
+        resumed(&bob, &before).await;
+    }
+    bob.close().await;
+    loop {
+        let update = next(&mut updates).await.unwrap();
+        if update.kind == PresenceKind::Leave {
+            break assert_eq!(update.user, "bob", "who has closed, and only then");
+        }
+    }
+    let mut events = Vec::new();
+    while events.last().is_none_or(|event| event != "subscription_removed") {
+        events.push(next(&mut seen).await.unwrap().event);
+    }
+    let reconnected = events.iter().filter(|event| *event == "subscription_reconnected").count();
+    assert_eq!(reconnected, 3, "{events:?}");
+}
+
+#[tokio::test]
+async fn in_a_resumed_session_what_no_history_keeps_is_told_as_missing() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    let bob = client(&proxy.url("/?user=bob"));
+    let live = bob.channel::<u32>("live:1");
+    let mut messages = live.messages();
+    live.subscribe().await.unwrap();
+    let before = bob.session().unwrap().connection_id;
+    proxy.cut_all(Cut::Fin);
+    assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
+    resumed(&bob, &before).await;
+    server.hub().channel("live:1").broadcast(7).await.unwrap();
+    assert_eq!(content(&mut messages).await, 7);
+}
+
+#[tokio::test]
+async fn what_the_server_subscribed_to_goes_on_with_the_session() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    let bob = client(&proxy.url("/?user=bob"));
+    let room = bob.channel::<u32>("room:9");
+    let mut messages = room.messages();
+    let session = bob.connected().await.unwrap();
+    for connection in server.hub().connections().all() {
+        server.hub().channel("room:9").subscribe(&connection, ()).await.unwrap();
+    }
+    server.hub().channel("room:9").broadcast(1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    proxy.cut_all(Cut::Reset);
+    server.hub().channel("room:9").broadcast(2).await.unwrap();
+    assert_eq!(content(&mut messages).await, 2);
+    resumed(&bob, &session.connection_id).await;
+}
