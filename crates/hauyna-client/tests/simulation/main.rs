@@ -58,6 +58,7 @@ mod tests {
         eprintln!("{schedules} schedules, {} violations: {tally:#?}", faults.len());
         assert!(faults.is_empty(), "{:#?}", &faults[..faults.len().min(20)]);
         assert!(tally.published > schedules && tally.restarts > 0 && tally.gaps > 0, "{tally:?}");
+        assert!(tally.resumed > schedules / 4, "{tally:?}");
     }
 
     /// As many as the suite has time for.

@@ -4,7 +4,7 @@
 use crate::plan::{History, Plan};
 use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, Handler, Heartbeat, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router,
+    LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router, SessionOptions,
 };
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -109,7 +109,15 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         History::None => Channels::new().no_history(),
     };
     let broker = Noting { local: LocalBroker::default(), chronicle: chronicle.clone() };
-    let hub = Hub::builder().channels(ROOM, room.presence(Presence::each())).broker(broker).shards(1).build();
+    // Longer than any fault, and shorter than what the end of a schedule waits for.
+    let sessions = SessionOptions { window: Duration::from_secs(6), ..SessionOptions::default() };
+    let hub = Hub::builder()
+        .channels(ROOM, room.presence(Presence::each()))
+        .broker(broker)
+        .sessions(sessions)
+        .presence_grace(Duration::ZERO)
+        .shards(1)
+        .build();
     chronicle.begin(&hub);
     let retry = RetryPolicy {
         max_attempts: 100,

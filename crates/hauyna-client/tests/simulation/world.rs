@@ -128,7 +128,10 @@ impl World {
         self.until("nothing is left in the server", |world| {
             world.chronicle.hub().is_some_and(|hub| {
                 let stats = hub.stats();
-                stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0
+                stats.connections == 0
+                    && stats.channels == 0
+                    && stats.subscriptions == 0
+                    && stats.sessions == 0
             })
         })?;
         match self.chronicle.hub().map_or(0, |hub| hub.stats().panics) {
