@@ -20,6 +20,8 @@ export class Session {
   readonly #channels = new Map<string, Subscription>();
   #token: string | undefined;
   #isConnected = false;
+  /** A session began anew, and what was sent before has not been judged yet. Outlives connections. */
+  #isUnjudged = false;
   /** Changes with the socket. */
   #turn = 0;
   /** Ends what this connection waits for. */
@@ -59,7 +61,9 @@ export class Session {
     const turn = ++this.#turn;
     this.#isConnected = true;
     this.#token = session.resume?.token;
-    const isResumed = session.resumed === true;
+    this.#isUnjudged ||= session.resumed !== true;
+    // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
+    const isResumed = session.resumed === true && !this.#isUnjudged;
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
@@ -77,6 +81,8 @@ export class Session {
       await this.#within(PATIENCE, Promise.all(restored));
       if (turn !== this.#turn) return;
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
+      for (const channel of this.#channels.values()) channel.judged();
+      this.#isUnjudged = false;
     }
     this.#outbox.open(this.#host.send);
   }

@@ -43,6 +43,8 @@ export class Subscription {
   isGivenUp = false;
   /** What the server knew of this channel's publications on the connection before, it knows still. */
   isRemembered = false;
+  /** It was found to know nothing of what was sent before, which has not been judged yet. Outlives connections. */
+  #hasForgotten = false;
   readonly #host: ChannelHost;
   readonly #listeners: Listeners;
   #options: SubscribeOptions = {};
@@ -137,7 +139,9 @@ export class Subscription {
     const isAsked = entry.recovered !== undefined;
     this.#next();
     this.#wasLive = false;
-    this.isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
+    const isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
+    this.#hasForgotten ||= wasKnown && !isRemembered;
+    this.isRemembered = isRemembered && !this.#hasForgotten;
     if (!entry.recovered && (isAsked || !isSameStream)) this.position = now;
     const recovered = entry.recovered && before && now ? { recovered: { from: before, to: now } } : {};
     this.#become({ name: "subscribed", ...recovered });
@@ -147,6 +151,11 @@ export class Subscription {
     if (!isAsked && isSameStream) return void this.#fill(now as Position);
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
     this.#gap(reason, before, now);
+  }
+
+  /** What was sent before has been judged. */
+  judged(): void {
+    this.#hasForgotten = false;
   }
 
   /** The connection is lost. */

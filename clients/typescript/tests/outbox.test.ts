@@ -153,6 +153,33 @@ test.each([
   expect(newer.now).toBe("pending");
 });
 
+test.each([
+  ["the channel had answered", true],
+  ["the channel had not answered", false],
+])("a session that began anew and was resumed before the verdict, when %s, repeats nothing", async (_, hasAnswered) => {
+  const world = new World();
+  const client = await subscribed(world, resumable);
+  const room = client.channel("room:1");
+  const [lost, direct, event] = [
+    fate(room.publish("lost")),
+    fate(client.sendToUser("bob", "lost")),
+    fate(client.request("count", {}, { repeatable: true })),
+  ];
+  // Another one keeps the verdict waiting.
+  void fate(client.channel("room:2").subscribe());
+  await world.lose({ ...resumable, resumed: false });
+  const anew = { channel: "room:1", epoch: "F", offset: 3, recoverable: true };
+  const [first] = world.socket.all("subscribe_channel");
+  expect(first).toMatchObject({ channel: "room:1" });
+  const answer = { ...anew, recovered: false, reason: "epoch_changed" };
+  if (hasAnswered) await world.socket.say({ type: "ack", id: first?.["id"], data: answer });
+  const entry = hasAnswered ? { ...anew, recovered: true } : answer;
+  await world.lose({ ...resumable, resumed: true, subscriptions: [entry] });
+  await world.socket.ack("subscribe_channel", { channel: "room:2", recoverable: false });
+  expect([lost.now, direct.now, event.now]).toEqual(["outcome_unknown", "outcome_unknown", "pending"]);
+  expect(world.socket.all("channel_message")).toEqual([]);
+});
+
 test("a publication that was never sent is sent whatever the server has forgotten", async () => {
   const world = new World();
   const client = await subscribed(world);

@@ -80,6 +80,8 @@ pub(crate) struct Run {
     session: Session,
     /// Whether the connection went on with the session of the one before.
     is_resumed: bool,
+    /// Whether a session began anew since what was sent and cut was last judged.
+    is_unjudged: bool,
     outbox: Outbox,
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
     is_restored: bool,
@@ -132,6 +134,7 @@ impl Run {
             is_resuming: false,
             session: Session::default(),
             is_resumed: false,
+            is_unjudged: false,
             outbox: Outbox::new(most, most_bytes),
             is_restored: false,
             restore_by: None,

@@ -24,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) is_recoverable: bool,
     /// Whether the server has proved since the last connection that its memory of this channel has lived on.
     is_vouched: bool,
+    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet. Outlives connections.
+    has_forgotten: bool,
     /// Whether it was live in this session, so that a return may have missed something.
     was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
@@ -117,7 +119,12 @@ impl Session {
 
     /// Whether the server still remembers what was published in a channel before the loss.
     pub(crate) fn vouches(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(|place| place.is_vouched)
+        self.places.get(channel).is_some_and(|place| place.is_vouched && !place.has_forgotten)
+    }
+
+    /// What was sent before has been judged.
+    pub(crate) fn judged(&mut self) {
+        self.places.values_mut().for_each(|place| place.has_forgotten = false);
     }
 
     /// A subscription is live, by whatever way, as the server says.
@@ -128,6 +135,7 @@ impl Session {
         place.is_recoverable = entry.recoverable;
         place.is_vouched = same_epoch(old, entry.position);
         let returns = std::mem::replace(&mut place.was_live, true);
+        place.has_forgotten |= returns && !place.is_vouched;
         if !returns || entry.recovered == Some(true) {
             if entry.recovered != Some(true) || old.is_none() {
                 place.position = entry.position;

@@ -42,8 +42,11 @@ impl Run {
             return;
         }
         if !self.is_restored && !self.session.is_restoring() {
-            let (session, is_resumed) = (&self.session, self.is_resumed);
+            // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
+            let (session, is_resumed) = (&self.session, self.is_resumed && !self.is_unjudged);
             self.outbox.restored(|channel| is_resumed || channel.is_some_and(|name| session.vouches(name)));
+            self.session.judged();
+            self.is_unjudged = false;
             (self.is_restored, self.restore_by) = (true, None);
         }
         // During a hand-over new requests wait for the new socket.

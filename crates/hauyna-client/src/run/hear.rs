@@ -56,6 +56,10 @@ impl Run {
                     Received::Publication(publication) if publication.offset.is_some() => {}
                     Received::Application(application) if application.offset.is_some() => {}
                     Received::Subscribed(_)
+                    | Received::PresenceState(_)
+                    | Received::PresenceChange(_)
+                    | Received::PresenceDiff(_)
+                    | Received::Occupancy { .. }
                     | Received::Gap(_)
                     | Received::Reconnect(_)
                     | Received::Question(_) => {}

@@ -135,6 +135,52 @@ async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_send
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_nothing() {
+    for has_answered in [true, false] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let (room, other) = (client.channel::<u64>("a"), client.channel::<u64>("b"));
+        let mut peer = script.greet("one").await;
+        let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
+        subscribed.unwrap();
+        let (subscribed, ()) = tokio::join!(other.subscribe().into_future(), peer.subscribe("b", 0));
+        subscribed.unwrap();
+        let lost = tokio::spawn(room.publish(&1).into_future());
+        peer.expect("channel_message").await;
+        drop(peer);
+
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        peer.send(session("two")).await;
+        let mut entry = json!({ "channel": "a", "epoch": "zzNFZ4mrze8", "offset": 0, "recoverable": true,
+            "recovered": false, "reason": "epoch_changed" });
+        // The other channel keeps the verdict waiting.
+        for _ in 0..2 {
+            let request = peer.expect("subscribe_channel").await;
+            if has_answered && request["channel"] == "a" {
+                peer.ack(&request, entry.clone()).await;
+                entry["recovered"] = json!(true);
+                entry.as_object_mut().unwrap().remove("reason");
+            }
+        }
+        drop(peer);
+
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        peer.send(resumed("three", &entry)).await;
+        let request = peer.expect("subscribe_channel").await;
+        assert_eq!(request["channel"], "b");
+        peer.ack(
+            &request,
+            json!({ "channel": "b", "epoch": "zzNFZ4mrze8", "offset": 0, "recoverable": true,
+            "recovered": false, "reason": "epoch_changed" }),
+        )
+        .await;
+        assert!(matches!(lost.await.unwrap(), Err(Error::OutcomeUnknown)), "{has_answered}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
     for (entry, reason) in [
         (json!({ "recoverable": true, "recovered": false, "reason": "too_old" }), GapReason::TooOld),

@@ -144,7 +144,8 @@ impl World {
         let end = self.sim.elapsed() + PATIENCE;
         while !is_so(self) {
             if self.sim.elapsed() > end {
-                return Err(format!("never: {what}"));
+                let stats = self.chronicle.hub().map(|hub| hub.stats());
+                return Err(format!("never: {what}: {stats:?}"));
             }
             self.step()?;
         }
@@ -172,4 +173,4 @@ fn name(client: usize) -> String {
 }
 
 /// Virtual time.
-const PATIENCE: Duration = Duration::from_secs(12);
+const PATIENCE: Duration = Duration::from_secs(24);
