@@ -2,6 +2,8 @@
 //! to the shards, `subscribe` takes a connection in and out, `subscribers` is who is there, `options` what
 //! a channel is like.
 
+mod announcing;
+mod history;
 mod name;
 mod options;
 mod pattern;
@@ -18,6 +20,8 @@ pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
 pub use request::ChannelRequest;
 
+pub(crate) use announcing::announce_removed;
+pub(crate) use history::{encoded, history};
 pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
@@ -25,8 +29,8 @@ pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, announce_except, content, deliver, publish};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
-    Prepared, Welcome, Wish, announce_removed, detach, dismiss, encoded, enlist, go_on, history,
-    not_subscribed, prepare, subscribe, told, unsubscribe,
+    Prepared, Welcome, Wish, detach, dismiss, enlist, go_on, not_subscribed, prepare, subscribe, told,
+    unsubscribe,
 };
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
 

@@ -1,19 +1,16 @@
 //! Joining and leaving a channel. A subscription becomes live under the channel's lock, in one step with
 //! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
 
-use super::publish::announce;
+use super::announcing::announce_change;
 use super::{ChannelCore, ChannelName, Publication, Subscription, Target};
-use crate::broker::{Answer, Continuity, HistoryPage, HistoryRange, Order};
+use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::connection::{Belongs, Connection, ConnectionCore, ConnectionId};
-use crate::error::{BrokerError, Error};
+use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use crate::presence::{self, Departure};
 use crate::shard::Item;
-use hauyna_protocol::{
-    ChannelEvent, ChannelEventMessage, Encoding, ErrorType, Message, Position, Raw, Recovery,
-    RecoveryFailure, Subscribed,
-};
+use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -387,72 +384,6 @@ fn take_out(hub: &HubCore, subscription: &Arc<Subscription>) -> Option<Left> {
     Some(if unused { Left::Empty } else { Left::Others })
 }
 
-/// The session of a lost subscriber has ended: the others hear that it has gone.
-pub(crate) fn announce_removed(hub: &HubCore, channel: &ChannelName, (user, metadata): (&str, Option<&str>)) {
-    if let Some(channel) = hub.channels.find(channel) {
-        announce_to(hub, &channel, ChannelEvent::SubscriptionRemoved, (user, metadata));
-    }
-}
-
-fn announce_change(hub: &HubCore, subscription: &Subscription, event: ChannelEvent) {
-    let metadata = subscription.metadata.lock().clone();
-    let user = subscription.connection.user().as_str();
-    announce_to(hub, &subscription.channel, event, (user, metadata.as_deref()));
-}
-
-fn announce_to(
-    hub: &HubCore,
-    channel: &ChannelCore,
-    event: ChannelEvent,
-    (user, metadata): (&str, Option<&str>),
-) {
-    let Some(most) = channel.options.announce else { return };
-    if channel.state.lock().subscribers.len() > most as usize {
-        return;
-    }
-    let message = Message::ChannelEvent(ChannelEventMessage {
-        event,
-        channel: channel.name.as_str(),
-        user,
-        metadata: metadata.map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes())),
-    });
-    announce(hub, &channel.name, &message);
-}
-
 pub(crate) fn not_subscribed() -> Error {
     Error::protocol(ErrorType::NotSubscribed, "not subscribed to this channel")
 }
-
-/// The part of the history that a client asked for.
-///
-/// # Errors
-///
-/// `unavailable` where the broker fails.
-pub(crate) fn history(
-    hub: &HubCore,
-    name: &ChannelName,
-    range: HistoryRange,
-) -> Answer<Result<HistoryPage, BrokerError>> {
-    let range = HistoryRange { limit: range.limit.min(hub.config.recovery_limit), ..range };
-    hub.ask(|broker| broker.history(name, range))
-}
-
-/// Encodes a page, one message each, as far as an answer may be long: a client that does not read it pins it.
-/// It sees from the offsets that there is more, and asks from there.
-pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> Vec<Vec<u8>> {
-    let mut bytes = 0;
-    let mut messages = Vec::new();
-    for publication in publications {
-        let mut message = Vec::new();
-        publication.encode(encoding, &mut message);
-        bytes += message.len();
-        if bytes > PAGE && !messages.is_empty() {
-            break;
-        }
-        messages.push(message);
-    }
-    messages
-}
-
-/// Bytes of one answer with history, unless its first message is longer.
-const PAGE: usize = 256 * 1024;

@@ -36,7 +36,7 @@ pub(crate) fn end_all(hub: &Arc<HubCore>, is_meant: impl Fn(&ConnectionCore) -> 
     let taken = hub.sessions.take_if(is_meant);
     let count = taken.len();
     for waiting in taken {
-        end(hub, *waiting);
+        end(hub, waiting);
     }
     count
 }
@@ -66,7 +66,7 @@ async fn run(running: Running) {
         match hub.sessions.due() {
             Ok(due) => {
                 for waiting in due {
-                    end(&hub, *waiting);
+                    end(&hub, waiting);
                 }
                 drop(hub);
                 take_turns().await;

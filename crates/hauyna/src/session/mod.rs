@@ -177,7 +177,7 @@ impl Sessions {
             tracing::warn!(target: "hauyna::connection", "sessions end early, as there are too many");
         });
         for waiting in gone {
-            end(hub, *waiting);
+            end(hub, waiting);
         }
     }
 
@@ -214,14 +214,14 @@ impl Sessions {
         }
     }
 
-    fn due(&self) -> Result<Vec<Box<Waiting>>, Option<Instant>> {
+    fn due(&self) -> Result<Vec<Waiting>, Option<Instant>> {
         let mut waiting = self.waiting.lock();
         let due = waiting.due(Instant::now(), end::TURN);
         self.count.store(waiting.count(), Ordering::Relaxed);
         due
     }
 
-    fn take_if(&self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<Box<Waiting>> {
+    fn take_if(&self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
         let taken = waiting.take_if(|waiting| is_meant(&waiting.core));
         self.count.store(waiting.count(), Ordering::Relaxed);

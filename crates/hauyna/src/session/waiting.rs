@@ -63,7 +63,7 @@ impl Waitings {
         (core, kept): (Arc<ConnectionCore>, Kept),
         ends: Instant,
         (most, most_bytes): (usize, usize),
-    ) -> Vec<Box<Waiting>> {
+    ) -> Vec<Waiting> {
         self.last += 1;
         let id = core.id();
         let waiting = Box::new(Waiting { core, kept, ends, number: self.last });
@@ -74,7 +74,7 @@ impl Waitings {
         let mut gone = Vec::new();
         while self.by_age.len() > most || self.bytes > most_bytes {
             let Some(&(_, oldest)) = self.by_age.first() else { break };
-            gone.extend(self.take(oldest));
+            gone.extend(self.take(oldest).map(|waiting| *waiting));
         }
         gone
     }
@@ -113,13 +113,13 @@ impl Waitings {
     }
 
     /// Up to `turn` of those whose time is up, else when the next one's will be.
-    pub(super) fn due(&mut self, now: Instant, turn: usize) -> Result<Vec<Box<Waiting>>, Option<Instant>> {
+    pub(super) fn due(&mut self, now: Instant, turn: usize) -> Result<Vec<Waiting>, Option<Instant>> {
         let due: Vec<_> =
             self.by_end.iter().take(turn).take_while(|(ends, _)| *ends <= now).map(|(_, id)| *id).collect();
         if due.is_empty() {
             return Err(self.by_end.first().map(|(ends, _)| *ends));
         }
-        Ok(due.into_iter().filter_map(|id| self.take(id)).collect())
+        Ok(due.into_iter().filter_map(|id| self.take(id)).map(|waiting| *waiting).collect())
     }
 
     /// When the first one ends.
@@ -128,13 +128,13 @@ impl Waitings {
     }
 
     /// Takes out all that are meant.
-    pub(super) fn take_if(&mut self, is_meant: impl Fn(&Waiting) -> bool) -> Vec<Box<Waiting>> {
+    pub(super) fn take_if(&mut self, is_meant: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
         let meant = |(id, slot): (&ConnectionId, &Slot)| match slot {
             Slot::Waiting(waiting) if is_meant(waiting) => Some(*id),
             _ => None,
         };
         let ids: Vec<_> = self.by_id.iter().filter_map(meant).collect();
-        ids.into_iter().filter_map(|id| self.take(id)).collect()
+        ids.into_iter().filter_map(|id| self.take(id)).map(|waiting| *waiting).collect()
     }
 
     pub(super) fn count(&self) -> usize {

@@ -66,6 +66,7 @@ mod scattered;
 mod schedules;
 #[cfg(test)]
 mod server_requests;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod slow;
