@@ -40,7 +40,7 @@ pub struct History {
     pub channel: String,
     /// The end of the stream.
     pub position: Position,
-    /// The messages, each as it was delivered; [`Received::read`] reads one.
+    /// The messages, each as it was delivered; [`Received::read`](super::Received::read) reads one.
     pub messages: Vec<Box<RawValue>>,
 }
 
