@@ -149,6 +149,8 @@ mod guides {
     struct Testing;
     #[doc = include_str!("../../../docs/states.md")]
     struct States;
+    #[doc = include_str!("../../../docs/sessions.md")]
+    struct Sessions;
 
     #[doc = include_str!("../../../docs/validation.md")]
     struct Validation;

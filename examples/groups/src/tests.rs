@@ -56,7 +56,7 @@ async fn a_membership_outlives_the_connection_and_ends_with_the_removal() {
     let server = TestServer::start(hub(), handler());
     let mut ann = join(&server, "ann").await;
     let bob = join(&server, "bob").await;
-    bob.vanish();
+    bob.close(1000, "").await;
     until(&mut ann, "bob", &json!({ "user": "bob", "role": "member", "here": false })).await;
     let mut bob = enter(&server, "bob").await;
     until(&mut ann, "bob", &json!({ "user": "bob", "role": "member", "here": true })).await;

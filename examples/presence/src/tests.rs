@@ -45,9 +45,9 @@ async fn a_person_with_two_devices_is_there_until_the_last_has_gone_and_was_then
         .map(|one| &one["metadata"]["device"])
         .collect();
     assert_eq!(devices, [&json!("phone"), &json!("desk")]);
-    phone.vanish();
+    phone.close(1001, "").await; // a page that is left
     change(&mut ann, "bob", |change| change["connections"] == 1).await;
-    desk.vanish();
+    desk.close(1001, "").await;
     assert_eq!(ann.wait_for("presence_change").await["event"], "leave");
     assert_eq!(ann.wait_for("seen").await["user"], "bob");
 }
