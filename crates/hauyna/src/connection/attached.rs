@@ -1,9 +1,10 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
-use super::Extensions;
 use super::expiry::Lease;
 use super::requests::Requests;
+use super::{ConnectionId, Extensions};
 use crate::channel::Subscription;
+use crate::clock::Tick;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
@@ -24,6 +25,8 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
+    /// Whose session it has taken over, and when its client was told.
+    pub(crate) resumed_from: Mutex<Option<(ConnectionId, Tick)>>,
     /// How far a connection is that takes over a session.
     pub(crate) resuming: Mutex<Resuming>,
     /// Where the credentials end.

@@ -1,7 +1,7 @@
 //! What a connection takes over from the lost one whose session it goes on with, and how far it is with that.
 //! `session` drives it.
 
-use super::ConnectionCore;
+use super::{ConnectionCore, ConnectionId};
 use crate::handler::Endpoint;
 use crate::session::{Positions, Resuming};
 use hauyna_protocol::{Position, RequestId};
@@ -56,6 +56,22 @@ impl ConnectionCore {
             Resuming::Awaiting(sender) => Some(sender),
             _ => None,
         }
+    }
+
+    /// It has taken over a session, and its client is being told.
+    pub(crate) fn note_resumed(&self, old: ConnectionId) {
+        *self.attached().resumed_from.lock() = Some((old, self.now()));
+    }
+
+    /// Whose session it has taken over, if any.
+    pub(crate) fn resumed_from(&self) -> Option<ConnectionId> {
+        self.attached_already()?.resumed_from.lock().map(|(old, _)| old)
+    }
+
+    /// Whether its client may not have got its new token: nothing was heard of it since it was told.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        let Some(attached) = self.attached_already() else { return false };
+        attached.resumed_from.lock().is_some_and(|(_, told)| self.pulse.spoke().since(told).is_zero())
     }
 
     /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its

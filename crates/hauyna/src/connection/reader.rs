@@ -243,6 +243,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
         return Ending::Silent;
     }
+    hub.sessions.forget(core);
     if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
     let Waiting { core, kept, .. } = waiting;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
     core.give_up();
+    hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let Kept { subscriptions, reason, .. } = kept;
     for (channel, metadata) in &subscriptions {

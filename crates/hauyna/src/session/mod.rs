@@ -62,6 +62,8 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct Claim {
     hub: Arc<HubCore>,
+    /// Whose token was shown.
+    shown: ConnectionId,
     waiting: Option<Box<Waiting>>,
 }
 
@@ -131,12 +133,12 @@ impl Sessions {
 
     /// Whether a token names a live connection: whoever shows it will take that one's place under the limits.
     pub(crate) fn is_live(&self, hub: &HubCore, token: &str) -> bool {
-        self.key.read(token).is_some_and(|id| hub.registry.by_id(id).is_some())
+        self.key.read(token).is_some_and(|id| hub.registry.by_id(self.current(hub, id)).is_some())
     }
 
     /// Whose session a token names.
     pub(crate) fn user_of(&self, hub: &HubCore, token: &str) -> Option<UserId> {
-        let id = self.key.read(token)?;
+        let id = self.current(hub, self.key.read(token)?);
         let live = hub.registry.by_id(id).map(|core| core.user().clone());
         live.or_else(|| self.waiting.lock().user_of(id))
     }
@@ -189,7 +191,8 @@ impl Sessions {
         (token, user): (&str, &UserId),
         endpoint: &Arc<Endpoint>,
     ) -> Option<Claim> {
-        let id = self.key.read(token)?;
+        let shown = self.key.read(token)?;
+        let id = self.current(hub, shown);
         loop {
             let settled = self.settled.notified();
             if let Some(core) = hub.registry.by_id(id)
@@ -207,10 +210,36 @@ impl Sessions {
                 Found::Nothing => return None,
                 Found::Leaving => settled.await,
                 Found::Waiting(waiting) => {
-                    let claim = Claim { hub: hub.clone(), waiting: Some(waiting) };
+                    let claim = Claim { hub: hub.clone(), shown, waiting: Some(waiting) };
                     return claim.old().is_some_and(|old| old.is_of(endpoint)).then_some(claim);
                 }
             }
+        }
+    }
+
+    /// The connection that a token stands for: the one it was made for, or that which took over its session, as long
+    /// as the client has not shown that it knows.
+    fn current(&self, hub: &HubCore, id: ConnectionId) -> ConnectionId {
+        let Some(next) = self.waiting.lock().moved(id) else { return id };
+        let live = hub.registry.by_id(next);
+        let core = live.or_else(|| self.waiting.lock().core(next).cloned());
+        if core.is_some_and(|core| core.is_unconfirmed()) { next } else { id }
+    }
+
+    /// A connection has taken over a session, and its client is being told.
+    fn move_on(&self, shown: ConnectionId, old: &ConnectionCore, new: &ConnectionCore) {
+        new.note_resumed(shown);
+        let mut waiting = self.waiting.lock();
+        if let Some(before) = old.resumed_from() {
+            waiting.forget_move(before);
+        }
+        waiting.move_on(shown, new.id());
+    }
+
+    /// A connection's session has ended.
+    pub(crate) fn forget(&self, core: &ConnectionCore) {
+        if let Some(old) = core.resumed_from() {
+            self.waiting.lock().forget_move(old);
         }
     }
 

@@ -88,9 +88,11 @@ async fn restore(
             }
         }
     }
+    let shown = claim.shown;
     let Some(waiting) = claim.take() else { return Ok(()) };
     let (old, kept) = (waiting.core, waiting.kept);
     core.inherit(&old);
+    hub.sessions.move_on(shown, &old, core);
     tell(core, (&prepared, expires_at), id);
     for one in prepared {
         // The connection may be gone again; its session has what is in it by then.

@@ -23,6 +23,8 @@ pub(super) struct Waitings {
     by_id: HashMap<ConnectionId, Slot>,
     by_age: BTreeSet<(u64, ConnectionId)>,
     by_end: BTreeSet<(Instant, ConnectionId)>,
+    /// From a connection to the one that has taken over its session.
+    moved: HashMap<ConnectionId, ConnectionId>,
     bytes: usize,
     last: u64,
 }
@@ -77,6 +79,31 @@ impl Waitings {
             gone.extend(self.take(oldest).map(|waiting| *waiting));
         }
         gone
+    }
+
+    /// A connection has taken over another one's session.
+    pub(super) fn move_on(&mut self, old: ConnectionId, new: ConnectionId) {
+        self.moved.insert(old, new);
+    }
+
+    /// Its session has ended, or went on to the next one.
+    pub(super) fn forget_move(&mut self, old: ConnectionId) {
+        self.moved.remove(&old);
+        if self.moved.capacity() > 8 * (self.moved.len() + 128) {
+            self.moved.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn moved(&self, old: ConnectionId) -> Option<ConnectionId> {
+        self.moved.get(&old).copied()
+    }
+
+    /// The connection of a session that waits.
+    pub(super) fn core(&self, id: ConnectionId) -> Option<&Arc<ConnectionCore>> {
+        match self.by_id.get(&id)? {
+            Slot::Leaving => None,
+            Slot::Waiting(waiting) => Some(&waiting.core),
+        }
     }
 
     /// Takes one out, where it is a user's.

@@ -136,8 +136,12 @@ async fn a_token_serves_once_and_only_its_own_user() {
     let (_eve, stolen) = back(&server, "eve", &session, &json!({})).await;
     assert_eq!((&stolen["resumed"], &stolen["user"]), (&json!(false), &json!("eve")));
     assert_eq!(hub.stats().sessions, 1, "it still waits for its own");
-    let (_ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
+    // What is heard in the millisecond of the answer counts as not heard.
+    let told = tokio::time::Instant::now();
+    eventually("some ms pass", || told.elapsed() > Duration::from_millis(3)).await;
+    ann.request(json!({ "type": "ping" })).await.unwrap();
     let (mut third, late) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(late["resumed"], false);
     assert!(third.request(json!({ "type": "ping" })).await.is_ok(), "a fresh session is a good one");
@@ -145,6 +149,30 @@ async fn a_token_serves_once_and_only_its_own_user() {
         let mut client = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
         assert_eq!(client.expect("session").await["resumed"], false, "{token}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut ann, session) = enter(&server, "ann").await;
+    let news = subscribe(&mut ann, "news").await;
+    lost(&hub, ann).await;
+    publish(&hub, "news", 0..2).await;
+    let positions = json!({ "news": position(&news) });
+    // Once the connection that has the session is lost with it, once it still seems to live.
+    for is_lost in [true, false, true] {
+        let mut cut = begin(&server, "ann", &session, Encoding::Json).await;
+        cut.send(json!({ "type": "resume", "positions": positions })).await;
+        eventually("it is resumed", || hub.stats().subscriptions == 1).await;
+        if is_lost {
+            lost(&hub, cut).await;
+        }
+    }
+    let (mut ann, resumed) = back(&server, "ann", &session, &positions).await;
+    assert_eq!(resumed["resumed"], true);
+    expect_numbers(&mut ann, "news", 0..2).await;
+    assert_eq!((hub.connections().count(), hub.stats().sessions), (1, 0));
 }
 
 #[tokio::test]
