@@ -1,10 +1,10 @@
 //! Sessions of a real server: cut sockets resume, and nobody notices.
 
 use crate::support::{client, content, named, next, quick};
-use hauyna::{Channels, Hub, Presence};
+use hauyna::{Channels, Hub, Presence, SlowConsumer};
 use hauyna_client::protocol::PresenceKind;
 use hauyna_client::{Client, StreamError};
-use hauyna_test::{Cut, FaultProxy, TestServer};
+use hauyna_test::{Conduct, Cut, Direction, FaultProxy, TestServer};
 use std::time::Duration;
 
 fn server() -> TestServer {
@@ -91,4 +91,67 @@ async fn what_the_server_subscribed_to_goes_on_with_the_session() {
     server.hub().channel("room:9").broadcast(2).await.unwrap();
     assert_eq!(content(&mut messages).await, 2);
     resumed(&bob, &session.connection_id).await;
+}
+
+/// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox runs over.
+async fn flood(
+    server: &TestServer,
+    (proxy, channel): (&FaultProxy, &str),
+    is_over: impl Fn(&hauyna::Stats) -> bool,
+) -> u32 {
+    proxy.set_all(Conduct::new().stall(Direction::Down));
+    let text = "x".repeat(32 * 1024);
+    let mut count = 0;
+    while !is_over(&server.hub().stats()) {
+        assert!(count < 4_000, "the sockets hold everything");
+        server.hub().channel(channel).broadcast((count, &text)).await.unwrap();
+        count += 1;
+        tokio::task::yield_now().await;
+    }
+    proxy.set_all(Conduct::new());
+    count
+}
+
+#[tokio::test]
+async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_order() {
+    let hub = Hub::builder()
+        .channels("room:{id}", Channels::new().history(10_000, Duration::from_secs(600)))
+        .recovery_limit(10_000)
+        .retry_policy(quick());
+    let server = TestServer::start(hub.build(), named());
+    let proxy = FaultProxy::start(server.address()).await;
+    let client = hauyna_client::Client::builder(&proxy.url("/?user=ana"))
+        .stream_buffer(100_000, 1 << 30)
+        .connect()
+        .unwrap();
+    let room = client.channel::<(u32, String)>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    let before = client.session().unwrap().connection_id;
+    let count = flood(&server, (&proxy, "room:1"), |stats| stats.slow_consumers > 0).await;
+    for number in 0..count {
+        assert_eq!(content(&mut messages).await.0, number);
+    }
+    resumed(&client, &before).await;
+}
+
+#[tokio::test]
+async fn what_a_policy_drops_is_fetched_from_history_without_the_reader_noticing() {
+    let room =
+        Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(SlowConsumer::DropOldest);
+    let server = TestServer::start(Hub::builder().channels("room:{id}", room).build(), named());
+    let proxy = FaultProxy::start(server.address()).await;
+    let client = hauyna_client::Client::builder(&proxy.url("/?user=ana"))
+        .stream_buffer(100_000, 1 << 30)
+        .connect()
+        .unwrap();
+    let room = client.channel::<(u32, String)>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap();
+    let before = client.session().unwrap().connection_id;
+    let count = flood(&server, (&proxy, "room:1"), |stats| stats.dropped > 10).await;
+    for number in 0..count {
+        assert_eq!(content(&mut messages).await.0, number);
+    }
+    assert_eq!(client.session().unwrap().connection_id, before, "nobody was closed for it");
 }
