@@ -152,11 +152,11 @@ impl Hub {
 }
 
 impl HubCore {
-    /// Resolves when there is no connection.
+    /// Resolves when there is no connection, and no callback of a session that has ended.
     pub(crate) async fn emptied(&self) {
         loop {
             let departed = self.departed.notified();
-            if self.registry.count() == 0 {
+            if self.registry.count() == 0 && !self.sessions.is_closing() {
                 return;
             }
             departed.await;

@@ -27,8 +27,29 @@ pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
     if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason)
         && let Ok(runtime) = tokio::runtime::Handle::try_current()
     {
+        let at_work = Closing::new(hub);
         // A panic ends this task alone.
-        runtime.spawn(closing);
+        runtime.spawn(async move {
+            let _ = closing.await; // it has logged its failure
+            drop(at_work);
+        });
+    }
+}
+
+/// Counts one `on_close` that is at work: the hub's end waits for it.
+struct Closing(Arc<HubCore>);
+
+impl Closing {
+    fn new(hub: &Arc<HubCore>) -> Self {
+        hub.sessions.closing.fetch_add(1, Ordering::AcqRel);
+        Self(hub.clone())
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.sessions.closing.fetch_sub(1, Ordering::AcqRel);
+        self.0.departed.notify_waiters();
     }
 }
 

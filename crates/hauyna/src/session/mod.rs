@@ -33,6 +33,8 @@ pub(crate) struct Sessions {
     options: SessionOptions,
     waiting: Mutex<Waitings>,
     count: AtomicUsize,
+    /// `on_close` callbacks of ended sessions that are at work.
+    closing: AtomicUsize,
     /// Woken when a connection's session has come to be kept.
     settled: Notify,
     /// The task that ends sessions.
@@ -99,6 +101,7 @@ impl Sessions {
             options,
             waiting: Mutex::default(),
             count: AtomicUsize::new(0),
+            closing: AtomicUsize::new(0),
             settled: Notify::new(),
             is_running: AtomicBool::new(false),
             changed: Arc::default(),
@@ -113,6 +116,11 @@ impl Sessions {
     /// How many wait.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether `on_close` of one that has ended is still at work.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire) > 0
     }
 
     /// Bytes that they take, about.

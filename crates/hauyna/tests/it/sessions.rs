@@ -364,7 +364,18 @@ async fn those_who_go_for_good_leave_no_session() {
 #[tokio::test]
 async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
+    let closed = Arc::new(Mutex::new(Vec::new()));
+    let seen = closed.clone();
+    let handler = named().on_close(move |cx: Context, _| {
+        let seen = seen.clone();
+        async move {
+            // It takes a while, as one that writes to a database does.
+            tokio::time::timeout(Duration::from_millis(50), std::future::pending::<()>()).await.unwrap_err();
+            seen.lock().push(cx.user().to_string());
+            Ok(())
+        }
+    });
+    let server = TestServer::start(hub.clone(), handler);
     for user in ["ann", "bob", "eve"] {
         let (client, _) = enter(&server, user).await;
         lost(&hub, client).await;
@@ -375,6 +386,8 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     assert_eq!(hub.stats().sessions, 1);
     hub.shutdown(Duration::from_secs(1)).await;
     assert_eq!((hub.stats().sessions, hub.stats().sessions_ended), (0, 3));
+    closed.lock().sort();
+    assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the end of the hub waits for on_close");
 }
 
 #[tokio::test]
