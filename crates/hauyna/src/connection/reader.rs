@@ -252,7 +252,8 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
 pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
-        if !outbox.is_resumable {
+        // One that is being closed for good stays so.
+        if !outbox.is_resumable || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
             return false;
         }
         let frame = close_frame_of(CloseCode::REPLACED, "replaced by a resume");
@@ -262,8 +263,14 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
         }
         core.wake(&outbox);
     }
-    forget(core);
-    true
+    match forget(core) {
+        Ending::Silent => true,
+        // The hub has begun to end.
+        Ending::Over(reason) => {
+            session::close(core, reason);
+            false
+        }
+    }
 }
 
 /// What an absent status code counts as (RFC 6455 §7.4.1).

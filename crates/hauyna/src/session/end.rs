@@ -4,7 +4,7 @@
 use super::waiting::Waiting;
 use super::{Kept, Sessions};
 use crate::channel::announce_removed;
-use crate::connection::ConnectionCore;
+use crate::connection::{CloseReason, ConnectionCore};
 use crate::handler::Context;
 use crate::hub::HubCore;
 use crate::presence;
@@ -24,10 +24,15 @@ pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
         announce_removed(hub, channel, (core.user(), metadata.as_deref()));
     }
     hub.metrics.sessions_ended.increment();
+    close(&core, reason);
+}
+
+/// Runs `on_close` for a connection whose own task does not.
+pub(crate) fn close(core: &Arc<ConnectionCore>, reason: CloseReason) {
     if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason)
         && let Ok(runtime) = tokio::runtime::Handle::try_current()
     {
-        let at_work = Closing::new(hub);
+        let at_work = Closing::new(core.hub());
         // A panic ends this task alone.
         runtime.spawn(async move {
             let _ = closing.await; // it has logged its failure

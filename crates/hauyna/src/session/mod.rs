@@ -10,7 +10,7 @@ mod waiting;
 
 pub use options::SessionOptions;
 
-pub(crate) use end::{end, end_all};
+pub(crate) use end::{close, end, end_all};
 pub(crate) use resume::{Positions, Resuming, resume};
 
 use crate::channel::{ChannelName, UserId};

@@ -100,6 +100,8 @@ async fn restore(
     }
     presence::inherit(&hub, &old, core);
     core.set_resuming(Resuming::Not);
+    // Not before: a socket that fails here must not leave half a session behind.
+    core.request_flush();
     core.take_state(&old, kept.state);
     hub.metrics.resumed.increment();
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
@@ -111,7 +113,7 @@ async fn restore(
     }
 }
 
-/// The session message comes before anything of its subscriptions, and the answer to `resume` behind it.
+/// Queues the session message, before anything of its subscriptions, and the answer to `resume` behind it.
 fn tell(
     core: &Arc<ConnectionCore>,
     (prepared, expires_at): (&[Prepared<'_>], Option<SystemTime>),
@@ -123,7 +125,6 @@ fn tell(
     if let Some(id) = id {
         core.push_control(frame(core, &Message::Ack { id: &id, data: None }));
     }
-    core.request_flush();
 }
 
 /// How long the client's `resume` is awaited.

@@ -505,3 +505,25 @@ async fn listeners_hear_of_the_return_with_both_connections() {
     let id = |session: &Value| session["connection_id"].as_str().unwrap().to_owned();
     assert_eq!(told.lock()[0], (id(&resumed), id(&session)));
 }
+
+#[tokio::test]
+async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_told_its_reason() {
+    let hub = hub().build();
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let seen = reasons.clone();
+    let handler = named().on_close(move |_, reason: CloseReason| {
+        seen.lock().push(reason);
+        async { Ok(()) }
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let (mut ann, session) = enter(&server, "ann").await;
+    // Its client does not answer the close: the connection is there for a while.
+    hub.user("ann").disconnect(CloseCode(3503), "enough");
+    assert_eq!(hub.connections().count(), 1);
+    let (_again, fresh) = back(&server, "ann", &session, &json!({})).await;
+    assert_eq!(fresh["resumed"], false);
+    assert_eq!(ann.expect_close().await.0, 3503);
+    ann.vanish();
+    eventually("on_close", || !reasons.lock().is_empty()).await;
+    assert_eq!(*reasons.lock(), [CloseReason::Application(3503)]);
+}
