@@ -269,7 +269,10 @@ impl Run {
             Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
-                Poll::Ready(None) => core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed),
+                Poll::Ready(None) => {
+                    core.hub.metrics.panics.increment();
+                    core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
+                }
                 Poll::Pending if core.has_expired() => {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }

@@ -527,3 +527,41 @@ async fn a_connection_that_is_being_closed_for_good_cannot_be_resumed_and_is_tol
     eventually("on_close", || !reasons.lock().is_empty()).await;
     assert_eq!(*reasons.lock(), [CloseReason::Application(3503)]);
 }
+
+#[tokio::test]
+async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone() {
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let seen = reasons.clone();
+    let handler = named()
+        .on_reconnect(|cx: Context, _| async move {
+            match cx.user().as_str() {
+                "ann" => panic!("on purpose"),
+                "bob" => Err(hauyna::Error::application("not any more")),
+                _ => Ok(()),
+            }
+        })
+        .on_close(move |cx: Context, reason: CloseReason| {
+            seen.lock().push((cx.user().to_string(), reason));
+            async { Ok(()) }
+        });
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), handler);
+    let (mut eve, session_of_eve) = enter(&server, "eve").await;
+    subscribe(&mut eve, "room:1").await;
+    for (user, code) in [("ann", 1011), ("bob", 3507)] {
+        let (mut client, session) = enter(&server, user).await;
+        subscribe(&mut client, "room:1").await;
+        lost(&hub, client).await;
+        let (mut client, resumed) = back(&server, user, &session, &json!({})).await;
+        assert_eq!(resumed["resumed"], true);
+        assert_eq!(client.expect_close().await.0, code, "{user}");
+        client.vanish();
+        eventually("it is gone", || hub.connections().count() == 1).await;
+    }
+    lost(&hub, eve).await;
+    let (_eve, resumed) = back(&server, "eve", &session_of_eve, &json!({})).await;
+    assert_eq!(resumed["resumed"], true);
+    let expected = [("ann", CloseReason::Failed), ("bob", CloseReason::Failed)];
+    assert_eq!(*reasons.lock(), expected.map(|(user, reason)| (user.to_owned(), reason)));
+    assert_eq!((hub.stats().panics, hub.stats().sessions, hub.channel("room:1").presence().len()), (1, 0, 1));
+}
