@@ -42,6 +42,17 @@ test("cutting the wire again and again shows nobody leaving, and every message c
     await bob.is("connected");
     await bob.sees(texts[2]);
   }
+  // Longer than the 5 s for which those stay who have no session.
+  wire.isDown = true;
+  wire.cut();
+  await bob.is("waiting");
+  await ann.say("into the tunnel");
+  said.push("Ann: into the tunnel");
+  await ann.page.waitForTimeout(7_000);
+  await ann.page.locator("[data-testid=person][data-user=Bob]").waitFor();
+  wire.isDown = false;
+  await bob.is("connected");
+  await bob.sees("into the tunnel");
   await bob.say("still here");
   await ann.sees("still here");
   assert.deepEqual(await bob.transcript(), [...said, "Bob: still here"]);
