@@ -43,8 +43,8 @@ test("a connection becomes idle and busy, is sent away, and comes back by its po
   await fits(bob, "the states");
   await bob.shot("states-phone", { fullPage: true });
   await ann.is("connected");
-  await ann.shows("mine", "connected");
-  await ann.shows("change", /Bob|Ann/);
+  await ann.shows("mine", "busy"); // the session goes on, in its state
+  await bob.shows("change", "Ann: reconnecting → connected");
   await ann.shot("states");
   const refused = (fault) => !fault.includes("403"); // what the browser says of a closed door
   assert.deepEqual([...ann.faults, ...bob.faults].filter(refused), []);

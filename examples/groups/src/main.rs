@@ -3,7 +3,7 @@
 //!
 //! `cargo run --package hauyna-example-groups`, then open <http://127.0.0.1:3005> twice.
 
-use hauyna::{CloseReason, Context, Handler, Hub, Reject, Roles, Router, json};
+use hauyna::{Context, Event, Handler, Hub, Reject, Roles, Router, SystemKind, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -33,7 +33,12 @@ fn hub() -> Hub {
         .define("admin", ["send", "promote", "remove"])
         .define("member", [] as [&str; 0])
         .default_role("member");
-    Hub::builder().roles(TEAM, roles).build()
+    let hub = Hub::builder().roles(TEAM, roles).build();
+    // Members whose connection is lost are away at once, though their sessions wait for them.
+    hub.events().on_system([SystemKind::Closed, SystemKind::Resumed], async |event: Event, _| {
+        tell(event.hub()).await
+    });
+    hub
 }
 
 fn handler() -> Handler {
@@ -44,9 +49,8 @@ fn handler() -> Handler {
         })
         .on_open(|cx| async move {
             cx.subscribe(ROSTER, ()).await?;
-            tell(&cx).await
+            tell(&cx.hub()).await
         })
-        .on_close(|cx, _: CloseReason| async move { tell(&cx).await })
         .on("join", join)
         .on("leave", leave)
         .on("promote", promote)
@@ -60,12 +64,12 @@ async fn join(cx: Context, _: IgnoredAny) -> hauyna::Result {
         MOST.. => return Err(Reject::denied("the team is full").into()),
         _ => cx.groups().add(cx.user(), TEAM)?,
     };
-    tell(&cx).await
+    tell(&cx.hub()).await
 }
 
 async fn leave(cx: Context, _: IgnoredAny) -> hauyna::Result {
     cx.groups().remove(cx.user(), TEAM);
-    tell(&cx).await
+    tell(&cx.hub()).await
 }
 
 async fn promote(cx: Context, Promotion { user, role }: Promotion) -> hauyna::Result {
@@ -75,13 +79,13 @@ async fn promote(cx: Context, Promotion { user, role }: Promotion) -> hauyna::Re
         Role::Member => "member",
     };
     cx.groups().add_with_role(user, TEAM, role)?;
-    tell(&cx).await
+    tell(&cx.hub()).await
 }
 
 async fn remove(cx: Context, Member { user }: Member) -> hauyna::Result {
     allowed(&cx, &user, "remove")?;
     cx.groups().remove(user, TEAM);
-    tell(&cx).await
+    tell(&cx.hub()).await
 }
 
 /// Whether this user may do something to a member. Nobody does it to themselves, so that an administrator is left.
@@ -96,13 +100,13 @@ fn allowed(cx: &Context, user: &str, permission: &str) -> hauyna::Result {
 }
 
 /// Tells every page who is in the team, as what, and whether they are there.
-async fn tell(cx: &Context) -> hauyna::Result {
-    let (hub, groups) = (cx.hub(), cx.groups());
+async fn tell(hub: &Hub) -> hauyna::Result {
+    let groups = hub.groups();
     let mut users = groups.members(TEAM);
     users.sort_unstable();
     let member = |user| json!({ "user": user, "role": groups.role(user, TEAM), "here": hub.user(user).is_connected() });
     let members: Vec<Value> = users.iter().map(member).collect();
-    cx.channel(ROSTER).broadcast(json!({ "type": "roster", "members": members })).await?;
+    hub.channel(ROSTER).broadcast(json!({ "type": "roster", "members": members })).await?;
     Ok(())
 }
 
