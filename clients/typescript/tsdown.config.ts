@@ -2,11 +2,11 @@ import { type UserConfig, defineConfig } from "tsdown";
 
 // Two packages' worth of files: one for whatever has a WebSocket of its own, one that brings its own for Node. And one
 // file for pages that have no bundler, which the program and the examples serve as `/hauyna.js`.
-const library: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, fixedExtension: false };
+const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, fixedExtension: false };
 
 export default defineConfig([
-  { ...library, entry: "src/index.ts", platform: "neutral", clean: true },
-  { ...library, entry: "src/node.ts", platform: "node", clean: false },
+  { ...npm, entry: "src/index.ts", platform: "neutral", clean: true },
+  { ...npm, entry: "src/node.ts", platform: "node", clean: false },
   {
     entry: { hauyna: "src/index.ts" },
     outDir: "dist/page",
