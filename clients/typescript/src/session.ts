@@ -63,7 +63,7 @@ export class Session {
     this.#token = session.resume?.token;
     this.#isUnjudged ||= session.resumed !== true;
     // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-    const isResumed = session.resumed === true && !this.#isUnjudged;
+    const isResumed = !this.#isUnjudged;
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);

@@ -78,9 +78,7 @@ pub(crate) struct Run {
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
     session: Session,
-    /// Whether the connection went on with the session of the one before.
-    is_resumed: bool,
-    /// Whether a session began anew since what was sent and cut was last judged.
+    /// Whether a session began anew since what was sent and cut was last judged: one that was resumed vouches for it.
     is_unjudged: bool,
     outbox: Outbox,
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
@@ -133,7 +131,6 @@ impl Run {
             next: Next::Idle,
             is_resuming: false,
             session: Session::default(),
-            is_resumed: false,
             is_unjudged: false,
             outbox: Outbox::new(most, most_bytes),
             is_restored: false,

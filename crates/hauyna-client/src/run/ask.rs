@@ -43,8 +43,8 @@ impl Run {
         }
         if !self.is_restored && !self.session.is_restoring() {
             // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-            let (session, is_resumed) = (&self.session, self.is_resumed && !self.is_unjudged);
-            self.outbox.restored(|channel| is_resumed || channel.is_some_and(|name| session.vouches(name)));
+            let (session, knows_all) = (&self.session, !self.is_unjudged);
+            self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
             self.session.judged();
             self.is_unjudged = false;
             (self.is_restored, self.restore_by) = (true, None);

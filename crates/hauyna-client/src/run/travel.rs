@@ -99,7 +99,6 @@ impl Run {
         }
         self.forget_connection();
         self.generation += 1;
-        self.is_resumed = session.resumed;
         self.is_unjudged |= !session.resumed;
         self.session.resume = session.resume;
         self.liveness = Some(Liveness::new(session.heartbeat, now));
