@@ -1,8 +1,8 @@
 //! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. One
 //! task for each hub, which lives only while there are sessions, ends some at a time.
 
+use super::Kept;
 use super::waiting::Waiting;
-use super::{Kept, Sessions};
 use crate::channel::announce_removed;
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::handler::Context;
@@ -105,18 +105,12 @@ async fn run(running: Running) {
             Err(None) => {
                 drop(running);
                 // One that was put meanwhile has seen the task running.
-                if hub.sessions.has_any() {
+                if hub.sessions.count() > 0 {
                     ensure_running(&hub);
                 }
                 return;
             }
         }
-    }
-}
-
-impl Sessions {
-    fn has_any(&self) -> bool {
-        self.waiting.lock().count() > 0
     }
 }
 

@@ -17,6 +17,7 @@ use crate::channel::{ChannelName, UserId};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict};
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
+use crate::presence::{Departure, departure};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -32,7 +33,6 @@ pub(crate) struct Sessions {
     key: Key,
     options: SessionOptions,
     waiting: Mutex<Waitings>,
-    count: AtomicUsize,
     /// `on_close` callbacks of ended sessions that are at work.
     closing: AtomicUsize,
     /// Woken when a connection's session has come to be kept.
@@ -100,7 +100,6 @@ impl Sessions {
             key: Key::new(),
             options,
             waiting: Mutex::default(),
-            count: AtomicUsize::new(0),
             closing: AtomicUsize::new(0),
             settled: Notify::new(),
             is_running: AtomicBool::new(false),
@@ -115,7 +114,7 @@ impl Sessions {
 
     /// How many wait.
     pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.waiting.lock().count()
     }
 
     /// Whether `on_close` of one that has ended is still at work.
@@ -172,7 +171,6 @@ impl Sessions {
         let mut waiting = self.waiting.lock();
         let is_first = waiting.first_end().is_none_or(|first| ends < first);
         let gone = waiting.put(session, ends, (self.options.most, self.options.bytes));
-        self.count.store(waiting.count(), Ordering::Relaxed);
         drop(waiting);
         self.settled.notify_waiters();
         if is_first {
@@ -211,7 +209,6 @@ impl Sessions {
             let found = {
                 let mut waiting = self.waiting.lock();
                 let found = waiting.claim(id, user);
-                self.count.store(waiting.count(), Ordering::Relaxed);
                 found
             };
             match found {
@@ -252,17 +249,11 @@ impl Sessions {
     }
 
     fn due(&self) -> Result<Vec<Waiting>, Option<Instant>> {
-        let mut waiting = self.waiting.lock();
-        let due = waiting.due(Instant::now(), end::TURN);
-        self.count.store(waiting.count(), Ordering::Relaxed);
-        due
+        self.waiting.lock().due(Instant::now(), end::TURN)
     }
 
     fn take_if(&self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<Waiting> {
-        let mut waiting = self.waiting.lock();
-        let taken = waiting.take_if(|waiting| is_meant(&waiting.core));
-        self.count.store(waiting.count(), Ordering::Relaxed);
-        taken
+        self.waiting.lock().take_if(|waiting| is_meant(&waiting.core))
     }
 
     /// The hub is going.
@@ -271,23 +262,12 @@ impl Sessions {
     }
 }
 
-/// Whether a connection that ended for this reason may be resumed.
+/// Whether a connection that ended for this reason may be resumed: one whose client means to come back, and is not a
+/// page that was left or a client that was told to stay away. Nobody comes back to a hub that ends.
 pub(crate) fn is_resumable(reason: CloseReason) -> bool {
-    use hauyna_protocol::close::{Reconnect, should_reconnect};
-    match reason {
-        // Whoever closes like this goes for good: a page that is left, or one that calls `close()`.
-        CloseReason::Client(1000 | 1001 | 1005) => false,
-        CloseReason::Client(code) | CloseReason::Application(code) => {
-            should_reconnect(code) == Reconnect::ComeBack
-        }
-        CloseReason::Lost
-        | CloseReason::Heartbeat
-        | CloseReason::SlowConsumer
-        | CloseReason::WriteTimeout
-        | CloseReason::Expired
-        | CloseReason::Resumed => true,
-        _ => false,
-    }
+    use CloseReason::{Client, Drain, Shutdown, TooManyErrors};
+    let stays_away = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
+    !stays_away && departure(reason) == Departure::Lost
 }
 
 /// What an attempt to connect may take besides the delay before it.
