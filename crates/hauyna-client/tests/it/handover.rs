@@ -1,8 +1,8 @@
 //! `reconnect`: the next connection is made before this one is given up.
 
 use crate::script::{EPOCH, script, session};
-use crate::support::content;
-use hauyna_client::State;
+use crate::support::{content, next};
+use hauyna_client::{Direct, State};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -63,6 +63,37 @@ async fn a_request_on_its_way_is_answered_before_the_client_moves() {
     let request = new.expect("buy").await;
     new.ack(&request, json!(2)).await;
     assert_eq!(next.await.unwrap().unwrap(), 2, "what came meanwhile goes to the new node");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbered_messages_that_the_old_socket_still_brings_do_not_move_the_position_of_the_new_one() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let (mut messages, mut directs) = (room.messages(), client.directs::<u64>());
+    let mut old = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), old.subscribe("a", 1));
+    subscribed.unwrap();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] =
+        json!([{ "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true, "recovered": true }]);
+    new.send(resumed).await;
+    while client.session().unwrap().connection_id != "c-two" {
+        tokio::task::yield_now().await;
+    }
+    old.publication("a", 9).await;
+    old.send(json!({ "type": "private", "from": "bob", "message": 7, "timestamp": 1 })).await;
+    let direct = next(&mut directs).await.unwrap();
+    assert!(
+        matches!(direct, Direct::Private(sent) if sent.message == 7),
+        "what has no number comes from either"
+    );
+    new.publication("a", 2).await;
+    assert_eq!(content(&mut messages).await, 2);
 }
 
 #[tokio::test(start_paused = true)]

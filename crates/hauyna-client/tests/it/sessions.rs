@@ -3,7 +3,7 @@
 use crate::support::{client, content, named, next, quick};
 use hauyna::{Channels, Hub, Presence, SlowConsumer};
 use hauyna_client::protocol::PresenceKind;
-use hauyna_client::{Client, StreamError};
+use hauyna_client::{Client, Publication, Stream, StreamError};
 use hauyna_test::{Conduct, Cut, Direction, FaultProxy, TestServer};
 use std::time::Duration;
 
@@ -93,6 +93,16 @@ async fn what_the_server_subscribed_to_goes_on_with_the_session() {
     resumed(&bob, &session.connection_id).await;
 }
 
+/// A client that follows `room:1` and keeps whatever comes, and the connection that it has.
+async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)>>, String) {
+    let client = Client::builder(&proxy.url("/?user=ana")).stream_buffer(100_000, 1 << 30).connect().unwrap();
+    let room = client.channel("room:1");
+    let messages = room.messages();
+    room.subscribe().await.unwrap();
+    let connection = client.session().unwrap().connection_id;
+    (client, messages, connection)
+}
+
 /// More than the sockets between hold while the proxy gives the client nothing, so that the server's outbox runs over.
 async fn flood(
     server: &TestServer,
@@ -120,14 +130,7 @@ async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_ord
         .retry_policy(quick());
     let server = TestServer::start(hub.build(), named());
     let proxy = FaultProxy::start(server.address()).await;
-    let client = hauyna_client::Client::builder(&proxy.url("/?user=ana"))
-        .stream_buffer(100_000, 1 << 30)
-        .connect()
-        .unwrap();
-    let room = client.channel::<(u32, String)>("room:1");
-    let mut messages = room.messages();
-    room.subscribe().await.unwrap();
-    let before = client.session().unwrap().connection_id;
+    let (client, mut messages, before) = reader(&proxy).await;
     let count = flood(&server, (&proxy, "room:1"), |stats| stats.slow_consumers > 0).await;
     for number in 0..count {
         assert_eq!(content(&mut messages).await.0, number);
@@ -141,14 +144,7 @@ async fn what_a_policy_drops_is_fetched_from_history_without_the_reader_noticing
         Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(SlowConsumer::DropOldest);
     let server = TestServer::start(Hub::builder().channels("room:{id}", room).build(), named());
     let proxy = FaultProxy::start(server.address()).await;
-    let client = hauyna_client::Client::builder(&proxy.url("/?user=ana"))
-        .stream_buffer(100_000, 1 << 30)
-        .connect()
-        .unwrap();
-    let room = client.channel::<(u32, String)>("room:1");
-    let mut messages = room.messages();
-    room.subscribe().await.unwrap();
-    let before = client.session().unwrap().connection_id;
+    let (client, mut messages, before) = reader(&proxy).await;
     let count = flood(&server, (&proxy, "room:1"), |stats| stats.dropped > 10).await;
     for number in 0..count {
         assert_eq!(content(&mut messages).await.0, number);

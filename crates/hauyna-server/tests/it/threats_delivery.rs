@@ -330,6 +330,7 @@ fn row_52_a_burst_beyond_the_outbox_is_a_gap_or_a_close_never_silence() {
 
 #[test]
 fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each() {
+    const DEAD: usize = 1_000;
     let hub = Hub::builder().channels("c", Channels::new().announce_subscribers()).build();
     let closed = Arc::new(Mutex::new(Vec::new()));
     let reasons = closed.clone();
@@ -342,11 +343,11 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
     let server = Local::start(hub.clone(), handler);
     let mut watcher = server.open("watcher");
     watcher.subscribe("c");
-    let mut dead: Vec<Client> = (0..100).map(|n| server.open(&format!("dead{n}"))).collect();
+    let mut dead: Vec<Client> = (0..DEAD).map(|n| server.open(&format!("dead{n}"))).collect();
     dead.iter_mut().for_each(|client| client.say(&json!({ "type": "subscribe_channel", "channel": "c" })));
     let start = Instant::now();
     let mut left = Vec::new();
-    while left.len() < 100 {
+    while left.len() < DEAD {
         let frame = watcher.frame();
         match frame.opcode() {
             PING => watcher.send(&crate::common::frame(PONG, &frame.payload)),
@@ -357,13 +358,13 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
         }
     }
     let took = start.elapsed();
-    measured("100 half-open connections", format!("gone after {took:?}"));
+    measured(&format!("{DEAD} half-open connections"), format!("gone after {took:?}"));
     assert!(took < Duration::from_millis(400 + 200 + 1000), "{took:?}");
     left.sort();
     left.dedup();
-    assert_eq!(left.len(), 100, "one leave each");
-    assert_eq!(hub.stats().heartbeat_timeouts, 100);
-    eventually("on_close has run", PATIENCE, || closed.lock().unwrap().len() == 100);
+    assert_eq!(left.len(), DEAD, "one leave each");
+    assert_eq!(hub.stats().heartbeat_timeouts, DEAD as u64);
+    eventually("on_close has run", PATIENCE, || closed.lock().unwrap().len() == DEAD);
     assert!(closed.lock().unwrap().iter().all(|reason| *reason == CloseReason::Heartbeat));
     assert_eq!(dead[0].closed_with(), 3012, "one that can still read is told");
     assert_eq!(watcher.verdict(json!({ "type": "ping", "id": 1 })), "pong", "who answers stays");
