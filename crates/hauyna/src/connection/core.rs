@@ -311,14 +311,32 @@ impl ConnectionCore {
     /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
     pub(crate) fn close_dead(&self) {
         let mut outbox = self.outbox.lock();
-        let frame = close_frame_of(CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout");
-        outbox.close(frame, CloseReason::Heartbeat, Backlog::Drop, self.now());
-        // Where only the task may write, it is woken to, and the sweep ends what it does not get written.
-        if !outbox.socket.is_of_task() {
-            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+        let is_written = self.tell_end(
+            &mut outbox,
+            (CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout"),
+            CloseReason::Heartbeat,
+        );
+        if is_written {
             outbox.end(CloseReason::Heartbeat);
         }
         self.wake(&outbox);
+    }
+
+    /// Its client is on another socket, and need not hear of it on this one.
+    pub(super) fn replace(&self, outbox: &mut Outbox) {
+        self.tell_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
+        self.wake(outbox);
+    }
+
+    /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
+    /// sweep ends what it does not get written.
+    fn tell_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
+        outbox.close(close_frame_of(code, text), reason, Backlog::Drop, self.now());
+        let may_write = !outbox.socket.is_of_task();
+        if may_write {
+            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+        }
+        may_write
     }
 
     pub(crate) fn end(&self, reason: CloseReason) {

@@ -32,7 +32,7 @@ impl ConnectionCore {
     }
 
     /// Whether it has begun to take over a session, and is not done.
-    pub(super) fn is_resuming(&self) -> bool {
+    pub(crate) fn is_resuming(&self) -> bool {
         self.attached_already().is_some_and(|attached| !matches!(*attached.resuming.lock(), Resuming::Not))
     }
 

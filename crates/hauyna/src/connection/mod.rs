@@ -35,7 +35,7 @@ pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
-pub(crate) use reader::{announce_session, evict, frame};
+pub(crate) use reader::{announce_session, evict, frame, supersede};
 pub(crate) use state::States;
 
 use crate::channel::Wire;

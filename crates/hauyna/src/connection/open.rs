@@ -73,6 +73,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     }
     let work = match resumed {
         Some((claim, asked)) => {
+            claim.tell_opened();
             Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at, asked))))
         }
         None => {

@@ -256,12 +256,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
         if !outbox.is_resumable || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
             return false;
         }
-        let frame = close_frame_of(CloseCode::REPLACED, "replaced by a resume");
-        outbox.close(frame, CloseReason::Resumed, Backlog::Drop, core.now());
-        if !outbox.socket.is_of_task() {
-            let _ = outbox.flush(core.outgoing(core.bounded(), core.now()));
-        }
-        core.wake(&outbox);
+        core.replace(&mut outbox);
     }
     match forget(core) {
         Ending::Silent => true,
@@ -271,6 +266,16 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
             false
         }
     }
+}
+
+/// The client of a connection that has yet to say where it stands is back on another one: its socket is closed, and it
+/// gives back the session that it was about to take over. False where it has begun to.
+pub(crate) fn supersede(core: &Arc<ConnectionCore>) -> bool {
+    let Some(awaiting) = core.stop_awaiting() else { return false };
+    core.replace(&mut core.outbox.lock());
+    drop(awaiting);
+    let _ = forget(core); // silent: its client was told of no session
+    true
 }
 
 /// What an absent status code counts as (RFC 6455 §7.4.1).

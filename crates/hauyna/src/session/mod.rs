@@ -14,7 +14,7 @@ pub(crate) use end::{close, end, end_all};
 pub(crate) use resume::{Positions, Resuming, resume};
 
 use crate::channel::{ChannelName, UserId};
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict};
+use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict, supersede};
 use crate::handler::Endpoint;
 use crate::hub::HubCore;
 use crate::presence::{Departure, departure};
@@ -35,7 +35,7 @@ pub(crate) struct Sessions {
     waiting: Mutex<Waitings>,
     /// `on_close` callbacks of ended sessions that are at work.
     closing: AtomicUsize,
-    /// Woken when a connection's session has come to be kept.
+    /// Woken when a session has come to be kept, is about to be taken over, or is.
     settled: Notify,
     /// The task that ends sessions.
     is_running: AtomicBool,
@@ -77,6 +77,18 @@ impl Claim {
 
     fn kept(&self) -> Option<&Kept> {
         self.waiting.as_ref().map(|waiting| &waiting.kept)
+    }
+
+    /// This connection is to have it, and is there as soon as its handshake is done.
+    pub(crate) fn reserve(&self, taker: ConnectionId) {
+        if let Some(old) = self.old() {
+            self.hub.sessions.waiting.lock().claimed_by(old.id(), taker);
+        }
+    }
+
+    /// The connection that is to have it is there, and may be asked to give it back.
+    pub(crate) fn tell_opened(&self) {
+        self.hub.sessions.settled.notify_waiters();
     }
 
     /// From now on it is the new connection's.
@@ -138,16 +150,19 @@ impl Sessions {
         policy.total().saturating_add(attempts).min(self.options.window)
     }
 
-    /// Whether a token names a live connection: whoever shows it will take that one's place under the limits.
+    /// Whether a token names a live connection, or one that is about to take over: whoever shows it will take that
+    /// one's place under the limits.
     pub(crate) fn is_live(&self, hub: &HubCore, token: &str) -> bool {
-        self.key.read(token).is_some_and(|id| hub.registry.by_id(self.current(hub, id)).is_some())
+        let Some(shown) = self.key.read(token) else { return false };
+        let id = self.current(hub, shown);
+        hub.registry.by_id(id).is_some() || self.waiting.lock().taker(id).is_some()
     }
 
     /// Whose session a token names.
     pub(crate) fn user_of(&self, hub: &HubCore, token: &str) -> Option<UserId> {
         let id = self.current(hub, self.key.read(token)?);
         let live = hub.registry.by_id(id).map(|core| core.user().clone());
-        live.or_else(|| self.waiting.lock().user_of(id))
+        live.or_else(|| self.waiting.lock().core(id).map(|core| core.user().clone()))
     }
 
     /// A connection with a session leaves the registry now; under the lock of its part there.
@@ -198,22 +213,32 @@ impl Sessions {
         endpoint: &Arc<Endpoint>,
     ) -> Option<Claim> {
         let shown = self.key.read(token)?;
-        let id = self.current(hub, shown);
         loop {
             let settled = self.settled.notified();
-            if let Some(core) = hub.registry.by_id(id)
-                && (core.user() != user || !core.is_of(endpoint) || !evict(&core))
-            {
-                return None;
+            let id = self.current(hub, shown);
+            if let Some(core) = hub.registry.by_id(id) {
+                if core.user() != user || !core.is_of(endpoint) {
+                    return None;
+                }
+                if core.is_resuming() {
+                    settled.await; // it has the session in a moment
+                    continue;
+                }
+                if !evict(&core) {
+                    return None;
+                }
             }
-            let found = {
-                let mut waiting = self.waiting.lock();
-                let found = waiting.claim(id, user);
-                found
-            };
+            let found = self.waiting.lock().claim(id, user);
             match found {
                 Found::Nothing => return None,
                 Found::Leaving => settled.await,
+                Found::Claimed(by) => {
+                    // Where its client has yet to say where it stands, it gives the session back, now.
+                    let taker = by.and_then(|by| hub.registry.by_id(by));
+                    if !taker.is_some_and(|taker| taker.is_of(endpoint) && supersede(&taker)) {
+                        settled.await;
+                    }
+                }
                 Found::Waiting(waiting) => {
                     let claim = Claim { hub: hub.clone(), shown, waiting: Some(waiting) };
                     return claim.old().is_some_and(|old| old.is_of(endpoint)).then_some(claim);
@@ -238,7 +263,12 @@ impl Sessions {
         if let Some(before) = old.resumed_from() {
             waiting.forget_move(before);
         }
-        waiting.move_on(shown, new.id());
+        waiting.move_on(shown, old.id(), new.id());
+    }
+
+    /// All of a session is its new connection's.
+    fn tell_moved(&self) {
+        self.settled.notify_waiters();
     }
 
     /// A connection's session has ended.

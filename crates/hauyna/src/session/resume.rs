@@ -100,6 +100,7 @@ async fn restore(
     }
     presence::inherit(&hub, &old, core);
     core.set_resuming(Resuming::Not);
+    hub.sessions.tell_moved();
     // Not before: a socket that fails here must not leave half a session behind.
     core.request_flush();
     core.take_state(&old, kept.state);

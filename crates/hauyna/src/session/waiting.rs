@@ -34,12 +34,19 @@ enum Slot {
     /// Its connection is being taken out of everything.
     Leaving,
     Waiting(Box<Waiting>),
+    /// A connection takes it over: this one, once its handshake is done.
+    Claimed {
+        old: Arc<ConnectionCore>,
+        by: Option<ConnectionId>,
+    },
 }
 
 /// What is known of a session.
 pub(super) enum Found {
     Nothing,
     Leaving,
+    /// By this connection, or one that is not there yet.
+    Claimed(Option<ConnectionId>),
     Waiting(Box<Waiting>),
 }
 
@@ -81,9 +88,17 @@ impl Waitings {
         gone
     }
 
-    /// A connection has taken over another one's session.
-    pub(super) fn move_on(&mut self, old: ConnectionId, new: ConnectionId) {
-        self.moved.insert(old, new);
+    /// Which connection is to have a session that was claimed.
+    pub(super) fn claimed_by(&mut self, id: ConnectionId, taker: ConnectionId) {
+        if let Some(Slot::Claimed { by, .. }) = self.by_id.get_mut(&id) {
+            *by = Some(taker);
+        }
+    }
+
+    /// A connection has taken over the session of another one, which somebody showed this token for.
+    pub(super) fn move_on(&mut self, shown: ConnectionId, old: ConnectionId, new: ConnectionId) {
+        self.by_id.remove(&old);
+        self.moved.insert(shown, new);
     }
 
     /// Its session has ended, or went on to the next one.
@@ -98,35 +113,40 @@ impl Waitings {
         self.moved.get(&old).copied()
     }
 
-    /// The connection of a session that waits.
+    /// The connection of a session that waits, or is being taken over.
     pub(super) fn core(&self, id: ConnectionId) -> Option<&Arc<ConnectionCore>> {
         match self.by_id.get(&id)? {
             Slot::Leaving => None,
             Slot::Waiting(waiting) => Some(&waiting.core),
+            Slot::Claimed { old, .. } => Some(old),
         }
     }
 
-    /// Takes one out, where it is a user's.
+    /// Which connection is about to take over a session.
+    pub(super) fn taker(&self, id: ConnectionId) -> Option<ConnectionId> {
+        match self.by_id.get(&id)? {
+            Slot::Claimed { by, .. } => *by,
+            Slot::Leaving | Slot::Waiting(_) => None,
+        }
+    }
+
+    /// Takes one out, where it is a user's. Its slot is kept for it: it is put back, or moves on.
     pub(super) fn claim(&mut self, id: ConnectionId, user: &UserId) -> Found {
         match self.by_id.get(&id) {
             Some(Slot::Leaving) => Found::Leaving,
+            Some(Slot::Claimed { old, by }) if old.user() == user => Found::Claimed(*by),
             Some(Slot::Waiting(waiting)) if waiting.user() == user => {
-                self.take(id).map_or(Found::Nothing, Found::Waiting)
+                let Some(waiting) = self.take(id) else { return Found::Nothing };
+                self.by_id.insert(id, Slot::Claimed { old: waiting.core.clone(), by: None });
+                Found::Waiting(waiting)
             }
             _ => Found::Nothing,
         }
     }
 
-    pub(super) fn user_of(&self, id: ConnectionId) -> Option<UserId> {
-        match self.by_id.get(&id)? {
-            Slot::Leaving => None,
-            Slot::Waiting(waiting) => Some(waiting.user().clone()),
-        }
-    }
-
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Waiting>> {
         match self.by_id.remove(&id)? {
-            Slot::Leaving => None,
+            Slot::Leaving | Slot::Claimed { .. } => None,
             Slot::Waiting(waiting) => {
                 self.bytes -= waiting.bytes();
                 self.by_age.remove(&(waiting.number, id));

@@ -464,6 +464,36 @@ async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come
 }
 
 #[tokio::test]
+async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
+    let reconnected = Arc::new(Mutex::new(Vec::new()));
+    let told = reconnected.clone();
+    let hub = hub().max_connections_per_user(1).max_connections(1).build();
+    let handler = named().on_reconnect(move |cx: Context, old: Connection| {
+        told.lock().push((cx.connection().id(), old.id()));
+        async { Ok(()) }
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let (mut ann, session) = enter(&server, "ann").await;
+    let news = subscribe(&mut ann, "news").await;
+    let old = hub.connections().all()[0].id();
+    lost(&hub, ann).await;
+    publish(&hub, "news", 0..1).await;
+    // Both still seem to live, and have said nothing.
+    let mut first = begin(&server, "ann", &session, Encoding::Json).await;
+    let mut second = begin(&server, "ann", &session, Encoding::Json).await;
+    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
+    assert_eq!(resumed["resumed"], true);
+    expect_numbers(&mut ann, "news", 0..1).await;
+    for silent in [&mut first, &mut second] {
+        assert_eq!(silent.expect_close().await.0, 3013);
+    }
+    let here = hub.connections().all();
+    assert_eq!((here.len(), hub.stats().sessions), (1, 0));
+    eventually("on_reconnect", || !reconnected.lock().is_empty()).await;
+    assert_eq!(*reconnected.lock(), [(here[0].id(), old)]);
+}
+
+#[tokio::test]
 async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), named());
