@@ -111,7 +111,7 @@ pub(crate) async fn subscribe(
 /// A subscription of a lost connection goes on.
 pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
     let subscription = prepared.subscription.clone();
-    // It fails where the connection is gone again.
+    // It fails where the application was quicker to subscribe this connection.
     if commit(hub, prepared, Some(lost), |_| {}).is_ok() {
         announce_change(hub, &subscription, ChannelEvent::SubscriptionReconnected);
     }
@@ -270,7 +270,7 @@ fn go_live(
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
     let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, belongs)?;
+    connection.check_subscribe(&own, channel, (belongs, telling == Telling::Before))?;
     let (top, replay) = match page {
         None => (None, Vec::new()),
         Some(page) => {

@@ -225,6 +225,7 @@ impl ConnectionCore {
 
     /// An early answer, before the history is fetched; [`ConnectionCore::check_subscribe`] has the last word.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
+        self.check_open()?;
         let own = self.subscriptions.lock();
         self.check(&own, Belongs::ToConnection, |subscription| subscription.channel.name == *channel)
     }
@@ -233,9 +234,17 @@ impl ConnectionCore {
         &self,
         own: &[Arc<Subscription>],
         channel: &Arc<ChannelCore>,
-        belongs: Belongs,
+        (belongs, is_going_on): (Belongs, bool),
     ) -> Result<(), Error> {
+        // A session that goes on stays whole where its connection is gone again: its task takes it out when this is done.
+        if !is_going_on {
+            self.check_open()?;
+        }
         self.check(own, belongs, |subscription| Arc::ptr_eq(&subscription.channel, channel))
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.is_open() { Ok(()) } else { Err(Error::closed()) }
     }
 
     fn check(
@@ -244,9 +253,6 @@ impl ConnectionCore {
         belongs: Belongs,
         is_same: impl Fn(&Subscription) -> bool,
     ) -> Result<(), Error> {
-        if self.outbox.lock().phase != Phase::Open {
-            return Err(Error::closed());
-        }
         if own.iter().any(|subscription| is_same(subscription)) {
             return Err(Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel"));
         }

@@ -169,8 +169,8 @@ pub(crate) fn inherit(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore)
             out_of(hub, channel, &mut presence.members(), (user, old.id()));
         }
     }
-    // One that is gone again already has left nothing to be inherited by.
-    if new.is_open() && (lost.is_tracked || lost.is_watched) {
+    // One that is closed again by now is taken out later, with all of this.
+    if lost.is_tracked || lost.is_watched {
         let device = person.device(new.id(), lost.joined_at);
         device.is_tracked |= lost.is_tracked;
         device.is_watched |= lost.is_watched;

@@ -95,7 +95,6 @@ async fn restore(
     hub.sessions.move_on(shown, &old, core);
     tell(core, (&prepared, expires_at), id);
     for one in prepared {
-        // The connection may be gone again; its session has what is in it by then.
         go_on(&hub, one, old.id());
     }
     presence::inherit(&hub, &old, core);

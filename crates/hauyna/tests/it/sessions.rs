@@ -493,6 +493,52 @@ async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
     assert_eq!(*reconnected.lock(), [(here[0].id(), old)]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
+    const CHANNELS: usize = 50;
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut bob, _) = enter(&server, "bob").await;
+    let (ann, mut session) = enter(&server, "ann").await;
+    let user = hub.user("ann");
+    for number in 0..CHANNELS {
+        hub.channel(format!("room:{number}")).subscribe(&user.connections()[0], ()).await.unwrap();
+    }
+    subscribe(&mut bob, "room:49").await;
+    bob.expect("presence_state").await;
+    assert_eq!(bob.expect("channel_event").await["user"], "bob");
+    lost(&hub, ann).await;
+    for _ in 0..20 {
+        let cut = std::thread::spawn({
+            let (hub, user) = (hub.clone(), user.clone());
+            move || {
+                // Bob has one.
+                while hub.stats().subscriptions < 2 {
+                    std::hint::spin_loop();
+                }
+                user.disconnect(CloseCode(3011), "again");
+            }
+        });
+        let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+        assert_eq!(
+            (&resumed["resumed"], resumed["subscriptions"].as_array().unwrap().len()),
+            (&json!(true), CHANNELS)
+        );
+        session = resumed;
+        tokio::task::spawn_blocking(move || cut.join().unwrap()).await.unwrap();
+        drop(ann);
+        eventually("it waits again", || hub.stats().sessions == 1).await;
+    }
+    hub.channel("room:49").broadcast(json!("the end")).await.unwrap();
+    loop {
+        let told = bob.next().await;
+        if told["type"] == "message" {
+            break;
+        }
+        assert_eq!(told["event"], "subscription_reconnected", "{told}");
+    }
+}
+
 #[tokio::test]
 async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
