@@ -66,7 +66,10 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
-    presence::watch(&hub, &core);
+    // Who takes over a session is watched once it has it: until then the lost connection is.
+    if resumed.is_none() {
+        presence::watch(&hub, &core);
+    }
     let mut decoder = Decoder::new(Role::Server, limits);
     if let Some(inflate) = inflate {
         decoder = decoder.with_inflate(inflate);

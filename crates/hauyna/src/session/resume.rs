@@ -98,6 +98,7 @@ async fn restore(
         go_on(&hub, one, old.id());
     }
     presence::inherit(&hub, &old, core);
+    presence::watch(&hub, core);
     core.set_resuming(Resuming::Not);
     hub.sessions.tell_moved();
     // Not before: a socket that fails here must not leave half a session behind.

@@ -540,6 +540,38 @@ async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
 }
 
 #[tokio::test]
+async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
+    let hub = hub().presence_grace(Duration::ZERO).build();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    hub.events().on_system(
+        [SystemKind::UserOnline, SystemKind::UserOffline],
+        move |_, event: SystemEvent| {
+            match event {
+                SystemEvent::UserOnline { user, .. } => seen.lock().push(format!("{user} is here")),
+                SystemEvent::UserOffline { user, .. } => seen.lock().push(format!("{user} left")),
+                _ => {}
+            }
+            async { Ok(()) }
+        },
+    );
+    let server = TestServer::start(hub.clone(), named());
+    let (ann, session) = enter(&server, "ann").await;
+    lost(&hub, ann).await;
+    let silent = begin(&server, "ann", &session, Encoding::Json).await;
+    eventually("it is there", || hub.connections().count() == 1).await;
+    silent.vanish();
+    eventually("it waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0).await;
+    let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    assert_eq!(resumed["resumed"], true);
+    ann.close(1000, "").await;
+    eventually("she has left", || hub.connections().count() == 0).await;
+    let (_bob, _) = enter(&server, "bob").await;
+    eventually("all is told", || told.lock().last().is_some_and(|last| last == "bob is here")).await;
+    assert_eq!(*told.lock(), ["ann is here", "ann left", "bob is here"]);
+}
+
+#[tokio::test]
 async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), named());
