@@ -20,9 +20,10 @@ impl ConnectionCore {
         self.outbox.lock().is_negotiated
     }
 
-    /// From now on the client's first message is awaited.
+    /// From now on the client's first message is awaited, and until then it is told nothing.
     pub(super) fn await_positions(&self) -> oneshot::Receiver<Positions> {
         let (sender, asked) = oneshot::channel();
+        self.outbox.lock().hold();
         self.set_resuming(Resuming::Awaiting(sender));
         asked
     }

@@ -78,6 +78,12 @@ impl Lanes {
         self.control.push_back(frame);
     }
 
+    /// Before all that is in control.
+    pub(super) fn push_first(&mut self, frame: Bytes) {
+        self.control_bytes += frame.len();
+        self.control.push_front(frame);
+    }
+
     pub(super) fn set_pong(&mut self, frame: Bytes) {
         self.pong = Some(frame);
     }

@@ -25,6 +25,8 @@ pub(crate) struct Outbox {
     pub(crate) listed: bool,
     /// To be closed by its task when all that was read is answered: the hub drains.
     pub(crate) leaving: bool,
+    /// Nothing is written yet: the first message to a client that comes back is its session. Only an open one is held.
+    is_held: bool,
     /// Its client negotiated a sub-protocol: it is told more than a plain one.
     pub(crate) is_negotiated: bool,
     /// Its client was told how to resume its session.
@@ -63,6 +65,7 @@ impl Outbox {
             blocked: None,
             listed: false,
             leaving: false,
+            is_held: false,
             is_negotiated: false,
             is_resumable: false,
             reason: None,
@@ -70,8 +73,19 @@ impl Outbox {
         }
     }
 
+    /// Whether nothing waits that may be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.is_none()
+        self.lanes.is_none() || self.is_held
+    }
+
+    /// From now on all waits for the [first](Outbox::push_first) message, which only clients that negotiated get.
+    pub(crate) fn hold(&mut self) {
+        (self.is_held, self.is_negotiated) = (self.phase == Phase::Open, true);
+    }
+
+    /// Whether the socket may take something now.
+    fn may_write(&self) -> bool {
+        self.blocked.is_none() && !self.is_held
     }
 
     /// Bytes that wait.
@@ -87,6 +101,14 @@ impl Outbox {
     pub(crate) fn push_control(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
+        }
+    }
+
+    /// Queues the message that everything else has waited for.
+    pub(crate) fn push_first(&mut self, frame: Bytes) {
+        if self.phase == Phase::Open {
+            self.is_held = false;
+            self.lanes().push_first(frame);
         }
     }
 
@@ -147,7 +169,7 @@ impl Outbox {
             return Ok(Flushed::Empty);
         }
         let mut sent = 0;
-        if self.lanes.is_none() && self.blocked.is_none() {
+        if self.lanes.is_none() && self.may_write() {
             match self.socket.try_write(joined) {
                 Ok(written) => {
                     out.traffic.sent.add(written as u64);
@@ -181,7 +203,7 @@ impl Outbox {
             return Flushed::Empty;
         }
         let is_free = self.lanes.as_ref().is_none_or(|lanes| !lanes.has_urgent());
-        if !is_free || self.blocked.is_some() {
+        if !is_free || !self.may_write() {
             self.lanes().push_control(Bytes::copy_from_slice(replies));
             return Flushed::Blocked;
         }
@@ -220,6 +242,9 @@ impl Outbox {
         out: Outgoing<'_>,
         write: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
+        if self.is_held {
+            return Flushed::Empty;
+        }
         let Some(mut lanes) = self.lanes.take() else {
             self.blocked = None;
             return Flushed::Empty;
@@ -258,6 +283,9 @@ impl Outbox {
         }
         self.phase = Phase::Closing(now);
         self.reason.get_or_insert(reason);
+        if std::mem::take(&mut self.is_held) {
+            self.lanes = None; // without its session a client makes nothing of it
+        }
         let lanes = self.lanes();
         if backlog == Backlog::Drop {
             lanes.drop_data();
@@ -273,6 +301,7 @@ impl Outbox {
 
     fn fail(&mut self) -> Flushed {
         self.phase = Phase::Gone;
+        self.is_held = false;
         self.reason.get_or_insert(CloseReason::Lost);
         self.lanes = None;
         self.blocked = None;

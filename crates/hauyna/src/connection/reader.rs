@@ -157,7 +157,7 @@ pub(crate) fn announce_session(
     let frame = frame(core, &Message::Session(session));
     let mut outbox = core.outbox.lock();
     (outbox.is_negotiated, outbox.is_resumable) = (true, token.is_some());
-    outbox.push_control(frame);
+    outbox.push_first(frame);
 }
 
 /// One message as a frame for this connection.

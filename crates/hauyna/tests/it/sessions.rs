@@ -572,6 +572,32 @@ async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
 }
 
 #[tokio::test]
+async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
+    let hub = hub().shards(1).build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut bob, _) = enter(&server, "bob").await;
+    let (ann, session) = enter(&server, "ann").await;
+    lost(&hub, ann).await;
+    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    eventually("she is there", || hub.connections().count() == 2).await;
+    let connection = &hub.user("ann").connections()[0];
+    hub.channel("news").subscribe(connection, ()).await.unwrap();
+    hub.channel("news").broadcast(json!(1)).await.unwrap();
+    hub.user("ann").send(json!(2)).await.unwrap();
+    // One shard writes in turn: when bob has this, all of it was looked at.
+    hub.connections().broadcast(json!(3)).await.unwrap();
+    assert_eq!(bob.expect("broadcast").await["message"], 3);
+    ann.send(json!({ "type": "resume", "id": 1, "positions": {} })).await;
+    assert_eq!(ann.next().await["type"], "session");
+    let mut kinds = Vec::new();
+    while kinds.len() < 5 {
+        kinds.push(ann.next().await["type"].as_str().unwrap().to_owned());
+    }
+    kinds.sort();
+    assert_eq!(kinds, ["ack", "broadcast", "message", "private", "subscribed"]);
+}
+
+#[tokio::test]
 async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), named());
