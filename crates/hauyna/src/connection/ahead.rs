@@ -133,6 +133,9 @@ impl Run {
             };
             let Some(held) = held else { continue };
             let is_end = held.is_end();
+            if let Held::Close(code) = held {
+                core.close_unsaid(reader::by_peer(code));
+            }
             ahead.push(held);
             if is_end {
                 core.end_requests();

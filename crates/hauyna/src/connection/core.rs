@@ -351,6 +351,11 @@ impl ConnectionCore {
         self.wake(&outbox);
     }
 
+    /// Why it is being closed, if it is.
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
+        self.outbox.lock().reason
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.outbox.lock().phase == Phase::Open
     }

@@ -1,9 +1,9 @@
 //! What a connection takes over from the lost one whose session it goes on with, and how far it is with that.
 //! `session` drives it.
 
-use super::{ConnectionCore, ConnectionId};
+use super::{CloseReason, ConnectionCore, ConnectionId};
 use crate::handler::Endpoint;
-use crate::session::{Positions, Resuming};
+use crate::session::{First, Positions, Resuming};
 use hauyna_protocol::{Position, RequestId};
 use std::ptr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ impl ConnectionCore {
     }
 
     /// From now on the client's first message is awaited, and until then it is told nothing.
-    pub(super) fn await_positions(&self) -> oneshot::Receiver<Positions> {
+    pub(super) fn await_positions(&self) -> oneshot::Receiver<First> {
         let (sender, asked) = oneshot::channel();
         self.outbox.lock().hold();
         self.set_resuming(Resuming::Awaiting(sender));
@@ -44,11 +44,18 @@ impl ConnectionCore {
         positions: Vec<(Box<str>, Position)>,
     ) -> bool {
         let Some(sender) = self.stop_awaiting() else { return false };
-        sender.send(Positions { id: id.cloned(), positions }).is_ok()
+        sender.send(First::Stands(Positions { id: id.cloned(), positions })).is_ok()
+    }
+
+    /// Its client closes, before it has said anything.
+    pub(super) fn close_unsaid(&self, reason: CloseReason) {
+        if let Some(sender) = self.stop_awaiting() {
+            let _ = sender.send(First::Closes(reason)); // dropped in the same moment
+        }
     }
 
     /// Who waited learns that no message can come any more, unless one is handed in.
-    pub(super) fn stop_awaiting(&self) -> Option<oneshot::Sender<Positions>> {
+    pub(super) fn stop_awaiting(&self) -> Option<oneshot::Sender<First>> {
         let mut resuming = self.attached_already()?.resuming.lock();
         if !matches!(*resuming, Resuming::Awaiting(_)) {
             return None;

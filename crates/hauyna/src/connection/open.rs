@@ -75,8 +75,8 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         decoder = decoder.with_inflate(inflate);
     }
     let work = match resumed {
-        Some((claim, asked)) => {
-            claim.tell_opened();
+        Some((mut claim, asked)) => {
+            claim.set_taker(&core);
             Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at, asked))))
         }
         None => {

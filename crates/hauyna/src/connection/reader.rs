@@ -90,7 +90,11 @@ pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: 
     replies.clear();
     let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
     let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };
-    outbox.close(answer, CloseReason::Client(code.unwrap_or(NO_STATUS)), Backlog::Drop, core.now());
+    outbox.close(answer, by_peer(code), Backlog::Drop, core.now());
+}
+
+pub(super) fn by_peer(code: Option<u16>) -> CloseReason {
+    CloseReason::Client(code.unwrap_or(NO_STATUS))
 }
 
 /// A message that is too large is answered before the connection is closed for it.

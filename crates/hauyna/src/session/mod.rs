@@ -11,7 +11,7 @@ mod waiting;
 pub use options::SessionOptions;
 
 pub(crate) use end::{close, end, end_all};
-pub(crate) use resume::{Positions, Resuming, resume};
+pub(crate) use resume::{First, Positions, Resuming, resume};
 
 use crate::channel::{ChannelName, UserId};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict, supersede};
@@ -60,13 +60,18 @@ impl Kept {
     }
 }
 
-/// A session that a new connection takes over. Dropped before it was [taken](Claim::take), it waits on.
+/// A session that a new connection takes over. Dropped before it was [taken](Claim::take), it waits on, unless that
+/// connection was closed for good.
 #[derive(Debug)]
 pub(crate) struct Claim {
     hub: Arc<HubCore>,
     /// Whose token was shown.
     shown: ConnectionId,
     waiting: Option<Box<Waiting>>,
+    /// The connection that is to have it, once its handshake is done.
+    taker: Option<Arc<ConnectionCore>>,
+    /// Why that one is about to be closed.
+    ending: Option<CloseReason>,
 }
 
 impl Claim {
@@ -87,8 +92,14 @@ impl Claim {
     }
 
     /// The connection that is to have it is there, and may be asked to give it back.
-    pub(crate) fn tell_opened(&self) {
+    pub(crate) fn set_taker(&mut self, taker: &Arc<ConnectionCore>) {
+        self.taker = Some(taker.clone());
         self.hub.sessions.settled.notify_waiters();
+    }
+
+    /// The connection that is to have it does not take it.
+    fn give_back(mut self, ending: CloseReason) {
+        self.ending = Some(ending);
     }
 
     /// From now on it is the new connection's.
@@ -99,7 +110,12 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(waiting) = self.waiting.take() {
+        let Some(waiting) = self.waiting.take() else { return };
+        let ending = self.ending.or_else(|| self.taker.as_ref()?.reason());
+        if ending.is_some_and(|reason| !is_resumable(reason)) {
+            self.hub.sessions.release(waiting.core.id());
+            end(&self.hub, *waiting);
+        } else {
             let Waiting { core, kept, ends, .. } = *waiting;
             self.hub.sessions.put(&self.hub, (core, kept), ends);
         }
@@ -240,7 +256,8 @@ impl Sessions {
                     }
                 }
                 Found::Waiting(waiting) => {
-                    let claim = Claim { hub: hub.clone(), shown, waiting: Some(waiting) };
+                    let claim =
+                        Claim { hub: hub.clone(), shown, waiting: Some(waiting), taker: None, ending: None };
                     return claim.old().is_some_and(|old| old.is_of(endpoint)).then_some(claim);
                 }
             }
@@ -264,6 +281,12 @@ impl Sessions {
             waiting.forget_move(before);
         }
         waiting.move_on(shown, old.id(), new.id());
+    }
+
+    /// A session that was claimed ends.
+    fn release(&self, id: ConnectionId) {
+        self.waiting.lock().release(id);
+        self.settled.notify_waiters();
     }
 
     /// All of a session is its new connection's.

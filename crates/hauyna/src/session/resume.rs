@@ -22,6 +22,14 @@ pub(crate) struct Positions {
     pub(crate) positions: Vec<(Box<str>, Position)>,
 }
 
+/// What a client that comes back does first.
+#[derive(Debug)]
+pub(crate) enum First {
+    /// It says where it stands.
+    Stands(Positions),
+    Closes(CloseReason),
+}
+
 /// How far the beginning of a resumed connection is.
 #[derive(Debug, Default)]
 pub(crate) enum Resuming {
@@ -29,7 +37,7 @@ pub(crate) enum Resuming {
     #[default]
     Not,
     /// The client's first message is awaited.
-    Awaiting(oneshot::Sender<Positions>),
+    Awaiting(oneshot::Sender<First>),
     /// Nothing is told to the client yet.
     Restoring,
 }
@@ -43,10 +51,14 @@ pub(crate) async fn resume(
     core: Arc<ConnectionCore>,
     claim: Claim,
     expires_at: Option<SystemTime>,
-    asked: oneshot::Receiver<Positions>,
+    first: oneshot::Receiver<First>,
 ) -> Result<(), Error> {
-    let answer = match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(positions)) => positions,
+    let answer = match tokio::time::timeout(PATIENCE, first).await {
+        Ok(Ok(First::Stands(positions))) => positions,
+        Ok(Ok(First::Closes(reason))) => {
+            claim.give_back(reason);
+            return Ok(());
+        }
         // It is gone again, and may not have got what it would be told now.
         Ok(Err(_)) => return Ok(()),
         Err(_) => {

@@ -97,8 +97,13 @@ impl Waitings {
 
     /// A connection has taken over the session of another one, which somebody showed this token for.
     pub(super) fn move_on(&mut self, shown: ConnectionId, old: ConnectionId, new: ConnectionId) {
-        self.by_id.remove(&old);
+        self.release(old);
         self.moved.insert(shown, new);
+    }
+
+    /// A session that was claimed does not come back.
+    pub(super) fn release(&mut self, id: ConnectionId) {
+        self.by_id.remove(&id);
     }
 
     /// Its session has ended, or went on to the next one.

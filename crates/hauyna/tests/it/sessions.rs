@@ -598,6 +598,44 @@ async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
 }
 
 #[tokio::test]
+async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
+    let hub = hub().build();
+    let closed = Arc::new(Mutex::new(0));
+    let count = closed.clone();
+    let handler = named().on_close(move |_, _| {
+        *count.lock() += 1;
+        async { Ok(()) }
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let (mut bob, _) = enter(&server, "bob").await;
+    subscribe(&mut bob, "room:1").await;
+    for (user, is_sent_away) in [("ann", true), ("eve", false)] {
+        let (mut client, session) = enter(&server, user).await;
+        subscribe(&mut client, "room:1").await;
+        assert_eq!(bob.wait_for("presence_change").await["user"], user);
+        lost(&hub, client).await;
+        let mut client = begin(&server, user, &session, Encoding::Json).await;
+        eventually("the client is there", || hub.user(user).connections().len() == 1).await;
+        if is_sent_away {
+            hub.user(user).disconnect(CloseCode(3503), "enough");
+            assert_eq!(client.expect_close().await.0, 3503);
+        } else {
+            client.close(1000, "").await;
+        }
+        let left = bob.wait_for("presence_change").await;
+        assert_eq!((&left["event"], &left["user"]), (&json!("leave"), &json!(user)));
+        eventually("on_close has run", || *closed.lock() == 1).await;
+        *closed.lock() = 0;
+        assert_eq!(hub.stats().sessions, 0);
+        let (fresh, told) = back(&server, user, &session, &json!({})).await;
+        assert_eq!(told["resumed"], false);
+        fresh.close(1000, "").await;
+        eventually("on_close has run", || *closed.lock() == 1).await;
+        *closed.lock() = 0;
+    }
+}
+
+#[tokio::test]
 async fn without_sessions_a_client_is_told_of_none_and_begins_anew() {
     let hub = hub().sessions(SessionOptions::none()).build();
     let server = TestServer::start(hub.clone(), named());
