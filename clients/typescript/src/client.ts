@@ -233,14 +233,14 @@ export class Client<T extends Contract = Contract> {
   }
 
   #changed(state: State): void {
-    if (state.name !== "connected") this.#cancelRefresh();
+    if (state.name === "connected") this.#info = state.session;
+    else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.reason || "closed");
     else this.#outbox.reopen();
     this.#listeners.emit(" state", state);
   }
 
   #began(session: SessionMessage): void {
-    this.#info = session;
     this.#refreshBefore(session.expires_at);
     void this.#session.take(session);
   }

@@ -102,15 +102,14 @@ export class Connection {
 
   /** Tries at once; what is connected is given up for it. */
   reconnect(): void {
-    if (this.#socket) this.#socket.close(LOST, "reconnecting");
-    if (this.#unwatch) this.#now();
-    else this.open();
+    if (!this.#unwatch) return this.open();
+    this.#socket?.close(LOST, "reconnecting");
+    // Unless somebody who was told of it has closed.
+    if (this.state.name !== "closed" || this.#hasGivenUp) this.#now();
   }
 
   /** Ends, and stays so. */
   close(code: number, reason: string): void {
-    this.#unwatch?.();
-    this.#unwatch = undefined;
     this.#end(code, reason, false);
   }
 
@@ -128,9 +127,8 @@ export class Connection {
   #try(why: { code?: number; reason?: string } = {}): void {
     const turn = this.#stop();
     this.#isTrying = true;
-    this.#become({ name: this.#trying(), attempt: this.#attempt, ...why });
     const failed = (code: number, reason: string) => turn === this.#turn && this.#comeBack(code, reason);
-    void this.#open(turn, failed);
+    if (this.#become({ name: this.#trying(), attempt: this.#attempt, ...why })) void this.#open(turn, failed);
   }
 
   /** Opens the next socket. Exactly one of a session, `failed`, and another turn follows. */
@@ -192,7 +190,7 @@ export class Connection {
   #take(socket: Socket, session: SessionMessage): void {
     const { environment, logger } = this.#options;
     this.#cancel();
-    this.#turn++;
+    const turn = ++this.#turn;
     this.#isTrying = false;
     const old = this.#socket;
     this.#next = undefined;
@@ -201,6 +199,7 @@ export class Connection {
     if (old) {
       old.abandon(session.resumed ? LOST : closeCodes.normal, "moved");
       this.#events.lost();
+      if (turn !== this.#turn) return;
     } else {
       this.#since = environment.now();
     }
@@ -208,8 +207,7 @@ export class Connection {
     this.#retry = session.retry ?? this.#retry;
     this.#liveness.start(session.heartbeat);
     logger.info("connected", { connection: session.connection_id, resumed: session.resumed === true });
-    this.#become({ name: "connected", session });
-    this.#events.session(session);
+    if (this.#become({ name: "connected", session })) this.#events.session(session);
   }
 
   /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
@@ -235,10 +233,11 @@ export class Connection {
   #lost(code: number, reason: string): void {
     this.#socket = undefined;
     this.#liveness.stop();
+    const turn = this.#stop();
     this.#options.logger.info("connection lost", { code, reason });
     if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
     this.#events.lost();
-    this.#comeBack(code, reason);
+    if (turn === this.#turn) this.#comeBack(code, reason);
   }
 
   /** The next attempt, if there is to be one. */
@@ -253,8 +252,8 @@ export class Connection {
     if (this.#attempt > max_attempts) return this.#end(code, `gave up after ${max_attempts} attempts`, true);
     const wait = delay(this.#retry, this.#attempt, environment.random());
     const why = { code, reason };
-    this.#become({ name: this.#trying(), attempt: this.#attempt, retryAt: environment.now() + wait, ...why });
     this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));
+    this.#become({ name: this.#trying(), attempt: this.#attempt, retryAt: environment.now() + wait, ...why });
   }
 
   #pausedBy(code: number, reason: string): void {
@@ -263,13 +262,19 @@ export class Connection {
 
   /** Nothing is tried any more. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
-    this.#stop();
+    const turn = this.#stop();
     const socket = this.#socket;
     this.#socket = undefined;
     this.#liveness.stop();
     this.#hasGivenUp = hasGivenUp;
+    if (!hasGivenUp) {
+      this.#unwatch?.();
+      this.#unwatch = undefined;
+    }
+    if (this.state.name === "closed" && this.state.code) return;
     socket?.abandon(code === closeCodes.normal || code >= 3000 ? code : LOST, reason);
     if (socket) this.#events.lost();
+    if (turn !== this.#turn) return;
     this.#options.logger.info("closed", { code, reason });
     this.#become({ name: "closed", code, reason });
   }
@@ -301,9 +306,12 @@ export class Connection {
     return this.#wasConnected ? "reconnecting" : "connecting";
   }
 
-  #become(state: State): void {
+  /** False where somebody who was told has decided otherwise. */
+  #become(state: State): boolean {
+    const turn = this.#turn;
     this.state = state;
     this.#events.state(state);
+    return turn === this.#turn;
   }
 }
 

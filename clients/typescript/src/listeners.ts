@@ -25,11 +25,16 @@ export class Listeners {
   }
 
   emit(event: string, value: unknown): void {
-    for (const listener of [...(this.#all.get(event) ?? [])]) {
+    const all = this.#all.get(event) ?? new Set();
+    const failed = (error: unknown) => this.#logger.error(`a listener of ${event} failed`, { error });
+    for (const listener of [...all] as ((value: unknown) => unknown)[]) {
+      // Unless one before has ended it.
+      if (!all.has(listener)) continue;
       try {
-        (listener as (value: unknown) => void)(value);
+        const work = listener(value);
+        if (work instanceof Promise) work.catch(failed);
       } catch (error) {
-        this.#logger.error(`a listener of ${event} failed`, { error });
+        failed(error);
       }
     }
   }

@@ -74,7 +74,11 @@ export class Socket {
   abandon(code: number, reason = ""): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#socket.close(code, reason);
+    try {
+      this.#socket.close(code, reason);
+    } catch {
+      this.#socket.close(); // not a code or a reason that may be sent
+    }
   }
 
   #read(data: unknown): void {

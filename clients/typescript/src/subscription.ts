@@ -137,7 +137,7 @@ export class Subscription {
     const wasKnown = this.#wasLive || before !== undefined;
     const isSameStream = before !== undefined && before.epoch === now?.epoch;
     const isAsked = entry.recovered !== undefined;
-    this.#next();
+    const turn = this.#next();
     this.#wasLive = false;
     const isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
     this.#hasForgotten ||= wasKnown && !isRemembered;
@@ -146,7 +146,7 @@ export class Subscription {
     const recovered = entry.recovered && before && now ? { recovered: { from: before, to: now } } : {};
     this.#become({ name: "subscribed", ...recovered });
     for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
-    if (!wasKnown || entry.recovered) return;
+    if (turn !== this.#turn || !wasKnown || entry.recovered) return;
     // Nobody has recovered what a server's own subscription missed.
     if (!isAsked && isSameStream) return void this.#fill(now as Position);
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
@@ -171,8 +171,9 @@ export class Subscription {
     this.#next();
     this.#filling = undefined;
     this.isWanted = false;
-    this.#become({ name: "unsubscribed", ...(error && { error }) });
+    // First: who is told may subscribe again.
     this.refuse(error ?? new HauynaError("closed", "the subscription was given up"));
+    this.#become({ name: "unsubscribed", ...(error && { error }) });
   }
 
   /** Nobody need wait for it. */
@@ -263,7 +264,10 @@ export class Subscription {
         const page = (await this.#urgent({ type: "history", channel: this.name, since: at })) as HistoryAnswer;
         if (turn !== this.#turn) return;
         if (page.epoch !== at.epoch) return this.#filled("epoch_changed", positionOf(page));
-        for (const message of page.messages) this.#deliver(message);
+        for (const message of page.messages) {
+          this.#deliver(message);
+          if (turn !== this.#turn) return;
+        }
         if (this.position === at) return this.#filled("too_old");
       }
       this.#filled();

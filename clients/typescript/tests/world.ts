@@ -49,6 +49,11 @@ export class World implements Environment {
     return this.#timers.length;
   }
 
+  /** How many listen to the network and the page. */
+  get watchers(): number {
+    return this.#watchers.size;
+  }
+
   /** Lets `duration` milliseconds pass, and everything happen in it. */
   async pass(duration: number): Promise<void> {
     const end = this.time + duration;

@@ -1,0 +1,194 @@
+// Handlers that do what they like: close, reconnect, subscribe, give up and fail in the middle of what they are told.
+
+import { expect, test, vi } from "vitest";
+import { type Client, type State, closeCodes } from "../src/index.js";
+import { World, fate, settle } from "./world.js";
+
+const start = { epoch: "E", offset: 10, recoverable: true };
+const message = (offset: number) => ({ type: "message", channel: "room", content: `#${offset}`, timestamp: 1, offset });
+
+/** Does something once, in the handler of the first state of this name. */
+function once(client: Client, name: State["name"], act: () => void): void {
+  const off = client.onState((state) => {
+    if (state.name !== name || ("retryAt" in state) !== (name === "reconnecting")) return;
+    off();
+    act();
+  });
+}
+
+test.each(["connecting", "connected", "reconnecting"] as const)("closing when told that it is %s ends everything", async (name) => {
+  const world = new World();
+  const getToken = vi.fn(() => "token");
+  const client = world.client({ getToken });
+  void client.channel("room").subscribe().catch(() => {});
+  once(client, name, () => client.close());
+  void client.connect().catch(() => {});
+  await settle();
+  if (name !== "connecting") await world.socket.accept({ resume: { token: "old" }, expires_at: world.time + 60_000 });
+  if (name === "reconnecting") await world.socket.drop();
+  expect(client.state).toEqual({ name: "closed", code: 1000, reason: "" });
+  expect(world.timers).toBe(0);
+  expect(getToken).toHaveBeenCalledTimes(name === "connecting" ? 0 : 1);
+  const before = world.sockets.length;
+  await world.pass(60_000);
+  expect(world.sockets).toHaveLength(before);
+  void client.connect();
+  await settle();
+  expect(world.socket.protocols, "the session has ended, too").toEqual(["hauyna.v1.json", "hauyna.bearer.token"]);
+});
+
+test.each(["close", "reconnect"] as const)("a channel's handler may %s when the connection is lost", async (what) => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
+  const off = room.onState(() => (off(), client[what]()));
+  await world.socket.drop();
+  expect(client.state).toMatchObject(what === "close" ? { name: "closed" } : { name: "reconnecting", attempt: 0 });
+  await world.pass(5000);
+  expect(world.sockets, "one attempt, or none").toHaveLength(what === "close" ? 1 : 2);
+  if (what === "close") expect(world.timers).toBe(0);
+});
+
+test("who closes while it reconnects stays closed", async () => {
+  const world = new World();
+  const client = await world.connected();
+  once(client, "reconnecting", () => client.close());
+  client.reconnect();
+  await world.pass(5000);
+  expect(client.state.name).toBe("closed");
+  expect(world.sockets).toHaveLength(1);
+  expect(world.timers).toBe(0);
+});
+
+test("reconnecting when told of a delay leaves one attempt, with its own patience", async () => {
+  const world = new World();
+  const client = await world.connected();
+  once(client, "reconnecting", () => client.reconnect());
+  await world.socket.drop();
+  expect(world.sockets).toHaveLength(2);
+  await world.socket.accept();
+  await world.socket.say({ type: "reconnect", after: [9_900, 9_900], reason: "drain" });
+  await world.pass(9_900);
+  expect(world.sockets).toHaveLength(3);
+  await world.pass(5_000);
+  expect(world.socket.closed, "no earlier attempt's patience ends a later one").toBeUndefined();
+});
+
+test("giving up a channel while its messages are replayed ends them", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const heard: unknown[] = [];
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
+  room.on("message", ({ offset }) => {
+    heard.push(offset);
+    void room.unsubscribe();
+  });
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 });
+  await world.socket.ack("history", { epoch: "E", offset: 12, messages: [message(11), message(12)] });
+  await world.socket.say(message(13));
+  expect(heard).toEqual([11]);
+});
+
+test("subscribing again when told that the server ended it is a subscription of its own", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
+  let again = { now: "not asked" as unknown };
+  room.onState(({ error }) => error && (again = fate(room.subscribe())));
+  await world.socket.say({ type: "unsubscribed", channel: "room" });
+  expect(again.now).toBe("pending");
+  await world.socket.ack("subscribe_channel", start);
+  expect(again.now).toMatchObject({ recoverable: true });
+});
+
+test("a subscription that is given up when told of it has no gap", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const gaps: unknown[] = [];
+  room.onGap((gap) => gaps.push(gap));
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
+  await world.lose();
+  room.onState(({ name }) => name === "subscribed" && void room.unsubscribe());
+  await world.socket.ack("subscribe_channel", { ...start, epoch: "F", recovered: false, reason: "epoch_changed" });
+  expect(gaps).toEqual([]);
+  expect(room.state.name).toBe("unsubscribed");
+});
+
+test("a listener that was ended by one before it hears nothing", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const heard: string[] = [];
+  client.on("note", () => (heard.push("first"), off()));
+  const off = client.on("note", () => heard.push("second"));
+  await world.socket.say({ type: "note" });
+  expect(heard).toEqual(["first"]);
+});
+
+test("a listener that fails is logged, now or later, and costs the others nothing", async () => {
+  const world = new World();
+  const failures: unknown[] = [];
+  const logger = { debug() {}, info() {}, warn() {}, error: (_: string, fields?: object) => failures.push(fields) };
+  const client = await world.connected({ logger });
+  const heard: unknown[] = [];
+  const now = new Error("now");
+  const later = new Error("later");
+  client.on("note", () => {
+    throw now;
+  });
+  client.on("note", () => Promise.reject(later));
+  client.on("note", ({ type }) => heard.push(type));
+  await world.socket.say({ type: "note" });
+  expect(heard).toEqual(["note"]);
+  expect(failures).toEqual([{ error: now }, { error: later }]);
+});
+
+test("close closes, whatever code and reason it is given", async () => {
+  const world = new World();
+  const client = await world.connected();
+  world.socket.close = (code, reason) => {
+    if (code === undefined) return void (world.socket.closed = { code, reason });
+    throw new SyntaxError("as a browser does");
+  };
+  const answer = fate(client.request("open"));
+  client.close(70_000, "x".repeat(200));
+  await settle();
+  expect(client.state).toMatchObject({ name: "closed", code: 70_000 });
+  expect(answer.now).toBe("outcome_unknown");
+  expect(world.socket.closed).toEqual({ code: undefined, reason: undefined });
+  expect(world.timers).toBe(0);
+});
+
+test("closing twice is told once, and nothing listens to the page after a server has closed for good", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const told: State[] = [];
+  client.onState((state) => told.push(state));
+  await world.socket.drop(closeCodes.revoked, "revoked");
+  expect(world.watchers).toBe(0);
+  client.close();
+  client.close();
+  expect(told).toEqual([{ name: "closed", code: 3505, reason: "revoked" }]);
+});
+
+test("who the client is, is known to whoever is told that it is connected", async () => {
+  const world = new World();
+  const client = world.client();
+  const users: unknown[] = [];
+  client.onState(({ name }) => name === "connected" && users.push(client.user));
+  void client.connect();
+  await settle();
+  await world.socket.accept();
+  expect(users).toEqual(["ana"]);
+});
