@@ -16,7 +16,7 @@ import type {
 } from "./contract.js";
 import { type Environment, surroundings } from "./environment.js";
 import { HauynaError, ServerError } from "./error.js";
-import { Listeners, type Off } from "./listeners.js";
+import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import type { ErrorMessage, RetryTerms, ServerMessage, SessionMessage } from "./protocol.js";
@@ -84,7 +84,7 @@ export class Client<T extends Contract = Contract> {
         logger: this.#logger,
         after: (delay, run) => this.#environment.after(delay, run),
         key: () => this.#key(),
-        gap: (gap) => this.#listeners.emit(" gap", gap),
+        gap: (gap) => this.#listeners.emit("gap", gap),
         send: (frame) => this.#connection.send(frame),
       },
       this.#outbox,
@@ -148,17 +148,17 @@ export class Client<T extends Contract = Contract> {
   }
 
   onState(listener: (state: State) => void): Off {
-    return this.#listeners.add(" state", listener as (value: never) => void);
+    return this.#listeners.add("state", listener as (value: never) => void);
   }
 
   /** Listens to what may be missing, in any channel. */
   onGap(listener: (gap: Gap) => void): Off {
-    return this.#listeners.add(" gap", listener as (value: never) => void);
+    return this.#listeners.add("gap", listener as (value: never) => void);
   }
 
   /** Listens to errors of the server that answer no request. */
   onError(listener: (error: ServerError) => void): Off {
-    return this.#listeners.add(" error", listener as (value: never) => void);
+    return this.#listeners.add("error", listener as (value: never) => void);
   }
 
   /** The channel of this name; nothing is asked before it is subscribed to. */
@@ -173,7 +173,7 @@ export class Client<T extends Contract = Contract> {
     type: Type,
     listener: (message: ClientMessages<T>[Type] & { readonly type: Type }) => void,
   ): Off {
-    return this.#listeners.add(type, listener as (value: never) => void);
+    return this.#listeners.add(on(type), listener as (value: never) => void);
   }
 
   /** Answers the server's questions of one name, instead of whoever did. */
@@ -237,12 +237,12 @@ export class Client<T extends Contract = Contract> {
     else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.reason || "closed");
     else this.#outbox.reopen();
-    this.#listeners.emit(" state", state);
+    this.#listeners.emit("state", state);
   }
 
   #began(session: SessionMessage): void {
     this.#refreshBefore(session.expires_at);
-    void this.#session.take(session);
+    this.#session.take(session);
   }
 
   #receive(message: ServerMessage): void {
@@ -257,12 +257,12 @@ export class Client<T extends Contract = Contract> {
       case "request":
         return void this.#answer(message);
     }
-    if (!this.#session.receive(message)) this.#listeners.emit(message.type, message);
+    if (!this.#session.receive(message)) this.#listeners.emit(on(message.type), message);
   }
 
   #complain(message: ErrorMessage): void {
     this.#logger.warn("the server reports an error", { error: message.error_type, message: message.message });
-    this.#listeners.emit(" error", new ServerError(message));
+    this.#listeners.emit("error", new ServerError(message));
   }
 
   /** Answers on the connection that asked, or not at all. */

@@ -43,6 +43,14 @@ export interface Asked extends RequestOptions {
   readonly channel?: string;
 }
 
+/** One request past everything that waits. */
+export interface Urgent {
+  readonly message: ServerMessage;
+  readonly timeout?: number;
+  /** Takes the answer before anything else is received. */
+  readonly taken?: (data: unknown) => void;
+}
+
 type Frame = string | Uint8Array<ArrayBuffer>;
 
 interface Entry extends Asked {
@@ -73,7 +81,7 @@ export class Outbox {
   #send: ((frame: Frame) => void) | undefined;
   #idle: (() => void)[] = [];
   /** Why nothing is taken. */
-  #closed: string | undefined;
+  #closed: HauynaError | undefined;
 
   constructor(
     codec: Codec,
@@ -88,8 +96,8 @@ export class Outbox {
 
   /** Sends, now or later. The promise is that of the answer's data. */
   request(asked: Asked): Promise<unknown> {
-    if (this.#closed !== undefined) return fails("closed", this.#closed);
-    if (asked.volatile && !this.#send) return fails("not_connected", "there is no connection");
+    if (this.#closed) return Promise.reject(this.#closed);
+    if (asked.volatile && !this.#send) return Promise.reject(new HauynaError("not_connected", "there is no connection"));
     return new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
       if (this.#waiting.length + this.#sent.size >= this.#limits.count || this.#bytes + entry.frame.length > this.#limits.bytes) {
@@ -103,9 +111,10 @@ export class Outbox {
   }
 
   /** Sends past everything that waits, on the connection that is there; lost with it. */
-  urgent(message: ServerMessage, send: (frame: Frame) => void): Promise<unknown> {
+  urgent({ taken, ...asked }: Urgent, send: (frame: Frame) => void): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const entry = this.#entry({ message, retry: "never" }, resolve, reject);
+      const answered = (data: unknown) => (taken?.(data), resolve(data));
+      const entry = this.#entry({ ...asked, retry: "never" }, answered, reject);
       this.#bytes += entry.frame.length;
       this.#deliver(entry, send);
     });
@@ -130,7 +139,7 @@ export class Outbox {
     const again: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
-      if (entry.retry === "never") this.#fail(entry, unknown());
+      if (entry.retry === "never" || entry.volatile) this.#fail(entry, unknown());
       else again.push(entry);
     }
     this.#sent.clear();
@@ -158,12 +167,17 @@ export class Outbox {
   }
 
   /** Nothing will be sent, until it is reopened. */
-  close(reason: string): void {
+  close(closed: HauynaError): void {
     this.#send = undefined;
-    this.#closed = reason;
+    this.#closed = closed;
     for (const entry of [...this.#sent.values(), ...this.#waiting]) {
-      this.#fail(entry, entry.sentAt === undefined ? new HauynaError("closed", reason) : unknown());
+      this.#fail(entry, entry.sentAt === undefined ? closed : unknown());
     }
+  }
+
+  /** Why nothing is taken, where that is so. */
+  get closed(): HauynaError | undefined {
+    return this.#closed;
   }
 
   /** A connection is being looked for: what is asked waits for it. */
@@ -233,10 +247,6 @@ export class Outbox {
     this.#idle = [];
     for (const resolve of idle) resolve();
   }
-}
-
-function fails(kind: "not_connected" | "closed", text: string): Promise<never> {
-  return Promise.reject(new HauynaError(kind, text));
 }
 
 function expired(): HauynaError {

@@ -8,7 +8,7 @@ import type { Position, ServerMessage, SessionMessage, SubscriptionEntry } from 
 import { type ChannelHost, Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
-export interface SessionHost extends Omit<ChannelHost, "urgent" | "request" | "gap"> {
+export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
   send(frame: string | Uint8Array<ArrayBuffer>): void;
   gap(gap: Gap): void;
 }
@@ -38,7 +38,9 @@ export class Session {
       const host: ChannelHost = {
         ...this.#host,
         request: (asked) => this.#outbox.request(asked),
-        urgent: (message) => (this.#isConnected ? this.#outbox.urgent(message, this.#host.send) : undefined),
+        urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : undefined),
+        isConnected: () => this.#isConnected,
+        closed: () => this.#outbox.closed,
       };
       found = new Subscription(name, host);
       this.#channels.set(name, found);
@@ -57,7 +59,7 @@ export class Session {
   }
 
   /** A socket has this session. */
-  async take(session: SessionMessage): Promise<void> {
+  take(session: SessionMessage): void {
     const turn = ++this.#turn;
     this.#isConnected = true;
     this.#token = session.resume?.token;
@@ -76,15 +78,9 @@ export class Session {
       // The application had made it, and has not made it again.
       else channel.end();
     }
-    if (!isResumed) {
-      // Whether the server still knows the keys of what was sent is what the recoveries tell.
-      await this.#within(PATIENCE, Promise.all(restored));
-      if (turn !== this.#turn) return;
-      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
-      for (const channel of this.#channels.values()) channel.judged();
-      this.#isUnjudged = false;
-    }
-    this.#outbox.open(this.#host.send);
+    // Whether the server still knows the keys of what was sent is what the recoveries tell.
+    if (isResumed || restored.length === 0) return this.#goOn(isResumed);
+    void this.#within(PATIENCE, Promise.all(restored)).then(() => turn === this.#turn && this.#goOn(false));
   }
 
   /** The socket is gone. */
@@ -99,8 +95,9 @@ export class Session {
   /** No socket will come, unless somebody asks for one. */
   close(reason: string): void {
     this.#token = undefined;
-    this.#outbox.close(reason);
-    for (const channel of this.#channels.values()) channel.refuse(new HauynaError("closed", reason));
+    const closed = new HauynaError("closed", reason);
+    this.#outbox.close(closed);
+    for (const channel of this.#channels.values()) channel.refuse(closed);
   }
 
   /** Takes a message about a channel. False if it is not about one that anybody knows. */
@@ -118,6 +115,15 @@ export class Session {
     }
     channel?.receive(message);
     return channel !== undefined;
+  }
+
+  #goOn(isResumed: boolean): void {
+    if (!isResumed) {
+      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
+      for (const channel of this.#channels.values()) channel.judged();
+      this.#isUnjudged = false;
+    }
+    this.#outbox.open(this.#host.send);
   }
 
   /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */

@@ -3,9 +3,9 @@
 
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { HauynaError, ServerError } from "./error.js";
-import { Listeners, type Off } from "./listeners.js";
+import { Listeners, type Off, on } from "./listeners.js";
 import type { Logger } from "./logger.js";
-import type { Asked } from "./outbox.js";
+import type { Asked, Urgent } from "./outbox.js";
 import { Roster } from "./presence.js";
 import type { Position, ServerMessage, SubscriptionEntry } from "./protocol.js";
 
@@ -14,7 +14,10 @@ export interface ChannelHost {
   readonly logger: Logger;
   request(asked: Asked): Promise<unknown>;
   /** On this connection, past what waits; undefined where there is none. */
-  urgent(message: ServerMessage): Promise<unknown> | undefined;
+  urgent(asked: Urgent): Promise<unknown> | undefined;
+  isConnected(): boolean;
+  /** Why nothing is asked any more, where that is so. */
+  closed(): HauynaError | undefined;
   /** Calls `run` later, unless the returned function was called before. */
   after(delay: number, run: () => void): () => void;
   key(): string;
@@ -61,28 +64,30 @@ export class Subscription {
     this.name = name;
     this.#host = host;
     this.#listeners = new Listeners(host.logger);
-    this.presence = new Roster(this.#listeners, (after) => this.#urgent({ type: "presence", channel: name, after }));
+    this.presence = new Roster(this.#listeners, (after) => this.#urgent({ message: { type: "presence", channel: name, after } }));
   }
 
   // For the application
 
   on(event: string, listener: (value: never) => void): Off {
-    return this.#listeners.add(event, listener);
+    return this.#listeners.add(on(event), listener);
   }
 
   onGap(listener: (gap: Gap) => void): Off {
-    return this.on(" gap", listener);
+    return this.#listeners.add("gap", listener);
   }
 
   onState(listener: (state: ChannelState) => void): Off {
-    return this.on(" state", listener);
+    return this.#listeners.add("state", listener);
   }
 
-  subscribe(options: SubscribeOptions = {}): Promise<Subscribed> {
+  subscribe(options: SubscribeOptions = this.#options): Promise<Subscribed> {
+    const closed = this.#host.closed();
+    if (closed) return Promise.reject(closed);
     this.isWanted = true;
     this.isGivenUp = false;
-    if (this.state.name === "subscribed") return Promise.resolve(this.#standing());
     this.#options = options;
+    if (this.state.name === "subscribed") return Promise.resolve(this.#standing());
     this.position ??= options.since;
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
@@ -118,13 +123,17 @@ export class Subscription {
   async restore(): Promise<void> {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
+    // Else the next connection asks.
+    if (turn !== this.#turn || !this.#host.isConnected()) return;
     const { metadata, getToken } = this.#options;
     try {
       const token = await getToken?.();
       if (turn !== this.#turn) return;
       const recover = this.position;
-      const entry = await this.#urgent({ type: "subscribe_channel", channel: this.name, metadata, recover, token });
-      if (turn === this.#turn) this.established(entry as SubscriptionEntry);
+      const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
+      // Messages may be right behind the answer.
+      const taken = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
+      await this.#urgent({ message, timeout: Infinity, taken });
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
@@ -183,12 +192,13 @@ export class Subscription {
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
-    await this.#host.urgent({ type: "unsubscribe_channel", channel: this.name })?.catch(() => {});
+    await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } })?.catch(() => {});
   }
 
   receive(message: ServerMessage): void {
-    if (this.isGivenUp) return;
-    if (message.type.startsWith("presence_") || message.type === "occupancy") return this.presence.receive(message);
+    // Before the answer to a subscription there is only what is left of an earlier one.
+    if (this.isGivenUp || this.state.name === "subscribing") return;
+    if (PRESENCE.test(message.type)) return this.presence.receive(message);
     if (this.#filling) return this.#keep(message, this.#filling);
     if (message.type === "gap") return this.#dropped(message as unknown as Dropped);
     this.#deliver(message);
@@ -202,7 +212,7 @@ export class Subscription {
       if (offset <= this.position.offset) return;
       this.position = { epoch: this.position.epoch, offset };
     }
-    this.#listeners.emit(message.type, message);
+    this.#listeners.emit(on(message.type), message);
   }
 
   #keep(message: ServerMessage, { kept }: Filling): void {
@@ -212,8 +222,8 @@ export class Subscription {
     this.#filled("too_many");
   }
 
-  #urgent(message: ServerMessage): Promise<unknown> {
-    return this.#host.urgent(message) ?? Promise.reject(new HauynaError("not_connected", "there is no connection"));
+  #urgent(asked: Urgent): Promise<unknown> {
+    return this.#host.urgent(asked) ?? Promise.reject(new HauynaError("not_connected", "there is no connection"));
   }
 
   #standing(): Subscribed {
@@ -229,7 +239,7 @@ export class Subscription {
   #become(state: ChannelState): void {
     if (state.name === this.state.name && !state.error) return;
     this.state = state;
-    this.#listeners.emit(" state", state);
+    this.#listeners.emit("state", state);
   }
 
   #failed(error: unknown): void {
@@ -261,7 +271,8 @@ export class Subscription {
     this.#filling = { until, kept: [] };
     try {
       for (let at = this.position; at && at.offset < until.offset; at = this.position) {
-        const page = (await this.#urgent({ type: "history", channel: this.name, since: at })) as HistoryAnswer;
+        const message = { type: "history", channel: this.name, since: at };
+        const page = (await this.#urgent({ message })) as HistoryAnswer;
         if (turn !== this.#turn) return;
         if (page.epoch !== at.epoch) return this.#filled("epoch_changed", positionOf(page));
         for (const message of page.messages) {
@@ -297,7 +308,7 @@ export class Subscription {
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
     const between = from && to && from.epoch === to.epoch ? to.offset - from.offset : undefined;
     const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? between };
-    this.#listeners.emit(" gap", gap);
+    this.#listeners.emit("gap", gap);
     this.#host.gap(gap);
   }
 }
@@ -318,6 +329,7 @@ export function positionOf(said: unknown): Position | undefined {
   return epoch === undefined || offset === undefined ? undefined : { epoch, offset };
 }
 
+const PRESENCE = /^(presence_(state|change|diff)|occupancy)$/;
 /** Messages that are kept while the history is asked. */
 const KEPT = 10_000;
 /** Milliseconds before a subscription that may succeed later is tried again. */

@@ -238,3 +238,18 @@ test("giving up ends what waits: unsent is closed, sent is unknown", async () =>
   expect(client.state.name).toBe("closed");
   expect([sent.now, unsent.now]).toEqual(["outcome_unknown", "closed"]);
 });
+
+test("what is volatile is sent as soon as connect resolves, and never a second time", async () => {
+  const world = new World();
+  const client = world.client();
+  const room = client.channel("room");
+  const cursor = client.connect().then(() => room.publish("cursor", { volatile: true }));
+  const outcome = fate(cursor);
+  await settle();
+  await world.socket.accept();
+  expect(outcome.now).toBe("pending");
+  expect(world.socket.all("channel_message")).toHaveLength(1);
+  await world.lose({ resumed: true });
+  expect(outcome.now).toBe("outcome_unknown");
+  expect(world.socket.all("channel_message")).toEqual([]);
+});

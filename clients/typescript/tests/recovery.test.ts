@@ -1,6 +1,6 @@
 // Positions: every message once and in order, and a word about each one that may be missing.
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Channel, Client, Gap } from "../src/index.js";
 import { World, fate, settle } from "./world.js";
 
@@ -302,4 +302,93 @@ test("a listener that fails costs the others nothing", async () => {
   await world.socket.say(message(12));
   expect(heard).toEqual([11, 12]);
   expect(late).toEqual([11]);
+});
+
+test("what comes right behind the answer to a subscription comes after it", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push([offset, room.state.name, room.position?.offset]));
+  void room.subscribe();
+  await settle();
+  const { id } = world.socket.last("subscribe_channel");
+  await world.socket.say({ type: "ack", id, data: { channel: "room", ...start, recoverable: true } }, message(11));
+  expect(heard).toEqual([[11, "subscribed", 11]]);
+  await world.lose();
+  const again = world.socket.last("subscribe_channel");
+  expect(again).toMatchObject({ recover: { epoch: "E", offset: 11 } });
+  const data = { channel: "room", epoch: "E", offset: 13, recoverable: true, recovered: true };
+  await world.socket.say({ type: "ack", id: again["id"], data }, message(12), message(13));
+  expect(room.state.recovered).toEqual({ from: { epoch: "E", offset: 11 }, to: { epoch: "E", offset: 13 } });
+  expect(heard.slice(1)).toEqual([[12, "subscribed", 12], [13, "subscribed", 13]]);
+});
+
+test("what is left of a subscription that was given up does not move the position of the next one", async () => {
+  const { room, world, heard } = await subscriber();
+  void room.unsubscribe();
+  void room.subscribe({ since: start });
+  await settle();
+  await world.socket.say(message(15), { type: "gap", channel: "room", epoch: "E", offset: 15, missed: 1 });
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 15, recoverable: true, recovered: true });
+  for (let offset = 11; offset <= 15; offset++) await world.socket.say(message(offset));
+  expect(heard).toEqual([11, 12, 13, 14, 15]);
+});
+
+test("a subscription takes as long as the server needs, and is not asked for twice", async () => {
+  const world = new World();
+  const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
+  const subscription = fate(client.channel("room").subscribe());
+  await world.pass(60_000);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect(subscription.now).toMatchObject({ position: start });
+  expect(world.socket.all("subscribe_channel")).toHaveLength(1);
+});
+
+test("what goes with a subscription goes with the next one, too, also where the server was quicker", async () => {
+  const world = new World();
+  const client = await world.connected();
+  await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true });
+  await client.channel("room").subscribe({ metadata: { device: "phone" } });
+  await client.channel("room").subscribe();
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ metadata: { device: "phone" } });
+});
+
+test("a token for a channel is asked for only where there is a connection to use it on", async () => {
+  const world = new World();
+  const client = world.client();
+  const getToken = vi.fn(() => Promise.reject(new Error("no network")));
+  const room = client.channel("room");
+  const early = fate(room.subscribe({ getToken }));
+  await world.pass(10_000);
+  expect(getToken).not.toHaveBeenCalled();
+  expect(room.state.name).toBe("subscribing");
+  void client.connect();
+  await settle();
+  await world.socket.accept();
+  expect(getToken).toHaveBeenCalledTimes(1);
+  await world.pass(1000);
+  expect(getToken).toHaveBeenCalledTimes(2);
+  await world.socket.drop();
+  client.close();
+  expect(world.timers).toBe(0);
+  await settle();
+  expect(early.now).toBe("closed");
+  await expect(room.subscribe()).rejects.toMatchObject({ kind: "closed" });
+});
+
+test("an application's own message is told from the protocol's by its whole type", async () => {
+  const { room, world, gaps, states } = await subscriber();
+  const heard: unknown[] = [];
+  room.on("presence_hint", ({ offset }) => heard.push(offset));
+  room.presence.on("join", () => heard.push("join"));
+  const told = states.length;
+  const own = ["presence_hint", " gap", " state", "gap ", "presence join", "state"];
+  await world.socket.say(...own.map((type, n) => ({ type, channel: "room", timestamp: 1, offset: 11 + n })));
+  expect(heard).toEqual([11]);
+  expect(gaps).toEqual([]);
+  expect(states).toHaveLength(told);
+  expect(room.position?.offset).toBe(16);
 });

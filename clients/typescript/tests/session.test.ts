@@ -233,3 +233,14 @@ test("tokens are never logged", async () => {
   expect(lines.length).toBeGreaterThan(2);
   expect(lines.join()).not.toContain("secret");
 });
+
+test("no message of an application's is taken for the client's own events", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const told: unknown[] = [];
+  client.onState((state) => told.push(state));
+  client.onGap((gap) => told.push(gap));
+  client.onError((error) => told.push(error));
+  await world.socket.say(...[" state", "state", " gap", "gap", " error"].map((type) => ({ type, name: "closed" })));
+  expect(told).toEqual([]);
+});
