@@ -5,7 +5,8 @@ import type { RetryTerms } from "./protocol.js";
 /** The delay in milliseconds before attempt `attempt`, the first being 1; `random` is at least 0 and below 1. */
 export function delay(terms: RetryTerms, attempt: number, random: number): number {
   const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1));
-  return random * longest;
+  // A policy that is none does not make a client hurry.
+  return random * (longest >= 0 ? longest : retryTerms.max_delay);
 }
 
 /** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */

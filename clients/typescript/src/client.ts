@@ -107,7 +107,7 @@ export class Client<T extends Contract = Contract> {
         message: (message) => this.#receive(message),
         lost: () => this.#session.lost(),
         pause: () => this.#outbox.pause(),
-        unpause: () => this.#outbox.open((frame) => this.#connection.send(frame)),
+        unpause: () => this.#outbox.unpause(),
       },
     );
   }

@@ -162,10 +162,10 @@ export class Connection {
           failed(code, reason);
         },
       });
-    } catch (error) {
+    } catch {
       cancel();
-      // An address or a token that no socket takes would never do.
-      return this.#end(closeCodes.bad_request, String(error), false);
+      // It would never do. What the runtime says of it may hold the token.
+      return failed(closeCodes.bad_request, "no WebSocket takes this address or token");
     }
     this.#next = socket;
   }
@@ -214,10 +214,11 @@ export class Connection {
   #handOver([min, max]: [number, number]): void {
     const { environment, logger } = this.#options;
     const turn = this.#stop();
+    this.#events.unpause(); // by an earlier window
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       logger.info("could not move, staying", { code, reason });
-      this.#next = undefined;
+      this.#stop();
       this.#events.unpause();
     };
     this.#cancel = environment.after(min + environment.random() * (max - min), async () => {
@@ -248,8 +249,8 @@ export class Connection {
     // Without a network nothing is tried, and so nothing counts.
     if (!environment.isOnline()) return this.#pausedBy(code, reason);
     this.#attempt++;
-    const { max_attempts = Infinity } = this.#retry;
-    if (this.#attempt > max_attempts) return this.#end(code, `gave up after ${max_attempts} attempts`, true);
+    const most = this.#retry.max_attempts ?? Infinity;
+    if (this.#attempt > most) return this.#end(code, `gave up after ${most} attempts`, true);
     const wait = delay(this.#retry, this.#attempt, environment.random());
     const why = { code, reason };
     this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));

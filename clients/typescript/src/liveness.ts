@@ -17,7 +17,8 @@ export class Liveness {
   readonly #events: LivenessEvents;
   #heartbeat = heartbeat;
   #heard = 0;
-  #pinged = 0;
+  /** Nothing was heard since it asked. No moment: clocks are coarse. */
+  #hasAsked = false;
   /** When an answer must have come, after something that may have ended the connection unseen. */
   #patience = Infinity;
   #expected = 0;
@@ -30,8 +31,6 @@ export class Liveness {
 
   start(terms: Heartbeat = heartbeat): void {
     this.#heartbeat = terms;
-    this.#patience = Infinity;
-    this.#pinged = 0;
     this.heard();
     this.#next();
   }
@@ -42,6 +41,8 @@ export class Liveness {
 
   heard(): void {
     this.#heard = this.#environment.now();
+    this.#hasAsked = false;
+    this.#patience = Infinity;
   }
 
   /** Asks now, with little patience. */
@@ -49,24 +50,23 @@ export class Liveness {
     const now = this.#environment.now();
     if (this.#patience <= now + PATIENCE) return;
     this.#patience = now + PATIENCE;
-    this.#ping(now);
+    this.#ping();
     this.#next();
   }
 
   #tick(): void {
     const now = this.#environment.now();
     const silence = now - this.#heard;
-    if (this.#heard >= this.#pinged) this.#patience = Infinity;
     if (now >= this.#patience) return this.#lost("no answer after a wake-up");
-    if (now - this.#expected > DRIFT) return this.check();
+    // Or it was set back, and says nothing of the silence.
+    if (Math.abs(now - this.#expected) > DRIFT) return this.check();
     if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
-    if (silence >= this.#heartbeat.interval && this.#pinged <= this.#heard) this.#ping(now);
+    if (silence >= this.#heartbeat.interval && !this.#hasAsked) this.#ping();
     this.#next();
   }
 
-  #ping(now: number): void {
-    // Later than what was heard, however coarse the clock.
-    this.#pinged = Math.max(now, this.#heard + 1);
+  #ping(): void {
+    this.#hasAsked = true;
     this.#events.ping();
   }
 
@@ -79,7 +79,7 @@ export class Liveness {
     this.#cancel();
     const now = this.#environment.now();
     const { interval, timeout } = this.#heartbeat;
-    const silent = this.#heard + (this.#pinged > this.#heard ? timeout : interval);
+    const silent = this.#heard + (this.#hasAsked ? timeout : interval) || Infinity;
     const at = Math.min(Math.max(now + 1, Math.min(silent, this.#patience)), now + TICK);
     this.#expected = at;
     this.#cancel = this.#environment.after(at - now, () => this.#tick());

@@ -79,6 +79,8 @@ export class Outbox {
   #number = 0;
   /** How to send; only while requests may be. */
   #send: ((frame: Frame) => void) | undefined;
+  /** Another connection is about to take over. */
+  #isPaused = false;
   #idle: (() => void)[] = [];
   /** Why nothing is taken. */
   #closed: HauynaError | undefined;
@@ -97,7 +99,7 @@ export class Outbox {
   /** Sends, now or later. The promise is that of the answer's data. */
   request(asked: Asked): Promise<unknown> {
     if (this.#closed) return Promise.reject(this.#closed);
-    if (asked.volatile && !this.#send) return Promise.reject(new HauynaError("not_connected", "there is no connection"));
+    if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(new HauynaError("not_connected", "there is no connection"));
     return new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
       if (this.#waiting.length + this.#sent.size >= this.#limits.count || this.#bytes + entry.frame.length > this.#limits.bytes) {
@@ -128,14 +130,21 @@ export class Outbox {
 
   /** Nothing is sent for now. Resolves when what was sent is answered. */
   pause(): Promise<void> {
-    this.#send = undefined;
+    this.#isPaused = true;
     if (this.#sent.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** It did not. */
+  unpause(): void {
+    this.#isPaused = false;
+    this.#flush();
   }
 
   /** The connection is lost, or another takes its place. */
   lost(): void {
     this.#send = undefined;
+    this.#isPaused = false;
     const again: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
@@ -201,7 +210,7 @@ export class Outbox {
   }
 
   #flush(): void {
-    while (this.#send && this.#waiting.length > 0) {
+    while (this.#send && !this.#isPaused && this.#waiting.length > 0) {
       const entry = this.#waiting[0] as Entry;
       const now = this.#environment.now();
       if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {

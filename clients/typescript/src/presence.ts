@@ -53,6 +53,13 @@ interface Page {
   readonly next?: string;
 }
 
+/** The whole of it. */
+interface List {
+  readonly users: ReadonlyMap<string, Present>;
+  readonly count: number;
+  readonly offset: number;
+}
+
 interface Entry {
   readonly status: string;
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -85,7 +92,7 @@ export class Roster implements Presence {
     switch (message.type) {
       case "presence_state":
         this.#kept = undefined;
-        return this.#replace(message as unknown as Page);
+        return this.#replace(read(message as unknown as Page));
       case "occupancy":
         this.#kept = undefined;
         return this.#unlist(message["count"] as number);
@@ -112,11 +119,15 @@ export class Roster implements Presence {
     // A list that the server sent meanwhile is newer.
     if (this.#kept !== kept) return;
     this.#kept = undefined;
-    if (pages) this.#replace(pages);
-    for (const message of kept) this.#apply(message);
+    try {
+      if (pages) this.#replace(pages);
+      for (const message of kept) this.#apply(message);
+    } catch {
+      // Not what PROTOCOL.md says: the next number shows what is missing.
+    }
   }
 
-  async #pages(): Promise<Page> {
+  async #pages(): Promise<List> {
     const first = (await this.#ask(undefined)) as Page;
     const users = { ...first.users };
     for (let { next } = first; next !== undefined; ) {
@@ -125,7 +136,7 @@ export class Roster implements Presence {
       next = page.next;
     }
     // What changed between the pages is among what was kept, by the first page's number.
-    return { users, count: first.count, offset: first.offset };
+    return read({ users, count: first.count, offset: first.offset });
   }
 
   #keep(message: ServerMessage, kept: ServerMessage[]): void {
@@ -160,14 +171,14 @@ export class Roster implements Presence {
     this.count = count;
   }
 
-  #replace({ users, count, offset }: Page): void {
+  #replace({ users, count, offset }: List): void {
     this.#offset = offset;
     this.count = count;
     this.isListed = true;
     for (const user of [...this.users.keys()]) {
-      if (!Object.hasOwn(users, user)) this.#leave(user);
+      if (!users.has(user)) this.#leave(user);
     }
-    for (const [user, entry] of Object.entries(users)) this.#set(present(user, entry));
+    for (const present of users.values()) this.#set(present);
     this.#emit("change", this);
   }
 
@@ -208,6 +219,11 @@ interface Diff {
   readonly leaves: readonly string[];
   readonly updates: Readonly<Record<string, Entry>>;
   readonly count: number;
+}
+
+/** A list as it was said, checked before anything is done with it. */
+function read({ users, count, offset }: Page): List {
+  return { users: new Map(Object.entries(users).map(([user, entry]) => [user, present(user, entry)])), count, offset };
 }
 
 function present(user: string, { status, metadata, connections }: Entry): Present {

@@ -82,13 +82,13 @@ export class Socket {
   }
 
   #read(data: unknown): void {
-    let message: unknown;
     try {
-      message = this.#codec.decode(data as string | ArrayBuffer);
+      const message = this.#codec.decode(data as string | ArrayBuffer);
+      if (isMessage(message)) this.#events.message(message);
     } catch {
-      return this.close(UNREADABLE, "unreadable");
+      // Not of this encoding, or not what PROTOCOL.md says. Applications' listeners throw elsewhere.
+      this.close(UNREADABLE, "unreadable");
     }
-    if (isMessage(message)) this.#events.message(message);
   }
 
   #end(code: number, reason: string): void {

@@ -65,3 +65,22 @@ test.each(["online", "visible", "offline"] as const)("%s: it asks at once, and o
   await world.pass(5000);
   expect(client.state.name).toBe("reconnecting");
 });
+
+test("an answer in the same moment of a coarse clock is an answer", async () => {
+  const world = new World();
+  const client = await world.connected({}, session);
+  await world.pass(100);
+  await world.socket.say({ type: "anything" });
+  await world.tell("visible");
+  await world.socket.say({ type: "pong" });
+  await world.pass(6000);
+  expect(client.state.name).toBe("connected");
+});
+
+test("a clock that is set back is no reason to wait for a server that is gone", async () => {
+  const world = new World();
+  const client = await world.connected({}, session);
+  world.setBack(3_600_000);
+  await world.pass(16_000);
+  expect(client.state).toMatchObject({ name: "reconnecting", reason: "no answer after a wake-up" });
+});

@@ -244,3 +244,76 @@ test("no message of an application's is taken for the client's own events", asyn
   await world.socket.say(...[" state", "state", " gap", "gap", " error"].map((type) => ({ type, name: "closed" })));
   expect(told).toEqual([]);
 });
+
+test("a move whose credentials come too late is over, and nothing of it is left", async () => {
+  const world = new World();
+  const tokens: ((token: string) => void)[] = [];
+  const client = world.client({ getToken: () => new Promise((resolve) => tokens.push(resolve)) });
+  void client.connect();
+  await settle();
+  tokens[0]?.("t1");
+  await settle();
+  await world.socket.accept({ heartbeat: { interval: 1e9, timeout: 1e9 } });
+  await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(10_000);
+  expect(tokens).toHaveLength(2);
+  tokens[1]?.("t2");
+  await settle();
+  expect(world.sockets).toHaveLength(1);
+  expect(client.state.name).toBe("connected");
+});
+
+test("a second window takes the place of the first, and what waited for that is sent meanwhile", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(0);
+  expect(world.sockets).toHaveLength(2);
+  const [old, next] = world.sockets;
+  void client.request("waits").catch(() => {});
+  expect(old?.all("waits")).toEqual([]);
+  await old?.say({ type: "reconnect", after: [20_000, 20_000], reason: "drain" });
+  expect(next?.closed).toBeDefined();
+  expect(old?.all("waits")).toHaveLength(1);
+  await old?.ack("waits");
+  await world.pass(20_000);
+  expect(world.sockets).toHaveLength(3);
+});
+
+test("while a move is under way nothing is sent, though the subscriptions are restored just then", async () => {
+  const world = new World();
+  const client = world.client();
+  const room = client.channel("room");
+  void room.subscribe();
+  void client.connect();
+  await settle();
+  await world.socket.accept({ heartbeat: { interval: 1e9, timeout: 1e9 } });
+  void client.request("waits").catch(() => {});
+  const [old] = world.sockets;
+  await old?.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(0);
+  await old?.ack("subscribe_channel", entry);
+  expect(world.sockets).toHaveLength(2);
+  expect(old?.all("waits")).toEqual([]);
+  await world.socket.accept({ resumed: false });
+  await world.socket.ack("subscribe_channel", entry);
+  expect(world.socket.all("waits")).toHaveLength(1);
+});
+
+test("a token that no socket takes ends the attempts, and is not in what the runtime says", async () => {
+  const lines: string[] = [];
+  const write = (message: string, fields?: object) => lines.push(message + JSON.stringify(fields));
+  class Fussy {
+    constructor(_: string, protocols: string[]) {
+      throw new SyntaxError(`The subprotocol '${protocols[1]}' is invalid.`);
+    }
+  }
+  const client = new World().client({
+    WebSocket: Fussy as never,
+    getToken: () => "secret/token=",
+    logger: { debug: write, info: write, warn: write, error: write },
+  });
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed" });
+  expect(client.state).toMatchObject({ name: "closed", code: 3501 });
+  expect(lines.join() + JSON.stringify(client.state)).not.toContain("secret");
+});

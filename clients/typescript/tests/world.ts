@@ -75,6 +75,12 @@ export class World implements Environment {
     await this.pass(0);
   }
 
+  /** Somebody sets the clock back; the timers know nothing of it. */
+  setBack(duration: number): void {
+    this.time -= duration;
+    for (const timer of this.#timers) timer.at -= duration;
+  }
+
   async tell(signal: Signal): Promise<void> {
     if (signal !== "visible") this.online = signal === "online";
     for (const watcher of this.#watchers) watcher(signal);
