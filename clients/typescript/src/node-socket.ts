@@ -5,7 +5,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { type IncomingMessage, request as http } from "node:http";
 import { request as https } from "node:https";
 import type { Duplex } from "node:stream";
-import { FrameReader, type Frame, OPCODE, writeFrame } from "./node-frames.js";
+import { type Frame, FrameError, FrameReader, OPCODE, writeFrame } from "./node-frames.js";
 import type { WebSocketLike } from "./socket.js";
 
 type Message = string | ArrayBuffer | Uint8Array;
@@ -31,6 +31,7 @@ export class NodeWebSocket implements WebSocketLike {
     const target = new URL(url);
     target.protocol = target.protocol.replace("ws", "http");
     target.hash = "";
+    if (!protocols.every((name) => TOKEN.test(name))) throw new SyntaxError("a sub-protocol that is no token");
     this.#protocols = protocols;
     const key = randomBytes(16).toString("base64");
     const headers: Record<string, string> = {
@@ -91,10 +92,10 @@ export class NodeWebSocket implements WebSocketLike {
         this.#take(frame);
       }
     } catch (error) {
-      // RFC 6455, 7.1.7: the connection fails.
-      const { code, message } = error as { code?: number; message: string };
-      this.#end = { code: code ?? 1002, reason: message };
-      this.#say(this.#end.code, Buffer.from(message));
+      // RFC 6455, 7.1.7: the connection fails, and has no code here (7.1.5).
+      const { code, message } = error as FrameError;
+      this.#end.reason = message;
+      this.#say(code, Buffer.from(message));
       this.#stream?.destroy();
     }
   }
@@ -102,7 +103,7 @@ export class NodeWebSocket implements WebSocketLike {
   #take({ opcode, payload }: Frame): void {
     switch (opcode) {
       case OPCODE.text:
-        return this.onmessage?.({ data: UTF8.decode(payload) } as never);
+        return this.onmessage?.({ data: text(payload) } as never);
       case OPCODE.binary:
         return this.onmessage?.({ data: new Uint8Array(payload).buffer } as never);
       case OPCODE.ping:
@@ -146,7 +147,17 @@ export class NodeWebSocket implements WebSocketLike {
   }
 }
 
+function text(payload: Buffer): string {
+  try {
+    return UTF8.decode(payload);
+  } catch {
+    throw new FrameError(1007, "not UTF-8");
+  }
+}
+
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** RFC 9110, 5.6.2. */
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** RFC 6455, 1.3. */
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /** Milliseconds for the peer's part of the close. */

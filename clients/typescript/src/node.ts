@@ -10,6 +10,6 @@ export * from "./index.js";
 export class Client<T extends Contract = Contract> extends AnyClient<T> {
   constructor(url: string | URL, options: ClientOptions = {}) {
     const runtime = globalThis.WebSocket as unknown as WebSocketConstructor | undefined;
-    super(url, { WebSocket: runtime ?? NodeWebSocket, ...options });
+    super(url, { ...options, WebSocket: options.WebSocket ?? runtime ?? NodeWebSocket });
   }
 }

@@ -139,6 +139,11 @@ describe("over TCP", () => {
     expect(await closed(new NodeWebSocket(url, ["hauyna.v1.json"]))).toEqual({ code: 3001, reason: "drain" });
   });
 
+  test("a sub-protocol that is no HTTP token is refused, as in a browser", () => {
+    const wrong = () => new NodeWebSocket("ws://127.0.0.1:1/", ["hauyna.v1.json", "hauyna.bearer.a, hauyna.resume.b"]);
+    expect(wrong).toThrow(SyntaxError);
+  });
+
   test("a connection that ends without a close is 1006", async () => {
     const url = await serve((socket) => socket.destroy());
     expect((await closed(new NodeWebSocket(url, ["hauyna.v1.json"]))).code).toBe(1006);
@@ -174,12 +179,23 @@ describe("over TCP", () => {
     expect((await end).code).toBe(1006);
   });
 
-  test("a frame against the RFC ends the connection with the code for it", async () => {
+  test.each([
+    ["a frame against the RFC", Buffer.from([0xc1, 0]), 1002, "reserved bits"],
+    ["a text that is not UTF-8", frame(0x81, Buffer.from([0xff, 0xfe])), 1007, "not UTF-8"],
+    ["a text cut within a character, in a fragment", Buffer.concat([frame(0x01, Buffer.from([0xc3])), frame(0x80, Buffer.from("x"))]), 1007, "not UTF-8"],
+  ])("%s is told the server with the code for it, and is a loss here, as in a browser", async (_, bytes, code, reason) => {
     let said = Buffer.alloc(0);
+    let gone = () => {};
+    const ended = new Promise<void>((resolve) => (gone = resolve));
     const url = await serve((socket) => {
-      socket.on("data", (bytes) => (said = Buffer.concat([said, bytes])));
-      socket.write(Buffer.from([0xc1, 0]));
+      socket.on("data", (more) => (said = Buffer.concat([said, more]))).on("close", gone);
+      socket.write(bytes);
     });
-    expect((await closed(new NodeWebSocket(url, ["hauyna.v1.json"]))).code).toBe(1002);
+    const socket = new NodeWebSocket(url, ["hauyna.v1.json"]);
+    socket.onmessage = () => {};
+    const end = closed(socket);
+    await ended;
+    expect(await end).toEqual({ code: 1006, reason });
+    expect(Buffer.from([6, 7].map((at, n) => (said[at] as number) ^ (said[2 + n] as number))).readUInt16BE()).toBe(code);
   });
 });
