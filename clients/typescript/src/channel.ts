@@ -1,6 +1,6 @@
 // One channel, as an application sees it. What is behind it is subscription.ts.
 
-import type { AnyChannel } from "./contract.js";
+import type { AnyChannel, Fields } from "./contract.js";
 import type { HauynaError } from "./error.js";
 import type { Off } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
@@ -29,10 +29,10 @@ export interface Publication<Content> extends Delivered {
 /** What the listeners of `Event` get in a channel of the type `C`. */
 export type MessageOf<C, Event> = Event extends "message"
   ? Publication<ContentOf<C>>
-  : Event extends keyof C
-    ? C[Event] & Delivered & { readonly type: Event }
-    : Event extends "channel_event"
-      ? ChannelEvent
+  : Event extends "channel_event"
+    ? ChannelEvent
+    : Event extends keyof C
+      ? (unknown extends C[Event] ? Fields : C[Event]) & Delivered & { readonly type: Event }
       : never;
 
 /** Messages of a channel may be missing. */

@@ -217,6 +217,7 @@ export class Connection {
     this.#events.unpause(); // by an earlier window
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
+      if (!this.#socket) return this.#comeBack(code, reason);
       logger.info("could not move, staying", { code, reason });
       this.#stop();
       this.#events.unpause();
@@ -234,11 +235,16 @@ export class Connection {
   #lost(code: number, reason: string): void {
     this.#socket = undefined;
     this.#liveness.stop();
-    const turn = this.#stop();
+    // The socket of a move may have the session already, which is why this one was closed.
+    const isMoving = this.#next !== undefined && comesBack(code);
+    const turn = isMoving ? this.#turn : this.#stop();
+    this.#isTrying = isMoving;
     this.#options.logger.info("connection lost", { code, reason });
     if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
     this.#events.lost();
-    if (turn === this.#turn) this.#comeBack(code, reason);
+    if (turn !== this.#turn) return;
+    if (!isMoving) this.#comeBack(code, reason);
+    else if (code !== closeCodes.replaced) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
   }
 
   /** The next attempt, if there is to be one. */

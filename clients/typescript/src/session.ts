@@ -109,11 +109,9 @@ export class Session {
       return true;
     }
     const channel = this.#channels.get(name);
-    if (message.type === "unsubscribed") {
-      channel?.end(new HauynaError("refused", "the server ended the subscription"));
-      return true;
-    }
-    channel?.receive(message);
+    if (message.type !== "unsubscribed") channel?.receive(message);
+    // What is being asked for is decided by the answer.
+    else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;
   }
 

@@ -31,7 +31,8 @@ test("channels are typed by their names, or by saying so", () => {
   client.channel("room:1").publish("text").catch(() => {});
   client.channel("lobby").publish("text").catch(() => {});
   open.channel("anything").publish(17).catch(() => {});
-  open.channel("anything").on("whatever", () => {});
+  open.channel("anything").on("whatever", (m) => expectTypeOf(m["colour"]).toEqualTypeOf<unknown>());
+  open.channel("anything").on("whatever", (m) => expectTypeOf(m.timestamp).toEqualTypeOf<number>());
 });
 
 test("requests, questions and messages are typed by their names", () => {

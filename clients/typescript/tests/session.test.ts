@@ -317,3 +317,48 @@ test("a token that no socket takes ends the attempts, and is not in what the run
   expect(client.state).toMatchObject({ name: "closed", code: 3501 });
   expect(lines.join() + JSON.stringify(client.state)).not.toContain("secret");
 });
+
+test.each([3013, 3001, 1006])("the old connection of a move may end (%s) before the session is on the new one", async (code) => {
+  const world = new World();
+  const client = await subscribed(world);
+  const states: string[] = [];
+  client.onState(({ name }) => states.push(name));
+  const [old] = world.sockets;
+  await old?.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(0);
+  await world.socket.open();
+  void client.request("waits").catch(() => {});
+  await old?.drop(code);
+  const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
+  await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
+  expect(world.sockets, "the one that has the session is not given up").toHaveLength(2);
+  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-2" } });
+  expect(world.socket.all("waits")).toHaveLength(1);
+  expect(states, "who was replaced by itself was never away").toEqual(code === 3013 ? ["connected"] : ["reconnecting", "connected"]);
+});
+
+test("a move whose old connection ends, and then the new one, is an attempt that failed", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  const [old] = world.sockets;
+  await old?.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(0);
+  await old?.drop(3013);
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ name: "reconnecting", attempt: 1 });
+  await (await world.attempt()).accept();
+  expect(client.state.name).toBe("connected");
+});
+
+test("the end of an earlier subscription is not the end of the one that is asked for", async () => {
+  const world = new World();
+  const client = await subscribed(world);
+  const room = client.channel("room");
+  void room.unsubscribe();
+  const again = fate(room.subscribe());
+  await settle();
+  await world.socket.say({ type: "unsubscribed", channel: "room" });
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect(again.now).toMatchObject({ recoverable: true });
+  expect(room.state.name).toBe("subscribed");
+});
