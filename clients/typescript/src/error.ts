@@ -12,7 +12,7 @@ import type { ErrorMessage } from "./protocol.js";
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
  * - `outbox_full`: too much waits already; it was not done
  * - `invalid`: it cannot be encoded, or is no use of this client
- * - `closed`: the client is closed
+ * - `closed`: the client is closed, or the subscription was given up
  */
 export type ErrorKind =
   | "refused"

@@ -5,9 +5,9 @@ import type { Logger } from "./logger.js";
 /** Ends what it was returned by. */
 export type Off = () => void;
 
-/** The event that a message of this type is; the client's own events have names without a space in front. */
+/** The event that a message of this type is; the client's own events have names without quotes. */
 export function on(type: string): string {
-  return ` ${type}`;
+  return `"${type}"`;
 }
 
 /** The listeners of any number of events, by name. */

@@ -129,10 +129,10 @@ export class Roster implements Presence {
 
   async #pages(): Promise<List> {
     const first = (await this.#ask(undefined)) as Page;
-    const users = { ...first.users };
+    let { users } = first;
     for (let { next } = first; next !== undefined; ) {
       const page = (await this.#ask(next)) as Page;
-      Object.assign(users, page.users);
+      users = { ...users, ...page.users };
       next = page.next;
     }
     // What changed between the pages is among what was kept, by the first page's number.

@@ -4,7 +4,7 @@
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Outbox } from "./outbox.js";
-import type { Position, ServerMessage, SessionMessage, SubscriptionEntry } from "./protocol.js";
+import type { ServerMessage, SessionMessage, SubscriptionEntry } from "./protocol.js";
 import { type ChannelHost, Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
@@ -51,11 +51,10 @@ export class Session {
   /** What the first message on the next socket says, where there is a session to resume. */
   resume(): { token: string; message: ServerMessage } | undefined {
     if (this.#token === undefined) return undefined;
-    const positions: Record<string, Position> = {};
-    for (const { name, position, state } of this.#channels.values()) {
-      if (position && state.name !== "unsubscribed") positions[name] = position;
-    }
-    return { token: this.#token, message: { type: "resume", positions } };
+    const positions = [...this.#channels.values()]
+      .filter(({ position, state }) => position && state.name !== "unsubscribed")
+      .map(({ name, position }) => [name, position] as const);
+    return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
   /** A socket has this session. */

@@ -362,3 +362,23 @@ test("the end of an earlier subscription is not the end of the one that is asked
   expect(again.now).toMatchObject({ recoverable: true });
   expect(room.state.name).toBe("subscribed");
 });
+
+test("a channel may have any name, and so may a user", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const odd = client.channel("__proto__");
+  void odd.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { ...start, channel: "__proto__", recoverable: true });
+  const users = (name: string) => JSON.parse(`{"${name}":{"status":"online","metadata":{},"connections":[]}}`);
+  await world.socket.say({ type: "presence_state", channel: "__proto__", count: 0, users: {}, offset: 1 });
+  void odd.presence.refresh();
+  await settle();
+  await world.socket.ack("presence", { count: 2, users: users("ana"), offset: 3, next: "ana" });
+  await world.socket.ack("presence", { count: 2, users: users("__proto__"), offset: 3 });
+  expect([...odd.presence.users.keys()]).toEqual(["ana", "__proto__"]);
+  await world.socket.drop();
+  await world.attempt();
+  await world.socket.open();
+  expect(JSON.stringify(world.socket.last("resume")["positions"])).toBe(`{"__proto__":${JSON.stringify(start)}}`);
+});
