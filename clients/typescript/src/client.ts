@@ -128,7 +128,7 @@ export class Client<T extends Contract = Contract> {
       this.#connection.open();
       const settle = (state: State) => {
         if (state.name === "connected") resolve();
-        else if (state.name === "closed") reject(new HauynaError("closed", state.reason));
+        else if (state.name === "closed") reject(new HauynaError("closed", state.reason || "closed"));
         else return;
         off();
       };

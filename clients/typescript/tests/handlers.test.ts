@@ -192,3 +192,33 @@ test("who the client is, is known to whoever is told that it is connected", asyn
   await world.socket.accept();
   expect(users).toEqual(["ana"]);
 });
+
+test("closing while credentials are looked for is the end of it", async () => {
+  const world = new World();
+  const client: Client = world.client({
+    getToken: () => {
+      client.close(4500, "logged out");
+      throw new Error("401");
+    },
+  });
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "logged out" });
+  await world.pass(60_000);
+  expect(client.state).toEqual({ name: "closed", code: 4500, reason: "logged out" });
+  expect(world.timers).toBe(0);
+  expect(world.sockets).toEqual([]);
+});
+
+test("who is told that the attempts are used up may connect at once, with the same channels", async () => {
+  const world = new World();
+  const client = await world.connected({}, { retry: { base_delay: 1, max_delay: 1, backoff_multiplier: 1, max_attempts: 0 } });
+  void client.channel("room").subscribe().catch(() => {});
+  once(client, "closed", () => void client.connect());
+  await world.socket.drop();
+  expect(world.sockets).toHaveLength(2);
+  await world.socket.accept();
+  expect(client.state.name).toBe("connected");
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ channel: "room" });
+  client.close();
+  expect(world.timers).toBe(0);
+  expect(world.watchers).toBe(0);
+});
