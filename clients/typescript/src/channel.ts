@@ -91,9 +91,14 @@ export interface HistoryRange {
   readonly reverse?: boolean;
 }
 
+/** A message of the past: a publication, or of a type of the application's own. */
+export type Past<C> =
+  | (Publication<ContentOf<C>> & { readonly type: "message" })
+  | { [Event in Exclude<keyof C & string, "message">]: MessageOf<C, Event> }[Exclude<keyof C & string, "message">];
+
 /** One page of the past. Messages may be of every type that the channel carries. */
 export interface HistoryPage<C> {
-  readonly messages: readonly (Publication<ContentOf<C>> & { readonly type: string })[];
+  readonly messages: readonly Past<C>[];
   /** The end of the stream. */
   readonly position: Position;
 }

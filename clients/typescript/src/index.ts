@@ -10,6 +10,7 @@ export type {
   HistoryPage,
   HistoryRange,
   MessageOf,
+  Past,
   Publication,
   Published,
   PublishOptions,

@@ -148,6 +148,7 @@ export class Subscription {
     const isAsked = entry.recovered !== undefined;
     const turn = this.#next();
     this.#wasLive = false;
+    this.#filling = undefined;
     const isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
     this.#hasForgotten ||= wasKnown && !isRemembered;
     this.isRemembered = isRemembered && !this.#hasForgotten;

@@ -35,6 +35,20 @@ test("channels are typed by their names, or by saying so", () => {
   open.channel("anything").on("whatever", (m) => expectTypeOf(m.timestamp).toEqualTypeOf<number>());
 });
 
+test("what the history gives is typed by its types", async () => {
+  const told = async (room: Channel<Room>, lobby: Channel<{ message: string }>, any: Channel) => {
+    for (const message of (await room.history()).messages) {
+      if (message.type === "message") expectTypeOf(message.content.text).toEqualTypeOf<string>();
+      else expectTypeOf(message.user).toEqualTypeOf<string>();
+      // @ts-expect-error: not every message has a content
+      message.content?.text;
+    }
+    for (const { content } of (await lobby.history()).messages) expectTypeOf(content).toEqualTypeOf<string>();
+    for (const { content } of (await any.history()).messages) expectTypeOf(content).toEqualTypeOf<unknown>();
+  };
+  expect(told).toBeTypeOf("function");
+});
+
 test("requests, questions and messages are typed by their names", () => {
   expectTypeOf(client.request<"rename">).returns.toEqualTypeOf<Promise<{ name: string }>>();
   client.request("now").catch(() => {});

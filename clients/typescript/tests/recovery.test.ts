@@ -392,3 +392,13 @@ test("an application's own message is told from the protocol's by its whole type
   expect(states).toHaveLength(told);
   expect(room.position?.offset).toBe(16);
 });
+
+test("a stream that begins anew while the history of the old one is asked is heard from there on", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 10, missed: 2 });
+  const asked = world.socket.last("history")["id"];
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 3, recoverable: true }, message(4));
+  await world.socket.say({ type: "ack", id: asked, data: { epoch: "F", offset: 4, messages: [] } }, message(5));
+  expect(heard).toEqual([4, 5]);
+  expect(gaps).toMatchObject([{ reason: "epoch_changed", to: { epoch: "F", offset: 3 } }]);
+});
