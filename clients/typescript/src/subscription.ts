@@ -81,14 +81,15 @@ export class Subscription {
     return this.#listeners.add("state", listener);
   }
 
-  subscribe(options: SubscribeOptions = this.#options): Promise<Subscribed> {
+  subscribe(options?: SubscribeOptions): Promise<Subscribed> {
     const closed = this.#host.closed();
     if (closed) return Promise.reject(closed);
+    // Who asks for what somebody has asked for already, and says nothing more, changes nothing.
+    this.#options = options ?? (this.isWanted ? this.#options : {});
     this.isWanted = true;
     this.isGivenUp = false;
-    this.#options = options;
     if (this.state.name === "subscribed") return Promise.resolve(this.#standing());
-    this.position ??= options.since;
+    this.position ??= options?.since;
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
       if (this.state.name === "unsubscribed") void this.restore();

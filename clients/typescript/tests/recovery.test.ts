@@ -356,6 +356,15 @@ test("what goes with a subscription goes with the next one, too, also where the 
   expect(world.socket.last("subscribe_channel")).toMatchObject({ metadata: { device: "phone" } });
 });
 
+test("what went with a subscription that was given up does not go with the next one", async () => {
+  const { room, world } = await subscriber();
+  await room.subscribe({ metadata: { device: "phone" }, since: { epoch: "E", offset: 3 } });
+  void room.unsubscribe();
+  void room.subscribe();
+  await settle();
+  expect(world.socket.last("subscribe_channel")).toEqual({ type: "subscribe_channel", id: 3, channel: "room" });
+});
+
 test("a token for a channel is asked for only where there is a connection to use it on", async () => {
   const world = new World();
   const client = world.client();
