@@ -106,6 +106,11 @@ impl Session {
         }
     }
 
+    /// Whether the server has said that a subscription is there. What comes of a channel without is left of an earlier one.
+    pub(crate) fn is_live(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(|place| place.standing == Standing::Live)
+    }
+
     /// The channels that the client has to subscribe to by itself.
     pub(crate) fn absent(&self) -> Vec<String> {
         let absent = |place: &Place| place.is_wanted && place.standing == Standing::Absent;
@@ -131,7 +136,7 @@ impl Session {
     pub(crate) fn live(&mut self, entry: &Subscribed) -> Missed {
         let place = self.places.entry(entry.channel.clone()).or_default();
         let old = place.position;
-        place.standing = Standing::Live;
+        (place.standing, place.catching) = (Standing::Live, false);
         place.is_recoverable = entry.recoverable;
         place.is_vouched = same_epoch(old, entry.position);
         let returns = std::mem::replace(&mut place.was_live, true);

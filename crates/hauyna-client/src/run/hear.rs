@@ -98,7 +98,9 @@ impl Run {
                 }
             }
             Received::Subscribed(entry) => self.live(&entry),
-            Received::Unsubscribed { channel } => self.taken_out(&channel),
+            Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.taken_out(&channel),
+            Received::Unsubscribed { .. } => {}
+            Received::Gap(gap) if !self.session.is_live(&gap.channel) => {}
             Received::Gap(gap) => match self.session.gap(&gap.channel, gap.position, gap.missed) {
                 Ok(_) => self.catch_up(&gap.channel),
                 Err(gap) => self.tell(gap),
@@ -162,6 +164,11 @@ impl Run {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.give(None, &note) };
+        // An application's message without a number may have been sent to this connection alone.
+        let is_of_subscription = offset.is_some() || matches!(note, Note::Publication(_));
+        if is_of_subscription && !self.session.is_live(&channel) {
+            return;
+        }
         match self.session.admit(&channel, offset) {
             Verdict::Drop => {}
             Verdict::Deliver => self.give(Some(&channel), &note),
@@ -187,6 +194,7 @@ impl Run {
 
     /// A subscription is live, as its answer, the session or a notice says.
     pub(super) fn live(&mut self, entry: &Subscribed) {
+        self.stop_catching(&entry.channel);
         let missed = self.session.live(entry);
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
         if let Some(shared) = self.channel(&entry.channel) {

@@ -103,11 +103,16 @@ impl Run {
         self.release(channel);
     }
 
+    /// Forgets the answer that is awaited, and what waits for it.
+    pub(super) fn stop_catching(&mut self, channel: &str) -> Option<Held> {
+        self.asked.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
+        self.held.remove(channel)
+    }
+
     /// Lets the live messages go on, each of them unless the history had it.
     fn release(&mut self, channel: &str) {
-        self.asked.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
         self.session.caught_up(channel);
-        let Some(held) = self.held.remove(channel) else { return };
+        let Some(held) = self.stop_catching(channel) else { return };
         for (offset, note) in held.notes {
             if self.session.replay(channel, offset) {
                 self.give(Some(channel), &note);

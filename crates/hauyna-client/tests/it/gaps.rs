@@ -2,6 +2,7 @@
 
 use crate::script::{EPOCH, Peer, Script, publication, script};
 use crate::support::{content, next};
+use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Channel, Client, GapReason, Publication, Stream, StreamError};
 use serde_json::{Value, json};
 
@@ -87,6 +88,56 @@ async fn a_second_gap_meanwhile_is_closed_too() {
     assert_eq!(second["since"]["offset"], 3);
     peer.ack(&second, page([4, 5], 5)).await;
     for offset in 2..=5 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_anew_while_the_history_of_the_old_one_is_asked_is_heard_from_there_on() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.publication("a", 2).await;
+    peer.send(gap(2, 4)).await;
+    peer.publication("a", 7).await;
+    let history = peer.expect("history").await;
+    let anew = json!({ "type": "subscribed", "channel": "a", "epoch": "AAAAAAAAAAE", "offset": 3, "recoverable": true });
+    peer.send(anew).await;
+    peer.publication("a", 4).await;
+    let mut answer = page([], 4);
+    answer["epoch"] = json!("AAAAAAAAAAE");
+    peer.ack(&history, answer).await;
+    peer.publication("a", 5).await;
+    assert_eq!(content(&mut messages).await, 2);
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!((gap.reason, gap.to.unwrap().offset), (GapReason::EpochChanged, 3));
+    assert_eq!((content(&mut messages).await, content(&mut messages).await), (4, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_next_one() {
+    let (_script, mut peer, _client, room, mut messages) = slow().await;
+    let ended = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    let unsubscribe = peer.expect("unsubscribe_channel").await;
+    let since = Position { epoch: Epoch::parse(EPOCH), offset: 1 };
+    let begun = tokio::spawn(async move { room.subscribe().since(since).await });
+    let subscribe = peer.expect("subscribe_channel").await;
+    assert_eq!(subscribe["recover"]["offset"], 1);
+    // It was on its way before the server had read either.
+    peer.publication("a", 9).await;
+    peer.send(gap(9, 1)).await;
+    peer.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
+    peer.ack(&unsubscribe, Value::Null).await;
+    ended.await.unwrap().unwrap();
+    let answer =
+        json!({ "channel": "a", "epoch": EPOCH, "offset": 10, "recoverable": true, "recovered": true });
+    peer.ack(&subscribe, answer).await;
+    begun.await.unwrap().unwrap();
+    for offset in 2..=10 {
+        peer.publication("a", offset).await;
+    }
+    for offset in 2..=10 {
         assert_eq!(content(&mut messages).await, offset);
     }
 }
