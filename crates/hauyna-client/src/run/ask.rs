@@ -12,6 +12,7 @@ use crate::session::Standing;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
 use serde_json::value::RawValue;
+use std::collections::btree_map::Entry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -146,12 +147,16 @@ impl Run {
         let channel = wish.channel.clone();
         let place = self.session.want(&channel, wish.since);
         let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
-        let kept = self.wishes.entry(channel.clone());
-        let kept = kept
-            .and_modify(|kept| {
-                (kept.wish.metadata, kept.wish.token) = (wish.metadata.clone(), wish.token.clone());
-            })
-            .or_insert_with(|| Kept { wish, waiters: Vec::new(), retry_at: None });
+        let kept = match self.wishes.entry(channel.clone()) {
+            Entry::Vacant(entry) => entry.insert(Kept { wish, waiters: Vec::new(), retry_at: None }),
+            Entry::Occupied(entry) => {
+                let kept = entry.into_mut();
+                // What is not said again stays.
+                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
+                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
+                kept
+            }
+        };
         if standing == Standing::Live {
             let _ = reply.send(Ok(Subscription::new(position, recoverable)));
             return;

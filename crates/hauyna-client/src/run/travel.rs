@@ -250,12 +250,16 @@ impl Run {
         let left = expires_at.map(|at| Duration::from_millis(at).saturating_sub(now));
         self.refresh_at = left
             .filter(|_| self.options.token.is_some())
-            .map(|left| Instant::now() + left.min(Duration::from_secs(86_400 * 365)).mul_f64(0.9));
+            .map(|left| Instant::now() + left.min(LONGEST_LIFE).mul_f64(0.9).max(RENEWAL));
     }
 }
 
 /// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
 /// server waits for `resume`, 5 s.
 const HANDING_OVER: Duration = Duration::from_secs(2);
+/// Credentials that live longer are renewed as if they lived so long.
+const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
+/// The least pause before a renewal: by a clock that goes wrong, all credentials may seem to have ended.
+const RENEWAL: Duration = Duration::from_secs(1);
 /// A window that is longer is a fault of the server's.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3_600);

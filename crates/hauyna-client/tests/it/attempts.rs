@@ -142,6 +142,22 @@ async fn credentials_are_renewed_when_a_tenth_of_their_time_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn credentials_that_seem_to_have_ended_are_renewed_without_haste() {
+    let (mut script, builder) = script();
+    let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
+    let mut peer = script.accept().await;
+    let mut session = session("one");
+    session["expires_at"] = json!(1);
+    let began = Instant::now();
+    peer.send(session).await;
+    for _ in 0..3 {
+        let request = peer.expect("refresh").await;
+        peer.ack(&request, json!({ "expires_at": 1 })).await;
+    }
+    assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();

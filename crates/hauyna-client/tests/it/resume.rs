@@ -95,6 +95,23 @@ async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut peer = script.greet("one").await;
+    let metadata = json!({ "device": "phone" });
+    let (subscribed, ()) =
+        tokio::join!(room.subscribe().metadata(&metadata).into_future(), peer.subscribe("a", 1));
+    subscribed.unwrap();
+    room.subscribe().await.unwrap();
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    assert_eq!(peer.expect("subscribe_channel").await["metadata"], metadata);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_sends_what_waits() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
