@@ -1,0 +1,171 @@
+//! What clients must have got, and what the server must say of itself, after the verbs of `model_all`.
+
+use super::{GROUPS, Run, USERS, settled};
+use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, told};
+use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
+use hauyna::{Connection, Criteria, json};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+impl Run {
+    /// Takes one message: the next that was expected in its lane, or presence of the crowd.
+    fn accept(&mut self, device: u64, message: Value) {
+        let own = self.clients.get_mut(&device).unwrap();
+        let kind = message["type"].as_str().unwrap();
+        let lane = ["channel", "room"].iter().find_map(|field| message[*field].as_str());
+        let lane = lane.unwrap_or(if kind == "connection_state" { "state" } else { kind }).to_owned();
+        if kind.starts_with("presence_") || kind == "occupancy" {
+            let view = own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not there: {message}"));
+            view.apply(&message);
+            if lane == CROWD {
+                return;
+            }
+        }
+        let expected = &mut self.model.devices.get_mut(&device).unwrap().expected;
+        let place = expected.iter().position(|(other, _)| *other == lane);
+        let place = place.unwrap_or_else(|| panic!("{device} expects nothing of it: {message}"));
+        let (_, expected) = expected.remove(place).unwrap();
+        assert_eq!(told(message), expected, "{device}");
+    }
+
+    /// Everything the reference has for this client is there, lane by lane in order, and nothing else.
+    pub(super) async fn check(&mut self, device: u64) {
+        self.model.hear(device);
+        let client = &mut self.clients.get_mut(&device).unwrap().client;
+        client.send(json!({ "type": "ping", "id": "check" })).await;
+        let mut has_ponged = false;
+        while !has_ponged || !self.model.devices[&device].expected.is_empty() {
+            let message = self.clients.get_mut(&device).unwrap().client.next().await;
+            match message["type"] == "pong" {
+                true => has_ponged = true,
+                false => self.accept(device, message),
+            }
+        }
+        for room in ROOMS {
+            let view = self.clients[&device].views.get(room);
+            assert!(view.is_none_or(|view| view.is_of(&self.model, room)), "{device} in {room}: {view:?}");
+        }
+    }
+
+    /// All clients, those in the crowd with what is told later.
+    pub(super) async fn check_all(&mut self) {
+        for device in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.check(device).await;
+            while self.clients[&device].views.get(CROWD).is_some_and(|view| !view.is_of(&self.model, CROWD)) {
+                let next = self.clients.get_mut(&device).unwrap().client.next();
+                let Ok(message) = tokio::time::timeout(Duration::from_secs(5), next).await else {
+                    let (view, model) = (&self.clients[&device].views[CROWD], self.model.list(CROWD));
+                    panic!("{device} is not told of the crowd: {view:?} is not {model:?}");
+                };
+                self.accept(device, message);
+            }
+        }
+    }
+
+    pub(super) fn rosters_are_right(&self) -> bool {
+        let presence = self.hub().presence();
+        let is_right = |channel: &str| {
+            let room = self.model.rooms.get(channel);
+            let users =
+                room.map(|room| room.users.iter().map(|(user, places)| ((*user).to_owned(), places.len())));
+            let listed = presence.list_in_channel(channel).into_iter();
+            let listed = listed.map(|entry| (entry.user.to_string(), entry.connections.len()));
+            listed.eq(users.into_iter().flatten())
+        };
+        let stats = self.hub().stats();
+        (stats.channels, stats.subscriptions) == self.model.counts()
+            && presence.count() == self.model.users(|_| true).len()
+            && ROOMS.iter().chain([&CROWD]).all(|channel| is_right(channel))
+    }
+
+    /// What the server says of itself is what the reference says.
+    pub(super) fn questions(&self) {
+        assert!(self.rosters_are_right(), "{:?} {:?}", self.hub().stats(), self.model.counts());
+        let (presence, model) = (self.hub().presence(), &self.model);
+        let by = |criteria: Criteria| {
+            let list = presence.list_by(&criteria);
+            assert_eq!(list.len(), presence.count_by(&criteria));
+            let mut users: Vec<_> = list.into_iter().map(|entry| entry.user.to_string()).collect();
+            users.sort();
+            users
+        };
+        for user in USERS {
+            assert_eq!(presence.is_present(user), model.is_present(user), "{user}");
+            let entry = presence.get(user);
+            let metadata = entry.map(|entry| (entry.status.to_string(), entry.metadata));
+            let expected = model.is_present(user).then(|| (model.status(user), model.profile(user).into()));
+            assert_eq!(metadata, expected, "{user}");
+        }
+        let subscribers: BTreeSet<_> =
+            model.devices.values().filter(|one| one.channels.contains(PLAIN)).map(|one| one.user).collect();
+        let in_plain = presence.in_channel(PLAIN).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(in_plain, model.users(|user| subscribers.contains(user)));
+        assert_eq!(by(Criteria::new()), model.users(|_| true));
+        assert_eq!(by(Criteria::new().status("away")), model.users(|user| model.status(user) == "away"));
+        let role = |user: &str| model.profile(user).get("role") == Some(&json!(1));
+        assert_eq!(by(Criteria::new().with("role", 1)), model.users(role));
+        let members =
+            |user: &str| model.groups.get(GROUPS[0]).is_some_and(|members| members.contains_key(user));
+        let room = |user: &str| model.rooms.get(ROOMS[0]).is_some_and(|room| room.users.contains_key(user));
+        let criteria = Criteria::new().in_group(GROUPS[0]).in_channel(ROOMS[0]);
+        assert_eq!(by(criteria), model.users(|user| members(user) && room(user)));
+        let stats = presence.stats();
+        assert_eq!(stats.users, model.users(|_| true).len());
+        assert_eq!(
+            stats.connections,
+            presence.list().iter().map(|entry| entry.connections.len()).sum::<usize>()
+        );
+        let stats = self.hub().stats();
+        assert_eq!((stats.connections, stats.closed), (model.devices.len(), model.closed));
+        for state in [Connected, Idle, BUSY, Error, Reconnecting, Disconnected] {
+            let found: BTreeSet<_> =
+                self.hub().connections().in_state(state).iter().map(Connection::id).collect();
+            let expected = model.in_state(state);
+            assert_eq!(stats.states.of(state), expected.len(), "{state}");
+            assert_eq!(found, expected.iter().map(|one| self.clients[one].connection.id()).collect());
+        }
+        for group in GROUPS {
+            let members = model.groups.get(group).cloned().unwrap_or_default();
+            let groups = self.hub().groups();
+            let listed: BTreeMap<_, _> = groups
+                .members(group)
+                .into_iter()
+                .map(|user| (user.to_string(), groups.role(&user, group)))
+                .collect();
+            assert_eq!(
+                listed,
+                members.iter().map(|(user, role)| ((*user).to_owned(), role.map(str::to_owned))).collect()
+            );
+        }
+    }
+
+    /// Everybody goes, and those who were lost come back and go properly: nothing is left.
+    pub(super) async fn finish(&mut self) {
+        self.check_all().await;
+        self.questions();
+        for device in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.end(device, 0).await;
+        }
+        while let Some((user, rooms)) = self.model.missed() {
+            let device = USERS.iter().position(|one| *one == user).unwrap() as u64;
+            self.connect(device).await;
+            for room in rooms {
+                self.enter(device, room, json!({ "at": 1 })).await;
+            }
+            self.ask(device, json!({ "type": "track", "role": 0 })).await.unwrap();
+            self.model.track(device, &json!({ "role": 0 }));
+            self.check(device).await;
+            self.end(device, 0).await;
+        }
+        self.questions();
+        assert_eq!(self.model.counts(), (0, 0));
+        assert_eq!(self.hub().presence().count(), 0);
+        if self.seed.is_multiple_of(2) {
+            let online: Vec<_> =
+                self.model.online.iter().map(|(user, is)| ((*user).to_owned(), *is)).collect();
+            settled("listeners hear of all", || self.online.lock().len() >= online.len()).await;
+            assert_eq!(*self.online.lock(), online);
+        }
+    }
+}
