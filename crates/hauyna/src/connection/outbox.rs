@@ -293,6 +293,12 @@ impl Outbox {
         lanes.push_last(frame);
     }
 
+    /// Its client is back on another socket: the task writes the close frame here as far as the stream takes it at
+    /// once, and that is the end.
+    pub(crate) fn is_parting(&self) -> bool {
+        self.reason == Some(CloseReason::Resumed) && self.socket.is_of_task()
+    }
+
     /// The end: drops what waits and closes the descriptor.
     pub(crate) fn end(&mut self, reason: CloseReason) {
         self.reason.get_or_insert(reason);

@@ -206,7 +206,9 @@ pub(super) enum Ending {
 pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     let (reason, is_kept) = {
         let mut outbox = core.outbox.lock();
-        outbox.end(CloseReason::Lost);
+        if !outbox.is_parting() {
+            outbox.end(CloseReason::Lost);
+        }
         let reason = outbox.reason.unwrap_or(CloseReason::Lost);
         (reason, outbox.is_resumable && session::is_resumable(reason))
     };

@@ -178,6 +178,9 @@ impl Run {
             };
             // A TCP socket is asked again, and tells us when it takes more; other streams have been asked.
             if let (Flushed::Blocked, Some(_)) = (flushed, &self.io) {
+                if outbox.is_parting() {
+                    break;
+                }
                 return Poll::Pending;
             }
         }
@@ -185,6 +188,9 @@ impl Run {
             let flushed = Pin::new(&mut *io).poll_flush(cx);
             if let (Poll::Ready(Ok(())), Phase::Closed(_)) = (&flushed, outbox.phase) {
                 let _ = Pin::new(io).poll_shutdown(cx);
+            }
+            if outbox.is_parting() {
+                outbox.end(CloseReason::Lost);
             }
         }
         Poll::Ready(outbox.phase)

@@ -2,7 +2,7 @@
 
 use crate::support::{named, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{Handler, Heartbeat, Hub, Router, SlowConsumer, json};
-use hauyna_test::{Client, Frame, TestServer};
+use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::{Compression, DeflateConfig, FrameHead, OpCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
@@ -305,4 +305,16 @@ async fn a_callback_may_ask_its_client_over_any_stream() {
     memory.send(json!({ "type": "ack", "id": question["id"], "data": "yes" })).await;
     assert_eq!(memory.expect("ack").await["data"], "yes");
     assert_eq!(memory.expect("pong").await["id"], 2);
+}
+
+#[tokio::test]
+async fn the_old_socket_of_a_client_that_is_back_is_closed_with_3013_over_any_stream() {
+    let server = MemoryServer::start(Hub::new(), named());
+    let mut old = server.json("/?user=ann").await;
+    let session = old.expect("session").await;
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut new = server.json(&format!("/?user=ann&resume={token}")).await;
+    new.send(json!({ "type": "resume" })).await;
+    assert_eq!(new.expect("session").await["resumed"], true);
+    assert_eq!(old.expect_close().await.0, 3013);
 }
