@@ -4,13 +4,13 @@ use super::expiry::Lease;
 use super::requests::Requests;
 use super::{ConnectionId, Extensions};
 use crate::channel::Subscription;
-use crate::clock::Tick;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
 use crate::session::Resuming;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
@@ -25,8 +25,10 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
-    /// Whose session it has taken over, and when its client was told.
-    pub(crate) resumed_from: Mutex<Option<(ConnectionId, Tick)>>,
+    /// Whose session it has taken over.
+    pub(crate) resumed_from: Mutex<Option<ConnectionId>>,
+    /// A message has come since its client was told of that.
+    pub(super) is_confirmed: AtomicBool,
     /// How far a connection is that takes over a session.
     pub(crate) resuming: Mutex<Resuming>,
     /// Where the credentials end.

@@ -7,6 +7,7 @@ use crate::session::{First, Positions, Resuming};
 use hauyna_protocol::{Position, RequestId};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 impl ConnectionCore {
@@ -68,18 +69,27 @@ impl ConnectionCore {
 
     /// It has taken over a session, and its client is being told.
     pub(crate) fn note_resumed(&self, old: ConnectionId) {
-        *self.attached().resumed_from.lock() = Some((old, self.now()));
+        let attached = self.attached();
+        attached.is_confirmed.store(false, Ordering::Relaxed);
+        *attached.resumed_from.lock() = Some(old);
     }
 
     /// Whose session it has taken over, if any.
     pub(crate) fn resumed_from(&self) -> Option<ConnectionId> {
-        self.attached_already()?.resumed_from.lock().map(|(old, _)| old)
+        *self.attached_already()?.resumed_from.lock()
     }
 
     /// Whether its client may not have got its new token: nothing was heard of it since it was told.
     pub(crate) fn is_unconfirmed(&self) -> bool {
         let Some(attached) = self.attached_already() else { return false };
-        attached.resumed_from.lock().is_some_and(|(_, told)| self.pulse.spoke().since(told).is_zero())
+        attached.resumed_from.lock().is_some() && !attached.is_confirmed.load(Ordering::Relaxed)
+    }
+
+    /// A message has come: by the protocol its client knows by now what it was told.
+    pub(super) fn confirm(&self) {
+        if let Some(attached) = self.attached_already() {
+            attached.is_confirmed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its

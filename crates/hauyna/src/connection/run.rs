@@ -263,6 +263,7 @@ impl Run {
         let (pulse, now) = (&self.core.pulse, self.core.now());
         if has_ended {
             pulse.speak(now);
+            self.core.confirm();
         }
         pulse.set_unfinished(self.decoder.is_mid_message().then_some(now));
     }
