@@ -3,7 +3,7 @@
 
 use super::agenda::Task;
 use super::entry::Profile;
-use super::members::{Members, Place, Replaced};
+use super::members::{Hold, Members, Place, Replaced};
 use super::message;
 use super::people::{Device, Part, Person};
 use super::telling::{Told, tell, tell_hub, tell_watched};
@@ -17,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// The presence of one channel.
 #[derive(Debug)]
@@ -36,6 +37,17 @@ pub(crate) enum Departure {
     Lost,
     /// It may come back as long as its session is kept.
     Kept,
+}
+
+impl Departure {
+    /// Who has what the connection was; nobody where it goes at once.
+    fn hold(self, grace: Duration) -> Option<Hold> {
+        match self {
+            Self::Kept => Some(Hold::Kept),
+            Self::Lost if !grace.is_zero() => Some(Hold::Free),
+            Self::Lost | Self::Gone => None,
+        }
+    }
 }
 
 impl ChannelPresence {
@@ -76,12 +88,9 @@ pub(crate) fn join(
     let (was_visible, person) = person(&mut people, core.user(), now);
     let place = Place::new(core.id(), subscription.metadata.lock().clone(), now);
     let (step, Replaced(lost)) = members.enter(core.user(), (place, replaces), &person.profile);
-    if let Some(lost) = lost {
-        person.relieve(|device| {
-            let is_it = device.connection == lost;
-            device.channels.retain(|other| !is_it || !Arc::ptr_eq(other, channel));
-            is_it
-        });
+    if let Some(lost) = lost.and_then(|lost| person.known(lost)) {
+        lost.channels.retain(|other| !Arc::ptr_eq(other, channel));
+        person.devices.retain(Device::is_needed);
     }
     person.device(core.id(), now).channels.push(channel.clone());
     presence.count_ghosts(&members);
@@ -107,8 +116,8 @@ pub(crate) fn leave<R>(
     let user = core.user();
     let mut people = hub.presence.part(user);
     let mut members = presence.members();
-    if departure == Departure::Kept || departure == Departure::Lost && !hub.config.presence_grace.is_zero() {
-        members.lose(user, core.id());
+    if let Some(hold) = departure.hold(hub.config.presence_grace) {
+        members.lose(user, core.id(), hold);
         // Before the channel is looked at: it must not go with its last subscriber.
         presence.count_ghosts(&members);
         return take_out();
@@ -136,13 +145,11 @@ pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure)
     let was_visible = person.is_visible();
     let Some(device) = person.known(core.id()) else { return };
     let grace = hub.config.presence_grace;
-    if departure == Departure::Kept {
-        device.is_lost = true;
-        return;
-    }
-    if departure == Departure::Lost && !grace.is_zero() {
-        device.is_lost = true;
-        hub.presence.agenda.add(grace, Task::Expire(user.clone(), core.id()));
+    if let Some(hold) = departure.hold(grace) {
+        device.hold = hold;
+        if hold == Hold::Free {
+            hub.presence.agenda.add(grace, Task::Expire(user.clone(), core.id()));
+        }
         return;
     }
     let (id, counted) = (core.id(), device.is_visible());
@@ -189,7 +196,7 @@ pub(crate) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
     let mut people = hub.presence.part(user);
     let Some(person) = people.get_mut(user.as_str()) else { return };
     let (was_visible, was_watched) = (person.is_visible(), person.is_watched());
-    let Some(device) = person.known(connection).filter(|device| device.is_lost) else { return };
+    let Some(device) = person.known(connection).filter(|device| device.hold != Hold::Live) else { return };
     let counted = device.is_visible();
     let channels = std::mem::take(&mut device.channels);
     person.devices.retain(|device| device.connection != connection);
@@ -354,7 +361,9 @@ pub(crate) fn watch(hub: &HubCore, core: &ConnectionCore) {
     let now = crate::clock::unix_ms();
     let (_, person) = person(&mut people, user, now);
     let was_watched = person.is_watched();
-    person.relieve(|device| std::mem::take(&mut device.is_watched));
+    if !person.known(core.id()).is_some_and(|device| device.is_watched) {
+        person.relieve(|device| std::mem::take(&mut device.is_watched));
+    }
     person.device(core.id(), now).is_watched = true;
     tell_watched(hub, user, person, was_watched);
 }

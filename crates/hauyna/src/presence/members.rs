@@ -46,8 +46,17 @@ pub(super) struct Place {
     pub(super) connection: ConnectionId,
     pub(super) metadata: Option<Arc<str>>,
     pub(super) joined_at: u64,
-    /// The socket is gone, and may come back within the grace time.
-    is_lost: bool,
+    hold: Hold,
+}
+
+/// Who has what a connection was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    Live,
+    /// It is lost, and its session keeps it.
+    Kept,
+    /// It is lost for the grace time, without a session: it goes to whichever of the user's connections comes next.
+    Free,
 }
 
 /// How much is shown.
@@ -98,7 +107,8 @@ impl Members {
         members
     }
 
-    /// A connection comes. It takes the place of one that was lost, rather one like it, and without a word then.
+    /// A connection comes. It takes the place that its session has kept, else one that is free, rather one like it,
+    /// and without a word then.
     pub(super) fn enter(
         &mut self,
         user: &UserId,
@@ -111,11 +121,12 @@ impl Members {
             self.users.insert(user.clone(), member);
             return (self.changed(user, PresenceChange::Join), Replaced(None));
         };
-        let is_its = |lost: &Place| lost.is_lost && Some(lost.connection) == replaces;
-        let is_same = |lost: &Place| lost.is_lost && lost.metadata == place.metadata;
+        let is_its = |kept: &Place| kept.hold == Hold::Kept && Some(kept.connection) == replaces;
+        let is_free = |lost: &Place| lost.hold == Hold::Free;
+        let is_same = |lost: &Place| is_free(lost) && lost.metadata == place.metadata;
         let index = member.places.iter().position(is_its);
         let index = index.or_else(|| member.places.iter().position(is_same));
-        let index = index.or_else(|| member.places.iter().position(|place| place.is_lost));
+        let index = index.or_else(|| member.places.iter().position(is_free));
         let Some(lost) = index.map(|index| &mut member.places[index]) else {
             self.bytes += place.weight();
             member.places.push(place);
@@ -142,7 +153,7 @@ impl Members {
         let index = member.places.iter().position(|place| place.connection == connection)?;
         self.bytes -= member.places[index].weight();
         let place = member.places.remove(index);
-        self.ghosts -= usize::from(place.is_lost);
+        self.ghosts -= usize::from(place.hold != Hold::Live);
         if !member.places.is_empty() {
             let copy =
                 Member { profile: member.profile.clone(), joined_at: member.joined_at, places: Vec::new() };
@@ -153,12 +164,11 @@ impl Members {
         self.changed(user, PresenceChange::Leave).map(|step| (step, member))
     }
 
-    /// A connection is lost, and keeps its place for now. Returns whether it had one.
-    pub(super) fn lose(&mut self, user: &UserId, connection: ConnectionId) -> bool {
-        let Some(place) = self.place(user, connection) else { return false };
-        let is_new = !std::mem::replace(&mut place.is_lost, true);
-        self.ghosts += usize::from(is_new);
-        is_new
+    /// A connection is lost, and its place stays for now.
+    pub(super) fn lose(&mut self, user: &UserId, connection: ConnectionId, hold: Hold) {
+        let Some(place) = self.place(user, connection) else { return };
+        let was_live = std::mem::replace(&mut place.hold, hold) == Hold::Live;
+        self.ghosts += usize::from(was_live);
     }
 
     /// A connection's own metadata changes.
@@ -305,7 +315,7 @@ impl Member {
 
 impl Place {
     pub(super) fn new(connection: ConnectionId, metadata: Option<Arc<str>>, joined_at: u64) -> Self {
-        Self { connection, metadata, joined_at, is_lost: false }
+        Self { connection, metadata, joined_at, hold: Hold::Live }
     }
 
     fn weight(&self) -> usize {

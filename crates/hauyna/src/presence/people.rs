@@ -3,6 +3,7 @@
 
 use super::agenda::Agenda;
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
+use super::members::Hold;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use crate::hub::HubCore;
@@ -43,8 +44,7 @@ pub(super) struct Device {
     pub(super) is_watched: bool,
     /// The channels with presence that it is in.
     pub(super) channels: Vec<Arc<ChannelCore>>,
-    /// The socket is gone, and may come back within the grace time.
-    pub(super) is_lost: bool,
+    pub(super) hold: Hold,
 }
 
 impl People {
@@ -92,7 +92,7 @@ impl Person {
                 is_tracked: false,
                 is_watched: false,
                 channels: Vec::new(),
-                is_lost: false,
+                hold: Hold::Live,
             });
             self.devices.len() - 1
         });
@@ -116,12 +116,13 @@ impl Person {
         self.devices.iter().any(|device| device.is_watched)
     }
 
-    /// Takes a role from one lost device that has it: the connection that comes has it now.
+    /// Takes a role from one device without a connection and a session that has it: the connection that comes has it
+    /// now.
     pub(super) fn relieve(&mut self, role: impl Fn(&mut Device) -> bool) {
         let relieved = self
             .devices
             .iter_mut()
-            .filter(|device| device.is_lost)
+            .filter(|device| device.hold == Hold::Free)
             .find_map(|device| role(device).then_some(()));
         if relieved.is_some() {
             self.devices.retain(Device::is_needed);

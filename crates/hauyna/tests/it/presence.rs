@@ -462,3 +462,82 @@ async fn presence_is_the_same_whether_anybody_listens_for_who_is_online() {
         assert_eq!((entry.connections.len(), hub.presence().stats().connections), (1, 1));
     }
 }
+
+/// A client with a session that was lost, and its token. Its user is away, tracked and in `room:1` by it.
+async fn lost_phone(server: &TestServer) -> String {
+    let mut phone = server.json("/?user=ann").await;
+    let session = phone.expect("session").await;
+    subscribe(&mut phone, "room:1").await;
+    phone.request(json!({ "type": "track" })).await.unwrap();
+    let connections = server.hub().stats().connections;
+    phone.vanish();
+    eventually("the phone is lost", || server.hub().stats().connections == connections - 1).await;
+    session["resume"]["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (came, went) = (log.clone(), log.clone());
+    let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
+    let hub = rooms()
+        .presence_grace(Duration::ZERO)
+        .on_user_online(move |_, user| {
+            came.lock().push(format!("{user} came"));
+            async { Ok(()) }
+        })
+        .on_user_offline(move |_, user| {
+            went.lock().push(format!("{user} went"));
+            async { Ok(()) }
+        });
+    let server = TestServer::start(hub.build(), handler);
+    let (mut bob, _) = enter(&server, "bob", Value::Null).await;
+    let token = lost_phone(&server).await;
+    assert_eq!(bob.expect("presence_change").await["event"], "join");
+    // It comes and goes while the phone's session waits.
+    let (mut desk, _) = enter(&server, "ann", Value::Null).await;
+    desk.request(json!({ "type": "track" })).await.unwrap();
+    desk.close(1000, "").await;
+    for connections in [2, 1] {
+        let change = bob.expect("presence_change").await;
+        assert_eq!((&change["event"], &change["connections"]), (&json!("update"), &json!(connections)));
+    }
+    let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
+    phone.send(json!({ "type": "resume" })).await;
+    assert_eq!(phone.expect("session").await["resumed"], true);
+    bob.expect_nothing().await;
+    phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
+    assert!(server.hub().presence().is_present("ann"), "the phone is tracked as it was");
+    phone.close(1000, "").await;
+    eventually("ann has gone", || log.lock().len() == 3).await;
+    assert_eq!(*log.lock(), ["bob came", "ann came", "ann went"]);
+}
+
+#[tokio::test]
+async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (came, went) = (log.clone(), log.clone());
+    let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
+    let hub = rooms()
+        .presence_grace(Duration::ZERO)
+        .on_user_online(move |_, user| {
+            came.lock().push(format!("{user} came"));
+            async { Ok(()) }
+        })
+        .on_user_offline(move |_, user| {
+            went.lock().push(format!("{user} went"));
+            async { Ok(()) }
+        });
+    let server = TestServer::start(hub.build(), handler);
+    let token = lost_phone(&server).await;
+    let silent = server.json(&format!("/?user=ann&resume={token}")).await;
+    eventually("it is there", || server.hub().stats().connections == 1).await;
+    silent.vanish();
+    eventually("it waits again", || server.hub().stats().sessions == 1).await;
+    let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
+    phone.send(json!({ "type": "resume" })).await;
+    assert_eq!(phone.expect("session").await["resumed"], true);
+    let _bob = server.connect("/?user=bob").await;
+    eventually("bob has come", || log.lock().iter().any(|line| line == "bob came")).await;
+    assert_eq!(*log.lock(), ["ann came", "bob came"]);
+}
