@@ -2,35 +2,40 @@
 //! `HAUYNA_SEED` repeats one sequence; `HAUYNA_SEQUENCES` says how many there are in all.
 
 mod checks;
+mod sessions;
 
-use crate::reference::{BUSY, CROWD, CROWD_LISTED, End, PLAIN, ROOMS, Reference, View, summed};
+use sessions::{Away, Server, Ticket, World};
+
+use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
 use crate::support::{Random, eventually, named};
 use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Own, Reconnecting};
-use hauyna::{
-    Channels, CloseCode, Connection, Context, Handler, Hub, Presence, Roles, SystemEvent, SystemKind, json,
-};
+use hauyna::{CloseCode, Connection, Context, Handler, Hub, Roles, SystemEvent, SystemKind, json};
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, TestServer};
+use hauyna_test::Client;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::Instant;
 
 pub(crate) const USERS: [&str; 4] = ["ann", "bob", "cid", "dan"];
 const DEVICES: u64 = 8;
 const STEPS: u64 = 100;
-const SEQUENCES: u64 = 2000;
-const AT_ONCE: usize = 8;
+const WITHOUT_SESSIONS: (World, u64, usize) = (World::WithoutSessions, 2000, 8);
 const GROUPS: [&str; 2] = ["editors", "readers"];
 const STATUSES: [&str; 3] = ["online", "away", "lunch"];
+/// Ways in which a connection ends.
+const VANISH: u64 = 4;
+const RELOAD: u64 = 6;
 
 /// A client, and what it has made of the presence it was told.
 struct Peer {
     client: Client,
     connection: Connection,
     views: BTreeMap<String, View>,
+    ticket: Ticket,
 }
 
 /// What a lost connection's grace time is in a sequence.
@@ -43,10 +48,17 @@ enum Grace {
 }
 
 struct Run {
-    server: TestServer,
+    world: World,
+    server: Server,
     grace: Grace,
     model: Reference,
     clients: BTreeMap<u64, Peer>,
+    /// Clients that were lost, by their sessions.
+    away: BTreeMap<u64, Away>,
+    /// Tokens that have served, or came too late.
+    stale: Vec<String>,
+    epochs: BTreeMap<String, Value>,
+    began: Instant,
     random: Random,
     online: Arc<Mutex<Vec<(String, bool)>>>,
     steps: Vec<String>,
@@ -57,8 +69,9 @@ impl Drop for Run {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(
-                "HAUYNA_SEED={} ({:?}) went wrong after:\n{}",
+                "HAUYNA_SEED={} ({:?}, {:?}) went wrong after:\n{}",
                 self.seed,
+                self.world,
                 self.grace,
                 self.steps.join("\n")
             );
@@ -80,17 +93,13 @@ fn handler() -> Handler {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, world: World) -> Self {
         let grace = [Grace::None, Grace::Endless, Grace::Endless, Grace::None, Grace::Endless];
         let grace = if seed % 10 == 9 { Grace::Short } else { grace[seed as usize % 5] };
-        let crowd = Presence::each().each_up_to(1).list_up_to(CROWD_LISTED).tick(Duration::from_millis(10));
         let roles = Roles::new().define("speaker", ["send"]).define("listener", [] as [&str; 0]);
-        let hub = Hub::builder()
-            .sessions(hauyna::SessionOptions::none())
+        let hub = world
+            .declare(Hub::builder(), seed)
             .shards(1 << (seed % 3))
-            .channels("room:{id}", Channels::new().presence(Presence::each()))
-            .channels(CROWD, Channels::new().presence(crowd))
-            .channels(PLAIN, Channels::new().history(100, Duration::from_secs(600)))
             .roles("{*any}", roles)
             .allow_transition(Connected, BUSY)
             .allow_transition(BUSY, Connected)
@@ -104,9 +113,26 @@ impl Run {
         if seed.is_multiple_of(2) {
             listen(&hub, &online);
         }
-        let server = TestServer::start(hub, handler());
-        let (model, clients, random) = (Reference::default(), BTreeMap::new(), Random(seed));
-        Self { server, grace, model, clients, random, online, steps: Vec::new(), seed }
+        let model = Reference {
+            announces: world.has_sessions(),
+            most: world.options(seed).most,
+            ..Reference::default()
+        };
+        Self {
+            world,
+            server: Server::start(world, hub),
+            grace,
+            model,
+            clients: BTreeMap::new(),
+            away: BTreeMap::new(),
+            stale: Vec::new(),
+            epochs: BTreeMap::new(),
+            began: Instant::now(),
+            random: Random(seed),
+            online,
+            steps: Vec::new(),
+            seed,
+        }
     }
 
     fn hub(&self) -> &Hub {
@@ -122,11 +148,12 @@ impl Run {
     }
 
     async fn step(&mut self, number: u64) {
+        self.let_end().await;
         let device = self.random.below(DEVICES);
         if !self.clients.contains_key(&device) {
-            return self.connect(device).await;
+            return self.arrive(device).await;
         }
-        match self.random.below(24) {
+        match self.random.below(if self.world.has_sessions() { 32 } else { 24 }) {
             0 => self.close(device).await,
             1..=5 => self.subscribe(device).await,
             6..=7 => self.unsubscribe(device).await,
@@ -137,7 +164,11 @@ impl Run {
             16..=17 => self.track(device).await,
             18..=19 => self.update(device).await,
             20 => self.presence(device).await,
-            _ => self.set_state(device),
+            21..=23 => self.set_state(device),
+            24..=27 => self.end(device, VANISH).await,
+            28..=29 => self.take_over(device).await,
+            30 => self.send_away().await,
+            _ => self.pass().await,
         }
         if self.random.below(3) == 0 && self.clients.contains_key(&device) {
             self.check(device).await;
@@ -153,28 +184,50 @@ impl Run {
     // What clients and the application do.
 
     async fn connect(&mut self, device: u64) {
+        let mut client = self.dial(device, None).await;
+        self.model.connect(device, USERS[device as usize % USERS.len()]);
+        let session = client.expect("session").await;
+        self.welcome(device, client, &session);
+    }
+
+    async fn dial(&mut self, device: u64, token: Option<&str>) -> Client {
         let encoding = self.one(&Encoding::ALL);
         let user = USERS[device as usize % USERS.len()];
-        self.note(device, format_args!("connects as {user} with {encoding:?}"));
-        let options = self.server.client(&format!("/?user={user}")).patience(Duration::from_secs(6));
-        let mut client = options.encoding(encoding).connect().await;
-        let session = client.expect("session").await;
-        let all = self.hub().connections().of_user(user);
+        self.note(device, format_args!("connects as {user} with {encoding:?} and {token:?}"));
+        let target = format!("/?user={user}");
+        let options = self.server.client(&target).patience(Duration::from_secs(6)).encoding(encoding);
+        match token {
+            None => options.connect().await,
+            Some(token) if self.random.below(2) == 0 => {
+                options.protocol(&format!("hauyna.resume.{token}")).connect().await
+            }
+            Some(token) => {
+                let target = format!("{target}&resume={token}");
+                let options = self.server.client(&target).patience(Duration::from_secs(6));
+                options.encoding(encoding).connect().await
+            }
+        }
+    }
+
+    /// The client has got its session message.
+    fn welcome(&mut self, device: u64, client: Client, session: &Value) {
+        let all = self.hub().connections().of_user(USERS[device as usize % USERS.len()]);
         let connection =
             all.into_iter().find(|one| session["connection_id"] == one.id().to_string()).unwrap();
-        self.clients.insert(device, Peer { client, connection, views: BTreeMap::new() });
-        self.model.connect(device, user);
+        let ticket = self.ticket(session);
+        self.clients.insert(device, Peer { client, connection, views: BTreeMap::new(), ticket });
     }
 
     async fn close(&mut self, device: u64) {
         self.check(device).await;
-        let way = self.random.below(6);
+        let way = self.random.below(if self.world.has_sessions() { 7 } else { 6 });
         self.end(device, way).await;
     }
 
     async fn end(&mut self, device: u64, way: u64) {
+        self.await_moment().await;
         self.note(device, format_args!("ends, way {way}"));
-        let Peer { mut client, connection, .. } = self.clients.remove(&device).unwrap();
+        let Peer { mut client, connection, ticket, .. } = self.clients.remove(&device).unwrap();
         match way {
             0 => client.close(1000, "").await,
             1 => client.close(4000, "").await,
@@ -185,15 +238,32 @@ impl Run {
                 client.send_close(code, "").await;
                 client.expect_end().await;
             }
+            RELOAD => client.close(1001, "").await,
             _ => client.vanish(),
         }
-        let end = match way {
-            1 | 3 | 4 | 5 if self.grace == Grace::Endless => End::Lost,
-            _ => End::Gone,
-        };
-        self.model.end(device, end);
-        let closed = self.model.closed;
-        settled("it is closed", || self.hub().stats().closed == closed).await;
+        match way {
+            1 | 3 | 4 | 5 if self.world.has_sessions() => self.wait(device, ticket),
+            1 | 3..=RELOAD => {
+                let end = match self.grace {
+                    Grace::None => End::Gone,
+                    Grace::Short => End::Late,
+                    Grace::Endless => End::Lost,
+                };
+                self.model.end(device, end);
+            }
+            _ => self.model.end(device, End::Gone),
+        }
+        self.closed().await;
+    }
+
+    /// As many connections are gone as should be, and whatever follows has.
+    async fn closed(&self) {
+        let (closed, waiting) = (self.model.closed, self.model.waiting.len());
+        settled("it is closed", || {
+            let stats = self.hub().stats();
+            (stats.closed, stats.sessions) == (closed, waiting)
+        })
+        .await;
         settled("the grace time is over", || self.rosters_are_right()).await;
     }
 
@@ -216,6 +286,7 @@ impl Run {
         let is_new = self.model.subscribe(device, channel, &metadata);
         assert_eq!(answer.is_ok(), is_new, "{answer:?}");
         if is_new {
+            self.stand(device, channel, &answer.unwrap());
             self.clients.get_mut(&device).unwrap().views.insert(channel.to_owned(), View::default());
         } else {
             assert_eq!(answer.unwrap_err()["error_type"], "already_subscribed");
@@ -230,7 +301,9 @@ impl Run {
         // What was gathered in the crowd may have been told just before the answer.
         self.clients.get_mut(&device).unwrap().views.retain(|name, _| name != channel || name == CROWD);
         self.check(device).await;
-        self.clients.get_mut(&device).unwrap().views.remove(channel);
+        let own = self.clients.get_mut(&device).unwrap();
+        own.views.remove(channel);
+        own.ticket.positions.remove(channel);
     }
 
     async fn publish(&mut self, device: u64, number: u64) {
@@ -244,11 +317,11 @@ impl Run {
         let request = json!({ "type": "channel_message", "channel": channel, "content": number });
         let answer = self.ask(device, request).await;
         let own = &self.model.devices[&device];
-        let (may, user) = (own.channels.contains(channel), own.user);
+        let (may, user) = (own.channels.contains_key(channel), own.user);
         assert_eq!(answer.is_ok(), may, "{answer:?}");
         if may {
             self.model.publish(channel, Some(user), number);
-            assert!(channel != PLAIN || answer.unwrap()["offset"] == self.model.top);
+            assert!(channel != PLAIN || answer.unwrap()["offset"] == self.model.top(PLAIN));
         }
     }
 
@@ -321,7 +394,7 @@ impl Run {
     async fn presence(&mut self, device: u64) {
         let channel = self.one(&[PLAIN, ROOMS[0], CROWD]);
         let answer = self.ask(device, json!({ "type": "presence", "channel": channel })).await;
-        let is_there = self.model.devices[&device].channels.contains(channel);
+        let is_there = self.model.devices[&device].channels.contains_key(channel);
         match answer {
             Err(error) if is_there => {
                 assert_eq!((error["error_type"].as_str(), channel), (Some("validation_error"), PLAIN));
@@ -368,28 +441,28 @@ async fn settled(what: &str, is_so: impl Fn() -> bool) {
     eventually(what, is_so).await;
 }
 
-async fn sequence(seed: u64) {
-    let mut run = Run::new(seed);
+async fn sequence(seed: u64, world: World) {
+    let mut run = Run::new(seed, world);
     for number in 0..STEPS {
         run.step(number).await;
     }
     run.finish().await;
 }
 
-/// Every fourth sequence, several at a time, because they wait for what is told now and then.
-async fn part(number: u64) {
+/// One part of the sequences, several at a time where that can be, because they wait for what is told now and then.
+async fn part((number, parts): (usize, usize), (world, sequences, at_once): (World, u64, usize)) {
     let variable = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
-    let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(SEQUENCES);
+    let sequences = variable("HAUYNA_SEQUENCES").unwrap_or(sequences);
     let only: Option<u64> = variable("HAUYNA_SEED");
-    let mut seeds = (number..sequences).step_by(4).filter(|_| only.is_none()).chain(only);
+    let mut seeds = (0..sequences).skip(number).step_by(parts).filter(|_| only.is_none()).chain(only);
     let mut running = JoinSet::new();
-    seeds.by_ref().take(AT_ONCE).for_each(|seed| drop(running.spawn_local(sequence(seed))));
+    seeds.by_ref().take(at_once).for_each(|seed| drop(running.spawn_local(sequence(seed, world))));
     let mut count = 0;
     while let Some(ended) = running.join_next().await {
         ended.expect("no divergence");
         count += 1;
         if let Some(seed) = seeds.next() {
-            running.spawn_local(sequence(seed));
+            running.spawn_local(sequence(seed, world));
         }
     }
     eprintln!("{count} sequences of {STEPS} steps, no divergence");
@@ -397,20 +470,20 @@ async fn part(number: u64) {
 
 #[tokio::test]
 async fn all_verbs_do_what_a_naive_hub_would_in_the_first_quarter_of_the_sequences() {
-    LocalSet::new().run_until(part(0)).await;
+    LocalSet::new().run_until(part((0, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
 async fn all_verbs_do_what_a_naive_hub_would_in_the_second_quarter_of_the_sequences() {
-    LocalSet::new().run_until(part(1)).await;
+    LocalSet::new().run_until(part((1, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
 async fn all_verbs_do_what_a_naive_hub_would_in_the_third_quarter_of_the_sequences() {
-    LocalSet::new().run_until(part(2)).await;
+    LocalSet::new().run_until(part((2, 4), WITHOUT_SESSIONS)).await;
 }
 
 #[tokio::test]
 async fn all_verbs_do_what_a_naive_hub_would_in_the_last_quarter_of_the_sequences() {
-    LocalSet::new().run_until(part(3)).await;
+    LocalSet::new().run_until(part((3, 4), WITHOUT_SESSIONS)).await;
 }

@@ -1,8 +1,10 @@
 //! A hub as simple as can be, for `model_all`: what every client must be sent, in which order, and what every
 //! question to the server must give. It knows no sockets, no locks and no time. `View` is a client's own part.
 
+mod sessions;
 mod view;
 
+pub(crate) use sessions::{Asked, Waiting};
 pub(crate) use view::View;
 
 use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
@@ -23,7 +25,9 @@ pub(crate) const BUSY: ConnectionState = Own("busy");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Gone,
-    /// It may come back: its presence stays.
+    /// It did not come back in the grace time, which was waited for.
+    Late,
+    /// It may come back, without a session: its presence stays.
     Lost,
 }
 
@@ -31,18 +35,38 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) user: &'static str,
+    /// How many connections there were before it.
+    pub(crate) number: u64,
     pub(crate) state: ConnectionState,
     pub(crate) tracked: bool,
-    pub(crate) channels: BTreeSet<&'static str>,
+    /// With the metadata of the subscriptions.
+    pub(crate) channels: BTreeMap<&'static str, Value>,
     /// What it must be sent: a message is behind those of the same lane.
     pub(crate) expected: VecDeque<(String, Value)>,
 }
 
-/// One connection of a user who is present in a channel; `None` is one that is lost.
+/// Whose a place in a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Device(u64),
+    /// A connection that is lost, and has a session.
+    Session(u64),
+    /// One that is lost, and has none: whichever connection of the user comes next may have it.
+    Nobody,
+}
+
+/// One connection of a user who is present in a channel.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) device: Option<u64>,
+    pub(crate) holder: Holder,
     pub(crate) metadata: Value,
+}
+
+/// The publications of a channel.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) top: u64,
+    pub(crate) kept: VecDeque<(u64, Value)>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +75,7 @@ pub(crate) struct Room {
     pub(crate) number: u64,
 }
 
-/// What is left of a user's lost connections besides places in channels.
+/// What is left of a user's lost connections without a session, besides places in channels.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
     pub(crate) tracked: usize,
@@ -67,45 +91,79 @@ pub(crate) struct Reference {
     pub(crate) groups: BTreeMap<&'static str, BTreeMap<&'static str, Option<&'static str>>>,
     /// The first and the last connection of users, as they came and went.
     pub(crate) online: Vec<(&'static str, bool)>,
-    /// The offset of the plain channel.
-    pub(crate) top: u64,
+    pub(crate) streams: BTreeMap<&'static str, Stream>,
+    /// Whether the plain channel and the rooms tell who comes and goes.
+    pub(crate) announces: bool,
+    /// The sessions of lost connections.
+    pub(crate) waiting: BTreeMap<u64, Waiting>,
+    /// How many sessions wait at most.
+    pub(crate) most: usize,
+    pub(crate) opened: u64,
     pub(crate) closed: u64,
+    /// Sessions that waited, that were gone on with, that ended, and those among the last that had to go for others.
+    pub(crate) losses: u64,
+    pub(crate) resumed: u64,
+    pub(crate) ended: u64,
+    pub(crate) evicted: u64,
 }
 
 // Connections.
 impl Reference {
     pub(crate) fn connect(&mut self, device: u64, user: &'static str) {
-        let others = self.of(user).count();
+        let others = self.of(user).count() + self.waiting_of(user).count();
         let lost = self.lost.entry(user).or_default();
         if others + lost.watched == 0 {
             self.online.push((user, true));
         }
         lost.watched = lost.watched.saturating_sub(1);
-        let (channels, expected) = Default::default();
-        self.devices.insert(device, Device { user, state: Connected, tracked: false, channels, expected });
+        self.open(device, user);
+    }
+
+    fn open(&mut self, device: u64, user: &'static str) {
+        let (number, channels, expected) = (self.opened, BTreeMap::new(), VecDeque::new());
+        self.opened += 1;
+        let opened = Device { user, number, state: Connected, tracked: false, channels, expected };
+        assert!(self.devices.insert(device, opened).is_none());
     }
 
     pub(crate) fn end(&mut self, device: u64, end: End) {
         let gone = self.devices.remove(&device).expect("it is there");
         self.closed += 1;
-        for channel in gone.channels {
-            match (end, self.rooms.get_mut(channel)) {
-                (End::Gone, Some(_)) => self.leave(device, gone.user, channel),
-                (End::Lost, Some(room)) => {
-                    let places = room.users.get_mut(gone.user).into_iter().flatten();
-                    places.filter(|place| place.device == Some(device)).for_each(|place| place.device = None);
-                }
-                (_, None) => {}
+        for (channel, metadata) in gone.channels {
+            let (is_present, holder) = (channel != PLAIN, Holder::Device(device));
+            if is_present && end == End::Gone {
+                self.leave(holder, gone.user, channel);
+            }
+            self.announce("subscription_removed", channel, (gone.user, &metadata));
+            match end {
+                End::Late if is_present => self.leave(holder, gone.user, channel),
+                End::Lost if is_present => self.pass_on(channel, gone.user, (holder, Holder::Nobody)),
+                _ => {}
             }
         }
         let lost = self.lost.entry(gone.user).or_default();
         if end == End::Lost {
             lost.tracked += usize::from(gone.tracked);
             lost.watched += 1;
-        } else if lost.watched == 0 && !self.devices.values().any(|device| device.user == gone.user) {
-            self.online.push((gone.user, false));
+        } else {
+            self.note_offline(gone.user);
         }
         self.settle(gone.user);
+    }
+
+    /// One of the user's connections is gone for good: it may have been the last.
+    fn note_offline(&mut self, user: &'static str) {
+        let lost = self.lost.get(user).map_or(0, |lost| lost.watched);
+        if lost + self.of(user).count() + self.waiting_of(user).count() == 0 {
+            self.online.push((user, false));
+        }
+    }
+
+    /// The place in a channel is somebody else's now, and nobody is told.
+    fn pass_on(&mut self, channel: &str, user: &str, (from, to): (Holder, Holder)) {
+        let room = self.rooms.get_mut(channel).expect("it is there");
+        let places = room.users.get_mut(user).into_iter().flatten();
+        places.filter(|place| place.holder == from).for_each(|place| place.holder = to);
     }
 
     pub(crate) fn of(&self, user: &str) -> impl Iterator<Item = u64> {
@@ -157,11 +215,29 @@ impl Reference {
         if let Some(user) = user {
             message["user"] = user.into();
         }
+        let stream = self.streams.entry(channel).or_default();
+        stream.top += 1;
         if channel == PLAIN {
-            self.top += 1;
-            message["offset"] = self.top.into();
+            message["offset"] = stream.top.into();
         }
-        self.send(|device| device.channels.contains(channel), channel, &message);
+        stream.kept.push_back((stream.top, message.clone()));
+        while stream.kept.len() > kept_of(channel) {
+            stream.kept.pop_front();
+        }
+        self.send(|device| device.channels.contains_key(channel), channel, &message);
+    }
+
+    pub(crate) fn top(&self, channel: &str) -> u64 {
+        self.streams.get(channel).map_or(0, |stream| stream.top)
+    }
+
+    /// The other subscribers of a channel that tells of them hear of one.
+    fn announce(&mut self, event: &str, channel: &'static str, (user, metadata): (&str, &Value)) {
+        if self.announces && channel != CROWD {
+            let message = json!({ "type": "channel_event", "event": event, "channel": channel, "user": user,
+                "metadata": metadata });
+            self.send(|device| device.channels.contains_key(channel), channel, &message);
+        }
     }
 
     pub(crate) fn private(&mut self, from: Option<&str>, to: &str, content: u64) {
@@ -206,6 +282,7 @@ impl Reference {
 impl Reference {
     pub(crate) fn is_present(&self, user: &str) -> bool {
         self.devices.values().any(|device| device.user == user && device.tracked)
+            || self.waiting_of(user).any(|waiting| waiting.tracked)
             || self.lost.get(user).is_some_and(|lost| lost.tracked > 0)
             || self.rooms.values().any(|room| room.users.contains_key(user))
     }
@@ -238,7 +315,7 @@ impl Reference {
             "metadata": self.profile(user), "status": self.status(user), "connections": connections,
             "offset": number });
         let others = self.devices.iter_mut().filter(|(number, _)| except != Some(**number));
-        for (_, device) in others.filter(|(_, device)| device.channels.contains(channel)) {
+        for (_, device) in others.filter(|(_, device)| device.channels.contains_key(channel)) {
             device.expected.push_back((channel.to_owned(), message.clone()));
         }
     }
@@ -246,23 +323,37 @@ impl Reference {
     /// Whether it was not subscribed before.
     pub(crate) fn subscribe(&mut self, device: u64, channel: &'static str, metadata: &Value) -> bool {
         let own = self.devices.get_mut(&device).expect("it is there");
-        if !own.channels.insert(channel) {
+        if own.channels.contains_key(channel) {
             return false;
         }
-        if channel == PLAIN {
-            return true;
-        }
-        let user = own.user;
         let metadata = if metadata.is_null() { json!({}) } else { metadata.clone() };
+        let user = own.user;
+        self.enter(device, channel, (&metadata, None));
+        self.announce("subscription_added", channel, (user, &metadata));
+        true
+    }
+
+    /// Subscribes, in the place that its session has kept, where there is one.
+    fn enter(&mut self, device: u64, channel: &'static str, (metadata, session): (&Value, Option<u64>)) {
+        let own = self.devices.get_mut(&device).expect("it is there");
+        own.channels.insert(channel, metadata.clone());
+        if channel == PLAIN {
+            return;
+        }
+        let (user, holder) = (own.user, Holder::Device(device));
         let places = self.rooms.entry(channel).or_default().users.entry(user).or_default();
-        let is_same = |place: &&mut Place| place.device.is_none() && place.metadata == metadata;
-        if let Some(same) = places.iter_mut().find(is_same) {
-            same.device = Some(device);
-        } else if let Some(lost) = places.iter_mut().find(|place| place.device.is_none()) {
-            *lost = Place { device: Some(device), metadata };
+        let is_own = |place: &&mut Place| session.is_some_and(|own| place.holder == Holder::Session(own));
+        let is_free = |place: &&mut Place| place.holder == Holder::Nobody;
+        let is_same = |place: &&mut Place| is_free(place) && place.metadata == *metadata;
+        if let Some(own) = places.iter_mut().find(is_own) {
+            own.holder = holder;
+        } else if let Some(same) = places.iter_mut().find(is_same) {
+            same.holder = holder;
+        } else if let Some(lost) = places.iter_mut().find(is_free) {
+            *lost = Place { holder, metadata: metadata.clone() };
             self.tell("update", user, channel, Some(device));
         } else {
-            places.push(Place { device: Some(device), metadata });
+            places.push(Place { holder, metadata: metadata.clone() });
             let event = if places.len() == 1 { "join" } else { "update" };
             self.tell(event, user, channel, Some(device));
         }
@@ -271,7 +362,6 @@ impl Reference {
             let own = self.devices.get_mut(&device).expect("it is there");
             own.expected.push_back((channel.to_owned(), state));
         }
-        true
     }
 
     /// Everybody who is present in a channel, as a `presence_state`.
@@ -293,21 +383,23 @@ impl Reference {
     /// Whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, device: u64, channel: &'static str) -> bool {
         let own = self.devices.get_mut(&device).expect("it is there");
-        let (was_there, user) = (own.channels.remove(channel), own.user);
-        if was_there && channel != PLAIN {
-            self.leave(device, user, channel);
+        let (left, user) = (own.channels.remove(channel), own.user);
+        let Some(metadata) = left else { return false };
+        if channel != PLAIN {
+            self.leave(Holder::Device(device), user, channel);
             self.settle(user);
         }
-        was_there
+        self.announce("subscription_removed", channel, (user, &metadata));
+        true
     }
 
-    fn leave(&mut self, device: u64, user: &'static str, channel: &'static str) {
+    fn leave(&mut self, holder: Holder, user: &'static str, channel: &'static str) {
         let users = &mut self.rooms.get_mut(channel).expect("it is there").users;
         let places = users.get_mut(user).expect("it is there");
-        places.retain(|place| place.device != Some(device));
+        places.retain(|place| place.holder != holder);
         let event = if places.is_empty() { "leave" } else { "update" };
         users.retain(|_, places| !places.is_empty());
-        self.tell(event, user, channel, Some(device));
+        self.tell(event, user, channel, None);
     }
 
     /// Whether the user is present.
@@ -345,10 +437,12 @@ impl Reference {
         self.settle(user);
     }
 
-    /// The users of whom something lost is still kept.
+    /// The users of whom something lost is still kept without a session.
     pub(crate) fn missed(&self) -> Option<(&'static str, Vec<&'static str>)> {
         let is_missed = |room: &Room, user: &str| {
-            room.users.get(user).is_some_and(|places| places.iter().any(|place| place.device.is_none()))
+            room.users
+                .get(user)
+                .is_some_and(|places| places.iter().any(|place| place.holder == Holder::Nobody))
         };
         self.lost.iter().find_map(|(user, lost)| {
             let rooms = self.rooms.iter().filter(|(_, room)| is_missed(room, user)).map(|(name, _)| *name);
@@ -370,7 +464,8 @@ impl Reference {
 
     /// Channels and subscriptions, as the hub counts them.
     pub(crate) fn counts(&self) -> (usize, u64) {
-        let mut channels: BTreeSet<_> = self.devices.values().flat_map(|device| &device.channels).collect();
+        let mut channels: BTreeSet<_> =
+            self.devices.values().flat_map(|device| device.channels.keys()).collect();
         channels.extend(self.rooms.keys());
         let own: usize = self.devices.values().map(|device| device.channels.len()).sum();
         let (groups, members) = self.members_connected();
@@ -388,6 +483,18 @@ impl Reference {
         present.map(|user| (*user).to_owned()).collect()
     }
 }
+
+/// How many publications of a channel with sessions are kept.
+pub(crate) fn kept_of(channel: &str) -> usize {
+    match channel {
+        PLAIN => 3,
+        CROWD => 100,
+        _ => 0,
+    }
+}
+
+/// How many are replayed at most.
+pub(crate) const REPLAYED: usize = 2;
 
 /// The message without what the reference does not know.
 pub(crate) fn told(mut message: Value) -> Value {

@@ -15,6 +15,9 @@ impl Run {
         let kind = message["type"].as_str().unwrap();
         let lane = ["channel", "room"].iter().find_map(|field| message[*field].as_str());
         let lane = lane.unwrap_or(if kind == "connection_state" { "state" } else { kind }).to_owned();
+        if let (Some(offset), "message") = (message["offset"].as_u64(), kind) {
+            own.ticket.positions.insert(lane.clone(), offset);
+        }
         if kind.starts_with("presence_") || kind == "occupancy" {
             let view = own.views.get_mut(&lane).unwrap_or_else(|| panic!("{device} is not there: {message}"));
             view.apply(&message);
@@ -97,8 +100,12 @@ impl Run {
             let expected = model.is_present(user).then(|| (model.status(user), model.profile(user).into()));
             assert_eq!(metadata, expected, "{user}");
         }
-        let subscribers: BTreeSet<_> =
-            model.devices.values().filter(|one| one.channels.contains(PLAIN)).map(|one| one.user).collect();
+        let subscribers: BTreeSet<_> = model
+            .devices
+            .values()
+            .filter(|one| one.channels.contains_key(PLAIN))
+            .map(|one| one.user)
+            .collect();
         let in_plain = presence.in_channel(PLAIN).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(in_plain, model.users(|user| subscribers.contains(user)));
         assert_eq!(by(Criteria::new()), model.users(|_| true));
@@ -118,11 +125,14 @@ impl Run {
         );
         let stats = self.hub().stats();
         assert_eq!((stats.connections, stats.closed), (model.devices.len(), model.closed));
+        assert_eq!((stats.sessions, stats.resumed), (model.waiting.len(), model.resumed));
+        assert_eq!((stats.sessions_ended, stats.sessions_evicted), (model.ended, model.evicted));
         for state in [Connected, Idle, BUSY, Error, Reconnecting, Disconnected] {
             let found: BTreeSet<_> =
                 self.hub().connections().in_state(state).iter().map(Connection::id).collect();
             let expected = model.in_state(state);
-            assert_eq!(stats.states.of(state), expected.len(), "{state}");
+            let lost = if state == Reconnecting { model.waiting.len() } else { 0 };
+            assert_eq!(stats.states.of(state), expected.len() + lost, "{state}");
             assert_eq!(found, expected.iter().map(|one| self.clients[one].connection.id()).collect());
         }
         for group in GROUPS {
@@ -147,6 +157,7 @@ impl Run {
         for device in self.clients.keys().copied().collect::<Vec<_>>() {
             self.end(device, 0).await;
         }
+        self.end_sessions().await;
         while let Some((user, rooms)) = self.model.missed() {
             let device = USERS.iter().position(|one| *one == user).unwrap() as u64;
             self.connect(device).await;

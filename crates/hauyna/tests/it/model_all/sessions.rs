@@ -1,0 +1,425 @@
+//! Clients with sessions in the model: they are lost, and come back in time, too late, with a wrong token, or while
+//! their old sockets still live. In memory, so that time can be turned; over sockets, where none passes.
+
+use super::{Peer, Run, USERS, VANISH, handler, part, settled};
+use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, View, Waiting, kept_of};
+use hauyna::{Channels, CloseCode, Hub, HubBuilder, Presence, SessionOptions, json};
+use hauyna_test::{Client, Connect, MemoryServer, TestServer};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::LocalSet;
+
+/// Where a sequence runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum World {
+    /// Over sockets.
+    WithoutSessions,
+    /// With sessions, over sockets, and too short for any to end by itself.
+    Sockets,
+    /// With sessions, in memory, under a clock that is turned.
+    Memory,
+}
+
+pub(super) enum Server {
+    Sockets(TestServer),
+    Memory(MemoryServer),
+}
+
+/// What a client needs to come back.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ticket {
+    token: String,
+    /// The offset of the last publication that it has got, by channel.
+    pub(super) positions: BTreeMap<String, u64>,
+}
+
+/// A client that was lost.
+pub(super) struct Away {
+    device: u64,
+    ticket: Ticket,
+}
+
+impl World {
+    pub(super) fn has_sessions(self) -> bool {
+        self != Self::WithoutSessions
+    }
+
+    pub(super) fn options(self, seed: u64) -> SessionOptions {
+        match self {
+            Self::WithoutSessions => SessionOptions::none(),
+            _ if seed.is_multiple_of(3) => {
+                SessionOptions { window: WINDOW, most: 2, ..SessionOptions::default() }
+            }
+            _ => SessionOptions { window: WINDOW, ..SessionOptions::default() },
+        }
+    }
+
+    /// The channels of a hub.
+    pub(super) fn declare(self, hub: HubBuilder, seed: u64) -> HubBuilder {
+        let rooms = Channels::new().presence(Presence::each());
+        let crowd = Presence::each().each_up_to(1).list_up_to(CROWD_LISTED).tick(Duration::from_millis(10));
+        let crowd = Channels::new().presence(crowd);
+        let hub = hub.sessions(self.options(seed));
+        if self == Self::WithoutSessions {
+            let plain = Channels::new().history(100, Duration::from_secs(600));
+            return hub.channels("room:{id}", rooms).channels(CROWD, crowd).channels(PLAIN, plain);
+        }
+        let keep = |channels: Channels, channel| channels.history(kept_of(channel) as u32, DAY);
+        hub.channels("room:{id}", rooms.no_history().announce_subscribers())
+            .channels(CROWD, keep(crowd, CROWD))
+            .channels(PLAIN, keep(Channels::new().announce_subscribers(), PLAIN))
+            .recovery_limit(REPLAYED as u32)
+    }
+}
+
+impl Server {
+    pub(super) fn start(world: World, hub: Hub) -> Self {
+        match world {
+            World::Memory => Self::Memory(MemoryServer::start(hub, handler())),
+            _ => Self::Sockets(TestServer::start(hub, handler())),
+        }
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        match self {
+            Self::Sockets(server) => server.hub(),
+            Self::Memory(server) => server.hub(),
+        }
+    }
+
+    pub(super) fn client(&self, target: &str) -> Connect {
+        match self {
+            Self::Sockets(server) => server.client(target),
+            Self::Memory(server) => server.client(target),
+        }
+    }
+}
+
+impl Run {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn ticket(&self, session: &Value) -> Ticket {
+        let terms = &session["resume"];
+        let window = self.world.has_sessions().then_some(WINDOW.as_millis() as u64);
+        assert_eq!(terms["window"].as_u64(), window, "{session}");
+        Ticket { token: terms["token"].as_str().unwrap_or_default().to_owned(), ..Ticket::default() }
+    }
+
+    /// The client is told where a channel stands.
+    pub(super) fn stand(&mut self, device: u64, channel: &str, place: &Value) {
+        let Some(offset) = place["offset"].as_u64() else { return };
+        let epoch = self.epochs.entry(channel.to_owned()).or_insert_with(|| place["epoch"].clone());
+        assert_eq!(*epoch, place["epoch"], "{channel} has kept its memory");
+        self.clients.get_mut(&device).unwrap().ticket.positions.insert(channel.to_owned(), offset);
+    }
+
+    // How clients are lost and come back.
+
+    /// The device is lost, and its session waits.
+    pub(super) fn wait(&mut self, device: u64, ticket: Ticket) {
+        let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
+        self.away.insert(session, Away { device, ticket });
+    }
+
+    /// A device that is not connected comes.
+    pub(super) async fn arrive(&mut self, device: u64) {
+        let sessions = self.away.iter().filter(|(_, away)| away.device == device);
+        let sessions: Vec<u64> = sessions.map(|(session, _)| *session).collect();
+        let way = if self.world.has_sessions() { self.random.below(8) } else { 0 };
+        match (sessions.is_empty(), way) {
+            (_, 0) | (true, 1..=5) => self.connect(device).await,
+            (_, 1) | (true, _) => self.come_with_a_wrong_token(device).await,
+            (false, _) => {
+                let session = self.one(&sessions);
+                let away = self.away.remove(&session).unwrap();
+                if self.model.waiting.contains_key(&session) {
+                    return self.resume(session, away, None).await;
+                }
+                self.come_in_vain(device, away.ticket.token.clone()).await;
+                self.stale.push(away.ticket.token);
+            }
+        }
+    }
+
+    async fn come_with_a_wrong_token(&mut self, device: u64) {
+        let is_other = |other: u64| (other % USERS.len() as u64) != device % USERS.len() as u64;
+        let away = self.away.values().filter(|away| is_other(away.device)).map(|away| &away.ticket);
+        let here = self.clients.iter().filter(|(other, _)| is_other(**other)).map(|(_, peer)| &peer.ticket);
+        let others: Vec<_> = away.chain(here).map(|ticket| ticket.token.clone()).collect();
+        let tokens = match self.random.below(3) {
+            0 => vec!["A".repeat(32), "x".to_owned()],
+            1 => self.stale.clone(),
+            _ => others,
+        };
+        match tokens.is_empty() {
+            true => self.connect(device).await,
+            false => {
+                let token = tokens[self.random.below(tokens.len() as u64) as usize].clone();
+                self.come_in_vain(device, token).await;
+            }
+        }
+    }
+
+    /// Comes with a token that is of no use.
+    async fn come_in_vain(&mut self, device: u64, token: String) {
+        let mut client = self.dial(device, Some(&token)).await;
+        self.model.connect(device, USERS[device as usize % USERS.len()]);
+        let says_it = self.random.below(2) == 0;
+        if says_it {
+            let positions = json!({ PLAIN: { "epoch": "ASNFZ4mrze8", "offset": 0 } });
+            client.send(json!({ "type": "resume", "id": "back", "positions": positions })).await;
+        }
+        let session = client.expect("session").await;
+        assert_eq!((&session["resumed"], session.get("subscriptions")), (&json!(false), None));
+        if says_it {
+            client.answer(&json!("back")).await.unwrap();
+        }
+        self.welcome(device, client, &session);
+    }
+
+    /// The client comes while its old socket still lives.
+    pub(super) async fn take_over(&mut self, device: u64) {
+        self.await_moment().await;
+        self.note(device, "takes over");
+        let Peer { client, ticket, .. } = self.clients.remove(&device).unwrap();
+        let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
+        self.resume(session, Away { device, ticket }, Some(client)).await;
+    }
+
+    async fn resume(&mut self, session: u64, away: Away, old: Option<Client>) {
+        let Away { device, ticket } = away;
+        let mut client = self.dial(device, Some(&ticket.token)).await;
+        let waiting = self.model.claim(device, session);
+        let there = self.model.devices.len();
+        settled("it is there", || self.hub().connections().count() == there).await;
+        let was_live = old.is_some();
+        if let Some(mut old) = old {
+            assert_eq!(old.expect_close().await.0, 3013, "the old socket of {device}");
+            old.vanish();
+        }
+        match self.random.below(10) {
+            0 => {
+                self.note(device, "is lost before it says where it stands");
+                client.vanish();
+                self.model.give_back(device, (session, waiting));
+                self.away.insert(session, Away { device, ticket });
+                self.closed().await;
+            }
+            1 => self.miss_the_answer(client, (session, waiting), Away { device, ticket }).await,
+            2 if self.world == World::Memory && !was_live => {
+                self.note(device, "does not say where it stands");
+                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+            }
+            3 => {
+                self.note(device, "says something else first");
+                client.send(json!({ "type": "ping", "id": "first" })).await;
+                self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
+                self.clients.get_mut(&device).unwrap().client.answer(&json!("first")).await.unwrap();
+            }
+            way => {
+                if way < 6 {
+                    self.happen_meanwhile(device).await;
+                }
+                let asked = self.say(&mut client, &ticket, way.is_multiple_of(2)).await;
+                self.told(client, (session, waiting), (device, ticket, asked)).await;
+                if way.is_multiple_of(2) {
+                    let client = &mut self.clients.get_mut(&device).unwrap().client;
+                    assert_eq!(client.expect("ack").await["id"], "back");
+                }
+            }
+        }
+    }
+
+    /// Says where it stands: not everywhere, and not always right.
+    async fn say(&mut self, client: &mut Client, ticket: &Ticket, wants_answer: bool) -> Asking {
+        let (mut asked, mut positions) = (Asking::new(), json!({}));
+        for (channel, offset) in &ticket.positions {
+            let (epoch, what) = match self.random.below(8) {
+                0 => continue,
+                1 => (json!("ASNFZ4mrze8"), Asked::OtherEpoch),
+                _ => (self.epochs[channel].clone(), Asked::After(*offset)),
+            };
+            positions[channel] = json!({ "epoch": epoch, "offset": offset });
+            asked.insert(channel.clone(), what);
+        }
+        let mut message = json!({ "type": "resume", "positions": positions });
+        if wants_answer {
+            message["id"] = "back".into();
+        }
+        self.steps.push(format!("{message}"));
+        client.send(message).await;
+        asked
+    }
+
+    /// What is sent to a client that has not been told its session must come behind that.
+    async fn happen_meanwhile(&mut self, device: u64) {
+        let number = 1000 + self.steps.len() as u64;
+        let user = self.model.devices[&device].user;
+        self.note(device, "is written to meanwhile");
+        self.hub().user(user).send(number).await.unwrap();
+        self.model.private(None, user, number);
+        for channel in [PLAIN, CROWD] {
+            let message = json!({ "type": "message", "content": number });
+            self.hub().channel(channel).broadcast(message).await.unwrap();
+            self.model.publish(channel, None, number);
+        }
+    }
+
+    /// The server has done it, but the client does not get its new token: the old one serves once more.
+    async fn miss_the_answer(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
+        let Away { device, ticket } = away;
+        self.note(device, "does not get the answer");
+        let asked = self.say(&mut client, &ticket, false).await;
+        self.model.go_on(device, session, &asked);
+        let resumed = self.model.resumed;
+        settled("it is resumed", || self.hub().stats().resumed == resumed).await;
+        let all = self.hub().connections().of_user(self.model.devices[&device].user);
+        let connection = all.into_iter().max_by_key(|one| one.connected_at()).unwrap();
+        self.clients.insert(device, Peer { client, connection, views: BTreeMap::new(), ticket });
+        match self.random.below(2) {
+            0 => self.end(device, VANISH).await,
+            _ => Box::pin(self.take_over(device)).await,
+        }
+    }
+
+    /// The client is told of its session.
+    async fn told(
+        &mut self,
+        mut client: Client,
+        session: (u64, Waiting),
+        (device, ticket, asked): (u64, Ticket, Asking),
+    ) {
+        let expected = self.model.go_on(device, session, &asked);
+        let told = client.expect("session").await;
+        let user = self.model.devices[&device].user;
+        assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &json!(user)));
+        assert_ne!(told["resume"]["token"], ticket.token);
+        self.welcome(device, client, &told);
+        let mut entries = BTreeMap::new();
+        for mut entry in told["subscriptions"].as_array().cloned().unwrap_or_default() {
+            let channel = entry["channel"].as_str().unwrap().to_owned();
+            self.stand(device, &channel, &entry);
+            entry.as_object_mut().unwrap().remove("epoch");
+            let own = self.clients.get_mut(&device).unwrap();
+            if entry["recovered"] == true {
+                own.ticket.positions.insert(channel.clone(), ticket.positions[&channel]);
+            }
+            own.views.insert(channel.clone(), View::default());
+            entries.insert(channel, entry);
+        }
+        let expected: BTreeMap<_, _> =
+            expected.into_iter().map(|(channel, entry)| (channel.to_owned(), entry)).collect();
+        assert_eq!(entries, expected, "the subscriptions of {device}");
+        let client = &mut self.clients.get_mut(&device).unwrap().client;
+        client.send(json!({ "type": "ping", "id": "heard" })).await;
+        client.answer(&json!("heard")).await.unwrap();
+        self.stale.push(ticket.token);
+    }
+
+    // How sessions end.
+
+    /// The application sends a user away, with all that waits of them.
+    pub(super) async fn send_away(&mut self) {
+        let user = self.one(&USERS);
+        if self.model.waiting_of(user).count() > 1 {
+            return; // nothing says which of them ends first
+        }
+        let devices: Vec<_> = self.model.of(user).collect();
+        for device in &devices {
+            self.check(*device).await;
+        }
+        self.steps.push(format!("{user} is sent away"));
+        self.hub().user(user).disconnect(CloseCode(3503), "");
+        self.end_sessions_of(user);
+        for device in devices {
+            let Peer { mut client, .. } = self.clients.remove(&device).unwrap();
+            assert_eq!(client.expect_close().await.0, 3503);
+            client.send_close(3503, "").await;
+            client.expect_end().await;
+            self.model.end(device, crate::reference::End::Gone);
+            self.closed().await;
+        }
+    }
+
+    fn end_sessions_of(&mut self, user: &str) {
+        let sessions = self.model.waiting.iter().filter(|(_, waiting)| waiting.user == user);
+        for session in sessions.map(|(session, _)| *session).collect::<Vec<_>>() {
+            self.model.end_session(session);
+        }
+    }
+
+    /// Time passes.
+    pub(super) async fn pass(&mut self) {
+        if self.world == World::Memory {
+            let time = self.one(&[1, 20, 40, 61]);
+            self.turn(Duration::from_secs(time)).await;
+        }
+    }
+
+    /// What would end in the midst of a step ends before.
+    pub(super) async fn let_end(&mut self) {
+        if self.world == World::Memory {
+            let soon = |run: &Self| {
+                let first = run.model.waiting.values().map(|waiting| waiting.ends).min()?;
+                (first < run.now() + STEP.as_millis() as u64).then(|| first.saturating_sub(run.now()))
+            };
+            while let Some(time) = soon(self) {
+                self.turn(Duration::from_millis(time)).await;
+            }
+        }
+    }
+
+    /// No two sessions end at the same moment: nothing says in which order they would.
+    pub(super) async fn await_moment(&self) {
+        let ends = |run: &Self| run.now() + WINDOW.as_millis() as u64;
+        while self.world == World::Memory && self.model.waiting.values().any(|one| one.ends == ends(self)) {
+            hauyna_test::settle().await;
+        }
+    }
+
+    async fn turn(&mut self, time: Duration) {
+        hauyna_test::advance(time).await;
+        while self.model.waiting.values().any(|waiting| waiting.ends.abs_diff(self.now()) < 3) {
+            hauyna_test::settle().await;
+        }
+        self.steps.push(format!("it is {} ms", self.now()));
+        self.model.pass(self.now());
+    }
+
+    /// None is left.
+    pub(super) async fn end_sessions(&mut self) {
+        if self.world == World::Memory {
+            self.turn(2 * WINDOW).await;
+        }
+        for user in USERS {
+            self.hub().user(user).disconnect(CloseCode(3503), "");
+            self.end_sessions_of(user);
+        }
+        assert!(self.model.waiting.is_empty());
+        self.closed().await;
+    }
+}
+
+type Asking = BTreeMap<String, Asked>;
+
+const WINDOW: Duration = Duration::from_secs(60);
+/// What a step takes at most.
+const STEP: Duration = Duration::from_secs(12);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+const SOCKETS: (World, u64, usize) = (World::Sockets, 500, 8);
+/// One after the other: they turn the same clock.
+const MEMORY: (World, u64, usize) = (World::Memory, 500, 1);
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_what_a_naive_hub_would_make_of_them_as_time_passes() {
+    LocalSet::new().run_until(part((0, 1), MEMORY)).await;
+}
+
+#[tokio::test]
+async fn sessions_are_what_a_naive_hub_would_make_of_them_over_sockets() {
+    LocalSet::new().run_until(part((0, 1), SOCKETS)).await;
+}

@@ -1,0 +1,145 @@
+//! What a lost connection leaves behind in the reference, until its client is back or it ends.
+
+use super::{Device, Holder, PLAIN, REPLAYED, Reference, kept_of};
+use hauyna::ConnectionState::{self, Connected, Own};
+use hauyna::json;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A session that waits for its client.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) user: &'static str,
+    pub(crate) tracked: bool,
+    state: ConnectionState,
+    channels: BTreeMap<&'static str, Value>,
+    /// When it ends, in the time of whoever says so.
+    pub(crate) ends: u64,
+    /// Its place among those that go for others.
+    order: u64,
+}
+
+/// What a client says of its position in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Nothing,
+    OtherEpoch,
+    After(u64),
+}
+
+impl Reference {
+    pub(crate) fn waiting_of(&self, user: &str) -> impl Iterator<Item = &Waiting> {
+        self.waiting.values().filter(move |waiting| waiting.user == user)
+    }
+
+    /// The number of the session.
+    pub(crate) fn lose(&mut self, device: u64, ends: u64) -> u64 {
+        let Device { user, number, state, tracked, channels, .. } =
+            self.devices.remove(&device).expect("it is there");
+        self.closed += 1;
+        for channel in channels.keys().filter(|channel| **channel != PLAIN) {
+            self.pass_on(channel, user, (Holder::Device(device), Holder::Session(number)));
+        }
+        let state = if matches!(state, Own(_)) { state } else { Connected };
+        let waiting = Waiting { user, tracked, state, channels, ends, order: 0 };
+        self.put(number, waiting);
+        number
+    }
+
+    fn put(&mut self, session: u64, waiting: Waiting) {
+        self.losses += 1;
+        self.waiting.insert(session, Waiting { order: self.losses, ..waiting });
+        while self.waiting.len() > self.most {
+            let oldest = self.waiting.iter().min_by_key(|(_, waiting)| waiting.order);
+            let oldest = *oldest.expect("there are some").0;
+            self.evicted += 1;
+            self.end_session(oldest);
+        }
+    }
+
+    /// Those whose clients did not come back in time.
+    pub(crate) fn pass(&mut self, now: u64) {
+        let mut due: Vec<_> = self.waiting.iter().filter(|(_, waiting)| waiting.ends <= now).collect();
+        due.sort_by_key(|(_, waiting)| waiting.ends);
+        for session in due.into_iter().map(|(session, _)| *session).collect::<Vec<_>>() {
+            self.end_session(session);
+        }
+    }
+
+    pub(crate) fn end_session(&mut self, session: u64) {
+        let Waiting { user, channels, .. } = self.waiting.remove(&session).expect("it waits");
+        self.ended += 1;
+        for channel in channels.keys().filter(|channel| **channel != PLAIN) {
+            self.leave(Holder::Session(session), user, channel);
+        }
+        for (channel, metadata) in channels {
+            self.announce("subscription_removed", channel, (user, &metadata));
+        }
+        self.note_offline(user);
+        self.settle(user);
+    }
+
+    /// A new connection has the session, and its client has not said where it stands.
+    pub(crate) fn claim(&mut self, device: u64, session: u64) -> Waiting {
+        let waiting = self.waiting.remove(&session).expect("it waits");
+        self.open(device, waiting.user);
+        waiting
+    }
+
+    /// It is lost before it has.
+    pub(crate) fn give_back(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("it is there");
+        self.closed += 1;
+        self.put(session, waiting);
+    }
+
+    /// The session goes on: what its client must be told of each subscription.
+    pub(crate) fn go_on(
+        &mut self,
+        device: u64,
+        (session, waiting): (u64, Waiting),
+        asked: &BTreeMap<String, Asked>,
+    ) -> BTreeMap<&'static str, Value> {
+        self.resumed += 1;
+        let Waiting { user, tracked, state, channels, .. } = waiting;
+        self.devices.get_mut(&device).expect("it is there").tracked = tracked;
+        let mut told = BTreeMap::new();
+        for (channel, metadata) in channels {
+            let asked = asked.get(channel).copied().unwrap_or(Asked::Nothing);
+            let (entry, replay) = self.welcome(channel, asked);
+            told.insert(channel, entry);
+            self.enter(device, channel, (&metadata, Some(session)));
+            let own = self.devices.get_mut(&device).expect("it is there");
+            own.expected.extend(replay.into_iter().map(|message| (channel.to_owned(), message)));
+            self.announce("subscription_reconnected", channel, (user, &metadata));
+        }
+        if state != Connected {
+            self.enter_state(device, state);
+        }
+        self.settle(user);
+        told
+    }
+
+    /// What is told of a subscription that goes on, and what follows.
+    fn welcome(&self, channel: &str, asked: Asked) -> (Value, Vec<Value>) {
+        if kept_of(channel) == 0 {
+            return (json!({ "channel": channel, "recoverable": false }), Vec::new());
+        }
+        let top = self.top(channel);
+        let mut entry = json!({ "channel": channel, "offset": top, "recoverable": true, "recovered": false });
+        let kept = self.streams.get(channel).map(|stream| &stream.kept);
+        let missed = |after: u64| kept.into_iter().flatten().filter(move |(offset, _)| *offset > after);
+        let reason = match asked {
+            Asked::Nothing => "unknown_position",
+            Asked::OtherEpoch => "epoch_changed",
+            Asked::After(after) if (missed(after).count() as u64) < top - after => "too_old",
+            Asked::After(after) if missed(after).count() > REPLAYED => "too_many",
+            Asked::After(after) => {
+                entry["recovered"] = true.into();
+                return (entry, missed(after).map(|(_, message)| message.clone()).collect());
+            }
+        };
+        entry["reason"] = reason.into();
+        (entry, Vec::new())
+    }
+}
