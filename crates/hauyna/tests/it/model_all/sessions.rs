@@ -200,7 +200,7 @@ impl Run {
             assert_eq!(old.expect_close().await.0, 3013, "the old socket of {device}");
             old.vanish();
         }
-        match self.random.below(10) {
+        match self.random.below(11) {
             0 => {
                 self.note(device, "is lost before it says where it stands");
                 client.vanish();
@@ -208,19 +208,24 @@ impl Run {
                 self.away.insert(session, Away { device, ticket });
                 self.closed().await;
             }
-            1 => self.miss_the_answer(client, (session, waiting), Away { device, ticket }).await,
-            2 if self.world == World::Memory && !was_live => {
+            1 if !was_live => {
+                self.note(device, "has a socket that dies before it says where it stands");
+                self.model.give_back(device, (session, waiting));
+                Box::pin(self.resume(session, Away { device, ticket }, Some(client))).await;
+            }
+            2 => self.miss_the_answer(client, (session, waiting), Away { device, ticket }).await,
+            3 if self.world == World::Memory && !was_live => {
                 self.note(device, "does not say where it stands");
                 self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
             }
-            3 => {
+            4 => {
                 self.note(device, "says something else first");
                 client.send(json!({ "type": "ping", "id": "first" })).await;
                 self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
                 self.clients.get_mut(&device).unwrap().client.answer(&json!("first")).await.unwrap();
             }
             way => {
-                if way < 6 {
+                if way < 7 {
                     self.happen_meanwhile(device).await;
                 }
                 let asked = self.say(&mut client, &ticket, way.is_multiple_of(2)).await;
