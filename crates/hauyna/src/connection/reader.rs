@@ -217,7 +217,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     let is_kept = is_kept && hub.ending.is_open();
     let was_there = hub.registry.remove(core, || {
         if is_kept {
-            hub.sessions.begin(core.id());
+            hub.sessions.begin(core);
         }
     });
     if !was_there {

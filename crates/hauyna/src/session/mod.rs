@@ -182,8 +182,8 @@ impl Sessions {
     }
 
     /// A connection with a session leaves the registry now; under the lock of its part there.
-    pub(crate) fn begin(&self, id: ConnectionId) {
-        self.waiting.lock().begin(id);
+    pub(crate) fn begin(&self, core: &Arc<ConnectionCore>) {
+        self.waiting.lock().begin(core);
     }
 
     /// It has left everything, and waits.

@@ -32,7 +32,7 @@ pub(super) struct Waitings {
 #[derive(Debug)]
 enum Slot {
     /// Its connection is being taken out of everything.
-    Leaving,
+    Leaving(Arc<ConnectionCore>),
     Waiting(Box<Waiting>),
     /// A connection takes it over: this one, once its handshake is done.
     Claimed {
@@ -62,8 +62,8 @@ impl Waiting {
 
 impl Waitings {
     /// A connection has left the registry, and its session will come.
-    pub(super) fn begin(&mut self, id: ConnectionId) {
-        self.by_id.insert(id, Slot::Leaving);
+    pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>) {
+        self.by_id.insert(core.id(), Slot::Leaving(core.clone()));
     }
 
     /// Keeps a session. Returns those that had to go for it, the oldest first.
@@ -118,10 +118,10 @@ impl Waitings {
         self.moved.get(&old).copied()
     }
 
-    /// The connection of a session that waits, or is being taken over.
+    /// The lost connection of a session.
     pub(super) fn core(&self, id: ConnectionId) -> Option<&Arc<ConnectionCore>> {
         match self.by_id.get(&id)? {
-            Slot::Leaving => None,
+            Slot::Leaving(core) => Some(core),
             Slot::Waiting(waiting) => Some(&waiting.core),
             Slot::Claimed { old, .. } => Some(old),
         }
@@ -131,14 +131,14 @@ impl Waitings {
     pub(super) fn taker(&self, id: ConnectionId) -> Option<ConnectionId> {
         match self.by_id.get(&id)? {
             Slot::Claimed { by, .. } => *by,
-            Slot::Leaving | Slot::Waiting(_) => None,
+            Slot::Leaving(_) | Slot::Waiting(_) => None,
         }
     }
 
     /// Takes one out, where it is a user's. Its slot is kept for it: it is put back, or moves on.
     pub(super) fn claim(&mut self, id: ConnectionId, user: &UserId) -> Found {
         match self.by_id.get(&id) {
-            Some(Slot::Leaving) => Found::Leaving,
+            Some(Slot::Leaving(_)) => Found::Leaving,
             Some(Slot::Claimed { old, by }) if old.user() == user => Found::Claimed(*by),
             Some(Slot::Waiting(waiting)) if waiting.user() == user => {
                 let Some(waiting) = self.take(id) else { return Found::Nothing };
@@ -151,7 +151,7 @@ impl Waitings {
 
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<Waiting>> {
         match self.by_id.remove(&id)? {
-            Slot::Leaving | Slot::Claimed { .. } => None,
+            Slot::Leaving(_) | Slot::Claimed { .. } => None,
             Slot::Waiting(waiting) => {
                 self.bytes -= waiting.bytes();
                 self.by_age.remove(&(waiting.number, id));

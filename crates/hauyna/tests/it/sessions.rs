@@ -187,6 +187,22 @@ async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
     assert_eq!((hub.connections().count(), hub.stats().sessions), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut ann, session) = enter(&server, "ann").await;
+    for channel in 0..100 {
+        subscribe(&mut ann, &format!("live:{channel}")).await;
+    }
+    lost(&hub, ann).await;
+    for round in 0..100 {
+        let (cut, resumed) = back(&server, "ann", &session, &json!({})).await;
+        assert_eq!(resumed["resumed"], true, "in round {round}");
+        cut.vanish();
+    }
+}
+
 #[tokio::test]
 async fn a_token_may_come_as_a_sub_protocol_item_and_never_stands_in_the_target() {
     let hub = hub().build();
