@@ -6,7 +6,7 @@ use super::attached::Attached;
 use super::outbox::Outbox;
 use super::pulse::{Deadlines, Pulse};
 use super::state::Index;
-use super::{Backlog, CloseReason, ConnectionId, Outgoing, Phase, Room};
+use super::{CloseReason, ConnectionId, Outgoing, Phase, Room};
 use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
 use crate::clock::Tick;
 use crate::error::Error;
@@ -14,10 +14,8 @@ use crate::handler::Endpoint;
 use crate::hub::HubCore;
 use crate::metrics::{Metrics, Traffic};
 use crate::retry::RetryPolicy;
-use bytes::Bytes;
 use hauyna_protocol::ErrorType;
-use hauyna_protocol::close::CloseCode;
-use hauyna_websocket::{Deflate, OpCode, close_frame, encode};
+use hauyna_websocket::{Deflate, OpCode, encode};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -264,93 +262,6 @@ impl ConnectionCore {
         Ok(())
     }
 
-    // The end.
-
-    pub(crate) fn close(
-        self: &Arc<Self>,
-        code: CloseCode,
-        text: &str,
-        (reason, backlog): (CloseReason, Backlog),
-    ) {
-        let mut outbox = self.outbox.lock();
-        self.note_failure(&outbox, reason);
-        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
-        self.wake(&outbox);
-    }
-
-    pub(crate) fn close_with(self: &Arc<Self>, code: CloseCode, reason: CloseReason) {
-        self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
-    }
-
-    /// Closes behind these replies, already framed.
-    pub(crate) fn close_behind(
-        &self,
-        replies: &mut Vec<u8>,
-        (code, text): (CloseCode, &str),
-        (reason, backlog): (CloseReason, Backlog),
-    ) {
-        let mut outbox = self.outbox.lock();
-        let _ = outbox.write_replies(replies, self.traffic(), self.now());
-        replies.clear();
-        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
-        self.wake(&outbox);
-    }
-
-    /// Has its task close the connection as soon as it has answered what it has read.
-    pub(crate) fn leave(&self) {
-        let mut outbox = self.outbox.lock();
-        outbox.leaving = true;
-        self.wake(&outbox);
-    }
-
-    /// All that was read is answered: closes the connection where it has to leave. Returns whether it had.
-    pub(super) fn take_leave(&self) -> bool {
-        let mut outbox = self.outbox.lock();
-        let is_due = outbox.leaving && outbox.phase == Phase::Open;
-        if is_due {
-            let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
-            outbox.close(frame, CloseReason::Drain, Backlog::Write, self.now());
-        }
-        is_due
-    }
-
-    /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
-    pub(crate) fn close_dead(&self) {
-        let mut outbox = self.outbox.lock();
-        let is_written = self.tell_end(
-            &mut outbox,
-            (CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout"),
-            CloseReason::Heartbeat,
-        );
-        if is_written {
-            outbox.end(CloseReason::Heartbeat);
-        }
-        self.wake(&outbox);
-    }
-
-    /// Its client is on another socket, and need not hear of it on this one.
-    pub(super) fn replace(&self, outbox: &mut Outbox) {
-        self.tell_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
-        self.wake(outbox);
-    }
-
-    /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
-    /// sweep ends what it does not get written.
-    fn tell_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
-        outbox.close(close_frame_of(code, text), reason, Backlog::Drop, self.now());
-        let may_write = !outbox.socket.is_of_task();
-        if may_write {
-            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
-        }
-        may_write
-    }
-
-    pub(crate) fn end(&self, reason: CloseReason) {
-        let mut outbox = self.outbox.lock();
-        outbox.end(reason);
-        self.wake(&outbox);
-    }
-
     /// Why it is being closed, if it is.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.outbox.lock().reason
@@ -414,8 +325,4 @@ impl fmt::Debug for ConnectionCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("id", &self.id).field("user", &self.user).finish_non_exhaustive()
     }
-}
-
-pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
-    close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }

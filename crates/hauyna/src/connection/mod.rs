@@ -7,6 +7,7 @@ mod arrival;
 mod attached;
 mod connections;
 mod core;
+mod ending;
 mod expiry;
 mod extensions;
 mod handle;
@@ -31,11 +32,12 @@ pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};
 pub(crate) use arrival::Arrival;
+pub(crate) use ending::{evict, supersede};
 pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
-pub(crate) use reader::{announce_session, evict, frame, supersede};
+pub(crate) use reader::{announce_session, frame};
 pub(crate) use state::States;
 
 use crate::channel::Wire;

@@ -1,14 +1,11 @@
 //! What comes in on one connection, event by event: control frames are answered here, messages go to
 //! `dispatch`. Also the ends of a connection: what a fault, a refusal and the clean-up do.
 
-use super::core::close_frame_of;
-use super::{Backlog, CloseReason, Connection, ConnectionCore};
+use super::ending::close_frame_of;
+use super::{Backlog, CloseReason, ConnectionCore};
 use crate::dispatch::{self, Asked, Pending};
 use crate::error::{Error, ErrorKind};
-use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Mode};
-use crate::presence::{self, Departure};
-use crate::session::{self, Kept};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Encoding, ErrorType, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed};
@@ -191,97 +188,6 @@ fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
         None => hauyna_websocket::encode(core.wire().opcode(), payload),
         Some(deflate) => deflate.frame(core.wire().opcode(), payload),
     }
-}
-
-/// What becomes of a connection that has ended.
-pub(super) enum Ending {
-    /// It is over: `on_close` is to know.
-    Over(CloseReason),
-    /// Its session waits for the client, or was never this connection's.
-    Silent,
-}
-
-/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
-/// client may come back, the session is kept.
-pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
-    let (reason, is_kept) = {
-        let mut outbox = core.outbox.lock();
-        if !outbox.is_parting() {
-            outbox.end(CloseReason::Lost);
-        }
-        let reason = outbox.reason.unwrap_or(CloseReason::Lost);
-        (reason, outbox.is_resumable && session::is_resumable(reason))
-    };
-    let hub = &core.hub;
-    // Nobody comes back to a hub that ends.
-    let is_kept = is_kept && hub.ending.is_open();
-    let was_there = hub.registry.remove(core, || {
-        if is_kept {
-            hub.sessions.begin(core);
-        }
-    });
-    if !was_there {
-        return Ending::Silent;
-    }
-    core.forget_expiry();
-    core.end_requests();
-    let state = core.state_to_keep();
-    let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
-    let subscriptions = core.take_subscriptions();
-    for subscription in &subscriptions {
-        crate::channel::detach(hub, subscription, departure);
-    }
-    presence::depart(hub, core, departure);
-    core.leave_states(reason);
-    hub.limits.release(core);
-    hub.metrics.close(reason);
-    core.endpoint.connections.decrement();
-    hub.events.emit(SystemKind::Closed, || {
-        let connection = Connection::new(core.clone());
-        SystemEvent::Closed { connection, reason }
-    });
-    hub.departed.notify_waiters();
-    tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
-    if is_kept {
-        core.await_client();
-        let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
-        let kept = kept.map(|own| (own.channel.name.clone(), own.metadata.lock().clone()));
-        hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
-        return Ending::Silent;
-    }
-    hub.sessions.forget(core);
-    if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
-}
-
-/// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
-/// there is no session to go on with.
-pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
-    {
-        let mut outbox = core.outbox.lock();
-        // One that is being closed for good stays so.
-        if !outbox.is_resumable || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
-            return false;
-        }
-        core.replace(&mut outbox);
-    }
-    match forget(core) {
-        Ending::Silent => true,
-        // The hub has begun to end.
-        Ending::Over(reason) => {
-            session::close(core, reason);
-            false
-        }
-    }
-}
-
-/// The client of a connection that has yet to say where it stands is back on another one: its socket is closed, and it
-/// gives back the session that it was about to take over. False where it has begun to.
-pub(crate) fn supersede(core: &Arc<ConnectionCore>) -> bool {
-    let Some(awaiting) = core.stop_awaiting() else { return false };
-    core.replace(&mut core.outbox.lock());
-    drop(awaiting);
-    let _ = forget(core); // silent: its client was told of no session
-    true
 }
 
 /// What an absent status code counts as (RFC 6455 §7.4.1).

@@ -3,6 +3,7 @@
 //! what one read brought. However it ends, the guard in `Run` cleans up.
 
 use super::ahead::Ahead;
+use super::ending::{Ending, forget};
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
 use super::work::{Work, begin, poll_callback};
@@ -320,7 +321,7 @@ impl Run {
         self.work = None;
         self.ahead = None;
         self.io = None;
-        if let reader::Ending::Over(reason) = reader::forget(&self.core) {
+        if let Ending::Over(reason) = forget(&self.core) {
             let cx = HandlerContext::new(self.core.clone());
             self.work = self.core.endpoint.closed(&cx, reason).map(Work::Close);
         }

@@ -1,7 +1,7 @@
 //! What goes out of a connection, between its shard and its outbox. The first group only queues: whoever calls
 //! it sees to the flush.
 
-use super::core::close_frame_of;
+use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase, Room};
 use crate::channel::{Publication, Subscription};

@@ -59,6 +59,8 @@ mod requests;
 #[cfg(test)]
 mod retry;
 #[cfg(test)]
+mod returns;
+#[cfg(test)]
 mod routing;
 #[cfg(test)]
 mod scattered;

@@ -7,13 +7,13 @@ use hauyna::{
     Presence, RetryPolicy, Revocation, SessionOptions, SystemEvent, SystemKind, json,
 };
 use hauyna_protocol::Encoding;
-use hauyna_test::{Client, MemoryServer, TestServer};
+use hauyna_test::{Client, TestServer};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn hub() -> HubBuilder {
+pub(crate) fn hub() -> HubBuilder {
     Hub::builder()
         .channels("room:{id}", Channels::new().presence(Presence::each()).announce_subscribers())
         .channels("live:{id}", Channels::new().no_history())
@@ -25,7 +25,7 @@ fn short(window: Duration) -> SessionOptions {
     SessionOptions { window, ..SessionOptions::default() }
 }
 
-async fn enter(server: &TestServer, user: &str) -> (Client, Value) {
+pub(crate) async fn enter(server: &TestServer, user: &str) -> (Client, Value) {
     enter_in(server, user, Encoding::Json).await
 }
 
@@ -38,35 +38,40 @@ async fn enter_in(server: &TestServer, user: &str, encoding: Encoding) -> (Clien
 }
 
 /// Comes back with a token, and says where it stands.
-async fn back(server: &TestServer, user: &str, session: &Value, positions: &Value) -> (Client, Value) {
+pub(crate) async fn back(
+    server: &TestServer,
+    user: &str,
+    session: &Value,
+    positions: &Value,
+) -> (Client, Value) {
     let mut client = begin(server, user, session, Encoding::Json).await;
     client.send(json!({ "type": "resume", "positions": positions })).await;
     let session = client.expect("session").await;
     (client, session)
 }
 
-async fn begin(server: &TestServer, user: &str, session: &Value, encoding: Encoding) -> Client {
+pub(crate) async fn begin(server: &TestServer, user: &str, session: &Value, encoding: Encoding) -> Client {
     let token = session["resume"]["token"].as_str().unwrap();
     server.client(&format!("/?user={user}&resume={token}")).encoding(encoding).connect().await
 }
 
-fn position(place: &Value) -> Value {
+pub(crate) fn position(place: &Value) -> Value {
     json!({ "epoch": place["epoch"], "offset": place["offset"] })
 }
 
-async fn lost(hub: &Hub, client: Client) {
+pub(crate) async fn lost(hub: &Hub, client: Client) {
     let waiting = hub.stats().sessions;
     client.vanish();
     eventually("the session waits", || hub.stats().sessions == waiting + 1).await;
 }
 
-async fn publish(hub: &Hub, channel: &str, numbers: std::ops::Range<u64>) {
+pub(crate) async fn publish(hub: &Hub, channel: &str, numbers: std::ops::Range<u64>) {
     for number in numbers {
         hub.channel(channel).broadcast(json!(number)).await.unwrap();
     }
 }
 
-async fn expect_numbers(client: &mut Client, channel: &str, numbers: std::ops::Range<u64>) {
+pub(crate) async fn expect_numbers(client: &mut Client, channel: &str, numbers: std::ops::Range<u64>) {
     for number in numbers {
         let message = client.expect("message").await;
         assert_eq!((&message["channel"], &message["content"]), (&json!(channel), &json!(number)));
@@ -145,61 +150,6 @@ async fn a_token_serves_once_and_only_its_own_user() {
     for token in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         let mut client = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
         assert_eq!(client.expect("session").await["resumed"], false, "{token}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_is_heard_has_its_new_token_however_soon_that_is() {
-    let server = MemoryServer::start(hub().build(), named());
-    let mut clients = vec![server.json("/?user=ann").await];
-    let session = clients[0].expect("session").await;
-    let token = session["resume"]["token"].as_str().unwrap();
-    for is_resumed in [true, false] {
-        let mut ann = server.json(&format!("/?user=ann&resume={token}")).await;
-        ann.send(json!({ "type": "resume" })).await;
-        assert_eq!(ann.expect("session").await["resumed"], is_resumed);
-        ann.request(json!({ "type": "ping" })).await.unwrap();
-        clients.push(ann);
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_did_not_get_its_new_token_may_show_the_old_one_again() {
-    let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
-    lost(&hub, ann).await;
-    publish(&hub, "news", 0..2).await;
-    let positions = json!({ "news": position(&news) });
-    // Once the connection that has the session is lost with it, once it still seems to live.
-    for is_lost in [true, false, true] {
-        let mut cut = begin(&server, "ann", &session, Encoding::Json).await;
-        cut.send(json!({ "type": "resume", "positions": positions })).await;
-        eventually("it is resumed", || hub.stats().subscriptions == 1).await;
-        if is_lost {
-            lost(&hub, cut).await;
-        }
-    }
-    let (mut ann, resumed) = back(&server, "ann", &session, &positions).await;
-    assert_eq!(resumed["resumed"], true);
-    expect_numbers(&mut ann, "news", 0..2).await;
-    assert_eq!((hub.connections().count(), hub.stats().sessions), (1, 0));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_old_token_serves_in_the_very_moment_in_which_its_connection_is_lost() {
-    let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    for channel in 0..100 {
-        subscribe(&mut ann, &format!("live:{channel}")).await;
-    }
-    lost(&hub, ann).await;
-    for round in 0..100 {
-        let (cut, resumed) = back(&server, "ann", &session, &json!({})).await;
-        assert_eq!(resumed["resumed"], true, "in round {round}");
-        cut.vanish();
     }
 }
 
@@ -446,220 +396,6 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
             assert_eq!(answer["resumed"], number >= 5, "{user}");
             there.push(client);
         }
-    }
-}
-
-#[tokio::test]
-async fn any_other_first_message_ends_the_wait_and_is_handled_after_the_session() {
-    let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut ann, session) = enter(&server, "ann").await;
-    subscribe(&mut ann, "news").await;
-    subscribe(&mut ann, "live:1").await;
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
-    ann.send(json!({ "type": "channel_message", "id": 1, "channel": "news", "content": 0 })).await;
-    let resumed = ann.expect("session").await;
-    let subscriptions = resumed["subscriptions"].as_array().unwrap();
-    assert_eq!((&resumed["resumed"], subscriptions.len()), (&json!(true), 2));
-    for one in subscriptions {
-        let is_live = one["channel"] == "live:1";
-        assert_eq!(one["recoverable"], !is_live);
-        assert_eq!(one.get("recovered"), if is_live { None } else { Some(&json!(false)) });
-    }
-    assert_eq!(ann.next().await["type"], "ack");
-    expect_numbers(&mut ann, "news", 0..1).await;
-}
-
-#[tokio::test]
-async fn a_client_that_is_lost_again_before_it_has_said_where_it_stands_can_come_back_again() {
-    let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named().on_close(|_, _| async { panic!("it is not over") }));
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
-    lost(&hub, ann).await;
-    for _ in 0..3 {
-        let silent = begin(&server, "ann", &session, Encoding::Json).await;
-        eventually("it is there", || hub.connections().count() == 1).await;
-        silent.vanish();
-        eventually("it waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0).await;
-    }
-    publish(&hub, "news", 0..1).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
-    assert_eq!(resumed["resumed"], true);
-    expect_numbers(&mut ann, "news", 0..1).await;
-    assert_eq!(hub.stats().panics, 0);
-}
-
-#[tokio::test]
-async fn a_client_whose_return_was_cut_unnoticed_can_come_back_again_at_once() {
-    let reconnected = Arc::new(Mutex::new(Vec::new()));
-    let told = reconnected.clone();
-    let hub = hub().max_connections_per_user(1).max_connections(1).build();
-    let handler = named().on_reconnect(move |cx: Context, old: Connection| {
-        told.lock().push((cx.connection().id(), old.id()));
-        async { Ok(()) }
-    });
-    let server = TestServer::start(hub.clone(), handler);
-    let (mut ann, session) = enter(&server, "ann").await;
-    let news = subscribe(&mut ann, "news").await;
-    let old = hub.connections().all()[0].id();
-    lost(&hub, ann).await;
-    publish(&hub, "news", 0..1).await;
-    // Both still seem to live, and have said nothing.
-    let mut first = begin(&server, "ann", &session, Encoding::Json).await;
-    let mut second = begin(&server, "ann", &session, Encoding::Json).await;
-    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&news) })).await;
-    assert_eq!(resumed["resumed"], true);
-    expect_numbers(&mut ann, "news", 0..1).await;
-    for silent in [&mut first, &mut second] {
-        assert_eq!(silent.expect_close().await.0, 3013);
-    }
-    let here = hub.connections().all();
-    assert_eq!((here.len(), hub.stats().sessions), (1, 0));
-    eventually("on_reconnect", || !reconnected.lock().is_empty()).await;
-    assert_eq!(*reconnected.lock(), [(here[0].id(), old)]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_is_lost_in_the_midst_of_its_return_stays_whole() {
-    const CHANNELS: usize = 50;
-    let hub = hub().build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut bob, _) = enter(&server, "bob").await;
-    let (ann, mut session) = enter(&server, "ann").await;
-    let user = hub.user("ann");
-    for number in 0..CHANNELS {
-        hub.channel(format!("room:{number}")).subscribe(&user.connections()[0], ()).await.unwrap();
-    }
-    subscribe(&mut bob, "room:49").await;
-    bob.expect("presence_state").await;
-    assert_eq!(bob.expect("channel_event").await["user"], "bob");
-    lost(&hub, ann).await;
-    for _ in 0..20 {
-        let cut = std::thread::spawn({
-            let (hub, user) = (hub.clone(), user.clone());
-            move || {
-                // Bob has one.
-                while hub.stats().subscriptions < 2 {
-                    std::hint::spin_loop();
-                }
-                user.disconnect(CloseCode(3011), "again");
-            }
-        });
-        let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
-        assert_eq!(
-            (&resumed["resumed"], resumed["subscriptions"].as_array().unwrap().len()),
-            (&json!(true), CHANNELS)
-        );
-        session = resumed;
-        tokio::task::spawn_blocking(move || cut.join().unwrap()).await.unwrap();
-        drop(ann);
-        eventually("it waits again", || hub.stats().sessions == 1).await;
-    }
-    hub.channel("room:49").broadcast(json!("the end")).await.unwrap();
-    loop {
-        let told = bob.next().await;
-        if told["type"] == "message" {
-            break;
-        }
-        assert_eq!(told["event"], "subscription_reconnected", "{told}");
-    }
-}
-
-#[tokio::test]
-async fn a_return_that_comes_to_nothing_takes_nobody_offline() {
-    let hub = hub().presence_grace(Duration::ZERO).build();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let seen = told.clone();
-    hub.events().on_system(
-        [SystemKind::UserOnline, SystemKind::UserOffline],
-        move |_, event: SystemEvent| {
-            match event {
-                SystemEvent::UserOnline { user, .. } => seen.lock().push(format!("{user} is here")),
-                SystemEvent::UserOffline { user, .. } => seen.lock().push(format!("{user} left")),
-                _ => {}
-            }
-            async { Ok(()) }
-        },
-    );
-    let server = TestServer::start(hub.clone(), named());
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let silent = begin(&server, "ann", &session, Encoding::Json).await;
-    eventually("it is there", || hub.connections().count() == 1).await;
-    silent.vanish();
-    eventually("it waits again", || hub.stats().sessions == 1 && hub.connections().count() == 0).await;
-    let (ann, resumed) = back(&server, "ann", &session, &json!({})).await;
-    assert_eq!(resumed["resumed"], true);
-    ann.close(1000, "").await;
-    eventually("she has left", || hub.connections().count() == 0).await;
-    let (_bob, _) = enter(&server, "bob").await;
-    eventually("all is told", || told.lock().last().is_some_and(|last| last == "bob is here")).await;
-    assert_eq!(*told.lock(), ["ann is here", "ann left", "bob is here"]);
-}
-
-#[tokio::test]
-async fn what_comes_before_the_session_of_a_returning_client_waits_for_it() {
-    let hub = hub().shards(1).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (mut bob, _) = enter(&server, "bob").await;
-    let (ann, session) = enter(&server, "ann").await;
-    lost(&hub, ann).await;
-    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
-    eventually("she is there", || hub.connections().count() == 2).await;
-    let connection = &hub.user("ann").connections()[0];
-    hub.channel("news").subscribe(connection, ()).await.unwrap();
-    hub.channel("news").broadcast(json!(1)).await.unwrap();
-    hub.user("ann").send(json!(2)).await.unwrap();
-    // One shard writes in turn: when bob has this, all of it was looked at.
-    hub.connections().broadcast(json!(3)).await.unwrap();
-    assert_eq!(bob.expect("broadcast").await["message"], 3);
-    ann.send(json!({ "type": "resume", "id": 1, "positions": {} })).await;
-    assert_eq!(ann.next().await["type"], "session");
-    let mut kinds = Vec::new();
-    while kinds.len() < 5 {
-        kinds.push(ann.next().await["type"].as_str().unwrap().to_owned());
-    }
-    kinds.sort();
-    assert_eq!(kinds, ["ack", "broadcast", "message", "private", "subscribed"]);
-}
-
-#[tokio::test]
-async fn who_goes_in_the_midst_of_a_return_has_left_for_good() {
-    let hub = hub().build();
-    let closed = Arc::new(Mutex::new(0));
-    let count = closed.clone();
-    let handler = named().on_close(move |_, _| {
-        *count.lock() += 1;
-        async { Ok(()) }
-    });
-    let server = TestServer::start(hub.clone(), handler);
-    let (mut bob, _) = enter(&server, "bob").await;
-    subscribe(&mut bob, "room:1").await;
-    for (user, is_sent_away) in [("ann", true), ("eve", false)] {
-        let (mut client, session) = enter(&server, user).await;
-        subscribe(&mut client, "room:1").await;
-        assert_eq!(bob.wait_for("presence_change").await["user"], user);
-        lost(&hub, client).await;
-        let mut client = begin(&server, user, &session, Encoding::Json).await;
-        eventually("the client is there", || hub.user(user).connections().len() == 1).await;
-        if is_sent_away {
-            hub.user(user).disconnect(CloseCode(3503), "enough");
-            assert_eq!(client.expect_close().await.0, 3503);
-        } else {
-            client.close(1000, "").await;
-        }
-        let left = bob.wait_for("presence_change").await;
-        assert_eq!((&left["event"], &left["user"]), (&json!("leave"), &json!(user)));
-        eventually("on_close has run", || *closed.lock() == 1).await;
-        *closed.lock() = 0;
-        assert_eq!(hub.stats().sessions, 0);
-        let (fresh, told) = back(&server, user, &session, &json!({})).await;
-        assert_eq!(told["resumed"], false);
-        fresh.close(1000, "").await;
-        eventually("on_close has run", || *closed.lock() == 1).await;
-        *closed.lock() = 0;
     }
 }
 

@@ -1,0 +1,194 @@
+//! How a connection ends: the close frame that its client gets, and its leaving of every list, be it for good or with a
+//! session that waits. Called by its own task, by the sweep, and by whoever closes it from outside.
+
+use super::outbox::Outbox;
+use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
+use crate::event::{SystemEvent, SystemKind};
+use crate::presence::{self, Departure};
+use crate::session::{self, Kept};
+use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
+use hauyna_websocket::close_frame;
+use std::sync::Arc;
+
+impl ConnectionCore {
+    pub(crate) fn close(
+        self: &Arc<Self>,
+        code: CloseCode,
+        text: &str,
+        (reason, backlog): (CloseReason, Backlog),
+    ) {
+        let mut outbox = self.outbox.lock();
+        self.note_failure(&outbox, reason);
+        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
+        self.wake(&outbox);
+    }
+
+    pub(crate) fn close_with(self: &Arc<Self>, code: CloseCode, reason: CloseReason) {
+        self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
+    }
+
+    /// Closes behind these replies, already framed.
+    pub(crate) fn close_behind(
+        &self,
+        replies: &mut Vec<u8>,
+        (code, text): (CloseCode, &str),
+        (reason, backlog): (CloseReason, Backlog),
+    ) {
+        let mut outbox = self.outbox.lock();
+        let _ = outbox.write_replies(replies, self.traffic(), self.now());
+        replies.clear();
+        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
+        self.wake(&outbox);
+    }
+
+    /// Has its task close the connection as soon as it has answered what it has read.
+    pub(crate) fn leave(&self) {
+        let mut outbox = self.outbox.lock();
+        outbox.leaving = true;
+        self.wake(&outbox);
+    }
+
+    /// All that was read is answered: closes the connection where it has to leave. Returns whether it had.
+    pub(super) fn take_leave(&self) -> bool {
+        let mut outbox = self.outbox.lock();
+        let is_due = outbox.leaving && outbox.phase == Phase::Open;
+        if is_due {
+            let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
+            outbox.close(frame, CloseReason::Drain, Backlog::Write, self.now());
+        }
+        is_due
+    }
+
+    /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
+    pub(crate) fn close_dead(&self) {
+        let mut outbox = self.outbox.lock();
+        let is_written = self.tell_end(
+            &mut outbox,
+            (CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout"),
+            CloseReason::Heartbeat,
+        );
+        if is_written {
+            outbox.end(CloseReason::Heartbeat);
+        }
+        self.wake(&outbox);
+    }
+
+    /// Its client is on another socket, and need not hear of it on this one.
+    pub(super) fn replace(&self, outbox: &mut Outbox) {
+        self.tell_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
+        self.wake(outbox);
+    }
+
+    /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
+    /// sweep ends what it does not get written.
+    fn tell_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
+        outbox.close(close_frame_of(code, text), reason, Backlog::Drop, self.now());
+        let may_write = !outbox.socket.is_of_task();
+        if may_write {
+            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+        }
+        may_write
+    }
+
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let mut outbox = self.outbox.lock();
+        outbox.end(reason);
+        self.wake(&outbox);
+    }
+}
+
+pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
+    close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
+}
+
+/// What becomes of a connection that has ended.
+pub(super) enum Ending {
+    /// It is over: `on_close` is to know.
+    Over(CloseReason),
+    /// Its session waits for the client, or was never this connection's.
+    Silent,
+}
+
+/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
+/// client may come back, the session is kept.
+pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
+    let (reason, is_kept) = {
+        let mut outbox = core.outbox.lock();
+        if !outbox.is_parting() {
+            outbox.end(CloseReason::Lost);
+        }
+        let reason = outbox.reason.unwrap_or(CloseReason::Lost);
+        (reason, outbox.is_resumable && session::is_resumable(reason))
+    };
+    let hub = &core.hub;
+    // Nobody comes back to a hub that ends.
+    let is_kept = is_kept && hub.ending.is_open();
+    let was_there = hub.registry.remove(core, || {
+        if is_kept {
+            hub.sessions.begin(core);
+        }
+    });
+    if !was_there {
+        return Ending::Silent;
+    }
+    core.forget_expiry();
+    core.end_requests();
+    let state = core.state_to_keep();
+    let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
+    let subscriptions = core.take_subscriptions();
+    for subscription in &subscriptions {
+        crate::channel::detach(hub, subscription, departure);
+    }
+    presence::depart(hub, core, departure);
+    core.leave_states(reason);
+    hub.limits.release(core);
+    hub.metrics.close(reason);
+    core.endpoint.connections.decrement();
+    hub.events.emit(SystemKind::Closed, || {
+        let connection = Connection::new(core.clone());
+        SystemEvent::Closed { connection, reason }
+    });
+    hub.departed.notify_waiters();
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
+    if is_kept {
+        core.await_client();
+        let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
+        let kept = kept.map(|own| (own.channel.name.clone(), own.metadata.lock().clone()));
+        hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
+        return Ending::Silent;
+    }
+    hub.sessions.forget(core);
+    if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
+}
+
+/// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
+/// there is no session to go on with.
+pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
+    {
+        let mut outbox = core.outbox.lock();
+        // One that is being closed for good stays so.
+        if !outbox.is_resumable || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
+            return false;
+        }
+        core.replace(&mut outbox);
+    }
+    match forget(core) {
+        Ending::Silent => true,
+        // The hub has begun to end.
+        Ending::Over(reason) => {
+            session::close(core, reason);
+            false
+        }
+    }
+}
+
+/// The client of a connection that has yet to say where it stands is back on another one: its socket is closed, and it
+/// gives back the session that it was about to take over. False where it has begun to.
+pub(crate) fn supersede(core: &Arc<ConnectionCore>) -> bool {
+    let Some(awaiting) = core.stop_awaiting() else { return false };
+    core.replace(&mut core.outbox.lock());
+    drop(awaiting);
+    let _ = forget(core); // silent: its client was told of no session
+    true
+}
