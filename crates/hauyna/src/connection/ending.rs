@@ -1,7 +1,7 @@
 //! How a connection ends: the close frame that its client gets, and its leaving of every list, be it for good or with a
 //! session that waits. Called by its own task, by the sweep, and by whoever closes it from outside.
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Told};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::event::{SystemEvent, SystemKind};
 use crate::presence::{self, Departure};
@@ -119,7 +119,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
             outbox.end(CloseReason::Lost);
         }
         let reason = outbox.reason.unwrap_or(CloseReason::Lost);
-        (reason, outbox.is_resumable && session::is_resumable(reason))
+        (reason, outbox.told == Told::Token && session::is_resumable(reason))
     };
     let hub = &core.hub;
     // Nobody comes back to a hub that ends.
@@ -168,7 +168,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
         // One that is being closed for good stays so.
-        if !outbox.is_resumable || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
+        if outbox.told != Told::Token || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
             return false;
         }
         core.replace(&mut outbox);

@@ -1,6 +1,7 @@
 //! What a connection takes over from the lost one whose session it goes on with, and how far it is with that.
 //! `session` drives it.
 
+use super::outbox::Told;
 use super::{CloseReason, ConnectionCore, ConnectionId};
 use crate::handler::Endpoint;
 use crate::session::{First, Positions, Resuming};
@@ -18,13 +19,13 @@ impl ConnectionCore {
 
     /// Its client gets the messages that only those who negotiated a sub-protocol get.
     pub(crate) fn is_negotiated(&self) -> bool {
-        self.outbox.lock().is_negotiated
+        self.outbox.lock().told != Told::Nothing
     }
 
     /// From now on the client's first message is awaited, and until then it is told nothing.
     pub(super) fn await_positions(&self) -> oneshot::Receiver<First> {
         let (sender, asked) = oneshot::channel();
-        self.outbox.lock().hold();
+        self.outbox.lock().told = Told::NotYet;
         self.set_resuming(Resuming::Awaiting(sender));
         asked
     }

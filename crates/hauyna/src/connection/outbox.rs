@@ -25,14 +25,22 @@ pub(crate) struct Outbox {
     pub(crate) listed: bool,
     /// To be closed by its task when all that was read is answered: the hub drains.
     pub(crate) leaving: bool,
-    /// Nothing is written yet: the first message to a client that comes back is its session. Only an open one is held.
-    is_held: bool,
-    /// Its client negotiated a sub-protocol: it is told more than a plain one.
-    pub(crate) is_negotiated: bool,
-    /// Its client was told how to resume its session.
-    pub(crate) is_resumable: bool,
+    pub(crate) told: Told,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
+}
+
+/// What its client was told of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It negotiated no sub-protocol, and is told nothing.
+    Nothing,
+    /// It is to be told, and nothing is written before.
+    NotYet,
+    /// That it has one, without a way to resume it.
+    Session,
+    /// How to resume it.
+    Token,
 }
 
 /// How far a connection has come.
@@ -65,9 +73,7 @@ impl Outbox {
             blocked: None,
             listed: false,
             leaving: false,
-            is_held: false,
-            is_negotiated: false,
-            is_resumable: false,
+            told: Told::Nothing,
             reason: None,
             waker: None,
         }
@@ -75,17 +81,17 @@ impl Outbox {
 
     /// Whether nothing waits that may be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.is_none() || self.is_held
+        self.lanes.is_none() || self.is_held()
     }
 
-    /// From now on all waits for the [first](Outbox::push_first) message, which only clients that negotiated get.
-    pub(crate) fn hold(&mut self) {
-        (self.is_held, self.is_negotiated) = (self.phase == Phase::Open, true);
+    /// Whether all waits for the [session](Outbox::push_session).
+    fn is_held(&self) -> bool {
+        self.told == Told::NotYet && self.phase == Phase::Open
     }
 
     /// Whether the socket may take something now.
     fn may_write(&self) -> bool {
-        self.blocked.is_none() && !self.is_held
+        self.blocked.is_none() && !self.is_held()
     }
 
     /// Bytes that wait.
@@ -104,10 +110,10 @@ impl Outbox {
         }
     }
 
-    /// Queues the message that everything else has waited for.
-    pub(crate) fn push_first(&mut self, frame: Bytes) {
+    /// Queues the session message, before everything that has waited for it.
+    pub(crate) fn push_session(&mut self, frame: Bytes, told: Told) {
+        self.told = told;
         if self.phase == Phase::Open {
-            self.is_held = false;
             self.lanes().push_first(frame);
         }
     }
@@ -242,7 +248,7 @@ impl Outbox {
         out: Outgoing<'_>,
         write: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Flushed {
-        if self.is_held {
+        if self.is_held() {
             return Flushed::Empty;
         }
         let Some(mut lanes) = self.lanes.take() else {
@@ -281,11 +287,11 @@ impl Outbox {
         if self.phase != Phase::Open {
             return;
         }
-        self.phase = Phase::Closing(now);
-        self.reason.get_or_insert(reason);
-        if std::mem::take(&mut self.is_held) {
+        if self.is_held() {
             self.lanes = None; // without its session a client makes nothing of it
         }
+        self.phase = Phase::Closing(now);
+        self.reason.get_or_insert(reason);
         let lanes = self.lanes();
         if backlog == Backlog::Drop {
             lanes.drop_data();
@@ -307,7 +313,6 @@ impl Outbox {
 
     fn fail(&mut self) -> Flushed {
         self.phase = Phase::Gone;
-        self.is_held = false;
         self.reason.get_or_insert(CloseReason::Lost);
         self.lanes = None;
         self.blocked = None;

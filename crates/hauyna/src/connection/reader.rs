@@ -2,6 +2,7 @@
 //! `dispatch`. Also the ends of a connection: what a fault, a refusal and the clean-up do.
 
 use super::ending::close_frame_of;
+use super::outbox::Told;
 use super::{Backlog, CloseReason, ConnectionCore};
 use crate::dispatch::{self, Asked, Pending};
 use crate::error::{Error, ErrorKind};
@@ -157,8 +158,7 @@ pub(crate) fn announce_session(
     };
     let frame = frame(core, &Message::Session(session));
     let mut outbox = core.outbox.lock();
-    (outbox.is_negotiated, outbox.is_resumable) = (true, token.is_some());
-    outbox.push_first(frame);
+    outbox.push_session(frame, if token.is_some() { Told::Token } else { Told::Session });
 }
 
 /// One message as a frame for this connection.
