@@ -475,8 +475,8 @@ async fn lost_phone(server: &TestServer) -> String {
     session["resume"]["token"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves() {
+/// A server without a grace time, where clients may `track`, and who came and went in it.
+fn without_grace() -> (TestServer, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let (came, went) = (log.clone(), log.clone());
     let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
@@ -490,7 +490,12 @@ async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves()
             went.lock().push(format!("{user} went"));
             async { Ok(()) }
         });
-    let server = TestServer::start(hub.build(), handler);
+    (TestServer::start(hub.build(), handler), log)
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves() {
+    let (server, log) = without_grace();
     let (mut bob, _) = enter(&server, "bob", Value::Null).await;
     let token = lost_phone(&server).await;
     assert_eq!(bob.expect("presence_change").await["event"], "join");
@@ -515,20 +520,7 @@ async fn what_a_session_keeps_no_other_connection_of_the_user_takes_and_leaves()
 
 #[tokio::test]
 async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let (came, went) = (log.clone(), log.clone());
-    let handler = named().on("track", async |cx: hauyna::Context, _: Value| cx.presence().track(()).await);
-    let hub = rooms()
-        .presence_grace(Duration::ZERO)
-        .on_user_online(move |_, user| {
-            came.lock().push(format!("{user} came"));
-            async { Ok(()) }
-        })
-        .on_user_offline(move |_, user| {
-            went.lock().push(format!("{user} went"));
-            async { Ok(()) }
-        });
-    let server = TestServer::start(hub.build(), handler);
+    let (server, log) = without_grace();
     let token = lost_phone(&server).await;
     let silent = server.json(&format!("/?user=ann&resume={token}")).await;
     eventually("it is there", || server.hub().stats().connections == 1).await;
