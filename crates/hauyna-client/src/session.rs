@@ -62,6 +62,8 @@ pub(crate) enum Verdict {
     Drop,
     /// Keep it until the history has caught up.
     Hold,
+    /// No subscription is live: it is left of an earlier one, or was never of one.
+    Stray,
 }
 
 /// What a subscription that is live (again) has missed.
@@ -164,9 +166,9 @@ impl Session {
 
     /// Judges a message of a channel, and remembers it.
     pub(crate) fn admit(&mut self, channel: &str, offset: Option<u64>) -> Verdict {
-        let (Some(place), Some(offset)) = (self.places.get_mut(channel), offset) else {
-            return Verdict::Deliver;
-        };
+        let live = self.places.get_mut(channel).filter(|place| place.standing == Standing::Live);
+        let Some(place) = live else { return Verdict::Stray };
+        let Some(offset) = offset else { return Verdict::Deliver };
         match &mut place.position {
             Some(position) if offset <= position.offset => Verdict::Drop,
             Some(_) if place.catching => Verdict::Hold,

@@ -164,14 +164,13 @@ impl Run {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.give(None, &note) };
-        // An application's message without a number may have been sent to this connection alone.
-        let is_of_subscription = offset.is_some() || matches!(note, Note::Publication(_));
-        if is_of_subscription && !self.session.is_live(&channel) {
-            return;
-        }
         match self.session.admit(&channel, offset) {
-            Verdict::Drop => {}
             Verdict::Deliver => self.give(Some(&channel), &note),
+            // An application's message without a number may have been sent to this connection alone.
+            Verdict::Stray if offset.is_none() && matches!(note, Note::Application(_)) => {
+                self.give(Some(&channel), &note);
+            }
+            Verdict::Stray | Verdict::Drop => {}
             Verdict::Hold => {
                 let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
                 if !held.keep(offset, note) {
