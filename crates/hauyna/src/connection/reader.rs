@@ -1,5 +1,5 @@
 //! What comes in on one connection, event by event: control frames are answered here, messages go to
-//! `dispatch`. Also the ends of a connection: what a fault, a refusal and the clean-up do.
+//! `dispatch`. Also what a fault and a refusal do.
 
 use super::ending::close_frame_of;
 use super::outbox::Told;

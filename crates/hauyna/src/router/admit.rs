@@ -99,9 +99,6 @@ async fn decide(
         None => None,
     };
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
-    if let Some(claim) = &claim {
-        claim.reserve(place.id());
-    }
     let endpoint = endpoint.clone();
     Ok(Admission {
         endpoint,

@@ -84,17 +84,14 @@ impl Claim {
         self.waiting.as_ref().map(|waiting| &waiting.kept)
     }
 
-    /// This connection is to have it, and is there as soon as its handshake is done.
-    pub(crate) fn reserve(&self, taker: ConnectionId) {
-        if let Some(old) = self.old() {
-            self.hub.sessions.waiting.lock().claimed_by(old.id(), taker);
-        }
-    }
-
     /// The connection that is to have it is there, and may be asked to give it back.
     pub(crate) fn set_taker(&mut self, taker: &Arc<ConnectionCore>) {
         self.taker = Some(taker.clone());
-        self.hub.sessions.settled.notify_waiters();
+        let sessions = &self.hub.sessions;
+        if let Some(old) = self.old() {
+            sessions.waiting.lock().claimed_by(old.id(), taker.id());
+        }
+        sessions.settled.notify_waiters();
     }
 
     /// The connection that is to have it does not take it.
@@ -171,7 +168,7 @@ impl Sessions {
     pub(crate) fn is_live(&self, hub: &HubCore, token: &str) -> bool {
         let Some(shown) = self.key.read(token) else { return false };
         let id = self.current(hub, shown);
-        hub.registry.by_id(id).is_some() || self.waiting.lock().taker(id).is_some()
+        hub.registry.by_id(id).is_some() || self.waiting.lock().is_claimed(id)
     }
 
     /// Whose session a token names.

@@ -127,12 +127,9 @@ impl Waitings {
         }
     }
 
-    /// Which connection is about to take over a session.
-    pub(super) fn taker(&self, id: ConnectionId) -> Option<ConnectionId> {
-        match self.by_id.get(&id)? {
-            Slot::Claimed { by, .. } => *by,
-            Slot::Leaving(_) | Slot::Waiting(_) => None,
-        }
+    /// Whether a connection is about to take over a session.
+    pub(super) fn is_claimed(&self, id: ConnectionId) -> bool {
+        matches!(self.by_id.get(&id), Some(Slot::Claimed { .. }))
     }
 
     /// Takes one out, where it is a user's. Its slot is kept for it: it is put back, or moves on.
