@@ -79,6 +79,7 @@ export class Liveness {
     this.#cancel();
     const now = this.#environment.now();
     const { interval, timeout } = this.#heartbeat;
+    // Terms that are none are never due.
     const silent = this.#heard + (this.#hasAsked ? timeout : interval) || Infinity;
     const at = Math.min(Math.max(now + 1, Math.min(silent, this.#patience)), now + TICK);
     this.#expected = at;
