@@ -65,7 +65,7 @@ async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes
         }
     }
     let took = began.elapsed();
-    assert!((Duration::from_millis(1500)..Duration::from_millis(2500)).contains(&took), "{took:?}");
+    assert!((Duration::from_millis(1500)..Duration::from_millis(4000)).contains(&took), "{took:?}");
     assert!(received > 50, "{received}");
     client.expect_end().await;
     assert_eq!(closed.recv().await, Some(CloseReason::Expired));
