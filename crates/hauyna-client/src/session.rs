@@ -66,7 +66,7 @@ pub(crate) enum Verdict {
     Stray,
 }
 
-/// What a subscription that is live (again) has missed.
+/// What a subscription has missed.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Missed {
     /// Nothing, or it follows.
@@ -111,6 +111,10 @@ impl Session {
     /// Whether the server has said that a subscription is there. What comes of a channel without is left of an earlier one.
     pub(crate) fn is_live(&self, channel: &str) -> bool {
         self.places.get(channel).is_some_and(|place| place.standing == Standing::Live)
+    }
+
+    fn live_place(&mut self, channel: &str) -> Option<&mut Place> {
+        self.places.get_mut(channel).filter(|place| place.standing == Standing::Live)
     }
 
     /// The channels that the client has to subscribe to by itself.
@@ -166,8 +170,7 @@ impl Session {
 
     /// Judges a message of a channel, and remembers it.
     pub(crate) fn admit(&mut self, channel: &str, offset: Option<u64>) -> Verdict {
-        let live = self.places.get_mut(channel).filter(|place| place.standing == Standing::Live);
-        let Some(place) = live else { return Verdict::Stray };
+        let Some(place) = self.live_place(channel) else { return Verdict::Stray };
         let Some(offset) = offset else { return Verdict::Deliver };
         match &mut place.position {
             Some(position) if offset <= position.offset => Verdict::Drop,
@@ -180,23 +183,21 @@ impl Session {
         }
     }
 
-    /// The server dropped messages. `Ok` if the history is to be asked from the position on.
-    pub(crate) fn gap(&mut self, channel: &str, before: Position, missed: u64) -> Result<Position, Gap> {
-        let gap = |from| Gap {
-            channel: channel.to_owned(),
-            reason: GapReason::Dropped,
-            from,
-            to: None,
-            missed: Some(missed),
-        };
-        let Some(place) = self.places.get_mut(channel) else { return Err(gap(Some(before))) };
-        let own = place.position.filter(|own| same_epoch(Some(*own), Some(before)));
+    /// The server dropped messages.
+    pub(crate) fn gap(&mut self, channel: &str, before: Position, missed: u64) -> Missed {
+        let Some(place) = self.live_place(channel) else { return Missed::Nothing };
         if !place.is_recoverable || before.epoch == Epoch::UNKNOWN {
-            return Err(gap(place.position));
+            return Missed::Gap(Gap {
+                channel: channel.to_owned(),
+                reason: GapReason::Dropped,
+                from: place.position,
+                to: None,
+                missed: Some(missed),
+            });
         }
-        let since = own.unwrap_or(before);
-        (place.position, place.catching) = (Some(since), true);
-        Ok(since)
+        let own = place.position.filter(|own| same_epoch(Some(*own), Some(before)));
+        (place.position, place.catching) = (Some(own.unwrap_or(before)), true);
+        Missed::InHistory
     }
 
     /// A message of the history; `false` if it was seen before.

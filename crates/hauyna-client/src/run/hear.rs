@@ -100,11 +100,10 @@ impl Run {
             Received::Subscribed(entry) => self.live(&entry),
             Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.taken_out(&channel),
             Received::Unsubscribed { .. } => {}
-            Received::Gap(gap) if !self.session.is_live(&gap.channel) => {}
-            Received::Gap(gap) => match self.session.gap(&gap.channel, gap.position, gap.missed) {
-                Ok(_) => self.catch_up(&gap.channel),
-                Err(gap) => self.tell(gap),
-            },
+            Received::Gap(gap) => {
+                let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
+                self.make_up_for(&gap.channel, missed);
+            }
             Received::Question(question) => self.question(question),
             Received::RetryPolicy(terms) => self.backoff.set_terms(terms),
             Received::Reconnect(drain) => self.drain(&drain),
@@ -204,9 +203,13 @@ impl Run {
                 let _ = waiter.send(Ok(Subscription::new(position, entry.recoverable)));
             }
         }
+        self.make_up_for(&entry.channel, missed);
+    }
+
+    fn make_up_for(&mut self, channel: &str, missed: Missed) {
         match missed {
             Missed::Nothing => {}
-            Missed::InHistory => self.catch_up(&entry.channel),
+            Missed::InHistory => self.catch_up(channel),
             Missed::Gap(gap) => self.tell(gap),
         }
     }
