@@ -5,7 +5,7 @@ use hauyna::{
     ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject,
     Revocation, Value, json,
 };
-use hauyna_test::TestServer;
+use hauyna_test::{MemoryServer, TestServer};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
@@ -73,6 +73,19 @@ async fn row_34_expired_credentials_close_with_3005_in_time_and_no_message_comes
     assert!(hub.connections().of_user("bob")[0].is_open());
     without_end.close(1000, "").await;
     emptied(&hub).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn row_34_expired_credentials_close_within_half_a_second() {
+    let server = MemoryServer::start(open_hub().build(), handler());
+    for seconds in [1, 4, 8] {
+        let mut client = server.json(&format!("/?token=ada/{}", seconds * 1000)).await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(client.expect_close().await.0, 3005);
+        let took = began.elapsed().as_millis() as u64;
+        // The end is by the wall clock, which goes on while this one stands: that may take a little off.
+        assert!((seconds * 1000 - 500..=seconds * 1000 + 500).contains(&took), "{took}");
+    }
 }
 
 #[tokio::test]
