@@ -183,9 +183,10 @@ impl Session {
         }
     }
 
-    /// The server dropped messages.
-    pub(crate) fn gap(&mut self, channel: &str, before: Position, missed: u64) -> Missed {
+    /// The server dropped messages; without a position only such as have no offset.
+    pub(crate) fn gap(&mut self, channel: &str, before: Option<Position>, missed: u64) -> Missed {
         let Some(place) = self.live_place(channel) else { return Missed::Nothing };
+        let Some(before) = before else { return Missed::Nothing };
         if !place.is_recoverable || before.epoch == Epoch::UNKNOWN {
             return Missed::Gap(Gap {
                 channel: channel.to_owned(),

@@ -61,7 +61,9 @@ impl Message<'_> {
             Self::Gap { channel, position, missed } => {
                 w.text_field("type", "gap");
                 w.text_field("channel", channel);
-                write_position(w, *position);
+                if let Some(position) = position {
+                    write_position(w, *position);
+                }
                 w.unsigned_field("missed", *missed);
             }
             Self::Request { id, event, data } => {

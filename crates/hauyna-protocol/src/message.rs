@@ -68,7 +68,8 @@ pub enum Message<'a> {
         /// How many.
         count: u64,
     },
-    /// `subscribed`: the application has subscribed this connection.
+    /// `subscribed`: the application has subscribed this connection, or the channel's epoch has changed under a live
+    /// subscription.
     Subscribed(Subscribed<'a>),
     /// `unsubscribed`: the application has ended a subscription of this connection.
     Unsubscribed {
@@ -79,9 +80,10 @@ pub enum Message<'a> {
     Gap {
         /// The channel.
         channel: &'a str,
-        /// The position before the gap, to recover from.
-        position: Position,
-        /// How many messages were dropped.
+        /// The position before the first missing publication, to recover from; of [`Epoch::UNKNOWN`](crate::Epoch)
+        /// in a channel without history, `None` where only messages without an offset were dropped.
+        position: Option<Position>,
+        /// How many publications were dropped; in a channel without history, how many messages.
         missed: u64,
     },
     /// `request`: the server asks this client.

@@ -244,6 +244,15 @@ impl Run {
         self.ask(Purpose::Ping, &Request::Ping);
     }
 
+    /// Asks for the list of who is present anew, where there is one.
+    pub(super) fn refresh_presence(&mut self, channel: &str) {
+        let is_listed =
+            self.channel(channel).is_some_and(|shared| shared.roster.lock().presence().is_complete);
+        if is_listed && self.session.is_live(channel) {
+            self.ask_presence(channel, None);
+        }
+    }
+
     /// Asks who is present, from a user on.
     pub(super) fn ask_presence(&mut self, channel: &str, after: Option<&str>) {
         let is_asked = |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);

@@ -103,6 +103,7 @@ impl Run {
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
                 self.make_up_for(&gap.channel, missed);
+                self.refresh_presence(&gap.channel);
             }
             Received::Question(question) => self.question(question),
             Received::RetryPolicy(terms) => self.backoff.set_terms(terms),

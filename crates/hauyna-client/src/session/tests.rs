@@ -90,7 +90,7 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
 #[test]
 fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", at(OLD, 5), 3), Missed::InHistory);
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), Missed::InHistory);
     assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)));
     assert_eq!(session.admit("a", Some(9)), Verdict::Hold);
     assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
@@ -99,16 +99,23 @@ fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
 #[test]
 fn a_gap_without_history_is_told() {
     let mut session = live_at(5);
-    let Missed::Gap(told) = session.gap("a", at(Epoch::UNKNOWN, 5), 3) else { panic!("it is silent") };
+    let Missed::Gap(told) = session.gap("a", Some(at(Epoch::UNKNOWN, 5)), 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
     assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+}
+
+#[test]
+fn a_gap_of_messages_without_offsets_changes_no_position() {
+    let mut session = live_at(5);
+    assert_eq!(session.gap("a", None, 0), Missed::Nothing);
+    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver);
 }
 
 #[test]
 fn a_gap_of_a_subscription_that_has_ended_is_nobodys() {
     let mut session = live_at(5);
     session.lost();
-    assert_eq!(session.gap("a", at(OLD, 5), 3), Missed::Nothing);
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), Missed::Nothing);
     assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)));
 }
 

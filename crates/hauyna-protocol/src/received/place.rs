@@ -26,9 +26,9 @@ pub struct Subscribed {
 pub struct Gap {
     /// The channel.
     pub channel: String,
-    /// The position before the gap.
-    pub position: Position,
-    /// How many messages were dropped.
+    /// The position before the first missing publication; `None` where only messages without an offset were dropped.
+    pub position: Option<Position>,
+    /// How many publications were dropped; in a channel without history, how many messages.
     pub missed: u64,
 }
 
@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Subscribed {
 impl<'de> Deserialize<'de> for Gap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let placed = Placed::deserialize(deserializer)?;
-        let position = placed.placed()?;
+        let position = placed.position();
         Ok(Self { channel: placed.channel, position, missed: placed.missed })
     }
 }

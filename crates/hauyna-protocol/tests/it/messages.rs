@@ -152,6 +152,10 @@ fn check_sessions(checker: &mut Checker) {
     };
     checker.check("session, resumed", &Message::Session(resumed));
     checker.check("subscribed", &Message::Subscribed(subscribed("general", 41, Recovery::NotAsked)));
+    let turned = subscribed("general", 41, Recovery::Recovered);
+    checker.check("subscribed, another epoch, nothing missing", &Message::Subscribed(turned));
+    let lost = subscribed("general", 0, Recovery::Failed(RecoveryFailure::EpochChanged));
+    checker.check("subscribed, another epoch", &Message::Subscribed(lost));
     checker.check("unsubscribed", &Message::Unsubscribed { channel: "general" });
 }
 
@@ -267,7 +271,9 @@ fn check_the_rest(checker: &mut Checker) {
     checker.check("somebody unsubscribed", &Message::ChannelEvent(removed));
     let reconnected = ChannelEventMessage { event: ChannelEvent::SubscriptionReconnected, ..added };
     checker.check("channel_event, reconnected", &Message::ChannelEvent(reconnected));
-    checker.check("gap", &Message::Gap { channel: "general", position: at(41), missed: 17 });
+    checker.check("gap", &Message::Gap { channel: "general", position: Some(at(41)), missed: 17 });
+    let without_offsets = Message::Gap { channel: "general", position: None, missed: 0 };
+    checker.check("gap, messages without offsets only", &without_offsets);
     let id = RequestId::Text("q-1".into());
     let data = json_raw(r#"{"question":"Still there?"}"#);
     checker.check("request of the server", &Message::Request { id: &id, event: "confirm", data });

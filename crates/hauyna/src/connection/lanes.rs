@@ -324,7 +324,7 @@ impl Gap {
     fn frame(&self, out: Outgoing<'_>) -> Bytes {
         let mut frame = FrameBuilder::with_capacity(128);
         let channel = self.subscription.channel.name.as_str();
-        let gap = Message::Gap { channel, position: self.after, missed: self.missed };
+        let gap = Message::Gap { channel, position: Some(self.after), missed: self.missed };
         gap.encode(out.wire.encoding(), frame.payload());
         frame.finish(out.wire.opcode())
     }
