@@ -1,8 +1,9 @@
 //! What the application itself sends into a channel: an object with a `type` of its own goes out as it is,
-//! anything else as a publication. Decided once, by `Shape::of`; channels encode with it.
+//! anything else as a publication. Decided once, by `Shape::of`; channels encode with it. Clients count by `channel`
+//! and `offset`, so those are always the server's.
 
 use crate::{
-    Encoding, Message, Publication, Raw,
+    Encoding, Message, Publication, Raw, is_reserved_type,
     json::JsonWriter,
     msgpack::{PackWriter, extend_map},
     write::Writer,
@@ -11,14 +12,14 @@ use crate::{
 /// How a value of the application's becomes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// An object with a string field `type`: it is the message. What it lacks of `channel`, `timestamp` and
-    /// `offset` is appended.
+    /// An object with a string field `type` that the protocol does not reserve: it is the message. `channel` and
+    /// `offset` are set; `timestamp` where it has none.
     Message(OwnFields),
     /// Any other value: it becomes the `content` of a publication.
     Content,
 }
 
-/// Which of the fields that would be appended a message brings itself.
+/// Which of the fields that are set a message brings itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnFields {
     channel: bool,
@@ -33,6 +34,7 @@ impl Shape {
     /// use hauyna_protocol::{Encoding, Raw, Shape};
     /// let of = |json: &str| Shape::of(Raw::assume_valid(Encoding::Json, json.as_bytes()));
     /// assert!(matches!(of(r#"{"type":"system","message":"hi"}"#), Shape::Message(_)));
+    /// assert_eq!(of(r#"{"type":"reconnect","after":[0,0]}"#), Shape::Content);
     /// assert_eq!(of(r#"{"type":7}"#), Shape::Content);
     /// assert_eq!(of(r#""hi""#), Shape::Content);
     /// ```
@@ -44,7 +46,9 @@ impl Shape {
         let mut own = OwnFields::default();
         let mut is_message = false;
         value.each_field(|name, value| match name {
-            "type" => is_message = value.is_text(),
+            "type" => {
+                is_message = value.is_text() && !value.as_str().is_some_and(|kind| is_reserved_type(&kind));
+            }
             "channel" => own.channel = true,
             "timestamp" => own.timestamp = true,
             "offset" => own.offset = true,
@@ -86,6 +90,12 @@ impl Application<'_> {
             let publication = Publication { channel, user: None, content, timestamp, offset };
             return Message::Publication(publication).encode(encoding, out);
         };
+        if own.channel || (own.offset && self.offset.is_some()) {
+            return match encoding {
+                Encoding::Json => self.rebuild(own, &mut JsonWriter::new(out)),
+                Encoding::MessagePack => self.rebuild(own, &mut PackWriter::new(out)),
+            };
+        }
         let start = out.len();
         self.value.transcode_into(encoding, out);
         match encoding {
@@ -113,8 +123,37 @@ impl Application<'_> {
         }
     }
 
+    /// Writes the object field by field, with the server's `channel` and `offset` in place of its own.
+    fn rebuild<W: Writer>(&self, own: OwnFields, w: &mut W) {
+        let mut fields = Vec::new();
+        self.value.each_field(|name, value| {
+            if name != "channel" && (name != "offset" || self.offset.is_none()) {
+                fields.push((name.to_owned(), Value::Own(value)));
+            }
+        });
+        fields.push(("channel".to_owned(), Value::Text(self.channel)));
+        if !own.timestamp {
+            fields.push(("timestamp".to_owned(), Value::Number(self.timestamp)));
+        }
+        fields.extend(self.offset.map(|offset| ("offset".to_owned(), Value::Number(offset))));
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        w.map(&fields, |w, value| match value {
+            Value::Own(raw) => w.raw(*raw),
+            Value::Text(text) => w.text(text),
+            Value::Number(number) => w.unsigned(*number),
+        });
+    }
+
     /// Counts the fields that `append` appends.
     fn missing(&self, own: OwnFields) -> u32 {
         u32::from(!own.channel) + u32::from(!own.timestamp) + u32::from(!own.offset && self.offset.is_some())
     }
+}
+
+/// The value of one field.
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Own(Raw<'a>),
+    Text(&'a str),
+    Number(u64),
 }

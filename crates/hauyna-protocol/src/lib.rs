@@ -26,6 +26,7 @@ mod presence;
 mod raw;
 pub mod received;
 mod request;
+mod reserved;
 mod write;
 
 pub use application::{Application, OwnFields, Shape};
@@ -45,3 +46,4 @@ pub use presence::{
 };
 pub use raw::Raw;
 pub use request::{Direction, Incoming, Request, decode};
+pub use reserved::is_reserved_type;

@@ -10,8 +10,10 @@ pub use presence::{
     PresenceState,
 };
 
+use crate::reserved::is_of_application;
 use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -85,7 +87,8 @@ impl Received {
     ///
     /// # Errors
     ///
-    /// A [`Fault`]: the server did not write `hauyna.v1`.
+    /// A [`Fault`]: the frame is not an object with a `type`. A message that has a type of the protocol and not its
+    /// fields is an [`Application`] message: an application may use that type, too.
     pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, Fault> {
         let limits = Limits { depth: DEPTH, ..Limits::default() };
         let raw = Raw::parse(encoding, bytes, &limits)?;
@@ -99,8 +102,18 @@ impl Received {
     ///
     /// As [`Received::decode`].
     pub fn read(text: &str) -> Result<Self, Fault> {
-        let Kind { kind } = parse(text)?;
-        Ok(match &*kind {
+        let Head { kind, has_channel, has_timestamp } = parse(text)?;
+        if !is_of_application(&kind, has_channel, has_timestamp)
+            && let Ok(Some(message)) = Self::of_protocol(&kind, text)
+        {
+            return Ok(message);
+        }
+        Ok(Self::Application(Application::read(kind.into_owned(), text)?))
+    }
+
+    /// Reads a message of the protocol; `None` where it has no such type.
+    fn of_protocol(kind: &str, text: &str) -> Result<Option<Self>, Fault> {
+        Ok(Some(match kind {
             "session" => Self::Session(parse(text)?),
             "ack" => Self::Ack(parse(text)?),
             "pong" => Self::Pong { id: parse::<MaybeId>(text)?.id },
@@ -123,8 +136,8 @@ impl Received {
             "request" => Self::Question(parse(text)?),
             "retry_policy" => Self::RetryPolicy(parse(text)?),
             "reconnect" => Self::Reconnect(parse(text)?),
-            _ => Self::Application(Application::read(kind.into_owned(), text)?),
-        })
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -267,7 +280,7 @@ pub struct Drain {
     pub reason: String,
 }
 
-/// A message whose `type` the protocol does not know.
+/// A message of the application: its `type` is not one of the protocol, or it lacks what such a message has.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Application {
@@ -305,10 +318,15 @@ impl Application {
     }
 }
 
+/// What tells a message of the protocol from one of the application.
 #[derive(Deserialize)]
-struct Kind<'a> {
+struct Head<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
+    #[serde(rename = "channel", default, deserialize_with = "is_there")]
+    has_channel: bool,
+    #[serde(rename = "timestamp", default, deserialize_with = "is_there")]
+    has_timestamp: bool,
 }
 
 #[derive(Deserialize)]
@@ -325,6 +343,11 @@ struct InChannel {
 struct Occupancy {
     channel: String,
     count: u64,
+}
+
+/// Reads that a field is there, whatever it is.
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 /// Reads a field that is there, `null` included.

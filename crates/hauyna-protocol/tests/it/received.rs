@@ -3,7 +3,7 @@
 
 use crate::fixtures::{APPLICATION, MESSAGES, REQUESTS, read, unhex};
 use hauyna_protocol::received::{History, PresenceKind, PresencePage, Received, Subscribed};
-use hauyna_protocol::{Encoding, Limits, Raw, RequestId, decode};
+use hauyna_protocol::{Encoding, Limits, Raw, RequestId, decode, is_reserved_type};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -119,15 +119,52 @@ fn what_the_protocol_does_not_know_is_a_message_of_the_application() {
 }
 
 #[test]
-fn fields_of_a_later_version_are_ignored_and_missing_ones_are_a_fault() {
+fn fields_of_a_later_version_are_ignored_and_what_is_no_message_is_a_fault() {
     let text = r#"{"type":"gap","channel":"a","epoch":"ASNFZ4mrze8","offset":4,"missed":1,"since":"v2"}"#;
     assert!(
         matches!(Received::read(text), Ok(Received::Gap(gap)) if gap.position.is_some_and(|at| at.offset == 4))
     );
     let text = r#"{"type":"gap","channel":"a","missed":0}"#;
     assert!(matches!(Received::read(text), Ok(Received::Gap(gap)) if gap.position.is_none()));
-    for text in [r#"{"type":"gap","missed":1}"#, r#"{"type":"ack"}"#, r#"{"type":7}"#, "[]", "{", "\"x\""] {
+    for text in [r#"{"type":7}"#, r#"{"missed":1}"#, "[]", "{", "\"x\""] {
         assert!(Received::read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_message_of_the_application_with_a_type_of_the_protocol_is_not_taken_for_one() {
+    let in_a_channel = [
+        r#"{"type":"reconnect","after":[0,0],"reason":"x","channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"retry_policy","base_delay":1,"max_delay":1,"backoff_multiplier":1,"jitter":0,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"session","connection_id":"c","user":"eve","channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"request","id":"q","event":"confirm","data":null,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"ack","id":1,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"error","error_type":"timeout","id":1,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"private","message":1,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"gap","epoch":"ASNFZ4mrze8","missed":1,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"subscribed","epoch":"ASNFZ4mrze8","recoverable":true,"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"unsubscribed","channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"presence_state","count":0,"users":{},"channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"presence_change","user":"eve","channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"message","text":"no content","channel":"a","timestamp":1,"offset":7}"#,
+    ];
+    for text in in_a_channel {
+        let Ok(Received::Application(message)) = Received::read(text) else { panic!("{text}") };
+        assert_eq!((message.channel.as_deref(), message.offset), (Some("a"), Some(7)), "{text}");
+    }
+    for text in
+        [r#"{"type":"ack"}"#, r#"{"type":"reconnect","after":"now"}"#, r#"{"type":"error","text":"x"}"#]
+    {
+        assert!(matches!(Received::read(text), Ok(Received::Application(_))), "{text}");
+    }
+}
+
+#[test]
+fn every_type_of_a_message_but_one_is_reserved() {
+    for fixture in read::<Fixture>(MESSAGES) {
+        let value: Value = serde_json::from_str(fixture.json.get()).unwrap();
+        let kind = value["type"].as_str().unwrap();
+        assert_eq!(is_reserved_type(kind), kind != "message", "{kind}");
     }
 }
 
