@@ -15,7 +15,7 @@ pub(crate) struct House {
     pub(crate) scratch: PathBuf,
     /// Names given by `--only`; none means all.
     pub(crate) only: Vec<String>,
-    /// Leave out what needs more than Rust.
+    /// `test`: leave out what needs more than Rust. `pressure`: send less.
     pub(crate) quick: bool,
     /// Show the output of each step while it runs.
     pub(crate) verbose: bool,

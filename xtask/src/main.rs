@@ -1,4 +1,4 @@
-//! `cargo xtask check|test|bench|torture`: what people run by hand and `.ci/run` runs, in one place.
+//! `cargo xtask check|test|bench|torture|pressure`: what people run by hand and `.ci/run` runs, in one place.
 //! Prints one line per step and never touches what it did not start.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
@@ -11,6 +11,7 @@ mod contract;
 mod deny;
 mod fuzz;
 mod house;
+mod pressure;
 mod process;
 mod rows;
 mod rules;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         "test" => test::run(&house),
         "bench" => bench::run(&house),
         "torture" => torture::run(&house),
+        "pressure" => pressure::run(&house),
         _ => anyhow::bail!("{USAGE}"),
     });
     match done {
@@ -51,4 +53,5 @@ usage: cargo xtask check [--only STEP]...             formatting, lints, docs, l
        cargo xtask test  [--only SUITE]... [--quick]  tests; --quick leaves browser, Autobahn and fuzzing out
        cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME]...]
        cargo xtask torture [--seconds N] [--clients N] [--rate N] [--seed N] [--only LANGUAGE]
+       cargo xtask pressure [--only SCENARIO]... [--quick]   bursts, floods, slow readers; --quick sends less
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

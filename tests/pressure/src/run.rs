@@ -1,0 +1,86 @@
+//! The run: every scenario with each of its policies, on each kind of runtime, one after the other.
+
+use crate::report;
+use crate::scenarios::{SCENARIOS, Scenario};
+use crate::server::{Options as ServerOptions, Policy, Runtime};
+use crate::stage::{Outcome, Stage};
+use anyhow::Result;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What is run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Fewer messages, and the two kinds of runtime in turn instead of each scenario on both
+    #[arg(long)]
+    short: bool,
+    /// These scenarios alone
+    #[arg(long)]
+    only: Vec<String>,
+    /// One policy alone
+    #[arg(long, value_enum)]
+    policy: Option<Policy>,
+    /// One kind of runtime alone
+    #[arg(long, value_enum)]
+    runtime: Option<Runtime>,
+}
+
+/// How much is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scale {
+    Short,
+    Full,
+}
+
+/// Runs what was asked for; true where no required count is broken.
+///
+/// # Errors
+///
+/// There is no such scenario, or a server does not start.
+pub(crate) async fn run(options: &Options) -> Result<bool> {
+    for name in &options.only {
+        let is_known = SCENARIOS.iter().any(|scenario| scenario.name == name);
+        anyhow::ensure!(is_known, "there is no scenario {name}");
+    }
+    report::print_head();
+    let (mut rows, mut turn) = (Vec::new(), 0);
+    for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(options, scenario)) {
+        for policy in scenario.policies.iter().copied().filter(|one| options.policy.is_none_or(|p| p == *one))
+        {
+            for runtime in runtimes(options, turn) {
+                let server = ServerOptions { runtime, policy };
+                let scale = if options.short { Scale::Short } else { Scale::Full };
+                let outcome = perform(scenario, server, scale).await?;
+                report::print_row(scenario.name, server, &outcome);
+                rows.push(outcome);
+            }
+            turn += 1;
+        }
+    }
+    report::print_sum(&rows);
+    Ok(!rows.iter().any(Outcome::is_violated))
+}
+
+fn is_wanted(options: &Options, scenario: &Scenario) -> bool {
+    let is_named = options.only.is_empty() || options.only.iter().any(|name| name == scenario.name);
+    is_named && (scenario.in_short || !options.short || !options.only.is_empty())
+}
+
+fn runtimes(options: &Options, turn: usize) -> Vec<Runtime> {
+    let both = [Runtime::Multi, Runtime::PerCore];
+    match options.runtime {
+        Some(runtime) => vec![runtime],
+        None if options.short => vec![both[turn % 2]],
+        None => both.to_vec(),
+    }
+}
+
+async fn perform(scenario: &Scenario, server: ServerOptions, scale: Scale) -> Result<Outcome> {
+    let mut stage = Stage::open(server, scale).await?;
+    let end = timeout(LIMIT, (scenario.run)(&mut stage)).await;
+    let end = end.unwrap_or_else(|_| Err(anyhow::anyhow!("not over in {LIMIT:?}")));
+    Ok(stage.finish(end).await)
+}
+
+/// How long one scenario may take.
+const LIMIT: Duration = Duration::from_secs(150);

@@ -1,0 +1,129 @@
+//! Publishers faster than their subscribers: whoever publishes waits, readers lose nothing, memory stays bounded.
+
+use crate::client::{Client, frames};
+use crate::order::{Order, Verb, content};
+use crate::stage::Stage;
+use anyhow::Result;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, spawn_local};
+
+/// The application publishes in a loop.
+pub(crate) async fn application(stage: &mut Stage) -> Result<()> {
+    let readers = stage.choose(8, 100);
+    let readers = stage.readers("reader", readers, &["plain:1"]).await?;
+    stage.begin().await?;
+    let count = stage.choose(80_000, 200_000);
+    let source = stage.order(Order::new(Verb::Channel, "plain:1", count, 500)).await?;
+    stage.expect(readers, source, count);
+    stage.await_orders().await
+}
+
+/// Clients publish as fast as the server takes it.
+pub(crate) async fn clients(stage: &mut Stage) -> Result<()> {
+    let readers = stage.choose(8, 300);
+    stage.readers("reader", readers, &["plain:1"]).await?;
+    let writers = stage.choose(2, 4);
+    let writers = stage.readers("writer", writers, &["plain:1"]).await?;
+    let count = stage.choose(20_000, 10_000);
+    flood(stage, writers, count, |source, number| {
+        let content = content(source, number, 500);
+        format!("{{\"type\":\"channel_message\",\"channel\":\"plain:1\",\"content\":{content}}}")
+    })
+    .await
+}
+
+/// Clients write to one user as fast as the server takes it.
+pub(crate) async fn private(stage: &mut Stage) -> Result<()> {
+    let reader = stage.readers("reader", 1, &[]).await?;
+    let writers = stage.readers("writer", 2, &[]).await?;
+    let count = stage.choose(30_000, 100_000);
+    stage.begin().await?;
+    stage.bounds.message = 500;
+    let sources: Vec<_> = writers.clone().map(|_| stage.source()).collect();
+    sources.iter().for_each(|source| stage.expect(reader.clone(), *source, count));
+    write_all(stage, writers, sources, count, |source, number| {
+        let content = content(source, number, 500);
+        format!("{{\"type\":\"private\",\"to\":\"reader0\",\"message\":{content}}}")
+    })
+    .await
+}
+
+/// The application sends to users in a loop.
+pub(crate) async fn send(stage: &mut Stage) -> Result<()> {
+    let reader = stage.readers("reader", 1, &[]).await?;
+    stage.begin().await?;
+    let count = stage.choose(100_000, 400_000);
+    let source = stage.order(Order::new(Verb::User, "reader0", count, 500)).await?;
+    stage.expect(reader, source, count);
+    stage.await_orders().await
+}
+
+async fn flood(
+    stage: &mut Stage,
+    writers: Range<usize>,
+    count: u64,
+    request: fn(u64, u64) -> String,
+) -> Result<()> {
+    stage.begin().await?;
+    stage.bounds.message = 500;
+    let sources: Vec<_> = writers.clone().map(|_| stage.source()).collect();
+    sources.iter().for_each(|source| stage.expect(0..writers.end, *source, count));
+    write_all(stage, writers, sources, count, request).await
+}
+
+/// Each writer sends its requests as fast as the server takes them, on a thread with a low priority, so that readers
+/// and bystanders are not starved by those who press.
+async fn write_all(
+    stage: &mut Stage,
+    writers: Range<usize>,
+    sources: Vec<u64>,
+    count: u64,
+    request: fn(u64, u64) -> String,
+) -> Result<()> {
+    stage.bounds.published += count * sources.len() as u64;
+    let sinks: Vec<Arc<Client>> = stage.clients[writers].to_vec();
+    let (sender, done) = oneshot::channel();
+    std::thread::spawn(move || {
+        // Whether the system allows it is no matter of this scenario.
+        let _ = rustix::process::nice(NICE);
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let written = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+            let writing =
+                sinks.into_iter().zip(sources).map(|(sink, source)| write(sink, source, count, request));
+            runtime.block_on(write_together(writing.collect()))
+        });
+        // The scenario may have run out of time.
+        let _ = sender.send(written);
+    });
+    done.await?
+}
+
+async fn write_together<F: Future<Output = Result<()>> + 'static>(writing: Vec<F>) -> Result<()> {
+    LocalSet::new()
+        .run_until(async {
+            let tasks: Vec<_> = writing.into_iter().map(spawn_local).collect();
+            for task in tasks {
+                task.await??;
+            }
+            Ok(())
+        })
+        .await
+}
+
+async fn write(sink: Arc<Client>, source: u64, count: u64, request: fn(u64, u64) -> String) -> Result<()> {
+    let mut number = 1;
+    while number <= count {
+        let some = (number..=count).take(WRITTEN);
+        sink.send_frames(&frames(some.map(|number| request(source, number)))).await?;
+        number += WRITTEN as u64;
+    }
+    Ok(())
+}
+
+/// Requests in one write.
+const WRITTEN: usize = 100;
+/// Added to the niceness of the thread that presses.
+const NICE: i32 = 10;

@@ -1,0 +1,37 @@
+//! Readers that stall or trickle beside healthy ones: the policy concerns the slow one alone, and what waits for it is
+//! bounded. When it reads again, it has everything or was told what it missed.
+
+use crate::client::Pace;
+use crate::order::{Order, Verb};
+use crate::stage::Stage;
+use anyhow::Result;
+
+/// A reader that reads nothing until everything is published.
+pub(crate) async fn stalled(stage: &mut Stage) -> Result<()> {
+    beside_slow(stage, Pace::Stalled).await
+}
+
+/// A reader of 40 kB a second.
+pub(crate) async fn trickling(stage: &mut Stage) -> Result<()> {
+    beside_slow(stage, Pace::Slow(2000)).await
+}
+
+async fn beside_slow(stage: &mut Stage, pace: Pace) -> Result<()> {
+    let readers = stage.readers("reader", 5, &["plain:1", "live:1"]).await?;
+    let slow = stage.slow_reader("slow", pace).await?;
+    // It still reads the answers: the socket is empty.
+    for channel in ["plain:1", "live:1"] {
+        let request = format!("{{\"type\":\"subscribe_channel\",\"channel\":\"{channel}\"}}");
+        stage.clients[slow].send(&request).await?;
+    }
+    stage.begin().await?;
+    let count = stage.choose(12_000, 60_000);
+    let plain = stage.order(Order::new(Verb::Channel, "plain:1", count, 500)).await?;
+    let live = stage.order(Order::new(Verb::Channel, "live:1", count, 500)).await?;
+    for source in [plain, live] {
+        stage.expect(readers.start..slow + 1, source, count);
+    }
+    stage.await_orders().await?;
+    stage.clients[slow].release();
+    Ok(())
+}

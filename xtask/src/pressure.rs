@@ -1,0 +1,41 @@
+//! `cargo xtask pressure`: builds `tests/pressure` and runs it. What is
+//! measured and what is a violation is said there.
+
+use crate::house::House;
+use crate::process;
+use anyhow::Result;
+use std::process::Command;
+use std::time::Duration;
+
+/// Runs the full form and prints its table; `true` where no required count is broken.
+pub(crate) fn run(house: &House) -> Result<bool> {
+    println!("building");
+    let mut command = program(house, "torture")?;
+    for scenario in &house.only {
+        command.args(["--only", scenario]);
+    }
+    if house.quick {
+        command.arg("--short");
+    }
+    match process::run(house, "pressure", &mut command, FULL) {
+        Ok(table) => println!("\n{table}"),
+        Err(violated) => {
+            println!("\n{violated:#}");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Builds it; gives the command of a run.
+fn program(house: &House, profile: &str) -> Result<Command> {
+    let mut build = house.cargo(&["build", "--profile", profile, "--package", "hauyna-pressure"]);
+    process::run(house, "pressure-build", &mut build, Duration::from_secs(30 * 60))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let mut command = house.command(&house.target.join(folder).join("hauyna-pressure").to_string_lossy());
+    command.arg("run");
+    Ok(command)
+}
+
+/// Each scenario has a limit of its own, which is met long before.
+const FULL: Duration = Duration::from_secs(60 * 60);
