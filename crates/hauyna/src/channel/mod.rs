@@ -3,6 +3,7 @@
 //! a channel is like.
 
 mod announcing;
+mod catch_up;
 mod history;
 mod name;
 mod options;
@@ -13,6 +14,7 @@ mod request;
 mod rules;
 mod subscribe;
 mod subscribers;
+mod turn;
 
 pub use name::{ChannelName, UserId};
 pub use options::{Channels, Publishers, SlowConsumer};
@@ -33,6 +35,7 @@ pub(crate) use subscribe::{
     unsubscribe,
 };
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
+pub(crate) use turn::turned;
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionId, frame};

@@ -38,6 +38,9 @@ pub enum Kind {
     Broadcast,
     /// A message of the protocol, complete.
     Event,
+    /// `subscribed`: the stream goes on under another epoch, or after a loss. Made by each node for its own
+    /// subscribers; brokers never see it.
+    Turn,
 }
 
 /// A value in the encoding it came in, never re-serialised for receivers of the same encoding.
@@ -142,6 +145,12 @@ impl Publication {
         self.draft.kind
     }
 
+    /// Whether it tells the subscribers that the stream goes on elsewhere: it must not be dropped, and publications
+    /// on its two sides never count as one gap.
+    pub(crate) fn is_turn(&self) -> bool {
+        self.draft.kind == Kind::Turn
+    }
+
     pub(crate) fn offset(&self) -> u64 {
         self.position.map_or(0, |position| position.offset)
     }
@@ -211,7 +220,7 @@ impl Publication {
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Broadcast(direct).encode(encoding, out);
             }
-            Kind::Event => raw.transcode_into(encoding, out),
+            Kind::Event | Kind::Turn => raw.transcode_into(encoding, out),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::name::Target;
 use super::publication::Content;
-use super::subscribers::ChannelState;
+use super::turn::follow;
 use super::{ChannelCore, ChannelName, Channels, Draft, Kind, Publication, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};
 use crate::connection::ConnectionId;
@@ -38,7 +38,7 @@ pub(crate) fn publish(
             Some(options) => options.retention,
             None => retention_of(hub, &channel),
         },
-        Kind::Private | Kind::Group | Kind::Broadcast | Kind::Event => None,
+        Kind::Private | Kind::Group | Kind::Broadcast | Kind::Event | Kind::Turn => None,
     };
     let key = extras.key.map(|key| match &extras.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),
@@ -111,26 +111,14 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
 
 fn deliver_to(hub: &HubCore, channel: &Arc<ChannelCore>, publication: &Arc<Publication>) {
     let mut state = channel.state.lock();
-    if let Some(position) = publication.position()
-        && state.epoch.replace(position.epoch).is_some_and(|old| old != position.epoch)
-    {
-        begin_anew(hub, &state);
+    if let Some(position) = publication.position() {
+        follow(hub, channel, &mut state, position);
     }
     if state.catching_up > 0 {
         state.since.push(publication.clone());
     }
     for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
         shard.post(Item::Publish { channel: channel.clone(), publication: publication.clone() });
-    }
-}
-
-/// The stream lost its memory and numbers from 1 again: the offsets that its subscribers have had are not those
-/// that come. Each is put into its shard's list once more, in the order of the deliveries.
-fn begin_anew(hub: &HubCore, state: &ChannelState) {
-    for subscription in state.subscribers.values() {
-        let shard = &hub.shards[subscription.connection.shard()];
-        shard.post(Item::Unsubscribe(subscription.clone()));
-        shard.post(Item::Subscribe { subscription: subscription.clone(), after: 0 });
     }
 }
 

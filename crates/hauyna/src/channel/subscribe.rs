@@ -2,7 +2,9 @@
 //! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
 
 use super::announcing::announce_change;
-use super::{ChannelCore, ChannelName, Publication, Subscription, Target};
+use super::catch_up::{Start, catch_up};
+use super::turn::{Turned, turn};
+use super::{ChannelCore, ChannelName, Subscription, Target};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::connection::{Belongs, Connection, ConnectionCore, ConnectionId};
 use crate::error::Error;
@@ -34,6 +36,8 @@ pub(crate) struct Welcome {
 struct CatchingUp<'a> {
     hub: &'a HubCore,
     channel: Arc<ChannelCore>,
+    /// How often the stream had turned when the wait began.
+    turns: u32,
 }
 
 impl Drop for CatchingUp<'_> {
@@ -62,7 +66,7 @@ pub(crate) struct Prepared<'a> {
 
 /// When the subscriber is told its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Telling {
+pub(super) enum Telling {
     /// As it goes live.
     Now,
     /// It was told before, and gets everything after that position.
@@ -154,7 +158,8 @@ fn commit(
 ) -> Result<(), Error> {
     let Prepared { catching, subscription, page, recovery, telling } = prepared;
     presence::join(hub, (&subscription, lost), || {
-        go_live(hub, &subscription, (page, recovery, telling), answer)
+        let start = Start { page, recovery, telling, turns: catching.turns };
+        go_live(hub, &subscription, start, answer)
     })?;
     drop(catching);
     tracing::debug!(
@@ -207,7 +212,8 @@ pub(crate) fn enlist(
     name: &ChannelName,
 ) -> Result<(), Error> {
     let catching = begin(hub, name)?;
-    go_live(hub, &subscription(&catching.channel, connection, None), (None, None, Telling::Now), |_| {})
+    let start = Start { page: None, recovery: None, telling: Telling::Now, turns: catching.turns };
+    go_live(hub, &subscription(&catching.channel, connection, None), start, |_| {})
 }
 
 /// Takes a connection out of a group's channel, where it is in it.
@@ -236,8 +242,9 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
         let mut state = channel.state.lock();
         if !state.retired {
             state.catching_up += 1;
+            let turns = state.turns;
             drop(state);
-            return Ok(CatchingUp { hub, channel });
+            return Ok(CatchingUp { hub, channel, turns });
         }
     }
 }
@@ -249,7 +256,7 @@ fn range(recover: Option<Position>, limit: u32) -> HistoryRange {
     }
 }
 
-fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
+pub(super) fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
     match continuity {
         Continuity::Whole => Ok(()),
         Continuity::EpochChanged => Err(RecoveryFailure::EpochChanged),
@@ -262,7 +269,7 @@ fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
 fn go_live(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    (page, recovery, telling): (Option<HistoryPage>, Option<Result<(), RecoveryFailure>>, Telling),
+    start: Start,
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
@@ -270,14 +277,15 @@ fn go_live(
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
     let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, (belongs, telling == Telling::Before))?;
-    let (top, replay) = match page {
-        None => (None, Vec::new()),
-        Some(page) => {
-            let (top, replay) = replay(page, (recovery, telling), &state.since);
-            (Some(top), replay)
-        }
-    };
+    connection.check_subscribe(&own, channel, (belongs, start.telling == Telling::Before))?;
+    if let Some(page) = &start.page
+        && state.turns == start.turns
+        && state.top.is_some_and(|top| top.epoch != page.top.epoch)
+    {
+        // The others will get no more of the epoch that they know.
+        turn(hub, channel, &mut state, Turned::lost(page.top));
+    }
+    let caught_up = catch_up(start, &channel.name, &state);
     if own.is_empty() {
         own.reserve_exact(1); // most connections have one
     }
@@ -285,15 +293,17 @@ fn go_live(
     connection.count_subscriptions(own.len(), belongs);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
-    answer(top);
-    for publication in &replay {
-        connection.push_replayed(publication, subscription);
+    answer(caught_up.told);
+    for publication in &caught_up.replay {
+        if !publication.is_turn() || connection.is_negotiated() {
+            connection.push_replayed(publication, subscription);
+        }
     }
-    if let Some(top) = top {
-        state.epoch.get_or_insert(top.epoch);
+    if let Some(live) = caught_up.live {
+        state.top.get_or_insert(live);
     }
     // Publications that the history had before the relay brought them come a second time.
-    let after = top.map_or(0, |top| top.offset);
+    let after = caught_up.live.map_or(0, |live| live.offset);
     shard.post(Item::Subscribe { subscription: subscription.clone(), after });
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
@@ -304,29 +314,6 @@ fn go_live(
         });
     }
     Ok(())
-}
-
-/// Where the subscriber is live from, and what it gets before: where it recovers, the page and what was
-/// delivered after the page was read. Otherwise nothing: it is told a position behind all of that. Whoever was told the
-/// top of the page before gets what came after it.
-fn replay(
-    page: HistoryPage,
-    (recovery, telling): (Option<Result<(), RecoveryFailure>>, Telling),
-    since: &[Arc<Publication>],
-) -> (Position, Vec<Arc<Publication>>) {
-    let mut top = page.top;
-    let is_recovered = recovery == Some(Ok(()));
-    let mut replay = if is_recovered { page.publications } else { Vec::new() };
-    for publication in since.iter().filter(|publication| publication.offset() > page.top.offset) {
-        if let Some(position) = publication.position() {
-            top = position;
-        }
-        replay.push(publication.clone());
-    }
-    if !is_recovered && telling == Telling::Now {
-        replay.clear();
-    }
-    (top, replay)
 }
 
 /// Unsubscribes a connection from one channel.

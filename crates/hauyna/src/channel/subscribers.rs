@@ -7,7 +7,7 @@ use crate::connection::{ConnectionCore, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
 use hashbrown::HashMap;
-use hauyna_protocol::Epoch;
+use hauyna_protocol::Position;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -31,8 +31,10 @@ pub(crate) struct ChannelState {
     pub(crate) subscribers: HashMap<ConnectionId, Arc<Subscription>>,
     /// How many subscribers each shard has, as of the items in its inbox.
     pub(crate) per_shard: Box<[u32]>,
-    /// What the offsets that subscribers have had belong to.
-    pub(crate) epoch: Option<Epoch>,
+    /// The position of the last publication that was relayed, or the one at which the first subscriber started.
+    pub(crate) top: Option<Position>,
+    /// How often the stream has turned; see [`turn`](super::publish::turn).
+    pub(crate) turns: u32,
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
     /// What was delivered since the first of them began to wait.
@@ -48,7 +50,8 @@ impl ChannelCore {
         let state = ChannelState {
             subscribers: HashMap::new(),
             per_shard: vec![0; shards].into_boxed_slice(),
-            epoch: None,
+            top: None,
+            turns: 0,
             catching_up: 0,
             since: Vec::new(),
             retired: false,

@@ -148,7 +148,7 @@ impl Lanes {
     ) -> Result<(), Full> {
         let bytes = publication.frame(out.wire, out.deflate).len();
         let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
-        if let (SlowConsumer::Conflate, Some(own)) = (policy, subscription) {
+        if let (SlowConsumer::Conflate, Some(own), false) = (policy, subscription, publication.is_turn()) {
             self.conflate(own, publication, out);
         }
         if !self.has_room(out.room, bytes) {
@@ -156,12 +156,15 @@ impl Lanes {
                 (SlowConsumer::Disconnect, _) | (_, None) => return Err(Full),
                 (_, Some(own)) => own,
             };
-            if policy == SlowConsumer::DropNewest {
+            if policy == SlowConsumer::DropNewest && !publication.is_turn() {
                 self.gap_at_end(own, publication, out);
                 return Ok(());
             }
             while !self.has_room(out.room, bytes) {
                 if !self.drop_oldest(own, out) {
+                    if publication.is_turn() {
+                        return Err(Full);
+                    }
                     self.gap_at_end(own, publication, out);
                     return Ok(());
                 }
@@ -175,7 +178,9 @@ impl Lanes {
     /// Takes out what the new publication supersedes.
     fn conflate(&mut self, own: &Arc<Subscription>, new: &Publication, out: Outgoing<'_>) {
         let superseded = self.data.iter().position(|queued| match queued {
-            Queued::Publication(old, Some(of)) => Arc::ptr_eq(of, own) && old.conflate() == new.conflate(),
+            Queued::Publication(old, Some(of)) => {
+                Arc::ptr_eq(of, own) && old.conflate() == new.conflate() && !old.is_turn()
+            }
             _ => false,
         });
         if let Some(index) = superseded {
@@ -184,10 +189,10 @@ impl Lanes {
     }
 
     fn drop_oldest(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
-        let oldest = self
-            .data
-            .iter()
-            .position(|queued| matches!(queued, Queued::Publication(_, Some(of)) if Arc::ptr_eq(of, own)));
+        let oldest = self.data.iter().position(|queued| match queued {
+            Queued::Publication(publication, Some(of)) => Arc::ptr_eq(of, own) && !publication.is_turn(),
+            _ => false,
+        });
         oldest.is_some_and(|index| {
             self.drop_at(index, out);
             true
@@ -200,11 +205,12 @@ impl Lanes {
         let (publication, subscription) = (publication.clone(), subscription.clone());
         self.data_bytes -= publication.frame(out.wire, out.deflate).len();
         out.traffic.dropped.increment();
-        let earlier = self.data.range_mut(..index).rev().find_map(|queued| match queued {
-            Queued::Gap(gap) if Arc::ptr_eq(&gap.subscription, &subscription) => Some(gap),
-            _ => None,
+        let earlier = self.data.range_mut(..index).rev().find(|queued| match queued {
+            Queued::Gap(gap) => Arc::ptr_eq(&gap.subscription, &subscription),
+            Queued::Publication(other, Some(of)) => other.is_turn() && Arc::ptr_eq(of, &subscription),
+            _ => false,
         });
-        if let Some(gap) = earlier {
+        if let Some(Queued::Gap(gap)) = earlier {
             gap.missed += 1;
             self.data.remove(index);
         } else {
@@ -317,7 +323,7 @@ impl Gap {
         let unknown = Position { epoch: Epoch::UNKNOWN, offset: 0 };
         let after = publication
             .position()
-            .map_or(unknown, |position| Position { offset: position.offset - 1, ..position });
+            .map_or(unknown, |position| Position { offset: position.offset.saturating_sub(1), ..position });
         Self { subscription, after, missed: 1 }
     }
 

@@ -43,6 +43,10 @@ impl Fanout {
                     self.settle(hub, &subscription.channel, now).await;
                     self.members.remove(&subscription);
                 }
+                Item::Turn { channel, notice } => {
+                    self.settle(hub, &channel, now).await;
+                    self.turn(&channel, &notice).await;
+                }
                 Item::Direct { connection, publication } => {
                     hub.metrics.delivered.increment();
                     connection.push_publication(&publication, None);
@@ -69,6 +73,25 @@ impl Fanout {
         self.touched = touched;
         self.touched.clear();
         self.flush(now).await;
+    }
+
+    /// Has the subscribers of a channel start from the beginning of what the stream is now, and tells them.
+    async fn turn(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
+        let Some(slot) = self.members.slot(channel) else { return };
+        let mut members = std::mem::take(&mut self.members.list(slot).members);
+        for Member { connection, subscription, after } in &mut members {
+            *after = 0;
+            if connection.is_negotiated() {
+                connection.push_publication(notice, Some(subscription));
+                self.mark(connection);
+            }
+            self.written += 1;
+            if self.written >= TURN {
+                self.written = 0;
+                take_turns().await;
+            }
+        }
+        self.members.list(slot).members = members;
     }
 
     async fn push_to(

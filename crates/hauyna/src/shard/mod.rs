@@ -60,6 +60,12 @@ pub(crate) enum Item {
         after: u64,
     },
     Unsubscribe(Arc<Subscription>),
+    /// The channel's stream goes on elsewhere: no offset that a subscriber has had counts any more. `notice` tells
+    /// those who negotiated a sub-protocol.
+    Turn {
+        channel: Arc<ChannelCore>,
+        notice: Arc<Publication>,
+    },
     Direct {
         connection: Arc<ConnectionCore>,
         publication: Arc<Publication>,
@@ -79,7 +85,7 @@ impl Item {
             | Self::Direct { publication, .. }
             | Self::User(publication)
             | Self::Everybody(publication) => 1 + publication.weight() / 4096,
-            Self::Subscribe { .. } | Self::Unsubscribe(_) | Self::Flush(_) => 1,
+            Self::Subscribe { .. } | Self::Unsubscribe(_) | Self::Turn { .. } | Self::Flush(_) => 1,
         }
     }
 }

@@ -13,6 +13,8 @@ mod broker;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod epochs;
+#[cfg(test)]
 mod error_table;
 #[cfg(test)]
 mod errors;

@@ -1,0 +1,116 @@
+//! A stream that goes on under another epoch, or after a loss, while it has subscribers: each is told so by
+//! `subscribed`, in the order of the channel's messages. `publish` looks at every position that is relayed; brokers
+//! call it through [`Relay::turned`](crate::broker::Relay::turned).
+
+use super::subscribe::verdict;
+use super::subscribers::ChannelState;
+use super::{ChannelCore, ChannelName, Content, Draft, Kind, Publication};
+use crate::broker::Continuity;
+use crate::hub::HubCore;
+use crate::shard::Item;
+use hauyna_protocol::{Encoding, Message, Position, Recovery, RecoveryFailure, Subscribed};
+use std::sync::Arc;
+
+/// Where a stream goes on, and whether its subscribers have everything up to there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turned {
+    to: Position,
+    recovery: Recovery,
+}
+
+impl Turned {
+    fn whole(to: Position) -> Self {
+        Self { to, recovery: Recovery::Recovered }
+    }
+
+    fn failed(to: Position, reason: RecoveryFailure) -> Self {
+        Self { to, recovery: Recovery::Failed(reason) }
+    }
+
+    /// The memory of the stream was lost.
+    pub(super) fn lost(to: Position) -> Self {
+        Self::failed(to, RecoveryFailure::EpochChanged)
+    }
+}
+
+/// Notes that the publication at `position` is delivered next. Where it does not follow the last one, the
+/// subscribers are told before it.
+pub(super) fn follow(
+    hub: &HubCore,
+    channel: &Arc<ChannelCore>,
+    state: &mut ChannelState,
+    position: Position,
+) {
+    let Some(top) = state.top else {
+        state.top = Some(position);
+        return;
+    };
+    let is_next = top.offset.checked_add(1) == Some(position.offset);
+    let before = Position { offset: position.offset.saturating_sub(1), ..position };
+    if top.epoch != position.epoch {
+        // A broker whose memory was lost may start again at 1, which is not the next one after 0.
+        let is_whole = is_next && top.offset > 0;
+        let turned = if is_whole { Turned::whole(before) } else { Turned::lost(before) };
+        turn(hub, channel, state, turned);
+    } else if position.offset <= top.offset {
+        return; // the first subscriber had it from the history
+    } else if !is_next {
+        turn(hub, channel, state, Turned::failed(before, RecoveryFailure::TooOld));
+    }
+    state.top = Some(position);
+}
+
+/// A broker says that a stream goes on elsewhere.
+pub(crate) fn turned(hub: &HubCore, name: &ChannelName, to: Position, continuity: Continuity) {
+    let Some(channel) = hub.channels.find(name) else { return };
+    let mut state = channel.state.lock();
+    let had_all = state.top.is_none_or(|top| top.offset == to.offset);
+    let turned = match verdict(continuity) {
+        Ok(()) if state.top == Some(to) => return,
+        Ok(()) if had_all => Turned::whole(to),
+        Ok(()) => Turned::lost(to),
+        Err(reason) => Turned::failed(to, reason),
+    };
+    turn(hub, &channel, &mut state, turned);
+}
+
+/// Tells the subscribers. The offsets that they have had do not count any more.
+pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut ChannelState, turned: Turned) {
+    state.top = Some(turned.to);
+    state.turns = state.turns.wrapping_add(1);
+    if state.subscribers.is_empty() || channel.options.retention.is_none() {
+        return;
+    }
+    let notice = Arc::new(notice(&channel.name, turned));
+    for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
+        shard.post(Item::Turn { channel: channel.clone(), notice: notice.clone() });
+    }
+    tracing::debug!(
+        target: "hauyna::broker",
+        channel = %crate::log::name(channel.name.as_str()),
+        recovery = ?turned.recovery,
+        "the stream goes on elsewhere",
+    );
+}
+
+/// `subscribed`, for one who is subscribed already.
+pub(super) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
+    let message = Message::Subscribed(Subscribed {
+        channel: channel.as_str(),
+        position: Some(turned.to),
+        recoverable: true,
+        recovery: turned.recovery,
+    });
+    let mut json = Vec::with_capacity(128);
+    message.encode(Encoding::Json, &mut json);
+    let draft = Draft {
+        channel: channel.clone(),
+        kind: Kind::Turn,
+        user: None,
+        content: Content { encoding: Encoding::Json, bytes: json.into() },
+        timestamp: crate::clock::unix_ms(),
+        except: None,
+        conflate: None,
+    };
+    draft.publication(None)
+}

@@ -1,0 +1,317 @@
+//! Streams whose epoch turns under live subscribers: each is told, in the order of the channel's messages, whether
+//! something is missing.
+
+use crate::support::{named, open_hub, subscribe};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, Channels, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
+    LocalBroker, Position, Publish, Published, Relay, Repeat, SlowConsumer, json,
+};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// A broker over an engine that may lose its memory. It keeps the position of one stream and no history.
+#[derive(Debug, Clone)]
+struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    local: LocalBroker,
+    relay: OnceLock<Relay>,
+    top: Mutex<Position>,
+}
+
+fn epoch(number: u64) -> Epoch {
+    Epoch::new(number)
+}
+
+fn at(number: u64, offset: u64) -> Position {
+    Position { epoch: epoch(number), offset }
+}
+
+impl Engine {
+    fn new() -> Self {
+        let inner = Inner { local: LocalBroker::default(), relay: OnceLock::new(), top: at(1, 0).into() };
+        Self(Arc::new(inner))
+    }
+
+    /// The next publication has the offset after this one.
+    fn go_to(&self, position: Position) {
+        *self.0.top.lock().unwrap() = position;
+    }
+
+    /// As [`Engine::go_to`], and says so.
+    fn turn(&self, position: Position, continuity: Continuity) {
+        let mut top = self.0.top.lock().unwrap();
+        *top = position;
+        self.0.relay.get().unwrap().turned(&name("x"), position, continuity);
+    }
+}
+
+impl Broker for Engine {
+    fn start(&self, relay: Relay) {
+        self.0.relay.set(relay.clone()).unwrap();
+        self.0.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
+        if publish.retention.is_none() {
+            return self.0.local.publish(publish);
+        }
+        let mut top = self.0.top.lock().unwrap();
+        top.offset += 1;
+        self.0.relay.get().unwrap().relay(&Arc::new(publish.draft.publication(Some(*top))));
+        Answer::now(Ok(Published { position: Some(*top), repeat: Repeat::No }))
+    }
+
+    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
+        Answer::now(Ok(()))
+    }
+
+    fn unsubscribe(&self, _: &ChannelName) {}
+
+    fn history(
+        &self,
+        _: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
+        let top = *self.0.top.lock().unwrap();
+        let continuity = match range.since {
+            Some(since) if since != top => Continuity::EpochChanged,
+            _ => Continuity::Whole,
+        };
+        Answer::now(Ok(HistoryPage { top, publications: Vec::new(), continuity }))
+    }
+}
+
+fn name(text: &str) -> ChannelName {
+    ChannelName::new(text).unwrap()
+}
+
+/// A hub over an engine, and one client of each encoding that is subscribed to `x`.
+struct Scene {
+    engine: Engine,
+    hub: Hub,
+    server: TestServer,
+    clients: Vec<Client>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let engine = Engine::new();
+        let hub = open_hub().broker(engine.clone()).build();
+        let server = TestServer::start(hub.clone(), named());
+        let mut clients = vec![server.json("/").await, server.message_pack("/").await];
+        for client in &mut clients {
+            client.expect("session").await;
+            subscribe(client, "x").await;
+        }
+        Self { engine, hub, server, clients }
+    }
+
+    async fn publish(&self, content: u32) {
+        self.hub.channel("x").broadcast(content).await.unwrap();
+    }
+
+    /// Every client gets the content at the offset next.
+    async fn expect(&mut self, content: u32, offset: u64) {
+        for client in &mut self.clients {
+            let message = client.expect("message").await;
+            assert_eq!((&message["content"], &message["offset"]), (&json!(content), &json!(offset)));
+        }
+    }
+
+    /// Every client is told next that the stream goes on behind this position.
+    async fn expect_turn(&mut self, to: Position, reason: Option<&str>) {
+        for client in &mut self.clients {
+            assert_eq!(client.expect("subscribed").await, told(to, reason));
+        }
+    }
+}
+
+fn told(to: Position, reason: Option<&str>) -> Value {
+    let mut told = json!({
+        "type": "subscribed", "channel": "x", "recoverable": true, "recovered": reason.is_none(),
+        "epoch": to.epoch.to_string(), "offset": to.offset,
+    });
+    if let Some(reason) = reason {
+        told["reason"] = json!(reason);
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_stream_that_starts_again_is_told_as_lost_before_its_first_message() {
+    let mut scene = Scene::new().await;
+    let mut plain = scene.server.connect("/").await;
+    subscribe(&mut plain, "x").await;
+    for content in 1..=3 {
+        scene.publish(content).await;
+    }
+    scene.engine.go_to(at(2, 0));
+    scene.publish(4).await;
+    scene.publish(5).await;
+    for content in 1..=3 {
+        scene.expect(content, content.into()).await;
+    }
+    scene.expect_turn(at(2, 0), Some("epoch_changed")).await;
+    scene.expect(4, 1).await;
+    scene.expect(5, 2).await;
+    for offset in [1, 2, 3, 1, 2] {
+        assert_eq!(plain.expect("message").await["offset"], offset, "a plain client is told nothing else");
+    }
+}
+
+#[tokio::test]
+async fn numbering_that_goes_on_under_another_epoch_is_told_as_whole() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.engine.go_to(at(2, 1));
+    scene.publish(2).await;
+    scene.expect(1, 1).await;
+    scene.expect_turn(at(2, 1), None).await;
+    scene.expect(2, 2).await;
+}
+
+#[tokio::test]
+async fn an_epoch_that_turns_before_anything_was_published_is_not_called_whole() {
+    let mut scene = Scene::new().await;
+    scene.engine.go_to(at(2, 0));
+    scene.publish(1).await;
+    scene.expect_turn(at(2, 0), Some("epoch_changed")).await;
+    scene.expect(1, 1).await;
+}
+
+#[tokio::test]
+async fn a_hole_in_the_numbering_is_told() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.engine.go_to(at(1, 7));
+    scene.publish(2).await;
+    scene.expect(1, 1).await;
+    scene.expect_turn(at(1, 7), Some("too_old")).await;
+    scene.expect(2, 8).await;
+}
+
+#[tokio::test]
+async fn what_the_broker_says_of_a_turn_is_what_the_subscribers_are_told() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.expect(1, 1).await;
+    scene.engine.turn(at(2, 1), Continuity::Whole);
+    scene.expect_turn(at(2, 1), None).await;
+    scene.engine.turn(at(2, 1), Continuity::Whole);
+    scene.publish(2).await;
+    scene.expect(2, 2).await;
+    scene.engine.turn(at(2, 9), Continuity::TooOld);
+    scene.expect_turn(at(2, 9), Some("too_old")).await;
+    scene.publish(3).await;
+    scene.expect(3, 10).await;
+    // A broker cannot have given everything up to an offset that it has not relayed.
+    scene.engine.turn(at(3, 0), Continuity::Whole);
+    scene.expect_turn(at(3, 0), Some("epoch_changed")).await;
+    scene.publish(4).await;
+    scene.expect(4, 1).await;
+    scene.engine.turn(at(4, u64::MAX), Continuity::EpochChanged);
+    scene.expect_turn(at(4, u64::MAX), Some("epoch_changed")).await;
+}
+
+#[tokio::test]
+async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.expect(1, 1).await;
+    scene.engine.go_to(at(2, 0));
+    let mut late = scene.server.json("/").await;
+    late.expect("session").await;
+    assert_eq!(subscribe(&mut late, "x").await["epoch"], epoch(2).to_string());
+    scene.expect_turn(at(2, 0), Some("epoch_changed")).await;
+    scene.publish(2).await;
+    scene.expect(2, 1).await;
+    assert_eq!(late.expect("message").await["offset"], 1);
+}
+
+#[tokio::test]
+async fn a_subscription_that_ended_is_not_told_of_a_turn() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.expect(1, 1).await;
+    for client in &mut scene.clients {
+        client.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+    }
+    scene.engine.turn(at(2, 0), Continuity::EpochChanged);
+    for client in &mut scene.clients {
+        client.expect_nothing().await;
+        assert_eq!(subscribe(client, "x").await["epoch"], epoch(2).to_string());
+        client.expect_nothing().await;
+    }
+}
+
+/// Publishes under two epochs to a client that does not read, then has it read; gives all that it got.
+async fn read_late(policy: SlowConsumer) -> Vec<Value> {
+    let engine = Engine::new();
+    let channels = Channels::new().slow_consumer(policy);
+    let hub =
+        Hub::builder().channels("{*any}", channels).outbox(64 * 1024, 64).broker(engine.clone()).build();
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
+    let mut slow = server.client("/").json().receive_buffer(4096).connect().await;
+    slow.expect("session").await;
+    subscribe(&mut slow, "x").await;
+    let padding = "x".repeat(16 * 1024);
+    for turn in 1..=3 {
+        engine.go_to(at(turn, 0));
+        let before = hub.stats().dropped;
+        let mut published = 0;
+        while published < 100 || hub.stats().dropped < before + 50 {
+            hub.channel("x").broadcast(&padding).await.unwrap();
+            tokio::task::yield_now().await;
+            published += 1;
+            assert!(published < 10_000, "nothing was dropped");
+        }
+    }
+    // Quiet for so long is done: the next publication would come at once.
+    let mut seen = Vec::new();
+    while let Ok(message) = tokio::time::timeout(Duration::from_secs(2), slow.next()).await {
+        seen.push(message);
+    }
+    assert_eq!(hub.stats().slow_consumers, 0);
+    seen
+}
+
+/// Follows what a client got as a client does: nothing may be missing that it was not told of.
+fn follow(seen: &[Value]) {
+    let (mut epochs, mut last) = (vec![epoch(1).to_string()], 0);
+    for message in seen {
+        let offset = message["offset"].as_u64().unwrap();
+        match message["type"].as_str().unwrap() {
+            "subscribed" => {
+                assert_eq!((&message["recovered"], offset), (&json!(false), 0));
+                epochs.push(message["epoch"].as_str().unwrap().to_owned());
+                last = 0;
+            }
+            "gap" => {
+                assert_eq!(
+                    message["epoch"],
+                    *epochs.last().unwrap(),
+                    "a gap is one of the stream as it was told"
+                );
+                assert!(offset >= last, "{offset} after {last}");
+                last = offset + message["missed"].as_u64().unwrap();
+            }
+            "message" => {
+                assert_eq!(offset, last + 1, "nothing is left out in silence");
+                last = offset;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(epochs, [1, 2, 3].map(|number| epoch(number).to_string()));
+}
+
+#[tokio::test]
+async fn a_slow_consumer_loses_no_word_of_a_turn() {
+    for policy in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate] {
+        follow(&read_late(policy).await);
+    }
+}
