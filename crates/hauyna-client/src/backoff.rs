@@ -11,11 +11,14 @@ pub(crate) struct Backoff {
     terms: RetryTerms,
     attempts: u32,
     connected_at: Option<Instant>,
+    /// Moves to another node, each soon after the one before, and the last of them.
+    moves: u32,
+    moved_at: Option<Instant>,
 }
 
 impl Backoff {
     pub(crate) const fn new(terms: RetryTerms) -> Self {
-        Self { terms, attempts: 0, connected_at: None }
+        Self { terms, attempts: 0, connected_at: None, moves: 0, moved_at: None }
     }
 
     /// Takes what the server says from now on.
@@ -52,6 +55,20 @@ impl Backoff {
     /// Starts over: the user, or the network, gives reason to.
     pub(crate) const fn reset(&mut self) {
         self.attempts = 0;
+    }
+
+    /// Notes a move to another node that a server has asked for.
+    pub(crate) fn moved(&mut self, now: Instant) {
+        let is_soon = self.moved_at.is_some_and(|last| now.duration_since(last) < STABLE * 2);
+        self.moves = if is_soon { self.moves.saturating_add(1) } else { 0 };
+        self.moved_at = Some(now);
+    }
+
+    /// The earliest moment of the next move, whatever a server says: at once after a stable while, else after pauses that
+    /// grow from one second to the time after which a connection is stable.
+    pub(crate) fn next_move(&self, now: Instant) -> Instant {
+        let pause = Duration::from_secs(1 << self.moves.min(5)).min(STABLE);
+        self.moved_at.map_or(now, |last| last + pause)
     }
 
     /// The longest pause before attempt `n`: `min(max_delay, base_delay × multiplier^(n−1))`.
@@ -113,6 +130,26 @@ mod tests {
             backoff.lost(Instant::now());
             assert_eq!(backoff.upcoming(), upcoming, "after {lasted} s");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moves_that_follow_each_other_are_spaced_by_growing_pauses() {
+        let began = Instant::now();
+        let mut backoff = Backoff::new(terms(None));
+        assert_eq!(backoff.next_move(began), began, "the first is made at once");
+        let mut now = began;
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            backoff.moved(now);
+            let next = backoff.next_move(now);
+            pauses.push((next - now).as_secs());
+            now = next;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        let later = now + STABLE * 2;
+        assert!(backoff.next_move(later) <= later);
+        backoff.moved(later);
+        assert_eq!((backoff.next_move(later) - later).as_secs(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A request that is about to be made: its options, and the wait for its answer.
 
 use crate::client::Client;
+use crate::clock::after;
 use crate::error::Error;
 use crate::outbox::{Draft, Entry, Repeat};
 use crate::run::Command;
@@ -101,7 +102,7 @@ impl<T: 'static> IntoFuture for Call<T> {
                 return Err(Error::NotConnected);
             }
             let (reply, answer) = oneshot::channel();
-            let entry = Entry { draft, reply, expires: Instant::now() + ttl, timeout };
+            let entry = Entry { draft, reply, expires: after(Instant::now(), ttl), timeout };
             client.command(Command::Request(entry)).await?;
             // The outbox keeps the time; it answers every request.
             let data = answer.await.unwrap_or_else(|_| Err(client.closed()))?;

@@ -256,7 +256,7 @@ impl Client {
 
     /// Waits for the answer of a subscription, as long as a request may take in all.
     pub(crate) async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.shared.ttl + self.shared.timeout, answer).await {
+        match tokio::time::timeout(self.shared.ttl.saturating_add(self.shared.timeout), answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(self.closed())),
             Err(_) => Err(Error::Timeout),
         }

@@ -108,6 +108,8 @@ pub enum Closed {
     },
     /// Every attempt that the retry policy grants has failed.
     GaveUp,
+    /// The runtime that the client was started in has ended.
+    TaskEnded,
 }
 
 impl fmt::Display for Closed {
@@ -117,6 +119,7 @@ impl fmt::Display for Closed {
             Self::ByServer { code, reason } => write!(f, "by the server, {code} {reason}"),
             Self::Refused { status } => write!(f, "the handshake was answered with {status}"),
             Self::GaveUp => f.write_str("gave up"),
+            Self::TaskEnded => f.write_str("its runtime has ended"),
         }
     }
 }

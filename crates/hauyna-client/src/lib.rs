@@ -11,6 +11,7 @@ mod builder;
 mod call;
 mod channel;
 mod client;
+mod clock;
 mod codec;
 mod connector;
 mod error;

@@ -1,6 +1,7 @@
 //! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each with its life
 //! time, and what becomes of each when the connection is lost. Pure: instants are given. The task sends from it.
 
+use crate::clock::{Moment, after};
 use crate::error::Error;
 use hauyna_protocol::{Direction, Position, Raw, Request};
 use serde_json::value::RawValue;
@@ -126,7 +127,25 @@ struct Queued {
     id: u64,
     entry: Entry,
     phase: Phase,
+    /// When it was sent for the first time.
+    sent: Option<Moment>,
+    /// The server may have forgotten its key since.
+    is_forgotten: bool,
     size: usize,
+}
+
+impl Queued {
+    /// Until when the server remembers the key of a publication that was cut.
+    fn remembered(&self) -> Option<Instant> {
+        let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::Vouched(_));
+        self.sent.filter(|_| is_keyed && self.phase == Phase::Cut).map(|sent| after(sent.instant, REMEMBERED))
+    }
+
+    /// Whether sending it again might publish it twice.
+    fn may_repeat_itself(&self, now: Moment) -> bool {
+        let is_old = |sent: Moment| now.since(sent) >= REMEMBERED;
+        self.remembered().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
+    }
 }
 
 /// The queue.
@@ -153,7 +172,14 @@ impl Outbox {
             }
         }
         self.bytes += size;
-        self.queue.push_back(Queued { id, entry, phase: Phase::Waiting, size });
+        self.queue.push_back(Queued {
+            id,
+            entry,
+            phase: Phase::Waiting,
+            sent: None,
+            is_forgotten: false,
+            size,
+        });
     }
 
     /// Whether anything that was sent has no answer.
@@ -162,11 +188,28 @@ impl Outbox {
     }
 
     /// Gives the first request that is to be sent, and takes it as sent.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<(u64, &Draft)> {
+    pub(crate) fn next(&mut self, now: Moment) -> Option<(u64, &Draft)> {
         self.forget_withdrawn();
-        let queued = self.queue.iter_mut().find(|queued| !matches!(queued.phase, Phase::Sent(_)))?;
-        queued.phase = Phase::Sent(now + queued.entry.timeout);
+        let at = loop {
+            let at = self.queue.iter().position(|queued| !matches!(queued.phase, Phase::Sent(_)))?;
+            if !self.queue[at].may_repeat_itself(now) {
+                break at;
+            }
+            self.remove(at)?.fail(Error::OutcomeUnknown);
+        };
+        let queued = &mut self.queue[at];
+        queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
+        queued.sent.get_or_insert(now);
         Some((queued.id, &queued.entry.draft))
+    }
+
+    /// The memory of a channel has changed: the keys of what was sent into it may be forgotten.
+    pub(crate) fn forget_keys(&mut self, channel: &str) {
+        for queued in &mut self.queue {
+            let is_there =
+                matches!(&queued.entry.draft, Draft::Publish { channel: own, .. } if own == channel);
+            queued.is_forgotten |= is_there && queued.sent.is_some();
+        }
     }
 
     /// Takes the request out that an answer belongs to.
@@ -200,11 +243,13 @@ impl Outbox {
     }
 
     /// Fails what has waited, or has been on its way, for too long.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Moment) {
         self.fail_where(|queued| match queued.phase {
-            Phase::Waiting if now >= queued.entry.expires => Some(Error::Expired),
-            Phase::Cut if now >= queued.entry.expires => Some(Error::OutcomeUnknown),
-            Phase::Sent(end) if now >= end => Some(Error::Timeout),
+            Phase::Waiting if now.instant >= queued.entry.expires => Some(Error::Expired),
+            Phase::Cut if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
+                Some(Error::OutcomeUnknown)
+            }
+            Phase::Sent(end) if now.instant >= end => Some(Error::Timeout),
             _ => None,
         });
     }
@@ -212,7 +257,10 @@ impl Outbox {
     /// The next moment at which something expires.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let end = |queued: &Queued| match queued.phase {
-            Phase::Waiting | Phase::Cut => queued.entry.expires,
+            Phase::Waiting => queued.entry.expires,
+            Phase::Cut => {
+                queued.remembered().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
+            }
             Phase::Sent(end) => end,
         };
         self.queue.iter().map(end).min()
@@ -258,6 +306,9 @@ impl Outbox {
         Some(queued.entry)
     }
 }
+
+/// Servers remember keys for five minutes, and clocks differ. The TypeScript client has the same bound.
+const REMEMBERED: Duration = Duration::from_secs(270);
 
 fn json(raw: &RawValue) -> Raw<'_> {
     Raw::assume_valid(hauyna_protocol::Encoding::Json, raw.get().as_bytes())

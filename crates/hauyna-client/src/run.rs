@@ -10,9 +10,10 @@ use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::channel::{ChannelShared, Subscription};
 use crate::client::{Shared, State, TokenSource};
+use crate::clock::{FAR, Moment, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::{Closed, Error};
-use crate::gap::Gap;
+use crate::gap::{Gap, GapReason};
 use crate::liveness::{Liveness, Pulse};
 use crate::logger;
 use crate::outbox::{Entry, Outbox};
@@ -26,6 +27,7 @@ use held::Held;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -150,11 +152,17 @@ impl Run {
     }
 
     /// Runs until the client is closed, or nobody holds a handle on it.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
+        let ended = Ended(self.shared.clone());
+        self.go_on().await;
+        drop(ended);
+    }
+
+    async fn go_on(mut self) {
         self.attempt();
         loop {
             self.due(Instant::now());
-            self.pump(Instant::now());
+            self.pump();
             match self.wait().await {
                 Happened::Command(None) => return self.finish(None).await,
                 Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
@@ -171,7 +179,7 @@ impl Run {
 
     async fn wait(&mut self) -> Happened {
         let deadline = self.deadline();
-        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| Instant::now() + FAR)));
+        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), FAR))));
         self.turn = (self.turn + 1) % SOURCES;
         poll_fn(|cx| {
             for step in 0..SOURCES {
@@ -224,7 +232,7 @@ impl Run {
         let former = self.former.as_ref().map(|(_, until)| *until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
         let retries = self.wishes.values().filter_map(|kept| kept.retry_at);
-        let catching = self.held.values().filter_map(|held| held.retry_at);
+        let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
@@ -240,7 +248,7 @@ impl Run {
             Some(Pulse::Lost) => self.lost(&Loss::abnormal("nothing was heard")),
             Some(Pulse::Fine) | None => {}
         }
-        self.outbox.expire(now);
+        self.outbox.expire(Moment::now());
         self.travel_on(now);
         if self.restore_by.is_some_and(|by| now >= by) {
             self.lost(&Loss::abnormal("subscriptions were not answered"));
@@ -264,6 +272,12 @@ impl Run {
         let due: Vec<_> = self.held.iter_mut().filter_map(retry).collect();
         for channel in due {
             self.ask_history(&channel);
+        }
+        let is_late = |held: &Held| held.answer_by.is_some_and(|by| now >= by);
+        let late: Vec<_> =
+            self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
+        for channel in late {
+            self.give_up_catching(&channel, GapReason::Dropped);
         }
     }
 
@@ -295,7 +309,7 @@ impl Run {
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
-        self.pump(Instant::now());
+        self.pump();
         if let Some(socket) = self.current.take() {
             let code = hauyna_websocket::CloseCode::NORMAL;
             socket.close(code, CLOSING, &mut self.random).await;
@@ -317,17 +331,37 @@ impl Run {
     }
 }
 
+/// Tells the handles that nobody works for them any more, however the task ends: its runtime may have.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let Self(shared) = self;
+        if !matches!(*shared.state.borrow(), State::Closed(_)) {
+            let closed = State::Closed(Closed::TaskEnded);
+            shared.state.send_replace(closed.clone());
+            shared.feed.push(&Note::State(closed));
+        }
+        shared.feed.close();
+        for channel in std::mem::take(&mut *shared.channels.lock()).values() {
+            channel.feed.close();
+        }
+    }
+}
+
 fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll<Happened> {
     match next {
         Next::Greeting(socket, _) => socket.poll(cx, random).map(|()| Happened::Greeting),
-        Next::Opening(attempt) => attempt.as_mut().poll(cx).map(Happened::Opened),
+        Next::Opening(attempt) => {
+            // The application's sources of tokens and streams run in it: their panic is a failed attempt.
+            let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
+            polled.unwrap_or(Poll::Ready(Err(Failure::Panic))).map(Happened::Opened)
+        }
         _ => Poll::Pending,
     }
 }
 
 /// How many sources `wait` has.
 const SOURCES: usize = 6;
-/// A moment that never comes.
-const FAR: Duration = Duration::from_secs(86_400 * 365);
 /// How long the closing handshake may take.
 const CLOSING: Duration = Duration::from_secs(2);

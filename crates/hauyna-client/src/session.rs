@@ -30,6 +30,10 @@ pub(crate) struct Place {
     was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
     catching: bool,
+    /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
+    arrived: Option<u64>,
+    /// Whether it was not, and it is being asked whether the epoch is the same still.
+    is_doubtful: bool,
 }
 
 impl Place {
@@ -40,6 +44,68 @@ impl Place {
 
     pub(crate) const fn was_live(&self) -> bool {
         self.was_live
+    }
+
+    /// The subscription begins on this connection.
+    fn begins(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        (self.standing, self.catching, self.is_doubtful) = (Standing::Live, false, false);
+        self.is_vouched = same_epoch(old, entry.position);
+        let returns = std::mem::replace(&mut self.was_live, true);
+        self.has_forgotten |= returns && !self.is_vouched;
+        if entry.recovered == Some(true) {
+            // What was missed follows from the own offset on, which cannot be past the end that the server has named.
+            self.position = match (old, entry.position) {
+                (Some(old), Some(end)) => {
+                    Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
+                }
+                (_, end) => end,
+            };
+            self.arrived = self.position.map(|own| own.offset);
+            return Missed::Nothing;
+        }
+        self.arrived = entry.position.map(|named| named.offset);
+        if !returns {
+            self.position = entry.position;
+            return Missed::Nothing;
+        }
+        self.judge(entry)
+    }
+
+    /// The server says anew where a live subscription stands, in the order of the channel's messages.
+    fn goes_on(&mut self, entry: &Subscribed) -> Missed {
+        let is_same = same_epoch(self.position, entry.position);
+        let is_behind = is_behind(self.position, entry.position);
+        match entry.recovered {
+            Some(_) if is_same && !is_behind => return Missed::Nothing,
+            // The history that is being fetched gives what lies between.
+            Some(true) if is_same && self.catching => return Missed::Nothing,
+            _ => {}
+        }
+        (self.arrived, self.is_doubtful) = (entry.position.map(|named| named.offset), false);
+        if entry.recovered == Some(true) {
+            self.position = entry.position;
+            return Missed::Nothing;
+        }
+        self.is_vouched = is_same;
+        self.judge(entry)
+    }
+
+    /// What was missed, where the server has not vouched for everything.
+    fn judge(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        let reason = match (entry.recovered, &entry.reason) {
+            (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
+            (None, _) if !entry.recoverable => GapReason::NotRecoverable,
+            (None, _) if self.is_vouched => {
+                self.catching |= is_behind(old, entry.position);
+                return if self.catching { Missed::InHistory } else { Missed::Nothing };
+            }
+            (None, _) => GapReason::EpochChanged,
+        };
+        (self.position, self.catching) = (entry.position, false);
+        let channel = entry.channel.clone();
+        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 }
 
@@ -62,6 +128,8 @@ pub(crate) enum Verdict {
     Drop,
     /// Keep it until the history has caught up.
     Hold,
+    /// The numbering went back, and nobody has said that the epoch has changed: keep it, and ask the history.
+    WentBack,
     /// No subscription is live: it is left of an earlier one, or was never of one.
     Stray,
 }
@@ -74,6 +142,8 @@ pub(crate) enum Missed {
     /// What the history can tell, from the position on.
     InHistory,
     Gap(Gap),
+    /// Something that no history has, and then what it can tell.
+    GapThenHistory(Gap),
 }
 
 impl Session {
@@ -105,6 +175,7 @@ impl Session {
     pub(crate) fn lost(&mut self) {
         for place in self.places.values_mut() {
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
+            (place.arrived, place.is_doubtful) = (None, false);
         }
     }
 
@@ -138,67 +209,91 @@ impl Session {
         self.places.values_mut().for_each(|place| place.has_forgotten = false);
     }
 
+    /// Whether what the server says of a live subscription names another epoch.
+    pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
+        let is_turned = |place: &Place| {
+            place.standing == Standing::Live && place.was_live && !same_epoch(place.position, entry.position)
+        };
+        self.places.get(&entry.channel).is_some_and(is_turned)
+    }
+
     /// A subscription is live, by whatever way, as the server says.
     pub(crate) fn live(&mut self, entry: &Subscribed) -> Missed {
         let place = self.places.entry(entry.channel.clone()).or_default();
-        let old = place.position;
-        (place.standing, place.catching) = (Standing::Live, false);
+        let was_live_here = place.standing == Standing::Live && place.was_live;
         place.is_recoverable = entry.recoverable;
-        place.is_vouched = same_epoch(old, entry.position);
-        let returns = std::mem::replace(&mut place.was_live, true);
-        place.has_forgotten |= returns && !place.is_vouched;
-        if !returns || entry.recovered == Some(true) {
-            if entry.recovered != Some(true) || old.is_none() {
-                place.position = entry.position;
-            }
-            return Missed::Nothing;
-        }
-        let reason = match (entry.recovered, &entry.reason) {
-            (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
-            (None, _) if !entry.recoverable => GapReason::NotRecoverable,
-            (None, _) if place.is_vouched => {
-                let behind = old.zip(entry.position).is_some_and(|(old, now)| old.offset < now.offset);
-                place.catching = behind;
-                return if behind { Missed::InHistory } else { Missed::Nothing };
-            }
-            (None, _) => GapReason::EpochChanged,
-        };
-        place.position = entry.position;
-        let channel = entry.channel.clone();
-        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
+        if was_live_here { place.goes_on(entry) } else { place.begins(entry) }
     }
 
     /// Judges a message of a channel, and remembers it.
     pub(crate) fn admit(&mut self, channel: &str, offset: Option<u64>) -> Verdict {
         let Some(place) = self.live_place(channel) else { return Verdict::Stray };
-        let Some(offset) = offset else { return Verdict::Deliver };
-        match &mut place.position {
-            Some(position) if offset <= position.offset => Verdict::Drop,
-            Some(_) if place.catching => Verdict::Hold,
-            Some(position) => {
-                position.offset = offset;
-                Verdict::Deliver
-            }
-            None => Verdict::Deliver,
+        let (Some(offset), Some(position)) = (offset, &mut place.position) else { return Verdict::Deliver };
+        let went_back = place.arrived.replace(offset).is_some_and(|last| offset <= last);
+        if went_back {
+            (place.catching, place.is_doubtful) = (true, true);
+            return Verdict::WentBack;
         }
+        if place.is_doubtful {
+            return Verdict::Hold;
+        }
+        if offset <= position.offset {
+            return Verdict::Drop;
+        }
+        if place.catching {
+            return Verdict::Hold;
+        }
+        position.offset = offset;
+        Verdict::Deliver
     }
 
     /// The server dropped messages; without a position only such as have no offset.
     pub(crate) fn gap(&mut self, channel: &str, before: Option<Position>, missed: u64) -> Missed {
         let Some(place) = self.live_place(channel) else { return Missed::Nothing };
         let Some(before) = before else { return Missed::Nothing };
-        if !place.is_recoverable || before.epoch == Epoch::UNKNOWN {
-            return Missed::Gap(Gap {
-                channel: channel.to_owned(),
-                reason: GapReason::Dropped,
-                from: place.position,
-                to: None,
-                missed: Some(missed),
-            });
+        let is_known = before.epoch != Epoch::UNKNOWN;
+        let is_turned = is_known && place.position.is_some() && !same_epoch(place.position, Some(before));
+        let is_lost = !place.is_recoverable || (place.position.is_none() && !is_known);
+        if is_lost || is_turned {
+            let (reason, to) = match is_turned {
+                true => (GapReason::EpochChanged, Some(before)),
+                false => (GapReason::Dropped, None),
+            };
+            let missed = Some(missed).filter(|_| !is_turned);
+            let gap = Gap { channel: channel.to_owned(), reason, from: place.position, to, missed };
+            if is_lost {
+                return Missed::Gap(gap);
+            }
+            (place.position, place.catching) = (Some(before), true);
+            (place.arrived, place.is_doubtful) = (Some(before.offset), false);
+            return Missed::GapThenHistory(gap);
         }
-        let own = place.position.filter(|own| same_epoch(Some(*own), Some(before)));
-        (place.position, place.catching) = (Some(own.unwrap_or(before)), true);
+        // From the own position, never from one further on: the history has what lies between.
+        (place.position, place.catching) = (place.position.or(Some(before)), true);
         Missed::InHistory
+    }
+
+    /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
+    pub(crate) fn lose_position(&mut self, channel: &str) {
+        if let Some(place) = self.places.get_mut(channel) {
+            (place.position, place.arrived, place.is_doubtful) = (None, None, false);
+        }
+    }
+
+    /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
+    /// Under another epoch the numbering has gone on.
+    pub(crate) fn takes_page(&mut self, channel: &str, end: Position) -> bool {
+        let Some(place) = self.places.get_mut(channel) else { return true };
+        let Some(position) = &mut place.position else { return true };
+        place.is_doubtful &= end.offset < position.offset;
+        if end.epoch != Epoch::UNKNOWN && end.offset >= position.offset {
+            position.epoch = end.epoch;
+        }
+        end.offset >= position.offset
+    }
+
+    pub(crate) fn is_catching(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(|place| place.catching)
     }
 
     /// A message of the history; `false` if it was seen before.
@@ -219,9 +314,13 @@ impl Session {
     /// The history has caught up, or cannot: live messages are admitted again.
     pub(crate) fn caught_up(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
-            place.catching = false;
+            (place.catching, place.is_doubtful) = (false, false);
         }
     }
+}
+
+fn is_behind(one: Option<Position>, other: Option<Position>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.offset < other.offset)
 }
 
 /// Two positions in the same life of a stream. What no server of ours wrote is the same as nothing.

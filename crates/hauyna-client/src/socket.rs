@@ -45,6 +45,8 @@ pub(crate) enum Failure {
     Protocol,
     #[error("no answer in time")]
     Timeout,
+    #[error("a source of tokens or streams panicked")]
+    Panic,
 }
 
 impl Failure {

@@ -15,14 +15,18 @@ fn event(repeat: Repeat) -> Draft {
 }
 
 fn push(outbox: &mut Outbox, id: u64, draft: Draft) -> Answer {
+    push_for(outbox, id, draft, Duration::from_secs(30))
+}
+
+fn push_for(outbox: &mut Outbox, id: u64, draft: Draft, ttl: Duration) -> Answer {
     let (reply, answer) = oneshot::channel();
-    let (expires, timeout) = (Instant::now() + Duration::from_secs(30), Duration::from_secs(10));
+    let (expires, timeout) = (after(Instant::now(), ttl), Duration::from_secs(10));
     outbox.push(id, Entry { draft, reply, expires, timeout });
     answer
 }
 
 fn sent(outbox: &mut Outbox) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.next(Instant::now()).map(|(id, _)| id)).collect()
+    std::iter::from_fn(|| outbox.next(Moment::now()).map(|(id, _)| id)).collect()
 }
 
 fn outcome(answer: &mut Answer) -> Option<Error> {
@@ -91,10 +95,10 @@ async fn life_times_end_as_what_they_were() {
     let mut waiting = push(&mut outbox, 2, publication("a", "2"));
     assert_eq!(outbox.deadline(), Some(Instant::now() + Duration::from_secs(10)));
     tokio::time::advance(Duration::from_secs(10)).await;
-    outbox.expire(Instant::now());
+    outbox.expire(Moment::now());
     assert!(matches!(outcome(&mut sent_one), Some(Error::Timeout)));
     tokio::time::advance(Duration::from_secs(20)).await;
-    outbox.expire(Instant::now());
+    outbox.expire(Moment::now());
     assert!(matches!(outcome(&mut waiting), Some(Error::Expired)));
     assert_eq!((outbox.deadline(), outbox.bytes), (None, 0));
 }
@@ -106,7 +110,7 @@ async fn a_cut_request_that_is_never_sent_again_has_an_unknown_outcome() {
     sent(&mut outbox);
     outbox.lost();
     tokio::time::advance(Duration::from_secs(30)).await;
-    outbox.expire(Instant::now());
+    outbox.expire(Moment::now());
     assert!(matches!(outcome(&mut cut), Some(Error::OutcomeUnknown)));
 }
 
@@ -136,4 +140,60 @@ async fn an_answer_finds_its_request_once() {
     sent(&mut outbox);
     assert!(outbox.answered(7).is_some() && outbox.answered(7).is_none());
     assert_eq!(outbox.bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::from_secs(3_600));
+    let mut again = push_for(&mut outbox, 2, event(Repeat::Harmless), Duration::from_secs(3_600));
+    sent(&mut outbox);
+    outbox.lost();
+    tokio::time::advance(Duration::from_secs(269)).await;
+    outbox.restored(|_| true);
+    assert_eq!(sent(&mut outbox), [1, 2], "the server remembers the key");
+    outbox.lost();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(sent(&mut outbox), [2], "the first time counts, not the last");
+    assert!(matches!(outcome(&mut late), Some(Error::OutcomeUnknown)));
+    assert!(outcome(&mut again).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_publication_fails_as_soon_as_its_key_may_be_forgotten() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::MAX);
+    sent(&mut outbox);
+    outbox.lost();
+    assert_eq!(outbox.deadline(), Some(Instant::now() + Duration::from_secs(270)));
+    tokio::time::advance(Duration::from_secs(270)).await;
+    outbox.expire(Moment::now());
+    assert!(matches!(outcome(&mut late), Some(Error::OutcomeUnknown)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let mut before = push(&mut outbox, 1, publication("a", "1"));
+    let mut elsewhere = push(&mut outbox, 2, publication("b", "2"));
+    sent(&mut outbox);
+    outbox.forget_keys("a");
+    let mut after = push(&mut outbox, 3, publication("a", "3"));
+    sent(&mut outbox);
+    outbox.lost();
+    outbox.restored(|_| true);
+    assert_eq!(sent(&mut outbox), [2, 3]);
+    assert!(matches!(outcome(&mut before), Some(Error::OutcomeUnknown)));
+    assert!(outcome(&mut elsewhere).is_none() && outcome(&mut after).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_take_any_time() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let (reply, mut answer) = oneshot::channel();
+    let expires = after(Instant::now(), Duration::MAX);
+    outbox.push(1, Entry { draft: event(Repeat::Never), reply, expires, timeout: Duration::MAX });
+    assert_eq!(sent(&mut outbox), [1]);
+    outbox.expire(Moment::now());
+    assert!(outcome(&mut answer).is_none());
 }

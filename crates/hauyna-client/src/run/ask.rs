@@ -4,7 +4,8 @@
 use super::held::retry_after;
 use super::{Command, Kept, Run, Waiter, Wish};
 use crate::channel::Subscription;
-use crate::client::TokenFuture;
+use crate::client::TokenSource;
+use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -38,7 +39,7 @@ type Answer = Result<Option<Box<RawValue>>, Refusal>;
 
 impl Run {
     /// Sends what may be sent, as far as the socket takes it.
-    pub(super) fn pump(&mut self, now: Instant) {
+    pub(super) fn pump(&mut self) {
         if self.current.is_none() {
             return;
         }
@@ -55,6 +56,7 @@ impl Run {
             return;
         }
         let Some(socket) = &mut self.current else { return };
+        let now = Moment::now();
         while socket.has_room() {
             let Some((id, draft)) = self.outbox.next(now) else { return };
             socket.send(codec::encode(socket.encoding(), Some(id), &draft.request()), &mut self.random);
@@ -178,9 +180,9 @@ impl Run {
         place.standing = Standing::Asked;
         let source = self.wishes.get(channel).and_then(|kept| kept.wish.token.clone());
         let Some(source) = source else { return self.ask_subscribe(channel, None) };
-        let (generation, channel, token) = (self.generation, channel.to_owned(), source());
+        let (generation, channel) = (self.generation, channel.to_owned());
         self.work.spawn(async move {
-            let token = settled(token).await;
+            let token = settled(source).await;
             Done::ChannelToken { generation, channel, token }
         });
     }
@@ -286,9 +288,9 @@ impl Run {
     }
 
     pub(super) fn fetch_refresh(&mut self) {
-        let Some(source) = &self.options.token else { return };
-        let (generation, token) = (self.generation, source());
-        self.work.spawn(async move { Done::Refresh { generation, token: settled(token).await } });
+        let Some(source) = self.options.token.clone() else { return };
+        let generation = self.generation;
+        self.work.spawn(async move { Done::Refresh { generation, token: settled(source).await } });
     }
 
     pub(super) fn done(&mut self, done: Done) {
@@ -319,8 +321,8 @@ impl Run {
 }
 
 /// A token, if the application has one; its panic is its own.
-async fn settled(token: TokenFuture) -> Option<String> {
-    tokio::spawn(token).await.ok().and_then(Result::ok)
+async fn settled(source: TokenSource) -> Option<String> {
+    tokio::spawn(async move { source().await }).await.ok().and_then(Result::ok)
 }
 
 /// Questions that may be open at once.

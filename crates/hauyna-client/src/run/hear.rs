@@ -171,8 +171,14 @@ impl Run {
                 self.give(Some(&channel), &note);
             }
             Verdict::Stray | Verdict::Drop => {}
-            Verdict::Hold => {
+            verdict @ (Verdict::Hold | Verdict::WentBack) => {
+                if verdict == Verdict::WentBack {
+                    self.catch_up(&channel);
+                }
                 let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
+                if verdict == Verdict::WentBack {
+                    held.goes_back();
+                }
                 if !held.keep(offset, note) {
                     self.give_up_catching(&channel, GapReason::Dropped);
                 }
@@ -193,8 +199,17 @@ impl Run {
 
     /// A subscription is live, as its answer, the session or a notice says.
     pub(super) fn live(&mut self, entry: &Subscribed) {
-        self.stop_catching(&entry.channel);
+        if self.session.is_turned_by(entry) {
+            self.outbox.forget_keys(&entry.channel);
+            if entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
+                // What was missed before cannot be fetched any more: it was of the old epoch.
+                self.give_up_catching(&entry.channel, GapReason::EpochChanged);
+            }
+        }
         let missed = self.session.live(entry);
+        if !self.session.is_catching(&entry.channel) {
+            self.stop_catching(&entry.channel);
+        }
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
         if let Some(shared) = self.channel(&entry.channel) {
             *shared.position.lock() = position;
@@ -212,6 +227,11 @@ impl Run {
             Missed::Nothing => {}
             Missed::InHistory => self.catch_up(channel),
             Missed::Gap(gap) => self.tell(gap),
+            Missed::GapThenHistory(gap) => {
+                self.tell(gap);
+                self.stop_catching(channel);
+                self.catch_up(channel);
+            }
         }
     }
 

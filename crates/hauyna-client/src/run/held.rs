@@ -3,6 +3,7 @@
 
 use super::Run;
 use super::ask::Purpose;
+use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
 use crate::stream::Note;
@@ -21,13 +22,35 @@ pub(super) struct Held {
     bytes: usize,
     /// Another gap came meanwhile: the history is asked once more.
     is_stale: bool,
+    /// The first message whose offset is not higher than that of the one before it: if its epoch is another one, nothing
+    /// is known of the offsets from there on.
+    went_back_at: Option<usize>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
+    /// When the answer has to be there.
+    pub(super) answer_by: Option<Instant>,
 }
 
 impl Held {
     pub(super) const fn new() -> Self {
-        Self { notes: VecDeque::new(), bytes: 0, is_stale: false, retry_at: None }
+        Self {
+            notes: VecDeque::new(),
+            bytes: 0,
+            is_stale: false,
+            went_back_at: None,
+            retry_at: None,
+            answer_by: None,
+        }
+    }
+
+    /// The message that is kept next has an offset that is too low.
+    pub(super) fn goes_back(&mut self) {
+        self.went_back_at.get_or_insert(self.notes.len());
+    }
+
+    /// Whether what is kept goes on right behind an offset.
+    fn continues(&self, offset: u64) -> bool {
+        self.notes.iter().find_map(|(offset, _)| *offset).is_some_and(|first| first <= offset + 1)
     }
 
     /// Keeps a message; `false` if that is one too many.
@@ -54,6 +77,9 @@ impl Run {
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
         self.ask(Purpose::CatchUp(channel.to_owned()), &request);
+        if let Some(held) = self.held.get_mut(channel) {
+            held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(LEAST)));
+        }
     }
 
     /// A page of the history is there, or will not come.
@@ -62,6 +88,7 @@ impl Run {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
                 if let Some(held) = self.held.get_mut(channel) {
+                    held.answer_by = None;
                     held.retry_at = Some(Instant::now() + retry_after(&refusal));
                 }
                 return;
@@ -69,38 +96,62 @@ impl Run {
             Err(refusal) => return self.give_up_catching(channel, reason(&refusal)),
         };
         let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
-        let is_empty = history.messages.is_empty();
-        for message in &history.messages {
-            let (offset, note) = match Received::read(message.get()) {
-                Ok(Received::Publication(publication)) => {
-                    (publication.offset, Note::Publication(Arc::new(publication)))
-                }
-                Ok(Received::Application(application)) => {
-                    (application.offset, Note::Application(Arc::new(application)))
-                }
-                _ => continue,
-            };
-            if self.session.replay(channel, offset) {
-                self.give(Some(channel), &note);
-            }
+        if !self.session.takes_page(channel, history.position) {
+            return self.give_up_catching(channel, GapReason::EpochChanged);
         }
-        let position = self.session.place(channel).and_then(|place| place.position);
-        let is_behind = position.is_some_and(|own| own.offset < history.position.offset);
-        let is_stale = self.held.get_mut(channel).is_some_and(|held| std::mem::take(&mut held.is_stale));
-        if (is_behind && !is_empty) || is_stale {
+        if let Some(held) = self.held.get_mut(channel) {
+            held.went_back_at = None;
+        }
+        let before = self.offset(channel);
+        for message in &history.messages {
+            self.replay(channel, message.get());
+        }
+        let own = self.offset(channel);
+        let is_behind = own.is_some_and(|own| own < history.position.offset);
+        let held = self.held.get_mut(channel);
+        let is_stale = held.is_some_and(|held| std::mem::take(&mut held.is_stale));
+        if is_stale || (is_behind && own > before) {
             return self.ask_history(channel);
         }
-        self.release(channel);
+        let continues = self.held.get(channel).zip(own).is_some_and(|(held, own)| held.continues(own));
+        if is_behind && !continues {
+            return self.give_up_catching(channel, GapReason::TooOld);
+        }
+        self.release(channel, false);
+    }
+
+    fn offset(&mut self, channel: &str) -> Option<u64> {
+        self.session.place(channel)?.position.map(|position| position.offset)
+    }
+
+    /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever it is.
+    fn replay(&mut self, channel: &str, message: &str) {
+        let (offset, note) = match Received::read(message) {
+            Ok(Received::Publication(publication)) => {
+                (publication.offset, Some(Note::Publication(Arc::new(publication))))
+            }
+            Ok(Received::Application(application)) => {
+                (application.offset, Some(Note::Application(Arc::new(application))))
+            }
+            _ => (number(message), None),
+        };
+        if self.session.replay(channel, offset)
+            && let Some(note) = note
+        {
+            self.give(Some(channel), &note);
+        }
     }
 
     /// The history cannot close the gap: the application is told, and the channel goes on.
     pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
         let from = self.session.place(channel).and_then(|place| place.position);
-        let first =
-            self.held.get(channel).and_then(|held| held.notes.front()).and_then(|(offset, _)| *offset);
-        let to = from.zip(first).map(|(from, offset)| Position { offset, ..from });
+        let held = self.held.get(channel);
+        let went_back = held.is_some_and(|held| held.went_back_at.is_some());
+        let is_lost = went_back || reason == GapReason::EpochChanged;
+        let first = held.and_then(|held| held.notes.front()).and_then(|(offset, _)| *offset);
+        let to = from.zip(first).filter(|_| !is_lost).map(|(from, offset)| Position { offset, ..from });
         self.tell(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
-        self.release(channel);
+        self.release(channel, is_lost);
     }
 
     /// Forgets the answer that is awaited, and what waits for it.
@@ -109,16 +160,36 @@ impl Run {
         self.held.remove(channel)
     }
 
-    /// Lets the live messages go on, each of them unless the history had it.
-    fn release(&mut self, channel: &str) {
+    /// Lets the live messages go on, each of them unless the history had it. Where the position is lost, the epoch is not
+    /// known any more: from the message on that went back, offsets say nothing of what was seen.
+    fn release(&mut self, channel: &str, is_lost: bool) {
         self.session.caught_up(channel);
-        let Some(held) = self.stop_catching(channel) else { return };
-        for (offset, note) in held.notes {
+        let held = self.stop_catching(channel);
+        let went_back_at = held.as_ref().and_then(|held| held.went_back_at).filter(|_| is_lost);
+        for (index, (offset, note)) in held.into_iter().flat_map(|held| held.notes).enumerate() {
+            if went_back_at == Some(index) {
+                self.session.lose_position(channel);
+            }
             if self.session.replay(channel, offset) {
                 self.give(Some(channel), &note);
             }
         }
+        if is_lost {
+            self.session.lose_position(channel);
+            if let Some(shared) = self.channel(channel) {
+                *shared.position.lock() = None;
+            }
+        }
     }
+}
+
+/// The offset of any message that has one.
+fn number(message: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        offset: Option<u64>,
+    }
+    serde_json::from_str::<Numbered>(message).ok()?.offset
 }
 
 /// Why the history was refused.
@@ -144,6 +215,8 @@ pub(super) fn retry_after(refusal: &Refusal) -> Duration {
     Duration::from_millis(told.clamp(50, 60_000))
 }
 
+/// The least time for a page of the history, however little a request is given.
+const LEAST: Duration = Duration::from_secs(1);
 /// What may be held back for one channel.
 const MOST: usize = 10_000;
 const MOST_BYTES: usize = 8 << 20;

@@ -2,6 +2,7 @@
 
 use super::Run;
 use crate::client::{SessionInfo, State};
+use crate::clock::after;
 use crate::codec;
 use crate::error::{Closed, Error};
 use crate::liveness::Liveness;
@@ -63,7 +64,7 @@ impl Run {
             let resume = hauyna_protocol::Request::Resume { positions: self.session.positions() };
             socket.send(codec::encode(socket.encoding(), None, &resume), &mut self.random);
         }
-        self.next = Next::Greeting(socket, now + self.options.connect_timeout);
+        self.next = Next::Greeting(socket, after(now, self.options.connect_timeout));
     }
 
     pub(super) fn read_greeting(&mut self) {
@@ -115,7 +116,7 @@ impl Run {
         for channel in self.session.absent() {
             self.subscribe(&channel);
         }
-        self.restore_by = Some(now + self.shared.timeout);
+        self.restore_by = Some(after(now, self.shared.timeout.max(RESTORING)));
         self.set_state(State::Connected);
     }
 
@@ -175,7 +176,7 @@ impl Run {
             return self.close(Closed::GaveUp);
         };
         logger::waiting(attempt, delay);
-        self.next = Next::At(now + delay);
+        self.next = Next::At(after(now, delay));
         if *self.shared.state.borrow() != State::Connecting {
             self.set_state(State::Reconnecting { attempt });
         }
@@ -187,6 +188,7 @@ impl Run {
             self.drain_at = None;
             // Without a session to take along there is nothing to gain by going early.
             if self.session.resume.is_some() && matches!(self.next, Next::Idle) {
+                self.backoff.moved(now);
                 self.attempt();
             }
         }
@@ -203,8 +205,12 @@ impl Run {
     pub(super) fn drain(&mut self, drain: &Drain) {
         let (min, max) = drain.after;
         let part = self.random.fraction();
-        let wait = Duration::from_millis(min) + Duration::from_millis(max.saturating_sub(min)).mul_f64(part);
-        self.drain_at = Some(Instant::now() + wait.min(LONGEST_DRAIN));
+        let wait = Duration::from_millis(min)
+            .saturating_add(Duration::from_millis(max.saturating_sub(min)).mul_f64(part));
+        let now = Instant::now();
+        let at = (now + wait.min(LONGEST_DRAIN)).max(self.backoff.next_move(now));
+        // Who says it again does not put it off.
+        self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// The network is back, or the connection is in doubt.
@@ -257,6 +263,8 @@ impl Run {
 /// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
 /// server waits for `resume`, 5 s.
 const HANDING_OVER: Duration = Duration::from_secs(2);
+/// The least time for subscriptions to be restored, however little a request is given.
+const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
 /// The least pause before a renewal: by a clock that goes wrong, all credentials may seem to have ended.

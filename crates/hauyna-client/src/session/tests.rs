@@ -26,12 +26,15 @@ fn live_at(offset: u64) -> Session {
 #[test]
 fn what_is_not_behind_the_position_is_a_duplicate() {
     let mut session = live_at(5);
-    let verdicts = [5, 6, 6, 9, 8].map(|offset| session.admit("a", Some(offset)));
-    use Verdict::{Deliver, Drop};
+    let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset)));
     // From 6 to 9: publications that were not for this subscriber are no gap.
-    assert_eq!(verdicts, [Drop, Deliver, Drop, Deliver, Drop]);
+    assert_eq!(verdicts, [Verdict::Deliver; 2]);
+    assert!(session.replay("a", Some(12)));
+    let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset)));
+    use Verdict::{Deliver, Drop};
+    assert_eq!(verdicts, [Drop, Drop, Deliver]);
     assert_eq!(session.admit("a", None), Deliver);
-    assert_eq!(session.positions(), [("a".into(), at(OLD, 9))]);
+    assert_eq!(session.positions(), [("a".into(), at(OLD, 13))]);
 }
 
 #[test]
@@ -54,7 +57,7 @@ fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
         let rest = format!(r#""recoverable":true,"recovered":false,"reason":"{reason}""#);
         let Missed::Gap(gap) = session.live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
         assert_eq!((gap.reason.as_str(), gap.from, gap.to), (reason, Some(at(OLD, 5)), Some(at(epoch, 9))));
-        assert_eq!(session.admit("a", Some(9)), Verdict::Drop);
+        assert_eq!(session.admit("a", Some(10)), Verdict::Deliver);
         assert_eq!(session.vouches("a"), epoch == OLD, "{reason}");
     }
 }
@@ -79,7 +82,8 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
     assert_eq!(session.admit("a", Some(10)), Verdict::Hold);
     assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
-    assert_eq!(session.admit("a", Some(10)), Verdict::Deliver);
+    assert!(session.replay("a", Some(10)));
+    assert_eq!(session.admit("a", Some(11)), Verdict::Deliver);
 
     let mut session = live_at(5);
     session.lost();
@@ -98,10 +102,33 @@ fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
 
 #[test]
 fn a_gap_without_history_is_told() {
-    let mut session = live_at(5);
-    let Missed::Gap(told) = session.gap("a", Some(at(Epoch::UNKNOWN, 5)), 3) else { panic!("it is silent") };
+    let mut session = Session::default();
+    session.want("a", None);
+    session.live(&entry(None, r#""recoverable":false"#));
+    let unknown = Some(at(Epoch::UNKNOWN, 0));
+    let Missed::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
     assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+}
+
+#[test]
+fn a_gap_that_names_no_position_of_the_stream_is_recovered_from_the_own_one() {
+    for before in [at(Epoch::UNKNOWN, 0), at(Epoch::UNKNOWN, 99), at(OLD, 99), at(OLD, 1)] {
+        let mut session = live_at(5);
+        assert_eq!(session.gap("a", Some(before), 3), Missed::InHistory);
+        assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
+    }
+}
+
+#[test]
+fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
+    let mut session = live_at(5);
+    let Missed::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else { panic!("it is silent") };
+    assert_eq!(
+        (told.reason, told.from, told.to),
+        (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 2)))
+    );
+    assert!(session.replay("a", Some(3)));
 }
 
 #[test]
@@ -141,4 +168,86 @@ fn after_a_loss_the_client_subscribes_to_what_it_wants_and_not_to_what_the_serve
 fn an_unknown_epoch_proves_nothing() {
     assert!(!same_epoch(Some(at(Epoch::UNKNOWN, 1)), Some(at(Epoch::UNKNOWN, 1))));
     assert!(!same_epoch(None, None));
+}
+
+#[test]
+fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_missing() {
+    for offset in [0, 5, 150] {
+        let mut session = live_at(5);
+        let turned = entry(Some(at(NEW, offset)), r#""recoverable":true,"recovered":true"#);
+        assert!(session.is_turned_by(&turned));
+        assert_eq!(session.live(&turned), Missed::Nothing);
+        assert_eq!(session.admit("a", Some(offset + 1)), Verdict::Deliver);
+        assert_eq!(session.positions(), [("a".into(), at(NEW, offset + 1))]);
+    }
+}
+
+#[test]
+fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
+    let mut session = live_at(5);
+    let rest = r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#;
+    let Missed::Gap(gap) = session.live(&entry(Some(at(NEW, 0)), rest)) else { panic!("it is silent") };
+    assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 0))));
+    assert_eq!(session.admit("a", Some(1)), Verdict::Deliver);
+}
+
+#[test]
+fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
+    let mut session = live_at(5);
+    assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+    for rest in [
+        r#""recoverable":true,"recovered":true"#,
+        r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#,
+        r#""recoverable":true"#,
+    ] {
+        assert_eq!(session.live(&entry(Some(at(OLD, 7)), rest)), Missed::Nothing);
+        assert_eq!(session.positions(), [("a".into(), at(OLD, 9))], "{rest}");
+    }
+}
+
+#[test]
+fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that_the_server_named() {
+    for (end, expected) in [(9, 5), (5, 5), (3, 3)] {
+        let mut session = live_at(5);
+        session.lost();
+        let answer = entry(Some(at(NEW, end)), r#""recoverable":true,"recovered":true"#);
+        assert_eq!(session.live(&answer), Missed::Nothing);
+        assert_eq!(session.positions(), [("a".into(), at(NEW, expected))]);
+        assert!(!session.vouches("a"), "keys may be forgotten with the epoch");
+    }
+}
+
+#[test]
+fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not() {
+    let mut session = live_at(41);
+    assert_eq!(session.admit("a", Some(1)), Verdict::WentBack);
+    assert_eq!(session.admit("a", Some(2)), Verdict::Hold, "until the history has answered");
+    assert!(session.takes_page("a", at(OLD, 41)));
+    assert_eq!(session.admit("a", Some(3)), Verdict::Drop, "it is the same numbering still");
+    let mut session = live_at(5);
+    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(6)), Verdict::WentBack);
+    session.lose_position("a");
+    session.caught_up("a");
+    assert_eq!(session.admit("a", Some(2)), Verdict::Deliver, "offsets say nothing any more");
+}
+
+#[test]
+fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_numbering() {
+    let mut session = live_at(5);
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), Missed::InHistory);
+    assert!((6..=20).all(|offset| session.replay("a", Some(offset))));
+    session.caught_up("a");
+    assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset))), {
+        use Verdict::{Deliver, Drop};
+        [Drop, Drop, Drop, Deliver]
+    });
+}
+
+#[test]
+fn a_page_of_another_epoch_goes_on_with_the_numbering_or_is_not_taken() {
+    let mut session = live_at(5);
+    assert!(session.takes_page("a", at(NEW, 9)));
+    assert_eq!(session.positions(), [("a".into(), at(NEW, 5))]);
+    assert!(!session.takes_page("a", at(NEW, 4)));
 }

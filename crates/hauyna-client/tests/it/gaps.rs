@@ -144,11 +144,88 @@ async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_ne
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_in_a_channel_without_history_is_told_at_once() {
-    let (_script, mut peer, _client, _room, mut messages) = slow().await;
-    let none = json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 1, "missed": 9 });
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), async {
+        let request = peer.expect("subscribe_channel").await;
+        peer.ack(&request, json!({ "channel": "a", "recoverable": false })).await;
+    });
+    subscribed.unwrap();
+    let none = json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 0, "missed": 9 });
     peer.send(none).await;
-    peer.publication("a", 11).await;
+    peer.send(json!({ "type": "message", "channel": "a", "content": 11, "timestamp": 1 })).await;
     let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
     assert_eq!((gap.reason, gap.missed), (GapReason::Dropped, Some(9)));
     assert_eq!(content(&mut messages).await, 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_of_an_unknown_epoch_is_closed_from_history_where_there_is_one() {
+    let (_script, mut peer, _client, room, mut messages) = slow().await;
+    peer.publication("a", 2).await;
+    peer.send(json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 0, "missed": 3 }))
+        .await;
+    peer.publication("a", 6).await;
+    let history = peer.expect("history").await;
+    assert_eq!(history["since"], json!({ "epoch": EPOCH, "offset": 2 }));
+    peer.ack(&history, page(3..=6, 6)).await;
+    peer.publication("a", 7).await;
+    for offset in 2..=7 {
+        assert_eq!(content(&mut messages).await, offset, "each once, in order");
+    }
+    assert_eq!(room.position(), Some(Position { epoch: Epoch::parse(EPOCH), offset: 7 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_of_changes_of_presence_moves_no_position_and_asks_who_is_there() {
+    let (_script, mut peer, _client, room, mut messages) = slow().await;
+    peer.send(json!({ "type": "presence_state", "channel": "a", "count": 0, "users": {}, "offset": 4 }))
+        .await;
+    peer.send(json!({ "type": "gap", "channel": "a", "missed": 0 })).await;
+    let request = peer.expect("presence").await;
+    peer.ack(&request, json!({ "channel": "a", "count": 0, "users": {}, "offset": 9 })).await;
+    peer.publication("a", 2).await;
+    assert_eq!(content(&mut messages).await, 2);
+    assert_eq!(room.position().unwrap().offset, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_is_empty_and_not_at_its_end_is_told_as_a_gap() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.send(gap(1, 4)).await;
+    let history = peer.expect("history").await;
+    peer.ack(&history, page([], 5)).await;
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!(gap.reason, GapReason::TooOld);
+    peer.publication("a", 6).await;
+    assert_eq!(content(&mut messages).await, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_counts_messages_that_no_reader_gets() {
+    let (_script, mut peer, _client, room, mut messages) = slow().await;
+    peer.send(gap(1, 3)).await;
+    let history = peer.expect("history").await;
+    let change = json!({ "type": "presence_change", "event": "join", "user": "eve", "channel": "a", "metadata": {},
+        "status": "online", "connections": 1, "timestamp": 1, "offset": 3 });
+    let mut answer = page([2], 3);
+    answer["messages"].as_array_mut().unwrap().push(change);
+    peer.ack(&history, answer).await;
+    peer.publication("a", 4).await;
+    assert_eq!((content(&mut messages).await, content(&mut messages).await), (2, 4));
+    assert_eq!(room.position().unwrap().offset, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_is_never_answered_holds_nothing_back_for_ever() {
+    let (_script, mut peer, _client, _room, mut messages) = slow().await;
+    peer.send(gap(1, 4)).await;
+    peer.publication("a", 6).await;
+    peer.expect("history").await;
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!(gap.reason, GapReason::Dropped);
+    assert_eq!(content(&mut messages).await, 6);
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod attempts;
+mod epochs;
+mod extremes;
 mod gaps;
 mod handover;
 mod presence;

@@ -1,7 +1,7 @@
 //! A server that says what the test wants, over pipes in memory: real handshakes and frames, and nothing but the test's
 //! own runtime, so that the clock may be paused.
 
-use hauyna_client::{Builder, Client, Endpoint};
+use hauyna_client::{Builder, Channel, Client, Endpoint, Publication, Stream};
 use hauyna_websocket::handshake::{HeadReader, check};
 use hauyna_websocket::{CloseCode, Decoder, Event, Limits, OpCode, Role, close_frame, encode};
 use serde_json::{Value, json};
@@ -132,6 +132,13 @@ impl Peer {
         .await;
     }
 
+    /// Refuses a request, with the reason that a history has.
+    pub(crate) async fn refuse_history(&mut self, request: &Value, reason: &str) {
+        self.send(json!({ "type": "error", "error_type": "validation_error", "message": "", "timestamp": 1,
+            "id": request["id"], "temporary": false, "details": { "path": "since", "reason": reason } }))
+            .await;
+    }
+
     pub(crate) async fn publication(&mut self, channel: &str, offset: u64) {
         let message = publication(channel, offset);
         self.send(message).await;
@@ -147,4 +154,25 @@ pub(crate) fn session(token: &str) -> Value {
         "resume": { "token": token, "window": 60_000 }, "heartbeat": { "interval": 25_000, "timeout": 60_000 } })
 }
 
+/// A client that has subscribed to `a` at an offset, and the server's end of it.
+pub(crate) async fn subscribed(offset: u64) -> Subscribed {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let messages = room.messages();
+    let mut peer = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", offset));
+    subscribed.unwrap();
+    Subscribed { script, peer, client, room, messages }
+}
+
+pub(crate) struct Subscribed {
+    pub(crate) script: Script,
+    pub(crate) peer: Peer,
+    pub(crate) client: Client,
+    pub(crate) room: Channel<u64>,
+    pub(crate) messages: Stream<Publication<u64>>,
+}
+
 pub(crate) const EPOCH: &str = "ASNFZ4mrze8";
+pub(crate) const NEXT_EPOCH: &str = "AAAAAAAAAAE";

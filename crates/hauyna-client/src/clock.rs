@@ -1,0 +1,54 @@
+//! Moments, with arithmetic that no duration of a user's can break. Everything of this crate that waits computes by it.
+
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// The instant `wait` after `now`, and not later than a timer can hold.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(FAR)
+}
+
+/// A moment by both clocks: that of the machine stands still while it sleeps, that on the wall may be set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) instant: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { instant: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// The time since an earlier moment, by the clock that says more.
+    pub(crate) fn since(&self, earlier: Self) -> Duration {
+        let by_wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        self.instant.duration_since(earlier.instant).max(by_wall)
+    }
+}
+
+/// A time that never passes.
+pub(crate) const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn no_duration_overflows() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::MAX), now + FAR);
+        assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_passes_by_the_clock_that_says_more() {
+        let began = Moment::now();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(Moment::now().since(began) >= Duration::from_secs(60));
+        let slept = Moment { wall: began.wall + Duration::from_secs(600), ..began };
+        assert_eq!(slept.since(began), Duration::from_secs(600));
+        let set_back = Moment { wall: began.wall - Duration::from_secs(600), ..began };
+        assert_eq!(set_back.since(began), Duration::ZERO);
+    }
+}
