@@ -23,6 +23,8 @@ pub(crate) struct HubConfig {
     pub(crate) retry: RetryPolicy,
     pub(crate) sessions: SessionOptions,
     pub(crate) listener_timeout: Duration,
+    /// How long an answer of the broker is awaited.
+    pub(crate) broker_timeout: Duration,
 }
 
 /// Whether a client learns that the user it writes to has no connection.
@@ -57,6 +59,7 @@ impl Default for HubConfig {
             retry: RetryPolicy::default(),
             sessions: SessionOptions::default(),
             listener_timeout: Duration::from_secs(30),
+            broker_timeout: Duration::from_secs(10),
         }
     }
 }

@@ -171,8 +171,13 @@ impl From<serde_json::Error> for Error {
 }
 
 impl From<BrokerError> for Error {
+    /// `timeout` where it may have happened, else `unavailable`.
     fn from(source: BrokerError) -> Self {
-        let mut error = Self::protocol(ErrorType::Unavailable, "the broker is not reachable");
+        let mut error = if source.is_unknown {
+            Self::protocol(ErrorType::Timeout, "the broker did not answer")
+        } else {
+            Self::protocol(ErrorType::Unavailable, "the broker is not reachable")
+        };
         error.source = Some(Box::new(source));
         error
     }
@@ -241,23 +246,34 @@ impl fmt::Display for Reject {
 
 impl std::error::Error for Reject {}
 
-/// The broker failed; the publication or subscription did not happen, or is not known to have.
+/// The broker failed: the publication or subscription did not happen, or is not known to have.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct BrokerError {
     message: Cow<'static, str>,
+    is_unknown: bool,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl BrokerError {
-    /// A failure with a text of its own.
+    /// A failure with a text of its own: nothing happened.
     pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { message: message.into(), source: None }
+        Self { message: message.into(), is_unknown: false, source: None }
     }
 
-    /// A failure caused by another error.
+    /// A failure with a text of its own, where it may have happened: an answer was lost.
+    pub fn unknown(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { is_unknown: true, ..Self::new(message) }
+    }
+
+    /// A failure caused by another error: nothing happened.
     pub fn from_source(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { message: Cow::Borrowed("the broker failed"), source: Some(source.into()) }
+        Self { source: Some(source.into()), ..Self::new("the broker failed") }
+    }
+
+    /// Whether it may have happened.
+    pub fn is_unknown(&self) -> bool {
+        self.is_unknown
     }
 }

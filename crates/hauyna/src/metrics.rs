@@ -10,6 +10,7 @@ pub use prometheus::{CONTENT_TYPE, MetricsService, register, service, text};
 
 use crate::connection::CloseReason;
 use hauyna_protocol::ErrorType;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ pub(crate) struct Metrics {
     pub(crate) slow_consumers: Counter,
     pub(crate) heartbeat_timeouts: Counter,
     pub(crate) protocol_errors: Counter,
-    pub(crate) panics: Counter,
+    pub(crate) panics: Arc<Counter>,
     pub(crate) handshakes_refused: Counter,
     /// From the TCP connection, or the request where another server has it, to the upgrade.
     pub(crate) handshakes: Durations,

@@ -58,7 +58,7 @@ pub(crate) fn publish(
         retention,
         key,
     };
-    hub.ask(|broker| broker.publish(publish))
+    hub.ask_to_do(|broker| broker.publish(publish))
 }
 
 fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {

@@ -136,8 +136,7 @@ pub(crate) async fn prepare<'a>(
     }
     connection.may_subscribe(name)?;
     let catching = begin(hub, name)?;
-    // By the first; where it fails or goes, by the next of those who wait for it.
-    catching.channel.relayed.get_or_try_init(|| hub.join(name)).await?;
+    hub.join(&catching.channel).await?;
     let page = match catching.channel.options.retention {
         None => None,
         Some(_) => {

@@ -298,6 +298,13 @@ impl HubBuilder {
         self
     }
 
+    /// Sets how long the hub waits for an answer of its broker. Past it a publication fails with `timeout`, for it may
+    /// have been published, everything else with `unavailable`. Default: 10 s.
+    pub fn broker_timeout(mut self, timeout: Duration) -> Self {
+        self.config.broker_timeout = timeout;
+        self
+    }
+
     /// The hub.
     ///
     /// # Panics
@@ -332,6 +339,7 @@ impl HubBuilder {
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
+            unawaited: super::ask::unawaited(),
             presence: People::new(hub.clone()),
             sessions: Sessions::new(self.config.sessions),
             events: Listeners::new(hub.clone()),

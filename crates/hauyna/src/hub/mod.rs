@@ -2,6 +2,7 @@
 //! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two
 //! hubs live in one process.
 
+mod ask;
 mod builder;
 mod channels;
 mod drain;
@@ -31,12 +32,12 @@ pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 
 use crate::auth::{Revocation, Revocations, Whose};
-use crate::broker::{Answer, Broker};
-use crate::channel::{Channel, ChannelCore, ChannelName, Declarations};
+use crate::broker::Broker;
+use crate::channel::{Channel, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
 use crate::connection::{Connection, ConnectionId, Connections, States};
-use crate::error::{BrokerError, Reject};
+use crate::error::Reject;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
 use crate::handler::{Credentials, Endpoint};
@@ -46,10 +47,9 @@ use crate::session::{self, Sessions};
 use crate::shard::Shard;
 use crate::user::User;
 use parking_lot::Mutex;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// The centre of an application: its connections, channels and users. A cheap handle; clone it freely.
 ///
@@ -78,6 +78,8 @@ pub(crate) struct HubCore {
     pub(crate) broker: Arc<dyn Broker>,
     /// As of the last look at it.
     pub(crate) broker_is_up: AtomicBool,
+    /// Places for the answers of the broker that nobody waits for.
+    unawaited: Arc<Semaphore>,
     pub(crate) presence: People,
     pub(crate) sessions: Sessions,
     pub(crate) events: Listeners,
@@ -197,52 +199,6 @@ impl HubCore {
             return Err(Reject::unauthorized("the credentials were revoked"));
         }
         Ok(())
-    }
-
-    /// Takes a channel without subscribers out of the map.
-    pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
-        let _order = self.channels.order(&channel.name);
-        if self.channels.remove_unused(channel) && !channel.name.is_of_group() {
-            let told = self.ask(|broker| {
-                broker.unsubscribe(&channel.name);
-                Answer::now(Ok(()))
-            });
-            self.finish(told);
-        }
-    }
-
-    /// Has the broker relay a channel.
-    pub(crate) fn join(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        let _order = self.channels.order(channel);
-        self.ask(|broker| broker.subscribe(channel))
-    }
-
-    /// Asks the broker. Where it panics it has failed, as if it could not be reached: whoever asks is often in the
-    /// middle of taking a connection out of its channels, and goes on.
-    pub(crate) fn ask<T>(
-        &self,
-        ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
-    ) -> Answer<Result<T, BrokerError>> {
-        catch_unwind(AssertUnwindSafe(|| ask(&*self.broker))).unwrap_or_else(|_| {
-            self.metrics.panics.increment();
-            Answer::now(Err(BrokerError::new("the broker panicked")))
-        })
-    }
-
-    /// Lets an answer nobody waits for come to its end.
-    pub(crate) fn finish<T: Send + 'static>(&self, answer: Answer<Result<T, BrokerError>>) {
-        match answer.into_now() {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => crate::log::limited("announcement", || {
-                let error = crate::log::fault(&error);
-                tracing::warn!(target: "hauyna::broker", %error, "an announcement was lost");
-            }),
-            Err(later) => {
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(later);
-                }
-            }
-        }
     }
 }
 

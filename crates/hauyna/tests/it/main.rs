@@ -11,6 +11,8 @@ mod axum;
 #[cfg(test)]
 mod broker;
 #[cfg(test)]
+mod broker_waits;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod epochs;
