@@ -1,18 +1,19 @@
 //! The broker of one process: streams in memory, bounded by count and age per channel and by bytes in
 //! total. Publishing numbers, stores and relays under one lock, in line, so that the order of offsets is
-//! the order of delivery. It never waits and never fails.
+//! the order of delivery. It never waits and never fails. The bounds are those of all parts together; whatever
+//! is past them goes oldest first, whichever part has it, and no two locks are ever held at once.
 
-use super::stream::Stream;
-use super::{Answer, Broker, Continuity, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
+use super::part::{Amounts, Part, Stamp};
+use super::stream::micros;
+use super::{Answer, Broker, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
 use crate::channel::{ChannelName, Publication};
 use crate::error::BrokerError;
-use hashbrown::HashTable;
-use hauyna_protocol::{Epoch, Position};
-use parking_lot::Mutex;
-use slab::Slab;
+use parking_lot::{Mutex, MutexGuard};
+use std::array;
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,8 +22,10 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct LocalBroker {
     options: LocalOptions,
+    start: Instant,
     hasher: RandomState,
-    parts: Box<[Mutex<Part>]>,
+    places: Box<[Place]>,
+    totals: Totals,
     relay: OnceLock<Relay>,
 }
 
@@ -32,10 +35,12 @@ pub struct LocalBroker {
 pub struct LocalOptions {
     /// All histories together, in bytes; the oldest publications go first. Default 256 MiB.
     pub history_bytes: usize,
-    /// How long a channel's position is remembered after its last publication, at least. Default 1 hour.
+    /// How long a channel's position is remembered after its last publication, or after its last subscriber left, at
+    /// least. While it has subscribers it is not forgotten. Default 1 hour.
     pub position_age: Duration,
-    /// How many channels are remembered, about; those that were published in longest ago are forgotten first,
-    /// history and position, so that names which clients make up are bounded too. Default 262,144.
+    /// How many channels are remembered; those that were used longest ago are forgotten first, history and position, so
+    /// that names which clients make up are bounded too. Channels with subscribers count, and are not forgotten: those
+    /// are bounded by [`HubBuilder::max_channels`](crate::HubBuilder::max_channels). Default 262,144.
     pub channels: usize,
     /// How long an idempotency key is remembered. Default 5 minutes.
     pub key_age: Duration,
@@ -59,42 +64,102 @@ impl Default for LocalOptions {
     }
 }
 
-/// The streams whose names hash to one of [`PARTS`] locks.
+/// A part of the streams and keys, those whose channels' names hash to it.
 #[derive(Debug)]
-struct Part {
-    /// The epoch of streams that are not there; changes when one is forgotten, so that its offsets are too.
-    epoch: Epoch,
-    /// Numbers of streams, by their names' hash.
-    index: HashTable<usize>,
-    streams: Slab<Named>,
-    bytes: usize,
-    /// Every kept publication in the order it came, and some that are gone: the next victims.
-    oldest: VecDeque<(usize, u64)>,
-    live: usize,
-    keys: HashMap<Arc<str>, Option<Position>>,
-    key_order: VecDeque<(Instant, Arc<str>)>,
-    key_bytes: usize,
+struct Place {
+    part: Mutex<Part>,
+    /// Of each [`Kind`], when the oldest in the part came; [`NONE`] where there is none.
+    oldest: [AtomicU64; 3],
 }
 
-#[derive(Debug)]
-struct Named {
-    name: ChannelName,
-    hash: u64,
-    stream: Stream,
+/// What may be too much, and goes oldest first.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Publications,
+    Streams,
+    Keys,
+}
+
+/// What all parts hold together.
+#[derive(Debug, Default)]
+struct Totals {
+    history_bytes: AtomicUsize,
+    streams: AtomicUsize,
+    keys: AtomicUsize,
+    key_bytes: AtomicUsize,
+}
+
+/// A part that is worked on. What that changed is counted when it is let go of.
+struct Locked<'a> {
+    broker: &'a LocalBroker,
+    place: &'a Place,
+    part: MutexGuard<'a, Part>,
+    before: Amounts,
 }
 
 impl LocalBroker {
     /// A broker with bounds of one's own.
     pub fn new(options: LocalOptions) -> Self {
-        let parts = (0..PARTS).map(|_| Mutex::new(Part::new())).collect();
-        Self { options, hasher: RandomState::new(), parts, relay: OnceLock::new() }
+        let places = (0..PARTS).map(|_| Place::new()).collect();
+        Self {
+            options,
+            start: Instant::now(),
+            hasher: RandomState::new(),
+            places,
+            totals: Totals::default(),
+            relay: OnceLock::new(),
+        }
     }
 
-    /// The part that has a channel, and the channel's hash in it.
-    fn part(&self, channel: &ChannelName) -> (&Mutex<Part>, u64) {
+    fn now(&self) -> Stamp {
+        micros(Instant::now().saturating_duration_since(self.start))
+    }
+
+    /// The index of the part that has a channel, and the channel's hash in it.
+    fn place(&self, channel: &ChannelName) -> (usize, u64) {
         let hash = self.hasher.hash_one(channel);
         // Bits that the table inside the part does not use.
-        (&self.parts[(hash >> 48) as usize % PARTS], hash)
+        ((hash >> 48) as usize % PARTS, hash)
+    }
+
+    fn lock(&self, index: usize) -> Locked<'_> {
+        let place = &self.places[index];
+        let part = place.part.lock();
+        Locked { broker: self, place, before: part.amounts(), part }
+    }
+
+    fn relay(&self, publication: &Arc<Publication>) {
+        if let Some(relay) = self.relay.get() {
+            relay.relay(publication);
+        }
+    }
+
+    /// Has all parts together keep to a bound again. Called without a lock.
+    fn shrink(&self, kind: Kind) {
+        if !self.totals.exceed(&self.options, kind, 0) {
+            return;
+        }
+        let mut oldest: [Stamp; PARTS] = array::from_fn(|index| self.places[index].oldest(kind));
+        // Many streams may have been used since they were listed: the next who comes goes on.
+        let mut steps = if matches!(kind, Kind::Streams) { STEPS } else { usize::MAX };
+        // A little more than must be, so that the parts are not compared for each publication.
+        while steps > 0 && self.totals.exceed(&self.options, kind, SLACK) {
+            steps -= 1;
+            let Some((index, at)) = oldest.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
+                return;
+            };
+            if at == NONE {
+                return;
+            }
+            let mut part = self.lock(index);
+            match kind {
+                Kind::Publications => part.drop_oldest_publication(),
+                Kind::Streams => part.forget_oldest_stream(),
+                Kind::Keys => part.keys.drop_oldest(),
+            }
+            drop(part);
+            oldest[index] = self.places[index].oldest(kind);
+        }
     }
 }
 
@@ -111,235 +176,137 @@ impl Broker for LocalBroker {
     }
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        let now = Instant::now();
-        let (part, hash) = self.part(publish.draft.channel());
-        let mut part = part.lock();
-        let key = publish.key.map(|key| scoped(publish.draft.channel(), &key));
-        if let Some(position) = key.as_ref().and_then(|key| part.keys.get(key).copied()) {
-            return Answer::now(Ok(Published { position, repeat: Repeat::Yes }));
+        let Publish { draft, retention, key } = publish;
+        let (now, (index, hash)) = (self.now(), self.place(draft.channel()));
+        let mut part = self.lock(index);
+        let key = key.map(|key| scoped(draft.channel(), &key));
+        if let Some(key) = &key {
+            part.keys.expire(now, micros(self.options.key_age));
+            if let Some(position) = part.keys.get(key) {
+                return Answer::now(Ok(Published { position, repeat: Repeat::Yes }));
+            }
         }
-        let Some(retention) = publish.retention.filter(|retention| retention.messages > 0) else {
-            part.remember(key, None, now, &self.options);
-            let publication = Arc::new(publish.draft.publication(None));
-            self.relay(&publication);
-            return Answer::now(Ok(Published { position: None, repeat: Repeat::No }));
+        let (position, publication) = match retention.filter(|retention| retention.messages > 0) {
+            Some(retention) => {
+                let (position, publication) = part.push(draft, hash, retention, now);
+                (Some(position), publication)
+            }
+            None => (None, Arc::new(draft.publication(None))),
         };
-        part.bound_streams(self.options.channels.div_ceil(PARTS));
-        let number = part.find_or_insert(publish.draft.channel(), hash, now);
-        let stream = &mut part.streams[number].stream;
-        let position = stream.next();
-        let publication = Arc::new(publish.draft.publication(Some(position)));
-        let before = stream.first();
-        let (came, went) = stream.push(publication.clone(), retention, now);
-        let dropped = stream.first() - before;
-        part.account(came, went, dropped);
-        part.oldest.push_back((number, position.offset));
-        part.live += 1;
-        part.shrink_to(self.options.history_bytes / PARTS);
-        part.remember(key, Some(position), now, &self.options);
+        let is_keyed = key.is_some();
+        if let Some(key) = key {
+            part.keys.insert(key, position, now);
+        }
         self.relay(&publication);
-        Answer::now(Ok(Published { position: Some(position), repeat: Repeat::No }))
+        drop(part);
+        if position.is_some() {
+            self.shrink(Kind::Publications);
+            self.shrink(Kind::Streams);
+        }
+        if is_keyed {
+            self.shrink(Kind::Keys);
+        }
+        Answer::now(Ok(Published { position, repeat: Repeat::No }))
     }
 
-    fn subscribe(&self, _: &ChannelName) -> Answer<Result<(), BrokerError>> {
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        let (now, (index, hash)) = (self.now(), self.place(channel));
+        self.lock(index).subscribe(channel, hash, now);
+        self.shrink(Kind::Streams);
         Answer::now(Ok(()))
     }
 
-    fn unsubscribe(&self, _: &ChannelName) {}
+    fn unsubscribe(&self, channel: &ChannelName) {
+        let (now, (index, hash)) = (self.now(), self.place(channel));
+        self.lock(index).unsubscribe(channel, hash, now);
+        self.shrink(Kind::Streams);
+    }
 
     fn history(
         &self,
         channel: &ChannelName,
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let (part, hash) = self.part(channel);
-        let mut part = part.lock();
-        let Some(number) = part.find(channel, hash) else {
-            let top = Position { epoch: part.epoch, offset: 0 };
-            let continuity = match range.since {
-                Some(since) if since != top => Continuity::EpochChanged,
-                _ => Continuity::Whole,
-            };
-            return Answer::now(Ok(HistoryPage { top, publications: Vec::new(), continuity }));
-        };
-        let stream = &mut part.streams[number].stream;
-        let before = stream.first();
-        let went = stream.expire(Instant::now());
-        let dropped = stream.first() - before;
-        let page = stream.page(range);
-        part.account(0, went, dropped);
+        let (now, (index, hash)) = (self.now(), self.place(channel));
+        let page = self.lock(index).page(channel, hash, range, now);
         Answer::now(Ok(page))
     }
 
     fn sweep(&self) {
-        let now = Instant::now();
-        for part in &self.parts {
-            part.lock().sweep(now, &self.options);
+        let now = self.now();
+        let (key_age, position_age) = (micros(self.options.key_age), micros(self.options.position_age));
+        for index in 0..PARTS {
+            self.lock(index).sweep(now, key_age, position_age);
         }
     }
 
     fn memory(&self) -> usize {
-        self.parts.iter().map(|part| part.lock().memory()).sum()
+        self.places.iter().map(|place| place.part.lock().memory()).sum()
     }
 }
 
-impl LocalBroker {
-    fn relay(&self, publication: &Arc<Publication>) {
-        if let Some(relay) = self.relay.get() {
-            relay.relay(publication);
-        }
-    }
-}
-
-impl Part {
+impl Place {
     fn new() -> Self {
-        Self {
-            epoch: fresh_epoch(),
-            index: HashTable::new(),
-            streams: Slab::new(),
-            bytes: 0,
-            oldest: VecDeque::new(),
-            live: 0,
-            keys: HashMap::new(),
-            key_order: VecDeque::new(),
-            key_bytes: 0,
-        }
+        Self { part: Mutex::new(Part::new()), oldest: array::from_fn(|_| AtomicU64::new(NONE)) }
     }
 
-    fn find(&self, channel: &ChannelName, hash: u64) -> Option<usize> {
-        self.index.find(hash, |number| self.streams[*number].name == *channel).copied()
+    fn oldest(&self, kind: Kind) -> Stamp {
+        self.oldest[kind as usize].load(Ordering::Relaxed)
     }
 
-    fn find_or_insert(&mut self, channel: &ChannelName, hash: u64, now: Instant) -> usize {
-        self.find(channel, hash).unwrap_or_else(|| {
-            let stream = Stream::new(self.epoch, now);
-            let number = self.streams.insert(Named { name: channel.clone(), hash, stream });
-            self.index.insert_unique(hash, number, |number| self.streams[*number].hash);
-            number
-        })
-    }
-
-    fn account(&mut self, came: usize, went: usize, dropped: u64) {
-        self.bytes = (self.bytes + came).saturating_sub(went);
-        self.live = self.live.saturating_sub(usize::try_from(dropped).unwrap_or(usize::MAX));
-    }
-
-    /// About how many bytes it holds.
-    fn memory(&self) -> usize {
-        let streams = self.streams.capacity() * size_of::<Named>() + self.index.capacity() * 9;
-        let victims = self.oldest.capacity() * size_of::<(usize, u64)>();
-        let keys = self.keys.len() * (2 * size_of::<(Arc<str>, Option<Position>)>() + 16) + self.key_bytes;
-        self.bytes + streams + victims + keys
-    }
-
-    /// Drops the oldest publications until `bytes` is not exceeded, and the list's dead entries.
-    fn shrink_to(&mut self, bytes: usize) {
-        while self.bytes > bytes || self.oldest.front().is_some_and(|entry| !self.is_kept(entry)) {
-            let Some(entry) = self.oldest.pop_front() else { break };
-            if self.is_kept(&entry) {
-                let went = self.streams[entry.0].stream.pop();
-                self.account(0, went, 1);
-            }
+    fn set_oldest(&self, kind: Kind, at: Option<Stamp>) {
+        let at = at.unwrap_or(NONE);
+        if self.oldest(kind) != at {
+            self.oldest[kind as usize].store(at, Ordering::Relaxed);
         }
-        if self.oldest.len() > 2 * self.live + 64 {
-            let mut oldest = std::mem::take(&mut self.oldest);
-            oldest.retain(|entry| self.is_kept(entry));
-            self.oldest = oldest;
-        }
-    }
-
-    fn is_kept(&self, (number, offset): &(usize, u64)) -> bool {
-        self.streams.get(*number).is_some_and(|named| *offset >= named.stream.first())
-    }
-
-    fn remember(
-        &mut self,
-        key: Option<Arc<str>>,
-        position: Option<Position>,
-        now: Instant,
-        options: &LocalOptions,
-    ) {
-        let Some(key) = key else { return };
-        self.key_bytes += key.len();
-        self.keys.insert(key.clone(), position);
-        self.key_order.push_back((now, key));
-        while self.key_order.len() > options.keys.div_ceil(PARTS)
-            || self.key_bytes > options.key_bytes.div_ceil(PARTS)
-        {
-            self.forget_key();
-        }
-    }
-
-    fn forget_key(&mut self) {
-        if let Some((_, key)) = self.key_order.pop_front() {
-            self.key_bytes -= key.len();
-            self.keys.remove(&key);
-        }
-    }
-
-    fn sweep(&mut self, now: Instant, options: &LocalOptions) {
-        while self.key_order.front().is_some_and(|(at, _)| now.duration_since(*at) > options.key_age) {
-            self.forget_key();
-        }
-        let (mut gone, mut dropped, mut forgotten) = (0, 0, Vec::new());
-        for (number, Named { stream, .. }) in &mut self.streams {
-            let before = stream.first();
-            gone += stream.expire(now);
-            dropped += stream.first() - before;
-            if stream.is_empty() && now.duration_since(stream.last_used()) >= options.position_age {
-                forgotten.push(number);
-            }
-        }
-        self.account(0, gone, dropped);
-        self.shrink_to(usize::MAX);
-        if !forgotten.is_empty() {
-            self.forget(&forgotten);
-        }
-    }
-
-    /// Forgets streams once there are more than `most` and a quarter, so that looking at all of them is rare.
-    fn bound_streams(&mut self, most: usize) {
-        if self.streams.len() <= most + most / 4 {
-            return;
-        }
-        let mut oldest: Vec<_> =
-            self.streams.iter().map(|(number, named)| (named.stream.last_used(), number)).collect();
-        oldest.sort_unstable();
-        oldest.truncate(oldest.len() - most);
-        let numbers: Vec<usize> = oldest.into_iter().map(|(_, number)| number).collect();
-        for number in &numbers {
-            while !self.streams[*number].stream.is_empty() {
-                let went = self.streams[*number].stream.pop();
-                self.account(0, went, 1);
-            }
-        }
-        self.forget(&numbers);
-    }
-
-    /// Forgets streams that nobody has published in for long, so that their numbers are free for others.
-    fn forget(&mut self, numbers: &[usize]) {
-        for number in numbers {
-            let Named { hash, .. } = self.streams.remove(*number);
-            if let Ok(entry) = self.index.find_entry(hash, |entry| entry == number) {
-                entry.remove();
-            }
-        }
-        self.oldest.retain(|(number, _)| self.streams.contains(*number));
-        if self.index.capacity() > 8 * (self.index.len() + 8) {
-            self.index.shrink_to_fit(|number| self.streams[*number].hash);
-            self.streams.shrink_to_fit();
-        }
-        self.epoch = fresh_epoch();
     }
 }
 
-/// An epoch that no stream has had.
-fn fresh_epoch() -> Epoch {
-    loop {
-        let epoch = Epoch::new(crate::random::u64());
-        if epoch != Epoch::UNKNOWN {
-            return epoch;
+impl Totals {
+    /// Whether there is more of a kind than there may be, or comes closer to it than a part in `slack`.
+    fn exceed(&self, options: &LocalOptions, kind: Kind, slack: usize) -> bool {
+        let most = |bound: usize| bound - bound.checked_div(slack).unwrap_or(0);
+        let exceeds = |total: &AtomicUsize, bound| total.load(Ordering::Relaxed) > most(bound);
+        match kind {
+            Kind::Publications => exceeds(&self.history_bytes, options.history_bytes),
+            Kind::Streams => exceeds(&self.streams, options.channels),
+            Kind::Keys => exceeds(&self.keys, options.keys) || exceeds(&self.key_bytes, options.key_bytes),
         }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Part;
+
+    fn deref(&self) -> &Part {
+        &self.part
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Part {
+        &mut self.part
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let (before, after, totals) = (self.before, self.part.amounts(), &self.broker.totals);
+        change(&totals.history_bytes, before.history_bytes, after.history_bytes);
+        change(&totals.streams, before.streams, after.streams);
+        change(&totals.keys, before.keys, after.keys);
+        change(&totals.key_bytes, before.key_bytes, after.key_bytes);
+        self.place.set_oldest(Kind::Publications, self.part.oldest_publication());
+        self.place.set_oldest(Kind::Streams, self.part.oldest_stream());
+        self.place.set_oldest(Kind::Keys, self.part.keys.oldest());
+    }
+}
+
+/// Counts a part's change in the total. Most publications change nothing but `history_bytes`, and that only until as
+/// many go as come.
+fn change(total: &AtomicUsize, before: usize, after: usize) {
+    if after != before {
+        total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 }
 
@@ -350,6 +317,12 @@ fn scoped(channel: &ChannelName, key: &str) -> Arc<str> {
 
 /// Locks over the streams. Many, so that two publishers rarely meet.
 const PARTS: usize = 64;
+/// No time at which anything came.
+const NONE: Stamp = Stamp::MAX;
+/// Past a bound, one part in so many more is freed than must be.
+const SLACK: usize = 1024;
+/// Streams that one caller looks at, at most, to forget some.
+const STEPS: usize = 256;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,9 @@
 //! subscribers. This file is the contract; `local` keeps everything in this process. Called by
 //! `channel`; calls back only through [`Relay`].
 
+mod keys;
 mod local;
+mod part;
 mod relay;
 mod stream;
 
@@ -24,16 +26,22 @@ use std::time::Duration;
 /// # Contract
 ///
 /// - **Order.** For one channel, [`Relay::relay`] is called in the order of offsets and never twice for one
-///   offset; offsets start at 1 and grow by one. Calls for one channel never overlap.
+///   offset; offsets start at 1 and grow by one. Calls for one channel never overlap. Where offsets between two
+///   relayed ones were left out, [`Relay::turned`] was called in between.
 /// - **History first.** A publication is in the history before `publish` answers and before it is relayed,
 ///   so that whoever reads the history after a relay finds it there.
-/// - **Epoch.** A stream keeps its epoch for as long as its numbering goes on; when its memory was lost, it
-///   starts again at 1 under another epoch.
+/// - **Epoch.** A stream keeps its epoch for as long as its numbering is known to have gone on without a loss, at
+///   least while it has subscribers. When its memory was lost, it starts again at 1 under another epoch. Where that
+///   cannot be known, it goes on at the next offset under another epoch; a position of the earlier epoch that is not
+///   behind its end is then continued whole.
 /// - **Keys.** Two publications with the same [`Publish::key`] on one channel within the window are one: the
 ///   second answers with the first one's position and `Repeat::Yes`, and is not relayed.
 /// - **Names of the hub's own**, which begin with `@`, are relayed on every node without a subscription.
 /// - **Failure.** An error means that nothing is known to have been published; asking again with the same key
-///   is safe.
+///   is safe. [`BrokerError::unknown`] says that it may have been.
+/// - **Waiting.** The hub waits for an answer for [`HubBuilder::broker_timeout`](crate::HubBuilder::broker_timeout) at
+///   most, and may drop it at any moment. `subscribe` and `unsubscribe` of one channel are called in the order in which
+///   they hold, also where a `subscribe` has not answered yet, has failed or was dropped: the last one counts.
 ///
 /// `hauyna-test` has the suite that every broker must pass.
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
@@ -109,11 +117,12 @@ pub struct Retention {
 /// Which part of a channel's history is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryRange {
-    /// Only what came after this position; `None` for all that is kept.
+    /// Where the page starts; this position itself is not in it. Forward the page has what came after it, in reverse
+    /// what came before it. `None` starts at the oldest publication that is kept, in reverse at the newest.
     pub since: Option<Position>,
     /// At most so many publications.
     pub limit: u32,
-    /// From which end `limit` counts, and in which order the answer stands.
+    /// In which direction the page is read from `since`, and in which order it stands.
     pub order: Order,
 }
 
@@ -136,6 +145,27 @@ impl HistoryRange {
     pub fn top() -> Self {
         Self { since: None, limit: 0, order: Order::Forward }
     }
+
+    /// What came after a position, oldest first.
+    pub fn after(position: Position) -> Self {
+        Self { since: Some(position), ..Self::all() }
+    }
+
+    /// What came before a position, newest first: the page that a reader sees next who scrolls back.
+    pub fn before(position: Position) -> Self {
+        Self { since: Some(position), limit: u32::MAX, order: Order::Reverse }
+    }
+
+    /// The newest publications, newest first.
+    pub fn newest() -> Self {
+        Self { since: None, limit: u32::MAX, order: Order::Reverse }
+    }
+
+    /// Sets how many publications the page has at most.
+    #[must_use]
+    pub fn limit(self, limit: u32) -> Self {
+        Self { limit, ..self }
+    }
 }
 
 /// A part of a channel's history.
@@ -143,6 +173,9 @@ impl HistoryRange {
 pub struct HistoryPage {
     /// The position of the newest publication, offset 0 where there was none yet.
     pub top: Position,
+    /// The offset of the oldest publication that is kept, or the one after the top where none is. Who reads back has
+    /// come to the beginning when it has this one; where it is not 1, older ones are gone.
+    pub oldest: u64,
     /// What was asked for.
     pub publications: Vec<Arc<Publication>>,
     /// Whether `since` could be honoured: if not, something between it and the page is gone.
@@ -152,11 +185,11 @@ pub struct HistoryPage {
 /// Whether a page of history connects to the position it was asked from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
-    /// Everything after `since` is in the page, or `since` was not given.
+    /// Everything after `since` is in the page, in reverse everything before it that is kept; or `since` was not given.
     Whole,
     /// The stream lost its memory since then.
     EpochChanged,
-    /// Some of it is no longer kept.
+    /// Some of what came after `since` is no longer kept. Not said in reverse: what is gone is older than the page.
     TooOld,
     /// There is more than `limit`.
     TooMany,

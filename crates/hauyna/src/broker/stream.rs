@@ -1,32 +1,33 @@
 //! One channel's stream in memory: its epoch, the top offset and the publications still kept. Pure data,
-//! owned by `local`; it takes the time as an argument and does no I/O.
+//! owned by `part`; it takes the time as an argument and does no I/O.
 
+use super::part::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
 use crate::channel::Publication;
 use hauyna_protocol::{Epoch, Position};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Stream {
     epoch: Epoch,
     top: u64,
     kept: VecDeque<Kept>,
-    age: Duration,
-    last_used: Instant,
+    /// How old a publication may be, in microseconds.
+    age: u64,
+    last_used: Stamp,
 }
 
 #[derive(Debug)]
 struct Kept {
-    at: Instant,
+    at: Stamp,
     publication: Arc<Publication>,
 }
 
 impl Stream {
-    pub(super) fn new(epoch: Epoch, now: Instant) -> Self {
-        Self { epoch, top: 0, kept: VecDeque::new(), age: Duration::ZERO, last_used: now }
+    pub(super) fn new(epoch: Epoch, now: Stamp) -> Self {
+        Self { epoch, top: 0, kept: VecDeque::new(), age: 0, last_used: now }
     }
 
     pub(super) fn next(&self) -> Position {
@@ -42,12 +43,22 @@ impl Stream {
         self.top + 1 - self.kept.len() as u64
     }
 
-    pub(super) fn last_used(&self) -> Instant {
+    /// When something was published, or the last subscriber left.
+    pub(super) fn last_used(&self) -> Stamp {
         self.last_used
+    }
+
+    pub(super) fn touch(&mut self, now: Stamp) {
+        self.last_used = self.last_used.max(now);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.kept.is_empty()
+    }
+
+    /// How many publications are kept.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
     }
 
     /// Stores the next publication; returns the bytes that came and the bytes that went.
@@ -55,11 +66,11 @@ impl Stream {
         &mut self,
         publication: Arc<Publication>,
         retention: Retention,
-        now: Instant,
+        now: Stamp,
     ) -> (usize, usize) {
         self.top += 1;
-        self.age = retention.age;
-        self.last_used = now;
+        self.age = micros(retention.age);
+        self.touch(now);
         let came = publication.weight();
         self.kept.push_back(Kept { at: now, publication });
         let mut went = self.expire(now);
@@ -70,9 +81,9 @@ impl Stream {
     }
 
     /// Drops what is older than the channel keeps; returns its bytes.
-    pub(super) fn expire(&mut self, now: Instant) -> usize {
+    pub(super) fn expire(&mut self, now: Stamp) -> usize {
         let mut went = 0;
-        while self.kept.front().is_some_and(|kept| now.duration_since(kept.at) > self.age) {
+        while self.kept.front().is_some_and(|kept| now.saturating_sub(kept.at) > self.age) {
             went += self.pop();
         }
         went
@@ -87,29 +98,59 @@ impl Stream {
         went
     }
 
+    /// Drops all publications; returns their bytes.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.kept).iter().map(|kept| kept.publication.weight()).sum()
+    }
+
     pub(super) fn page(&self, range: HistoryRange) -> HistoryPage {
-        let top = self.top();
-        let empty = |continuity| HistoryPage { top, publications: Vec::new(), continuity };
-        let after = match range.since {
+        let (publications, continuity) = match range.order {
+            Order::Forward => self.after(range.since, range.limit as usize),
+            Order::Reverse => self.before(range.since, range.limit as usize),
+        };
+        HistoryPage { top: self.top(), oldest: self.first(), publications, continuity }
+    }
+
+    /// What came after a position, oldest first.
+    fn after(&self, since: Option<Position>, limit: usize) -> (Vec<Arc<Publication>>, Continuity) {
+        let after = match since {
             None => 0,
             Some(since) if since.epoch != self.epoch || since.offset > self.top => {
-                return empty(Continuity::EpochChanged);
+                return (Vec::new(), Continuity::EpochChanged);
             }
-            Some(since) if since.offset + 1 < self.first() => return empty(Continuity::TooOld),
+            Some(since) if since.offset + 1 < self.first() => return (Vec::new(), Continuity::TooOld),
             Some(since) => since.offset,
         };
         let skip = usize::try_from((after + 1).saturating_sub(self.first())).unwrap_or(usize::MAX);
         let wanted = self.kept.len().saturating_sub(skip);
-        let limit = range.limit as usize;
-        let continuity = match range.since {
-            Some(_) if wanted > limit => Continuity::TooMany,
-            _ => Continuity::Whole,
-        };
-        let kept = self.kept.iter().skip(skip).map(|kept| kept.publication.clone());
-        let publications = match range.order {
-            Order::Forward => kept.take(limit).collect(),
-            Order::Reverse => kept.rev().take(limit).collect(),
-        };
-        HistoryPage { top, publications, continuity }
+        let kept = self.kept.iter().skip(skip).take(limit);
+        (kept.map(|kept| kept.publication.clone()).collect(), continuity(since, wanted, limit))
     }
+
+    /// What came before a position, newest first.
+    fn before(&self, since: Option<Position>, limit: usize) -> (Vec<Arc<Publication>>, Continuity) {
+        let end = self.top + 1;
+        let before = match since {
+            None => end,
+            Some(since) if since.epoch != self.epoch || since.offset > end => {
+                return (Vec::new(), Continuity::EpochChanged);
+            }
+            Some(since) => since.offset,
+        };
+        let wanted = usize::try_from(before.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        let kept = self.kept.iter().take(wanted).rev().take(limit);
+        (kept.map(|kept| kept.publication.clone()).collect(), continuity(since, wanted, limit))
+    }
+}
+
+fn continuity(since: Option<Position>, wanted: usize, limit: usize) -> Continuity {
+    match since {
+        Some(_) if wanted > limit => Continuity::TooMany,
+        _ => Continuity::Whole,
+    }
+}
+
+/// A duration in microseconds; one that is longer than these can count never ends.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -2,7 +2,7 @@
 //! bounded. Reads what others own, under one lock at a time, and changes nothing.
 
 use super::Hub;
-use crate::broker::{HistoryRange, Order};
+use crate::broker::HistoryRange;
 use crate::channel::{self, ChannelCore, ChannelName, Channels, Publishers, SlowConsumer, UserId};
 use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
 use crate::error::Error;
@@ -237,11 +237,9 @@ impl Inspect {
         let options = hub.declarations.options(name.as_str()).clone();
         let (mut position, mut history) = (None, 0);
         if options.retention.is_some() {
-            // The oldest alone: what lies between it and the top is numbered without holes.
-            let oldest = HistoryRange { since: None, limit: 1, order: Order::Forward };
-            let page = channel::history(hub, &name, oldest).await?;
-            let first = page.publications.first().and_then(|publication| publication.position());
-            history = first.map_or(0, |first| (page.top.offset + 1).saturating_sub(first.offset));
+            // What lies between the oldest and the top is numbered without holes.
+            let page = channel::history(hub, &name, HistoryRange::top()).await?;
+            history = page.top.offset.saturating_add(1).saturating_sub(page.oldest);
             position = Some(PositionSnapshot { epoch: page.top.epoch.to_string(), offset: page.top.offset });
         }
         let (subscribers, subscriber_count, has_more) = match hub.channels.find(&name) {

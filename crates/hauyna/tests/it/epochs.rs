@@ -81,7 +81,12 @@ impl Broker for Engine {
             Some(since) if since != top => Continuity::EpochChanged,
             _ => Continuity::Whole,
         };
-        Answer::now(Ok(HistoryPage { top, publications: Vec::new(), continuity }))
+        Answer::now(Ok(HistoryPage {
+            top,
+            oldest: top.offset.saturating_add(1),
+            publications: Vec::new(),
+            continuity,
+        }))
     }
 }
 

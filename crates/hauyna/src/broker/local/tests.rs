@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::channel::Draft;
-use crate::{Order, Retention};
+use crate::{Continuity, Retention};
+use hauyna_protocol::Position;
 
 fn broker(options: LocalOptions) -> LocalBroker {
     let broker = LocalBroker::new(options);
@@ -29,74 +30,201 @@ fn name(text: &str) -> ChannelName {
     ChannelName::new(text).unwrap()
 }
 
-/// Names that share a lock, and with it a budget.
+/// Names that share a lock, and with it the epoch of channels that are not there.
 fn neighbours(broker: &LocalBroker, count: usize) -> Vec<ChannelName> {
     let first = name("n0");
     let names = (0..).map(|number| name(&format!("n{number}")));
-    names.filter(|other| std::ptr::eq(broker.part(other).0, broker.part(&first).0)).take(count).collect()
+    names.filter(|other| broker.place(other).0 == broker.place(&first).0).take(count).collect()
+}
+
+fn names(count: usize) -> Vec<ChannelName> {
+    (0..count).map(|number| name(&format!("n{number}"))).collect()
+}
+
+/// What a publication of so many bytes weighs.
+fn weight(bytes: usize) -> usize {
+    Draft::new(name("x"), &"x".repeat(bytes)).unwrap().publication(None).weight()
+}
+
+async fn tick() {
+    tokio::time::advance(Duration::from_millis(1)).await;
 }
 
 /// What the accounts say must be what is there.
 fn audit(broker: &LocalBroker) {
-    for part in &broker.parts {
-        let part = part.lock();
-        let streams = || part.streams.iter().map(|(_, named)| &named.stream);
-        let listed: usize = streams().map(|stream| (stream.first()..=stream.top().offset).count()).sum();
-        assert_eq!(part.live, listed);
-        assert_eq!(part.index.len(), part.streams.len());
-        let all = HistoryRange { since: None, limit: u32::MAX, order: Order::Forward };
-        let pages = streams().map(|stream| stream.page(all));
-        let weights = pages.flat_map(|page| page.publications).map(|publication| publication.weight());
-        assert_eq!(part.bytes, weights.sum::<usize>());
-        assert!(part.oldest.len() <= 2 * part.live + 65);
+    let mut sum = Amounts::default();
+    for place in &broker.places {
+        let part = place.part.lock();
+        let amounts = part.audit();
+        sum.history_bytes += amounts.history_bytes;
+        sum.streams += amounts.streams;
+        sum.keys += amounts.keys;
+        sum.key_bytes += amounts.key_bytes;
+        let oldest = [part.oldest_publication(), part.oldest_stream(), part.keys.oldest()];
+        for (kind, at) in [Kind::Publications, Kind::Streams, Kind::Keys].into_iter().zip(oldest) {
+            assert_eq!(place.oldest(kind), at.unwrap_or(NONE), "{kind:?}");
+        }
     }
+    let totals = &broker.totals;
+    assert_eq!(totals.history_bytes.load(Ordering::Relaxed), sum.history_bytes);
+    assert_eq!(totals.streams.load(Ordering::Relaxed), sum.streams);
+    assert_eq!(totals.keys.load(Ordering::Relaxed), sum.keys);
+    assert_eq!(totals.key_bytes.load(Ordering::Relaxed), sum.key_bytes);
 }
 
 #[tokio::test(start_paused = true)]
 async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
-    let one = Draft::new(name("x"), &"x".repeat(1000)).unwrap().publication(None).weight();
-    let broker = broker(LocalOptions { history_bytes: PARTS * 10 * one, ..LocalOptions::default() });
-    let names = neighbours(&broker, 3);
+    let broker = broker(LocalOptions { history_bytes: 100 * weight(1000), ..LocalOptions::default() });
+    let names = names(30);
     for round in 0..5 {
         for channel in &names {
+            tick().await;
             assert_eq!(publish(&broker, channel, 1000).await.offset, round + 1);
         }
     }
-    // Ten of fifteen fit: the five that came first are gone.
-    assert_eq!(kept(&broker, &names[0]).await, [3, 4, 5]);
-    assert_eq!(kept(&broker, &names[1]).await, [3, 4, 5]);
-    assert_eq!(kept(&broker, &names[2]).await, [2, 3, 4, 5]);
+    // Of 150 about 100 fit: the two rounds that came first are gone, or nearly.
+    for (index, channel) in names.iter().enumerate() {
+        let expected: &[u64] = if index < 20 { &[3, 4, 5] } else { &[2, 3, 4, 5] };
+        assert_eq!(kept(&broker, channel).await, expected, "{channel}");
+    }
     audit(&broker);
-    for _ in 0..9 {
+    for _ in 0..100 {
+        tick().await;
         publish(&broker, &names[2], 1000).await;
     }
-    assert_eq!((kept(&broker, &names[0]).await, kept(&broker, &names[1]).await), (vec![], vec![]));
+    assert!(kept(&broker, &names[0]).await.is_empty());
+    assert_eq!(kept(&broker, &names[2]).await.len(), 100);
     assert_eq!(publish(&broker, &names[0], 1000).await.offset, 6, "the numbering outlives the history");
     audit(&broker);
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_channel_may_take_the_whole_budget() {
+    let broker = broker(LocalOptions { history_bytes: 1000 * weight(1000), ..LocalOptions::default() });
+    for _ in 0..1000 {
+        publish(&broker, &name("x"), 1000).await;
+    }
+    assert_eq!(kept(&broker, &name("x")).await, (1..=1000).collect::<Vec<_>>());
+    audit(&broker);
+}
+
+#[tokio::test]
+async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
+    let options = LocalOptions {
+        history_bytes: 200 * weight(1000),
+        channels: 50,
+        keys: 100,
+        ..LocalOptions::default()
+    };
+    let broker = Arc::new(broker(options));
+    let publishers = (0..4_usize).map(|publisher| {
+        let broker = broker.clone();
+        std::thread::spawn(move || {
+            for number in 0..2_000_usize {
+                let channel = name(&format!("c{}", number * 7 % 90 + publisher));
+                let draft = Draft::new(channel, &"x".repeat(1000)).unwrap();
+                let retention = Some(Retention { messages: 1000, age: Duration::from_secs(60) });
+                let key = Some(format!("{publisher} {number}").into());
+                assert!(broker.publish(Publish { draft, retention, key }).into_now().is_ok());
+            }
+        })
+    });
+    for publisher in publishers.collect::<Vec<_>>() {
+        publisher.join().unwrap();
+    }
+    audit(&broker);
+    let totals = &broker.totals;
+    assert!(totals.history_bytes.load(Ordering::Relaxed) <= 200 * weight(1000));
+    assert!(totals.streams.load(Ordering::Relaxed) <= 50);
+    assert!(totals.keys.load(Ordering::Relaxed) <= 100);
+}
+
+#[tokio::test(start_paused = true)]
 async fn channels_without_number_are_forgotten_but_not_those_in_use() {
-    let broker = broker(LocalOptions { channels: PARTS * 16, ..LocalOptions::default() });
-    let names = neighbours(&broker, 200);
+    let broker = broker(LocalOptions { channels: 16, ..LocalOptions::default() });
+    let names = names(200);
     let (busy, others) = names.split_first().unwrap();
     let first = publish(&broker, busy, 10).await;
     for (round, other) in others.iter().enumerate() {
-        tokio::time::advance(Duration::from_millis(1)).await;
-        publish(&broker, other, 10).await;
-        tokio::time::advance(Duration::from_millis(1)).await;
+        tick().await;
+        let old = publish(&broker, other, 10).await;
+        assert_eq!(old.offset, 1);
+        tick().await;
         let position = publish(&broker, busy, 10).await;
         assert_eq!(position, Position { offset: round as u64 + 2, ..first });
-        assert!(broker.part(busy).0.lock().streams.len() <= 21);
+        assert!(broker.totals.streams.load(Ordering::Relaxed) <= 16);
         audit(&broker);
     }
     assert_eq!(kept(&broker, &others[0]).await, Vec::<u64>::new());
-    assert_ne!(publish(&broker, &others[0], 10).await.epoch, first.epoch, "its offsets begin anew");
+    let (last, newest) = (&others[others.len() - 15], others.last().unwrap());
+    assert_eq!(
+        (kept(&broker, last).await, kept(&broker, newest).await),
+        (vec![1], vec![1]),
+        "the others remain"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_with_subscribers_is_never_forgotten() {
+    let options =
+        LocalOptions { channels: 4, position_age: Duration::from_secs(100), ..LocalOptions::default() };
+    let broker = broker(options);
+    let neighbours = neighbours(&broker, 40);
+    let (quiet, rest) = neighbours.split_first().unwrap();
+    let (silent, others) = rest.split_first().unwrap();
+    let first = publish(&broker, quiet, 1).await;
+    for channel in [quiet, silent] {
+        broker.subscribe(channel).await.unwrap();
+    }
+    let told = broker.history(silent, HistoryRange::top()).await.unwrap().top;
+    for other in others {
+        tick().await;
+        publish(&broker, other, 1).await;
+    }
+    tokio::time::advance(Duration::from_secs(7200)).await;
+    broker.sweep();
+    assert_eq!(broker.totals.streams.load(Ordering::Relaxed), 2, "nothing else is remembered");
+    assert_eq!(publish(&broker, quiet, 1).await, Position { offset: 2, ..first });
+    assert_eq!(publish(&broker, silent, 1).await, Position { offset: 1, ..told });
+    audit(&broker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_is_remembered_for_its_age_after_the_last_subscriber_left() {
+    let broker = broker(LocalOptions { position_age: Duration::from_secs(100), ..LocalOptions::default() });
+    let channel = name("x");
+    broker.subscribe(&channel).await.unwrap();
+    let first = publish(&broker, &channel, 1).await;
+    tokio::time::advance(Duration::from_secs(7200)).await;
+    broker.sweep();
+    broker.unsubscribe(&channel);
+    tokio::time::advance(Duration::from_secs(99)).await;
+    broker.sweep();
+    let range = HistoryRange::after(first);
+    assert_eq!(broker.history(&channel, range).await.unwrap().continuity, Continuity::Whole);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    broker.sweep();
+    assert_eq!(broker.history(&channel, range).await.unwrap().continuity, Continuity::EpochChanged);
+    assert_eq!(broker.totals.streams.load(Ordering::Relaxed), 0);
+    audit(&broker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_were_only_subscribed_to_leave_nothing_behind() {
+    let broker = broker(LocalOptions::default());
+    for channel in names(1000) {
+        broker.subscribe(&channel).await.unwrap();
+        let told = broker.history(&channel, HistoryRange::top()).await.unwrap().top;
+        broker.unsubscribe(&channel);
+        assert_eq!(broker.history(&channel, HistoryRange::top()).await.unwrap().top, told);
+    }
+    assert_eq!(broker.totals.streams.load(Ordering::Relaxed), 0);
+    audit(&broker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
-    let broker = broker(LocalOptions { history_bytes: PARTS * 1000, ..LocalOptions::default() });
+    let broker = broker(LocalOptions { history_bytes: 1000, ..LocalOptions::default() });
     let first = publish(&broker, &name("x"), 10_000).await;
     assert!(kept(&broker, &name("x")).await.is_empty());
     let range = HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() };
@@ -112,8 +240,8 @@ async fn age_frees_memory_even_where_nobody_reads() {
     }
     tokio::time::advance(Duration::from_secs(61)).await;
     broker.sweep();
-    assert_eq!(broker.parts.iter().map(|part| part.lock().bytes).sum::<usize>(), 0);
-    assert_eq!(broker.parts.iter().map(|part| part.lock().oldest.len()).sum::<usize>(), 0);
+    assert_eq!(broker.totals.history_bytes.load(Ordering::Relaxed), 0);
+    assert!(broker.places.iter().all(|place| place.oldest(Kind::Publications) == NONE));
     audit(&broker);
 }
 
@@ -124,21 +252,31 @@ async fn keys_are_remembered_for_their_age() {
     tokio::time::advance(Duration::from_secs(299)).await;
     broker.sweep();
     assert_eq!(keyed(&broker, &name("x"), 1, Some("k")).await, Published { repeat: Repeat::Yes, ..first });
+    // Nobody sweeps a hub that nobody has connected to.
     tokio::time::advance(Duration::from_secs(2)).await;
-    broker.sweep();
     assert_eq!(keyed(&broker, &name("x"), 1, Some("k")).await.repeat, Repeat::No);
 }
 
 #[tokio::test(start_paused = true)]
 async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
-    let broker = broker(LocalOptions { keys: PARTS * 3, ..LocalOptions::default() });
-    for key in ["1", "2", "3", "4"] {
-        keyed(&broker, &name("x"), 1, Some(key)).await;
+    let by_number = LocalOptions { keys: 30, ..LocalOptions::default() };
+    // The channel's name and a NUL belong to the key.
+    let by_bytes = LocalOptions { key_bytes: 30 * 5, ..LocalOptions::default() };
+    for options in [by_number, by_bytes] {
+        let broker = broker(options);
+        let channels = ["a", "b", "c", "d"].map(name);
+        for key in 10..50 {
+            tick().await;
+            keyed(&broker, &channels[key % 4], 1, Some(&format!("k{key}"))).await;
+        }
+        audit(&broker);
+        for key in (20..50).rev() {
+            let again = keyed(&broker, &channels[key % 4], 1, Some(&format!("k{key}"))).await;
+            assert_eq!(again.repeat, Repeat::Yes, "{key}");
+        }
+        assert_eq!(keyed(&broker, &channels[3], 1, Some("k19")).await.repeat, Repeat::No);
+        audit(&broker);
     }
-    for key in ["4", "3", "2"] {
-        assert_eq!(keyed(&broker, &name("x"), 1, Some(key)).await.repeat, Repeat::Yes, "{key}");
-    }
-    assert_eq!(keyed(&broker, &name("x"), 1, Some("1")).await.repeat, Repeat::No);
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,21 +306,24 @@ async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
 
 #[tokio::test(start_paused = true)]
 async fn the_accounts_are_right_after_any_history() {
-    let one = Draft::new(name("x"), &"").unwrap().publication(None).weight();
     let broker = broker(LocalOptions {
-        history_bytes: PARTS * 20 * one,
+        history_bytes: 20 * weight(0),
         position_age: Duration::from_secs(70),
+        channels: 6,
         ..LocalOptions::default()
     });
-    let names = neighbours(&broker, 5);
+    let mut names = neighbours(&broker, 5);
+    names.extend((0..5).map(|number| name(&format!("m{number}"))));
     let mut random = 7_u64;
     for step in 0..5_000 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let channel = &names[(random >> 33) as usize % names.len()];
-        match (random >> 45) % 10 {
+        match (random >> 45) % 12 {
             0 => tokio::time::advance(Duration::from_secs((random >> 50) % 40)).await,
             1 => broker.sweep(),
             2 => drop(kept(&broker, channel).await),
+            3 => broker.subscribe(channel).await.unwrap(),
+            4 => broker.unsubscribe(channel),
             _ => drop(publish(&broker, channel, (random >> 50) as usize % 400).await),
         }
         if step % 50 == 0 {
@@ -190,4 +331,28 @@ async fn the_accounts_are_right_after_any_history() {
         }
     }
     audit(&broker);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_range_is_too_large_and_none_too_small() {
+    let broker = broker(LocalOptions::default());
+    let channel = name("x");
+    for _ in 0..3 {
+        publish(&broker, &channel, 1).await;
+    }
+    let top = broker.history(&channel, HistoryRange::top()).await.unwrap().top;
+    for offset in [0, 1, 3, 4, 5, u64::MAX - 1, u64::MAX] {
+        for limit in [0, 1, 2, u32::MAX] {
+            let position = Position { offset, ..top };
+            let after = broker.history(&channel, HistoryRange::after(position).limit(limit)).await.unwrap();
+            let before = broker.history(&channel, HistoryRange::before(position).limit(limit)).await.unwrap();
+            let newer = 3_u64.saturating_sub(offset).min(limit.into());
+            let older = if offset > 4 { 0 } else { offset.saturating_sub(1).min(3).min(limit.into()) };
+            assert_eq!(after.publications.len() as u64, newer, "after {offset}, {limit}");
+            assert_eq!(before.publications.len() as u64, older, "before {offset}, {limit}");
+            assert_eq!(after.continuity == Continuity::EpochChanged, offset > 3);
+            assert_eq!(before.continuity == Continuity::EpochChanged, offset > 4);
+            assert_eq!((after.oldest, before.oldest), (1, 1));
+        }
+    }
 }
