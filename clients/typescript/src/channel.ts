@@ -84,8 +84,10 @@ export type Published = Position | undefined;
 
 /** Which publications of the past. */
 export interface HistoryRange {
-  /** Those after this position. */
+  /** Those after this position, or before it with `reverse`. */
   readonly since?: Position;
+  /** Those before this position, the newest first: the page that a reader sees next who scrolls back. Not with `since`. */
+  readonly before?: Position;
   readonly limit?: number;
   /** The newest first. */
   readonly reverse?: boolean;
@@ -101,6 +103,10 @@ export interface HistoryPage<C> {
   readonly messages: readonly Past<C>[];
   /** The end of the stream. */
   readonly position: Position;
+  /** The offset of the oldest message that the server keeps; where it is not 1, older ones are gone. */
+  readonly oldest: number;
+  /** The position of the last message of this page: the next page starts there. */
+  readonly last: Position | undefined;
 }
 
 /** One channel of one client; the same for the same name. */

@@ -26,6 +26,7 @@ export interface ChannelHost {
 
 /** What `history` answers. */
 interface HistoryAnswer extends Position {
+  readonly oldest: number;
   readonly messages: readonly ServerMessage[];
 }
 
@@ -114,8 +115,14 @@ export class Subscription {
   async history(range: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
     const message = { type: "history", channel: this.name, ...range };
     const answer = (await this.#host.request({ message, retry: "always" })) as HistoryAnswer;
-    const { messages, epoch, offset } = answer;
-    return { messages: messages as unknown as HistoryPage<{ message: unknown }>["messages"], position: { epoch, offset } };
+    const { messages, epoch, offset, oldest } = answer;
+    const end = messages.at(-1) as { readonly offset: number } | undefined;
+    return {
+      messages: messages as unknown as HistoryPage<{ message: unknown }>["messages"],
+      position: { epoch, offset },
+      oldest,
+      last: end && { epoch, offset: end.offset },
+    };
   }
 
   // For the session

@@ -129,6 +129,11 @@ test("the past is read page by page, forwards and backwards", async () => {
   const { position } = await room.history();
   expect(await contents({ since: { ...position, offset: 3 } })).toEqual([4, 5]);
   expect(await contents({ reverse: true, limit: 2 })).toEqual([5, 4]);
+  expect(await contents({ since: { ...position, offset: 3 }, reverse: true })).toEqual([2, 1]);
+  const page = await room.history({ before: { ...position, offset: 5 }, limit: 3 });
+  expect(page.messages.map((m) => m.content)).toEqual([4, 3, 2]);
+  expect([page.oldest, page.last]).toEqual([1, { ...position, offset: 2 }]);
+  expect(await contents({ before: page.last! })).toEqual([1]);
 });
 
 test("publications on their way when the wire is cut are published once, in their order", async () => {

@@ -265,9 +265,14 @@ impl<M: DeserializeOwned> Publication<M> {
 pub struct HistoryCall<M>(Call<Past<M>>);
 
 impl<M> HistoryCall<M> {
-    /// Asks for what came after a position.
+    /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
     pub fn since(self, position: Position) -> Self {
         self.with(|since, _, _| *since = Some(position))
+    }
+
+    /// Asks for what came before a position, newest first: the page that a reader sees next who scrolls back.
+    pub fn before(self, position: Position) -> Self {
+        self.with(|since, _, direction| (*since, *direction) = (Some(position), Direction::Backward))
     }
 
     /// Asks for so many at most.
@@ -305,6 +310,11 @@ pub struct Past<M> {
     pub messages: Vec<Publication<M>>,
     /// The end of the stream.
     pub position: Position,
+    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps none. Where it
+    /// is not 1, older ones are gone.
+    pub oldest: u64,
+    /// The position of the last message of the page, also where that is left out: the next page starts there.
+    pub last: Option<Position>,
 }
 
 impl<M: DeserializeOwned> Past<M> {
@@ -314,6 +324,7 @@ impl<M: DeserializeOwned> Past<M> {
         let history: History =
             serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
         let mut messages = Vec::with_capacity(history.messages.len());
+        let last = last_of(&history);
         for message in &history.messages {
             match Received::read(message.get()) {
                 Ok(Received::Publication(publication)) => {
@@ -325,8 +336,17 @@ impl<M: DeserializeOwned> Past<M> {
                 Err(fault) => return Err(unreadable(fault.to_string())),
             }
         }
-        Ok(Self { messages, position: history.position })
+        Ok(Self { messages, position: history.position, oldest: history.oldest, last })
     }
+}
+
+fn last_of(history: &History) -> Option<Position> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        offset: u64,
+    }
+    let last: Numbered = serde_json::from_str(history.messages.last()?.get()).ok()?;
+    Some(Position { offset: last.offset, ..history.position })
 }
 
 /// Somebody came, went or changed.

@@ -143,9 +143,10 @@ fn write_ack_data<W: Writer>(w: &mut W, data: &AckData<'_>) {
         AckData::Subscribed(subscribed) => w.object(|w| write_subscribed(w, subscribed)),
         AckData::Published(position) => w.object(|w| write_position(w, *position)),
         AckData::Presence(page) => w.object(|w| presence::write_page(w, page)),
-        AckData::History { channel, position, messages } => w.object(|w| {
+        AckData::History { channel, position, oldest, messages } => w.object(|w| {
             w.text_field("channel", channel);
             write_position(w, *position);
+            w.unsigned_field("oldest", *oldest);
             w.name("messages");
             w.array(messages, |w, message| w.encoded(message));
         }),

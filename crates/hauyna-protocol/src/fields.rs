@@ -28,6 +28,7 @@ fields! {
     Type = "type",
     Id = "id",
     After = "after",
+    Before = "before",
     Channel = "channel",
     Content = "content",
     Data = "data",

@@ -191,6 +191,8 @@ pub enum AckData<'a> {
         channel: &'a str,
         /// The end of the stream.
         position: Position,
+        /// The offset of the oldest publication that is kept, or the one after the end where none is.
+        oldest: u64,
         /// The publications, each encoded before, in the encoding of this message.
         messages: &'a [&'a [u8]],
     },

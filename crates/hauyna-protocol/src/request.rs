@@ -94,11 +94,11 @@ pub enum Request<'a> {
     History {
         /// The channel.
         channel: Cow<'a, str>,
-        /// Where to start, exclusive.
+        /// Where to start, exclusive: forward with what came after it, backward with what came before it.
         since: Option<Position>,
         /// How many at most.
         limit: Option<u32>,
-        /// In which order.
+        /// In which direction, and in which order.
         direction: Direction,
     },
     /// `refresh`: renews the authentication.
@@ -162,7 +162,7 @@ pub enum Direction {
     /// Oldest first.
     #[default]
     Forward,
-    /// Newest first: `"reverse": true`.
+    /// Newest first: `"reverse": true`, or `before` instead of `since`.
     Backward,
 }
 
@@ -239,15 +239,7 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
             after: fields.optional_name(Field::After, limits.name)?,
             limit: fields.count(Field::Limit)?,
         },
-        "history" => Request::History {
-            channel: channel()?,
-            since: fields.position(Field::Since)?,
-            limit: fields.count(Field::Limit)?,
-            direction: match fields.flag(Field::Reverse)? {
-                false => Direction::Forward,
-                true => Direction::Backward,
-            },
-        },
+        "history" => history(fields, channel()?)?,
         "refresh" => Request::Refresh { token: fields.name(Field::Token, usize::MAX)? },
         "resume" => Request::Resume { positions: fields.positions(limits.name)? },
         "ping" => Request::Ping,
@@ -257,6 +249,25 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
         _ => Request::Event { body: whole(), name: kind },
     };
     Ok(Incoming { id, request })
+}
+
+/// Reads `history`. `before` is `since` with `reverse`.
+fn history<'a>(fields: &Fields<'a>, channel: Cow<'a, str>) -> Result<Request<'a>, Fault> {
+    let (since, before) = (fields.position(Field::Since)?, fields.position(Field::Before)?);
+    if since.is_some() && before.is_some() {
+        return Err(Fault::invalid(
+            "before",
+            "`since` or `before`",
+            "`since` and `before` exclude each other",
+        ));
+    }
+    let is_reverse = fields.flag(Field::Reverse)? || before.is_some();
+    Ok(Request::History {
+        channel,
+        since: since.or(before),
+        limit: fields.count(Field::Limit)?,
+        direction: if is_reverse { Direction::Backward } else { Direction::Forward },
+    })
 }
 
 /// The `id` an error may carry. Of an `ack` or `error` it is the server's, not one of the client's requests.

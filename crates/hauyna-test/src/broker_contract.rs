@@ -4,11 +4,18 @@
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
 mod bench;
+mod history;
 
 pub use bench::Bench;
+pub use history::{
+    a_known_position_is_continued_whole, a_position_is_refused_with_the_reason,
+    history_is_kept_up_to_its_age, history_is_kept_up_to_its_count, history_is_read_from_either_end,
+    no_range_is_too_large_and_none_too_small, scrolling_back_ends_at_the_oldest_that_is_kept,
+    without_retention_there_is_no_position_and_no_history,
+};
 
-use bench::{PATIENCE, channel, number, numbers, offset, position, publish};
-use hauyna::{Broker, Continuity, Epoch, HistoryRange, Order, Position, Repeat, Retention};
+use bench::{channel, number, numbers, offset, position, publish};
+use hauyna::{Broker, Continuity, Epoch, HistoryRange, Position, Repeat, Retention};
 use std::collections::HashSet;
 use std::ops::AsyncFn;
 use std::time::Duration;
@@ -31,6 +38,8 @@ pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
     what_is_relayed_is_what_was_published(Bench::new(make().await)).await;
     a_publication_is_in_the_history_first(Bench::new(make().await)).await;
     an_epoch_lasts_as_long_as_the_numbering(Bench::new(make().await)).await;
+    a_stream_with_subscribers_keeps_its_epoch(Bench::new(make().await)).await;
+    the_last_word_about_a_subscription_counts(Bench::new(make().await)).await;
     concurrent_publishers_share_one_order(Bench::new(make().await)).await;
     a_repeated_key_answers_with_the_first_result(Bench::new(make().await)).await;
     a_key_belongs_to_its_channel(Bench::new(make().await)).await;
@@ -38,6 +47,8 @@ pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
     history_is_kept_up_to_its_count(Bench::new(make().await)).await;
     history_is_kept_up_to_its_age(Bench::new(make().await)).await;
     history_is_read_from_either_end(Bench::new(make().await)).await;
+    scrolling_back_ends_at_the_oldest_that_is_kept(Bench::new(make().await)).await;
+    no_range_is_too_large_and_none_too_small(Bench::new(make().await)).await;
     a_known_position_is_continued_whole(Bench::new(make().await)).await;
     a_position_is_refused_with_the_reason(Bench::new(make().await)).await;
     without_retention_there_is_no_position_and_no_history(Bench::new(make().await)).await;
@@ -106,6 +117,43 @@ pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(bench: Bench<B>)
         assert_eq!(position(bench.publish(&a, 1, KEEP).await).epoch, first.epoch);
     }
     assert_eq!(bench.history(&a, HistoryRange::top()).await.top, Position { epoch: first.epoch, offset: 21 });
+}
+
+/// Whatever else is published and forgotten: what a subscriber was told of its stream holds, also where nothing had
+/// been published, and for a while after the last one left.
+pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(bench: Bench<B>) {
+    let (quiet, silent) = (channel("quiet"), channel("silent"));
+    for name in [&quiet, &silent] {
+        bench.subscribe(name).await;
+    }
+    let first = position(bench.publish(&quiet, 1, KEEP).await);
+    let told = bench.history(&silent, HistoryRange::top()).await.top;
+    // Many, so that some share whatever the broker divides its channels by; they are empty at once.
+    let short = Some(Retention { messages: 1, age: Duration::ZERO });
+    for count in 0..200 {
+        bench.publish(&channel(&format!("c{count}")), count, short).await;
+    }
+    bench.broker.sweep();
+    assert_eq!(position(bench.publish(&quiet, 2, KEEP).await), Position { offset: 2, ..first });
+    assert_eq!(position(bench.publish(&silent, 1, KEEP).await), Position { offset: 1, ..told });
+    bench.broker.unsubscribe(&silent);
+    bench.broker.sweep();
+    let page = bench.history(&silent, HistoryRange::after(told)).await;
+    assert_eq!((numbers(&page), page.continuity), (vec![1], Continuity::Whole));
+}
+
+/// Of `subscribe` and `unsubscribe` the one that was called last holds, however often the other one was.
+pub async fn the_last_word_about_a_subscription_counts<B: Broker>(mut bench: Bench<B>) {
+    let a = channel("a");
+    for count in 1..=10 {
+        bench.subscribe(&a).await;
+        bench.subscribe(&a).await;
+        bench.broker.unsubscribe(&a);
+        bench.subscribe(&a).await;
+        bench.publish(&a, count, KEEP).await;
+        let relayed = bench.next().await;
+        assert_eq!(number(&relayed), count);
+    }
 }
 
 /// Eight publishers at once: relayed in the order of offsets, none left out, none twice.
@@ -188,102 +236,6 @@ pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut bench: Benc
     assert!(bench.drain(&a).await.is_empty());
 }
 
-/// The newest `messages` are kept, in order.
-pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: Bench<B>) {
-    let a = channel("a");
-    for count in 1..=25 {
-        bench.publish(&a, count, Some(Retention { messages: 10, age: HOUR })).await;
-    }
-    let page = bench.history(&a, HistoryRange::all()).await;
-    assert_eq!((page.top.offset, page.continuity), (25, Continuity::Whole));
-    assert_eq!(numbers(&page), (16..=25).collect::<Vec<_>>());
-}
-
-/// What is older than `age` is gone, the numbering goes on.
-pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: Bench<B>) {
-    let a = channel("a");
-    let first = position(bench.publish(&a, 1, Some(Retention { messages: 10, age: SHORT })).await);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !bench.history(&a, HistoryRange::all()).await.publications.is_empty() {
-        assert!(tokio::time::Instant::now() < deadline, "a publication outlives its age");
-        tokio::time::sleep(SHORT / 10).await;
-        bench.broker.sweep();
-    }
-    let page = bench
-        .history(&a, HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() });
-    assert_eq!(page.await.continuity, Continuity::TooOld);
-    let second = position(bench.publish(&a, 2, KEEP).await);
-    assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
-}
-
-/// Forward from the oldest, in reverse from the newest, each up to the limit.
-pub async fn history_is_read_from_either_end<B: Broker>(bench: Bench<B>) {
-    let a = channel("a");
-    for count in 1..=10 {
-        bench.publish(&a, count, KEEP).await;
-    }
-    let read = async |since: Option<u64>, limit, order| {
-        let top = bench.history(&a, HistoryRange::top()).await.top;
-        let since = since.map(|offset| Position { offset, ..top });
-        numbers(&bench.history(&a, HistoryRange { since, limit, order }).await)
-    };
-    assert_eq!(read(None, 3, Order::Forward).await, [1, 2, 3]);
-    assert_eq!(read(None, 3, Order::Reverse).await, [10, 9, 8]);
-    assert_eq!(read(Some(4), 2, Order::Forward).await, [5, 6]);
-    assert_eq!(read(Some(7), 100, Order::Reverse).await, [10, 9, 8]);
-    assert!(read(None, 0, Order::Forward).await.is_empty());
-    assert!(read(Some(10), 100, Order::Forward).await.is_empty());
-}
-
-/// From any position that is still covered, everything after it is in the page.
-pub async fn a_known_position_is_continued_whole<B: Broker>(bench: Bench<B>) {
-    let a = channel("a");
-    let start = bench.history(&a, HistoryRange::top()).await.top;
-    for count in 1..=10 {
-        bench.publish(&a, count, KEEP).await;
-    }
-    for since in 0..=10 {
-        let range = HistoryRange { since: Some(Position { offset: since, ..start }), ..HistoryRange::all() };
-        let page = bench.history(&a, range).await;
-        assert_eq!(page.continuity, Continuity::Whole);
-        let expected: Vec<u32> = (1..=10).filter(|count| u64::from(*count) > since).collect();
-        assert_eq!(numbers(&page), expected);
-    }
-}
-
-/// Too old, another epoch, beyond the top, more than the limit: each is told apart, and never called whole.
-pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: Bench<B>) {
-    let a = channel("a");
-    for count in 1..=10 {
-        bench.publish(&a, count, Some(Retention { messages: 4, age: HOUR })).await;
-    }
-    let top = bench.history(&a, HistoryRange::top()).await.top;
-    let ask = async |since: Position, limit| {
-        let range = HistoryRange { since: Some(since), limit, order: Order::Forward };
-        bench.history(&a, range).await.continuity
-    };
-    assert_eq!(ask(Position { offset: 5, ..top }, 100).await, Continuity::TooOld);
-    assert_eq!(ask(Position { offset: 6, ..top }, 100).await, Continuity::Whole);
-    assert_eq!(ask(Position { offset: 6, ..top }, 3).await, Continuity::TooMany);
-    assert_eq!(ask(Position { epoch: Epoch::UNKNOWN, offset: 6 }, 100).await, Continuity::EpochChanged);
-    assert_eq!(ask(Position { offset: 11, ..top }, 100).await, Continuity::EpochChanged);
-    assert_eq!(ask(Position { offset: u64::MAX, ..top }, 100).await, Continuity::EpochChanged);
-}
-
-/// Nothing is numbered and nothing kept, and what was kept before stays as it was.
-pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut bench: Bench<B>) {
-    let a = channel("a");
-    bench.subscribe(&a).await;
-    assert_eq!(bench.publish(&a, 1, None).await.position, None);
-    assert_eq!(bench.next().await.position(), None);
-    let page = bench.history(&a, HistoryRange::all()).await;
-    assert_eq!((page.top.offset, page.publications.len()), (0, 0));
-    assert_eq!(offset(bench.publish(&a, 2, KEEP).await), 1);
-    bench.publish(&a, 3, None).await;
-    assert_eq!(offset(bench.publish(&a, 4, KEEP).await), 2);
-    assert_eq!(numbers(&bench.history(&a, HistoryRange::all()).await), [2, 4]);
-}
-
 /// No name is a pattern, a separator or a command of what stands below.
 pub async fn names_are_taken_literally<B: Broker>(mut bench: Bench<B>) {
     let longest = "\u{10ffff}".repeat(63);
@@ -322,5 +274,3 @@ pub async fn a_working_broker_is_ready<B: Broker>(bench: Bench<B>) {
 
 const KEEP: Option<Retention> = Some(Retention { messages: 10_000, age: HOUR });
 const HOUR: Duration = Duration::from_secs(3600);
-/// An age that a test can wait for.
-const SHORT: Duration = Duration::from_millis(300);

@@ -127,6 +127,15 @@ async fn history_is_read_page_by_page_and_backwards() {
     assert_eq!(numbers(newest), [5, 4]);
     let since = hauyna_client::protocol::Position { offset: 2, ..room.position().unwrap() };
     assert_eq!(numbers(room.history().since(since).await.unwrap()), [3, 4, 5]);
+    let (mut seen, mut before) = (Vec::new(), room.position().unwrap());
+    loop {
+        let page = room.history().before(before).limit(2).await.unwrap();
+        assert_eq!((page.oldest, page.position.offset), (1, 5));
+        let Some(last) = page.last else { break };
+        before = last;
+        seen.extend(numbers(page));
+    }
+    assert_eq!(seen, [4, 3, 2, 1]);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub struct History {
     pub channel: String,
     /// The end of the stream.
     pub position: Position,
+    /// The offset of the oldest publication that is kept, or the one after the end where none is.
+    pub oldest: u64,
     /// The messages, each as it was delivered; [`Received::read`](super::Received::read) reads one.
     pub messages: Vec<Box<RawValue>>,
 }
@@ -56,6 +58,8 @@ struct Placed {
     reason: Option<String>,
     #[serde(default)]
     missed: u64,
+    #[serde(default)]
+    oldest: u64,
     #[serde(default)]
     messages: Vec<Box<RawValue>>,
 }
@@ -92,6 +96,6 @@ impl<'de> Deserialize<'de> for History {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let placed = Placed::deserialize(deserializer)?;
         let position = placed.placed()?;
-        Ok(Self { channel: placed.channel, position, messages: placed.messages })
+        Ok(Self { channel: placed.channel, position, oldest: placed.oldest, messages: placed.messages })
     }
 }

@@ -72,7 +72,8 @@ fn a_history_in_messagepack_holds_messages_in_messagepack() {
         out
     };
     let (first, second) = (encode(first_publication()), encode(second_publication()));
-    let data = AckData::History { channel: "general", position: at(42), messages: &[&first, &second] };
+    let data =
+        AckData::History { channel: "general", position: at(42), oldest: 41, messages: &[&first, &second] };
     let id = RequestId::Number(11);
     assert_eq!(hex(&encode(Message::Ack { id: &id, data: Some(data) })), fixture.msgpack);
 }
@@ -181,7 +182,8 @@ fn check_answers(checker: &mut Checker) {
     let (mut first, mut second, mut out) = (Vec::new(), Vec::new(), Vec::new());
     first_publication().encode(Encoding::Json, &mut first);
     second_publication().encode(Encoding::Json, &mut second);
-    let data = AckData::History { channel: "general", position: at(42), messages: &[&first, &second] };
+    let data =
+        AckData::History { channel: "general", position: at(42), oldest: 41, messages: &[&first, &second] };
     Message::Ack { id: &RequestId::Number(11), data: Some(data) }.encode(Encoding::Json, &mut out);
     assert_eq!(String::from_utf8_lossy(&out), history.json.get());
 }

@@ -180,9 +180,9 @@ fn data_of_answers_are_read_by_what_was_asked() {
     assert_eq!((page.count, page.next.as_deref()), (2, Some("alice")));
     let failed: Subscribed = serde_json::from_str(&data("ack of a recovery that failed: too_many")).unwrap();
     assert_eq!((failed.recovered, failed.reason.as_deref()), (Some(false), Some("too_many")));
-    let history = r#"{"channel":"a","epoch":"ASNFZ4mrze8","offset":9,"messages":[{"type":"x"}]}"#;
+    let history = r#"{"channel":"a","epoch":"ASNFZ4mrze8","offset":9,"oldest":3,"messages":[{"type":"x"}]}"#;
     let history: History = serde_json::from_str(history).unwrap();
-    assert_eq!((history.position.offset, history.messages.len()), (9, 1));
+    assert_eq!((history.position.offset, history.oldest, history.messages.len()), (9, 3, 1));
 }
 
 #[test]

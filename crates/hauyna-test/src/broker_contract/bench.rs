@@ -4,7 +4,8 @@ use hauyna::{
     Broker, ChannelName, Draft, HistoryPage, HistoryRange, Position, Publication, Publish, Published, Relay,
     Retention, json,
 };
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -15,16 +16,41 @@ pub struct Bench<B> {
     relayed: mpsc::Receiver<Arc<Publication>>,
 }
 
+/// Where each stream is, as its subscribers know.
+#[derive(Debug, Default)]
+struct Told(Mutex<HashMap<ChannelName, Position>>);
+
+impl Told {
+    fn set(&self, channel: &ChannelName, to: Position) {
+        self.0.lock().expect("no check has failed").insert(channel.clone(), to);
+    }
+
+    /// What is relayed follows what was relayed before, or the turn that was told, or starts again.
+    fn check(&self, publication: &Publication) {
+        let Some(position) = publication.position() else { return };
+        let mut streams = self.0.lock().expect("no check has failed");
+        if let Some(last) = streams.insert(publication.channel().clone(), position) {
+            let starts_again = position.offset == 1 && position.epoch != last.epoch;
+            let follows = position.offset == last.offset + 1;
+            assert!(follows || starts_again, "{position:?} was relayed after {last:?}, and no turn was told");
+        }
+    }
+}
+
 impl<B: Broker> Bench<B> {
     /// Starts the broker.
     pub fn new(broker: B) -> Self {
         let (sender, relayed) = mpsc::channel(QUEUE);
-        broker.start(Relay::to(move |publication| {
+        let told = Arc::new(Told::default());
+        let turns = told.clone();
+        let relay = Relay::to(move |publication| {
+            told.check(publication);
             assert!(
                 sender.try_send(publication.clone()).is_ok(),
                 "more was relayed than can have been published"
             );
-        }));
+        });
+        broker.start(relay.on_turn(move |channel, to, _| turns.set(channel, to)));
         Self { broker: Arc::new(broker), relayed }
     }
 

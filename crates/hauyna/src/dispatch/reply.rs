@@ -48,6 +48,7 @@ enum Data {
     History {
         channel: ChannelName,
         top: Position,
+        oldest: u64,
         messages: Vec<Vec<u8>>,
     },
 }
@@ -123,7 +124,7 @@ impl Reply {
             let lost = match page.continuity {
                 Continuity::Whole | Continuity::TooMany => {
                     let messages = channel::encoded(&page.publications, encoding);
-                    return Ok(Data::History { channel, top: page.top, messages });
+                    return Ok(Data::History { channel, top: page.top, oldest: page.oldest, messages });
                 }
                 Continuity::EpochChanged => RecoveryFailure::EpochChanged,
                 Continuity::TooOld => RecoveryFailure::TooOld,
@@ -175,9 +176,10 @@ impl Reply {
             Data::Value(value) => Some(AckData::Value(value)),
             Data::Message(message) => return write_payload(core, message, replies),
             Data::Position(position) => Some(AckData::Published(*position)),
-            Data::History { channel, top, messages: encoded } => {
+            Data::History { channel, top, oldest, messages: encoded } => {
                 messages = encoded.iter().map(Vec::as_slice).collect();
-                Some(AckData::History { channel: channel.as_str(), position: *top, messages: &messages })
+                let (channel, position, oldest) = (channel.as_str(), *top, *oldest);
+                Some(AckData::History { channel, position, oldest, messages: &messages })
             }
         };
         write(core, &Message::Ack { id, data }, replies);

@@ -27,6 +27,8 @@ mod groups;
 mod handlers;
 #[cfg(test)]
 mod handshake;
+#[cfg(test)]
+mod history;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;
