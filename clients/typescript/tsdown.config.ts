@@ -16,6 +16,6 @@ export default defineConfig([
     dts: false,
     minify: true,
     clean: false,
-    banner: "// The client of hauyna, built from clients/typescript by `npm run build`. MIT.",
+    banner: "// Built from clients/typescript. MIT.",
   },
 ]);

@@ -4,13 +4,16 @@ import type { RetryTerms } from "./protocol.js";
 
 /** The delay in milliseconds before attempt `attempt`, the first being 1; `random` is at least 0 and below 1. */
 export function delay(terms: RetryTerms, attempt: number, random: number): number {
-  const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1));
+  const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1), FOREVER);
   // A policy that is none does not make a client hurry.
   return random * (longest >= 0 ? longest : retryTerms.max_delay);
 }
 
 /** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */
 export const retryTerms: RetryTerms = { base_delay: 1000, max_delay: 30_000, backoff_multiplier: 2 };
+
+/** Milliseconds: more than anybody waits, and less than what no number holds. */
+const FOREVER = 2 ** 40;
 
 /** How long a connection lasts, in milliseconds, before the attempts that led to it are forgotten. */
 export const STABLE = 30_000;

@@ -14,12 +14,12 @@ import type {
   RequestName,
   RequestReply,
 } from "./contract.js";
-import { type Environment, surroundings } from "./environment.js";
+import { type Environment, amount, surroundings } from "./environment.js";
 import { HauynaError, ServerError } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
-import type { ErrorMessage, RetryTerms, ServerMessage, SessionMessage } from "./protocol.js";
+import { type ErrorMessage, type RetryTerms, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./subscription.js";
@@ -71,7 +71,7 @@ export class Client<T extends Contract = Contract> {
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
   constructor(url: string | URL, options: ClientOptions = {}) {
     const WebSocket = options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor | undefined);
-    if (!WebSocket) throw new HauynaError("invalid", "there is no WebSocket here: pass one as an option");
+    if (!WebSocket) throw new HauynaError("invalid", "no WebSocket here: pass one");
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
     this.#environment = options.environment ?? surroundings;
@@ -96,7 +96,7 @@ export class Client<T extends Contract = Contract> {
         WebSocket,
         environment: this.#environment,
         logger: this.#logger,
-        connectTimeout: options.connectTimeout ?? 10_000,
+        connectTimeout: amount(options.connectTimeout, 10_000),
         retry: options.retry,
         getToken: options.getToken,
       },
@@ -246,7 +246,7 @@ export class Client<T extends Contract = Contract> {
   }
 
   #receive(message: ServerMessage): void {
-    switch (message.type) {
+    switch (typeOf(message)) {
       case "ack":
       case "pong":
         this.#outbox.answer(message);
@@ -283,8 +283,8 @@ export class Client<T extends Contract = Contract> {
   #refreshBefore(end: number | undefined): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    if (end === undefined || !getToken) return;
-    const left = end - this.#environment.now();
+    const left = (end as number) - this.#environment.now();
+    if (Number.isNaN(left) || !getToken) return;
     const session = this.#info;
     this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {
       try {

@@ -6,7 +6,7 @@ import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
 import { Liveness } from "./liveness.js";
 import type { Logger } from "./logger.js";
-import { type RetryTerms, type ServerMessage, type SessionMessage, closeCodes, comesBack } from "./protocol.js";
+import { type RetryTerms, type ServerMessage, type SessionMessage, closeCodes, comesBack, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
 /** How the connection is. */
@@ -79,6 +79,8 @@ export class Connection {
   #turn = 0;
   /** An attempt is under way, be it only that a token is asked for. */
   #isTrying = false;
+  /** When the last move to another node began. */
+  #movedAt = -Infinity;
   #cancel = () => {};
   #unwatch: (() => void) | undefined;
 
@@ -165,7 +167,7 @@ export class Connection {
     } catch {
       cancel();
       // It would never do. What the runtime says of it may hold the token.
-      return failed(closeCodes.bad_request, "no WebSocket takes this address or token");
+      return failed(closeCodes.bad_request, "bad address or token");
     }
     this.#next = socket;
   }
@@ -174,14 +176,14 @@ export class Connection {
     if (message.type === "session" && socket === this.#next) this.#take(socket, message as unknown as SessionMessage);
     if (socket !== this.#socket) return;
     this.#liveness.heard();
-    switch (message.type) {
+    switch (typeOf(message)) {
       case "session":
         return;
       case "retry_policy":
         this.#retry = message as unknown as RetryTerms;
         break;
       case "reconnect":
-        return this.#handOver(message["after"] as [number, number]);
+        return this.#handOver(message["after"]);
     }
     this.#events.message(message);
   }
@@ -211,18 +213,24 @@ export class Connection {
   }
 
   /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
-  #handOver([min, max]: [number, number]): void {
+  #handOver(window: unknown): void {
     const { environment, logger } = this.#options;
+    const [min, max] = (Array.isArray(window) ? window : []) as [number, number];
+    const planned = min + environment.random() * (max - min);
+    if (!(planned >= 0)) return; // of a window that is none
+    // However often it is said, one move does not follow the other at once.
+    const wait = Math.max(planned, this.#movedAt + BETWEEN_MOVES - environment.now());
     const turn = this.#stop();
     this.#events.unpause(); // by an earlier window
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       if (!this.#socket) return this.#comeBack(code, reason);
-      logger.info("could not move, staying", { code, reason });
+      logger.info("could not move", { code, reason });
       this.#stop();
       this.#events.unpause();
     };
-    this.#cancel = environment.after(min + environment.random() * (max - min), async () => {
+    this.#cancel = environment.after(wait, async () => {
+      this.#movedAt = environment.now();
       // Answers that take longer are lost with this connection.
       const late = new Promise<void>((resolve) => (this.#cancel = environment.after(ANSWERS, resolve)));
       await Promise.race([this.#events.pause(), late]);
@@ -324,3 +332,5 @@ export class Connection {
 
 /** Milliseconds for the answers that are on their way, before another socket takes over. */
 const ANSWERS = 2000;
+/** Milliseconds from one move to the next, at least. */
+const BETWEEN_MOVES = 10_000;

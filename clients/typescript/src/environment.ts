@@ -22,7 +22,11 @@ export const surroundings: Environment = {
   now: () => Date.now(),
   random: () => Math.random(),
   after(delay, run) {
-    const timer = setTimeout(run, Math.min(delay, LONGEST));
+    let timer: ReturnType<typeof setTimeout>;
+    const wait = (left: number) => {
+      timer = setTimeout(() => (left > LONGEST ? wait(left - LONGEST) : run()), Math.min(left, LONGEST));
+    };
+    wait(delay);
     return () => clearTimeout(timer);
   },
   isOnline: () => globalThis.navigator?.onLine !== false,
@@ -41,6 +45,12 @@ export const surroundings: Environment = {
     };
   },
 };
+
+/** A duration or a number as somebody gave it: at least 0, and `or` where it is none. */
+export function amount(given: number | undefined, or: number): number {
+  const least = Math.max(0, given ?? NaN);
+  return least >= 0 ? least : or;
+}
 
 // Timers of browsers hold 31 bits.
 const LONGEST = 2 ** 31 - 1;

@@ -12,7 +12,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
 export function decode(bytes: Uint8Array<ArrayBuffer>): unknown {
   const reader = new Reader(bytes);
   const value = reader.value(0);
-  if (reader.at !== bytes.length) throw new RangeError("bytes after the message");
+  if (reader.at !== bytes.length) throw new RangeError(UNREADABLE);
   return value;
 }
 
@@ -82,7 +82,7 @@ class Writer {
   }
 
   #big(value: bigint): void {
-    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError("an integer of more than 64 bits");
+    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError("an integer beyond 64 bits");
     this.#byte(value < 0n ? 0xd3 : 0xcf);
     this.#put(8, (view, at) => view.setBigUint64(at, BigInt.asUintN(64, value)));
   }
@@ -149,7 +149,7 @@ class Reader {
   }
 
   value(depth: number): unknown {
-    if (depth > DEEPEST) throw new TypeError("nested too deeply");
+    if (depth > DEEPEST) throw new TypeError(UNREADABLE);
     const marker = this.#uint(1);
     if (marker < 0x80) return marker;
     if (marker < 0x90) return this.#map(marker & 0xf, depth);
@@ -195,7 +195,7 @@ class Reader {
       case 0xdf:
         return this.#map(this.#uint(2 ** (marker - 0xdd)), depth);
       default:
-        throw new TypeError("an extension type");
+        throw new TypeError(UNREADABLE);
     }
   }
 
@@ -203,7 +203,7 @@ class Reader {
     const map: Record<string, unknown> = {};
     for (let n = 0; n < count; n++) {
       const name = this.value(depth);
-      if (typeof name !== "string") throw new TypeError("a key that is no text");
+      if (typeof name !== "string") throw new TypeError(UNREADABLE);
       const value = this.value(depth + 1);
       // As JSON.parse does: `__proto__` is a field like any other.
       if (name !== "__proto__") map[name] = value;
@@ -236,7 +236,7 @@ class Reader {
   #skip(size: number): number {
     const at = this.at;
     this.at += size;
-    if (this.at > this.#bytes.length) throw new RangeError("the message is cut off");
+    if (this.at > this.#bytes.length) throw new RangeError(UNREADABLE);
     return at;
   }
 }
@@ -245,3 +245,4 @@ const TEXT = new TextEncoder();
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** The server's own bound. */
 const DEEPEST = 64;
+const UNREADABLE = "not MessagePack";

@@ -2,7 +2,7 @@
 // place where it is decided what happens to a request when the connection is lost. Knows nothing of sockets.
 
 import type { Codec } from "./codec.js";
-import type { Environment } from "./environment.js";
+import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError } from "./error.js";
 import type { ErrorMessage, ServerMessage } from "./protocol.js";
 
@@ -54,6 +54,7 @@ export interface Urgent {
 type Frame = string | Uint8Array<ArrayBuffer>;
 
 interface Entry extends Asked {
+  retry: Retry;
   readonly id: number;
   readonly frame: Frame;
   /** Past it, it is not sent any more. */
@@ -92,8 +93,9 @@ export class Outbox {
   ) {
     this.#codec = codec;
     this.#environment = environment;
-    this.#limits = { count: 1000, bytes: 1 << 20, ...options.outbox };
-    this.#defaults = { timeout: options.timeout ?? 10_000, ttl: options.ttl ?? 30_000 };
+    const { count, bytes } = options.outbox ?? {};
+    this.#limits = { count: amount(count, 1000), bytes: amount(bytes, 1 << 20) };
+    this.#defaults = { timeout: amount(options.timeout, 10_000), ttl: amount(options.ttl, 30_000) };
   }
 
   /** Sends, now or later. The promise is that of the answer's data. */
@@ -103,7 +105,7 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
       if (this.#waiting.length + this.#sent.size >= this.#limits.count || this.#bytes + entry.frame.length > this.#limits.bytes) {
-        throw new HauynaError("outbox_full", "too many requests wait for an answer");
+        throw new HauynaError("outbox_full", "too much waits for an answer");
       }
       this.#bytes += entry.frame.length;
       this.#waiting.push(entry);
@@ -157,11 +159,15 @@ export class Outbox {
     this.#settled();
   }
 
-  /** Fails the publications that were sent on an earlier connection and whose place may have forgotten their key. */
+  /**
+   * Some places may have forgotten the keys of what was sent there. What was sent on an earlier connection fails, and the
+   * rest is not sent again.
+   */
   forget(isRemembered: (channel: string | undefined) => boolean): void {
-    for (const entry of [...this.#waiting]) {
-      const isLost = entry.retry === "keyed" && entry.sentAt !== undefined && !isRemembered(entry.channel);
-      if (isLost) this.#fail(entry, unknown());
+    for (const entry of [...this.#waiting, ...this.#sent.values()]) {
+      if (entry.retry !== "keyed" || entry.sentAt === undefined || isRemembered(entry.channel)) continue;
+      if (this.#sent.has(entry.id)) entry.retry = "never";
+      else this.#fail(entry, unknown());
     }
   }
 
@@ -197,7 +203,7 @@ export class Outbox {
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: HauynaError) => void): Entry {
     const id = ++this.#number;
     const frame = this.#encode({ ...asked.message, id });
-    const until = this.#environment.now() + (asked.ttl ?? this.#defaults.ttl);
+    const until = this.#environment.now() + amount(asked.ttl, this.#defaults.ttl);
     return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
 
@@ -205,7 +211,7 @@ export class Outbox {
     try {
       return this.#codec.encode(message);
     } catch (cause) {
-      throw new HauynaError("invalid", "the message cannot be encoded", { cause });
+      throw new HauynaError("invalid", "it cannot be encoded", { cause });
     }
   }
 
@@ -227,7 +233,7 @@ export class Outbox {
     this.#sent.set(entry.id, entry);
     entry.sentAt ??= this.#environment.now();
     const late = () => this.#fail(entry, new HauynaError("timeout", "no answer in time"));
-    entry.cancel = this.#environment.after(entry.timeout ?? this.#defaults.timeout, late);
+    entry.cancel = this.#environment.after(amount(entry.timeout, this.#defaults.timeout), late);
     send(entry.frame);
   }
 

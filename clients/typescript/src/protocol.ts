@@ -56,6 +56,17 @@ export interface ServerMessage {
   readonly [field: string]: unknown;
 }
 
+/**
+ * The type of a message of the protocol; none of one that is for listeners, whatever its type: an application may use any
+ * in a channel. What the protocol says of a channel has one of a few types and, but for changes of presence, no `timestamp`.
+ */
+export function typeOf({ type, channel, timestamp, event }: ServerMessage): string | undefined {
+  const isAboutChannel = OF_CHANNELS.test(type) && (timestamp === undefined || (event && type === "presence_change"));
+  return channel === undefined || isAboutChannel ? type : undefined;
+}
+
+const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap)$/;
+
 /** The contract of a refusal. Types may be added: an unknown one is treated by its `temporary`. */
 export type ErrorType =
   | "parse_error"

@@ -4,7 +4,7 @@
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Outbox } from "./outbox.js";
-import type { ServerMessage, SessionMessage, SubscriptionEntry } from "./protocol.js";
+import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { type ChannelHost, Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
@@ -41,6 +41,7 @@ export class Session {
         urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : undefined),
         isConnected: () => this.#isConnected,
         closed: () => this.#outbox.closed,
+        turned: () => this.#outbox.forget((other) => other !== name),
       };
       found = new Subscription(name, host);
       this.#channels.set(name, found);
@@ -103,12 +104,13 @@ export class Session {
   receive(message: ServerMessage): boolean {
     const name = message["channel"];
     if (typeof name !== "string") return false;
-    if (message.type === "subscribed") {
+    const type = typeOf(message);
+    if (type === "subscribed") {
       this.#established(message as unknown as SubscriptionEntry, false);
       return true;
     }
     const channel = this.#channels.get(name);
-    if (message.type !== "unsubscribed") channel?.receive(message);
+    if (type !== "unsubscribed") channel?.receive(message);
     // What is being asked for is decided by the answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;

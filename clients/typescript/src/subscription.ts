@@ -7,7 +7,7 @@ import { Listeners, type Off, on } from "./listeners.js";
 import type { Logger } from "./logger.js";
 import type { Asked, Urgent } from "./outbox.js";
 import { Roster } from "./presence.js";
-import type { Position, ServerMessage, SubscriptionEntry } from "./protocol.js";
+import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 
 /** What a subscription needs of its client. */
 export interface ChannelHost {
@@ -22,6 +22,8 @@ export interface ChannelHost {
   after(delay: number, run: () => void): () => void;
   key(): string;
   gap(gap: Gap): void;
+  /** The channel has another memory now. */
+  turned(): void;
 }
 
 /** What `history` answers. */
@@ -57,6 +59,8 @@ export class Subscription {
   #waiters: Waiter[] = [];
   /** What comes while the history is asked for what was dropped. */
   #filling: Filling | undefined;
+  /** The offset of what arrived last. In one epoch the next one is higher. */
+  #arrived = 0;
   /** Changes with the connection and with what is wanted: answers to earlier questions mean nothing. */
   #turn = 0;
   #cancel = () => {};
@@ -147,26 +151,38 @@ export class Subscription {
     }
   }
 
-  /** The server has this subscription on this connection. */
+  /** The server has this subscription on this connection; or, where that is known, goes on under another epoch. */
   established(entry: SubscriptionEntry, isResumed = false): void {
     const before = this.position;
     const now = positionOf(entry);
+    const { recovered } = entry;
+    const isLive = this.state.name === "subscribed";
     const wasKnown = this.#wasLive || before !== undefined;
     const isSameStream = before !== undefined && before.epoch === now?.epoch;
-    const isAsked = entry.recovered !== undefined;
+    const isAsked = recovered !== undefined;
+    // What it has already, or what is being fetched.
+    if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
+    if (isLive && before && !isSameStream) this.#host.turned();
+    // What was missed before cannot be fetched any more.
+    if (isLive && recovered) this.#filled("epoch_changed");
     const turn = this.#next();
     this.#wasLive = false;
     this.#filling = undefined;
-    const isRemembered = isResumed || (isAsked ? entry.reason !== "epoch_changed" : isSameStream);
-    this.#hasForgotten ||= wasKnown && !isRemembered;
-    this.isRemembered = isRemembered && !this.#hasForgotten;
-    if (!entry.recovered && (isAsked || !isSameStream)) this.position = now;
-    const recovered = entry.recovered && before && now ? { recovered: { from: before, to: now } } : {};
-    this.#become({ name: "subscribed", ...recovered });
+    if (!isLive) {
+      const isRemembered = isResumed || isSameStream;
+      this.#hasForgotten ||= wasKnown && !isRemembered;
+      this.isRemembered = isRemembered && !this.#hasForgotten;
+    }
+    const isReplayed = recovered && !isLive && before && now;
+    // A replay goes on from the own offset, under whatever epoch.
+    if (isReplayed) this.position = { ...before, epoch: now.epoch };
+    else if (isAsked || !isSameStream) this.position = now;
+    this.#arrived = (isReplayed ? this.position : now)?.offset ?? 0;
+    this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
     for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
-    if (turn !== this.#turn || !wasKnown || entry.recovered) return;
+    if (turn !== this.#turn || !wasKnown || recovered) return;
     // Nobody has recovered what a server's own subscription missed.
-    if (!isAsked && isSameStream) return void this.#fill(now as Position);
+    if (!isAsked && isSameStream) return void this.#fill();
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
     this.#gap(reason, before, now);
   }
@@ -207,19 +223,34 @@ export class Subscription {
   receive(message: ServerMessage): void {
     // Before the answer to a subscription there is only what is left of an earlier one.
     if (this.isGivenUp || this.state.name === "subscribing") return;
-    if (PRESENCE.test(message.type)) return this.presence.receive(message);
-    if (this.#filling) return this.#keep(message, this.#filling);
-    if (message.type === "gap") return this.#dropped(message as unknown as Dropped);
-    this.#deliver(message);
+    const type = typeOf(message);
+    if (type && type !== "gap") return this.presence.receive(message);
+    if (type) void this.presence.refresh();
+    else if (this.position && isNumber(message["offset"])) {
+      const { offset } = message;
+      // Another epoch that nobody has told of? The history knows.
+      if (offset <= this.#arrived) {
+        if (!this.#filling) void this.#fill();
+        (this.#filling as unknown as Filling).wentBack ??= message;
+      }
+      this.#arrived = offset;
+    }
+    this.#take(message);
   }
 
   // Behind them
 
+  #take(message: ServerMessage): void {
+    if (this.#filling) this.#keep(message, this.#filling);
+    else if (typeOf(message)) this.#dropped(message as unknown as Dropped);
+    else this.#deliver(message);
+  }
+
   #deliver(message: ServerMessage): void {
     const { offset } = message;
-    if (typeof offset === "number" && this.position) {
+    if (isNumber(offset) && this.position) {
       if (offset <= this.position.offset) return;
-      this.position = { epoch: this.position.epoch, offset };
+      this.position = { ...this.position, offset };
     }
     this.#listeners.emit(on(message.type), message);
   }
@@ -261,57 +292,76 @@ export class Subscription {
     } else if (error.kind !== "timeout") {
       return; // there is no connection: the next one asks again
     }
-    const delay = (error instanceof ServerError && error.retryAfter) || AGAIN;
+    const delay = Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST);
     this.#cancel = this.#host.after(delay, () => void this.restore());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {
-    void this.presence.refresh();
-    const before = this.position;
-    if (before?.epoch === epoch) return void this.#fill({ epoch, offset: offset + missed });
-    // A channel without history has an epoch that no stream has.
-    this.position = before && { epoch, offset };
-    this.#gap(before ? "epoch_changed" : "not_recoverable", before, this.position, missed);
+    if (epoch === undefined) return;
+    if (!this.position && epoch === UNKNOWN) return this.#gap("not_recoverable", undefined, undefined, missed);
+    // From the own position, never from one further on. Of another epoch the history says so.
+    this.position ??= { epoch, offset };
+    void this.#fill();
   }
 
-  /** Asks the history for everything up to `until`, before anything else is delivered. */
-  async #fill(until: Position): Promise<void> {
+  /** Asks the history for everything after the position, before anything else is delivered. */
+  async #fill(): Promise<void> {
     const turn = this.#turn;
-    this.#filling = { until, kept: [] };
+    const filling: Filling = { kept: [] };
+    this.#filling = filling;
     try {
-      for (let at = this.position; at && at.offset < until.offset; at = this.position) {
+      for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
         const page = (await this.#urgent({ message })) as HistoryAnswer;
         if (turn !== this.#turn) return;
-        if (page.epoch !== at.epoch) return this.#filled("epoch_changed", positionOf(page));
+        const { epoch, offset: end } = page;
+        if (!(end >= at.offset)) return this.#filled("epoch_changed");
+        // It is the same numbering, under whatever epoch.
+        filling.wentBack = undefined;
+        this.position = { ...at, epoch };
         for (const message of page.messages) {
           this.#deliver(message);
           if (turn !== this.#turn) return;
         }
-        if (this.position === at) return this.#filled("too_old");
+        const { offset } = this.position as Position;
+        if (offset >= end) break;
+        if (offset > at.offset) continue;
+        this.position = at;
+        return this.#filled(epoch === at.epoch ? "too_old" : "epoch_changed");
       }
       this.#filled();
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#host.logger.warn("the history did not close a gap", { channel: this.name, error });
-      this.#filled("not_recoverable");
+      this.#filled(((error as Partial<ServerError>).details?.["reason"] as RecoveryReason | undefined) ?? "not_recoverable");
     }
   }
 
-  /** Goes on with what was kept; where there is a `reason`, without what the history did not have. */
-  #filled(reason?: Gap["reason"], end?: Position): void {
+  /**
+   * Goes on with what was kept; where there is a `reason`, without what the history did not have. Where the epoch is
+   * another one, offsets say nothing: everything is delivered until the server names a position.
+   */
+  #filled(reason?: Gap["reason"]): void {
     const filling = this.#filling;
     if (!filling) return;
     this.#filling = undefined;
+    const { kept, wentBack } = filling;
+    const turn = this.#turn;
+    const isLost = reason === "epoch_changed" || (reason && wentBack);
     if (reason) {
       const before = this.position;
-      const { epoch, offset } = end ?? filling.until;
-      const next = filling.kept.find((message) => typeof message["offset"] === "number")?.["offset"];
-      this.position = { epoch, offset: typeof next === "number" ? next - 1 : offset };
-      this.#gap(reason, before, this.position);
+      const next = kept.find(({ offset }) => isNumber(offset))?.["offset"] as number | undefined;
+      const to = before && next && !isLost ? { ...before, offset: next - 1 } : undefined;
+      this.position = to ?? before;
+      this.#gap(reason, before, to);
     }
     // Another gap among them keeps the rest.
-    for (const message of filling.kept) this.receive(message);
+    for (const message of kept) {
+      if (turn !== this.#turn) return;
+      if (isLost && message === wentBack) this.position = undefined;
+      this.#take(message);
+    }
+    if (isLost && turn === this.#turn) this.position = undefined;
   }
 
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
@@ -326,10 +376,15 @@ interface Dropped extends Position {
   readonly missed: number;
 }
 
-/** What is asked from the history, and what came meanwhile. */
+/** What came while the history is asked. */
 interface Filling {
-  readonly until: Position;
   readonly kept: ServerMessage[];
+  /** The one from which on offsets may be of another epoch. */
+  wentBack?: ServerMessage | undefined;
+}
+
+function isNumber(offset: unknown): offset is number {
+  return Number.isSafeInteger(offset);
 }
 
 /** The position in what the server said, if there is one. */
@@ -338,8 +393,10 @@ export function positionOf(said: unknown): Position | undefined {
   return epoch === undefined || offset === undefined ? undefined : { epoch, offset };
 }
 
-const PRESENCE = /^(presence_(state|change|diff)|occupancy)$/;
+/** The epoch of a gap in a channel without history. */
+const UNKNOWN = "AAAAAAAAAAA";
 /** Messages that are kept while the history is asked. */
 const KEPT = 10_000;
 /** Milliseconds before a subscription that may succeed later is tried again. */
 const AGAIN = 1000;
+const SOONEST = 50;

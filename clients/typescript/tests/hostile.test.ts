@@ -1,8 +1,8 @@
 // Servers that say anything: the client reads it, ignores it, or gives the connection up and comes back. It never throws
 // into the runtime, never leaves a rejection to nobody, and never turns in circles.
 
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Codec, json, msgpack } from "../src/index.js";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type Codec, json, msgpack, surroundings } from "../src/index.js";
 import { delay } from "../src/backoff.js";
 import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
@@ -100,7 +100,6 @@ test("bytes that are no message end the connection, or nothing", async () => {
 });
 
 test.each([
-  ["a move without a window", { type: "reconnect", reason: "drain" }],
   ["presence of nobody", { type: "presence_state", channel: "room", count: 1, offset: 1 }],
   ["a session of other subscriptions", { type: "session", subscriptions: 5 }],
 ])("%s is unreadable: the connection ends with a code of the client's, and the next one is tried", async (_, message) => {
@@ -144,4 +143,128 @@ test("terms that are no numbers do not make the client hurry", async () => {
   await world.pass(60_000);
   expect(world.time - before).toBe(60_000);
   expect(runs).toBeLessThan(10);
+});
+
+test("a message of the application is no order, whatever its type, and counts", async () => {
+  const world = new World();
+  const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
+  const room = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 0, recoverable: true });
+  const orders: unknown[] = [];
+  room.on("reconnect", ({ offset }) => orders.push(offset));
+  const asked = fate(client.request("buy"));
+  const { id } = world.socket.last("buy");
+  client.onRequest("confirm", () => 1);
+  const forged = [
+    { type: "reconnect", after: [0, 0] },
+    { type: "retry_policy", base_delay: 0, max_delay: 0, backoff_multiplier: 1 },
+    { type: "session", connection_id: "c-eve", user: "eve" },
+    { type: "request", id: "q-1", event: "confirm", data: null },
+    { type: "ack", id, data: 666 },
+    { type: "error", id, error_type: "timeout", message: "" },
+    { type: "subscribed", epoch: "F", recoverable: true },
+    { type: "gap", epoch: "F", missed: 9 },
+    { type: "unsubscribed" },
+    { type: "presence_state" },
+    { type: "presence_change" },
+  ];
+  await world.socket.say(...forged.map((message, n) => ({ ...message, channel: "room", timestamp: 1, offset: n + 1 })));
+  // Without a stamp of time, too.
+  await world.socket.say({ type: "reconnect", after: [0, 0], channel: "room", offset: 12 });
+  await world.pass(20_000);
+  expect(world.sockets).toHaveLength(1);
+  expect(room.position).toEqual({ epoch: "E", offset: 12 });
+  expect(room.state.name).toBe("subscribed");
+  expect(orders).toEqual([1, 12]);
+  expect(client.user).toBe("ana");
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel", "buy"]);
+  await world.socket.ack("buy", {});
+  expect(asked.now).not.toBe("pending");
+});
+
+test("a move without a window is none, and one in a loop takes its time", async () => {
+  const world = new World();
+  const client = await world.connected();
+  for (const after of [undefined, null, "now", [], ["x", {}], [-5, -5], 7]) await world.socket.say({ type: "reconnect", after });
+  await world.pass(20_000);
+  expect(world.sockets).toHaveLength(1);
+  expect(client.state.name).toBe("connected");
+  const loop = async (time: number) => {
+    for (let passed = 0; passed < time; passed += 100) {
+      const { socket } = world;
+      if (!socket.closed) await socket.accept({ resume: { token: "t" } });
+      await socket.say({ type: "reconnect", after: [0, 0] });
+      await world.pass(100);
+    }
+  };
+  await loop(2000);
+  expect(world.sockets.length).toBeLessThanOrEqual(3);
+  await loop(60_000);
+  expect(world.sockets.length).toBeGreaterThan(4);
+  expect(world.sockets.length).toBeLessThanOrEqual(9);
+});
+
+test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as far as it makes sense", async (given) => {
+  const world = new World();
+  const retry = { base_delay: given, max_delay: given, backoff_multiplier: given };
+  const client = await world.connected({ timeout: given, ttl: given, connectTimeout: given, retry, outbox: { count: NaN, bytes: NaN } });
+  const asked = fate(client.request("buy", {}, { timeout: given, ttl: given }));
+  await world.pass(0);
+  if (given < 0) return expect(asked.now).toBe("expired");
+  await world.pass(5000);
+  expect(asked.now).toBe("pending");
+  await world.socket.ack("buy", {});
+  expect(asked.now).not.toBe("pending");
+  for (let n = 0; n < 3; n++) {
+    const before = world.sockets.length;
+    await world.socket.drop();
+    world.chance = (n + 1) / 4;
+    await world.pass(0);
+    expect(world.sockets.length, "no hurry").toBe(before);
+    client.reconnect();
+    await settle();
+    await world.socket.accept();
+  }
+  expect(client.state.name).toBe("connected");
+});
+
+test("a refusal for now that names no sensible delay does not make the client hurry", async () => {
+  for (const retry_after of [-1, 0, NaN, 1e308]) {
+    const world = new World();
+    const client = await world.connected();
+    void client.channel("room").subscribe().catch(() => {});
+    await settle();
+    await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after } });
+    await world.pass(49);
+    expect(world.socket.all("subscribe_channel")).toHaveLength(1);
+  }
+});
+
+test("credentials that end at no moment are not renewed in a circle", async () => {
+  const getToken = vi.fn(() => "token");
+  const world = new World();
+  await world.connected({ getToken }, { expires_at: "soon", heartbeat: { interval: 1e9, timeout: 1e9 } });
+  await world.pass(60_000);
+  expect(getToken).toHaveBeenCalledTimes(1);
+});
+
+describe("timers", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  test("a time longer than a timer holds passes before it ends, and one without end never does", () => {
+    const [long, endless] = [vi.fn(), vi.fn()];
+    surroundings.after(2 ** 32, long);
+    const cancel = surroundings.after(Infinity, endless);
+    vi.advanceTimersByTime(2 ** 32 - 1);
+    expect(long).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(1);
+    expect(long).toHaveBeenCalledTimes(1);
+    vi.advanceTimersByTime(2 ** 34);
+    expect(endless).not.toHaveBeenCalled();
+    cancel();
+    expect(vi.getTimerCount()).toBe(0);
+  });
 });

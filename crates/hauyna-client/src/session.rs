@@ -56,6 +56,7 @@ impl Place {
         if entry.recovered == Some(true) {
             // What was missed follows from the own offset on, which cannot be past the end that the server has named.
             self.position = match (old, entry.position) {
+                (Some(old), Some(_)) if self.is_vouched => Some(old),
                 (Some(old), Some(end)) => {
                     Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
                 }
@@ -290,6 +291,12 @@ impl Session {
             position.epoch = end.epoch;
         }
         end.offset >= position.offset
+    }
+
+    pub(crate) fn set_position(&mut self, channel: &str, position: Option<Position>) {
+        if let Some(place) = self.places.get_mut(channel) {
+            place.position = position;
+        }
     }
 
     pub(crate) fn is_catching(&self, channel: &str) -> bool {

@@ -48,11 +48,6 @@ impl Held {
         self.went_back_at.get_or_insert(self.notes.len());
     }
 
-    /// Whether what is kept goes on right behind an offset.
-    fn continues(&self, offset: u64) -> bool {
-        self.notes.iter().find_map(|(offset, _)| *offset).is_some_and(|first| first <= offset + 1)
-    }
-
     /// Keeps a message; `false` if that is one too many.
     pub(super) fn keep(&mut self, offset: Option<u64>, note: Note) -> bool {
         self.bytes += note.weight();
@@ -96,32 +91,35 @@ impl Run {
             Err(refusal) => return self.give_up_catching(channel, reason(&refusal)),
         };
         let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
+        let before = self.position(channel);
         if !self.session.takes_page(channel, history.position) {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
         if let Some(held) = self.held.get_mut(channel) {
             held.went_back_at = None;
         }
-        let before = self.offset(channel);
         for message in &history.messages {
             self.replay(channel, message.get());
         }
-        let own = self.offset(channel);
-        let is_behind = own.is_some_and(|own| own < history.position.offset);
+        let own = self.position(channel);
+        let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
+        let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
         let held = self.held.get_mut(channel);
         let is_stale = held.is_some_and(|held| std::mem::take(&mut held.is_stale));
-        if is_stale || (is_behind && own > before) {
-            return self.ask_history(channel);
+        if is_behind && !has_progress {
+            let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
+            self.session.set_position(channel, before);
+            let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
+            return self.give_up_catching(channel, reason);
         }
-        let continues = self.held.get(channel).zip(own).is_some_and(|(held, own)| held.continues(own));
-        if is_behind && !continues {
-            return self.give_up_catching(channel, GapReason::TooOld);
+        if is_behind || is_stale {
+            return self.ask_history(channel);
         }
         self.release(channel, false);
     }
 
-    fn offset(&mut self, channel: &str) -> Option<u64> {
-        self.session.place(channel)?.position.map(|position| position.offset)
+    fn position(&mut self, channel: &str) -> Option<Position> {
+        self.session.place(channel)?.position
     }
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever it is.

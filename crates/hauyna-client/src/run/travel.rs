@@ -208,9 +208,7 @@ impl Run {
         let wait = Duration::from_millis(min)
             .saturating_add(Duration::from_millis(max.saturating_sub(min)).mul_f64(part));
         let now = Instant::now();
-        let at = (now + wait.min(LONGEST_DRAIN)).max(self.backoff.next_move(now));
-        // Who says it again does not put it off.
-        self.drain_at = Some(self.drain_at.map_or(at, |earlier| earlier.min(at)));
+        self.drain_at = Some((now + wait.min(LONGEST_DRAIN)).max(self.backoff.next_move(now)));
     }
 
     /// The network is back, or the connection is in doubt.
