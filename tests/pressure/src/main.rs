@@ -17,6 +17,7 @@ mod run;
 mod scenarios;
 mod server;
 mod stage;
+mod streams;
 mod tally;
 
 use clap::Parser;

@@ -32,6 +32,7 @@ pub(crate) fn print_row(name: &str, server: Options, outcome: &Outcome) {
     let runtime = match server.runtime {
         Runtime::Multi => "multi",
         Runtime::PerCore => "per-core",
+        Runtime::Streams => "streams",
     };
     let closed = match outcome.code {
         Some(code) => format!("{} ({code})", outcome.closed),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// What is run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Fewer messages, and the two kinds of runtime in turn instead of each scenario on both
+    /// Fewer messages, and the kinds of runtime in turn instead of each scenario on all of them
     #[arg(long)]
     short: bool,
     /// These scenarios alone
@@ -67,11 +67,11 @@ fn is_wanted(options: &Options, scenario: &Scenario) -> bool {
 }
 
 fn runtimes(options: &Options, turn: usize) -> Vec<Runtime> {
-    let both = [Runtime::Multi, Runtime::PerCore];
+    let all = [Runtime::Multi, Runtime::PerCore, Runtime::Streams];
     match options.runtime {
         Some(runtime) => vec![runtime],
-        None if options.short => vec![both[turn % 2]],
-        None => both.to_vec(),
+        None if options.short => vec![all[turn % all.len()]],
+        None => all.to_vec(),
     }
 }
 

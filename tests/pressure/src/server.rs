@@ -3,6 +3,7 @@
 
 use crate::broker::SlowBroker;
 use crate::order::{Order, Verb, raw_content};
+use crate::streams;
 use anyhow::Result;
 use clap::ValueEnum;
 use hauyna::{
@@ -31,6 +32,8 @@ pub(crate) enum Runtime {
     Multi,
     /// `Server::serve_per_core`
     PerCore,
+    /// As `multi`, over streams that only their own tasks can write, as those of TLS are
+    Streams,
 }
 
 /// The slow-consumer policy of every channel.
@@ -66,6 +69,12 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             println!("listening {}", listener.local_addr()?);
             tokio::spawn(server.serve_listener(listener));
+            obey(hub).await
+        }),
+        Runtime::Streams => Builder::new_multi_thread().enable_all().build()?.block_on(async {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            println!("listening {}", listener.local_addr()?);
+            tokio::spawn(streams::accept(hub.clone(), handler().share(), listener));
             obey(hub).await
         }),
         Runtime::PerCore => {

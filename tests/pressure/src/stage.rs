@@ -129,6 +129,15 @@ impl Stage {
         }
     }
 
+    /// Whoever published was ended before its time: the readers get as much as the first of them did.
+    pub(crate) fn expect_what_came(&self, source: u64) {
+        let last = |client: &Arc<Client>| client.state(|state| state.tally.last(source));
+        let most = self.clients.iter().map(last).max().unwrap_or(0);
+        for client in &self.clients {
+            client.state(|state| state.tally.limit(source, most));
+        }
+    }
+
     /// A source that nobody has used, with room for 999 numbered channels.
     pub(crate) fn source(&mut self) -> u64 {
         self.next_source += 1000;

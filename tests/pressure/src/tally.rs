@@ -42,6 +42,13 @@ impl Tally {
         self.sources.entry(source).or_default().expected = count;
     }
 
+    /// The reader must get no more than the numbers 1 to `count` of a source.
+    pub(crate) fn limit(&mut self, source: u64, count: u64) {
+        if let Some(sequence) = self.sources.get_mut(&source) {
+            sequence.expected = sequence.expected.min(count);
+        }
+    }
+
     pub(crate) fn note(&mut self, source: u64, number: u64) {
         self.sources.entry(source).or_default().note(number);
     }

@@ -84,6 +84,7 @@ async fn write_all(
     request: fn(u64, u64) -> String,
 ) -> Result<()> {
     stage.bounds.published += count * sources.len() as u64;
+    let published = sources.clone();
     let sinks: Vec<Arc<Client>> = stage.clients[writers].to_vec();
     let (sender, done) = oneshot::channel();
     std::thread::spawn(move || {
@@ -98,7 +99,11 @@ async fn write_all(
         // The scenario may have run out of time.
         let _ = sender.send(written);
     });
-    done.await?
+    let written = done.await?;
+    if written.is_err() {
+        published.iter().for_each(|source| stage.expect_what_came(*source));
+    }
+    written
 }
 
 async fn write_together<F: Future<Output = Result<()>> + 'static>(writing: Vec<F>) -> Result<()> {
