@@ -52,9 +52,17 @@ pub(crate) struct State {
     /// Gaps that came while the backlog was too small for a full socket.
     pub(crate) needless_gaps: u64,
     pub(crate) answers: u64,
+    awaited: Option<Awaited>,
     pub(crate) errors: Vec<String>,
     pub(crate) last_answer: String,
     pub(crate) end: Option<End>,
+}
+
+/// A source that a reader gets from the middle on.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    source: u64,
+    count: u64,
 }
 
 /// How a connection ended.
@@ -109,6 +117,11 @@ impl Client {
     /// Looks at what it has seen, or changes it.
     pub(crate) fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.shared.state.lock())
+    }
+
+    /// It must get the numbers of a source behind the offset that its next answer names, up to `count`.
+    pub(crate) fn expect_from_answer(&self, source: u64, count: u64) {
+        self.state(|state| state.awaited = Some(Awaited { source, count }));
     }
 
     /// Whether it was made to be slow.
@@ -322,6 +335,10 @@ impl State {
         } else if !is("presence_state\"") {
             if is("ack\"") || is("pong\"") {
                 self.answers += 1;
+                let offset = number_after(text, "\"offset\":");
+                if let (Some(Awaited { source, count }), Some(offset)) = (self.awaited.take(), offset) {
+                    self.tally.expect_after(source, offset, count);
+                }
                 text.clone_into(&mut self.last_answer);
             }
             if let Some((source, number)) = sequence(text) {

@@ -112,6 +112,7 @@ fn handler() -> Handler {
         .identify(|request| Ok(request.query("user")))
         .authorize_broadcast(async |_| Ok(()))
         .on("mixed", mixed_callback)
+        .on("flood", flood_callback)
         .on("track", async |cx: Context, _: Value| cx.presence().track(json!({})).await)
         .write_timeout(Duration::from_secs(60)) // longer than a scenario: a slow reader is the policy's affair
 }
@@ -124,6 +125,16 @@ async fn mixed_callback(cx: Context, message: Value) -> hauyna::Result<Box<RawVa
         send_mixed(&cx.hub(), &user, source, number + step).await?;
     }
     Ok(raw_content(source, number + MIXED, 64))
+}
+
+/// Publishes in a loop, as its client asks.
+async fn flood_callback(cx: Context, message: Value) -> hauyna::Result {
+    let (source, count) = (message["source"].as_u64().unwrap_or(0), message["count"].as_u64().unwrap_or(0));
+    let channel = cx.channel("plain:1");
+    for number in 1..=count {
+        channel.broadcast(raw_content(source, number, 500)).await?;
+    }
+    Ok(())
 }
 
 /// Sends a message by the verb whose turn it is.

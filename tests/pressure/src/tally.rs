@@ -42,6 +42,13 @@ impl Tally {
         self.sources.entry(source).or_default().expected = count;
     }
 
+    /// The reader must get the numbers of a source behind `before`, up to `count`.
+    pub(crate) fn expect_after(&mut self, source: u64, before: u64, count: u64) {
+        let received = before;
+        let sequence = Sequence { expected: count, last: before, received, ..Sequence::default() };
+        self.sources.insert(source, sequence);
+    }
+
     /// The reader must get no more than the numbers 1 to `count` of a source.
     pub(crate) fn limit(&mut self, source: u64, count: u64) {
         if let Some(sequence) = self.sources.get_mut(&source) {

@@ -2,6 +2,7 @@
 
 use crate::client::{Client, frames};
 use crate::order::{Order, Verb, content};
+use crate::server::HISTORY;
 use crate::stage::Stage;
 use anyhow::Result;
 use std::ops::Range;
@@ -33,6 +34,38 @@ pub(crate) async fn clients(stage: &mut Stage) -> Result<()> {
         format!("{{\"type\":\"channel_message\",\"channel\":\"plain:1\",\"content\":{content}}}")
     })
     .await
+}
+
+/// Callbacks publish in a loop, each on the task of a connection that gets the messages itself.
+pub(crate) async fn callbacks(stage: &mut Stage) -> Result<()> {
+    let readers = stage.choose(8, 50);
+    let readers = stage.readers("reader", readers, &["plain:1"]).await?;
+    stage.begin().await?;
+    stage.bounds.message = 500;
+    let count = stage.choose(40_000, 100_000);
+    for writer in 0..2 {
+        let source = stage.source();
+        stage.expect(readers.clone(), source, count);
+        stage.bounds.published += count;
+        let request = format!("{{\"type\":\"flood\",\"source\":{source},\"count\":{count}}}");
+        stage.clients[writer].send(&request).await?;
+    }
+    Ok(())
+}
+
+/// Readers subscribe while the application publishes: each gets everything behind the position that it is told.
+pub(crate) async fn arrivals(stage: &mut Stage) -> Result<()> {
+    stage.begin().await?;
+    let count = stage.choose(30_000, 100_000);
+    let source = stage.order(Order::new(Verb::Channel, "long:1", count, 200)).await?;
+    stage.bounds.kept = HISTORY.into();
+    for number in 0..stage.choose(20, 100) {
+        let reader = stage.readers(&format!("reader{number}-"), 1, &[]).await?;
+        let client = &stage.clients[reader.start];
+        client.expect_from_answer(source, count);
+        client.subscribe("long:1").await?;
+    }
+    stage.await_orders().await
 }
 
 /// Clients write to one user as fast as the server takes it.

@@ -48,6 +48,9 @@ const ONE: &[Policy] = &[Policy::Disconnect];
 /// With one that closes a slow reader, and one that leaves it what waits.
 const STAYING: &[Policy] = &[Policy::Disconnect, Policy::DropNewest];
 
+/// Those that leave gaps.
+const DROPPING: &[Policy] = &[Policy::DropOldest, Policy::DropNewest, Policy::Conflate];
+
 /// In the order of the run.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("private-burst", ONE, |stage| Box::pin(bursts::private(stage))),
@@ -66,10 +69,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("callback-order", ONE, |stage| Box::pin(order::callback(stage))),
     scenario("app-flood", ALL, |stage| Box::pin(floods::application(stage))),
     scenario("client-flood", ALL, |stage| Box::pin(floods::clients(stage))),
+    scenario("callback-flood", ONE, |stage| Box::pin(floods::callbacks(stage))),
+    scenario("arrivals", STAYING, |stage| Box::pin(floods::arrivals(stage))),
     scenario("private-flood", ONE, |stage| Box::pin(floods::private(stage))),
     scenario("send-flood", ONE, |stage| Box::pin(floods::send(stage))),
     scenario("stalled-reader", ALL, |stage| Box::pin(stalls::stalled(stage))),
     scenario("trickling-reader", ALL, |stage| Box::pin(stalls::trickling(stage))),
+    scenario("stalled-presence", DROPPING, |stage| Box::pin(stalls::with_presence(stage))),
     scenario("state-loop", ONE, |stage| Box::pin(control::states(stage))),
     scenario("presence-lists", ONE, |stage| Box::pin(control::presence_lists(stage))),
     scenario("unread-answers", ONE, |stage| Box::pin(control::answers(stage))),

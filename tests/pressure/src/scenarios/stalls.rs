@@ -1,7 +1,7 @@
 //! Readers that stall or trickle beside healthy ones: the policy concerns the slow one alone, and what waits for it is
 //! bounded. When it reads again, it has everything or was told what it missed.
 
-use crate::client::Pace;
+use crate::client::{Pace, frames};
 use crate::order::{Order, Verb};
 use crate::stage::Stage;
 use anyhow::Result;
@@ -14,6 +14,28 @@ pub(crate) async fn stalled(stage: &mut Stage) -> Result<()> {
 /// A reader of 40 kB a second.
 pub(crate) async fn trickling(stage: &mut Stage) -> Result<()> {
     beside_slow(stage, Pace::Slow(2000)).await
+}
+
+/// A reader that reads nothing in a channel where people change their status meanwhile: a gap counts publications.
+pub(crate) async fn with_presence(stage: &mut Stage) -> Result<()> {
+    let people = stage.readers("person", 3, &["room:1"]).await?;
+    let slow = stage.slow_reader("slow", Pace::Stalled).await?;
+    stage.clients[slow].send("{\"type\":\"subscribe_channel\",\"channel\":\"room:1\"}").await?;
+    stage.begin().await?;
+    let count = stage.choose(12_000, 40_000);
+    let source = stage.order(Order::new(Verb::Channel, "room:1", count, 500)).await?;
+    stage.expect(people.start..slow + 1, source, count);
+    let request = |number| format!("{{\"type\":\"update_status\",\"status\":\"away\",\"at\":{number}}}");
+    for round in 0..20 {
+        for person in people.clone() {
+            let requests = frames((0..10).map(|step| request(10 * round + step)));
+            stage.clients[person].send_frames(&requests).await?;
+        }
+        stage.pause(10).await;
+    }
+    stage.await_orders().await?;
+    stage.clients[slow].release();
+    Ok(())
 }
 
 async fn beside_slow(stage: &mut Stage, pace: Pace) -> Result<()> {
