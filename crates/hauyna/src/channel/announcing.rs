@@ -1,39 +1,82 @@
-//! Who a channel's subscribers are, told to the others where the channel's options want it: those who come, go, and
-//! come back.
+//! Announcements: messages of the protocol to the subscribers of a channel on this node, neither numbered nor kept.
+//! They are posted under the channel's lock, in the order of the changes that they tell of. Called by `subscribe`,
+//! which announces who comes and goes, by `presence`, and by `session` when a lost subscriber does not come back.
 
-use super::publish::announce;
-use super::{ChannelCore, ChannelName, Subscription};
+use super::publication::Content;
+use super::publish::post;
+use super::subscribers::ChannelState;
+use super::{ChannelCore, ChannelName, Draft, Kind, Subscription};
+use crate::connection::ConnectionId;
 use crate::hub::HubCore;
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
+use std::sync::Arc;
 
-/// The session of a lost subscriber has ended: the others hear that it has gone.
-pub(crate) fn announce_removed(hub: &HubCore, channel: &ChannelName, (user, metadata): (&str, Option<&str>)) {
-    if let Some(channel) = hub.channels.find(channel) {
-        announce_to(hub, &channel, ChannelEvent::SubscriptionRemoved, (user, metadata));
-    }
-}
-
-pub(super) fn announce_change(hub: &HubCore, subscription: &Subscription, event: ChannelEvent) {
-    let metadata = subscription.metadata.lock().clone();
-    let user = subscription.connection.user().as_str();
-    announce_to(hub, &subscription.channel, event, (user, metadata.as_deref()));
-}
-
-fn announce_to(
+/// Announces that a subscriber came or went, in the step that puts it in or takes it out: `state` is locked.
+pub(super) fn announce_change(
     hub: &HubCore,
-    channel: &ChannelCore,
+    subscription: &Subscription,
+    state: &ChannelState,
     event: ChannelEvent,
-    (user, metadata): (&str, Option<&str>),
 ) {
-    let Some(most) = channel.options.announce else { return };
-    if channel.state.lock().subscribers.len() > most as usize {
+    let channel = &subscription.channel;
+    if !is_announced(channel, state) {
         return;
     }
-    let message = Message::ChannelEvent(ChannelEventMessage {
-        event,
-        channel: channel.name.as_str(),
-        user,
-        metadata: metadata.map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes())),
-    });
-    announce(hub, &channel.name, &message);
+    let metadata = subscription.metadata.lock().clone();
+    let user = subscription.connection.user().as_str();
+    post_message(hub, channel, state, &channel_event(channel, event, user, metadata.as_deref()));
+}
+
+/// Announces that a lost subscriber, whose session has ended, is gone.
+pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, metadata: Option<&str>) {
+    let Some(channel) = hub.channels.find(name) else { return };
+    let state = channel.state.lock();
+    if is_announced(&channel, &state) {
+        let event = channel_event(&channel, ChannelEvent::SubscriptionRemoved, user, metadata);
+        post_message(hub, &channel, &state, &event);
+    }
+}
+
+/// Sends a message of the protocol to all subscribers but one. The caller holds the lock that orders what it tells of.
+pub(crate) fn announce_except(
+    hub: &HubCore,
+    channel: &Arc<ChannelCore>,
+    message: &Message<'_>,
+    except: Option<ConnectionId>,
+) {
+    let publication = Arc::new(event_draft(channel, message, except).publication(None));
+    post(hub, channel, &channel.state.lock(), &publication);
+}
+
+fn is_announced(channel: &ChannelCore, state: &ChannelState) -> bool {
+    let count = state.subscribers.len();
+    count > 0 && channel.options.announce.is_some_and(|most| count <= most as usize)
+}
+
+fn channel_event<'a>(
+    channel: &'a ChannelCore,
+    event: ChannelEvent,
+    user: &'a str,
+    metadata: Option<&'a str>,
+) -> Message<'a> {
+    let metadata = metadata.map(|text| Raw::assume_valid(Encoding::Json, text.as_bytes()));
+    Message::ChannelEvent(ChannelEventMessage { event, channel: channel.name.as_str(), user, metadata })
+}
+
+fn post_message(hub: &HubCore, channel: &Arc<ChannelCore>, state: &ChannelState, message: &Message<'_>) {
+    post(hub, channel, state, &Arc::new(event_draft(channel, message, None).publication(None)));
+}
+
+fn event_draft(channel: &ChannelCore, message: &Message<'_>, except: Option<ConnectionId>) -> Draft {
+    let mut json = Vec::with_capacity(128);
+    message.encode(Encoding::Json, &mut json);
+    Draft {
+        channel: channel.name.clone(),
+        kind: Kind::Event,
+        user: None,
+        content: Content { encoding: Encoding::Json, bytes: json.into() },
+        timestamp: crate::clock::unix_ms(),
+        except,
+        conflate: None,
+    }
 }

@@ -22,13 +22,13 @@ pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
 pub use request::ChannelRequest;
 
-pub(crate) use announcing::announce_removed;
+pub(crate) use announcing::{announce_except, announce_removed};
 pub(crate) use history::{encoded, history};
 pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
-pub(crate) use publish::{Extras, announce_except, content, deliver, publish};
+pub(crate) use publish::{Extras, content, deliver, publish};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
     Prepared, Welcome, Wish, detach, dismiss, enlist, go_on, not_subscribed, prepare, subscribe, told,
@@ -139,12 +139,14 @@ impl Channel {
     /// `not_subscribed`.
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
         let core = connection.core();
-        unsubscribe(&self.hub.0, core, &self.name)?;
-        if core.is_negotiated() {
-            // One that is gone has nothing to be told.
-            let _ = core.tell(&Message::Unsubscribed { channel: &self.name });
-        }
-        Ok(())
+        // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
+        let tell = || {
+            if core.is_negotiated() {
+                core.push_control(frame(core, &Message::Unsubscribed { channel: &self.name }));
+                core.request_flush();
+            }
+        };
+        unsubscribe(&self.hub.0, core, &self.name, tell)
     }
 
     fn core(&self) -> Option<Arc<ChannelCore>> {

@@ -11,7 +11,7 @@ use crate::connection::ConnectionId;
 use crate::error::{BrokerError, Error};
 use crate::hub::HubCore;
 use crate::shard::Item;
-use hauyna_protocol::{Encoding, ErrorType, Message};
+use hauyna_protocol::{Encoding, ErrorType};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -117,27 +117,17 @@ fn deliver_to(hub: &HubCore, channel: &Arc<ChannelCore>, publication: &Arc<Publi
     if state.catching_up > 0 {
         state.since.push(publication.clone());
     }
+    post(hub, channel, &state, publication);
+}
+
+/// Puts a publication into the inbox of each shard that has subscribers of its channel.
+pub(super) fn post(
+    hub: &HubCore,
+    channel: &Arc<ChannelCore>,
+    state: &ChannelState,
+    publication: &Arc<Publication>,
+) {
     for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
         shard.post(Item::Publish { channel: channel.clone(), publication: publication.clone() });
     }
-}
-
-/// A message of the protocol to all subscribers of a channel: not numbered, not kept.
-pub(crate) fn announce(hub: &HubCore, channel: &ChannelName, message: &Message<'_>) {
-    announce_except(hub, channel, message, None);
-}
-
-/// As [`announce`], to all but one connection.
-pub(crate) fn announce_except(
-    hub: &HubCore,
-    channel: &ChannelName,
-    message: &Message<'_>,
-    except: Option<ConnectionId>,
-) {
-    let mut json = Vec::with_capacity(128);
-    message.encode(Encoding::Json, &mut json);
-    let content = Content { encoding: Encoding::Json, bytes: json.into() };
-    let answer =
-        publish(hub, channel.clone(), (Kind::Event, content), Extras { except, ..Extras::default() });
-    hub.finish(answer);
 }

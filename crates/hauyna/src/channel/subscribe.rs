@@ -106,19 +106,14 @@ pub(crate) async fn subscribe(
 ) -> Result<Welcome, Error> {
     let prepared = prepare(hub, connection, wish).await?;
     let welcome = prepared.welcome();
-    let subscription = prepared.subscription.clone();
     commit(hub, prepared, None, |top| answer(&Welcome { top, ..welcome }))?;
-    announce_change(hub, &subscription, ChannelEvent::SubscriptionAdded);
     Ok(welcome)
 }
 
 /// A subscription of a lost connection goes on.
 pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
-    let subscription = prepared.subscription.clone();
     // It fails where the application was quicker to subscribe this connection.
-    if commit(hub, prepared, Some(lost), |_| {}).is_ok() {
-        announce_change(hub, &subscription, ChannelEvent::SubscriptionReconnected);
-    }
+    let _ = commit(hub, prepared, Some(lost), |_| {});
 }
 
 /// Does what may take a while before a subscription can go live.
@@ -272,6 +267,7 @@ fn go_live(
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
+    let event = start.event();
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
@@ -311,46 +307,67 @@ fn go_live(
             let connection = Connection::new(connection.clone());
             SystemEvent::Subscribed { connection, channel: channel.name.clone() }
         });
+        if channel.presence.is_none() {
+            announce_change(hub, subscription, &state, event);
+        }
     }
     Ok(())
 }
 
-/// Unsubscribes a connection from one channel.
+/// Unsubscribes a connection from one channel. `answer` puts the reply into the connection's outbox; it runs under
+/// the channel's lock, before the answer to any later subscription.
 ///
 /// # Errors
 ///
 /// `not_subscribed`.
-pub(crate) fn unsubscribe(hub: &HubCore, connection: &ConnectionCore, name: &str) -> Result<(), Error> {
+pub(crate) fn unsubscribe(
+    hub: &HubCore,
+    connection: &ConnectionCore,
+    name: &str,
+    answer: impl FnOnce(),
+) -> Result<(), Error> {
     let own = connection.take_subscription(name, Belongs::ToConnection).ok_or_else(not_subscribed)?;
-    detach(hub, &own, Departure::Gone);
+    detach_with(hub, &own, Departure::Gone, answer);
     Ok(())
 }
 
 /// Takes a subscription, already gone from its connection, out of its channel and shard. What the shard has
 /// for it, or has queued, is not written: a next subscription's answer must not be overtaken by it.
 pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) {
-    match presence::leave(hub, subscription, departure, || take_out(hub, subscription)) {
-        None => {}
-        Some(Left::Empty) => hub.retire(&subscription.channel),
-        Some(Left::Others) if departure == Departure::Kept => {}
-        Some(Left::Others) => announce_change(hub, subscription, ChannelEvent::SubscriptionRemoved),
+    detach_with(hub, subscription, departure, || {});
+}
+
+fn detach_with(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    departure: Departure,
+    answer: impl FnOnce(),
+) {
+    let take_out = || take_out(hub, subscription, departure, answer);
+    if presence::leave(hub, subscription, departure, take_out) {
+        hub.retire(&subscription.channel);
     }
 }
 
-/// What a subscriber leaves behind.
-enum Left {
-    Empty,
-    Others,
-}
-
-/// Returns `None` where it was not in.
-fn take_out(hub: &HubCore, subscription: &Arc<Subscription>) -> Option<Left> {
+/// Returns whether it was the last that used the channel.
+fn take_out(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    departure: Departure,
+    answer: impl FnOnce(),
+) -> bool {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     connection.end_subscription(subscription);
     let mut state = channel.state.lock();
-    state.subscribers.remove(&connection.id())?;
+    answer();
+    if state.subscribers.remove(&connection.id()).is_none() {
+        return false;
+    }
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
+    if departure != Departure::Kept {
+        announce_change(hub, subscription, &state, ChannelEvent::SubscriptionRemoved);
+    }
     if Belongs::of(&channel.name) == Belongs::ToConnection {
         hub.events.emit(SystemKind::Unsubscribed, || {
             let connection = Connection::new(connection.clone());
@@ -367,7 +384,7 @@ fn take_out(hub: &HubCore, subscription: &Arc<Subscription>) -> Option<Left> {
     );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
-    Some(if unused { Left::Empty } else { Left::Others })
+    unused
 }
 
 pub(crate) fn not_subscribed() -> Error {

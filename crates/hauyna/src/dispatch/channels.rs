@@ -114,6 +114,18 @@ async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: 
     }
 }
 
+pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Next {
+    let answer = || {
+        if let Some(id) = &id {
+            core.push_control(frame(core, &Message::Ack { id, data: None }));
+        }
+    };
+    match channel::unsubscribe(core.hub(), core, name, answer) {
+        Ok(()) => Next::Now(Reply::answered()),
+        Err(error) => Next::Now(Reply::refused(id, error)),
+    }
+}
+
 pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: HistoryRange) -> Next {
     let Some(own) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));

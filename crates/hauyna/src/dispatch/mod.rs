@@ -2,7 +2,7 @@
 //! reader with a whole message; what must wait comes back as a future, what need not is answered in line.
 
 use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
-use crate::channel::{self, Wish};
+use crate::channel::Wish;
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
@@ -89,15 +89,14 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         Request::Publish { channel, content, key } => channels::publish(core, id, (&channel, content), key),
         Request::Subscribe { channel, metadata, recover, token } => {
             // The answer stands in the outbox before the channel's messages; so must the earlier answers.
-            if !replies.is_empty() {
-                core.push_control(Bytes::copy_from_slice(replies));
-                replies.clear();
-            }
+            queue_replies(core, replies);
             let wish = Wish { metadata: metadata.map(|raw| raw.as_json().into()), recover };
             channels::subscribe(core, id, (&channel, token), wish)
         }
         Request::Unsubscribe { channel } => {
-            Next::Now(Reply::of(id, channel::unsubscribe(core.hub(), core, &channel)))
+            // Before the answer to a subscription that the application makes right behind it.
+            queue_replies(core, replies);
+            channels::unsubscribe(core, id, &channel)
         }
         Request::Private { to, message, key } => direct::private(core, id, (&to, message), key),
         Request::Group { room, message, key } => direct::group(core, id, (&room, message), key),
@@ -152,6 +151,14 @@ fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
         (Some(id), Request::Ack { data }) => core.answer(id, Ok(*data)),
         (Some(id), Request::Refusal { message }) => core.answer(id, Err(message.as_deref())),
         _ => false,
+    }
+}
+
+/// Queues the answers so far, so that the next one can be queued under a lock and still come behind them.
+fn queue_replies(core: &Core, replies: &mut Vec<u8>) {
+    if !replies.is_empty() {
+        core.push_control(Bytes::copy_from_slice(replies));
+        replies.clear();
     }
 }
 

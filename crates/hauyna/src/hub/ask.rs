@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 impl HubCore {
     /// Asks the broker. Where it panics it has failed, as if it could not be reached: whoever asks is often in the
@@ -83,44 +82,12 @@ impl HubCore {
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.order(&channel.name);
         if self.channels.remove_unused(channel) && !channel.name.is_of_group() {
-            let told = self.ask(|broker| {
+            drop(self.ask(|broker| {
                 broker.unsubscribe(&channel.name);
                 Answer::now(Ok(()))
-            });
-            self.finish(told);
+            }));
         }
     }
-
-    /// Lets an answer nobody waits for come to its end. There are [`UNAWAITED`] at once at most; one more is lost.
-    pub(crate) fn finish<T: Send + 'static>(&self, answer: Answer<Result<T, BrokerError>>) {
-        let later = match answer.into_now() {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => return lost(&error),
-            Err(later) => later,
-        };
-        let (Ok(runtime), Ok(place)) = (Handle::try_current(), self.unawaited.clone().try_acquire_owned())
-        else {
-            return lost(&BrokerError::new("too many announcements wait for the broker"));
-        };
-        runtime.spawn(async move {
-            let _place = place;
-            if let Err(error) = later.await {
-                lost(&error);
-            }
-        });
-    }
-}
-
-/// Places for the answers that nobody waits for.
-pub(super) fn unawaited() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(UNAWAITED))
-}
-
-fn lost(error: &BrokerError) {
-    crate::log::limited("announcement", || {
-        let error = crate::log::fault(error);
-        tracing::warn!(target: "hauyna::broker", %error, "an announcement was lost");
-    });
 }
 
 struct Panicked;
@@ -144,5 +111,3 @@ async fn within<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
 
 const PANICKED: &str = "the broker panicked";
 const LATE: &str = "the broker did not answer in time";
-/// Answers of the broker that nobody waits for, at once.
-const UNAWAITED: usize = 1024;

@@ -339,7 +339,6 @@ impl HubBuilder {
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
-            unawaited: super::ask::unawaited(),
             presence: People::new(hub.clone()),
             sessions: Sessions::new(self.config.sessions),
             events: Listeners::new(hub.clone()),

@@ -49,7 +49,7 @@ use crate::user::User;
 use parking_lot::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// The centre of an application: its connections, channels and users. A cheap handle; clone it freely.
 ///
@@ -78,8 +78,6 @@ pub(crate) struct HubCore {
     pub(crate) broker: Arc<dyn Broker>,
     /// As of the last look at it.
     pub(crate) broker_is_up: AtomicBool,
-    /// Places for the answers of the broker that nobody waits for.
-    unawaited: Arc<Semaphore>,
     pub(crate) presence: People,
     pub(crate) sessions: Sessions,
     pub(crate) events: Listeners,

@@ -32,14 +32,14 @@ pub(super) fn tell(
     if let Some(step) = told.step {
         emit(hub, told.user, Some(name), step);
     }
-    // Nobody is here to be told, and who comes meanwhile may come into a channel that has taken this one's name.
+    // Nobody is here to be told.
     if members.users.is_empty() {
         return;
     }
     match (before, members.mode) {
         (Mode::Occupancy, Mode::Diff | Mode::Each) => {
             message::with_state(members, name.as_str(), |state| {
-                announce_except(hub, name, state, told.except);
+                announce_except(hub, channel, state, told.except);
             });
         }
         (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
@@ -47,7 +47,7 @@ pub(super) fn tell(
             let Some(step) = told.step else { return };
             let what = (name.as_str(), told.user);
             message::with_change(members, what, (step, told.left), |change| {
-                announce_except(hub, name, change, told.except);
+                announce_except(hub, channel, change, told.except);
             });
         }
         (_, Mode::Diff | Mode::Occupancy) => {
@@ -59,11 +59,11 @@ pub(super) fn tell(
     }
 }
 
-fn count(hub: &HubCore, channel: &ChannelCore, members: &mut Members) {
+fn count(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members) {
     if let Some(count) = members.take_count() {
         let occupancy =
             hauyna_protocol::Message::Occupancy { channel: channel.name.as_str(), count: count as u64 };
-        announce_except(hub, &channel.name, &occupancy, None);
+        announce_except(hub, channel, &occupancy, None);
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
             let changes = members.take_changes();
             if !changes.is_empty() {
                 message::with_diff(&members, channel.name.as_str(), &changes, |diff| {
-                    announce_except(hub, &channel.name, diff, None);
+                    announce_except(hub, channel, diff, None);
                 });
             }
             members.settle_mode(presence.options);

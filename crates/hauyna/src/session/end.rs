@@ -21,7 +21,7 @@ pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
     presence::expire(hub, core.user(), core.id());
     let Kept { subscriptions, reason, .. } = kept;
     for (channel, metadata) in &subscriptions {
-        announce_removed(hub, channel, (core.user(), metadata.as_deref()));
+        announce_removed(hub, channel, core.user(), metadata.as_deref());
     }
     hub.metrics.sessions_ended.increment();
     close(&core, reason);

@@ -161,9 +161,7 @@ async fn announcements_for_a_broker_that_hangs_do_not_gather() {
         hub.channel("x").subscribe(&connection, json!({ "a": 1 })).await.unwrap();
         hub.channel("x").unsubscribe(&connection).unwrap();
     }
-    assert!(waiting.load(Ordering::Relaxed) <= 1024, "{waiting:?}");
-    tokio::time::sleep(2 * TIMEOUT).await;
-    assert_eq!(waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(waiting.load(Ordering::Relaxed), 0, "it is not asked to announce");
 }
 
 #[tokio::test]

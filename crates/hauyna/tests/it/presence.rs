@@ -1,7 +1,7 @@
 //! Presence over real sockets: lists and changes in channels, several devices, grace time, metadata, the queries
 //! and what listeners hear.
 
-use crate::support::{eventually, named, subscribe};
+use crate::support::{Failing, eventually, named, subscribe};
 use hauyna::{
     Channels, Criteria, Event, Hub, HubBuilder, Presence, Status, SystemEvent, SystemKind, UserId, json,
 };
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 fn rooms() -> HubBuilder {
@@ -532,4 +533,35 @@ async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
     let _bob = server.connect("/?user=bob").await;
     eventually("bob has come", || log.lock().iter().any(|line| line == "bob came")).await;
     assert_eq!(*log.lock(), ["ann came", "bob came"]);
+}
+
+#[tokio::test]
+async fn presence_and_announcements_need_no_broker() {
+    let broker = Failing::default();
+    let down = broker.down.clone();
+    let options = Channels::new().presence(Presence::each()).announce_subscribers().no_history();
+    let hub = Hub::builder().channels("room:{id}", options).broker(broker).build();
+    let server = TestServer::start(hub, named());
+    let (mut ann, _) = enter(&server, "ann", Value::Null).await;
+    ann.wait_for("channel_event").await;
+    down.store(true, Ordering::Relaxed);
+    let (bob, _) = enter(&server, "bob", Value::Null).await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let message = ann.next().await;
+        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+    }
+    bob.close(1000, "").await;
+    for _ in 0..2 {
+        let message = ann.next().await;
+        told.push((message["type"].clone(), message["event"].clone(), message["user"].clone()));
+    }
+    let of_bob = |kind: &str, event: &str| (json!(kind), json!(event), json!("bob"));
+    let expected = [
+        of_bob("channel_event", "subscription_added"),
+        of_bob("presence_change", "join"),
+        of_bob("channel_event", "subscription_removed"),
+        of_bob("presence_change", "leave"),
+    ];
+    assert_eq!(told, expected);
 }

@@ -2,9 +2,11 @@
 //! and crowds that leave together.
 
 use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{Channels, Hub, Reject, json};
+use hauyna::{Channels, Connection, Hub, Reject, SystemEvent, SystemKind, json};
 use hauyna_test::{Client, TestServer};
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -189,4 +191,120 @@ async fn nothing_holds_a_connection_that_has_left_its_channels_and_gone() {
     drop(clients);
     eventually("all are let go", || Arc::strong_count(&mark) == base).await;
     assert_eq!(hub.stats().subscriptions, 1);
+}
+
+/// Subscribes and unsubscribes a connection from two tasks at once. Returns how many of both succeeded.
+async fn toggle(hub: &Hub, connection: &Connection, rounds: usize) -> usize {
+    let channel = hub.channel("x");
+    let (subscribing, unsubscribing) = ((channel.clone(), connection.clone()), (channel, connection.clone()));
+    let subscribing = tokio::spawn(async move {
+        let (channel, connection) = subscribing;
+        let mut count = 0;
+        for _ in 0..rounds {
+            count += usize::from(channel.subscribe(&connection, ()).await.is_ok());
+            tokio::task::yield_now().await;
+        }
+        count
+    });
+    let unsubscribing = tokio::spawn(async move {
+        let (channel, connection) = unsubscribing;
+        let mut count = 0;
+        for _ in 0..rounds {
+            count += usize::from(channel.unsubscribe(&connection).is_ok());
+            tokio::task::yield_now().await;
+        }
+        count
+    });
+    subscribing.await.unwrap() + unsubscribing.await.unwrap()
+}
+
+/// Those that repeat the one before.
+fn repeated(told: &[String]) -> usize {
+    told.windows(2).filter(|pair| pair[0] == pair[1]).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happened() {
+    let hub = Hub::builder().channels("x", Channels::new().announce_subscribers()).build();
+    let server = TestServer::start(hub.clone(), named());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    hub.events().on_system([SystemKind::Subscribed, SystemKind::Unsubscribed], move |_, event| {
+        let kind = match event {
+            SystemEvent::Subscribed { connection, .. } => Some((connection, "subscribed")),
+            SystemEvent::Unsubscribed { connection, .. } => Some((connection, "unsubscribed")),
+            _ => None,
+        };
+        if let Some((connection, kind)) = kind
+            && **connection.user() == *"ann"
+        {
+            hears.lock().push(kind.to_owned());
+        }
+        async { Ok(()) }
+    });
+    let mut observer = subscriber(&server, "observer", "x").await;
+    observer.expect("channel_event").await;
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    let connection = hub.connections().of_user("ann").remove(0);
+    let (mut count, mut announced, mut told) = (0, Vec::new(), Vec::new());
+    for _ in 0..60 {
+        count += toggle(&hub, &connection, 50).await;
+        hub.channel("x").broadcast(json!({ "type": "end" })).await.unwrap();
+        connection.send(json!({ "type": "end_of_ann" })).await.unwrap();
+        loop {
+            let message = observer.next().await;
+            match message["type"].as_str().unwrap() {
+                "end" => break,
+                _ => announced.push(message["event"].as_str().unwrap().to_owned()),
+            }
+        }
+        loop {
+            let message = ann.next().await;
+            match message["type"].as_str().unwrap() {
+                "end_of_ann" => break,
+                kind @ ("subscribed" | "unsubscribed") => told.push(kind.to_owned()),
+                _ => {}
+            }
+        }
+    }
+    eventually("the listener has heard all", || heard.lock().len() == count).await;
+    assert!(count > 100, "{count}");
+    assert_eq!((announced.len(), told.len()), (count, count));
+    assert_eq!([repeated(&announced), repeated(&told), repeated(&heard.lock())], [0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told() {
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), named().no_error_budget());
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    let connection = hub.connections().of_user("ann").remove(0);
+    let is_done = Arc::new(AtomicBool::new(false));
+    let (subscribing, ends) = (hub.channel("x"), is_done.clone());
+    let subscribing = tokio::spawn(async move {
+        while !ends.load(Ordering::Relaxed) {
+            let _ = subscribing.subscribe(&connection, ()).await;
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut told = Vec::new();
+    for id in 0..3000 {
+        ann.send(json!({ "type": "unsubscribe_channel", "id": id, "channel": "x" })).await;
+        loop {
+            let message = ann.next().await;
+            match message["type"].as_str().unwrap() {
+                kind @ ("subscribed" | "ack") => told.push(kind.to_owned()),
+                _ => {}
+            }
+            if message["id"] == id {
+                break;
+            }
+        }
+    }
+    is_done.store(true, Ordering::Relaxed);
+    subscribing.await.unwrap();
+    assert!(told.len() > 100, "{}", told.len());
+    assert_eq!(repeated(&told), 0);
 }
