@@ -187,9 +187,8 @@ impl Channel {
     /// `not_subscribed`; `validation_error` where it is no object.
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let metadata = metadata_text(&metadata)?;
-        let own = self.subscription(connection).ok_or_else(not_subscribed)?;
-        own.metadata.lock().clone_from(&metadata);
-        presence::described(&self.hub.0, connection.core(), &own.channel, metadata);
+        let subscription = self.subscription(connection).ok_or_else(not_subscribed)?;
+        presence::set_subscription_metadata(&self.hub.0, &subscription, metadata);
         Ok(())
     }
 

@@ -68,7 +68,7 @@ pub struct PresenceEntry {
     pub user: UserId,
     /// The user's status.
     pub status: Status,
-    /// What the user has told about themselves, an object.
+    /// What the user has told about themselves, an object. Its field `status` is there always.
     pub metadata: Value,
     /// Since when.
     pub joined_at: u64,
@@ -96,15 +96,16 @@ pub struct PresentConnection {
 /// A user's metadata, shared by every roster that the user stands in.
 #[derive(Debug, Default)]
 pub(crate) struct Profile {
+    /// As it was told.
     pub(super) metadata: Map<String, Value>,
-    /// The same as JSON text.
+    /// As it is [shown](Profile::shown), in JSON.
     pub(super) text: Box<str>,
     pub(super) updated_at: u64,
 }
 
 impl Profile {
     pub(super) fn empty(now: u64) -> Arc<Self> {
-        Arc::new(Self { metadata: Map::new(), text: "{}".into(), updated_at: now })
+        Arc::new(Self { metadata: Map::new(), text: r#"{"status":"online"}"#.into(), updated_at: now })
     }
 
     /// The profile with some fields replaced.
@@ -115,9 +116,19 @@ impl Profile {
     pub(super) fn merged(&self, fields: Map<String, Value>, now: u64) -> Result<Arc<Self>, Error> {
         let mut metadata = self.metadata.clone();
         metadata.extend(fields);
-        let text = serde_json::to_string(&metadata)?.into_boxed_str();
-        check_length(&text)?;
-        Ok(Arc::new(Self { metadata, text, updated_at: now }))
+        check_length(&serde_json::to_string(&metadata)?)?;
+        let mut profile = Self { metadata, text: Box::default(), updated_at: now };
+        profile.text = serde_json::to_string(&profile.shown())?.into_boxed_str();
+        Ok(Arc::new(profile))
+    }
+
+    /// The metadata with the status that holds where none was told.
+    pub(super) fn shown(&self) -> Map<String, Value> {
+        let mut shown = self.metadata.clone();
+        if shown.get("status").is_none_or(Value::is_null) {
+            shown.insert("status".to_owned(), self.status().into());
+        }
+        shown
     }
 
     pub(super) fn status(&self) -> &str {

@@ -1,8 +1,10 @@
 //! Who is present, in each channel and over the hub. `Presence` is the public handle with the verbs, `query` its
-//! questions; `people` and `members` are the rosters, pure data; `flow` changes them, `telling` says it to whom, in
-//! the words of `message`; `agenda` is what is done later; `options` and `entry` are what applications say and see.
+//! questions; `people` and `members` are the rosters, pure data; `flow` changes them under the guards of `change`,
+//! `telling` says it to whom, in the words of `message`; `agenda` is what is done later; `options` and `entry` are what
+//! applications say and see.
 
 mod agenda;
+mod change;
 mod entry;
 mod flow;
 mod members;
@@ -19,8 +21,8 @@ pub use query::{Criteria, PresenceStats};
 pub(crate) use flow::{ChannelPresence, Departure, depart, expire, inherit, join, leave, watch};
 pub(crate) use people::People;
 
-use crate::channel::ChannelCore;
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::channel::{ChannelCore, Subscription, UserId};
+use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
 use hauyna_protocol::close::{Reconnect, should_reconnect};
@@ -65,11 +67,41 @@ enum Own {
     Connection(Arc<ConnectionCore>),
 }
 
+/// What is tracked: one connection, or all that a user has.
+enum Subject<'a> {
+    Connection(&'a ConnectionCore),
+    User(UserId),
+}
+
+impl Subject<'_> {
+    fn user(&self) -> &UserId {
+        match self {
+            Self::Connection(core) => core.user(),
+            Self::User(user) => user,
+        }
+    }
+
+    fn is_about(&self, connection: ConnectionId) -> bool {
+        match self {
+            Self::Connection(core) => core.id() == connection,
+            Self::User(_) => true,
+        }
+    }
+
+    /// The error where there is nothing to track.
+    fn absent(&self) -> Error {
+        match self {
+            Self::Connection(_) => Error::closed(),
+            Self::User(_) => Error::protocol(ErrorType::NotSubscribed, "the user has no connection"),
+        }
+    }
+}
+
 /// Where a connection says something about itself.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     Hub,
-    Channel(&'a Arc<ChannelCore>, &'a ChannelPresence),
+    Channel(&'a Subscription),
 }
 
 impl Presence {
@@ -85,7 +117,7 @@ impl Presence {
         &self.hub.0
     }
 
-    /// The presence of one user, to update it from anywhere.
+    /// The presence of one user, to track and update it from anywhere.
     #[must_use]
     pub fn of(&self, user: impl AsRef<str>) -> Self {
         Self { hub: self.hub.clone(), own: Own::User(user.as_ref().into()) }
@@ -98,31 +130,33 @@ impl Presence {
         }
     }
 
-    fn user(&self) -> Result<&str, Error> {
+    fn subject(&self) -> Result<Subject<'_>, Error> {
         match &self.own {
-            Own::Connection(core) => Ok(core.user().as_str()),
-            Own::User(user) => Ok(user),
+            Own::Connection(core) => Ok(Subject::Connection(core)),
+            Own::User(user) => Ok(Subject::User(UserId::new(user)?)),
             Own::Nobody => Err(Error::application("this presence has no user: see `Presence::of`")),
         }
     }
 
-    /// Makes this connection's user present, with metadata such as `{"status": "online"}`, which is merged with
-    /// what the user has told before. `()` for none.
+    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged with what the user has told
+    /// before. `()` for none. The presence of a connection tracks that one; the presence of a user
+    /// ([`Presence::of`]) tracks all connections that the user has now, those included whose sessions are kept.
     ///
     /// # Errors
     ///
     /// `validation_error` where the metadata is no object; `limit_exceeded` where it comes to more than 4,096 bytes;
-    /// `application_error` where this presence has no connection; the connection is closed.
+    /// `application_error` where this presence has no user; the connection is closed, or `not_subscribed` where the
+    /// user has none.
     #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
-        flow::track(self.core(), self.connection()?, entry::object(metadata)?)
+        flow::track(self.core(), &self.subject()?, entry::object(metadata)?)
     }
 
-    /// Ends what [`track`](Presence::track) began. The user stays present while other connections of theirs are
-    /// tracked, or any is in a channel with presence.
+    /// Ends what [`track`](Presence::track) began: for this connection, or for all of the user's. The user stays present
+    /// while other connections of theirs are tracked, or any is in a channel with presence.
     pub fn untrack(&self) {
-        if let Own::Connection(core) = &self.own {
-            flow::untrack(self.core(), core);
+        if let Ok(subject) = self.subject() {
+            flow::untrack(self.core(), &subject);
         }
     }
 
@@ -134,7 +168,7 @@ impl Presence {
     /// [`track`](Presence::track); `application_error` where this presence has no user.
     #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
-        flow::update(self.core(), self.user()?, entry::object(metadata)?)
+        flow::update(self.core(), self.subject()?.user(), entry::object(metadata)?)
     }
 
     /// Changes the user's status, which is the field `status` of their metadata.
@@ -174,17 +208,14 @@ pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) 
     flow::update(hub, core.user(), fields)
 }
 
-/// A subscriber's metadata changed.
-pub(crate) fn described(
-    hub: &HubCore,
-    core: &ConnectionCore,
-    channel: &Arc<ChannelCore>,
-    text: Option<Arc<str>>,
-) {
-    if let Some(presence) = &channel.presence {
-        // One that is leaving has nothing to say any more.
-        let _ = flow::describe(hub, core, Scope::Channel(channel, presence), text);
+/// Replaces the metadata of a subscription, which is what the connection says about itself in the channel.
+pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscription, text: Option<Arc<str>>) {
+    if subscription.channel.presence.is_none() {
+        *subscription.metadata.lock() = text;
+        return;
     }
+    // One that is leaving has nothing to say any more.
+    let _ = flow::describe(hub, &subscription.connection, Scope::Channel(subscription), text);
 }
 
 /// Lends a page of those who are present in a channel.

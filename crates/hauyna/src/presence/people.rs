@@ -151,7 +151,7 @@ impl Person {
         PresenceEntry {
             user: user.clone(),
             status: self.profile.status().into(),
-            metadata: self.profile.metadata.clone().into(),
+            metadata: self.profile.shown().into(),
             joined_at: self.joined_at,
             updated_at: self.profile.updated_at,
             connections: connections.collect(),
@@ -160,6 +160,11 @@ impl Person {
 }
 
 impl Device {
+    /// It is not in a channel any more.
+    pub(super) fn leave(&mut self, channel: &Arc<ChannelCore>) {
+        self.channels.retain(|other| !Arc::ptr_eq(other, channel));
+    }
+
     pub(super) fn is_visible(&self) -> bool {
         self.is_tracked || !self.channels.is_empty()
     }

@@ -251,7 +251,7 @@ async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happ
     for _ in 0..60 {
         count += toggle(&hub, &connection, 50).await;
         hub.channel("x").broadcast(json!({ "type": "end" })).await.unwrap();
-        connection.send(json!({ "type": "end_of_ann" })).await.unwrap();
+        connection.send(json!({ "type": "end_of_ann" })).unwrap();
         loop {
             let message = observer.next().await;
             match message["type"].as_str().unwrap() {

@@ -288,7 +288,9 @@ impl Reference {
     }
 
     pub(crate) fn profile(&self, user: &str) -> Map<String, Value> {
-        self.profiles.get(user).cloned().unwrap_or_default()
+        let mut profile = self.profiles.get(user).cloned().unwrap_or_default();
+        profile.entry("status").or_insert("online".into());
+        profile
     }
 
     pub(crate) fn status(&self, user: &str) -> String {

@@ -1,0 +1,178 @@
+//! The two guards of a change: `Change` is one user, `Roster` one channel. Each holds its lock and, when the change is
+//! over, does what every change has to: compares with what was before, notifies, removes what is empty, and retires
+//! channels that nobody uses any more. Used by `flow`, whose verbs say only what is new.
+
+use super::entry::Profile;
+use super::flow::ChannelPresence;
+use super::members::{Members, Mode};
+use super::people::{Device, Part, People, Person};
+use super::telling::{Told, tell, tell_hub, tell_watched};
+use crate::channel::{ChannelCore, UserId};
+use crate::connection::ConnectionId;
+use crate::event::PresenceChange;
+use crate::hub::HubCore;
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+
+impl People {
+    /// Changes one user under the lock of the user's part. Afterwards listeners hear what became of the user, what is
+    /// empty is removed, and channels that the user has left are retired.
+    pub(super) fn change<R>(
+        &self,
+        hub: &HubCore,
+        user: &UserId,
+        change: impl FnOnce(&mut Change<'_>) -> R,
+    ) -> R {
+        let part = self.part(user);
+        let person = part.get(user.as_str());
+        let was_visible = person.is_some_and(Person::is_visible);
+        let was_watched = person.is_some_and(Person::is_watched);
+        let mut changing =
+            Change { hub, user, part, was_visible, was_watched, is_announced: false, left: Vec::new() };
+        let result = change(&mut changing);
+        for channel in changing.finish() {
+            hub.retire(&channel);
+        }
+        result
+    }
+}
+
+/// One user that is being changed.
+pub(super) struct Change<'a> {
+    hub: &'a HubCore,
+    user: &'a UserId,
+    part: MutexGuard<'a, Part>,
+    was_visible: bool,
+    was_watched: bool,
+    /// Whether listeners hear of this change although the user is as visible as before.
+    is_announced: bool,
+    /// Channels that a connection of the user was taken out of.
+    left: Vec<Arc<ChannelCore>>,
+}
+
+impl Change<'_> {
+    /// The user, where anything is known of it.
+    pub(super) fn person(&mut self) -> Option<&mut Person> {
+        self.part.get_mut(self.user.as_str())
+    }
+
+    /// The user, made where nothing is known of it. One that was not present has said nothing about itself yet.
+    pub(super) fn entering(&mut self, now: u64) -> &mut Person {
+        let person = self.part.entry(self.user.clone()).or_insert_with(|| Person::new(now));
+        if !self.was_visible {
+            (person.joined_at, person.profile) = (now, Profile::empty(now));
+        }
+        person
+    }
+
+    /// A connection of the user.
+    pub(super) fn device(&mut self, connection: ConnectionId) -> Option<&mut Device> {
+        self.person()?.known(connection)
+    }
+
+    /// Has listeners hear of this change.
+    pub(super) fn announce(&mut self) {
+        self.is_announced = true;
+    }
+
+    /// Removes a connection of the user from all of its channels, and from the user.
+    pub(super) fn remove_device(&mut self, connection: ConnectionId) -> Option<Device> {
+        let person = self.person()?;
+        let index = person.devices.iter().position(|device| device.connection == connection)?;
+        let device = person.devices.remove(index);
+        for channel in &device.channels {
+            if let Some(roster) = Roster::of(self.hub, channel) {
+                roster.remove(self.user, connection);
+            }
+        }
+        self.left.extend(device.channels.iter().cloned());
+        Some(device)
+    }
+
+    /// Replaces what the user says about itself, in every channel that shows the user.
+    pub(super) fn set_profile(&mut self, profile: Arc<Profile>) {
+        let (hub, user) = (self.hub, self.user);
+        let Some(person) = self.person() else { return };
+        if person.profile.text == profile.text {
+            return;
+        }
+        person.profile = profile;
+        for channel in person.channels() {
+            let Some(mut roster) = Roster::of(hub, &channel) else { continue };
+            let step = roster.members.set_profile(user, &person.profile);
+            roster.settle();
+            roster.notify(Told { user, step, left: None, except: None });
+        }
+    }
+
+    /// Returns the channels that were left.
+    fn finish(mut self) -> Vec<Arc<ChannelCore>> {
+        let (hub, user, was_visible, was_watched) =
+            (self.hub, self.user, self.was_visible, self.was_watched);
+        let is_announced = self.is_announced;
+        let Some(person) = self.person() else { return self.left };
+        person.devices.retain(Device::is_needed);
+        if is_announced {
+            tell_hub(hub, user, person, was_visible);
+        }
+        tell_watched(hub, user, person, was_watched);
+        if person.devices.is_empty() {
+            let part = &mut self.part;
+            part.remove(user.as_str());
+            if part.capacity() > 8 * (part.len() + 16) {
+                part.shrink_to_fit();
+            }
+        }
+        self.left
+    }
+}
+
+/// The roster of one channel that is being changed.
+pub(super) struct Roster<'a> {
+    hub: &'a HubCore,
+    channel: &'a Arc<ChannelCore>,
+    presence: &'a ChannelPresence,
+    pub(super) members: MutexGuard<'a, Members>,
+    /// How much was shown before the change.
+    before: Mode,
+}
+
+impl<'a> Roster<'a> {
+    /// Locks the roster of a channel, where it shows who is present.
+    pub(super) fn of(hub: &'a HubCore, channel: &'a Arc<ChannelCore>) -> Option<Self> {
+        let presence = channel.presence.as_deref()?;
+        let members = presence.members();
+        let before = members.mode;
+        Some(Self { hub, channel, presence, members, before })
+    }
+
+    /// Counts the lost connections: while there are any, the channel stays.
+    pub(super) fn count_lost(&self) {
+        self.presence.count_lost(&self.members);
+    }
+
+    /// Decides how much is shown from now on, before anybody is notified.
+    pub(super) fn settle(&mut self) {
+        self.count_lost();
+        self.before = self.members.settle_mode(self.presence.options);
+    }
+
+    /// Notifies the subscribers, and the listeners of the hub.
+    pub(super) fn notify(mut self, told: Told<'_>) {
+        tell(self.hub, self.channel, &mut self.members, (self.before, told));
+    }
+
+    /// Removes one connection, and notifies of it.
+    pub(super) fn remove(mut self, user: &UserId, connection: ConnectionId) {
+        let Some((step, left)) = self.members.leave(user, connection) else { return };
+        self.settle();
+        self.notify(Told { user, step: Some(step), left: Some(&left), except: None });
+    }
+
+    /// Replaces what one connection says about itself, and notifies of it.
+    pub(super) fn describe(mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
+        let step: Option<PresenceChange> = self.members.describe(user, connection, metadata);
+        self.settle();
+        self.notify(Told { user, step, left: None, except: None });
+    }
+}
