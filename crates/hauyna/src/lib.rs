@@ -71,6 +71,7 @@ mod retry;
 mod router;
 mod session;
 mod shard;
+mod spent;
 mod transport;
 mod user;
 mod validate;

@@ -1,7 +1,7 @@
 //! How often something may happen: `Rate` says it, `Bucket` counts it for one connection or channel. Pure: the
-//! time is an argument, nothing waits, nothing is allocated. Used by `dispatch::admission`.
+//! time is an argument, in milliseconds of any clock; nothing waits, nothing is allocated. Used by `dispatch::admission`;
+//! what is left when the connection or the channel is gone is kept by `spent`.
 
-use crate::clock::Tick;
 use std::time::Duration;
 
 /// How often something may happen: so many in a time on average, and so many at once.
@@ -52,34 +52,42 @@ pub(crate) struct Bucket {
     /// In parts of one, as many as the rate's time has milliseconds, so that no refill is rounded. Below zero
     /// after something larger than the whole bucket.
     level: i64,
-    at: Tick,
+    at: u64,
 }
 
 impl Bucket {
-    pub(crate) fn full(rate: Rate, now: Tick) -> Self {
+    pub(crate) fn full(rate: Rate, now: u64) -> Self {
         Self { level: rate.capacity(), at: now }
     }
 
     /// Takes `cost` out, or tells how long to wait for it. What costs more than the bucket holds is taken from
     /// a full one, and owed.
-    pub(crate) fn take(&mut self, rate: Rate, cost: u32, now: Tick) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         self.look(rate, cost, now)?;
         self.spend(rate, cost);
         Ok(())
     }
 
     /// Tells how long to wait before `cost` can be taken.
-    pub(crate) fn look(&mut self, rate: Rate, cost: u32, now: Tick) -> Result<(), Duration> {
-        let passed = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
+    pub(crate) fn look(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
+        self.refill(rate, now);
+        match rate.time_for(rate.worth(cost).min(rate.capacity()) - self.level) {
+            Duration::ZERO => Ok(()),
+            wait => Err(wait),
+        }
+    }
+
+    /// Returns how long it takes to be full again; zero where it is.
+    pub(crate) fn whole_after(mut self, rate: Rate, now: u64) -> Duration {
+        self.refill(rate, now);
+        rate.time_for(rate.capacity() - self.level)
+    }
+
+    fn refill(&mut self, rate: Rate, now: u64) {
+        let passed = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         let gained = passed.saturating_mul(rate.count.into());
         self.level = self.level.saturating_add(gained).min(rate.capacity());
         self.at = now;
-        let missing = rate.worth(cost).min(rate.capacity()) - self.level;
-        if missing <= 0 {
-            return Ok(());
-        }
-        let wait = (missing + i64::from(rate.count) - 1) / i64::from(rate.count);
-        Err(Duration::from_millis(wait.unsigned_abs()))
     }
 
     /// Takes `cost` out after a look that allowed it.
@@ -96,6 +104,12 @@ impl Rate {
     fn capacity(self) -> i64 {
         self.worth(self.burst)
     }
+
+    /// How long it takes to gain what is missing.
+    fn time_for(self, missing: i64) -> Duration {
+        let missing = u64::try_from(missing).unwrap_or_default();
+        Duration::from_millis(missing.div_ceil(self.count.into()))
+    }
 }
 
 /// Milliseconds.
@@ -108,48 +122,66 @@ mod tests {
     #[test]
     fn a_burst_is_taken_at_once_and_then_the_rate_decides() {
         let rate = Rate::per_second(10).burst(3);
-        let mut bucket = Bucket::full(rate, Tick(5));
+        let mut bucket = Bucket::full(rate, 5);
         for _ in 0..3 {
-            bucket.take(rate, 1, Tick(5)).unwrap();
+            bucket.take(rate, 1, 5).unwrap();
         }
-        assert_eq!(bucket.take(rate, 1, Tick(5)), Err(Duration::from_millis(100)));
-        assert_eq!(bucket.take(rate, 1, Tick(104)), Err(Duration::from_millis(1)));
-        bucket.take(rate, 1, Tick(105)).unwrap();
-        assert_eq!(bucket.take(rate, 1, Tick(105)), Err(Duration::from_millis(100)), "refusals cost nothing");
+        assert_eq!(bucket.take(rate, 1, 5), Err(Duration::from_millis(100)));
+        assert_eq!(bucket.take(rate, 1, 104), Err(Duration::from_millis(1)));
+        bucket.take(rate, 1, 105).unwrap();
+        assert_eq!(bucket.take(rate, 1, 105), Err(Duration::from_millis(100)), "refusals cost nothing");
         for _ in 0..3 {
-            bucket.take(rate, 1, Tick(100_000)).unwrap();
+            bucket.take(rate, 1, 100_000).unwrap();
         }
-        bucket.take(rate, 1, Tick(100_000)).unwrap_err();
+        bucket.take(rate, 1, 100_000).unwrap_err();
     }
 
     #[test]
     fn nothing_is_lost_to_rounding_however_often_one_looks() {
         let rate = Rate::new(7, Duration::from_secs(10)).burst(2);
-        let mut bucket = Bucket::full(rate, Tick(1));
-        let taken = (1..=100_001).filter(|ms| bucket.take(rate, 1, Tick(*ms)).is_ok()).count();
+        let mut bucket = Bucket::full(rate, 1);
+        let taken = (1..=100_001).filter(|ms| bucket.take(rate, 1, *ms).is_ok()).count();
         assert_eq!(taken, 72, "the burst, and seven every ten seconds");
     }
 
     #[test]
     fn what_is_larger_than_the_bucket_is_taken_from_a_full_one_and_owed() {
         let rate = Rate::per_second(1000).burst(100);
-        let mut bucket = Bucket::full(rate, Tick(1));
-        bucket.take(rate, 600, Tick(1)).unwrap();
-        assert_eq!(bucket.take(rate, 1, Tick(1)), Err(Duration::from_millis(501)));
-        assert_eq!(bucket.take(rate, 600, Tick(502)), Err(Duration::from_millis(99)));
-        bucket.take(rate, 600, Tick(601)).unwrap();
+        let mut bucket = Bucket::full(rate, 1);
+        bucket.take(rate, 600, 1).unwrap();
+        assert_eq!(bucket.take(rate, 1, 1), Err(Duration::from_millis(501)));
+        assert_eq!(bucket.take(rate, 600, 502), Err(Duration::from_millis(99)));
+        bucket.take(rate, 600, 601).unwrap();
     }
 
     #[test]
     fn extreme_rates_and_times_do_not_overflow() {
         let rate = Rate::new(u32::MAX, Duration::MAX).burst(u32::MAX);
-        let mut bucket = Bucket::full(rate, Tick(1));
-        bucket.take(rate, u32::MAX, Tick(1)).unwrap();
-        bucket.take(rate, u32::MAX, Tick(u32::MAX / 2)).unwrap();
+        let mut bucket = Bucket::full(rate, 1);
+        bucket.take(rate, u32::MAX, 1).unwrap();
+        bucket.take(rate, u32::MAX, u64::from(u32::MAX) * 1000).unwrap();
         let least = Rate::new(0, Duration::ZERO).burst(0);
-        let mut bucket = Bucket::full(least, Tick(u32::MAX));
-        bucket.take(least, 1, Tick(u32::MAX)).unwrap();
-        assert_eq!(bucket.take(least, 1, Tick(u32::MAX)), Err(Duration::from_millis(1)));
-        bucket.take(least, 1, Tick(0)).unwrap();
+        let mut bucket = Bucket::full(least, u64::MAX);
+        bucket.take(least, 1, u64::MAX).unwrap();
+        assert_eq!(bucket.take(least, 1, u64::MAX), Err(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_bucket_knows_when_it_is_whole_again() {
+        let rate = Rate::new(1, Duration::from_secs(60)).burst(3);
+        let mut bucket = Bucket::full(rate, 7);
+        assert_eq!(bucket.whole_after(rate, 7), Duration::ZERO);
+        bucket.take(rate, 2, 7).unwrap();
+        assert_eq!(bucket.whole_after(rate, 7), Duration::from_secs(120));
+        assert_eq!(bucket.whole_after(rate, 60_007), Duration::from_secs(60));
+        assert_eq!(bucket.whole_after(rate, u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_bucket_that_nobody_looks_at_for_a_month_is_full() {
+        let rate = Rate::new(1, Duration::from_secs(3600));
+        let mut bucket = Bucket::full(rate, 1);
+        bucket.take(rate, 1, 1).unwrap();
+        bucket.take(rate, 1, 30 * 24 * 60 * 60 * 1000).unwrap();
     }
 }

@@ -9,7 +9,8 @@ use crate::error::Error;
 use crate::handler::Context;
 use crate::metrics::Counter;
 use crate::presence::PresenceOptions;
-use crate::rate::Rate;
+use crate::rate::{Bucket, Rate};
+use crate::spent::Spent;
 use crate::validate::Validator;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -46,6 +47,8 @@ pub(crate) struct Usage {
     pub(crate) pattern: Option<Box<str>>,
     pub(crate) channels: Counter,
     pub(crate) subscriptions: Counter,
+    /// What is left of the rates of channels that nobody subscribes to now.
+    pub(crate) spent: Spent<Box<Bucket>>,
 }
 
 type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;

@@ -337,12 +337,7 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure:
     detach_with(hub, subscription, departure, || {});
 }
 
-fn detach_with(
-    hub: &HubCore,
-    subscription: &Arc<Subscription>,
-    departure: Departure,
-    answer: impl FnOnce(),
-) {
+fn detach_with(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure, answer: impl FnOnce()) {
     let take_out = || take_out(hub, subscription, departure, answer);
     if presence::leave(hub, subscription, departure, take_out) {
         hub.retire(&subscription.channel);

@@ -55,7 +55,7 @@ impl ChannelCore {
             catching_up: 0,
             since: Vec::new(),
             retired: false,
-            bucket: None,
+            bucket: options.rate.and_then(|_| options.usage.spent.take(name.as_str(), 0)),
         };
         options.usage.channels.increment();
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();

@@ -154,7 +154,7 @@ impl ConnectionCore {
         self.attached.get_or_init(Box::default)
     }
 
-    pub(super) fn attached_already(&self) -> Option<&Attached> {
+    pub(crate) fn attached_already(&self) -> Option<&Attached> {
         self.attached.get().map(|attached| &**attached)
     }
 

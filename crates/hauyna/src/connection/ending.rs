@@ -3,6 +3,7 @@
 
 use super::outbox::{Outbox, Told};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
+use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
 use crate::presence::{self, Departure};
 use crate::session::{self, Kept};
@@ -143,6 +144,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     presence::depart(hub, core, departure);
     core.leave_states(reason);
     hub.limits.release(core);
+    keep_remainder(core);
     hub.metrics.close(reason);
     core.endpoint.connections.decrement();
     hub.events.emit(SystemKind::Closed, || {

@@ -3,6 +3,7 @@
 
 use super::outbox::Told;
 use super::{CloseReason, ConnectionCore, ConnectionId};
+use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
 use crate::session::{First, Positions, Resuming};
 use hauyna_protocol::{Position, RequestId};
@@ -96,11 +97,10 @@ impl ConnectionCore {
     /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its
     /// limits. What came with its own request stays.
     pub(crate) fn inherit(&self, old: &Self) {
+        take_remainder(self, old.id());
         let Some(old) = old.attached_already() else { return };
         let own = self.attached();
         own.extensions.lock().take_over(&mut old.extensions.lock());
         *own.retry.lock() = *old.retry.lock();
-        *own.meters.lock() = old.meters.lock().take();
-        *own.errors.lock() = old.errors.lock().take();
     }
 }

@@ -6,7 +6,7 @@ use super::outbox::Outbox;
 use super::run::Run;
 use super::work::Work;
 use super::{CloseReason, Connection, ConnectionCore, reader};
-use crate::dispatch::guarded_open;
+use crate::dispatch::{guarded_open, take_remainder};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
@@ -69,6 +69,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     // Who takes over a session is watched once it has it: until then the lost connection is.
     if resumed.is_none() {
         presence::watch(&hub, &core);
+        take_remainder(&core, core.id());
     }
     let mut decoder = Decoder::new(Role::Server, limits);
     if let Some(inflate) = inflate {

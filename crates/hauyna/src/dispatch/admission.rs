@@ -1,9 +1,9 @@
 //! How much a connection may ask, and how much it may do wrong: counts what its handler limits, and closes those
-//! whose errors have used up their budget. Called by `dispatch` and `reply`, on the connection's own task.
+//! whose errors have used up their budget. Called by `dispatch` and `reply`, on the connection's own task. What is left
+//! when a connection goes is its user's next one's: nobody gets new limits by coming back.
 
 use crate::channel::ChannelCore;
-use crate::clock::Tick;
-use crate::connection::{Backlog, CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
 use crate::handler::RateLimit;
 use crate::rate::{Bucket, Rate};
@@ -21,7 +21,7 @@ pub(crate) struct Meters {
 }
 
 impl Meters {
-    fn full(limit: &RateLimit, now: Tick) -> Self {
+    fn full(limit: &RateLimit, now: u64) -> Self {
         let full = |rate: Option<Rate>| rate.map(|rate| Bucket::full(rate, now));
         Self {
             messages: full(limit.messages),
@@ -29,6 +29,49 @@ impl Meters {
             subscriptions: full(limit.subscriptions),
             presence_updates: full(limit.presence_updates),
         }
+    }
+
+    /// How long it takes until nothing of any limit is spent.
+    fn whole_after(&self, limit: &RateLimit, now: u64) -> Duration {
+        let limits = [
+            (limit.messages, self.messages),
+            (limit.bytes, self.bytes),
+            (limit.subscriptions, self.subscriptions),
+            (limit.presence_updates, self.presence_updates),
+        ];
+        let whole =
+            limits.iter().filter_map(|(rate, bucket)| Some(bucket.as_ref()?.whole_after((*rate)?, now)));
+        whole.max().unwrap_or_default()
+    }
+}
+
+/// What a connection that is gone has left of its handler's limits.
+#[derive(Debug)]
+pub(crate) struct Remainder {
+    meters: Option<Box<Meters>>,
+    errors: Option<Bucket>,
+}
+
+/// Keeps what a connection that goes has left, where it has spent anything.
+pub(crate) fn keep_remainder(core: &ConnectionCore) {
+    let Some(attached) = core.attached_already() else { return };
+    let (meters, errors) = (attached.meters.lock().take(), attached.errors.lock().take());
+    let (endpoint, now) = (core.endpoint(), core.hub().clock.millis());
+    let limit = endpoint.rate_limit.as_deref();
+    let of_meters = meters.as_ref().zip(limit).map(|(meters, limit)| meters.whole_after(limit, now));
+    let of_errors = errors.zip(endpoint.error_budget).map(|(errors, budget)| errors.whole_after(budget, now));
+    let whole_after = of_meters.max(of_errors).unwrap_or_default();
+    if !whole_after.is_zero() {
+        endpoint.spent.put(core.user(), core.id().number(), Remainder { meters, errors }, whole_after);
+    }
+}
+
+/// Gives a connection what another one of its user had left: that one, else the one that had the least.
+pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
+    if let Some(Remainder { meters, errors }) = core.endpoint().spent.take(core.user(), from.number()) {
+        let attached = core.attached();
+        *attached.meters.lock() = meters;
+        *attached.errors.lock() = errors;
     }
 }
 
@@ -77,13 +120,13 @@ pub(super) fn presence_update(core: &ConnectionCore) -> Result<(), Error> {
 /// Counts a publication of a client's in a channel.
 pub(super) fn publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
     let Some(rate) = channel.options.rate else { return Ok(()) };
-    let now = core.hub().clock.tick();
+    let now = core.hub().clock.millis();
     let mut state = channel.state.lock();
     let bucket = state.bucket.get_or_insert_with(|| Box::new(Bucket::full(rate, now)));
     bucket.take(rate, 1, now).map_err(|wait| limited("too many messages in this channel", wait))
 }
 
-fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: Tick) -> Result<(), Error> {
+fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: u64) -> Result<(), Error> {
     match bucket {
         Some(bucket) => bucket.take(rate, 1, now).map_err(|wait| limited(text, wait)),
         None => Ok(()),
@@ -93,10 +136,10 @@ fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: Tick) 
 fn metered(
     core: &ConnectionCore,
     limit: &RateLimit,
-    count: impl FnOnce(&mut Meters, Tick) -> Result<(), Error>,
+    count: impl FnOnce(&mut Meters, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     // The shard's time stands still while the shard rests.
-    let now = core.hub().clock.tick();
+    let now = core.hub().clock.millis();
     let mut meters = core.attached().meters.lock();
     count(meters.get_or_insert_with(|| Box::new(Meters::full(limit, now))), now)
 }
@@ -115,7 +158,7 @@ pub(super) fn charge(core: &ConnectionCore, error: ErrorType, replies: &mut Vec<
     if error.is_temporary() && error != ErrorType::RateLimited {
         return;
     }
-    let now = core.hub().clock.tick();
+    let now = core.hub().clock.millis();
     let taken = {
         let mut errors = core.attached().errors.lock();
         errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, 1, now)

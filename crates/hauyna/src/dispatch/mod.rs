@@ -21,7 +21,7 @@ mod recovery;
 mod refresh;
 mod reply;
 
-pub(crate) use admission::Meters;
+pub(crate) use admission::{Meters, Remainder, keep_remainder, take_remainder};
 pub(crate) use recovery::{Asked, guarded, guarded_open};
 pub(crate) use reply::{Pending, Reply, error_frame};
 

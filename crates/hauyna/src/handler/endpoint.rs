@@ -7,12 +7,13 @@ use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::{CloseReason, Connection};
-use crate::dispatch::{Pending, Reply};
+use crate::dispatch::{Pending, Remainder, Reply};
 use crate::error::{Error, Reject};
 use crate::metrics::Counter;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Middleware, Origins};
+use crate::spent::Spent;
 use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
 use std::any::Any;
@@ -63,6 +64,8 @@ pub(crate) struct Endpoint {
     pub(crate) route: String,
     /// Live connections.
     pub(crate) connections: Counter,
+    /// What users have left of its limits whose connections are gone.
+    pub(crate) spent: Spent<Remainder>,
 }
 
 /// What messages mean.
@@ -118,6 +121,7 @@ impl Endpoint {
             state: None,
             route: String::new(),
             connections: Counter::default(),
+            spent: Spent::default(),
         }
     }
 

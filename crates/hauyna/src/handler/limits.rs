@@ -1,5 +1,5 @@
 //! The part of the builder that says how much a client may ask and how much it may do wrong: `RateLimit` and the
-//! error budget. Counted by `dispatch::admission`, per connection.
+//! error budget. Counted by `dispatch::admission`, per connection; what is left when it goes is its user's next one's.
 
 use super::Handler;
 use crate::rate::Rate;
@@ -7,7 +7,9 @@ use crate::rate::Rate;
 /// How much one connection may send. What is over it is answered with `rate_limited` and not done.
 ///
 /// Nothing is limited that is not named. The numbers are per connection: a client with several has several
-/// times as much, see [`HubBuilder::max_connections_per_user`](crate::HubBuilder::max_connections_per_user).
+/// times as much, see [`HubBuilder::max_connections_per_user`](crate::HubBuilder::max_connections_per_user). A user who
+/// goes and comes back has what was left, with or without the session: reconnecting gives nobody new limits. Clients
+/// whose names the hub makes up have none that they could come back with.
 ///
 /// # Examples
 ///
@@ -75,7 +77,7 @@ impl Handler {
     }
 
     /// Sets how many of a connection's requests may fail for the client's own fault, before it is closed with
-    /// 3509 and told to stay away. Default: 1,000 in 10 s.
+    /// 3509 and told to stay away. A user who comes back has what is left of it. Default: 1,000 in 10 s.
     ///
     /// What is the server's fault or may pass (`timeout`, `unavailable`, `token_expired`, `internal_error`) is
     /// not counted; `rate_limited` is.

@@ -81,7 +81,7 @@ impl HubCore {
     /// Takes a channel without subscribers out of the map.
     pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.order(&channel.name);
-        if self.channels.remove_unused(channel) && !channel.name.is_of_group() {
+        if self.channels.remove_unused(channel, self.clock.millis()) && !channel.name.is_of_group() {
             drop(self.ask(|broker| {
                 broker.unsubscribe(&channel.name);
                 Answer::now(Ok(()))

@@ -79,8 +79,9 @@ impl ChannelMap {
         }
     }
 
-    /// Removes the channel if nobody uses it. Whoever found it before sees `retired` and looks again.
-    pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>) -> bool {
+    /// Removes the channel if nobody uses it. Whoever found it before sees `retired` and looks again. What is left of its
+    /// rate `now`, in milliseconds of the hub's clock, is kept for the next channel of the name.
+    pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
         let (part, hash) = self.part(channel.name.as_str());
         let mut part = part.lock();
         let mut state = channel.state.lock();
@@ -88,6 +89,12 @@ impl ChannelMap {
             return false;
         }
         state.retired = true;
+        if let (Some(rate), Some(bucket)) = (channel.options.rate, state.bucket.take()) {
+            let whole_after = bucket.whole_after(rate, now);
+            if !whole_after.is_zero() {
+                channel.options.usage.spent.put(channel.name.as_str(), 0, bucket, whole_after);
+            }
+        }
         self.live.fetch_sub(1, Ordering::Relaxed);
         channel.options.usage.channels.decrement();
         if let Ok(entry) = part.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {

@@ -107,8 +107,7 @@ impl Change<'_> {
 
     /// Returns the channels that were left.
     fn finish(mut self) -> Vec<Arc<ChannelCore>> {
-        let (hub, user, was_visible, was_watched) =
-            (self.hub, self.user, self.was_visible, self.was_watched);
+        let (hub, user, was_visible, was_watched) = (self.hub, self.user, self.was_visible, self.was_watched);
         let is_announced = self.is_announced;
         let Some(person) = self.person() else { return self.left };
         person.devices.retain(Device::is_needed);

@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime};
 fn handler() -> Handler {
     Handler::new()
         .identify(|request: ConnectRequest| request.query("user").ok_or(Reject::unauthorized("who are you?")))
-        .on_refresh(async |_: Context, token: String| match token.as_str() {
-            "old" => Ok(Identity::new("a").expires_at(SystemTime::UNIX_EPOCH)),
+        .on_refresh(async |cx: Context, token: String| match token.as_str() {
+            "old" => Ok(Identity::new(cx.user().as_str()).expires_at(SystemTime::UNIX_EPOCH)),
             other => Ok(Identity::new(other)),
         })
         .on("never", async |_: Context, _: Value| -> hauyna::Result { std::future::pending().await })
@@ -87,7 +87,7 @@ async fn every_error_type_of_the_protocol_is_provoked_and_is_as_the_table_says()
     let server = TestServer::start(hub.clone(), handler());
     let mut seen = BTreeSet::new();
     for encoding in Encoding::ALL {
-        let mut client = server.client("/?user=a").encoding(encoding).connect().await;
+        let mut client = server.client(&format!("/?user={encoding:?}")).encoding(encoding).connect().await;
         client.expect("session").await;
         subscribe(&mut client, "x").await;
         for (broker, kind, request) in table() {

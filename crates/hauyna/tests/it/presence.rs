@@ -544,7 +544,10 @@ async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
     let ann = hub.presence().of("ann");
     ann.track(json!({ "role": "admin" })).await.unwrap();
     let entry = hub.presence().get("ann").unwrap();
-    assert_eq!((entry.connections.len(), entry.metadata), (2, json!({ "role": "admin", "status": "online" })));
+    assert_eq!(
+        (entry.connections.len(), entry.metadata),
+        (2, json!({ "role": "admin", "status": "online" }))
+    );
     phone.close(1000, "").await;
     eventually("one is left", || hub.stats().connections == 1).await;
     assert_eq!(hub.presence().get("ann").unwrap().connections.len(), 1);

@@ -1,7 +1,7 @@
 //! How much a client may ask and do wrong: what is over a limit is refused and not done, whoever goes on is
 //! closed, and nobody else notices.
 
-use crate::support::{eventually, named, open_hub, subscribe, subscriber};
+use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
 use hauyna::{Channels, Context, Handler, Hub, Rate, RateLimit, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -122,16 +122,16 @@ async fn subscriptions_have_a_limit_of_their_own() {
 
 #[tokio::test]
 async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_not_asked() {
-    let hub = Hub::builder()
-        .channels("calm", Channels::new().rate_limit(only(3)))
-        .channels("{*any}", Channels::new())
-        .build();
     for handler in [
         named(),
         named().authorize_publish(|cx, _| async move {
             if cx.user().as_str() == "mute" { Err(Reject::denied("mute")) } else { Ok(()) }
         }),
     ] {
+        let hub = Hub::builder()
+            .channels("calm", Channels::new().rate_limit(only(3)))
+            .channels("{*any}", Channels::new())
+            .build();
         let server = TestServer::start(hub.clone(), handler);
         let mut mute = subscriber(&server, "mute", "calm").await;
         let mut alice = subscriber(&server, "alice", "calm").await;
@@ -263,4 +263,109 @@ async fn changes_of_presence_have_a_limit_of_their_own() {
     }
     refused(&mut client, away()).await;
     client.request(json!({ "type": "ping" })).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_channels_rate_outlives_its_subscribers() {
+    let hub = Hub::builder().channels("{*any}", Channels::new().rate_limit(only(2))).build();
+    let server = TestServer::start(hub.clone(), named());
+    let say = |channel: &str| json!({ "type": "channel_message", "channel": channel, "content": 1 });
+    let mut ann = subscriber(&server, "ann", "x").await;
+    ann.request(say("x")).await.unwrap();
+    for round in 0..20 {
+        ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+        eventually("the channel is gone", || hub.stats().channels == 0).await;
+        subscribe(&mut ann, "x").await;
+        match round {
+            0 => assert!(ann.request(say("x")).await.is_ok(), "one was left"),
+            _ => assert!(refused(&mut ann, say("x")).await > 3_500_000),
+        }
+    }
+    ann.close(1000, "").await;
+    eventually("the channel is gone", || hub.stats().channels == 0).await;
+    let mut bob = subscriber(&server, "bob", "x").await;
+    refused(&mut bob, say("x")).await;
+    subscribe(&mut bob, "y").await;
+    bob.request(say("y")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
+    let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
+    let hub = Hub::builder().channels("{*any}", Channels::new().rate_limit(rate)).build();
+    let handler = named().no_heartbeat().share();
+    let say = || json!({ "type": "channel_message", "channel": "x", "content": 1 });
+    let (mut ann, _) = registered(&hub, "ann", &handler).await;
+    subscribe(&mut ann, "x").await;
+    for _ in 0..2 {
+        ann.request(say()).await.unwrap();
+    }
+    ann.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    subscribe(&mut ann, "x").await;
+    ann.request(say()).await.unwrap();
+    refused(&mut ann, say()).await;
+}
+
+#[tokio::test]
+async fn a_user_who_comes_back_without_the_session_has_what_was_left() {
+    let limit = RateLimit::new().messages(only(3)).subscriptions(only(2));
+    let server = TestServer::start(open_hub().build(), limited(limit));
+    let ping = || json!({ "type": "ping" });
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    for _ in 0..2 {
+        ann.request(ping()).await.unwrap();
+    }
+    let mut second = server.connect("/?user=ann").await;
+    for _ in 0..3 {
+        second.request(ping()).await.unwrap();
+    }
+    refused(&mut second, ping()).await;
+    for lost in [false, true] {
+        match lost {
+            false => ann.close(1000, "").await,
+            true => ann.vanish(),
+        }
+        eventually("one is left", || server.hub().stats().connections == 1).await;
+        ann = server.json("/?user=ann").await;
+        ann.expect("session").await;
+        if !lost {
+            ann.request(ping()).await.unwrap();
+        }
+        refused(&mut ann, ping()).await;
+    }
+    drop(second);
+    eventually("one is left", || server.hub().stats().connections == 1).await;
+    let mut third = server.connect("/?user=ann").await;
+    refused(&mut third, ping()).await;
+    let mut bob = server.connect("/?user=bob").await;
+    bob.request(ping()).await.unwrap();
+}
+
+#[tokio::test]
+async fn coming_back_gives_nobody_a_new_error_budget() {
+    let server = TestServer::start(Hub::new(), named().error_budget(only(4)));
+    for round in 0..3 {
+        let mut bad = server.connect("/?user=bad").await;
+        for _ in 0..2 {
+            bad.send(json!({ "type": "nobody" })).await;
+        }
+        match round {
+            0 | 1 => {
+                for _ in 0..2 {
+                    bad.expect("error").await;
+                }
+                bad.close(1000, "").await;
+                eventually("it is gone", || server.hub().stats().connections == 0).await;
+            }
+            _ => {
+                bad.expect("error").await;
+                assert_eq!(bad.expect_close().await.0, 3509);
+            }
+        }
+    }
+    let mut good = server.connect("/?user=good").await;
+    good.request(json!({ "type": "nobody" })).await.unwrap_err();
+    good.request(json!({ "type": "ping" })).await.unwrap();
 }

@@ -365,7 +365,7 @@ async fn answers_come_in_the_order_of_the_requests_whatever_each_takes() {
     let server = Arc::new(TestServer::start(open_hub().build(), handler));
     for seed in 0..40 {
         let mut random = Random(seed);
-        let mut client = server.client("/").receive_buffer(4096).connect().await;
+        let mut client = server.client(&format!("/?user={seed}")).receive_buffer(4096).connect().await;
         let mut frames = Vec::new();
         for id in 0..300 {
             let channel = ["a", "b", "busy"][random.below(3) as usize];
