@@ -5,9 +5,8 @@ use super::core::Particulars;
 use super::outbox::Outbox;
 use super::run::Run;
 use super::work::Work;
-use super::{CloseReason, Connection, ConnectionCore, reader};
+use super::{CloseReason, ConnectionCore, reader};
 use crate::dispatch::{guarded_open, take_remainder};
-use crate::event::{SystemEvent, SystemKind};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
 use crate::presence;
@@ -56,7 +55,6 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     core.set_token(credentials.token.clone());
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
-    hub.events.emit(SystemKind::Opened, || SystemEvent::Opened { connection: Connection::new(core.clone()) });
     if let Some((code, reason)) = hub.ending.farewell() {
         core.close_with(code, reason);
     } else if hub.check_revoked(core.user(), &credentials).is_err() {

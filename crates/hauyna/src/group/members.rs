@@ -4,7 +4,7 @@
 
 use super::roles::{Permissions, Roles, RolesByPattern};
 use crate::channel::{ChannelName, Channels, UserId, dismiss, enlist};
-use crate::connection::ConnectionCore;
+use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -76,7 +76,10 @@ impl GroupMap {
             }
         };
         part.iter().for_each(|part| enter(part));
-        let counts = hub.registry.insert(connection);
+        let counts = hub.registry.insert(connection, || {
+            let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
+            hub.events.emit(SystemKind::Opened, opened);
+        });
         // The hub's first group was made meanwhile. The registry's lock orders this load and who looks there.
         if part.is_none() && self.is_used.load(Ordering::Relaxed) {
             enter(&self.part(user));

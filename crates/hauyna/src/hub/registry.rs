@@ -59,12 +59,15 @@ impl Registry {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns how many connections there are now, and how many of this user.
-    pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>) -> (usize, usize) {
-        self.by_shard[connection.shard()].lock().insert(connection.id(), connection.clone());
+    /// Returns how many connections there are now, and how many of this user. `arriving` runs before anybody can find it.
+    pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>, arriving: impl FnOnce()) -> (usize, usize) {
+        let mut by_id = self.by_shard[connection.shard()].lock();
         let (part, hash) = self.user_part(connection.user());
+        let mut part = part.lock();
+        arriving();
+        by_id.insert(connection.id(), connection.clone());
         let is_same = |devices: &Devices| devices.user() == &**connection.user();
-        let devices = match part.lock().entry(hash, is_same, self.rehash()) {
+        let devices = match part.entry(hash, is_same, self.rehash()) {
             Entry::Vacant(entry) => entry.insert(Devices::One(connection.clone())).get().count(),
             Entry::Occupied(mut entry) => {
                 entry.get_mut().add(connection.clone());
