@@ -11,14 +11,21 @@ use crate::hub::HubCore;
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 
-/// Announces that a subscriber came or went, in the step that puts it in or takes it out: `state` is locked.
+/// Announces that a subscriber came or went, under the lock that puts it in and takes it out: `state` is locked, or the
+/// roster of the channel is.
 pub(super) fn announce_change(
     hub: &HubCore,
     subscription: &Subscription,
-    state: &ChannelState,
+    state: Option<&ChannelState>,
     event: ChannelEvent,
 ) {
     let channel = &subscription.channel;
+    if channel.options.announce.is_none() {
+        return;
+    }
+    let Some(state) = state else {
+        return announce_change(hub, subscription, Some(&channel.state.lock()), event);
+    };
     if !is_announced(channel, state) {
         return;
     }

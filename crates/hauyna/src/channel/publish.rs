@@ -4,6 +4,7 @@
 
 use super::name::Target;
 use super::publication::Content;
+use super::subscribers::ChannelState;
 use super::turn::follow;
 use super::{ChannelCore, ChannelName, Channels, Draft, Kind, Publication, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};

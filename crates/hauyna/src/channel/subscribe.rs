@@ -151,10 +151,12 @@ fn commit(
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let Prepared { catching, subscription, page, recovery, telling } = prepared;
-    presence::join(hub, (&subscription, lost), || {
+    let go_live = || {
         let start = Start { page, recovery, telling, turns: catching.turns };
         go_live(hub, &subscription, start, answer)
-    })?;
+    };
+    let announce = || announce_change(hub, &subscription, None, event_of(telling));
+    presence::join(hub, (&subscription, lost), go_live, announce)?;
     drop(catching);
     tracing::debug!(
         target: "hauyna::channel",
@@ -267,7 +269,7 @@ fn go_live(
     answer: impl FnOnce(Option<Position>),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
-    let event = start.event();
+    let event = event_of(start.telling);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
@@ -307,11 +309,19 @@ fn go_live(
             let connection = Connection::new(connection.clone());
             SystemEvent::Subscribed { connection, channel: channel.name.clone() }
         });
+        // Where there is presence it is announced behind that, under its lock.
         if channel.presence.is_none() {
-            announce_change(hub, subscription, &state, event);
+            announce_change(hub, subscription, Some(&state), event);
         }
     }
     Ok(())
+}
+
+fn event_of(telling: Telling) -> ChannelEvent {
+    match telling {
+        Telling::Now => ChannelEvent::SubscriptionAdded,
+        Telling::Before => ChannelEvent::SubscriptionReconnected,
+    }
 }
 
 /// Unsubscribes a connection from one channel. `answer` puts the reply into the connection's outbox; it runs under
@@ -326,42 +336,63 @@ pub(crate) fn unsubscribe(
     name: &str,
     answer: impl FnOnce(),
 ) -> Result<(), Error> {
-    let own = connection.take_subscription(name, Belongs::ToConnection).ok_or_else(not_subscribed)?;
-    detach_with(hub, &own, Departure::Gone, answer);
-    Ok(())
+    let subscription = connection.subscription(name).ok_or_else(not_subscribed)?;
+    detach_with(hub, &subscription, Departure::Gone, answer).ok_or_else(not_subscribed)
 }
 
-/// Takes a subscription, already gone from its connection, out of its channel and shard. What the shard has
-/// for it, or has queued, is not written: a next subscription's answer must not be overtaken by it.
+/// Takes a subscription out of its connection, channel and shard. What the shard has for it, or has queued, is not
+/// written: a next subscription's answer must not be overtaken by it.
 pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) {
-    detach_with(hub, subscription, departure, || {});
+    let _ = detach_with(hub, subscription, departure, || {}); // whoever was quicker has done it
 }
 
-fn detach_with(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure, answer: impl FnOnce()) {
+/// Returns `None` where somebody else has taken it out.
+fn detach_with(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    departure: Departure,
+    answer: impl FnOnce(),
+) -> Option<()> {
     let take_out = || take_out(hub, subscription, departure, answer);
-    if presence::leave(hub, subscription, departure, take_out) {
-        hub.retire(&subscription.channel);
+    let announce = || {
+        if departure != Departure::Kept {
+            announce_change(hub, subscription, None, ChannelEvent::SubscriptionRemoved);
+        }
+    };
+    match presence::leave(hub, subscription, departure, take_out, announce)? {
+        Left::Nobody => hub.retire(&subscription.channel),
+        Left::Others => {}
     }
+    Some(())
 }
 
-/// Returns whether it was the last that used the channel.
+/// Who uses a channel that a subscriber has left.
+enum Left {
+    Nobody,
+    Others,
+}
+
+/// Returns `None` where it was not in. Out of all lists in one step: whoever subscribes the connection again finds it in
+/// all of them or in none.
 fn take_out(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
     departure: Departure,
     answer: impl FnOnce(),
-) -> bool {
+) -> Option<Left> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
-    connection.end_subscription(subscription);
     let mut state = channel.state.lock();
-    answer();
-    if state.subscribers.remove(&connection.id()).is_none() {
-        return false;
+    if !state.subscribers.get(&connection.id()).is_some_and(|own| Arc::ptr_eq(own, subscription)) {
+        return None;
     }
+    state.subscribers.remove(&connection.id());
+    connection.drop_subscription(subscription);
+    connection.end_subscription(subscription);
+    answer();
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
-    if departure != Departure::Kept {
-        announce_change(hub, subscription, &state, ChannelEvent::SubscriptionRemoved);
+    if departure != Departure::Kept && channel.presence.is_none() {
+        announce_change(hub, subscription, Some(&state), ChannelEvent::SubscriptionRemoved);
     }
     if Belongs::of(&channel.name) == Belongs::ToConnection {
         hub.events.emit(SystemKind::Unsubscribed, || {
@@ -379,7 +410,7 @@ fn take_out(
     );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
-    unused
+    Some(if unused { Left::Nobody } else { Left::Others })
 }
 
 pub(crate) fn not_subscribed() -> Error {

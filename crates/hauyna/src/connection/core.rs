@@ -206,6 +206,16 @@ impl ConnectionCore {
         Some(subscription)
     }
 
+    /// Takes one subscription out of its list, where it is in it; the channel's lock is held.
+    pub(crate) fn drop_subscription(&self, subscription: &Arc<Subscription>) {
+        let belongs = Belongs::of(&subscription.channel.name);
+        let mut own = self.subscriptions_of(belongs).lock();
+        if let Some(index) = own.iter().position(|other| Arc::ptr_eq(other, subscription)) {
+            own.swap_remove(index);
+            self.count_subscriptions(own.len(), belongs);
+        }
+    }
+
     /// Takes all of them, when the connection is gone.
     pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = std::mem::take(&mut *self.subscriptions.lock());

@@ -81,7 +81,7 @@ impl Change<'_> {
         let index = person.devices.iter().position(|device| device.connection == connection)?;
         let device = person.devices.remove(index);
         for channel in &device.channels {
-            if let Some(roster) = Roster::of(self.hub, channel) {
+            if let Some(mut roster) = Roster::of(self.hub, channel) {
                 roster.remove(self.user, connection);
             }
         }
@@ -93,7 +93,7 @@ impl Change<'_> {
     pub(super) fn set_profile(&mut self, profile: Arc<Profile>) {
         let (hub, user) = (self.hub, self.user);
         let Some(person) = self.person() else { return };
-        if person.profile.text == profile.text {
+        if person.profile.metadata == profile.metadata {
             return;
         }
         person.profile = profile;
@@ -157,19 +157,19 @@ impl<'a> Roster<'a> {
     }
 
     /// Notifies the subscribers, and the listeners of the hub.
-    pub(super) fn notify(mut self, told: Told<'_>) {
+    pub(super) fn notify(&mut self, told: Told<'_>) {
         tell(self.hub, self.channel, &mut self.members, (self.before, told));
     }
 
     /// Removes one connection, and notifies of it.
-    pub(super) fn remove(mut self, user: &UserId, connection: ConnectionId) {
+    pub(super) fn remove(&mut self, user: &UserId, connection: ConnectionId) {
         let Some((step, left)) = self.members.leave(user, connection) else { return };
         self.settle();
         self.notify(Told { user, step: Some(step), left: Some(&left), except: None });
     }
 
     /// Replaces what one connection says about itself, and notifies of it.
-    pub(super) fn describe(mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
+    pub(super) fn describe(&mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
         let step: Option<PresenceChange> = self.members.describe(user, connection, metadata);
         self.settle();
         self.notify(Told { user, step, left: None, except: None });

@@ -68,7 +68,7 @@ pub struct PresenceEntry {
     pub user: UserId,
     /// The user's status.
     pub status: Status,
-    /// What the user has told about themselves, an object. Its field `status` is there always.
+    /// What the user has told about themselves, an object.
     pub metadata: Value,
     /// Since when.
     pub joined_at: u64,

@@ -71,7 +71,7 @@ impl ChannelPresence {
 }
 
 /// Takes a subscriber in, in the place of a lost connection where there is one: `go_live` subscribes it, then it gets
-/// the list, and everybody else the change.
+/// the list, and everybody else the change. In a channel with presence, `announce` runs behind that.
 ///
 /// # Errors
 ///
@@ -80,6 +80,7 @@ pub(crate) fn join(
     hub: &HubCore,
     (subscription, replaces): (&Subscription, Option<ConnectionId>),
     go_live: impl FnOnce() -> Result<(), Error>,
+    announce: impl FnOnce(),
 ) -> Result<(), Error> {
     let (channel, core) = (&subscription.channel, &subscription.connection);
     if channel.presence.is_none() {
@@ -101,18 +102,21 @@ pub(crate) fn join(
         core.push_control(message::welcome(&mut roster.members, channel, core));
         core.request_flush();
         roster.notify(Told { user, step, left: None, except: Some(core.id()) });
+        announce();
         change.announce();
         Ok(())
     })
 }
 
-/// Takes a subscriber out, or lets it be lost for a while: `take_out` unsubscribes it.
+/// Takes a subscriber out, or lets it be lost for a while: `take_out` unsubscribes it, and returns `None` where it was not
+/// in any more. In a channel with presence, `announce` runs behind what the others are told of that.
 pub(crate) fn leave<R>(
     hub: &HubCore,
     subscription: &Subscription,
     departure: Departure,
-    take_out: impl FnOnce() -> R,
-) -> R {
+    take_out: impl FnOnce() -> Option<R>,
+    announce: impl FnOnce(),
+) -> Option<R> {
     let (channel, core) = (&subscription.channel, &subscription.connection);
     if channel.presence.is_none() {
         return take_out();
@@ -124,15 +128,18 @@ pub(crate) fn leave<R>(
             roster.members.lose(user, core.id(), hold);
             // Before the channel is looked at: it must not go with its last subscriber.
             roster.count_lost();
-            return take_out();
+            let result = take_out()?;
+            announce();
+            return Some(result);
         }
-        let result = take_out();
+        let result = take_out()?;
         roster.remove(user, core.id());
+        announce();
         if let Some(device) = change.device(core.id()) {
             device.leave(channel);
         }
         change.announce();
-        result
+        Some(result)
     })
 }
 
@@ -267,7 +274,7 @@ pub(super) fn describe(
                 change.announce();
             }
             Scope::Channel(subscription) => {
-                if let Some(roster) = Roster::of(hub, &subscription.channel) {
+                if let Some(mut roster) = Roster::of(hub, &subscription.channel) {
                     roster.describe(core.user(), core.id(), metadata);
                 }
             }

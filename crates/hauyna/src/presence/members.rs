@@ -294,7 +294,7 @@ impl Members {
         PresenceEntry {
             user: user.clone(),
             status: member.profile.status().into(),
-            metadata: member.profile.shown().into(),
+            metadata: member.profile.metadata.clone().into(),
             joined_at: member.joined_at,
             updated_at: member.profile.updated_at,
             connections: connections.collect(),

@@ -151,7 +151,7 @@ impl Person {
         PresenceEntry {
             user: user.clone(),
             status: self.profile.status().into(),
-            metadata: self.profile.shown().into(),
+            metadata: self.profile.metadata.clone().into(),
             joined_at: self.joined_at,
             updated_at: self.profile.updated_at,
             connections: connections.collect(),

@@ -290,7 +290,10 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
         }
     });
     let mut told = Vec::new();
-    for id in 0..3000 {
+    for id in 0..100_000 {
+        if told.len() >= 200 {
+            break;
+        }
         ann.send(json!({ "type": "unsubscribe_channel", "id": id, "channel": "x" })).await;
         loop {
             let message = ann.next().await;
@@ -305,6 +308,6 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
     }
     is_done.store(true, Ordering::Relaxed);
     subscribing.await.unwrap();
-    assert!(told.len() > 100, "{}", told.len());
+    assert!(told.len() >= 200, "{}", told.len());
     assert_eq!(repeated(&told), 0);
 }

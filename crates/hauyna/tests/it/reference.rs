@@ -288,7 +288,12 @@ impl Reference {
     }
 
     pub(crate) fn profile(&self, user: &str) -> Map<String, Value> {
-        let mut profile = self.profiles.get(user).cloned().unwrap_or_default();
+        self.profiles.get(user).cloned().unwrap_or_default()
+    }
+
+    /// The profile as others see it.
+    pub(crate) fn shown(&self, user: &str) -> Map<String, Value> {
+        let mut profile = self.profile(user);
         profile.entry("status").or_insert("online".into());
         profile
     }
@@ -314,7 +319,7 @@ impl Reference {
         let connections = room.users.get(user).map_or(0, Vec::len);
         let number = room.number;
         let message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
-            "metadata": self.profile(user), "status": self.status(user), "connections": connections,
+            "metadata": self.shown(user), "status": self.status(user), "connections": connections,
             "offset": number });
         let others = self.devices.iter_mut().filter(|(number, _)| except != Some(**number));
         for (_, device) in others.filter(|(_, device)| device.channels.contains_key(channel)) {
@@ -372,7 +377,7 @@ impl Reference {
         let entry = |(user, places): (&&'static str, &Vec<Place>)| {
             let mut metadata: Vec<_> = places.iter().map(|place| place.metadata.to_string()).collect();
             metadata.sort();
-            let entry = json!({ "status": self.status(user), "metadata": self.profile(user),
+            let entry = json!({ "status": self.status(user), "metadata": self.shown(user),
                 "connections": metadata });
             ((*user).to_owned(), entry)
         };

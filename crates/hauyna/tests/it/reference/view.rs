@@ -59,7 +59,7 @@ impl View {
     pub(crate) fn is_of(&self, model: &Reference, channel: &str) -> bool {
         let Some(room) = model.rooms.get(channel) else { return false };
         let users = room.users.iter().map(|(user, places)| {
-            let entry = (model.status(user).into(), model.profile(user).into(), places.len() as u64);
+            let entry = (model.status(user).into(), model.shown(user).into(), places.len() as u64);
             ((*user).to_owned(), entry)
         });
         match &self.users {
