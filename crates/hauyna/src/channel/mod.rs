@@ -1,5 +1,5 @@
 //! Channels: named streams of publications. `Channel` is the public handle; `publish` takes a publication
-//! to the shards, `subscribe` takes a connection in and out, `subscribers` is who is there, `options` what
+//! to the shards, `subscribe` takes a connection in, `unsubscribe` out, `subscribers` is who is there, `options` what
 //! a channel is like.
 
 mod announcing;
@@ -15,6 +15,7 @@ mod rules;
 mod subscribe;
 mod subscribers;
 mod turn;
+mod unsubscribe;
 
 pub use name::{ChannelName, UserId};
 pub use options::{Channels, Publishers, SlowConsumer};
@@ -30,12 +31,10 @@ pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
 pub(crate) use publish::{Extras, content, deliver, publish};
 pub(crate) use rules::Rule;
-pub(crate) use subscribe::{
-    Prepared, Welcome, Wish, detach, dismiss, enlist, go_on, not_subscribed, prepare, subscribe, told,
-    unsubscribe,
-};
+pub(crate) use subscribe::{Prepared, Welcome, Wish, enlist, go_on, prepare, subscribe, told};
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
 pub(crate) use turn::turned;
+pub(crate) use unsubscribe::{detach, dismiss, not_subscribed, unsubscribe};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionId, frame};

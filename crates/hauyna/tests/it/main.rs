@@ -85,6 +85,7 @@ mod support;
 #[cfg(feature = "tls")]
 #[cfg(test)]
 mod tls;
+mod tracking;
 #[cfg(test)]
 mod transports;
 #[cfg(test)]

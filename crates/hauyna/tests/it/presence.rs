@@ -537,53 +537,6 @@ async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
 }
 
 #[tokio::test]
-async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
-    let hub = rooms().sessions(hauyna::SessionOptions::none()).presence_grace(Duration::ZERO).build();
-    let server = TestServer::start(hub.clone(), named());
-    let (phone, desk) = (server.connect("/?user=ann").await, server.connect("/?user=ann").await);
-    let ann = hub.presence().of("ann");
-    ann.track(json!({ "role": "admin" })).await.unwrap();
-    let entry = hub.presence().get("ann").unwrap();
-    assert_eq!((entry.connections.len(), entry.metadata), (2, json!({ "role": "admin" })));
-    phone.close(1000, "").await;
-    eventually("one is left", || hub.stats().connections == 1).await;
-    assert_eq!(hub.presence().get("ann").unwrap().connections.len(), 1);
-    ann.untrack();
-    assert_eq!((hub.presence().is_present("ann"), hub.presence().count()), (false, 0));
-    ann.track(()).await.unwrap();
-    desk.close(1000, "").await;
-    eventually("ann has gone", || !hub.presence().is_present("ann")).await;
-    for absent in ["ann", "nobody"] {
-        let refused = hub.presence().of(absent).track(()).await.unwrap_err();
-        assert_eq!(refused.error_type().as_str(), "not_subscribed", "{absent}");
-    }
-    assert_eq!(hub.presence().track(()).await.unwrap_err().error_type().as_str(), "application_error");
-    hub.presence().of("nobody").untrack();
-    assert_eq!(hub.presence().count(), 0);
-}
-
-#[tokio::test]
-async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_the_others() {
-    let server = TestServer::start(rooms().build(), named());
-    let hub = server.hub().clone();
-    let mut phone = server.json("/?user=ann").await;
-    let token = phone.expect("session").await["resume"]["token"].as_str().unwrap().to_owned();
-    subscribe(&mut phone, "room:1").await;
-    phone.vanish();
-    eventually("its session is kept", || hub.stats().sessions == 1).await;
-    hub.presence().of("ann").track(()).await.unwrap();
-    let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
-    phone.send(json!({ "type": "resume" })).await;
-    assert_eq!(phone.expect("session").await["resumed"], true);
-    phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
-    assert!(hub.presence().is_present("ann"), "it was tracked while it was lost");
-    phone.vanish();
-    eventually("its session is kept", || hub.stats().sessions == 1).await;
-    hub.presence().of("ann").untrack();
-    assert!(!hub.presence().is_present("ann"));
-}
-
-#[tokio::test]
 async fn presence_and_announcements_need_no_broker() {
     let broker = Failing::default();
     let down = broker.down.clone();

@@ -297,9 +297,8 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
         ann.send(json!({ "type": "unsubscribe_channel", "id": id, "channel": "x" })).await;
         loop {
             let message = ann.next().await;
-            match message["type"].as_str().unwrap() {
-                kind @ ("subscribed" | "ack") => told.push(kind.to_owned()),
-                _ => {}
+            if let kind @ ("subscribed" | "ack") = message["type"].as_str().unwrap() {
+                told.push(kind.to_owned());
             }
             if message["id"] == id {
                 break;
@@ -310,4 +309,43 @@ async fn an_answer_to_unsubscribing_comes_before_the_next_subscription_is_told()
     subscribing.await.unwrap();
     assert!(told.len() >= 200, "{}", told.len());
     assert_eq!(repeated(&told), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn opened_is_the_first_that_listeners_hear_of_a_connection() {
+    let hub = open_hub().build();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    hub.events().on_system([SystemKind::Opened, SystemKind::Subscribed], move |_, event| {
+        match event {
+            SystemEvent::Opened { connection } => hears.lock().push((connection.id(), "opened")),
+            SystemEvent::Subscribed { connection, .. } => hears.lock().push((connection.id(), "subscribed")),
+            _ => {}
+        }
+        async { Ok(()) }
+    });
+    let is_done = Arc::new(AtomicBool::new(false));
+    let (application, ends) = (hub.clone(), is_done.clone());
+    let subscribing = tokio::spawn(async move {
+        while !ends.load(Ordering::Relaxed) {
+            for connection in application.connections().all() {
+                let _ = application.channel("x").subscribe(&connection, ()).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let server = TestServer::start(hub.clone(), named());
+    for _ in 0..300 {
+        let client = server.connect("/").await;
+        eventually("it is subscribed", || hub.channel("x").subscription_count() == 1).await;
+        client.close(1000, "").await;
+        eventually("it is gone", || hub.channel("x").subscription_count() == 0).await;
+    }
+    is_done.store(true, Ordering::Relaxed);
+    subscribing.await.unwrap();
+    eventually("the listener has heard all", || heard.lock().len() == 600).await;
+    for pair in heard.lock().chunks(2) {
+        assert_eq!((pair[0].1, pair[1].1), ("opened", "subscribed"));
+        assert_eq!(pair[0].0, pair[1].0);
+    }
 }

@@ -1,0 +1,113 @@
+//! Leaving a channel: out of the connection's list, the channel's and the shard's in one step, under the channel's lock,
+//! with its answer and what the others are told. Called by requests, by the application, and when a connection ends.
+
+use super::announcing::announce_change;
+use super::{ChannelName, Subscription};
+use crate::connection::{Belongs, Connection, ConnectionCore};
+use crate::error::Error;
+use crate::event::{SystemEvent, SystemKind};
+use crate::hub::HubCore;
+use crate::presence::{self, Departure};
+use crate::shard::Item;
+use hauyna_protocol::{ChannelEvent, ErrorType};
+use std::sync::Arc;
+
+/// Unsubscribes a connection from one channel. `answer` puts the reply into the connection's outbox; it runs under
+/// the channel's lock, before the answer to any later subscription.
+///
+/// # Errors
+///
+/// `not_subscribed`.
+pub(crate) fn unsubscribe(
+    hub: &HubCore,
+    connection: &ConnectionCore,
+    name: &str,
+    answer: impl FnOnce(),
+) -> Result<(), Error> {
+    let subscription = connection.subscription(name).ok_or_else(not_subscribed)?;
+    detach_with(hub, &subscription, Departure::Gone, answer).ok_or_else(not_subscribed)
+}
+
+/// Takes a subscription out of its connection, channel and shard. What the shard has for it, or has queued, is not
+/// written: a next subscription's answer must not be overtaken by it.
+pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) {
+    let _ = detach_with(hub, subscription, departure, || {}); // whoever was quicker has done it
+}
+
+/// Returns `None` where somebody else has taken it out.
+fn detach_with(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    departure: Departure,
+    answer: impl FnOnce(),
+) -> Option<()> {
+    let take_out = || take_out(hub, subscription, departure, answer);
+    let announce = || {
+        if departure != Departure::Kept {
+            announce_change(hub, subscription, None, ChannelEvent::SubscriptionRemoved);
+        }
+    };
+    match presence::leave(hub, subscription, departure, take_out, announce)? {
+        Left::Nobody => hub.retire(&subscription.channel),
+        Left::Others => {}
+    }
+    Some(())
+}
+
+/// Who uses a channel that a subscriber has left.
+enum Left {
+    Nobody,
+    Others,
+}
+
+/// Returns `None` where it was not in. Out of all lists in one step: whoever subscribes the connection again finds it in
+/// all of them or in none.
+fn take_out(
+    hub: &HubCore,
+    subscription: &Arc<Subscription>,
+    departure: Departure,
+    answer: impl FnOnce(),
+) -> Option<Left> {
+    let (channel, connection) = (&subscription.channel, &subscription.connection);
+    let mut state = channel.state.lock();
+    if !state.subscribers.get(&connection.id()).is_some_and(|own| Arc::ptr_eq(own, subscription)) {
+        return None;
+    }
+    state.subscribers.remove(&connection.id());
+    connection.drop_subscription(subscription);
+    connection.end_subscription(subscription);
+    answer();
+    state.per_shard[connection.shard()] -= 1;
+    hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
+    if departure != Departure::Kept && channel.presence.is_none() {
+        announce_change(hub, subscription, Some(&state), ChannelEvent::SubscriptionRemoved);
+    }
+    if Belongs::of(&channel.name) == Belongs::ToConnection {
+        hub.events.emit(SystemKind::Unsubscribed, || {
+            let connection = Connection::new(connection.clone());
+            SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
+        });
+    }
+    let unused = channel.is_unused(&state);
+    drop(state);
+    tracing::debug!(
+        target: "hauyna::channel",
+        id = %connection.id(),
+        channel = %crate::log::name(channel.name.as_str()),
+        "unsubscribed",
+    );
+    hub.metrics.subscriptions.decrement();
+    channel.options.usage.subscriptions.decrement();
+    Some(if unused { Left::Nobody } else { Left::Others })
+}
+
+/// Takes a connection out of a group's channel, where it is in it.
+pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
+    if let Some(subscription) = connection.take_subscription(name.as_str(), Belongs::ToGroup) {
+        detach(hub, &subscription, Departure::Gone);
+    }
+}
+
+pub(crate) fn not_subscribed() -> Error {
+    Error::protocol(ErrorType::NotSubscribed, "not subscribed to this channel")
+}

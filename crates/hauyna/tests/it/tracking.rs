@@ -1,0 +1,79 @@
+//! What the application says of present users from outside of a callback: for all of their connections, lost ones
+//! included, and from several tasks at once.
+
+use crate::support::{eventually, named, subscribe};
+use hauyna::{Channels, Hub, HubBuilder, Presence, json};
+use hauyna_test::TestServer;
+use std::time::Duration;
+
+fn rooms() -> HubBuilder {
+    Hub::builder().channels("room:{id}", Channels::new().presence(Presence::each()))
+}
+
+#[tokio::test]
+async fn a_user_is_tracked_from_anywhere_by_all_of_their_connections() {
+    let hub = rooms().sessions(hauyna::SessionOptions::none()).presence_grace(Duration::ZERO).build();
+    let server = TestServer::start(hub.clone(), named());
+    let (phone, desk) = (server.connect("/?user=ann").await, server.connect("/?user=ann").await);
+    let ann = hub.presence().of("ann");
+    ann.track(json!({ "role": "admin" })).await.unwrap();
+    let entry = hub.presence().get("ann").unwrap();
+    assert_eq!((entry.connections.len(), entry.metadata), (2, json!({ "role": "admin" })));
+    phone.close(1000, "").await;
+    eventually("one is left", || hub.stats().connections == 1).await;
+    assert_eq!(hub.presence().get("ann").unwrap().connections.len(), 1);
+    ann.untrack();
+    assert_eq!((hub.presence().is_present("ann"), hub.presence().count()), (false, 0));
+    ann.track(()).await.unwrap();
+    desk.close(1000, "").await;
+    eventually("ann has gone", || !hub.presence().is_present("ann")).await;
+    for absent in ["ann", "nobody"] {
+        let refused = hub.presence().of(absent).track(()).await.unwrap_err();
+        assert_eq!(refused.error_type().as_str(), "not_subscribed", "{absent}");
+    }
+    assert_eq!(hub.presence().track(()).await.unwrap_err().error_type().as_str(), "application_error");
+    hub.presence().of("nobody").untrack();
+    assert_eq!(hub.presence().count(), 0);
+}
+
+#[tokio::test]
+async fn a_lost_connection_whose_session_is_kept_is_tracked_and_untracked_with_the_others() {
+    let server = TestServer::start(rooms().build(), named());
+    let hub = server.hub().clone();
+    let mut phone = server.json("/?user=ann").await;
+    let token = phone.expect("session").await["resume"]["token"].as_str().unwrap().to_owned();
+    subscribe(&mut phone, "room:1").await;
+    phone.vanish();
+    eventually("its session is kept", || hub.stats().sessions == 1).await;
+    hub.presence().of("ann").track(()).await.unwrap();
+    let mut phone = server.json(&format!("/?user=ann&resume={token}")).await;
+    phone.send(json!({ "type": "resume" })).await;
+    assert_eq!(phone.expect("session").await["resumed"], true);
+    phone.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
+    assert!(hub.presence().is_present("ann"), "it was tracked while it was lost");
+    phone.vanish();
+    eventually("its session is kept", || hub.stats().sessions == 1).await;
+    hub.presence().of("ann").untrack();
+    assert!(!hub.presence().is_present("ann"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
+    let hub = rooms().build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.connect("/?user=ann").await;
+    subscribe(&mut ann, "room:1").await;
+    let connection = hub.connections().of_user("ann").remove(0);
+    for round in 0..500 {
+        let says = (0..4).map(|task| {
+            let (room, connection) = (hub.channel("room:1"), connection.clone());
+            tokio::spawn(async move { room.update_metadata(&connection, json!({ "said": [round, task] })) })
+        });
+        for said in says.collect::<Vec<_>>() {
+            said.await.unwrap().unwrap();
+        }
+        let room = hub.channel("room:1");
+        let shown = room.presence().remove(0).connections.remove(0).metadata;
+        assert_eq!(room.metadata(&connection), Some(shown), "round {round}");
+    }
+}
