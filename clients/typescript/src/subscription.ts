@@ -162,7 +162,7 @@ export class Subscription {
     const isAsked = recovered !== undefined;
     // What it has already, or what is being fetched.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
-    if (isLive && before && !isSameStream) this.#host.turned();
+    if (before && !isSameStream) this.#host.turned();
     // What was missed before cannot be fetched any more.
     if (isLive && recovered) this.#filled("epoch_changed");
     const turn = this.#next();

@@ -537,3 +537,14 @@ test("a publication that was sent before the epoch turned is not sent again", as
   expect(after.now).toBe("pending");
   expect(world.socket.all("channel_message")).toMatchObject([{ content: 2 }]);
 });
+
+test("a publication whose channel has another epoch after the loss is not sent again, resumed or not", async () => {
+  for (const recovered of [true, false]) {
+    const { room, world } = await subscriber({ ...start, recoverable: true }, { resume: { token: "t" } });
+    const published = fate(room.publish(1));
+    const subscriptions = [{ channel: "room", epoch: "F", offset: 10, recoverable: true, recovered, reason: recovered ? undefined : "epoch_changed" }];
+    await world.lose({ resumed: true, resume: { token: "u" }, subscriptions });
+    expect(published.now).toBe("outcome_unknown");
+    expect(world.socket.all("channel_message")).toEqual([]);
+  }
+});

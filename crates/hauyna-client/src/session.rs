@@ -210,10 +210,10 @@ impl Session {
         self.places.values_mut().for_each(|place| place.has_forgotten = false);
     }
 
-    /// Whether what the server says of a live subscription names another epoch.
+    /// Whether what the server says of a subscription names another epoch than the own one.
     pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
         let is_turned = |place: &Place| {
-            place.standing == Standing::Live && place.was_live && !same_epoch(place.position, entry.position)
+            place.was_live && place.position.is_some() && !same_epoch(place.position, entry.position)
         };
         self.places.get(&entry.channel).is_some_and(is_turned)
     }

@@ -120,18 +120,23 @@ async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
 
 #[tokio::test(start_paused = true)]
 async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
-    let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
-    let published = tokio::spawn(room.publish(&7).into_future());
-    peer.expect("channel_message").await;
-    peer.send(turned(1, &json!({ "recovered": true }))).await;
-    peer.publication("a", 2).await;
-    drop(peer);
-    let mut peer = script.accept().await;
-    peer.expect("resume").await;
-    let mut resumed = session("two");
-    resumed["resumed"] = json!(true);
-    resumed["subscriptions"] =
-        json!([{ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "recoverable": true, "recovered": true }]);
-    peer.send(resumed).await;
-    assert!(matches!(published.await.unwrap(), Err(Error::OutcomeUnknown)));
+    for is_connected in [true, false] {
+        let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } =
+            subscribed(1).await;
+        let published = tokio::spawn(room.publish(&7).into_future());
+        peer.expect("channel_message").await;
+        if is_connected {
+            peer.send(turned(1, &json!({ "recovered": true }))).await;
+            peer.publication("a", 2).await;
+        }
+        drop(peer);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut resumed = session("two");
+        resumed["resumed"] = json!(true);
+        resumed["subscriptions"] = json!([{ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2,
+            "recoverable": true, "recovered": true }]);
+        peer.send(resumed).await;
+        assert!(matches!(published.await.unwrap(), Err(Error::OutcomeUnknown)), "{is_connected}");
+    }
 }

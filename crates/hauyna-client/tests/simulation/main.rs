@@ -57,7 +57,10 @@ mod tests {
         let (tally, faults) = result.into_inner().unwrap();
         eprintln!("{schedules} schedules, {} violations: {tally:#?}", faults.len());
         assert!(faults.is_empty(), "{:#?}", &faults[..faults.len().min(20)]);
-        assert!(tally.published > schedules && tally.restarts > 0 && tally.gaps > 0, "{tally:?}");
+        assert!(
+            tally.published > schedules && tally.restarts > 0 && tally.turns > 0 && tally.gaps > 0,
+            "{tally:?}"
+        );
         assert!(tally.resumed > schedules / 4, "{tally:?}");
     }
 

@@ -14,6 +14,7 @@ pub(crate) struct Tally {
     pub(crate) gaps: u64,
     pub(crate) resumed: u64,
     pub(crate) restarts: u64,
+    pub(crate) turns: u64,
     pub(crate) virtual_ms: u64,
 }
 
@@ -26,6 +27,7 @@ impl Tally {
         self.gaps += other.gaps;
         self.resumed += other.resumed;
         self.restarts += other.restarts;
+        self.turns += other.turns;
         self.virtual_ms += other.virtual_ms;
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     /// Without a word to anybody; its memory is gone.
     Crash,
     Restart,
+    /// The channel begins anew under another epoch, while the server lives.
+    Turn,
 }
 
 impl Plan {
@@ -98,6 +100,9 @@ impl Plan {
             let at = random.between(40, calm.as_millis() as u64);
             plan.faults.push((at, Fault::Crash));
             plan.faults.push((at + random.between(5, 150), Fault::Restart));
+        }
+        if plan.history != History::None && random.chance(25) {
+            plan.faults.push((random.between(20, calm.as_millis() as u64 + 200), Fault::Turn));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan

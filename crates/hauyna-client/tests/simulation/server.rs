@@ -9,8 +9,10 @@ use hauyna::{
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// One publication, as the broker numbered it.
@@ -27,17 +29,27 @@ pub(crate) struct Chronicle(Arc<Mutex<Lives>>);
 #[derive(Debug, Default)]
 struct Lives {
     hub: Option<Hub>,
+    broker: Option<Noting>,
     published: Vec<Entry>,
 }
 
 impl Chronicle {
-    fn begin(&self, hub: &Hub) {
-        self.0.lock().unwrap().hub = Some(hub.clone());
+    fn begin(&self, hub: &Hub, broker: Noting) {
+        let mut lives = self.0.lock().unwrap();
+        (lives.hub, lives.broker) = (Some(hub.clone()), Some(broker));
+    }
+
+    /// The streams begin anew under another epoch, while the server lives and its clients are connected.
+    pub(crate) fn turn(&self) {
+        if let Some(Noting(broker)) = &self.0.lock().unwrap().broker {
+            broker.is_turning.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The server is gone, and with it all that is known of its hub.
     pub(crate) fn end_life(&self) {
-        self.0.lock().unwrap().hub = None;
+        let mut lives = self.0.lock().unwrap();
+        (lives.hub, lives.broker) = (None, None);
     }
 
     pub(crate) fn hub(&self) -> Option<Hub> {
@@ -61,31 +73,78 @@ impl Chronicle {
     }
 }
 
+/// The broker of one life of the server. Its streams may begin anew under another epoch while the server lives; keys are
+/// remembered longer, to refuse what might be published twice.
+#[derive(Debug, Clone)]
+struct Noting(Arc<Inner>);
+
 #[derive(Debug)]
-struct Noting {
-    local: LocalBroker,
+struct Inner {
+    local: Mutex<Arc<LocalBroker>>,
+    is_turning: AtomicBool,
+    relay: OnceLock<Relay>,
+    keys: Mutex<HashMap<Box<str>, usize>>,
     chronicle: Chronicle,
+}
+
+impl Noting {
+    fn new(chronicle: Chronicle) -> Self {
+        Self(Arc::new(Inner {
+            local: Mutex::new(Arc::new(LocalBroker::default())),
+            is_turning: AtomicBool::new(false),
+            relay: OnceLock::new(),
+            keys: Mutex::default(),
+            chronicle,
+        }))
+    }
+
+    /// The streams of the moment; in the server's own time, so that ages are of its clock.
+    fn local(&self) -> Arc<LocalBroker> {
+        let mut local = self.0.local.lock().unwrap();
+        if self.0.is_turning.swap(false, Ordering::Relaxed) {
+            *local = Arc::new(LocalBroker::default());
+            self.begin(&local);
+        }
+        local.clone()
+    }
+
+    fn begin(&self, local: &LocalBroker) {
+        let (chronicle, relay) = (self.0.chronicle.clone(), self.0.relay.get().cloned());
+        local.start(Relay::to(move |publication| {
+            chronicle.note(publication);
+            if let Some(relay) = &relay {
+                relay.relay(publication);
+            }
+        }));
+    }
+
+    /// Whether a key was first used in streams that are gone.
+    fn is_forgotten(&self, key: &str, local: &Arc<LocalBroker>) -> bool {
+        let life = Arc::as_ptr(local) as usize;
+        *self.0.keys.lock().unwrap().entry(key.into()).or_insert(life) != life
+    }
 }
 
 impl Broker for Noting {
     fn start(&self, relay: Relay) {
-        let chronicle = self.chronicle.clone();
-        self.local.start(Relay::to(move |publication| {
-            chronicle.note(publication);
-            relay.relay(publication);
-        }));
+        let _ = self.0.relay.set(relay);
+        self.begin(&self.local());
     }
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
-        self.local.publish(publish)
+        let local = self.local();
+        if publish.key.as_ref().is_some_and(|key| self.is_forgotten(key, &local)) {
+            return Answer::now(Err(BrokerError::unknown("it may have been published before")));
+        }
+        local.publish(publish)
     }
 
     fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        self.local.subscribe(channel)
+        self.local().subscribe(channel)
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        self.local.unsubscribe(channel);
+        self.local().unsubscribe(channel);
     }
 
     fn history(
@@ -93,11 +152,11 @@ impl Broker for Noting {
         channel: &ChannelName,
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
-        self.local.history(channel, range)
+        self.local().history(channel, range)
     }
 
     fn sweep(&self) {
-        self.local.sweep();
+        self.local().sweep();
     }
 }
 
@@ -108,17 +167,17 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         History::Short => Channels::new().history(4, Duration::from_secs(600)),
         History::None => Channels::new().no_history(),
     };
-    let broker = Noting { local: LocalBroker::default(), chronicle: chronicle.clone() };
+    let broker = Noting::new(chronicle.clone());
     // Longer than any fault, and shorter than what the end of a schedule waits for.
     let sessions = SessionOptions { window: Duration::from_secs(6), ..SessionOptions::default() };
     let hub = Hub::builder()
         .channels(ROOM, room.presence(Presence::each()))
-        .broker(broker)
+        .broker(broker.clone())
         .sessions(sessions)
         .presence_grace(Duration::ZERO)
         .shards(1)
         .build();
-    chronicle.begin(&hub);
+    chronicle.begin(&hub, broker);
     let retry = RetryPolicy {
         max_attempts: 100,
         base_delay: Duration::from_millis(10),

@@ -35,6 +35,7 @@ pub(crate) fn run(seed: u64) -> (Tally, Vec<String>) {
         gaps: count(|record| record.told.iter().filter(|told| matches!(told, Told::Gap(_))).count()),
         resumed: records.iter().map(|record| record.resumed).sum(),
         restarts,
+        turns: world.turns,
         virtual_ms,
     };
     if std::env::var_os("HAUYNA_SEED").is_some() {
@@ -51,6 +52,7 @@ struct World {
     is_calm: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
     restarts: u64,
+    turns: u64,
 }
 
 impl World {
@@ -74,7 +76,7 @@ impl World {
             sim.client(name(number), crate::client::run(plan.clone(), desk.clone()));
             desks.push(desk);
         }
-        Self { plan, sim, chronicle, desks, is_calm, is_over, restarts: 0 }
+        Self { plan, sim, chronicle, desks, is_calm, is_over, restarts: 0, turns: 0 }
     }
 
     fn step(&mut self) -> Result<bool, String> {
@@ -115,6 +117,10 @@ impl World {
                 self.restarts += 1;
             }
             Fault::Restart => self.sim.bounce("server"),
+            Fault::Turn => {
+                self.chronicle.turn();
+                self.turns += 1;
+            }
         }
     }
 
