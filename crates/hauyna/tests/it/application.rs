@@ -16,11 +16,12 @@ async fn a_value_with_a_type_is_the_message_and_any_other_becomes_its_content() 
         }
         let top = subscribe(&mut client, "x").await["offset"].as_u64().unwrap();
         let channel = hub.channel("x");
-        channel.broadcast(json!({ "type": "system", "text": "hi", "offset": "own" })).await.unwrap();
+        let own = json!({ "type": "system", "text": "hi", "offset": "own" });
+        let offset = channel.broadcast(own).await.unwrap().position.unwrap().offset;
         let system = client.expect("system").await;
         assert_eq!(
             (&system["text"], &system["channel"], &system["offset"]),
-            (&json!("hi"), &json!("x"), &json!("own"))
+            (&json!("hi"), &json!("x"), &json!(offset))
         );
         channel.broadcast(json!({ "type": 7 })).await.unwrap();
         let wrapped = client.expect("message").await;

@@ -1,7 +1,7 @@
 //! Streams whose epoch turns under live subscribers: each is told, in the order of the channel's messages, whether
 //! something is missing.
 
-use crate::support::{named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
     LocalBroker, Position, Publish, Published, Relay, Repeat, SlowConsumer, json,
@@ -10,6 +10,7 @@ use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A broker over an engine that may lose its memory. It keeps the position of one stream and no history.
 #[derive(Debug, Clone)]
@@ -20,6 +21,14 @@ struct Inner {
     local: LocalBroker,
     relay: OnceLock<Relay>,
     top: Mutex<Position>,
+    /// Histories are read at once, and answered when it opens.
+    gate: watch::Sender<Gate>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    Shut,
 }
 
 fn epoch(number: u64) -> Epoch {
@@ -32,8 +41,8 @@ fn at(number: u64, offset: u64) -> Position {
 
 impl Engine {
     fn new() -> Self {
-        let inner = Inner { local: LocalBroker::default(), relay: OnceLock::new(), top: at(1, 0).into() };
-        Self(Arc::new(inner))
+        let (local, gate) = (LocalBroker::default(), watch::Sender::new(Gate::Open));
+        Self(Arc::new(Inner { local, relay: OnceLock::new(), top: at(1, 0).into(), gate }))
     }
 
     /// The next publication has the offset after this one.
@@ -81,12 +90,13 @@ impl Broker for Engine {
             Some(since) if since != top => Continuity::EpochChanged,
             _ => Continuity::Whole,
         };
-        Answer::now(Ok(HistoryPage {
-            top,
-            oldest: top.offset.saturating_add(1),
-            publications: Vec::new(),
-            continuity,
-        }))
+        let page =
+            HistoryPage { top, oldest: top.offset.saturating_add(1), publications: Vec::new(), continuity };
+        let mut gate = self.0.gate.subscribe();
+        Answer::later(async move {
+            gate.wait_for(|gate| *gate == Gate::Open).await.unwrap();
+            Ok(page)
+        })
     }
 }
 
@@ -235,6 +245,40 @@ async fn who_subscribes_under_the_new_epoch_is_told_once_and_the_others_with_it(
     scene.publish(2).await;
     scene.expect(2, 1).await;
     assert_eq!(late.expect("message").await["offset"], 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_history_while_the_stream_turns_misses_no_word_of_it() {
+    let mut scene = Scene::new().await;
+    scene.publish(1).await;
+    scene.expect(1, 1).await;
+    let (mut back, mut fresh) = (scene.server.json("/").await, scene.server.json("/").await);
+    for client in [&mut back, &mut fresh] {
+        client.expect("session").await;
+    }
+    scene.engine.0.gate.send_replace(Gate::Shut);
+    let place = json!({ "epoch": epoch(1).to_string(), "offset": 1 });
+    let request = |id: u32, recover: Option<&Value>| json!({ "type": "subscribe_channel", "id": id, "channel": "x", "recover": recover });
+    back.send(request(1, Some(&place))).await;
+    fresh.send(request(1, None)).await;
+    eventually("both wait", || scene.engine.0.gate.receiver_count() == 2).await;
+    scene.publish(2).await;
+    scene.engine.go_to(at(2, 0));
+    scene.publish(3).await;
+    scene.engine.0.gate.send_replace(Gate::Open);
+    let answer = back.expect("ack").await["data"].clone();
+    assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(2)));
+    assert_eq!(answer["epoch"], epoch(1).to_string());
+    assert_eq!(back.expect("message").await["content"], 2);
+    assert_eq!(back.expect("subscribed").await, told(at(2, 1), Some("epoch_changed")));
+    let answer = fresh.expect("ack").await["data"].clone();
+    assert_eq!((&answer["epoch"], &answer["offset"]), (&json!(epoch(2).to_string()), &json!(1)));
+    scene.publish(4).await;
+    for client in [&mut back, &mut fresh] {
+        let message = client.expect("message").await;
+        assert_eq!((&message["content"], &message["offset"]), (&json!(4), &json!(2)));
+        client.expect_nothing().await;
+    }
 }
 
 #[tokio::test]
