@@ -49,7 +49,6 @@ pub(crate) struct Metrics {
     /// Requests refused, by type of error, in the order of [`ErrorType::ALL`].
     pub(crate) refused: [Counter; ErrorType::ALL.len()],
     pub(crate) published: Counter,
-    pub(crate) delivered: Counter,
     pub(crate) subscriptions: Counter,
     /// Clients that came back with their session.
     pub(crate) resumed: Counter,
@@ -129,6 +128,8 @@ pub(crate) struct Traffic {
     pub(crate) received: Counter,
     /// Bytes of frames written.
     pub(crate) sent: Counter,
+    /// Publications that were written to their receivers, or begun to be.
+    pub(crate) delivered: Counter,
     /// Publications dropped by slow-consumer policies.
     pub(crate) dropped: Counter,
     /// Bytes that waited in outboxes when the shard last looked.

@@ -30,7 +30,7 @@ impl User {
         let user = UserId::new(&self.name)?;
         let message = (Kind::Private, channel::content(&message)?);
         let channel = ChannelName::of_user(user.as_str());
-        Ok(channel::publish(&self.hub.0, channel, message, Extras::default()).await?)
+        Ok(channel::publish_paced(&self.hub.0, channel, message, Extras::default()).await?)
     }
 
     /// The names of the groups the user is a member of, in no order.

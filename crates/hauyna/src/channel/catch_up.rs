@@ -1,54 +1,69 @@
-//! From the page of history that a subscriber waited for to the position from which it is live. Pure; `subscribe`
-//! calls it under the channel's lock.
+//! From the history that a subscriber waited for to the position from which it is live, and what it gets before. Pure;
+//! `subscribe` calls it under the channel's lock.
 
-use super::subscribe::Telling;
+use super::subscribe::{Telling, Welcome};
 use super::subscribers::ChannelState;
-use super::turn::{Turned, notice};
-use super::{ChannelName, Publication};
 use crate::broker::HistoryPage;
 use hauyna_protocol::{Position, RecoveryFailure};
-use std::sync::Arc;
 
-/// What a subscription goes live with.
+/// Where a subscriber begins.
 pub(super) struct Start {
+    /// The history, as it was read before the channel was locked, where the channel keeps one.
     pub(super) page: Option<HistoryPage>,
     pub(super) recovery: Option<Result<(), RecoveryFailure>>,
+    /// The position that the subscriber recovers from.
+    pub(super) since: Option<Position>,
     pub(super) telling: Telling,
     /// How often the stream had turned before the page was read.
     pub(super) turns: u32,
 }
 
-/// What a subscriber gets before it is live.
-#[derive(Default)]
-pub(super) struct CaughtUp {
-    /// The position in the answer, where the channel numbers its publications.
-    pub(super) told: Option<Position>,
-    /// The position behind which the subscriber is live.
-    pub(super) live: Option<Position>,
-    /// What it gets, in order.
-    pub(super) replay: Vec<Arc<Publication>>,
+/// What a subscriber is told, and what it gets first.
+pub(super) struct Begun {
+    pub(super) welcome: Welcome,
+    pub(super) replay: Option<Replay>,
+    /// Publications up to this offset are not delivered to it.
+    pub(super) after: u64,
 }
 
-/// Where the subscriber recovers, it gets the page and what was delivered after the page was read. Otherwise nothing:
-/// it is told a position behind all of that. Whoever was told the top of the page before gets what came after it.
-/// Where the stream has turned after the page was read, what came since is of no use to who continues from the page.
-pub(super) fn catch_up(start: Start, name: &ChannelName, state: &ChannelState) -> CaughtUp {
-    let Some(page) = start.page else { return CaughtUp::default() };
-    let is_recovered = start.recovery == Some(Ok(()));
-    let turned = state.top.filter(|top| top.epoch != page.top.epoch);
-    let mut told = page.top;
-    let mut replay = if is_recovered { page.publications } else { Vec::new() };
-    for publication in &state.since {
-        let Some(position) = publication.position() else { continue };
-        if position.epoch == page.top.epoch && position.offset > page.top.offset {
-            told = position;
-            replay.push(publication.clone());
+/// What is replayed to a subscriber.
+pub(super) struct Replay {
+    /// What follows this position,
+    pub(super) from: Position,
+    /// at least up to this one.
+    pub(super) present: Position,
+    /// The beginning of it, where that was read.
+    pub(super) page: Option<HistoryPage>,
+}
+
+impl Start {
+    /// What was delivered since the page was read will not be delivered to this subscriber: whoever recovers gets it
+    /// from the history, and anybody else is told a position behind it.
+    pub(super) fn begin(self, state: &ChannelState) -> Begun {
+        let Self { page, mut recovery, since, telling, turns } = self;
+        let Some(page) = page else { return Begun::without_history() };
+        let is_newer = |top: &Position| match top.epoch == page.top.epoch {
+            true => top.offset > page.top.offset,
+            false => state.turns != turns,
+        };
+        let present = state.top.filter(is_newer).unwrap_or(page.top);
+        let told = if telling == Telling::Before { page.top } else { present };
+        if telling == Telling::Now && recovery == Some(Ok(())) && page.top.epoch != present.epoch {
+            recovery = Some(Err(RecoveryFailure::EpochChanged));
         }
+        let (from, page) = match (recovery, telling) {
+            (Some(Ok(())), _) => (since, Some(page)),
+            (_, Telling::Before) => (Some(told), None),
+            (_, Telling::Now) => (None, None),
+        };
+        let replay = from.filter(|from| *from != present).map(|from| Replay { from, present, page });
+        let after = if replay.is_some() { 0 } else { present.offset };
+        Begun { welcome: Welcome { top: Some(told), recovery }, replay, after }
     }
-    let live = turned.unwrap_or(told);
-    if !is_recovered && start.telling == Telling::Now {
-        return CaughtUp { told: Some(live), live: Some(live), replay: Vec::new() };
+}
+
+impl Begun {
+    fn without_history() -> Self {
+        Self { welcome: Welcome { top: None, recovery: None }, replay: None, after: 0 }
     }
-    replay.extend(turned.map(|top| Arc::new(notice(name, Turned::lost(top)))));
-    CaughtUp { told: Some(told), live: Some(live), replay }
 }

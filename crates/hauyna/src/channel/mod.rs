@@ -29,10 +29,10 @@ pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
-pub(crate) use publish::{Extras, content, deliver, publish};
+pub(crate) use publish::{Extras, content, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{Prepared, Welcome, Wish, enlist, go_on, prepare, subscribe, told};
-pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription};
+pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription, SubscriptionPhase};
 pub(crate) use turn::turned;
 pub(crate) use unsubscribe::{detach, dismiss, not_subscribed, unsubscribe};
 
@@ -125,10 +125,11 @@ impl Channel {
         let tell = |welcome: &Welcome| {
             if core.is_negotiated() {
                 core.push_control(frame(core, &Message::Subscribed(told(&name, welcome))));
-                core.request_flush();
             }
         };
-        subscribe(&self.hub.0, core, (&name, wish), tell).await.map(|_| ())
+        subscribe(&self.hub.0, core, (&name, wish), tell).await?;
+        core.check_bounds();
+        Ok(())
     }
 
     /// Takes a connection out of the channel.
@@ -265,7 +266,7 @@ impl IntoFuture for Publishing {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (name, content) = self.prepared?;
-            Ok(publish(&self.hub.0, name, (self.kind, content), self.extras).await?)
+            Ok(publish_paced(&self.hub.0, name, (self.kind, content), self.extras).await?)
         })
     }
 }

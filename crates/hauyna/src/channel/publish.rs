@@ -27,6 +27,25 @@ pub(crate) struct Extras {
     pub(crate) options: Option<Arc<Channels>>,
 }
 
+/// As [`publish`], when the shards that write it have room: a publisher is not faster than its subscribers are served.
+///
+/// # Errors
+///
+/// Those of the broker.
+///
+/// # Cancel safety
+///
+/// Where the future is dropped before it is done, nothing is known to have been published.
+pub(crate) async fn publish_paced(
+    hub: &HubCore,
+    channel: ChannelName,
+    message: (Kind, Content),
+    extras: Extras,
+) -> Result<Published, BrokerError> {
+    hub.room_for(&channel).await;
+    publish(hub, channel, message, extras).await
+}
+
 /// Hands a publication to the broker.
 pub(crate) fn publish(
     hub: &HubCore,
@@ -86,13 +105,13 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
         Target::Everybody => {
             // A shard that nobody has connected to does not run yet: what it was posted would wait for ever,
             // or for a connection that comes later.
-            for shard in hub.shards.iter().filter(|shard| shard.is_running()) {
+            for shard in hub.shards.iter().filter(|shard| shard.has_started()) {
                 shard.post(Item::Everybody(publication.clone()));
             }
         }
         // An item for each of many connections would let small requests fill the inboxes.
         Target::User(user) if hub.registry.devices(user) > 1 => {
-            for shard in hub.shards.iter().filter(|shard| shard.is_running()) {
+            for shard in hub.shards.iter().filter(|shard| shard.has_started()) {
                 shard.post(Item::User(publication.clone()));
             }
         }
@@ -115,9 +134,6 @@ fn deliver_to(hub: &HubCore, channel: &Arc<ChannelCore>, publication: &Arc<Publi
     if let Some(position) = publication.position() {
         follow(hub, channel, &mut state, position);
     }
-    if state.catching_up > 0 {
-        state.since.push(publication.clone());
-    }
     post(hub, channel, &state, publication);
 }
 
@@ -128,7 +144,8 @@ pub(super) fn post(
     state: &ChannelState,
     publication: &Arc<Publication>,
 ) {
-    for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
-        shard.post(Item::Publish { channel: channel.clone(), publication: publication.clone() });
+    for (shard, receivers) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
+        let (channel, publication) = (channel.clone(), publication.clone());
+        shard.post(Item::Publish { channel, publication, receivers: *receivers });
     }
 }

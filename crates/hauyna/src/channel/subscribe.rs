@@ -2,9 +2,9 @@
 //! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
 
 use super::announcing::announce_change;
-use super::catch_up::{Start, catch_up};
+use super::catch_up::{Replay, Start};
 use super::turn::{Turned, turn};
-use super::{ChannelCore, ChannelName, Subscription, Target};
+use super::{ChannelCore, ChannelName, Subscription, SubscriptionPhase, Target};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::connection::{Belongs, Connection, ConnectionCore, ConnectionId};
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType, Position, Recovery, RecoveryFailure, Subscribed};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 /// What a subscriber asks for.
 #[derive(Debug, Default)]
@@ -44,9 +44,6 @@ impl Drop for CatchingUp<'_> {
     fn drop(&mut self) {
         let mut state = self.channel.state.lock();
         state.catching_up -= 1;
-        if state.catching_up == 0 {
-            state.since = Vec::new();
-        }
         let unused = self.channel.is_unused(&state);
         drop(state);
         if unused {
@@ -55,12 +52,14 @@ impl Drop for CatchingUp<'_> {
     }
 }
 
-/// A subscription that is ready to go live: what is delivered meanwhile is kept for it.
+/// A subscription that is ready to go live. What is delivered meanwhile stands in the history.
 pub(crate) struct Prepared<'a> {
     catching: CatchingUp<'a>,
     subscription: Arc<Subscription>,
     page: Option<HistoryPage>,
     recovery: Option<Result<(), RecoveryFailure>>,
+    /// The position that the subscriber recovers from.
+    since: Option<Position>,
     telling: Telling,
 }
 
@@ -106,7 +105,7 @@ pub(crate) async fn subscribe(
 ) -> Result<Welcome, Error> {
     let prepared = prepare(hub, connection, wish).await?;
     let welcome = prepared.welcome();
-    commit(hub, prepared, None, |top| answer(&Welcome { top, ..welcome }))?;
+    commit(hub, prepared, None, answer)?;
     Ok(welcome)
 }
 
@@ -140,21 +139,21 @@ pub(crate) async fn prepare<'a>(
         }
     };
     let subscription = subscription(&catching.channel, connection, wish.metadata);
-    let recovery = page.as_ref().and_then(|page| wish.recover.map(|_| verdict(page.continuity)));
-    Ok(Prepared { catching, subscription, page, recovery, telling: Telling::Now })
+    let recovery = page.as_ref().zip(wish.recover);
+    let recovery = recovery.map(|(page, since)| recovery_of(page, since, hub.config.recovery_limit));
+    let since = wish.recover;
+    Ok(Prepared { catching, subscription, page, recovery, since, telling: Telling::Now })
 }
 
 fn commit(
     hub: &HubCore,
     prepared: Prepared<'_>,
     lost: Option<ConnectionId>,
-    answer: impl FnOnce(Option<Position>),
+    answer: impl FnOnce(&Welcome),
 ) -> Result<(), Error> {
-    let Prepared { catching, subscription, page, recovery, telling } = prepared;
-    let go_live = || {
-        let start = Start { page, recovery, telling, turns: catching.turns };
-        go_live(hub, &subscription, start, answer)
-    };
+    let Prepared { catching, subscription, page, recovery, since, telling } = prepared;
+    let start = Start { page, recovery, since, telling, turns: catching.turns };
+    let go_live = || go_live(hub, &subscription, start, answer);
     let announce = || announce_change(hub, &subscription, None, event_of(telling));
     presence::join(hub, (&subscription, lost), go_live, announce)?;
     drop(catching);
@@ -191,7 +190,7 @@ fn subscription(
         channel: channel.clone(),
         connection: connection.clone(),
         metadata: Mutex::new(metadata),
-        ended: AtomicBool::new(false),
+        phase: AtomicU8::new(SubscriptionPhase::Live as u8),
         index: AtomicU32::new(u32::MAX),
     })
 }
@@ -208,11 +207,12 @@ pub(crate) fn enlist(
     name: &ChannelName,
 ) -> Result<(), Error> {
     let catching = begin(hub, name)?;
-    let start = Start { page: None, recovery: None, telling: Telling::Now, turns: catching.turns };
+    let turns = catching.turns;
+    let start = Start { page: None, recovery: None, since: None, telling: Telling::Now, turns };
     go_live(hub, &subscription(&catching.channel, connection, None), start, |_| {})
 }
 
-/// Finds or makes the channel, and from now on keeps what is delivered until the history is there.
+/// Finds or makes the channel, and keeps it until the history is there.
 fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
     loop {
         let (most, options) = match name.target() {
@@ -241,7 +241,18 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
 fn range(recover: Option<Position>, limit: u32) -> HistoryRange {
     match recover {
         None => HistoryRange::top(),
-        Some(_) => HistoryRange { since: recover, limit, order: Order::Forward },
+        Some(_) => HistoryRange { since: recover, limit: limit.min(FIRST_PAGE), order: Order::Forward },
+    }
+}
+
+fn recovery_of(page: &HistoryPage, since: Position, limit: u32) -> Result<(), RecoveryFailure> {
+    match page.continuity {
+        // The page is only the first one.
+        Continuity::Whole | Continuity::TooMany => {
+            let missed = page.top.offset.saturating_sub(since.offset);
+            if missed > u64::from(limit) { Err(RecoveryFailure::TooMany) } else { Ok(()) }
+        }
+        other => verdict(other),
     }
 }
 
@@ -259,15 +270,21 @@ fn go_live(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
     start: Start,
-    answer: impl FnOnce(Option<Position>),
+    answer: impl FnOnce(&Welcome),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     let event = event_of(start.telling);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
+    let is_going_on = start.telling == Telling::Before;
     let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, (belongs, start.telling == Telling::Before))?;
+    connection.check_subscribe(&own, channel, (belongs, is_going_on))?;
+    if own.is_empty() {
+        own.reserve_exact(1); // most connections have one
+    }
+    own.push(subscription.clone());
+    drop(own);
     if let Some(page) = &start.page
         && state.turns == start.turns
         && state.top.is_some_and(|top| top.epoch != page.top.epoch)
@@ -275,26 +292,18 @@ fn go_live(
         // The others will get no more of the epoch that they know.
         turn(hub, channel, &mut state, Turned::lost(page.top));
     }
-    let caught_up = catch_up(start, &channel.name, &state);
-    if own.is_empty() {
-        own.reserve_exact(1); // most connections have one
-    }
-    own.push(subscription.clone());
-    connection.count_subscriptions(own.len(), belongs);
+    let begun = start.begin(&state);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
-    answer(caught_up.told);
-    for publication in &caught_up.replay {
-        if !publication.is_turn() || connection.is_negotiated() {
-            connection.push_replayed(publication, subscription);
-        }
-    }
-    if let Some(live) = caught_up.live {
-        state.top.get_or_insert(live);
+    answer(&begun.welcome);
+    if let Some(top) = begun.welcome.top {
+        state.top.get_or_insert(top);
     }
     // Publications that the history had before the relay brought them come a second time.
-    let after = caught_up.live.map_or(0, |live| live.offset);
-    shard.post(Item::Subscribe { subscription: subscription.clone(), after });
+    shard.post(Item::Subscribe { subscription: subscription.clone(), after: begun.after });
+    if let Some(Replay { from, present, page }) = begun.replay {
+        connection.begin_replay(subscription, from, present, page);
+    }
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
     if belongs == Belongs::ToConnection {
@@ -316,3 +325,6 @@ fn event_of(telling: Telling) -> ChannelEvent {
         Telling::Before => ChannelEvent::SubscriptionReconnected,
     }
 }
+
+/// Publications that are read before a subscriber goes live; what follows is read when its socket has taken them.
+const FIRST_PAGE: u32 = 64;

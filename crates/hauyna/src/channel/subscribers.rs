@@ -2,7 +2,7 @@
 //! orders deliveries against subscriptions. Owned by the hub's channel map; changed by `subscribe` and
 //! `publish`; the lists that deliveries walk belong to the shards.
 
-use super::{ChannelName, Channels, Publication};
+use super::{ChannelName, Channels};
 use crate::connection::{ConnectionCore, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 
 #[derive(Debug)]
@@ -33,12 +33,10 @@ pub(crate) struct ChannelState {
     pub(crate) per_shard: Box<[u32]>,
     /// The position of the last publication that was relayed, or the one at which the first subscriber started.
     pub(crate) top: Option<Position>,
-    /// How often the stream has turned; see [`turn`](super::publish::turn).
+    /// How often the stream has turned; see [`turn`](super::turn::turn).
     pub(crate) turns: u32,
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
-    /// What was delivered since the first of them began to wait.
-    pub(crate) since: Vec<Arc<Publication>>,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
     pub(crate) retired: bool,
     /// What is left of the channel's rate, where it has one.
@@ -53,7 +51,6 @@ impl ChannelCore {
             top: None,
             turns: 0,
             catching_up: 0,
-            since: Vec::new(),
             retired: false,
             bucket: options.rate.and_then(|_| options.usage.spent.take(name.as_str(), 0)),
         };
@@ -82,16 +79,37 @@ pub(crate) struct Subscription {
     pub(crate) connection: Arc<ConnectionCore>,
     /// JSON text, where the subscriber gave metadata.
     pub(crate) metadata: Mutex<Option<Arc<str>>>,
-    /// Nothing of it is queued any more. Changed under the connection's outbox.
-    pub(crate) ended: AtomicBool,
+    /// A [`SubscriptionPhase`]. Changed under the connection's outbox.
+    pub(crate) phase: AtomicU8,
     /// The place in the shard's list. Written and read by that shard's task alone.
     pub(crate) index: AtomicU32,
 }
 
 impl Subscription {
-    pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    pub(crate) fn phase(&self) -> SubscriptionPhase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => SubscriptionPhase::Live,
+            1 => SubscriptionPhase::Replaying,
+            _ => SubscriptionPhase::Ended,
+        }
     }
+
+    /// Under the connection's outbox.
+    pub(crate) fn set_phase(&self, phase: SubscriptionPhase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+}
+
+/// How far a subscription is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum SubscriptionPhase {
+    /// Publications go to the subscriber as they come.
+    Live = 0,
+    /// It catches up: numbered publications come from the history.
+    Replaying = 1,
+    /// Nothing of it is queued any more.
+    Ended = 2,
 }
 
 /// The shard has no list for the channel.

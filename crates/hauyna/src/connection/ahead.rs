@@ -4,7 +4,7 @@
 
 use super::reader::{self, Handled};
 use super::run::{Next, REPLIES, Run, flush_replies};
-use super::work::begin;
+use super::work::{begin, wait_for_room};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;
@@ -177,9 +177,15 @@ impl Run {
                 };
                 if let Handled::Later(pending) = handled {
                     *work = begin(core, pending, replies, cx);
+                    if core.is_backed_up() {
+                        break;
+                    }
                 }
                 if replies.len() >= REPLIES {
                     break;
+                }
+                if work.is_none() {
+                    *work = wait_for_room(core);
                 }
             }
             flush_replies(core, replies, now);

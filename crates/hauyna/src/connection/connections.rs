@@ -177,7 +177,7 @@ impl Connections {
     async fn publish(&self, message: &impl Serialize, extras: Extras) -> Result<Published, Error> {
         let content = channel::content(message)?;
         let answer =
-            channel::publish(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
+            channel::publish_paced(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
         Ok(answer.await?)
     }
 
@@ -273,7 +273,8 @@ impl Connections {
             let user = UserId::new(user.as_ref())?;
             let channel = ChannelName::of_user(user.as_str());
             let message = (Kind::Private, content.clone());
-            channel::publish(&self.0.0, channel, message, Extras { except, ..Extras::default() }).await?;
+            channel::publish_paced(&self.0.0, channel, message, Extras { except, ..Extras::default() })
+                .await?;
         }
         Ok(())
     }

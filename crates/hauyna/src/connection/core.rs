@@ -31,8 +31,8 @@ pub(crate) struct ConnectionCore {
     pub(super) state: AtomicU8,
     /// There are at most 256.
     shard: u8,
-    /// How many subscriptions it has; 255 stands for more, too.
-    pub(super) subscribed: AtomicU8,
+    /// In how many lists of its shard it stands; 255 stands for more, too, and then stays. Changed by its shard alone.
+    pub(super) lists: AtomicU8,
     /// When it came into its state.
     pub(super) since: AtomicU32,
     pub(super) hub: Arc<HubCore>,
@@ -83,7 +83,7 @@ impl ConnectionCore {
             wire,
             state: AtomicU8::new(Index::CONNECTED.0),
             shard,
-            subscribed: AtomicU8::new(0),
+            lists: AtomicU8::new(0),
             since: AtomicU32::new(now.0),
             id,
             endpoint,
@@ -168,19 +168,50 @@ impl ConnectionCore {
         self.hub.shards[self.shard()].now()
     }
 
-    pub(super) fn outgoing(&self, room: Room, now: Tick) -> Outgoing<'_> {
-        Outgoing { wire: self.wire, deflate: self.deflate(), room, traffic: self.traffic(), now }
+    pub(super) fn outgoing(&self, now: Tick) -> Outgoing<'_> {
+        let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
+        Outgoing { wire, deflate, room: self.bounded(), traffic, now }
     }
 
     pub(super) fn bounded(&self) -> Room {
         let limits = self.hub.config.outbox;
-        Room::Bounded { bytes: limits.bytes, frames: limits.frames }
+        Room { bytes: limits.bytes, frames: limits.frames }
+    }
+
+    /// Whether so much waits to be written that nothing more should be read.
+    pub(super) fn is_backed_up(&self) -> bool {
+        self.outbox.lock().is_over(self.bounded())
     }
 
     // Subscriptions.
 
-    pub(crate) fn has_one_subscription(&self) -> bool {
-        self.subscribed.load(Ordering::Relaxed) <= 1
+    /// Whether it stands in one list of its shard at most.
+    pub(crate) fn has_one_list(&self) -> bool {
+        self.lists.load(Ordering::Relaxed) <= 1
+    }
+
+    /// Notes one list more, and returns in how many it stands.
+    pub(crate) fn enter_list(&self) -> u8 {
+        let lists = self.lists.load(Ordering::Relaxed).saturating_add(1);
+        self.lists.store(lists, Ordering::Relaxed);
+        lists
+    }
+
+    /// Notes one list less.
+    pub(crate) fn leave_list(&self) {
+        let lists = self.lists.load(Ordering::Relaxed);
+        if lists < u8::MAX {
+            self.lists.store(lists.saturating_sub(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Its subscriptions, those to the channels of its user's groups included.
+    pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        let mut all = self.subscriptions.lock().clone();
+        if let Some(attached) = self.attached.get() {
+            all.extend(attached.groups.lock().iter().cloned());
+        }
+        all
     }
 
     /// The list that subscriptions of this kind stand in.
@@ -191,18 +222,11 @@ impl ConnectionCore {
         }
     }
 
-    pub(crate) fn count_subscriptions(&self, count: usize, belongs: Belongs) {
-        if belongs == Belongs::ToConnection {
-            self.subscribed.store(u8::try_from(count).unwrap_or(u8::MAX), Ordering::Relaxed);
-        }
-    }
-
     /// Takes one subscription out of its list; the channel still has it.
     pub(crate) fn take_subscription(&self, channel: &str, belongs: Belongs) -> Option<Arc<Subscription>> {
         let mut own = self.subscriptions_of(belongs).lock();
         let index = own.iter().position(|subscription| subscription.channel.name.as_str() == channel)?;
         let subscription = own.swap_remove(index);
-        self.count_subscriptions(own.len(), belongs);
         Some(subscription)
     }
 
@@ -212,14 +236,12 @@ impl ConnectionCore {
         let mut own = self.subscriptions_of(belongs).lock();
         if let Some(index) = own.iter().position(|other| Arc::ptr_eq(other, subscription)) {
             own.swap_remove(index);
-            self.count_subscriptions(own.len(), belongs);
         }
     }
 
     /// Takes all of them, when the connection is gone.
     pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = std::mem::take(&mut *self.subscriptions.lock());
-        self.count_subscriptions(0, Belongs::ToConnection);
         if let Some(attached) = self.attached.get() {
             all.append(&mut attached.groups.lock());
         }
@@ -251,7 +273,7 @@ impl ConnectionCore {
         self.check(own, belongs, |subscription| Arc::ptr_eq(&subscription.channel, channel))
     }
 
-    fn check_open(&self) -> Result<(), Error> {
+    pub(super) fn check_open(&self) -> Result<(), Error> {
         if self.is_open() { Ok(()) } else { Err(Error::closed()) }
     }
 
@@ -310,7 +332,6 @@ impl ConnectionCore {
         let is_late = now.since(last) >= 2 * interval;
         self.pulse.beat(if is_late { now } else { last.after(interval) }, now);
         self.push_control(encode(OpCode::Ping, b""));
-        self.request_flush();
     }
 
     /// Has the task see that its callback is overdue.

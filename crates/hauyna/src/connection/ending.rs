@@ -19,6 +19,9 @@ impl ConnectionCore {
         text: &str,
         (reason, backlog): (CloseReason, Backlog),
     ) {
+        if backlog == Backlog::Write {
+            self.hub.settle(self.shard()); // what was sent before goes out before
+        }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog, self.now());
@@ -36,6 +39,9 @@ impl ConnectionCore {
         (code, text): (CloseCode, &str),
         (reason, backlog): (CloseReason, Backlog),
     ) {
+        if backlog == Backlog::Write {
+            self.hub.settle(self.shard());
+        }
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic(), self.now());
         replies.clear();
@@ -87,7 +93,7 @@ impl ConnectionCore {
         outbox.close(close_frame_of(code, text), reason, Backlog::Drop, self.now());
         let may_write = !outbox.socket.is_of_task();
         if may_write {
-            let _ = outbox.flush(self.outgoing(self.bounded(), self.now()));
+            let _ = outbox.flush(self.outgoing(self.now()));
         }
         may_write
     }
@@ -152,6 +158,9 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         SystemEvent::Closed { connection, reason }
     });
     hub.departed.notify_waiters();
+    if !hub.shards[core.shard()].is_running() {
+        hub.settle(core.shard()); // no task takes it out of the lists
+    }
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     if is_kept {
         core.await_client();

@@ -3,7 +3,8 @@
 
 use super::Outgoing;
 use super::outbox::Full;
-use crate::channel::{Publication, SlowConsumer, Subscription};
+use super::replay::Replays;
+use crate::channel::{Kind, Publication, SlowConsumer, Subscription};
 use bytes::{Buf, Bytes};
 use hauyna_protocol::{Epoch, Message, Position};
 use hauyna_websocket::FrameBuilder;
@@ -20,16 +21,25 @@ pub(super) struct Lanes {
     data: VecDeque<Queued>,
     close: Option<Bytes>,
     control_bytes: usize,
+    /// Bytes of the data lane that its bounds count: all but those of replays.
     data_bytes: usize,
+    /// Bytes of the data lane that belong to replays.
+    replayed_bytes: usize,
+    /// Publications of the data lane that belong to replays.
+    replayed: usize,
+    /// Gaps without a frame.
     gaps: usize,
     /// A gap has begun that nobody was told of.
     has_new_gap: bool,
+    pub(super) replays: Replays,
 }
 
 #[derive(Debug)]
 pub(super) enum Queued {
     Frame(Bytes),
     Publication(Arc<Publication>, Option<Arc<Subscription>>),
+    /// From the history, for a subscriber that catches up.
+    Replayed(Arc<Publication>, Arc<Subscription>),
     /// Messages were dropped here.
     Gap(Gap),
 }
@@ -37,18 +47,42 @@ pub(super) enum Queued {
 #[derive(Debug)]
 pub(super) struct Gap {
     subscription: Arc<Subscription>,
-    /// The position before the first one dropped, to recover from; unknown where the channel has no history.
-    after: Position,
+    /// The position before the first publication that is missing. `None` where the channel has a history and only
+    /// messages without a number are missing.
+    after: Option<Position>,
+    /// Publications that are missing.
     missed: u64,
+    /// Made just before it is written, when the gap has stopped growing.
+    frame: Option<Bytes>,
 }
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Room {
-    /// Up to the outbox's bounds.
-    Bounded { bytes: usize, frames: usize },
-    /// A replay: bounded by the history it comes from.
-    Replay,
+pub(crate) struct Room {
+    pub(crate) bytes: usize,
+    pub(crate) frames: usize,
+}
+
+impl Room {
+    /// For a connection whose task has yet to ask its stream.
+    pub(super) fn stretched(self) -> Self {
+        Self { bytes: self.bytes.saturating_mul(STRETCH), frames: self.frames.saturating_mul(STRETCH) }
+    }
+}
+
+impl Queued {
+    fn subscription(&self) -> Option<&Arc<Subscription>> {
+        match self {
+            Self::Frame(_) => None,
+            Self::Publication(_, subscription) => subscription.as_ref(),
+            Self::Replayed(_, subscription) => Some(subscription),
+            Self::Gap(gap) => Some(&gap.subscription),
+        }
+    }
+
+    fn belongs_to(&self, subscription: &Arc<Subscription>) -> bool {
+        self.subscription().is_some_and(|own| Arc::ptr_eq(own, subscription))
+    }
 }
 
 impl Lanes {
@@ -56,16 +90,23 @@ impl Lanes {
         self.partial.len()
             + self.control_bytes
             + self.data_bytes
+            + self.replayed_bytes
             + self.pong.as_ref().map_or(0, Bytes::len)
             + self.close.as_ref().map_or(0, Bytes::len)
     }
 
+    /// Whether nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
         self.partial.is_empty()
             && self.control.is_empty()
             && self.data.is_empty()
             && self.pong.is_none()
             && self.close.is_none()
+    }
+
+    /// Whether nothing waits to be written, nor to be fetched from a history.
+    pub(super) fn is_unused(&self) -> bool {
+        self.is_empty() && self.replays.is_empty()
     }
 
     /// Whether something would have to be written before a new reply.
@@ -98,46 +139,133 @@ impl Lanes {
 
     pub(super) fn drop_data(&mut self) {
         self.data = VecDeque::new();
-        self.data_bytes = 0;
+        (self.data_bytes, self.replayed_bytes, self.replayed) = (0, 0, 0);
         self.gaps = 0;
     }
 
-    /// Drops the publications of a subscription, and the gaps among them.
-    pub(super) fn forget(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) {
-        let (bytes, gaps) = (&mut self.data_bytes, &mut self.gaps);
-        self.data.retain(|queued| match queued {
-            Queued::Publication(publication, Some(of)) if Arc::ptr_eq(of, own) => {
-                *bytes -= publication.frame(out.wire, out.deflate).len();
-                false
-            }
-            Queued::Gap(gap) if Arc::ptr_eq(&gap.subscription, own) => {
-                *gaps -= 1;
-                false
-            }
-            _ => true,
-        });
+    pub(super) fn drop_replays(&mut self) {
+        self.replays = Replays::default();
     }
 
-    fn has_room(&self, room: Room, bytes: usize) -> bool {
-        match room {
-            Room::Replay => true,
-            Room::Bounded { bytes: most, frames } => {
-                self.data_bytes + bytes <= most && self.data.len() < frames || self.data.is_empty()
+    /// Drops everything of a subscription.
+    pub(super) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
+        self.replays.remove(subscription);
+        let mut data = std::mem::take(&mut self.data);
+        data.retain(|queued| {
+            let is_kept = !queued.belongs_to(subscription);
+            if !is_kept {
+                self.uncount(queued, out);
             }
+            is_kept
+        });
+        self.data = data;
+    }
+
+    /// Counts an entry that is taken out of the data lane.
+    fn uncount(&mut self, queued: &Queued, out: Outgoing<'_>) {
+        match queued {
+            Queued::Frame(frame) => self.data_bytes -= frame.len(),
+            Queued::Publication(publication, _) => {
+                self.data_bytes -= publication.frame(out.wire, out.deflate).len();
+            }
+            Queued::Replayed(publication, _) => {
+                self.replayed_bytes -= publication.frame(out.wire, out.deflate).len();
+                self.replayed -= 1;
+            }
+            Queued::Gap(Gap { frame: Some(frame), .. }) => self.data_bytes -= frame.len(),
+            Queued::Gap(_) => self.gaps -= 1,
         }
     }
 
-    pub(super) fn push(&mut self, queued: Queued, room: Room) -> Result<(), Full> {
-        let bytes = match &queued {
-            Queued::Frame(frame) => frame.len(),
-            Queued::Publication(..) | Queued::Gap(_) => 0,
-        };
-        if !self.has_room(room, bytes) {
+    /// Whether one more message fits into the data lane. The first one always does.
+    pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
+        let count = self.data.len() - self.replayed;
+        self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
+    }
+
+    /// Whether one more frame fits into the control lane. The first one always does.
+    pub(super) fn has_control_room(&self, room: Room, bytes: usize) -> bool {
+        self.control_bytes + bytes <= room.bytes && self.control.len() < room.frames
+            || self.control.is_empty()
+    }
+
+    pub(super) fn push(&mut self, queued: Queued) {
+        if let Queued::Frame(frame) = &queued {
+            self.data_bytes += frame.len();
+        }
+        self.data.push_back(queued);
+    }
+
+    /// Queues a publication of a history; returns its bytes.
+    pub(super) fn push_replayed(
+        &mut self,
+        publication: &Arc<Publication>,
+        subscription: &Arc<Subscription>,
+        out: Outgoing<'_>,
+    ) -> usize {
+        let bytes = publication.frame(out.wire, out.deflate).len();
+        self.replayed += 1;
+        self.replayed_bytes += bytes;
+        self.data.push_back(Queued::Replayed(publication.clone(), subscription.clone()));
+        bytes
+    }
+
+    /// Tells a subscriber that catches up of publications that the history no longer has.
+    pub(super) fn push_gap(&mut self, subscription: &Arc<Subscription>, after: Position, missed: u64) {
+        let gap = Gap { subscription: subscription.clone(), after: Some(after), missed, frame: None };
+        self.data.push_back(Queued::Gap(gap));
+        self.gaps += 1;
+        self.has_new_gap = true;
+    }
+
+    /// Whether the next part of a replay should be fetched: nothing of the last one waits.
+    pub(super) fn wants_replay(&self) -> bool {
+        self.replayed == 0 && self.replays.is_due()
+    }
+
+    pub(super) fn has_replayed(&self) -> bool {
+        self.replayed > 0
+    }
+
+    /// A publication came live for a subscriber that catches up. A numbered one stands in the history, too, and comes with
+    /// the replay; any other waits behind it.
+    pub(super) fn leave_to_replay(
+        &mut self,
+        publication: &Arc<Publication>,
+        subscription: &Arc<Subscription>,
+        out: Outgoing<'_>,
+    ) -> Result<(), Full> {
+        if let Some(position) = publication.position() {
+            self.replays.note_delivered(subscription, position);
+            return Ok(());
+        }
+        if publication.is_turn() {
+            self.replays.note_turn(subscription);
+            return Ok(());
+        }
+        let bytes = publication.frame(out.wire, out.deflate).len();
+        if self.replays.hold(publication, subscription, bytes, out.room) {
+            return Ok(());
+        }
+        if subscription.channel.options.slow_consumer == SlowConsumer::Disconnect {
             return Err(Full);
         }
-        self.data_bytes += bytes;
-        self.data.push_back(queued);
+        count_dropped(publication, out);
         Ok(())
+    }
+
+    /// The replay of a subscription has ended: what waited behind it follows.
+    pub(super) fn release_held(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
+        let Some(held) = self.replays.remove(subscription) else { return };
+        for publication in held.publications {
+            self.data_bytes += publication.frame(out.wire, out.deflate).len();
+            self.data.push_back(Queued::Publication(publication, Some(subscription.clone())));
+        }
+        if held.has_dropped {
+            let gap = Gap { subscription: subscription.clone(), after: None, missed: 0, frame: None };
+            self.data.push_back(Queued::Gap(gap));
+            self.gaps += 1;
+        }
     }
 
     pub(super) fn push_publication(
@@ -148,24 +276,26 @@ impl Lanes {
     ) -> Result<(), Full> {
         let bytes = publication.frame(out.wire, out.deflate).len();
         let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
-        if let (SlowConsumer::Conflate, Some(own), false) = (policy, subscription, publication.is_turn()) {
-            self.conflate(own, publication, out);
+        if let (SlowConsumer::Conflate, Some(subscription), false) =
+            (policy, subscription, publication.is_turn())
+        {
+            self.conflate(subscription, publication, out);
         }
         if !self.has_room(out.room, bytes) {
-            let own = match (policy, subscription) {
+            let subscription = match (policy, subscription) {
                 (SlowConsumer::Disconnect, _) | (_, None) => return Err(Full),
-                (_, Some(own)) => own,
+                (_, Some(subscription)) => subscription,
             };
             if policy == SlowConsumer::DropNewest && !publication.is_turn() {
-                self.gap_at_end(own, publication, out);
+                self.gap_at_end(subscription, publication, out);
                 return Ok(());
             }
             while !self.has_room(out.room, bytes) {
-                if !self.drop_oldest(own, out) {
+                if !self.drop_oldest(subscription, out) {
                     if publication.is_turn() {
                         return Err(Full);
                     }
-                    self.gap_at_end(own, publication, out);
+                    self.gap_at_end(subscription, publication, out);
                     return Ok(());
                 }
             }
@@ -176,10 +306,10 @@ impl Lanes {
     }
 
     /// Takes out what the new publication supersedes.
-    fn conflate(&mut self, own: &Arc<Subscription>, new: &Publication, out: Outgoing<'_>) {
+    fn conflate(&mut self, subscription: &Arc<Subscription>, new: &Publication, out: Outgoing<'_>) {
         let superseded = self.data.iter().position(|queued| match queued {
-            Queued::Publication(old, Some(of)) => {
-                Arc::ptr_eq(of, own) && old.conflate() == new.conflate() && !old.is_turn()
+            Queued::Publication(old, Some(_)) if queued.belongs_to(subscription) => {
+                old.kind() == new.kind() && old.conflate() == new.conflate()
             }
             _ => false,
         });
@@ -188,9 +318,9 @@ impl Lanes {
         }
     }
 
-    fn drop_oldest(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+    fn drop_oldest(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
         let oldest = self.data.iter().position(|queued| match queued {
-            Queued::Publication(publication, Some(of)) => Arc::ptr_eq(of, own) && !publication.is_turn(),
+            Queued::Publication(publication, _) => !publication.is_turn() && queued.belongs_to(subscription),
             _ => false,
         });
         oldest.is_some_and(|index| {
@@ -204,38 +334,44 @@ impl Lanes {
         let Queued::Publication(publication, Some(subscription)) = &self.data[index] else { return };
         let (publication, subscription) = (publication.clone(), subscription.clone());
         self.data_bytes -= publication.frame(out.wire, out.deflate).len();
-        out.traffic.dropped.increment();
-        let earlier = self.data.range_mut(..index).rev().find(|queued| match queued {
-            Queued::Gap(gap) => Arc::ptr_eq(&gap.subscription, &subscription),
-            Queued::Publication(other, Some(of)) => other.is_turn() && Arc::ptr_eq(of, &subscription),
-            _ => false,
+        count_dropped(&publication, out);
+        // What lies on two sides of a turn never counts as one gap.
+        let earlier = self.data.range(..index).rposition(|queued| {
+            let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_turn());
+            (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
         });
-        if let Some(Queued::Gap(gap)) = earlier {
-            gap.missed += 1;
+        if let Some(earlier) = earlier.filter(|earlier| matches!(self.data[*earlier], Queued::Gap(_))) {
+            self.widen(earlier, &publication);
             self.data.remove(index);
         } else {
-            self.data[index] = Queued::Gap(Gap::before(&publication, subscription));
+            self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
             self.gaps += 1;
             self.has_new_gap = true;
         }
     }
 
-    fn gap_at_end(&mut self, own: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
-        out.traffic.dropped.increment();
+    fn gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
+        count_dropped(publication, out);
         // One gap for all that follows the channel's last message here, or channels that overflow in turn
         // would queue one for each.
-        let last = self.data.iter_mut().rev().find(|queued| match queued {
-            Queued::Gap(gap) => Arc::ptr_eq(&gap.subscription, own),
-            Queued::Publication(_, of) => of.as_ref().is_some_and(|of| Arc::ptr_eq(of, own)),
-            Queued::Frame(_) => false,
-        });
+        let last = self.data.iter().rposition(|queued| queued.belongs_to(subscription));
         match last {
-            Some(Queued::Gap(gap)) => gap.missed += 1,
+            Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen(index, publication),
             _ => {
-                self.data.push_back(Queued::Gap(Gap::before(publication, own.clone())));
+                self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
                 self.gaps += 1;
                 self.has_new_gap = true;
             }
+        }
+    }
+
+    /// One more message is missing behind a gap.
+    fn widen(&mut self, index: usize, publication: &Publication) {
+        let Queued::Gap(gap) = &mut self.data[index] else { return };
+        gap.add(publication);
+        if let Some(frame) = gap.frame.take() {
+            self.data_bytes -= frame.len();
+            self.gaps += 1;
         }
     }
 
@@ -251,10 +387,12 @@ impl Lanes {
         }
         self.gaps = 0;
         for queued in &mut self.data {
-            if let Queued::Gap(gap) = queued {
-                let frame = gap.frame(out);
+            if let Queued::Gap(gap) = queued
+                && gap.frame.is_none()
+            {
+                let frame = gap.encode(out);
                 self.data_bytes += frame.len();
-                *queued = Queued::Frame(frame);
+                gap.frame = Some(frame);
             }
         }
     }
@@ -267,9 +405,11 @@ impl Lanes {
     ) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let data = self.data.iter().map(|queued| match queued {
-            Queued::Frame(frame) => frame,
-            Queued::Publication(publication, _) => publication.frame(out.wire, out.deflate),
-            Queued::Gap(_) => &self.partial, // rendered before; never reached
+            Queued::Frame(frame) | Queued::Gap(Gap { frame: Some(frame), .. }) => frame,
+            Queued::Publication(publication, _) | Queued::Replayed(publication, _) => {
+                publication.frame(out.wire, out.deflate)
+            }
+            Queued::Gap(Gap { frame: None, .. }) => &EMPTY, // rendered before; never reached
         });
         let partial = (!self.partial.is_empty()).then_some(&self.partial);
         let all = partial.into_iter().chain(&self.control).chain(&self.pong).chain(data).chain(&self.close);
@@ -307,35 +447,61 @@ impl Lanes {
         if let Some(pong) = self.pong.take() {
             return Some(pong);
         }
-        let frame = match self.data.pop_front() {
-            Some(Queued::Frame(frame)) => frame,
-            Some(Queued::Publication(publication, _)) => publication.frame(out.wire, out.deflate).clone(),
-            Some(Queued::Gap(_)) => Bytes::new(),
-            None => return self.close.take(),
-        };
-        self.data_bytes -= frame.len();
-        Some(frame)
+        let Some(queued) = self.data.pop_front() else { return self.close.take() };
+        self.uncount(&queued, out);
+        Some(match queued {
+            Queued::Frame(frame) => frame,
+            Queued::Publication(publication, _) => {
+                out.traffic.delivered.increment();
+                publication.frame(out.wire, out.deflate).clone()
+            }
+            Queued::Replayed(publication, _) => publication.frame(out.wire, out.deflate).clone(),
+            Queued::Gap(gap) => gap.frame.unwrap_or_default(),
+        })
     }
 }
 
 impl Gap {
-    fn before(publication: &Publication, subscription: Arc<Subscription>) -> Self {
+    fn of(publication: &Publication, subscription: Arc<Subscription>) -> Self {
+        let has_history = subscription.channel.options.retention.is_some();
         let unknown = Position { epoch: Epoch::UNKNOWN, offset: 0 };
-        let after = publication
-            .position()
-            .map_or(unknown, |position| Position { offset: position.offset.saturating_sub(1), ..position });
-        Self { subscription, after, missed: 1 }
+        let after = (!has_history).then_some(unknown);
+        let mut gap = Self { subscription, after, missed: 0, frame: None };
+        gap.add(publication);
+        gap
     }
 
-    fn frame(&self, out: Outgoing<'_>) -> Bytes {
+    /// Counts a publication; messages of the protocol, as of presence, are none.
+    fn add(&mut self, publication: &Publication) {
+        if let Some(position) = publication.position() {
+            let before = Position { offset: position.offset - 1, ..position };
+            self.after.get_or_insert(before);
+            self.missed += 1;
+        } else if self.after.is_some_and(|after| after.epoch == Epoch::UNKNOWN)
+            && publication.kind() != Kind::Event
+        {
+            self.missed += 1;
+        }
+    }
+
+    fn encode(&self, out: Outgoing<'_>) -> Bytes {
         let mut frame = FrameBuilder::with_capacity(128);
         let channel = self.subscription.channel.name.as_str();
-        let gap = Message::Gap { channel, position: Some(self.after), missed: self.missed };
+        let gap = Message::Gap { channel, position: self.after, missed: self.missed };
         gap.encode(out.wire.encoding(), frame.payload());
         frame.finish(out.wire.opcode())
     }
 }
 
+fn count_dropped(publication: &Publication, out: Outgoing<'_>) {
+    if publication.kind() != Kind::Event {
+        out.traffic.dropped.increment();
+    }
+}
+
+static EMPTY: Bytes = Bytes::new();
+/// How far the bounds stretch until the task of a connection has asked its stream.
+const STRETCH: usize = 4;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 

@@ -17,6 +17,7 @@ mod open;
 mod outbox;
 mod pulse;
 mod reader;
+mod replay;
 mod requests;
 mod run;
 mod sending;

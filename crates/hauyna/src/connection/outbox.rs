@@ -1,10 +1,10 @@
 //! What waits to be written to one connection, and the writing. Two lanes: replies and control first, then
 //! publications, bounded in bytes and frames. Filled by shards and by the connection's task, each under
-//! the outbox's lock; it never waits.
+//! the outbox's lock; it never waits. Where a bound is reached, the socket is asked before a policy acts.
 
 use super::lanes::{Lanes, Queued, Room};
 use super::{CloseReason, Outgoing};
-use crate::channel::{Publication, Subscription};
+use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::metrics::Traffic;
 use crate::transport::Socket;
@@ -22,7 +22,9 @@ pub(crate) struct Outbox {
     /// The socket took nothing since then.
     pub(crate) blocked: Option<Tick>,
     /// On the list of connections that their shard will flush.
-    pub(crate) listed: bool,
+    pub(crate) is_enqueued: bool,
+    /// Replies on their way through the shard: no later one may overtake them.
+    pub(super) ordered_replies: u16,
     /// To be closed by its task when all that was read is answered: the hub drains.
     pub(crate) leaving: bool,
     pub(crate) told: Told,
@@ -71,7 +73,8 @@ impl Outbox {
             lanes: None,
             phase: Phase::Open,
             blocked: None,
-            listed: false,
+            is_enqueued: false,
+            ordered_replies: 0,
             leaving: false,
             told: Told::Nothing,
             reason: None,
@@ -81,7 +84,7 @@ impl Outbox {
 
     /// Whether nothing waits that may be written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.is_none() || self.is_held()
+        self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty()) || self.is_held()
     }
 
     /// Whether all waits for the [session](Outbox::push_session).
@@ -99,15 +102,52 @@ impl Outbox {
         self.lanes.as_ref().map_or(0, |lanes| lanes.bytes())
     }
 
-    fn lanes(&mut self) -> &mut Lanes {
+    /// Whether so much waits that nothing more should be read of the client.
+    pub(crate) fn is_over(&self, room: Room) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
+    }
+
+    /// Whether too much waits although the socket was asked.
+    pub(crate) fn is_over_when_asked(&mut self, out: Outgoing<'_>) -> bool {
+        self.ask_socket(out, |lanes, room| lanes.bytes() <= room.bytes).is_err()
+    }
+
+    /// Whether the next page of a replay should be fetched.
+    pub(super) fn wants_replay(&self) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.wants_replay())
+    }
+
+    pub(super) fn has_lanes(&self) -> bool {
+        self.lanes.is_some()
+    }
+
+    pub(super) fn lanes(&mut self) -> &mut Lanes {
         self.lanes.get_or_insert_with(Box::default)
     }
 
-    /// Queues a reply or control frame: before everything of the data lane.
-    pub(crate) fn push_control(&mut self, frame: Bytes) {
+    pub(super) fn existing_lanes(&mut self) -> Option<&mut Lanes> {
+        self.lanes.as_deref_mut()
+    }
+
+    /// Frees the lanes where nothing stands in them.
+    pub(super) fn drop_unused_lanes(&mut self) {
+        if self.lanes.as_ref().is_some_and(|lanes| lanes.is_unused()) {
+            self.lanes = None;
+        }
+    }
+
+    /// Queues a reply: before everything of the data lane. Reading pauses while too much waits, which bounds it.
+    pub(crate) fn push_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
         }
+    }
+
+    /// Queues a control frame that the client did not ask for: before everything of the data lane.
+    pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, frame.len()))?;
+        self.push_reply(frame);
+        Ok(())
     }
 
     /// Queues the session message, before everything that has waited for it.
@@ -125,12 +165,18 @@ impl Outbox {
         }
     }
 
-    /// Queues a message of the application to this connection alone.
-    pub(crate) fn push_frame(&mut self, frame: Bytes, room: Room) -> Result<(), Full> {
-        if self.phase != Phase::Open {
-            return Ok(());
+    /// Queues a message of the application to this connection alone, behind the publications.
+    pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+        self.ask_socket(out, |lanes, room| lanes.has_room(room, frame.len()))?;
+        self.push_ordered_reply(frame);
+        Ok(())
+    }
+
+    /// Queues a reply that keeps its place among the publications.
+    pub(crate) fn push_ordered_reply(&mut self, frame: Bytes) {
+        if self.phase == Phase::Open {
+            self.lanes().push(Queued::Frame(frame));
         }
-        self.lanes().push(Queued::Frame(frame), room)
     }
 
     /// Queues a publication.
@@ -140,10 +186,62 @@ impl Outbox {
         subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
     ) -> Result<(), Full> {
-        if self.phase != Phase::Open || subscription.is_some_and(|own| own.has_ended()) {
+        if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(publication, subscription, out)
+        if let Some(subscription) = subscription {
+            match subscription.phase() {
+                SubscriptionPhase::Live => {}
+                SubscriptionPhase::Replaying => {
+                    return self.lanes().leave_to_replay(publication, subscription, out);
+                }
+                SubscriptionPhase::Ended => return Ok(()),
+            }
+        }
+        let bytes = publication.frame(out.wire, out.deflate).len();
+        let room = match self.ask_socket(out, |lanes, room| lanes.has_room(room, bytes)) {
+            Ok(room) => room,
+            Err(Full) => out.room,
+        };
+        if self.phase != Phase::Open {
+            return Ok(());
+        }
+        self.lanes().push_publication(publication, subscription, Outgoing { room, ..out })
+    }
+
+    /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first: only one that
+    /// takes nothing belongs to a slow consumer.
+    fn ask_socket(&mut self, out: Outgoing<'_>, fits: impl Fn(&Lanes, Room) -> bool) -> Result<Room, Full> {
+        let does_fit = |outbox: &Self, room| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, room));
+        if does_fit(self, out.room) || self.phase != Phase::Open {
+            return Ok(out.room);
+        }
+        let mut room = out.room;
+        if self.is_held() {
+            // Nothing may be written yet.
+        } else if self.socket.is_of_task() {
+            // Its task is asked by being woken; until it has tried, more may wait.
+            if self.blocked.is_none() {
+                room = out.room.stretched();
+            }
+            if let Some(waker) = &self.waker {
+                waker.wake_by_ref();
+            }
+        } else {
+            let was_blocked = self.blocked.is_some();
+            let socket = std::mem::replace(&mut self.socket, Socket::Gone);
+            let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored_now(slices));
+            if !matches!(flushed, Flushed::Failed) {
+                self.socket = socket;
+            }
+            // Its task has to wait for the socket, to fetch what is to be replayed next, or to clean up.
+            if (!was_blocked || !matches!(flushed, Flushed::Blocked))
+                && let Some(waker) = &self.waker
+            {
+                waker.wake_by_ref();
+            }
+        }
+        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
     }
 
     /// Whether a gap has begun since this was last asked.
@@ -152,10 +250,10 @@ impl Outbox {
     }
 
     /// Drops what waits of a subscription; returns whether now nothing waits any more.
-    pub(crate) fn forget(&mut self, own: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+    pub(crate) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
         let Some(lanes) = &mut self.lanes else { return false };
-        lanes.forget(own, out);
-        let is_emptied = lanes.is_empty();
+        lanes.forget(subscription, out);
+        let is_emptied = lanes.is_unused();
         if is_emptied {
             self.lanes = None;
             self.blocked = None;
@@ -167,19 +265,22 @@ impl Outbox {
     /// nothing waits before them; what the socket does not take is queued.
     pub(crate) fn write_or_push(
         &mut self,
-        (joined, publications): (&Bytes, &[Arc<Publication>]),
-        subscription: &Arc<Subscription>,
+        joined: &Bytes,
+        publications: &[Arc<Publication>],
+        subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
     ) -> Result<Flushed, Full> {
-        if self.phase != Phase::Open || subscription.has_ended() {
+        if self.phase != Phase::Open {
             return Ok(Flushed::Empty);
         }
+        let is_live = subscription.is_none_or(|subscription| subscription.phase() == SubscriptionPhase::Live);
         let mut sent = 0;
-        if self.lanes.is_none() && self.may_write() {
+        if is_live && self.lanes.is_none() && self.may_write() && !self.socket.is_of_task() {
             match self.socket.try_write(joined) {
                 Ok(written) => {
                     out.traffic.sent.add(written as u64);
                     if written == joined.len() {
+                        out.traffic.delivered.add(publications.len() as u64);
                         return Ok(Flushed::Empty);
                     }
                     sent = written;
@@ -193,14 +294,19 @@ impl Outbox {
             let frame = publication.frame(out.wire, out.deflate);
             if sent >= frame.len() {
                 sent -= frame.len();
+                out.traffic.delivered.increment();
             } else if sent > 0 {
                 self.lanes().set_partial(frame.slice(sent..));
+                out.traffic.delivered.increment();
                 sent = 0;
             } else {
-                self.push(publication, Some(subscription), out)?;
+                self.push(publication, subscription, out)?;
             }
         }
-        Ok(Flushed::Blocked)
+        if self.may_write() && !self.socket.is_of_task() {
+            return Ok(self.flush(out)); // something stood before them, and the socket was not asked yet
+        }
+        Ok(if self.phase == Phase::Gone { Flushed::Failed } else { Flushed::Blocked })
     }
 
     /// Writes replies, already framed, at once if nothing waits before them.
@@ -209,7 +315,7 @@ impl Outbox {
             return Flushed::Empty;
         }
         let is_free = self.lanes.as_ref().is_none_or(|lanes| !lanes.has_urgent());
-        if !is_free || !self.may_write() {
+        if !is_free || !self.may_write() || self.socket.is_of_task() {
             self.lanes().push_control(Bytes::copy_from_slice(replies));
             return Flushed::Blocked;
         }
@@ -232,8 +338,12 @@ impl Outbox {
         }
     }
 
-    /// Writes what waits, until nothing does or the socket takes no more.
+    /// Writes what waits, until nothing does or the socket takes no more. A socket that only the connection's task may
+    /// write to is not asked.
     pub(crate) fn flush(&mut self, out: Outgoing<'_>) -> Flushed {
+        if self.socket.is_of_task() {
+            return if self.is_empty() { Flushed::Empty } else { Flushed::Blocked };
+        }
         let socket = std::mem::replace(&mut self.socket, Socket::Gone);
         let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored(slices));
         if !matches!(flushed, Flushed::Failed) {
@@ -256,7 +366,7 @@ impl Outbox {
             return Flushed::Empty;
         };
         lanes.render_gaps(out);
-        loop {
+        while !lanes.is_empty() {
             let written = lanes.gather(out, &mut *write);
             match written {
                 Ok(0) if lanes.bytes() > 0 => return self.fail(),
@@ -273,13 +383,15 @@ impl Outbox {
                 }
                 Err(_) => return self.fail(),
             }
-            if lanes.is_empty() {
-                if let Phase::Closing(_) = self.phase {
-                    self.phase = Phase::Closed(out.now);
-                }
-                return Flushed::Empty;
-            }
         }
+        self.blocked = None;
+        if !lanes.is_unused() {
+            self.lanes = Some(lanes);
+        }
+        if let Phase::Closing(_) = self.phase {
+            self.phase = Phase::Closed(out.now);
+        }
+        Flushed::Empty
     }
 
     /// Queues a close frame, behind what waits or instead of it; nothing is queued after it.
@@ -293,6 +405,7 @@ impl Outbox {
         self.phase = Phase::Closing(now);
         self.reason.get_or_insert(reason);
         let lanes = self.lanes();
+        lanes.drop_replays();
         if backlog == Backlog::Drop {
             lanes.drop_data();
         }

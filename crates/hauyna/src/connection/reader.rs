@@ -122,7 +122,7 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
         error = %crate::log::fault(error),
         "refused by on_open",
     );
-    core.push_control(dispatch::error_frame(core, None, error));
+    core.push_reply(dispatch::error_frame(core, None, error));
     let code = match error.kind() {
         ErrorKind::Protocol(kind) if !kind.is_temporary() => CloseCode::PERMISSION_DENIED,
         _ => CloseCode::INTERNAL_ERROR,

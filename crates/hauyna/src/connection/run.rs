@@ -6,13 +6,13 @@ use super::ahead::Ahead;
 use super::ending::{Ending, forget};
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
-use super::work::{Work, begin, poll_callback};
-use super::{CloseReason, ConnectionCore, Phase, Room};
+use super::work::{Work, begin, poll_callback, wait_for_room};
+use super::{CloseReason, ConnectionCore, Phase};
 use crate::clock::Tick;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
-use crate::shard::is_congested;
 use crate::transport::{Io, with_replies, with_scratch};
+use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
 use std::future::Future;
@@ -38,6 +38,14 @@ enum Stage {
     Living,
     /// Cleaned up; `on_close` may still be at work.
     Ended,
+}
+
+/// What is left when the socket has taken everything that waited.
+enum Written {
+    All,
+    /// Somebody catches up, and the next page of the history may be fetched.
+    ReplayIsDue,
+    Closing(Phase),
 }
 
 pub(super) enum Next {
@@ -83,9 +91,12 @@ impl Run {
         if self.stage == Stage::Ended {
             return self.finish(cx);
         }
+        let mut is_replaying = false;
         match self.write(cx) {
-            Poll::Ready(Phase::Open) => {}
-            Poll::Ready(phase) => {
+            Poll::Ready(Written::All) => {}
+            // Reading goes on beside a long replay.
+            Poll::Ready(Written::ReplayIsDue) => is_replaying = self.core.fetch_replay(),
+            Poll::Ready(Written::Closing(phase)) => {
                 if self.wind_down(phase) {
                     return Next::Again;
                 }
@@ -94,6 +105,13 @@ impl Run {
             Poll::Pending if self.work.is_some() => {}
             Poll::Pending => return Next::Wait,
         }
+        match self.go_on_reading(cx) {
+            Next::Wait if is_replaying => Next::Again,
+            next => next,
+        }
+    }
+
+    fn go_on_reading(&mut self, cx: &mut Context<'_>) -> Next {
         if let Some(work) = self.work.take() {
             return self.go_on(work, cx);
         }
@@ -102,7 +120,7 @@ impl Run {
                 true => run.catch_up(ahead, cx),
                 false => run.handle(&mut ahead.rest, cx),
             });
-            return self.breathe(cx);
+            return Next::Again;
         }
         let read = with_scratch(|scratch| {
             let read = self.poll_read(cx, scratch);
@@ -114,7 +132,7 @@ impl Run {
         });
         match read {
             Poll::Pending => self.rest(),
-            Poll::Ready(Ok(1..)) => self.breathe(cx),
+            Poll::Ready(Ok(1..)) => Next::Again,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.core.end(CloseReason::Lost);
                 Next::Again
@@ -140,16 +158,11 @@ impl Run {
 
     /// Everything that was read is answered: the moment to go, where the hub drains.
     fn rest(&self) -> Next {
-        if self.core.hub.ending.is_draining() && self.core.take_leave() { Next::Again } else { Next::Wait }
-    }
-
-    /// Lets the shards catch up where they have too much to do.
-    fn breathe(&self, cx: &Context<'_>) -> Next {
-        if is_congested(&self.core.hub) {
-            cx.waker().wake_by_ref();
+        if !self.core.hub.ending.is_draining() {
             return Next::Wait;
         }
-        Next::Again
+        self.core.hub.settle(self.core.shard()); // it goes behind what was published before
+        if self.core.take_leave() { Next::Again } else { Next::Wait }
     }
 
     /// Whether we closed because of the peer's fault: it may still be sending, and closing the socket under
@@ -160,13 +173,13 @@ impl Run {
     }
 
     /// Writes what waits; ready when nothing does.
-    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
         let mut outbox = self.core.outbox.lock();
         if !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             outbox.waker = Some(cx.waker().clone());
         }
         while !outbox.is_empty() {
-            let out = self.core.outgoing(Room::Replay, self.core.now());
+            let out = self.core.outgoing(self.core.now());
             let flushed = match &mut self.io {
                 None => {
                     if outbox.blocked.is_some() && ready!(outbox.socket.poll_write_ready(cx)).is_err() {
@@ -194,7 +207,11 @@ impl Run {
                 outbox.end(CloseReason::Lost);
             }
         }
-        Poll::Ready(outbox.phase)
+        Poll::Ready(match outbox.phase {
+            Phase::Open if outbox.wants_replay() => Written::ReplayIsDue,
+            Phase::Open => Written::All,
+            phase => Written::Closing(phase),
+        })
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -245,10 +262,15 @@ impl Run {
                         break;
                     }
                 };
+                let mut is_full = false;
                 if let Handled::Later(pending) = handled {
                     *work = begin(core, pending, replies, cx);
+                    is_full = core.is_backed_up();
                 }
-                let is_full = replies.len() >= REPLIES && flush_replies(core, replies, now) == Backed::Up;
+                is_full |= replies.len() >= REPLIES && flush_replies(core, replies, now) == Backed::Up;
+                if work.is_none() {
+                    *work = wait_for_room(core);
+                }
                 if work.is_some() || is_full {
                     *ahead = Ahead::of((&*events.rest()).into());
                     break;
@@ -274,8 +296,15 @@ impl Run {
         let core = self.core.clone();
         match work {
             Work::Close(future) => self.work = Some(Work::Close(future)),
+            Work::Room(mut room) => {
+                if room.as_mut().poll(cx).is_pending() {
+                    self.work = Some(Work::Room(room));
+                    return Next::Wait;
+                }
+            }
             Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
-                Poll::Ready(Some(Ok(()))) => {}
+                // What it has sent goes out before the answer to the first request.
+                Poll::Ready(Some(Ok(()))) => core.hub.settle(core.shard()),
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => {
                     core.hub.metrics.panics.increment();
@@ -289,18 +318,18 @@ impl Run {
                     return self.read_ahead(cx);
                 }
             },
-            Work::Request(mut pending) => {
-                let reply = match poll_callback(&core, &mut pending.future, cx) {
+            Work::Request(mut request) => {
+                let reply = match request.poll(&core, cx) {
                     Poll::Ready(Some(reply)) => reply,
-                    Poll::Ready(None) => Reply::panicked(&core, pending.id),
-                    Poll::Pending if core.has_expired() => Reply::expired(pending.id),
+                    Poll::Ready(None) => Reply::panicked(&core, request.pending.id),
+                    Poll::Pending if core.has_expired() => Reply::expired(request.pending.id),
                     Poll::Pending => {
-                        self.work = Some(Work::Request(pending));
+                        self.work = Some(Work::Request(request));
                         return self.read_ahead(cx);
                     }
                 };
                 with_replies(|replies| {
-                    reply.write(&core, replies);
+                    request.order.write(&core, reply, replies);
                     flush_replies(&core, replies, core.now());
                 });
             }
@@ -354,15 +383,21 @@ pub(super) enum Backed {
 }
 
 /// Writes the replies gathered so far and what waits behind them.
-pub(super) fn flush_replies(core: &ConnectionCore, replies: &mut Vec<u8>, now: Tick) -> Backed {
+pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>, now: Tick) -> Backed {
     let mut outbox = core.outbox.lock();
+    if !replies.is_empty() && outbox.ordered_replies > 0 {
+        drop(outbox);
+        core.send_ordered_reply(Bytes::copy_from_slice(replies));
+        replies.clear();
+        outbox = core.outbox.lock();
+    }
     if !replies.is_empty() {
         let _ = outbox.write_replies(replies, core.traffic(), now);
         replies.clear();
     }
     if !outbox.is_empty() && outbox.blocked.is_none() {
         // The task itself is running: what cannot be written, `write` waits for.
-        let _ = outbox.flush(core.outgoing(Room::Replay, now));
+        let _ = outbox.flush(core.outgoing(now));
     }
     if outbox.is_empty() { Backed::Not } else { Backed::Up }
 }

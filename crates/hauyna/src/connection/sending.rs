@@ -1,84 +1,112 @@
-//! What goes out of a connection, between its shard and its outbox. The first group only queues: whoever calls
-//! it sees to the flush.
+//! What goes out of a connection, between its shard and its outbox.
 
 use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
-use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase, Room};
-use crate::channel::{Publication, Subscription};
+use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
+use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
-use crate::shard::Item;
+use crate::shard::{FrameOrigin, Item, OrderedFrame};
 use bytes::Bytes;
-use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
+use hauyna_protocol::{ErrorType, Message};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl ConnectionCore {
+    /// Queues a publication; the caller sees to the flush.
     pub(crate) fn push_publication(
         self: &Arc<Self>,
         publication: &Arc<Publication>,
-        own: Option<&Arc<Subscription>>,
-    ) {
-        self.push_in(publication, own, self.bounded());
-    }
-
-    pub(crate) fn push_replayed(self: &Arc<Self>, publication: &Arc<Publication>, own: &Arc<Subscription>) {
-        self.push_in(publication, Some(own), Room::Replay);
-    }
-
-    /// From now on nothing of this subscription is queued; what waits is dropped.
-    pub(crate) fn end_subscription(&self, own: &Arc<Subscription>) {
-        let mut outbox = self.outbox.lock();
-        own.ended.store(true, Ordering::Relaxed);
-        if outbox.forget(own, self.outgoing(Room::Replay, self.now())) {
-            self.wake(&outbox);
-        }
-    }
-
-    fn push_in(
-        self: &Arc<Self>,
-        publication: &Arc<Publication>,
-        own: Option<&Arc<Subscription>>,
-        room: Room,
+        subscription: Option<&Arc<Subscription>>,
     ) {
         let mut outbox = self.outbox.lock();
-        match outbox.push(publication, own, self.outgoing(room, self.now())) {
-            Ok(()) => self.tell_of_gap(&mut outbox, own),
+        match outbox.push(publication, subscription, self.outgoing(self.now())) {
+            Ok(()) => self.notify_of_gap(&mut outbox, subscription),
             Err(Full) => self.overflow(&mut outbox),
         }
     }
 
-    pub(crate) fn push_control(&self, frame: Bytes) {
-        self.outbox.lock().push_control(frame);
+    /// Queues a frame behind the publications; the caller sees to the flush.
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) {
+        let mut outbox = self.outbox.lock();
+        match origin {
+            FrameOrigin::Protocol => {
+                outbox.ordered_replies = outbox.ordered_replies.saturating_sub(1);
+                outbox.push_ordered_reply(frame);
+            }
+            FrameOrigin::Application => {
+                if outbox.push_frame(frame, self.outgoing(self.now())) == Err(Full) {
+                    self.overflow(&mut outbox);
+                }
+            }
+        }
+    }
+
+    /// From now on nothing of this subscription is queued; what waits is dropped.
+    pub(crate) fn end_subscription(&self, subscription: &Arc<Subscription>) {
+        let mut outbox = self.outbox.lock();
+        subscription.set_phase(SubscriptionPhase::Ended);
+        if outbox.forget(subscription, self.outgoing(self.now())) {
+            self.wake(&outbox);
+        }
+    }
+
+    /// Queues a reply; the caller sees to the flush, and stops reading while too much waits.
+    pub(crate) fn push_reply(&self, frame: Bytes) {
+        self.outbox.lock().push_reply(frame);
+    }
+
+    /// Queues a message of the protocol that the client did not ask for, and has the shard write it. A client that does
+    /// not read them is a slow consumer.
+    pub(crate) fn push_control(self: &Arc<Self>, frame: Bytes) {
+        let mut outbox = self.outbox.lock();
+        self.push_control_locked(&mut outbox, frame);
+        drop(outbox);
+        self.request_flush();
+    }
+
+    /// As [`ConnectionCore::push_control`], for those who hold the outbox and see to the flush.
+    pub(super) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
+        if outbox.push_control(frame, self.outgoing(self.now())) == Err(Full) {
+            self.overflow(outbox);
+        }
+    }
+
+    /// After something was queued that no bound was asked about: a client that does not read it is a slow consumer.
+    pub(crate) fn check_bounds(self: &Arc<Self>) {
+        let mut outbox = self.outbox.lock();
+        if outbox.phase == Phase::Open && outbox.is_over_when_asked(self.outgoing(self.now())) {
+            self.overflow(&mut outbox);
+        }
     }
 
     /// Puts the connection on its shard's list; false where it stands there already.
-    pub(crate) fn list(&self) -> bool {
+    pub(crate) fn enqueue_for_flush(&self) -> bool {
         let mut outbox = self.outbox.lock();
-        !outbox.is_empty() && !std::mem::replace(&mut outbox.listed, true)
+        !outbox.is_empty() && !std::mem::replace(&mut outbox.is_enqueued, true)
     }
 
-    pub(crate) fn flush_listed(&self, now: Tick) {
+    pub(crate) fn flush_enqueued(&self, now: Tick) {
         let mut outbox = self.outbox.lock();
-        outbox.listed = false;
+        outbox.is_enqueued = false;
         self.flush(&mut outbox, now);
     }
 
-    pub(super) fn flush(&self, outbox: &mut Outbox, now: Tick) {
+    fn flush(&self, outbox: &mut Outbox, now: Tick) {
         if outbox.is_empty() || outbox.blocked.is_some() && outbox.waker.is_some() {
             return; // nothing to do, or the connection's task waits for the socket
         }
-        let flushed = outbox.flush(self.outgoing(self.bounded(), now));
+        let flushed = outbox.flush(self.outgoing(now));
         self.follow_up(outbox, &flushed);
     }
 
     /// Wakes the connection's task where a write asks for it.
     fn follow_up(&self, outbox: &mut Outbox, flushed: &Flushed) {
         let must_wake = match flushed {
-            Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)),
+            Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)) || outbox.wants_replay(),
             Flushed::Blocked | Flushed::Failed => true,
         };
         if must_wake {
@@ -87,23 +115,23 @@ impl ConnectionCore {
     }
 
     /// Reads what a delivery will need first, for the sake of the cache.
-    pub(crate) fn touch(&self) -> u32 {
-        u32::from(self.subscribed.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
+    pub(crate) fn prefetch(&self) -> u32 {
+        u32::from(self.lists.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
     }
 
-    /// The fast path of a fan-out: the bytes go straight to the socket.
+    /// The fast path of a fan-out: `joined`, the frames of `publications`, goes straight to the socket.
     pub(crate) fn write_publications(
         self: &Arc<Self>,
-        joined: (&Bytes, &[Arc<Publication>]),
-        own: &Arc<Subscription>,
+        joined: &Bytes,
+        publications: &[Arc<Publication>],
+        subscription: Option<&Arc<Subscription>>,
         now: Tick,
     ) {
         let mut outbox = self.outbox.lock();
-        let out = self.outgoing(self.bounded(), now);
-        match outbox.write_or_push(joined, own, out) {
-            Ok(Flushed::Empty) => {}
+        match outbox.write_or_push(joined, publications, subscription, self.outgoing(now)) {
+            Ok(Flushed::Empty) if !outbox.has_lanes() => {}
             Ok(flushed) => {
-                self.tell_of_gap(&mut outbox, Some(own));
+                self.notify_of_gap(&mut outbox, subscription);
                 self.follow_up(&mut outbox, &flushed);
             }
             Err(Full) => self.overflow(&mut outbox),
@@ -111,14 +139,14 @@ impl ConnectionCore {
     }
 
     /// Tells listeners of a gap that the last publication of this subscription began.
-    fn tell_of_gap(self: &Arc<Self>, outbox: &mut Outbox, own: Option<&Arc<Subscription>>) {
+    fn notify_of_gap(self: &Arc<Self>, outbox: &mut Outbox, subscription: Option<&Arc<Subscription>>) {
         if !outbox.take_new_gap() {
             return;
         }
-        let Some(own) = own else { return };
+        let Some(subscription) = subscription else { return };
         self.hub.events.emit(SystemKind::MessagesDropped, || {
             let connection = Connection::new(self.clone());
-            SystemEvent::MessagesDropped { connection, channel: own.channel.name.clone() }
+            SystemEvent::MessagesDropped { connection, channel: subscription.channel.name.clone() }
         });
     }
 
@@ -144,14 +172,40 @@ impl ConnectionCore {
         }
     }
 
-    /// Queues a message to this connection alone and has its shard write it.
+    /// Sends a message of the application to this connection alone, behind everything that was sent to it before, by
+    /// whatever verb.
     pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
+        let shard = &self.hub.shards[self.shard()];
+        if !shard.is_settled() {
+            self.check_open()?;
+            let is_of_task = self.outbox.lock().socket.is_of_task();
+            if is_of_task && self.hub.is_shard_congested(self.shard()) {
+                return Err(not_asked_yet());
+            }
+            let connection = self.clone();
+            shard.post(Item::Frame(Box::new(OrderedFrame {
+                connection,
+                frame,
+                origin: FrameOrigin::Application,
+            })));
+            if self.hub.is_shard_congested(self.shard()) {
+                self.hub.settle(self.shard()); // it cannot wait here
+            }
+            return Ok(());
+        }
         let mut outbox = self.outbox.lock();
         if outbox.phase != Phase::Open {
             return Err(Error::closed());
         }
-        if outbox.push_frame(frame, self.bounded()) == Err(Full) {
+        let is_asked = outbox.blocked.is_some() || !outbox.socket.is_of_task();
+        let is_full = outbox.push_frame(frame, self.outgoing(self.now())) == Err(Full);
+        if is_full && !is_asked {
+            return Err(not_asked_yet());
+        }
+        if is_full {
             self.overflow(&mut outbox);
+        }
+        if outbox.phase != Phase::Open {
             return Err(Error::closed());
         }
         drop(outbox);
@@ -159,17 +213,42 @@ impl ConnectionCore {
         Ok(())
     }
 
-    /// Queues a message of the protocol, before publications; a handler without the protocol sends none.
+    /// Queues a reply behind everything that the callback it comes from has sent. Later ones go the same way.
+    pub(super) fn send_ordered_reply(self: &Arc<Self>, frame: Bytes) {
+        {
+            let mut outbox = self.outbox.lock();
+            outbox.ordered_replies = outbox.ordered_replies.saturating_add(1);
+        }
+        let connection = self.clone();
+        self.hub.shards[self.shard()].post(Item::Frame(Box::new(OrderedFrame {
+            connection,
+            frame,
+            origin: FrameOrigin::Protocol,
+        })));
+    }
+
+    /// Whether replies are on their way through the shard.
+    pub(super) fn has_ordered_replies(&self) -> bool {
+        self.outbox.lock().ordered_replies > 0
+    }
+
+    /// A reply that does not go the way of the others must not overtake them.
+    pub(crate) fn settle_ordered_replies(&self) {
+        if self.has_ordered_replies() {
+            self.hub.settle(self.shard());
+        }
+    }
+
+    /// Sends a message of the protocol, before publications; a handler without the protocol sends none.
+    ///
+    /// # Errors
+    ///
+    /// The connection is closed.
     pub(crate) fn tell(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
         if self.endpoint.mode == Mode::Protocol {
-            let frame = super::frame(self, message);
-            let mut outbox = self.outbox.lock();
-            if outbox.phase != Phase::Open {
-                return Err(Error::closed());
-            }
-            outbox.push_control(frame);
-            drop(outbox);
-            self.request_flush();
+            self.check_open()?;
+            self.push_control(super::frame(self, message));
+            self.check_open()?;
         }
         Ok(())
     }
@@ -177,4 +256,9 @@ impl ConnectionCore {
     pub(crate) fn request_flush(self: &Arc<Self>) {
         self.hub.shards[self.shard()].post(Item::Flush(self.clone()));
     }
+}
+
+/// More was sent than may wait before the connection's task, which alone may write, has run.
+fn not_asked_yet() -> Error {
+    Error::protocol(ErrorType::Unavailable, "too many messages wait until the connection's task runs")
 }

@@ -152,7 +152,7 @@ impl ConnectionCore {
             let state = self.hub.states.state(to).name();
             let timestamp = crate::clock::unix_ms();
             let message = Message::ConnectionState { user: self.user().as_str(), state, timestamp };
-            outbox.push_control(super::frame(self, &message));
+            self.push_control_locked(outbox, super::frame(self, &message));
         }
     }
 

@@ -5,33 +5,86 @@ use super::ConnectionCore;
 use crate::broker::BoxFuture;
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
+use crate::shard::posts_of_thread;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// A callback that has not come to its end.
+/// Something that a connection waits for before it reads on.
 pub(super) enum Work {
     Open(BoxFuture<Result<(), Error>>),
-    Request(Pending),
+    Request(RunningRequest),
     Close(BoxFuture<Result<(), Error>>),
+    /// A shard that the connection's requests make write has too much to do.
+    Room(BoxFuture<()>),
+}
+
+/// A request whose callback is at work.
+pub(super) struct RunningRequest {
+    pub(super) pending: Pending,
+    pub(super) order: ReplyOrder,
+}
+
+/// Whether a reply has to stay behind something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReplyOrder {
+    Free,
+    /// The callback has sent something, perhaps to its own client.
+    BehindPosts,
+}
+
+impl RunningRequest {
+    /// Polls the callback; `None` where it panicked.
+    pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
+        let before = posts_of_thread();
+        let poll = poll_callback(core, &mut self.pending.future, cx);
+        if posts_of_thread() != before {
+            self.order = ReplyOrder::BehindPosts;
+        }
+        poll
+    }
+}
+
+impl ReplyOrder {
+    /// Writes a reply: behind what its callback has sent, or among the other replies.
+    pub(super) fn write(self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
+        if self == Self::Free || core.hub.shards[core.shard()].is_settled() {
+            return reply.write(core, replies);
+        }
+        // The earlier replies stay before it.
+        let mut ordered = std::mem::take(replies);
+        reply.write(core, &mut ordered);
+        if !ordered.is_empty() {
+            core.send_ordered_reply(ordered.into());
+        }
+    }
 }
 
 /// Polls a callback for the first time; gives it back where it is not done.
 pub(super) fn begin(
     core: &Arc<ConnectionCore>,
-    mut pending: Pending,
+    pending: Pending,
     replies: &mut Vec<u8>,
     cx: &mut Context<'_>,
 ) -> Option<Work> {
-    match poll_callback(core, &mut pending.future, cx) {
-        Poll::Ready(Some(reply)) => reply.write(core, replies),
-        Poll::Ready(None) => Reply::panicked(core, pending.id).write(core, replies),
+    let mut request = RunningRequest { pending, order: ReplyOrder::Free };
+    match request.poll(core, cx) {
+        Poll::Ready(Some(reply)) => request.order.write(core, reply, replies),
+        Poll::Ready(None) => Reply::panicked(core, request.pending.id).write(core, replies),
         Poll::Pending => {
             core.pulse.set_busy(Some(core.now()));
-            return Some(Work::Request(pending));
+            return Some(Work::Request(request));
         }
     }
     None
+}
+
+/// Where a shard that this connection's requests make write has too much to do: what waits until it has room again.
+pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<Work> {
+    let shard = core.hub.congested_shard_of(core)?;
+    core.pulse.set_busy(Some(core.now()));
+    let hub = core.hub.clone();
+    Some(Work::Room(Box::pin(async move { hub.room_of(shard).await })))
 }
 
 /// Polls a future of the application's; `None` where it panicked.

@@ -1,7 +1,7 @@
 //! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they may.
 
 use super::authority::{self, Verdict};
-use super::{Core, Next, Reply, admission, answered, denied};
+use super::{Core, Next, Reply, admission, denied};
 use crate::broker::{BoxFuture, HistoryRange};
 use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Wish};
 use crate::connection::frame;
@@ -32,7 +32,7 @@ pub(super) fn publish(
     match authority::publish(core, &own) {
         Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
         Verdict::Allowed => match admitted(core, &own.channel, &message.1) {
-            Ok(()) => answered(id, channel::publish(core.hub(), name, message, extras)),
+            Ok(()) => super::publish(core, id, (name, message, extras)),
             Err(error) => Next::Now(Reply::refused(id, error)),
         },
         Verdict::Asked(allowed) => {
@@ -45,7 +45,7 @@ pub(super) fn publish(
                 if let Err(error) = admitted(&core, &own.channel, &message.1) {
                     return Reply::refused(id, error);
                 }
-                Reply::published(id, channel::publish(core.hub(), name, message, extras).await)
+                Reply::published(id, channel::publish_paced(core.hub(), name, message, extras).await)
             }))
         }
     }
@@ -105,7 +105,7 @@ async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: 
     let result = channel::subscribe(core.hub(), &core, (&name, wish), |welcome| {
         if let Some(id) = &id {
             let data = AckData::Subscribed(channel::told(&name, welcome));
-            core.push_control(frame(&core, &Message::Ack { id, data: Some(data) }));
+            core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
     match result.await {
@@ -117,7 +117,7 @@ async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: 
 pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Next {
     let answer = || {
         if let Some(id) = &id {
-            core.push_control(frame(core, &Message::Ack { id, data: None }));
+            core.push_reply(frame(core, &Message::Ack { id, data: None }));
         }
     };
     match channel::unsubscribe(core.hub(), core, name, answer) {

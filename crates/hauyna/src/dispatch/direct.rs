@@ -1,7 +1,7 @@
 //! The requests that write to users: `private` to one, `group` to the members of a group, `broadcast` to
 //! everybody.
 
-use super::{Core, Next, Reply, answered, denied};
+use super::{Core, Next, Reply, denied, publish};
 use crate::broker::BoxFuture;
 use crate::channel::{self, ChannelName, Content, Extras, Kind};
 use crate::error::{Error, Reject};
@@ -24,7 +24,7 @@ pub(super) fn private(
         return Next::Now(Reply::refused(id, error));
     }
     match core.endpoint().authorizer(Verb::Private) {
-        None => answered(id, channel::publish(core.hub(), channel, message, extras)),
+        None => publish(core, id, (channel, message, extras)),
         Some(allowed) => {
             let allowed = allowed(Context::new(core.clone()), to.to_owned());
             publish_if(core, id, allowed, (channel, message, extras))
@@ -42,7 +42,7 @@ pub(super) fn group(
     let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
     match core.endpoint().authorizer(Verb::Group) {
         None if core.hub().groups.can(core.user(), room, group::SEND) => {
-            answered(id, channel::publish(core.hub(), channel, message, extras))
+            publish(core, id, (channel, message, extras))
         }
         // The same for groups that do not exist, so that names cannot be probed.
         None => Next::Now(Reply::refused(id, denied("you may not send to this group"))),
@@ -72,7 +72,9 @@ fn publish_if(
     let core = core.clone();
     Next::Later(Box::pin(async move {
         match allowed.await {
-            Ok(()) => Reply::published(id, channel::publish(core.hub(), channel, message, extras).await),
+            Ok(()) => {
+                Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
+            }
             Err(reject) => Reply::refused(id, reject.into()),
         }
     }))

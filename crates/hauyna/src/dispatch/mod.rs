@@ -1,10 +1,10 @@
 //! One `match` over the requests of the protocol: may it? then the hub, then the answer. Called by the
 //! reader with a whole message; what must wait comes back as a future, what need not is answered in line.
 
-use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
-use crate::channel::Wish;
+use crate::broker::{BoxFuture, HistoryRange, Order};
+use crate::channel::{self, ChannelName, Content, Extras, Kind, Wish};
 use crate::connection::{CloseReason, ConnectionCore};
-use crate::error::{BrokerError, Error};
+use crate::error::Error;
 use crate::handler::Context;
 use crate::presence;
 use bytes::Bytes;
@@ -156,8 +156,9 @@ fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
 
 /// Queues the answers so far, so that the next one can be queued under a lock and still come behind them.
 fn queue_replies(core: &Core, replies: &mut Vec<u8>) {
+    core.settle_ordered_replies();
     if !replies.is_empty() {
-        core.push_control(Bytes::copy_from_slice(replies));
+        core.push_reply(Bytes::copy_from_slice(replies));
         replies.clear();
     }
 }
@@ -167,9 +168,19 @@ enum Next {
     Later(BoxFuture<Reply>),
 }
 
-/// A publication's answer: at once where the broker has it.
-fn answered(id: Option<RequestId>, answer: Answer<Result<Published, BrokerError>>) -> Next {
-    match answer.into_now() {
+/// Publishes for a client, when the shards that write it have room; the answer is there at once where the broker has it.
+fn publish(
+    core: &Core,
+    id: Option<RequestId>,
+    (channel, message, extras): (ChannelName, (Kind, Content), Extras),
+) -> Next {
+    if core.hub().is_congested_for(&channel) {
+        let core = core.clone();
+        return Next::Later(Box::pin(async move {
+            Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
+        }));
+    }
+    match channel::publish(core.hub(), channel, message, extras).into_now() {
         Ok(result) => Next::Now(Reply::published(id, result)),
         Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
     }

@@ -18,7 +18,7 @@ use crate::presence::People;
 use crate::retry::RetryPolicy;
 use crate::router::ConnectRequest;
 use crate::session::{SessionOptions, Sessions};
-use crate::shard::Shard;
+use crate::shard::Shards;
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::Future;
@@ -330,7 +330,7 @@ impl HubBuilder {
         let groups = GroupMap::new(self.roles)?;
         let states = States::new(&self.transitions)?;
         let core = Arc::new_cyclic(|hub| HubCore {
-            shards: (0..shards).map(|_| Shard::new()).collect(),
+            shards: Shards::new(shards),
             registry: Registry::new(shards),
             revocations: Revocations::default(),
             states,

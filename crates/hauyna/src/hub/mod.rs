@@ -44,7 +44,7 @@ use crate::handler::{Credentials, Endpoint};
 use crate::metrics::Metrics;
 use crate::presence::{People, Presence};
 use crate::session::{self, Sessions};
-use crate::shard::Shard;
+use crate::shard::Shards;
 use crate::user::User;
 use parking_lot::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -68,7 +68,7 @@ pub struct Hub(pub(crate) Arc<HubCore>);
 #[derive(Debug)]
 pub(crate) struct HubCore {
     pub(crate) config: HubConfig,
-    pub(crate) shards: Box<[Shard]>,
+    pub(crate) shards: Shards,
     pub(crate) registry: Registry,
     pub(crate) revocations: Revocations,
     pub(crate) states: States,
@@ -202,7 +202,7 @@ impl HubCore {
 
 impl Drop for HubCore {
     fn drop(&mut self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.wake();
         }
         self.presence.stop();

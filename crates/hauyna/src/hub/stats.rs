@@ -49,8 +49,9 @@ pub struct Stats {
     pub refused: u64,
     /// Publications handed to the broker.
     pub published: u64,
-    /// Messages given to receivers: publications, one for each subscriber, and what goes to users or to
-    /// everybody. Answers are not counted; there is one for each request with an `id`.
+    /// Messages written to receivers: publications, one for each subscriber, and what goes to users or to
+    /// everybody. What was dropped, or queued for a connection that ended, is not among them, nor are replays and
+    /// answers.
     pub delivered: u64,
     /// Publications dropped by slow-consumer policies.
     pub dropped: u64,
@@ -121,7 +122,7 @@ impl Stats {
             requests: sum(hub, |traffic| &traffic.requests),
             refused: metrics.refused.iter().map(Counter::value).sum(),
             published: metrics.published.value(),
-            delivered: metrics.delivered.value(),
+            delivered: sum(hub, |traffic| &traffic.delivered),
             dropped: sum(hub, |traffic| &traffic.dropped),
             bytes_received: sum(hub, |traffic| &traffic.received),
             bytes_sent: sum(hub, |traffic| &traffic.sent),

@@ -99,7 +99,7 @@ pub(crate) fn join(
         }
         person.device(core.id(), now).channels.push(channel.clone());
         roster.settle();
-        core.push_control(message::welcome(&mut roster.members, channel, core));
+        core.push_reply(message::welcome(&mut roster.members, channel, core));
         core.request_flush();
         roster.notify(Told { user, step, left: None, except: Some(core.id()) });
         announce();

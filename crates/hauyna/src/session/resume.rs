@@ -136,7 +136,7 @@ fn tell(
         prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
     announce_session(core, Some(&subscriptions), expires_at);
     if let Some(id) = id {
-        core.push_control(frame(core, &Message::Ack { id: &id, data: None }));
+        core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }
 }
 

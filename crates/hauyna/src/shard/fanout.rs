@@ -1,274 +1,364 @@
-//! The work of a shard on one batch: collect what each channel published, then write it. Where a channel
-//! published several messages, they are joined into one buffer once, and each subscriber gets that buffer
-//! in one send. Connections of several channels are queued for first and written once at the end.
+//! The work of a shard: it collects a segment of what was posted, writes it, and asks the sockets of those for whom
+//! something was queued. It works in small portions, so that anybody with the lock can go on where another stopped.
 
-use super::Item;
-use super::members::{Member, Members};
-use super::take_turns;
-use crate::channel::{ChannelCore, Publication, Target, Wire};
+use super::members::{Lists, Member};
+use super::segment::{Chunk, Segment, Stage, Step, is_for};
+use super::{Item, Shard};
+use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
-use bytes::{Bytes, BytesMut};
-use hauyna_websocket::Deflate;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Fanout {
-    members: Members,
-    /// Channels with something pending, in the order of their first publication.
-    touched: Vec<u32>,
+    lists: Lists,
+    /// Taken from the inbox and not yet begun.
+    batch: VecDeque<Item>,
+    segment: Segment,
     /// Connections with something queued.
-    dirty: Vec<Arc<ConnectionCore>>,
-    /// Writes since others last had their turn.
-    written: u32,
+    queued: Vec<Arc<ConnectionCore>>,
+}
+
+/// What one portion of the work may cost.
+struct Portion {
+    left: u32,
+    now: Tick,
+}
+
+impl Portion {
+    fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    fn spend(&mut self, cost: u32) {
+        self.left = self.left.saturating_sub(cost);
+    }
 }
 
 impl Fanout {
     pub(super) fn new(shard: usize) -> Self {
-        Self { members: Members::new(shard), touched: Vec::new(), dirty: Vec::new(), written: 0 }
-    }
-
-    /// Works a batch off.
-    pub(super) async fn serve(&mut self, hub: &HubCore, batch: &mut Vec<Item>, now: Tick) {
-        for item in batch.drain(..) {
-            match item {
-                Item::Publish { channel, publication } => self.collect(&channel, publication),
-                Item::Subscribe { subscription, after } => {
-                    self.settle(hub, &subscription.channel, now).await;
-                    self.members.add(&subscription, after);
-                    self.mark(&subscription.connection);
-                }
-                Item::Unsubscribe(subscription) => {
-                    self.settle(hub, &subscription.channel, now).await;
-                    self.members.remove(&subscription);
-                }
-                Item::Turn { channel, notice } => {
-                    self.settle(hub, &channel, now).await;
-                    self.turn(&channel, &notice).await;
-                }
-                Item::Direct { connection, publication } => {
-                    hub.metrics.delivered.increment();
-                    connection.push_publication(&publication, None);
-                    self.mark(&connection);
-                }
-                Item::User(publication) => {
-                    let Target::User(user) = publication.channel().target() else { continue };
-                    let mut own = hub.registry.of_user(user);
-                    own.retain(|connection| connection.shard() == self.members.shard());
-                    self.push_to(hub, own, &publication).await;
-                }
-                Item::Everybody(publication) => {
-                    let all = hub.registry.of_shard(self.members.shard());
-                    self.push_to(hub, all, &publication).await;
-                }
-                Item::Flush(connection) => self.mark(&connection),
-            }
-        }
-        let touched = std::mem::take(&mut self.touched);
-        let is_only = touched.len() == 1 && self.dirty.is_empty();
-        for slot in &touched {
-            self.write_list(hub, *slot, (is_only, now)).await;
-        }
-        self.touched = touched;
-        self.touched.clear();
-        self.flush(now).await;
-    }
-
-    /// Has the subscribers of a channel start from the beginning of what the stream is now, and tells them.
-    async fn turn(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
-        let Some(slot) = self.members.slot(channel) else { return };
-        let mut members = std::mem::take(&mut self.members.list(slot).members);
-        for Member { connection, subscription, after } in &mut members {
-            *after = 0;
-            if connection.is_negotiated() {
-                connection.push_publication(notice, Some(subscription));
-                self.mark(connection);
-            }
-            self.written += 1;
-            if self.written >= TURN {
-                self.written = 0;
-                take_turns().await;
-            }
-        }
-        self.members.list(slot).members = members;
-    }
-
-    async fn push_to(
-        &mut self,
-        hub: &HubCore,
-        connections: Vec<Arc<ConnectionCore>>,
-        publication: &Arc<Publication>,
-    ) {
-        hub.metrics.delivered.add(connections.len() as u64);
-        for connection in connections {
-            if publication.except() != Some(connection.id()) {
-                connection.push_publication(publication, None);
-                self.mark(&connection);
-            }
-            self.written += 1;
-            if self.written >= TURN {
-                self.written = 0;
-                take_turns().await;
-            }
+        Self {
+            lists: Lists::new(shard),
+            batch: VecDeque::new(),
+            segment: Segment::default(),
+            queued: Vec::new(),
         }
     }
 
-    fn collect(&mut self, channel: &ChannelCore, publication: Arc<Publication>) {
-        let Some(slot) = self.members.slot(channel) else { return };
-        let list = self.members.list(slot);
-        if list.pending.is_empty() {
-            self.touched.push(slot);
-        }
-        list.pending.push(publication);
-    }
-
-    /// Writes what is pending for a channel before its subscribers change.
-    async fn settle(&mut self, hub: &HubCore, channel: &ChannelCore, now: Tick) {
-        if self.touched.is_empty() {
-            return;
-        }
-        let slot = self.members.slot(channel);
-        if let Some(index) = self.touched.iter().position(|touched| Some(*touched) == slot) {
-            let slot = self.touched.swap_remove(index);
-            self.write_list(hub, slot, (false, now)).await;
-        }
-    }
-
-    /// Gives each subscriber of a channel what was published. `is_only`: nobody gets anything else in this
-    /// batch, so that there is nothing to wait for.
-    async fn write_list(&mut self, hub: &HubCore, slot: u32, (is_only, now): (bool, Tick)) {
-        let list = self.members.list(slot);
-        let mut pending = std::mem::take(&mut list.pending);
-        let members = std::mem::take(&mut list.members);
-        let mut rest = &pending[..];
-        while !rest.is_empty() {
-            let count = Run::length(rest);
-            let (now_due, later) = rest.split_at(count);
-            let mut run = Run::new(now_due);
-            for some in members.chunks(TOUCHED) {
-                touch(some);
-                for member in some {
-                    self.write_member(member, &mut run, (is_only, now));
-                    if self.written >= TURN {
-                        self.written = 0;
-                        take_turns().await;
+    /// Works until nothing is left or `cost` is spent; returns whether there is more to do. Every step is noted as done
+    /// before it is begun, so that the work goes on behind one that panics.
+    pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> bool {
+        let mut portion = Portion { left: cost, now: shard.now() };
+        while !portion.is_over() {
+            match self.segment.stage {
+                Stage::Collect => {
+                    if !self.collect(hub, shard) {
+                        return false;
+                    }
+                }
+                Stage::Joined => self.write_joined(&mut portion),
+                Stage::Ordered => self.write_in_order(&mut portion),
+                Stage::Everybody => self.write_to_everybody(&mut portion),
+                Stage::Flush => {
+                    if self.flush(&mut portion) {
+                        shard.note_served(self.segment.finish(&mut self.lists));
                     }
                 }
             }
-            hub.metrics.delivered.add((count * members.len()) as u64);
-            rest = later;
         }
-        pending.clear();
-        let list = self.members.list(slot);
-        list.members = members;
-        if pending.capacity() <= 64 {
-            list.pending = pending;
-        }
+        true
     }
 
-    fn write_member(&mut self, member: &Member, run: &mut Run<'_>, (is_only, now): (bool, Tick)) {
-        let Member { connection, subscription, after } = member;
-        if run.is_for(connection, *after) && (is_only || connection.has_one_subscription()) {
-            let joined = run.joined(connection.wire(), connection.deflate());
-            connection.write_publications(joined, subscription, now);
-            self.written += 1;
-            return;
-        }
-        for publication in run.publications {
-            let is_known = publication.offset() != 0 && publication.offset() <= *after;
-            if !is_known && publication.except() != Some(connection.id()) {
-                connection.push_publication(publication, Some(subscription));
+    /// Begins the next segment; returns whether there was anything.
+    fn collect(&mut self, hub: &HubCore, shard: &Shard) -> bool {
+        if self.batch.is_empty() {
+            if self.batch.capacity() > SPARE {
+                self.batch = VecDeque::new();
+            }
+            std::mem::swap(&mut self.batch, &mut shard.inbox.lock().items);
+            if self.batch.is_empty() {
+                return false;
             }
         }
-        self.mark(connection);
+        while self.segment.load < SEGMENT
+            && let Some(item) = self.batch.pop_front()
+        {
+            if self.must_wait(&item) {
+                self.batch.push_front(item);
+                break;
+            }
+            self.segment.load += item.load();
+            self.begin(hub, item);
+        }
+        let is_for_everybody = !self.segment.everybody.publications.is_empty();
+        self.segment.enter(if is_for_everybody { Stage::Everybody } else { Stage::Joined });
+        true
     }
 
-    fn mark(&mut self, connection: &Arc<ConnectionCore>) {
-        if connection.list() {
-            self.dirty.push(connection.clone());
+    /// Whether an item may only be begun when the segment has been written.
+    fn must_wait(&self, item: &Item) -> bool {
+        let is_for_everybody = !self.segment.everybody.publications.is_empty();
+        match item {
+            Item::Everybody(_) => !self.segment.is_empty(),
+            Item::Publish { .. } | Item::Direct { .. } | Item::User(_) | Item::Frame(_) => is_for_everybody,
+            // What was published before is not for this subscriber, or not yet.
+            Item::Subscribe { subscription, .. } | Item::Activate { subscription, .. } => {
+                self.lists.has_pending(&subscription.channel)
+            }
+            Item::Turn { channel, .. } => self.lists.has_pending(channel),
+            Item::Unsubscribe(subscription) => {
+                self.lists.has_pending(&subscription.channel) && self.lists.is_last(subscription)
+            }
+            Item::Flush(_) => false,
         }
     }
 
-    async fn flush(&mut self, now: Tick) {
-        while let Some(connection) = self.dirty.pop() {
-            connection.flush_listed(now);
-            self.written += 1;
-            if self.written >= TURN {
-                self.written = 0;
-                take_turns().await;
+    fn begin(&mut self, hub: &HubCore, item: Item) {
+        match item {
+            Item::Publish { channel, publication, .. } => {
+                if let Some(list) = self.lists.number(&channel) {
+                    self.segment.push_publication(list, &mut self.lists, publication);
+                }
+            }
+            Item::Subscribe { subscription, after } => {
+                self.lists.add(&subscription, after);
+                enqueue(&mut self.queued, &subscription.connection);
+            }
+            Item::Activate { subscription, after } => {
+                if subscription.connection.activate(&subscription, after)
+                    && let Some(member) = self.lists.member(&subscription)
+                {
+                    member.after = after;
+                }
+                enqueue(&mut self.queued, &subscription.connection);
+            }
+            Item::Unsubscribe(subscription) => self.lists.remove(&subscription),
+            Item::Turn { channel, notice } => self.turn(&channel, &notice),
+            Item::Direct { connection, publication } => self.segment.push_direct(connection, publication),
+            Item::User(publication) => {
+                let Target::User(user) = publication.channel().target() else { return };
+                for connection in hub.registry.of_user(user) {
+                    if connection.shard() == self.lists.shard() {
+                        self.segment.push_direct(connection, publication.clone());
+                    }
+                }
+            }
+            Item::Everybody(publication) => {
+                if self.segment.everybody.publications.is_empty() {
+                    self.segment.everybody.connections = hub.registry.of_shard(self.lists.shard());
+                }
+                self.segment.everybody.publications.push(publication);
+            }
+            Item::Frame(frame) => self.segment.push_frame(frame),
+            Item::Flush(connection) => enqueue(&mut self.queued, &connection),
+        }
+    }
+
+    /// Has the subscribers of a channel start from the beginning of what the stream is now, and tells them.
+    fn turn(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
+        let Some(list) = self.lists.number(channel) else { return };
+        for Member { connection, subscription, after } in &mut self.lists.list(list).members {
+            *after = 0;
+            let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
+            if is_replaying || connection.is_negotiated() {
+                connection.push_publication(notice, Some(subscription));
+                enqueue(&mut self.queued, connection);
             }
         }
-        if self.dirty.capacity() > 4096 {
-            self.dirty = Vec::new();
+    }
+
+    /// Gives each connection that gets nothing else what its channel published, joined.
+    fn write_joined(&mut self, portion: &mut Portion) {
+        let Self { lists, segment, queued, .. } = self;
+        let is_alone = segment.is_of_one_channel();
+        while let Some(number) = segment.touched.get(segment.step).copied() {
+            let list = lists.list(number);
+            while segment.member < list.members.len() && !segment.chunk.range.is_empty() {
+                if portion.is_over() {
+                    return;
+                }
+                if segment.member % PREFETCHED == 0 {
+                    prefetch(&list.members[segment.member..]);
+                }
+                let member = &list.members[segment.member];
+                segment.member += 1;
+                if !is_alone && !segment.is_plain(&member.connection) {
+                    portion.spend(SKIP);
+                    continue;
+                }
+                write_member(member, &mut segment.chunk, &list.pending, queued, portion);
+            }
+            if let Some(next) = segment.chunk.next(&list.pending) {
+                segment.chunk = next;
+                segment.member = 0;
+                continue;
+            }
+            segment.chunk = Chunk::default();
+            segment.member = 0;
+            segment.step += 1;
+        }
+        segment.enter(if is_alone { Stage::Flush } else { Stage::Ordered });
+    }
+
+    /// Queues for everybody else, in the order of the steps.
+    fn write_in_order(&mut self, portion: &mut Portion) {
+        let Self { lists, segment, queued, .. } = self;
+        while let Some(step) = segment.steps.get(segment.step) {
+            if portion.is_over() {
+                return;
+            }
+            let Step::Channel { list, pending } = step else {
+                segment.step += 1;
+                portion.spend(PUSH);
+                push_direct(&segment.steps[segment.step - 1], queued);
+                continue;
+            };
+            let (list, pending) = (lists.list(*list), pending.clone());
+            let is_needed = list.has_several || !segment.addressed.is_empty();
+            while is_needed && segment.member < list.members.len() {
+                if portion.is_over() {
+                    return;
+                }
+                let member = &list.members[segment.member];
+                segment.member += 1;
+                portion.spend(SKIP);
+                segment.has_seen_several |= !member.connection.has_one_list();
+                if !segment.is_plain(&member.connection) {
+                    portion.spend(PUSH * u32::try_from(pending.len()).unwrap_or(u32::MAX));
+                    push_each(member, &list.pending[pending.clone()]);
+                    enqueue(queued, &member.connection);
+                }
+            }
+            if is_needed {
+                list.has_several = segment.has_seen_several;
+            }
+            segment.has_seen_several = false;
+            segment.member = 0;
+            segment.step += 1;
+        }
+        segment.enter(Stage::Flush);
+    }
+
+    fn write_to_everybody(&mut self, portion: &mut Portion) {
+        let Segment { everybody, chunk, member, .. } = &mut self.segment;
+        loop {
+            while !chunk.range.is_empty()
+                && let Some(connection) = everybody.connections.get(*member)
+            {
+                if portion.is_over() {
+                    return;
+                }
+                *member += 1;
+                portion.spend(WRITE);
+                let all = &everybody.publications;
+                let publications = &all[chunk.range.clone()];
+                if chunk.is_whole_for(connection, 0, all) {
+                    let joined = chunk.joined(all, connection.wire(), connection.deflate());
+                    connection.write_publications(joined, publications, None, portion.now);
+                } else {
+                    for publication in publications {
+                        if publication.except() != Some(connection.id()) {
+                            connection.push_publication(publication, None);
+                        }
+                    }
+                    enqueue(&mut self.queued, connection);
+                }
+            }
+            let Some(next) = chunk.next(&everybody.publications) else { break };
+            *chunk = next;
+            *member = 0;
+        }
+        self.segment.enter(Stage::Flush);
+    }
+
+    /// Asks the sockets of those for whom something was queued; returns whether that is done.
+    fn flush(&mut self, portion: &mut Portion) -> bool {
+        while let Some(connection) = self.queued.pop() {
+            connection.flush_enqueued(portion.now);
+            portion.spend(WRITE);
+            if portion.is_over() && !self.queued.is_empty() {
+                return false;
+            }
+        }
+        if self.queued.capacity() > SPARE {
+            self.queued = Vec::new();
+        }
+        true
+    }
+}
+
+fn write_member(
+    member: &Member,
+    chunk: &mut Chunk,
+    pending: &[Arc<Publication>],
+    queued: &mut Vec<Arc<ConnectionCore>>,
+    portion: &mut Portion,
+) {
+    let Member { connection, subscription, after } = member;
+    portion.spend(WRITE);
+    let publications = &pending[chunk.range.clone()];
+    if chunk.is_whole_for(connection, *after, pending) {
+        let joined = chunk.joined(pending, connection.wire(), connection.deflate());
+        connection.write_publications(joined, publications, Some(subscription), portion.now);
+    } else {
+        push_each(member, publications);
+        enqueue(queued, connection);
+    }
+}
+
+fn push_each(member: &Member, publications: &[Arc<Publication>]) {
+    let Member { connection, subscription, after } = member;
+    for publication in publications {
+        if is_for(publication, subscription, *after) {
+            connection.push_publication(publication, Some(subscription));
         }
     }
 }
 
-/// Publications of one channel that are written together.
-struct Run<'a> {
-    publications: &'a [Arc<Publication>],
-    first_offset: u64,
-    excludes: bool,
-    joined: [Option<Bytes>; Wire::COUNT],
-}
-
-impl<'a> Run<'a> {
-    /// How many publications fit into one buffer.
-    fn length(publications: &[Arc<Publication>]) -> usize {
-        let mut bytes = 0;
-        let fit = publications.iter().take_while(|publication| {
-            bytes += publication.content().bytes().len();
-            bytes <= JOINED
-        });
-        fit.count().max(1)
-    }
-
-    fn new(publications: &'a [Arc<Publication>]) -> Self {
-        let offsets = publications.iter().map(|publication| publication.offset());
-        Self {
-            publications,
-            first_offset: offsets.filter(|offset| *offset > 0).min().unwrap_or(u64::MAX),
-            excludes: publications.iter().any(|publication| publication.except().is_some()),
-            joined: Default::default(),
+fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>) {
+    match step {
+        Step::Channel { .. } => {}
+        Step::Direct(connection, publication) => {
+            if publication.except() != Some(connection.id()) {
+                connection.push_publication(publication, None);
+                enqueue(queued, connection);
+            }
+        }
+        Step::Frame(frame) => {
+            frame.connection.push_frame(frame.frame.clone(), frame.origin);
+            enqueue(queued, &frame.connection);
         }
     }
+}
 
-    /// Whether this subscriber gets all of it.
-    fn is_for(&self, connection: &ConnectionCore, after: u64) -> bool {
-        let is_new = after < self.first_offset;
-        let is_excluded = self.excludes
-            && self.publications.iter().any(|publication| publication.except() == Some(connection.id()));
-        is_new && !is_excluded
-    }
-
-    fn joined(&mut self, wire: Wire, deflate: Option<&Deflate>) -> (&Bytes, &'a [Arc<Publication>]) {
-        let publications = self.publications;
-        let joined = self.joined[wire.index()].get_or_insert_with(|| match publications {
-            [one] => one.frame(wire, deflate).clone(),
-            several => {
-                let frames = several.iter().map(|publication| publication.frame(wire, deflate));
-                let mut joined = BytesMut::with_capacity(frames.clone().map(Bytes::len).sum());
-                frames.for_each(|frame| joined.extend_from_slice(frame));
-                joined.freeze()
-            }
-        });
-        (joined, publications)
+/// Notes a connection that has something queued.
+fn enqueue(queued: &mut Vec<Arc<ConnectionCore>>, connection: &Arc<ConnectionCore>) {
+    if connection.enqueue_for_flush() {
+        queued.push(connection.clone());
     }
 }
 
 /// Loads the connections that are about to be written to. They lie all over the memory, and the kernel has
 /// pushed them out of the caches since last time: asked for together they come together, one after the
 /// other each would be waited for.
-fn touch(members: &[Member]) {
+fn prefetch(members: &[Member]) {
+    let next = &members[..members.len().min(PREFETCHED)];
     std::hint::black_box(
-        members.iter().fold(0, |sum: u32, member| sum.wrapping_add(member.connection.touch())),
+        next.iter().fold(0, |sum: u32, member| sum.wrapping_add(member.connection.prefetch())),
     );
 }
 
 /// Connections that are loaded together.
-const TOUCHED: usize = 16;
-/// Writes after which other tasks of the thread get their turn: about a millisecond.
-const TURN: u32 = 128;
-/// Bytes of content that are joined into one buffer, about.
-const JOINED: usize = 64 * 1024;
+const PREFETCHED: usize = 16;
+/// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
+const WRITE: u32 = 8;
+const PUSH: u32 = 2;
+const SKIP: u32 = 1;
+/// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
+pub(super) const TURN: u32 = 128 * WRITE;
+/// Load of the items that are written together.
+const SEGMENT: u64 = 1024;
+/// Entries of a list that is kept for the next time.
+const SPARE: usize = 4096;

@@ -1,4 +1,4 @@
-//! The subscribers a shard writes to, channel by channel. Touched by the shard's task alone.
+//! The subscribers a shard writes to, channel by channel. Touched by whoever works for the shard, under its lock.
 
 use crate::channel::{ChannelCore, NO_SLOT, Publication, Subscription};
 use crate::connection::ConnectionCore;
@@ -7,17 +7,19 @@ use std::sync::atomic::Ordering;
 
 /// The lists of one shard; a channel knows the number of its list.
 #[derive(Debug)]
-pub(super) struct Members {
+pub(super) struct Lists {
     shard: usize,
     lists: Vec<List>,
     free: Vec<u32>,
 }
 
-/// One channel's subscribers in one shard, and what this batch has for them.
+/// One channel's subscribers in one shard, and what the current segment has for them.
 #[derive(Debug, Default)]
 pub(super) struct List {
     pub(super) members: Vec<Member>,
     pub(super) pending: Vec<Arc<Publication>>,
+    /// Whether some of its connections may stand in other lists, too.
+    pub(super) has_several: bool,
 }
 
 /// The connection is at hand without following the subscription.
@@ -25,11 +27,11 @@ pub(super) struct List {
 pub(super) struct Member {
     pub(super) connection: Arc<ConnectionCore>,
     pub(super) subscription: Arc<Subscription>,
-    /// Publications up to this offset came with the replay.
+    /// The subscriber has, or replays, the publications up to this offset.
     pub(super) after: u64,
 }
 
-impl Members {
+impl Lists {
     pub(super) fn new(shard: usize) -> Self {
         Self { shard, lists: Vec::new(), free: Vec::new() }
     }
@@ -39,51 +41,82 @@ impl Members {
     }
 
     /// The number of the channel's list, where it has one.
-    pub(super) fn slot(&self, channel: &ChannelCore) -> Option<u32> {
-        let slot = channel.slots[self.shard].load(Ordering::Relaxed);
-        (slot != NO_SLOT).then_some(slot)
+    pub(super) fn number(&self, channel: &ChannelCore) -> Option<u32> {
+        let number = channel.slots[self.shard].load(Ordering::Relaxed);
+        (number != NO_SLOT).then_some(number)
     }
 
-    pub(super) fn list(&mut self, slot: u32) -> &mut List {
-        &mut self.lists[slot as usize]
+    pub(super) fn list(&mut self, number: u32) -> &mut List {
+        &mut self.lists[number as usize]
+    }
+
+    /// Whether publications wait for the channel's subscribers.
+    pub(super) fn has_pending(&self, channel: &ChannelCore) -> bool {
+        self.number(channel).is_some_and(|number| !self.lists[number as usize].pending.is_empty())
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "as many connections do not fit into memory")]
     pub(super) fn add(&mut self, subscription: &Arc<Subscription>, after: u64) {
-        let slot = self.slot(&subscription.channel).unwrap_or_else(|| {
-            let slot = self.free.pop().unwrap_or_else(|| {
+        let number = self.number(&subscription.channel).unwrap_or_else(|| {
+            let number = self.free.pop().unwrap_or_else(|| {
                 self.lists.push(List::default());
                 self.lists.len() as u32 - 1
             });
-            subscription.channel.slots[self.shard].store(slot, Ordering::Relaxed);
-            slot
+            subscription.channel.slots[self.shard].store(number, Ordering::Relaxed);
+            number
         });
-        let members = &mut self.lists[slot as usize].members;
-        if members.is_empty() {
-            members.reserve_exact(1);
-        }
-        subscription.index.store(members.len() as u32, Ordering::Relaxed);
         let connection = subscription.connection.clone();
-        members.push(Member { connection, subscription: subscription.clone(), after });
+        let list = &mut self.lists[number as usize];
+        if list.members.is_empty() {
+            list.members.reserve_exact(1);
+        }
+        subscription.index.store(list.members.len() as u32, Ordering::Relaxed);
+        list.members.push(Member {
+            connection: connection.clone(),
+            subscription: subscription.clone(),
+            after,
+        });
+        if connection.enter_list() > 1 {
+            for other in connection.all_subscriptions().iter().chain([subscription]) {
+                if let Some(number) = self.number(&other.channel) {
+                    self.lists[number as usize].has_several = true;
+                }
+            }
+        }
     }
 
+    fn position(&self, subscription: &Arc<Subscription>) -> Option<(u32, usize)> {
+        let number = self.number(&subscription.channel)?;
+        let index = subscription.index.load(Ordering::Relaxed) as usize;
+        let member = self.lists[number as usize].members.get(index)?;
+        Arc::ptr_eq(&member.subscription, subscription).then_some((number, index))
+    }
+
+    /// The entry of a subscription, where it has one.
+    pub(super) fn member(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Member> {
+        let (number, index) = self.position(subscription)?;
+        self.lists[number as usize].members.get_mut(index)
+    }
+
+    /// Whether a subscription is the only one in its list.
+    pub(super) fn is_last(&self, subscription: &Arc<Subscription>) -> bool {
+        self.position(subscription).is_some_and(|(number, _)| self.lists[number as usize].members.len() == 1)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "as many connections do not fit into memory")]
     pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) {
-        let Some(slot) = self.slot(&subscription.channel) else { return };
-        let members = &mut self.lists[slot as usize].members;
-        let index = subscription.index.load(Ordering::Relaxed);
-        let is_there =
-            members.get(index as usize).is_some_and(|member| Arc::ptr_eq(&member.subscription, subscription));
-        if !is_there {
-            return;
-        }
-        members.swap_remove(index as usize);
-        if let Some(moved) = members.get(index as usize) {
-            moved.subscription.index.store(index, Ordering::Relaxed);
+        let Some((number, index)) = self.position(subscription) else { return };
+        let list = &mut self.lists[number as usize];
+        let members = &mut list.members;
+        members.swap_remove(index);
+        subscription.connection.leave_list();
+        if let Some(moved) = members.get(index) {
+            moved.subscription.index.store(index as u32, Ordering::Relaxed);
         }
         if members.is_empty() {
-            *members = Vec::new();
+            *list = List::default();
             subscription.channel.slots[self.shard].store(NO_SLOT, Ordering::Relaxed);
-            self.free.push(slot);
+            self.free.push(number);
         } else if members.capacity() > 8 * (members.len() + 8) {
             members.shrink_to(2 * members.len());
         }

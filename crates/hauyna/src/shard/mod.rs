@@ -1,35 +1,53 @@
-//! A shard: one task that writes to its share of the connections. It drains its inbox, joins what one
-//! channel published into one buffer, and gives each subscriber one write. Its list of subscribers is
-//! its own, so a fan-out takes no lock but each outbox's.
+//! A shard: the inbox, the subscriber lists and the task that writes to one share of the connections. The lists belong to
+//! the hub, so the shard outlives any runtime; whoever holds `fanout` may work off what was posted. `task` drives
+//! it, `fanout` does the work, `congestion` makes publishers wait, `members` are the subscribers it writes to.
+
+mod congestion;
+mod fanout;
+mod members;
+mod segment;
+mod task;
+
+pub(crate) use congestion::{Congestion, Shards};
+pub(crate) use task::{set_home, take_turns};
 
 use crate::channel::{ChannelCore, Publication, Subscription};
 use crate::clock::Tick;
 use crate::connection::ConnectionCore;
-use crate::hub::{Expiries, HubCore};
+use crate::hub::Expiries;
 use crate::metrics::Traffic;
+use bytes::Bytes;
+use fanout::Fanout;
 use parking_lot::Mutex;
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-use std::task::{Poll, Waker};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
-mod fanout;
-mod members;
-
-use fanout::Fanout;
-
-/// The inbox of a shard's task, and what others may know of it.
+/// One share of a hub's connections.
 #[derive(Debug)]
 pub(crate) struct Shard {
     inbox: Mutex<Inbox>,
-    /// How much waits, for those who only want to know that.
-    waiting: AtomicUsize,
-    running: AtomicBool,
-    /// The time of the last batch or sweep: precise enough for heartbeats, and free.
+    /// Load of all items that were ever posted.
+    posted: AtomicU64,
+    /// Load of all items that were worked off: their receivers' sockets have been asked.
+    served: AtomicU64,
+    fanout: Mutex<Fanout>,
+    /// Publishers wait until the load is low again.
+    is_congested: AtomicBool,
+    /// Wakes publishers when the load is low again.
+    room: Notify,
+    congestion: Congestion,
+    is_running: AtomicBool,
+    /// Whether a connection ever belonged to this shard.
+    has_started: AtomicBool,
+    /// Runtimes that connections of this shard came with, the newest last: one of them runs the task.
+    runtimes: Mutex<Vec<Handle>>,
+    /// Time of the last batch or sweep: precise enough for heartbeats, and free.
     now: AtomicU32,
     /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
     period: AtomicU32,
@@ -41,21 +59,28 @@ pub(crate) struct Shard {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    items: Vec<Item>,
-    /// Of all of them; see [`Item::load`].
-    load: usize,
+    items: VecDeque<Item>,
+    /// Sum of [`Item::load`] over all items that were ever posted.
+    load: u64,
     waker: Option<Waker>,
 }
 
-/// What a shard is told.
+/// A piece of work for a shard.
 #[derive(Debug)]
 pub(crate) enum Item {
     Publish {
         channel: Arc<ChannelCore>,
         publication: Arc<Publication>,
+        /// Subscribers in this shard when it was posted.
+        receivers: u32,
     },
-    /// Publications up to offset `after` came with the replay.
+    /// The subscriber has, or replays, the publications up to offset `after`.
     Subscribe {
+        subscription: Arc<Subscription>,
+        after: u64,
+    },
+    /// The replay of a subscription has reached offset `after`.
+    Activate {
         subscription: Arc<Subscription>,
         after: u64,
     },
@@ -70,35 +95,81 @@ pub(crate) enum Item {
         connection: Arc<ConnectionCore>,
         publication: Arc<Publication>,
     },
-    /// To those connections of a user that are this shard's.
+    /// To those connections of a user that belong to this shard.
     User(Arc<Publication>),
     Everybody(Arc<Publication>),
+    /// A frame for one connection, behind everything that was posted before it.
+    Frame(Box<OrderedFrame>),
     /// Somebody queued something for this connection.
     Flush(Arc<ConnectionCore>),
 }
 
+/// A frame that keeps its place among the publications.
+#[derive(Debug)]
+pub(crate) struct OrderedFrame {
+    pub(crate) connection: Arc<ConnectionCore>,
+    pub(crate) frame: Bytes,
+    pub(crate) origin: FrameOrigin,
+}
+
+/// Who sends a frame to one connection alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameOrigin {
+    /// The application: it counts towards the bounds of the outbox.
+    Application,
+    /// A reply or a message of the protocol, bounded by what the client asked for.
+    Protocol,
+}
+
 impl Item {
-    /// One for the item, and one for each 4 KiB that it keeps in memory.
-    fn load(&self) -> usize {
-        match self {
-            Self::Publish { publication, .. }
-            | Self::Direct { publication, .. }
-            | Self::User(publication)
-            | Self::Everybody(publication) => 1 + publication.weight() / 4096,
-            Self::Subscribe { .. } | Self::Unsubscribe(_) | Self::Turn { .. } | Self::Flush(_) => 1,
-        }
+    /// One for the item, one for each 4 KiB that it keeps in memory, and one for each 64 KiB that it makes the
+    /// shard write.
+    fn load(&self) -> u64 {
+        let load = match self {
+            Self::Publish { publication, receivers, .. } => {
+                let weight = publication.weight();
+                1 + weight / 4096 + (weight / 64).saturating_mul(*receivers as usize) / 1024
+            }
+            Self::Direct { publication, .. } | Self::User(publication) | Self::Everybody(publication) => {
+                1 + publication.weight() / 4096
+            }
+            Self::Frame(frame) => 1 + frame.frame.len() / 4096,
+            Self::Subscribe { .. }
+            | Self::Activate { .. }
+            | Self::Unsubscribe(_)
+            | Self::Turn { .. }
+            | Self::Flush(_) => 1,
+        };
+        load as u64
     }
 }
 
+thread_local! {
+    /// Items that this thread has posted. A callback that posts nothing needs no order.
+    static POSTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many items this thread has posted so far.
+pub(crate) fn posts_of_thread() -> u64 {
+    POSTS.get()
+}
+
 impl Shard {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(index: usize, congestion: Congestion) -> Self {
         Self {
             inbox: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            running: AtomicBool::new(false),
+            posted: AtomicU64::new(0),
+            served: AtomicU64::new(0),
+            fanout: Mutex::new(Fanout::new(index)),
+            is_congested: AtomicBool::new(false),
+            room: Notify::new(),
+            congestion,
+            is_running: AtomicBool::new(false),
+            has_started: AtomicBool::new(false),
+            runtimes: Mutex::default(),
             now: AtomicU32::new(1),
-            period: AtomicU32::new(SWEEP.as_millis() as u32),
-            sweep: AtomicU32::new(SWEEP.as_millis() as u32),
+            period: AtomicU32::new(task::SWEEP.as_millis() as u32),
+            sweep: AtomicU32::new(task::SWEEP.as_millis() as u32),
             expiries: Expiries::default(),
             traffic: Traffic::default(),
         }
@@ -108,13 +179,20 @@ impl Shard {
         Tick(self.now.load(Ordering::Relaxed))
     }
 
+    /// Hands an item to the shard. Never waits; it may be called under any lock but an outbox's of the same shard.
     pub(crate) fn post(&self, item: Item) {
+        let load = item.load();
         let mut inbox = self.inbox.lock();
-        inbox.load += item.load();
-        inbox.items.push(item);
-        self.waiting.store(inbox.load, Ordering::Relaxed);
+        inbox.load += load;
+        inbox.items.push_back(item);
+        let posted = inbox.load;
+        self.posted.store(posted, Ordering::SeqCst);
         let waker = inbox.waker.take();
         drop(inbox);
+        POSTS.set(POSTS.get().wrapping_add(1));
+        if posted.saturating_sub(self.served.load(Ordering::Relaxed)) >= congestion::CONGESTED {
+            self.note_congestion();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -128,12 +206,17 @@ impl Shard {
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.running.load(Ordering::Acquire)
+        self.is_running.load(Ordering::Acquire)
     }
 
-    /// Whether so much is waiting that publishers should pause.
-    fn is_congested(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= CONGESTED
+    /// Whether a connection ever belonged to this shard.
+    pub(crate) fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Acquire)
+    }
+
+    /// Whether everything that was posted has been worked off.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.served.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
     }
 
     /// Sweeps at least this often from now on.
@@ -145,7 +228,7 @@ impl Shard {
 
     /// Looks often from now on at the connections whose credentials end, and at those alone.
     pub(crate) fn watch_expiries(&self) {
-        self.look_every(EXPIRY);
+        self.look_every(task::EXPIRY);
     }
 
     fn look_every(&self, period: u32) {
@@ -154,131 +237,3 @@ impl Shard {
         }
     }
 }
-
-/// Whether a publisher should let the shards catch up before it goes on.
-pub(crate) fn is_congested(hub: &HubCore) -> bool {
-    hub.shards.iter().any(Shard::is_congested)
-}
-
-thread_local! {
-    static HOME: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-/// Connections that this thread accepts belong to this shard: for servers with one runtime per core.
-pub(crate) fn set_home(shard: usize) {
-    HOME.set(Some(shard));
-}
-
-impl HubCore {
-    /// The shard for a new connection, its task started.
-    pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> u8 {
-        let shards = self.shards.len();
-        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
-        let index = HOME.get().unwrap_or(id as usize) % shards;
-        self.start(index);
-        u8::try_from(index).unwrap_or_default()
-    }
-
-    /// Starts a shard's task on this runtime, unless it runs already.
-    pub(crate) fn start(self: &Arc<Self>, index: usize) {
-        if !self.shards[index].running.swap(true, Ordering::AcqRel) {
-            self.shards[index].now.store(self.clock.tick().0, Ordering::Relaxed);
-            tokio::spawn(run(Running { hub: Arc::downgrade(self), index }));
-        }
-    }
-}
-
-/// While the task lives. When its runtime drops it, the shard can be started on another.
-struct Running {
-    hub: Weak<HubCore>,
-    index: usize,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(hub) = self.hub.upgrade() {
-            hub.shards[self.index].running.store(false, Ordering::Release);
-        }
-    }
-}
-
-/// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
-/// look at the sockets, and a busy connection on this thread puts that off for 61 turns of its own.
-pub(crate) async fn take_turns() {
-    let mut has_waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-async fn run(running: Running) {
-    let mut fanout = Fanout::new(running.index);
-    let mut batch = Vec::new();
-    let mut period = SWEEP;
-    let mut due = Instant::now() + period;
-    let mut timer = pin!(tokio::time::sleep_until(due));
-    // The timer knows whom to wake. It is asked only before we rest: in work the clock says as much.
-    let mut is_set = false;
-    let mut swept = Instant::now();
-    loop {
-        let work = poll_fn(|cx| {
-            let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
-            let shard = &hub.shards[running.index];
-            let now = Instant::now();
-            let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
-            if wanted < period {
-                period = wanted;
-                due = now + period;
-                timer.as_mut().reset(due);
-                is_set = false;
-            }
-            let mut inbox = shard.inbox.lock();
-            std::mem::swap(&mut inbox.items, &mut batch);
-            inbox.load = 0;
-            shard.waiting.store(0, Ordering::Relaxed);
-            if batch.is_empty() && now < due {
-                if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    inbox.waker = Some(cx.waker().clone());
-                }
-                if is_set || timer.as_mut().poll(cx).is_pending() {
-                    is_set = true;
-                    return Poll::Pending;
-                }
-            }
-            drop(inbox);
-            Poll::Ready(Some((hub, now)))
-        });
-        let Some((hub, now)) = work.await else { return };
-        let tick = hub.clock.at(now);
-        hub.shards[running.index].now.store(tick.0, Ordering::Relaxed);
-        if !batch.is_empty() {
-            fanout.serve(&hub, &mut batch, tick).await;
-            if batch.capacity() > 4 * CONGESTED {
-                batch = Vec::new();
-            }
-        }
-        if now >= due {
-            due = now + period;
-            timer.as_mut().reset(due);
-            is_set = false;
-            crate::hub::expire(&hub, running.index);
-            let sweep = Duration::from_millis(hub.shards[running.index].sweep.load(Ordering::Relaxed).into());
-            if now.duration_since(swept) >= sweep {
-                swept = now;
-                crate::hub::sweep(&hub, running.index, tick).await;
-            }
-        }
-    }
-}
-
-/// Every how long deadlines are looked at, unless a handler needs it more often.
-const SWEEP: Duration = Duration::from_secs(1);
-/// Milliseconds by which expired credentials may live on.
-const EXPIRY: u32 = 200;
-/// Load of an inbox past which publishers pause: so many small items, or 64 MiB of large ones.
-const CONGESTED: usize = 16 * 1024;

@@ -13,6 +13,10 @@ mod broker;
 #[cfg(test)]
 mod broker_waits;
 #[cfg(test)]
+mod bursts;
+#[cfg(test)]
+mod congestion;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod epochs;
@@ -49,6 +53,8 @@ mod model;
 #[cfg(test)]
 mod model_all;
 #[cfg(test)]
+mod order;
+#[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod races;
@@ -60,6 +66,8 @@ mod recovery;
 mod reference;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod requests;
 #[cfg(test)]

@@ -268,6 +268,9 @@ async fn what_is_published_while_the_history_is_read_is_neither_lost_nor_given_t
         epoch = answer["epoch"].clone();
         if let Some(since) = recover {
             assert_eq!(answer["recovered"], true);
+            // What came after the page was read is read in its turn.
+            asked.notified().await;
+            gate.notify_one();
             follow(&mut client, since, top - since).await;
         }
         client.expect_nothing().await;

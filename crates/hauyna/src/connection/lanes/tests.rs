@@ -11,7 +11,7 @@ use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
     let identity = Particulars {
@@ -29,7 +29,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
         channel: Arc::new(ChannelCore::new(ChannelName::new(channel).unwrap(), options, 1)),
         connection: Arc::new(connection),
         metadata: Mutex::default(),
-        ended: AtomicBool::new(false),
+        phase: AtomicU8::new(0),
         index: AtomicU32::new(0),
     })
 }
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
-        let room = Room::Bounded { bytes: 1 << 20, frames };
+        let room = Room { bytes: 1 << 20, frames };
         Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, traffic, now: Tick(1) }
     }
 

@@ -1,0 +1,308 @@
+//! Catching up: what a subscriber missed is read from the history in pages, each when its socket has taken the one before,
+//! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
+//! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
+
+use super::lanes::{Queued, Room};
+use super::{CloseReason, ConnectionCore, Phase};
+use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
+use crate::channel::{Publication, Subscription, SubscriptionPhase};
+use crate::error::BrokerError;
+use crate::shard::Item;
+use bytes::Bytes;
+use hauyna_protocol::close::CloseCode;
+use hauyna_protocol::{Message, Position, Recovery, RecoveryFailure, Subscribed};
+use std::sync::Arc;
+
+/// The replays of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Replays {
+    all: Vec<Replay>,
+    /// Messages and bytes that wait behind replays.
+    held: usize,
+    held_bytes: usize,
+}
+
+/// Messages without a number that came live meanwhile: they follow when the replay has ended.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) publications: Vec<Arc<Publication>>,
+    bytes: usize,
+    /// There was no room for one more.
+    pub(super) has_dropped: bool,
+}
+
+#[derive(Debug)]
+struct Replay {
+    subscription: Arc<Subscription>,
+    /// What the subscriber was sent up to now.
+    at: Position,
+    /// The newest position that was delivered meanwhile, and left to the replay.
+    delivered: Option<Position>,
+    stage: Stage,
+    /// The history no longer has what follows `at`: the next page begins with the oldest that there is.
+    is_behind: bool,
+    /// The stream goes on under another epoch, or after a loss: the history says where.
+    has_turned: bool,
+    held: Held,
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The next page is to be fetched.
+    Due,
+    /// It is being fetched.
+    Asked,
+    /// The present is reached, as far as the history says; the shard has to confirm it.
+    Ending,
+}
+
+/// What is to be read from a history for a subscriber.
+struct Page {
+    subscription: Arc<Subscription>,
+    range: HistoryRange,
+}
+
+impl Replays {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether a page should be fetched: not too many are on their way.
+    pub(super) fn is_due(&self) -> bool {
+        let asked = self.all.iter().filter(|replay| replay.stage == Stage::Asked).count();
+        asked < PAGES && self.all.iter().any(|replay| replay.stage == Stage::Due)
+    }
+
+    fn find(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Replay> {
+        self.all.iter_mut().find(|replay| Arc::ptr_eq(&replay.subscription, subscription))
+    }
+
+    /// Ends a replay; returns what waited behind it.
+    pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) -> Option<Held> {
+        let index = self.all.iter().position(|replay| Arc::ptr_eq(&replay.subscription, subscription))?;
+        let held = self.all.remove(index).held;
+        self.held -= held.publications.len();
+        self.held_bytes -= held.bytes;
+        Some(held)
+    }
+
+    /// Keeps a message that has to wait for the replay; returns whether there was room for it.
+    pub(super) fn hold(
+        &mut self,
+        publication: &Arc<Publication>,
+        subscription: &Arc<Subscription>,
+        bytes: usize,
+        room: Room,
+    ) -> bool {
+        let has_room = self.held == 0 || self.held < room.frames && self.held_bytes + bytes <= room.bytes;
+        let Some(Replay { held, .. }) = self.find(subscription) else { return true };
+        held.has_dropped |= !has_room;
+        if has_room {
+            held.publications.push(publication.clone());
+            held.bytes += bytes;
+            self.held += 1;
+            self.held_bytes += bytes;
+        }
+        has_room
+    }
+
+    /// A publication came live, which the replay has to bring in its place.
+    pub(super) fn note_delivered(&mut self, subscription: &Arc<Subscription>, position: Position) {
+        if let Some(replay) = self.find(subscription) {
+            replay.delivered = Some(position);
+        }
+    }
+
+    /// The stream has turned.
+    pub(super) fn note_turn(&mut self, subscription: &Arc<Subscription>) {
+        if let Some(replay) = self.find(subscription) {
+            replay.has_turned = true;
+        }
+    }
+
+    fn next(&mut self) -> Option<Page> {
+        let replay = self.all.iter_mut().find(|replay| replay.stage == Stage::Due)?;
+        replay.stage = Stage::Asked;
+        replay.has_turned = false;
+        let since = (!replay.is_behind).then_some(replay.at);
+        let range = HistoryRange { since, limit: PAGE, order: Order::Forward };
+        Some(Page { subscription: replay.subscription.clone(), range })
+    }
+}
+
+impl ConnectionCore {
+    /// Begins to replay what follows `at`, at least up to `present`. `page` is what was read of it already, if anything.
+    /// Called under the channel's lock.
+    pub(crate) fn begin_replay(
+        self: &Arc<Self>,
+        subscription: &Arc<Subscription>,
+        at: Position,
+        present: Position,
+        page: Option<HistoryPage>,
+    ) {
+        let mut outbox = self.outbox.lock();
+        if outbox.phase != Phase::Open {
+            return;
+        }
+        subscription.set_phase(SubscriptionPhase::Replaying);
+        let lanes = outbox.lanes();
+        let page = page.filter(|_| !lanes.has_replayed());
+        let stage = if page.is_some() { Stage::Asked } else { Stage::Due };
+        let own = subscription.clone();
+        lanes.replays.all.push(Replay {
+            subscription: own,
+            at,
+            delivered: Some(present),
+            stage,
+            is_behind: false,
+            has_turned: false,
+            held: Held::default(),
+        });
+        drop(outbox);
+        if let Some(page) = page {
+            self.replay(subscription, &page);
+        }
+        // It fetches the next page.
+        self.wake(&self.outbox.lock());
+    }
+
+    /// Fetches the next page of a replay where the socket has taken the one before; returns whether there was one to
+    /// fetch.
+    pub(super) fn fetch_replay(self: &Arc<Self>) -> bool {
+        let mut outbox = self.outbox.lock();
+        if outbox.is_over(self.bounded()) {
+            return false;
+        }
+        let lanes = outbox.existing_lanes().filter(|lanes| lanes.wants_replay());
+        let Some(Page { subscription, range }) = lanes.and_then(|lanes| lanes.replays.next()) else {
+            return false;
+        };
+        drop(outbox);
+        let answer = self.hub.ask(|broker| broker.history(&subscription.channel.name, range));
+        match answer.into_now() {
+            Ok(page) => self.take_page(&subscription, page),
+            Err(later) => {
+                let core = self.clone();
+                tokio::spawn(async move {
+                    let page = later.await;
+                    core.take_page(&subscription, page);
+                    core.request_flush();
+                });
+            }
+        }
+        true
+    }
+
+    fn take_page(self: &Arc<Self>, subscription: &Arc<Subscription>, page: Result<HistoryPage, BrokerError>) {
+        match page {
+            Ok(page) => self.replay(subscription, &page),
+            Err(error) => {
+                tracing::debug!(
+                    target: "hauyna::channel",
+                    id = %self.id(),
+                    error = %crate::log::fault(&error),
+                    "the history cannot be read",
+                );
+                // Its client comes back and recovers.
+                self.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
+            }
+        }
+    }
+
+    /// Queues a page, as much of it as may wait.
+    fn replay(self: &Arc<Self>, subscription: &Arc<Subscription>, page: &HistoryPage) {
+        let is_negotiated = self.is_negotiated();
+        let mut outbox = self.outbox.lock();
+        let out = self.outgoing(self.now());
+        let Some(lanes) = outbox.existing_lanes() else { return };
+        let Some(replay) = lanes.replays.find(subscription) else { return };
+        let mut at = replay.at;
+        let was_behind = std::mem::replace(&mut replay.is_behind, page.continuity == Continuity::TooOld);
+        if replay.is_behind && !was_behind {
+            replay.stage = Stage::Due;
+            return;
+        }
+        replay.is_behind = false;
+        if page.continuity == Continuity::EpochChanged || page.top.epoch != at.epoch {
+            // The numbering began anew: what was missed cannot be said, but that it was.
+            replay.delivered.take_if(|delivered| delivered.epoch == at.epoch);
+            at = page.top;
+            if is_negotiated {
+                lanes.push(Queued::Frame(self.position_lost(subscription, at)));
+            }
+        } else {
+            let mut bytes = 0;
+            for publication in &page.publications {
+                let offset = publication.offset();
+                if offset <= at.offset {
+                    continue;
+                }
+                if bytes >= PAGE_BYTES {
+                    break;
+                }
+                if offset > at.offset + 1 {
+                    lanes.push_gap(subscription, at, offset - at.offset - 1);
+                }
+                if publication.except() != Some(self.id()) {
+                    bytes += lanes.push_replayed(publication, subscription, out);
+                }
+                at.offset = offset;
+            }
+            if page.publications.is_empty() && at.offset < page.top.offset {
+                lanes.push_gap(subscription, at, page.top.offset - at.offset);
+                at.offset = page.top.offset;
+            }
+        }
+        let is_done = at.offset >= page.top.offset;
+        if let Some(replay) = lanes.replays.find(subscription) {
+            replay.at = at;
+            replay.stage = if is_done { Stage::Ending } else { Stage::Due };
+        }
+        drop(outbox);
+        if is_done {
+            let item = Item::Activate { subscription: subscription.clone(), after: at.offset };
+            self.hub.shards[self.shard()].post(item);
+        }
+    }
+
+    fn position_lost(&self, subscription: &Subscription, position: Position) -> Bytes {
+        super::frame(
+            self,
+            &Message::Subscribed(Subscribed {
+                channel: subscription.channel.name.as_str(),
+                position: Some(position),
+                recoverable: true,
+                recovery: Recovery::Failed(RecoveryFailure::EpochChanged),
+            }),
+        )
+    }
+
+    /// The shard has come to the end of a replay: publications after the offset `after` go to the subscriber as they
+    /// come, unless some did meanwhile. Returns whether it is live.
+    pub(crate) fn activate(&self, subscription: &Arc<Subscription>, after: u64) -> bool {
+        let mut outbox = self.outbox.lock();
+        let Some(lanes) = outbox.existing_lanes() else { return false };
+        let Some(replay) = lanes.replays.find(subscription) else { return false };
+        let at = replay.at;
+        let is_new = |delivered: Position| delivered.epoch != at.epoch || delivered.offset > after;
+        if replay.has_turned || replay.delivered.is_some_and(is_new) {
+            replay.stage = Stage::Due;
+            self.wake(&outbox);
+            return false;
+        }
+        lanes.release_held(subscription, self.outgoing(self.now()));
+        outbox.drop_unused_lanes();
+        if subscription.phase() == SubscriptionPhase::Replaying {
+            subscription.set_phase(SubscriptionPhase::Live);
+        }
+        true
+    }
+}
+
+/// Publications of one page, at most.
+const PAGE: u32 = 64;
+/// Bytes after which the rest of a page is left for the next one.
+const PAGE_BYTES: usize = 64 * 1024;
+/// Pages that are fetched at once, for several channels.
+const PAGES: usize = 4;

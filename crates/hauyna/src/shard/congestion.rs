@@ -1,0 +1,160 @@
+//! Backpressure: publishers wait while a shard that they write to has too much to do, and the shard wakes them.
+//! One relaxed load says that no shard is congested.
+
+use super::Shard;
+use crate::channel::{ChannelName, Target};
+use crate::connection::ConnectionCore;
+use crate::hub::HubCore;
+use std::ops::Deref;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many shards of a hub are congested.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Congestion(Arc<AtomicUsize>);
+
+/// The shards of a hub.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    shards: Box<[Shard]>,
+    congestion: Congestion,
+}
+
+impl Shards {
+    pub(crate) fn new(count: usize) -> Self {
+        let congestion = Congestion::default();
+        let shards = (0..count).map(|index| Shard::new(index, congestion.clone())).collect();
+        Self { shards, congestion }
+    }
+}
+
+impl Deref for Shards {
+    type Target = [Shard];
+
+    fn deref(&self) -> &[Shard] {
+        &self.shards
+    }
+}
+
+impl Shard {
+    /// Load of the items that were posted and not yet worked off.
+    fn load(&self) -> u64 {
+        let served = self.served.load(Ordering::SeqCst);
+        self.posted.load(Ordering::SeqCst).saturating_sub(served)
+    }
+
+    #[cold]
+    pub(super) fn note_congestion(&self) {
+        if !self.is_congested.swap(true, Ordering::SeqCst) {
+            self.congestion.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that items of this load were worked off, and wakes who waited for that.
+    pub(super) fn note_served(&self, load: u64) {
+        self.served.fetch_add(load, Ordering::SeqCst);
+        if self.is_congested.load(Ordering::SeqCst) {
+            self.end_congestion();
+        }
+    }
+
+    /// Whether the load is low; then whoever waits is woken.
+    fn end_congestion(&self) -> bool {
+        let is_low = self.load() < RELAXED;
+        if is_low && self.is_congested.swap(false, Ordering::SeqCst) {
+            self.congestion.0.fetch_sub(1, Ordering::SeqCst);
+            self.room.notify_waiters();
+        }
+        is_low
+    }
+
+    /// Wakes whoever waits for the shard's task, which has ended.
+    pub(super) fn notify_publishers(&self) {
+        self.room.notify_waiters();
+    }
+
+    fn is_congested(&self) -> bool {
+        self.is_congested.load(Ordering::SeqCst)
+    }
+}
+
+impl HubCore {
+    /// Whether a shard that publications in this channel are written by is past its bound.
+    pub(crate) fn is_congested_for(&self, channel: &ChannelName) -> bool {
+        self.shards.congestion.0.load(Ordering::Relaxed) > 0 && self.congested_shard(channel).is_some()
+    }
+
+    /// Whether the shard of a connection is past its bound.
+    pub(crate) fn is_shard_congested(&self, shard: usize) -> bool {
+        self.shards.congestion.0.load(Ordering::Relaxed) > 0 && self.shards[shard].is_congested()
+    }
+
+    /// A shard past its bound that the requests of this connection make write: its own, or one with subscribers of a
+    /// channel that it is subscribed to.
+    pub(crate) fn congested_shard_of(&self, connection: &ConnectionCore) -> Option<usize> {
+        if self.shards.congestion.0.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let shard = connection.shard();
+        if self.shards[shard].is_congested() {
+            return Some(shard);
+        }
+        let subscriptions = connection.subscriptions.lock().clone();
+        subscriptions.iter().find_map(|subscription| self.congested_shard(&subscription.channel.name))
+    }
+
+    /// Waits until all shards that write publications in this channel have room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed where the future is dropped.
+    pub(crate) async fn room_for(&self, channel: &ChannelName) {
+        while self.shards.congestion.0.load(Ordering::Relaxed) > 0
+            && let Some(shard) = self.congested_shard(channel)
+        {
+            self.room_of(shard).await;
+        }
+    }
+
+    /// Waits until a shard has room.
+    pub(crate) async fn room_of(&self, index: usize) {
+        let shard = &self.shards[index];
+        loop {
+            let mut room = pin!(shard.room.notified());
+            room.as_mut().enable();
+            // Said before the load is looked at: whoever lowers it then sees that somebody waits.
+            shard.note_congestion();
+            if shard.end_congestion() {
+                return;
+            }
+            if !shard.is_running() {
+                self.settle(index);
+                shard.end_congestion();
+                return;
+            }
+            room.await;
+        }
+    }
+
+    fn congested_shard(&self, channel: &ChannelName) -> Option<usize> {
+        let mut congested = (0..self.shards.len()).filter(|index| self.shards[*index].is_congested());
+        match channel.target() {
+            Target::Everybody => congested.next(),
+            Target::User(user) => {
+                let connections = self.registry.of_user(user);
+                congested.find(|index| connections.iter().any(|connection| connection.shard() == *index))
+            }
+            Target::Channel | Target::Group(_) => {
+                let channel = self.channels.find(channel)?;
+                let state = channel.state.lock();
+                congested.find(|index| state.per_shard[*index] > 0)
+            }
+        }
+    }
+}
+
+/// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
+pub(super) const CONGESTED: u64 = 4096;
+/// Load below which they go on.
+const RELAXED: u64 = CONGESTED / 2;

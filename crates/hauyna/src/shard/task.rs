@@ -1,0 +1,222 @@
+//! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, it goes on
+//! in another one that connections of the shard came with.
+
+use super::{Shard, fanout};
+use crate::hub::HubCore;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, Sleep};
+
+thread_local! {
+    static HOME: Cell<Option<usize>> = const { Cell::new(None) };
+    /// Whether this thread is working for a shard.
+    static IS_WORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Connections that this thread accepts belong to this shard: for servers with one runtime per core.
+pub(crate) fn set_home(shard: usize) {
+    HOME.set(Some(shard));
+}
+
+impl HubCore {
+    /// The shard for a new connection, its task started.
+    pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> u8 {
+        let shards = self.shards.len();
+        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
+        let index = HOME.get().unwrap_or(id as usize) % shards;
+        self.start(index);
+        u8::try_from(index).unwrap_or_default()
+    }
+
+    /// Starts a shard's task on this runtime, unless it runs already.
+    pub(crate) fn start(self: &Arc<Self>, index: usize) {
+        let shard = &self.shards[index];
+        shard.has_started.store(true, Ordering::Release);
+        let Ok(runtime) = Handle::try_current() else { return };
+        shard.remember(&runtime);
+        self.start_on(index, &runtime);
+    }
+
+    fn start_on(self: &Arc<Self>, index: usize, runtime: &Handle) {
+        let shard = &self.shards[index];
+        if !shard.is_running.swap(true, Ordering::AcqRel) {
+            shard.now.store(self.clock.tick().0, Ordering::Relaxed);
+            runtime.spawn(run(Running { hub: Arc::downgrade(self), index, runtime: runtime.id() }));
+        }
+    }
+
+    /// Works off, on this thread, what was posted to a shard so far. For callers that cannot wait.
+    pub(crate) fn settle(&self, index: usize) {
+        let shard = &self.shards[index];
+        let goal = shard.posted.load(Ordering::SeqCst);
+        // A destructor of the application's that the work runs into has the lock already.
+        while shard.served.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
+            work(self, index);
+        }
+    }
+}
+
+impl Shard {
+    /// Notes a runtime that can run the task.
+    fn remember(&self, runtime: &Handle) {
+        let mut runtimes = self.runtimes.lock();
+        if runtimes.iter().any(|known| known.id() == runtime.id()) {
+            return;
+        }
+        if runtimes.len() >= RUNTIMES {
+            runtimes.remove(0);
+        }
+        runtimes.push(runtime.clone());
+    }
+
+    /// Another runtime than the one that has ended.
+    fn other_runtime(&self, ended: Id) -> Option<Handle> {
+        let mut runtimes = self.runtimes.lock();
+        runtimes.retain(|known| known.id() != ended);
+        runtimes.last().cloned()
+    }
+}
+
+/// Exists while the task does.
+struct Running {
+    hub: Weak<HubCore>,
+    index: usize,
+    runtime: Id,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(hub) = self.hub.upgrade() else { return };
+        let shard = &hub.shards[self.index];
+        shard.is_running.store(false, Ordering::Release);
+        shard.notify_publishers();
+        // One that has ended, too, drops the new task at once, which then looks for the next.
+        if let Some(runtime) = shard.other_runtime(self.runtime) {
+            hub.start_on(self.index, &runtime);
+        }
+    }
+}
+
+/// Works for a while; returns whether there is more to do.
+fn work(hub: &HubCore, index: usize) -> bool {
+    let shard = &hub.shards[index];
+    IS_WORKING.set(true);
+    let worked = catch_unwind(AssertUnwindSafe(|| shard.fanout.lock().work(hub, shard, fanout::TURN)));
+    IS_WORKING.set(false);
+    // The work stands behind the step that panicked.
+    worked.unwrap_or_else(|_| {
+        hub.metrics.panics.increment();
+        true
+    })
+}
+
+/// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
+/// look at the sockets, and a busy connection on this thread puts that off for 61 turns of its own.
+pub(crate) async fn take_turns() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// When the task looks at deadlines next.
+struct Schedule {
+    period: Duration,
+    due: Instant,
+    swept: Instant,
+    /// The timer knows whom to wake. It is asked only before the task rests: in work the clock says as much.
+    is_set: bool,
+}
+
+impl Schedule {
+    fn set(&mut self, period: Duration, now: Instant, timer: Pin<&mut Sleep>) {
+        self.period = period;
+        self.due = now + period;
+        timer.reset(self.due);
+        self.is_set = false;
+    }
+}
+
+async fn run(running: Running) {
+    let now = Instant::now();
+    let mut schedule = Schedule { period: SWEEP, due: now + SWEEP, swept: now, is_set: false };
+    let mut timer = pin!(tokio::time::sleep_until(schedule.due));
+    loop {
+        let next = poll_fn(|cx| wait(&running, &mut schedule, timer.as_mut(), cx));
+        let Some((hub, now)) = next.await else { return };
+        let tick = hub.clock.at(now);
+        let shard = &hub.shards[running.index];
+        shard.now.store(tick.0, Ordering::Relaxed);
+        if !shard.is_settled() && work(&hub, running.index) {
+            take_turns().await;
+        }
+        if now >= schedule.due {
+            schedule.set(schedule.period, now, timer.as_mut());
+            contained(&hub, async { crate::hub::expire(&hub, running.index) }).await;
+            let sweep = Duration::from_millis(shard.sweep.load(Ordering::Relaxed).into());
+            if now.duration_since(schedule.swept) >= sweep {
+                schedule.swept = now;
+                contained(&hub, crate::hub::sweep(&hub, running.index, tick)).await;
+            }
+        }
+    }
+}
+
+/// Ready when there is something to do; with nothing when the hub is gone.
+fn wait(
+    running: &Running,
+    schedule: &mut Schedule,
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<(Arc<HubCore>, Instant)>> {
+    let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
+    let shard = &hub.shards[running.index];
+    let now = Instant::now();
+    let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
+    if wanted < schedule.period {
+        schedule.set(wanted, now, timer.as_mut());
+    }
+    if shard.is_settled() && now < schedule.due {
+        let mut inbox = shard.inbox.lock();
+        if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            inbox.waker = Some(cx.waker().clone());
+        }
+        // Whoever posts from now on wakes the task.
+        if shard.is_settled() && (schedule.is_set || timer.poll(cx).is_pending()) {
+            schedule.is_set = true;
+            return Poll::Pending;
+        }
+    }
+    Poll::Ready(Some((hub, now)))
+}
+
+/// Runs a future in which a panic ends that future alone.
+async fn contained(hub: &HubCore, future: impl Future<Output = ()>) {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or_else(|_| {
+            hub.metrics.panics.increment();
+            Poll::Ready(())
+        })
+    })
+    .await;
+}
+
+/// Runtimes that a shard remembers.
+const RUNTIMES: usize = 4;
+/// How often deadlines are looked at, unless a handler needs it more often.
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
+/// Milliseconds by which expired credentials may live on.
+pub(super) const EXPIRY: u32 = 200;

@@ -1,0 +1,198 @@
+//! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
+
+use crate::support::{named, subscribe, subscriber};
+use hauyna::{Channels, Context, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
+use hauyna_test::{Client, MemoryServer, TestServer};
+use serde_json::Value;
+use std::time::Duration;
+
+const POLICIES: [SlowConsumer; 4] =
+    [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
+
+fn open_to_all() -> Handler {
+    named().authorize_broadcast(|_: Context| async { Ok(()) }).write_timeout(Duration::from_secs(60))
+}
+
+/// Channels without history, which lose what is dropped.
+fn hub(policy: SlowConsumer) -> HubBuilder {
+    Hub::builder().channels("{*any}", Channels::new().no_history().slow_consumer(policy))
+}
+
+/// Requests as one write of masked frames (RFC 6455 §5.3, the mask is 0).
+fn packet(requests: impl Iterator<Item = Value>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    for request in requests {
+        let text = request.to_string();
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("short");
+        packet.extend_from_slice(&[0x81, 0x80 | length, 0, 0, 0, 0]);
+        packet.extend_from_slice(text.as_bytes());
+    }
+    packet
+}
+
+async fn expect_numbers(client: &mut Client, kind: &str, field: &str, count: u64) {
+    for number in 0..count {
+        assert_eq!(client.wait_for(kind).await[field]["n"], number, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_private_requests_closes_no_reader() {
+    let server = TestServer::start(hub(SlowConsumer::Disconnect).build(), open_to_all());
+    let mut bob = server.json("/?user=bob").await;
+    let mut alice = server.json("/?user=alice").await;
+    let burst = packet((0..1300).map(|n| json!({ "type": "private", "to": "bob", "message": { "n": n } })));
+    alice.send_raw(&burst).await;
+    expect_numbers(&mut bob, "private", "message", 1300).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_broadcast_requests_closes_nobody() {
+    let server = TestServer::start(hub(SlowConsumer::Disconnect).build(), open_to_all());
+    let mut bob = server.json("/?user=bob").await;
+    let mut alice = server.json("/?user=alice").await;
+    let burst = packet((0..1300).map(|n| json!({ "type": "broadcast", "message": { "n": n } })));
+    alice.send_raw(&burst).await;
+    expect_numbers(&mut bob, "broadcast", "message", 1300).await;
+    expect_numbers(&mut alice, "broadcast", "message", 1300).await;
+}
+
+#[tokio::test]
+async fn broadcasts_in_a_row_close_nobody() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = TestServer::start(hub.clone(), open_to_all());
+    let mut clients = [server.json("/?user=a").await, server.json("/?user=b").await];
+    let padding = "x".repeat(60_000);
+    for n in 0..5 {
+        hub.connections().broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+    }
+    for client in &mut clients {
+        expect_numbers(client, "broadcast", "message", 5).await;
+    }
+    for n in 0..1100 {
+        hub.connections().broadcast(json!({ "n": n })).await.unwrap();
+    }
+    for client in &mut clients {
+        expect_numbers(client, "broadcast", "message", 1100).await;
+    }
+}
+
+#[tokio::test]
+async fn one_message_in_each_of_many_channels_closes_nobody() {
+    for policy in POLICIES {
+        let hub = hub(policy).build();
+        let server = TestServer::start(hub.clone(), open_to_all());
+        let mut client = server.json("/").await;
+        for channel in 0..128 {
+            subscribe(&mut client, &format!("c-{channel}")).await;
+        }
+        let padding = "x".repeat(2100);
+        for n in 0..128 {
+            hub.channel(format!("c-{n}")).broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+        }
+        expect_numbers(&mut client, "message", "content", 128).await;
+        assert_eq!(hub.stats().dropped, 0, "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn status_changes_in_many_shared_channels_close_nobody() {
+    let channels = Channels::new().no_history().presence(Presence::each());
+    let hub = Hub::builder().channels("{*any}", channels).build();
+    let server = TestServer::start(hub.clone(), open_to_all());
+    let mut clients = Vec::new();
+    for user in 0..6 {
+        let mut client = server.json(&format!("/?user=u-{user}")).await;
+        for channel in 0..100 {
+            subscribe(&mut client, &format!("c-{channel}")).await;
+        }
+        clients.push(client);
+    }
+    let padding = "x".repeat(3900);
+    for status in ["one", "two", "three"] {
+        let request = json!({ "type": "update_status", "status": status, "padding": padding });
+        clients[0].send(request).await;
+    }
+    for client in &mut clients {
+        let mut left = 100;
+        while left > 0 {
+            let change = client.wait_for("presence_change").await;
+            left -= usize::from(change["status"] == "three");
+        }
+    }
+    assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_of_two_channels_that_reads_loses_nothing() {
+    for policy in POLICIES {
+        let hub = hub(policy).build();
+        let server = TestServer::start(hub.clone(), open_to_all());
+        let mut client = subscriber(&server, "reader", "a").await;
+        subscribe(&mut client, "b").await;
+        let reading = tokio::spawn(async move {
+            for n in 0..6000 {
+                assert_eq!(client.wait_for("message").await["content"]["n"], n, "{policy:?}");
+            }
+        });
+        for n in 0..6000 {
+            let channel = if n % 2 == 0 { "a" } else { "b" };
+            hub.channel(channel).publish(json!({ "n": n })).conflate(&n.to_string()).await.unwrap();
+        }
+        reading.await.unwrap();
+        assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn sends_in_a_loop_reach_a_client_that_reads() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = TestServer::start(hub.clone(), open_to_all());
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    let connection = hub.connections().all().remove(0);
+    for round in 0..2 {
+        // Behind a publication the order has to be kept, too.
+        hub.connections().broadcast(json!({ "round": round })).await.unwrap();
+        for n in 0..5000 {
+            connection.send(json!({ "type": "own", "content": { "n": n } })).unwrap();
+        }
+        assert_eq!(client.next().await["type"], "broadcast");
+        expect_numbers(&mut client, "own", "content", 5000).await;
+    }
+}
+
+#[tokio::test]
+async fn sends_in_a_loop_reach_a_client_on_a_stream_of_its_task() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = MemoryServer::start(hub.clone(), open_to_all());
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    let connection = hub.connections().all().remove(0);
+    // More frames than an outbox holds, in fewer bytes than the stream takes.
+    for n in 0..2000 {
+        connection.send(json!({ "n": n })).unwrap();
+    }
+    for n in 0..2000 {
+        assert_eq!(client.next().await["n"], n);
+    }
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn only_messages_that_were_written_count_as_delivered() {
+    let hub = hub(SlowConsumer::DropNewest).outbox(64 * 1024, 16).build();
+    let server = TestServer::start(hub.clone(), open_to_all());
+    let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
+    subscribe(&mut slow, "x").await;
+    let padding = "x".repeat(16 * 1024);
+    let mut published = 0;
+    while hub.stats().dropped < 20 {
+        hub.channel("x").broadcast(json!({ "padding": padding })).await.unwrap();
+        tokio::task::yield_now().await;
+        published += 1;
+        assert!(published < 10_000, "nothing was dropped");
+    }
+    let stats = hub.stats();
+    assert!(stats.delivered <= published - stats.dropped, "{} of {published} delivered", stats.delivered);
+}

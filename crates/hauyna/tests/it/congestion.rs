@@ -1,0 +1,86 @@
+//! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
+
+use crate::support::{eventually, named, subscriber};
+use hauyna::{Channels, Hub, SlowConsumer, json};
+use hauyna_test::TestServer;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+fn hub() -> Hub {
+    let channels = Channels::new().no_history().slow_consumer(SlowConsumer::DropOldest);
+    Hub::builder().shards(1).channels("{*any}", channels).build()
+}
+
+#[tokio::test]
+async fn a_publication_waits_while_its_shard_has_too_much_to_do() {
+    let hub = hub();
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let mut reader = subscriber(&server, "reader", "x").await;
+    let published = Arc::new(AtomicU64::new(0));
+    let mut publisher = Box::pin({
+        let (hub, published) = (hub.clone(), published.clone());
+        async move {
+            for n in 0..100_000_u64 {
+                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+                published.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    // Nothing else runs on this thread until a publication waits.
+    poll_fn(|cx| {
+        assert!(publisher.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let before = published.load(Ordering::Relaxed);
+    assert!((1..20_000).contains(&before), "{before} publications without a pause");
+    // It goes on as the shard does.
+    let reading = tokio::spawn(async move { while reader.next().await["content"]["n"] != 99_999 {} });
+    publisher.await;
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_publishes_too_much_is_not_read_meanwhile() {
+    let hub = hub();
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let mut readers = Vec::new();
+    for n in 0..20 {
+        readers.push(subscriber(&server, &format!("r-{n}"), "x").await);
+    }
+    let mut publisher = subscriber(&server, "publisher", "x").await;
+    let text = json!({ "type": "channel_message", "channel": "x", "content": "x".repeat(60) }).to_string();
+    let mut packet = Vec::new();
+    for _ in 0..500 {
+        packet.extend_from_slice(&[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]);
+        packet.extend_from_slice(text.as_bytes());
+    }
+    for _ in 0..40 {
+        publisher.send_raw(&packet).await;
+    }
+    eventually("all was published", || hub.stats().published >= 20_000).await;
+    assert_eq!((hub.stats().slow_consumers, hub.stats().connections), (0, 21));
+}
+
+#[tokio::test]
+async fn a_publisher_does_not_wait_for_a_shard_whose_runtime_has_ended() {
+    let hub = hub();
+    let other = hub.clone();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let server = TestServer::start(other, named());
+            drop(subscriber(&server, "lost", "x").await);
+        });
+    })
+    .join()
+    .unwrap();
+    for n in 0..20_000 {
+        hub.connections().broadcast(json!({ "n": n })).await.unwrap();
+        hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+    }
+    assert_eq!(hub.stats().subscriptions, 0);
+}

@@ -1,0 +1,166 @@
+//! Recoveries of large histories: read page by page as the socket takes them, and never taken for lagging.
+
+use crate::support::{eventually, named, open_hub, recover, subscribe};
+use hauyna::{Channels, Hub, LocalBroker, LocalOptions, SlowConsumer, json};
+use hauyna_test::{Client, MemoryServer, TestServer};
+use serde_json::Value;
+use std::time::Duration;
+
+const POLICIES: [SlowConsumer; 4] =
+    [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
+
+/// A hub whose histories are longer than what kernels buffer.
+fn hub(policy: SlowConsumer, messages: u32) -> Hub {
+    let channels = Channels::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
+    let mut options = LocalOptions::default();
+    options.history_bytes = 16 << 30;
+    let builder = Hub::builder().channels("{*any}", channels).recovery_limit(10_000);
+    builder.broker(LocalBroker::new(options)).build()
+}
+
+async fn publish(hub: &Hub, channel: &str, numbers: std::ops::RangeInclusive<u64>, bytes: usize) {
+    let padding = "x".repeat(bytes);
+    for n in numbers {
+        hub.channel(channel).broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+    }
+}
+
+/// The position before the first publication.
+async fn start(server: &TestServer, channel: &str) -> Value {
+    let mut client = server.json("/?user=first").await;
+    client.expect("session").await;
+    subscribe(&mut client, channel).await
+}
+
+async fn expect_offsets(client: &mut Client, channel: &str, offsets: std::ops::RangeInclusive<u64>) {
+    for offset in offsets {
+        let message = client.wait_for("message").await;
+        assert_eq!((&message["channel"], &message["offset"]), (&json!(channel), &json!(offset)));
+    }
+}
+
+#[tokio::test]
+async fn a_long_recovery_over_a_slow_link_ends_live_with_every_policy() {
+    for policy in POLICIES {
+        let hub = hub(policy, 10_000);
+        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let position = start(&server, "x").await;
+        publish(&hub, "x", 1..=1000, 6000).await;
+        let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+        slow.expect("session").await;
+        let answer = recover(&mut slow, "x", &position).await;
+        assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(1000)));
+        // Live publications while nothing is read.
+        publish(&hub, "x", 1001..=1200, 6000).await;
+        tokio::task::yield_now().await;
+        let waiting = hub.connections().of_user("slow")[0].backlog();
+        assert!(waiting < 300_000, "{policy:?}: {waiting} bytes wait");
+        expect_offsets(&mut slow, "x", 1..=1200).await;
+        publish(&hub, "x", 1201..=1201, 10).await;
+        expect_offsets(&mut slow, "x", 1201..=1201).await;
+        assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
+    let hub = hub(SlowConsumer::Disconnect, 1000);
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let position = start(&server, "x").await;
+    publish(&hub, "x", 1..=1000, 6000).await;
+    let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+    slow.expect("session").await;
+    recover(&mut slow, "x", &position).await;
+    publish(&hub, "x", 1001..=3000, 6000).await;
+    let (mut at, mut missed) = (0, 0);
+    while at < 3000 {
+        let message = slow.next().await;
+        let offset = message["offset"].as_u64().unwrap();
+        if message["type"] == "gap" {
+            assert_eq!(offset, at, "a gap names the position before it");
+            missed += message["missed"].as_u64().unwrap();
+            at += message["missed"].as_u64().unwrap();
+        } else {
+            assert_eq!(offset, at + 1);
+            at = offset;
+        }
+    }
+    assert!(missed > 0, "nothing had expired");
+}
+
+#[tokio::test]
+async fn many_recoveries_in_one_packet_hold_one_page() {
+    let hub = hub(SlowConsumer::Disconnect, 10_000);
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let mut positions = Vec::new();
+    for channel in 0..40 {
+        let name = format!("c-{channel}");
+        positions.push(start(&server, &name).await);
+        publish(&hub, &name, 1..=40, 6000).await;
+    }
+    let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+    slow.expect("session").await;
+    for (channel, position) in positions.iter().enumerate() {
+        let recover = json!({ "epoch": position["epoch"], "offset": position["offset"] });
+        let channel = format!("c-{channel}");
+        slow.send(json!({ "type": "subscribe_channel", "channel": channel, "recover": recover })).await;
+    }
+    let last = hub.channel("c-39");
+    let is_there = || last.subscribers().iter().any(|connection| connection.user().as_str() == "slow");
+    eventually("all are subscribed", is_there).await;
+    let waiting = hub.connections().of_user("slow")[0].backlog();
+    assert!(waiting < 300_000, "{waiting} bytes wait");
+    let mut seen = [0; 40];
+    for _ in 0..40 * 40 {
+        let message = slow.wait_for("message").await;
+        let channel: usize = message["channel"].as_str().unwrap()[2..].parse().unwrap();
+        seen[channel] += 1;
+        assert_eq!(message["offset"], seen[channel], "in order, once");
+    }
+}
+
+#[tokio::test]
+async fn recovery_over_a_stream_of_the_connections_task_is_complete() {
+    let hub = open_hub().broker(LocalBroker::default()).build();
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut first = server.json("/").await;
+    first.expect("session").await;
+    let position = subscribe(&mut first, "x").await;
+    publish(&hub, "x", 1..=900, 1000).await;
+    let mut second = server.json("/").await;
+    second.expect("session").await;
+    recover(&mut second, "x", &position).await;
+    publish(&hub, "x", 901..=950, 1000).await;
+    expect_offsets(&mut second, "x", 1..=950).await;
+}
+
+#[tokio::test]
+async fn an_ended_subscription_takes_its_replay_with_it() {
+    let hub = hub(SlowConsumer::Disconnect, 10_000);
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let position = start(&server, "x").await;
+    publish(&hub, "x", 1..=1000, 6000).await;
+    let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+    slow.expect("session").await;
+    recover(&mut slow, "x", &position).await;
+    slow.send(json!({ "type": "unsubscribe_channel", "channel": "x", "id": "u" })).await;
+    let mut last = 0;
+    loop {
+        let message = slow.next().await;
+        match message["type"].as_str().unwrap() {
+            "message" => last = message["offset"].as_u64().unwrap(),
+            "ack" => break,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(last < 1000, "all was replayed");
+    let again = recover(&mut slow, "x", &json!({ "epoch": position["epoch"], "offset": 990 })).await;
+    assert_eq!(again["recovered"], true);
+    // What was written before the end of the first subscription may still be on its way.
+    let mut offset = slow.wait_for("message").await["offset"].as_u64().unwrap();
+    while offset != 991 {
+        assert!(offset <= last, "a late publication of the first subscription");
+        offset = slow.wait_for("message").await["offset"].as_u64().unwrap();
+    }
+    expect_offsets(&mut slow, "x", 992..=1000).await;
+}
