@@ -170,7 +170,7 @@ impl ConnectionCore {
 
     pub(super) fn outgoing(&self, now: Tick) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
-        Outgoing { wire, deflate, room: self.bounded(), traffic, now }
+        Outgoing { wire, deflate, room: self.bounded(), may_conflate: false, traffic, now }
     }
 
     pub(super) fn bounded(&self) -> Room {

@@ -21,12 +21,14 @@ pub(super) struct Lanes {
     data: VecDeque<Queued>,
     close: Option<Bytes>,
     control_bytes: usize,
-    /// Bytes of the data lane that its bounds count: all but those of replays.
+    /// Bytes of the data lane that its bounds count: all but those of replays and replies.
     data_bytes: usize,
-    /// Bytes of the data lane that belong to replays.
-    replayed_bytes: usize,
+    /// Bytes of the data lane that belong to replays and replies.
+    uncounted_bytes: usize,
     /// Publications of the data lane that belong to replays.
     replayed: usize,
+    /// Replies in the data lane: no later one may overtake them.
+    replies: usize,
     /// Gaps without a frame.
     gaps: usize,
     /// A gap has begun that nobody was told of.
@@ -37,6 +39,8 @@ pub(super) struct Lanes {
 #[derive(Debug)]
 pub(super) enum Queued {
     Frame(Bytes),
+    /// A reply that stays behind what its callback has sent.
+    Reply(Bytes),
     Publication(Arc<Publication>, Option<Arc<Subscription>>),
     /// From the history, for a subscriber that catches up.
     Replayed(Arc<Publication>, Arc<Subscription>),
@@ -64,16 +68,19 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// For a connection whose task has yet to ask its stream.
+    /// For a connection whose task has yet to ask its stream: as much as a task that does not run may cost.
     pub(super) fn stretched(self) -> Self {
-        Self { bytes: self.bytes.saturating_mul(STRETCH), frames: self.frames.saturating_mul(STRETCH) }
+        Self {
+            bytes: self.bytes.saturating_mul(STRETCH).max(STRETCHED_BYTES),
+            frames: self.frames.saturating_mul(STRETCH).max(STRETCHED_FRAMES),
+        }
     }
 }
 
 impl Queued {
     fn subscription(&self) -> Option<&Arc<Subscription>> {
         match self {
-            Self::Frame(_) => None,
+            Self::Frame(_) | Self::Reply(_) => None,
             Self::Publication(_, subscription) => subscription.as_ref(),
             Self::Replayed(_, subscription) => Some(subscription),
             Self::Gap(gap) => Some(&gap.subscription),
@@ -90,7 +97,7 @@ impl Lanes {
         self.partial.len()
             + self.control_bytes
             + self.data_bytes
-            + self.replayed_bytes
+            + self.uncounted_bytes
             + self.pong.as_ref().map_or(0, Bytes::len)
             + self.close.as_ref().map_or(0, Bytes::len)
     }
@@ -111,7 +118,17 @@ impl Lanes {
 
     /// Whether something would have to be written before a new reply.
     pub(super) fn has_urgent(&self) -> bool {
-        !self.partial.is_empty() || !self.control.is_empty()
+        !self.partial.is_empty() || !self.control.is_empty() || self.replies > 0
+    }
+
+    /// Whether messages wait that a reply may have to stay behind.
+    pub(super) fn has_data(&self) -> bool {
+        !self.data.is_empty()
+    }
+
+    /// Queues a reply behind the earlier ones.
+    pub(super) fn push_reply(&mut self, frame: Bytes) {
+        if self.replies > 0 { self.push(Queued::Reply(frame)) } else { self.push_control(frame) }
     }
 
     pub(super) fn push_control(&mut self, frame: Bytes) {
@@ -139,7 +156,7 @@ impl Lanes {
 
     pub(super) fn drop_data(&mut self) {
         self.data = VecDeque::new();
-        (self.data_bytes, self.replayed_bytes, self.replayed) = (0, 0, 0);
+        (self.data_bytes, self.uncounted_bytes, self.replayed, self.replies) = (0, 0, 0, 0);
         self.gaps = 0;
     }
 
@@ -165,11 +182,15 @@ impl Lanes {
     fn uncount(&mut self, queued: &Queued, out: Outgoing<'_>) {
         match queued {
             Queued::Frame(frame) => self.data_bytes -= frame.len(),
+            Queued::Reply(frame) => {
+                self.uncounted_bytes -= frame.len();
+                self.replies -= 1;
+            }
             Queued::Publication(publication, _) => {
                 self.data_bytes -= publication.frame(out.wire, out.deflate).len();
             }
             Queued::Replayed(publication, _) => {
-                self.replayed_bytes -= publication.frame(out.wire, out.deflate).len();
+                self.uncounted_bytes -= publication.frame(out.wire, out.deflate).len();
                 self.replayed -= 1;
             }
             Queued::Gap(Gap { frame: Some(frame), .. }) => self.data_bytes -= frame.len(),
@@ -179,7 +200,7 @@ impl Lanes {
 
     /// Whether one more message fits into the data lane. The first one always does.
     pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
-        let count = self.data.len() - self.replayed;
+        let count = self.data.len() - self.replayed - self.replies;
         self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
     }
 
@@ -190,8 +211,13 @@ impl Lanes {
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
-        if let Queued::Frame(frame) = &queued {
-            self.data_bytes += frame.len();
+        match &queued {
+            Queued::Frame(frame) => self.data_bytes += frame.len(),
+            Queued::Reply(frame) => {
+                self.uncounted_bytes += frame.len();
+                self.replies += 1;
+            }
+            Queued::Publication(..) | Queued::Replayed(..) | Queued::Gap(_) => {}
         }
         self.data.push_back(queued);
     }
@@ -205,7 +231,7 @@ impl Lanes {
     ) -> usize {
         let bytes = publication.frame(out.wire, out.deflate).len();
         self.replayed += 1;
-        self.replayed_bytes += bytes;
+        self.uncounted_bytes += bytes;
         self.data.push_back(Queued::Replayed(publication.clone(), subscription.clone()));
         bytes
     }
@@ -276,10 +302,10 @@ impl Lanes {
     ) -> Result<(), Full> {
         let bytes = publication.frame(out.wire, out.deflate).len();
         let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
-        if let (SlowConsumer::Conflate, Some(subscription), false) =
-            (policy, subscription, publication.is_turn())
+        if let (SlowConsumer::Conflate, Some(subscription), true) = (policy, subscription, out.may_conflate)
+            && let Some(index) = self.superseded(subscription, publication)
         {
-            self.conflate(subscription, publication, out);
+            self.drop_at(index, out);
         }
         if !self.has_room(out.room, bytes) {
             let subscription = match (policy, subscription) {
@@ -305,17 +331,24 @@ impl Lanes {
         Ok(())
     }
 
-    /// Takes out what the new publication supersedes.
-    fn conflate(&mut self, subscription: &Arc<Subscription>, new: &Publication, out: Outgoing<'_>) {
-        let superseded = self.data.iter().position(|queued| match queued {
+    /// Whether a publication that waits would be superseded by this one.
+    pub(super) fn would_conflate(&self, new: &Publication, subscription: Option<&Arc<Subscription>>) -> bool {
+        subscription.is_some_and(|subscription| {
+            subscription.channel.options.slow_consumer == SlowConsumer::Conflate
+                && self.superseded(subscription, new).is_some()
+        })
+    }
+
+    fn superseded(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
+        if new.is_turn() {
+            return None;
+        }
+        self.data.iter().position(|queued| match queued {
             Queued::Publication(old, Some(_)) if queued.belongs_to(subscription) => {
                 old.kind() == new.kind() && old.conflate() == new.conflate()
             }
             _ => false,
-        });
-        if let Some(index) = superseded {
-            self.drop_at(index, out);
-        }
+        })
     }
 
     fn drop_oldest(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
@@ -405,7 +438,9 @@ impl Lanes {
     ) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let data = self.data.iter().map(|queued| match queued {
-            Queued::Frame(frame) | Queued::Gap(Gap { frame: Some(frame), .. }) => frame,
+            Queued::Frame(frame) | Queued::Reply(frame) | Queued::Gap(Gap { frame: Some(frame), .. }) => {
+                frame
+            }
             Queued::Publication(publication, _) | Queued::Replayed(publication, _) => {
                 publication.frame(out.wire, out.deflate)
             }
@@ -450,7 +485,7 @@ impl Lanes {
         let Some(queued) = self.data.pop_front() else { return self.close.take() };
         self.uncount(&queued, out);
         Some(match queued {
-            Queued::Frame(frame) => frame,
+            Queued::Frame(frame) | Queued::Reply(frame) => frame,
             Queued::Publication(publication, _) => {
                 out.traffic.delivered.increment();
                 publication.frame(out.wire, out.deflate).clone()
@@ -500,8 +535,10 @@ fn count_dropped(publication: &Publication, out: Outgoing<'_>) {
 }
 
 static EMPTY: Bytes = Bytes::new();
-/// How far the bounds stretch until the task of a connection has asked its stream.
+/// How far the bounds stretch until the task of a connection has asked its stream, and at least to what.
 const STRETCH: usize = 4;
+const STRETCHED_BYTES: usize = 1 << 20;
+const STRETCHED_FRAMES: usize = 4096;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 

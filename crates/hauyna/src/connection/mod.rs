@@ -39,6 +39,7 @@ pub(crate) use open::{Opening, Session, open};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
 pub(crate) use reader::{announce_session, frame};
+pub(crate) use sending::Pushed;
 pub(crate) use state::States;
 
 use crate::channel::Wire;
@@ -168,6 +169,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) wire: Wire,
     pub(crate) deflate: Option<&'a Deflate>,
     pub(crate) room: Room,
+    /// Whether the socket takes nothing, so that what waits may be superseded.
+    pub(crate) may_conflate: bool,
     pub(crate) traffic: &'a Traffic,
     pub(crate) now: Tick,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     pub(crate) blocked: Option<Tick>,
     /// On the list of connections that their shard will flush.
     pub(crate) is_enqueued: bool,
+    /// How far the task of a stream that only it may write to is with the last question.
+    asked: Asked,
     /// Replies on their way through the shard: no later one may overtake them.
     pub(super) ordered_replies: u16,
     /// To be closed by its task when all that was read is answered: the hub drains.
@@ -30,6 +32,26 @@ pub(crate) struct Outbox {
     pub(crate) told: Told,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
+}
+
+/// Whether a connection's task was asked to try its stream, and has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    Woken,
+    /// It has tried since, and the stream takes nothing.
+    Tried,
+}
+
+/// What a socket says when it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// It has taken what waited, or some of it.
+    Taken,
+    /// It takes nothing more.
+    Refused,
+    /// Its task has yet to try.
+    Open,
 }
 
 /// What its client was told of its session.
@@ -74,6 +96,7 @@ impl Outbox {
             phase: Phase::Open,
             blocked: None,
             is_enqueued: false,
+            asked: Asked::No,
             ordered_replies: 0,
             leaving: false,
             told: Told::Nothing,
@@ -139,14 +162,16 @@ impl Outbox {
     /// Queues a reply: before everything of the data lane. Reading pauses while too much waits, which bounds it.
     pub(crate) fn push_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
-            self.lanes().push_control(frame);
+            self.lanes().push_reply(frame);
         }
     }
 
     /// Queues a control frame that the client did not ask for: before everything of the data lane.
     pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
         self.ask_socket(out, |lanes, room| lanes.has_control_room(room, frame.len()))?;
-        self.push_reply(frame);
+        if self.phase == Phase::Open {
+            self.lanes().push_control(frame);
+        }
         Ok(())
     }
 
@@ -168,15 +193,22 @@ impl Outbox {
     /// Queues a message of the application to this connection alone, behind the publications.
     pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
         self.ask_socket(out, |lanes, room| lanes.has_room(room, frame.len()))?;
-        self.push_ordered_reply(frame);
+        if self.phase == Phase::Open {
+            self.lanes().push(Queued::Frame(frame));
+        }
         Ok(())
     }
 
     /// Queues a reply that keeps its place among the publications.
     pub(crate) fn push_ordered_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
-            self.lanes().push(Queued::Frame(frame));
+            self.lanes().push(Queued::Reply(frame));
         }
+    }
+
+    /// Whether messages wait that a reply may have to stay behind.
+    pub(super) fn has_data(&self) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.has_data())
     }
 
     /// Queues a publication.
@@ -198,6 +230,9 @@ impl Outbox {
                 SubscriptionPhase::Ended => return Ok(()),
             }
         }
+        let is_superseding =
+            self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
+        let may_conflate = is_superseding && self.ask(out) == Answer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
         let room = match self.ask_socket(out, |lanes, room| lanes.has_room(room, bytes)) {
             Ok(room) => room,
@@ -206,7 +241,7 @@ impl Outbox {
         if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(publication, subscription, Outgoing { room, ..out })
+        self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
     }
 
     /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first: only one that
@@ -216,32 +251,42 @@ impl Outbox {
         if does_fit(self, out.room) || self.phase != Phase::Open {
             return Ok(out.room);
         }
-        let mut room = out.room;
+        let room = if self.ask(out) == Answer::Open { out.room.stretched() } else { out.room };
+        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
+    }
+
+    /// Asks the socket to take what waits.
+    fn ask(&mut self, out: Outgoing<'_>) -> Answer {
         if self.is_held() {
-            // Nothing may be written yet.
-        } else if self.socket.is_of_task() {
-            // Its task is asked by being woken; until it has tried, more may wait.
-            if self.blocked.is_none() {
-                room = out.room.stretched();
-            }
+            return Answer::Refused; // nothing may be written yet
+        }
+        if self.socket.is_of_task() {
+            let answer = if self.asked == Asked::Tried { Answer::Refused } else { Answer::Open };
+            self.asked = Asked::Woken; // the next one is not judged by this try
             if let Some(waker) = &self.waker {
                 waker.wake_by_ref();
             }
-        } else {
-            let was_blocked = self.blocked.is_some();
-            let socket = std::mem::replace(&mut self.socket, Socket::Gone);
-            let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored_now(slices));
-            if !matches!(flushed, Flushed::Failed) {
-                self.socket = socket;
-            }
-            // Its task has to wait for the socket, to fetch what is to be replayed next, or to clean up.
-            if (!was_blocked || !matches!(flushed, Flushed::Blocked))
-                && let Some(waker) = &self.waker
-            {
-                waker.wake_by_ref();
-            }
+            return answer;
         }
-        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
+        let was_blocked = self.blocked.is_some();
+        let socket = std::mem::replace(&mut self.socket, Socket::Gone);
+        let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored_now(slices));
+        if !matches!(flushed, Flushed::Failed) {
+            self.socket = socket;
+        }
+        // Its task has to wait for the socket, to fetch what is to be replayed next, or to clean up.
+        if (!was_blocked || !matches!(flushed, Flushed::Blocked))
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+        if matches!(flushed, Flushed::Blocked) { Answer::Refused } else { Answer::Taken }
+    }
+
+    /// Whether more waits than the bounds allow until the connection's task has tried its stream: its shard should let
+    /// it run.
+    pub(crate) fn is_task_due(&self, room: Room) -> bool {
+        self.asked == Asked::Woken && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
     }
 
     /// Whether a gap has begun since this was last asked.
@@ -316,7 +361,7 @@ impl Outbox {
         }
         let is_free = self.lanes.as_ref().is_none_or(|lanes| !lanes.has_urgent());
         if !is_free || !self.may_write() || self.socket.is_of_task() {
-            self.lanes().push_control(Bytes::copy_from_slice(replies));
+            self.lanes().push_reply(Bytes::copy_from_slice(replies));
             return Flushed::Blocked;
         }
         match self.socket.try_write(replies) {
@@ -331,7 +376,7 @@ impl Outbox {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.blocked = Some(now);
-                self.lanes().push_control(Bytes::copy_from_slice(replies));
+                self.lanes().push_reply(Bytes::copy_from_slice(replies));
                 Flushed::Blocked
             }
             Err(_) => self.fail(),
@@ -373,11 +418,17 @@ impl Outbox {
                 Ok(written) => {
                     out.traffic.sent.add(written as u64);
                     self.blocked = None;
+                    if self.asked == Asked::Tried {
+                        self.asked = Asked::Woken;
+                    }
                     lanes.advance(written, out);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked.get_or_insert(out.now);
+                    if self.asked == Asked::Woken {
+                        self.asked = Asked::Tried;
+                    }
                     self.lanes = Some(lanes);
                     return Flushed::Blocked;
                 }

@@ -15,22 +15,36 @@ use hauyna_protocol::{ErrorType, Message};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What a shard should do after it has given a connection something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Pushed {
+    Done,
+    /// Let the connection's task run, which alone may write: its bounds are reached.
+    TaskIsDue,
+}
+
 impl ConnectionCore {
     /// Queues a publication; the caller sees to the flush.
     pub(crate) fn push_publication(
         self: &Arc<Self>,
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
-    ) {
+    ) -> Pushed {
         let mut outbox = self.outbox.lock();
         match outbox.push(publication, subscription, self.outgoing(self.now())) {
             Ok(()) => self.notify_of_gap(&mut outbox, subscription),
             Err(Full) => self.overflow(&mut outbox),
         }
+        self.pushed(&outbox)
+    }
+
+    fn pushed(&self, outbox: &Outbox) -> Pushed {
+        if outbox.is_task_due(self.bounded()) { Pushed::TaskIsDue } else { Pushed::Done }
     }
 
     /// Queues a frame behind the publications; the caller sees to the flush.
-    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) {
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> Pushed {
         let mut outbox = self.outbox.lock();
         match origin {
             FrameOrigin::Protocol => {
@@ -43,6 +57,7 @@ impl ConnectionCore {
                 }
             }
         }
+        self.pushed(&outbox)
     }
 
     /// From now on nothing of this subscription is queued; what waits is dropped.
@@ -126,16 +141,17 @@ impl ConnectionCore {
         publications: &[Arc<Publication>],
         subscription: Option<&Arc<Subscription>>,
         now: Tick,
-    ) {
+    ) -> Pushed {
         let mut outbox = self.outbox.lock();
         match outbox.write_or_push(joined, publications, subscription, self.outgoing(now)) {
-            Ok(Flushed::Empty) if !outbox.has_lanes() => {}
+            Ok(Flushed::Empty) if !outbox.has_lanes() => return Pushed::Done,
             Ok(flushed) => {
                 self.notify_of_gap(&mut outbox, subscription);
                 self.follow_up(&mut outbox, &flushed);
             }
             Err(Full) => self.overflow(&mut outbox),
         }
+        self.pushed(&outbox)
     }
 
     /// Tells listeners of a gap that the last publication of this subscription began.
@@ -225,6 +241,11 @@ impl ConnectionCore {
             frame,
             origin: FrameOrigin::Protocol,
         })));
+    }
+
+    /// Whether something is on its way to the client that the reply of a callback may have to stay behind.
+    pub(super) fn has_before_reply(&self) -> bool {
+        !self.hub.shards[self.shard()].is_settled() || self.outbox.lock().has_data()
     }
 
     /// Whether replies are on their way through the shard.

@@ -48,7 +48,8 @@ impl RunningRequest {
 impl ReplyOrder {
     /// Writes a reply: behind what its callback has sent, or among the other replies.
     pub(super) fn write(self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
-        if self == Self::Free || core.hub.shards[core.shard()].is_settled() {
+        let is_free = self == Self::Free || !core.has_before_reply();
+        if is_free {
             return reply.write(core, replies);
         }
         // The earlier replies stay before it.

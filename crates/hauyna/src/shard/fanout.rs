@@ -6,7 +6,7 @@ use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
 use crate::clock::Tick;
-use crate::connection::ConnectionCore;
+use crate::connection::{ConnectionCore, Pushed};
 use crate::hub::HubCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +34,13 @@ impl Portion {
 
     fn spend(&mut self, cost: u32) {
         self.left = self.left.saturating_sub(cost);
+    }
+
+    /// Ends where a connection's task has to run before the next message.
+    fn follow(&mut self, pushed: Pushed) {
+        if pushed == Pushed::TaskIsDue {
+            self.left = 0;
+        }
     }
 }
 
@@ -163,7 +170,8 @@ impl Fanout {
             *after = 0;
             let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
             if is_replaying || connection.is_negotiated() {
-                connection.push_publication(notice, Some(subscription));
+                // It is one message, whoever has to wait.
+                let _ = connection.push_publication(notice, Some(subscription));
                 enqueue(&mut self.queued, connection);
             }
         }
@@ -212,7 +220,7 @@ impl Fanout {
             let Step::Channel { list, pending } = step else {
                 segment.step += 1;
                 portion.spend(PUSH);
-                push_direct(&segment.steps[segment.step - 1], queued);
+                push_direct(&segment.steps[segment.step - 1], queued, portion);
                 continue;
             };
             let (list, pending) = (lists.list(*list), pending.clone());
@@ -227,7 +235,7 @@ impl Fanout {
                 segment.has_seen_several |= !member.connection.has_one_list();
                 if !segment.is_plain(&member.connection) {
                     portion.spend(PUSH * u32::try_from(pending.len()).unwrap_or(u32::MAX));
-                    push_each(member, &list.pending[pending.clone()]);
+                    push_each(member, &list.pending[pending.clone()], portion);
                     enqueue(queued, &member.connection);
                 }
             }
@@ -256,11 +264,12 @@ impl Fanout {
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
                     let joined = chunk.joined(all, connection.wire(), connection.deflate());
-                    connection.write_publications(joined, publications, None, portion.now);
+                    let pushed = connection.write_publications(joined, publications, None, portion.now);
+                    portion.follow(pushed);
                 } else {
                     for publication in publications {
                         if publication.except() != Some(connection.id()) {
-                            connection.push_publication(publication, None);
+                            portion.follow(connection.push_publication(publication, None));
                         }
                     }
                     enqueue(&mut self.queued, connection);
@@ -301,33 +310,34 @@ fn write_member(
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
-        connection.write_publications(joined, publications, Some(subscription), portion.now);
+        let pushed = connection.write_publications(joined, publications, Some(subscription), portion.now);
+        portion.follow(pushed);
     } else {
-        push_each(member, publications);
+        push_each(member, publications, portion);
         enqueue(queued, connection);
     }
 }
 
-fn push_each(member: &Member, publications: &[Arc<Publication>]) {
+fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut Portion) {
     let Member { connection, subscription, after } = member;
     for publication in publications {
         if is_for(publication, subscription, *after) {
-            connection.push_publication(publication, Some(subscription));
+            portion.follow(connection.push_publication(publication, Some(subscription)));
         }
     }
 }
 
-fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>) {
+fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut Portion) {
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
             if publication.except() != Some(connection.id()) {
-                connection.push_publication(publication, None);
+                portion.follow(connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }
         }
         Step::Frame(frame) => {
-            frame.connection.push_frame(frame.frame.clone(), frame.origin);
+            portion.follow(frame.connection.push_frame(frame.frame.clone(), frame.origin));
             enqueue(queued, &frame.connection);
         }
     }

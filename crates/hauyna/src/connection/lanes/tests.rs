@@ -54,7 +54,14 @@ impl Bench {
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
         let room = Room { bytes: 1 << 20, frames };
-        Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, traffic, now: Tick(1) }
+        Outgoing {
+            wire: Wire::new(Encoding::Json, false),
+            deflate: None,
+            room,
+            may_conflate: true,
+            traffic,
+            now: Tick(1),
+        }
     }
 
     fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), Full> {
