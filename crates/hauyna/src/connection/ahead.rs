@@ -110,7 +110,7 @@ impl Run {
     fn look_ahead(&mut self, input: &mut [u8]) {
         let Self { core, decoder, ahead, .. } = self;
         let ahead = ahead.get_or_insert_default();
-        core.pulse.hear(core.now());
+        core.pulse.hear();
         let mut has_ended = false;
         let mut events = decoder.feed(input);
         loop {

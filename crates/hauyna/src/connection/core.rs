@@ -307,7 +307,8 @@ impl ConnectionCore {
 
     /// How long ago something was read.
     pub(crate) fn silent_for(&self) -> Duration {
-        self.hub.clock.tick().since(self.pulse.heard())
+        let now = self.hub.clock.tick();
+        now.since(self.pulse.heard().date(|| now))
     }
 
     /// Bytes that wait to be written.
@@ -317,17 +318,25 @@ impl ConnectionCore {
 
     // Liveness.
 
-    /// How far it is, since when its socket takes nothing, and how many bytes wait.
+    /// How far it is, since when its socket takes nothing, and how many bytes wait. What was noted since the last sweep
+    /// is now.
     pub(crate) fn progress(&self) -> (Phase, Option<Tick>, usize) {
-        let outbox = self.outbox.lock();
+        let mut outbox = self.outbox.lock();
+        outbox.date(|| self.hub.clock.tick());
         (outbox.phase, outbox.blocked, outbox.bytes())
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
-        self.pulse.deadlines()
+        self.pulse.dated(|| self.hub.clock.tick())
     }
 
-    pub(crate) fn ping(self: &Arc<Self>, (last, interval): (Tick, Duration), now: Tick) {
+    /// Nothing can be read of the peer now, and so it cannot be late.
+    pub(crate) fn hold_peer(&self) {
+        self.pulse.hold(self.hub.clock.tick());
+    }
+
+    pub(crate) fn ping(self: &Arc<Self>, last: Tick, interval: Duration) {
+        let now = self.hub.clock.tick();
         // Pings keep their pace, though the sweep is late by a part of its own period each time.
         let is_late = now.since(last) >= 2 * interval;
         self.pulse.beat(if is_late { now } else { last.after(interval) }, now);
@@ -341,14 +350,16 @@ impl ConnectionCore {
 
     /// The callback at work has its whole time again.
     pub(crate) fn restart_callback(&self) {
-        if self.pulse.deadlines().busy.is_some() {
-            self.pulse.set_busy(Some(self.hub.clock.tick()));
+        if self.pulse.busy().is_some() {
+            self.pulse.set_busy(true);
         }
     }
 
     pub(crate) fn has_expired(&self) -> bool {
-        let busy = self.pulse.deadlines().busy;
-        busy.is_some_and(|since| self.now().since(since) >= self.endpoint.callback_timeout)
+        let is_over = |since: Tick| {
+            since != Tick::RECENT && self.hub.clock.tick().since(since) >= self.endpoint.callback_timeout
+        };
+        self.pulse.busy().is_some_and(is_over)
     }
 }
 

@@ -42,7 +42,9 @@ impl ConnectionCore {
     fn lease(&self, expiry: Expiry) -> Lease {
         let end = expiry.at.checked_add(expiry.grace).unwrap_or(expiry.at);
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-        let due = self.hub.clock.millis().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        // Both are cut to milliseconds: never early.
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_add(2);
+        let due = self.hub.clock.millis().saturating_add(left);
         Lease { at: expiry.at, due }
     }
 

@@ -83,7 +83,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
             opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))
         }
     };
-    core.pulse.set_busy(work.as_ref().map(|_| core.now()));
+    core.pulse.set_busy(work.is_some());
     core.traffic().received.add(link.early.len() as u64);
     let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
     tracing::debug!(

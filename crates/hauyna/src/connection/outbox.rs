@@ -120,6 +120,14 @@ impl Outbox {
         self.blocked.is_none() && !self.is_held()
     }
 
+    /// Gives what was noted since the last sweep the time of this one.
+    pub(crate) fn date(&mut self, now: impl Fn() -> Tick) {
+        self.blocked = self.blocked.map(|since| since.date(&now));
+        if let Phase::Closing(since) | Phase::Closed(since) = &mut self.phase {
+            *since = since.date(&now);
+        }
+    }
+
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.lanes.as_ref().map_or(0, |lanes| lanes.bytes())

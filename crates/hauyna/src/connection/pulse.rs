@@ -1,5 +1,6 @@
 //! When a connection was last heard and pinged, and since when it has been at something that may not take for ever.
-//! Written by its task, read by its shard's sweep, without a lock.
+//! Noted by its task as [recent](Tick::RECENT), without a lock and without a look at the clock; dated and compared by its
+//! shard's sweep.
 
 use crate::clock::Tick;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +45,15 @@ impl Pulse {
         }
     }
 
-    pub(super) fn deadlines(&self) -> Deadlines {
+    /// What deadlines are reckoned from. What was noted since the last time is `now`.
+    pub(super) fn dated(&self, now: impl Fn() -> Tick) -> Deadlines {
+        for moment in [&self.heard, &self.spoke, &self.busy, &self.unfinished] {
+            Tick::date_in(moment, &now);
+        }
+        self.deadlines()
+    }
+
+    fn deadlines(&self) -> Deadlines {
         let optional =
             |tick: &AtomicU32| Some(tick.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick);
         Deadlines {
@@ -64,8 +73,8 @@ impl Pulse {
     }
 
     /// The peer lives: whatever comes answers a ping.
-    pub(super) fn hear(&self, now: Tick) {
-        self.heard.store(now.0, Ordering::Relaxed);
+    pub(super) fn hear(&self) {
+        self.heard.store(Tick::RECENT.0, Ordering::Relaxed);
         self.pinged.store(0, Ordering::Relaxed);
     }
 
@@ -74,13 +83,23 @@ impl Pulse {
     }
 
     /// A message ended, and the time of the next one begins.
-    pub(super) fn speak(&self, now: Tick) {
-        self.spoke.store(now.0, Ordering::Relaxed);
+    pub(super) fn speak(&self) {
+        self.spoke.store(Tick::RECENT.0, Ordering::Relaxed);
         self.unfinished.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn spoke(&self) -> Tick {
         Tick(self.spoke.load(Ordering::Relaxed))
+    }
+
+    /// Nothing is read now: the time in which the peer has to answer a ping, and to end a message, does not go on.
+    pub(super) fn hold(&self, now: Tick) {
+        for moment in [&self.pinged, &self.unfinished] {
+            let since = moment.load(Ordering::Relaxed);
+            if since != 0 {
+                let _ = moment.compare_exchange(since, now.0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Keeps moments of long ago from becoming those of the future, as ticks wrap.
@@ -89,18 +108,23 @@ impl Pulse {
         now.keep_past(&self.spoke);
     }
 
-    /// A callback is at work, or no longer.
-    pub(super) fn set_busy(&self, since: Option<Tick>) {
-        self.busy.store(since.map_or(0, |tick| tick.0), Ordering::Relaxed);
+    /// A callback begins its work, has its whole time again, or has ended.
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        self.busy.store(if is_busy { Tick::RECENT.0 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Since when a callback has been at work.
+    pub(super) fn busy(&self) -> Option<Tick> {
+        Some(self.busy.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick)
     }
 
     /// A message is unfinished, or no longer; the moment it began stays.
-    pub(super) fn set_unfinished(&self, since: Option<Tick>) {
-        match since {
-            None => self.unfinished.store(0, Ordering::Relaxed),
-            Some(tick) => {
-                let _ = self.unfinished.compare_exchange(0, tick.0, Ordering::Relaxed, Ordering::Relaxed);
-            }
+    pub(super) fn set_unfinished(&self, is_unfinished: bool) {
+        if is_unfinished {
+            let began = Tick::RECENT.0;
+            let _ = self.unfinished.compare_exchange(0, began, Ordering::Relaxed, Ordering::Relaxed);
+        } else {
+            self.unfinished.store(0, Ordering::Relaxed);
         }
     }
 }

@@ -236,10 +236,10 @@ impl Run {
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         let Self { core, decoder, work, ahead, .. } = self;
         let now = core.now();
-        core.pulse.hear(now);
+        core.pulse.hear();
         let is_idle = core.is_idle();
         if is_idle {
-            core.hear_idle(now);
+            core.hear_idle();
         }
         let mut has_ended = false;
         with_replies(|replies| {
@@ -283,12 +283,11 @@ impl Run {
 
     /// With a message that ended, the time of the next one begins.
     pub(super) fn reckon(&self, has_ended: bool) {
-        let (pulse, now) = (&self.core.pulse, self.core.now());
         if has_ended {
-            pulse.speak(now);
+            self.core.pulse.speak();
             self.core.confirm();
         }
-        pulse.set_unfinished(self.decoder.is_mid_message().then_some(now));
+        self.core.pulse.set_unfinished(self.decoder.is_mid_message());
     }
 
     /// Polls the callback at work.
@@ -334,10 +333,10 @@ impl Run {
                 });
             }
         }
-        core.pulse.set_busy(None);
+        core.pulse.set_busy(false);
         // A message that began meanwhile could not go on: its time begins now.
-        core.pulse.set_unfinished(None);
-        core.pulse.set_unfinished(self.decoder.is_mid_message().then(|| core.now()));
+        core.pulse.set_unfinished(false);
+        core.pulse.set_unfinished(self.decoder.is_mid_message());
         Next::Again
     }
 

@@ -65,8 +65,9 @@ impl ConnectionCore {
 
     /// Something was read. Where messages are what counts, it must not be long since the last one.
     #[cold]
-    pub(super) fn hear_idle(self: &Arc<Self>, now: Tick) {
-        let is_enough = |patience| now.since(self.pulse.spoke()) < patience;
+    pub(super) fn hear_idle(self: &Arc<Self>) {
+        let now = self.hub.clock.tick();
+        let is_enough = |patience| now.since(self.pulse.spoke().date(|| now)) < patience;
         if self.endpoint.idle_after.is_none_or(is_enough) {
             self.wake_up();
         }

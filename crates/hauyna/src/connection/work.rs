@@ -73,7 +73,7 @@ pub(super) fn begin(
         Poll::Ready(Some(reply)) => request.order.write(core, reply, replies),
         Poll::Ready(None) => Reply::panicked(core, request.pending.id).write(core, replies),
         Poll::Pending => {
-            core.pulse.set_busy(Some(core.now()));
+            core.pulse.set_busy(true);
             return Some(Work::Request(request));
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn begin(
 /// Where a shard that this connection's requests make write has too much to do: what waits until it has room again.
 pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<Work> {
     let shard = core.hub.congested_shard_of(core)?;
-    core.pulse.set_busy(Some(core.now()));
+    core.pulse.set_busy(true);
     let hub = core.hub.clone();
     Some(Work::Room(Box::pin(async move { hub.room_of(shard).await })))
 }

@@ -1,5 +1,6 @@
 //! The part of the builder that bounds what a connection may take: time, bytes, and from which pages. Read by
-//! `connection`, `hub::sweep` and `router::admit` through the endpoint.
+//! `connection`, `hub::sweep` and `router::admit` through the endpoint. No time-out of it is early; each is late by half
+//! of the shortest one at most, and by no more than two seconds.
 
 use super::Handler;
 use crate::config::Heartbeat;

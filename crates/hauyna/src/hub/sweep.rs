@@ -12,12 +12,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Looks at every connection of a shard, some hundreds at a time.
-pub(crate) async fn sweep(hub: &HubCore, shard: usize, now: Tick) {
-    let mut backlog = 0;
+pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
+    let (mut backlog, mut now) = (0, hub.clock.tick());
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
-        backlog += look_at(&connection, now) as u64;
+        // A panic costs one connection its deadlines until the next time, and no other one.
+        let looked = catch_unwind(AssertUnwindSafe(|| look_at(&connection, now)));
+        backlog += looked.map_or_else(
+            |_| {
+                hub.metrics.panics.increment();
+                0
+            },
+            |backlog| backlog as u64,
+        );
         if index % TURN == TURN - 1 {
             take_turns().await;
+            now = hub.clock.tick();
         }
     }
     hub.shards[shard].traffic.backlog.set(backlog);
@@ -68,32 +77,33 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
         Phase::Closing(_) | Phase::Closed(_) => return,
         Phase::Open => {}
     }
+    connection.keep_past(now);
     if blocked.is_some_and(|since| expired(since, endpoint.write_timeout)) {
         connection.count_slow();
         return connection.end(CloseReason::WriteTimeout);
     }
     let Deadlines { busy, unfinished, heard, spoke, beat, pinged } = connection.deadlines();
-    if let Some(since) = busy {
-        if expired(since, endpoint.callback_timeout) {
-            connection.expire_callback();
-        }
-        return; // nothing is read meanwhile, so silence says nothing about the peer
+    if busy.is_some_and(|since| expired(since, endpoint.callback_timeout)) {
+        connection.expire_callback();
+    }
+    if busy.is_some() || blocked.is_some() {
+        // Nothing is read meanwhile, so silence says nothing about the peer.
+        return connection.hold_peer();
     }
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
         return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
     }
-    connection.keep_past(now);
     let is_silent = endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, 2 * heartbeat.interval));
     if is_silent || endpoint.idle_after.is_some_and(|patience| expired(spoke, patience)) {
         connection.rest();
     }
-    let Some(heartbeat) = endpoint.heartbeat.filter(|_| blocked.is_none()) else { return };
+    let Some(heartbeat) = endpoint.heartbeat else { return };
     if pinged.is_some_and(|since| expired(since, heartbeat.timeout)) {
         connection.metrics().heartbeat_timeouts.increment();
         connection.close_dead();
     } else if expired(beat, heartbeat.interval) {
         // Whatever the peer sends: a client that only talks wants to hear something, too.
-        connection.ping((beat, heartbeat.interval), now);
+        connection.ping(beat, heartbeat.interval);
     }
 }
 

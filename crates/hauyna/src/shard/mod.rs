@@ -47,8 +47,6 @@ pub(crate) struct Shard {
     has_started: AtomicBool,
     /// Runtimes that connections of this shard came with, the newest last: one of them runs the task.
     runtimes: Mutex<Vec<Handle>>,
-    /// Time of the last batch or sweep: precise enough for heartbeats, and free.
-    now: AtomicU32,
     /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
     period: AtomicU32,
     /// Milliseconds between two sweeps over all connections.
@@ -167,7 +165,6 @@ impl Shard {
             is_running: AtomicBool::new(false),
             has_started: AtomicBool::new(false),
             runtimes: Mutex::default(),
-            now: AtomicU32::new(1),
             period: AtomicU32::new(task::SWEEP.as_millis() as u32),
             sweep: AtomicU32::new(task::SWEEP.as_millis() as u32),
             expiries: Expiries::default(),
@@ -175,8 +172,9 @@ impl Shard {
         }
     }
 
+    /// The present as its connections note it; the next sweep dates it.
     pub(crate) fn now(&self) -> Tick {
-        Tick(self.now.load(Ordering::Relaxed))
+        Tick::RECENT
     }
 
     /// Hands an item to the shard. Never waits; it may be called under any lock but an outbox's of the same shard.

@@ -47,7 +47,6 @@ impl HubCore {
     fn start_on(self: &Arc<Self>, index: usize, runtime: &Handle) {
         let shard = &self.shards[index];
         if !shard.is_running.swap(true, Ordering::AcqRel) {
-            shard.now.store(self.clock.tick().0, Ordering::Relaxed);
             runtime.spawn(run(Running { hub: Arc::downgrade(self), index, runtime: runtime.id() }));
         }
     }
@@ -156,9 +155,7 @@ async fn run(running: Running) {
     loop {
         let next = poll_fn(|cx| wait(&running, &mut schedule, timer.as_mut(), cx));
         let Some((hub, now)) = next.await else { return };
-        let tick = hub.clock.at(now);
         let shard = &hub.shards[running.index];
-        shard.now.store(tick.0, Ordering::Relaxed);
         if !shard.is_settled() && work(&hub, running.index) {
             take_turns().await;
         }
@@ -168,7 +165,7 @@ async fn run(running: Running) {
             let sweep = Duration::from_millis(shard.sweep.load(Ordering::Relaxed).into());
             if now.duration_since(schedule.swept) >= sweep {
                 schedule.swept = now;
-                contained(&hub, crate::hub::sweep(&hub, running.index, tick)).await;
+                contained(&hub, crate::hub::sweep(&hub, running.index)).await;
             }
         }
     }

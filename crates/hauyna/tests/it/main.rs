@@ -17,6 +17,8 @@ mod bursts;
 #[cfg(test)]
 mod congestion;
 #[cfg(test)]
+mod deadlines;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod epochs;
