@@ -3,10 +3,13 @@
 //! No logic of its own: it reads its flags and calls the library.
 
 mod bench;
+mod output;
 mod serve;
+mod signal;
 mod types;
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 // Connections are many small allocations from all threads.
@@ -32,6 +35,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let code = run();
+    output::finish();
+    code
+}
+
+fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -45,7 +54,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            output::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -54,17 +63,25 @@ fn main() -> ExitCode {
 /// Help and version as they are; of a mistake the line that says what it is.
 fn refuse(error: &clap::Error) -> ExitCode {
     let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    if !error.use_stderr() || asks_for_help {
-        return if error.print().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if error.use_stderr() && !asks_for_help {
+        let text = error.to_string();
+        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        output::complain(&anyhow::anyhow!("{line} (see --help)"));
+        return ExitCode::from(2);
     }
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    complain(&anyhow::anyhow!("{line} (see --help)"));
-    ExitCode::from(2)
+    match help(error) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
 }
 
-/// One line, for people.
-#[expect(clippy::print_stderr, reason = "a program tells its user what is wrong")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("hauyna: {error}");
+/// Prints help or a version, in colour on a terminal.
+fn help(error: &clap::Error) -> anyhow::Result<()> {
+    if !error.use_stderr() && !std::io::stdout().is_terminal() {
+        return output::print(&error.to_string());
+    }
+    Ok(error.print()?)
 }

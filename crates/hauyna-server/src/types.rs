@@ -4,7 +4,6 @@
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use hauyna::Contract;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// The flags of `hauyna types`.
@@ -42,7 +41,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         Format::AsyncApi => format!("{:#}\n", contract.async_api()),
     };
     let Some(out) = &options.out else {
-        return Ok(std::io::stdout().write_all(text.as_bytes())?);
+        return crate::output::print(&text);
     };
     if !options.check {
         return std::fs::write(out, text).with_context(|| format!("{} cannot be written", out.display()));

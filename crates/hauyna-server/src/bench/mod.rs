@@ -26,80 +26,117 @@ mod target;
 
 pub(crate) use options::Options;
 
-use anyhow::bail;
+use crate::output;
+use crate::signal::{Signals, exit_code};
+use anyhow::{Context as _, bail};
 use child::Process;
 use options::{Churn, Common, Echo, Fanout, Slow, Workload};
 use report::Report;
 use run::Run;
+use rustix::process::Signal;
 use std::rc::Rc;
 use tokio::task::LocalSet;
 
 /// Runs one workload and prints what it measured.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Options { workload } = options;
-    LocalSet::new().block_on(&runtime, async {
-        match workload {
-            Workload::Fanout(Fanout { common, channels }) => {
-                let run = Run::prepare(&common, SIZE, 0)?;
-                let plan = fanout::Plan::of(channels, &run)?;
-                bounded(&run, &common, fanout::run(&run, plan)).await
-            }
-            Workload::Slow(Slow { common, channels, stalled }) => {
-                let run = Run::prepare(&common, SLOW_SIZE, 0)?;
-                let plan = fanout::Plan::stalled(channels, stalled, &run)?;
-                bounded(&run, &common, fanout::run(&run, plan)).await
-            }
-            Workload::Echo(Echo { common, pipeline, raw }) => {
-                let run = Run::prepare(&common, SIZE, 0)?;
-                let kind = if raw { echo::Kind::Raw } else { echo::Kind::Ping };
-                bounded(&run, &common, echo::run(&run, pipeline, kind)).await
-            }
-            Workload::Idle(options) => {
-                let run = Run::prepare(&options.common, SIZE, 0)?;
-                bounded(&run, &options.common, idle::run(&run, &options)).await
-            }
-            Workload::Join(options) => {
-                let run = Run::prepare(&options.common, LISTS, 0)?;
-                bounded(&run, &options.common, join::run(&run, &options)).await
-            }
-            Workload::Storm(mut options) => {
-                let process = Process::of(options.pid, &[], &mut options.common)?;
-                // Every connection takes another port, and its first one rests for a while.
-                let run = Run::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
-                bounded(&run, &options.common, storm::run(&run, process.id(), &options)).await
-            }
-            Workload::Drain(mut options) => {
-                let window = format!("{}ms", options.window.as_millis());
-                let process = Process::of(options.pid, &["--drain", &window], &mut options.common)?;
-                let run = Run::prepare(&options.common, SIZE, 0)?;
-                bounded(&run, &options.common, drain::run(&run, process, options.window)).await
-            }
-            Workload::Churn(Churn { common, channel }) => {
-                // Every cycle takes another port, which rests for a while after it.
-                let run = Run::prepare(&common, SIZE, u32::MAX)?;
-                bounded(&run, &common, churn::run(&run, &channel)).await
-            }
-        }
-    })
+    let ended = LocalSet::new().block_on(&runtime, measure(options.workload))?;
+    if let Ended::BySignal(code) = ended {
+        output::finish();
+        std::process::exit(code);
+    }
+    Ok(())
 }
 
-/// Runs a workload within its deadline and under Ctrl-C, and prints its report.
+/// How a run that did not fail has ended.
+enum Ended {
+    Reported,
+    /// With the exit code that a shell expects. A server of the tool's own has been ended, too.
+    BySignal(i32),
+}
+
+/// Runs one workload, with a server of its own where it needs one.
+async fn measure(workload: Workload) -> anyhow::Result<Ended> {
+    // Before a server of the tool's own is started, which would outlive a tool that a signal ends.
+    let signals = Signals::new().context("signals cannot be heeded")?;
+    match workload {
+        Workload::Fanout(Fanout { common, channels }) => {
+            let run = Run::prepare(&common, SIZE, 0)?;
+            let plan = fanout::Plan::of(channels, &run)?;
+            bounded(&run, &common, signals, fanout::run(&run, plan)).await
+        }
+        Workload::Slow(Slow { common, channels, stalled }) => {
+            let run = Run::prepare(&common, SLOW_SIZE, 0)?;
+            let plan = fanout::Plan::stalled(channels, stalled, &run)?;
+            bounded(&run, &common, signals, fanout::run(&run, plan)).await
+        }
+        Workload::Echo(Echo { common, pipeline, raw }) => {
+            let run = Run::prepare(&common, SIZE, 0)?;
+            let kind = if raw { echo::Kind::Raw } else { echo::Kind::Ping };
+            bounded(&run, &common, signals, echo::run(&run, pipeline, kind)).await
+        }
+        Workload::Idle(options) => {
+            let run = Run::prepare(&options.common, SIZE, 0)?;
+            bounded(&run, &options.common, signals, idle::run(&run, &options)).await
+        }
+        Workload::Join(options) => {
+            let run = Run::prepare(&options.common, LISTS, 0)?;
+            bounded(&run, &options.common, signals, join::run(&run, &options)).await
+        }
+        Workload::Storm(mut options) => {
+            let process = Process::of(options.pid, &[], &mut options.common)?;
+            // Every connection takes another port, and its first one rests for a while.
+            let run = Run::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
+            bounded(&run, &options.common, signals, storm::run(&run, process.id(), &options)).await
+        }
+        Workload::Drain(mut options) => {
+            let window = format!("{}ms", options.window.as_millis());
+            let process = Process::of(options.pid, &["--drain", &window], &mut options.common)?;
+            let run = Run::prepare(&options.common, SIZE, 0)?;
+            bounded(&run, &options.common, signals, drain::run(&run, process, options.window)).await
+        }
+        Workload::Churn(Churn { common, channel }) => {
+            // Every cycle takes another port, which rests for a while after it.
+            let run = Run::prepare(&common, SIZE, u32::MAX)?;
+            bounded(&run, &common, signals, churn::run(&run, &channel)).await
+        }
+    }
+}
+
+/// Runs a workload within its deadline and under signals, and prints its report.
 async fn bounded(
     run: &Rc<Run>,
     common: &Common,
+    mut signals: Signals,
     workload: impl Future<Output = anyhow::Result<Report>>,
-) -> anyhow::Result<()> {
-    tokio::task::spawn_local(run.clone().heed_interrupts());
+) -> anyhow::Result<Ended> {
     let deadline = common.deadline();
-    let Ok(done) = tokio::time::timeout(deadline, workload).await else {
-        run.progress.clear();
-        bail!("not done within {:.0} s (--timeout)", deadline.as_secs_f64());
+    let ended = tokio::select! {
+        done = tokio::time::timeout(deadline, workload) => Ok(done),
+        signal = heed(run, &mut signals) => Err(signal),
     };
     run.progress.clear();
-    let report = done?;
-    report.print(common.json)?;
-    report.verdict()
+    let report = match ended {
+        Ok(Ok(done)) => done?,
+        Ok(Err(_)) => bail!("not done within {:.0} s (--timeout)", deadline.as_secs_f64()),
+        Err(signal) => return Ok(Ended::BySignal(exit_code(signal))),
+    };
+    tokio::select! {
+        printed = output::print_aside(report.text(common.json)?) => printed?,
+        signal = signals.next() => return Ok(Ended::BySignal(exit_code(signal))),
+    }
+    report.verdict()?;
+    Ok(Ended::Reported)
+}
+
+/// Waits for the signal that ends the run. The first Ctrl-C only ends its measurement.
+async fn heed(run: &Run, signals: &mut Signals) -> Signal {
+    let first = signals.next().await;
+    if first != Signal::INT {
+        return first;
+    }
+    run.interrupt();
+    signals.next().await
 }
 
 const SIZE: usize = 128;

@@ -84,14 +84,9 @@ impl Report {
         self
     }
 
-    #[expect(clippy::print_stdout, reason = "the figures are the program's output")]
-    pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
-        } else {
-            print!("{}", self.table());
-        }
-        Ok(())
+    /// The table, or one line of JSON.
+    pub(super) fn text(&self, json: bool) -> anyhow::Result<String> {
+        Ok(if json { serde_json::to_string(self)? + "\n" } else { self.table() })
     }
 
     /// An error if anything was lost or went wrong.

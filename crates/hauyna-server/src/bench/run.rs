@@ -259,17 +259,10 @@ impl Run {
         tokio::time::sleep(TICK).await;
     }
 
-    /// Ctrl-C ends the measurement, a second one the process.
-    pub(super) async fn heed_interrupts(self: Rc<Self>) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            return;
-        }
+    /// Ends the measurement early: what was measured so far is reported.
+    pub(super) fn interrupt(&self) {
         self.interrupted.set(true);
         self.finish();
-        if tokio::signal::ctrl_c().await.is_ok() {
-            self.progress.clear();
-            std::process::exit(130);
-        }
     }
 
     fn advance(&self, to: Phase) {

@@ -7,16 +7,19 @@ mod signal;
 
 pub(crate) use chat::contract;
 
+use crate::output;
+use crate::signal::{Signals, ignore_meaningless};
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{Handler, Hub, Router, TlsConfig};
 use metrics::{Metrics, Place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal::Signals;
 pub(crate) use signal::window;
+use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -49,8 +52,8 @@ pub(crate) struct Options {
     /// environment variable HAUYNA_METRICS_TOKEN [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR", value_parser = metrics::place)]
     metrics: Option<Place>,
-    /// After SIGTERM or SIGINT: close the connections evenly over so long, such as 500ms, 30s or 2m, and exit with 0 at
-    /// most 5 s later; a second signal exits at once, with 143 or 130
+    /// After SIGTERM, SIGINT, SIGQUIT or SIGHUP: close the connections evenly over so long, such as 500ms, 30s or 2m, and
+    /// exit with 0 at most 5 s later; a second signal exits at once, with 128 and its number
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
     drain: Duration,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
@@ -84,12 +87,7 @@ fn filter(text: &str) -> Result<String, String> {
 /// Serves until SIGINT or SIGTERM, and to the end of the drain.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log).context("bad log filter")?;
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
+    log(filter);
     raise_descriptors();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = options.shards.map_or(cores, usize::from);
@@ -106,10 +104,23 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let metrics = Metrics::bind(options.metrics, std::env::var(metrics::TOKEN).ok())?;
     let readable = metrics.as_ref().map(|metrics| metrics.address);
-    let control = control(hub, metrics, options.drain)?;
+    let drained = control(hub, metrics, options.drain)?;
     server.serve_per_core(options.listen, workers, |address| announce(address, readable, options))?;
-    // Connections are gone by now; the thread ends with the hub.
-    control.join().map_err(|_| anyhow::anyhow!("the control thread panicked"))
+    // Connections are gone by now.
+    drained.recv().context("the control thread panicked")
+}
+
+/// Starts the log, none of whose lines anybody waits for.
+fn log(filter: EnvFilter) {
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(|| output::Log)
+        // They are written by `eprintln!`, which panics where stderr cannot be written to.
+        .log_internal_errors(false)
+        .init();
+    output::redirect_panics();
 }
 
 /// Every connection is a descriptor, and the usual soft limit of 1,024 is soon reached. Where raising it is
@@ -125,18 +136,17 @@ fn raise_descriptors() {
     }
 }
 
-/// A thread that serves the metrics, and heeds signals.
-fn control(
-    hub: Hub,
-    metrics: Option<Metrics>,
-    drain: Duration,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
+/// Starts a thread that serves the metrics and heeds signals until the process ends. The receiver is told when a drain
+/// is over.
+fn control(hub: Hub, metrics: Option<Metrics>, drain: Duration) -> anyhow::Result<Receiver<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _within = runtime.enter();
+        ignore_meaningless();
         Signals::new().context("signals cannot be heeded")?
     };
-    let thread = std::thread::Builder::new().name("hauyna-control".to_owned()).spawn(move || {
+    let (drained, over) = sync_channel(1);
+    std::thread::Builder::new().name("hauyna-control".to_owned()).spawn(move || {
         runtime.block_on(async {
             if let Some(metrics) = metrics {
                 let hub = hub.clone();
@@ -146,25 +156,28 @@ fn control(
                     }
                 });
             }
-            signal::heed(signals, hub, drain).await;
+            signal::heed(signals, hub, drain, drained).await;
         });
     })?;
-    Ok(thread)
+    Ok(over)
 }
 
-#[expect(clippy::print_stdout, reason = "the address is the program's output")]
+/// Says where everything is. Programs read the address from the first line.
 fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options) {
     let (http, ws) = if options.tls_cert.is_some() { ("https", "wss") } else { ("http", "ws") };
-    println!("hauyna is listening on {http}://{address}");
-    println!("  chat page   {http}://{address}/  (open it twice)");
-    println!("  WebSocket   {ws}://{address}/chat?user_id=YOUR_NAME");
+    let mut text = format!(
+        "hauyna is listening on {http}://{address}\n  \
+           chat page   {http}://{address}/  (open it twice)\n  \
+           WebSocket   {ws}://{address}/chat?user_id=YOUR_NAME\n"
+    );
     if let Some(path) = &options.echo {
-        println!("  echo        {ws}://{address}{path}");
+        let _ = writeln!(text, "  echo        {ws}://{address}{path}");
     }
-    println!("  health      {http}://{address}/live  {http}://{address}/ready");
+    let _ = writeln!(text, "  health      {http}://{address}/live  {http}://{address}/ready");
     if let Some(metrics) = metrics {
-        println!("  metrics     http://{metrics}/metrics");
+        let _ = writeln!(text, "  metrics     http://{metrics}/metrics");
     }
+    output::announce(&text);
 }
 
 /// Descriptors, where there is no hard limit.

@@ -1,41 +1,30 @@
-//! What signals make of the program: the first drains the hub, the second ends the process at once. Run by the
+//! What signals make of the server: the first drains the hub, the second ends the process at once. Run by the
 //! control thread; decides nothing about connections.
 
+use crate::output;
+use crate::signal::{Signals, exit_code};
 use hauyna::{Drain, Hub};
-use std::io;
+use rustix::process::Signal;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, from when it was made: none is missed between two.
-pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Within a runtime.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    /// The exit code that a shell expects of who dies by the next signal: 130 or 143.
-    async fn next(&mut self) -> i32 {
-        let kind = tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        };
-        128 + kind.as_raw_value()
-    }
-}
-
-/// Waits for a signal, then for the end of the hub.
-pub(super) async fn heed(mut signals: Signals, hub: Hub, window: Duration) {
+/// Waits for a signal, then for the end of the hub, and says so to `drained`. Goes on until the process ends: a second
+/// signal counts at any time.
+pub(super) async fn heed(mut signals: Signals, hub: Hub, window: Duration, drained: SyncSender<()>) {
     signals.next().await;
     tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
     tokio::select! {
         () = hub.drain(Drain::over(window)) => {}
-        code = signals.next() => std::process::exit(code),
+        signal = signals.next() => exit(signal),
     }
+    // It has room for one, and nobody else sends.
+    let _ = drained.send(());
+    exit(signals.next().await)
+}
+
+fn exit(signal: Signal) -> ! {
+    output::finish();
+    std::process::exit(exit_code(signal))
 }
 
 /// A whole number with its unit: `500ms`, `30s`, `2m`.

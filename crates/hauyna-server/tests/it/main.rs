@@ -21,6 +21,8 @@ mod threats_names;
 #[cfg(test)]
 mod threats_operations;
 #[cfg(test)]
+mod threats_output;
+#[cfg(test)]
 mod threats_presence;
 #[cfg(test)]
 mod threats_protocol;
