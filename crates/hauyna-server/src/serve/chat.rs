@@ -1,5 +1,5 @@
-//! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`
-//! and rooms show who is there.
+//! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`, `chat` and
+//! rooms show who is there, and keep what was said for a day.
 
 use hauyna::{
     ChannelContract, Channels, Context, Contract, Handler, Hub, Presence, Rate, RateLimit, Reject, Value,
@@ -7,16 +7,23 @@ use hauyna::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 pub(super) fn hub(shards: usize) -> Hub {
     Hub::builder()
         .shards(shards)
         .channels("private:{*rest}", Channels::new().private())
-        .channels(GENERAL, Channels::new().announce_subscribers().presence(Presence::each()))
-        .channels(ROOMS, Channels::new().announce_subscribers().presence(Presence::each()))
+        .channels(GENERAL, room())
+        .channels(CHAT, room())
+        .channels(ROOMS, room())
         .channels(PRESENCE, Channels::new().presence(Presence::each()))
         .channels(OTHERS, Channels::new())
         .build()
+}
+
+/// A channel in which people meet, and find what was said while they were away.
+fn room() -> Channels {
+    Channels::new().announce_subscribers().presence(Presence::each()).history(KEPT, DAY)
 }
 
 pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {
@@ -73,16 +80,31 @@ async fn subscribers(cx: Context, asked: Subscribers) -> hauyna::Result<Subscrib
 /// More names than this are not shown on any page.
 const LISTED: usize = 1000;
 
+/// Messages that a room keeps.
+const KEPT: u32 = 1000;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 const GENERAL: &str = "general";
+/// The channel of the page in the README of the original.
+const CHAT: &str = "chat";
 const ROOMS: &str = "room:{*id}";
 const PRESENCE: &str = "presence:{*id}";
 const OTHERS: &str = "{*any}";
 /// The channels that clients may use.
-const PATTERNS: [&str; 4] = [GENERAL, ROOMS, PRESENCE, OTHERS];
+const PATTERNS: [&str; 5] = [GENERAL, CHAT, ROOMS, PRESENCE, OTHERS];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn rooms_keep_a_thousand_messages_for_a_day() {
+        let hub = hub(1);
+        for name in [GENERAL, CHAT, "room:7"] {
+            let options = hub.inspect().channel(name).await.unwrap().options;
+            assert_eq!((options.history, options.history_age), (1000, 86_400_000), "{name}");
+        }
+    }
 
     #[test]
     fn the_contract_has_what_the_handler_has() {
