@@ -88,35 +88,76 @@ test("a server that lost its memory is told of, and what was unsent still arrive
   await second.stop();
 });
 
-test("the client that the first Hauyna documented still works", { timeout: 60_000 }, async () => {
+test("the page that the first Hauyna printed works to its last line, from another port", { timeout: 60_000 }, async () => {
+  const chat = await startServer(0, ["--dev"]);
   const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.goto(`${server.url}/live`); // a page of the same origin with no script of ours
-  const heard = await page.evaluate(plainClient);
-  assert.deepEqual(heard, ["123: hola", "123: ¿qué tal?"]);
+  const visit = async () => {
+    const page = await context.newPage();
+    await page.goto(`${server.url}/live`); // of another origin than the chat, with no script of ours
+    return page;
+  };
+  const [ann, bob] = [await visit(), await visit()];
+  const address = chat.url.replace("http", "ws");
+  await ann.evaluate(plainPage, `${address}/chat?user_id=123`);
+  await ann.evaluate(() => sendMessage("hola"));
+  await shows(ann, "123: hola");
+  await bob.evaluate(plainPage, `${address}/chat?user_id=456`);
+  await shows(ann, "456 is online");
+  await bob.evaluate(() => sendMessage("¿qué tal?"));
+  for (const page of [ann, bob]) await shows(page, "456: ¿qué tal?");
+  await ann.evaluate(() => updateStatus("away"));
+  for (const page of [ann, bob]) await shows(page, "123 is away");
+  await bob.evaluate(() => socket.close());
+  await shows(bob, "connected again");
+  const faults = await ann.evaluate(() => lines.filter((line) => line.startsWith("error")));
+  assert.deepEqual(faults, []);
   await context.close();
+  await chat.stop();
 });
 
-/** Runs in the page: no library, no sub-protocol, no `id`. */
-function plainClient() {
-  return new Promise((resolve, reject) => {
-    const heard = [];
-    const socket = new WebSocket(`ws://${location.host}/chat?user_id=123`);
-    const send = (message) => socket.send(JSON.stringify(message));
-    setTimeout(() => reject(new Error(`heard only ${JSON.stringify(heard)}`)), 15_000);
-    socket.onclose = (event) => reject(new Error(`closed with ${event.code}`));
-    socket.onopen = () => {
-      send({ type: "subscribe_channel", channel: "chat" });
-      send({ type: "channel_message", channel: "chat", content: "hola" });
-      send({ type: "channel_message", channel: "chat", content: "¿qué tal?" });
-    };
-    socket.onmessage = (event) => {
-      const data = JSON.parse(event.data);
-      if (data.type === "error") reject(new Error(event.data));
-      if (data.type === "message") heard.push(`${data.user}: ${data.content}`);
-      if (heard.length === 2) resolve(heard);
-    };
+test("a page of another origin is refused unless the server was told to let it in", { timeout: 60_000 }, async () => {
+  const chat = await startServer();
+  const page = await browser.newPage();
+  await page.goto(`${server.url}/live`);
+  const opened = await page.evaluate(
+    (url) =>
+      new Promise((resolve) => {
+        const socket = new WebSocket(url);
+        socket.onopen = () => resolve(true);
+        socket.onclose = () => resolve(false);
+      }),
+    `${chat.url.replace("http", "ws")}/chat?user_id=123`,
+  );
+  assert.equal(opened, false);
+  await page.close();
+  await chat.stop();
+});
+
+/** Runs in the page: no library, no sub-protocol, no `id`; what it would print is in `lines`. */
+function plainPage(url) {
+  window.lines = [];
+  window.socket = new WebSocket(url);
+  const send = (message) => socket.send(JSON.stringify(message));
+  window.sendMessage = (content) => send({ type: "channel_message", channel: "chat", content });
+  window.updateStatus = (status) => send({ type: "update_status", status });
+  socket.onmessage = (event) => {
+    const data = JSON.parse(event.data);
+    if (data.type === "message") lines.push(`${data.user}: ${data.content}`);
+    if (data.type === "presence_change") lines.push(`${data.user} is ${data.metadata.status}`);
+    if (data.type === "error") lines.push(`error: ${event.data}`);
+  };
+  socket.onclose = () => {
+    const next = new WebSocket(url);
+    next.onopen = () => lines.push("connected again");
+  };
+  return new Promise((opened) => {
+    socket.onopen = () => opened(send({ type: "subscribe_channel", channel: "chat" }));
   });
+}
+
+/** Waits until a page has printed this line. */
+function shows(page, line) {
+  return page.waitForFunction((line) => lines.includes(line), line, { timeout: 15_000 });
 }
 
 test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async () => {

@@ -10,11 +10,11 @@ import { chromium } from "playwright-core";
 
 const SHOTS = fileURLToPath(new URL("../../test-results/", import.meta.url));
 
-/** Starts the program named by HAUYNA_BIN, on any free port; `stop` ends it by its process. */
-export function startServer(port = 0) {
+/** Starts the program named by HAUYNA_BIN, on any free port unless one is named; `stop` ends it by its process. */
+export function startServer(port = 0, options = []) {
   const program = process.env.HAUYNA_BIN;
   if (!program) throw new Error("HAUYNA_BIN must name the program `hauyna`");
-  return start(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`]);
+  return start(program, ["serve", "--log", "warn", "--listen", `127.0.0.1:${port}`, ...options]);
 }
 
 /** Starts one of the examples from the folder named by HAUYNA_EXAMPLES. */

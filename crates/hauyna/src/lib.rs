@@ -116,7 +116,9 @@ pub use rate::Rate;
 pub use retry::RetryPolicy;
 #[cfg(feature = "tls")]
 pub use router::TlsConfig;
-pub use router::{Admitted, Body, ConnectRequest, Next, Origins, Router, RouterService, Server};
+pub use router::{
+    Admitted, AllowedOrigin, Body, ConnectRequest, Next, Origins, Router, RouterService, Server,
+};
 pub use serde_json::{Value, json};
 pub use session::SessionOptions;
 pub use user::User;

@@ -25,6 +25,11 @@ pub(crate) fn name(text: &str) -> impl Display {
     Line { text, most: NAME }
 }
 
+/// A text that somebody outside chose and that is of use only as a whole, such as an origin or a host.
+pub(crate) fn whole(text: &str) -> impl Display {
+    Line { text, most: FAULT }
+}
+
 /// An error with what it is made of. Its text may be the application's.
 pub(crate) fn fault(error: &impl Debug) -> impl Display {
     Line { text: Debugged(error), most: FAULT }

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::http::{HeaderName, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
 /// The files of one example's page.
@@ -44,7 +44,6 @@ impl Page {
 /// # Errors
 ///
 /// What was given is no port, or the port is taken.
-#[expect(clippy::print_stdout, reason = "tells where to look")]
 pub fn listen(port: u16) -> io::Result<TcpListener> {
     let wanted = std::env::args().nth(1).or_else(|| std::env::var("PORT").ok());
     let port = wanted
@@ -52,7 +51,8 @@ pub fn listen(port: u16) -> io::Result<TcpListener> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "the port is a number from 0 to 65535"))?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
-    println!("open http://{}", listener.local_addr()?);
+    // An application runs whether anybody reads this or not.
+    let _ = writeln!(io::stdout(), "open http://{}", listener.local_addr()?);
     Ok(listener)
 }
 

@@ -11,7 +11,7 @@ use crate::output;
 use crate::signal::{Signals, ignore_meaningless};
 use anyhow::Context as _;
 use clap::Parser;
-use hauyna::{Handler, Hub, Router, TlsConfig};
+use hauyna::{AllowedOrigin, Handler, Hub, Origins, Router, TlsConfig};
 use metrics::{Metrics, Place};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub(crate) use signal::window;
@@ -38,6 +38,13 @@ pub(crate) struct Options {
     /// The key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Let pages of this origin connect, too, such as https://app.example.com, http://localhost:5173 or
+    /// capacitor://localhost; may be repeated. Pages of the same host and port always may
+    #[arg(long, value_name = "URL")]
+    origin: Vec<AllowedOrigin>,
+    /// Let pages of this machine connect, whatever their port: those of localhost, 127.0.0.1 and [::1]
+    #[arg(long)]
+    dev: bool,
     /// Offer permessage-deflate to clients that ask for it
     #[arg(long)]
     deflate: bool,
@@ -91,11 +98,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     raise_descriptors();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = options.shards.map_or(cores, usize::from);
-    let hub = chat::hub(workers);
-    let mut router =
-        Router::new(hub.clone()).websocket("/chat", chat::handler(options.deflate, options.rate_limit));
+    let (hub, origins) = (chat::hub(workers), origins(options));
+    let chat = chat::handler(options.deflate, options.rate_limit).origins(origins.clone());
+    let mut router = Router::new(hub.clone()).websocket("/chat", chat);
     if let Some(path) = &options.echo {
-        let echo = Handler::echo().max_message(ECHO_MESSAGE);
+        let echo = Handler::echo().max_message(ECHO_MESSAGE).origins(origins);
         router = router.websocket(path, if options.deflate { echo.deflate() } else { echo });
     }
     let mut server = router.fallback(pages::router(hub.clone())).into_server();
@@ -108,6 +115,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     server.serve_per_core(options.listen, workers, |address| announce(address, readable, options))?;
     // Connections are gone by now.
     drained.recv().context("the control thread panicked")
+}
+
+/// The pages that may connect.
+fn origins(options: &Options) -> Origins {
+    let local = options.dev.then_some(LOCAL).into_iter().flatten();
+    let local = local.map(|text| text.parse().expect("invariant: the list below has origins alone"));
+    let listed: Vec<AllowedOrigin> = options.origin.iter().cloned().chain(local).collect();
+    if listed.is_empty() { Origins::SameOrigin } else { Origins::Listed(listed) }
 }
 
 /// Starts the log, none of whose lines anybody waits for.
@@ -180,6 +195,17 @@ fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options)
     output::announce(&text);
 }
 
+/// The origins of pages that this machine serves to its own user, and of no others.
+const LOCAL: [&str; 8] = [
+    "http://localhost:*",
+    "https://localhost:*",
+    "http://*.localhost:*",
+    "https://*.localhost:*",
+    "http://127.0.0.1:*",
+    "https://127.0.0.1:*",
+    "http://[::1]:*",
+    "https://[::1]:*",
+];
 /// Descriptors, where there is no hard limit.
 const DESCRIPTORS: u64 = 1 << 20;
 /// Bytes; conformance suites echo messages of 16 MiB.

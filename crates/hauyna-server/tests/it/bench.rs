@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
+use std::time::Instant;
 
 /// Runs `hauyna bench` with these words.
 fn bench(words: &[&str]) -> Output {
@@ -53,9 +54,10 @@ fn fanout_delivers_everything_in_a_closed_and_in_an_open_loop() {
     let report = measured(&server, "/chat", &["fanout", "--conns", "50", "--channels", "5", "--window", "8"]);
     assert_eq!((&report["channels"], &report["window"]), (&5.into(), &8.into()));
     assert!(report["connect_s"].as_f64().unwrap() > 0.0);
+    let start = Instant::now();
     let report = measured(&server, "/chat", &["fanout", "--conns", "20", "--rate", "200"]);
-    let published = report["published"].as_u64().unwrap();
-    assert!(published <= 221, "no more than the rate in the time: {published}");
+    let (published, most) = (report["published"].as_f64().unwrap(), 200.0 * start.elapsed().as_secs_f64());
+    assert!(published <= most + 1.0, "no more than the rate in the time: {published} of {most}");
     assert_eq!(report["rate"], 200.0);
 }
 

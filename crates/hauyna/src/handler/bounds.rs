@@ -77,7 +77,8 @@ impl Handler {
     }
 
     /// Sets which web pages may connect. Default: those of the same origin; clients that are no browsers
-    /// send no `Origin` and are not asked.
+    /// send no `Origin` and are not asked. A page that is refused has its line in the log, at `info`, with the origin
+    /// that would have to be [listed](Origins::listed).
     pub fn origins(mut self, origins: Origins) -> Self {
         self.endpoint.origins = origins;
         self

@@ -1,6 +1,7 @@
 //! Decides about one upgrade: the rules of RFC 6455, the page's origin, the limits, who the client is. What
 //! comes out is a connection ready to be opened, or an HTTP refusal.
 
+use super::origin::log_refused;
 use super::request::without_tokens;
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
@@ -71,6 +72,7 @@ async fn decide(
 ) -> Result<Admission, Refused> {
     let upgrade = handshake::check(request.parts()).map_err(Refused::Handshake)?;
     if !endpoint.origins.allow(request.headers()) {
+        log_refused(endpoint.route.as_str(), request.headers());
         return Err(Reject::denied("this page may not connect").into());
     }
     let hub = &routes.hub.0;

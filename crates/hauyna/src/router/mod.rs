@@ -17,7 +17,7 @@ mod service;
 mod tls;
 
 pub use middleware::{Admitted, Next};
-pub use origin::Origins;
+pub use origin::{AllowedOrigin, Origins};
 pub use request::ConnectRequest;
 pub use serve::Server;
 pub use service::{Body, RouterService};

@@ -1,26 +1,58 @@
 //! Which web pages may connect. A browser sends the page's `Origin`; a program that is no browser sends
 //! none and is not asked. This is what keeps a foreign page from using a visitor's cookies.
 
+use crate::error::{Error, Result};
+use crate::log;
 use http::{HeaderMap, HeaderName, header};
+use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 /// The pages that may connect to a route.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Origins {
-    /// Pages that were loaded from the same host and port. The default.
+    /// Pages that were loaded from the same host and port, over HTTP. The default.
     #[default]
     SameOrigin,
     /// Pages of the same origin, and those of a list.
-    Listed(Vec<Listed>),
+    Listed(Vec<AllowedOrigin>),
     /// Every page. Only where authentication is neither by cookie nor by the network.
     Any,
 }
 
-/// One allowed origin: scheme, host and port; the host may stand for all below it.
+/// One entry of a list of [`Origins`], read from a text by [`str::parse`].
+///
+/// The text is an origin as a browser sends it: `scheme://host` or `scheme://host:port`. The scheme is any, such as
+/// `https`, `capacitor` or `chrome-extension`; without a port, that of `http` and `ws` is 80 and that of `https` and
+/// `wss` is 443. A host beyond ASCII is written as browsers send it, `xn--…`. More than one origin is allowed by
+///
+/// - `*.` before the host: any number of labels, at least one;
+/// - `*` as the port: every port;
+/// - `null`: every page whose origin a browser keeps to itself, such as a local file or a sandboxed frame. Any web site
+///   can make such a frame, so it is as wide as [`Origins::Any`].
+///
+/// # Examples
+///
+/// ```
+/// use hauyna::AllowedOrigin;
+///
+/// for text in ["https://example.com", "https://*.example.org:8443", "http://localhost:*", "capacitor://localhost", "null"] {
+///     assert!(text.parse::<AllowedOrigin>().is_ok());
+/// }
+/// assert!("https://example.com/chat".parse::<AllowedOrigin>().is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    origin: Origin,
-    hosts: Hosts,
+pub struct AllowedOrigin(Entry);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Entry {
+    /// The literal `null`.
+    Opaque,
+    Of {
+        origin: Origin,
+        hosts: Hosts,
+        ports: Ports,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,37 +61,38 @@ enum Hosts {
     Below,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    This,
+    All,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Origin {
+    /// In lower case.
     scheme: String,
+    /// In lower case; an IPv6 address in its shortest form. Empty only with the scheme `file`.
     host: String,
-    port: u16,
+    /// None where the scheme has no default port and the origin names none.
+    port: Option<u16>,
 }
 
 impl Origins {
-    /// A list such as `["https://example.com", "https://*.example.org:8443"]`; `*.` stands for any number of
-    /// labels, at least one.
+    /// A list such as `["https://example.com", "https://*.example.org:8443", "capacitor://localhost"]`; see
+    /// [`AllowedOrigin`] for what an entry may be.
     ///
     /// # Panics
     ///
-    /// Where an entry is no origin.
+    /// Where an entry is no origin. Entries that are not known when the program is written are better parsed into
+    /// [`AllowedOrigin`]s, which gives an error, and collected into [`Origins::Listed`].
     pub fn listed<'a>(origins: impl IntoIterator<Item = &'a str>) -> Self {
-        let entry = |text: &str| {
-            let (plain, hosts) = match text.split_once("://*.") {
-                Some((scheme, rest)) => (format!("{scheme}://{rest}"), Hosts::Below),
-                None => (text.to_owned(), Hosts::This),
-            };
-            match Origin::parse(&plain) {
-                Some(origin) => Listed { origin, hosts },
-                None => panic!("`{text}` is no origin such as https://example.com"),
-            }
-        };
+        let entry = |text: &str| text.parse().unwrap_or_else(|error| panic!("{error}"));
         Self::Listed(origins.into_iter().map(entry).collect())
     }
 
     /// Whether a request with these headers may become a connection.
     pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
-        let origin = match single(headers, &header::ORIGIN) {
+        let text = match single(headers, &header::ORIGIN) {
             Single::None => return true,
             Single::Several => return false,
             Single::One(text) => text,
@@ -67,45 +100,104 @@ impl Origins {
         if *self == Self::Any {
             return true;
         }
-        let Some(origin) = Origin::parse(origin) else { return false };
-        let is_same = match single(headers, &header::HOST) {
-            Single::One(host) => origin.is_of(host),
+        let origin = Origin::parse(text);
+        let is_same = match (&origin, single(headers, &header::HOST)) {
+            (Some(origin), Single::One(host)) => origin.is_of(host),
             _ => false,
         };
-        is_same || matches!(self, Self::Listed(listed) if listed.iter().any(|entry| entry.allows(&origin)))
+        is_same
+            || matches!(self, Self::Listed(entries) if entries.iter().any(|entry| match &origin {
+                Some(origin) => entry.allows(origin),
+                None => text == OPAQUE && entry.0 == Entry::Opaque,
+            }))
     }
 }
 
-impl Listed {
-    fn allows(&self, origin: &Origin) -> bool {
-        let is_host = match self.hosts {
-            Hosts::This => origin.host == self.origin.host,
-            Hosts::Below => origin
-                .host
-                .strip_suffix(&self.origin.host)
-                .is_some_and(|left| left.len() > 1 && left.ends_with('.')),
+impl FromStr for AllowedOrigin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text == OPAQUE {
+            return Ok(Self(Entry::Opaque));
+        }
+        let (plain, hosts) = match text.split_once("://*.") {
+            Some((scheme, rest)) => (format!("{scheme}://{rest}"), Hosts::Below),
+            None => (text.to_owned(), Hosts::This),
         };
-        is_host && origin.scheme == self.origin.scheme && origin.port == self.origin.port
+        let (plain, ports) = match plain.strip_suffix(":*") {
+            Some(plain) => (plain, Ports::All),
+            None => (plain.as_str(), Ports::This),
+        };
+        // A second `:` would be the port of an origin that has all of them.
+        let origin = Origin::parse(plain).filter(|_| ports == Ports::This || !has_port(plain));
+        let origin = origin.ok_or_else(|| {
+            Error::config(format!(
+                "`{text}` is no origin: write scheme://host or scheme://host:port, without a path, or null"
+            ))
+        })?;
+        Ok(Self(Entry::Of { origin, hosts, ports }))
     }
+}
+
+impl AllowedOrigin {
+    fn allows(&self, page: &Origin) -> bool {
+        let Entry::Of { origin, hosts, ports } = &self.0 else { return false };
+        let is_host = match hosts {
+            Hosts::This => page.host == origin.host,
+            Hosts::Below => {
+                page.host.strip_suffix(&origin.host).is_some_and(|left| left.len() > 1 && left.ends_with('.'))
+            }
+        };
+        is_host && page.scheme == origin.scheme && (*ports == Ports::All || page.port == origin.port)
+    }
+}
+
+/// Logs that a page was refused, with the origin that would have to be allowed. What is no origin is not worth a line.
+pub(crate) fn log_refused(route: &str, headers: &HeaderMap) {
+    let Single::One(origin) = single(headers, &header::ORIGIN) else { return };
+    if origin != OPAQUE && Origin::parse(origin).is_none() {
+        return;
+    }
+    let host = match single(headers, &header::HOST) {
+        Single::One(host) => host,
+        _ => "",
+    };
+    let (origin, host) = (log::whole(origin), log::whole(host));
+    log::limited("origin", || {
+        tracing::info!(target: "hauyna::server", route, %origin, %host, "{REFUSED}");
+    });
 }
 
 impl Origin {
     /// Reads `scheme://host[:port]` and nothing else; `null` is no origin.
     fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
+        if !is_scheme(scheme) {
+            return None;
+        }
         let scheme = scheme.to_ascii_lowercase();
-        let default = default_port(&scheme)?;
+        if scheme == "file" && rest.is_empty() {
+            return Some(Self { scheme, host: String::new(), port: None });
+        }
         let (host, port) = split_port(rest)?;
-        Some(Self { scheme, host, port: port.unwrap_or(default) })
+        let port = port.or(default_port(&scheme));
+        Some(Self { scheme, host, port })
     }
 
     /// Whether a page of this origin was loaded from this `Host`. Behind a proxy that ends TLS we cannot see
-    /// the scheme, so the port that is left out is taken as the origin's own default.
+    /// the scheme, so the port that is left out is taken as the origin's own default. Pages of other schemes come from
+    /// no web server.
     fn is_of(&self, host: &str) -> bool {
-        split_port(host).is_some_and(|(host, port)| {
-            host == self.host && port.or(default_port(&self.scheme)) == Some(self.port)
-        })
+        let default = default_port(&self.scheme);
+        default.is_some()
+            && split_port(host).is_some_and(|(host, port)| host == self.host && port.or(default) == self.port)
     }
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
@@ -114,6 +206,11 @@ fn default_port(scheme: &str) -> Option<u16> {
         "https" | "wss" => Some(443),
         _ => None,
     }
+}
+
+fn has_port(origin: &str) -> bool {
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    split_port(host).is_none_or(|(_, port)| port.is_some())
 }
 
 /// Host, in lower case, and port; none where anything else stands there too.
@@ -126,14 +223,18 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
             (&text[..at], Some(if is_number { digits.parse().ok()? } else { return None }))
         }
     };
-    let is_ip6 = host.starts_with('[') && host.ends_with(']');
-    let inner = if is_ip6 { &host[1..host.len() - 1] } else { host };
-    let is_fine = !inner.is_empty()
-        && inner
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || is_ip6 && byte == b':');
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return Some((format!("[{}]", address.parse::<Ipv6Addr>().ok()?), port));
+    }
+    let is_fine =
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     is_fine.then(|| (host.to_ascii_lowercase(), port))
 }
+
+/// What a browser sends for a page whose origin it keeps to itself.
+const OPAQUE: &str = "null";
+const REFUSED: &str = "a page of another origin was refused: to allow it, add its origin to `Handler::origins` \
+                       (`hauyna serve --origin`)";
 
 enum Single<'a> {
     None,
@@ -171,6 +272,7 @@ mod tests {
             ("EXAMPLE.com", "https://example.COM"),
             ("127.0.0.1:8080", "http://127.0.0.1:8080"),
             ("[::1]:8080", "http://[::1]:8080"),
+            ("[0:0::1]:8080", "http://[::1]:8080"),
         ];
         let foreign = [
             ("example.com", "null"),
@@ -195,6 +297,9 @@ mod tests {
             ("example.com", ""),
             ("example.com", "file://example.com"),
             ("example.com", "chrome-extension://example.com"),
+            ("localhost", "capacitor://localhost"),
+            ("localhost:80", "capacitor://localhost"),
+            ("localhost:3000", "capacitor://localhost:3000"),
             ("example.com", "https://example.com https://evil.com"),
             ("example.com", "https://evil.com, https://example.com"),
             ("example.com", "https://example.com."),
@@ -222,6 +327,101 @@ mod tests {
             "https://.a.com",
         ] {
             assert!(!allowed(&listed, "self", origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn origins_of_every_scheme_may_be_listed() {
+        let apps = [
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "app://.",
+            "app://obsidian.md",
+            "chrome-extension://gighmmpiobklfepjocnamgkkbiglidom",
+            "moz-extension://6f2cf1b4-8a1b-4a0e-9d4b-0d6d3f6d1c11",
+            "safari-web-extension://8F2A1C3B-0000-4000-8000-AABBCCDDEEFF",
+            "vscode-webview://0kq3b1h2",
+            "com.example.app+web://host.example:3000",
+            "file://",
+            "null",
+            "http://[::1]:5173",
+        ];
+        for app in apps {
+            assert!(allowed(&Origins::listed([app]), "self", app), "{app}");
+            for other in apps.iter().filter(|other| **other != app) {
+                assert!(!allowed(&Origins::listed([app]), "self", other), "{other} is not {app}");
+            }
+            assert!(!allowed(&Origins::SameOrigin, "self", app), "{app}");
+        }
+        let listed = Origins::listed(["capacitor://localhost", "CHROME-extension://ABC"]);
+        for (origin, is_allowed) in [
+            ("chrome-extension://abc", true),
+            ("chrome-extension://abcd", false),
+            ("chrome-extension://abc/", false),
+            ("capacitor://localhost:80", false),
+            ("capacitor://localhost.evil", false),
+            ("https://localhost", false),
+            ("null", false),
+            ("NULL", false),
+            ("file://", false),
+        ] {
+            assert_eq!(allowed(&listed, "self", origin), is_allowed, "{origin}");
+        }
+        assert!(!allowed(&Origins::listed(["null"]), "self", "NULL"));
+    }
+
+    #[test]
+    fn every_port_of_a_host_may_be_listed() {
+        let listed = Origins::listed(["http://localhost:*", "http://[::1]:*", "http://*.localhost:*"]);
+        for origin in
+            ["http://localhost", "http://localhost:5173", "http://[::1]:3000", "http://app.localhost:1"]
+        {
+            assert!(allowed(&listed, "self", origin), "{origin}");
+        }
+        for origin in
+            ["https://localhost:5173", "http://localhost.evil:5173", "http://evil:5173", "http://localhost:x"]
+        {
+            assert!(!allowed(&listed, "self", origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_origin_is_an_error_that_says_what_one_is() {
+        for wrong in [
+            "",
+            "*",
+            "Null",
+            "example.com",
+            "//example.com",
+            "://example.com",
+            "1http://example.com",
+            "ht tp://example.com",
+            "https://",
+            "https://*",
+            "https://*.",
+            "https://a.*.com",
+            "https://*.*.com",
+            "https://example.com/",
+            "https://example.com/path",
+            "https://example.com?x",
+            "https://user@example.com",
+            "https://example.com:",
+            "https://example.com:*:*",
+            "https://example.com:80:*",
+            "https://example.com:65536",
+            "https://example.com,https://other.com",
+            "https://müller.example",
+            "http://[::1",
+            "http://[::g]",
+            "http://::1",
+            " https://example.com",
+            "https://example.com\n",
+        ] {
+            let error = wrong.parse::<AllowedOrigin>().unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Config, "{wrong}");
+            let text = error.to_string();
+            assert!(text.contains(wrong) && text.contains("scheme://host:port"), "{text}");
         }
     }
 
