@@ -4,6 +4,7 @@
 
 use crate::connection::ConnectionState;
 use hauyna_protocol::ErrorType;
+use hauyna_protocol::close::CloseCode;
 use http::StatusCode;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -115,6 +116,17 @@ impl Error {
             ErrorKind::Protocol(error) => error,
             ErrorKind::Refused | ErrorKind::Transition { .. } => ErrorType::ApplicationError,
             ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed => ErrorType::InternalError,
+        }
+    }
+
+    /// The code that closes a connection whose `on_open` or `on_reconnect` fails with this error. A permanent refusal
+    /// keeps the client away; a failure of the server or of the application does not. The table is in `docs/errors.md`.
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self.kind {
+            ErrorKind::Protocol(ErrorType::TokenExpired) => CloseCode::EXPIRED,
+            ErrorKind::Protocol(ErrorType::ApplicationError) => CloseCode::INTERNAL_ERROR,
+            ErrorKind::Protocol(error) if !error.is_temporary() => CloseCode::PERMISSION_DENIED,
+            _ => CloseCode::INTERNAL_ERROR,
         }
     }
 

@@ -5,7 +5,7 @@ use super::ending::close_frame_of;
 use super::outbox::Told;
 use super::{Backlog, CloseReason, ConnectionCore};
 use crate::dispatch::{self, Asked, Pending};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::handler::{Context, Mode};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
@@ -123,10 +123,7 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
         "refused by on_open",
     );
     core.push_reply(dispatch::error_frame(core, None, error));
-    let code = match error.kind() {
-        ErrorKind::Protocol(kind) if !kind.is_temporary() => CloseCode::PERMISSION_DENIED,
-        _ => CloseCode::INTERNAL_ERROR,
-    };
+    let code = error.close_code();
     core.close(code, code.name().unwrap_or_default(), (CloseReason::Failed, Backlog::Write));
 }
 

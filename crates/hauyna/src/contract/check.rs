@@ -116,3 +116,27 @@ const RESERVED: [&str; 20] = [
 ];
 /// Bytes of a name.
 const LONGEST: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use crate::{Context, Contract, Handler, Value, json};
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Refresh;
+
+    #[test]
+    fn event_without_data_is_a_message_without_fields_of_its_own() {
+        let contract = Contract::new("t", "1").event::<(), u8>("unit").event::<Refresh, u8>("struct");
+        let handler = Handler::new()
+            .on("unit", async |_: Context, (): ()| Ok(1_u8))
+            .on("struct", async |_: Context, _: Refresh| Ok(1_u8));
+        contract.check(&handler);
+        let schema = contract.json_schema();
+        for event in ["unit", "struct"] {
+            let data: &Value = &schema["properties"]["requests"]["properties"][event]["properties"]["data"];
+            assert_eq!(*data, json!({ "type": "object" }), "{event}");
+        }
+    }
+}

@@ -40,6 +40,15 @@ impl Declared {
         Self { side, schema, definitions, rust: std::any::type_name::<T>() }
     }
 
+    /// The data of an event. One without data is a message without fields of its own.
+    pub(super) fn of_event<T: JsonSchema>() -> Self {
+        let declared = Self::of::<T>(Side::Input);
+        if declared.target(&declared.schema).get("type").is_none_or(|kind| kind != "null") {
+            return declared;
+        }
+        Self { schema: serde_json::json!({ "type": "object" }), definitions: Arc::default(), ..declared }
+    }
+
     /// Whether all of its values are objects, as far as the schema says.
     pub(super) fn is_object(&self) -> bool {
         self.shapes(&self.schema, &mut Seen::new(), &mut |shape| match shape {

@@ -98,7 +98,8 @@ impl Contract {
         Self { title: title.into(), version: version.into(), terms: Terms::default() }
     }
 
-    /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`.
+    /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`. `()` is an event
+    /// without data.
     ///
     /// # Panics
     ///
@@ -111,7 +112,7 @@ impl Contract {
         Reply: JsonSchema + Serialize,
     {
         let exchange =
-            Exchange { data: Declared::of::<Data>(Side::Input), reply: Declared::of::<Reply>(Side::Output) };
+            Exchange { data: Declared::of_event::<Data>(), reply: Declared::of::<Reply>(Side::Output) };
         agreed(check::request(name, &exchange.data));
         let old = self.terms.requests.insert(name.to_owned(), exchange);
         assert!(old.is_none(), "the event `{name}` is declared twice");

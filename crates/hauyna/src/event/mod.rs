@@ -13,6 +13,7 @@ pub(crate) use listeners::Listeners;
 
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::handler::decode_input;
 use crate::hub::Hub;
 use hauyna_protocol::{Encoding, ErrorType, Raw};
 use listeners::{Decoded, Listening};
@@ -110,7 +111,7 @@ impl Events {
     {
         let f = Arc::new(f);
         let decode = move |event: Event, data: Raw<'_>| -> Decoded {
-            let (f, data) = (f.clone(), data.decode::<T>()?);
+            let (f, data) = (f.clone(), decode_input::<T>(data)?);
             Ok(Box::pin(async move { f(event, data).await.map(Into::into) }))
         };
         self.listeners().add_named(event, self.priority, Box::new(decode))

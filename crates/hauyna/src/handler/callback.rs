@@ -2,6 +2,7 @@
 //! before, results turned into the data of an `ack`.
 
 use super::Context;
+use super::input::decode_input;
 use crate::broker::BoxFuture;
 use crate::error::{Error, Reject};
 use crate::validate::Validate;
@@ -85,7 +86,7 @@ where
 {
     let f = Arc::new(f);
     Box::new(move |cx, body| {
-        let (f, input) = (f.clone(), body.decode()?);
+        let (f, input) = (f.clone(), decode_input(body)?);
         check(&input)?;
         // Called inside the future, so that a panic is caught where those of later polls are.
         Ok(Box::pin(async move {

@@ -10,6 +10,7 @@ mod callback;
 mod context;
 mod endpoint;
 mod identity;
+mod input;
 mod limits;
 mod recovery;
 mod validate;
@@ -22,6 +23,7 @@ pub use recovery::{Decided, Failed, Occasion, Recovery};
 pub(crate) use callback::{EventAnswer, Signature};
 pub(crate) use endpoint::{Endpoint, Mode, Verb};
 pub(crate) use identity::{Credentials, Expiry};
+pub(crate) use input::decode_input;
 
 use crate::connection::{CloseReason, Connection};
 use crate::error::Error;
@@ -72,7 +74,9 @@ impl Handler {
         Self { endpoint: Endpoint::new(Mode::Echo) }
     }
 
-    /// Runs when a connection is there, before its first request. An error closes it.
+    /// Runs when a connection is there, before its first request. An error closes it: with 3507 where it refuses the
+    /// client for good, with 3005 for [`Reject::expired`](crate::Reject::expired), and with 1011 where the callback
+    /// failed, panicked or took too long. `docs/errors.md` has the table.
     pub fn on_open<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,
@@ -83,7 +87,8 @@ impl Handler {
     }
 
     /// Handles the messages whose `type` is `event`, decoded into `T`: what does not fit never reaches `f`
-    /// and is answered with `validation_error`. With an `id` the result is the `data` of the `ack`.
+    /// and is answered with `validation_error`. With an `id` the result is the `data` of the `ack`. An event without
+    /// data is taken as `()`.
     ///
     /// # Panics
     ///
@@ -146,7 +151,7 @@ impl Handler {
 
     /// Runs in place of `on_open` when a client that was lost is back with its session: the context is that of the new
     /// connection, the other one was lost. Subscriptions, what was attached, presence, state and retry policy are the
-    /// new one's already. An error closes it.
+    /// new one's already. An error closes it, as one of [`Handler::on_open`] does.
     ///
     /// # Examples
     ///

@@ -3,15 +3,15 @@
 
 use crate::support::{Failing, open_hub, subscribe, subscriber};
 use hauyna::{
-    AtLimit, ConnectRequest, Context, Error, ErrorType, Handler, Heartbeat, Hub, Identity, Limit, Rate,
-    RateLimit, Reject, UnknownUsers, json,
+    AtLimit, ConnectRequest, ConnectionState, Context, Error, ErrorType, Handler, Heartbeat, Hub, Identity,
+    Limit, Rate, RateLimit, Reject, RetryPolicy, UnknownUsers, json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_protocol::close::CloseCode;
 use hauyna_test::{Client, TestServer};
 use hauyna_websocket::{FrameHead, OpCode};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -198,6 +198,62 @@ async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
     let mut all: Vec<u16> = wanted.into_iter().chain(others).collect();
     all.sort_unstable();
     assert_eq!(all, CloseCode::ALL.iter().map(|code| code.0).collect::<Vec<_>>());
+}
+
+/// The rows of docs/errors.md: which close code follows when `on_open` fails with an error type.
+fn codes_of_open() -> BTreeMap<&'static str, u16> {
+    let guide = include_str!("../../../../docs/errors.md");
+    let section = guide.split("## When `on_open` fails").nth(1).and_then(|rest| rest.split("## ").next());
+    let mut codes = BTreeMap::new();
+    for row in section.unwrap().lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let Ok(code) = cells[2].parse::<u16>() else { continue };
+        let named = cells[0].split('`').filter(|name| name.parse::<ErrorType>().is_ok());
+        for name in named {
+            assert_eq!(codes.insert(name, code), None, "`{name}` has two rows");
+        }
+    }
+    codes
+}
+
+#[tokio::test]
+async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
+    let handler = Handler::new().callback_timeout(Duration::from_millis(50)).on_open(async |cx: Context| {
+        let how = cx.query("how").unwrap();
+        match how.as_str() {
+            "reject expired" => Err(Reject::expired("old").into()),
+            "reject unauthorized" => Err(Reject::unauthorized("who?").into()),
+            "reject denied" => Err(Reject::denied("no").into()),
+            "reject invalid" => Err(Reject::invalid("what?").into()),
+            "io" => Err(std::io::Error::other("swordfish").into()),
+            "config" => RetryPolicy { jitter: -1.0, ..RetryPolicy::default() }.validate(),
+            "transition" => cx.connection().set_state(ConnectionState::Own("undeclared")),
+            "other" => Err(Error::other("swordfish")),
+            "panic" => panic!("on purpose"),
+            "never" => std::future::pending().await,
+            name => Err(Error::protocol(name.parse::<ErrorType>().unwrap(), "no")),
+        }
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let codes = codes_of_open();
+    let protocol = ErrorType::ALL.iter().map(|kind| (kind.as_str(), codes[kind.as_str()]));
+    let others = [
+        ("reject%20expired", 3005),
+        ("reject%20unauthorized", 3507),
+        ("reject%20denied", 3507),
+        ("reject%20invalid", 3507),
+        ("io", 1011),
+        ("config", 1011),
+        ("transition", 1011),
+        ("other", 1011),
+        ("panic", 1011),
+        ("never", 1011),
+    ];
+    for (how, code) in protocol.chain(others) {
+        let mut client = server.connect(&format!("/?how={how}")).await;
+        assert_eq!(client.expect_close().await.0, code, "{how}");
+    }
+    assert_eq!((codes["application_error"], codes["token_expired"]), (1011, 3005));
 }
 
 #[tokio::test]

@@ -118,6 +118,28 @@ async fn on_message_takes_what_no_event_takes_and_on_binary_the_other_frames() {
     assert_eq!(binary.recv().await.unwrap(), [0, 255]);
 }
 
+#[derive(serde::Deserialize)]
+struct Refresh;
+
+#[tokio::test]
+async fn event_without_data_is_taken_as_unit() {
+    let hub = open_hub().build();
+    hub.events().on("seen", async |_: hauyna::Event, (): ()| Ok(()));
+    let handler = named()
+        .on("unit", async |_: Context, (): ()| Ok("unit"))
+        .on("struct", async |_: Context, _: Refresh| Ok("struct"))
+        .client_events(["seen"]);
+    let server = TestServer::start(hub, handler);
+    for encoding in hauyna_protocol::Encoding::ALL {
+        let mut client = server.client("/?user=u").encoding(encoding).connect().await;
+        client.expect("session").await;
+        assert_eq!(client.request(json!({ "type": "unit" })).await.unwrap(), "unit");
+        assert_eq!(client.request(json!({ "type": "unit", "more": 1 })).await.unwrap(), "unit");
+        assert_eq!(client.request(json!({ "type": "struct" })).await.unwrap(), "struct");
+        client.request(json!({ "type": "seen" })).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn on_open_runs_before_the_first_request_and_its_error_closes() {
     let handler = named().on("add", add).on_open(|cx| async move {
@@ -138,7 +160,7 @@ async fn on_open_runs_before_the_first_request_and_its_error_closes() {
     client.expect("welcome").await;
     assert_eq!(client.expect("ack").await["data"], 3);
     for (how, kind, code) in [
-        ("application", "application_error", 3507),
+        ("application", "application_error", 1011),
         ("internal", "internal_error", 1011),
         ("panic", "internal_error", 1011),
     ] {

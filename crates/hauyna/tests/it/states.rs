@@ -283,7 +283,7 @@ async fn failures_pass_through_error_and_losses_do_not() {
     drop(broken);
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
     let mut unwanted = server.connect("/?user=unwanted").await;
-    assert_eq!(unwanted.expect_close().await.0, 3507);
+    assert_eq!(unwanted.expect_close().await.0, 1011);
     drop(unwanted);
     assert_eq!(next(&mut changes).await, (Connected, Error));
     assert_eq!(next(&mut changes).await, (Error, Disconnected));
