@@ -59,6 +59,12 @@ impl CloseCode {
     pub const fn is_valid_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
+
+    /// Returns the code itself where it may be sent, [`INTERNAL_ERROR`](Self::INTERNAL_ERROR) where it may not.
+    #[must_use]
+    pub const fn sendable(self) -> Self {
+        if self.is_valid_on_wire() { self } else { Self::INTERNAL_ERROR }
+    }
 }
 
 impl From<u16> for CloseCode {
@@ -87,9 +93,11 @@ mod tests {
     fn codes_that_stand_for_something_local_never_travel() {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
             assert!(!CloseCode::new(code).is_valid_on_wire(), "{code}");
+            assert_eq!(CloseCode::new(code).sendable(), CloseCode::INTERNAL_ERROR, "{code}");
         }
         for code in [1000, 1003, 1007, 1011, 1014, 3000, 4999] {
             assert!(CloseCode::new(code).is_valid_on_wire(), "{code}");
+            assert_eq!(CloseCode::new(code).sendable().as_u16(), code);
         }
     }
 }

@@ -20,6 +20,7 @@ pub fn encode_into(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], mask: Opti
 }
 
 /// Encodes a close frame; a reason above 123 bytes is cut before the character that does not fit (RFC 6455 §5.5.1).
+/// A code that must not be sent (§7.4) is replaced as [`CloseCode::sendable`] has it.
 #[must_use]
 pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_REASON);
@@ -28,7 +29,7 @@ pub fn close_frame(code: CloseCode, reason: &str) -> Bytes {
     }
     let reason = &reason[..end];
     let mut payload = Vec::with_capacity(2 + reason.len());
-    payload.extend_from_slice(&code.as_u16().to_be_bytes());
+    payload.extend_from_slice(&code.sendable().as_u16().to_be_bytes());
     payload.extend_from_slice(reason.as_bytes());
     encode(OpCode::Close, &payload)
 }
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(frame.len(), 2 + 2 + 122);
         assert_eq!(std::str::from_utf8(&frame[4..]).unwrap(), "é".repeat(61));
         assert_eq!(&close_frame(CloseCode::GOING_AWAY, "")[..], [0x88, 2, 0x03, 0xe9]);
+        assert_eq!(&close_frame(CloseCode::ABNORMAL, "")[..], [0x88, 2, 0x03, 0xf3]);
     }
 
     #[test]

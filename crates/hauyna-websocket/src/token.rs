@@ -15,6 +15,12 @@ pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
+/// Tells whether a list header has an element: empty ones are none (RFC 9110 §5.6.1).
+pub(crate) fn names_any(headers: &HeaderMap, name: impl AsHeaderName) -> bool {
+    let is_empty = |byte: &u8| matches!(byte, b',' | b' ' | b'\t');
+    !headers.get_all(name).iter().all(|line| line.as_bytes().iter().all(is_empty))
+}
+
 /// Tells whether a list header, possibly on several lines, names `token` in any case.
 pub(crate) fn lists(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
     headers

@@ -93,12 +93,16 @@ fn single(
     if values.next().is_some() { Err(repeated) } else { Ok(first) }
 }
 
-/// The sub-protocols, joined by commas; they must be distinct tokens (RFC 6455 §4.1).
+/// The sub-protocols, joined by commas; they must be distinct tokens (RFC 6455 §4.1). Empty elements of the list are
+/// ignored (RFC 9110 §5.6.1), but one element has to be there.
 fn protocols(headers: &HeaderMap) -> Result<String, Refusal> {
     let mut joined = String::new();
     let mut seen = HashSet::new();
     for line in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
         for protocol in line.to_str().map_err(|_| Refusal::Protocols)?.split(',').map(str::trim) {
+            if protocol.is_empty() {
+                continue;
+            }
             if !is_token(protocol) || !seen.insert(protocol) {
                 return Err(Refusal::Protocols);
             }
@@ -107,6 +111,9 @@ fn protocols(headers: &HeaderMap) -> Result<String, Refusal> {
             }
             joined.push_str(protocol);
         }
+    }
+    if joined.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Err(Refusal::Protocols);
     }
     Ok(joined)
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::accept_key;
 use super::check::write_headers;
 use super::head::{HeadBuffer, MAX_HEADERS, header_map};
-use crate::token::{is_token, lists};
+use crate::token::{is_token, lists, names_any};
 use crate::{Deflate, Negotiated};
 
 /// A client's request for a WebSocket connection.
@@ -202,7 +202,7 @@ impl ServerAnswer {
         };
         let deflate = match &self.deflate {
             Some(deflate) => deflate.accept(&headers).map_err(|_| AnswerError::Extensions)?,
-            None if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) => return Err(AnswerError::Extensions),
+            None if names_any(&headers, SEC_WEBSOCKET_EXTENSIONS) => return Err(AnswerError::Extensions),
             None => None,
         };
         Ok(Accepted { protocol, deflate, headers, rest })

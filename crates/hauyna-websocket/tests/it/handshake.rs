@@ -77,7 +77,8 @@ fn malformed() -> Vec<(&'static str, String, Refusal)> {
         ),
         ("protocol-with-space", with("chat, superchat", "chat room"), R::Protocols),
         ("protocol-twice", with("chat, superchat", "chat, chat"), R::Protocols),
-        ("empty-protocol", with("chat, superchat", "chat,,superchat"), R::Protocols),
+        ("no-protocol", with("chat, superchat", ""), R::Protocols),
+        ("empty-protocols", with("chat, superchat", ", ,"), R::Protocols),
         ("protocol-with-separator", with("chat, superchat", "ch@t"), R::Protocols),
         ("folded-header", with("Connection: Upgrade", "Connection:\r\n Upgrade"), R::Malformed),
         ("space-before-colon", with("Upgrade: websocket", "Upgrade : websocket"), R::Malformed),
@@ -129,12 +130,20 @@ fn unusual_but_valid_requests_are_accepted() {
         ("Upgrade: websocket", "UPGRADE: h2c, WebSocket"),
         ("GET /chat", "\r\n\r\nGET /chat"),
         ("/chat", "http://server.example.com/chat?a=b"),
+        ("Connection: Upgrade", "Connection: , ,upgrade,"),
+        ("Upgrade: websocket", "Upgrade: ,websocket, "),
         ("Sec-WebSocket-Protocol: chat, superchat\r\n", ""),
+        ("chat, superchat", "chat, superchat, "),
+        ("chat, superchat", ", chat,\t,superchat,,"),
+        ("chat, superchat", "chat\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: ,superchat"),
         ("Origin: http://example.com\r\n", ""),
     ] {
         let request = GOOD.replacen(from, to, 1);
         assert_ne!(request, GOOD);
-        assert!(judge(&request).is_ok(), "{to}: {:?}", judge(&request));
+        let upgrade = judge(&request).unwrap_or_else(|refusal| panic!("{to}: {refusal}"));
+        if request.contains("superchat") {
+            assert_eq!(upgrade.protocols().collect::<Vec<_>>(), ["chat", "superchat"], "{to}");
+        }
     }
 }
 
@@ -363,6 +372,8 @@ fn answers_that_open_no_connection_are_told_apart() {
         replaced("\r\n\r\n", "\r\nsec-websocket-extensions: foo\r\n\r\n"),
         Err(AnswerError::Extensions)
     );
+    assert_eq!(replaced("\r\n\r\n", "\r\nsec-websocket-extensions: , ,\r\n\r\n"), Ok(true), "an empty list");
+    assert_eq!(replaced("connection: upgrade", "connection: ,keep-alive,, Upgrade,"), Ok(true));
     assert_eq!(replaced("\r\nupgrade", "\nupgrade"), Err(AnswerError::Malformed));
     let large = good(&|text| text.replace("\r\n\r\n", &format!("\r\nx: {}\r\n\r\n", "y".repeat(17_000))));
     assert_eq!(large, Err(AnswerError::Malformed));
