@@ -64,6 +64,7 @@ mod log;
 mod metrics;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod once;
 mod presence;
 mod random;
 mod rate;

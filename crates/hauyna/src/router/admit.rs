@@ -2,7 +2,7 @@
 //! comes out is a connection ready to be opened, or an HTTP refusal.
 
 use super::origin::log_refused;
-use super::request::without_tokens;
+use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, open};
@@ -71,6 +71,7 @@ async fn decide(
     request: ConnectRequest,
 ) -> Result<Admission, Refused> {
     let upgrade = handshake::check(request.parts()).map_err(Refused::Handshake)?;
+    check_utf8(request.uri())?;
     if !endpoint.origins.allow(request.headers()) {
         log_refused(endpoint.route.as_str(), request.headers());
         return Err(Reject::denied("this page may not connect").into());

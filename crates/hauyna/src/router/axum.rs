@@ -1,12 +1,16 @@
 //! The way into an axum application: the routes as an axum router, to be merged with others.
 
 use super::Router;
+use super::path::spellings;
 use axum::extract::ConnectInfo;
 use std::net::SocketAddr;
 
 impl Router {
     /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
     /// peer's address is known where the application is served with connect info.
+    ///
+    /// axum compares paths undecoded. A route with letters beyond ASCII is mounted as browsers escape it
+    /// (`/caf%C3%A9`), with lower-case digits, and unescaped; a client that escapes ASCII letters too gets 404.
     ///
     /// ```
     /// use axum::routing::get;
@@ -20,7 +24,9 @@ impl Router {
     pub fn into_axum<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
         let paths = self.paths.clone();
         let service = self.into_service();
-        paths.iter().fold(axum::Router::new(), |router, path| router.route_service(path, service.clone()))
+        // axum compares paths as they are on the wire.
+        let spellings = paths.iter().flat_map(|path| spellings(path));
+        spellings.fold(axum::Router::new(), |router, path| router.route_service(&path, service.clone()))
     }
 }
 

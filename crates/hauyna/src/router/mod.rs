@@ -1,6 +1,6 @@
 //! From paths to handlers. `Router` is the builder; `admit` decides about one upgrade; `serve` is the
 //! stand-alone server, `service` the tower service, `axum` the way into an axum application; `middleware` and
-//! `layer` stand before the decision, `params` reads parameters.
+//! `layer` stand before the decision, `params` reads parameters, `path` spells paths.
 
 mod accept;
 mod admit;
@@ -10,6 +10,7 @@ mod layer;
 mod middleware;
 mod origin;
 mod params;
+mod path;
 mod request;
 mod serve;
 mod service;
@@ -25,11 +26,12 @@ pub use service::{Body, RouterService};
 pub use tls::TlsConfig;
 
 pub(crate) use middleware::{Middleware, erase_middleware};
-pub(crate) use request::{path_as, path_param, query, query_as};
+pub(crate) use request::{RESUME, path_as, path_param, query, query_as};
 
 use crate::error::Result;
 use crate::handler::{Endpoint, Handler};
 use crate::hub::Hub;
+use crate::once::call_once;
 use layer::Erased;
 use std::fmt;
 use std::sync::Arc;
@@ -83,24 +85,34 @@ impl Router {
         }
     }
 
-    /// Mounts a handler. `path` may have parameters, `{name}` for one segment and `{*name}` for the rest.
+    /// Mounts a handler. `path` may have parameters, `{name}` for one whole segment and `{*name}` for the rest.
+    ///
+    /// Paths are compared after they are decoded: `/café/{name}` takes `/caf%C3%A9/ada`, and may itself be written in
+    /// either way. An escaped slash (`%2F`) separates no segments.
     ///
     /// # Panics
     ///
-    /// Where the path is malformed or already taken.
+    /// Where the path can never match (`chat`, `/:id`, `/room-{id}`) or is already taken.
     pub fn websocket(mut self, path: &str, handler: Handler) -> Self {
         let mut endpoint = handler.into_endpoint();
         path.clone_into(&mut endpoint.route);
         let endpoint = Arc::new(endpoint);
         self.hub.0.add_route(&endpoint);
-        if let Err(error) = self.routes.insert(path, endpoint) {
-            panic!("route `{path}`: {error}");
+        let canonical = path::canonical_route(path);
+        let inserted =
+            canonical.and_then(|path| self.routes.insert(path, endpoint).map_err(|error| error.to_string()));
+        if let Err(fault) = inserted {
+            panic!("route `{path}`: {fault}");
         }
         self.paths.push(path.to_owned());
         self
     }
 
     /// Answers every other HTTP request with a tower service, such as an axum router. Without one they get 404.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice.
     pub fn fallback<S, B>(mut self, service: S) -> Self
     where
         S: tower_service::Service<http::Request<Body>, Response = http::Response<B>>
@@ -113,7 +125,7 @@ impl Router {
         B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<layer::BoxError>,
     {
-        self.fallback = Some(layer::erase(service));
+        call_once(&mut self.fallback, layer::erase(service), "fallback");
         self
     }
 
@@ -142,7 +154,7 @@ impl Router {
 
 impl Routes {
     pub(crate) fn find(&self, path: &str) -> Option<&Arc<Endpoint>> {
-        self.routes.at(path).ok().map(|found| found.value)
+        self.routes.at(&path::canonical(path)).ok().map(|found| found.value)
     }
 }
 

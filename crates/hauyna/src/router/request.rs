@@ -5,6 +5,7 @@ use crate::error::Reject;
 use crate::handler::Endpoint;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Uri, header};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
 use std::fmt;
@@ -41,9 +42,30 @@ impl ConnectRequest {
         &self.0.parts.headers
     }
 
-    /// One header, where it is text.
+    /// One header, where it is UTF-8; the first line, where it is sent several times. For lists see
+    /// [`header_list`](Self::header_list).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.0.parts.headers.get(name)?.to_str().ok()
+        std::str::from_utf8(self.0.parts.headers.get(name)?.as_bytes()).ok()
+    }
+
+    /// The elements of a header that is a list, such as `X-Forwarded-For`, in their order: over all lines of it, without
+    /// empty elements (RFC 9110 §5.6.1) and without those that are not UTF-8. A proxy adds its own at the end, so what
+    /// stands before that is what the client says of itself.
+    ///
+    /// ```
+    /// use hauyna::{ConnectRequest, Hub};
+    ///
+    /// let hub = Hub::builder().client_address(|request: &ConnectRequest| {
+    ///     request.header_list("x-forwarded-for").last()?.parse().ok() // behind one proxy of ours
+    /// });
+    /// # drop(hub);
+    /// ```
+    pub fn header_list(&self, name: &str) -> impl Iterator<Item = &str> {
+        let lines = self.0.parts.headers.get_all(name).into_iter();
+        lines
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|element| std::str::from_utf8(element.trim_ascii()).ok())
+            .filter(|element| !element.is_empty())
     }
 
     /// What tower layers and middleware have attached to the request. The connection keeps it, for its
@@ -125,15 +147,14 @@ impl ConnectRequest {
         path_as(&self.0.endpoint.route, self.0.parts.uri.path())
     }
 
-    /// A cookie's value as it was sent.
+    /// A cookie's value as it was sent, where it is UTF-8; the first, where it is sent several times.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let cookies = self.0.parts.headers.get_all(header::COOKIE).into_iter();
+        // Bytes: one cookie that is not text takes none of the others with it.
         cookies
-            .filter_map(|header| header.to_str().ok())
-            .flat_map(|header| header.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+            .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+            .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+            .and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// The token that says who it is: [`bearer`](Self::bearer), else the query parameter that
@@ -164,16 +185,12 @@ impl ConnectRequest {
 
     /// What follows a prefix among the sub-protocols.
     fn offered(&self, prefix: &str) -> Option<&str> {
-        let offers = self.0.parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
-        offers
-            .filter_map(|header| header.to_str().ok())
-            .flat_map(|header| header.split(','))
-            .find_map(|item| item.trim().strip_prefix(prefix))
+        self.header_list(header::SEC_WEBSOCKET_PROTOCOL.as_str()).find_map(|item| item.strip_prefix(prefix))
     }
 }
 
 /// The query parameter with the token of a session.
-pub(super) const RESUME: &str = "resume";
+pub(crate) const RESUME: &str = "resume";
 
 /// Path and query without the parameters that hold tokens: the target is kept as long as the connection.
 pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
@@ -215,13 +232,14 @@ pub(crate) fn query_as<T: DeserializeOwned>(target: &str) -> Result<T, Reject> {
 
 /// A parameter of the pattern `route` from the path of `target`, decoded.
 pub(crate) fn path_param(route: &str, target: &str, name: &str) -> Option<String> {
-    path_params(route, target).find(|(key, _)| *key == name).map(|(_, value)| decode(value))
+    let (_, value) = path_params(route, target).find(|(key, _)| *key == name)?;
+    Some(decode(value)?.into_owned())
 }
 
 /// All parameters of the pattern `route` from the path of `target`.
 pub(crate) fn path_as<T: DeserializeOwned>(route: &str, target: &str) -> Result<T, Reject> {
-    let pairs = path_params(route, target).map(|(name, value)| (name.into(), decode(value).into()));
-    params::read(&pairs.collect::<Vec<(Cow<'_, str>, Cow<'_, str>)>>())
+    let pairs = path_params(route, target).map(|(name, value)| Some((name.into(), decode(value)?)));
+    params::read(&pairs.collect::<Option<Pairs<'_>>>().ok_or_else(not_utf8)?)
 }
 
 /// Names and values of the pattern's parameters, as they were sent.
@@ -236,12 +254,25 @@ fn path_params<'a>(route: &'a str, target: &'a str) -> impl Iterator<Item = (&'a
     })
 }
 
-fn decode(text: &str) -> String {
-    // In a path `+` is itself.
-    let escaped = text.replace('+', "%2B");
-    form_urlencoded::parse(format!("v={}", escaped.replace('&', "%26")).as_bytes())
-        .next()
-        .map_or_else(String::new, |(_, value)| value.into_owned())
+/// Decodes a segment of a path, in which `+` is itself. `None` where it is not UTF-8.
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// Refuses a target whose path or query is not UTF-8 once it is decoded: read with replacement characters, two names
+/// would become one.
+///
+/// # Errors
+///
+/// [`Reject::invalid`], 400.
+pub(super) fn check_utf8(uri: &Uri) -> Result<(), Reject> {
+    // No escape within a name or a value can be completed by what stands behind it: separators are ASCII.
+    let is_utf8 = |text: &str| percent_decode_str(text).decode_utf8().is_ok();
+    if is_utf8(uri.path()) && uri.query().is_none_or(is_utf8) { Ok(()) } else { Err(not_utf8()) }
+}
+
+fn not_utf8() -> Reject {
+    Reject::invalid("the path or the query is not UTF-8").with_details(serde_json::json!({ "path": "" }))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::Server;
 use crate::error::Error;
+use crate::once::call_once;
 use parking_lot::RwLock;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -85,8 +86,12 @@ impl TlsConfig {
 impl Server {
     /// Serves TLS alone: `https://` and `wss://`. Its handshake has part in the
     /// [handshake's deadline](Server::handshake_timeout).
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice: certificates for several names are in one [`TlsConfig::from_rustls`].
     pub fn tls(mut self, config: TlsConfig) -> Self {
-        self.tls = Some(config);
+        call_once(&mut self.tls, config, "tls");
         self
     }
 }

@@ -92,6 +92,79 @@ async fn headers_and_cookies_are_there_before_the_upgrade() {
     assert_eq!(client.connect().await.expect("session").await["user"], "tv 42 -");
 }
 
+#[tokio::test]
+async fn cookies_and_lists_are_read_beside_elements_that_are_not_text() {
+    let handler = Handler::new().identify(|request: ConnectRequest| {
+        let addresses: Vec<&str> = request.header_list("x-forwarded-for").collect();
+        let cookie = |name| request.cookie(name).unwrap_or("-").to_owned();
+        Ok::<_, Reject>(format!("{} {} {}", addresses.join(" "), cookie("sid"), cookie("bad")))
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let json = "Sec-WebSocket-Protocol: hauyna.v1.json\r\n";
+    let lines =
+        "X-Forwarded-For: 192.0.2.9, ,192.0.2.1\r\nX-Forwarded-For:\r\nX-Forwarded-For: 192.0.2.2,\r\n";
+    let request = format!("GET / HTTP/1.1\r\n{UPGRADE}{KEY}{json}{lines}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(b"Cookie: bad=\xff; sid=42\r\n\r\n").await.unwrap();
+    let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+    let name = r#""user":"192.0.2.9 192.0.2.1 192.0.2.2 42 -""#;
+    while !String::from_utf8_lossy(&answer).contains(name) {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&buffer[..read]);
+    }
+}
+
+#[tokio::test]
+async fn routes_match_decoded_paths_and_parameters_are_decoded_once() {
+    let answer = || {
+        Handler::new().on("where", async |cx: Context, _: Value| {
+            let all: std::collections::BTreeMap<String, String> = cx.path()?;
+            Ok(json!([cx.param("name"), all]))
+        })
+    };
+    let server = TestServer::route(Hub::new(), |router| {
+        router
+            .websocket("/café/{name}", answer())
+            .websocket("/100%25/{name}", answer())
+            .websocket("/files/{*name}", answer())
+    });
+    for (target, name) in [
+        ("/caf%C3%A9/x", "x"),
+        ("/%63af%c3%a9/x", "x"),
+        ("/caf%C3%A9/a%2Fb", "a/b"),
+        ("/caf%C3%A9/a%252Fb", "a%2Fb"),
+        ("/caf%C3%A9/a+b", "a+b"),
+        ("/caf%C3%A9/%7Bname%7D", "{name}"),
+        ("/100%25/x", "x"),
+        ("/files/a%2Fb/c%20d", "a/b/c d"),
+    ] {
+        let mut client = server.connect(target).await;
+        let place = client.request(json!({ "type": "where" })).await.unwrap();
+        assert_eq!(place, json!([name, { "name": name }]), "{target}");
+    }
+    for target in ["/caf%C3%A9%2Fx", "/caf%C3%A9", "/caf%C3%A9/x/y", "/caf%25C3%25A9/x", "/files"] {
+        let refused = server.client(target).try_connect().await.unwrap_err();
+        assert_eq!(refused.status.as_u16(), 404, "{target}");
+    }
+}
+
+#[test]
+fn route_that_can_never_match_is_refused_when_mounted() {
+    for route in ["chat", "/:id", "/room-{id}", "/{id}.json", "/a/*", "/{a}/{a}", "/chat?x={id}", "/%FF"] {
+        let mount = || drop(Router::new(Hub::new()).websocket(route, Handler::new()));
+        let panic = std::panic::catch_unwind(mount).expect_err(route);
+        let text = panic.downcast_ref::<String>().unwrap();
+        assert!(text.starts_with(&format!("route `{route}`: ")), "{text}");
+    }
+    let twice = || {
+        let router = Router::new(Hub::new()).websocket("/café", Handler::new());
+        drop(router.websocket("/caf%C3%A9", Handler::new()));
+    };
+    assert!(std::panic::catch_unwind(twice).is_err(), "one path in two spellings");
+}
+
 const UPGRADE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -108,6 +181,22 @@ async fn statuses(address: SocketAddr) {
         (400, upgrade("/open", "").replace(KEY, "Sec-WebSocket-Key: abc\r\n")),
         (400, upgrade("/open", "Content-Length: 3\r\n") + "abc"),
         (400, upgrade("/open", "Sec-WebSocket-Protocol: a, a\r\n")),
+        (400, upgrade("/open", "Sec-WebSocket-Protocol: , ,\r\n")),
+        (101, upgrade("/open", "Sec-WebSocket-Protocol: hauyna.v1.json, \r\n")),
+        (101, upgrade("/open", "Sec-WebSocket-Protocol: ,hauyna.v1.json,,other\r\n")),
+        (400, upgrade("/named?user=%FF", "")),
+        (400, upgrade("/named?user=%FE", "")),
+        (400, upgrade("/named?user=%ED%A0%80", "")),
+        (400, upgrade("/named?user=ann&more=%C3", "")),
+        (400, upgrade("/named?user=ann&%C3=more", "")),
+        (400, upgrade("/open?resume=%FF", "")),
+        (400, upgrade("/caf%C3%A9/%FF", "")),
+        (400, upgrade("/caf%C3%A9/a%C3", "")),
+        (101, upgrade("/caf%C3%A9/ada", "")),
+        (101, upgrade("/caf%c3%a9/ada", "")),
+        (101, upgrade("/caf%C3%A9/a%2Fb%25", "")),
+        (404, upgrade("/caf%C3%A9%2Fada", "")),
+        (404, upgrade("/caf%E9/ada", "")),
         (403, upgrade("/open", "Origin: https://evil.example\r\n")),
         (403, upgrade("/open", "Origin: null\r\n")),
         (401, upgrade("/named", "")),
@@ -147,6 +236,7 @@ fn routes(hub: &Hub) -> Router {
     });
     Router::new(hub.clone())
         .websocket("/open", Handler::new())
+        .websocket("/café/{name}", Handler::new())
         .websocket("/named", by_name)
         .websocket("/down", down)
 }
