@@ -46,6 +46,8 @@ pub enum ErrorKind {
     },
     /// A client refused a request of ours; the text is the client's.
     Refused,
+    /// The connection belongs to another hub than the one that was asked to do something with it.
+    OtherHub,
 }
 
 impl Error {
@@ -83,6 +85,10 @@ impl Error {
         Self::new(kind, format!("a connection does not go from `{from}` to `{to}`"))
     }
 
+    pub(crate) fn other_hub() -> Self {
+        Self::new(ErrorKind::OtherHub, "the connection belongs to another hub")
+    }
+
     pub(crate) fn refused(reason: Option<&str>) -> Self {
         let reason = reason.unwrap_or("the client refused the request");
         Self::new(ErrorKind::Refused, reason.to_owned())
@@ -115,7 +121,9 @@ impl Error {
         match self.kind {
             ErrorKind::Protocol(error) => error,
             ErrorKind::Refused | ErrorKind::Transition { .. } => ErrorType::ApplicationError,
-            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed => ErrorType::InternalError,
+            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed | ErrorKind::OtherHub => {
+                ErrorType::InternalError
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Extras, Kind, UserId};
-use crate::connection::{Backlog, CloseReason, Connection};
+use crate::connection::{Backlog, CloseReason, Connection, sendable};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::session;
@@ -21,11 +21,12 @@ impl User {
         Self { hub, name: name.into() }
     }
 
-    /// Sends a `private` message to every connection of the user.
+    /// Sends to every connection of the user: an object with a `type` of its own as it is, anything else as the
+    /// `message` of a `private`.
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or value; `unavailable`.
+    /// `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
     pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
         let user = UserId::new(&self.name)?;
         let message = (Kind::Private, channel::content(&message)?);
@@ -48,6 +49,7 @@ impl User {
     /// Where the code means to stay away, the sessions of connections that were lost before end, too.
     /// It does not keep the user from coming again: that is for whoever identifies them.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
+        let code = sendable(code);
         if should_reconnect(code.0) == Reconnect::StayAway {
             session::end_all(&self.hub.0, |core| core.user().as_str() == &*self.name);
         }

@@ -37,7 +37,7 @@ pub(crate) use turn::turned;
 pub(crate) use unsubscribe::{detach, dismiss, not_subscribed, unsubscribe};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
-use crate::connection::{Connection, ConnectionId, frame};
+use crate::connection::{Connection, ConnectionCore, ConnectionId, frame};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::presence::{self, PresenceEntry};
@@ -83,7 +83,8 @@ impl Channel {
     }
 
     /// Publishes a value to all subscribers. An object with a `type` of its own goes out as it is, with the
-    /// channel's name and the position added; anything else becomes the `content` of a `message`.
+    /// channel's name and the position added; anything else becomes the `content` of a `message`, and so does an object
+    /// with a `type` that the protocol has for itself ([`is_reserved_type`](hauyna_protocol::is_reserved_type)).
     ///
     /// # Errors
     ///
@@ -111,16 +112,27 @@ impl Channel {
         Publishing { hub: self.hub.clone(), kind: Kind::Application, prepared, extras: Extras::default() }
     }
 
+    /// The connection, where it belongs to the channel's hub.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::OtherHub`](crate::ErrorKind::OtherHub).
+    fn own<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
+        if connection.is_of(&self.hub) { Ok(connection.core()) } else { Err(Error::other_hub()) }
+    }
+
     /// Subscribes a connection, whatever the channel's options say about clients. `metadata` is an object
     /// that other subscribers see; `()` for none.
     ///
     /// # Errors
     ///
-    /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`, or the connection is closed.
+    /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`; the connection is closed, or
+    /// [of another hub](crate::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
+        let core = self.own(connection)?;
         let metadata = metadata_text(&metadata)?;
         let wish = Wish { metadata, recover: None };
-        let (name, core) = (self.checked()?, connection.core());
+        let name = self.checked()?;
         // A client that speaks the protocol keeps the position, to come back to.
         let tell = |welcome: &Welcome| {
             if core.is_negotiated() {
@@ -136,9 +148,9 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `not_subscribed`.
+    /// `not_subscribed`; the connection is [of another hub](crate::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
-        let core = connection.core();
+        let core = self.own(connection)?;
         // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
         let tell = || {
             if core.is_negotiated() {
@@ -171,6 +183,7 @@ impl Channel {
     }
 
     fn subscription(&self, connection: &Connection) -> Option<Arc<Subscription>> {
+        self.own(connection).ok()?;
         self.core()?.subscription(connection.id())
     }
 
@@ -184,8 +197,10 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `not_subscribed`; `validation_error` where it is no object.
+    /// `not_subscribed`; `validation_error` where it is no object; the connection is
+    /// [of another hub](crate::ErrorKind::OtherHub).
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
+        self.own(connection)?;
         let metadata = metadata_text(&metadata)?;
         let subscription = self.subscription(connection).ok_or_else(not_subscribed)?;
         presence::set_subscription_metadata(&self.hub.0, &subscription, metadata);
@@ -227,8 +242,8 @@ pub struct Publishing {
 
 impl Publishing {
     pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
-        let prepared =
-            check(group, "group").and_then(|()| Ok((ChannelName::of_group(group), content(message)?)));
+        let prepared = check(group, "group")
+            .and_then(|()| Ok((ChannelName::of_group(group), content(message)?)));
         Self { hub, kind: Kind::Group, prepared, extras: Extras::default() }
     }
 
@@ -238,9 +253,11 @@ impl Publishing {
         self
     }
 
-    /// Leaves one connection out.
+    /// Leaves one connection out; a second one is an [`ErrorKind::Config`](crate::ErrorKind::Config) when it is awaited.
     pub fn except(mut self, connection: ConnectionId) -> Self {
-        self.extras.except = Some(connection);
+        if self.extras.except.replace(connection).is_some_and(|earlier| earlier != connection) {
+            self.prepared = Err(Error::config("`except` leaves one connection out, and was called for two"));
+        }
         self
     }
 

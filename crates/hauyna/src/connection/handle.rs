@@ -5,6 +5,7 @@ use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState,
 use crate::channel::UserId;
 use crate::error::Error;
 use crate::handler::Expiry;
+use crate::hub::Hub;
 use crate::retry::RetryPolicy;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
@@ -27,6 +28,11 @@ impl Connection {
         &self.0
     }
 
+    /// Whether it is a connection of this hub: a program may have several.
+    pub(crate) fn is_of(&self, hub: &Hub) -> bool {
+        Arc::ptr_eq(self.0.hub(), &hub.0)
+    }
+
     /// The identifier, unique on this node.
     pub fn id(&self) -> ConnectionId {
         self.0.id()
@@ -42,12 +48,12 @@ impl Connection {
         self.0.is_open()
     }
 
-    /// Sends a message to this connection alone. It is queued; a connection that does not read fast enough
-    /// is closed as a slow consumer.
+    /// Sends a message to this connection alone, as it is; one with a `type` that the protocol has for itself as the
+    /// `message` of a `private`. It is queued; a connection that does not read fast enough is closed as a slow consumer.
     ///
     /// # Errors
     ///
-    /// The connection is closed, or the message is not representable as JSON.
+    /// The connection is closed; `validation_error` where JSON cannot hold the message.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = crate::channel::content(&message)?;
         self.0.send(super::reader::value_frame(&self.0, content.bytes()))
@@ -109,8 +115,10 @@ impl Connection {
 
     /// Closes the connection: what is queued is written first. `code` says whether the client comes back
     /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes.
+    /// A code that nobody may send (RFC 6455 §7.4: below 1000, 1004…1006, 1015…2999, from 5000) is logged, and 1011 is
+    /// sent in its place.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.0.close(code, reason, (CloseReason::Application(code.0), Backlog::Write));
+        self.0.close(code, reason, (CloseReason::application(code), Backlog::Write));
     }
 
     /// The state. A connection that has ended is [`Disconnected`](ConnectionState::Disconnected).

@@ -45,6 +45,7 @@ pub(crate) use state::States;
 use crate::channel::Wire;
 use crate::clock::Tick;
 use crate::metrics::Traffic;
+use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::Deflate;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -134,6 +135,11 @@ impl CloseReason {
         "resumed",
     ];
 
+    /// The application closes with this code, or with the one that is sent in its place.
+    pub(crate) fn application(code: CloseCode) -> Self {
+        Self::Application(sendable(code).0)
+    }
+
     /// The place in [`CloseReason::NAMES`].
     pub(crate) fn index(self) -> usize {
         match self {
@@ -161,6 +167,17 @@ impl CloseReason {
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]
     }
+}
+
+/// The code that is sent for `code`: itself, or 1011 where RFC 6455 §7.4 lets nobody send it.
+pub(crate) fn sendable(code: CloseCode) -> CloseCode {
+    let sent = CloseCode(hauyna_websocket::CloseCode::new(code.0).sendable().as_u16());
+    if sent != code {
+        crate::log::limited("close code", || {
+            tracing::warn!(target: "hauyna::connection", code = code.0, "a close code that may not be sent");
+        });
+    }
+    sent
 }
 
 /// How one connection's messages are written, lent to its outbox for a call.

@@ -86,7 +86,7 @@ impl Reply {
         match self.result {
             Err(error) => return Err(error),
             Ok(Data::Close(code, reason)) => {
-                core.close(code, &reason, (CloseReason::Application(code.0), Backlog::Write));
+                core.close(code, &reason, (CloseReason::application(code), Backlog::Write));
             }
             Ok(_) => {}
         }
@@ -163,7 +163,7 @@ impl Reply {
                 return admission::charge(core, *error, replies);
             }
             Data::Close(code, reason) => {
-                let ending = (CloseReason::Application(code.0), Backlog::Write);
+                let ending = (CloseReason::application(*code), Backlog::Write);
                 return core.close_behind(replies, (*code, reason), ending);
             }
             _ => {}

@@ -169,8 +169,8 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the data is not representable as JSON; then nobody ran. The failures of
-    /// listeners are in the [`Outcome`].
+    /// `validation_error` where the data is not representable as JSON; the connection is
+    /// [of another hub](crate::ErrorKind::OtherHub). Then nobody ran. The failures of listeners are in the [`Outcome`].
     ///
     /// # Cancel safety
     ///
@@ -181,6 +181,9 @@ impl Events {
         connection: Option<&Connection>,
         data: impl Serialize,
     ) -> Result<Outcome, Error> {
+        if connection.is_some_and(|connection| !connection.is_of(&self.hub)) {
+            return Err(Error::other_hub());
+        }
         let data = serde_json::to_vec(&data)
             .map_err(|fault| Error::protocol(ErrorType::ValidationError, fault.to_string()))?;
         let event = self.about(event, connection.cloned());

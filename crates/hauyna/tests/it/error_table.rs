@@ -3,8 +3,8 @@
 
 use crate::support::{Failing, open_hub, subscribe, subscriber};
 use hauyna::{
-    AtLimit, ConnectRequest, ConnectionState, Context, Error, ErrorType, Handler, Heartbeat, Hub, Identity,
-    Limit, Rate, RateLimit, Reject, RetryPolicy, UnknownUsers, json,
+    AtLimit, CloseReason, ConnectRequest, ConnectionState, Context, Error, ErrorType, Handler, Heartbeat,
+    Hub, Identity, Limit, Rate, RateLimit, Recovery, Reject, RetryPolicy, UnknownUsers, json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_protocol::close::CloseCode;
@@ -254,6 +254,54 @@ async fn every_failure_of_on_open_has_the_close_code_of_the_table() {
         assert_eq!(client.expect_close().await.0, code, "{how}");
     }
     assert_eq!((codes["application_error"], codes["token_expired"]), (1011, 3005));
+}
+
+#[tokio::test]
+async fn close_code_that_nobody_may_send_is_sent_as_1011() {
+    fn closing(cx: &Context) -> CloseCode {
+        CloseCode(cx.query("code").unwrap().parse().unwrap())
+    }
+    let (sender, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let handler = Handler::new()
+        .identify(|request: ConnectRequest| Ok(request.query("code").unwrap_or_default()))
+        .on_open(async |cx: Context| match cx.query("open") {
+            Some(_) => Err(Error::application("no")),
+            None => Ok(()),
+        })
+        .on("close", async |cx: Context, (): ()| {
+            cx.connection().close(closing(&cx), "bye");
+            Ok(())
+        })
+        .on("fail", async |_: Context, (): ()| -> hauyna::Result { Err(Error::application("no")) })
+        .on_error(|cx: Context, _| Recovery::Close(closing(&cx), "bye".into()))
+        .on_close(move |_, reason| {
+            sender.send(reason).unwrap();
+            async { Ok(()) }
+        });
+    let hub = Hub::new();
+    let server = TestServer::start(hub.clone(), handler);
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, u16::MAX, 4000] {
+        for how in ["close", "fail", "open", "disconnect", "clear"] {
+            let open = if how == "open" { "&open" } else { "" };
+            let mut client = server.connect(&format!("/?code={code}{open}")).await;
+            match how {
+                "close" | "fail" => client.send(json!({ "type": how })).await,
+                "open" => {}
+                _ => {
+                    client.request(json!({ "type": "ping" })).await.unwrap();
+                    let closed = match how {
+                        "clear" => hub.connections().clear(CloseCode(code), "bye"),
+                        _ => hub.user(code.to_string()).disconnect(CloseCode(code), "bye"),
+                    };
+                    assert_eq!(closed, 1);
+                }
+            }
+            let sent = if code == 4000 { 4000 } else { 1011 };
+            assert_eq!(client.expect_close().await, (sent, "bye".to_owned()), "{code} by {how}");
+            client.vanish();
+            assert_eq!(reasons.recv().await, Some(CloseReason::Application(sent)), "{code} by {how}");
+        }
+    }
 }
 
 #[tokio::test]
