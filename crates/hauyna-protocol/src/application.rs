@@ -27,6 +27,15 @@ pub struct OwnFields {
     offset: bool,
 }
 
+impl OwnFields {
+    /// Returns whether clients would count the message as a publication of the channel that it names, wherever it was
+    /// sent: it has a `channel` and an `offset`.
+    #[must_use]
+    pub const fn has_position(self) -> bool {
+        self.channel && self.offset
+    }
+}
+
 impl Shape {
     /// Decides what a value is.
     ///
@@ -35,6 +44,7 @@ impl Shape {
     /// let of = |json: &str| Shape::of(Raw::assume_valid(Encoding::Json, json.as_bytes()));
     /// assert!(matches!(of(r#"{"type":"system","message":"hi"}"#), Shape::Message(_)));
     /// assert_eq!(of(r#"{"type":"reconnect","after":[0,0]}"#), Shape::Content);
+    /// assert_eq!(of(r#"{"type":"system","type":"other"}"#), Shape::Content);
     /// assert_eq!(of(r#"{"type":7}"#), Shape::Content);
     /// assert_eq!(of(r#""hi""#), Shape::Content);
     /// ```
@@ -44,17 +54,23 @@ impl Shape {
             return Self::Content;
         }
         let mut own = OwnFields::default();
-        let mut is_message = false;
-        value.each_field(|name, value| match name {
-            "type" => {
-                is_message = value.is_text() && !value.as_str().is_some_and(|kind| is_reserved_type(&kind));
-            }
-            "channel" => own.channel = true,
-            "timestamp" => own.timestamp = true,
-            "offset" => own.offset = true,
-            _ => {}
+        let (mut has_type, mut is_message, mut is_ambiguous) = (false, false, false);
+        value.each_field(|name, value| {
+            let seen = match name {
+                "type" => {
+                    is_message =
+                        value.is_text() && !value.as_str().is_some_and(|kind| is_reserved_type(&kind));
+                    &mut has_type
+                }
+                "channel" => &mut own.channel,
+                "timestamp" => &mut own.timestamp,
+                "offset" => &mut own.offset,
+                _ => return,
+            };
+            // Of a field that stands twice some clients take the first and others the last, or none.
+            is_ambiguous |= std::mem::replace(seen, true);
         });
-        if is_message { Self::Message(own) } else { Self::Content }
+        if is_message && !is_ambiguous { Self::Message(own) } else { Self::Content }
     }
 }
 

@@ -113,6 +113,16 @@ impl<'a> Raw<'a> {
         serde_json::from_str(&text).map_err(|error| json::locate::<T>(&text, &error))
     }
 
+    /// Returns whether this is an object with a text in its field `type`, as every message is.
+    #[must_use]
+    pub fn has_type(self) -> bool {
+        let mut has_type = false;
+        if self.is_object() {
+            self.each_field(|name, value| has_type |= name == "type" && value.is_text());
+        }
+        has_type
+    }
+
     /// Returns the text, if this is one that Unicode allows.
     pub(crate) fn as_str(self) -> Option<Cow<'a, str>> {
         match self.encoding {

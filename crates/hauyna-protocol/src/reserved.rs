@@ -36,3 +36,22 @@ pub fn is_reserved_type(kind: &str) -> bool {
 pub(crate) fn is_of_application(kind: &str, has_channel: bool, has_timestamp: bool) -> bool {
     (has_channel && OUTSIDE_CHANNELS.contains(&kind)) || (has_timestamp && WITHOUT_TIMESTAMP.contains(&kind))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_in_the_table_of_the_protocol_is_reserved_except_message() {
+        let document = include_str!("../../../PROTOCOL.md");
+        let section = document.split("\n## 3. ").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+        let lines = section.lines().skip_while(|line| !line.starts_with('|'));
+        let rows = lines.take_while(|line| line.starts_with('|'));
+        let names = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+        let names: Vec<_> = names.filter(|name| *name != "type").collect();
+        assert_eq!(names.len(), 20);
+        for name in names {
+            assert_eq!(is_reserved_type(name), name != "message", "{name}");
+        }
+    }
+}

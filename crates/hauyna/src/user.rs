@@ -1,7 +1,7 @@
 //! A user: all connections that were identified by one name.
 
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Extras, Kind, UserId};
+use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId};
 use crate::connection::{Backlog, CloseReason, Connection, sendable};
 use crate::error::Error;
 use crate::hub::Hub;
@@ -29,7 +29,7 @@ impl User {
     /// `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
     pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
         let user = UserId::new(&self.name)?;
-        let message = (Kind::Private, channel::content(&message)?);
+        let message = (Kind::Private, Content::of_application(&message)?);
         let channel = ChannelName::of_user(user.as_str());
         Ok(channel::publish_paced(&self.hub.0, channel, message, Extras::default()).await?)
     }

@@ -29,7 +29,7 @@ pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
-pub(crate) use publish::{Extras, content, deliver, publish, publish_paced};
+pub(crate) use publish::{Extras, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{Prepared, Welcome, Wish, enlist, go_on, prepare, subscribe, told};
 pub(crate) use subscribers::{ChannelCore, NO_SLOT, Subscription, SubscriptionPhase};
@@ -108,7 +108,7 @@ impl Channel {
 
     /// A publication with options; await it to publish.
     pub fn publish(&self, value: impl Serialize) -> Publishing {
-        let prepared = self.checked().and_then(|name| Ok((name, content(&value)?)));
+        let prepared = self.checked().and_then(|name| Ok((name, Content::of_application(&value)?)));
         Publishing { hub: self.hub.clone(), kind: Kind::Application, prepared, extras: Extras::default() }
     }
 
@@ -243,7 +243,7 @@ pub struct Publishing {
 impl Publishing {
     pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
         let prepared = check(group, "group")
-            .and_then(|()| Ok((ChannelName::of_group(group), content(message)?)));
+            .and_then(|()| Ok((ChannelName::of_group(group), Content::of_application(message)?)));
         Self { hub, kind: Kind::Group, prepared, extras: Extras::default() }
     }
 

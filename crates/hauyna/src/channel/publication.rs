@@ -5,7 +5,7 @@ use super::{ChannelName, Target, UserId};
 use crate::connection::ConnectionId;
 use crate::error::Error;
 use bytes::Bytes;
-use hauyna_protocol::{Application, Direct, Encoding, Message, Position, Raw, Shape};
+use hauyna_protocol::{Application, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};
 use serde::Serialize;
 use std::sync::OnceLock;
@@ -30,11 +30,11 @@ pub enum Kind {
     Message,
     /// What the application broadcast: an object with a `type` of its own, or else wrapped as a `message`.
     Application,
-    /// A `private` message to one user.
+    /// To one user: an application's object with a `type` of its own, or else wrapped as `private`.
     Private,
-    /// A `group` message to the members of a group.
+    /// To the members of a group: an application's object with a `type` of its own, or else wrapped as `group`.
     Group,
-    /// A `broadcast` to everybody.
+    /// To everybody: an application's object with a `type` of its own, or else wrapped as `broadcast`.
     Broadcast,
     /// A message of the protocol, complete.
     Event,
@@ -48,11 +48,61 @@ pub enum Kind {
 pub struct Content {
     pub(crate) encoding: Encoding,
     pub(crate) bytes: Bytes,
+    /// Whether it is a whole message or goes into one. Decided once, where it comes in.
+    shape: Shape,
 }
 
 impl Content {
+    /// What a client sends: always inside of a message that names the sender, so that nobody can forge one of the
+    /// server's.
     pub(crate) fn copy(raw: Raw<'_>) -> Self {
-        Self { encoding: raw.encoding(), bytes: Bytes::copy_from_slice(raw.bytes()) }
+        let bytes = Bytes::copy_from_slice(raw.bytes());
+        Self { encoding: raw.encoding(), bytes, shape: Shape::Content }
+    }
+
+    /// What the application sends: an object with a `type` of its own is the message.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where JSON cannot hold the value.
+    pub(crate) fn of_application<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        let content = Self::inner(value)?;
+        let shape = Shape::of(content.raw());
+        Ok(Self { shape, ..content })
+    }
+
+    /// A value of the application's inside of a message of the protocol.
+    ///
+    /// # Errors
+    ///
+    /// `validation_error` where JSON cannot hold the value.
+    pub(crate) fn inner<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
+        let bytes = serde_json::to_vec(value).map_err(|fault| {
+            Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}"))
+        })?;
+        Ok(Self::of_protocol(bytes))
+    }
+
+    /// Whether it is a whole message outside of a channel, too. One with a position of its own is not: clients would
+    /// count it as a publication of the channel that it names.
+    fn is_whole(&self) -> bool {
+        matches!(self.shape, Shape::Message(own) if !own.has_position())
+    }
+
+    /// Appends it as a message to one connection: as it is, but for what clients would take for a message of the
+    /// protocol, or for a publication.
+    pub(crate) fn encode_alone(&self, encoding: Encoding, out: &mut Vec<u8>) {
+        let raw = self.raw();
+        if self.is_whole() || !raw.has_type() {
+            return raw.transcode_into(encoding, out);
+        }
+        let direct = Direct { from: None, message: raw, timestamp: crate::clock::unix_ms(), offset: None };
+        Message::Private(direct).encode(encoding, out);
+    }
+
+    /// A message of the protocol as JSON, for [`Kind::Event`].
+    pub(crate) fn of_protocol(json: Vec<u8>) -> Self {
+        Self { encoding: Encoding::Json, bytes: json.into(), shape: Shape::Content }
     }
 
     pub(crate) fn raw(&self) -> Raw<'_> {
@@ -77,7 +127,7 @@ impl Draft {
     ///
     /// `validation_error` where JSON cannot hold the value.
     pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, Error> {
-        let content = super::content(value)?;
+        let content = Content::of_application(value)?;
         let timestamp = crate::clock::unix_ms();
         Ok(Self {
             channel,
@@ -191,6 +241,9 @@ impl Publication {
         let user = user.as_ref().map(UserId::as_str);
         let offset = self.position.map(|position| position.offset);
         match kind {
+            Kind::Private | Kind::Group | Kind::Broadcast if content.is_whole() => {
+                raw.transcode_into(encoding, out);
+            }
             Kind::Message => {
                 let message = hauyna_protocol::Publication {
                     channel: channel.as_str(),
@@ -202,9 +255,8 @@ impl Publication {
                 Message::Publication(message).encode(encoding, out);
             }
             Kind::Application => {
-                let shape = Shape::of(raw);
-                let application =
-                    Application { value: raw, shape, channel: channel.as_str(), timestamp, offset };
+                let (shape, channel) = (content.shape, channel.as_str());
+                let application = Application { value: raw, shape, channel, timestamp, offset };
                 application.encode(encoding, out);
             }
             Kind::Private => {

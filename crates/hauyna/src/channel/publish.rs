@@ -9,11 +9,9 @@ use super::turn::follow;
 use super::{ChannelCore, ChannelName, Channels, Draft, Kind, Publication, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};
 use crate::connection::ConnectionId;
-use crate::error::{BrokerError, Error};
+use crate::error::BrokerError;
 use crate::hub::HubCore;
 use crate::shard::Item;
-use hauyna_protocol::{Encoding, ErrorType};
-use serde::Serialize;
 use std::sync::Arc;
 
 /// What a publication carries besides its content. Made by [`Channel::publish`](super::Channel::publish).
@@ -86,14 +84,6 @@ fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
         Some(core) => core.options.retention,
         None => hub.declarations.options(channel.as_str()).retention,
     }
-}
-
-/// Serialises what an application broadcasts.
-pub(crate) fn content<T: Serialize + ?Sized>(value: &T) -> Result<Content, Error> {
-    let bytes = serde_json::to_vec(value).map_err(|fault| {
-        Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}"))
-    })?;
-    Ok(Content { encoding: Encoding::Json, bytes: bytes.into() })
 }
 
 /// Gives a publication to its receivers on this node. The only function that does.

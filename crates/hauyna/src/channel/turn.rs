@@ -107,7 +107,7 @@ pub(super) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
         channel: channel.clone(),
         kind: Kind::Turn,
         user: None,
-        content: Content { encoding: Encoding::Json, bytes: json.into() },
+        content: Content::of_protocol(json),
         timestamp: crate::clock::unix_ms(),
         except: None,
         conflate: None,

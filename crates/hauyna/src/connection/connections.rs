@@ -3,7 +3,7 @@
 use super::{Arrival, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
 use super::{Opening, Particulars, Session, open};
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Extras, Kind, UserId, Wire};
+use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId, Wire};
 use crate::error::Error;
 use crate::handler::{Credentials, SharedHandler};
 use crate::hub::Hub;
@@ -152,7 +152,7 @@ impl Connections {
         all.len()
     }
 
-    /// Sends a `broadcast` to everybody.
+    /// Sends to everybody: an object with a `type` of its own as it is, anything else as the `message` of a `broadcast`.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Connections {
         self.publish(&message, Extras::default()).await
     }
 
-    /// Sends a `broadcast` to everybody but one connection.
+    /// As [`Connections::broadcast`], to everybody but one connection.
     ///
     /// # Errors
     ///
@@ -175,13 +175,13 @@ impl Connections {
     }
 
     async fn publish(&self, message: &impl Serialize, extras: Extras) -> Result<Published, Error> {
-        let content = channel::content(message)?;
+        let content = Content::of_application(message)?;
         let answer =
             channel::publish_paced(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
         Ok(answer.await?)
     }
 
-    /// Sends a `private` message to every connection of one user.
+    /// Sends to every connection of one user; see [`User::send`](crate::User::send).
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl Connections {
         self.0.user(user).send(message).await
     }
 
-    /// Sends a `group` message to every connection of a group's members.
+    /// Sends to every connection of a group's members; see [`Groups::send`](crate::Groups::send).
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl Connections {
         self.0.groups().send(group, message).except(except).await
     }
 
-    /// Sends a `private` message to every connection of one user but one of them: the device that it is from.
+    /// Sends to every connection of one user but one of them: the device that it is from.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ impl Connections {
         self.send_to_many_except([user], message, except).await
     }
 
-    /// Sends a `private` message to every connection of several users.
+    /// Sends to every connection of several users.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Connections {
         self.send_each(users, message, None).await
     }
 
-    /// Sends a `private` message to every connection of several users but one connection.
+    /// Sends to every connection of several users but one connection.
     ///
     /// # Errors
     ///
@@ -268,7 +268,7 @@ impl Connections {
         message: impl Serialize,
         except: Option<ConnectionId>,
     ) -> Result<(), Error> {
-        let content = channel::content(&message)?;
+        let content = Content::of_application(&message)?;
         for user in users {
             let user = UserId::new(user.as_ref())?;
             let channel = ChannelName::of_user(user.as_str());

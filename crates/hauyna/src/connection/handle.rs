@@ -2,7 +2,7 @@
 //! that the connection is closed.
 
 use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions, Requesting};
-use crate::channel::UserId;
+use crate::channel::{Content, UserId};
 use crate::error::Error;
 use crate::handler::Expiry;
 use crate::hub::Hub;
@@ -55,8 +55,8 @@ impl Connection {
     ///
     /// The connection is closed; `validation_error` where JSON cannot hold the message.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
-        let content = crate::channel::content(&message)?;
-        self.0.send(super::reader::value_frame(&self.0, content.bytes()))
+        let content = Content::of_application(&message)?;
+        self.0.send(super::reader::content_frame(&self.0, &content))
     }
 
     /// When the connection's credentials end, where they do.

@@ -4,12 +4,13 @@
 use super::ending::close_frame_of;
 use super::outbox::Told;
 use super::{Backlog, CloseReason, ConnectionCore};
+use crate::channel::Content;
 use crate::dispatch::{self, Asked, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Encoding, ErrorType, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed};
+use hauyna_protocol::{ErrorType, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed};
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -165,11 +166,10 @@ pub(crate) fn frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
     frame.finish(core.wire().opcode())
 }
 
-/// A value of the application's as a frame for this connection.
-pub(crate) fn value_frame(core: &ConnectionCore, json: &[u8]) -> Bytes {
-    let raw = hauyna_protocol::Raw::assume_valid(Encoding::Json, json);
-    let mut payload = Vec::with_capacity(json.len());
-    raw.transcode_into(core.wire().encoding(), &mut payload);
+/// What the application sends to this connection alone, as a frame.
+pub(super) fn content_frame(core: &ConnectionCore, content: &Content) -> Bytes {
+    let mut payload = Vec::with_capacity(content.bytes().len());
+    content.encode_alone(core.wire().encoding(), &mut payload);
     whole_frame(core, &payload)
 }
 

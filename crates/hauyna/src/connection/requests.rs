@@ -42,7 +42,7 @@ type Answer = Result<Box<str>, Error>;
 
 impl<T> Requesting<T> {
     pub(super) fn new(core: Arc<ConnectionCore>, event: &str, data: &impl Serialize) -> Self {
-        let prepared = crate::channel::content(data);
+        let prepared = Content::inner(data);
         Self { core, event: event.into(), prepared, timeout: TIMEOUT, answer: PhantomData }
     }
 

@@ -3,6 +3,7 @@
 use super::declared::Declared;
 use super::{Exchange, Terms};
 use crate::handler::{Handler, Signature};
+use hauyna_protocol::is_reserved_type;
 use std::collections::BTreeMap;
 
 /// An event of clients: its fields are those of the message.
@@ -39,7 +40,7 @@ pub(super) fn in_channel(kind: &str, message: &Declared) -> Result<(), String> {
 
 fn of_application(kind: &str, message: &Declared) -> Result<(), String> {
     name(kind)?;
-    if RESERVED.contains(&kind) {
+    if kind == "message" || is_reserved_type(kind) {
         return Err(format!("`{kind}` is a message of the protocol"));
     }
     if !message.is_object() {
@@ -91,29 +92,6 @@ fn difference(event: &str, exchange: &Exchange<Declared>, signature: &Signature)
         .collect()
 }
 
-/// Messages that the protocol has for itself.
-const RESERVED: [&str; 20] = [
-    "session",
-    "ack",
-    "pong",
-    "error",
-    "message",
-    "private",
-    "group",
-    "broadcast",
-    "channel_event",
-    "presence_state",
-    "presence_change",
-    "presence_diff",
-    "occupancy",
-    "gap",
-    "connection_state",
-    "request",
-    "retry_policy",
-    "reconnect",
-    "subscribed",
-    "unsubscribed",
-];
 /// Bytes of a name.
 const LONGEST: usize = 255;
 

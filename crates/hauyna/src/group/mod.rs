@@ -190,13 +190,13 @@ impl Groups {
 
     // Messages.
 
-    /// Sends a `group` message to every connection of the members, those that come and go meanwhile aside; await
-    /// it, with options or without. All members see a group's messages in one order. Members that are not
+    /// Sends to every connection of the members, those that come and go meanwhile aside: an object with a `type` of its
+    /// own as it is, anything else as the `message` of a `group`. Await it, with options or without. All members see a group's messages in one order. Members that are not
     /// connected do not get it: it is not kept.
     ///
     /// # Errors
     ///
-    /// When awaited: `validation_error` for a bad name or value; `unavailable`.
+    /// When awaited: `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
     pub fn send(&self, group: impl AsRef<str>, message: impl Serialize) -> Publishing {
         Publishing::to_group(self.0.clone(), group.as_ref(), &message)
     }

@@ -2,8 +2,12 @@
 //! taking clients in and out.
 
 use crate::support::{eventually, named, open_hub, serve, subscribe, subscriber};
-use hauyna::{Channels, ErrorKind, ErrorType, HistoryRange, Hub, Repeat, SlowConsumer, UserId, json};
-use hauyna_test::TestServer;
+use hauyna::{
+    Channels, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId, Value,
+    json,
+};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, TestServer};
 use std::time::Duration;
 
 #[tokio::test]
@@ -78,6 +82,168 @@ async fn users_connections_and_everybody_are_written_to() {
     assert_eq!((of_ann.send(1).unwrap_err().kind(), hub.connection(of_ann.id())), (ErrorKind::Closed, None));
     assert!(hub.channel("x").subscribe(&of_ann, ()).await.is_err(), "a connection that is gone");
     assert_eq!(hub.stats().channels, 0);
+}
+
+/// Sends a value by every verb of the application's.
+async fn send_by_every_verb(hub: &Hub, value: &Value) -> Vec<(&'static str, hauyna::Result)> {
+    let (all, groups, channel) = (hub.connections(), hub.groups(), hub.channel("x"));
+    let one = all.of_user("ann").remove(0);
+    let nobody = all.of_user("eve").remove(0).id();
+    let none = |_: Published| ();
+    vec![
+        ("connection", one.send(value)),
+        ("user", hub.user("ann").send(value).await.map(none)),
+        ("send_to_one", all.send_to_one("ann", value).await.map(none)),
+        ("send_to_one_except", all.send_to_one_except("ann", value, nobody).await),
+        ("send_to_many", all.send_to_many(["ann"], value).await),
+        ("send_to_many_except", all.send_to_many_except(["ann"], value, nobody).await),
+        ("groups", groups.send("g", value).await.map(none)),
+        ("groups except", groups.send("g", value).except(nobody).await.map(none)),
+        ("send_to_group", all.send_to_group("g", value).await.map(none)),
+        ("send_to_group_except", all.send_to_group_except("g", value, nobody).await.map(none)),
+        ("everybody", all.broadcast(value).await.map(none)),
+        ("everybody except", all.broadcast_except(value, nobody).await.map(none)),
+        ("channel", channel.broadcast(value).await.map(none)),
+        ("channel except", channel.broadcast_except(value, nobody).await.map(none)),
+        ("publish", channel.publish(value).except(nobody).await.map(none)),
+    ]
+}
+
+/// Clients of every kind, as the user `ann`, in the group `g` and the channel `x`; and `eve`.
+async fn every_kind_of_client(server: &TestServer) -> Vec<Client> {
+    let mut clients = vec![server.connect("/?user=ann").await];
+    for encoding in Encoding::ALL {
+        let mut client = server.client("/?user=ann").encoding(encoding).connect().await;
+        client.expect("session").await;
+        clients.push(client);
+    }
+    let mut deflating = server.client("/?user=ann").json().deflate().connect().await;
+    deflating.expect("session").await;
+    clients.push(deflating);
+    for client in &mut clients {
+        subscribe(client, "x").await;
+    }
+    server.hub().groups().add("ann", "g").unwrap();
+    clients
+}
+
+#[tokio::test]
+async fn object_with_a_type_of_its_own_arrives_as_it_is_by_every_verb() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut eve = server.connect("/?user=eve").await;
+    eve.request(json!({ "type": "ping" })).await.unwrap();
+    let mut clients = every_kind_of_client(&server).await;
+    let value = json!({ "type": "alert", "message": ["at", "noon"], "from": "nobody", "n": 1.5 });
+    let sent = send_by_every_verb(&hub, &value).await;
+    hub.user("ann").send("wrapped").await.unwrap();
+    for client in &mut clients {
+        let (mut alerts, mut wrapped) = (0, 0);
+        // `Connection::send` reaches one connection alone.
+        while alerts < sent.len() - 1 || wrapped == 0 {
+            let mut message = client.next().await;
+            if message["type"] == "private" {
+                assert_eq!((&message["message"], message.get("from")), (&json!("wrapped"), None));
+                wrapped += 1;
+                continue;
+            }
+            if message["channel"] == "x" {
+                assert!(message["timestamp"].is_u64() && message["offset"].is_u64(), "{message}");
+                let fields = message.as_object_mut().unwrap();
+                ["channel", "timestamp", "offset"].map(|name| fields.remove(name));
+            }
+            assert_eq!(message, value);
+            alerts += 1;
+        }
+    }
+    for (verb, result) in sent {
+        result.unwrap_or_else(|error| panic!("{verb}: {error}"));
+    }
+}
+
+/// The types of PROTOCOL.md, §3.
+fn types_of_the_protocol() -> Vec<&'static str> {
+    let document = include_str!("../../../../PROTOCOL.md");
+    let section = document.split("\n## 3. ").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let lines = section.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = lines.take_while(|line| line.starts_with('|'));
+    let names = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    names.filter(|name| *name != "type").collect()
+}
+
+#[tokio::test]
+async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
+    let hub = open_hub().build();
+    let server = serve(&hub);
+    let mut eve = server.connect("/?user=eve").await;
+    eve.request(json!({ "type": "ping" })).await.unwrap();
+    let mut ann = server.connect("/?user=ann").await;
+    subscribe(&mut ann, "x").await;
+    hub.groups().add("ann", "g").unwrap();
+    let position = json!({ "type": "alert", "channel": "x", "offset": 1_000_000 });
+    let types = types_of_the_protocol();
+    assert_eq!(types.len(), 20);
+    let reserved = types.into_iter().filter(|name| *name != "message");
+    let values = reserved.map(|name| json!({ "type": name, "after": [0, 0] }));
+    for value in values.chain([position]) {
+        for (verb, result) in send_by_every_verb(&hub, &value).await {
+            result.unwrap_or_else(|error| panic!("{verb}: {error}"));
+            let message = ann.next().await;
+            if message["type"] == "alert" {
+                assert_eq!(message["channel"], "x");
+                assert!(message["offset"].as_u64().unwrap() < 1000, "the server's: {message}");
+                continue;
+            }
+            let inside = if message["type"] == "message" { "content" } else { "message" };
+            assert!(
+                ["message", "private", "group", "broadcast"].contains(&message["type"].as_str().unwrap())
+            );
+            assert_eq!(message[inside], value, "{verb}: {message}");
+            assert!(message.get("from").is_none() && message.get("user").is_none());
+        }
+    }
+    let twice = || serde_json::value::RawValue::from_string(r#"{"type":"x","type":"re\u0063onnect"}"#.into());
+    hub.user("ann").send(twice().unwrap()).await.unwrap();
+    hub.connections().of_user("ann").remove(0).send(twice().unwrap()).unwrap();
+    for _ in 0..2 {
+        assert!(ann.next_text().await.starts_with(r#"{"type":"private","message":{"type":"x","#));
+    }
+    hub.user("ann").send(json!({ "type": "message", "content": "own" })).await.unwrap();
+    assert_eq!(ann.next().await, json!({ "type": "message", "content": "own" }));
+}
+
+#[tokio::test]
+async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
+    let hub = open_hub().roles("{*any}", Roles::new().define("member", ["send"]).default_role("member"));
+    let server = TestServer::start(hub.build(), named().authorize_broadcast(|_| async { Ok(()) }));
+    let mut ann = server.connect("/?user=ann").await;
+    subscribe(&mut ann, "x").await;
+    for encoding in Encoding::ALL {
+        let mut eve = server.client("/?user=eve").encoding(encoding).connect().await;
+        eve.expect("session").await;
+        subscribe(&mut eve, "x").await;
+        for user in ["ann", "eve"] {
+            server.hub().groups().add(user, "g").unwrap();
+        }
+        let forged =
+            json!({ "type": "session", "user": "root", "from": "root", "channel": "x", "offset": 9 });
+        for (request, kind, sender, inside) in [
+            (json!({ "type": "private", "to": "ann", "message": forged }), "private", "from", "message"),
+            (json!({ "type": "group", "room": "g", "message": forged }), "group", "from", "message"),
+            (json!({ "type": "broadcast", "message": forged }), "broadcast", "from", "message"),
+            (
+                json!({ "type": "channel_message", "channel": "x", "content": forged }),
+                "message",
+                "user",
+                "content",
+            ),
+        ] {
+            eve.request(request).await.unwrap();
+            let message = ann.next().await;
+            assert_eq!((&message["type"], &message[sender]), (&json!(kind), &json!("eve")), "{message}");
+            assert_eq!(message[inside], forged);
+        }
+    }
 }
 
 #[tokio::test]
