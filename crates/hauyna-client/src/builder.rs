@@ -77,17 +77,26 @@ impl Builder {
 
     /// Asks for a token before every attempt, and before the credentials end. It goes out as a sub-protocol, which no access
     /// log records, so it has to consist of the characters of an HTTP token; a JWT does. An error is a failed attempt.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice.
     pub fn token<F, R, E>(mut self, source: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
         R: Future<Output = Result<String, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        assert!(self.options.token.is_none(), "`token` is called twice");
         self.options.token = Some(boxed(source));
         self
     }
 
     /// Answers the server's questions of one kind. An error is the refusal that the server is told.
+    ///
+    /// # Panics
+    ///
+    /// Where this kind has an answer already.
     pub fn on_request<T, A, F, R, E>(mut self, event: &str, handler: F) -> Self
     where
         T: DeserializeOwned,
@@ -104,7 +113,8 @@ impl Builder {
                 serde_json::value::to_raw_value(&answer).map_err(|error| error.to_string())
             })
         });
-        self.options.responders.insert(event.to_owned(), responder);
+        let old = self.options.responders.insert(event.to_owned(), responder);
+        assert!(old.is_none(), "`on_request` is called twice for `{event}`");
         self
     }
 
@@ -170,7 +180,12 @@ impl Builder {
     }
 
     /// Opens streams of bytes in place of TCP and TLS.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice.
     pub fn connector(mut self, connector: impl Connector) -> Self {
+        assert!(self.connector.is_none(), "`connector` is called twice");
         self.connector = Some(Arc::new(connector));
         self
     }

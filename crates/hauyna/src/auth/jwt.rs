@@ -5,6 +5,7 @@ use super::jwt_key::JwtKey;
 use super::{Claims, JwtKeys, Verifier};
 use crate::error::Reject;
 use crate::handler::Identity;
+use crate::once::set_once;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
@@ -44,7 +45,8 @@ pub struct Jwt {
     audiences: Vec<String>,
     required: Vec<String>,
     leeway: Duration,
-    user: UserOf,
+    /// `sub`, where nothing else was said.
+    user: Option<UserOf>,
 }
 
 impl Jwt {
@@ -56,7 +58,7 @@ impl Jwt {
             audiences: Vec::new(),
             required: Vec::new(),
             leeway: Duration::ZERO,
-            user: Arc::new(|claims| claims.text("sub").map(str::to_owned)),
+            user: None,
         }
     }
 
@@ -87,14 +89,23 @@ impl Jwt {
     }
 
     /// Takes the user from another claim than `sub`.
+    ///
+    /// # Panics
+    ///
+    /// Where an earlier call of it, or of [`Jwt::user`], decides already.
     pub fn user_claim(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.user(move |claims| claims.text(&name).map(str::to_owned))
     }
 
     /// Takes the user from the claims. `None` refuses the token.
+    ///
+    /// # Panics
+    ///
+    /// Where an earlier call of it, or of [`Jwt::user_claim`], decides already.
     pub fn user(mut self, f: impl Fn(&Claims) -> Option<String> + Send + Sync + 'static) -> Self {
-        self.user = Arc::new(f);
+        let fault = "`user` or `user_claim` says already who the user is: call one of the two, once";
+        set_once::<UserOf>(&mut self.user, Arc::new(f), fault);
         self
     }
 
@@ -117,7 +128,11 @@ impl Jwt {
             return Err(Fault::Bad("a claim is missing"));
         }
         let claims = Claims::of(claims);
-        let user = (self.user)(&claims).filter(|user| !user.is_empty()).ok_or(Fault::Bad("no user"))?;
+        let user = match &self.user {
+            Some(user) => user(&claims),
+            None => claims.text("sub").map(str::to_owned),
+        };
+        let user = user.filter(|user| !user.is_empty()).ok_or(Fault::Bad("no user"))?;
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(exp);
         let mut identity = Identity::new(user).expires_at(end).grace(self.leeway);
         identity.token = claims.text("jti").map(Into::into);

@@ -37,7 +37,7 @@ impl ApiKeys {
     ///
     /// # Panics
     ///
-    /// Where it is shorter than 16 bytes, and so could be guessed.
+    /// Where it is shorter than 16 bytes, and so could be guessed, or was added before.
     pub fn key(self, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), None)
     }
@@ -53,6 +53,7 @@ impl ApiKeys {
 
     fn add(mut self, key: &str, user: String, id: Option<Box<str>>) -> Self {
         assert!(key.len() >= 16, "an API key has at least 16 bytes");
+        assert!(self.find(key).is_none(), "an API key is for one user, and this one is added twice");
         self.0.push(Key { key: key.as_bytes().into(), user, id });
         self
     }

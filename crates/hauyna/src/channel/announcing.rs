@@ -81,7 +81,7 @@ fn event_draft(channel: &ChannelCore, message: &Message<'_>, except: Option<Conn
         channel: channel.name.clone(),
         kind: Kind::Event,
         user: None,
-        content: Content { encoding: Encoding::Json, bytes: json.into() },
+        content: Content::of_protocol(json),
         timestamp: crate::clock::unix_ms(),
         except,
         conflate: None,

@@ -8,6 +8,7 @@ use crate::broker::Retention;
 use crate::error::Error;
 use crate::handler::Context;
 use crate::metrics::Counter;
+use crate::once::call_once;
 use crate::presence::PresenceOptions;
 use crate::rate::{Bucket, Rate};
 use crate::spent::Spent;
@@ -23,6 +24,12 @@ use std::time::Duration;
 /// A declared pattern is open: clients may subscribe, and publish while they are subscribed, unless the
 /// options say otherwise. Channels that match no pattern are closed to requests of clients (the
 /// application can use them as it likes).
+///
+/// # Panics
+///
+/// A rule (`authorize`, `authorize_…`) and `presence` are given once: a second call would silently take the place of the
+/// first, and panics. Validators add up. Of a single number or choice (`history` and `no_history`, `publishers`,
+/// `announce_subscribers`, `rate_limit`, `slow_consumer`) the last call counts.
 #[derive(Clone)]
 pub struct Channels {
     pub(crate) retention: Option<Retention>,
@@ -133,7 +140,7 @@ impl Channels {
     where
         F: Fn(&Context, &Params<'_>) -> bool + Send + Sync + 'static,
     {
-        self.authorize = Some(Arc::new(authorize));
+        call_once::<Arc<Authorize>>(&mut self.authorize, Arc::new(authorize), "authorize");
         self
     }
 
@@ -186,7 +193,7 @@ impl Channels {
     /// [`PresenceOptions`].
     #[must_use]
     pub fn presence(mut self, presence: PresenceOptions) -> Self {
-        self.presence = Some(presence);
+        call_once(&mut self.presence, presence, "presence");
         self
     }
 
@@ -247,15 +254,14 @@ pub(crate) struct Declarations {
 
 impl Declarations {
     pub(crate) fn new(declared: Vec<(String, Channels)>) -> Result<Self, Error> {
-        let parse = |(text, mut options): (String, Channels)| {
+        let mut patterns: Vec<(Pattern, Arc<Channels>)> = Vec::with_capacity(declared.len());
+        for (text, mut options) in declared {
             let pattern = Pattern::parse(&text)?;
+            pattern.check_behind(patterns.iter().map(|(earlier, _)| earlier))?;
             options.usage = Arc::new(Usage { pattern: Some(text.into()), ..Usage::default() });
-            Ok((pattern, Arc::new(options)))
-        };
-        Ok(Self {
-            declared: declared.into_iter().map(parse).collect::<Result<_, Error>>()?,
-            undeclared: Arc::new(Channels::undeclared()),
-        })
+            patterns.push((pattern, Arc::new(options)));
+        }
+        Ok(Self { declared: patterns, undeclared: Arc::new(Channels::undeclared()) })
     }
 
     /// What there is of each pattern, in the order of their declaration, and of no pattern.

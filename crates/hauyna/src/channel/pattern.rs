@@ -2,6 +2,7 @@
 //! Pure; used by `options`.
 
 use crate::error::Error;
+use std::fmt;
 use std::ops::Index;
 
 /// A parsed pattern such as `room:{id}`, of channels or of groups.
@@ -28,6 +29,26 @@ impl<'a> Params<'a> {
     /// The value of a parameter, where the pattern has it.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+}
+
+impl Part {
+    /// The name of a parameter.
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Param(name) | Self::Rest(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Literal(text) => f.write_str(text),
+            Part::Param(name) => write!(f, "{{{name}}}"),
+            Part::Rest(name) => write!(f, "{{*{name}}}"),
+        })
     }
 }
 
@@ -75,10 +96,66 @@ impl Pattern {
             {
                 return Err(bad("a parameter without a proper name"));
             }
+            if parts.iter().any(|earlier: &Part| earlier.name().is_some() && earlier.name() == part.name()) {
+                return Err(bad("two parameters of one name, of which only the first could be read"));
+            }
             parts.push(part);
             rest = after;
         }
+        if text.chars().any(char::is_control) {
+            return Err(bad("a control character, which no name has"));
+        }
         if parts.is_empty() { Err(bad("it is empty")) } else { Ok(Self(parts)) }
+    }
+
+    /// Adds a pattern to those declared before.
+    ///
+    /// # Errors
+    ///
+    /// `Config` where it could never decide, because an earlier one matches every name that it matches.
+    pub(crate) fn check_behind<'a>(&self, earlier: impl IntoIterator<Item = &'a Self>) -> Result<(), Error> {
+        match earlier.into_iter().find(|earlier| earlier.covers(self)) {
+            Some(earlier) if earlier.is_same(self) => {
+                Err(Error::config(format!("the pattern `{self}` is declared twice")))
+            }
+            Some(earlier) => Err(Error::config(format!(
+                "the pattern `{self}` never decides, because `{earlier}` is declared before it: declare `{self}` first"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether both match the same names; parameters may be called differently.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&Part, &Part)| match (one, other) {
+            (Part::Literal(one), Part::Literal(other)) => one == other,
+            (Part::Param(_), Part::Param(_)) | (Part::Rest(_), Part::Rest(_)) => true,
+            _ => false,
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(is_same)
+    }
+
+    /// Whether this is known to match every name that `other` matches.
+    fn covers(&self, other: &Self) -> bool {
+        // A parameter ends at a `:` or at the end, so whether a name matches depends on where its `:` stand alone.
+        let ends_at_colon = |parts: &[Part]| match parts {
+            [Part::Param(_), Part::Literal(next)] => next.starts_with(':'),
+            _ => true,
+        };
+        let is_simple = self.0.windows(2).all(ends_at_colon);
+        // No name has a control character, so no literal text matches these.
+        let (one, several) = (other.with_values("\0", "\0"), other.with_values("\0", "\0:\0"));
+        self.is_same(other) || is_simple && self.matches(&one) && self.matches(&several)
+    }
+
+    /// A name that it matches, with these values for its parameters.
+    fn with_values(&self, param: &str, rest: &str) -> String {
+        let values = self.0.iter().map(|part| match part {
+            Part::Literal(text) => text,
+            Part::Param(_) => param,
+            Part::Rest(_) => rest,
+        });
+        values.collect()
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {
@@ -145,8 +222,36 @@ mod tests {
 
     #[test]
     fn bad_patterns_are_refused_with_their_fault() {
-        for text in ["", "{", "a}", "{}", "{*}", "{a}{b}", "{*a}b", "room:{id", "{*a}{b}", "{a{b}}"] {
+        let twice = ["{a}:{a}", "{a}:{*a}"];
+        let malformed =
+            ["", "{", "a}", "{}", "{*}", "{a}{b}", "{*a}b", "room:{id", "{*a}{b}", "{a{b}}", "a\u{7}"];
+        for text in malformed.into_iter().chain(twice) {
             assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn pattern_that_could_never_decide_is_refused_behind_the_one_that_does() {
+        let parse = |text| Pattern::parse(text).unwrap();
+        for (earlier, later, is_dead) in [
+            ("room:{id}", "room:{id}", true),
+            ("room:{id}", "room:{name}", true),
+            ("room:{id}", "room:7", true),
+            ("{*any}", "room:{id}", true),
+            ("room:{*rest}", "room:{id}:x", true),
+            ("room:{*rest}", "room:{*other}", true),
+            ("{a}:{b}", "{a}:x", true),
+            ("{a}-{b}", "{c}-{d}", true),
+            ("room:7", "room:{id}", false),
+            ("room:{id}", "room:{*rest}", false),
+            ("{a}:{b}", "{*rest}", false),
+            ("room:{id}", "room:{id}:x", false),
+            ("room:{id}:x", "room:{id}", false),
+            ("{a}x", "{b}yx", false),
+            ("rooms:{id}", "room:{id}", false),
+        ] {
+            let checked = parse(later).check_behind([&parse(earlier)]);
+            assert_eq!(checked.is_err(), is_dead, "`{later}` behind `{earlier}`: {checked:?}");
         }
     }
 }

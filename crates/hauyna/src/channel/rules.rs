@@ -5,6 +5,7 @@ use super::{ChannelRequest, Channels};
 use crate::broker::BoxFuture;
 use crate::error::Reject;
 use crate::handler::Context;
+use crate::once::call_once;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl Channels {
         F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.rules.subscribe = Some(rule(f));
+        call_once(&mut self.rules.subscribe, rule(f), "authorize_subscribe");
         self
     }
 
@@ -66,7 +67,7 @@ impl Channels {
         F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.rules.publish = Some(rule(f));
+        call_once(&mut self.rules.publish, rule(f), "authorize_publish");
         self
     }
 
@@ -77,7 +78,7 @@ impl Channels {
         F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.rules.history = Some(rule(f));
+        call_once(&mut self.rules.history, rule(f), "authorize_history");
         self
     }
 
@@ -88,7 +89,7 @@ impl Channels {
         F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.rules.presence = Some(rule(f));
+        call_once(&mut self.rules.presence, rule(f), "authorize_presence");
         self
     }
 }

@@ -3,6 +3,7 @@
 use super::check;
 use super::declared::{Declared, Side};
 use super::{ChannelTerms, agreed};
+use crate::once::call_once;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -58,9 +59,9 @@ impl ChannelContract {
     ///
     /// # Panics
     ///
-    /// Where `T` is no object.
+    /// Where `T` is no object, or it is called twice.
     pub fn subscription<T: JsonSchema + Serialize>(mut self) -> Self {
-        self.terms.subscription = Some(metadata::<T>());
+        call_once(&mut self.terms.subscription, metadata::<T>(), "subscription");
         self
     }
 
@@ -68,9 +69,9 @@ impl ChannelContract {
     ///
     /// # Panics
     ///
-    /// Where `T` is no object.
+    /// Where `T` is no object, or it is called twice.
     pub fn presence<T: JsonSchema + Serialize>(mut self) -> Self {
-        self.terms.presence = Some(metadata::<T>());
+        call_once(&mut self.terms.presence, metadata::<T>(), "presence");
         self
     }
 

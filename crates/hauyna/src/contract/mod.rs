@@ -173,9 +173,11 @@ impl Contract {
     ///
     /// Where the pattern is none, or is declared twice.
     pub fn channel(mut self, pattern: &str, channel: ChannelContract) -> Self {
-        agreed(Pattern::parse(pattern).map_err(|error| error.to_string()));
-        let old = self.terms.channels.insert(pattern.to_owned(), channel.terms);
-        assert!(old.is_none(), "the channels `{pattern}` are declared twice");
+        let parse = |pattern: &str| Pattern::parse(pattern).map_err(|error| error.to_string());
+        let parsed = agreed(parse(pattern));
+        let is_same = |earlier: &String| parse(earlier).is_ok_and(|earlier| earlier.is_same(&parsed));
+        assert!(!self.terms.channels.keys().any(is_same), "the channels `{pattern}` are declared twice");
+        self.terms.channels.insert(pattern.to_owned(), channel.terms);
         self
     }
 

@@ -31,6 +31,8 @@ use std::sync::Arc;
 pub struct Roles {
     pub(super) defined: HashMap<Box<str>, Permissions>,
     pub(super) default: Option<Arc<str>>,
+    /// A role that was defined twice, for `HubBuilder::try_build` to tell.
+    twice: Option<Box<str>>,
 }
 
 pub(super) type Permissions = HashSet<Box<str>>;
@@ -41,9 +43,12 @@ impl Roles {
         Self::default()
     }
 
-    /// Defines a role by what it permits; a second definition replaces the first.
+    /// Defines a role by what it permits. A role that is defined twice is an error of
+    /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn define<P: AsRef<str>>(mut self, role: &str, permissions: impl IntoIterator<Item = P>) -> Self {
-        self.defined.insert(role.into(), permitted(permissions));
+        if self.defined.insert(role.into(), permitted(permissions)).is_some() {
+            self.twice = Some(role.into());
+        }
         self
     }
 
@@ -72,16 +77,21 @@ pub(super) struct RolesByPattern {
 impl RolesByPattern {
     /// # Errors
     ///
-    /// `Config` where a pattern is malformed, or a name of a role is.
+    /// `Config` where a pattern is malformed or never decides, a name of a role is malformed, or a role is defined twice.
     pub(super) fn new(declared: Vec<(String, Roles)>) -> Result<Self, Error> {
-        let parse = |(text, roles): (String, Roles)| {
+        let mut patterns: Vec<(Pattern, Arc<Roles>)> = Vec::with_capacity(declared.len());
+        for (text, roles) in declared {
             for role in roles.defined.keys().map(AsRef::as_ref).chain(roles.default.as_deref()) {
                 check(role, "role").map_err(|error| Error::config(format!("roles of `{text}`: {error}")))?;
             }
-            Ok((Pattern::parse(&text)?, Arc::new(roles)))
-        };
-        let declared = declared.into_iter().map(parse).collect::<Result<_, Error>>()?;
-        Ok(Self { declared, none: Arc::new(Roles::new()) })
+            if let Some(role) = &roles.twice {
+                return Err(Error::config(format!("roles of `{text}`: `{role}` is defined twice")));
+            }
+            let pattern = Pattern::parse(&text)?;
+            pattern.check_behind(patterns.iter().map(|(earlier, _)| earlier))?;
+            patterns.push((pattern, Arc::new(roles)));
+        }
+        Ok(Self { declared: patterns, none: Arc::new(Roles::new()) })
     }
 
     pub(super) fn of(&self, group: &str) -> &Arc<Roles> {

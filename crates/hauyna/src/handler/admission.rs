@@ -4,7 +4,8 @@
 use super::{Context, Handler, Identified, IntoIdentity};
 use crate::auth::Verifier;
 use crate::error::Reject;
-use crate::router::{Admitted, ConnectRequest, Next, erase_middleware};
+use crate::once::{call_once, set_once};
+use crate::router::{Admitted, ConnectRequest, Next, RESUME, erase_middleware};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,31 +13,42 @@ impl Handler {
     /// Decides who a client is, or refuses it, before the upgrade. `f` is a closure or an `async fn` from the
     /// request to `Result<name, Reject>`, or of an [`Identity`](super::Identity); `None` as the name has one
     /// generated.
+    ///
+    /// # Panics
+    ///
+    /// Where an earlier call of it, or of [`Handler::authenticate`], decides already.
     pub fn identify<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
         R: Identified<M>,
     {
-        self.endpoint.identify = Some(Box::new(move |request| f(request).identified()));
+        let f = Box::new(move |request| f(request).identified());
+        set_once(&mut self.endpoint.identify, f, &decided("identify"));
         self
     }
 
     /// Identifies clients by a token: a [`Jwt`](crate::Jwt), an [API key](crate::ApiKeys), or what a [`Verifier`] of
-    /// yours makes of it. Also answers `refresh`, and takes the place of [`Handler::identify`] and
+    /// yours makes of it. Also answers `refresh`, so it goes with neither [`Handler::identify`] nor
     /// [`Handler::on_refresh`].
     ///
     /// The token is a bearer token: of the header `Authorization`, or of the sub-protocol item
-    /// `hauyna.bearer.<token>`, which is the way for browsers. A client without one gets 401.
+    /// `hauyna.bearer.<token>`, which is the way for browsers. A client without one gets 401. To let clients in
+    /// without a token too, use [`Handler::identify`] and ask a verifier there.
+    ///
+    /// # Panics
+    ///
+    /// Where `identify`, `on_refresh` or `authenticate` was called before.
     pub fn authenticate<V: Verifier>(mut self, verifier: V) -> Self {
         let verifier = Arc::new(verifier);
         let again = verifier.clone();
-        self.endpoint.identify = Some(Box::new(move |request| {
+        let identify = Box::new(move |request: ConnectRequest| {
             let verifier = verifier.clone();
             Box::pin(async move {
                 let token = request.token().ok_or(Reject::unauthorized("a token is required"))?;
                 verifier.verify(&token).await
-            })
-        }));
+            }) as _
+        });
+        set_once(&mut self.endpoint.identify, identify, &decided("authenticate"));
         self.on_refresh(move |_, token| {
             let verifier = again.clone();
             async move { verifier.verify(&token).await }
@@ -47,13 +59,23 @@ impl Handler {
     ///
     /// The last resort: what stands in a URL is written into the access logs of proxies, into histories and
     /// referrers. We never log it, and forget it with the handshake.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice, or for `resume`, the parameter of sessions.
     pub fn token_in_query(mut self, parameter: impl Into<String>) -> Self {
-        self.endpoint.token_parameter = Some(parameter.into());
+        let parameter = parameter.into();
+        assert!(parameter != RESUME, "`{RESUME}` is the query parameter of sessions");
+        call_once(&mut self.endpoint.token_parameter, parameter, "token_in_query");
         self
     }
 
     /// Verifies new credentials that a client sends on a living connection (`refresh`). What is returned takes the
     /// place of what `identify` returned: its end, and what is attached. It must be the same user, or none.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice, or together with [`Handler::authenticate`].
     ///
     /// # Examples
     ///
@@ -76,10 +98,13 @@ impl Handler {
         U: IntoIdentity,
     {
         let f = Arc::new(f);
-        self.endpoint.refresh = Some(Box::new(move |cx, token| {
+        let f = Box::new(move |cx, token| {
             let f = f.clone();
-            Box::pin(async move { f(cx, token).await.map(IntoIdentity::into_identity) })
-        }));
+            Box::pin(async move { f(cx, token).await.map(IntoIdentity::into_identity) }) as _
+        });
+        let fault =
+            "`on_refresh` or `authenticate` verifies new credentials already: call one of the two, once";
+        set_once(&mut self.endpoint.refresh, f, fault);
         self
     }
 
@@ -113,4 +138,11 @@ impl Handler {
         self.endpoint.middleware.push(erase_middleware(f));
         self
     }
+}
+
+fn decided(method: &str) -> String {
+    format!(
+        "`{method}`: an earlier `identify` or `authenticate` decides already who a client is, and would silently be \
+         replaced: call one of the two, once"
+    )
 }

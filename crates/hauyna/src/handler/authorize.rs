@@ -4,6 +4,7 @@
 use super::callback::erase;
 use super::{Context, Handler, Verb};
 use crate::error::Reject;
+use crate::once::call_once;
 use std::future::Future;
 
 impl Handler {
@@ -70,12 +71,15 @@ impl Handler {
         self.authorize(Verb::Broadcast, move |cx, _| f(cx))
     }
 
+    #[track_caller]
     fn authorize<F, Fut>(mut self, verb: Verb, f: F) -> Self
     where
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.endpoint.authorize[verb as usize] = Some(erase(f));
+        let method = verb.method();
+        self.assert_handles_messages(method);
+        call_once(&mut self.endpoint.authorize[verb as usize], erase(f), method);
         self
     }
 }

@@ -4,6 +4,7 @@
 
 use super::Handler;
 use crate::config::Heartbeat;
+use crate::once::call_once;
 use crate::retry::RetryPolicy;
 use crate::router::Origins;
 use hauyna_websocket::{Deflate, DeflateConfig};
@@ -79,8 +80,12 @@ impl Handler {
     /// Sets which web pages may connect. Default: those of the same origin; clients that are no browsers
     /// send no `Origin` and are not asked. A page that is refused has its line in the log, at `info`, with the origin
     /// that would have to be [listed](Origins::listed).
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice: one `Origins` holds all pages.
     pub fn origins(mut self, origins: Origins) -> Self {
-        self.endpoint.origins = origins;
+        call_once(&mut self.origins, origins, "origins");
         self
     }
 }

@@ -13,6 +13,7 @@ use crate::router::ConnectRequest;
 use crate::user::User;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// The connection is closed, or the message is not representable as JSON.
+    /// As [`Connection::send`].
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         self.connection().send(message)
     }
@@ -165,7 +166,8 @@ impl Context {
     ///
     /// Where no value of this type was given.
     pub fn state<S: Send + Sync + 'static>(&self) -> Arc<S> {
-        let state = self.core.endpoint().state.clone().and_then(|state| state.downcast().ok());
+        let state = self.core.endpoint().state.get(&TypeId::of::<S>());
+        let state = state.and_then(|state| state.clone().downcast().ok());
         state.unwrap_or_else(|| panic!("the handler has no state of type {}", std::any::type_name::<S>()))
     }
 }

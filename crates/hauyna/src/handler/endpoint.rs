@@ -16,7 +16,7 @@ use crate::router::{ConnectRequest, Middleware, Origins};
 use crate::spent::Spent;
 use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,7 +59,8 @@ pub(crate) struct Endpoint {
     pub(crate) error_budget: Option<Rate>,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
-    pub(crate) state: Option<Arc<dyn Any + Send + Sync>>,
+    /// What callbacks share, by its type.
+    pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The route's pattern, for the path parameters.
     pub(crate) route: String,
     /// Live connections.
@@ -85,6 +86,21 @@ pub(crate) enum Verb {
     Broadcast,
     History,
     Presence,
+}
+
+impl Verb {
+    /// The builder's method that decides about it.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            Self::Subscribe => "authorize_subscribe",
+            Self::Publish => "authorize_publish",
+            Self::Private => "authorize_private",
+            Self::Group => "authorize_group",
+            Self::Broadcast => "authorize_broadcast",
+            Self::History => "authorize_history",
+            Self::Presence => "authorize_presence",
+        }
+    }
 }
 
 impl Endpoint {
@@ -118,7 +134,7 @@ impl Endpoint {
             error_budget: Some(Rate::new(1000, Duration::from_secs(10))),
             deflate: None,
             origins: Origins::default(),
-            state: None,
+            state: HashMap::new(),
             route: String::new(),
             connections: Counter::default(),
             spent: Spent::default(),

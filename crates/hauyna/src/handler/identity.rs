@@ -28,6 +28,8 @@ use std::time::{Duration, SystemTime};
 pub struct Identity {
     pub(crate) user: Option<String>,
     pub(crate) expiry: Option<Expiry>,
+    /// How long after its end the connection lives on, whether it has one yet or not.
+    grace: Duration,
     pub(crate) token: Option<Box<str>>,
     pub(crate) attached: http::Extensions,
 }
@@ -78,13 +80,13 @@ impl Identity {
 
     /// Sets when the credentials end: then the connection is closed with 3005, unless a `refresh` came before.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
-        let grace = self.expiry.map_or(Duration::ZERO, |expiry| expiry.grace);
-        self.expiry = Some(Expiry { at, grace });
+        self.expiry = Some(Expiry { at, grace: self.grace });
         self
     }
 
     /// Sets how long after [`Identity::expires_at`] the connection lives on: for clocks that disagree. Default: 0.
     pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         if let Some(expiry) = &mut self.expiry {
             expiry.grace = grace;
         }
@@ -163,5 +165,21 @@ where
 {
     fn identified(self) -> BoxFuture<Result<Identity, Reject>> {
         Box::pin(async move { self.await.map(IntoIdentity::into_identity) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grace_counts_whether_it_is_set_before_the_end_or_after() {
+        let (at, grace) = (SystemTime::UNIX_EPOCH, Duration::from_secs(5));
+        for identity in
+            [Identity::new("a").grace(grace).expires_at(at), Identity::new("a").expires_at(at).grace(grace)]
+        {
+            assert_eq!(identity.expiry, Some(Expiry { at, grace }));
+        }
+        assert_eq!(Identity::new("a").grace(grace).expiry, None);
     }
 }

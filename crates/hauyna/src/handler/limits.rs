@@ -2,6 +2,7 @@
 //! error budget. Counted by `dispatch::admission`, per connection; what is left when it goes is its user's next one's.
 
 use super::Handler;
+use crate::once::call_once;
 use crate::rate::Rate;
 
 /// How much one connection may send. What is over it is answered with `rate_limited` and not done.
@@ -71,8 +72,12 @@ impl Handler {
     /// What is over the limit is answered with `rate_limited`, with `details.retry_after` in milliseconds, and
     /// not done. A client that goes on regardless uses up its [error budget](Handler::error_budget) and is
     /// closed. Ignored by [`Handler::echo`].
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice: one [`RateLimit`] holds the limits of every kind.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.endpoint.rate_limit = Some(Box::new(limit));
+        call_once(&mut self.endpoint.rate_limit, Box::new(limit), "rate_limit");
         self
     }
 

@@ -27,11 +27,13 @@ pub(crate) use input::decode_input;
 
 use crate::connection::{CloseReason, Connection};
 use crate::error::Error;
+use crate::once::call_once;
+use crate::router::Origins;
 use callback::{EventTask, decode_event, trigger_event};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::any::Any;
+use std::any::TypeId;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -39,6 +41,14 @@ use std::sync::Arc;
 ///
 /// Callbacks are `async fn`s. The requests of one connection are handled one after the other, in their
 /// order; a slow callback delays nobody else's.
+///
+/// # Panics
+///
+/// A callback, [`identify`](Handler::identify) or [`authenticate`](Handler::authenticate), the
+/// [origins](Handler::origins), the [rate limit](Handler::rate_limit) and each type of [state](Handler::state) are given
+/// once: a method that would take the place of an earlier call panics, and the handler is not built. Of a single number,
+/// time or switch (time-outs, [`heartbeat`](Handler::heartbeat) and `no_heartbeat`, `max_message`, `error_budget` and
+/// `no_error_budget`, `retry_policy`) the last call counts, so that a handler made elsewhere can be adjusted.
 ///
 /// # Examples
 ///
@@ -60,18 +70,31 @@ use std::sync::Arc;
 #[must_use]
 pub struct Handler {
     endpoint: Endpoint,
+    origins: Option<Origins>,
 }
 
 impl Handler {
     /// A handler without callbacks: every client gets an identifier of its own.
     pub fn new() -> Self {
-        Self { endpoint: Endpoint::new(Mode::Protocol) }
+        Self::of_mode(Mode::Protocol)
     }
 
     /// A handler that sends every message back as it came, without the protocol: for conformance and load
-    /// tests.
+    /// tests. It handles no messages, so methods that say how to (`on`, `on_message`, `authorize_…`, `validate`) panic.
     pub fn echo() -> Self {
-        Self { endpoint: Endpoint::new(Mode::Echo) }
+        Self::of_mode(Mode::Echo)
+    }
+
+    fn of_mode(mode: Mode) -> Self {
+        Self { endpoint: Endpoint::new(mode), origins: None }
+    }
+
+    /// # Panics
+    ///
+    /// Where the handler echoes, and would never call `method`'s function.
+    #[track_caller]
+    fn assert_handles_messages(&self, method: &str) {
+        assert!(self.endpoint.mode == Mode::Protocol, "`{method}`: `Handler::echo` handles no messages");
     }
 
     /// Runs when a connection is there, before its first request. An error closes it: with 3507 where it refuses the
@@ -82,7 +105,8 @@ impl Handler {
         F: Fn(Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_open = Some(Box::new(move |cx| Box::pin(f(cx))));
+        let f = Box::new(move |cx| Box::pin(f(cx)) as _);
+        call_once(&mut self.endpoint.on_open, f, "on_open");
         self
     }
 
@@ -121,6 +145,7 @@ impl Handler {
     }
 
     fn insert(mut self, event: &str, signature: Option<Signature>, task: EventTask) -> Self {
+        self.assert_handles_messages("on");
         check_event(event);
         self.endpoint.signatures.insert(event.into(), signature);
         let old = self.endpoint.events.insert(event.into(), task);
@@ -135,7 +160,8 @@ impl Handler {
         Fut: Future<Output = Result<R, Error>> + Send + 'static,
         R: Serialize,
     {
-        self.endpoint.on_message = Some(decode_event(f));
+        self.assert_handles_messages("on_message");
+        call_once(&mut self.endpoint.on_message, decode_event(f), "on_message");
         self
     }
 
@@ -145,7 +171,9 @@ impl Handler {
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_binary = Some(Box::new(move |cx, bytes| Box::pin(f(cx, bytes))));
+        self.assert_handles_messages("on_binary");
+        let f = Box::new(move |cx, bytes| Box::pin(f(cx, bytes)) as _);
+        call_once(&mut self.endpoint.on_binary, f, "on_binary");
         self
     }
 
@@ -171,7 +199,8 @@ impl Handler {
         F: Fn(Context, Connection) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_reconnect = Some(Box::new(move |cx, old| Box::pin(f(cx, old))));
+        let f = Box::new(move |cx, old| Box::pin(f(cx, old)) as _);
+        call_once(&mut self.endpoint.on_reconnect, f, "on_reconnect");
         self
     }
 
@@ -183,7 +212,8 @@ impl Handler {
         F: Fn(Context, CloseReason) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_close = Some(Box::new(move |cx, reason| Box::pin(f(cx, reason))));
+        let f = Box::new(move |cx, reason| Box::pin(f(cx, reason)) as _);
+        call_once(&mut self.endpoint.on_close, f, "on_close");
         self
     }
 
@@ -193,7 +223,8 @@ impl Handler {
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_ping = Some(Box::new(move |cx, payload| Box::pin(f(cx, payload))));
+        let f = Box::new(move |cx, payload| Box::pin(f(cx, payload)) as _);
+        call_once(&mut self.endpoint.on_ping, f, "on_ping");
         self
     }
 
@@ -203,19 +234,25 @@ impl Handler {
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.endpoint.on_pong = Some(Box::new(move |cx, payload| Box::pin(f(cx, payload))));
+        let f = Box::new(move |cx, payload| Box::pin(f(cx, payload)) as _);
+        call_once(&mut self.endpoint.on_pong, f, "on_pong");
         self
     }
 
-    /// Shares a value with the callbacks; see [`Context::state`].
+    /// Shares a value with the callbacks, one of each type; see [`Context::state`].
+    ///
+    /// # Panics
+    ///
+    /// Where a value of this type was given before.
     pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
-        self.endpoint.state = Some(Arc::new(state) as Arc<dyn Any + Send + Sync>);
+        let old = self.endpoint.state.insert(TypeId::of::<S>(), Arc::new(state));
+        assert!(old.is_none(), "`state` is called twice with a value of type {}", std::any::type_name::<S>());
         self
     }
 
     /// The handler, finished, for [`Connections::register`](crate::Connections::register).
     pub fn share(self) -> SharedHandler {
-        SharedHandler(Arc::new(self.endpoint))
+        SharedHandler(Arc::new(self.into_endpoint()))
     }
 
     #[cfg(feature = "contract")]
@@ -223,8 +260,23 @@ impl Handler {
         &self.endpoint
     }
 
+    /// # Panics
+    ///
+    /// Where a validator is for an event that the handler does not take.
     pub(crate) fn into_endpoint(self) -> Endpoint {
-        self.endpoint
+        let Self { mut endpoint, origins } = self;
+        if let Some(origins) = origins {
+            endpoint.origins = origins;
+        }
+        if let Some(validators) = endpoint.validators.as_ref().filter(|_| endpoint.on_message.is_none()) {
+            for event in validators.by_event.keys() {
+                assert!(
+                    endpoint.events.contains_key(event),
+                    "`validate`: the handler has no event `{event}`"
+                );
+            }
+        }
+        endpoint
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{Context, Handler};
 use crate::broker::BoxFuture;
 use crate::error::Error;
+use crate::once::call_once;
 use hauyna_protocol::close::CloseCode;
 use std::borrow::Cow;
 use std::future::Future;
@@ -51,7 +52,8 @@ pub enum Recovery {
     /// Nothing is said, and after `on_open` the connection goes on. A request with an `id` is answered with its
     /// error all the same, because every `id` is answered once.
     Ignore,
-    /// The connection is closed with this code and reason, and the failed request gets no other answer.
+    /// The connection is closed with this code and reason, as by
+    /// [`Connection::close`](crate::Connection::close), and the failed request gets no other answer.
     Close(CloseCode, Cow<'static, str>),
     /// The same is done once more from the beginning, decisions about permission included, after this time; at
     /// most three times for one request, and for half of the callback timeout each. Later requests of the
@@ -115,7 +117,8 @@ impl Handler {
         F: Fn(Context, Failed) -> R + Send + Sync + 'static,
         R: Decided<M>,
     {
-        self.endpoint.on_error = Some(Box::new(move |cx, failed| f(cx, failed).decided()));
+        let f = Box::new(move |cx, failed| f(cx, failed).decided());
+        call_once(&mut self.endpoint.on_error, f, "on_error");
         self
     }
 }

@@ -17,8 +17,10 @@ impl Handler {
     ///
     /// # Panics
     ///
-    /// Where `event` is one of the protocol's own request types.
+    /// Where `event` is one of the protocol's own request types; when the handler is mounted, where it takes no event of
+    /// this name.
     pub fn validate(mut self, event: &str, validator: impl Validator) -> Self {
+        self.assert_handles_messages("validate");
         super::check_event(event);
         let validators = self.endpoint.validators.get_or_insert_default();
         validators.by_event.entry(event.into()).or_default().push(Arc::new(validator));
@@ -29,6 +31,7 @@ impl Handler {
     /// [`Handler::on_message`] included. The protocol's own requests are none; see
     /// [`Channels::validate`](crate::Channels::validate) for what is published.
     pub fn validate_all(mut self, validator: impl Validator) -> Self {
+        self.assert_handles_messages("validate_all");
         self.endpoint.validators.get_or_insert_default().of_all.push(Arc::new(validator));
         self
     }

@@ -29,6 +29,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Options of a [`Hub`].
+///
+/// Patterns of channels and roles, listeners and transitions add up. The broker and
+/// [`client_address`](HubBuilder::client_address) are given once, and each pattern is declared once: anything else is an
+/// error of [`try_build`](HubBuilder::try_build). Of a single number, time or policy the last call counts.
 #[must_use]
 pub struct HubBuilder {
     config: HubConfig,
@@ -38,6 +42,8 @@ pub struct HubBuilder {
     transitions: Vec<(ConnectionState, ConnectionState)>,
     hooks: Vec<Listen>,
     client_address: Option<ClientAddress>,
+    /// The first mistake, for `try_build` to tell.
+    fault: Option<Error>,
 }
 
 /// Registers a listener.
@@ -53,11 +59,18 @@ impl HubBuilder {
             transitions: Vec::new(),
             hooks: Vec::new(),
             client_address: None,
+            fault: None,
         }
     }
 
+    /// Notes that `method` was called for a part that has been given already.
+    fn note_second_call(&mut self, method: &str) {
+        let fault = format!("`{method}` is called twice: the second call would take the place of the first");
+        self.fault.get_or_insert_with(|| Error::config(fault));
+    }
+
     /// Declares the channels whose names match a pattern: `room:{id}` takes one part, `{*rest}` the rest.
-    /// The first pattern that matches decides.
+    /// The first pattern that matches decides, so a pattern all of whose names an earlier one matches is refused.
     pub fn channels(mut self, pattern: &str, options: Channels) -> Self {
         self.channels.push((pattern.to_owned(), options));
         self
@@ -73,7 +86,9 @@ impl HubBuilder {
 
     /// Sets the broker. Default: a [`LocalBroker`], everything in this process.
     pub fn broker(mut self, broker: impl Broker) -> Self {
-        self.broker = Some(Arc::new(broker));
+        if self.broker.replace(Arc::new(broker)).is_some() {
+            self.note_second_call("broker");
+        }
         self
     }
 
@@ -164,7 +179,9 @@ impl HubBuilder {
     where
         F: Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync + 'static,
     {
-        self.client_address = Some(Box::new(f));
+        if self.client_address.replace(Box::new(f)).is_some() {
+            self.note_second_call("client_address");
+        }
         self
     }
 
@@ -321,9 +338,13 @@ impl HubBuilder {
     ///
     /// # Errors
     ///
-    /// A pattern of channels or groups is malformed, the retry policy has a value out of its range, or a state a
+    /// A pattern of channels or groups is malformed or can never decide, because an earlier one matches all of its names;
+    /// the broker, `client_address` or a role is given twice; the retry policy has a value out of its range, or a state a
     /// bad name.
     pub fn try_build(self) -> Result<Hub, Error> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         self.config.retry.validate()?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;

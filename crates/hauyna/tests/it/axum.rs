@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[tokio::test]
 async fn websocket_routes_live_beside_the_routes_of_an_application() {
     let hub = open_hub().build();
-    let handler = named().identify(|request: hauyna::ConnectRequest| async move {
+    let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(
             request.peer().map(|peer| format!("{}-{}", request.param("room").unwrap(), peer.ip())),
         )

@@ -227,7 +227,7 @@ async fn a_silent_drain_tells_nobody_and_an_echo_is_told_nothing_but_its_close()
 async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (asked, released) = (begun.clone(), go_on.clone());
-    let slow = named().identify(move |_| {
+    let slow = Handler::new().identify(move |_| {
         let (asked, released) = (asked.clone(), released.clone());
         async move {
             asked.notify_one();

@@ -261,7 +261,7 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
     fn closing(cx: &Context) -> CloseCode {
         CloseCode(cx.query("code").unwrap().parse().unwrap())
     }
-    let (sender, mut reasons) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut reasons) = tokio::sync::mpsc::channel(8);
     let handler = Handler::new()
         .identify(|request: ConnectRequest| Ok(request.query("code").unwrap_or_default()))
         .on_open(async |cx: Context| match cx.query("open") {
@@ -275,7 +275,7 @@ async fn close_code_that_nobody_may_send_is_sent_as_1011() {
         .on("fail", async |_: Context, (): ()| -> hauyna::Result { Err(Error::application("no")) })
         .on_error(|cx: Context, _| Recovery::Close(closing(&cx), "bye".into()))
         .on_close(move |_, reason| {
-            sender.send(reason).unwrap();
+            sender.try_send(reason).unwrap();
             async { Ok(()) }
         });
     let hub = Hub::new();

@@ -139,7 +139,7 @@ async fn connections_are_limited_in_all_and_per_user() {
 #[tokio::test]
 async fn limits_hold_while_many_shake_hands_at_once() {
     let hub = open_hub().max_connections(5).max_connections_per_user(2).build();
-    let handler = named().identify(|request: hauyna::ConnectRequest| async move {
+    let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         tokio::task::yield_now().await; // a database
         Ok(request.query("user"))
     });

@@ -39,7 +39,7 @@ async fn a_limit_holds_exactly_however_many_shake_hands_at_once() {
     let hub = addressed(Hub::builder().max_connections(12).max_connections_per_user(3))
         .max_connections_per_address(5)
         .build();
-    let handler = named().identify(|request: ConnectRequest| async move {
+    let handler = hauyna::Handler::new().identify(|request: ConnectRequest| async move {
         tokio::task::yield_now().await; // a database
         Ok(request.query("user"))
     });

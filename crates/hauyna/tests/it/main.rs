@@ -13,6 +13,8 @@ mod broker;
 #[cfg(test)]
 mod broker_waits;
 #[cfg(test)]
+mod builders;
+#[cfg(test)]
 mod bursts;
 #[cfg(test)]
 mod congestion;
@@ -35,6 +37,8 @@ mod handlers;
 mod handshake;
 #[cfg(test)]
 mod history;
+#[cfg(test)]
+mod hubs;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;

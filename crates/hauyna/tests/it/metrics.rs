@@ -103,11 +103,9 @@ async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
 }
 
 #[test]
-fn patterns_with_quotes_are_escaped_and_the_same_pattern_stands_once() {
+fn patterns_with_quotes_are_escaped() {
     let odd = "say \"hi\" \\ {id}";
-    let twice =
-        Hub::builder().channels(odd, Channels::new()).channels(odd, Channels::new().private()).build();
-    let page = metrics::text(&twice);
+    let page = metrics::text(&Hub::builder().channels(odd, Channels::new()).build());
     assert_eq!(page.matches(r#"hauyna_channels{pattern="say \"hi\" \\ {id}"} 0"#).count(), 1, "{page}");
 }
 

@@ -121,7 +121,7 @@ struct Plan(&'static str);
 
 /// Tells what callbacks can see of what was attached before the upgrade.
 fn telling() -> Handler {
-    named()
+    Handler::new()
         .identify(|request: ConnectRequest| {
             let tenant = request.extensions().get::<Tenant>().map(|tenant| tenant.0.clone());
             Ok::<_, Reject>(Identity::new(tenant.unwrap_or("nobody".to_owned())).attach(Plan("free")))

@@ -218,14 +218,14 @@ async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_othe
     let options = Channels::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
         .sessions(hauyna::SessionOptions::none())
-        .channels("{*any}", options.clone())
         .broker(Raving::default())
         .presence_grace(Duration::ZERO);
     let hub = hub
         .channels(
             "checked",
-            options.validate(|_: &str, _: &Value| -> Result<(), Invalid> { panic!("in a rule") }),
+            options.clone().validate(|_: &str, _: &Value| -> Result<(), Invalid> { panic!("in a rule") }),
         )
+        .channels("{*any}", options)
         .build();
     hub.events().on_system(SystemKind::all(), |_, _| -> std::future::Ready<hauyna::Result> {
         panic!("in a listener")

@@ -119,7 +119,7 @@ async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
 #[tokio::test]
 async fn an_upgrade_on_a_connection_that_has_served_http_before_works() {
     let hub = open_hub().build();
-    let handler = named().identify(|request: hauyna::ConnectRequest| async move {
+    let handler = hauyna::Handler::new().identify(|request: hauyna::ConnectRequest| async move {
         Ok::<_, hauyna::Reject>(request.peer().map(|peer| peer.ip().to_string()))
     });
     let server = TestServer::start(hub.clone(), handler);

@@ -1,0 +1,196 @@
+//! Builders refuse a call that would silently take the place of an earlier one, and keep what adds up.
+
+use crate::support::{named, open_hub, registered};
+use hauyna::{
+    ApiKeys, Channels, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, LocalBroker,
+    Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, Value, json,
+};
+use hauyna_test::TestServer;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+fn keys() -> ApiKeys {
+    ApiKeys::new().key("0123456789abcdef", "service")
+}
+
+/// The text of the panic.
+fn refusal<T>(build: impl FnOnce() -> T) -> String {
+    let panic = match catch_unwind(AssertUnwindSafe(build)) {
+        Ok(_) => panic!("it was built"),
+        Err(panic) => panic,
+    };
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap()
+}
+
+#[test]
+fn authentication_is_never_replaced_in_silence() {
+    let identify = |handler: Handler| handler.identify(|_| Ok("anybody"));
+    let refresh = |handler: Handler| handler.on_refresh(async |_, _| Ok(Identity::anonymous()));
+    for (text, build) in [
+        ("`identify`", &(|| identify(Handler::new().authenticate(keys()))) as &dyn Fn() -> Handler),
+        ("`authenticate`", &|| identify(Handler::new()).authenticate(keys())),
+        ("`authenticate`", &|| Handler::new().authenticate(keys()).authenticate(keys())),
+        ("`identify`", &|| identify(identify(Handler::new()))),
+        ("`on_refresh`", &|| refresh(Handler::new().authenticate(keys()))),
+        ("`on_refresh`", &|| refresh(Handler::new()).authenticate(keys())),
+        ("`on_refresh`", &|| refresh(refresh(Handler::new()))),
+        ("`token_in_query`", &|| Handler::new().token_in_query("a").token_in_query("b")),
+        ("`resume`", &|| Handler::new().token_in_query("resume")),
+    ] {
+        let refusal = refusal(build);
+        assert!(refusal.contains(text), "{text}: {refusal}");
+    }
+    drop(refresh(identify(Handler::new())).token_in_query("token"));
+}
+
+#[test]
+fn callback_and_rule_of_a_handler_are_given_once() {
+    let ok = async |_: Context| Ok(());
+    let bytes = async |_: Context, _: Vec<u8>| Ok(());
+    let may = async |_: Context, _: String| Ok::<(), Reject>(());
+    let event = async |_: Context, (): ()| Ok(());
+    let twice: [(&str, &dyn Fn(Handler) -> Handler); 19] = [
+        ("on_open", &|handler| handler.on_open(ok)),
+        ("on_reconnect", &|handler| handler.on_reconnect(async |_, _| Ok(()))),
+        ("on_close", &|handler| handler.on_close(async |_, _| Ok(()))),
+        ("on_message", &|handler| handler.on_message(async |_, _: Value| Ok(()))),
+        ("on_binary", &|handler| handler.on_binary(bytes)),
+        ("on_ping", &|handler| handler.on_ping(bytes)),
+        ("on_pong", &|handler| handler.on_pong(bytes)),
+        ("on_error", &|handler| handler.on_error(|_, _| Recovery::Reply)),
+        ("origins", &|handler| handler.origins(Origins::Any)),
+        ("rate_limit", &|handler| handler.rate_limit(RateLimit::new())),
+        ("authorize_subscribe", &|handler| handler.authorize_subscribe(may)),
+        ("authorize_publish", &|handler| handler.authorize_publish(may)),
+        ("authorize_history", &|handler| handler.authorize_history(may)),
+        ("authorize_presence", &|handler| handler.authorize_presence(may)),
+        ("authorize_private", &|handler| handler.authorize_private(may)),
+        ("authorize_group", &|handler| handler.authorize_group(may)),
+        ("authorize_broadcast", &|handler| handler.authorize_broadcast(async |_| Ok(()))),
+        ("registered twice", &|handler| handler.on("x", event)),
+        ("registered twice", &|handler| handler.client_events(["y"])),
+    ];
+    for (text, call) in twice {
+        let once = call(Handler::new());
+        let refusal = refusal(|| call(once));
+        assert!(refusal.contains(text), "{text}: {refusal}");
+    }
+}
+
+#[test]
+fn echo_and_validators_that_would_never_run_are_refused() {
+    let valid = |_: &str, _: &Value| Ok::<(), hauyna::Invalid>(());
+    for (text, build) in [
+        ("`on`", &(|| Handler::echo().on("x", async |_: Context, (): ()| Ok(()))) as &dyn Fn() -> Handler),
+        ("`on_message`", &|| Handler::echo().on_message(async |_, _: Value| Ok(()))),
+        ("`on_binary`", &|| Handler::echo().on_binary(async |_, _| Ok(()))),
+        ("`authorize_publish`", &|| Handler::echo().authorize_publish(async |_, _| Ok(()))),
+        ("`validate_all`", &|| Handler::echo().validate_all(valid)),
+    ] {
+        let refusal = refusal(build);
+        assert!(refusal.contains(text) && refusal.contains("echo"), "{refusal}");
+    }
+    let misspelt = || Handler::new().on("order", async |_: Context, (): ()| Ok(())).validate("oder", valid);
+    assert!(refusal(|| Router::new(Hub::new()).websocket("/", misspelt())).contains("no event `oder`"));
+    let rest = misspelt().on_message(async |_, _: Value| Ok(()));
+    drop(Router::new(Hub::new()).websocket("/", rest));
+}
+
+#[test]
+fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
+    let may = async |_: Context, _: hauyna::ChannelRequest| Ok::<(), Reject>(());
+    let twice: [(&str, &dyn Fn(Channels) -> Channels); 6] = [
+        ("`authorize`", &|channels| channels.authorize(|_, _| true)),
+        ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
+        ("`authorize_publish`", &|channels| channels.authorize_publish(may)),
+        ("`authorize_history`", &|channels| channels.authorize_history(may)),
+        ("`authorize_presence`", &|channels| channels.authorize_presence(may)),
+        ("`presence`", &|channels| channels.presence(Presence::each())),
+    ];
+    for (text, call) in twice {
+        let once = call(Channels::new());
+        let refusal = refusal(|| call(once));
+        assert!(refusal.contains(text), "{text}: {refusal}");
+    }
+    assert!(refusal(|| keys().key("0123456789abcdef", "another")).contains("added twice"));
+    let page = || tower_layer::layer_fn(|service: hauyna::RouterService| service);
+    let router = || Router::new(Hub::new()).layer(page()).layer(page());
+    let pages = router().into_service();
+    assert!(refusal(|| router().fallback(pages.clone()).fallback(pages)).contains("`fallback`"));
+    assert!(refusal(|| router().websocket("/a", named()).websocket("/a", named())).contains("route `/a`"));
+}
+
+#[cfg(feature = "jwt")]
+#[test]
+fn user_of_a_json_web_token_is_said_once() {
+    use hauyna::{Jwt, JwtAlgorithm, JwtKey};
+    let jwt = || Jwt::new(JwtKey::secret(JwtAlgorithm::Hs256, [7; 32]).unwrap());
+    assert!(refusal(|| jwt().user_claim("email").user(|_| None)).contains("`user`"));
+    assert!(refusal(|| jwt().user(|_| None).user_claim("email")).contains("`user_claim`"));
+    drop(jwt().issuer("a").issuer("b").audience("c").audience("d").user_claim("email"));
+}
+
+#[test]
+fn mistakes_of_a_hub_are_told_when_it_is_built() {
+    let roles = || Roles::new().define("member", ["send"]);
+    let channels = Channels::new;
+    for (text, builder) in [
+        (
+            "declared twice",
+            Hub::builder().channels("room:{id}", channels()).channels("room:{id}", channels()),
+        ),
+        (
+            "declared twice",
+            Hub::builder().channels("room:{id}", channels()).channels("room:{name}", channels()),
+        ),
+        ("declare `room:{id}` first", open_hub().channels("room:{id}", channels())),
+        ("declared twice", Hub::builder().roles("{*any}", roles()).roles("{*any}", roles())),
+        ("declare `team:{id}` first", Hub::builder().roles("{*any}", roles()).roles("team:{id}", roles())),
+        ("`member` is defined twice", Hub::builder().roles("{*any}", roles().define("member", ["invite"]))),
+        ("`broker`", Hub::builder().broker(LocalBroker::default()).broker(LocalBroker::default())),
+        ("`client_address`", Hub::builder().client_address(|_| None).client_address(|_| None)),
+    ] {
+        let fault = HubBuilder::try_build(builder).unwrap_err();
+        assert_eq!(fault.kind(), ErrorKind::Config);
+        assert!(fault.to_string().contains(text), "{text}: {fault}");
+    }
+    let narrow_first = Hub::builder().channels("room:{id}", channels()).channels("{*any}", channels());
+    narrow_first.roles("team:{id}", roles()).roles("{*any}", roles()).try_build().unwrap();
+}
+
+#[tokio::test]
+async fn state_is_kept_by_its_type_and_each_type_once() {
+    struct Database(&'static str);
+    let handler = || Handler::new().state(Database("orders")).state(7_u32).state("text");
+    let server = TestServer::start(
+        Hub::new(),
+        handler().on("state", async |cx: Context, (): ()| {
+            Ok(json!([cx.state::<Database>().0, *cx.state::<u32>(), *cx.state::<&str>()]))
+        }),
+    );
+    let mut client = server.connect("/").await;
+    assert_eq!(client.request(json!({ "type": "state" })).await.unwrap(), json!(["orders", 7, "text"]));
+    assert!(refusal(|| handler().state(8_u32)).contains("u32"));
+}
+
+#[tokio::test]
+async fn number_time_or_switch_may_be_set_again_and_the_last_counts() {
+    let handler = Handler::new()
+        .max_message(10)
+        .max_message(1 << 20)
+        .heartbeat(Heartbeat::every(Duration::from_millis(10)))
+        .no_heartbeat()
+        .error_budget(Rate::new(1, Duration::from_secs(3600)))
+        .no_error_budget()
+        .callback_timeout(Duration::ZERO)
+        .callback_timeout(Duration::from_secs(30));
+    let hub = Hub::builder()
+        .channels("x", Channels::new().no_history().history(5, Duration::from_secs(60)))
+        .max_connections(0)
+        .max_connections(10)
+        .build();
+    let (mut client, _) = registered(&hub, "ann", &handler.share()).await;
+    assert_eq!(client.subscribe("x").await["recoverable"], true);
+    client.request(json!({ "type": "ping", "padding": "x".repeat(100) })).await.unwrap();
+}
