@@ -133,8 +133,8 @@ impl Run {
             };
             let Some(held) = held else { continue };
             let is_end = held.is_end();
-            if let Held::Close(code) = held {
-                core.close_unsaid(reader::by_peer(code));
+            if let (Held::Close(code), Some(takeover)) = (&held, core.takeover()) {
+                takeover.client_closed(reader::by_peer(*code));
             }
             ahead.push(held);
             if is_end {

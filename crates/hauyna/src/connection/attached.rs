@@ -1,16 +1,15 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
+use super::Extensions;
 use super::expiry::Lease;
 use super::requests::Requests;
-use super::{ConnectionId, Extensions};
 use crate::channel::Subscription;
 use crate::dispatch::Meters;
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
-use crate::session::Resuming;
+use crate::session::Takeover;
 use parking_lot::Mutex;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 /// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
@@ -25,12 +24,8 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
-    /// Whose session it has taken over.
-    pub(crate) resumed_from: Mutex<Option<ConnectionId>>,
-    /// A message has come since its client was told of that.
-    pub(super) is_confirmed: AtomicBool,
-    /// How far a connection is that takes over a session.
-    pub(crate) resuming: Mutex<Resuming>,
+    /// Of the session that it takes over, or has.
+    pub(super) takeover: OnceLock<Arc<Takeover>>,
     /// Where the credentials end.
     pub(super) lease: Mutex<Option<Lease>>,
     /// The identifier of the token it came with.

@@ -6,7 +6,7 @@ use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
 use crate::presence::{self, Departure};
-use crate::session::{self, Kept};
+use crate::session::{self, Kept, KeptSubscription};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::close_frame;
@@ -165,7 +165,10 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     if is_kept {
         core.await_client();
         let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
-        let kept = kept.map(|own| (own.channel.name.clone(), own.metadata.lock().clone()));
+        let kept = kept.map(|own| KeptSubscription {
+            channel: own.channel.name.clone(),
+            metadata: own.metadata.lock().clone(),
+        });
         hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
         return Ending::Silent;
     }
@@ -194,12 +197,9 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     }
 }
 
-/// The client of a connection that has yet to say where it stands is back on another one: its socket is closed, and it
-/// gives back the session that it was about to take over. False where it has begun to.
-pub(crate) fn supersede(core: &Arc<ConnectionCore>) -> bool {
-    let Some(awaiting) = core.stop_awaiting() else { return false };
+/// The client of a connection that has yet to say where it stands is back on another one, which has the session now:
+/// the socket is closed.
+pub(crate) fn supersede(core: &Arc<ConnectionCore>) {
     core.replace(&mut core.outbox.lock());
-    drop(awaiting);
     let _ = forget(core); // silent: its client was told of no session
-    true
 }

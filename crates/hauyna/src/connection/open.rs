@@ -45,8 +45,11 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     let limits = endpoint.limits;
     let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(link.socket)));
     let expires_at = credentials.expiry.map(|expiry| expiry.at);
-    let resumed = claim.map(|claim| (claim, core.await_positions()));
-    if session == Session::Announce && resumed.is_none() {
+    let claim = claim.map(|mut claim| {
+        claim.begin(&core);
+        claim
+    });
+    if session == Session::Announce && claim.is_none() {
         reader::announce_session(&core, None, expires_at);
     }
     hub.groups.welcome(&hub, &core);
@@ -65,7 +68,7 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
     // Who takes over a session is watched once it has it: until then the lost connection is.
-    if resumed.is_none() {
+    if claim.is_none() {
         presence::watch(&hub, &core);
         take_remainder(&core, core.id());
     }
@@ -73,11 +76,8 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
     if let Some(inflate) = inflate {
         decoder = decoder.with_inflate(inflate);
     }
-    let work = match resumed {
-        Some((mut claim, asked)) => {
-            claim.set_taker(&core);
-            Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at, asked))))
-        }
+    let work = match claim {
+        Some(claim) => Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at)))),
         None => {
             let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
             opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))

@@ -1,11 +1,10 @@
 //! Questions to one client, `Connection::request`: sent as `request`, answered by the client's `ack` or `error`
 //! with the same `id`. Those still open are in `attached`; `dispatch` and `ahead` hand answers in.
 
-use super::ConnectionCore;
+use super::{CloseReason, ConnectionCore};
 use crate::broker::BoxFuture;
 use crate::channel::Content;
 use crate::error::Error;
-use crate::session::Resuming;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -137,15 +136,17 @@ impl ConnectionCore {
     /// Whether something waits for this client to answer.
     pub(super) fn awaits_answer(&self) -> bool {
         self.attached_already().is_some_and(|attached| {
-            let is_resuming = matches!(*attached.resuming.lock(), Resuming::Awaiting(_));
-            is_resuming || !attached.requests.lock().open.is_empty()
+            let is_awaiting = attached.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
+            is_awaiting || !attached.requests.lock().open.is_empty()
         })
     }
 
     /// No answer comes any more: who waits for one is told, and so is who asks later.
     pub(super) fn end_requests(&self) {
         let Some(attached) = self.attached_already() else { return };
-        drop(self.stop_awaiting());
+        if let Some(takeover) = attached.takeover.get() {
+            takeover.client_closed(self.reason().unwrap_or(CloseReason::Lost));
+        }
         let mut requests = attached.requests.lock();
         requests.has_ended = true;
         let open = std::mem::take(&mut requests.open);

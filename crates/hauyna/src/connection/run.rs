@@ -285,7 +285,9 @@ impl Run {
     pub(super) fn reckon(&self, has_ended: bool) {
         if has_ended {
             self.core.pulse.speak();
-            self.core.confirm();
+            if let Some(takeover) = self.core.takeover() {
+                takeover.confirm();
+            }
         }
         self.core.pulse.set_unfinished(self.decoder.is_mid_message());
     }

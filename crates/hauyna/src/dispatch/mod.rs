@@ -7,6 +7,7 @@ use crate::connection::{CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::Context;
 use crate::presence;
+use crate::session;
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, RequestId};
@@ -128,21 +129,14 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
     }
 }
 
-/// Takes a message that answers an open request of ours, before its turn; false where it is anything else.
+/// Takes a message before its turn, where it says what somebody waits for: the first one of a client that comes back,
+/// or an answer to an open request of ours. Returns false for anything else.
 pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
-    match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
-        Ok(Incoming { id, request: Request::Resume { positions } }) => {
-            core.take_positions(id.as_ref(), positions)
-        }
-        Ok(Incoming { id, request }) => {
-            core.take_positions(None, Vec::new());
-            answer(core, id.as_ref(), &request)
-        }
-        Err(_) => {
-            core.take_positions(None, Vec::new());
-            false
-        }
+    let message = hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default());
+    if let Some(takeover) = core.takeover().filter(|takeover| takeover.is_awaiting()) {
+        return session::first_message(takeover, message);
     }
+    message.is_ok_and(|message| answer(core, message.id.as_ref(), &message.request))
 }
 
 /// Whether the client's answer was waited for.

@@ -1,8 +1,7 @@
 //! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. One
 //! task for each hub, which lives only while there are sessions, ends some at a time.
 
-use super::Kept;
-use super::waiting::Waiting;
+use super::store::{Kept, LostSession};
 use crate::channel::announce_removed;
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::handler::Context;
@@ -13,15 +12,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Ends a session for good.
-pub(crate) fn end(hub: &Arc<HubCore>, waiting: Waiting) {
-    let Waiting { core, kept, .. } = waiting;
+pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
+    let LostSession { core, kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
     core.give_up();
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let Kept { subscriptions, reason, .. } = kept;
-    for (channel, metadata) in &subscriptions {
-        announce_removed(hub, channel, core.user(), metadata.as_deref());
+    for one in &subscriptions {
+        announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());
     }
     hub.metrics.sessions_ended.increment();
     close(&core, reason);
@@ -62,8 +61,8 @@ impl Drop for Closing {
 pub(crate) fn end_all(hub: &Arc<HubCore>, is_meant: impl Fn(&ConnectionCore) -> bool) -> usize {
     let taken = hub.sessions.take_if(is_meant);
     let count = taken.len();
-    for waiting in taken {
-        end(hub, waiting);
+    for session in taken {
+        end(hub, session);
     }
     count
 }
@@ -92,8 +91,8 @@ async fn run(running: Running) {
         let changed = hub.sessions.changed.clone();
         match hub.sessions.due() {
             Ok(due) => {
-                for waiting in due {
-                    end(&hub, waiting);
+                for session in due {
+                    end(&hub, session);
                 }
                 drop(hub);
                 take_turns().await;

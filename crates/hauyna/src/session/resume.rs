@@ -1,7 +1,8 @@
 //! The beginning of a connection that takes over a session: it learns the client's positions, brings every
 //! subscription up to date, tells the client, and only then goes live. Run as the connection's first work.
 
-use super::Claim;
+use super::store::KeptSubscription;
+use super::takeover::{Claim, Positions, Takeover};
 use crate::channel::{ChannelName, Prepared, Wish, go_on, prepare, told};
 use crate::connection::{CloseReason, Connection, ConnectionCore, announce_session, frame};
 use crate::error::Error;
@@ -9,37 +10,23 @@ use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
 use crate::presence;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Message, Position, RequestId, Subscribed};
+use hauyna_protocol::{Fault, Incoming, Message, Request, RequestId, Subscribed};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::oneshot;
 
-/// What a client says with `resume`.
-#[derive(Debug, Default)]
-pub(crate) struct Positions {
-    pub(crate) id: Option<RequestId>,
-    pub(crate) positions: Vec<(Box<str>, Position)>,
-}
-
-/// What a client that comes back does first.
-#[derive(Debug)]
-pub(crate) enum First {
-    /// It says where it stands.
-    Stands(Positions),
-    Closes(CloseReason),
-}
-
-/// How far the beginning of a resumed connection is.
-#[derive(Debug, Default)]
-pub(crate) enum Resuming {
-    /// It is done, or was never needed.
-    #[default]
-    Not,
-    /// The client's first message is awaited.
-    Awaiting(oneshot::Sender<First>),
-    /// Nothing is told to the client yet.
-    Restoring,
+/// The first message of a client that comes back. Returns whether it is done with: any other than `resume` counts as one
+/// without positions, and is handled after the session was told.
+pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, Fault>) -> bool {
+    match message {
+        Ok(Incoming { id, request: Request::Resume { positions } }) => {
+            takeover.client_spoke(Positions { id, positions })
+        }
+        Ok(_) | Err(_) => {
+            takeover.client_spoke(Positions::default());
+            false
+        }
+    }
 }
 
 /// Takes over a session. Nothing is lost where it fails: the session waits on then.
@@ -51,22 +38,19 @@ pub(crate) async fn resume(
     core: Arc<ConnectionCore>,
     claim: Claim,
     expires_at: Option<SystemTime>,
-    first: oneshot::Receiver<First>,
 ) -> Result<(), Error> {
-    let answer = match tokio::time::timeout(PATIENCE, first).await {
-        Ok(Ok(First::Stands(positions))) => positions,
-        Ok(Ok(First::Closes(reason))) => {
-            claim.give_back(reason);
-            return Ok(());
-        }
-        // It is gone again, and may not have got what it would be told now.
-        Ok(Err(_)) => return Ok(()),
+    let takeover = claim.takeover();
+    let said = match tokio::time::timeout(PATIENCE, takeover.positions()).await {
+        Ok(said) => said,
         Err(_) => {
-            core.set_resuming(Resuming::Restoring);
-            Positions::default()
+            takeover.client_spoke(Positions::default());
+            takeover.positions().await
         }
     };
-    restore(&core, claim, expires_at, answer).await
+    match said {
+        Some(positions) => restore(&core, claim, expires_at, positions).await,
+        None => Ok(()),
+    }
 }
 
 async fn restore(
@@ -76,16 +60,15 @@ async fn restore(
     Positions { id, positions }: Positions,
 ) -> Result<(), Error> {
     let positions: HashMap<_, _> = positions.into_iter().collect();
-    let wishes: Vec<(ChannelName, Wish)> = claim.kept().map_or_else(Vec::new, |kept| {
-        let wish = |(channel, metadata): &(ChannelName, Option<Arc<str>>)| {
-            let recover = positions.get(channel.as_str()).copied();
-            (channel.clone(), Wish { metadata: metadata.clone(), recover })
-        };
-        kept.subscriptions.iter().map(wish).collect()
-    });
+    let wish = |kept: &KeptSubscription| {
+        let recover = positions.get(kept.channel.as_str()).copied();
+        (kept.channel.clone(), Wish { metadata: kept.metadata.clone(), recover })
+    };
+    let wishes: Option<Vec<(ChannelName, Wish)>> =
+        claim.takeover().with_session(|session| session.kept.subscriptions.iter().map(wish).collect());
     let hub = core.hub().clone();
-    let mut prepared = Vec::with_capacity(wishes.len());
-    for (channel, wish) in wishes {
+    let mut prepared = Vec::new();
+    for (channel, wish) in wishes.unwrap_or_default() {
         match prepare(&hub, core, (&channel, wish)).await {
             Ok(one) => prepared.push(one.resumed()),
             Err(error) => {
@@ -100,22 +83,20 @@ async fn restore(
             }
         }
     }
-    let shown = claim.shown;
-    let Some(waiting) = claim.take() else { return Ok(()) };
-    let (old, kept) = (waiting.core, waiting.kept);
+    let Some(session) = hub.sessions.take(claim.takeover()) else { return Ok(()) };
+    let old = session.core;
     core.inherit(&old);
-    hub.sessions.move_on(shown, &old, core);
     tell(core, (&prepared, expires_at), id);
     for one in prepared {
         go_on(&hub, one, old.id());
     }
     presence::inherit(&hub, &old, core);
     presence::watch(&hub, core);
-    core.set_resuming(Resuming::Not);
-    hub.sessions.tell_moved();
+    claim.takeover().restored();
+    hub.sessions.notify_settled();
     // Not before: a socket that fails here must not leave half a session behind.
     core.request_flush();
-    core.take_state(&old, kept.state);
+    core.take_state(&old, session.kept.state);
     hub.metrics.resumed.increment();
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
     hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });

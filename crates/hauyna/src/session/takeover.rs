@@ -1,0 +1,228 @@
+//! A connection on its way to the session of a lost one. `Takeover` is the only home of that state: it is shared by
+//! the connection, by the store of sessions and by the `Claim` that drives it, and each calls the method that is named
+//! after what happened. `resume` restores the subscriptions in between.
+
+use super::store::LostSession;
+use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
+use crate::hub::HubCore;
+use hauyna_protocol::{Position, RequestId};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
+
+/// The way of one session from its store to a new connection.
+///
+/// ```text
+///          client_spoke, or 5 s             take                restored
+/// Awaiting ───────────────────▶ Restoring ─────────▶ Taken ─────────────▶ Restored
+///     │                             │
+///     │ client_closed,              │ superseded,
+///     │ superseded, abandoned       │ abandoned
+///     └───────────────▶ Ended ◀─────┘   the session waits again, or has ended
+/// ```
+///
+/// Up to `Taken` the session is here, and whatever ends the takeover puts it back. From `Taken` on it is the
+/// connection's. The lock of the store comes before the one of `state`.
+#[derive(Debug)]
+pub(crate) struct Takeover {
+    /// The connection whose token was shown.
+    shown: ConnectionId,
+    /// The connection that takes over, set when it is there.
+    taker: OnceLock<ConnectionId>,
+    state: Mutex<State>,
+    /// Whether a message has come since the client was told of its new session.
+    is_confirmed: AtomicBool,
+    /// Wakes the driver when `state` has changed.
+    changed: Notify,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The client has not said where it stands.
+    Awaiting(Box<LostSession>),
+    /// The subscriptions are brought up to date; what the client said is there until the driver takes it.
+    Restoring(Box<LostSession>, Option<Positions>),
+    /// The connection has the session, and its subscriptions go live.
+    Taken,
+    Restored,
+    Ended,
+}
+
+/// What a client says with `resume`.
+#[derive(Debug, Default)]
+pub(crate) struct Positions {
+    pub(crate) id: Option<RequestId>,
+    pub(crate) positions: Vec<(Box<str>, Position)>,
+}
+
+impl Takeover {
+    pub(super) fn new(shown: ConnectionId, session: Box<LostSession>) -> Self {
+        Self {
+            shown,
+            taker: OnceLock::new(),
+            state: Mutex::new(State::Awaiting(session)),
+            is_confirmed: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    // What happens.
+
+    /// The client has said where it stands, or something else instead. Returns whether that was awaited.
+    pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, State::Ended) {
+            State::Awaiting(session) => *state = State::Restoring(session, Some(positions)),
+            other => {
+                *state = other;
+                return false;
+            }
+        }
+        self.changed.notify_one();
+        true
+    }
+
+    /// The client closes, or is gone, before it has said anything.
+    pub(crate) fn client_closed(&self, reason: CloseReason) {
+        if self.is_awaiting() {
+            self.give_up(Some(reason));
+        }
+    }
+
+    /// The client is back on another connection. Returns whether the session waits for that one now.
+    pub(super) fn superseded(&self) -> bool {
+        self.is_awaiting() && self.give_up(None)
+    }
+
+    /// Nobody drives it any more; `reason` is why the connection is being closed, if it is.
+    fn abandoned(&self, reason: Option<CloseReason>) {
+        self.give_up(reason);
+    }
+
+    /// The session becomes the connection's. Returns `None` where it has gone elsewhere.
+    pub(super) fn take(&self) -> Option<Box<LostSession>> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, State::Ended) {
+            State::Restoring(session, _) => {
+                *state = State::Taken;
+                Some(session)
+            }
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// The client is told, and every subscription is live.
+    pub(super) fn restored(&self) {
+        *self.state.lock() = State::Restored;
+    }
+
+    /// A message has come: the client knows what it was told before.
+    pub(crate) fn confirm(&self) {
+        if !self.is_confirmed.load(Ordering::Relaxed) && matches!(*self.state.lock(), State::Restored) {
+            self.is_confirmed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // What is so.
+
+    pub(super) fn shown(&self) -> ConnectionId {
+        self.shown
+    }
+
+    pub(super) fn taker(&self) -> Option<ConnectionId> {
+        self.taker.get().copied()
+    }
+
+    pub(crate) fn is_awaiting(&self) -> bool {
+        matches!(*self.state.lock(), State::Awaiting(_))
+    }
+
+    /// Whether the connection does not have the whole session yet, and will not be found without one.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !matches!(*self.state.lock(), State::Restored)
+    }
+
+    /// Whether the client may not know of its new token.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        !self.is_confirmed.load(Ordering::Relaxed)
+    }
+
+    // For the driver.
+
+    /// Waits for what the client says. Returns `None` where the takeover has ended.
+    pub(super) async fn positions(&self) -> Option<Positions> {
+        loop {
+            let changed = self.changed.notified();
+            match &mut *self.state.lock() {
+                State::Awaiting(_) => {}
+                State::Restoring(_, said) => return Some(said.take().unwrap_or_default()),
+                State::Taken | State::Restored | State::Ended => return None,
+            }
+            changed.await;
+        }
+    }
+
+    /// Reads the session, as long as it is here.
+    pub(super) fn with_session<R>(&self, read: impl FnOnce(&mut LostSession) -> R) -> Option<R> {
+        match &mut *self.state.lock() {
+            State::Awaiting(session) | State::Restoring(session, _) => Some(read(session)),
+            State::Taken | State::Restored | State::Ended => None,
+        }
+    }
+
+    /// Takes the session out, as long as it is here. The store is locked, and decides where the session goes.
+    pub(super) fn end(&self) -> Option<Box<LostSession>> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut *state, State::Ended) {
+            State::Awaiting(session) | State::Restoring(session, _) => {
+                self.changed.notify_one();
+                Some(session)
+            }
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    fn give_up(&self, reason: Option<CloseReason>) -> bool {
+        let hub = self.with_session(|session| session.core.hub().clone());
+        hub.is_some_and(|hub| hub.sessions.give_back(&hub, self, reason))
+    }
+}
+
+/// Drives one takeover. Dropped before the session was taken, it gives it back.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    hub: Arc<HubCore>,
+    takeover: Arc<Takeover>,
+    taker: Option<Arc<ConnectionCore>>,
+}
+
+impl Claim {
+    pub(super) fn new(hub: &Arc<HubCore>, takeover: Arc<Takeover>) -> Self {
+        Self { hub: hub.clone(), takeover, taker: None }
+    }
+
+    pub(super) fn takeover(&self) -> &Arc<Takeover> {
+        &self.takeover
+    }
+
+    /// The connection that takes over is there, and nobody has found it yet.
+    pub(crate) fn begin(&mut self, taker: &Arc<ConnectionCore>) {
+        taker.begin_takeover(self.takeover.clone());
+        let _ = self.takeover.taker.set(taker.id()); // a claim has one taker
+        self.taker = Some(taker.clone());
+        self.hub.sessions.notify_settled();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.takeover.abandoned(self.taker.as_ref().and_then(|taker| taker.reason()));
+    }
+}
