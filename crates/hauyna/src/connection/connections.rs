@@ -1,7 +1,7 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
 use super::{Arrival, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
-use super::{Opening, Particulars, Session, open};
+use super::{Opening, Particulars, Session, register};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId, Wire};
 use crate::error::Error;
@@ -107,17 +107,17 @@ impl Connections {
             arrival: Arrival::new(None, None, "/"),
             attached: http::Extensions::new(),
         };
-        Ok(Connection::new(open(Opening {
+        let opening = Opening {
             hub: hub.clone(),
             endpoint: handler.0.clone(),
             particulars,
             place,
-            link: Link::other(Box::new(socket), Vec::new()),
             inflate: None,
             credentials: Credentials { revocations: hub.revocations.made(), ..Credentials::default() },
             session: Session::Plain,
             claim: None,
-        })))
+        };
+        Ok(Connection::new(register(opening).start(Link::other(Box::new(socket), Vec::new()))))
     }
 
     /// Closes a connection with 1000; what is queued is written first. Returns whether there was one.

@@ -176,6 +176,17 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
 }
 
+/// The handshake of a registered connection failed: it leaves everything, as if it had not come. No callback has seen
+/// it, and none hears of its end.
+pub(super) fn take_back(core: &Arc<ConnectionCore>) {
+    {
+        let mut outbox = core.outbox.lock();
+        outbox.told = Told::Nothing; // a client that was told nothing has no session to come back to
+        outbox.end(CloseReason::Lost);
+    }
+    let _ = forget(core);
+}
+
 /// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
 /// there is no session to go on with.
 pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {

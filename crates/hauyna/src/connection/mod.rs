@@ -35,7 +35,7 @@ pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};
 pub(crate) use arrival::Arrival;
 pub(crate) use ending::{evict, supersede};
 pub(crate) use lanes::Room;
-pub(crate) use open::{Opening, Session, open};
+pub(crate) use open::{Opening, Session, Unanswered, register};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
 pub(crate) use reader::{announce_session, frame};

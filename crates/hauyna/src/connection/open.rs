@@ -1,28 +1,29 @@
-//! How a connection begins: what a handshake hands over becomes a registered connection with a task of its own.
-//! Called by the router, once for each upgrade.
+//! How a connection begins: what a handshake has decided becomes a registered connection, and once the handshake is
+//! answered that gets its socket and a task of its own. Called by the router, once for each upgrade.
 
 use super::core::Particulars;
+use super::ending::take_back;
 use super::outbox::Outbox;
 use super::run::Run;
 use super::work::Work;
-use super::{CloseReason, ConnectionCore, reader};
+use super::{CloseReason, ConnectionCore, Phase, reader};
 use crate::dispatch::{guarded_open, take_remainder};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
 use crate::presence;
 use crate::session::{self, Claim};
-use crate::transport::Link;
+use crate::transport::{Link, Socket};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-/// What a handshake hands over.
+/// What a handshake has decided.
 pub(crate) struct Opening {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) particulars: Particulars,
     pub(crate) place: Place,
-    pub(crate) link: Link,
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: Session,
     pub(crate) credentials: Credentials,
@@ -37,13 +38,27 @@ pub(crate) enum Session {
     Plain,
 }
 
-/// Registers the connection and starts its task.
-pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
-    let Opening { hub, endpoint, particulars, place, link, inflate, session, credentials, claim } = opening;
+/// A registered connection whose handshake is not answered yet: what is sent to it waits. Dropped before it was
+/// [started](Unanswered::start), it is taken back.
+pub(crate) struct Unanswered {
+    core: Arc<ConnectionCore>,
+    pending: Option<Pending>,
+}
+
+/// What the connection needs when its handshake is answered.
+struct Pending {
+    inflate: Option<Inflate>,
+    claim: Option<Claim>,
+    expires_at: Option<SystemTime>,
+}
+
+/// Registers the connection, before its client can know of it: whoever has seen the answer is found.
+pub(crate) fn register(opening: Opening) -> Unanswered {
+    let Opening { hub, endpoint, particulars, place, inflate, session, credentials, claim } = opening;
     let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
-    let limits = endpoint.limits;
-    let core = Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(link.socket)));
+    let core =
+        Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(Socket::Unanswered)));
     let expires_at = credentials.expiry.map(|expiry| expiry.at);
     let claim = claim.map(|mut claim| {
         claim.begin(&core);
@@ -67,32 +82,59 @@ pub(crate) fn open(opening: Opening) -> Arc<ConnectionCore> {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
-    // Who takes over a session is watched once it has it: until then the lost connection is.
-    if claim.is_none() {
-        presence::watch(&hub, &core);
-        take_remainder(&core, core.id());
-    }
-    let mut decoder = Decoder::new(Role::Server, limits);
-    if let Some(inflate) = inflate {
-        decoder = decoder.with_inflate(inflate);
-    }
-    let work = match claim {
-        Some(claim) => Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at)))),
-        None => {
-            let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
-            opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))
+    Unanswered { core, pending: Some(Pending { inflate, claim, expires_at }) }
+}
+
+impl Unanswered {
+    /// The handshake is answered: from now on the socket is the connection's, which has a task.
+    pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
+        let core = self.core.clone();
+        let Link { socket, io, early } = link;
+        {
+            let mut outbox = core.outbox.lock();
+            // One that has ended already has no use for it.
+            if outbox.phase != Phase::Gone {
+                outbox.socket = socket;
+            }
         }
-    };
-    core.pulse.set_busy(work.is_some());
-    core.traffic().received.add(link.early.len() as u64);
-    let rest = (!link.early.is_empty()).then(|| link.early.into_boxed_slice());
-    tracing::debug!(
-        target: "hauyna::connection",
-        id = %core.id(),
-        user = %crate::log::name(core.user()),
-        route = core.endpoint().route,
-        "opened",
-    );
-    tokio::spawn(Run::new(core.clone(), decoder, link.io, rest, work));
-    core
+        core.pulse.restart();
+        let Pending { inflate, claim, expires_at } = self.pending.take().expect("invariant: started once");
+        // Who takes over a session is watched once it has it: until then the lost connection is.
+        if claim.is_none() {
+            presence::watch(&core.hub, &core);
+            take_remainder(&core, core.id());
+        }
+        let mut decoder = Decoder::new(Role::Server, core.endpoint.limits);
+        if let Some(inflate) = inflate {
+            decoder = decoder.with_inflate(inflate);
+        }
+        let work = match claim {
+            Some(claim) => Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at)))),
+            None => {
+                let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
+                opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))
+            }
+        };
+        core.pulse.set_busy(work.is_some());
+        core.traffic().received.add(early.len() as u64);
+        let rest = (!early.is_empty()).then(|| early.into_boxed_slice());
+        tracing::debug!(
+            target: "hauyna::connection",
+            id = %core.id(),
+            user = %crate::log::name(core.user()),
+            route = core.endpoint().route,
+            "opened",
+        );
+        tokio::spawn(Run::new(core.clone(), decoder, io, rest, work));
+        core
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            drop(pending); // a session that it was to take over waits again
+            take_back(&self.core);
+        }
+    }
 }

@@ -110,8 +110,12 @@ impl Outbox {
         self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty()) || self.is_held()
     }
 
-    /// Whether all waits for the [session](Outbox::push_session).
+    /// Whether all waits: for the answer to the handshake, or for the [session](Outbox::push_session).
     fn is_held(&self) -> bool {
+        matches!(self.socket, Socket::Unanswered) || self.awaits_session()
+    }
+
+    fn awaits_session(&self) -> bool {
         self.told == Told::NotYet && self.phase == Phase::Open
     }
 
@@ -394,6 +398,9 @@ impl Outbox {
     /// Writes what waits, until nothing does or the socket takes no more. A socket that only the connection's task may
     /// write to is not asked.
     pub(crate) fn flush(&mut self, out: Outgoing<'_>) -> Flushed {
+        if self.is_held() {
+            return Flushed::Empty;
+        }
         if self.socket.is_of_task() {
             return if self.is_empty() { Flushed::Empty } else { Flushed::Blocked };
         }
@@ -458,7 +465,7 @@ impl Outbox {
         if self.phase != Phase::Open {
             return;
         }
-        if self.is_held() {
+        if self.awaits_session() {
             self.lanes = None; // without its session a client makes nothing of it
         }
         self.phase = Phase::Closing(now);

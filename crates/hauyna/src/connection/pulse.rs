@@ -66,6 +66,13 @@ impl Pulse {
         }
     }
 
+    /// Everything begins now: the handshake is over.
+    pub(super) fn restart(&self, now: Tick) {
+        self.beat.store(now.0, Ordering::Relaxed);
+        self.hear(now);
+        self.speak(now);
+    }
+
     /// A ping is sent. One that was not answered before it stays the one that counts.
     pub(super) fn beat(&self, due: Tick, now: Tick) {
         self.beat.store(due.0, Ordering::Relaxed);

@@ -132,8 +132,10 @@ async fn arrive<S: Stream>(
         Ok(admission) => {
             let mut answer = Vec::with_capacity(256);
             admission.upgrade.write_response(admission.protocol(), admission.extensions(), &mut answer);
+            // Before its client can know: where the answer cannot be written, this takes it back.
+            let connection = admission.register(routes);
             stream.write_all(&answer).await?;
-            admission.open(routes, stream.link(bytes[head_len..].to_vec()));
+            connection.start(stream.link(bytes[head_len..].to_vec()));
             routes.hub.0.metrics.handshakes.observe(began.elapsed());
             Ok(Arrived::Done)
         }

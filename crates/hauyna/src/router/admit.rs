@@ -5,12 +5,11 @@ use super::origin::log_refused;
 use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{Arrival, Opening, Particulars, Session, open};
+use crate::connection::{Arrival, Opening, Particulars, Session, Unanswered, register};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
 use crate::session::Claim;
-use crate::transport::Link;
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
@@ -182,8 +181,8 @@ impl Admission {
         self.negotiated.as_ref().map(|negotiated| negotiated.response.as_str())
     }
 
-    /// Opens the connection, after the answer was sent.
-    pub(crate) fn open(self, routes: &Routes, link: Link) {
+    /// Registers the connection, before the answer is sent.
+    pub(crate) fn register(self, routes: &Routes) -> Unanswered {
         let hub = routes.hub.0.clone();
         let id = self.place.id();
         // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
@@ -196,17 +195,16 @@ impl Admission {
             arrival: self.arrival,
             attached: self.attached,
         };
-        open(Opening {
+        register(Opening {
             hub,
             endpoint: self.endpoint,
             particulars,
             place: self.place,
-            link,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
             credentials: self.credentials,
             claim: self.claim,
             session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
-        });
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::admit::admit;
 use super::layer::{BoxError, Erased, boxed};
-use super::{ConnectRequest, Routes};
+use super::{ConnectRequest, HANDSHAKE, Routes};
 use crate::broker::BoxFuture;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -91,11 +92,18 @@ where
         let this = self.clone();
         let (parts, body) = request.into_parts();
         let is_upgrade = wants_websocket(&parts);
-        let request = Request::from_parts(parts, boxed(body));
+        let mut request = Request::from_parts(parts, boxed(body));
         Box::pin(async move {
             let (routes, patience) = (this.routes.clone(), this.patience.filter(|_| is_upgrade));
             let Some(patience) = patience else { return Ok(this.answer(request).await) };
-            Ok(tokio::time::timeout(patience, this.answer(request)).await.unwrap_or_else(|_| {
+            let handshake = Handshake { patience, refused: Arc::default() };
+            let refused = handshake.refused.clone();
+            request.extensions_mut().insert(handshake);
+            let answered = tokio::time::timeout(patience, this.answer(request)).await;
+            if answered.as_ref().map_or(true, |answer| answer.status() != StatusCode::SWITCHING_PROTOCOLS) {
+                refused.notify_one();
+            }
+            Ok(answered.unwrap_or_else(|_| {
                 routes.hub.0.metrics.handshakes_refused.increment();
                 plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long")
             }))
@@ -110,6 +118,7 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
     let began = Instant::now();
     let upgrade = on_upgrade(&mut request);
     let (mut parts, _) = request.into_parts();
+    let Handshake { patience, refused } = parts.extensions.remove().unwrap_or_default();
     let peer = take_peer(&mut parts.extensions);
     let request = ConnectRequest::new(parts, peer, endpoint.clone());
     let admission = match admit(&routes, &endpoint, request).await {
@@ -120,16 +129,40 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
         return plain(StatusCode::NOT_IMPLEMENTED, "this server cannot upgrade connections");
     };
     let response = admission.upgrade.response(admission.protocol(), admission.extensions());
+    // Before its client can know: where the answer is lost on its way, this takes it back.
+    let connection = admission.register(&routes);
     tokio::spawn(async move {
-        match upgraded(upgrade).await {
-            Ok(link) => {
-                admission.open(&routes, link);
+        // The server behind a layer that answers otherwise hands the socket over all the same.
+        let upgraded = tokio::select! {
+            biased;
+            () = refused.notified() => return,
+            upgraded = tokio::time::timeout(patience, upgraded(upgrade)) => upgraded,
+        };
+        match upgraded {
+            Ok(Ok(link)) => {
+                connection.start(link);
                 routes.hub.0.metrics.handshakes.observe(began.elapsed());
             }
-            Err(error) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
+            Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
+            Err(_) => tracing::debug!(target: "hauyna::server", "the answer was not sent in time"),
         }
     });
     response.map(|()| full(Bytes::new()))
+}
+
+/// What becomes of one handshake; attached to its request on the way through layers.
+#[derive(Debug, Clone)]
+struct Handshake {
+    /// How long layers and the server may take to send the answer.
+    patience: Duration,
+    /// Notified when the client is told something else than to upgrade.
+    refused: Arc<Notify>,
+}
+
+impl Default for Handshake {
+    fn default() -> Self {
+        Self { patience: HANDSHAKE, refused: Arc::default() }
+    }
 }
 
 async fn fall_back(routes: &Routes, request: Request<Body>) -> Response<Body> {

@@ -14,6 +14,8 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     /// By the connection's task alone.
     Task,
+    /// Not yet: the handshake is not answered.
+    Unanswered,
     /// The connection is over; the descriptor is closed even while handles on the connection live.
     Gone,
 }
@@ -58,7 +60,7 @@ impl Socket {
                     done => return done,
                 }
             },
-            Self::Task => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Task | Self::Unanswered => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -66,7 +68,7 @@ impl Socket {
     pub(crate) fn try_write_vectored(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write_vectored(bytes),
-            Self::Task => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Task | Self::Unanswered => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -84,7 +86,7 @@ impl Socket {
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Task => Poll::Pending,
+            Self::Task | Self::Unanswered => Poll::Pending,
             Self::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -96,7 +98,7 @@ impl Socket {
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = match self {
             Self::Tcp(stream) => stream,
-            Self::Task => return Poll::Pending,
+            Self::Task | Self::Unanswered => return Poll::Pending,
             Self::Gone => return Poll::Ready(Ok(0)),
         };
         loop {
