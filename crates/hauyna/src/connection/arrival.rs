@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The moment (6 bytes), the peer, the address that limits count where it is another one, path and query.
+/// The moment (6 bytes, of which the first bit says that the hub made up the client's name), the peer, the address that
+/// limits count where it is another one, path and query.
 pub(crate) struct Arrival(Box<[u8]>);
 
 impl Arrival {
@@ -20,10 +21,22 @@ impl Arrival {
         Self(bytes.into())
     }
 
+    /// Notes that the hub made up the client's name.
+    pub(crate) fn with_generated_name(mut self) -> Self {
+        self.0[0] |= GENERATED;
+        self
+    }
+
+    /// Whether the hub made up the client's name, so that no credentials are behind it.
+    pub(crate) fn has_generated_name(&self) -> bool {
+        self.0[0] & GENERATED != 0
+    }
+
     /// In milliseconds since the Unix epoch.
     pub(crate) fn at(&self) -> u64 {
         let mut moment = [0; 8];
         moment[8 - MOMENT..].copy_from_slice(&self.0[..MOMENT]);
+        moment[8 - MOMENT] &= !GENERATED;
         u64::from_be_bytes(moment)
     }
 
@@ -34,6 +47,11 @@ impl Arrival {
     pub(crate) fn address(&self) -> Option<IpAddr> {
         let (peer, address, _) = self.parts();
         address.or(peer.map(|peer| peer.ip()))
+    }
+
+    /// Path of the request.
+    pub(crate) fn path(&self) -> &str {
+        self.target().split('?').next().unwrap_or_default()
     }
 
     /// Path and query of the request.
@@ -83,8 +101,9 @@ fn take(rest: &mut &[u8]) -> Option<IpAddr> {
     Some(address)
 }
 
-/// Bytes; enough for 8,900 years.
+/// Bytes; enough for 4,400 years, with a bit to spare.
 const MOMENT: usize = 6;
+const GENERATED: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
@@ -101,6 +120,10 @@ mod tests {
                 let arrival = Arrival::new(peer, address, target);
                 assert_eq!((arrival.peer(), arrival.target()), (peer, target));
                 assert_eq!(arrival.address(), address.or(peer.map(|peer| peer.ip())));
+                assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
+                assert!(!arrival.has_generated_name());
+                let arrival = arrival.with_generated_name();
+                assert!(arrival.has_generated_name() && arrival.target() == target);
                 assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
             }
         }

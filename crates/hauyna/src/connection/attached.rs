@@ -24,6 +24,8 @@ pub(crate) struct Attached {
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
+    /// What its session is bound to, where the handler says so.
+    pub(super) session_key: OnceLock<Box<str>>,
     /// Of the session that it takes over, or has.
     pub(super) takeover: OnceLock<Arc<Takeover>>,
     /// Where the credentials end.

@@ -106,6 +106,7 @@ impl Connections {
             wire: Wire::new(Encoding::Json, false),
             arrival: Arrival::new(None, None, "/"),
             attached: http::Extensions::new(),
+            session_key: None,
         };
         let opening = Opening {
             hub: hub.clone(),

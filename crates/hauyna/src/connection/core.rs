@@ -67,6 +67,8 @@ pub(crate) struct Particulars {
     pub(crate) arrival: Arrival,
     /// To the HTTP request; callbacks see it.
     pub(crate) attached: http::Extensions,
+    /// What its session is bound to, where the handler says so.
+    pub(crate) session_key: Option<Box<str>>,
 }
 
 impl ConnectionCore {
@@ -76,7 +78,7 @@ impl ConnectionCore {
         particulars: Particulars,
         outbox: Outbox,
     ) -> Self {
-        let Particulars { id, shard, user, wire, arrival, attached } = particulars;
+        let Particulars { id, shard, user, wire, arrival, attached, session_key } = particulars;
         let now = hub.clock.tick();
         let this = Self {
             outbox: Mutex::new(outbox),
@@ -96,6 +98,9 @@ impl ConnectionCore {
         };
         if !attached.is_empty() {
             this.attached().extensions.lock().inherit(attached);
+        }
+        if let Some(key) = session_key {
+            let _ = this.attached().session_key.set(key); // it is new
         }
         this
     }

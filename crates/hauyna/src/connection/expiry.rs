@@ -11,7 +11,7 @@ use std::time::SystemTime;
 /// Credentials that end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lease {
-    at: SystemTime,
+    expiry: Expiry,
     /// On the hub's clock, so that an adjusted wall clock ends nothing early.
     due: u64,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Lease {
 impl ConnectionCore {
     /// When the credentials end, by the wall clock.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        self.attached_already()?.lease.lock().map(|lease| lease.at)
+        self.attached_already()?.lease.lock().map(|lease| lease.expiry.at)
     }
 
     pub(crate) fn set_expiry(&self, expiry: Option<Expiry>) {
@@ -45,15 +45,30 @@ impl ConnectionCore {
         // Both are cut to milliseconds: never early.
         let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_add(2);
         let due = self.hub.clock.millis().saturating_add(left);
-        Lease { at: expiry.at, due }
+        Lease { expiry, due }
     }
 
+    /// The connection is gone, and need not be closed any more. When its credentials end stays known: it holds for its
+    /// session, too.
     pub(super) fn forget_expiry(&self) {
         if let Some(attached) = self.attached_already()
-            && let Some(lease) = attached.lease.lock().take()
+            && let Some(lease) = &*attached.lease.lock()
         {
             self.hub.shards[self.shard()].expiries.replace(self.id(), Some(lease.due), None);
         }
+    }
+
+    /// The credentials it came with or was refreshed with, without the user's name; `None` where they have ended or are
+    /// revoked.
+    pub(crate) fn valid_credentials(&self) -> Option<Credentials> {
+        let attached = self.attached_already();
+        let lease = attached.and_then(|attached| *attached.lease.lock());
+        let token = attached.and_then(|attached| attached.token.lock().clone());
+        let expiry = lease.map(|lease| lease.expiry);
+        let credentials = Credentials { expiry, token, revocations: self.hub.revocations.made() };
+        let has_ended = lease.is_some_and(|lease| lease.due <= self.hub.clock.millis());
+        let is_good = !has_ended && self.hub.check_revoked(self.user(), &credentials).is_ok();
+        is_good.then_some(credentials)
     }
 
     /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.

@@ -15,6 +15,12 @@ impl ConnectionCore {
         ptr::eq(self.endpoint(), &raw const **endpoint)
     }
 
+    /// What its session is bound to: the key that the handler makes of the request, else the path.
+    pub(crate) fn session_scope(&self) -> &str {
+        let key = self.attached_already().and_then(|attached| attached.session_key.get());
+        key.map_or_else(|| self.arrival().path(), |key| key)
+    }
+
     /// Its client gets the messages that only those who negotiated a sub-protocol get.
     pub(crate) fn is_negotiated(&self) -> bool {
         self.outbox.lock().told != Told::Nothing

@@ -55,6 +55,32 @@ impl Handler {
         })
     }
 
+    /// Binds sessions to what `key` makes of the request: a client that was lost goes on with its session only where its
+    /// new request has the same key. Without this, the path of the request is the key.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called twice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hauyna::Handler;
+    ///
+    /// // `/rooms/{id}`, where whoever may be in one room of a tenant may go on in another one.
+    /// let handler = Handler::new().session_key(|request| request.param("tenant").unwrap_or_default());
+    /// # drop(handler);
+    /// ```
+    pub fn session_key<F, K>(mut self, key: F) -> Self
+    where
+        F: Fn(&ConnectRequest) -> K + Send + Sync + 'static,
+        K: Into<String>,
+    {
+        assert!(self.endpoint.session_key.is_none(), "`session_key` is called twice");
+        self.endpoint.session_key = Some(Box::new(move |request| key(request).into()));
+        self
+    }
+
     /// Also takes a token from this query parameter, for clients that can send it no other way.
     ///
     /// The last resort: what stands in a URL is written into the access logs of proxies, into histories and

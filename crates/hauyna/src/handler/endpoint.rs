@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 type Identify = Box<dyn Fn(ConnectRequest) -> BoxFuture<Result<Identity, Reject>> + Send + Sync>;
+type SessionKey = Box<dyn Fn(&ConnectRequest) -> String + Send + Sync>;
 type OnOpen = Box<dyn Fn(Context) -> BoxFuture<Result<(), Error>> + Send + Sync>;
 
 pub(crate) struct Endpoint {
@@ -32,6 +33,8 @@ pub(crate) struct Endpoint {
     pub(crate) token_parameter: Option<String>,
     pub(crate) middleware: Vec<Middleware>,
     pub(crate) identify: Option<Identify>,
+    /// What a session is bound to; the path of the request without it.
+    pub(crate) session_key: Option<SessionKey>,
     pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
     pub(crate) on_open: Option<OnOpen>,
     pub(crate) on_reconnect: Option<Task<Connection, Result<(), Error>>>,
@@ -110,6 +113,7 @@ impl Endpoint {
             token_parameter: None,
             middleware: Vec::new(),
             identify: None,
+            session_key: None,
             refresh: None,
             on_open: None,
             on_reconnect: None,

@@ -9,7 +9,7 @@ use crate::connection::{Arrival, Opening, Particulars, Session, Unanswered, regi
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
-use crate::session::Claim;
+use crate::session::{Claim, Shown, Vouched};
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
@@ -36,6 +36,7 @@ pub(crate) struct Admission {
     claim: Option<Claim>,
     /// What was attached to the request.
     attached: http::Extensions,
+    session_key: Option<Box<str>>,
     pub(crate) upgrade: Upgrade,
     encoding: Option<Encoding>,
     negotiated: Option<Negotiated>,
@@ -84,7 +85,7 @@ async fn decide(
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, credentials } = contained(hub, next.run(request)).await?;
+    let Admitted { request, user, credentials, is_generated, session_key } = contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
         Mode::Echo => None,
@@ -93,11 +94,13 @@ async fn decide(
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let target = without_tokens(target, endpoint.token_parameter.as_deref());
     let arrival = Arrival::new(request.peer(), address, &target);
+    let arrival = if is_generated { arrival.with_generated_name() } else { arrival };
     let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
+    let scope = session_key.as_deref().unwrap_or(arrival.path());
     let attached = request.into_extensions();
     // Before the place is taken: the connection that was lost may still have it.
     let claim = match token {
-        Some(token) => hub.sessions.claim(hub, (&token, &user), endpoint).await,
+        Some(token) => hub.sessions.claim(hub, &user, Shown { token: &token, endpoint, scope }).await,
         None => None,
     };
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
@@ -110,6 +113,7 @@ async fn decide(
         credentials,
         claim,
         attached,
+        session_key,
         upgrade,
         encoding,
         negotiated,
@@ -119,7 +123,7 @@ async fn decide(
 /// What the last middleware comes to: who is it, and may they have one connection more?
 pub(super) async fn identified(
     routes: &Routes,
-    endpoint: &Endpoint,
+    endpoint: &Arc<Endpoint>,
     mut request: ConnectRequest,
 ) -> Result<Admitted, Reject> {
     let hub = &routes.hub.0;
@@ -128,12 +132,21 @@ pub(super) async fn identified(
         None => Identity::anonymous(),
         Some(identify) => identify(request.clone()).await?,
     };
-    let name = identity.user.unwrap_or_else(|| anonymous(hub, &request));
-    let user = UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?;
-    if let Some(expiry) = &identity.expiry {
+    let session_key = endpoint.session_key.as_ref().map(|key| key(&request).into_boxed_str());
+    let is_generated = identity.user.is_none();
+    let mut credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
+    let user = match identity.user {
+        Some(name) => UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()))?,
+        None => {
+            let scope = session_key.as_deref().unwrap_or(request.uri().path());
+            let token = request.resume_token();
+            let shown = token.as_deref().map(|token| Shown { token, endpoint, scope });
+            anonymous(hub, &mut credentials, shown.as_ref())?
+        }
+    };
+    if let Some(expiry) = &credentials.expiry {
         expiry.check()?;
     }
-    let credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
     hub.check_revoked(&user, &credentials)?;
     let limits = &hub.limits;
     if !is_back(hub, &request) {
@@ -142,7 +155,7 @@ pub(super) async fn identified(
     if !identity.attached.is_empty() {
         request.extensions_mut().extend(identity.attached);
     }
-    Ok(Admitted { request, user, credentials })
+    Ok(Admitted { request, user, credentials, is_generated, session_key })
 }
 
 /// Whether it takes the place of a connection that still seems to live, so that it needs none of its own.
@@ -150,13 +163,17 @@ fn is_back(hub: &HubCore, request: &ConnectRequest) -> bool {
     request.resume_token().is_some_and(|token| hub.sessions.is_live(hub, &token))
 }
 
-/// The name of a client that has none: that of the session it goes on with, else a new one.
-fn anonymous(hub: &HubCore, request: &ConnectRequest) -> String {
-    let known = request.resume_token().and_then(|token| hub.sessions.user_of(hub, &token));
-    match known {
-        Some(user) => user.as_str().to_owned(),
-        None => format!("anonymous_{:016x}", crate::random::u64()),
-    }
+/// The name of a client that has none: that of the session it goes on with, else a new one. With the name come the
+/// credentials that the session had, where the request has none of its own.
+fn anonymous(hub: &HubCore, credentials: &mut Credentials, shown: Option<&Shown<'_>>) -> Result<UserId, Reject> {
+    let known = shown.and_then(|shown| hub.sessions.vouch(hub, shown));
+    let Some(Vouched { user, credentials: of_session }) = known else {
+        let name = format!("anonymous_{:016x}", crate::random::u64());
+        return UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()));
+    };
+    credentials.expiry = credentials.expiry.or(of_session.expiry);
+    credentials.token = credentials.token.take().or(of_session.token);
+    Ok(user)
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
@@ -194,6 +211,7 @@ impl Admission {
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
             arrival: self.arrival,
             attached: self.attached,
+            session_key: self.session_key,
         };
         register(Opening {
             hub,

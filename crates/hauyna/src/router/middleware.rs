@@ -61,6 +61,10 @@ pub struct Admitted {
     pub(super) request: ConnectRequest,
     pub(super) user: UserId,
     pub(super) credentials: Credentials,
+    /// Whether the hub made up the user's name.
+    pub(super) is_generated: bool,
+    /// What a session is bound to, where the handler says so.
+    pub(super) session_key: Option<Box<str>>,
 }
 
 impl Admitted {

@@ -3,6 +3,7 @@
 //! done meanwhile, `store` the sessions that wait, `end` what happens to those who do not come. A live connection
 //! costs nothing here.
 
+mod claim;
 mod end;
 mod options;
 mod resume;
@@ -12,21 +13,20 @@ mod token;
 
 pub use options::SessionOptions;
 
+pub(crate) use claim::{Shown, Vouched};
 pub(crate) use end::{close, end, end_all};
 pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
 pub(crate) use takeover::{Claim, Takeover};
 
-use crate::channel::UserId;
-use crate::connection::{CloseReason, ConnectionCore, ConnectionId, evict, supersede};
-use crate::handler::Endpoint;
+use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use crate::presence::{Departure, departure};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Bounds, Found, LostSession, SessionStore};
+use store::{Bounds, LostSession, SessionStore};
 use token::Key;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -88,21 +88,6 @@ impl Sessions {
         let policy = core.retry_policy();
         let attempts = ATTEMPT.saturating_mul(policy.max_attempts);
         policy.total().saturating_add(attempts).min(self.options.window)
-    }
-
-    /// Whether a token names a live connection, or one that is about to take over: whoever shows it will take that
-    /// one's place under the limits.
-    pub(crate) fn is_live(&self, hub: &HubCore, token: &str) -> bool {
-        let Some(shown) = self.key.read(token) else { return false };
-        let id = self.current(shown);
-        hub.registry.by_id(id).is_some() || self.store.lock().is_claimed(id)
-    }
-
-    /// Whose session a token names.
-    pub(crate) fn user_of(&self, hub: &HubCore, token: &str) -> Option<UserId> {
-        let id = self.current(self.key.read(token)?);
-        let live = hub.registry.by_id(id).map(|core| core.user().clone());
-        live.or_else(|| self.store.lock().core(id).map(|core| core.user().clone()))
     }
 
     /// A connection with a session leaves the registry now; under the lock of its part there.
@@ -175,60 +160,6 @@ impl Sessions {
         let session = takeover.take()?;
         store.succeed(&session.core, takeover);
         Some(*session)
-    }
-
-    /// Takes over the session that a token names, from its waiting or from a connection that still seems to live,
-    /// where it is the user's and of the same endpoint.
-    pub(crate) async fn claim(
-        &self,
-        hub: &Arc<HubCore>,
-        (token, user): (&str, &UserId),
-        endpoint: &Arc<Endpoint>,
-    ) -> Option<Claim> {
-        let shown = self.key.read(token)?;
-        loop {
-            let settled = self.settled.notified();
-            let id = self.current(shown);
-            if let Some(core) = hub.registry.by_id(id) {
-                if core.user() != user || !core.is_of(endpoint) {
-                    return None;
-                }
-                if core.is_resuming() {
-                    settled.await; // it has the session in a moment
-                    continue;
-                }
-                if !evict(&core) {
-                    return None;
-                }
-            }
-            let found = self.store.lock().claim(id, user, shown);
-            match found {
-                Found::Nothing => return None,
-                Found::Leaving => settled.await,
-                Found::Claimed(takeover) => {
-                    // Where its client has yet to say where it stands, it gives the session back, now.
-                    let taker = takeover.taker().and_then(|taker| hub.registry.by_id(taker));
-                    let taker = taker.filter(|taker| taker.is_of(endpoint) && takeover.superseded());
-                    match taker {
-                        Some(taker) => supersede(&taker),
-                        None => settled.await,
-                    }
-                }
-                Found::Waiting(takeover) => {
-                    let claim = Claim::new(hub, takeover);
-                    let is_same = claim.takeover().with_session(|session| session.core.is_of(endpoint));
-                    return is_same.unwrap_or(false).then_some(claim);
-                }
-            }
-        }
-    }
-
-    /// The connection that a token stands for: the one it was made for, or that which took over its session, as long
-    /// as the client has not shown that it knows.
-    fn current(&self, shown: ConnectionId) -> ConnectionId {
-        let store = self.store.lock();
-        let successor = store.successor(shown).filter(|takeover| takeover.is_unconfirmed());
-        successor.and_then(|takeover| takeover.taker()).unwrap_or(shown)
     }
 
     /// Whoever waits for a session looks again.

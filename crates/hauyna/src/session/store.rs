@@ -2,7 +2,7 @@
 //! bytes. `Sessions` owns the lock.
 
 use super::takeover::Takeover;
-use crate::channel::{ChannelName, UserId};
+use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -157,12 +157,18 @@ impl SessionStore {
         matches!(self.by_id.get(&id), Some(Slot::Claimed { .. }))
     }
 
-    /// Claims a session that waits, where it is a user's. Its slot is kept for it: it is put back, or goes on.
-    pub(super) fn claim(&mut self, id: ConnectionId, user: &UserId, shown: ConnectionId) -> Found {
+    /// Claims a session that waits, for whoever has shown a token of it. Its slot is kept for it: it is put back, or
+    /// goes on.
+    pub(super) fn claim(
+        &mut self,
+        id: ConnectionId,
+        shown: ConnectionId,
+        may_claim: impl Fn(&ConnectionCore) -> bool,
+    ) -> Found {
         match self.by_id.get(&id) {
-            Some(Slot::Leaving(_)) => Found::Leaving,
-            Some(Slot::Claimed { lost, takeover }) if lost.user() == user => Found::Claimed(takeover.clone()),
-            Some(Slot::Waiting(session)) if session.core.user() == user => {
+            Some(Slot::Leaving(core)) if may_claim(core) => Found::Leaving,
+            Some(Slot::Claimed { lost, takeover }) if may_claim(lost) => Found::Claimed(takeover.clone()),
+            Some(Slot::Waiting(session)) if may_claim(&session.core) => {
                 let Some(session) = self.take(id) else { return Found::Nothing };
                 let lost = session.core.clone();
                 let takeover = Arc::new(Takeover::new(shown, session));

@@ -92,7 +92,7 @@ impl Takeover {
 
     /// The client is back on another connection. Returns whether the session waits for that one now.
     pub(super) fn superseded(&self) -> bool {
-        self.is_awaiting() && self.give_up(None)
+        self.give_up(None)
     }
 
     /// Nobody drives it any more; `reason` is why the connection is being closed, if it is.

@@ -21,6 +21,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
         wire: Wire::new(Encoding::Json, false),
         arrival: Arrival::new(None, None, "/"),
         attached: http::Extensions::new(),
+        session_key: None,
     };
     let endpoint = Arc::new(Handler::new().into_endpoint());
     let connection = ConnectionCore::new(Hub::new().0, endpoint, identity, Outbox::new(Socket::Gone));

@@ -1,0 +1,213 @@
+//! What the token of a session proves: that its client is the one that was lost, on the route and path where that was,
+//! and nothing about who a user is.
+
+use crate::sessions::{begin, enter, hub, lost};
+use crate::support::{eventually, subscribe};
+use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, MemoryServer, TestServer, advance};
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+
+/// Who says who they are is that, anybody else gets a name.
+fn optional() -> Handler {
+    Handler::new().identify(|request| Ok(request.query("user")))
+}
+
+fn token(session: &Value) -> &str {
+    session["resume"]["token"].as_str().unwrap()
+}
+
+/// Comes to a target with a token in the query, and resumes.
+async fn come(server: &TestServer, target: &str, session: &Value) -> (Client, Value) {
+    let mut client = server.client(&format!("{target}resume={}", token(session))).json().connect().await;
+    client.send(json!({ "type": "resume" })).await;
+    let session = client.expect("session").await;
+    (client, session)
+}
+
+async fn live_or_lost(hub: &Hub, client: Client, is_lost: bool) -> Option<Client> {
+    if !is_lost {
+        return Some(client);
+    }
+    lost(hub, client).await;
+    None
+}
+
+fn is_nameless(session: &Value) -> bool {
+    session["user"].as_str().unwrap().starts_with("anonymous_")
+}
+
+#[tokio::test]
+async fn a_session_token_is_nobodys_identity_on_another_route() {
+    let hub = hub().build();
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/", optional()).websocket("/public", Handler::new())
+    });
+    for is_lost in [false, true] {
+        let (root, session) = enter(&server, "root").await;
+        let root = live_or_lost(&hub, root, is_lost).await;
+        let (_client, told) = come(&server, "/public?", &session).await;
+        assert_eq!(told["resumed"], false);
+        assert!(is_nameless(&told), "{told}");
+        drop(root);
+        eventually("root waits", || hub.stats().sessions > 0).await;
+    }
+}
+
+#[tokio::test]
+async fn logging_out_is_not_undone_by_a_session_token() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), optional());
+    let (alice, session) = enter(&server, "alice").await;
+    lost(&hub, alice).await;
+    let (_client, told) = come(&server, "/?", &session).await;
+    assert_eq!(told["resumed"], false);
+    assert!(is_nameless(&told), "{told}");
+    assert_eq!(hub.stats().sessions, 1, "it still waits for alice");
+    let (_alice, told) = come(&server, "/?user=alice&", &session).await;
+    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &json!("alice")));
+}
+
+#[tokio::test]
+async fn a_name_that_the_hub_made_up_comes_back_on_its_own_route_and_path_alone() {
+    let hub = hub().build();
+    let server = TestServer::route(hub.clone(), |router| {
+        router.websocket("/a/{id}", Handler::new()).websocket("/b/{id}", Handler::new())
+    });
+    let mut client = server.json("/a/1").await;
+    let session = client.expect("session").await;
+    lost(&hub, client).await;
+    for target in ["/b/1?", "/a/2?"] {
+        let (_client, told) = come(&server, target, &session).await;
+        assert_eq!(told["resumed"], false, "{target}");
+        assert!(is_nameless(&told) && told["user"] != session["user"], "{target}");
+    }
+    let (_client, told) = come(&server, "/a/1?x=2&", &session).await;
+    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &session["user"]));
+}
+
+#[tokio::test]
+async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_like() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), optional());
+    let (client, session) = enter(&server, "anonymous_0123456789abcdef").await;
+    lost(&hub, client).await;
+    let (_client, told) = come(&server, "/?", &session).await;
+    assert_eq!(told["resumed"], false);
+    assert_ne!(told["user"], "anonymous_0123456789abcdef");
+}
+
+/// Guests of a minute, known by the parameter `guest`; without it whoever comes has no credentials.
+fn guests() -> Handler {
+    Handler::new().identify(|request: ConnectRequest| {
+        let guest = request.query("guest").map(|guest| {
+            let end = SystemTime::now() + Duration::from_secs(60);
+            Identity::anonymous().token_id(guest).expires_at(end)
+        });
+        Ok::<_, hauyna::Reject>(guest.unwrap_or_default())
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them() {
+    let server = MemoryServer::start(hub().build(), guests().no_heartbeat());
+    for (is_late, seconds) in [(false, 30), (true, 61)] {
+        let mut client = server.json("/?guest=7").await;
+        let session = client.expect("session").await;
+        client.vanish();
+        advance(Duration::from_secs(seconds)).await;
+        let mut client = server.json(&format!("/?resume={}", token(&session))).await;
+        client.send(json!({ "type": "resume" })).await;
+        let told = client.expect("session").await;
+        assert_eq!(told["resumed"], !is_late);
+        assert_eq!(told["user"] == session["user"], !is_late);
+        if !is_late {
+            assert_eq!(told["expires_at"], session["expires_at"], "they end when those of the session do");
+            advance(Duration::from_secs(61)).await;
+            assert_eq!(client.expect_close().await.0, 3005);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_revocation_of_a_token_follows_the_session_that_was_opened_with_it() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), guests());
+    let mut client = server.json("/?guest=stolen").await;
+    let session = client.expect("session").await;
+    lost(&hub, client).await;
+    let (mut client, told) = come(&server, "/?", &session).await;
+    assert_eq!((&told["resumed"], &told["user"]), (&json!(true), &session["user"]));
+    assert_eq!(hub.revoke(Revocation::token("stolen")), 1);
+    assert_eq!(client.expect_close().await.0, 3505);
+    client.vanish();
+    eventually("it is gone", || hub.connections().count() == 0).await;
+    let (_client, late) = come(&server, "/?", &told).await;
+    assert_eq!(late["resumed"], false);
+    assert_ne!(late["user"], session["user"]);
+}
+
+fn rooms() -> Handler {
+    optional().on_open(async |cx: Context| {
+        let room = format!("room:{}", cx.param("id").unwrap_or_default());
+        cx.subscribe(&room, ()).await
+    })
+}
+
+#[tokio::test]
+async fn a_session_does_not_cross_path_parameters() {
+    let hub = hub().build();
+    let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", rooms()));
+    for is_lost in [true, false] {
+        let mut ann = server.json("/rooms/secret?user=ann").await;
+        let session = ann.expect("session").await;
+        eventually("she is in", || hub.channel("room:secret").subscription_count() == 1).await;
+        let ann = live_or_lost(&hub, ann, is_lost).await;
+        let (lobby, told) = come(&server, "/rooms/lobby?user=ann&", &session).await;
+        assert_eq!(told["resumed"], false);
+        eventually("she is in the lobby", || hub.channel("room:lobby").subscription_count() == 1).await;
+        let channels: Vec<_> = hub.user("ann").connections().iter().flat_map(|one| one.channels()).collect();
+        assert_eq!(channels.contains(&"room:secret".to_owned()), !is_lost, "{channels:?}");
+        let (secret, told) = come(&server, "/rooms/secret?user=ann&", &session).await;
+        assert_eq!(told["resumed"], true);
+        assert_eq!(told["subscriptions"][0]["channel"], "room:secret");
+        drop(ann);
+        for client in [lobby, secret] {
+            client.close(1000, "").await;
+        }
+        eventually("all are gone", || hub.connections().count() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_may_bind_sessions_to_a_key_of_its_own() {
+    let hub = hub().build();
+    let handler = optional().session_key(|request| request.query("tenant").unwrap_or_default());
+    let server = TestServer::route(hub.clone(), |router| router.websocket("/rooms/{id}", handler));
+    let mut ann = server.json("/rooms/1?user=ann&tenant=blue").await;
+    let session = ann.expect("session").await;
+    subscribe(&mut ann, "news").await;
+    lost(&hub, ann).await;
+    let (_other, told) = come(&server, "/rooms/1?user=ann&tenant=red&", &session).await;
+    assert_eq!(told["resumed"], false);
+    let (_ann, told) = come(&server, "/rooms/2?user=ann&tenant=blue&", &session).await;
+    assert_eq!((&told["resumed"], &told["subscriptions"][0]["channel"]), (&json!(true), &json!("news")));
+}
+
+#[tokio::test]
+async fn a_panic_of_a_session_key_refuses_its_own_request_alone() {
+    let hub = hub().build();
+    let handler = optional().session_key(|request| {
+        assert!(request.query("bad").is_none(), "on purpose");
+        "all"
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let refused = server.client("/?bad=1").json().try_connect().await.unwrap_err();
+    assert_eq!(refused.status, 500);
+    let (ann, session) = enter(&server, "ann").await;
+    lost(&hub, ann).await;
+    let mut ann = begin(&server, "ann", &session, Encoding::Json).await;
+    ann.send(json!({ "type": "resume" })).await;
+    assert_eq!(ann.expect("session").await["resumed"], true);
+}
