@@ -4,7 +4,7 @@
 use crate::{
     AckData, Encoding, Message, Position, Raw, Recovery, RetryTerms, Session, Subscribed,
     json::JsonWriter,
-    message::{ChannelEventMessage, Direct, ErrorMessage, Publication},
+    message::{ChannelEventMessage, Direct, ErrorMessage, FailedSubscription, Publication},
     msgpack::PackWriter,
     presence,
     write::Writer,
@@ -119,9 +119,20 @@ fn write_session<W: Writer>(w: &mut W, session: &Session<'_>) {
         w.name("subscriptions");
         w.array(session.subscriptions, |w, subscribed| w.object(|w| write_subscribed(w, subscribed)));
     }
+    if !session.failed.is_empty() {
+        w.name("failed");
+        w.array(session.failed, |w, failed| w.object(|w| write_failed(w, failed)));
+    }
     if let Some(expires_at) = session.expires_at {
         w.unsigned_field("expires_at", expires_at);
     }
+}
+
+fn write_failed<W: Writer>(w: &mut W, failed: &FailedSubscription<'_>) {
+    w.text_field("channel", failed.channel);
+    w.text_field("error_type", failed.error.as_str());
+    w.text_field("message", failed.message);
+    w.boolean_field("temporary", failed.error.is_temporary());
 }
 
 fn write_retry<W: Writer>(w: &mut W, retry: RetryTerms) {

@@ -36,8 +36,8 @@ pub use fault::Fault;
 pub use id::RequestId;
 pub use limits::Limits;
 pub use message::{
-    AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, HeartbeatTerms, Message, Publication,
-    Recovery, ResumeTerms, RetryTerms, Session, Subscribed,
+    AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, FailedSubscription, HeartbeatTerms,
+    Message, Publication, Recovery, ResumeTerms, RetryTerms, Session, Subscribed,
 };
 pub use position::{Epoch, Position, RecoveryFailure};
 pub use presence::{

@@ -134,6 +134,8 @@ pub struct Session<'a> {
     pub retry: Option<RetryTerms>,
     /// Of a resumed session: its subscriptions, and what became of each.
     pub subscriptions: &'a [Subscribed<'a>],
+    /// Of a resumed session: the subscriptions that could not go on, and have ended.
+    pub failed: &'a [FailedSubscription<'a>],
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
 }
@@ -209,6 +211,17 @@ pub struct Subscribed<'a> {
     pub recoverable: bool,
     /// What became of `recover`.
     pub recovery: Recovery,
+}
+
+/// A subscription of a resumed session that could not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedSubscription<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// Why; it also decides `temporary`.
+    pub error: ErrorType,
+    /// For people.
+    pub message: &'a str,
 }
 
 /// What became of a recovery.

@@ -161,8 +161,27 @@ pub struct Session {
     /// The subscriptions of a resumed session, and those that the server made.
     #[serde(default)]
     pub subscriptions: Vec<Subscribed>,
+    /// The subscriptions of a resumed session that could not go on, and have ended.
+    #[serde(default)]
+    pub failed: Vec<FailedSubscription>,
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
+}
+
+/// A subscription of a resumed session that could not go on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct FailedSubscription {
+    /// The channel.
+    pub channel: String,
+    /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
+    pub error_type: String,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+    /// Whether the same may succeed later.
+    #[serde(default)]
+    pub temporary: bool,
 }
 
 /// What a later connection resumes the session with.

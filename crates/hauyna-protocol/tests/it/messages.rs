@@ -3,9 +3,9 @@
 use crate::fixtures::{APPLICATION, MESSAGES, hex, read, unhex};
 use hauyna_protocol::{
     AckData, Application, ChannelEvent, ChannelEventMessage, Direct, Encoding, Epoch, ErrorMessage,
-    ErrorType, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection, PresenceDiff,
-    PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery, RecoveryFailure,
-    RequestId, ResumeTerms, RetryTerms, Session, Shape, Subscribed,
+    ErrorType, FailedSubscription, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection,
+    PresenceDiff, PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery,
+    RecoveryFailure, RequestId, ResumeTerms, RetryTerms, Session, Shape, Subscribed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -119,6 +119,7 @@ fn check_sessions(checker: &mut Checker) {
         heartbeat: None,
         retry: None,
         subscriptions: &[],
+        failed: &[],
         expires_at: None,
     };
     checker.check("session, the least", &Message::Session(least));
@@ -152,6 +153,13 @@ fn check_sessions(checker: &mut Checker) {
         ..least
     };
     checker.check("session, resumed", &Message::Session(resumed));
+    let failed = FailedSubscription {
+        channel: "room:7",
+        error: ErrorType::Unavailable,
+        message: "the broker cannot be reached",
+    };
+    let in_part = Session { subscriptions: &[general], failed: &[failed], ..resumed };
+    checker.check("session, resumed in part", &Message::Session(in_part));
     checker.check("subscribed", &Message::Subscribed(subscribed("general", 41, Recovery::NotAsked)));
     let turned = subscribed("general", 41, Recovery::Recovered);
     checker.check("subscribed, another epoch, nothing missing", &Message::Subscribed(turned));

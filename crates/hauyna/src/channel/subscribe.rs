@@ -103,6 +103,7 @@ pub(crate) async fn subscribe(
     wish: (&ChannelName, Wish),
     answer: impl FnOnce(&Welcome) + Send,
 ) -> Result<Welcome, Error> {
+    connection.may_subscribe_anew(wish.0)?;
     let prepared = prepare(hub, connection, wish).await?;
     let welcome = prepared.welcome();
     commit(hub, prepared, None, answer)?;

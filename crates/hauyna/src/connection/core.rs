@@ -262,7 +262,12 @@ impl ConnectionCore {
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
         self.check_open()?;
         let own = self.subscriptions.lock();
-        self.check(&own, Belongs::ToConnection, |subscription| subscription.channel.name == *channel)
+        self.check(&own, (Belongs::ToConnection, 0), |subscription| subscription.channel.name == *channel)
+    }
+
+    /// As [`may_subscribe`](Self::may_subscribe), for anybody but the session that the connection takes over.
+    pub(crate) fn may_subscribe_anew(&self, channel: &ChannelName) -> Result<(), Error> {
+        if self.reserved(channel).1 { Err(already_subscribed()) } else { Ok(()) }
     }
 
     pub(crate) fn check_subscribe(
@@ -271,11 +276,25 @@ impl ConnectionCore {
         channel: &Arc<ChannelCore>,
         (belongs, is_going_on): (Belongs, bool),
     ) -> Result<(), Error> {
-        // A session that goes on stays whole where its connection is gone again: its task takes it out when this is done.
-        if !is_going_on {
-            self.check_open()?;
+        let is_same = |subscription: &Subscription| Arc::ptr_eq(&subscription.channel, channel);
+        // A session that goes on stays whole where its connection is gone again: its task takes it out when this is
+        // done. Nor may others have taken its places.
+        if is_going_on {
+            return Self::check_same(own, is_same);
         }
-        self.check(own, belongs, |subscription| Arc::ptr_eq(&subscription.channel, channel))
+        self.check_open()?;
+        let (reserved, is_reserved) = match belongs {
+            Belongs::ToConnection => self.reserved(&channel.name),
+            Belongs::ToGroup => (0, false),
+        };
+        if is_reserved {
+            return Err(already_subscribed());
+        }
+        self.check(own, (belongs, reserved), is_same)
+    }
+
+    fn check_same(own: &[Arc<Subscription>], is_same: impl Fn(&Subscription) -> bool) -> Result<(), Error> {
+        if own.iter().any(|subscription| is_same(subscription)) { Err(already_subscribed()) } else { Ok(()) }
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -285,14 +304,12 @@ impl ConnectionCore {
     fn check(
         &self,
         own: &[Arc<Subscription>],
-        belongs: Belongs,
+        (belongs, reserved): (Belongs, usize),
         is_same: impl Fn(&Subscription) -> bool,
     ) -> Result<(), Error> {
-        if own.iter().any(|subscription| is_same(subscription)) {
-            return Err(Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel"));
-        }
+        Self::check_same(own, is_same)?;
         let most = self.hub.config.channels_per_connection;
-        if belongs == Belongs::ToConnection && own.len() >= most as usize {
+        if belongs == Belongs::ToConnection && own.len() + reserved >= most as usize {
             let error = Error::protocol(ErrorType::LimitExceeded, "too many channels on this connection");
             return Err(error.with_details(serde_json::json!({ "limit": most })));
         }
@@ -360,12 +377,17 @@ impl ConnectionCore {
         }
     }
 
+    /// Whether the callback at work is overdue. To take over a session is none, and has deadlines of its own.
     pub(crate) fn has_expired(&self) -> bool {
         let is_over = |since: Tick| {
             since != Tick::RECENT && self.hub.clock.tick().since(since) >= self.endpoint.callback_timeout
         };
-        self.pulse.busy().is_some_and(is_over)
+        self.pulse.busy().is_some_and(is_over) && !self.is_resuming()
     }
+}
+
+fn already_subscribed() -> Error {
+    Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel")
 }
 
 impl fmt::Debug for ConnectionCore {

@@ -3,6 +3,7 @@
 
 use super::ConnectionCore;
 use super::outbox::Told;
+use crate::channel::ChannelName;
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
 use crate::session::Takeover;
@@ -35,6 +36,11 @@ impl ConnectionCore {
     /// The way to the session that it takes over, or has taken over.
     pub(crate) fn takeover(&self) -> Option<&Arc<Takeover>> {
         self.attached_already()?.takeover.get()
+    }
+
+    /// How many subscriptions stand for it in the session that it takes over, and whether one is to this channel.
+    pub(super) fn reserved(&self, channel: &ChannelName) -> (usize, bool) {
+        self.takeover().map_or((0, false), |takeover| takeover.reserved(channel))
     }
 
     /// Whether it was to take over a session, and does not have it.

@@ -38,7 +38,7 @@ pub(crate) use lanes::Room;
 pub(crate) use open::{Opening, Session, Unanswered, register};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
-pub(crate) use reader::{announce_session, frame};
+pub(crate) use reader::{Resumed, announce_session, frame};
 pub(crate) use sending::Pushed;
 pub(crate) use state::States;
 

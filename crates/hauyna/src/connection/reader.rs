@@ -10,7 +10,9 @@ use crate::error::Error;
 use crate::handler::{Context, Mode};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{ErrorType, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed};
+use hauyna_protocol::{
+    ErrorType, FailedSubscription, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed,
+};
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -128,11 +130,18 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     core.close(code, code.name().unwrap_or_default(), (CloseReason::Failed, Backlog::Write));
 }
 
+/// What became of the subscriptions of a session that goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct Resumed<'a> {
+    pub(crate) subscriptions: &'a [Subscribed<'a>],
+    pub(crate) failed: &'a [FailedSubscription<'a>],
+}
+
 /// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed session.
 /// From now on the session can be resumed.
 pub(crate) fn announce_session(
     core: &ConnectionCore,
-    resumed: Option<&[Subscribed<'_>]>,
+    resumed: Option<Resumed<'_>>,
     expires_at: Option<SystemTime>,
 ) {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -151,7 +160,8 @@ pub(crate) fn announce_session(
         resume: token.as_deref().map(terms),
         heartbeat,
         retry: Some(core.retry_policy().terms()),
-        subscriptions: resumed.unwrap_or_default(),
+        subscriptions: resumed.map_or(&[], |resumed| resumed.subscriptions),
+        failed: resumed.map_or(&[], |resumed| resumed.failed),
         expires_at: expires_at.map(crate::clock::to_unix_ms),
     };
     let frame = frame(core, &Message::Session(session));

@@ -140,7 +140,7 @@ impl Sessions {
     fn give_back(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
         let mut store = self.store.lock();
         let Some(session) = takeover.end() else { return false };
-        if reason.is_some_and(|reason| !is_resumable(reason)) {
+        if reason.is_some_and(is_meant) {
             store.release(session.core.id());
             drop(store);
             self.notify_settled();
@@ -194,6 +194,12 @@ pub(crate) fn is_resumable(reason: CloseReason) -> bool {
     use CloseReason::{Client, Drain, Shutdown, TooManyErrors};
     let stays_away = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
     !stays_away && departure(reason) == Departure::Lost
+}
+
+/// Whether somebody meant a session to end that was to be taken over: its client, the application, or the hub that goes.
+/// What only went wrong before the connection had the session costs the connection.
+fn is_meant(reason: CloseReason) -> bool {
+    !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
 /// What an attempt to connect may take besides the delay before it.

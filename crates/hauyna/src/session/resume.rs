@@ -3,14 +3,17 @@
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
-use crate::channel::{ChannelName, Prepared, Wish, go_on, prepare, told};
-use crate::connection::{CloseReason, Connection, ConnectionCore, announce_session, frame};
+use crate::channel::{ChannelName, Prepared, Wish, announce_removed, go_on, prepare, told};
+use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, announce_session, frame};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
+use crate::hub::HubCore;
 use crate::presence;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Fault, Incoming, Message, Request, RequestId, Subscribed};
+use hauyna_protocol::{
+    FailedSubscription, Fault, Incoming, Message, Position, Request, RequestId, Subscribed,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,7 +32,8 @@ pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, F
     }
 }
 
-/// Takes over a session. Nothing is lost where it fails: the session waits on then.
+/// Takes over a session. Until the connection has it, nothing is lost where it fails: the session waits on then. A
+/// subscription that cannot go on costs itself alone.
 ///
 /// # Errors
 ///
@@ -40,58 +44,106 @@ pub(crate) async fn resume(
     expires_at: Option<SystemTime>,
 ) -> Result<(), Error> {
     let takeover = claim.takeover();
-    let said = match tokio::time::timeout(PATIENCE, takeover.positions()).await {
+    let said = match tokio::time::timeout(FIRST_MESSAGE, takeover.positions()).await {
         Ok(said) => said,
         Err(_) => {
             takeover.client_spoke(Positions::default());
             takeover.positions().await
         }
     };
-    match said {
-        Some(positions) => restore(&core, claim, expires_at, positions).await,
+    let Some(Positions { id, positions }) = said else { return Ok(()) };
+    let hub = core.hub().clone();
+    let restoring = restore(&hub, &core, takeover, positions);
+    let Ok(restored) = tokio::time::timeout(core.endpoint().callback_timeout, restoring).await else {
+        tracing::debug!(target: "hauyna::connection", id = %core.id(), "the broker is too slow to resume now");
+        core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
+        return Ok(());
+    };
+    if !core.is_open() {
+        return Ok(());
+    }
+    let Some(old) = go_live(&core, &claim, restored, (expires_at, id)) else { return Ok(()) };
+    drop(claim);
+    core.restart_callback();
+    match core.endpoint().reconnected(&Context::new(core.clone()), old) {
+        Some(reconnected) => reconnected.await,
         None => Ok(()),
     }
 }
 
-async fn restore(
+/// The subscriptions of a session, ready to go live or not.
+struct Restored<'a> {
+    prepared: Vec<Prepared<'a>>,
+    failed: Vec<Failed>,
+}
+
+struct Failed {
+    channel: ChannelName,
+    error: Error,
+}
+
+/// Brings the subscriptions up to date.
+async fn restore<'a>(
+    hub: &'a HubCore,
     core: &Arc<ConnectionCore>,
-    claim: Claim,
-    expires_at: Option<SystemTime>,
-    Positions { id, positions }: Positions,
-) -> Result<(), Error> {
+    takeover: &Takeover,
+    positions: Vec<(Box<str>, Position)>,
+) -> Restored<'a> {
     let positions: HashMap<_, _> = positions.into_iter().collect();
     let wish = |kept: &KeptSubscription| {
         let recover = positions.get(kept.channel.as_str()).copied();
         (kept.channel.clone(), Wish { metadata: kept.metadata.clone(), recover })
     };
     let wishes: Option<Vec<(ChannelName, Wish)>> =
-        claim.takeover().with_session(|session| session.kept.subscriptions.iter().map(wish).collect());
-    let hub = core.hub().clone();
-    let mut prepared = Vec::new();
+        takeover.with_session(|session| session.kept.subscriptions.iter().map(wish).collect());
+    let mut restored = Restored { prepared: Vec::new(), failed: Vec::new() };
     for (channel, wish) in wishes.unwrap_or_default() {
-        match prepare(&hub, core, (&channel, wish)).await {
-            Ok(one) => prepared.push(one.resumed()),
+        match prepare(hub, core, (&channel, wish)).await {
+            Ok(one) => restored.prepared.push(one.resumed()),
             Err(error) => {
                 tracing::debug!(
                     target: "hauyna::connection",
                     id = %core.id(),
+                    channel = %crate::log::name(channel.as_str()),
                     error = %crate::log::fault(&error),
-                    "cannot be resumed now",
+                    "cannot be resumed",
                 );
-                core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
-                return Ok(());
+                restored.failed.push(Failed { channel, error });
             }
         }
     }
-    let Some(session) = hub.sessions.take(claim.takeover()) else { return Ok(()) };
+    restored
+}
+
+/// The session becomes the connection's: the client is told, then everything goes live. Returns the lost connection, or
+/// `None` where the session has gone elsewhere.
+fn go_live(
+    core: &Arc<ConnectionCore>,
+    claim: &Claim,
+    Restored { prepared, failed }: Restored<'_>,
+    (expires_at, id): (Option<SystemTime>, Option<RequestId>),
+) -> Option<Connection> {
+    let hub = core.hub();
+    let session = hub.sessions.take(claim.takeover())?;
     let old = session.core;
     core.inherit(&old);
-    tell(core, (&prepared, expires_at), id);
-    for one in prepared {
-        go_on(&hub, one, old.id());
+    let subscriptions: Vec<Subscribed<'_>> =
+        prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
+    let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
+    announce_session(core, Some(Resumed { subscriptions: &subscriptions, failed: &failures }), expires_at);
+    if let Some(id) = id {
+        core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }
-    presence::inherit(&hub, &old, core);
-    presence::watch(&hub, core);
+    for one in prepared {
+        go_on(hub, one, old.id());
+    }
+    presence::inherit(hub, &old, core);
+    presence::watch(hub, core);
+    for one in session.kept.subscriptions {
+        if failed.iter().any(|failed| failed.channel == one.channel) {
+            announce_removed(hub, &one.channel, (core.user(), one.metadata.as_deref()));
+        }
+    }
     claim.takeover().restored();
     hub.sessions.notify_settled();
     // Not before: a socket that fails here must not leave half a session behind.
@@ -101,25 +153,18 @@ async fn restore(
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
     hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });
     tracing::debug!(target: "hauyna::connection", id = %core.id(), old = %old.id(), "resumed");
-    match core.endpoint().reconnected(&Context::new(core.clone()), old) {
-        Some(reconnected) => reconnected.await,
-        None => Ok(()),
+    Some(old)
+}
+
+impl Failed {
+    fn told(&self) -> FailedSubscription<'_> {
+        FailedSubscription {
+            channel: self.channel.as_str(),
+            error: self.error.error_type(),
+            message: self.error.public_message(),
+        }
     }
 }
 
-/// Queues the session message, before anything of its subscriptions, and the answer to `resume` behind it.
-fn tell(
-    core: &Arc<ConnectionCore>,
-    (prepared, expires_at): (&[Prepared<'_>], Option<SystemTime>),
-    id: Option<RequestId>,
-) {
-    let subscriptions: Vec<Subscribed<'_>> =
-        prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
-    announce_session(core, Some(&subscriptions), expires_at);
-    if let Some(id) = id {
-        core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
-    }
-}
-
-/// How long the client's `resume` is awaited.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the client's first message is awaited.
+const FIRST_MESSAGE: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 //! after what happened. `resume` restores the subscriptions in between.
 
 use super::store::LostSession;
+use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use hauyna_protocol::{Position, RequestId};
@@ -43,8 +44,8 @@ enum State {
     Awaiting(Box<LostSession>),
     /// The subscriptions are brought up to date; what the client said is there until the driver takes it.
     Restoring(Box<LostSession>, Option<Positions>),
-    /// The connection has the session, and its subscriptions go live.
-    Taken,
+    /// The connection has the session, and its subscriptions to these channels go live.
+    Taken(Vec<ChannelName>),
     Restored,
     Ended,
 }
@@ -105,7 +106,8 @@ impl Takeover {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended) {
             State::Restoring(session, _) => {
-                *state = State::Taken;
+                let channels = session.kept.subscriptions.iter().map(|one| one.channel.clone());
+                *state = State::Taken(channels.collect());
                 Some(session)
             }
             other => {
@@ -151,6 +153,21 @@ impl Takeover {
         !self.is_confirmed.load(Ordering::Relaxed)
     }
 
+    /// How many subscriptions the session has that are not the connection's yet, and whether one is to this channel:
+    /// the application cannot make it a second time.
+    pub(crate) fn reserved(&self, channel: &ChannelName) -> (usize, bool) {
+        let count = |channels: &mut dyn Iterator<Item = &ChannelName>| {
+            channels.fold((0, false), |(count, is_there), one| (count + 1, is_there || one == channel))
+        };
+        match &*self.state.lock() {
+            State::Awaiting(session) | State::Restoring(session, _) => {
+                count(&mut session.kept.subscriptions.iter().map(|one| &one.channel))
+            }
+            State::Taken(channels) => count(&mut channels.iter()),
+            State::Restored | State::Ended => (0, false),
+        }
+    }
+
     // For the driver.
 
     /// Waits for what the client says. Returns `None` where the takeover has ended.
@@ -160,7 +177,7 @@ impl Takeover {
             match &mut *self.state.lock() {
                 State::Awaiting(_) => {}
                 State::Restoring(_, said) => return Some(said.take().unwrap_or_default()),
-                State::Taken | State::Restored | State::Ended => return None,
+                State::Taken(_) | State::Restored | State::Ended => return None,
             }
             changed.await;
         }
@@ -170,7 +187,7 @@ impl Takeover {
     pub(super) fn with_session<R>(&self, read: impl FnOnce(&mut LostSession) -> R) -> Option<R> {
         match &mut *self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => Some(read(session)),
-            State::Taken | State::Restored | State::Ended => None,
+            State::Taken(_) | State::Restored | State::Ended => None,
         }
     }
 
