@@ -50,15 +50,19 @@ impl User {
     /// It does not keep the user from coming again: that is for whoever identifies them.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
         let code = sendable(code);
-        if should_reconnect(code.0) == Reconnect::StayAway {
-            session::end_all(&self.hub.0, |core| core.user().as_str() == &*self.name);
+        let close = || {
+            let connections = self.connections();
+            for connection in &connections {
+                let ending = (CloseReason::Application(code.0), Backlog::Drop);
+                connection.core().close(code, reason, ending);
+            }
+            connections.len()
+        };
+        if should_reconnect(code.0) == Reconnect::ComeBack {
+            return close();
         }
-        let connections = self.connections();
-        for connection in &connections {
-            let ending = (CloseReason::Application(code.0), Backlog::Drop);
-            connection.core().close(code, reason, ending);
-        }
-        connections.len()
+        let name = self.name.clone();
+        session::end_while(&self.hub.0, move |core| core.user().as_str() == &*name, close)
     }
 
     /// Whether the user has a connection on this node.

@@ -6,8 +6,9 @@ use super::publication::Content;
 use super::publish::post;
 use super::subscribers::ChannelState;
 use super::{ChannelCore, ChannelName, Draft, Kind, Subscription};
-use crate::connection::ConnectionId;
+use crate::connection::{ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
+use crate::presence;
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 
@@ -42,6 +43,14 @@ pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, me
         let event = channel_event(&channel, ChannelEvent::SubscriptionRemoved, user, metadata);
         post_message(hub, &channel, &state, &event);
     }
+}
+
+/// A lost connection leaves one channel, where it may still be present, though its session goes on.
+pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelName, metadata: Option<&str>) {
+    let Some(channel) = hub.channels.find(name) else { return };
+    presence::leave_lost(hub, &channel, core.user(), core.id());
+    announce_removed(hub, name, core.user(), metadata);
+    hub.retire(&channel);
 }
 
 /// Sends a message of the protocol to all subscribers but one. The caller holds the lock that orders what it tells of.

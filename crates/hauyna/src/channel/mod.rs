@@ -23,7 +23,7 @@ pub use pattern::Params;
 pub use publication::{Content, Draft, Kind, Publication};
 pub use request::ChannelRequest;
 
-pub(crate) use announcing::{announce_except, announce_removed};
+pub(crate) use announcing::{announce_except, announce_removed, leave_lost};
 pub(crate) use history::{encoded, history};
 pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
@@ -41,6 +41,7 @@ use crate::connection::{Connection, ConnectionCore, ConnectionId, frame};
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::presence::{self, PresenceEntry};
+use crate::session;
 use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
 use serde_json::Value;
@@ -144,7 +145,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes a connection out of the channel.
+    /// Takes a connection out of the channel. Of one that was lost the session goes on without the channel.
     ///
     /// # Errors
     ///
@@ -159,6 +160,7 @@ impl Channel {
             }
         };
         unsubscribe(&self.hub.0, core, &self.name, tell)
+            .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) })
     }
 
     fn core(&self) -> Option<Arc<ChannelCore>> {
@@ -221,8 +223,9 @@ impl Channel {
         Ok(history(&self.hub.0, &self.checked()?, range).await?)
     }
 
-    /// Takes every subscriber on this node out of the channel.
+    /// Takes every subscriber on this node out of the channel, and the channel out of the sessions of those who were lost.
     pub fn close(&self) {
+        session::unsubscribe_all(&self.hub.0, &self.name);
         for connection in self.subscribers() {
             // One that has left by itself in between is what was wanted.
             let _ = self.unsubscribe(&connection);

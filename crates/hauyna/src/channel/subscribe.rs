@@ -182,7 +182,7 @@ pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'
     }
 }
 
-fn subscription(
+pub(super) fn subscription(
     channel: &Arc<ChannelCore>,
     connection: &Arc<ConnectionCore>,
     metadata: Option<Arc<str>>,

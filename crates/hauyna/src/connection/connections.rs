@@ -8,7 +8,8 @@ use crate::error::Error;
 use crate::handler::{Credentials, SharedHandler};
 use crate::hub::Hub;
 use crate::transport::Link;
-use hauyna_protocol::close::CloseCode;
+use crate::session;
+use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::{Encoding, ErrorType};
 use serde::Serialize;
 use std::time::Duration;
@@ -130,9 +131,14 @@ impl Connections {
         })
     }
 
-    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many.
+    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many. Where the code means
+    /// to stay away, the sessions of those who were lost end, too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
-        self.close_silent(Duration::ZERO, |connection| connection.close(code, reason))
+        let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
+        match should_reconnect(code.0) {
+            Reconnect::ComeBack => close(),
+            Reconnect::StayAway => session::end_while(&self.0.0, |_| true, close),
+        }
     }
 
     /// Closes the connections from which nothing was heard for so long, be it a pong, with 3012 (come back) and

@@ -24,6 +24,9 @@ impl ConnectionCore {
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
+        if outbox.phase != Phase::Open && !session::is_resumable(reason) {
+            forbid_return(&mut outbox, reason);
+        }
         outbox.close(close_frame_of(code, text), reason, backlog, self.now());
         self.wake(&outbox);
     }
@@ -105,6 +108,18 @@ impl ConnectionCore {
     }
 }
 
+/// A connection that is being closed, or has just broken, is to stay away: it leaves no session behind.
+fn forbid_return(outbox: &mut Outbox, reason: CloseReason) {
+    if outbox.told == Told::Token {
+        outbox.told = Told::Session;
+    }
+    // One whose client is back elsewhere keeps its reason, which says that nobody waits for the peer.
+    let may_return = |old| old != CloseReason::Resumed && session::is_resumable(old);
+    if outbox.reason.is_some_and(may_return) {
+        outbox.reason = Some(reason);
+    }
+}
+
 pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
     close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }
@@ -120,18 +135,20 @@ pub(super) enum Ending {
 /// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
 /// client may come back, the session is kept.
 pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
-    let (reason, is_kept) = {
+    {
         let mut outbox = core.outbox.lock();
         if !outbox.is_parting() {
             outbox.end(CloseReason::Lost);
         }
-        let reason = outbox.reason.unwrap_or(CloseReason::Lost);
-        (reason, outbox.told == Told::Token && session::is_resumable(reason))
-    };
+    }
     let hub = &core.hub;
-    // Nobody comes back to a hub that ends.
-    let is_kept = is_kept && hub.ending.is_open();
+    let (mut reason, mut is_kept) = (CloseReason::Lost, false);
+    // Decided in one step with leaving the registry: whoever ends the sessions of a user finds this one here or there.
     let was_there = hub.registry.remove(core, || {
+        let outbox = core.outbox.lock();
+        reason = outbox.reason.unwrap_or(CloseReason::Lost);
+        // Nobody comes back to a hub that ends.
+        is_kept = outbox.told == Told::Token && session::is_resumable(reason) && hub.ending.is_open();
         if is_kept {
             hub.sessions.begin(core);
         }

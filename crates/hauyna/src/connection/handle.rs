@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::handler::Expiry;
 use crate::hub::Hub;
 use crate::retry::RetryPolicy;
+use crate::session;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use serde::Serialize;
@@ -114,11 +115,16 @@ impl Connection {
     }
 
     /// Closes the connection: what is queued is written first. `code` says whether the client comes back
-    /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes.
+    /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes. Where the connection
+    /// was lost and its client is to stay away, its session ends.
     /// A code that nobody may send (RFC 6455 §7.4: below 1000, 1004…1006, 1015…2999, from 5000) is logged, and 1011 is
     /// sent in its place.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.0.close(code, reason, (CloseReason::application(code), Backlog::Write));
+        let closing = CloseReason::application(code);
+        self.0.close(code, reason, (closing, Backlog::Write));
+        if !session::is_resumable(closing) {
+            session::end_of(&self.0);
+        }
     }
 
     /// The state. A connection that has ended is [`Disconnected`](ConnectionState::Disconnected).

@@ -166,7 +166,7 @@ impl HubCore {
     /// Ends the sessions of those who were lost before, waits for the last connection, and until the listeners of system events have been told; what is there
     /// after `patience` is ended. Returns how many those were.
     pub(super) async fn see_off(self: &Arc<Self>, patience: Duration, reason: CloseReason) -> usize {
-        session::end_all(self, |_| true);
+        session::end_all(self);
         let ended = async {
             self.emptied().await;
             self.events.queue().idle().await;

@@ -36,7 +36,7 @@ use crate::broker::Broker;
 use crate::channel::{Channel, Declarations};
 use crate::clock::Clock;
 use crate::config::HubConfig;
-use crate::connection::{Connection, ConnectionId, Connections, States};
+use crate::connection::{Connection, ConnectionCore, ConnectionId, Connections, States};
 use crate::error::Reject;
 use crate::event::{Events, Listeners};
 use crate::group::{GroupMap, Groups};
@@ -128,24 +128,27 @@ impl Hub {
     /// What is refused is kept in memory, 65,536 entries at most; past that the one that would end first gives way.
     pub fn revoke(&self, revocation: Revocation) -> usize {
         self.0.revocations.add(&revocation, self.0.clock.millis());
-        session::end_all(&self.0, |core| match &revocation.whose {
+        let whose = revocation.whose.clone();
+        let is_meant = move |core: &ConnectionCore| match &whose {
             Whose::User(name) => core.user().as_str() == &**name,
             Whose::Token(id) => core.has_token(id),
-        });
-        let mut connections = match revocation.whose {
-            Whose::User(name) => self.0.registry.of_user(&name),
-            Whose::Token(id) => {
-                let mut all = self.0.registry.all();
-                all.retain(|connection| connection.has_token(&id));
-                all
-            }
         };
-        connections.retain(|connection| connection.is_open());
-        for connection in &connections {
-            connection.revoke();
-        }
-        tracing::info!(target: "hauyna::auth", connections = connections.len(), "revoked");
-        connections.len()
+        let count = session::end_while(&self.0, is_meant, || {
+            let connections = match revocation.whose {
+                Whose::User(name) => self.0.registry.of_user(&name),
+                Whose::Token(id) => {
+                    let mut all = self.0.registry.all();
+                    all.retain(|connection| connection.has_token(&id));
+                    all
+                }
+            };
+            // One that is being closed already may have meant to come back.
+            let open = connections.iter().filter(|connection| connection.is_open()).count();
+            connections.iter().for_each(ConnectionCore::revoke);
+            open
+        });
+        tracing::info!(target: "hauyna::auth", connections = count, "revoked");
+        count
     }
 
     /// Who is present, over the whole hub.

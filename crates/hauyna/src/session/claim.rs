@@ -85,7 +85,7 @@ impl Sessions {
                         None => settled.await,
                     }
                 }
-                Found::Waiting(takeover) => return Some(Claim::new(hub, takeover)),
+                Found::Waiting(takeover) => return Some(Claim::new(hub, id, takeover)),
             }
         }
     }

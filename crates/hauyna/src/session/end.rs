@@ -1,8 +1,8 @@
 //! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. One
 //! task for each hub, which lives only while there are sessions, ends some at a time.
 
-use super::store::{Kept, LostSession};
-use crate::channel::announce_removed;
+use super::store::{Kept, LostSession, Unsubscribed};
+use crate::channel::{announce_removed, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::handler::Context;
 use crate::hub::HubCore;
@@ -57,14 +57,103 @@ impl Drop for Closing {
     }
 }
 
-/// Ends all sessions that are meant. Returns how many there were.
-pub(crate) fn end_all(hub: &Arc<HubCore>, is_meant: impl Fn(&ConnectionCore) -> bool) -> usize {
-    let taken = hub.sessions.take_if(is_meant);
-    let count = taken.len();
+/// Ends all sessions that are meant, those that wait, are on their way there or are being taken over, while `close`
+/// closes the connections: no session escapes from the one to the other. Each is somewhere in both sweeps, or is refused
+/// in between.
+pub(crate) fn end_while<R>(
+    hub: &Arc<HubCore>,
+    is_meant: impl Fn(&ConnectionCore) -> bool + Send + 'static,
+    close: impl FnOnce() -> R,
+) -> R {
+    let number = hub.sessions.store.lock().bar(Box::new(is_meant));
+    let lifted = Lift { hub, number };
+    sweep_barred(hub);
+    let result = close();
+    drop(lifted);
+    result
+}
+
+/// Lifts a bar, after what has gathered before it.
+struct Lift<'a> {
+    hub: &'a Arc<HubCore>,
+    number: u64,
+}
+
+impl Drop for Lift<'_> {
+    fn drop(&mut self) {
+        let mut store = self.hub.sessions.store.lock();
+        let taken = store.take_barred();
+        store.lift(self.number);
+        drop(store);
+        end_each(self.hub, taken);
+    }
+}
+
+fn sweep_barred(hub: &Arc<HubCore>) {
+    let taken = hub.sessions.store.lock().take_barred();
+    end_each(hub, taken);
+}
+
+fn end_each(hub: &Arc<HubCore>, taken: Vec<LostSession>) {
+    if taken.is_empty() {
+        return;
+    }
+    hub.sessions.notify_settled();
     for session in taken {
         end(hub, session);
     }
-    count
+}
+
+/// The hub ends: no session is kept any more.
+pub(crate) fn end_all(hub: &Arc<HubCore>) {
+    hub.sessions.store.lock().close();
+    sweep_barred(hub);
+}
+
+/// Ends the session of a connection that was lost, or the one that a connection is about to take over.
+pub(crate) fn end_of(core: &ConnectionCore) -> bool {
+    let hub = core.hub();
+    let mut store = hub.sessions.store.lock();
+    let lost = core.takeover().and_then(|takeover| takeover.with_session(|session| session.core.id()));
+    let session = store.withdraw(lost.unwrap_or(core.id()));
+    drop(store);
+    let was_there = session.is_some();
+    end_each(hub, session.into_iter().collect());
+    was_there
+}
+
+/// Ends one subscription of a session, for a connection that was lost or is about to take it over. Returns whether there
+/// was one.
+pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
+    let hub = core.hub();
+    let mut store = hub.sessions.store.lock();
+    let mut ended = store.unsubscribe(core.id(), channel);
+    if let (Unsubscribed::Nothing, Some(takeover)) = (&ended, core.takeover()) {
+        ended = takeover.unsubscribe(channel);
+    }
+    drop(store);
+    left(hub, ended)
+}
+
+/// Ends the subscriptions to one channel of all sessions.
+pub(crate) fn unsubscribe_all(hub: &Arc<HubCore>, channel: &str) {
+    let ids = hub.sessions.store.lock().ids();
+    for id in ids {
+        let ended = hub.sessions.store.lock().unsubscribe(id, channel);
+        left(hub, ended);
+    }
+}
+
+/// A lost connection leaves a channel, where it may still be present, and the others hear of it.
+fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
+    match ended {
+        Unsubscribed::Nothing => false,
+        Unsubscribed::Later => true,
+        Unsubscribed::OfSession(core, kept) => {
+            leave_lost(hub, &core, &kept.channel, kept.metadata);
+            true
+        }
+    }
 }
 
 pub(super) fn ensure_running(hub: &Arc<HubCore>) {

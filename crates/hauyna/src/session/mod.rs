@@ -14,11 +14,12 @@ mod token;
 pub use options::SessionOptions;
 
 pub(crate) use claim::{Shown, Vouched};
-pub(crate) use end::{close, end, end_all};
+pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all};
 pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
 pub(crate) use takeover::{Claim, Takeover};
 
+use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use crate::presence::{Departure, departure};
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use store::{Bounds, LostSession, SessionStore};
+use takeover::End;
 use token::Key;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -69,9 +71,9 @@ impl Sessions {
         self.store.lock().count()
     }
 
-    /// Whether `on_close` of one that has ended is still at work.
+    /// Whether `on_close` of one that has ended is still at work, or will be.
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire) > 0
+        self.store.lock().is_leaving() || self.closing.load(Ordering::Acquire) > 0
     }
 
     /// Bytes that they take, about.
@@ -95,8 +97,8 @@ impl Sessions {
         self.store.lock().begin(core);
     }
 
-    /// It has left everything, and waits.
-    pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, kept: Kept) {
+    /// It has left everything, and waits, unless its session was ended meanwhile.
+    pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, mut kept: Kept) {
         let window = self.window(core);
         tracing::debug!(
             target: "hauyna::connection",
@@ -104,12 +106,23 @@ impl Sessions {
             window_ms = window.as_millis(),
             "lost, its session waits",
         );
-        let session = LostSession::new(core.clone(), kept, Instant::now() + window);
+        let now = Instant::now();
+        let ends = now.checked_add(window).unwrap_or(now + LONGEST);
         let mut store = self.store.lock();
+        let may_wait = store.arrive(core, &mut kept);
+        let session = LostSession::new(core.clone(), kept, ends);
+        if !may_wait {
+            drop(store);
+            self.notify_settled();
+            end(hub, session);
+            hub.departed.notify_waiters();
+            return;
+        }
         let is_first = store.first_end().is_none_or(|first| session.ends < first);
         let gone = store.put(Box::new(session), self.bounds());
         drop(store);
         self.has_put(hub, is_first, gone);
+        hub.departed.notify_waiters();
     }
 
     fn bounds(&self) -> Bounds {
@@ -139,8 +152,8 @@ impl Sessions {
     /// Returns whether it was here.
     fn give_back(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
         let mut store = self.store.lock();
-        let Some(session) = takeover.end() else { return false };
-        if reason.is_some_and(is_meant) {
+        let Some(session) = takeover.end(End::GivenBack) else { return false };
+        if reason.is_some_and(is_meant) || store.is_barred(&session.core) {
             store.release(session.core.id());
             drop(store);
             self.notify_settled();
@@ -157,9 +170,28 @@ impl Sessions {
     /// The session that is taken over becomes its new connection's. Returns `None` where it has gone elsewhere.
     fn take(&self, takeover: &Arc<Takeover>) -> Option<LostSession> {
         let mut store = self.store.lock();
+        if takeover.with_session(|session| store.is_barred(&session.core))? {
+            let session = takeover.end(End::Withdrawn)?;
+            store.release(session.core.id());
+            drop(store);
+            self.notify_settled();
+            end(session.core.clone().hub(), *session);
+            return None;
+        }
         let session = takeover.take()?;
         store.succeed(&session.core, takeover);
         Some(*session)
+    }
+
+    /// All of a session has gone to its next connection. Returns the channels that the application has ended its
+    /// subscriptions of meanwhile.
+    fn settle(&self, takeover: &Takeover, lost: ConnectionId) -> Vec<ChannelName> {
+        let mut store = self.store.lock();
+        let ended = takeover.restored();
+        store.release(lost);
+        drop(store);
+        self.notify_settled();
+        ended
     }
 
     /// Whoever waits for a session looks again.
@@ -176,10 +208,6 @@ impl Sessions {
 
     fn due(&self) -> Result<Vec<LostSession>, Option<Instant>> {
         self.store.lock().due(Instant::now(), end::TURN)
-    }
-
-    fn take_if(&self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<LostSession> {
-        self.store.lock().take_if(is_meant)
     }
 
     /// The hub is going.
@@ -202,5 +230,7 @@ fn is_meant(reason: CloseReason) -> bool {
     !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
+/// Longer than any client waits.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// What an attempt to connect may take besides the delay before it.
 const ATTEMPT: Duration = Duration::from_secs(10);

@@ -3,12 +3,12 @@
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
-use crate::channel::{ChannelName, Prepared, Wish, announce_removed, go_on, prepare, told};
+use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare, told};
 use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, announce_session, frame};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
-use crate::hub::HubCore;
+use crate::hub::{Hub, HubCore};
 use crate::presence;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
@@ -51,7 +51,10 @@ pub(crate) async fn resume(
             takeover.positions().await
         }
     };
-    let Some(Positions { id, positions }) = said else { return Ok(()) };
+    let Some(Positions { id, positions }) = said else {
+        come_anew(&core, takeover);
+        return Ok(());
+    };
     let hub = core.hub().clone();
     let restoring = restore(&hub, &core, takeover, positions);
     let Ok(restored) = tokio::time::timeout(core.endpoint().callback_timeout, restoring).await else {
@@ -62,12 +65,22 @@ pub(crate) async fn resume(
     if !core.is_open() {
         return Ok(());
     }
-    let Some(old) = go_live(&core, &claim, restored, (expires_at, id)) else { return Ok(()) };
+    let Some(old) = go_live(&core, &claim, restored, (expires_at, id)) else {
+        come_anew(&core, claim.takeover());
+        return Ok(());
+    };
     drop(claim);
     core.restart_callback();
     match core.endpoint().reconnected(&Context::new(core.clone()), old) {
         Some(reconnected) => reconnected.await,
         None => Ok(()),
+    }
+}
+
+/// The session was ended while its client was there: who may stay comes anew, without one.
+fn come_anew(core: &Arc<ConnectionCore>, takeover: &Takeover) {
+    if takeover.is_withdrawn() {
+        core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
     }
 }
 
@@ -120,12 +133,15 @@ async fn restore<'a>(
 fn go_live(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
-    Restored { prepared, failed }: Restored<'_>,
+    Restored { mut prepared, mut failed }: Restored<'_>,
     (expires_at, id): (Option<SystemTime>, Option<RequestId>),
 ) -> Option<Connection> {
     let hub = core.hub();
     let session = hub.sessions.take(claim.takeover())?;
     let old = session.core;
+    // What the application has ended meanwhile does not go on.
+    prepared.retain(|one| session.kept.has(one.name()));
+    failed.retain(|one| session.kept.has(&one.channel));
     core.inherit(&old);
     let subscriptions: Vec<Subscribed<'_>> =
         prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
@@ -144,8 +160,10 @@ fn go_live(
             announce_removed(hub, &one.channel, (core.user(), one.metadata.as_deref()));
         }
     }
-    claim.takeover().restored();
-    hub.sessions.notify_settled();
+    for channel in hub.sessions.settle(claim.takeover(), old.id()) {
+        // One that failed is gone already.
+        let _ = Channel::new(Hub(hub.clone()), channel.as_str()).unsubscribe(&Connection::new(core.clone()));
+    }
     // Not before: a socket that fails here must not leave half a session behind.
     core.request_flush();
     core.take_state(&old, session.kept.state);

@@ -1,10 +1,11 @@
 //! The sessions of lost connections, by connection, by age and by their ends: pure data with bounds in number and
 //! bytes. `Sessions` owns the lock.
 
-use super::takeover::Takeover;
+use super::takeover::{End, Takeover};
 use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -44,26 +45,55 @@ pub(super) struct Bounds {
     pub(super) bytes: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct SessionStore {
     by_id: HashMap<ConnectionId, Slot>,
     by_age: BTreeSet<(u64, ConnectionId)>,
     by_end: BTreeSet<(Instant, ConnectionId)>,
     /// From the connection whose token was shown to what came of that.
     successors: HashMap<ConnectionId, Arc<Takeover>>,
+    /// Whose sessions are being ended just now, by number.
+    bars: Vec<(u64, Bar)>,
+    /// No session is kept any more.
+    is_closed: bool,
+    /// How many slots are `Leaving`.
+    leaving: usize,
     bytes: usize,
     last: u64,
 }
 
+/// Tells whose sessions are meant.
+pub(super) type Bar = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
+
 #[derive(Debug)]
 enum Slot {
     /// The connection is being taken out of everything.
-    Leaving(Arc<ConnectionCore>),
+    Leaving(Box<Leaving>),
     Waiting(Box<LostSession>),
     Claimed {
         lost: Arc<ConnectionCore>,
         takeover: Arc<Takeover>,
     },
+}
+
+/// A session that comes in a moment.
+#[derive(Debug)]
+struct Leaving {
+    core: Arc<ConnectionCore>,
+    /// It was ended meanwhile.
+    is_over: bool,
+    /// The channels that the application has ended its subscriptions of.
+    ended: Vec<Box<str>>,
+}
+
+/// What became of the wish to end one subscription of a session.
+#[derive(Debug)]
+pub(super) enum Unsubscribed {
+    Nothing,
+    /// It is done as soon as the session has come to where it goes.
+    Later,
+    /// The subscription of this lost connection, which has yet to leave what it still is in.
+    OfSession(Arc<ConnectionCore>, KeptSubscription),
 }
 
 /// What a claim finds.
@@ -91,10 +121,104 @@ impl LostSession {
     }
 }
 
+impl Kept {
+    pub(super) fn has(&self, channel: &ChannelName) -> bool {
+        self.subscriptions.iter().any(|one| one.channel == *channel)
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: &str) -> Option<KeptSubscription> {
+        let index = self.subscriptions.iter().position(|one| one.channel.as_str() == channel)?;
+        Some(self.subscriptions.remove(index))
+    }
+}
+
 impl SessionStore {
     /// A connection has left the registry, and its session will come.
     pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>) {
-        self.by_id.insert(core.id(), Slot::Leaving(core.clone()));
+        let leaving = Leaving { core: core.clone(), is_over: false, ended: Vec::new() };
+        self.leaving += 1;
+        self.by_id.insert(core.id(), Slot::Leaving(Box::new(leaving)));
+    }
+
+    /// It has come. Returns whether it may be kept, without the subscriptions that were ended on its way.
+    pub(super) fn arrive(&mut self, core: &ConnectionCore, kept: &mut Kept) -> bool {
+        let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return false };
+        self.leaving -= 1;
+        for channel in &leaving.ended {
+            kept.unsubscribe(channel);
+        }
+        !leaving.is_over && !self.is_barred(core)
+    }
+
+    /// Whether a session comes in a moment.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving > 0
+    }
+
+    /// From now on no session that is meant is kept or taken over.
+    pub(super) fn bar(&mut self, is_meant: Bar) -> u64 {
+        self.last += 1;
+        self.bars.push((self.last, is_meant));
+        self.last
+    }
+
+    /// Ends what [`SessionStore::bar`] began.
+    pub(super) fn lift(&mut self, number: u64) {
+        self.bars.retain(|(other, _)| *other != number);
+    }
+
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+    }
+
+    pub(super) fn is_barred(&self, core: &ConnectionCore) -> bool {
+        self.is_closed || self.bars.iter().any(|(_, is_meant)| is_meant(core))
+    }
+
+    /// Takes out every session that is barred, wherever it is.
+    pub(super) fn take_barred(&mut self) -> Vec<LostSession> {
+        let is_meant = |(id, slot): (&ConnectionId, &Slot)| self.is_barred(slot.core()).then_some(*id);
+        let ids: Vec<_> = self.by_id.iter().filter_map(is_meant).collect();
+        ids.into_iter().filter_map(|id| self.withdraw(id)).collect()
+    }
+
+    /// Takes out one session, wherever it is; one that comes in a moment is ended then.
+    pub(super) fn withdraw(&mut self, id: ConnectionId) -> Option<LostSession> {
+        match self.by_id.get_mut(&id)? {
+            Slot::Leaving(leaving) => {
+                leaving.is_over = true;
+                None
+            }
+            Slot::Waiting(_) => self.take(id).map(|session| *session),
+            Slot::Claimed { takeover, .. } => {
+                let session = takeover.end(End::Withdrawn)?;
+                self.by_id.remove(&id);
+                Some(*session)
+            }
+        }
+    }
+
+    /// Ends a subscription of the session of a lost connection.
+    pub(super) fn unsubscribe(&mut self, id: ConnectionId, channel: &str) -> Unsubscribed {
+        match self.by_id.get_mut(&id) {
+            None => Unsubscribed::Nothing,
+            Some(Slot::Leaving(leaving)) => {
+                leaving.ended.push(channel.into());
+                Unsubscribed::Later
+            }
+            Some(Slot::Claimed { takeover, .. }) => takeover.unsubscribe(channel),
+            Some(Slot::Waiting(session)) => {
+                let before = session.bytes();
+                let Some(kept) = session.kept.unsubscribe(channel) else { return Unsubscribed::Nothing };
+                self.bytes -= before - session.bytes();
+                Unsubscribed::OfSession(session.core.clone(), kept)
+            }
+        }
+    }
+
+    /// The connections whose sessions are here.
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.by_id.keys().copied().collect()
     }
 
     /// Keeps a session. Returns those that had to go for it, the oldest first.
@@ -119,9 +243,9 @@ impl SessionStore {
         self.by_id.remove(&id);
     }
 
-    /// The session of a connection has gone on to the next one, for whom a token was shown.
+    /// The session of a connection has gone on to the next one, for whom a token was shown. Its slot stays until all of
+    /// it has.
     pub(super) fn succeed(&mut self, lost: &ConnectionCore, takeover: &Arc<Takeover>) {
-        self.release(lost.id());
         self.forget_succession(lost);
         self.successors.insert(takeover.shown(), takeover.clone());
     }
@@ -145,11 +269,7 @@ impl SessionStore {
 
     /// The lost connection of a session.
     pub(super) fn core(&self, id: ConnectionId) -> Option<&Arc<ConnectionCore>> {
-        match self.by_id.get(&id)? {
-            Slot::Leaving(core) => Some(core),
-            Slot::Waiting(session) => Some(&session.core),
-            Slot::Claimed { lost, .. } => Some(lost),
-        }
+        self.by_id.get(&id).map(Slot::core)
     }
 
     /// Whether a connection is about to take over a session.
@@ -166,7 +286,7 @@ impl SessionStore {
         may_claim: impl Fn(&ConnectionCore) -> bool,
     ) -> Found {
         match self.by_id.get(&id) {
-            Some(Slot::Leaving(core)) if may_claim(core) => Found::Leaving,
+            Some(Slot::Leaving(leaving)) if may_claim(&leaving.core) => Found::Leaving,
             Some(Slot::Claimed { lost, takeover }) if may_claim(lost) => Found::Claimed(takeover.clone()),
             Some(Slot::Waiting(session)) if may_claim(&session.core) => {
                 let Some(session) = self.take(id) else { return Found::Nothing };
@@ -209,22 +329,28 @@ impl SessionStore {
         self.by_end.first().map(|(ends, _)| *ends)
     }
 
-    /// Takes out all that are meant.
-    pub(super) fn take_if(&mut self, is_meant: impl Fn(&ConnectionCore) -> bool) -> Vec<LostSession> {
-        let meant = |(id, slot): (&ConnectionId, &Slot)| match slot {
-            Slot::Waiting(session) if is_meant(&session.core) => Some(*id),
-            _ => None,
-        };
-        let ids: Vec<_> = self.by_id.iter().filter_map(meant).collect();
-        ids.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect()
-    }
-
     pub(super) fn count(&self) -> usize {
         self.by_age.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl Slot {
+    fn core(&self) -> &Arc<ConnectionCore> {
+        match self {
+            Self::Leaving(leaving) => &leaving.core,
+            Self::Waiting(session) => &session.core,
+            Self::Claimed { lost, .. } => lost,
+        }
+    }
+}
+
+impl fmt::Debug for SessionStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionStore").field("count", &self.count()).field("bytes", &self.bytes).finish()
     }
 }
 

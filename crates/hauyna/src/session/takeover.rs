@@ -2,7 +2,7 @@
 //! the connection, by the store of sessions and by the `Claim` that drives it, and each calls the method that is named
 //! after what happened. `resume` restores the subscriptions in between.
 
-use super::store::LostSession;
+use super::store::{LostSession, Unsubscribed};
 use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
@@ -44,10 +44,27 @@ enum State {
     Awaiting(Box<LostSession>),
     /// The subscriptions are brought up to date; what the client said is there until the driver takes it.
     Restoring(Box<LostSession>, Option<Positions>),
-    /// The connection has the session, and its subscriptions to these channels go live.
-    Taken(Vec<ChannelName>),
+    /// The connection has the session, and its subscriptions go live.
+    Taken(Arriving),
     Restored,
-    Ended,
+    Ended(End),
+}
+
+/// The subscriptions of a session on their way to the connection that has it.
+#[derive(Debug, Default)]
+struct Arriving {
+    channels: Vec<ChannelName>,
+    /// Those among them that the application has ended meanwhile.
+    ended: Vec<ChannelName>,
+}
+
+/// Where a session has gone that was not taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It waits again, or its client does not want it.
+    GivenBack,
+    /// It was ended from outside, while its client was there.
+    Withdrawn,
 }
 
 /// What a client says with `resume`.
@@ -73,7 +90,7 @@ impl Takeover {
     /// The client has said where it stands, or something else instead. Returns whether that was awaited.
     pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Ended) {
+        match std::mem::replace(&mut *state, State::Ended(End::GivenBack)) {
             State::Awaiting(session) => *state = State::Restoring(session, Some(positions)),
             other => {
                 *state = other;
@@ -104,10 +121,10 @@ impl Takeover {
     /// The session becomes the connection's. Returns `None` where it has gone elsewhere.
     pub(super) fn take(&self) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Ended) {
+        match std::mem::replace(&mut *state, State::Ended(End::GivenBack)) {
             State::Restoring(session, _) => {
-                let channels = session.kept.subscriptions.iter().map(|one| one.channel.clone());
-                *state = State::Taken(channels.collect());
+                let channels = session.kept.subscriptions.iter().map(|one| one.channel.clone()).collect();
+                *state = State::Taken(Arriving { channels, ended: Vec::new() });
                 Some(session)
             }
             other => {
@@ -117,9 +134,29 @@ impl Takeover {
         }
     }
 
-    /// The client is told, and every subscription is live.
-    pub(super) fn restored(&self) {
-        *self.state.lock() = State::Restored;
+    /// The client is told, and every subscription is live. Returns those that the application has ended meanwhile.
+    pub(super) fn restored(&self) -> Vec<ChannelName> {
+        match std::mem::replace(&mut *self.state.lock(), State::Restored) {
+            State::Taken(arriving) => arriving.ended,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The application ends a subscription of the session. Returns whether there was one.
+    pub(super) fn unsubscribe(&self, channel: &str) -> Unsubscribed {
+        match &mut *self.state.lock() {
+            State::Awaiting(session) | State::Restoring(session, _) => {
+                session.kept.unsubscribe(channel).map_or(Unsubscribed::Nothing, |kept| {
+                    Unsubscribed::OfSession(session.core.clone(), kept)
+                })
+            }
+            State::Taken(Arriving { channels, ended }) => {
+                let found = channels.iter().find(|one| one.as_str() == channel);
+                ended.extend(found.cloned());
+                if found.is_some() { Unsubscribed::Later } else { Unsubscribed::Nothing }
+            }
+            State::Restored | State::Ended(_) => Unsubscribed::Nothing,
+        }
     }
 
     /// A message has come: the client knows what it was told before.
@@ -148,6 +185,15 @@ impl Takeover {
         !matches!(*self.state.lock(), State::Restored)
     }
 
+    fn is_taken(&self) -> bool {
+        matches!(*self.state.lock(), State::Taken(_))
+    }
+
+    /// Whether the session was ended while its client was there.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        matches!(*self.state.lock(), State::Ended(End::Withdrawn))
+    }
+
     /// Whether the client may not know of its new token.
     pub(super) fn is_unconfirmed(&self) -> bool {
         !self.is_confirmed.load(Ordering::Relaxed)
@@ -163,8 +209,8 @@ impl Takeover {
             State::Awaiting(session) | State::Restoring(session, _) => {
                 count(&mut session.kept.subscriptions.iter().map(|one| &one.channel))
             }
-            State::Taken(channels) => count(&mut channels.iter()),
-            State::Restored | State::Ended => (0, false),
+            State::Taken(arriving) => count(&mut arriving.channels.iter()),
+            State::Restored | State::Ended(_) => (0, false),
         }
     }
 
@@ -177,7 +223,7 @@ impl Takeover {
             match &mut *self.state.lock() {
                 State::Awaiting(_) => {}
                 State::Restoring(_, said) => return Some(said.take().unwrap_or_default()),
-                State::Taken(_) | State::Restored | State::Ended => return None,
+                State::Taken(_) | State::Restored | State::Ended(_) => return None,
             }
             changed.await;
         }
@@ -187,14 +233,14 @@ impl Takeover {
     pub(super) fn with_session<R>(&self, read: impl FnOnce(&mut LostSession) -> R) -> Option<R> {
         match &mut *self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => Some(read(session)),
-            State::Taken(_) | State::Restored | State::Ended => None,
+            State::Taken(_) | State::Restored | State::Ended(_) => None,
         }
     }
 
     /// Takes the session out, as long as it is here. The store is locked, and decides where the session goes.
-    pub(super) fn end(&self) -> Option<Box<LostSession>> {
+    pub(super) fn end(&self, end: End) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Ended) {
+        match std::mem::replace(&mut *state, State::Ended(end)) {
             State::Awaiting(session) | State::Restoring(session, _) => {
                 self.changed.notify_one();
                 Some(session)
@@ -217,12 +263,14 @@ impl Takeover {
 pub(crate) struct Claim {
     hub: Arc<HubCore>,
     takeover: Arc<Takeover>,
+    /// The connection that was lost.
+    lost: ConnectionId,
     taker: Option<Arc<ConnectionCore>>,
 }
 
 impl Claim {
-    pub(super) fn new(hub: &Arc<HubCore>, takeover: Arc<Takeover>) -> Self {
-        Self { hub: hub.clone(), takeover, taker: None }
+    pub(super) fn new(hub: &Arc<HubCore>, lost: ConnectionId, takeover: Arc<Takeover>) -> Self {
+        Self { hub: hub.clone(), takeover, lost, taker: None }
     }
 
     pub(super) fn takeover(&self) -> &Arc<Takeover> {
@@ -240,6 +288,10 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if self.takeover.is_taken() {
+            // Something panicked in the midst of it: the connection ends with what it has.
+            self.hub.sessions.settle(&self.takeover, self.lost);
+        }
         self.takeover.abandoned(self.taker.as_ref().and_then(|taker| taker.reason()));
     }
 }

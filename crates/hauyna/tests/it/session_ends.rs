@@ -1,0 +1,301 @@
+//! Sessions that the application ends, or parts of them, wherever they are just then: with a connection that is leaving,
+//! waiting, claimed by a client that has not said where it stands, or being restored.
+
+use crate::sessions::{begin, enter, hub, lost};
+use crate::support::{eventually, named, subscribe};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, CloseCode, Connection, HistoryPage, HistoryRange, Hub,
+    LocalBroker, Publish, Published, Relay, Revocation, json,
+};
+use hauyna_protocol::Encoding;
+use hauyna_test::{Client, TestServer};
+use parking_lot::{Condvar, Mutex};
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Something that waits while it is shut.
+#[derive(Debug, Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opened: Condvar,
+    notified: Notify,
+    /// How many have come to it.
+    reached: AtomicUsize,
+}
+
+impl Gate {
+    fn shut(&self) {
+        self.reached.store(0, Ordering::SeqCst);
+        *self.is_shut.lock() = true;
+    }
+
+    fn open(&self) {
+        *self.is_shut.lock() = false;
+        self.opened.notify_all();
+        self.notified.notify_waiters();
+    }
+
+    async fn reached(&self) {
+        eventually("the gate is reached", || self.reached.load(Ordering::SeqCst) > 0).await;
+    }
+
+    fn pass(&self) {
+        self.reached.fetch_add(1, Ordering::SeqCst);
+        let mut is_shut = self.is_shut.lock();
+        while *is_shut {
+            // The runtime goes on with its other tasks.
+            tokio::task::block_in_place(|| self.opened.wait(&mut is_shut));
+        }
+    }
+}
+
+/// The local broker, which holds up who leaves a channel, and who wants a history.
+#[derive(Debug, Default)]
+struct Gated {
+    local: LocalBroker,
+    leaving: Arc<Gate>,
+    history: Arc<Gate>,
+}
+
+impl Broker for Gated {
+    fn start(&self, relay: Relay) {
+        self.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.local.subscribe(channel)
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.leaving.pass();
+        self.local.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        let (gate, page) = (self.history.clone(), self.local.history(channel, range));
+        Answer::later(async move {
+            gate.reached.fetch_add(1, Ordering::SeqCst);
+            loop {
+                let notified = gate.notified.notified();
+                if !*gate.is_shut.lock() {
+                    return page.await;
+                }
+                notified.await;
+            }
+        })
+    }
+}
+
+/// Where a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Leaving,
+    Waiting,
+    Awaiting,
+    Restoring,
+}
+
+const PLACES: [Place; 4] = [Place::Leaving, Place::Waiting, Place::Awaiting, Place::Restoring];
+
+/// A session of ann's in a place: with the channels `first`, `news` and `room:1`.
+struct Scene {
+    hub: Hub,
+    server: TestServer,
+    /// The connection that was lost.
+    old: Connection,
+    session: Value,
+    /// Of the connection that takes it over, if any.
+    client: Option<Client>,
+    leaving: Arc<Gate>,
+    history: Arc<Gate>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    async fn new(place: Place) -> Self {
+        let broker = Gated::default();
+        let (leaving, history) = (broker.leaving.clone(), broker.history.clone());
+        let hub = hub().broker(broker).presence_grace(Duration::ZERO).build();
+        let closed = Arc::new(AtomicUsize::new(0));
+        let count = closed.clone();
+        let handler = named().on_close(move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        });
+        let server = TestServer::start(hub.clone(), handler);
+        let (mut ann, session) = enter(&server, "ann").await;
+        for channel in ["first", "news", "room:1"] {
+            subscribe(&mut ann, channel).await;
+        }
+        let old = hub.user("ann").connections().remove(0);
+        let mut scene = Self { hub, server, old, session, client: None, leaving, history, closed };
+        if place == Place::Leaving {
+            scene.leaving.shut();
+            ann.vanish();
+            scene.leaving.reached().await;
+            return scene;
+        }
+        lost(&scene.hub, ann).await;
+        if place != Place::Waiting {
+            let mut client = begin(&scene.server, "ann", &scene.session, Encoding::Json).await;
+            eventually("she is there", || scene.hub.connections().count() == 1).await;
+            if place == Place::Restoring {
+                scene.history.shut();
+                client.send(json!({ "type": "resume" })).await;
+                scene.history.reached().await;
+            }
+            scene.client = Some(client);
+        }
+        scene
+    }
+
+    fn open_gates(&self) {
+        self.leaving.open();
+        self.history.open();
+    }
+
+    /// Goes on with what is left of the session.
+    async fn back(&mut self) -> (Client, Value) {
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => begin(&self.server, "ann", &self.session, Encoding::Json).await,
+        };
+        client.send(json!({ "type": "resume" })).await;
+        let told = client.expect("session").await;
+        (client, told)
+    }
+}
+
+type Act = fn(&Hub, &Connection);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_ends_sessions_reaches_them_wherever_they_are() {
+    let acts: [(&str, Act); 4] = [
+        ("revoke", |hub, _| _ = hub.revoke(Revocation::user("ann"))),
+        ("disconnect", |hub, _| _ = hub.user("ann").disconnect(CloseCode(3503), "")),
+        ("clear", |hub, _| _ = hub.connections().clear(CloseCode(3503), "")),
+        ("close", |_, old| old.close(CloseCode(3503), "")),
+    ];
+    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
+        let mut scene = Scene::new(place).await;
+        act(&scene.hub, &scene.old);
+        scene.open_gates();
+        let hub = scene.hub.clone();
+        eventually(&format!("{name} ends a session that is {place:?}"), || {
+            (hub.stats().sessions, hub.stats().sessions_ended) == (0, 1)
+        })
+        .await;
+        eventually("on_close has run", || scene.closed.load(Ordering::SeqCst) == 1).await;
+        drop(scene.client.take());
+        eventually("nobody is there", || hub.connections().count() == 0).await;
+        assert_eq!(hub.channel("room:1").presence().len(), 0, "{name}, {place:?}");
+        let (_ann, told) = scene.back().await;
+        assert_eq!(told["resumed"], false, "{name}, {place:?}");
+        assert_eq!(hub.stats().panics, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_end_of_the_hub_waits_for_sessions_wherever_they_are() {
+    for place in PLACES {
+        let scene = Scene::new(place).await;
+        let hub = scene.hub.clone();
+        let ended = tokio::spawn(async move { hub.shutdown(Duration::from_secs(5)).await });
+        eventually("it has begun", || scene.hub.is_stopping()).await;
+        scene.open_gates();
+        drop(scene.client);
+        ended.await.unwrap();
+        let stats = scene.hub.stats();
+        assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{place:?}");
+        assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{place:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_session() {
+    let acts: [(&str, Act); 2] = [
+        ("unsubscribe", |hub, old| {
+            hub.channel("news").unsubscribe(old).unwrap();
+            hub.channel("room:1").unsubscribe(old).unwrap();
+        }),
+        ("close", |hub, _| {
+            hub.channel("news").close();
+            hub.channel("room:1").close();
+        }),
+    ];
+    for (place, (name, act)) in PLACES.iter().flat_map(|place| acts.map(|act| (*place, act))) {
+        let mut scene = Scene::new(place).await;
+        act(&scene.hub, &scene.old);
+        scene.open_gates();
+        let (mut ann, told) = scene.back().await;
+        assert_eq!(told["resumed"], true, "{name}, {place:?}");
+        let channels: Vec<_> =
+            told["subscriptions"].as_array().unwrap().iter().map(|one| &one["channel"]).collect();
+        assert_eq!((channels, told.get("failed")), (vec![&json!("first")], None), "{name}, {place:?}");
+        let connection = &scene.hub.user("ann").connections()[0];
+        assert_eq!(connection.channels(), ["first"]);
+        assert_eq!(scene.hub.channel("room:1").presence().len(), 0, "{name}, {place:?}");
+        assert!(scene.hub.channel("news").unsubscribe(&scene.old).is_err());
+        subscribe(&mut ann, "news").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    for round in 0..100 {
+        let (mut ann, session) = enter(&server, "ann").await;
+        for channel in 0..20 {
+            subscribe(&mut ann, &format!("live:{channel}")).await;
+        }
+        ann.vanish();
+        if round % 2 == 0 {
+            hub.user("ann").disconnect(CloseCode(3503), "");
+        } else {
+            hub.revoke(Revocation::user("ann"));
+        }
+        let mut again = begin(&server, "ann", &session, Encoding::Json).await;
+        again.send(json!({ "type": "resume" })).await;
+        assert_eq!(again.expect("session").await["resumed"], false, "in round {round}");
+        again.close(1000, "").await;
+        eventually("she is gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
+    for place in [Place::Waiting, Place::Awaiting] {
+        let hub = hub().build();
+        let server = TestServer::start(hub.clone(), named());
+        let (ann, session) = enter(&server, "ann").await;
+        hub.groups().add("ann", "editors").unwrap();
+        lost(&hub, ann).await;
+        let mut client = None;
+        if place == Place::Awaiting {
+            client = Some(begin(&server, "ann", &session, Encoding::Json).await);
+            eventually("she is there", || hub.connections().count() == 1).await;
+            hub.groups().send("editors", "before").await.unwrap();
+        }
+        hub.groups().remove("ann", "editors");
+        hub.groups().send("editors", "after").await.unwrap();
+        let mut ann = match client {
+            Some(client) => client,
+            None => begin(&server, "ann", &session, Encoding::Json).await,
+        };
+        ann.send(json!({ "type": "resume" })).await;
+        assert_eq!(ann.expect("session").await["resumed"], true);
+        ann.expect_nothing().await;
+    }
+}
