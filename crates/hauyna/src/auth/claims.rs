@@ -13,7 +13,31 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Claims(Arc<Map<String, Value>>);
 
+/// Bytes that a JSON value owns besides its own, about.
+pub(crate) fn weight_of(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.capacity(),
+        Value::Array(values) => {
+            values.capacity() * size_of::<Value>() + values.iter().map(weight_of).sum::<usize>()
+        }
+        Value::Object(fields) => weight_of_fields(fields),
+        _ => 0,
+    }
+}
+
+fn weight_of_fields(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(name, value)| FIELD + name.capacity() + weight_of(value)).sum()
+}
+
+/// Bytes of a field in an object, its name's text aside.
+const FIELD: usize = 96;
+
 impl Claims {
+    /// Bytes of them, about.
+    pub(crate) fn weight(&self) -> usize {
+        weight_of_fields(&self.0)
+    }
+
     /// Claims of a verifier of your own: an object.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod keys;
 mod revocation;
 
 pub use claims::Claims;
+pub(crate) use claims::weight_of;
 #[cfg(feature = "jwt")]
 pub use jwt::Jwt;
 #[cfg(feature = "jwt")]

@@ -44,6 +44,7 @@ impl Drop for CatchingUp<'_> {
     fn drop(&mut self) {
         let mut state = self.channel.state.lock();
         state.catching_up -= 1;
+        self.hub.channels.note_holders(&self.channel, &mut state);
         let unused = self.channel.is_unused(&state);
         drop(state);
         if unused {
@@ -182,7 +183,7 @@ pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'
     }
 }
 
-pub(super) fn subscription(
+fn subscription(
     channel: &Arc<ChannelCore>,
     connection: &Arc<ConnectionCore>,
     metadata: Option<Arc<str>>,
@@ -225,6 +226,9 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
             ChannelCore::new(name.clone(), options.clone(), hub.shards.len())
         });
         let Some(channel) = channel else {
+            if presence::give_way(hub) {
+                continue; // who is here goes before who is lost
+            }
             let error =
                 Error::protocol(ErrorType::LimitExceeded, "the server has as many channels as it may");
             return Err(error.with_details(serde_json::json!({ "limit": most })));
@@ -233,6 +237,7 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
         if !state.retired {
             state.catching_up += 1;
             let turns = state.turns;
+            hub.channels.note_holders(&channel, &mut state);
             drop(state);
             return Ok(CatchingUp { hub, channel, turns });
         }

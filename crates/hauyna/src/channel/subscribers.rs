@@ -39,6 +39,8 @@ pub(crate) struct ChannelState {
     pub(crate) catching_up: u32,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
     pub(crate) retired: bool,
+    /// Its place among the channels that lost connections alone hold.
+    pub(crate) held_by_lost: Option<u64>,
     /// What is left of the channel's rate, where it has one.
     pub(crate) bucket: Option<Box<Bucket>>,
 }
@@ -52,6 +54,7 @@ impl ChannelCore {
             turns: 0,
             catching_up: 0,
             retired: false,
+            held_by_lost: None,
             bucket: options.rate.and_then(|_| options.usage.spent.take(name.as_str(), 0)),
         };
         options.usage.channels.increment();
@@ -66,9 +69,16 @@ impl ChannelCore {
 
     /// Whether nobody subscribes, is about to, or may come back.
     pub(crate) fn is_unused(&self, state: &ChannelState) -> bool {
-        state.subscribers.is_empty()
-            && state.catching_up == 0
-            && !self.presence.as_ref().is_some_and(|presence| presence.has_ghosts())
+        state.subscribers.is_empty() && state.catching_up == 0 && !self.has_lost()
+    }
+
+    /// Whether nobody but lost connections, which may come back, holds it.
+    pub(crate) fn is_held_by_lost(&self, state: &ChannelState) -> bool {
+        state.subscribers.is_empty() && state.catching_up == 0 && !state.retired && self.has_lost()
+    }
+
+    fn has_lost(&self) -> bool {
+        self.presence.as_ref().is_some_and(|presence| presence.has_ghosts())
     }
 }
 

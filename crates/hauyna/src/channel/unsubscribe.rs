@@ -89,6 +89,7 @@ fn take_out(
         });
     }
     let unused = channel.is_unused(&state);
+    hub.channels.note_holders(channel, &mut state);
     drop(state);
     tracing::debug!(
         target: "hauyna::channel",

@@ -54,6 +54,11 @@ impl Arrival {
         self.target().split('?').next().unwrap_or_default()
     }
 
+    /// Bytes of it.
+    pub(crate) fn weight(&self) -> usize {
+        self.0.len()
+    }
+
     /// Path and query of the request.
     pub(crate) fn target(&self) -> &str {
         std::str::from_utf8(self.parts().2).unwrap_or_default()

@@ -262,7 +262,7 @@ impl ConnectionCore {
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
         self.check_open()?;
         let own = self.subscriptions.lock();
-        self.check(&own, (Belongs::ToConnection, 0), |subscription| subscription.channel.name == *channel)
+        self.check(&own, Belongs::ToConnection, 0, |subscription| subscription.channel.name == *channel)
     }
 
     /// As [`may_subscribe`](Self::may_subscribe), for anybody but the session that the connection takes over.
@@ -290,7 +290,7 @@ impl ConnectionCore {
         if is_reserved {
             return Err(already_subscribed());
         }
-        self.check(own, (belongs, reserved), is_same)
+        self.check(own, belongs, reserved, is_same)
     }
 
     fn check_same(own: &[Arc<Subscription>], is_same: impl Fn(&Subscription) -> bool) -> Result<(), Error> {
@@ -304,7 +304,8 @@ impl ConnectionCore {
     fn check(
         &self,
         own: &[Arc<Subscription>],
-        (belongs, reserved): (Belongs, usize),
+        belongs: Belongs,
+        reserved: usize,
         is_same: impl Fn(&Subscription) -> bool,
     ) -> Result<(), Error> {
         Self::check_same(own, is_same)?;

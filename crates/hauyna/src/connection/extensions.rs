@@ -1,6 +1,6 @@
 //! Values that the application attaches to a connection, one per type.
 
-use crate::auth::Claims;
+use crate::auth::{Claims, weight_of};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
@@ -50,11 +50,30 @@ impl Extensions {
         }
     }
 
+    /// Bytes of what is attached: the values themselves, and what the common ones own.
+    pub(super) fn weight(&self) -> usize {
+        let own =
+            self.own.values().map(|value| ENTRY + size_of_val(&**value) + owned(&**value)).sum::<usize>();
+        let claims = self.request.get::<Claims>().map_or(0, Claims::weight);
+        own + self.request.len() * ENTRY + claims
+    }
+
     /// Attaches what was attached to a request; what callbacks attached stands before it.
     pub(crate) fn inherit(&mut self, request: http::Extensions) {
         self.request.extend(request);
     }
 }
+
+/// Bytes that a value owns besides its own, as far as its type is known here.
+fn owned(value: &(dyn Any + Send + Sync)) -> usize {
+    let text = value.downcast_ref::<String>().map(String::capacity);
+    let text = text.or_else(|| value.downcast_ref::<Box<str>>().map(|text| text.len()));
+    let bytes = text.or_else(|| value.downcast_ref::<Vec<u8>>().map(Vec::capacity));
+    bytes.or_else(|| value.downcast_ref::<serde_json::Value>().map(weight_of)).unwrap_or(0)
+}
+
+/// Bytes of an entry in a map of types, and of the allocation of its value.
+const ENTRY: usize = 96;
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,11 @@ use crate::session::Takeover;
 use std::ptr;
 use std::sync::Arc;
 
+/// Bytes of the counts of a shared value, and of what the allocator adds.
+const COUNTS: usize = 32;
+/// Bytes of a place in the map of successors.
+const SUCCESSION: usize = 64;
+
 impl ConnectionCore {
     /// Whether it came by this endpoint.
     pub(crate) fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -19,7 +24,7 @@ impl ConnectionCore {
     /// What its session is bound to: the key that the handler makes of the request, else the path.
     pub(crate) fn session_scope(&self) -> &str {
         let key = self.attached_already().and_then(|attached| attached.session_key.get());
-        key.map_or_else(|| self.arrival().path(), |key| key)
+        key.map_or(self.arrival().path(), |key| key)
     }
 
     /// Its client gets the messages that only those who negotiated a sub-protocol get.
@@ -46,6 +51,21 @@ impl ConnectionCore {
     /// Whether it was to take over a session, and does not have it.
     pub(crate) fn is_resuming(&self) -> bool {
         self.takeover().is_some_and(|takeover| takeover.is_under_way())
+    }
+
+    /// Bytes of the connection, once it is lost, with all that is attached to it.
+    pub(crate) fn weight(&self) -> usize {
+        let attached = self.attached_already().map_or(0, |attached| {
+            // Whoever changes them just now holds the lock for as long as it likes.
+            let extensions = attached.extensions.try_lock().map_or(0, |extensions| extensions.weight());
+            let texts = attached.token.lock().as_ref().map_or(0, |token| token.len())
+                + attached.session_key.get().map_or(0, |key| key.len());
+            let meters = attached.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));
+            let takeover =
+                attached.takeover.get().map_or(0, |takeover| size_of_val(&**takeover) + SUCCESSION);
+            size_of_val(attached) + extensions + texts + meters + takeover
+        });
+        size_of_val(self) + COUNTS + self.arrival().weight() + attached
     }
 
     /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its

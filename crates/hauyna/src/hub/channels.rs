@@ -1,10 +1,11 @@
 //! The channels that have subscribers on this node, by name. A channel comes with its first subscriber and
 //! goes with its last, so names that clients make up cost nothing once they are gone.
 
-use crate::channel::{ChannelCore, ChannelName};
+use crate::channel::{ChannelCore, ChannelName, ChannelState};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -17,6 +18,15 @@ pub(crate) struct ChannelMap {
     parts: Box<[Mutex<Part>]>,
     orders: Box<[Mutex<()>]>,
     live: AtomicUsize,
+    /// Those that lost connections alone hold.
+    lost: Mutex<Lost>,
+}
+
+/// Channels in the order in which their last subscriber was lost.
+#[derive(Debug, Default)]
+struct Lost {
+    by_age: BTreeMap<u64, Arc<ChannelCore>>,
+    last: u64,
 }
 
 /// Keyed by the channels' own names.
@@ -29,6 +39,7 @@ impl ChannelMap {
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             orders: (0..PARTS).map(|_| Mutex::default()).collect(),
             live: AtomicUsize::new(0),
+            lost: Mutex::default(),
         }
     }
 
@@ -89,6 +100,7 @@ impl ChannelMap {
             return false;
         }
         state.retired = true;
+        self.note_holders(channel, &mut state);
         if let (Some(rate), Some(bucket)) = (channel.options.rate, state.bucket.take()) {
             let whole_after = bucket.whole_after(rate, now);
             if !whole_after.is_zero() {
@@ -104,6 +116,39 @@ impl ChannelMap {
             part.shrink_to_fit(self.rehash());
         }
         true
+    }
+
+    /// Keeps account of the channels that lost connections alone hold. Called under the channel's lock whenever somebody
+    /// comes or goes.
+    pub(crate) fn note_holders(&self, channel: &Arc<ChannelCore>, state: &mut ChannelState) {
+        match (channel.is_held_by_lost(state), state.held_by_lost) {
+            (true, None) => {
+                let mut lost = self.lost.lock();
+                lost.last += 1;
+                state.held_by_lost = Some(lost.last);
+                let number = lost.last;
+                lost.by_age.insert(number, channel.clone());
+            }
+            (false, Some(number)) => {
+                state.held_by_lost = None;
+                self.lost.lock().by_age.remove(&number);
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// The channel that lost connections alone have held for the longest time; it does not count as such any more.
+    pub(crate) fn take_oldest_lost(&self) -> Option<Arc<ChannelCore>> {
+        let (number, channel) = self.lost.lock().by_age.pop_first()?;
+        let mut state = channel.state.lock();
+        state.held_by_lost = state.held_by_lost.filter(|other| *other != number);
+        drop(state);
+        Some(channel)
+    }
+
+    /// How many channels lost connections alone hold.
+    pub(crate) fn count_lost(&self) -> usize {
+        self.lost.lock().by_age.len()
     }
 
     pub(crate) fn count(&self) -> usize {

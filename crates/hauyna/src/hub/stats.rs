@@ -135,8 +135,9 @@ impl Stats {
             accept_errors: metrics.accept_errors.value(),
             memory: Memory {
                 connections: connections * CONNECTION,
-                sessions: hub.sessions.bytes(),
-                channels: channels * (size_of::<ChannelCore>() + NAMED)
+                sessions: hub.sessions.bytes(hub),
+                channels: channels.saturating_sub(hub.channels.count_lost())
+                    * (size_of::<ChannelCore>() + NAMED)
                     + usize::try_from(subscriptions).unwrap_or(usize::MAX)
                         * (size_of::<Subscription>() + LISTED),
                 history: hub.broker.memory(),

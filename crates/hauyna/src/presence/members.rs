@@ -171,6 +171,14 @@ impl Members {
         self.ghosts += usize::from(was_live);
     }
 
+    /// The places of lost connections.
+    pub(super) fn lost(&self) -> Vec<(UserId, ConnectionId)> {
+        let places =
+            self.users.iter().flat_map(|(user, member)| member.places.iter().map(move |place| (user, place)));
+        let lost = places.filter(|(_, place)| place.hold != Hold::Live);
+        lost.map(|(user, place)| (user.clone(), place.connection)).collect()
+    }
+
     /// A connection's own metadata changes.
     pub(super) fn describe(
         &mut self,

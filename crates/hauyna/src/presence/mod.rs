@@ -7,6 +7,7 @@ mod agenda;
 mod change;
 mod entry;
 mod flow;
+mod lost;
 mod members;
 mod message;
 mod options;
@@ -19,6 +20,7 @@ pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
 pub(crate) use flow::{ChannelPresence, Departure, depart, expire, inherit, join, leave, watch};
+pub(crate) use lost::{give_way, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
 
 use crate::channel::{ChannelCore, Subscription, UserId};

@@ -85,7 +85,8 @@ async fn decide(
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, credentials, is_generated, session_key } = contained(hub, next.run(request)).await?;
+    let Admitted { request, user, credentials, is_generated, session_key } =
+        contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
         Mode::Echo => None,
@@ -165,7 +166,11 @@ fn is_back(hub: &HubCore, request: &ConnectRequest) -> bool {
 
 /// The name of a client that has none: that of the session it goes on with, else a new one. With the name come the
 /// credentials that the session had, where the request has none of its own.
-fn anonymous(hub: &HubCore, credentials: &mut Credentials, shown: Option<&Shown<'_>>) -> Result<UserId, Reject> {
+fn anonymous(
+    hub: &HubCore,
+    credentials: &mut Credentials,
+    shown: Option<&Shown<'_>>,
+) -> Result<UserId, Reject> {
     let known = shown.and_then(|shown| hub.sessions.vouch(hub, shown));
     let Some(Vouched { user, credentials: of_session }) = known else {
         let name = format!("anonymous_{:016x}", crate::random::u64());

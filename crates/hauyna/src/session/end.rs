@@ -150,7 +150,7 @@ fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
         Unsubscribed::Nothing => false,
         Unsubscribed::Later => true,
         Unsubscribed::OfSession(core, kept) => {
-            leave_lost(hub, &core, &kept.channel, kept.metadata);
+            leave_lost(hub, &core, &kept.channel, kept.metadata.as_deref());
             true
         }
     }

@@ -10,6 +10,7 @@ mod resume;
 mod store;
 mod takeover;
 mod token;
+mod weight;
 
 pub use options::SessionOptions;
 
@@ -19,15 +20,15 @@ pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
 pub(crate) use takeover::{Claim, Takeover};
 
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
-use crate::presence::{Departure, departure};
+use crate::presence::{self, Departure, departure};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Bounds, LostSession, SessionStore};
+use store::{LostSession, SessionStore};
 use takeover::End;
 use token::Key;
 use tokio::sync::Notify;
@@ -76,9 +77,10 @@ impl Sessions {
         self.store.lock().is_leaving() || self.closing.load(Ordering::Acquire) > 0
     }
 
-    /// Bytes that they take, about.
-    pub(crate) fn bytes(&self) -> usize {
-        self.store.lock().bytes()
+    /// Bytes that they take, about, with the channels that lost connections alone hold.
+    pub(crate) fn bytes(&self, hub: &HubCore) -> usize {
+        let channels = hub.channels.count_lost() * presence::weight_of_lost_channel(hub.shards.len());
+        self.store.lock().bytes() + channels
     }
 
     pub(crate) fn token(&self, id: ConnectionId) -> String {
@@ -108,9 +110,10 @@ impl Sessions {
         );
         let now = Instant::now();
         let ends = now.checked_add(window).unwrap_or(now + LONGEST);
+        kept.subscriptions.shrink_to_fit();
+        let mut session = LostSession::new(core.clone(), kept, ends);
         let mut store = self.store.lock();
-        let may_wait = store.arrive(core, &mut kept);
-        let session = LostSession::new(core.clone(), kept, ends);
+        let (may_wait, ended) = store.arrive(core);
         if !may_wait {
             drop(store);
             self.notify_settled();
@@ -118,33 +121,32 @@ impl Sessions {
             hub.departed.notify_waiters();
             return;
         }
+        let left: Vec<_> = ended.iter().filter_map(|channel| session.kept.unsubscribe(channel)).collect();
         let is_first = store.first_end().is_none_or(|first| session.ends < first);
-        let gone = store.put(Box::new(session), self.bounds());
+        store.put(Box::new(session));
         drop(store);
-        self.has_put(hub, is_first, gone);
+        for one in left {
+            leave_lost(hub, core, &one.channel, one.metadata.as_deref());
+        }
+        self.has_put(hub, is_first);
         hub.departed.notify_waiters();
     }
 
-    fn bounds(&self) -> Bounds {
-        Bounds { sessions: self.options.most, bytes: self.options.bytes }
-    }
-
-    /// One session more waits; `gone` had to go for it.
-    fn has_put(&self, hub: &Arc<HubCore>, is_first: bool, gone: Vec<LostSession>) {
+    /// One session more waits: the oldest go for it where there are too many.
+    fn has_put(&self, hub: &Arc<HubCore>, is_first: bool) {
         self.settled.notify_waiters();
         if is_first {
             self.changed.notify_one();
         }
         end::ensure_running(hub);
-        if gone.is_empty() {
-            return;
-        }
-        hub.metrics.sessions_evicted.add(gone.len() as u64);
-        crate::log::limited("sessions", || {
-            tracing::warn!(target: "hauyna::connection", "sessions end early, as there are too many");
-        });
-        for session in gone {
-            end(hub, session);
+        while self.count() > self.options.most || self.bytes(hub) > self.options.bytes {
+            let Some(oldest) = self.store.lock().take_oldest() else { return };
+            hub.metrics.sessions_evicted.increment();
+            crate::log::limited("sessions", || {
+                tracing::warn!(target: "hauyna::connection", "sessions end early, as there are too many");
+            });
+            // With it go the channels that it alone held.
+            end(hub, *oldest);
         }
     }
 
@@ -161,9 +163,9 @@ impl Sessions {
             return true;
         }
         let is_first = store.first_end().is_none_or(|first| session.ends < first);
-        let gone = store.put(session, self.bounds());
+        store.put(session);
         drop(store);
-        self.has_put(hub, is_first, gone);
+        self.has_put(hub, is_first);
         true
     }
 

@@ -65,7 +65,7 @@ pub(crate) async fn resume(
     if !core.is_open() {
         return Ok(());
     }
-    let Some(old) = go_live(&core, &claim, restored, (expires_at, id)) else {
+    let Some(old) = go_live(&core, &claim, restored, expires_at, id) else {
         come_anew(&core, claim.takeover());
         return Ok(());
     };
@@ -134,7 +134,8 @@ fn go_live(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
     Restored { mut prepared, mut failed }: Restored<'_>,
-    (expires_at, id): (Option<SystemTime>, Option<RequestId>),
+    expires_at: Option<SystemTime>,
+    id: Option<RequestId>,
 ) -> Option<Connection> {
     let hub = core.hub();
     let session = hub.sessions.take(claim.takeover())?;

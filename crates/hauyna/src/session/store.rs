@@ -2,6 +2,7 @@
 //! bytes. `Sessions` owns the lock.
 
 use super::takeover::{End, Takeover};
+use super::weight;
 use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use std::collections::{BTreeSet, HashMap};
@@ -19,6 +20,8 @@ pub(crate) struct LostSession {
     pub(super) ends: Instant,
     /// Its place in the order of the losses.
     number: u64,
+    /// Bytes of it without its subscriptions.
+    own_bytes: usize,
 }
 
 /// What a lost connection had.
@@ -36,13 +39,6 @@ pub(crate) struct Kept {
 pub(crate) struct KeptSubscription {
     pub(crate) channel: ChannelName,
     pub(crate) metadata: Option<Arc<str>>,
-}
-
-/// How much is kept at most.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) sessions: usize,
-    pub(super) bytes: usize,
 }
 
 #[derive(Default)]
@@ -109,15 +105,12 @@ pub(super) enum Found {
 
 impl LostSession {
     pub(super) fn new(core: Arc<ConnectionCore>, kept: Kept, ends: Instant) -> Self {
-        Self { core, kept, ends, number: 0 }
+        let own_bytes = weight::of_connection(core.hub(), &core);
+        Self { core, kept, ends, number: 0, own_bytes }
     }
 
     fn bytes(&self) -> usize {
-        let one = |subscription: &KeptSubscription| {
-            let metadata = subscription.metadata.as_ref().map_or(0, |metadata| metadata.len());
-            subscription.channel.as_str().len() + metadata + 96
-        };
-        SESSION + self.kept.subscriptions.iter().map(one).sum::<usize>()
+        self.own_bytes + weight::of_subscriptions(&self.kept)
     }
 }
 
@@ -140,14 +133,11 @@ impl SessionStore {
         self.by_id.insert(core.id(), Slot::Leaving(Box::new(leaving)));
     }
 
-    /// It has come. Returns whether it may be kept, without the subscriptions that were ended on its way.
-    pub(super) fn arrive(&mut self, core: &ConnectionCore, kept: &mut Kept) -> bool {
-        let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return false };
+    /// It has come. Returns whether it may be kept. The subscriptions that were ended on its way are still to be left.
+    pub(super) fn arrive(&mut self, core: &ConnectionCore) -> (bool, Vec<Box<str>>) {
+        let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
-        for channel in &leaving.ended {
-            kept.unsubscribe(channel);
-        }
-        !leaving.is_over && !self.is_barred(core)
+        (!leaving.is_over && !self.is_barred(core), leaving.ended)
     }
 
     /// Whether a session comes in a moment.
@@ -221,8 +211,8 @@ impl SessionStore {
         self.by_id.keys().copied().collect()
     }
 
-    /// Keeps a session. Returns those that had to go for it, the oldest first.
-    pub(super) fn put(&mut self, mut session: Box<LostSession>, bounds: Bounds) -> Vec<LostSession> {
+    /// Keeps a session.
+    pub(super) fn put(&mut self, mut session: Box<LostSession>) {
         self.last += 1;
         session.number = self.last;
         let id = session.core.id();
@@ -230,12 +220,12 @@ impl SessionStore {
         self.by_age.insert((session.number, id));
         self.by_end.insert((session.ends, id));
         self.by_id.insert(id, Slot::Waiting(session));
-        let mut gone = Vec::new();
-        while self.by_age.len() > bounds.sessions || self.bytes > bounds.bytes {
-            let Some(&(_, oldest)) = self.by_age.first() else { break };
-            gone.extend(self.take(oldest).map(|session| *session));
-        }
-        gone
+    }
+
+    /// Takes out the one that was lost first.
+    pub(super) fn take_oldest(&mut self) -> Option<Box<LostSession>> {
+        let &(_, oldest) = self.by_age.first()?;
+        self.take(oldest)
     }
 
     /// A session that was claimed is not kept any more.
@@ -353,6 +343,3 @@ impl fmt::Debug for SessionStore {
         f.debug_struct("SessionStore").field("count", &self.count()).field("bytes", &self.bytes).finish()
     }
 }
-
-/// Bytes of a session without subscriptions: its connection, and its places here.
-const SESSION: usize = 1024;

@@ -145,11 +145,10 @@ impl Takeover {
     /// The application ends a subscription of the session. Returns whether there was one.
     pub(super) fn unsubscribe(&self, channel: &str) -> Unsubscribed {
         match &mut *self.state.lock() {
-            State::Awaiting(session) | State::Restoring(session, _) => {
-                session.kept.unsubscribe(channel).map_or(Unsubscribed::Nothing, |kept| {
-                    Unsubscribed::OfSession(session.core.clone(), kept)
-                })
-            }
+            State::Awaiting(session) | State::Restoring(session, _) => session
+                .kept
+                .unsubscribe(channel)
+                .map_or(Unsubscribed::Nothing, |kept| Unsubscribed::OfSession(session.core.clone(), kept)),
             State::Taken(Arriving { channels, ended }) => {
                 let found = channels.iter().find(|one| one.as_str() == channel);
                 ended.extend(found.cloned());

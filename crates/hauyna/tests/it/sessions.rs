@@ -368,23 +368,36 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the end of the hub waits for on_close");
 }
 
+/// So many clients are lost, each of which was in the same room.
+async fn lose(count: usize, options: SessionOptions) -> (Hub, TestServer, Vec<(String, Value)>) {
+    let hub = hub().sessions(options).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut sessions = Vec::new();
+    for number in 0..count {
+        let user = format!("u{number}");
+        let (mut client, session) = enter(&server, &user).await;
+        subscribe(&mut client, "room:1").await;
+        client.vanish();
+        sessions.push((user, session));
+        eventually("it is gone", || hub.connections().count() == 0).await;
+    }
+    (hub, server, sessions)
+}
+
 #[tokio::test]
 async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
+    let bytes = {
+        let (hub, _, _) = lose(2, SessionOptions::default()).await;
+        let two = hub.stats().memory.sessions;
+        let (hub, _, _) = lose(3, SessionOptions::default()).await;
+        let three = hub.stats().memory.sessions;
+        three + (three - two) / 2
+    };
     for options in [
         SessionOptions { most: 3, ..SessionOptions::default() },
-        SessionOptions { bytes: 4 * 1024, ..SessionOptions::default() },
+        SessionOptions { bytes, ..SessionOptions::default() },
     ] {
-        let hub = hub().sessions(options).build();
-        let server = TestServer::start(hub.clone(), named());
-        let mut sessions = Vec::new();
-        for number in 0..8 {
-            let user = format!("u{number}");
-            let (mut client, session) = enter(&server, &user).await;
-            subscribe(&mut client, "room:1").await;
-            client.vanish();
-            sessions.push((user, session));
-            eventually("it is gone", || hub.connections().count() == 0).await;
-        }
+        let (hub, server, sessions) = lose(8, options).await;
         let count = hub.stats().sessions;
         assert!(count == 3 && hub.stats().memory.sessions <= options.bytes, "{count}");
         assert_eq!(hub.stats().sessions_evicted, 5);
