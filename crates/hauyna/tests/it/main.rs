@@ -73,9 +73,13 @@ mod reference;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod requests;
+#[cfg(test)]
+mod resume_faults;
 #[cfg(test)]
 mod retry;
 #[cfg(test)]
@@ -88,6 +92,10 @@ mod scattered;
 mod schedules;
 #[cfg(test)]
 mod server_requests;
+#[cfg(test)]
+mod session_ends;
+#[cfg(test)]
+mod session_tokens;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

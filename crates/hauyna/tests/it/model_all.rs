@@ -153,7 +153,7 @@ impl Run {
         if !self.clients.contains_key(&device) {
             return self.arrive(device).await;
         }
-        match self.random.below(if self.world.has_sessions() { 32 } else { 24 }) {
+        match self.random.below(if self.world.has_sessions() { 34 } else { 24 }) {
             0 => self.close(device).await,
             1..=5 => self.subscribe(device).await,
             6..=7 => self.unsubscribe(device).await,
@@ -168,6 +168,7 @@ impl Run {
             24..=27 => self.end(device, VANISH).await,
             28..=29 => self.take_over(device).await,
             30 => self.send_away().await,
+            31..=32 => self.cut_subscription().await,
             _ => self.pass().await,
         }
         if self.random.below(3) == 0 && self.clients.contains_key(&device) {
@@ -242,7 +243,7 @@ impl Run {
             _ => client.vanish(),
         }
         match way {
-            1 | 3 | 4 | 5 if self.world.has_sessions() => self.wait(device, ticket),
+            1 | 3 | 4 | 5 if self.world.has_sessions() => self.wait(device, ticket, connection),
             1 | 3..=RELOAD => {
                 let end = match self.grace {
                     Grace::None => End::Gone,

@@ -2,13 +2,15 @@
 //! their old sockets still live. In memory, so that time can be turned; over sockets, where none passes.
 
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
-use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, View, Waiting, kept_of};
-use hauyna::{Channels, CloseCode, Hub, HubBuilder, Presence, SessionOptions, json};
+use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
+use hauyna::{
+    Channels, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation, SessionOptions, json,
+};
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 /// Where a sequence runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub(super) struct Ticket {
 pub(super) struct Away {
     device: u64,
     ticket: Ticket,
+    /// The connection that was lost.
+    old: Connection,
 }
 
 impl World {
@@ -119,9 +123,9 @@ impl Run {
     // How clients are lost and come back.
 
     /// The device is lost, and its session waits.
-    pub(super) fn wait(&mut self, device: u64, ticket: Ticket) {
+    pub(super) fn wait(&mut self, device: u64, ticket: Ticket, old: Connection) {
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
-        self.away.insert(session, Away { device, ticket });
+        self.away.insert(session, Away { device, ticket, old });
     }
 
     /// A device that is not connected comes.
@@ -184,13 +188,13 @@ impl Run {
     pub(super) async fn take_over(&mut self, device: u64) {
         self.await_moment().await;
         self.note(device, "takes over");
-        let Peer { client, ticket, .. } = self.clients.remove(&device).unwrap();
+        let Peer { client, ticket, connection: old, .. } = self.clients.remove(&device).unwrap();
         let session = self.model.lose(device, self.now() + WINDOW.as_millis() as u64);
-        self.resume(session, Away { device, ticket }, Some(client)).await;
+        self.resume(session, Away { device, ticket, old }, Some(client)).await;
     }
 
     async fn resume(&mut self, session: u64, away: Away, old: Option<Client>) {
-        let Away { device, ticket } = away;
+        let Away { device, ticket, old: lost } = away;
         let mut client = self.dial(device, Some(&ticket.token)).await;
         let waiting = self.model.claim(device, session);
         let there = self.model.devices.len();
@@ -200,20 +204,24 @@ impl Run {
             assert_eq!(old.expect_close().await.0, 3013, "the old socket of {device}");
             old.vanish();
         }
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 => {
                 self.note(device, "is lost before it says where it stands");
                 client.vanish();
                 self.model.give_back(device, (session, waiting));
-                self.away.insert(session, Away { device, ticket });
+                self.away.insert(session, Away { device, ticket, old: lost });
                 self.closed().await;
             }
             1 if !was_live => {
                 self.note(device, "has a socket that dies before it says where it stands");
                 self.model.give_back(device, (session, waiting));
-                Box::pin(self.resume(session, Away { device, ticket }, Some(client))).await;
+                Box::pin(self.resume(session, Away { device, ticket, old: lost }, Some(client))).await;
             }
-            2 => self.miss_the_answer(client, (session, waiting), Away { device, ticket }).await,
+            2 => {
+                let away = Away { device, ticket, old: lost };
+                self.miss_the_answer(client, (session, waiting), away).await;
+            }
+            11 if self.is_alone(device) => self.be_sent_away(client, device, (session, waiting)).await,
             3 if self.world == World::Memory && !was_live => {
                 self.note(device, "does not say where it stands");
                 self.told(client, (session, waiting), (device, ticket, BTreeMap::new())).await;
@@ -275,7 +283,7 @@ impl Run {
 
     /// The server has done it, but the client does not get its new token: the old one serves once more.
     async fn miss_the_answer(&mut self, mut client: Client, session: (u64, Waiting), away: Away) {
-        let Away { device, ticket } = away;
+        let Away { device, ticket, .. } = away;
         self.note(device, "does not get the answer");
         let asked = self.say(&mut client, &ticket, false).await;
         self.model.go_on(device, session, &asked);
@@ -336,17 +344,92 @@ impl Run {
         for device in &devices {
             self.check(*device).await;
         }
-        self.steps.push(format!("{user} is sent away"));
-        self.hub().user(user).disconnect(CloseCode(3503), "");
+        let code = self.take_rights(user);
         self.end_sessions_of(user);
         for device in devices {
             let Peer { mut client, .. } = self.clients.remove(&device).unwrap();
-            assert_eq!(client.expect_close().await.0, 3503);
-            client.send_close(3503, "").await;
+            assert_eq!(client.expect_close().await.0, code);
+            client.send_close(code, "").await;
             client.expect_end().await;
             self.model.end(device, crate::reference::End::Gone);
             self.closed().await;
         }
+    }
+
+    /// By one verb or the other. Returns what the user's connections are closed with.
+    fn take_rights(&mut self, user: &str) -> u16 {
+        if self.random.below(2) == 0 {
+            self.steps.push(format!("{user} is sent away"));
+            self.hub().user(user).disconnect(CloseCode(3503), "");
+            return 3503;
+        }
+        self.steps.push(format!("{user} is revoked"));
+        self.hub().revoke(Revocation::user(user));
+        3505
+    }
+
+    /// Whether the device is all there is of its user: nothing says in which order several would end.
+    fn is_alone(&self, device: u64) -> bool {
+        let user = self.model.devices[&device].user;
+        self.model.of(user).count() == 1 && self.model.waiting_of(user).count() == 0
+    }
+
+    /// The rights of a client that is about to take over its session are taken away.
+    async fn be_sent_away(&mut self, mut client: Client, device: u64, session: (u64, Waiting)) {
+        let code = self.take_rights(self.model.devices[&device].user);
+        assert_eq!(client.expect_close().await.0, code);
+        client.send_close(code, "").await;
+        client.expect_end().await;
+        self.model.withdraw(device, session);
+        self.closed().await;
+    }
+
+    /// The application ends a subscription of a client that is lost.
+    pub(super) async fn cut_subscription(&mut self) {
+        let waiting: Vec<u64> = self.model.waiting.keys().copied().collect();
+        if waiting.is_empty() {
+            return self.pass().await;
+        }
+        let session = self.one(&waiting);
+        let channel = self.one(&[PLAIN, ROOMS[0], ROOMS[1], CROWD]);
+        self.steps.push(format!("the session {session} loses {channel}"));
+        let ended = self.hub().channel(channel).unsubscribe(&self.away[&session].old);
+        assert_eq!(ended.is_ok(), self.model.cut(session, channel), "{ended:?}");
+        if ended.is_ok() {
+            self.away.get_mut(&session).unwrap().ticket.positions.remove(channel);
+        }
+    }
+
+    /// The hub is drained while some clients are just being lost: nothing is left, and nobody is forgotten.
+    pub(super) async fn drain(&mut self) {
+        self.steps.push("the hub is drained".to_owned());
+        let there = self.clients.len();
+        let sessions = self.model.waiting.len();
+        let mut reading = JoinSet::new();
+        for (index, (_, Peer { mut client, .. })) in std::mem::take(&mut self.clients).into_iter().enumerate()
+        {
+            if index % 2 == 0 {
+                client.vanish();
+            } else {
+                reading.spawn_local(async move {
+                    let (code, _) = client.expect_close().await;
+                    client.send_close(code, "").await;
+                    client.expect_end().await;
+                    code
+                });
+            }
+        }
+        self.hub().drain(Drain::over(Duration::from_millis(20))).await;
+        while let Some(code) = reading.join_next().await {
+            assert_eq!(code.unwrap(), 3001);
+        }
+        let stats = self.hub().stats();
+        assert_eq!((stats.connections, stats.sessions, stats.channels, stats.subscriptions), (0, 0, 0, 0));
+        assert_eq!(stats.closed, self.model.closed + there as u64);
+        // Of those who were lost in that moment some had a session for a while.
+        let ended = self.model.ended + sessions as u64;
+        assert!((ended..=ended + there as u64).contains(&stats.sessions_ended), "{stats:?}");
+        assert_eq!(self.hub().presence().count(), 0);
     }
 
     fn end_sessions_of(&mut self, user: &str) {

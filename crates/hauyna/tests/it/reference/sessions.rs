@@ -93,6 +93,27 @@ impl Reference {
         self.put(session, waiting);
     }
 
+    /// It is ended before its client has said where it stands, whose connection is closed.
+    pub(crate) fn withdraw(&mut self, device: u64, (session, waiting): (u64, Waiting)) {
+        self.devices.remove(&device).expect("it is there");
+        self.closed += 1;
+        self.waiting.insert(session, waiting);
+        self.end_session(session);
+    }
+
+    /// The application ends a subscription of a session that waits. Returns whether there was one.
+    pub(crate) fn cut(&mut self, session: u64, channel: &'static str) -> bool {
+        let waiting = self.waiting.get_mut(&session).expect("it waits");
+        let user = waiting.user;
+        let Some(metadata) = waiting.channels.remove(channel) else { return false };
+        if channel != PLAIN {
+            self.leave(Holder::Session(session), user, channel);
+        }
+        self.announce("subscription_removed", channel, (user, &metadata));
+        self.settle(user);
+        true
+    }
+
     /// The session goes on: what its client must be told of each subscription.
     pub(crate) fn go_on(
         &mut self,
