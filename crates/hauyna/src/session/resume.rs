@@ -58,11 +58,16 @@ pub(crate) async fn resume(
     let hub = core.hub().clone();
     let restoring = restore(&hub, &core, takeover, positions);
     let Ok(restored) = tokio::time::timeout(core.endpoint().callback_timeout, restoring).await else {
-        tracing::debug!(target: "hauyna::connection", id = %core.id(), "the broker is too slow to resume now");
-        core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
+        come_later(&core);
         return Ok(());
     };
     if !core.is_open() {
+        return Ok(());
+    }
+    // Where the broker is gone for everybody, the session waits for it rather than lose its subscriptions.
+    if restored.failed.iter().any(|failed| failed.error.error_type().is_temporary()) && !hub.broker.is_ready()
+    {
+        come_later(&core);
         return Ok(());
     }
     let Some(old) = go_live(&core, &claim, restored, expires_at, id) else {
@@ -75,6 +80,12 @@ pub(crate) async fn resume(
         Some(reconnected) => reconnected.await,
         None => Ok(()),
     }
+}
+
+/// Nothing can be resumed just now.
+fn come_later(core: &Arc<ConnectionCore>) {
+    tracing::debug!(target: "hauyna::connection", id = %core.id(), "no broker to resume with now");
+    core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
 }
 
 /// The session was ended while its client was there: who may stay comes anew, without one.

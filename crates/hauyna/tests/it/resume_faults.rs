@@ -21,8 +21,12 @@ enum Mood {
     #[default]
     Well,
     Fails,
-    Hangs,
     Panics,
+    Hangs,
+    /// It fails, and says itself that it cannot be reached.
+    IsDown,
+    /// It fails, and panics where it is asked whether it can be reached.
+    Raves,
 }
 
 /// The local broker, which has moods.
@@ -49,6 +53,12 @@ impl Broker for Moody {
         self.local.unsubscribe(channel);
     }
 
+    fn is_ready(&self) -> bool {
+        let mood = *self.mood.lock();
+        assert_ne!(mood, Mood::Raves, "on purpose");
+        mood != Mood::IsDown
+    }
+
     fn history(
         &self,
         channel: &ChannelName,
@@ -57,7 +67,7 @@ impl Broker for Moody {
         let mood = if channel.as_str() == "bad" { *self.mood.lock() } else { Mood::Well };
         match mood {
             Mood::Well => self.local.history(channel, range),
-            Mood::Fails => Answer::now(Err(BrokerError::new("not now"))),
+            Mood::Fails | Mood::IsDown | Mood::Raves => Answer::now(Err(BrokerError::new("not now"))),
             Mood::Hangs => Answer::later(std::future::pending()),
             Mood::Panics => Answer::later(async { panic!("on purpose") }),
         }
@@ -165,6 +175,12 @@ async fn a_subscription_that_cannot_go_on_costs_itself_alone_and_the_client_is_t
 
 #[tokio::test]
 async fn a_broker_that_fails_for_one_channel_costs_that_subscription() {
+    for bad in [Mood::Fails, Mood::Panics] {
+        fail_for_one_channel(bad).await;
+    }
+}
+
+async fn fail_for_one_channel(bad: Mood) {
     let broker = Moody::default();
     let mood = broker.mood.clone();
     let hub = hub().broker(broker).build();
@@ -174,7 +190,7 @@ async fn a_broker_that_fails_for_one_channel_costs_that_subscription() {
         subscribe(&mut ann, channel).await;
     }
     lost(&hub, ann).await;
-    *mood.lock() = Mood::Fails;
+    *mood.lock() = bad;
     let (mut ann, told) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(told["resumed"], true);
     assert_eq!(names(&told, "subscriptions"), ["room:1", "good"]);
@@ -206,7 +222,7 @@ async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    for (bad, code) in [(Mood::Hangs, 3010), (Mood::Panics, 1011), (Mood::Hangs, 3010)] {
+    for (bad, code) in [(Mood::Hangs, 3010), (Mood::Raves, 1011), (Mood::IsDown, 3010)] {
         *mood.lock() = bad;
         let mut ann = server.client(&target).json().patience(Duration::from_secs(20)).connect().await;
         ann.send(json!({ "type": "resume" })).await;
