@@ -29,9 +29,9 @@ pub(crate) fn unsubscribe(
 }
 
 /// Takes a subscription out of its connection, channel and shard. What the shard has for it, or has queued, is not
-/// written: a next subscription's answer must not be overtaken by it.
-pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) {
-    let _ = detach_with(hub, subscription, departure, || {}); // whoever was quicker has done it
+/// written: a next subscription's answer must not be overtaken by it. Returns whether nobody else was quicker.
+pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) -> bool {
+    detach_with(hub, subscription, departure, || {}).is_some()
 }
 
 /// Returns `None` where somebody else has taken it out.

@@ -160,10 +160,9 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     core.end_requests();
     let state = core.state_to_keep();
     let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
-    let subscriptions = core.take_subscriptions();
-    for subscription in &subscriptions {
-        crate::channel::detach(hub, subscription, departure);
-    }
+    let mut subscriptions = core.take_subscriptions();
+    // What somebody else ends in this moment has ended for the session, too.
+    subscriptions.retain(|subscription| crate::channel::detach(hub, subscription, departure));
     presence::depart(hub, core, departure);
     core.leave_states(reason);
     hub.limits.release(core);

@@ -169,7 +169,7 @@ fn go_live(
     presence::watch(hub, core);
     for one in session.kept.subscriptions {
         if failed.iter().any(|failed| failed.channel == one.channel) {
-            announce_removed(hub, &one.channel, (core.user(), one.metadata.as_deref()));
+            announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());
         }
     }
     for channel in hub.sessions.settle(claim.takeover(), old.id()) {
