@@ -269,6 +269,9 @@ impl Outbox {
 
     /// Asks the socket to take what waits.
     fn ask(&mut self, out: Outgoing<'_>) -> Answer {
+        if matches!(self.socket, Socket::Unanswered) {
+            return Answer::Open; // it will be asked once the handshake is answered
+        }
         if self.is_held() {
             return Answer::Refused; // nothing may be written yet
         }

@@ -78,7 +78,7 @@ impl Socket {
     pub(crate) fn try_write_vectored_now(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => system::send_vectored(stream, bytes),
-            Self::Task => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Task | Self::Unanswered => Err(io::ErrorKind::WouldBlock.into()),
             Self::Gone => Err(io::ErrorKind::NotConnected.into()),
         }
     }
