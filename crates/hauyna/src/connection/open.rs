@@ -59,6 +59,8 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
     shard.sweep_every(endpoint.sweep_period());
     let core =
         Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(Socket::Unanswered)));
+    // Nothing is read before the handshake is answered: silence says nothing.
+    core.pulse.set_busy(true);
     let expires_at = credentials.expiry.map(|expiry| expiry.at);
     let claim = claim.map(|mut claim| {
         claim.begin(&core);
@@ -97,7 +99,7 @@ impl Unanswered {
                 outbox.socket = socket;
             }
         }
-        core.pulse.restart();
+        core.pulse.restart(core.hub.clock.tick());
         let Pending { inflate, claim, expires_at } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
         if claim.is_none() {

@@ -69,8 +69,8 @@ impl Pulse {
     /// Everything begins now: the handshake is over.
     pub(super) fn restart(&self, now: Tick) {
         self.beat.store(now.0, Ordering::Relaxed);
-        self.hear(now);
-        self.speak(now);
+        self.hear();
+        self.speak();
     }
 
     /// A ping is sent. One that was not answered before it stays the one that counts.
