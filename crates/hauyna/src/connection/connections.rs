@@ -1,7 +1,7 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
 use super::{Arrival, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
-use super::{Opening, Particulars, Session, register};
+use super::{Opening, Particulars, Session, register, sendable};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId, Wire};
 use crate::error::Error;
@@ -135,7 +135,7 @@ impl Connections {
     /// to stay away, the sessions of those who were lost end, too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
         let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
-        match should_reconnect(code.0) {
+        match should_reconnect(sendable(code).0) {
             Reconnect::ComeBack => close(),
             Reconnect::StayAway => session::end_while(&self.0.0, |_| true, close),
         }
