@@ -9,6 +9,7 @@ mod requests;
 pub use connect::{Connect, Refused};
 pub use frame::Frame;
 
+use crate::clock::after;
 use frame::Wire;
 use hauyna_protocol::Encoding;
 use hauyna_websocket::{CloseCode, Compression, FrameHead, OpCode};
@@ -148,7 +149,7 @@ impl Client {
             let _ = self.wire.stream.write_all(bytes).await;
             let _ = self.wire.stream.flush().await;
         };
-        if tokio::time::timeout(self.patience, sent).await.is_err() {
+        if tokio::time::timeout_at(after(self.patience), sent).await.is_err() {
             panic!("the server did not take {} bytes in {:?}", bytes.len(), self.patience);
         }
     }

@@ -31,10 +31,15 @@ use std::time::Duration;
 /// ```
 pub async fn advance(duration: Duration) {
     let began = std::time::Instant::now();
-    tokio::time::sleep(duration).await;
+    tokio::time::sleep_until(after(duration)).await;
     let is_paused = duration < Duration::from_secs(1) || began.elapsed() < duration;
     assert!(is_paused, "the clock is not paused: `#[tokio::test(start_paused = true)]`");
     settle().await;
+}
+
+/// The instant that is `duration` from now; of a duration without end, one in thirty years.
+pub(crate) fn after(duration: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + duration.min(Duration::from_secs(30 * 365 * 24 * 60 * 60))
 }
 
 /// Waits until no task of the runtime has anything left to do but to wait. The clock goes on by one millisecond.

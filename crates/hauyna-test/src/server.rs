@@ -108,7 +108,7 @@ impl TestServer {
     ///
     /// Where serving failed.
     pub async fn stop(mut self) {
-        self.hub.shutdown(Duration::from_secs(5)).await;
+        self.hub.shutdown(Duration::from_secs(5)).await.expect("a runtime");
         (&mut self.task).await.expect("the server ended as it should");
     }
 }

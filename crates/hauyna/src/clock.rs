@@ -1,8 +1,83 @@
-//! The one clock: wall time for what people read, monotonic time (which tests can pause) for deadlines.
+//! The one clock: wall time for what people read, monotonic time (which tests can pause) for deadlines. Every duration
+//! that an application chose becomes an instant here, so that none can overflow; so do the timers, which fail with an
+//! error where there is no runtime.
 
+use crate::contain;
+use crate::error::Error;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
+
+/// The longest time that is counted: thirty years. Every instant of a running process plus this one can be represented on
+/// every platform, and twice or four times this duration still fits into a `Duration`.
+pub(crate) const ENDLESS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The instant that is `time` from now, at most [`ENDLESS`] ahead.
+pub(crate) fn after(time: Duration) -> Instant {
+    later(Instant::now(), time)
+}
+
+/// The instant that is `time` after another one, at most [`ENDLESS`] after it.
+pub(crate) fn later(from: Instant, time: Duration) -> Instant {
+    from.checked_add(time.min(ENDLESS)).unwrap_or(from)
+}
+
+/// Why a future did not finish in its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// Its time is over.
+    Elapsed,
+    /// There is no runtime here, it has no timers, or it has shut down.
+    NoTimers,
+}
+
+impl Late {
+    /// The error for the caller of a public method; `elapsed` where there was a timer.
+    pub(crate) fn error(self, elapsed: impl FnOnce() -> Error) -> Error {
+        match self {
+            Self::Elapsed => elapsed(),
+            Self::NoTimers => Error::no_runtime(),
+        }
+    }
+}
+
+/// The runtime that this is called on.
+///
+/// # Errors
+///
+/// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
+pub(crate) fn runtime() -> Result<Handle, Error> {
+    Handle::try_current().map_err(|_| Error::no_runtime())
+}
+
+/// Waits for a future for so long.
+///
+/// # Errors
+///
+/// The time is over; or there are no timers here, where tokio's own timers would panic.
+pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, Late> {
+    if Handle::try_current().is_err() {
+        return Err(Late::NoTimers);
+    }
+    let Ok(sleep) = contain::quietly(|| tokio::time::sleep_until(after(time))) else {
+        return Err(Late::NoTimers);
+    };
+    let mut future = pin!(future);
+    // Outside of the budget: a future that uses it up each time must not keep its own deadline from being looked at.
+    let mut sleep = pin!(tokio::task::unconstrained(sleep));
+    poll_fn(|cx| {
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        let slept = contain::quietly(|| sleep.as_mut().poll(cx));
+        slept.map_or(Poll::Ready(Err(Late::NoTimers)), |slept| slept.map(|()| Err(Late::Elapsed)))
+    })
+    .await
+}
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn unix_ms() -> u64 {
@@ -36,9 +111,10 @@ impl Tick {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "ticks wrap by design")]
+    /// The tick `time` later, at most 24 days: what is further away cannot be told from the past.
     pub(crate) fn after(self, time: Duration) -> Self {
-        Self(self.0.wrapping_add(time.as_millis() as u32).max(2))
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).min(LONGEST);
+        Self(self.0.wrapping_add(millis).max(2))
     }
 
     /// Moves a moment that is 24 days ago or more to 24 days ago: beyond, ticks cannot tell it from a later one.
@@ -95,6 +171,52 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_without_end_become_instants_in_the_far_future() {
+        let now = Instant::now();
+        for time in
+            [ENDLESS, Duration::from_secs(i64::MAX as u64), Duration::from_secs(u64::MAX), Duration::MAX]
+        {
+            assert_eq!(later(now, time), now + ENDLESS);
+        }
+        assert_eq!(later(now, Duration::ZERO), now);
+        assert_eq!(Tick(7).after(Duration::MAX), Tick(7).after(Duration::from_secs(24 * 24 * 60 * 60)));
+        assert_eq!(Tick(7).after(Duration::from_millis(1 << 32)).since(Tick(7)).as_secs(), 24 * 24 * 60 * 60);
+    }
+
+    #[test]
+    fn a_timeout_without_timers_is_an_error_and_no_panic() {
+        fn poll<T>(future: impl Future<Output = T>) -> T {
+            let mut future = pin!(future);
+            match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+                Poll::Ready(value) => value,
+                Poll::Pending => panic!("it waits"),
+            }
+        }
+        let never = || timeout(Duration::MAX, std::future::pending::<()>());
+        assert_eq!(poll(never()), Err(Late::NoTimers));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert_eq!(runtime.block_on(never()), Err(Late::NoTimers), "it has no timers");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        assert_eq!(poll(never()), Err(Late::NoTimers), "it has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timeout_is_kept_by_a_future_that_is_always_ready_to_go_on() {
+        let busy = async {
+            loop {
+                tokio::task::consume_budget().await;
+            }
+        };
+        let began = std::time::Instant::now();
+        let real = tokio::spawn(async move { timeout(Duration::ZERO, busy).await });
+        assert_eq!(real.await.unwrap(), Err::<(), _>(Late::Elapsed));
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn ticks_are_compared_across_their_wrap() {

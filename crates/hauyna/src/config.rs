@@ -1,5 +1,6 @@
 //! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
 
+use crate::clock::ENDLESS;
 use crate::hub::Bound;
 use crate::retry::RetryPolicy;
 use crate::session::SessionOptions;
@@ -78,16 +79,17 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// A ping every `interval`, to which whatever the client sends is an answer; 8 s (or the interval, if that is shorter) to answer.
     ///
-    /// `interval` is at least 10 ms.
+    /// `interval` is at least 10 ms; one of more than 24 days never comes.
     pub fn every(interval: Duration) -> Self {
-        let interval = interval.max(Duration::from_millis(10));
+        let interval = interval.clamp(Duration::from_millis(10), ENDLESS);
         Self { interval, timeout: interval.min(Duration::from_secs(8)) }
     }
 
-    /// Sets how long a ping may stay unanswered before the connection is closed with 3012. At least 10 ms.
+    /// Sets how long a ping may stay unanswered before the connection is closed with 3012. At least 10 ms; more than
+    /// 24 days never end.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.max(Duration::from_millis(10));
+        self.timeout = timeout.clamp(Duration::from_millis(10), ENDLESS);
         self
     }
 }

@@ -3,6 +3,7 @@
 //! No text of a source error ever reaches a peer.
 
 use crate::connection::ConnectionState;
+use crate::metrics::Counter;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
 use http::StatusCode;
@@ -48,6 +49,8 @@ pub enum ErrorKind {
     Refused,
     /// The connection belongs to another hub than the one that was asked to do something with it.
     OtherHub,
+    /// The call needs a Tokio runtime with timers, and was made outside of one or after its end.
+    NoRuntime,
 }
 
 impl Error {
@@ -78,6 +81,10 @@ impl Error {
 
     pub(crate) fn closed() -> Self {
         Self::new(ErrorKind::Closed, "the connection is closed")
+    }
+
+    pub(crate) fn no_runtime() -> Self {
+        Self::new(ErrorKind::NoRuntime, "this call needs a running Tokio runtime with timers")
     }
 
     pub(crate) fn transition(from: ConnectionState, to: ConnectionState) -> Self {
@@ -121,9 +128,11 @@ impl Error {
         match self.kind {
             ErrorKind::Protocol(error) => error,
             ErrorKind::Refused | ErrorKind::Transition { .. } => ErrorType::ApplicationError,
-            ErrorKind::Io | ErrorKind::Config | ErrorKind::Closed | ErrorKind::OtherHub => {
-                ErrorType::InternalError
-            }
+            ErrorKind::Io
+            | ErrorKind::Config
+            | ErrorKind::Closed
+            | ErrorKind::OtherHub
+            | ErrorKind::NoRuntime => ErrorType::InternalError,
         }
     }
 
@@ -136,6 +145,11 @@ impl Error {
             ErrorKind::Protocol(error) if !error.is_temporary() => CloseCode::PERMISSION_DENIED,
             _ => CloseCode::INTERNAL_ERROR,
         }
+    }
+
+    /// Drops it, and counts where what it was made of panics in doing so.
+    pub(crate) fn discard(mut self, panics: &Counter) {
+        crate::contain::discard(panics, self.source.take());
     }
 
     /// The text a client is told: the error's own where the protocol knows it, a fixed one otherwise.
@@ -164,6 +178,15 @@ impl Error {
     }
 }
 
+impl Drop for Error {
+    /// What it was made of may be the application's.
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            let _ = crate::contain::quietly(|| drop(source));
+        }
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
@@ -180,7 +203,7 @@ impl fmt::Debug for Error {
 
 impl From<std::io::Error> for Error {
     fn from(source: std::io::Error) -> Self {
-        Self { source: None, ..Self::new(ErrorKind::Io, source.to_string()) }
+        Self::new(ErrorKind::Io, source.to_string())
     }
 }
 
@@ -205,13 +228,17 @@ impl From<BrokerError> for Error {
 
 impl From<Reject> for Error {
     fn from(reject: Reject) -> Self {
-        Self { details: reject.details.map(Box::new), ..Self::protocol(reject.error, reject.message) }
+        let mut error = Self::protocol(reject.error, reject.message);
+        error.details = reject.details.map(Box::new);
+        error
     }
 }
 
 impl From<hauyna_protocol::Fault> for Error {
     fn from(fault: hauyna_protocol::Fault) -> Self {
-        Self { details: fault.details.map(Box::new), ..Self::protocol(fault.error, fault.message) }
+        let mut error = Self::protocol(fault.error, fault.message);
+        error.details = fault.details.map(Box::new);
+        error
     }
 }
 

@@ -46,11 +46,13 @@
 //! ```
 
 mod auth;
+mod background;
 mod broker;
 mod channel;
 mod clock;
 mod config;
 mod connection;
+mod contain;
 #[cfg(feature = "contract")]
 mod contract;
 mod dispatch;

@@ -2,6 +2,8 @@
 //! one short line, whatever stands in them. Tokens, queries and contents are never given to the log at all. What
 //! is logged where is listed in `docs/operations.md`.
 
+use crate::contain::{self, Panicked};
+use crate::metrics::Counter;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Display, Write};
@@ -30,9 +32,33 @@ pub(crate) fn whole(text: &str) -> impl Display {
     Line { text, most: FAULT }
 }
 
-/// An error with what it is made of. Its text may be the application's.
-pub(crate) fn fault(error: &impl Debug) -> impl Display {
-    Line { text: Debugged(error), most: FAULT }
+/// An error with what it is made of. Its text may be the application's, and panic while it is formatted.
+pub(crate) fn fault<E: Debug>(error: &E) -> Fault<'_, E> {
+    Fault { error, panics: None }
+}
+
+/// The text of an error on one line.
+pub(crate) struct Fault<'a, E> {
+    error: &'a E,
+    panics: Option<&'a Counter>,
+}
+
+impl<'a, E> Fault<'a, E> {
+    /// Counts where its text panics.
+    pub(crate) fn counting(self, panics: &'a Counter) -> Self {
+        Self { panics: Some(panics), ..self }
+    }
+}
+
+impl<E: Debug> Display for Fault<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = Line { text: Debugged(self.error), most: FAULT };
+        let written = contain::quietly(|| Display::fmt(&line, f));
+        written.unwrap_or_else(|Panicked| {
+            self.panics.iter().for_each(|panics| panics.increment());
+            f.write_str("(its text panicked)")
+        })
+    }
 }
 
 /// A text as one line: nothing in it can end the line, colour it, or turn its direction.

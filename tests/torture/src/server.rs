@@ -38,7 +38,7 @@ pub(crate) async fn serve() -> Result<()> {
     let mut orders = orders();
     while let Some(order) = orders.recv().await {
         if order == "drain" {
-            hub.drain(Drain::over(WINDOW)).await;
+            let _ = hub.drain(Drain::over(WINDOW)).await;
             serving.await??;
             println!("cpu {:.2}", child::cpu_seconds());
             return Ok(());

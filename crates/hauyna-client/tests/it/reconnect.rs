@@ -163,7 +163,7 @@ async fn a_drained_server_gives_its_clients_to_the_next_one() {
     assert_eq!(content(&mut messages).await, 1);
     let next_server = TestServer::start(hub().build(), named());
     proxy.set_target(next_server.address());
-    server.hub().drain(Drain::over(Duration::from_millis(300))).await;
+    server.hub().drain(Drain::over(Duration::from_millis(300))).await.unwrap();
     let gap = next(&mut messages).await.unwrap_err();
     assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::EpochChanged));
     room.publish(&2).await.unwrap();

@@ -14,7 +14,7 @@ pub(super) async fn heed(mut signals: Signals, hub: Hub, window: Duration, drain
     signals.next().await;
     tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
     tokio::select! {
-        () = hub.drain(Drain::over(window)) => {}
+        _ = hub.drain(Drain::over(window)) => {}
         signal = signals.next() => exit(signal),
     }
     // It has room for one, and nobody else sends.

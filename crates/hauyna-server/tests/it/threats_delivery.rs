@@ -35,7 +35,7 @@ impl Local {
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 server.serve_listener(listener).await.unwrap();
-                own.shutdown(Duration::from_secs(1)).await; // its connections live on this runtime
+                own.shutdown(Duration::from_secs(1)).await.unwrap(); // its connections live on this runtime
             });
         });
         Self { hub, address, thread: Some(thread) }
@@ -61,7 +61,7 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         let hub = self.hub.clone();
-        runtime().block_on(hub.shutdown(Duration::from_secs(2)));
+        runtime().block_on(hub.shutdown(Duration::from_secs(2))).unwrap();
         let ended = self.thread.take().unwrap().join();
         assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }

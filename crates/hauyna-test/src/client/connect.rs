@@ -2,6 +2,7 @@
 
 use super::frame::{self, Wire};
 use super::{Client, Pongs, Stream};
+use crate::clock::after;
 use crate::memory::Dial;
 use hauyna_protocol::Encoding;
 use hauyna_websocket::handshake::{AnswerError, ClientRequest};
@@ -225,7 +226,7 @@ impl Connect {
         }
         socket.set_nonblocking(true).expect("a socket that does not block");
         let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-        let stream = match tokio::time::timeout(self.patience, socket.connect(address)).await {
+        let stream = match tokio::time::timeout_at(after(self.patience), socket.connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => panic!("cannot connect to {address}: {error}"),
             Err(_) => panic!("cannot connect to {address} in {:?}", self.patience),
@@ -248,7 +249,7 @@ impl Connect {
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Client, Refused> {
         let patience = self.patience;
-        match tokio::time::timeout(patience, self.shake_hands(Box::new(stream))).await {
+        match tokio::time::timeout_at(after(patience), self.shake_hands(Box::new(stream))).await {
             Ok(result) => result,
             Err(_) => panic!("no answer to the handshake in {patience:?}"),
         }

@@ -1,6 +1,7 @@
 //! What tests expect most often, in one call each; what comes instead is told in full.
 
 use super::{Client, Frame};
+use crate::clock::after;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl Client {
 
     /// The next frame that is not an answered ping, if one comes in time.
     pub(super) async fn within(&mut self, patience: Duration) -> Option<Frame> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = after(patience);
         loop {
             match tokio::time::timeout_at(deadline, self.wire.next()).await.ok()? {
                 Frame::Ping(payload) if self.answers_pings() => self.pong(&payload).await,

@@ -2,6 +2,7 @@
 //! What is read waits, bounded in bytes, until it is due.
 
 use super::{Conduct, Cut, Direction, Orders};
+use crate::clock::after;
 use crate::random::Random;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -137,7 +138,7 @@ impl<'a> Pump<'a> {
         self.has_ended = read == 0;
         if read > 0 {
             let jitter = self.random.below(micros(conduct.jitter).saturating_add(1));
-            let due = Instant::now() + conduct.latency + Duration::from_micros(jitter);
+            let due = after(conduct.latency.saturating_add(Duration::from_micros(jitter)));
             let last = self.waiting.back().map_or(due, |(last, _)| *last);
             self.waiting_bytes += read;
             self.waiting.push_back((due.max(last), bytes));

@@ -2,6 +2,7 @@
 //! order. The proxy's `follow` runs it.
 
 use super::{Conduct, Cut, Direction, Link, Shared};
+use crate::clock::after;
 use crate::random::Random;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ impl Schedule {
 
     pub(super) async fn run(mut self, shared: Arc<Shared>) {
         let mut disturbed: Vec<(Instant, Link)> = Vec::new();
-        let mut next = Instant::now() + self.up_to(self.every * 2);
+        let mut next = after(self.up_to(self.every.saturating_mul(2)));
         loop {
             let first = disturbed.iter().map(|(until, _)| *until).min().unwrap_or(next);
             sleep_until(next.min(first)).await;
@@ -86,14 +87,14 @@ impl Schedule {
                 !is_over
             });
             if next <= now {
-                disturbed.extend(self.strike(&shared, now));
-                next = now + self.up_to(self.every * 2);
+                disturbed.extend(self.strike(&shared));
+                next = after(self.up_to(self.every.saturating_mul(2)));
             }
         }
     }
 
     /// Does one fault to one connection; gives until when it lasts.
-    fn strike(&mut self, shared: &Shared, now: Instant) -> Option<(Instant, Link)> {
+    fn strike(&mut self, shared: &Shared) -> Option<(Instant, Link)> {
         let kind = usize::try_from(self.random.next() % (self.faults.len() as u64).max(1)).ok()?;
         let fault = *self.faults.get(kind)?;
         let pick = self.random.next();
@@ -109,7 +110,7 @@ impl Schedule {
             Fault::Conduct(conduct) => {
                 link.set(conduct);
                 state.faults.disturbed += 1;
-                Some((now + lasting, link))
+                Some((after(lasting), link))
             }
         }
     }

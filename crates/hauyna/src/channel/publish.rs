@@ -63,6 +63,7 @@ pub(crate) fn publish(
         None => format!("\0{key}").into_boxed_str(),
     });
     hub.metrics.published.increment();
+    hub.background.adopt();
     let publish = Publish {
         draft: Draft {
             channel,

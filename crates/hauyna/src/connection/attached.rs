@@ -1,7 +1,7 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
-use super::Extensions;
 use super::expiry::Lease;
+use super::extensions::Attachments;
 use super::requests::Requests;
 use crate::channel::Subscription;
 use crate::dispatch::Meters;
@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 /// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
-    pub(crate) extensions: Mutex<Extensions>,
+    pub(crate) extensions: Attachments,
     pub(crate) requests: Mutex<Requests>,
     /// Where it differs from the handler's.
     pub(crate) retry: Mutex<Option<RetryPolicy>>,

@@ -63,11 +63,8 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the hub is
-    /// shut down. The socket is dropped then.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime.
+    /// shut down; [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime. The socket is
+    /// dropped then.
     ///
     /// # Examples
     ///
@@ -95,6 +92,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        crate::clock::runtime()?;
         let (hub, user) = (&self.0.0, UserId::new(user.as_ref())?);
         if self.0.is_stopping() {
             return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));

@@ -97,7 +97,7 @@ impl ConnectionCore {
             attached: OnceLock::new(),
         };
         if !attached.is_empty() {
-            this.attached().extensions.lock().inherit(attached);
+            this.attached().extensions.with(|all| all.inherit(attached));
         }
         if let Some(key) = session_key {
             let _ = this.attached().session_key.set(key); // it is new
@@ -361,7 +361,7 @@ impl ConnectionCore {
     pub(crate) fn ping(self: &Arc<Self>, last: Tick, interval: Duration) {
         let now = self.hub.clock.tick();
         // Pings keep their pace, though the sweep is late by a part of its own period each time.
-        let is_late = now.since(last) >= 2 * interval;
+        let is_late = now.since(last) >= interval.saturating_mul(2);
         self.pulse.beat(if is_late { now } else { last.after(interval) }, now);
         self.push_control(encode(OpCode::Ping, b""));
     }
@@ -389,6 +389,14 @@ impl ConnectionCore {
 
 fn already_subscribed() -> Error {
     Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel")
+}
+
+impl Drop for ConnectionCore {
+    fn drop(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            attached.extensions.discard(&self.hub);
+        }
+    }
 }
 
 impl fmt::Debug for ConnectionCore {

@@ -3,6 +3,7 @@
 
 use super::outbox::{Outbox, Told};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
+use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
 use crate::presence::{self, Departure};
@@ -156,15 +157,22 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     if !was_there {
         return Ending::Silent;
     }
-    core.forget_expiry();
-    core.end_requests();
+    // Whatever panics in one step, the next ones follow.
+    let contained = |step: &dyn Fn()| {
+        let _ = contain::call(&hub.metrics.panics, step);
+    };
+    contained(&|| core.forget_expiry());
+    contained(&|| core.end_requests());
     let state = core.state_to_keep();
     let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
     let mut subscriptions = core.take_subscriptions();
     // What somebody else ends in this moment has ended for the session, too.
-    subscriptions.retain(|subscription| crate::channel::detach(hub, subscription, departure));
-    presence::depart(hub, core, departure);
-    core.leave_states(reason);
+    subscriptions.retain(|subscription| {
+        let detach = || crate::channel::detach(hub, subscription, departure);
+        contain::call(&hub.metrics.panics, detach).unwrap_or(false)
+    });
+    contained(&|| presence::depart(hub, core, departure));
+    contained(&|| core.leave_states(reason));
     hub.limits.release(core);
     keep_remainder(core);
     hub.metrics.close(reason);

@@ -40,10 +40,8 @@ impl ConnectionCore {
     }
 
     fn lease(&self, expiry: Expiry) -> Lease {
-        let end = expiry.at.checked_add(expiry.grace).unwrap_or(expiry.at);
-        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
         // Both are cut to milliseconds: never early.
-        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_add(2);
+        let left = u64::try_from(expiry.left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
         let due = self.hub.clock.millis().saturating_add(left);
         Lease { expiry, due }
     }
@@ -112,7 +110,7 @@ impl ConnectionCore {
         let credentials = Credentials { token: identity.token, revocations, ..Credentials::default() };
         self.hub.check_revoked(self.user(), &credentials)?;
         if !identity.attached.is_empty() {
-            self.attached().extensions.lock().inherit(identity.attached);
+            self.attached().extensions.with(|all| all.inherit(identity.attached));
         }
         self.set_expiry(identity.expiry);
         self.set_token(credentials.token.clone());

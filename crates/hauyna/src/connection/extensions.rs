@@ -1,19 +1,29 @@
-//! Values that the application attaches to a connection, one per type.
+//! Values that the application attaches to a connection, one per type; and the lock they are behind, which neither waits
+//! for itself nor lets a destructor of theirs unwind into the hub.
 
 use crate::auth::{Claims, weight_of};
+use crate::contain;
+use crate::hub::HubCore;
+use crate::metrics::Counter;
+use parking_lot::{Mutex, MutexGuard};
 use std::any::{Any, TypeId};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A map from types to values; see [`Connection::with_extensions`](super::Connection::with_extensions).
 ///
 /// It begins with what tower layers, middleware and `identify` attached to the HTTP request.
 #[derive(Default)]
 pub struct Extensions {
-    own: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    own: OwnValues,
     /// The request's; a value in `own` stands before one of the same type here.
     request: http::Extensions,
 }
+
+type OwnValues = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 impl Extensions {
     /// Attaches a value; returns the one of the same type that was there.
@@ -41,15 +51,6 @@ impl Extensions {
         own.map(|own| *own).or_else(|| self.request.remove())
     }
 
-    /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
-    pub(super) fn take_over(&mut self, old: &mut Self) {
-        let own = std::mem::take(&mut old.own);
-        self.own.extend(own);
-        if self.request.get::<Claims>().is_some() {
-            self.own.remove(&TypeId::of::<Claims>());
-        }
-    }
-
     /// Bytes of what is attached: the values themselves, and what the common ones own.
     pub(super) fn weight(&self) -> usize {
         let own =
@@ -75,8 +76,114 @@ fn owned(value: &(dyn Any + Send + Sync)) -> usize {
 /// Bytes of an entry in a map of types, and of the allocation of its value.
 const ENTRY: usize = 96;
 
+impl Extensions {
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.request.is_empty()
+    }
+
+    /// Drops every value, whatever the others' destructors do.
+    fn discard(&mut self, panics: &Counter) {
+        contain::discard(panics, std::mem::take(&mut self.own).into_values());
+        contain::discard(panics, [std::mem::take(&mut self.request)]);
+    }
+}
+
+/// The values of one connection, behind their lock.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments(Mutex<Extensions>);
+
+thread_local! {
+    /// Addresses of the locks that this thread holds while it calls the application.
+    static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Attachments {
+    /// Lends the values.
+    ///
+    /// # Panics
+    ///
+    /// Where this is called inside itself for the same connection. Also where two threads wait for each other, each inside
+    /// a call for the connection that the other one wants.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
+        let _held = Held::new(self);
+        f(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Extensions> {
+        if HELD.with_borrow(Vec::len) <= 1 {
+            return self.0.lock();
+        }
+        let locked = self.0.try_lock_for(DEADLOCK);
+        locked.unwrap_or_else(|| panic!("two calls of `with_extensions` inside others wait for each other"))
+    }
+
+    /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
+    pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
+        let inherited = old.with(|old| std::mem::take(&mut old.own));
+        let replaced = self.with(|new| {
+            let mut replaced: Vec<_> =
+                inherited.into_iter().filter_map(|(of, value)| new.own.insert(of, value)).collect();
+            if new.request.get::<Claims>().is_some() {
+                replaced.extend(new.own.remove(&TypeId::of::<Claims>()));
+            }
+            replaced
+        });
+        contain::discard(panics, replaced);
+    }
+
+    /// Drops the values of a connection that nobody has a handle on any more. That may be in the middle of a delivery to
+    /// others, so a task of their own does it where there is a runtime.
+    pub(super) fn discard(self, hub: &Arc<HubCore>) {
+        let extensions = self.0.into_inner();
+        if extensions.is_empty() {
+            return;
+        }
+        let remains = Remains { extensions, hub: hub.clone() };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { drop(remains) });
+        }
+    }
+}
+
+/// What is left of a connection.
+struct Remains {
+    extensions: Extensions,
+    hub: Arc<HubCore>,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        self.extensions.discard(&self.hub.metrics.panics);
+    }
+}
+
+/// Exists while a thread is inside of [`Attachments::with`].
+struct Held(usize);
+
+impl Held {
+    fn new(attachments: &Attachments) -> Self {
+        let address = std::ptr::from_ref(attachments).addr();
+        let is_inside = HELD.with_borrow(|held| held.contains(&address));
+        assert!(
+            !is_inside,
+            "`with_extensions` was called inside itself for one connection, and would never return"
+        );
+        HELD.with_borrow_mut(|held| held.push(address));
+        Self(address)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.retain(|address| *address != self.0));
+    }
+}
+
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Extensions").field("len", &(self.own.len() + self.request.len())).finish()
     }
 }
+
+/// How long one call inside another waits for a second connection's values, before it takes that for a deadlock.
+const DEADLOCK: Duration = Duration::from_secs(5);

@@ -212,9 +212,15 @@ impl Connection {
         own.iter().map(|subscription| subscription.channel.name.as_str().to_owned()).collect()
     }
 
-    /// Gives access to the values attached to the connection. Do not call into the hub from inside.
+    /// Gives access to the values attached to the connection, behind a lock: keep it short, and do not block inside. The
+    /// values are dropped with the last handle on the connection; a destructor that panics is contained and counted.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called inside itself, as by [`Context::extension`](crate::Context::extension), for the same
+    /// connection: the values are at hand there.
     pub fn with_extensions<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
-        f(&mut self.0.attached().extensions.lock())
+        self.0.attached().extensions.with(f)
     }
 
     /// Bytes that wait to be written.

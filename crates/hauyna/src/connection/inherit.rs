@@ -74,7 +74,7 @@ impl ConnectionCore {
         take_remainder(self, old.id());
         let Some(old) = old.attached_already() else { return };
         let own = self.attached();
-        own.extensions.lock().take_over(&mut old.extensions.lock());
+        own.extensions.take_over(&old.extensions, &self.hub.metrics.panics);
         *own.retry.lock() = *old.retry.lock();
     }
 }

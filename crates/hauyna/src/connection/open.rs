@@ -7,6 +7,7 @@ use super::outbox::Outbox;
 use super::run::Run;
 use super::work::Work;
 use super::{CloseReason, ConnectionCore, Phase, reader};
+use crate::contain::Contained;
 use crate::dispatch::{guarded_open, take_remainder};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
@@ -55,6 +56,8 @@ struct Pending {
 /// Registers the connection, before its client can know of it: whoever has seen the answer is found.
 pub(crate) fn register(opening: Opening) -> Unanswered {
     let Opening { hub, endpoint, particulars, place, inflate, session, credentials, claim } = opening;
+    hub.background.remember_runtime();
+    hub.background.adopt();
     let shard = &hub.shards[usize::from(particulars.shard)];
     shard.sweep_every(endpoint.sweep_period());
     let core =
@@ -111,10 +114,14 @@ impl Unanswered {
             decoder = decoder.with_inflate(inflate);
         }
         let work = match claim {
-            Some(claim) => Some(Work::Open(Box::pin(session::resume(core.clone(), claim, expires_at)))),
+            Some(claim) => {
+                let resumed = Box::pin(session::resume(core.clone(), claim, expires_at));
+                Some(Work::Open(Contained::new(&core.hub.metrics.panics, resumed)))
+            }
             None => {
                 let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
-                opened.flatten().map(|opened| Work::Open(guarded_open(&core, opened)))
+                let opened = opened.flatten().map(|opened| guarded_open(&core, opened));
+                opened.map(|opened| Work::Open(Contained::new(&core.hub.metrics.panics, opened)))
             }
         };
         core.pulse.set_busy(work.is_some());

@@ -66,6 +66,7 @@ impl<T: DeserializeOwned + 'static> IntoFuture for Requesting<T> {
 }
 
 async fn ask(core: &Arc<ConnectionCore>, question: (&str, &Content), timeout: Duration) -> Answer {
+    crate::clock::runtime()?;
     if !core.is_open() {
         return Err(Error::closed());
     }
@@ -77,10 +78,12 @@ async fn ask(core: &Arc<ConnectionCore>, question: (&str, &Content), timeout: Du
     core.send(super::reader::message_frame(core, &message))?;
     // The task may be waiting for a callback, and read only what comes after it.
     core.wake(&core.outbox.lock());
-    match tokio::time::timeout(timeout, answer).await {
+    match crate::clock::timeout(timeout, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Error::closed()),
-        Err(_) => Err(Error::protocol(ErrorType::Timeout, "the client did not answer in time")),
+        Err(late) => {
+            Err(late.error(|| Error::protocol(ErrorType::Timeout, "the client did not answer in time")))
+        }
     }
 }
 

@@ -308,7 +308,6 @@ impl Run {
                 Poll::Ready(Some(Ok(()))) => core.hub.settle(core.shard()),
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => {
-                    core.hub.metrics.panics.increment();
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
                 Poll::Pending if core.has_expired() => {
@@ -322,8 +321,8 @@ impl Run {
             Work::Request(mut request) => {
                 let reply = match request.poll(&core, cx) {
                     Poll::Ready(Some(reply)) => reply,
-                    Poll::Ready(None) => Reply::panicked(&core, request.pending.id),
-                    Poll::Pending if core.has_expired() => Reply::expired(request.pending.id),
+                    Poll::Ready(None) => Reply::panicked(request.id),
+                    Poll::Pending if core.has_expired() => Reply::expired(request.id),
                     Poll::Pending => {
                         self.work = Some(Work::Request(request));
                         return self.read_ahead(cx);

@@ -3,25 +3,29 @@
 
 use super::ConnectionCore;
 use crate::broker::BoxFuture;
+use crate::contain::{Contained, Lasting, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
 use crate::shard::posts_of_thread;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use hauyna_protocol::RequestId;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Something that a connection waits for before it reads on.
 pub(super) enum Work {
-    Open(BoxFuture<Result<(), Error>>),
+    Open(Contained<Result<(), Error>>),
     Request(RunningRequest),
-    Close(BoxFuture<Result<(), Error>>),
+    Close(Lasting),
     /// A shard that the connection's requests make write has too much to do.
     Room(BoxFuture<()>),
 }
 
 /// A request whose callback is at work.
 pub(super) struct RunningRequest {
-    pub(super) pending: Pending,
+    pub(super) id: Option<RequestId>,
+    future: Contained<Reply>,
     pub(super) order: ReplyOrder,
 }
 
@@ -37,7 +41,7 @@ impl RunningRequest {
     /// Polls the callback; `None` where it panicked.
     pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let before = posts_of_thread();
-        let poll = poll_callback(core, &mut self.pending.future, cx);
+        let poll = poll_callback(core, &mut self.future, cx);
         if posts_of_thread() != before {
             self.order = ReplyOrder::BehindPosts;
         }
@@ -64,14 +68,15 @@ impl ReplyOrder {
 /// Polls a callback for the first time; gives it back where it is not done.
 pub(super) fn begin(
     core: &Arc<ConnectionCore>,
-    pending: Pending,
+    Pending { id, future }: Pending,
     replies: &mut Vec<u8>,
     cx: &mut Context<'_>,
 ) -> Option<Work> {
-    let mut request = RunningRequest { pending, order: ReplyOrder::Free };
+    let future = Contained::new(&core.metrics().panics, future);
+    let mut request = RunningRequest { id, future, order: ReplyOrder::Free };
     match request.poll(core, cx) {
         Poll::Ready(Some(reply)) => request.order.write(core, reply, replies),
-        Poll::Ready(None) => Reply::panicked(core, request.pending.id).write(core, replies),
+        Poll::Ready(None) => Reply::panicked(request.id).write(core, replies),
         Poll::Pending => {
             core.pulse.set_busy(true);
             return Some(Work::Request(request));
@@ -88,15 +93,12 @@ pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<Work> {
     Some(Work::Room(Box::pin(async move { hub.room_of(shard).await })))
 }
 
-/// Polls a future of the application's; `None` where it panicked.
+/// Polls a future of the application's; `None` where it panicked, which is counted.
 pub(super) fn poll_callback<T>(
     core: &ConnectionCore,
-    future: &mut BoxFuture<T>,
+    future: &mut (impl Future<Output = Result<T, Panicked>> + Unpin),
     cx: &mut Context<'_>,
 ) -> Poll<Option<T>> {
     let _span = core.span().entered();
-    match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => Poll::Ready(None),
-    }
+    Pin::new(future).poll(cx).map(Result::ok)
 }

@@ -4,11 +4,12 @@
 
 use super::{Core, Next, Pending, Reply, again};
 use crate::broker::BoxFuture;
+use crate::contain::{self, Contained, Panicked};
 use crate::error::Error;
 use crate::handler::{Context, Failed, Occasion, Recovery};
 use hauyna_protocol::{ErrorType, Limits, RequestId};
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -65,7 +66,8 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
             Recovery::Retry { after } if retries < RETRIES && may_pass(error.error_type()) => {
                 retries += 1;
                 core.restart_callback();
-                tokio::time::sleep(after.min(core.endpoint().callback_timeout / 2)).await;
+                let after = after.min(core.endpoint().callback_timeout / 2);
+                tokio::time::sleep_until(crate::clock::after(after)).await;
                 core.restart_callback();
                 next = again(core, &asked);
             }
@@ -80,13 +82,13 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
 
 /// Waits for an answer; a callback that panics or takes too long has failed.
 async fn finished(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
-    let mut future = match next {
+    let future = match next {
         Next::Now(reply) => return reply,
         Next::Later(future) => future,
     };
-    match patiently(core, &mut future).await {
+    match patiently(core, future).await {
         Ok(reply) => reply,
-        Err(Stopped::Panicked) => Reply::panicked(core, id.clone()),
+        Err(Stopped::Panicked) => Reply::panicked(id.clone()),
         Err(Stopped::Expired) => Reply::expired(id.clone()),
     }
 }
@@ -96,17 +98,13 @@ async fn decision(core: &Core, failed: Failed) -> Recovery {
     let Some(on_error) = &core.endpoint().on_error else { return Recovery::Reply };
     core.restart_callback();
     let cx = Context::new(core.clone());
-    let decided = catch_unwind(AssertUnwindSafe(|| on_error(cx, failed)));
-    let stopped = match decided {
-        Ok(mut future) => match patiently(core, &mut future).await {
+    let stopped = match contain::call(&core.metrics().panics, || on_error(cx, failed)) {
+        Ok(future) => match patiently(core, future).await {
             Ok(recovery) => return recovery,
             Err(stopped) => stopped,
         },
-        Err(_) => Stopped::Panicked,
+        Err(Panicked) => Stopped::Panicked,
     };
-    if let Stopped::Panicked = stopped {
-        core.metrics().panics.increment();
-    }
     crate::log::limited("on_error failed", || {
         tracing::error!(target: "hauyna::connection", id = %core.id(), ?stopped, "on_error failed");
     });
@@ -120,12 +118,13 @@ enum Stopped {
     Expired,
 }
 
-async fn patiently<T>(core: &Core, future: &mut BoxFuture<T>) -> Result<T, Stopped> {
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-        Ok(Poll::Pending) if core.has_expired() => Poll::Ready(Err(Stopped::Expired)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(Err(Stopped::Panicked)),
+async fn patiently<T: Send + 'static>(core: &Core, future: BoxFuture<T>) -> Result<T, Stopped> {
+    let mut future = Contained::new(&core.metrics().panics, future);
+    poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+        Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
+        Poll::Ready(Err(Panicked)) => Poll::Ready(Err(Stopped::Panicked)),
+        Poll::Pending if core.has_expired() => Poll::Ready(Err(Stopped::Expired)),
+        Poll::Pending => Poll::Pending,
     })
     .await
 }

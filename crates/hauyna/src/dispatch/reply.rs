@@ -6,6 +6,7 @@ use super::admission;
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
 use crate::connection::{Backlog, CloseReason, Connection, ConnectionCore, frame};
+use crate::contain;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::EventAnswer;
@@ -136,9 +137,8 @@ impl Reply {
         Self { id, result }
     }
 
-    /// A callback that panicked on this connection.
-    pub(crate) fn panicked(core: &Core, id: Option<RequestId>) -> Self {
-        core.metrics().panics.increment();
+    /// A callback that panicked.
+    pub(crate) fn panicked(id: Option<RequestId>) -> Self {
         Self::refused(id, Error::other("a callback panicked"))
     }
 
@@ -154,7 +154,8 @@ impl Reply {
             Err(error) => {
                 core.metrics().refuse(error.error_type());
                 replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
-                return admission::charge(core, error.error_type(), replies);
+                admission::charge(core, error.error_type(), replies);
+                return error.discard(&core.metrics().panics);
             }
         };
         match &data {
@@ -226,7 +227,8 @@ fn report(core: &Core, error: &Error) {
         core.hub().events.emit(SystemKind::Errored, || SystemEvent::Errored {
             connection: Some(Connection::new(core.clone())),
             error_type,
-            message: error.whole_text(),
+            message: contain::call(&core.metrics().panics, || error.whole_text())
+                .unwrap_or_else(|_| error.public_message().to_owned()),
         });
     }
 }
@@ -236,7 +238,7 @@ pub(crate) fn error_frame(core: &Core, id: Option<&RequestId>, error: &Error) ->
     report(core, error);
     if error.error_type() == ErrorType::InternalError {
         crate::log::limited("internal error", || {
-            let error = crate::log::fault(error);
+            let error = crate::log::fault(error).counting(&core.metrics().panics);
             tracing::error!(target: "hauyna::connection", id = %core.id(), %error, "a request failed");
         });
     }

@@ -1,21 +1,20 @@
 //! Who listens to what, and the running of listeners: in order, each with a time-out, none able to harm the
 //! next. A list is exchanged as a whole when it changes, so nobody is called under a lock.
 
-use super::queue::Queue;
+use super::queue::{Queue, Turn};
 use super::system::{SystemEvent, SystemKind};
 use super::{Event, Flow};
+use crate::background::{Due, Job};
 use crate::broker::BoxFuture;
+use crate::contain::{self, Contained, Foreign};
 use crate::error::Error;
 use crate::hub::{Hub, HubCore};
 use hauyna_protocol::{ErrorType, Raw};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
 
 pub(super) type Listening = BoxFuture<Result<Flow, Error>>;
 /// Data that does not fit the listener was not shown to it.
@@ -31,6 +30,7 @@ pub(crate) struct Listeners {
     named: Mutex<HashMap<Box<str>, List<OfNamed>>>,
     system: Mutex<List<OfSystem>>,
     queue: Queue,
+    hub: Weak<HubCore>,
 }
 
 /// Names a listener, to take it out again.
@@ -60,14 +60,17 @@ pub struct Failure {
     pub error: Error,
 }
 
-struct Listener<F> {
+pub(super) struct Listener<F> {
     id: ListenerId,
     priority: i32,
     kinds: u32,
-    f: F,
+    f: Foreign<F>,
 }
 
 type List<F> = Arc<[Arc<Listener<F>>]>;
+
+/// The listeners of system events, as they are at one moment.
+pub(super) type SystemListeners = List<OfSystem>;
 
 impl Listeners {
     pub(crate) fn new(hub: Weak<HubCore>) -> Self {
@@ -76,7 +79,8 @@ impl Listeners {
             next: AtomicU64::new(1),
             named: Mutex::default(),
             system: Mutex::new(Arc::from([])),
-            queue: Queue::new(hub),
+            queue: Queue::default(),
+            hub,
         }
     }
 
@@ -85,7 +89,16 @@ impl Listeners {
     #[inline]
     pub(crate) fn emit(&self, kind: SystemKind, event: impl FnOnce() -> SystemEvent) {
         if self.wanted.load(Ordering::Relaxed) & kind.bit() != 0 {
-            self.queue.push(event());
+            self.push(event());
+        }
+    }
+
+    #[cold]
+    fn push(&self, event: SystemEvent) {
+        if self.queue.push(event)
+            && let Some(hub) = self.hub.upgrade()
+        {
+            hub.background.ensure(Job::Events);
         }
     }
 
@@ -125,7 +138,7 @@ impl Listeners {
 
     fn listener<F>(&self, priority: i32, kinds: u32, f: F) -> Listener<F> {
         let id = ListenerId(self.next.fetch_add(1, Ordering::Relaxed));
-        Listener { id, priority, kinds, f }
+        Listener { id, priority, kinds, f: Foreign::new(f) }
     }
 
     pub(super) fn remove(&self, id: ListenerId) -> bool {
@@ -162,16 +175,30 @@ impl Listeners {
         outcome
     }
 
-    pub(super) async fn tell(&self, hub: Arc<HubCore>, told: SystemEvent) {
-        let list = self.system.lock().clone();
-        let event = Event::of_system(Hub(hub), &told);
-        let mut outcome = Outcome::default();
-        for listener in list.iter().filter(|listener| listener.kinds & told.kind().bit() != 0) {
-            let result = run(&event, || Ok((listener.f)(event.clone(), told.clone()))).await;
-            if outcome.record(&event, listener.id, result) == Flow::Stop {
-                break;
+    /// Tells listeners what waits, some at a time.
+    pub(crate) async fn work(&self, hub: &Arc<HubCore>) -> Due {
+        for _ in 0..TURN {
+            let next = self.queue.next(|| self.system.lock().clone());
+            let Some(turn) = next else { return Due::Never };
+            if self.tell(hub, turn).await == Flow::Stop {
+                self.queue.end_event();
             }
         }
+        Due::Now
+    }
+
+    /// Lets one listener have its turn; stops where there is none left.
+    async fn tell(&self, hub: &Arc<HubCore>, Turn { event: told, listeners, index }: Turn) -> Flow {
+        let Some(listener) = listeners.get(index) else { return Flow::Stop };
+        if listener.kinds & told.kind().bit() == 0 {
+            return Flow::Continue;
+        }
+        let event = Event::of_system(Hub(hub.clone()), &told);
+        let result = run(&event, || Ok((listener.f)(event.clone(), told))).await;
+        let mut outcome = Outcome::default();
+        let flow = outcome.record(&event, listener.id, result);
+        outcome.failures.into_iter().for_each(|failure| failure.error.discard(&hub.metrics.panics));
+        flow
     }
 }
 
@@ -185,7 +212,8 @@ impl Outcome {
             }
             Err(error) => {
                 crate::log::limited("listener", || {
-                    let (name, error) = (crate::log::name(event.name()), crate::log::fault(&error));
+                    let name = crate::log::name(event.name());
+                    let error = crate::log::fault(&error).counting(&event.hub.0.metrics.panics);
                     tracing::warn!(target: "hauyna::event", event = %name, ?listener, %error, "a listener failed");
                 });
                 self.failures.push(Failure { listener, error });
@@ -197,18 +225,13 @@ impl Outcome {
 
 /// Runs one listener to its end, or to that of its time.
 async fn run(event: &Event, call: impl FnOnce() -> Decoded) -> Result<Flow, Error> {
-    let panicked = || {
-        event.hub.0.metrics.panics.increment();
-        Error::other("a listener panicked")
-    };
-    let mut future = catch_unwind(AssertUnwindSafe(call)).map_err(|_| panicked())??;
-    let polled = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll,
-        Err(_) => Poll::Ready(Err(panicked())),
-    });
-    match tokio::time::timeout(event.hub.0.config.listener_timeout, polled).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::protocol(ErrorType::Timeout, "the listener took too long")),
+    let hub = &event.hub.0;
+    let panicked = |_| Error::other("a listener panicked");
+    let future = contain::call(&hub.metrics.panics, call).map_err(panicked)??;
+    let ran = Contained::new(&hub.metrics.panics, future);
+    match crate::clock::timeout(hub.config.listener_timeout, ran).await {
+        Ok(result) => result.map_err(panicked)?,
+        Err(late) => Err(late.error(|| Error::protocol(ErrorType::Timeout, "the listener took too long"))),
     }
 }
 
@@ -230,3 +253,12 @@ impl fmt::Debug for Listeners {
         f.debug_struct("Listeners").field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
+
+impl<F> fmt::Debug for Listener<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Listeners told before other tasks of the thread have their turn.
+const TURN: usize = 16;

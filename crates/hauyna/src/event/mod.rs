@@ -170,7 +170,8 @@ impl Events {
     /// # Errors
     ///
     /// `validation_error` where the data is not representable as JSON; the connection is
-    /// [of another hub](crate::ErrorKind::OtherHub). Then nobody ran. The failures of listeners are in the [`Outcome`].
+    /// [of another hub](crate::ErrorKind::OtherHub); [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a
+    /// Tokio runtime. Then nobody ran. The failures of listeners are in the [`Outcome`].
     ///
     /// # Cancel safety
     ///
@@ -181,6 +182,7 @@ impl Events {
         connection: Option<&Connection>,
         data: impl Serialize,
     ) -> Result<Outcome, Error> {
+        crate::clock::runtime()?;
         if connection.is_some_and(|connection| !connection.is_of(&self.hub)) {
             return Err(Error::other_hub());
         }

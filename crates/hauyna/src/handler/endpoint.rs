@@ -7,6 +7,7 @@ use super::{Context, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::{CloseReason, Connection};
+use crate::contain::{self, Contained, Lasting, Panicked};
 use crate::dispatch::{Pending, Remainder, Reply};
 use crate::error::{Error, Reject};
 use crate::metrics::Counter;
@@ -19,7 +20,6 @@ use hauyna_websocket::{Deflate, Limits};
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,23 +163,32 @@ impl Endpoint {
         self.on_reconnect.as_ref().map(|f| called(cx, || f(cx.clone(), old)))
     }
 
-    pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<BoxFuture<Result<(), Error>>> {
+    /// The last callback of a connection: where its runtime ends before it has begun, it runs on another one.
+    pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<Lasting> {
         let f = self.on_close.as_ref()?;
-        let future = called(cx, || f(cx.clone(), reason));
-        let (timeout, id) = (self.callback_timeout, cx.connection().id());
-        Some(Box::pin(async move {
-            match tokio::time::timeout(timeout, future).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => crate::log::limited("on_close", || {
-                    let error = crate::log::fault(&error);
-                    tracing::warn!(target: "hauyna::connection", %id, %error, "on_close failed");
+        let hub = &cx.hub().0;
+        let ran = Contained::new(&hub.metrics.panics, called(cx, || f(cx.clone(), reason)));
+        let (timeout, cx) = (self.callback_timeout, cx.clone());
+        let finished = async move {
+            let (id, hub) = (cx.connection().id(), cx.hub());
+            match crate::clock::timeout(timeout, ran).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => {
+                    crate::log::limited("on_close", || {
+                        let error = crate::log::fault(&error).counting(&hub.0.metrics.panics);
+                        tracing::warn!(target: "hauyna::connection", %id, %error, "on_close failed");
+                    });
+                    error.discard(&hub.0.metrics.panics);
+                }
+                Ok(Err(Panicked)) => crate::log::limited("on_close", || {
+                    tracing::warn!(target: "hauyna::connection", %id, "on_close panicked");
                 }),
-                Err(_) => crate::log::limited("on_close", || {
-                    tracing::warn!(target: "hauyna::connection", %id, "on_close took too long");
+                Err(late) => crate::log::limited("on_close", || {
+                    tracing::warn!(target: "hauyna::connection", %id, ?late, "on_close took too long");
                 }),
             }
-            Ok(())
-        }))
+        };
+        Some(Lasting::new(hub, Box::pin(finished)))
     }
 
     pub(crate) fn pinged(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
@@ -203,10 +212,32 @@ impl Endpoint {
 
 /// Calls a callback; one that panics before its first await fails as one that panics later does.
 fn called(cx: &Context, f: impl FnOnce() -> BoxFuture<Result<(), Error>>) -> BoxFuture<Result<(), Error>> {
-    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| {
-        cx.hub().0.metrics.panics.increment();
-        Box::pin(std::future::ready(Err(Error::other("a callback panicked"))))
-    })
+    contain::call(&cx.hub().0.metrics.panics, f)
+        .unwrap_or_else(|_| Box::pin(std::future::ready(Err(Error::other("a callback panicked")))))
+}
+
+impl Drop for Endpoint {
+    /// With the last connection goes what the application gave its callbacks.
+    fn drop(&mut self) {
+        fn each<T>(values: impl IntoIterator<Item = T>) {
+            for value in values {
+                let _ = contain::quietly(|| drop(value));
+            }
+        }
+        each(self.middleware.drain(..));
+        each(self.identify.take());
+        each(self.refresh.take());
+        each(self.on_open.take());
+        each(self.on_reconnect.take());
+        each(self.events.drain());
+        each(self.on_message.take());
+        each(self.validators.take());
+        each([self.on_binary.take(), self.on_ping.take(), self.on_pong.take()]);
+        each(self.on_close.take());
+        each(self.on_error.take());
+        each(self.authorize.iter_mut().map(Option::take));
+        each(self.state.take());
+    }
 }
 
 impl fmt::Debug for Endpoint {

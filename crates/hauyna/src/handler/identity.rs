@@ -57,8 +57,13 @@ impl Expiry {
     ///
     /// `token_expired` where the end is past.
     pub(crate) fn check(&self) -> Result<(), Reject> {
-        let end = self.at.checked_add(self.grace).unwrap_or(self.at);
-        if end > SystemTime::now() { Ok(()) } else { Err(Reject::expired("the credentials have expired")) }
+        if self.left().is_zero() { Err(Reject::expired("the credentials have expired")) } else { Ok(()) }
+    }
+
+    /// How long the connection may live on. A moment that no clock reaches is the end of time.
+    pub(crate) fn left(&self) -> Duration {
+        let Some(end) = self.at.checked_add(self.grace) else { return Duration::MAX };
+        end.duration_since(SystemTime::now()).unwrap_or_default()
     }
 }
 

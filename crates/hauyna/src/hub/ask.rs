@@ -2,13 +2,11 @@
 //! answer within [`HubBuilder::broker_timeout`](super::HubBuilder::broker_timeout), and nothing gathers until then.
 
 use super::HubCore;
-use crate::broker::{Answer, BoxFuture, Broker};
+use crate::broker::{Answer, Broker};
 use crate::channel::ChannelCore;
+use crate::contain::{self, Contained, Panicked};
 use crate::error::BrokerError;
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -35,23 +33,19 @@ impl HubCore {
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
         failed: fn(&'static str) -> BrokerError,
     ) -> Answer<Result<T, BrokerError>> {
-        let answer = catch_unwind(AssertUnwindSafe(|| ask(&*self.broker)));
+        let answer = contain::call(&self.metrics.panics, || ask(&*self.broker));
         let Ok(answer) = answer.map(Answer::into_now) else {
-            self.metrics.panics.increment();
             return Answer::now(Err(failed(PANICKED)));
         };
         let later = match answer {
             Ok(now) => return Answer::now(now),
             Err(later) => later,
         };
-        let (timeout, panics) = (self.config.broker_timeout, self.metrics.panics.clone());
+        let (timeout, later) = (self.config.broker_timeout, Contained::new(&self.metrics.panics, later));
         Answer::later(async move {
-            match within(timeout, contained(later)).await {
+            match within(timeout, later).await {
                 Some(Ok(answer)) => answer,
-                Some(Err(Panicked)) => {
-                    panics.increment();
-                    Err(failed(PANICKED))
-                }
+                Some(Err(Panicked)) => Err(failed(PANICKED)),
                 None => Err(failed(LATE)),
             }
         })
@@ -90,23 +84,12 @@ impl HubCore {
     }
 }
 
-struct Panicked;
-
-/// The answer of a broker that may panic on the way to it.
-async fn contained<T>(mut later: BoxFuture<T>) -> Result<T, Panicked> {
-    poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| later.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Panicked)),
-    })
-    .await
-}
-
 /// What comes within this time. Outside of a tokio runtime there is no clock; nothing but the broker ends the wait.
 async fn within<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
     if Handle::try_current().is_err() {
         return Some(future.await);
     }
-    tokio::time::timeout(timeout, future).await.ok()
+    crate::clock::timeout(timeout, future).await.ok()
 }
 
 const PANICKED: &str = "the broker panicked";

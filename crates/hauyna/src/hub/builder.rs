@@ -5,6 +5,7 @@ use super::limits::{AtLimit, ClientAddress, Limit, Limits};
 use super::{ChannelMap, Ending, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::auth::Revocations;
+use crate::background::Background;
 use crate::broker::{Broker, LocalBroker, Relay};
 use crate::channel::{Channels, Declarations, UserId};
 use crate::clock::Clock;
@@ -360,7 +361,7 @@ impl HubBuilder {
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
-            presence: People::new(hub.clone()),
+            presence: People::new(),
             sessions: Sessions::new(self.config.sessions),
             events: Listeners::new(hub.clone()),
             groups,
@@ -368,6 +369,7 @@ impl HubBuilder {
             routes: Mutex::default(),
             clock: Clock::start(),
             ending: Ending::new(),
+            background: Background::new(hub.clone()),
             departed: Notify::new(),
             config: self.config,
         });

@@ -4,7 +4,9 @@
 
 use super::ending::Stage;
 use super::{Hub, HubCore};
+use crate::background::{Due, Job};
 use crate::connection::{Backlog, CloseReason};
+use crate::error::Error;
 use crate::random::Dice;
 use crate::shard::take_turns;
 use hauyna_protocol::Message;
@@ -24,7 +26,7 @@ use tokio::time::Instant;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
 /// let hub = Hub::new();
-/// hub.drain(Drain::over(Duration::from_secs(10)).reason("deploy")).await;
+/// hub.drain(Drain::over(Duration::from_secs(10)).reason("deploy")).await.unwrap();
 /// assert!(hub.is_stopping());
 /// # }
 /// ```
@@ -88,34 +90,34 @@ impl Hub {
     /// 5 s after the window, for then what is left is ended. [`Server`](crate::Server)s stop listening at that moment.
     /// A second call waits for the first one's end, whatever it asked for; [`Hub::shutdown`] cuts it short.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Outside of a Tokio runtime.
+    /// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime; then nothing has begun.
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the drain goes on, for as long as the runtime that it was begun on.
-    pub async fn drain(&self, drain: Drain) {
-        let hub = self.0.clone();
-        hub.begin(drain);
-        // It fails only where the runtime is going down, which ends the connections, too.
-        let _ = tokio::spawn(async move { hub.run_dry().await }).await;
+    /// Where the future is dropped the drain goes on; where its runtime ends, on another one that has connections.
+    pub async fn drain(&self, drain: Drain) -> Result<(), Error> {
+        crate::clock::runtime()?;
+        self.0.begin(drain);
+        self.0.drained().await;
+        Ok(())
     }
 }
 
 impl HubCore {
     fn begin(&self, drain: Drain) {
         let Drain { window, reason, notice } = drain;
-        self.ending.plan.get_or_init(|| Plan { until: Instant::now() + window, reason, notice });
+        self.ending.plan.get_or_init(|| Plan { until: crate::clock::after(window), reason, notice });
         if self.ending.advance(Stage::Draining) {
             let (connections, window_ms) = (self.registry.count(), millis(window));
             tracing::info!(target: "hauyna::server", connections, window_ms, "draining");
         }
+        self.background.ensure(Job::Drain);
     }
 
-    /// From the beginning of a drain, or from where another has left it when its runtime ended, to the end.
-    async fn run_dry(self: &Arc<Self>) {
-        let Ok(_turn) = self.ending.turn.acquire().await else { return };
+    /// From the beginning of a drain, or from where another task has left it when its runtime ended, to the end.
+    pub(crate) async fn run_dry(self: &Arc<Self>) -> Due {
         if let (Stage::Draining, Some(plan)) = (self.ending.stage(), self.ending.plan.get()) {
             tokio::select! {
                 () = self.ending.stopped() => {}
@@ -123,7 +125,8 @@ impl HubCore {
                 () = self.spread(plan) => {}
             }
         }
-        let late = self.see_off(GRACE, CloseReason::Drain).await;
+        // Without timers there is nobody left whom it could wait for.
+        let late = self.see_off(GRACE, CloseReason::Drain).await.unwrap_or_default();
         if late > 0 {
             // Their tasks have yet to see it.
             let _ = tokio::time::timeout(LAST, self.emptied()).await;
@@ -131,6 +134,8 @@ impl HubCore {
         if self.ending.advance(Stage::Stopped) {
             tracing::info!(target: "hauyna::server", late, "drained");
         }
+        self.ending.end_drain();
+        Due::Never
     }
 
     /// Tells all of them, closes one after the other, and at the end of the window those that could not be closed.

@@ -4,15 +4,17 @@
 
 use super::drain::Plan;
 use super::{Hub, HubCore};
+use crate::clock::{Late, timeout};
 use crate::connection::{Backlog, CloseReason};
+use crate::error::Error;
 use crate::session;
 use hauyna_protocol::close::CloseCode;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 /// How far a hub is with its end.
 #[derive(Debug)]
@@ -21,8 +23,8 @@ pub(crate) struct Ending {
     changed: Notify,
     /// Of the first drain, from its beginning on.
     pub(super) plan: OnceLock<Plan>,
-    /// One drains; others wait for their turn, and find it done.
-    pub(super) turn: Semaphore,
+    /// The drain has come to its end.
+    is_drained: AtomicBool,
 }
 
 /// Only ever later.
@@ -41,7 +43,7 @@ impl Ending {
             stage: AtomicU8::new(Stage::Open as u8),
             changed: Notify::new(),
             plan: OnceLock::new(),
-            turn: Semaphore::new(1),
+            is_drained: AtomicBool::new(false),
         }
     }
 
@@ -82,6 +84,16 @@ impl Ending {
     /// What connections that are drained are told.
     pub(crate) fn reason(&self) -> &str {
         self.plan.get().map_or("drain", |plan| &plan.reason)
+    }
+
+    /// Has everybody who waits for the end look again.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn end_drain(&self) {
+        self.is_drained.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// Resolves when listeners have to stop.
@@ -136,10 +148,15 @@ impl Hub {
     /// was queued is written. Returns when the last connection is gone and the listeners of system events have
     /// been told all, or after `patience`. [`Hub::drain`] spares the other nodes that all come at once.
     ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime, or one without timers: all
+    /// connections are closed then, and nobody has waited for their ends.
+    ///
     /// # Cancel safety
     ///
     /// Dropped, it has closed all the connections, and waits for none.
-    pub async fn shutdown(&self, patience: Duration) {
+    pub async fn shutdown(&self, patience: Duration) -> Result<(), Error> {
         if self.0.ending.advance(Stage::Stopped) {
             tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
         }
@@ -147,11 +164,23 @@ impl Hub {
             let ending = (CloseReason::Shutdown, Backlog::Write);
             connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
         }
-        self.0.see_off(patience, CloseReason::Shutdown).await;
+        self.0.see_off(patience, CloseReason::Shutdown).await.map(drop)
     }
 }
 
 impl HubCore {
+    /// Resolves when a drain has come to its end. Goes on with it where its runtime ended.
+    pub(super) async fn drained(&self) {
+        loop {
+            let changed = self.ending.changed.notified();
+            self.background.adopt();
+            if self.ending.is_drained.load(Ordering::Acquire) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Resolves when there is no connection, and no callback of a session that has ended.
     pub(crate) async fn emptied(&self) {
         loop {
@@ -165,18 +194,29 @@ impl HubCore {
 
     /// Ends the sessions of those who were lost before, waits for the last connection, and until the listeners of system events have been told; what is there
     /// after `patience` is ended. Returns how many those were.
-    pub(super) async fn see_off(self: &Arc<Self>, patience: Duration, reason: CloseReason) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// There is no runtime here to wait with.
+    pub(super) async fn see_off(
+        self: &Arc<Self>,
+        patience: Duration,
+        reason: CloseReason,
+    ) -> Result<usize, Error> {
         session::end_all(self);
+        self.background.adopt();
         let ended = async {
             self.emptied().await;
             self.events.queue().idle().await;
         };
-        if tokio::time::timeout(patience, ended).await.is_ok() {
-            return 0;
+        match timeout(patience, ended).await {
+            Ok(()) => return Ok(0),
+            Err(Late::NoTimers) => return Err(Error::no_runtime()),
+            Err(Late::Elapsed) => {}
         }
         let late = self.registry.all();
         late.iter().for_each(|connection| connection.end(reason));
-        late.len()
+        Ok(late.len())
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) use registry::Registry;
 pub(crate) use sweep::sweep;
 
 use crate::auth::{Revocation, Revocations, Whose};
+use crate::background::Background;
 use crate::broker::Broker;
 use crate::channel::{Channel, Declarations};
 use crate::clock::Clock;
@@ -87,6 +88,7 @@ pub(crate) struct HubCore {
     pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
     pub(crate) clock: Clock,
     pub(crate) ending: Ending,
+    pub(crate) background: Background,
     /// Waits are woken whenever a connection is gone.
     pub(crate) departed: Notify,
 }
@@ -104,21 +106,25 @@ impl Hub {
 
     /// A channel by its name. It need not exist; a bad name is reported by the verbs.
     pub fn channel(&self, name: impl AsRef<str>) -> Channel {
+        self.0.background.adopt();
         Channel::new(self.clone(), name.as_ref())
     }
 
     /// A user by identifier: all of their connections.
     pub fn user(&self, user: impl AsRef<str>) -> User {
+        self.0.background.adopt();
         User::new(self.clone(), user.as_ref())
     }
 
     /// The live connections.
     pub fn connections(&self) -> Connections {
+        self.0.background.adopt();
         Connections::new(self.clone())
     }
 
     /// A live connection by its identifier.
     pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
+        self.0.background.adopt();
         self.0.registry.by_id(id).map(Connection::new)
     }
 
@@ -153,26 +159,31 @@ impl Hub {
 
     /// Who is present, over the whole hub.
     pub fn presence(&self) -> Presence {
+        self.0.background.adopt();
         Presence::of_hub(self.clone())
     }
 
     /// The events of the application and of the hub itself: listeners for them, and triggering one.
     pub fn events(&self) -> Events {
+        self.0.background.adopt();
         Events::new(self.clone())
     }
 
     /// The groups of users, with roles and permissions.
     pub fn groups(&self) -> Groups {
+        self.0.background.adopt();
         Groups::new(self.clone())
     }
 
     /// Counts, as of now.
     pub fn stats(&self) -> Stats {
+        self.0.background.adopt();
         Stats::of(&self.0)
     }
 
     /// Snapshots of one connection, user or channel.
     pub fn inspect(&self) -> Inspect {
+        self.0.background.adopt();
         Inspect::new(self.clone())
     }
 }
@@ -208,8 +219,6 @@ impl Drop for HubCore {
         for shard in self.shards.iter() {
             shard.wake();
         }
-        self.presence.stop();
-        self.sessions.stop();
-        self.events.queue().wake();
+        self.background.stop();
     }
 }

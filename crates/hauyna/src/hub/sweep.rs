@@ -4,9 +4,9 @@
 use super::HubCore;
 use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
+use crate::contain;
 use crate::event::{SystemEvent, SystemKind};
 use crate::shard::{Shard, take_turns};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,19 +16,14 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
     let (mut backlog, mut now) = (0, hub.clock.tick());
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
         // A panic costs one connection its deadlines until the next time, and no other one.
-        let looked = catch_unwind(AssertUnwindSafe(|| look_at(&connection, now)));
-        backlog += looked.map_or_else(
-            |_| {
-                hub.metrics.panics.increment();
-                0
-            },
-            |backlog| backlog as u64,
-        );
+        let looked = contain::call(&hub.metrics.panics, || look_at(&connection, now));
+        backlog += looked.unwrap_or_default() as u64;
         if index % TURN == TURN - 1 {
             take_turns().await;
             now = hub.clock.tick();
         }
     }
+    hub.background.adopt();
     hub.shards[shard].traffic.backlog.set(backlog);
     // One of them does it, and not every shard has had a connection yet.
     if hub.shards.iter().position(Shard::is_running) == Some(shard) {
@@ -38,14 +33,11 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
 
 /// Has the broker do its chores, and tells whether it can be reached, when that changes.
 fn watch_broker(hub: &HubCore) {
-    let looked = catch_unwind(AssertUnwindSafe(|| {
+    let looked = contain::call(&hub.metrics.panics, || {
         hub.broker.sweep();
         hub.broker.is_ready()
-    }));
-    let is_ready = looked.unwrap_or_else(|_| {
-        hub.metrics.panics.increment();
-        false
     });
+    let is_ready = looked.unwrap_or(false);
     if hub.broker_is_up.swap(is_ready, Ordering::Relaxed) == is_ready {
         return;
     }
@@ -93,7 +85,8 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
         return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
     }
-    let is_silent = endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, 2 * heartbeat.interval));
+    let is_silent =
+        endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, heartbeat.interval.saturating_mul(2)));
     if is_silent || endpoint.idle_after.is_some_and(|patience| expired(spoke, patience)) {
         connection.rest();
     }

@@ -1,28 +1,22 @@
-//! What presence has to do later: send a channel's diff, let a lost connection's grace time end. One task per
-//! hub, which lives only while something is to be done.
+//! What presence has to do later: send a channel's diff, let a lost connection's grace time end. Done by a task of
+//! the hub's `background`.
 
 use super::{flow, telling};
+use crate::background::{Due, Job};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
+use crate::contain;
 use crate::hub::HubCore;
-use crate::shard::take_turns;
 use parking_lot::Mutex;
 use std::cmp::{Ordering as Compared, Reverse};
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The tasks that are not due yet.
-#[derive(Debug)]
-pub(crate) struct Agenda {
-    hub: Weak<HubCore>,
-    entries: Mutex<BinaryHeap<Reverse<Entry>>>,
-    is_running: AtomicBool,
-    changed: Arc<Notify>,
-}
+#[derive(Debug, Default)]
+pub(crate) struct Agenda(Mutex<BinaryHeap<Reverse<Entry>>>);
 
 #[derive(Debug)]
 struct Entry {
@@ -40,94 +34,56 @@ pub(super) enum Task {
 }
 
 impl Agenda {
-    pub(super) fn new(hub: Weak<HubCore>) -> Self {
-        Self { hub, entries: Mutex::default(), is_running: AtomicBool::new(false), changed: Arc::default() }
-    }
-
-    /// Innermost of the locks. Starts the task where it does not run.
-    pub(super) fn add(&self, after: Duration, task: Task) {
-        let entry = Entry { at: Instant::now() + after, task };
-        let mut entries = self.entries.lock();
+    /// Innermost of the locks.
+    pub(super) fn add(&self, hub: &HubCore, after: Duration, task: Task) {
+        let entry = Entry { at: crate::clock::after(after), task };
+        let mut entries = self.0.lock();
         let is_first = entries.peek().is_none_or(|Reverse(first)| entry.at < first.at);
         entries.push(Reverse(entry));
         drop(entries);
         if is_first {
-            self.changed.notify_one();
+            hub.background.wake(Job::Presence);
         }
-        self.ensure_running();
+        hub.background.ensure(Job::Presence);
     }
 
-    fn ensure_running(&self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if !self.is_running.swap(true, Ordering::AcqRel) {
-            runtime.spawn(run(Running { hub: self.hub.clone(), has_ended: false }));
-        }
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
     }
 
-    /// Up to a turn's worth of what is due now, else when the next will be.
-    fn due(&self) -> Result<Vec<Task>, Option<Instant>> {
-        let mut entries = self.entries.lock();
-        let now = Instant::now();
-        let mut tasks = Vec::new();
-        while tasks.len() < TURN && entries.peek().is_some_and(|Reverse(first)| first.at <= now) {
-            tasks.extend(entries.pop().map(|Reverse(entry)| entry.task));
-        }
-        if !tasks.is_empty() {
-            return Ok(tasks);
+    /// What is due now, one at a time, else when the next will be.
+    fn next(&self) -> Result<Task, Due> {
+        let mut entries = self.0.lock();
+        if entries.peek().is_some_and(|Reverse(first)| first.at <= Instant::now())
+            && let Some(Reverse(entry)) = entries.pop()
+        {
+            return Ok(entry.task);
         }
         if entries.is_empty() {
-            // Under the lock: whoever adds the next entry starts the task anew.
-            self.is_running.store(false, Ordering::Release);
             entries.shrink_to(64);
         }
-        Err(entries.peek().map(|Reverse(first)| first.at))
-    }
-
-    /// The hub is going: so does its task.
-    pub(super) fn stop(&self) {
-        self.changed.notify_one();
+        Err(entries.peek().map_or(Due::Never, |Reverse(first)| Due::At(first.at)))
     }
 }
 
-/// While the task lives. When its runtime drops it, the next entry starts another.
-struct Running {
-    hub: Weak<HubCore>,
-    has_ended: bool,
+/// Does up to a turn's worth of what is due.
+pub(crate) fn work(hub: &HubCore) -> Due {
+    for _ in 0..TURN {
+        let task = match hub.presence.agenda.next() {
+            Ok(task) => task,
+            Err(due) => return due,
+        };
+        let _ = contain::call(&hub.metrics.panics, || match task {
+            Task::Tell(channel) => telling::tell_gathered(hub, &channel),
+            Task::Expire(user, connection) => flow::expire(hub, &user, connection),
+        });
+    }
+    Due::Now
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(hub) = self.hub.upgrade().filter(|_| !self.has_ended) {
-            hub.presence.agenda.is_running.store(false, Ordering::Release);
-        }
-    }
-}
-
-async fn run(mut running: Running) {
-    loop {
-        let Some(hub) = running.hub.upgrade() else { return };
-        match hub.presence.agenda.due() {
-            Ok(tasks) => {
-                for task in tasks {
-                    match task {
-                        Task::Tell(channel) => telling::tell_gathered(&hub, &channel),
-                        Task::Expire(user, connection) => flow::expire(&hub, &user, connection),
-                    }
-                }
-                drop(hub);
-                take_turns().await;
-            }
-            Err(None) => {
-                running.has_ended = true;
-                return;
-            }
-            Err(Some(next)) => {
-                let changed = hub.presence.agenda.changed.clone();
-                drop(hub); // it may go meanwhile
-                let _ = tokio::time::timeout_at(next, changed.notified()).await;
-            }
-        }
-    }
+/// Whether anything is to be done, now or later.
+pub(crate) fn is_work_left(hub: &HubCore) -> bool {
+    !hub.presence.agenda.is_empty()
 }
 
 impl PartialEq for Entry {

@@ -151,7 +151,7 @@ pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure)
         if let Some(hold) = departure.hold(grace) {
             device.hold = hold;
             if hold == Hold::Free {
-                hub.presence.agenda.add(grace, Task::Expire(core.user().clone(), core.id()));
+                hub.presence.agenda.add(hub, grace, Task::Expire(core.user().clone(), core.id()));
             }
             return;
         }

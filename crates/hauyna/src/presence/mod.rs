@@ -19,6 +19,7 @@ pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
+pub(crate) use agenda::{is_work_left, work};
 pub(crate) use flow::{ChannelPresence, Departure, depart, expire, inherit, join, leave, watch};
 pub(crate) use lost::{give_way, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;

@@ -6,12 +6,11 @@ use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::Hold;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
-use crate::hub::HubCore;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// Every user who is present, in parts that have a lock each.
 #[derive(Debug)]
@@ -48,17 +47,12 @@ pub(super) struct Device {
 }
 
 impl People {
-    pub(crate) fn new(hub: Weak<HubCore>) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
-            agenda: Agenda::new(hub),
+            agenda: Agenda::default(),
         }
-    }
-
-    /// The hub is going.
-    pub(crate) fn stop(&self) {
-        self.agenda.stop();
     }
 
     pub(super) fn part(&self, user: &str) -> MutexGuard<'_, Part> {

@@ -53,7 +53,11 @@ pub(super) fn tell(
         (_, Mode::Diff | Mode::Occupancy) => {
             if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
                 let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
-                hub.presence.agenda.add(presence.options.tick * ticks, Task::Tell(channel.clone()));
+                hub.presence.agenda.add(
+                    hub,
+                    presence.options.tick.saturating_mul(ticks),
+                    Task::Tell(channel.clone()),
+                );
             }
         }
     }

@@ -84,7 +84,7 @@ struct Deadline {
 
 impl Deadline {
     fn after(patience: Duration) -> Self {
-        Self { at: Instant::now() + patience, patience }
+        Self { at: crate::clock::after(patience), patience }
     }
 }
 
@@ -212,7 +212,7 @@ async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Durat
         _ = connection.as_mut() => {}
         () = hub.0.ending.stopped() => {
             connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(patience, connection).await;
+            let _ = crate::clock::timeout(patience, connection).await;
         }
     }
 }

@@ -6,6 +6,7 @@ use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
 use crate::connection::{Arrival, Opening, Particulars, Session, Unanswered, register};
+use crate::contain::{self, Panicked};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
@@ -19,7 +20,6 @@ use http::header::{
 use http::{HeaderValue, Response, StatusCode};
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -183,15 +183,20 @@ fn anonymous(
 
 /// Runs the application's decision; where it panics, this client alone is refused.
 async fn contained<T>(hub: &HubCore, decision: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
-    let mut decision = pin!(decision);
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| decision.as_mut().poll(cx))).unwrap_or_else(|_| {
-            hub.metrics.panics.increment();
-            let (kind, status) = (ErrorType::InternalError, StatusCode::INTERNAL_SERVER_ERROR);
-            Poll::Ready(Err(Reject::new(kind, status, "internal error")))
-        })
-    })
-    .await
+    let mut decision = pin!(Some(decision));
+    let decided = poll_fn(|cx| {
+        let Some(polled) = decision.as_mut().as_pin_mut() else { return Poll::Ready(Err(Panicked)) };
+        match contain::call(&hub.metrics.panics, || polled.poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        }
+    });
+    let decided = decided.await.unwrap_or_else(|_| {
+        let (kind, status) = (ErrorType::InternalError, StatusCode::INTERNAL_SERVER_ERROR);
+        Err(Reject::new(kind, status, "internal error"))
+    });
+    let _ = contain::call(&hub.metrics.panics, || decision.set(None));
+    decided
 }
 
 impl Admission {

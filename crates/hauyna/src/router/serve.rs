@@ -5,6 +5,7 @@ use super::accept::accepted;
 #[cfg(feature = "tls")]
 use super::accept::accepted_tls;
 use super::{HANDSHAKE, RouterService};
+use crate::clock::ENDLESS;
 use crate::error::{Error, Result};
 use crate::shard::set_home;
 use std::fs::File;
@@ -40,7 +41,8 @@ impl Server {
     /// Sets how long a client may take from its TCP connection to its upgrade, middleware and `identify` included; also
     /// how long an HTTP connection may rest between requests, or take nothing of an answer. Default: 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.handshake_timeout = timeout;
+        // hyper adds it to an instant.
+        self.handshake_timeout = timeout.min(ENDLESS);
         self
     }
 
@@ -55,8 +57,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound.
+    /// The address cannot be bound, or [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
     pub async fn serve(self, address: impl ToSocketAddrs) -> Result {
+        crate::clock::runtime()?;
         let listener = listen(first(address).await?, Sharing::First)?;
         tracing::info!(target: "hauyna::server", address = %listener.local_addr()?, "listening");
         self.serve_listener(listener).await
@@ -66,8 +69,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The socket cannot be used with this runtime.
+    /// The socket cannot be used with this runtime, or [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
     pub async fn serve_listener(self, listener: StdListener) -> Result {
+        crate::clock::runtime()?;
         listener.set_nonblocking(true)?;
         // Without it small messages wait for acknowledgements. Linux hands it on to what is accepted, which
         // spares every connection a system call.

@@ -5,6 +5,7 @@ use super::admit::admit;
 use super::layer::{BoxError, Erased, boxed};
 use super::{ConnectRequest, HANDSHAKE, Routes};
 use crate::broker::BoxFuture;
+use crate::clock::Late;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
 use hauyna_websocket::handshake::wants_websocket;
@@ -99,13 +100,16 @@ where
             let handshake = Handshake { patience, refused: Arc::default() };
             let refused = handshake.refused.clone();
             request.extensions_mut().insert(handshake);
-            let answered = tokio::time::timeout(patience, this.answer(request)).await;
+            let answered = crate::clock::timeout(patience, this.answer(request)).await;
             if answered.as_ref().map_or(true, |answer| answer.status() != StatusCode::SWITCHING_PROTOCOLS) {
                 refused.notify_one();
             }
-            Ok(answered.unwrap_or_else(|_| {
+            Ok(answered.unwrap_or_else(|late| {
                 routes.hub.0.metrics.handshakes_refused.increment();
-                plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long")
+                match late {
+                    Late::Elapsed => plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long"),
+                    Late::NoTimers => plain(StatusCode::NOT_IMPLEMENTED, "connections need a Tokio runtime"),
+                }
             }))
         })
     }
@@ -128,15 +132,18 @@ async fn answer(routes: Arc<Routes>, mut request: Request<Body>) -> Response<Bod
     let Some(upgrade) = upgrade else {
         return plain(StatusCode::NOT_IMPLEMENTED, "this server cannot upgrade connections");
     };
+    let Ok(runtime) = crate::clock::runtime() else {
+        return plain(StatusCode::NOT_IMPLEMENTED, "connections need a Tokio runtime");
+    };
     let response = admission.upgrade.response(admission.protocol(), admission.extensions());
     // Before its client can know: where the answer is lost on its way, this takes it back.
     let connection = admission.register(&routes);
-    tokio::spawn(async move {
+    runtime.spawn(async move {
         // The server behind a layer that answers otherwise hands the socket over all the same.
         let upgraded = tokio::select! {
             biased;
             () = refused.notified() => return,
-            upgraded = tokio::time::timeout(patience, upgraded(upgrade)) => upgraded,
+            upgraded = crate::clock::timeout(patience, upgraded(upgrade)) => upgraded,
         };
         match upgraded {
             Ok(Ok(link)) => {

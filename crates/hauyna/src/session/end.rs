@@ -1,15 +1,16 @@
-//! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. One
-//! task for each hub, which lives only while there are sessions, ends some at a time.
+//! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. A
+//! task of the hub's `background` ends some at a time.
 
 use super::store::{Kept, LostSession, Unsubscribed};
 use crate::channel::{announce_removed, leave_lost};
+use crate::background::Due;
 use crate::connection::{CloseReason, ConnectionCore};
+use crate::contain;
 use crate::handler::Context;
 use crate::hub::HubCore;
 use crate::presence;
-use crate::shard::take_turns;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 
 /// Ends a session for good.
 pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
@@ -28,15 +29,12 @@ pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
 
 /// Runs `on_close` for a connection whose own task does not.
 pub(crate) fn close(core: &Arc<ConnectionCore>, reason: CloseReason) {
-    if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason)
-        && let Ok(runtime) = tokio::runtime::Handle::try_current()
-    {
+    if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason) {
         let at_work = Closing::new(core.hub());
-        // A panic ends this task alone.
-        runtime.spawn(async move {
+        core.hub().background.finish(Box::pin(async move {
             let _ = closing.await; // it has logged its failure
             drop(at_work);
-        });
+        }));
     }
 }
 
@@ -156,49 +154,16 @@ fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
     }
 }
 
-pub(super) fn ensure_running(hub: &Arc<HubCore>) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    if !hub.sessions.is_running.swap(true, Ordering::AcqRel) {
-        runtime.spawn(run(Running(Arc::downgrade(hub))));
-    }
-}
-
-/// The task can begin anew when this is dropped, be it with its runtime.
-struct Running(Weak<HubCore>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Some(hub) = self.0.upgrade() {
-            hub.sessions.is_running.store(false, Ordering::Release);
+/// Ends some of the sessions whose time is up.
+pub(crate) fn work(hub: &Arc<HubCore>) -> Due {
+    match hub.sessions.due() {
+        Ok(due) => {
+            for session in due {
+                let _ = contain::call(&hub.metrics.panics, || end(hub, session));
+            }
+            Due::Now
         }
-    }
-}
-
-async fn run(running: Running) {
-    loop {
-        let Some(hub) = running.0.upgrade() else { return };
-        let changed = hub.sessions.changed.clone();
-        match hub.sessions.due() {
-            Ok(due) => {
-                for session in due {
-                    end(&hub, session);
-                }
-                drop(hub);
-                take_turns().await;
-            }
-            Err(Some(next)) => {
-                drop(hub);
-                let _ = tokio::time::timeout_at(next, changed.notified()).await;
-            }
-            Err(None) => {
-                drop(running);
-                // One that was put meanwhile has seen the task running.
-                if hub.sessions.count() > 0 {
-                    ensure_running(&hub);
-                }
-                return;
-            }
-        }
+        Err(next) => next.map_or(Due::Never, Due::At),
     }
 }
 

@@ -15,18 +15,19 @@ mod weight;
 pub use options::SessionOptions;
 
 pub(crate) use claim::{Shown, Vouched};
-pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all};
+pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all, work};
 pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
 pub(crate) use takeover::{Claim, Takeover};
 
+use crate::background::Job;
 use crate::channel::{ChannelName, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use crate::presence::{self, Departure, departure};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use store::{LostSession, SessionStore};
 use takeover::End;
@@ -44,9 +45,6 @@ pub(crate) struct Sessions {
     closing: AtomicUsize,
     /// Woken when a session has come to be kept, is about to be taken over, or is.
     settled: Notify,
-    /// The task that ends sessions.
-    is_running: AtomicBool,
-    changed: Arc<Notify>,
 }
 
 impl Sessions {
@@ -57,8 +55,6 @@ impl Sessions {
             store: Mutex::default(),
             closing: AtomicUsize::new(0),
             settled: Notify::new(),
-            is_running: AtomicBool::new(false),
-            changed: Arc::default(),
         }
     }
 
@@ -108,8 +104,7 @@ impl Sessions {
             window_ms = window.as_millis(),
             "lost, its session waits",
         );
-        let now = Instant::now();
-        let ends = now.checked_add(window).unwrap_or(now + LONGEST);
+        let ends = crate::clock::after(window);
         kept.subscriptions.shrink_to_fit();
         let mut session = LostSession::new(core.clone(), kept, ends);
         let mut store = self.store.lock();
@@ -136,9 +131,9 @@ impl Sessions {
     fn has_put(&self, hub: &Arc<HubCore>, is_first: bool) {
         self.settled.notify_waiters();
         if is_first {
-            self.changed.notify_one();
+            hub.background.wake(Job::Sessions);
         }
-        end::ensure_running(hub);
+        hub.background.ensure(Job::Sessions);
         while self.count() > self.options.most || self.bytes(hub) > self.options.bytes {
             let Some(oldest) = self.store.lock().take_oldest() else { return };
             hub.metrics.sessions_evicted.increment();
@@ -210,11 +205,6 @@ impl Sessions {
 
     fn due(&self) -> Result<Vec<LostSession>, Option<Instant>> {
         self.store.lock().due(Instant::now(), end::TURN)
-    }
-
-    /// The hub is going.
-    pub(crate) fn stop(&self) {
-        self.changed.notify_one();
     }
 }
 

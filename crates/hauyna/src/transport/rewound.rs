@@ -35,7 +35,9 @@ impl<S> Rewound<S> {
             return write;
         }
         let patience = self.patience;
-        let blocked = self.blocked.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let blocked = self
+            .blocked
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(crate::clock::after(patience))));
         blocked.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }

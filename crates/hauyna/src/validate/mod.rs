@@ -8,6 +8,7 @@ mod schema;
 #[cfg(feature = "json-schema")]
 pub use schema::Schema;
 
+use crate::contain;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use hauyna_protocol::{Encoding, ErrorType, Fault, Raw};
@@ -15,7 +16,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Checks values that clients send: application events ([`Handler::validate`](crate::Handler::validate)) or what
@@ -204,9 +204,8 @@ fn all<'a>(
 ) -> Result<Option<Invalid>, Error> {
     let mut found: Option<Invalid> = None;
     for validator in validators {
-        let result = catch_unwind(AssertUnwindSafe(|| validator.validate(name, value)));
+        let result = contain::call(&metrics.panics, || validator.validate(name, value));
         let Ok(result) = result else {
-            metrics.panics.increment();
             return Err(Error::other("a validator panicked"));
         };
         if let Err(invalid) = result {

@@ -27,7 +27,7 @@ fn drained() -> (u16, String) {
 
 fn draining(hub: &Hub, drain: Drain) -> tokio::task::JoinHandle<()> {
     let hub = hub.clone();
-    tokio::spawn(async move { hub.drain(drain).await })
+    tokio::spawn(async move { hub.drain(drain).await.unwrap() })
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +46,7 @@ async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_orde
             told.send((number, began.elapsed().as_millis())).await.unwrap();
         });
     }
-    hub.drain(Drain::over(Duration::from_secs(10))).await;
+    hub.drain(Drain::over(Duration::from_secs(10))).await.unwrap();
     assert!(began.elapsed() <= Duration::from_millis(10_010), "{:?}", began.elapsed());
     let (mut seconds, mut order) = ([0; 10], Vec::new());
     for _ in 0..500 {
@@ -152,7 +152,7 @@ async fn a_drain_goes_on_without_its_caller_and_a_second_one_waits_for_its_end()
     assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "the first window counts");
     client.close(1000, "").await;
     second.await.unwrap();
-    hub.drain(Drain::default()).await;
+    hub.drain(Drain::default()).await.unwrap();
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn a_shutdown_cuts_a_drain_short() {
     let stopping = hub.clone();
     let shutdown = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(10)).await });
     assert_eq!(see_off(&mut client).await.0, 3000);
-    shutdown.await.unwrap();
+    shutdown.await.unwrap().unwrap();
     end.await.unwrap();
 }
 
@@ -200,7 +200,7 @@ async fn who_answers_nothing_is_ended_within_five_seconds_of_the_window() {
     });
     let (mut client, _) = registered(&hub, "u", &named().share()).await;
     let began = Instant::now();
-    hub.drain(Drain::over(Duration::from_secs(3))).await;
+    hub.drain(Drain::over(Duration::from_secs(3))).await.unwrap();
     let took = began.elapsed();
     assert!((5..=8).contains(&took.as_secs()) && took <= Duration::from_secs(8), "{took:?}");
     assert_eq!(hub.stats().connections, 0);
@@ -270,7 +270,7 @@ async fn a_drain_reaches_the_connections_of_every_runtime() {
         }));
     }
     let began = Instant::now();
-    hub.drain(Drain::over(Duration::from_millis(500))).await;
+    hub.drain(Drain::over(Duration::from_millis(500))).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     for client in clients {
         assert_eq!(client.await.unwrap(), drained());

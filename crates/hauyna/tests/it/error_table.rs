@@ -189,7 +189,7 @@ async fn every_close_code_that_the_server_has_a_reason_for_is_provoked() {
     let stop = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(5)).await });
     seen.push((3000, last.expect_close().await.0));
     last.send_close(3000, "").await;
-    stop.await.unwrap();
+    stop.await.unwrap().unwrap();
     let (wanted, got): (Vec<u16>, Vec<u16>) = seen.iter().copied().unzip();
     assert_eq!(got, wanted);
     // The peer's own (1000, 1001), what the application chooses (3011, 3503, 3505), and what comes with sessions,

@@ -214,7 +214,7 @@ async fn on_close_is_told_the_reason() {
     assert_eq!(last.expect_close().await.0, 3000);
     last.send_close(3000, "").await;
     assert_eq!(reason().await, CloseReason::Shutdown);
-    shutdown.await.unwrap();
+    shutdown.await.unwrap().unwrap();
 }
 
 #[tokio::test]

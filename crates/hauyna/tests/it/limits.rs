@@ -199,7 +199,7 @@ async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
     alice.send_close(1000, "").await;
     assert_eq!(reasons.recv().await, Some(CloseReason::Application(1000)));
     emptied(&hub).await;
-    hub.shutdown(Duration::from_secs(1)).await;
+    hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!(refuse("bob").error_type(), ErrorType::Unavailable);
 }
 

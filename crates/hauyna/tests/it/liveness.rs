@@ -207,7 +207,7 @@ async fn shutting_down_writes_what_is_queued_and_then_closes_with_3000() {
     }
     assert_eq!(client.expect_close().await, (3000, "shutdown".to_owned()));
     client.send_close(3000, "").await;
-    shutdown.await.unwrap();
+    shutdown.await.unwrap().unwrap();
     assert_eq!((hub.stats().connections, hub.is_ready()), (0, false));
     eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
 }
@@ -217,7 +217,7 @@ async fn shutting_down_waits_no_longer_than_its_patience() {
     let server = TestServer::start(Hub::new(), named());
     let client = server.connect("/").await;
     let began = Instant::now();
-    server.hub().shutdown(Duration::from_millis(200)).await;
+    server.hub().shutdown(Duration::from_millis(200)).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(2));
     eventually("it is gone", || server.hub().stats().connections == 0).await;
     drop(client);

@@ -30,6 +30,8 @@ mod error_table;
 mod errors;
 #[cfg(test)]
 mod events;
+#[cfg(test)]
+mod extreme_durations;
 mod groups;
 #[cfg(test)]
 mod handlers;
@@ -39,6 +41,9 @@ mod handshake;
 mod history;
 #[cfg(test)]
 mod hubs;
+mod hostile_callbacks;
+#[cfg(test)]
+mod hostile_runtimes;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;

@@ -90,7 +90,7 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
         }
     }
     emptied(&hub).await;
-    hub.shutdown(Duration::from_secs(60)).await; // listeners have been told all
+    hub.shutdown(Duration::from_secs(60)).await.unwrap(); // listeners have been told all
     let balance = balance.lock().unwrap();
     assert!(balance.faults.is_empty(), "{:?}", balance.faults.first());
     assert!(balance.live.is_empty() && balance.closed.len() as u64 == rounds);

@@ -362,7 +362,7 @@ async fn sessions_end_with_the_rights_of_their_user_and_with_the_hub() {
     assert_eq!(hub.stats().sessions, 2);
     hub.revoke(Revocation::user("bob"));
     assert_eq!(hub.stats().sessions, 1);
-    hub.shutdown(Duration::from_secs(1)).await;
+    hub.shutdown(Duration::from_secs(1)).await.unwrap();
     assert_eq!((hub.stats().sessions, hub.stats().sessions_ended), (0, 3));
     closed.lock().sort();
     assert_eq!(*closed.lock(), ["ann", "bob", "eve"], "the end of the hub waits for on_close");

@@ -229,7 +229,7 @@ async fn a_server_with_a_runtime_per_core_is_one_hub() {
         assert_eq!(client.expect_close().await.0, 3000);
         client.send_close(3000, "").await;
     }
-    shutdown.await.unwrap();
+    shutdown.await.unwrap().unwrap();
     serving.await.unwrap().unwrap();
     assert_eq!(hub.stats().connections, 0);
 }

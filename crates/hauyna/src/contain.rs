@@ -1,0 +1,223 @@
+//! The application's code, called where a panic of it must end nothing but the call: closures, futures, and the
+//! destructors of the application's values, which run wherever the last handle on them is dropped. Everything that is not
+//! called from inside such a call already is called through here.
+
+use crate::broker::BoxFuture;
+use crate::hub::HubCore;
+use crate::metrics::Counter;
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// The application's code panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Panicked;
+
+/// Calls the application's code, and counts its panic.
+pub(crate) fn call<R>(panics: &Counter, f: impl FnOnce() -> R) -> Result<R, Panicked> {
+    quietly(f).inspect_err(|Panicked| panics.increment())
+}
+
+/// Drops values of the application's, and counts a panic of a destructor. Of several values each is dropped, whatever
+/// the others do.
+pub(crate) fn discard<T>(panics: &Counter, values: impl IntoIterator<Item = T>) {
+    for value in values {
+        let _ = call(panics, || drop(value));
+    }
+}
+
+/// As [`call`], where there is no hub to count for.
+pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
+        dispose(payload);
+        Panicked
+    })
+}
+
+/// What a panic was given is the application's, too: its destructor may panic in turn.
+fn dispose(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}
+
+/// A value of the application's that outlives the call in which it was given: a closure, a state. No destructor of it
+/// unwinds into the code that drops it.
+pub(crate) struct Foreign<T>(Option<T>);
+
+impl<T> Foreign<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for Foreign<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("invariant: it is taken out by `drop` alone")
+    }
+}
+
+impl<T> Drop for Foreign<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        let _ = quietly(|| drop(value));
+    }
+}
+
+/// A future of the application's on the heap. Neither its polls nor its destructor unwind; each panic is counted.
+pub(crate) struct Contained<T: Send + 'static> {
+    future: Option<BoxFuture<T>>,
+    panics: Arc<Counter>,
+}
+
+impl<T: Send + 'static> Contained<T> {
+    pub(crate) fn new(panics: &Arc<Counter>, future: BoxFuture<T>) -> Self {
+        Self { future: Some(future), panics: panics.clone() }
+    }
+
+    fn discard(&mut self) {
+        discard(&self.panics, self.future.take());
+    }
+}
+
+impl<T: Send + 'static> Future for Contained<T> {
+    type Output = Result<T, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(future) = &mut this.future else { return Poll::Ready(Err(Panicked)) };
+        let polled = match call(&this.panics, || future.as_mut().poll(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        };
+        if polled.is_ready() {
+            this.discard();
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Contained<T> {
+    fn drop(&mut self) {
+        self.discard();
+    }
+}
+
+/// A [`Contained`] future that has to run: where its runtime ends before it has begun, it runs on another one.
+pub(crate) struct Lasting {
+    future: Contained<()>,
+    hub: Arc<HubCore>,
+    is_begun: bool,
+}
+
+impl Lasting {
+    pub(crate) fn new(hub: &Arc<HubCore>, future: BoxFuture<()>) -> Self {
+        Self { future: Contained::new(&hub.metrics.panics, future), hub: hub.clone(), is_begun: false }
+    }
+}
+
+impl Future for Lasting {
+    type Output = Result<(), Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.is_begun = true;
+        Pin::new(&mut self.future).poll(cx)
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.future.take_if(|_| !self.is_begun) {
+            self.hub.background.keep(future);
+        }
+    }
+}
+
+impl fmt::Debug for Lasting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lasting").field("is_begun", &self.is_begun).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Counts that it was dropped, and panics.
+    struct Bomb<'a>(&'a AtomicUsize);
+
+    impl Drop for Bomb<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            panic!("in drop");
+        }
+    }
+
+    #[test]
+    fn each_value_is_dropped_and_each_panic_counted_while_another_panic_unwinds_too() {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
+        struct Holder(Vec<Bomb<'static>>, Arc<Counter>);
+        impl Drop for Holder {
+            fn drop(&mut self) {
+                discard(&self.1, self.0.drain(..));
+            }
+        }
+        let panics = Arc::new(Counter::default());
+        let holder = || Holder((0..3).map(|_| Bomb(&DROPPED)).collect(), panics.clone());
+        drop(holder());
+        assert_eq!((DROPPED.load(Ordering::Relaxed), panics.value()), (3, 3));
+        let unwound = quietly(|| {
+            let _holder = holder();
+            panic!("in a call");
+        });
+        assert_eq!(unwound, Err::<(), _>(Panicked));
+        assert_eq!((DROPPED.load(Ordering::Relaxed), panics.value()), (6, 6));
+    }
+
+    #[test]
+    fn what_a_panic_was_given_may_panic_too() {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
+        let panics = Counter::default();
+        let result = call(&panics, || std::panic::panic_any(Bomb(&DROPPED)));
+        assert_eq!(result, Err::<(), _>(Panicked));
+        assert_eq!((DROPPED.load(Ordering::Relaxed), panics.value()), (1, 1));
+    }
+
+    #[test]
+    fn a_foreign_value_is_at_hand_and_its_destructor_is_contained() {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
+        let foreign = Foreign::new(Bomb(&DROPPED));
+        assert_eq!(foreign.0.as_ref().map(|bomb| bomb.0.load(Ordering::Relaxed)), Some(0));
+        assert_eq!(foreign.deref().0.load(Ordering::Relaxed), 0);
+        drop(foreign);
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_future_that_panics_is_dropped_at_once_and_polled_no_more() {
+        static DROPPED: AtomicUsize = AtomicUsize::new(0);
+        let hub = crate::Hub::new().0;
+        let bomb = Bomb(&DROPPED);
+        let mut future = Contained::new(&hub.metrics.panics,
+            Box::pin(async move {
+                let _bomb = bomb;
+                std::future::pending::<()>().await;
+            }),
+        );
+        assert!(std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx))).await.is_pending());
+        drop(future);
+        assert_eq!((DROPPED.load(Ordering::Relaxed), hub.metrics.panics.value()), (1, 1));
+        let mut future = Contained::<u8>::new(&hub.metrics.panics, Box::pin(async { panic!("in a poll") }));
+        assert_eq!((&mut future).await, Err(Panicked));
+        assert_eq!(future.await, Err(Panicked));
+        assert_eq!(hub.metrics.panics.value(), 2);
+    }
+}

@@ -1,0 +1,294 @@
+//! One hub and several runtimes: one after the other, as with a hub in a static, and two at once of which one ends. What
+//! the hub has to do belongs to the hub: it goes on with the next runtime, and nothing of it is lost. Also calls from
+//! where there is no runtime at all.
+
+use crate::support::{eventually, named, registered};
+use hauyna::{
+    Channels, CloseReason, Drain, Error, ErrorKind, Event, Handler, Hub, HubBuilder, Presence, Router,
+    SessionOptions, SystemEvent, SystemKind, json,
+};
+use hauyna_test::{Client, TestServer};
+use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Public and secret channels; nobody who is lost comes back.
+fn hub() -> HubBuilder {
+    let channels = Channels::new().presence(Presence::each());
+    Hub::builder().sessions(SessionOptions::none()).channels("{*any}", channels)
+}
+
+async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
+    let mut client = server.json(&format!("/?user={user}")).await;
+    client.subscribe(channel).await;
+    client
+}
+
+/// A runtime on a thread of its own, driven until it is dropped here.
+struct Beside {
+    runtime: Option<Runtime>,
+}
+
+impl Beside {
+    fn new() -> Self {
+        Self { runtime: Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()) }
+    }
+
+    /// Runs something on it, and waits.
+    fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+        let (sender, result) = oneshot::channel();
+        self.runtime.as_ref().unwrap().spawn(async move {
+            let _ = sender.send(future.await);
+        });
+        result.blocking_recv().unwrap()
+    }
+}
+
+/// Polls once, outside of any runtime.
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    pin!(future).as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match poll_once(future) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Tells what of a connection's end the hub has come to: presence, its callback and its listeners.
+fn watched(hub: &Hub) -> (Handler, mpsc::Receiver<&'static str>) {
+    let (sender, told) = mpsc::channel(64);
+    let (of_close, of_events) = (sender.clone(), sender);
+    hub.events().on_system([SystemKind::UserOffline, SystemKind::Closed], move |_, event| {
+        let name = if matches!(event, SystemEvent::Closed { .. }) { "closed" } else { "offline" };
+        let sent = of_events.try_send(name).map_err(Error::other);
+        async move { sent }
+    });
+    let handler = named().on_close(move |_, reason| {
+        let sent = of_close.clone();
+        async move {
+            assert_eq!(reason, CloseReason::Lost);
+            // It needs its runtime's timer.
+            tokio::time::timeout(Duration::from_secs(60), async { sent.try_send("on_close") })
+                .await
+                .unwrap()
+                .unwrap();
+            Ok(())
+        }
+    });
+    (handler, told)
+}
+
+async fn all_of(told: &mut mpsc::Receiver<&'static str>) {
+    let mut names = Vec::new();
+    while names.len() < 3 {
+        let next = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+        names.push(next.unwrap_or_else(|_| panic!("only {names:?}")).unwrap());
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["closed", "offline", "on_close"]);
+}
+
+/// Loses a client together with its runtime.
+fn lose_one(hub: &Hub, handler: Handler) {
+    let runtime = single();
+    let client = runtime.block_on(async {
+        let server = TestServer::start(hub.clone(), handler);
+        let client = subscriber(&server, "ann", "room").await;
+        eventually("ann is there", || !hub.channel("room").presence().is_empty()).await;
+        (server, client)
+    });
+    drop(runtime);
+    drop(client);
+}
+
+#[test]
+fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
+    for window in [Duration::ZERO, Duration::from_millis(30)] {
+        let sessions = SessionOptions { window, ..SessionOptions::default() };
+        let grace = Duration::from_millis(30);
+        let hub = hub().sessions(sessions).presence_grace(grace).max_connections(1).build();
+        let (handler, mut told) = watched(&hub);
+        lose_one(&hub, handler);
+        assert_eq!(hub.stats().connections, 0);
+        single().block_on(async {
+            // Any call that the application makes is enough.
+            eventually("ann has left", || hub.channel("room").presence().is_empty()).await;
+            all_of(&mut told).await;
+        });
+        assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
+        // The limit has its place again.
+        let (handler, _told) = watched(&hub);
+        lose_one(&hub, handler);
+    }
+}
+
+#[test]
+fn what_a_runtime_leaves_behind_is_done_by_one_that_is_there_unasked() {
+    for window in [Duration::ZERO, Duration::from_millis(30)] {
+        let sessions = SessionOptions { window, ..SessionOptions::default() };
+        let hub = hub().sessions(sessions).presence_grace(Duration::from_millis(30)).build();
+        let (handler, mut told) = watched(&hub);
+        let second = Beside::new();
+        let own = hub.clone();
+        let held = second.run(async move {
+            let server = TestServer::start(own, Handler::new().identify(|_| Ok("ben")));
+            (server.json("/").await, server)
+        });
+        lose_one(&hub, handler);
+        second.run(async move { all_of(&mut told).await });
+        drop(held);
+        assert_eq!((hub.stats().panics, hub.stats().events_dropped), (0, 0));
+    }
+}
+
+#[test]
+fn an_event_whose_runtime_ends_is_told_to_the_listeners_after_the_one_that_was_at_work() {
+    let hub = hub().build();
+    let (at_work, mut is_at_work) = mpsc::channel(64);
+    hub.events().priority(1).on_system([SystemKind::GroupChanged], move |_, _| {
+        at_work.try_send(()).unwrap();
+        std::future::pending::<hauyna::Result>()
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let of_events = told.clone();
+    hub.events().on_system([SystemKind::GroupChanged], move |_: Event, event| {
+        let SystemEvent::GroupChanged { group, .. } = event else { panic!("{event:?}") };
+        of_events.lock().push(group);
+        async { Ok(()) }
+    });
+    for round in 0..3 {
+        let runtime = single();
+        runtime.block_on(async {
+            hub.groups().add("ann", format!("g{round}")).unwrap();
+            is_at_work.recv().await.unwrap();
+        });
+        drop(runtime);
+        assert_eq!(told.lock().len(), round, "the listener behind has its turn on the next runtime");
+    }
+    assert_eq!(*told.lock(), ["g0", "g1"]);
+    assert_eq!(hub.stats().events_dropped, 0);
+}
+
+#[test]
+fn a_drain_goes_on_in_another_runtime() {
+    let hub = hub().build();
+    let second = Beside::new();
+    let own = hub.clone();
+    let (server, client) = second.run(async move {
+        let server = TestServer::start(own, named());
+        let client = subscriber(&server, "ann", "room").await;
+        (server, client)
+    });
+    let first = single();
+    first.block_on(async {
+        let drain = hub.drain(Drain::over(Duration::from_millis(300)).reason("deploy"));
+        assert!(tokio::time::timeout(Duration::from_millis(20), drain).await.is_err());
+    });
+    drop(first);
+    let own = hub.clone();
+    second.run(async move {
+        let mut client = client;
+        assert_eq!(client.wait_for("reconnect").await["reason"], "deploy");
+        assert_eq!(client.expect_close().await.0, 3001);
+        own.drain(Drain::default()).await.unwrap();
+        drop(server);
+    });
+    assert_eq!(hub.stats().connections, 0);
+}
+
+#[test]
+fn a_drain_that_lost_its_runtime_is_gone_on_with_by_whoever_waits_for_it() {
+    let hub = hub().build();
+    let first = single();
+    let kept = first.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "ann", "room").await;
+        let drain = hub.drain(Drain::over(Duration::from_secs(60)));
+        assert!(tokio::time::timeout(Duration::from_millis(20), drain).await.is_err());
+        (server, client)
+    });
+    drop(first);
+    drop(kept);
+    let drained = async { hub.drain(Drain::default()).await };
+    single()
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), drained).await.unwrap().unwrap() });
+    assert_eq!(hub.stats().connections, 0);
+}
+
+#[test]
+fn calls_outside_of_a_runtime_are_errors_or_work() {
+    let hub = hub().build();
+    hub.events().on("x", async |_: Event, ()| Ok(()));
+    let is_without = |error: Error| assert_eq!(error.kind(), ErrorKind::NoRuntime, "{error}");
+    is_without(now(hub.events().trigger("x", None, ())).unwrap_err());
+    is_without(now(hub.drain(Drain::default())).unwrap_err());
+    assert!(!hub.is_stopping(), "nothing has begun");
+    is_without(now(Router::new(hub.clone()).into_server().serve("127.0.0.1:0")).unwrap_err());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    is_without(now(Router::new(hub.clone()).into_server().serve_listener(listener)).unwrap_err());
+    let (socket, _peer) = tokio::io::duplex(64);
+    is_without(hub.connections().register(socket, "ann", &Handler::new().share()).unwrap_err());
+    // What neither waits nor needs a task works everywhere.
+    now(hub.channel("x").broadcast(1)).unwrap();
+    now(hub.user("ann").send(1)).unwrap();
+    hub.groups().add("ann", "g").unwrap();
+    assert_eq!(hub.revoke(hauyna::Revocation::user("ann")), 0);
+    assert!(now(hub.presence().of("ann").update(json!({ "a": 1 }))).is_err());
+    is_without(now(hub.shutdown(Duration::from_secs(1))).unwrap_err());
+    assert!(hub.is_stopping(), "it has closed what it could");
+}
+
+#[test]
+fn calls_on_a_live_connection_from_outside_of_its_runtime() {
+    let hub = hub().build();
+    let runtime = multi();
+    let (mut client, connection) = runtime.block_on(registered(&hub, "ann", &Handler::new().share()));
+    let question = connection.request::<u32>("q", ()).into_future();
+    assert_eq!(now(question).unwrap_err().kind(), ErrorKind::NoRuntime);
+    connection.send(json!({ "n": 1 })).unwrap();
+    runtime.block_on(async { assert_eq!(client.next().await["n"], 1) });
+    connection.set_expiry(Some(std::time::SystemTime::now() + Duration::from_secs(3600)));
+    connection.with_extensions(|values| values.insert(1_u8));
+    now(hub.channel("room").subscribe(&connection, ())).unwrap();
+    now(hub.channel("room").broadcast(2)).unwrap();
+    runtime.block_on(async { assert_eq!(client.wait_for("message").await["content"], 2) });
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    assert!(!connection.is_open());
+    let _inside = handle.enter();
+    hub.events().on("x", async |_: Event, ()| {
+        tokio::task::yield_now().await;
+        Ok(())
+    });
+    let outcome = poll_once(pin!(hub.events().trigger("x", None, ())));
+    if let Poll::Ready(outcome) = outcome {
+        assert_eq!(outcome.unwrap().failures[0].error.kind(), ErrorKind::NoRuntime);
+    }
+    now(hub.shutdown(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_runtime_without_timers_gets_errors() {
+    let hub = hub().build();
+    hub.events().on("x", |_: Event, ()| std::future::pending::<hauyna::Result>());
+    let runtime = Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let outcome = hub.events().trigger("x", None, ()).await.unwrap();
+        assert_eq!(outcome.failures[0].error.kind(), ErrorKind::NoRuntime);
+    });
+}
