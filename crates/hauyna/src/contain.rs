@@ -206,7 +206,8 @@ mod tests {
         static DROPPED: AtomicUsize = AtomicUsize::new(0);
         let hub = crate::Hub::new().0;
         let bomb = Bomb(&DROPPED);
-        let mut future = Contained::new(&hub.metrics.panics,
+        let mut future = Contained::new(
+            &hub.metrics.panics,
             Box::pin(async move {
                 let _bomb = bomb;
                 std::future::pending::<()>().await;

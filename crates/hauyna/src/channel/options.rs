@@ -5,6 +5,7 @@ use super::Params;
 use super::pattern::Pattern;
 use super::rules::Rules;
 use crate::broker::Retention;
+use crate::contain::Foreign;
 use crate::error::Error;
 use crate::handler::Context;
 use crate::metrics::Counter;
@@ -14,6 +15,7 @@ use crate::rate::{Bucket, Rate};
 use crate::spent::Spent;
 use crate::validate::Validator;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,7 +142,9 @@ impl Channels {
     where
         F: Fn(&Context, &Params<'_>) -> bool + Send + Sync + 'static,
     {
-        call_once::<Arc<Authorize>>(&mut self.authorize, Arc::new(authorize), "authorize");
+        let authorize = Foreign::new(authorize);
+        let authorize = Arc::new(move |cx: &Context, params: &Params<'_>| authorize(cx, params));
+        call_once::<Arc<Authorize>>(&mut self.authorize, authorize, "authorize");
         self
     }
 
@@ -156,7 +160,8 @@ impl Channels {
     /// application publishes is not checked.
     #[must_use]
     pub fn validate(mut self, validator: impl Validator) -> Self {
-        self.validators.push(Arc::new(validator));
+        let validator = Foreign::new(validator);
+        self.validators.push(Arc::new(move |name: &str, value: &Value| validator.validate(name, value)));
         self
     }
 

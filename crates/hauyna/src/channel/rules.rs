@@ -3,6 +3,7 @@
 
 use super::{ChannelRequest, Channels};
 use crate::broker::BoxFuture;
+use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::Context;
 use crate::once::call_once;
@@ -99,7 +100,7 @@ where
     F: Fn(Context, ChannelRequest) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Reject>> + Send + 'static,
 {
-    let f = Arc::new(f);
+    let f = Arc::new(Foreign::new(f));
     Arc::new(move |cx, request| {
         let f = f.clone();
         Box::pin(async move { f(cx, request).await })

@@ -236,7 +236,7 @@ impl Drop for Endpoint {
         each(self.on_close.take());
         each(self.on_error.take());
         each(self.authorize.iter_mut().map(Option::take));
-        each(self.state.take());
+        each(self.state.drain());
     }
 }
 

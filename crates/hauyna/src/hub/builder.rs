@@ -11,6 +11,7 @@ use crate::channel::{Channels, Declarations, UserId};
 use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
 use crate::connection::{Connection, ConnectionState, States};
+use crate::contain::Foreign;
 use crate::error::Error;
 use crate::event::{Event, Events, Listeners, SystemEvent, SystemKind};
 use crate::group::{GroupMap, Roles};
@@ -180,7 +181,8 @@ impl HubBuilder {
     where
         F: Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync + 'static,
     {
-        if self.client_address.replace(Box::new(f)).is_some() {
+        let f = Foreign::new(f);
+        if self.client_address.replace(Box::new(move |request: &ConnectRequest| f(request))).is_some() {
             self.note_second_call("client_address");
         }
         self

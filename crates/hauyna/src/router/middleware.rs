@@ -4,6 +4,7 @@
 use super::{ConnectRequest, Routes, admit};
 use crate::broker::BoxFuture;
 use crate::channel::UserId;
+use crate::contain::Foreign;
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint};
 use std::fmt;
@@ -19,7 +20,7 @@ where
     F: Fn(ConnectRequest, Next) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Admitted, Reject>> + Send + 'static,
 {
-    let f = Arc::new(f);
+    let f = Arc::new(Foreign::new(f));
     Arc::new(move |request, next| {
         let f = f.clone();
         // Called inside the future, so that a panic is caught where those of later polls are.

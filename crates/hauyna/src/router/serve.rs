@@ -136,6 +136,7 @@ impl Server {
     async fn accept(self, listener: TcpListener) {
         let slots = Arc::new(Semaphore::new(self.handshakes));
         let hub = self.service.routes.hub.clone();
+        hub.0.background.remember_runtime();
         let mut stopped = std::pin::pin!(hub.0.ending.stopped());
         let mut spare = File::open("/dev/null").ok();
         loop {

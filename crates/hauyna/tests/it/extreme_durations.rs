@@ -156,7 +156,7 @@ async fn handshakes_of_any_length_are_served_or_refused() {
 #[tokio::test(start_paused = true)]
 async fn timeouts_of_connections_and_listeners_of_any_length() {
     for time in all() {
-        let hub = hub().listener_timeout(time).build();
+        let hub = hub().listener_timeout(time).broker_timeout(time).build();
         hub.events().on("quick", async |_: Event, _: Value| Ok(()));
         let handler = Handler::new()
             .identify(|request: hauyna::ConnectRequest| Ok(request.query("user")))

@@ -372,6 +372,50 @@ async fn a_handler_whose_values_panic_when_they_are_dropped() {
     assert!(connection.is_open());
 }
 
+#[test]
+fn a_hub_whose_values_panic_when_they_are_dropped() {
+    quietly();
+    let (dropped, value) = bomb();
+    let hold = || {
+        let value = value.clone();
+        move || {
+            let _ = &value;
+        }
+    };
+    let (address, middleware, authorize, may_publish, listener, validator) =
+        (hold(), hold(), hold(), hold(), hold(), hold());
+    let channels = Channels::new()
+        .authorize(move |_, _| {
+            authorize();
+            true
+        })
+        .authorize_publish(move |_, _| {
+            may_publish();
+            async { Ok(()) }
+        })
+        .validate(move |_: &str, _: &Value| {
+            validator();
+            Ok(())
+        });
+    let hub = Hub::builder().channels("{*any}", channels).client_address(move |_| {
+        address();
+        None
+    });
+    let hub = hub.build();
+    hub.events().on_system(SystemKind::all(), move |_, _| {
+        listener();
+        async { Ok(()) }
+    });
+    let router = hauyna::Router::new(hub.clone()).middleware(move |request, next: hauyna::Next| {
+        middleware();
+        next.run(request)
+    });
+    std::mem::forget(value);
+    drop(router);
+    drop(hub);
+    assert_eq!(dropped.load(Ordering::Relaxed), 6);
+}
+
 #[tokio::test]
 async fn with_extensions_inside_itself_says_so_and_beside_another_connections_works() {
     quietly();
