@@ -148,7 +148,7 @@ pub(crate) fn announce_session(
     let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
         interval: ms(heartbeat.interval),
         // Of silence: the client's own ping falls due, and its answer after that.
-        timeout: ms(heartbeat.interval + heartbeat.timeout),
+        timeout: ms(heartbeat.interval.saturating_add(heartbeat.timeout)),
     });
     let sessions = &core.hub.sessions;
     let token = sessions.are_kept().then(|| sessions.token(core.id()));

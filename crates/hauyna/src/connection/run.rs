@@ -9,6 +9,7 @@ use super::reader::{self, Handled};
 use super::work::{Work, begin, poll_callback, wait_for_room};
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::clock::Tick;
+use crate::contain;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
 use crate::transport::{Io, with_replies, with_scratch};
@@ -349,7 +350,8 @@ impl Run {
         self.stage = Stage::Ended;
         self.work = None;
         self.ahead = None;
-        self.io = None;
+        // A socket that the application made; what follows must follow whatever it does.
+        contain::discard(&self.core.metrics().panics, self.io.take());
         if let Ending::Over(reason) = forget(&self.core) {
             let cx = HandlerContext::new(self.core.clone());
             self.work = self.core.endpoint.closed(&cx, reason).map(Work::Close);

@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 /// Something that a connection waits for before it reads on.
 pub(super) enum Work {
     Open(Contained<Result<(), Error>>),
-    Request(RunningRequest),
+    /// On the heap, as few callbacks wait, and every connection has room for this.
+    Request(Box<RunningRequest>),
     Close(Lasting),
     /// A shard that the connection's requests make write has too much to do.
     Room(BoxFuture<()>),
@@ -79,7 +80,7 @@ pub(super) fn begin(
         Poll::Ready(None) => Reply::panicked(request.id).write(core, replies),
         Poll::Pending => {
             core.pulse.set_busy(true);
-            return Some(Work::Request(request));
+            return Some(Work::Request(Box::new(request)));
         }
     }
     None

@@ -2,10 +2,10 @@
 //! in another one that connections of the shard came with.
 
 use super::{Shard, fanout};
+use crate::contain;
 use crate::hub::HubCore;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -107,13 +107,10 @@ impl Drop for Running {
 fn work(hub: &HubCore, index: usize) -> bool {
     let shard = &hub.shards[index];
     IS_WORKING.set(true);
-    let worked = catch_unwind(AssertUnwindSafe(|| shard.fanout.lock().work(hub, shard, fanout::TURN)));
+    let worked = contain::call(&hub.metrics.panics, || shard.fanout.lock().work(hub, shard, fanout::TURN));
     IS_WORKING.set(false);
     // The work stands behind the step that panicked.
-    worked.unwrap_or_else(|_| {
-        hub.metrics.panics.increment();
-        true
-    })
+    worked.unwrap_or(true)
 }
 
 /// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
@@ -202,13 +199,8 @@ fn wait(
 /// Runs a future in which a panic ends that future alone.
 async fn contained(hub: &HubCore, future: impl Future<Output = ()>) {
     let mut future = pin!(future);
-    poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or_else(|_| {
-            hub.metrics.panics.increment();
-            Poll::Ready(())
-        })
-    })
-    .await;
+    poll_fn(|cx| contain::call(&hub.metrics.panics, || future.as_mut().poll(cx)).unwrap_or(Poll::Ready(())))
+        .await;
 }
 
 /// Runtimes that a shard remembers.

@@ -55,6 +55,11 @@ impl Beside {
         });
         result.blocking_recv().unwrap()
     }
+
+    /// Ends it, with everything that is on it.
+    fn end(&mut self) {
+        drop(self.runtime.take());
+    }
 }
 
 /// Polls once, outside of any runtime.
@@ -67,6 +72,138 @@ fn now<T>(future: impl Future<Output = T>) -> T {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("it waits"),
     }
+}
+
+#[test]
+fn a_hub_serves_one_runtime_after_the_other_and_subscribers_hear_their_channels_alone() {
+    for shards in [1, 2] {
+        let hub = hub().shards(shards).build();
+        for round in 0..6 {
+            let runtime = if round % 2 == 0 { single() } else { multi() };
+            let (hub, own) = (hub.clone(), hub.clone());
+            let clients = runtime.block_on(async move {
+                let server = TestServer::start(own.clone(), named());
+                let mut secret = subscriber(&server, "spy", "secret").await;
+                let mut public = Vec::new();
+                for number in 0..=round {
+                    public.push(subscriber(&server, &format!("u{number}"), "public").await);
+                }
+                for number in 0..20 {
+                    own.channel("secret").broadcast(json!({ "secret": number })).await.unwrap();
+                    own.channel("public").broadcast(json!({ "public": number })).await.unwrap();
+                }
+                for client in &mut public {
+                    for number in 0..20 {
+                        let message = client.wait_for("message").await;
+                        assert_eq!(message["content"]["public"], number, "round {round}: {message}");
+                    }
+                }
+                for number in 0..20 {
+                    assert_eq!(secret.wait_for("message").await["content"]["secret"], number);
+                }
+                (server, secret, public)
+            });
+            // In the middle of everything: connections, server and shards end with their runtime.
+            drop(runtime);
+            drop(clients);
+            assert_eq!((hub.stats().connections, hub.stats().panics), (0, 0), "round {round}");
+            assert_eq!(hub.stats().subscriptions, 0, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn of_two_runtimes_one_ends_and_the_clients_of_the_other_hear_their_channels_alone() {
+    let hub = hub().shards(1).build();
+    let (mut first, second) = (Beside::new(), Beside::new());
+    // The first one has started the shard.
+    let own = hub.clone();
+    let of_first = first.run(async move {
+        let server = TestServer::start(own, named());
+        let mut clients = Vec::new();
+        for number in 0..8 {
+            let channel = if number % 2 == 0 { "secret" } else { "public" };
+            clients.push(subscriber(&server, &format!("first{number}"), channel).await);
+        }
+        (server, clients)
+    });
+    let own = hub.clone();
+    let (server, mut clients) = second.run(async move {
+        let server = TestServer::start(own, named());
+        let mut clients = Vec::new();
+        for number in 0..8 {
+            let channel = if number % 2 == 0 { "public" } else { "secret" };
+            clients.push((subscriber(&server, &format!("second{number}"), channel).await, channel));
+        }
+        (server, clients)
+    });
+    first.end();
+    // A test server that is dropped closes the connections of the others, too.
+    std::mem::forget(of_first);
+    let own = hub.clone();
+    second.run(async move {
+        for number in 8..16 {
+            let channel = if number % 2 == 0 { "public" } else { "secret" };
+            clients.push((subscriber(&server, &format!("second{number}"), channel).await, channel));
+        }
+        for number in 0..50 {
+            for channel in ["secret", "public"] {
+                own.channel(channel).broadcast(json!({ "of": channel, "number": number })).await.unwrap();
+            }
+        }
+        own.connections().broadcast("to all").await.unwrap();
+        for (client, channel) in &mut clients {
+            for number in 0..50 {
+                let message = client.wait_for("message").await;
+                assert_eq!(message["content"], json!({ "of": channel, "number": number }));
+            }
+            assert_eq!(client.wait_for("broadcast").await["message"], "to all");
+        }
+    });
+    assert_eq!(hub.stats().panics, 0);
+}
+
+#[test]
+fn a_runtime_that_ends_in_the_middle_of_a_fan_out_costs_the_others_nothing() {
+    let hub = hub().shards(1).outbox(64 << 20, 1 << 20).build();
+    let second = Beside::new();
+    let own = hub.clone();
+    let (server, mut reader) = second.run(async move {
+        let server = TestServer::start(own, named());
+        let reader = subscriber(&server, "reader", "public").await;
+        (server, reader)
+    });
+    let mut sent = 0_u64;
+    for _ in 0..5 {
+        let mut first = Beside::new();
+        let own = hub.clone();
+        let clients = first.run(async move {
+            let server = TestServer::start(own, named());
+            let mut clients = Vec::new();
+            for number in 0..20 {
+                clients.push(subscriber(&server, &format!("u{number}"), "public").await);
+            }
+            (server, clients)
+        });
+        // Published from nowhere: what is posted waits for the shard's task, whoever runs it.
+        for _ in 0..200 {
+            assert!(poll_once(pin!(hub.channel("public").broadcast(sent))).is_ready());
+            sent += 1;
+        }
+        first.end();
+        std::mem::forget(clients);
+        for _ in 0..20 {
+            assert!(poll_once(pin!(hub.channel("public").broadcast(sent))).is_ready());
+            sent += 1;
+        }
+    }
+    second.run(async move {
+        let _server = server;
+        for number in 0..sent {
+            assert_eq!(reader.wait_for("message").await["content"], number);
+        }
+    });
+    assert_eq!(hub.stats().panics, 0);
 }
 
 /// Tells what of a connection's end the hub has come to: presence, its callback and its listeners.
