@@ -117,6 +117,11 @@ impl Attachments {
         locked.unwrap_or_else(|| panic!("two calls of `with_extensions` inside others wait for each other"))
     }
 
+    /// Bytes of what is attached; 0 while somebody is at it.
+    pub(super) fn weight(&self) -> usize {
+        self.0.try_lock().map_or(0, |extensions| extensions.weight())
+    }
+
     /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
         let inherited = old.with(|old| std::mem::take(&mut old.own));

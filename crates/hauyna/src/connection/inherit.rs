@@ -57,7 +57,7 @@ impl ConnectionCore {
     pub(crate) fn weight(&self) -> usize {
         let attached = self.attached_already().map_or(0, |attached| {
             // Whoever changes them just now holds the lock for as long as it likes.
-            let extensions = attached.extensions.try_lock().map_or(0, |extensions| extensions.weight());
+            let extensions = attached.extensions.weight();
             let texts = attached.token.lock().as_ref().map_or(0, |token| token.len())
                 + attached.session_key.get().map_or(0, |key| key.len());
             let meters = attached.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));

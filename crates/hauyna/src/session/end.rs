@@ -2,8 +2,8 @@
 //! task of the hub's `background` ends some at a time.
 
 use super::store::{Kept, LostSession, Unsubscribed};
-use crate::channel::{announce_removed, leave_lost};
 use crate::background::Due;
+use crate::channel::{announce_removed, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore};
 use crate::contain;
 use crate::handler::Context;

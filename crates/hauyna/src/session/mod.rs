@@ -222,7 +222,5 @@ fn is_meant(reason: CloseReason) -> bool {
     !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
-/// Longer than any client waits.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// What an attempt to connect may take besides the delay before it.
 const ATTEMPT: Duration = Duration::from_secs(10);

@@ -39,11 +39,11 @@ mod handlers;
 mod handshake;
 #[cfg(test)]
 mod history;
-#[cfg(test)]
-mod hubs;
 mod hostile_callbacks;
 #[cfg(test)]
 mod hostile_runtimes;
+#[cfg(test)]
+mod hubs;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;

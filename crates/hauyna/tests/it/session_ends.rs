@@ -215,7 +215,7 @@ async fn the_end_of_the_hub_waits_for_sessions_wherever_they_are() {
         eventually("it has begun", || scene.hub.is_stopping()).await;
         scene.open_gates();
         drop(scene.client);
-        ended.await.unwrap();
+        ended.await.unwrap().unwrap();
         let stats = scene.hub.stats();
         assert_eq!((stats.sessions, stats.sessions_ended), (0, 1), "{place:?}");
         assert_eq!(scene.closed.load(Ordering::SeqCst), 1, "{place:?}");

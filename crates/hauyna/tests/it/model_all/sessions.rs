@@ -419,7 +419,7 @@ impl Run {
                 });
             }
         }
-        self.hub().drain(Drain::over(Duration::from_millis(20))).await;
+        self.hub().drain(Drain::over(Duration::from_millis(20))).await.unwrap();
         while let Some(code) = reading.join_next().await {
             assert_eq!(code.unwrap(), 3001);
         }
