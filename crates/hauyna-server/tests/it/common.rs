@@ -318,7 +318,11 @@ impl Client {
         let request = request.borrow();
         self.say(request);
         loop {
-            let answer = self.frame().json();
+            let frame = self.frame();
+            if frame.opcode() == PING {
+                continue;
+            }
+            let answer = frame.json();
             if answer["id"] == request["id"] {
                 return answer;
             }
@@ -341,7 +345,11 @@ impl Client {
     /// The next message of a type; others in between are left out.
     pub(crate) fn message(&mut self, kind: &str) -> Value {
         loop {
-            let message = self.frame().json();
+            let frame = self.frame();
+            if frame.opcode() == PING {
+                continue;
+            }
+            let message = frame.json();
             if message["type"] == kind {
                 return message;
             }

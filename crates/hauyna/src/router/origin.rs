@@ -164,7 +164,8 @@ pub(crate) fn log_refused(route: &str, headers: &HeaderMap) {
     };
     let (origin, host) = (log::whole(origin), log::whole(host));
     log::limited("origin", || {
-        tracing::info!(target: "hauyna::server", route, %origin, %host, "{REFUSED}");
+        let remedy = "add its origin to `Handler::origins` (`hauyna serve --origin`)";
+        tracing::info!(target: "hauyna::server", route, %origin, %host, remedy, "a page of another origin was refused");
     });
 }
 
@@ -233,8 +234,6 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
 
 /// What a browser sends for a page whose origin it keeps to itself.
 const OPAQUE: &str = "null";
-const REFUSED: &str = "a page of another origin was refused: to allow it, add its origin to `Handler::origins` \
-                       (`hauyna serve --origin`)";
 
 enum Single<'a> {
     None,
