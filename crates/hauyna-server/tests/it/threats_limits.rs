@@ -40,8 +40,12 @@ fn row_48_a_flooder_over_its_rate_is_refused_then_closed_and_a_hundred_others_ke
         scope.spawn(|| {
             let one = json!({ "type": "private", "to": "nobody", "message": 1 }).to_string();
             let chunk = frame(TEXT, one.as_bytes()).repeat(1000);
-            while !stop.load(Ordering::Relaxed) {
-                let mut flooder = server.chat("flooder");
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                // Another one each time: who comes back has what was left of the limits.
+                let mut flooder = server.chat(&format!("flooder{n}"));
                 flooder.flood(&chunk, 3);
                 while flooder.next_frame().is_some_and(|frame| {
                     let is_dismissal = frame.payload.starts_with(&3509_u16.to_be_bytes());

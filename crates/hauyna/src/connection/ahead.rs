@@ -3,7 +3,8 @@
 //! has ended. A part of the life in `run`.
 
 use super::reader::{self, Handled};
-use super::run::{Next, REPLIES, Run, flush_replies};
+use super::replies::{REPLIES, flush_replies};
+use super::run::{Next, Run};
 use super::work::{begin, wait_for_room};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};

@@ -18,7 +18,7 @@ use hauyna_protocol::ErrorType;
 use hauyna_websocket::{Deflate, OpCode, encode};
 use parking_lot::Mutex;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct ConnectionCore {
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
     pub(super) pulse: Pulse,
     arrival: Arrival,
-    attached: OnceLock<Box<Attached>>,
+    pub(super) attached: OnceLock<Box<Attached>>,
 }
 
 /// Whose a subscription is: the connection's own, or its user's by a group.
@@ -189,35 +189,6 @@ impl ConnectionCore {
     }
 
     // Subscriptions.
-
-    /// Whether it stands in one list of its shard at most.
-    pub(crate) fn has_one_list(&self) -> bool {
-        self.lists.load(Ordering::Relaxed) <= 1
-    }
-
-    /// Notes one list more, and returns in how many it stands.
-    pub(crate) fn enter_list(&self) -> u8 {
-        let lists = self.lists.load(Ordering::Relaxed).saturating_add(1);
-        self.lists.store(lists, Ordering::Relaxed);
-        lists
-    }
-
-    /// Notes one list less.
-    pub(crate) fn leave_list(&self) {
-        let lists = self.lists.load(Ordering::Relaxed);
-        if lists < u8::MAX {
-            self.lists.store(lists.saturating_sub(1), Ordering::Relaxed);
-        }
-    }
-
-    /// Its subscriptions, those to the channels of its user's groups included.
-    pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
-        let mut all = self.subscriptions.lock().clone();
-        if let Some(attached) = self.attached.get() {
-            all.extend(attached.groups.lock().iter().cloned());
-        }
-        all
-    }
 
     /// The list that subscriptions of this kind stand in.
     pub(crate) fn subscriptions_of(&self, belongs: Belongs) -> &Mutex<Vec<Arc<Subscription>>> {

@@ -2,12 +2,11 @@
 //! begun, control, publications, the close frame. Owned by `outbox`; does no I/O itself.
 
 use super::Outgoing;
-use super::outbox::Full;
+use super::queued::{Gap, Queued, Room};
 use super::replay::Replays;
-use crate::channel::{Kind, Publication, SlowConsumer, Subscription};
+use crate::channel::{Publication, Subscription};
 use bytes::{Buf, Bytes};
-use hauyna_protocol::{Epoch, Message, Position};
-use hauyna_websocket::FrameBuilder;
+use hauyna_protocol::Position;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -18,11 +17,11 @@ pub(super) struct Lanes {
     partial: Bytes,
     control: VecDeque<Bytes>,
     pong: Option<Bytes>,
-    data: VecDeque<Queued>,
+    pub(super) data: VecDeque<Queued>,
     close: Option<Bytes>,
     control_bytes: usize,
     /// Bytes of the data lane that its bounds count: all but those of replays and replies.
-    data_bytes: usize,
+    pub(super) data_bytes: usize,
     /// Bytes of the data lane that belong to replays and replies.
     uncounted_bytes: usize,
     /// Publications of the data lane that belong to replays.
@@ -30,66 +29,10 @@ pub(super) struct Lanes {
     /// Replies in the data lane: no later one may overtake them.
     replies: usize,
     /// Gaps without a frame.
-    gaps: usize,
+    pub(super) gaps: usize,
     /// A gap has begun that nobody was told of.
-    has_new_gap: bool,
+    pub(super) has_new_gap: bool,
     pub(super) replays: Replays,
-}
-
-#[derive(Debug)]
-pub(super) enum Queued {
-    Frame(Bytes),
-    /// A reply that stays behind what its callback has sent.
-    Reply(Bytes),
-    Publication(Arc<Publication>, Option<Arc<Subscription>>),
-    /// From the history, for a subscriber that catches up.
-    Replayed(Arc<Publication>, Arc<Subscription>),
-    /// Messages were dropped here.
-    Gap(Gap),
-}
-
-#[derive(Debug)]
-pub(super) struct Gap {
-    subscription: Arc<Subscription>,
-    /// The position before the first publication that is missing. `None` where the channel has a history and only
-    /// messages without a number are missing.
-    after: Option<Position>,
-    /// Publications that are missing.
-    missed: u64,
-    /// Made just before it is written, when the gap has stopped growing.
-    frame: Option<Bytes>,
-}
-
-/// How much may wait.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
-    pub(crate) bytes: usize,
-    pub(crate) frames: usize,
-}
-
-impl Room {
-    /// For a connection whose task has yet to ask its stream: as much as a task that does not run may cost.
-    pub(super) fn stretched(self) -> Self {
-        Self {
-            bytes: self.bytes.saturating_mul(STRETCH).max(STRETCHED_BYTES),
-            frames: self.frames.saturating_mul(STRETCH).max(STRETCHED_FRAMES),
-        }
-    }
-}
-
-impl Queued {
-    fn subscription(&self) -> Option<&Arc<Subscription>> {
-        match self {
-            Self::Frame(_) | Self::Reply(_) => None,
-            Self::Publication(_, subscription) => subscription.as_ref(),
-            Self::Replayed(_, subscription) => Some(subscription),
-            Self::Gap(gap) => Some(&gap.subscription),
-        }
-    }
-
-    fn belongs_to(&self, subscription: &Arc<Subscription>) -> bool {
-        self.subscription().is_some_and(|own| Arc::ptr_eq(own, subscription))
-    }
 }
 
 impl Lanes {
@@ -253,161 +196,6 @@ impl Lanes {
         self.replayed > 0
     }
 
-    /// A publication came live for a subscriber that catches up. A numbered one stands in the history, too, and comes with
-    /// the replay; any other waits behind it.
-    pub(super) fn leave_to_replay(
-        &mut self,
-        publication: &Arc<Publication>,
-        subscription: &Arc<Subscription>,
-        out: Outgoing<'_>,
-    ) -> Result<(), Full> {
-        if let Some(position) = publication.position() {
-            self.replays.note_delivered(subscription, position);
-            return Ok(());
-        }
-        if publication.is_turn() {
-            self.replays.note_turn(subscription);
-            return Ok(());
-        }
-        let bytes = publication.frame(out.wire, out.deflate).len();
-        if self.replays.hold(publication, subscription, bytes, out.room) {
-            return Ok(());
-        }
-        if subscription.channel.options.slow_consumer == SlowConsumer::Disconnect {
-            return Err(Full);
-        }
-        count_dropped(publication, out);
-        Ok(())
-    }
-
-    /// The replay of a subscription has ended: what waited behind it follows.
-    pub(super) fn release_held(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
-        let Some(held) = self.replays.remove(subscription) else { return };
-        for publication in held.publications {
-            self.data_bytes += publication.frame(out.wire, out.deflate).len();
-            self.data.push_back(Queued::Publication(publication, Some(subscription.clone())));
-        }
-        if held.has_dropped {
-            let gap = Gap { subscription: subscription.clone(), after: None, missed: 0, frame: None };
-            self.data.push_back(Queued::Gap(gap));
-            self.gaps += 1;
-        }
-    }
-
-    pub(super) fn push_publication(
-        &mut self,
-        publication: &Arc<Publication>,
-        subscription: Option<&Arc<Subscription>>,
-        out: Outgoing<'_>,
-    ) -> Result<(), Full> {
-        let bytes = publication.frame(out.wire, out.deflate).len();
-        let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
-        if let (SlowConsumer::Conflate, Some(subscription), true) = (policy, subscription, out.may_conflate)
-            && let Some(index) = self.superseded(subscription, publication)
-        {
-            self.drop_at(index, out);
-        }
-        if !self.has_room(out.room, bytes) {
-            let subscription = match (policy, subscription) {
-                (SlowConsumer::Disconnect, _) | (_, None) => return Err(Full),
-                (_, Some(subscription)) => subscription,
-            };
-            if policy == SlowConsumer::DropNewest && !publication.is_turn() {
-                self.gap_at_end(subscription, publication, out);
-                return Ok(());
-            }
-            while !self.has_room(out.room, bytes) {
-                if !self.drop_oldest(subscription, out) {
-                    if publication.is_turn() {
-                        return Err(Full);
-                    }
-                    self.gap_at_end(subscription, publication, out);
-                    return Ok(());
-                }
-            }
-        }
-        self.data_bytes += bytes;
-        self.data.push_back(Queued::Publication(publication.clone(), subscription.cloned()));
-        Ok(())
-    }
-
-    /// Whether a publication that waits would be superseded by this one.
-    pub(super) fn would_conflate(&self, new: &Publication, subscription: Option<&Arc<Subscription>>) -> bool {
-        subscription.is_some_and(|subscription| {
-            subscription.channel.options.slow_consumer == SlowConsumer::Conflate
-                && self.superseded(subscription, new).is_some()
-        })
-    }
-
-    fn superseded(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
-        if new.is_turn() {
-            return None;
-        }
-        self.data.iter().position(|queued| match queued {
-            Queued::Publication(old, Some(_)) if queued.belongs_to(subscription) => {
-                old.kind() == new.kind() && old.conflate() == new.conflate()
-            }
-            _ => false,
-        })
-    }
-
-    fn drop_oldest(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
-        let oldest = self.data.iter().position(|queued| match queued {
-            Queued::Publication(publication, _) => !publication.is_turn() && queued.belongs_to(subscription),
-            _ => false,
-        });
-        oldest.is_some_and(|index| {
-            self.drop_at(index, out);
-            true
-        })
-    }
-
-    /// Turns a queued publication into a gap, or into one more of the gap before it.
-    fn drop_at(&mut self, index: usize, out: Outgoing<'_>) {
-        let Queued::Publication(publication, Some(subscription)) = &self.data[index] else { return };
-        let (publication, subscription) = (publication.clone(), subscription.clone());
-        self.data_bytes -= publication.frame(out.wire, out.deflate).len();
-        count_dropped(&publication, out);
-        // What lies on two sides of a turn never counts as one gap.
-        let earlier = self.data.range(..index).rposition(|queued| {
-            let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_turn());
-            (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
-        });
-        if let Some(earlier) = earlier.filter(|earlier| matches!(self.data[*earlier], Queued::Gap(_))) {
-            self.widen(earlier, &publication);
-            self.data.remove(index);
-        } else {
-            self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
-            self.gaps += 1;
-            self.has_new_gap = true;
-        }
-    }
-
-    fn gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
-        count_dropped(publication, out);
-        // One gap for all that follows the channel's last message here, or channels that overflow in turn
-        // would queue one for each.
-        let last = self.data.iter().rposition(|queued| queued.belongs_to(subscription));
-        match last {
-            Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen(index, publication),
-            _ => {
-                self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
-                self.gaps += 1;
-                self.has_new_gap = true;
-            }
-        }
-    }
-
-    /// One more message is missing behind a gap.
-    fn widen(&mut self, index: usize, publication: &Publication) {
-        let Queued::Gap(gap) = &mut self.data[index] else { return };
-        gap.add(publication);
-        if let Some(frame) = gap.frame.take() {
-            self.data_bytes -= frame.len();
-            self.gaps += 1;
-        }
-    }
-
     /// Whether a gap has begun since this was last asked.
     pub(super) fn take_new_gap(&mut self) -> bool {
         std::mem::take(&mut self.has_new_gap)
@@ -496,49 +284,7 @@ impl Lanes {
     }
 }
 
-impl Gap {
-    fn of(publication: &Publication, subscription: Arc<Subscription>) -> Self {
-        let has_history = subscription.channel.options.retention.is_some();
-        let unknown = Position { epoch: Epoch::UNKNOWN, offset: 0 };
-        let after = (!has_history).then_some(unknown);
-        let mut gap = Self { subscription, after, missed: 0, frame: None };
-        gap.add(publication);
-        gap
-    }
-
-    /// Counts a publication; messages of the protocol, as of presence, are none.
-    fn add(&mut self, publication: &Publication) {
-        if let Some(position) = publication.position() {
-            let before = Position { offset: position.offset - 1, ..position };
-            self.after.get_or_insert(before);
-            self.missed += 1;
-        } else if self.after.is_some_and(|after| after.epoch == Epoch::UNKNOWN)
-            && publication.kind() != Kind::Event
-        {
-            self.missed += 1;
-        }
-    }
-
-    fn encode(&self, out: Outgoing<'_>) -> Bytes {
-        let mut frame = FrameBuilder::with_capacity(128);
-        let channel = self.subscription.channel.name.as_str();
-        let gap = Message::Gap { channel, position: self.after, missed: self.missed };
-        gap.encode(out.wire.encoding(), frame.payload());
-        frame.finish(out.wire.opcode())
-    }
-}
-
-fn count_dropped(publication: &Publication, out: Outgoing<'_>) {
-    if publication.kind() != Kind::Event {
-        out.traffic.dropped.increment();
-    }
-}
-
 static EMPTY: Bytes = Bytes::new();
-/// How far the bounds stretch until the task of a connection has asked its stream, and at least to what.
-const STRETCH: usize = 4;
-const STRETCHED_BYTES: usize = 1 << 20;
-const STRETCHED_FRAMES: usize = 4096;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 

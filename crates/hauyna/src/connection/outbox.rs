@@ -2,14 +2,14 @@
 //! publications, bounded in bytes and frames. Filled by shards and by the connection's task, each under
 //! the outbox's lock; it never waits. Where a bound is reached, the socket is asked before a policy acts.
 
-use super::lanes::{Lanes, Queued, Room};
+use super::lanes::Lanes;
+use super::queued::{Queued, Room};
+use super::writing::{Answer, Asked};
 use super::{CloseReason, Outgoing};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
-use crate::metrics::Traffic;
 use crate::transport::Socket;
 use bytes::Bytes;
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -17,14 +17,14 @@ use std::task::Waker;
 pub(crate) struct Outbox {
     pub(crate) socket: Socket,
     /// Nothing waits for almost every connection almost always, so the lanes are made when needed.
-    lanes: Option<Box<Lanes>>,
+    pub(super) lanes: Option<Box<Lanes>>,
     pub(crate) phase: Phase,
     /// The socket took nothing since then.
     pub(crate) blocked: Option<Tick>,
     /// On the list of connections that their shard will flush.
     pub(crate) is_enqueued: bool,
     /// How far the task of a stream that only it may write to is with the last question.
-    asked: Asked,
+    pub(super) asked: Asked,
     /// Replies on their way through the shard: no later one may overtake them.
     pub(super) ordered_replies: u16,
     /// To be closed by its task when all that was read is answered: the hub drains.
@@ -32,26 +32,6 @@ pub(crate) struct Outbox {
     pub(crate) told: Told,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
-}
-
-/// Whether a connection's task was asked to try its stream, and has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    No,
-    Woken,
-    /// It has tried since, and the stream takes nothing.
-    Tried,
-}
-
-/// What a socket says when it is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    /// It has taken what waited, or some of it.
-    Taken,
-    /// It takes nothing more.
-    Refused,
-    /// Its task has yet to try.
-    Open,
 }
 
 /// What its client was told of its session.
@@ -111,7 +91,7 @@ impl Outbox {
     }
 
     /// Whether all waits: for the answer to the handshake, or for the [session](Outbox::push_session).
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         matches!(self.socket, Socket::Unanswered) || self.awaits_session()
     }
 
@@ -120,7 +100,7 @@ impl Outbox {
     }
 
     /// Whether the socket may take something now.
-    fn may_write(&self) -> bool {
+    pub(super) fn may_write(&self) -> bool {
         self.blocked.is_none() && !self.is_held()
     }
 
@@ -256,54 +236,6 @@ impl Outbox {
         self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
     }
 
-    /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first: only one that
-    /// takes nothing belongs to a slow consumer.
-    fn ask_socket(&mut self, out: Outgoing<'_>, fits: impl Fn(&Lanes, Room) -> bool) -> Result<Room, Full> {
-        let does_fit = |outbox: &Self, room| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, room));
-        if does_fit(self, out.room) || self.phase != Phase::Open {
-            return Ok(out.room);
-        }
-        let room = if self.ask(out) == Answer::Open { out.room.stretched() } else { out.room };
-        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
-    }
-
-    /// Asks the socket to take what waits.
-    fn ask(&mut self, out: Outgoing<'_>) -> Answer {
-        if matches!(self.socket, Socket::Unanswered) {
-            return Answer::Open; // it will be asked once the handshake is answered
-        }
-        if self.is_held() {
-            return Answer::Refused; // nothing may be written yet
-        }
-        if self.socket.is_of_task() {
-            let answer = if self.asked == Asked::Tried { Answer::Refused } else { Answer::Open };
-            self.asked = Asked::Woken; // the next one is not judged by this try
-            if let Some(waker) = &self.waker {
-                waker.wake_by_ref();
-            }
-            return answer;
-        }
-        let was_blocked = self.blocked.is_some();
-        let socket = std::mem::replace(&mut self.socket, Socket::Gone);
-        let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored_now(slices));
-        if !matches!(flushed, Flushed::Failed) {
-            self.socket = socket;
-        }
-        // Its task has to wait for the socket, to fetch what is to be replayed next, or to clean up.
-        if (!was_blocked || !matches!(flushed, Flushed::Blocked))
-            && let Some(waker) = &self.waker
-        {
-            waker.wake_by_ref();
-        }
-        if matches!(flushed, Flushed::Blocked) { Answer::Refused } else { Answer::Taken }
-    }
-
-    /// Whether more waits than the bounds allow until the connection's task has tried its stream: its shard should let
-    /// it run.
-    pub(crate) fn is_task_due(&self, room: Room) -> bool {
-        self.asked == Asked::Woken && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
-    }
-
     /// Whether a gap has begun since this was last asked.
     pub(crate) fn take_new_gap(&mut self) -> bool {
         self.lanes.as_mut().is_some_and(|lanes| lanes.take_new_gap())
@@ -319,148 +251,6 @@ impl Outbox {
             self.blocked = None;
         }
         is_emptied
-    }
-
-    /// Writes `joined`, the frames of `publications` one behind the other, straight to the socket where
-    /// nothing waits before them; what the socket does not take is queued.
-    pub(crate) fn write_or_push(
-        &mut self,
-        joined: &Bytes,
-        publications: &[Arc<Publication>],
-        subscription: Option<&Arc<Subscription>>,
-        out: Outgoing<'_>,
-    ) -> Result<Flushed, Full> {
-        if self.phase != Phase::Open {
-            return Ok(Flushed::Empty);
-        }
-        let is_live = subscription.is_none_or(|subscription| subscription.phase() == SubscriptionPhase::Live);
-        let mut sent = 0;
-        if is_live && self.lanes.is_none() && self.may_write() && !self.socket.is_of_task() {
-            match self.socket.try_write(joined) {
-                Ok(written) => {
-                    out.traffic.sent.add(written as u64);
-                    if written == joined.len() {
-                        out.traffic.delivered.add(publications.len() as u64);
-                        return Ok(Flushed::Empty);
-                    }
-                    sent = written;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Ok(self.fail()),
-            }
-            self.blocked = Some(out.now);
-        }
-        for publication in publications {
-            let frame = publication.frame(out.wire, out.deflate);
-            if sent >= frame.len() {
-                sent -= frame.len();
-                out.traffic.delivered.increment();
-            } else if sent > 0 {
-                self.lanes().set_partial(frame.slice(sent..));
-                out.traffic.delivered.increment();
-                sent = 0;
-            } else {
-                self.push(publication, subscription, out)?;
-            }
-        }
-        if self.may_write() && !self.socket.is_of_task() {
-            return Ok(self.flush(out)); // something stood before them, and the socket was not asked yet
-        }
-        Ok(if self.phase == Phase::Gone { Flushed::Failed } else { Flushed::Blocked })
-    }
-
-    /// Writes replies, already framed, at once if nothing waits before them.
-    pub(crate) fn write_replies(&mut self, replies: &[u8], traffic: &Traffic, now: Tick) -> Flushed {
-        if self.phase != Phase::Open || replies.is_empty() {
-            return Flushed::Empty;
-        }
-        let is_free = self.lanes.as_ref().is_none_or(|lanes| !lanes.has_urgent());
-        if !is_free || !self.may_write() || self.socket.is_of_task() {
-            self.lanes().push_reply(Bytes::copy_from_slice(replies));
-            return Flushed::Blocked;
-        }
-        match self.socket.try_write(replies) {
-            Ok(written) => {
-                traffic.sent.add(written as u64);
-                if written == replies.len() {
-                    return Flushed::Empty;
-                }
-                self.blocked = Some(now);
-                self.lanes().set_partial(Bytes::copy_from_slice(&replies[written..]));
-                Flushed::Blocked
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = Some(now);
-                self.lanes().push_reply(Bytes::copy_from_slice(replies));
-                Flushed::Blocked
-            }
-            Err(_) => self.fail(),
-        }
-    }
-
-    /// Writes what waits, until nothing does or the socket takes no more. A socket that only the connection's task may
-    /// write to is not asked.
-    pub(crate) fn flush(&mut self, out: Outgoing<'_>) -> Flushed {
-        if self.is_held() {
-            return Flushed::Empty;
-        }
-        if self.socket.is_of_task() {
-            return if self.is_empty() { Flushed::Empty } else { Flushed::Blocked };
-        }
-        let socket = std::mem::replace(&mut self.socket, Socket::Gone);
-        let flushed = self.flush_with(out, &mut |slices| socket.try_write_vectored(slices));
-        if !matches!(flushed, Flushed::Failed) {
-            self.socket = socket;
-        }
-        flushed
-    }
-
-    /// As [`Outbox::flush`], with the writer of a connection whose task alone may write.
-    pub(crate) fn flush_with(
-        &mut self,
-        out: Outgoing<'_>,
-        write: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> Flushed {
-        if self.is_held() {
-            return Flushed::Empty;
-        }
-        let Some(mut lanes) = self.lanes.take() else {
-            self.blocked = None;
-            return Flushed::Empty;
-        };
-        lanes.render_gaps(out);
-        while !lanes.is_empty() {
-            let written = lanes.gather(out, &mut *write);
-            match written {
-                Ok(0) if lanes.bytes() > 0 => return self.fail(),
-                Ok(written) => {
-                    out.traffic.sent.add(written as u64);
-                    self.blocked = None;
-                    if self.asked == Asked::Tried {
-                        self.asked = Asked::Woken;
-                    }
-                    lanes.advance(written, out);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked.get_or_insert(out.now);
-                    if self.asked == Asked::Woken {
-                        self.asked = Asked::Tried;
-                    }
-                    self.lanes = Some(lanes);
-                    return Flushed::Blocked;
-                }
-                Err(_) => return self.fail(),
-            }
-        }
-        self.blocked = None;
-        if !lanes.is_unused() {
-            self.lanes = Some(lanes);
-        }
-        if let Phase::Closing(_) = self.phase {
-            self.phase = Phase::Closed(out.now);
-        }
-        Flushed::Empty
     }
 
     /// Queues a close frame, behind what waits or instead of it; nothing is queued after it.
@@ -493,7 +283,7 @@ impl Outbox {
         self.fail();
     }
 
-    fn fail(&mut self) -> Flushed {
+    pub(super) fn fail(&mut self) -> Flushed {
         self.phase = Phase::Gone;
         self.reason.get_or_insert(CloseReason::Lost);
         self.lanes = None;

@@ -2,7 +2,7 @@
 //! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
 //! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
 
-use super::lanes::{Queued, Room};
+use super::queued::{Queued, Room};
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};

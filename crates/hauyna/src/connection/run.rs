@@ -6,14 +6,13 @@ use super::ahead::Ahead;
 use super::ending::{Ending, forget};
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
+use super::replies::{Backed, REPLIES, flush_replies};
 use super::work::{Work, begin, poll_callback, wait_for_room};
 use super::{CloseReason, ConnectionCore, Phase};
-use crate::clock::Tick;
 use crate::contain;
 use crate::dispatch::Reply;
 use crate::handler::Context as HandlerContext;
 use crate::transport::{Io, with_replies, with_scratch};
-use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
 use std::future::Future;
@@ -195,6 +194,10 @@ impl Run {
             if let (Flushed::Blocked, Some(_)) = (flushed, &self.io) {
                 if outbox.is_parting() {
                     break;
+                }
+                if outbox.is_overdue(self.core.bounded()) {
+                    self.core.overflow(&mut outbox);
+                    continue;
                 }
                 return Poll::Pending;
             }
@@ -378,32 +381,6 @@ impl Drop for Run {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Backed {
-    Up,
-    Not,
-}
-
-/// Writes the replies gathered so far and what waits behind them.
-pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>, now: Tick) -> Backed {
-    let mut outbox = core.outbox.lock();
-    if !replies.is_empty() && outbox.ordered_replies > 0 {
-        drop(outbox);
-        core.send_ordered_reply(Bytes::copy_from_slice(replies));
-        replies.clear();
-        outbox = core.outbox.lock();
-    }
-    if !replies.is_empty() {
-        let _ = outbox.write_replies(replies, core.traffic(), now);
-        replies.clear();
-    }
-    if !outbox.is_empty() && outbox.blocked.is_none() {
-        // The task itself is running: what cannot be written, `write` waits for.
-        let _ = outbox.flush(core.outgoing(now));
-    }
-    if outbox.is_empty() { Backed::Not } else { Backed::Up }
-}
-
 fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match Pin::new(io).poll_write_vectored(cx, slices) {
         Poll::Ready(result) => result,
@@ -413,8 +390,6 @@ fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>
 
 /// Rounds of one turn: a peer that floods is served some reads, then others are.
 const READS: usize = 2;
-/// Bytes of replies after which they are written although there is more to handle.
-pub(super) const REPLIES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

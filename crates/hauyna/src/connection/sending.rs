@@ -129,6 +129,35 @@ impl ConnectionCore {
         }
     }
 
+    /// Whether it stands in one list of its shard at most.
+    pub(crate) fn has_one_list(&self) -> bool {
+        self.lists.load(Ordering::Relaxed) <= 1
+    }
+
+    /// Notes one list more, and returns in how many it stands.
+    pub(crate) fn enter_list(&self) -> u8 {
+        let lists = self.lists.load(Ordering::Relaxed).saturating_add(1);
+        self.lists.store(lists, Ordering::Relaxed);
+        lists
+    }
+
+    /// Notes one list less.
+    pub(crate) fn leave_list(&self) {
+        let lists = self.lists.load(Ordering::Relaxed);
+        if lists < u8::MAX {
+            self.lists.store(lists.saturating_sub(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Its subscriptions, those to the channels of its user's groups included.
+    pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        let mut all = self.subscriptions.lock().clone();
+        if let Some(attached) = self.attached.get() {
+            all.extend(attached.groups.lock().iter().cloned());
+        }
+        all
+    }
+
     /// Reads what a delivery will need first, for the sake of the cache.
     pub(crate) fn prefetch(&self) -> u32 {
         u32::from(self.lists.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
@@ -166,7 +195,7 @@ impl ConnectionCore {
         });
     }
 
-    fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {
+    pub(super) fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {
         self.count_slow();
         self.note_failure(outbox, CloseReason::SlowConsumer);
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");

@@ -90,6 +90,7 @@ impl Fanout {
             }
         }
         while self.segment.load < SEGMENT
+            && self.segment.steps.len() < STEPS
             && let Some(item) = self.batch.pop_front()
         {
             if self.must_wait(&item) {
@@ -368,6 +369,8 @@ const PUSH: u32 = 2;
 const SKIP: u32 = 1;
 /// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
 pub(super) const TURN: u32 = 128 * WRITE;
+/// Steps of one segment, about: a message to a user with many connections is one for each of them.
+const STEPS: usize = 4096;
 /// Load of the items that are written together.
 const SEGMENT: u64 = 1024;
 /// Entries of a list that is kept for the next time.

@@ -1,14 +1,15 @@
 //! The order of the lanes, what the slow-consumer policies drop and tell, and writes that are cut anywhere.
 
 use super::*;
-use crate::channel::{ChannelCore, ChannelName, Channels, Draft, UserId, Wire};
+use crate::channel::{ChannelCore, ChannelName, Channels, Draft, SlowConsumer, UserId, Wire};
 use crate::clock::Tick;
 use crate::connection::core::{ConnectionCore, Particulars};
-use crate::connection::outbox::Outbox;
+use crate::connection::outbox::{Full, Outbox};
 use crate::connection::{Arrival, ConnectionId, Outgoing};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
+use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU8, AtomicU32};

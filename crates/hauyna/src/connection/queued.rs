@@ -1,0 +1,102 @@
+//! What stands in the data lane of an outbox: frames, publications, replays, and the gaps that are left where messages
+//! were dropped; and how much may stand there.
+
+use super::Outgoing;
+use crate::channel::{Kind, Publication, Subscription};
+use bytes::Bytes;
+use hauyna_protocol::{Epoch, Message, Position};
+use hauyna_websocket::FrameBuilder;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) enum Queued {
+    Frame(Bytes),
+    /// A reply that stays behind what its callback has sent.
+    Reply(Bytes),
+    Publication(Arc<Publication>, Option<Arc<Subscription>>),
+    /// From the history, for a subscriber that catches up.
+    Replayed(Arc<Publication>, Arc<Subscription>),
+    /// Messages were dropped here.
+    Gap(Gap),
+}
+
+#[derive(Debug)]
+pub(super) struct Gap {
+    pub(super) subscription: Arc<Subscription>,
+    /// The position before the first publication that is missing. `None` where the channel has a history and only
+    /// messages without a number are missing.
+    pub(super) after: Option<Position>,
+    /// Publications that are missing.
+    pub(super) missed: u64,
+    /// Made just before it is written, when the gap has stopped growing.
+    pub(super) frame: Option<Bytes>,
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) bytes: usize,
+    pub(crate) frames: usize,
+}
+
+impl Room {
+    /// For a connection whose task has yet to ask its stream: as much as a task that does not run may cost.
+    pub(super) fn stretched(self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_mul(STRETCH).max(STRETCHED_BYTES),
+            frames: self.frames.saturating_mul(STRETCH).max(STRETCHED_FRAMES),
+        }
+    }
+}
+
+impl Queued {
+    fn subscription(&self) -> Option<&Arc<Subscription>> {
+        match self {
+            Self::Frame(_) | Self::Reply(_) => None,
+            Self::Publication(_, subscription) => subscription.as_ref(),
+            Self::Replayed(_, subscription) => Some(subscription),
+            Self::Gap(gap) => Some(&gap.subscription),
+        }
+    }
+
+    pub(super) fn belongs_to(&self, subscription: &Arc<Subscription>) -> bool {
+        self.subscription().is_some_and(|own| Arc::ptr_eq(own, subscription))
+    }
+}
+
+impl Gap {
+    pub(super) fn of(publication: &Publication, subscription: Arc<Subscription>) -> Self {
+        let has_history = subscription.channel.options.retention.is_some();
+        let unknown = Position { epoch: Epoch::UNKNOWN, offset: 0 };
+        let after = (!has_history).then_some(unknown);
+        let mut gap = Self { subscription, after, missed: 0, frame: None };
+        gap.add(publication);
+        gap
+    }
+
+    /// Counts a publication; messages of the protocol, as of presence, are none.
+    pub(super) fn add(&mut self, publication: &Publication) {
+        if let Some(position) = publication.position() {
+            let before = Position { offset: position.offset - 1, ..position };
+            self.after.get_or_insert(before);
+            self.missed += 1;
+        } else if self.after.is_some_and(|after| after.epoch == Epoch::UNKNOWN)
+            && publication.kind() != Kind::Event
+        {
+            self.missed += 1;
+        }
+    }
+
+    pub(super) fn encode(&self, out: Outgoing<'_>) -> Bytes {
+        let mut frame = FrameBuilder::with_capacity(128);
+        let channel = self.subscription.channel.name.as_str();
+        let gap = Message::Gap { channel, position: self.after, missed: self.missed };
+        gap.encode(out.wire.encoding(), frame.payload());
+        frame.finish(out.wire.opcode())
+    }
+}
+
+/// How far the bounds stretch until the task of a connection has asked its stream, and at least to what.
+const STRETCH: usize = 4;
+const STRETCHED_BYTES: usize = 1 << 20;
+const STRETCHED_FRAMES: usize = 4096;

@@ -1,0 +1,183 @@
+//! What the slow-consumer policies do to the data lane: what is dropped, superseded and told, and what waits behind a
+//! replay. Called by `outbox`, when the socket takes nothing more.
+
+use super::Outgoing;
+use super::lanes::Lanes;
+use super::outbox::Full;
+use super::queued::{Gap, Queued};
+use crate::channel::{Kind, Publication, SlowConsumer, Subscription};
+use std::sync::Arc;
+
+impl Lanes {
+    /// A publication came live for a subscriber that catches up. A numbered one stands in the history, too, and comes with
+    /// the replay; any other waits behind it.
+    pub(super) fn leave_to_replay(
+        &mut self,
+        publication: &Arc<Publication>,
+        subscription: &Arc<Subscription>,
+        out: Outgoing<'_>,
+    ) -> Result<(), Full> {
+        if let Some(position) = publication.position() {
+            self.replays.note_delivered(subscription, position);
+            return Ok(());
+        }
+        if publication.is_turn() {
+            self.replays.note_turn(subscription);
+            return Ok(());
+        }
+        let bytes = publication.frame(out.wire, out.deflate).len();
+        if self.replays.hold(publication, subscription, bytes, out.room) {
+            return Ok(());
+        }
+        if subscription.channel.options.slow_consumer == SlowConsumer::Disconnect {
+            return Err(Full);
+        }
+        count_dropped(publication, out);
+        Ok(())
+    }
+
+    /// The replay of a subscription has ended: what waited behind it follows.
+    pub(super) fn release_held(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
+        let Some(held) = self.replays.remove(subscription) else { return };
+        for publication in held.publications {
+            self.data_bytes += publication.frame(out.wire, out.deflate).len();
+            self.data.push_back(Queued::Publication(publication, Some(subscription.clone())));
+        }
+        if held.has_dropped {
+            let gap = Gap { subscription: subscription.clone(), after: None, missed: 0, frame: None };
+            self.data.push_back(Queued::Gap(gap));
+            self.gaps += 1;
+        }
+    }
+
+    pub(super) fn push_publication(
+        &mut self,
+        publication: &Arc<Publication>,
+        subscription: Option<&Arc<Subscription>>,
+        out: Outgoing<'_>,
+    ) -> Result<(), Full> {
+        let bytes = publication.frame(out.wire, out.deflate).len();
+        let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
+        if let (SlowConsumer::Conflate, Some(subscription), true) = (policy, subscription, out.may_conflate)
+            && let Some(index) = self.superseded(subscription, publication)
+        {
+            self.drop_at(index, out);
+        }
+        if !self.has_room(out.room, bytes) {
+            let subscription = match (policy, subscription) {
+                (SlowConsumer::Disconnect, _) | (_, None) => return Err(Full),
+                (_, Some(subscription)) => subscription,
+            };
+            if policy == SlowConsumer::DropNewest && !publication.is_turn() {
+                self.gap_at_end(subscription, publication, out);
+                return Ok(());
+            }
+            while !self.has_room(out.room, bytes) {
+                if !self.drop_oldest(subscription, out) {
+                    if publication.is_turn() {
+                        return Err(Full);
+                    }
+                    self.gap_at_end(subscription, publication, out);
+                    return Ok(());
+                }
+            }
+        }
+        self.data_bytes += bytes;
+        self.data.push_back(Queued::Publication(publication.clone(), subscription.cloned()));
+        Ok(())
+    }
+
+    /// Whether something waits whose policy is to disconnect.
+    pub(super) fn is_disconnecting(&self) -> bool {
+        self.data.iter().any(|queued| match queued {
+            Queued::Frame(_) | Queued::Publication(_, None) => true,
+            Queued::Publication(_, Some(subscription)) => {
+                subscription.channel.options.slow_consumer == SlowConsumer::Disconnect
+            }
+            Queued::Reply(_) | Queued::Replayed(..) | Queued::Gap(_) => false,
+        })
+    }
+
+    /// Whether a publication that waits would be superseded by this one.
+    pub(super) fn would_conflate(&self, new: &Publication, subscription: Option<&Arc<Subscription>>) -> bool {
+        subscription.is_some_and(|subscription| {
+            subscription.channel.options.slow_consumer == SlowConsumer::Conflate
+                && self.superseded(subscription, new).is_some()
+        })
+    }
+
+    fn superseded(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
+        if new.is_turn() {
+            return None;
+        }
+        self.data.iter().position(|queued| match queued {
+            Queued::Publication(old, Some(_)) if queued.belongs_to(subscription) => {
+                old.kind() == new.kind() && old.conflate() == new.conflate()
+            }
+            _ => false,
+        })
+    }
+
+    fn drop_oldest(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+        let oldest = self.data.iter().position(|queued| match queued {
+            Queued::Publication(publication, _) => !publication.is_turn() && queued.belongs_to(subscription),
+            _ => false,
+        });
+        oldest.is_some_and(|index| {
+            self.drop_at(index, out);
+            true
+        })
+    }
+
+    /// Turns a queued publication into a gap, or into one more of the gap before it.
+    fn drop_at(&mut self, index: usize, out: Outgoing<'_>) {
+        let Queued::Publication(publication, Some(subscription)) = &self.data[index] else { return };
+        let (publication, subscription) = (publication.clone(), subscription.clone());
+        self.data_bytes -= publication.frame(out.wire, out.deflate).len();
+        count_dropped(&publication, out);
+        // What lies on two sides of a turn never counts as one gap.
+        let earlier = self.data.range(..index).rposition(|queued| {
+            let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_turn());
+            (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
+        });
+        if let Some(earlier) = earlier.filter(|earlier| matches!(self.data[*earlier], Queued::Gap(_))) {
+            self.widen(earlier, &publication);
+            self.data.remove(index);
+        } else {
+            self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
+            self.gaps += 1;
+            self.has_new_gap = true;
+        }
+    }
+
+    fn gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
+        count_dropped(publication, out);
+        // One gap for all that follows the channel's last message here, or channels that overflow in turn
+        // would queue one for each.
+        let last = self.data.iter().rposition(|queued| queued.belongs_to(subscription));
+        match last {
+            Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen(index, publication),
+            _ => {
+                self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
+                self.gaps += 1;
+                self.has_new_gap = true;
+            }
+        }
+    }
+
+    /// One more message is missing behind a gap.
+    fn widen(&mut self, index: usize, publication: &Publication) {
+        let Queued::Gap(gap) = &mut self.data[index] else { return };
+        gap.add(publication);
+        if let Some(frame) = gap.frame.take() {
+            self.data_bytes -= frame.len();
+            self.gaps += 1;
+        }
+    }
+}
+
+fn count_dropped(publication: &Publication, out: Outgoing<'_>) {
+    if publication.kind() != Kind::Event {
+        out.traffic.dropped.increment();
+    }
+}
