@@ -38,11 +38,11 @@ pub(crate) struct Options {
     /// The key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let pages of this origin connect, too, such as https://app.example.com, http://localhost:5173 or
+    /// Let pages of this origin connect, too, such as `https://app.example.com`, `http://localhost:5173` or
     /// capacitor://localhost; may be repeated. Pages of the same host and port always may
     #[arg(long, value_name = "URL")]
     origin: Vec<AllowedOrigin>,
-    /// Let pages of this machine connect, whatever their port: those of localhost, 127.0.0.1 and [::1]
+    /// Let pages of this machine connect, whatever their port: those of localhost, 127.0.0.1 and `[::1]`
     #[arg(long)]
     dev: bool,
     /// Offer permessage-deflate to clients that ask for it
