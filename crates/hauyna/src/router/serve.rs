@@ -62,7 +62,7 @@ impl Server {
         crate::clock::runtime()?;
         let listener = listen(first(address).await?, Sharing::First)?;
         tracing::info!(target: "hauyna::server", address = %listener.local_addr()?, "listening");
-        self.serve_listener(listener).await
+        self.serve_socket(listener, Delay::OffByListener).await
     }
 
     /// Serves a listening socket until the hub is shut down.
@@ -73,10 +73,11 @@ impl Server {
     pub async fn serve_listener(self, listener: StdListener) -> Result {
         crate::clock::runtime()?;
         listener.set_nonblocking(true)?;
-        // Without it small messages wait for acknowledgements. Linux hands it on to what is accepted, which
-        // spares every connection a system call.
-        socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
-        self.accept(TcpListener::from_std(listener)?).await;
+        self.serve_socket(listener, Delay::On).await
+    }
+
+    async fn serve_socket(self, listener: StdListener, delay: Delay) -> Result {
+        self.accept(TcpListener::from_std(listener)?, delay).await;
         Ok(())
     }
 
@@ -127,13 +128,13 @@ impl Server {
             let shard = worker % hub.0.shards.len();
             set_home(shard);
             hub.0.start(shard);
-            self.serve_listener(listener).await?;
+            self.serve_socket(listener, Delay::OffByListener).await?;
             hub.0.emptied().await;
             Ok(())
         })
     }
 
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self, listener: TcpListener, delay: Delay) {
         let slots = Arc::new(Semaphore::new(self.handshakes));
         let hub = self.service.routes.hub.clone();
         hub.0.background.remember_runtime();
@@ -153,7 +154,7 @@ impl Server {
                         hub.0.metrics.handshakes_refused.increment();
                         continue;
                     };
-                    if !cfg!(target_os = "linux") {
+                    if delay == Delay::On || !cfg!(target_os = "linux") {
                         let _ = stream.set_nodelay(true); // an error means it is closed
                     }
                     let (service, patience) = (self.service.clone(), self.handshake_timeout);
@@ -204,6 +205,14 @@ enum Sharing {
     Further,
 }
 
+/// Whether small messages on what a listener accepts would wait for acknowledgements (Nagle).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    On,
+    /// Linux hands the option of a listener on to its connections, which spares each of them a system call.
+    OffByListener,
+}
+
 /// A listening socket whose address several workers may share.
 fn listen(address: SocketAddr, sharing: Sharing) -> Result<StdListener> {
     let named =
@@ -216,6 +225,8 @@ fn listen(address: SocketAddr, sharing: Sharing) -> Result<StdListener> {
     #[cfg(unix)]
     socket.set_reuse_port(true)?;
     socket.bind(&address.into()).map_err(named)?;
+    // Before it listens: what connects until then does not inherit it, and is delayed for as long as it lives.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG).map_err(named)?;
     Ok(socket.into())
 }
@@ -238,3 +249,17 @@ fn is_of_the_client(error: &io::Error) -> bool {
 
 /// Connections that wait for `accept`; a reconnect storm comes all at once.
 const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_connects_before_it_is_served_is_not_delayed() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), Sharing::First).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap());
+    }
+}
