@@ -137,8 +137,7 @@ fn the_page_of_the_original_works_to_its_last_line() {
     ann.say(&json!({ "type": "channel_message", "channel": "chat", "content": "anybody here?" }));
     is_heard(&mut ann, "123", "anybody here?");
     let mut bob = open("456");
-    let join = ann.message("presence_change");
-    assert_eq!((&join["user"], &join["status"]), (&json!("456"), &json!("online")), "{join}");
+    is_shown(&mut ann, "456", "online");
     bob.say(&json!({ "type": "channel_message", "channel": "chat", "content": "I am" }));
     is_heard(&mut ann, "456", "I am");
     is_heard(&mut bob, "456", "I am");
