@@ -156,7 +156,6 @@ impl Run {
     /// Handles what was kept, until another callback is at work.
     pub(super) fn catch_up(&mut self, mut ahead: Box<Ahead>, cx: &mut Context<'_>) {
         let Self { core, work, .. } = self;
-        let now = core.now();
         with_replies(|replies| {
             while work.is_none()
                 && let Some(held) = ahead.pop()
@@ -171,7 +170,7 @@ impl Run {
                         Handled::Done
                     }
                     Held::Fault(error) => {
-                        flush_replies(core, replies, now);
+                        flush_replies(core, replies);
                         reader::refuse(core, &error);
                         Handled::Done
                     }
@@ -189,7 +188,7 @@ impl Run {
                     *work = wait_for_room(core);
                 }
             }
-            flush_replies(core, replies, now);
+            flush_replies(core, replies);
         });
         if ahead.is_held() || !ahead.rest.is_empty() {
             self.ahead = Some(ahead);

@@ -169,13 +169,9 @@ impl ConnectionCore {
         own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
-    pub(super) fn now(&self) -> Tick {
-        self.hub.shards[self.shard()].now()
-    }
-
-    pub(super) fn outgoing(&self, now: Tick) -> Outgoing<'_> {
+    pub(super) fn outgoing(&self) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
-        Outgoing { wire, deflate, room: self.bounded(), may_conflate: false, traffic, now }
+        Outgoing { wire, deflate, room: self.bounded(), may_conflate: false, traffic }
     }
 
     pub(super) fn bounded(&self) -> Room {

@@ -28,7 +28,7 @@ impl ConnectionCore {
         if outbox.phase != Phase::Open && !session::is_resumable(reason) {
             forbid_return(&mut outbox, reason);
         }
-        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
+        outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
     }
 
@@ -47,9 +47,9 @@ impl ConnectionCore {
             self.hub.settle(self.shard());
         }
         let mut outbox = self.outbox.lock();
-        let _ = outbox.write_replies(replies, self.traffic(), self.now());
+        let _ = outbox.write_replies(replies, self.traffic());
         replies.clear();
-        outbox.close(close_frame_of(code, text), reason, backlog, self.now());
+        outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
     }
 
@@ -66,7 +66,7 @@ impl ConnectionCore {
         let is_due = outbox.leaving && outbox.phase == Phase::Open;
         if is_due {
             let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
-            outbox.close(frame, CloseReason::Drain, Backlog::Write, self.now());
+            outbox.close(frame, CloseReason::Drain, Backlog::Write);
         }
         is_due
     }
@@ -94,10 +94,10 @@ impl ConnectionCore {
     /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
     /// sweep ends what it does not get written.
     fn tell_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
-        outbox.close(close_frame_of(code, text), reason, Backlog::Drop, self.now());
+        outbox.close(close_frame_of(code, text), reason, Backlog::Drop);
         let may_write = !outbox.socket.is_of_task();
         if may_write {
-            let _ = outbox.flush(self.outgoing(self.now()));
+            let _ = outbox.flush(self.outgoing());
         }
         may_write
     }

@@ -47,7 +47,6 @@ pub(crate) use sending::Pushed;
 pub(crate) use state::States;
 
 use crate::channel::Wire;
-use crate::clock::Tick;
 use crate::metrics::Traffic;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::Deflate;
@@ -193,5 +192,4 @@ pub(crate) struct Outgoing<'a> {
     /// Whether the socket takes nothing, so that what waits may be superseded.
     pub(crate) may_conflate: bool,
     pub(crate) traffic: &'a Traffic,
-    pub(crate) now: Tick,
 }

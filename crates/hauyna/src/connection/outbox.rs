@@ -254,14 +254,14 @@ impl Outbox {
     }
 
     /// Queues a close frame, behind what waits or instead of it; nothing is queued after it.
-    pub(crate) fn close(&mut self, frame: Bytes, reason: CloseReason, backlog: Backlog, now: Tick) {
+    pub(crate) fn close(&mut self, frame: Bytes, reason: CloseReason, backlog: Backlog) {
         if self.phase != Phase::Open {
             return;
         }
         if self.awaits_session() {
             self.lanes = None; // without its session a client makes nothing of it
         }
-        self.phase = Phase::Closing(now);
+        self.phase = Phase::Closing(Tick::RECENT);
         self.reason.get_or_insert(reason);
         let lanes = self.lanes();
         lanes.drop_replays();

@@ -68,9 +68,11 @@ impl Pulse {
 
     /// Everything begins now: the handshake is over.
     pub(super) fn restart(&self, now: Tick) {
-        self.beat.store(now.0, Ordering::Relaxed);
-        self.hear();
-        self.speak();
+        for moment in [&self.heard, &self.spoke, &self.beat] {
+            moment.store(now.0, Ordering::Relaxed);
+        }
+        self.pinged.store(0, Ordering::Relaxed);
+        self.unfinished.store(0, Ordering::Relaxed);
     }
 
     /// A ping is sent. One that was not answered before it stays the one that counts.

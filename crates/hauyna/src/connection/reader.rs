@@ -87,11 +87,11 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
 
 pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
-    let _ = outbox.write_replies(replies, core.traffic(), core.now());
+    let _ = outbox.write_replies(replies, core.traffic());
     replies.clear();
     let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
     let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };
-    outbox.close(answer, by_peer(code), Backlog::Drop, core.now());
+    outbox.close(answer, by_peer(code), Backlog::Drop);
 }
 
 pub(super) fn by_peer(code: Option<u16>) -> CloseReason {

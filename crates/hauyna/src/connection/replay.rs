@@ -214,7 +214,7 @@ impl ConnectionCore {
     fn replay(self: &Arc<Self>, subscription: &Arc<Subscription>, page: &HistoryPage) {
         let is_negotiated = self.is_negotiated();
         let mut outbox = self.outbox.lock();
-        let out = self.outgoing(self.now());
+        let out = self.outgoing();
         let Some(lanes) = outbox.existing_lanes() else { return };
         let Some(replay) = lanes.replays.find(subscription) else { return };
         let mut at = replay.at;
@@ -291,7 +291,7 @@ impl ConnectionCore {
             self.wake(&outbox);
             return false;
         }
-        lanes.release_held(subscription, self.outgoing(self.now()));
+        lanes.release_held(subscription, self.outgoing());
         outbox.drop_unused_lanes();
         if subscription.phase() == SubscriptionPhase::Replaying {
             subscription.set_phase(SubscriptionPhase::Live);

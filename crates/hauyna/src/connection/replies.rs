@@ -1,7 +1,6 @@
 //! The replies of one connection on their way from the handling of requests to its outbox.
 
 use super::ConnectionCore;
-use crate::clock::Tick;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ pub(super) enum Backed {
 }
 
 /// Writes the replies gathered so far and what waits behind them.
-pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>, now: Tick) -> Backed {
+pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -> Backed {
     let mut outbox = core.outbox.lock();
     if !replies.is_empty() && outbox.ordered_replies > 0 {
         drop(outbox);
@@ -21,12 +20,12 @@ pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>, n
         outbox = core.outbox.lock();
     }
     if !replies.is_empty() {
-        let _ = outbox.write_replies(replies, core.traffic(), now);
+        let _ = outbox.write_replies(replies, core.traffic());
         replies.clear();
     }
     if !outbox.is_empty() && outbox.blocked.is_none() {
         // The task itself is running: what cannot be written, `write` waits for.
-        let _ = outbox.flush(core.outgoing(now));
+        let _ = outbox.flush(core.outgoing());
     }
     if outbox.is_empty() { Backed::Not } else { Backed::Up }
 }

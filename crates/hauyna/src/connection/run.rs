@@ -179,7 +179,7 @@ impl Run {
             outbox.waker = Some(cx.waker().clone());
         }
         while !outbox.is_empty() {
-            let out = self.core.outgoing(self.core.now());
+            let out = self.core.outgoing();
             let flushed = match &mut self.io {
                 None => {
                     if outbox.blocked.is_some() && ready!(outbox.socket.poll_write_ready(cx)).is_err() {
@@ -239,7 +239,6 @@ impl Run {
 
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
         let Self { core, decoder, work, ahead, .. } = self;
-        let now = core.now();
         core.pulse.hear();
         let is_idle = core.is_idle();
         if is_idle {
@@ -261,7 +260,7 @@ impl Run {
                     }
                     Err(error) => {
                         reader::explain(core, &error, replies);
-                        flush_replies(core, replies, now);
+                        flush_replies(core, replies);
                         reader::refuse(core, &error);
                         break;
                     }
@@ -271,7 +270,7 @@ impl Run {
                     *work = begin(core, pending, replies, cx);
                     is_full = core.is_backed_up();
                 }
-                is_full |= replies.len() >= REPLIES && flush_replies(core, replies, now) == Backed::Up;
+                is_full |= replies.len() >= REPLIES && flush_replies(core, replies) == Backed::Up;
                 if work.is_none() {
                     *work = wait_for_room(core);
                 }
@@ -280,7 +279,7 @@ impl Run {
                     break;
                 }
             }
-            flush_replies(core, replies, now);
+            flush_replies(core, replies);
         });
         self.reckon(has_ended);
     }
@@ -334,7 +333,7 @@ impl Run {
                 };
                 with_replies(|replies| {
                     request.order.write(&core, reply, replies);
-                    flush_replies(&core, replies, core.now());
+                    flush_replies(&core, replies);
                 });
             }
         }

@@ -4,7 +4,6 @@ use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
-use crate::clock::Tick;
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
@@ -32,7 +31,7 @@ impl ConnectionCore {
         subscription: Option<&Arc<Subscription>>,
     ) -> Pushed {
         let mut outbox = self.outbox.lock();
-        match outbox.push(publication, subscription, self.outgoing(self.now())) {
+        match outbox.push(publication, subscription, self.outgoing()) {
             Ok(()) => self.notify_of_gap(&mut outbox, subscription),
             Err(Full) => self.overflow(&mut outbox),
         }
@@ -52,7 +51,7 @@ impl ConnectionCore {
                 outbox.push_ordered_reply(frame);
             }
             FrameOrigin::Application => {
-                if outbox.push_frame(frame, self.outgoing(self.now())) == Err(Full) {
+                if outbox.push_frame(frame, self.outgoing()) == Err(Full) {
                     self.overflow(&mut outbox);
                 }
             }
@@ -64,7 +63,7 @@ impl ConnectionCore {
     pub(crate) fn end_subscription(&self, subscription: &Arc<Subscription>) {
         let mut outbox = self.outbox.lock();
         subscription.set_phase(SubscriptionPhase::Ended);
-        if outbox.forget(subscription, self.outgoing(self.now())) {
+        if outbox.forget(subscription, self.outgoing()) {
             self.wake(&outbox);
         }
     }
@@ -85,7 +84,7 @@ impl ConnectionCore {
 
     /// As [`ConnectionCore::push_control`], for those who hold the outbox and see to the flush.
     pub(super) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
-        if outbox.push_control(frame, self.outgoing(self.now())) == Err(Full) {
+        if outbox.push_control(frame, self.outgoing()) == Err(Full) {
             self.overflow(outbox);
         }
     }
@@ -93,7 +92,7 @@ impl ConnectionCore {
     /// After something was queued that no bound was asked about: a client that does not read it is a slow consumer.
     pub(crate) fn check_bounds(self: &Arc<Self>) {
         let mut outbox = self.outbox.lock();
-        if outbox.phase == Phase::Open && outbox.is_over_when_asked(self.outgoing(self.now())) {
+        if outbox.phase == Phase::Open && outbox.is_over_when_asked(self.outgoing()) {
             self.overflow(&mut outbox);
         }
     }
@@ -104,17 +103,17 @@ impl ConnectionCore {
         !outbox.is_empty() && !std::mem::replace(&mut outbox.is_enqueued, true)
     }
 
-    pub(crate) fn flush_enqueued(&self, now: Tick) {
+    pub(crate) fn flush_enqueued(&self) {
         let mut outbox = self.outbox.lock();
         outbox.is_enqueued = false;
-        self.flush(&mut outbox, now);
+        self.flush(&mut outbox);
     }
 
-    fn flush(&self, outbox: &mut Outbox, now: Tick) {
+    fn flush(&self, outbox: &mut Outbox) {
         if outbox.is_empty() || outbox.blocked.is_some() && outbox.waker.is_some() {
             return; // nothing to do, or the connection's task waits for the socket
         }
-        let flushed = outbox.flush(self.outgoing(now));
+        let flushed = outbox.flush(self.outgoing());
         self.follow_up(outbox, &flushed);
     }
 
@@ -169,10 +168,9 @@ impl ConnectionCore {
         joined: &Bytes,
         publications: &[Arc<Publication>],
         subscription: Option<&Arc<Subscription>>,
-        now: Tick,
     ) -> Pushed {
         let mut outbox = self.outbox.lock();
-        match outbox.write_or_push(joined, publications, subscription, self.outgoing(now)) {
+        match outbox.write_or_push(joined, publications, subscription, self.outgoing()) {
             Ok(Flushed::Empty) if !outbox.has_lanes() => return Pushed::Done,
             Ok(flushed) => {
                 self.notify_of_gap(&mut outbox, subscription);
@@ -199,7 +197,7 @@ impl ConnectionCore {
         self.count_slow();
         self.note_failure(outbox, CloseReason::SlowConsumer);
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
-        outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop, self.now());
+        outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop);
         self.wake(outbox);
     }
 
@@ -243,7 +241,7 @@ impl ConnectionCore {
             return Err(Error::closed());
         }
         let is_asked = outbox.blocked.is_some() || !outbox.socket.is_of_task();
-        let is_full = outbox.push_frame(frame, self.outgoing(self.now())) == Err(Full);
+        let is_full = outbox.push_frame(frame, self.outgoing()) == Err(Full);
         if is_full && !is_asked {
             return Err(not_asked_yet());
         }

@@ -122,7 +122,7 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Ok(self.fail()),
             }
-            self.blocked = Some(out.now);
+            self.blocked = Some(Tick::RECENT);
         }
         for publication in publications {
             let frame = publication.frame(out.wire, out.deflate);
@@ -144,7 +144,7 @@ impl Outbox {
     }
 
     /// Writes replies, already framed, at once if nothing waits before them.
-    pub(crate) fn write_replies(&mut self, replies: &[u8], traffic: &Traffic, now: Tick) -> Flushed {
+    pub(crate) fn write_replies(&mut self, replies: &[u8], traffic: &Traffic) -> Flushed {
         if self.phase != Phase::Open || replies.is_empty() {
             return Flushed::Empty;
         }
@@ -159,12 +159,12 @@ impl Outbox {
                 if written == replies.len() {
                     return Flushed::Empty;
                 }
-                self.blocked = Some(now);
+                self.blocked = Some(Tick::RECENT);
                 self.lanes().set_partial(Bytes::copy_from_slice(&replies[written..]));
                 Flushed::Blocked
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.blocked = Some(now);
+                self.blocked = Some(Tick::RECENT);
                 self.lanes().push_reply(Bytes::copy_from_slice(replies));
                 Flushed::Blocked
             }
@@ -217,7 +217,7 @@ impl Outbox {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.blocked.get_or_insert(out.now);
+                    self.blocked.get_or_insert(Tick::RECENT);
                     if self.asked == Asked::Woken {
                         self.asked = Asked::Tried;
                     }
@@ -232,7 +232,7 @@ impl Outbox {
             self.lanes = Some(lanes);
         }
         if let Phase::Closing(_) = self.phase {
-            self.phase = Phase::Closed(out.now);
+            self.phase = Phase::Closed(Tick::RECENT);
         }
         Flushed::Empty
     }

@@ -5,7 +5,6 @@ use super::members::{Lists, Member};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
-use crate::clock::Tick;
 use crate::connection::{ConnectionCore, Pushed};
 use crate::hub::HubCore;
 use std::collections::VecDeque;
@@ -24,7 +23,6 @@ pub(super) struct Fanout {
 /// What one portion of the work may cost.
 struct Portion {
     left: u32,
-    now: Tick,
 }
 
 impl Portion {
@@ -57,7 +55,7 @@ impl Fanout {
     /// Works until nothing is left or `cost` is spent; returns whether there is more to do. Every step is noted as done
     /// before it is begun, so that the work goes on behind one that panics.
     pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> bool {
-        let mut portion = Portion { left: cost, now: shard.now() };
+        let mut portion = Portion { left: cost };
         while !portion.is_over() {
             match self.segment.stage {
                 Stage::Collect => {
@@ -265,7 +263,7 @@ impl Fanout {
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
                     let joined = chunk.joined(all, connection.wire(), connection.deflate());
-                    let pushed = connection.write_publications(joined, publications, None, portion.now);
+                    let pushed = connection.write_publications(joined, publications, None);
                     portion.follow(pushed);
                 } else {
                     for publication in publications {
@@ -286,7 +284,7 @@ impl Fanout {
     /// Asks the sockets of those for whom something was queued; returns whether that is done.
     fn flush(&mut self, portion: &mut Portion) -> bool {
         while let Some(connection) = self.queued.pop() {
-            connection.flush_enqueued(portion.now);
+            connection.flush_enqueued();
             portion.spend(WRITE);
             if portion.is_over() && !self.queued.is_empty() {
                 return false;
@@ -311,7 +309,7 @@ fn write_member(
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
-        let pushed = connection.write_publications(joined, publications, Some(subscription), portion.now);
+        let pushed = connection.write_publications(joined, publications, Some(subscription));
         portion.follow(pushed);
     } else {
         push_each(member, publications, portion);

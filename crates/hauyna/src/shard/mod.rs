@@ -12,7 +12,6 @@ pub(crate) use congestion::{Congestion, Shards};
 pub(crate) use task::{set_home, take_turns};
 
 use crate::channel::{ChannelCore, Publication, Subscription};
-use crate::clock::Tick;
 use crate::connection::ConnectionCore;
 use crate::hub::Expiries;
 use crate::metrics::Traffic;
@@ -170,11 +169,6 @@ impl Shard {
             expiries: Expiries::default(),
             traffic: Traffic::default(),
         }
-    }
-
-    /// The present as its connections note it; the next sweep dates it.
-    pub(crate) fn now(&self) -> Tick {
-        Tick::RECENT
     }
 
     /// Hands an item to the shard. Never waits; it may be called under any lock but an outbox's of the same shard.

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::channel::{ChannelCore, ChannelName, Channels, Draft, SlowConsumer, UserId, Wire};
-use crate::clock::Tick;
 use crate::connection::core::{ConnectionCore, Particulars};
 use crate::connection::outbox::{Full, Outbox};
 use crate::connection::{Arrival, ConnectionId, Outgoing};
@@ -56,14 +55,7 @@ impl Bench {
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
         let room = Room { bytes: 1 << 20, frames };
-        Outgoing {
-            wire: Wire::new(Encoding::Json, false),
-            deflate: None,
-            room,
-            may_conflate: true,
-            traffic,
-            now: Tick(1),
-        }
+        Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, may_conflate: true, traffic }
     }
 
     fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), Full> {
