@@ -1,5 +1,6 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
+use super::ConnectionCore;
 use super::expiry::Lease;
 use super::extensions::Attachments;
 use super::requests::Requests;
@@ -32,4 +33,13 @@ pub(crate) struct Attached {
     pub(super) lease: Mutex<Option<Lease>>,
     /// The identifier of the token it came with.
     pub(super) token: Mutex<Option<Box<str>>>,
+}
+
+impl Drop for ConnectionCore {
+    /// What the application attached goes with the last handle.
+    fn drop(&mut self) {
+        if let Some(attached) = self.attached.take() {
+            attached.extensions.discard(&self.hub);
+        }
+    }
 }

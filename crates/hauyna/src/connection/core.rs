@@ -358,14 +358,6 @@ fn already_subscribed() -> Error {
     Error::protocol(ErrorType::AlreadySubscribed, "already subscribed to this channel")
 }
 
-impl Drop for ConnectionCore {
-    fn drop(&mut self) {
-        if let Some(attached) = self.attached.take() {
-            attached.extensions.discard(&self.hub);
-        }
-    }
-}
-
 impl fmt::Debug for ConnectionCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("id", &self.id).field("user", &self.user).finish_non_exhaustive()

@@ -17,7 +17,6 @@ use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -231,8 +230,8 @@ impl Run {
 
     /// Handles input; a panic of the application's code costs this connection alone.
     fn guarded(&mut self, handle: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| handle(self))).is_err() {
-            self.core.hub.metrics.panics.increment();
+        if contain::quietly(|| handle(self)).is_err() {
+            self.core.metrics().panics.increment();
             self.core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
         }
     }

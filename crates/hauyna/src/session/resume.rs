@@ -57,7 +57,7 @@ pub(crate) async fn resume(
     };
     let hub = core.hub().clone();
     let restoring = restore(&hub, &core, takeover, positions);
-    let Ok(restored) = tokio::time::timeout(core.endpoint().callback_timeout, restoring).await else {
+    let Ok(restored) = crate::clock::timeout(core.endpoint().callback_timeout, restoring).await else {
         come_later(&core);
         return Ok(());
     };
