@@ -83,11 +83,11 @@ async fn a_silent_peer_is_pinged_every_interval_idle_after_two_and_closed_at_the
     assert!(began.elapsed() >= ms(550), "idle after {:?}", began.elapsed());
     let mut seen = seen(&mut mute).await;
     assert!(began.elapsed() >= ms(850), "closed after {:?}", began.elapsed());
-    // The second ping and idleness fall due at once, in either order. Where the sweep comes between, a third ping goes
-    // out before the timeout of the first is over.
-    assert_eq!(seen.pop().as_deref(), Some("3012"));
-    seen.sort_unstable();
-    assert!(seen == ["idle", "ping"] || seen == ["idle", "ping", "ping"], "{seen:?}");
+    // Where the sweep comes between, a third ping goes out before the timeout of the first is over.
+    if seen.len() == 4 {
+        assert_eq!(seen.remove(2), "ping");
+    }
+    assert_eq!(seen, ["idle", "ping", "3012"]);
     assert_eq!(next(&mut changes).await, (Idle, Disconnected));
 }
 
@@ -114,7 +114,6 @@ async fn with_30_and_60_seconds_it_is_pinged_at_30_and_60_idle_at_60_and_closed_
         assert!((0..=2).contains(&(second % 30)), "{seen:?} at {second}");
     }
     seen.retain(|(second, _)| *second < 90);
-    seen.sort_unstable(); // what falls due at once comes in either order
     let expected = [(30, "ping"), (60, "idle"), (60, "ping")];
     assert_eq!(seen, expected.map(|(second, what)| (second, what.to_owned())));
     eventually("it is gone", || connection.state() == Disconnected).await;
