@@ -15,9 +15,9 @@ use crate::handler::Context as HandlerContext;
 use crate::transport::{Io, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -202,7 +202,7 @@ impl Run {
             }
         }
         if let Some(io) = &mut self.io {
-            let flushed = Pin::new(&mut *io).poll_flush(cx);
+            let flushed = poll_in_full(cx, |cx| Pin::new(&mut *io).poll_flush(cx));
             if let (Poll::Ready(Ok(())), Phase::Closed(_)) = (&flushed, outbox.phase) {
                 let _ = Pin::new(io).poll_shutdown(cx);
             }
@@ -380,10 +380,16 @@ impl Drop for Run {
 }
 
 fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    match Pin::new(io).poll_write_vectored(cx, slices) {
+    match poll_in_full(cx, |cx| Pin::new(&mut *io).poll_write_vectored(cx, slices)) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
+}
+
+/// Polls outside of the budget that tokio gives a task for one turn. A stream of tokio's is pending where that is used up,
+/// too, and its client would be taken for one that does not read.
+fn poll_in_full<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    pin!(tokio::task::unconstrained(poll_fn(poll))).poll(cx)
 }
 
 /// Rounds of one turn: a peer that floods is served some reads, then others are.

@@ -1,10 +1,14 @@
 //! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
 
-use crate::support::{named, subscribe, subscriber};
+use crate::support::{named, registered_as, subscribe, subscriber};
 use hauyna::{Channels, Context, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use serde_json::Value;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
@@ -174,6 +178,50 @@ async fn sends_in_a_loop_reach_a_client_on_a_stream_of_its_task() {
         connection.send(json!({ "n": n })).unwrap();
     }
     for n in 0..2000 {
+        assert_eq!(client.next().await["n"], n);
+    }
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+/// A stream that takes one frame at a time, so that a burst uses up the turn that tokio gives a task.
+struct OneByOne(DuplexStream);
+
+impl AsyncRead for OneByOne {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for OneByOne {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_turn_is_over_has_no_slow_client() {
+    let hub = hub(SlowConsumer::Disconnect).outbox(1024 * 1024, 256).build();
+    let (mut client, connection) = registered_as(&hub, "u", &open_to_all().share(), OneByOne).await;
+    for n in 0..1000 {
+        connection.send(json!({ "n": n })).unwrap();
+    }
+    for n in 0..1000 {
         assert_eq!(client.next().await["n"], n);
     }
     assert_eq!(hub.stats().slow_consumers, 0);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 /// Every channel is open, with a long history.
 pub(crate) fn open_hub() -> HubBuilder {
@@ -117,6 +117,19 @@ impl Broker for Failing {
 
 /// A client whose socket was made elsewhere: in memory, its handshake answered by hand.
 pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -> (Client, Connection) {
+    registered_as(hub, user, handler, |socket| socket).await
+}
+
+/// As [`registered`], with a server's end of the application's own.
+pub(crate) async fn registered_as<S>(
+    hub: &Hub,
+    user: &str,
+    handler: &SharedHandler,
+    wrap: impl FnOnce(DuplexStream) -> S,
+) -> (Client, Connection)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut socket, peer) = tokio::io::duplex(64 * 1024);
     let answered = async {
         let (mut reader, mut buffer) = (HeadReader::new(), [0; 4096]);
@@ -130,7 +143,7 @@ pub(crate) async fn registered(hub: &Hub, user: &str, handler: &SharedHandler) -
         let mut answer = Vec::new();
         check(&parts).unwrap().write_response(None, None, &mut answer);
         socket.write_all(&answer).await.unwrap();
-        hub.connections().register(socket, user, handler).unwrap()
+        hub.connections().register(wrap(socket), user, handler).unwrap()
     };
     let client = Client::to("ws://memory/").without_pongs().patience(Duration::from_secs(600)).over(peer);
     let (client, connection) = tokio::join!(client, answered);
