@@ -19,7 +19,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) struct Run {
@@ -197,6 +197,10 @@ impl Run {
                 if outbox.is_overdue(self.core.bounded()) {
                     self.core.overflow(&mut outbox);
                     continue;
+                }
+                if outbox.awaits_look() {
+                    drop(outbox);
+                    await_look(&self.core);
                 }
                 return Poll::Pending;
             }
@@ -390,6 +394,22 @@ fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>
 /// too, and its client would be taken for one that does not read.
 fn poll_in_full<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     pin!(tokio::task::unconstrained(poll_fn(poll))).poll(cx)
+}
+
+/// Has the task try its stream again when the runtime has looked at the sockets.
+fn await_look(core: &Arc<ConnectionCore>) {
+    let waker = Waker::from(core.clone());
+    // Tokio wakes who yields after it has looked, and says so in no other way.
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+}
+
+impl Wake for ConnectionCore {
+    /// The runtime has looked at the sockets.
+    fn wake(self: Arc<Self>) {
+        let mut outbox = self.outbox.lock();
+        outbox.note_look();
+        ConnectionCore::wake(&self, &outbox);
+    }
 }
 
 /// Rounds of one turn: a peer that floods is served some reads, then others are.

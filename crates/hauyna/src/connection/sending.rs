@@ -2,6 +2,7 @@
 
 use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
+use super::writing::Asked;
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::error::Error;
@@ -240,7 +241,7 @@ impl ConnectionCore {
         if outbox.phase != Phase::Open {
             return Err(Error::closed());
         }
-        let is_asked = outbox.blocked.is_some() || !outbox.socket.is_of_task();
+        let is_asked = outbox.asked == Asked::Tried || !outbox.socket.is_of_task();
         let is_full = outbox.push_frame(frame, self.outgoing()) == Err(Full);
         if is_full && !is_asked {
             return Err(not_asked_yet());

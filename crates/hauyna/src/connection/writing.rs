@@ -13,12 +13,18 @@ use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-/// Whether a connection's task was asked to try its stream, and has.
+/// How far a connection's task is with the question whether its stream takes more. A stream of tokio's knows of its
+/// socket only what the runtime has seen, which looks at the sockets now and then: only a stream that takes nothing
+/// after such a look takes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     No,
     Woken,
-    /// It has tried since, and the stream takes nothing.
+    /// It has tried since, and the stream took nothing; the runtime is to look at the sockets.
+    Waiting,
+    /// The runtime has looked.
+    Looked,
+    /// It has tried once more, and the stream takes nothing.
     Tried,
 }
 
@@ -58,7 +64,11 @@ impl Outbox {
             return Answer::Refused; // nothing may be written yet
         }
         if self.socket.is_of_task() {
-            let answer = if self.asked == Asked::Tried { Answer::Refused } else { Answer::Open };
+            let answer = match self.asked {
+                Asked::Waiting | Asked::Looked => return Answer::Open,
+                Asked::Tried => Answer::Refused,
+                Asked::No | Asked::Woken => Answer::Open,
+            };
             self.asked = Asked::Woken; // the next one is not judged by this try
             if let Some(waker) = &self.waker {
                 waker.wake_by_ref();
@@ -83,7 +93,20 @@ impl Outbox {
     /// Whether more waits than the bounds allow until the connection's task has tried its stream: its shard should let
     /// it run.
     pub(crate) fn is_task_due(&self, room: Room) -> bool {
-        self.asked == Asked::Woken && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
+        let is_open = matches!(self.asked, Asked::Woken | Asked::Waiting | Asked::Looked);
+        is_open && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
+    }
+
+    /// Whether the task has tried, and should try once more when the runtime has looked at the sockets.
+    pub(super) fn awaits_look(&self) -> bool {
+        self.asked == Asked::Waiting
+    }
+
+    /// The runtime has looked at the sockets.
+    pub(super) fn note_look(&mut self) {
+        if self.asked == Asked::Waiting {
+            self.asked = Asked::Looked;
+        }
     }
 
     /// Whether more waits than the bounds allow although the connection's task has tried its stream, and the policy is to
@@ -210,7 +233,7 @@ impl Outbox {
                 Ok(written) => {
                     out.traffic.sent.add(written as u64);
                     self.blocked = None;
-                    if self.asked == Asked::Tried {
+                    if self.asked != Asked::No {
                         self.asked = Asked::Woken;
                     }
                     lanes.advance(written, out);
@@ -218,9 +241,11 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked.get_or_insert(Tick::RECENT);
-                    if self.asked == Asked::Woken {
-                        self.asked = Asked::Tried;
-                    }
+                    self.asked = match self.asked {
+                        Asked::Woken => Asked::Waiting,
+                        Asked::Looked => Asked::Tried,
+                        asked => asked,
+                    };
                     self.lanes = Some(lanes);
                     return Flushed::Blocked;
                 }
