@@ -259,6 +259,7 @@ impl ConnectionCore {
             replay.at = at;
             replay.stage = if is_done { Stage::Ending } else { Stage::Due };
         }
+        self.notify_of_gaps(&mut outbox, Some(subscription));
         drop(outbox);
         if is_done {
             let item = Item::Activate { subscription: subscription.clone(), after: at.offset };

@@ -146,7 +146,7 @@ impl Lanes {
         } else {
             self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
             self.gaps += 1;
-            self.has_new_gap = true;
+            self.new_gaps += 1;
         }
     }
 
@@ -160,7 +160,7 @@ impl Lanes {
             _ => {
                 self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
                 self.gaps += 1;
-                self.has_new_gap = true;
+                self.new_gaps += 1;
             }
         }
     }
