@@ -116,6 +116,10 @@ mod tracking;
 #[cfg(test)]
 mod transports;
 #[cfg(test)]
+mod turned_replays;
+#[cfg(test)]
+mod turning;
+#[cfg(test)]
 mod validation;
 #[cfg(test)]
 mod watching;
