@@ -64,6 +64,8 @@ mod model;
 #[cfg(test)]
 mod model_all;
 #[cfg(test)]
+mod model_runtimes;
+#[cfg(test)]
 mod model_slow;
 #[cfg(test)]
 mod order;
