@@ -209,6 +209,9 @@ impl Peer {
     }
 
     pub(super) fn subscribe(&mut self, channel: &str, replayed: Vec<Entry>) -> &mut Log {
+        // A page of it waits besides, and is part of what all may come to.
+        self.volume.frames += replayed.len();
+        self.volume.bytes += replayed.len() * REPLAYED;
         let log = self.logs.entry(channel.to_owned()).or_default();
         log.is_conflating = world::conflates(channel);
         log.is_catching_up = !replayed.is_empty();
@@ -219,5 +222,7 @@ impl Peer {
 
 /// Bytes that the kernel takes on the narrow way, at least.
 const NARROW_BYTES: usize = 2048;
+/// Bytes of a message that is replayed, at most.
+const REPLAYED: usize = 4000 + OVERHEAD;
 /// Bytes of a message beside its padding, at most.
 const OVERHEAD: usize = 256;

@@ -42,6 +42,7 @@ impl Run {
             (_, 13) => self.cut_subscription(device),
             (_, 14) => self.begin_subscription(device).await,
             (_, 15..=16) => self.turn(),
+            (_, 17) if self.is_gentle() => self.turn(),
             (_, 17) => self.set_policy(device),
             (_, 18..=19) => self.say().await,
             _ => self.burst().await,
@@ -176,7 +177,13 @@ impl Run {
 
     /// The application ends a subscription.
     fn cut_subscription(&mut self, device: u64) {
-        let channel = self.one(&CHANNELS).0;
+        let subscribed = &self.clients[&device].logs;
+        let subscribed: Vec<_> =
+            CHANNELS.iter().map(|(name, _)| *name).filter(|name| subscribed.contains_key(*name)).collect();
+        if subscribed.is_empty() {
+            return;
+        }
+        let channel = self.one(&subscribed);
         let hub = self.hub().clone();
         let peer = self.clients.get_mut(&device).unwrap();
         let Some(log) = peer.logs.get_mut(channel).filter(|log| !log.is_ended && log.announced.is_none())
@@ -322,8 +329,21 @@ impl Run {
         }
     }
 
+    fn is_gentle(&self) -> bool {
+        self.seed % 4 < 2
+    }
+
     fn verb(&mut self) -> Verb {
         let device = self.random.below(DEVICES);
+        // Where nothing closes them, clients that do not read live long enough to miss much.
+        if self.is_gentle() && self.random.below(20) > 0 {
+            let (kept, brief) = (&CHANNELS[1..NUMBERED], &CHANNELS[NUMBERED + 1..]);
+            return Verb::Channel(if self.random.below(3) > 0 {
+                self.one(kept).0
+            } else {
+                self.one(brief).0
+            });
+        }
         match self.random.below(12) {
             0 => Verb::User(device),
             1 => Verb::Group,
