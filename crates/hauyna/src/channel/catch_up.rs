@@ -51,6 +51,8 @@ impl Start {
         if telling == Telling::Now && recovery == Some(Ok(())) && page.top.epoch != present.epoch {
             recovery = Some(Err(RecoveryFailure::EpochChanged));
         }
+        // The numbering has gone on from there under the epoch that the subscriber is told.
+        let since = since.map(|since| Position { epoch: page.top.epoch, ..since });
         let (from, page) = match (recovery, telling) {
             (Some(Ok(())), _) => (since, Some(page)),
             (_, Telling::Before) => (Some(told), None),

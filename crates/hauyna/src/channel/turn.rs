@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 /// Where a stream goes on, and whether its subscribers have everything up to there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turned {
+pub(crate) struct Turned {
     to: Position,
     recovery: Recovery,
 }
 
 impl Turned {
-    fn whole(to: Position) -> Self {
+    /// Nothing is missing up to `to`.
+    pub(crate) fn whole(to: Position) -> Self {
         Self { to, recovery: Recovery::Recovered }
     }
 
@@ -28,7 +29,7 @@ impl Turned {
     }
 
     /// The memory of the stream was lost.
-    pub(super) fn lost(to: Position) -> Self {
+    pub(crate) fn lost(to: Position) -> Self {
         Self::failed(to, RecoveryFailure::EpochChanged)
     }
 }
@@ -94,7 +95,7 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
 }
 
 /// `subscribed`, for one who is subscribed already.
-pub(super) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
+pub(crate) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
     let message = Message::Subscribed(Subscribed {
         channel: channel.as_str(),
         position: Some(turned.to),

@@ -30,8 +30,8 @@ pub(super) struct Lanes {
     replies: usize,
     /// Gaps without a frame.
     pub(super) gaps: usize,
-    /// A gap has begun that nobody was told of.
-    pub(super) has_new_gap: bool,
+    /// Gaps that have begun and that no listener was told of.
+    pub(super) new_gaps: u32,
     pub(super) replays: Replays,
 }
 
@@ -54,9 +54,9 @@ impl Lanes {
             && self.close.is_none()
     }
 
-    /// Whether nothing waits to be written, nor to be fetched from a history.
+    /// Whether nothing waits to be written, to be fetched from a history, or to be told to listeners.
     pub(super) fn is_unused(&self) -> bool {
-        self.is_empty() && self.replays.is_empty()
+        self.is_empty() && self.replays.is_empty() && self.new_gaps == 0
     }
 
     /// Whether something would have to be written before a new reply.
@@ -184,7 +184,7 @@ impl Lanes {
         let gap = Gap { subscription: subscription.clone(), after: Some(after), missed, frame: None };
         self.data.push_back(Queued::Gap(gap));
         self.gaps += 1;
-        self.has_new_gap = true;
+        self.new_gaps += 1;
     }
 
     /// Whether the next part of a replay should be fetched: nothing of the last one waits.
@@ -196,9 +196,9 @@ impl Lanes {
         self.replayed > 0
     }
 
-    /// Whether a gap has begun since this was last asked.
-    pub(super) fn take_new_gap(&mut self) -> bool {
-        std::mem::take(&mut self.has_new_gap)
+    /// Returns how many gaps have begun since this was last asked.
+    pub(super) fn take_new_gaps(&mut self) -> u32 {
+        std::mem::take(&mut self.new_gaps)
     }
 
     /// Gaps become frames just before they are written, when they have stopped growing.

@@ -236,9 +236,13 @@ impl Outbox {
         self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
     }
 
-    /// Whether a gap has begun since this was last asked.
-    pub(crate) fn take_new_gap(&mut self) -> bool {
-        self.lanes.as_mut().is_some_and(|lanes| lanes.take_new_gap())
+    /// Returns how many gaps have begun since this was last asked.
+    pub(crate) fn take_new_gaps(&mut self) -> u32 {
+        let count = self.lanes.as_mut().map_or(0, |lanes| lanes.take_new_gaps());
+        if count > 0 {
+            self.drop_unused_lanes();
+        }
+        count
     }
 
     /// Drops what waits of a subscription; returns whether now nothing waits any more.

@@ -2,15 +2,14 @@
 //! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
 //! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
 
-use super::queued::{Queued, Room};
+use super::queued::Room;
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::channel::{Publication, Subscription, SubscriptionPhase};
+use crate::channel::{Publication, Subscription, SubscriptionPhase, Turned};
 use crate::error::BrokerError;
 use crate::shard::Item;
-use bytes::Bytes;
+use hauyna_protocol::Position;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Message, Position, Recovery, RecoveryFailure, Subscribed};
 use std::sync::Arc;
 
 /// The replays of one connection.
@@ -224,12 +223,23 @@ impl ConnectionCore {
             return;
         }
         replay.is_behind = false;
-        if page.continuity == Continuity::EpochChanged || page.top.epoch != at.epoch {
+        let has_turned = page.top.epoch != at.epoch;
+        if has_turned {
+            // What was delivered under an earlier epoch is in this history, or lost. A later one is noted as a turn.
+            replay.delivered.take_if(|delivered| delivered.epoch != page.top.epoch);
+        }
+        let is_lost = page.continuity == Continuity::EpochChanged || has_turned && was_behind;
+        if has_turned && !is_lost {
+            at.epoch = page.top.epoch;
+            if is_negotiated {
+                lanes.push_turn(subscription, Turned::whole(at), out);
+            }
+        }
+        if is_lost {
             // The numbering began anew: what was missed cannot be said, but that it was.
-            replay.delivered.take_if(|delivered| delivered.epoch == at.epoch);
             at = page.top;
             if is_negotiated {
-                lanes.push(Queued::Frame(self.position_lost(subscription, at)));
+                lanes.push_turn(subscription, Turned::lost(at), out);
             }
         } else {
             let mut bytes = 0;
@@ -259,23 +269,12 @@ impl ConnectionCore {
             replay.at = at;
             replay.stage = if is_done { Stage::Ending } else { Stage::Due };
         }
+        self.notify_of_gaps(&mut outbox, Some(subscription));
         drop(outbox);
         if is_done {
             let item = Item::Activate { subscription: subscription.clone(), after: at.offset };
             self.hub.shards[self.shard()].post(item);
         }
-    }
-
-    fn position_lost(&self, subscription: &Subscription, position: Position) -> Bytes {
-        super::frame(
-            self,
-            &Message::Subscribed(Subscribed {
-                channel: subscription.channel.name.as_str(),
-                position: Some(position),
-                recoverable: true,
-                recovery: Recovery::Failed(RecoveryFailure::EpochChanged),
-            }),
-        )
     }
 
     /// The shard has come to the end of a replay: publications after the offset `after` go to the subscriber as they

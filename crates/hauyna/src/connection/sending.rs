@@ -32,10 +32,10 @@ impl ConnectionCore {
         subscription: Option<&Arc<Subscription>>,
     ) -> Pushed {
         let mut outbox = self.outbox.lock();
-        match outbox.push(publication, subscription, self.outgoing()) {
-            Ok(()) => self.notify_of_gap(&mut outbox, subscription),
-            Err(Full) => self.overflow(&mut outbox),
+        if outbox.push(publication, subscription, self.outgoing()) == Err(Full) {
+            self.overflow(&mut outbox);
         }
+        self.notify_of_gaps(&mut outbox, subscription);
         self.pushed(&outbox)
     }
 
@@ -173,25 +173,27 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         match outbox.write_or_push(joined, publications, subscription, self.outgoing()) {
             Ok(Flushed::Empty) if !outbox.has_lanes() => return Pushed::Done,
-            Ok(flushed) => {
-                self.notify_of_gap(&mut outbox, subscription);
-                self.follow_up(&mut outbox, &flushed);
-            }
+            Ok(flushed) => self.follow_up(&mut outbox, &flushed),
             Err(Full) => self.overflow(&mut outbox),
         }
+        self.notify_of_gaps(&mut outbox, subscription);
         self.pushed(&outbox)
     }
 
-    /// Tells listeners of a gap that the last publication of this subscription began.
-    fn notify_of_gap(self: &Arc<Self>, outbox: &mut Outbox, subscription: Option<&Arc<Subscription>>) {
-        if !outbox.take_new_gap() {
-            return;
-        }
+    /// Tells listeners of the gaps that the last publications of this subscription began.
+    pub(super) fn notify_of_gaps(
+        self: &Arc<Self>,
+        outbox: &mut Outbox,
+        subscription: Option<&Arc<Subscription>>,
+    ) {
+        let count = outbox.take_new_gaps();
         let Some(subscription) = subscription else { return };
-        self.hub.events.emit(SystemKind::MessagesDropped, || {
-            let connection = Connection::new(self.clone());
-            SystemEvent::MessagesDropped { connection, channel: subscription.channel.name.clone() }
-        });
+        for _ in 0..count {
+            self.hub.events.emit(SystemKind::MessagesDropped, || {
+                let connection = Connection::new(self.clone());
+                SystemEvent::MessagesDropped { connection, channel: subscription.channel.name.clone() }
+            });
+        }
     }
 
     pub(super) fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {

@@ -5,7 +5,7 @@ use super::Outgoing;
 use super::lanes::Lanes;
 use super::outbox::Full;
 use super::queued::{Gap, Queued};
-use crate::channel::{Kind, Publication, SlowConsumer, Subscription};
+use crate::channel::{Kind, Publication, SlowConsumer, Subscription, Turned, notice};
 use std::sync::Arc;
 
 impl Lanes {
@@ -48,6 +48,13 @@ impl Lanes {
             self.data.push_back(Queued::Gap(gap));
             self.gaps += 1;
         }
+    }
+
+    /// Tells a subscriber that catches up that the stream goes on under another epoch.
+    pub(super) fn push_turn(&mut self, subscription: &Arc<Subscription>, turned: Turned, out: Outgoing<'_>) {
+        let notice = Arc::new(notice(&subscription.channel.name, turned));
+        self.data_bytes += notice.frame(out.wire, out.deflate).len();
+        self.data.push_back(Queued::Publication(notice, Some(subscription.clone())));
     }
 
     pub(super) fn push_publication(
@@ -146,7 +153,7 @@ impl Lanes {
         } else {
             self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
             self.gaps += 1;
-            self.has_new_gap = true;
+            self.new_gaps += 1;
         }
     }
 
@@ -160,7 +167,7 @@ impl Lanes {
             _ => {
                 self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
                 self.gaps += 1;
-                self.has_new_gap = true;
+                self.new_gaps += 1;
             }
         }
     }

@@ -38,17 +38,17 @@ async fn subscriber(server: &TestServer, user: &str, channel: &str) -> Client {
 }
 
 /// A runtime on a thread of its own, driven until it is dropped here.
-struct Beside {
+pub(crate) struct Beside {
     runtime: Option<Runtime>,
 }
 
 impl Beside {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { runtime: Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()) }
     }
 
     /// Runs something on it, and waits.
-    fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         let (sender, result) = oneshot::channel();
         self.runtime.as_ref().unwrap().spawn(async move {
             let _ = sender.send(future.await);
@@ -56,8 +56,13 @@ impl Beside {
         result.blocking_recv().unwrap()
     }
 
+    /// Starts a task on it.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.as_ref().unwrap().spawn(future);
+    }
+
     /// Ends it, with everything that is on it.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         drop(self.runtime.take());
     }
 }

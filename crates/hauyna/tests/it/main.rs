@@ -64,6 +64,10 @@ mod model;
 #[cfg(test)]
 mod model_all;
 #[cfg(test)]
+mod model_runtimes;
+#[cfg(test)]
+mod model_slow;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod presence;
@@ -115,6 +119,10 @@ mod tls;
 mod tracking;
 #[cfg(test)]
 mod transports;
+#[cfg(test)]
+mod turned_replays;
+#[cfg(test)]
+mod turning;
 #[cfg(test)]
 mod validation;
 #[cfg(test)]

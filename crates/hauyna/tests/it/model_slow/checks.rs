@@ -1,0 +1,136 @@
+//! Requests and their answers, and what clients and the counters of the hub must show.
+
+use super::clients::Received;
+use super::world::{self, Line, RATED};
+use super::{Ordering, Peer, Run, json};
+use crate::support::{emptied, eventually};
+use serde_json::Value;
+
+impl Run {
+    /// Asks something; `None` where it is refused because of the client's rate, or the connection is closed as it may be.
+    pub(super) async fn ask(&mut self, device: u64, mut request: Value) -> Option<Result<Value, Value>> {
+        self.steps.push(format!("{device} asks {request}"));
+        let peer = self.clients.get_mut(&device).unwrap();
+        let id = peer.next_id();
+        request["id"] = json!(id);
+        peer.client.send(request).await;
+        let answer = loop {
+            match self.clients.get_mut(&device).unwrap().receive().await {
+                Received::Closed(code) => {
+                    self.closed(device, code).await;
+                    return None;
+                }
+                Received::Message(message) if message["id"] == id => break message,
+                Received::Message(message) => self.clients.get_mut(&device).unwrap().accept(&message),
+            }
+        };
+        self.admitted(device, answer)
+    }
+
+    /// Sees that an answer is the refusal of a request that was over the rate, where it was.
+    fn admitted(&mut self, device: u64, mut answer: Value) -> Option<Result<Value, Value>> {
+        let is_refused = answer["type"] == "error";
+        self.counts.refused += u64::from(is_refused);
+        if device == RATED {
+            let left = self.left.entry(device).or_insert(world::REQUESTS);
+            let Some(less) = left.checked_sub(1) else {
+                assert_eq!(answer["error_type"], "rate_limited");
+                return None;
+            };
+            *left = less;
+        }
+        Some(if is_refused { Err(answer) } else { Ok(answer["data"].take()) })
+    }
+
+    /// The server has closed a connection: it had to be one that did not read.
+    async fn closed(&mut self, device: u64, code: u16) {
+        self.steps.push(format!("{device} is closed with {code}"));
+        assert_eq!(code, 3008);
+        let mut peer = self.forget(device);
+        assert!(peer.may_be_closed(), "it has read everything: {:?}", peer.volume);
+        self.counts.slow += 1;
+        peer.client.send_close(code, "").await;
+        peer.client.expect_end().await;
+        self.is_gone(device).await;
+    }
+
+    /// Takes a client out of the model, with what it was told.
+    pub(super) fn forget(&mut self, device: u64) -> Peer {
+        let peer = self.clients.remove(&device).unwrap();
+        let untold: u64 = peer.logs.values().map(|log| log.untold()).sum();
+        self.counts.untold += peer.untold + untold;
+        self.counts.gaps += peer.gaps;
+        self.counts.missed += peer.missed;
+        peer
+    }
+
+    /// Clients that read have everything now and then, and before it is too much.
+    pub(super) async fn check_readers(&mut self) {
+        for device in self.clients.keys().copied().collect::<Vec<_>>() {
+            let peer = &self.clients[&device];
+            let is_due = peer.volume.bytes > UNREAD || self.random.below(6) == 0;
+            if !self.clients[&device].is_stalled && is_due {
+                self.check(device).await;
+            }
+        }
+    }
+
+    /// Everything that the model has for this client comes, or is told to be missing, and nothing else does. Returns
+    /// whether it is still connected.
+    pub(super) async fn check(&mut self, device: u64) -> bool {
+        while !self.clients[&device].is_complete() {
+            let peer = self.clients.get_mut(&device).unwrap();
+            match peer.receive().await {
+                Received::Closed(code) => {
+                    self.closed(device, code).await;
+                    return false;
+                }
+                Received::Message(message) => peer.accept(&message),
+            }
+        }
+        self.ask(device, json!({ "type": "ping" })).await;
+        let Some(peer) = self.clients.get_mut(&device) else { return false };
+        assert!(peer.line == Line::Narrow || peer.missed == 0);
+        peer.settle();
+        true
+    }
+
+    /// Everybody reads on; then the counters are right, and in the end nothing is left.
+    pub(super) async fn finish(&mut self) {
+        for device in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.resume(device).await;
+        }
+        let members = self.clients.keys().filter(|device| world::is_member(**device)).count();
+        let subscriptions: usize = self.clients.values().map(|peer| peer.logs.len()).sum();
+        let hub = self.hub().clone();
+        eventually("the subscriptions are the model's", || {
+            hub.stats().subscriptions == (subscriptions + members) as u64
+        })
+        .await;
+        for device in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.forget(device).client.close(1000, "").await;
+        }
+        self.counters().await;
+        emptied(&hub).await;
+    }
+
+    async fn counters(&self) {
+        let (stats, counts) = (self.hub().stats(), &self.counts);
+        assert_eq!((stats.published, stats.refused), (counts.published, counts.refused));
+        assert_eq!(stats.slow_consumers, counts.slow, "{counts:?}");
+        let dropped = counts.missed..=counts.missed + counts.untold;
+        assert!(dropped.contains(&stats.dropped), "{} are dropped: {counts:?}", stats.dropped);
+        assert_eq!(stats.panics, 0);
+        let told = &self.told;
+        eventually("listeners hear of slow consumers", || told.slow.load(Ordering::Relaxed) == counts.slow)
+            .await;
+        eventually("listeners hear once of each gap", || {
+            let gaps = told.gaps.load(Ordering::Relaxed);
+            gaps == counts.gaps || gaps > counts.gaps && counts.untold > 0
+        })
+        .await;
+    }
+}
+
+/// Bytes that a client that reads has not read, at most: the kernel takes them on the wide way.
+const UNREAD: usize = 16 * 1024;

@@ -1,0 +1,186 @@
+//! What one client must get of one channel, in order, and the matching of what it does get. What was dropped is
+//! counted by exactly one gap, which stands where the first dropped message was.
+
+use hauyna::{Epoch, Position};
+use serde_json::Value;
+
+/// One message of a channel, as the model knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Entry {
+    Publication { number: u64, position: Option<Position>, sender: Sender },
+    Turn { to: Position, is_whole: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// One task of it: what it sends keeps its order, whatever the verb.
+    Application,
+    Client,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    entries: Vec<Entry>,
+    /// Entries before this one are delivered or counted by a gap.
+    next: usize,
+    /// Publications that a gap has counted and that are not yet seen to be missing.
+    counted: u64,
+    /// A gap names the next entry as the first that is missing.
+    is_next_missing: bool,
+    /// Messages are dropped out of the middle, so a gap may count some that lie behind the next one.
+    pub(super) is_conflating: bool,
+    /// Has to catch up: other messages may come between, and a turn is told as a loss.
+    pub(super) is_catching_up: bool,
+    /// The stream has turned and only its history says so, which a replay reads.
+    pub(super) unannounced: Vec<Epoch>,
+    /// The application ended the subscription: what has not come yet may be dropped.
+    pub(super) is_ended: bool,
+    /// The application began it, and the client has to be told so first, at this position.
+    pub(super) announced: Option<Option<Position>>,
+}
+
+impl Log {
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Whether every entry is delivered, or counted by a gap.
+    pub(super) fn is_complete(&self) -> bool {
+        self.open() == self.counted && !self.has_turn(self.next, self.entries.len())
+    }
+
+    /// Publications that may have been dropped without a word up to now.
+    pub(super) fn untold(&self) -> u64 {
+        self.open() - self.counted
+    }
+
+    fn open(&self) -> u64 {
+        (self.entries.len() - self.next) as u64
+    }
+
+    fn has_turn(&self, from: usize, to: usize) -> bool {
+        self.entries[from..to].iter().any(|entry| matches!(entry, Entry::Turn { .. }))
+    }
+
+    /// Begins anew behind what is complete.
+    pub(super) fn settle(&mut self) {
+        assert!(self.is_complete());
+        self.entries.clear();
+        (self.next, self.counted, self.is_next_missing) = (0, 0, false);
+        self.is_catching_up = false;
+        self.unannounced.clear();
+    }
+
+    /// The entries before this one are missing; a gap has counted them.
+    fn skip_to(&mut self, index: usize) {
+        assert!(!self.has_turn(self.next, index), "a turn was not told: {self:?}");
+        let missing = (index - self.next) as u64;
+        assert!(missing <= self.counted, "{missing} are missing and {} counted: {self:?}", self.counted);
+        assert!(!self.is_next_missing || missing > 0, "a gap names one that was delivered: {self:?}");
+        self.is_next_missing &= missing == 0;
+        self.counted -= missing;
+        self.next = index;
+    }
+
+    /// Takes a publication; returns who sent it.
+    pub(super) fn publication(&mut self, number: u64, offset: Option<u64>) -> Sender {
+        let index = self.entries[self.next..]
+            .iter()
+            .position(|entry| matches!(entry, Entry::Publication { number: other, .. } if *other == number));
+        let index = self.next + index.unwrap_or_else(|| panic!("{number} was not expected: {self:?}"));
+        self.skip_to(index);
+        self.next += 1;
+        let Entry::Publication { position, sender, .. } = self.entries[index] else { unreachable!() };
+        assert_eq!(position.map(|position| position.offset), offset);
+        sender
+    }
+
+    /// Takes a gap: exactly what follows its position is missing, and what earlier gaps counted lies before it.
+    pub(super) fn gap(&mut self, message: &Value) {
+        let missed = message["missed"].as_u64().unwrap();
+        assert!(missed > 0, "{message}");
+        if let Some(after) = position(message).filter(|after| after.epoch != Epoch::UNKNOWN) {
+            let first = self.entries[self.next..].iter().position(|entry| match entry {
+                Entry::Publication { position: Some(position), .. } => {
+                    (position.epoch, position.offset) == (after.epoch, after.offset + 1)
+                }
+                _ => false,
+            });
+            self.skip_to(self.next + first.unwrap_or_else(|| panic!("nothing to miss: {message} {self:?}")));
+            let is_counted_later = self.is_conflating || self.counted == 0;
+            assert!(is_counted_later, "a gap counted what was delivered: {self:?}");
+            self.is_next_missing = true;
+        }
+        self.counted += missed;
+        assert!(self.counted <= self.open(), "{message} {self:?}");
+    }
+
+    /// Takes the word that the stream goes on under another epoch.
+    pub(super) fn turn(&mut self, message: &Value) {
+        let to = position(message).expect("a turn has a position");
+        let is_whole = message["recovered"] == true;
+        let next = self.entries[self.next..].iter().position(|entry| matches!(entry, Entry::Turn { .. }));
+        let is_told = next.is_some_and(|next| {
+            let is_reached = next as u64 == self.counted;
+            is_reached
+                && matches!(self.entries[self.next + next], Entry::Turn { to: other, is_whole: whole }
+                if other == to && whole == is_whole)
+        });
+        if is_told {
+            self.skip_to(self.next + next.unwrap());
+            self.next += 1;
+        } else {
+            assert!(self.is_catching_up && self.counted == 0, "{message} {self:?}");
+            assert!(self.has_turned_to(to), "nothing turned: {message} {self:?}");
+            if is_whole { self.go_on(to) } else { self.jump(to) }
+        }
+        assert_eq!(self.counted, 0);
+    }
+
+    /// Whether a turn that has not been told leads to this epoch.
+    fn has_turned_to(&self, to: Position) -> bool {
+        let turns = self.entries[self.next..].iter().filter_map(|entry| match entry {
+            Entry::Turn { to, .. } => Some(to.epoch),
+            Entry::Publication { .. } => None,
+        });
+        turns.chain(self.unannounced.iter().copied()).any(|epoch| epoch == to.epoch)
+    }
+
+    /// A replay was overtaken by a turn without a loss: it goes on from where it is.
+    fn go_on(&mut self, to: Position) {
+        let mut is_lost = false;
+        let mut index = 0;
+        let next = self.next;
+        self.entries.retain(|entry| {
+            index += 1;
+            let Entry::Turn { to: turned, is_whole } = entry else { return true };
+            let is_passed = index > next && turned.epoch.value() <= to.epoch.value();
+            is_lost |= is_passed && !is_whole;
+            !is_passed
+        });
+        assert!(!is_lost, "told as whole: {to:?} {self:?}");
+        let at = self.entries[self.next..].first().map(|entry| match entry {
+            Entry::Publication { position, .. } => position.unwrap().offset - 1,
+            Entry::Turn { to, .. } => to.offset,
+        });
+        assert!(at.is_none_or(|at| at == to.offset), "{to:?} {self:?}");
+    }
+
+    /// A replay was overtaken by a loss: the client goes on behind this position.
+    fn jump(&mut self, to: Position) {
+        let is_behind = |entry: &Entry| match entry {
+            Entry::Publication { position, .. } => position.is_some_and(|position| {
+                (position.epoch.value(), position.offset) > (to.epoch.value(), to.offset)
+            }),
+            Entry::Turn { to: turned, .. } => turned.epoch.value() > to.epoch.value(),
+        };
+        let index = self.entries.iter().position(is_behind).unwrap_or(self.entries.len());
+        (self.next, self.is_next_missing) = (index, false);
+    }
+}
+
+/// The position in a message, unless it has none.
+pub(super) fn position(message: &Value) -> Option<Position> {
+    let epoch = Epoch::parse(message["epoch"].as_str()?);
+    Some(Position { epoch, offset: message["offset"].as_u64()? })
+}

@@ -1,0 +1,123 @@
+//! Clients that catch up on a stream whose epoch turns: where the numbering has gone on nothing is missing, and nobody is
+//! told of it after the subscription has ended.
+
+use crate::support::{named, recover, subscribe};
+use crate::turning::{Engine, Latency, Turning};
+use hauyna::{Channels, Hub, SessionOptions, json};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::time::Duration;
+
+struct Scene {
+    engine: Engine,
+    hub: Hub,
+    server: TestServer,
+    /// A position that nothing was published before.
+    start: Value,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let engine = Engine::new(Latency::AtOnce);
+        let channels = Channels::new().history(100_000, Duration::from_secs(600));
+        let hub = Hub::builder()
+            .sessions(SessionOptions::none())
+            .channels("x", channels)
+            .recovery_limit(10_000)
+            .broker(engine.clone())
+            .build();
+        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));
+        let start = subscribe(&mut server.json("/").await, "x").await;
+        Self { engine, hub, server, start }
+    }
+
+    async fn publish(&self, count: u64, padding: usize) {
+        for _ in 0..count {
+            self.hub.channel("x").broadcast("x".repeat(padding)).await.unwrap();
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let mut client = self.server.client("/").json().receive_buffer(4096).connect().await;
+        client.expect("session").await;
+        client
+    }
+
+    /// A client with a replay that is longer than its socket takes.
+    async fn replaying(&self) -> Client {
+        self.publish(400, 16 * 1024).await;
+        let mut client = self.client().await;
+        assert_eq!(recover(&mut client, "x", &self.start).await["recovered"], true);
+        client
+    }
+}
+
+#[tokio::test]
+async fn a_position_of_an_earlier_epoch_is_recovered_where_the_numbering_has_gone_on() {
+    let scene = Scene::new().await;
+    scene.publish(100, 1).await;
+    let top = scene.engine.turn("x", Turning::Whole);
+    scene.publish(1, 1).await;
+    let mut client = scene.client().await;
+    let answer = recover(&mut client, "x", &scene.start).await;
+    assert_eq!((&answer["recovered"], &answer["offset"]), (&json!(true), &json!(101)));
+    assert_eq!(answer["epoch"], top.epoch.to_string());
+    client.expect_in_order("x", 101).await;
+    scene.publish(1, 1).await;
+    assert_eq!(client.expect_message("x").await["offset"], 102);
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_where_the_numbering_does() {
+    let scene = Scene::new().await;
+    let mut client = scene.replaying().await;
+    let top = scene.engine.turn("x", Turning::Whole);
+    scene.publish(1, 1).await;
+    let (mut offset, mut turns) = (0, 0);
+    while offset < 401 {
+        let message = client.next().await;
+        if message["type"] == "subscribed" {
+            assert_eq!((&message["recovered"], &message["offset"]), (&json!(true), &json!(offset)));
+            assert_eq!(message["epoch"], top.epoch.to_string());
+            turns += 1;
+        } else {
+            offset += 1;
+            assert_eq!(message["offset"], offset);
+        }
+    }
+    assert_eq!(turns, 1);
+    client.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn a_replay_that_two_turns_overtake_ends() {
+    let scene = Scene::new().await;
+    let mut client = scene.replaying().await;
+    scene.engine.turn("x", Turning::Lost(0));
+    scene.publish(1, 1).await;
+    let top = scene.engine.turn("x", Turning::Lost(0));
+    scene.engine.announce("x", Turning::Lost(0));
+    let told = client.wait_for("subscribed").await;
+    assert_eq!((&told["epoch"], &told["offset"]), (&json!(top.epoch.to_string()), &json!(0)));
+    client.expect_nothing().await;
+    let histories = scene.engine.histories();
+    client.expect_nothing().await;
+    assert_eq!(scene.engine.histories(), histories, "it reads on and on");
+    scene.publish(1, 1).await;
+    assert_eq!(client.expect_message("x").await["offset"], 1);
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_turn_after_the_end_of_the_subscription() {
+    let scene = Scene::new().await;
+    let mut client = scene.replaying().await;
+    scene.engine.turn("x", Turning::Lost(0));
+    scene.publish(1, 1).await;
+    let connection = scene.hub.connections().all().remove(0);
+    client.send(json!({ "type": "unsubscribe_channel", "id": "end", "channel": "x" })).await;
+    while scene.hub.channel("x").is_subscribed(&connection) {
+        client.next().await;
+    }
+    while client.next().await["id"] != "end" {}
+    client.expect_nothing().await;
+}
