@@ -43,8 +43,8 @@ pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
 pub(crate) use queued::Room;
 pub(crate) use reader::{Resumed, announce_session, frame};
-pub(crate) use sending::Pushed;
 pub(crate) use state::States;
+pub(crate) use writing::TaskIsDue;
 
 use crate::channel::Wire;
 use crate::metrics::Traffic;

@@ -47,6 +47,10 @@ impl Room {
             frames: self.frames.saturating_mul(STRETCH).max(STRETCHED_FRAMES),
         }
     }
+
+    pub(super) fn halved(self) -> Self {
+        Self { bytes: self.bytes / 2, frames: self.frames / 2 }
+    }
 }
 
 impl Queued {

@@ -2,7 +2,7 @@
 
 use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
-use super::writing::Asked;
+use super::writing::{Asked, TaskIsDue};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::error::Error;
@@ -15,36 +15,33 @@ use hauyna_protocol::{ErrorType, Message};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What a shard should do after it has given a connection something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Pushed {
-    Done,
-    /// Let the connection's task run, which alone may write: its bounds are reached.
-    TaskIsDue,
-}
-
 impl ConnectionCore {
     /// Queues a publication; the caller sees to the flush.
     pub(crate) fn push_publication(
         self: &Arc<Self>,
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
-    ) -> Pushed {
+    ) -> TaskIsDue {
         let mut outbox = self.outbox.lock();
         if outbox.push(publication, subscription, self.outgoing()) == Err(Full) {
             self.overflow(&mut outbox);
         }
         self.notify_of_gaps(&mut outbox, subscription);
-        self.pushed(&outbox)
+        outbox.task_is_due(self.bounded())
     }
 
-    fn pushed(&self, outbox: &Outbox) -> Pushed {
-        if outbox.is_task_due(self.bounded()) { Pushed::TaskIsDue } else { Pushed::Done }
+    /// Whether its task still has to run.
+    pub(crate) fn awaits_task(&self) -> bool {
+        self.outbox.lock().task_is_due(self.bounded()) == TaskIsDue::Now
+    }
+
+    /// Its task has not run for long.
+    pub(crate) fn give_up_task(&self) {
+        self.outbox.lock().give_up_task();
     }
 
     /// Queues a frame behind the publications; the caller sees to the flush.
-    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> Pushed {
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> TaskIsDue {
         let mut outbox = self.outbox.lock();
         match origin {
             FrameOrigin::Protocol => {
@@ -57,7 +54,7 @@ impl ConnectionCore {
                 }
             }
         }
-        self.pushed(&outbox)
+        outbox.task_is_due(self.bounded())
     }
 
     /// From now on nothing of this subscription is queued; what waits is dropped.
@@ -169,15 +166,15 @@ impl ConnectionCore {
         joined: &Bytes,
         publications: &[Arc<Publication>],
         subscription: Option<&Arc<Subscription>>,
-    ) -> Pushed {
+    ) -> TaskIsDue {
         let mut outbox = self.outbox.lock();
         match outbox.write_or_push(joined, publications, subscription, self.outgoing()) {
-            Ok(Flushed::Empty) if !outbox.has_lanes() => return Pushed::Done,
+            Ok(Flushed::Empty) if !outbox.has_lanes() => return TaskIsDue::No,
             Ok(flushed) => self.follow_up(&mut outbox, &flushed),
             Err(Full) => self.overflow(&mut outbox),
         }
         self.notify_of_gaps(&mut outbox, subscription);
-        self.pushed(&outbox)
+        outbox.task_is_due(self.bounded())
     }
 
     /// Tells listeners of the gaps that the last publications of this subscription began.

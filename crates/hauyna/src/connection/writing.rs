@@ -26,6 +26,19 @@ pub(super) enum Asked {
     Looked,
     /// It has tried once more, and the stream takes nothing.
     Tried,
+    /// It has not run for long: until it does, its stream takes nothing.
+    Absent,
+}
+
+/// Whether a connection's task, which alone may write, has to run before more is given to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum TaskIsDue {
+    No,
+    /// The bounds are reached.
+    Soon,
+    /// What may wait beyond the bounds, until the task has tried, is half used up.
+    Now,
 }
 
 /// What a socket says when it is asked.
@@ -64,16 +77,16 @@ impl Outbox {
             return Answer::Refused; // nothing may be written yet
         }
         if self.socket.is_of_task() {
-            let answer = match self.asked {
-                Asked::Waiting | Asked::Looked => return Answer::Open,
-                Asked::Tried => Answer::Refused,
-                Asked::No | Asked::Woken => Answer::Open,
-            };
-            self.asked = Asked::Woken; // the next one is not judged by this try
-            if let Some(waker) = &self.waker {
-                waker.wake_by_ref();
+            if let Asked::Tried | Asked::Absent = self.asked {
+                return Answer::Refused; // its stream wakes it when it takes more, and then it writes
             }
-            return answer;
+            if let Asked::No | Asked::Woken = self.asked {
+                self.asked = Asked::Woken;
+                if let Some(waker) = &self.waker {
+                    waker.wake_by_ref();
+                }
+            }
+            return Answer::Open;
         }
         let was_blocked = self.blocked.is_some();
         let socket = std::mem::replace(&mut self.socket, Socket::Gone);
@@ -90,11 +103,24 @@ impl Outbox {
         if matches!(flushed, Flushed::Blocked) { Answer::Refused } else { Answer::Taken }
     }
 
-    /// Whether more waits than the bounds allow until the connection's task has tried its stream: its shard should let
-    /// it run.
-    pub(crate) fn is_task_due(&self, room: Room) -> bool {
+    /// How far more waits than the bounds allow until the connection's task has tried its stream.
+    pub(crate) fn task_is_due(&self, room: Room) -> TaskIsDue {
         let is_open = matches!(self.asked, Asked::Woken | Asked::Waiting | Asked::Looked);
-        is_open && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
+        let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
+            return TaskIsDue::No;
+        };
+        if lanes.has_room(room, 0) {
+            TaskIsDue::No
+        } else if lanes.has_room(room.stretched().halved(), 0) {
+            TaskIsDue::Soon
+        } else {
+            TaskIsDue::Now
+        }
+    }
+
+    /// The task has not run for long.
+    pub(super) fn give_up_task(&mut self) {
+        self.asked = Asked::Absent;
     }
 
     /// Whether the task has tried, and should try once more when the runtime has looked at the sockets.
@@ -242,7 +268,7 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked.get_or_insert(Tick::RECENT);
                     self.asked = match self.asked {
-                        Asked::Woken => Asked::Waiting,
+                        Asked::Woken | Asked::Absent => Asked::Waiting,
                         Asked::Looked => Asked::Tried,
                         asked => asked,
                     };

@@ -5,10 +5,11 @@ use super::members::{Lists, Member};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
-use crate::connection::{ConnectionCore, Pushed};
+use crate::connection::{ConnectionCore, TaskIsDue};
 use crate::hub::HubCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) struct Fanout {
@@ -18,11 +19,29 @@ pub(super) struct Fanout {
     segment: Segment,
     /// Connections with something queued.
     queued: Vec<Arc<ConnectionCore>>,
+    late: Option<Late>,
+}
+
+/// A connection whose task has to run before the work goes on.
+#[derive(Debug)]
+struct Late {
+    connection: Arc<ConnectionCore>,
+    since: Instant,
+}
+
+/// What is left after some work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    Some,
+    /// A connection's task has to run first.
+    Late,
 }
 
 /// What one portion of the work may cost.
 struct Portion {
     left: u32,
+    late: Option<Arc<ConnectionCore>>,
 }
 
 impl Portion {
@@ -35,9 +54,12 @@ impl Portion {
     }
 
     /// Ends where a connection's task has to run before the next message.
-    fn follow(&mut self, pushed: Pushed) {
-        if pushed == Pushed::TaskIsDue {
+    fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskIsDue) {
+        if task != TaskIsDue::No {
             self.left = 0;
+        }
+        if task == TaskIsDue::Now {
+            self.late = Some(connection.clone());
         }
     }
 }
@@ -49,18 +71,34 @@ impl Fanout {
             batch: VecDeque::new(),
             segment: Segment::default(),
             queued: Vec::new(),
+            late: None,
         }
     }
 
-    /// Works until nothing is left or `cost` is spent; returns whether there is more to do. Every step is noted as done
-    /// before it is begun, so that the work goes on behind one that panics.
-    pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> bool {
-        let mut portion = Portion { left: cost };
+    /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
+    pub(super) fn must_wait_for_task(&mut self) -> bool {
+        let Some(Late { connection, since }) = &self.late else { return false };
+        let is_late = connection.awaits_task();
+        if is_late && since.elapsed() < PATIENCE {
+            return true;
+        }
+        if is_late {
+            connection.give_up_task();
+        }
+        self.late = None;
+        false
+    }
+
+    /// Works until nothing is left or `cost` is spent. Every step is noted as done before it is begun, so that the work
+    /// goes on behind one that panics.
+    pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Left {
+        self.late = None;
+        let mut portion = Portion { left: cost, late: None };
         while !portion.is_over() {
             match self.segment.stage {
                 Stage::Collect => {
                     if !self.collect(hub, shard) {
-                        return false;
+                        return Left::Nothing;
                     }
                 }
                 Stage::Joined => self.write_joined(&mut portion),
@@ -73,7 +111,9 @@ impl Fanout {
                 }
             }
         }
-        true
+        let Some(connection) = portion.late else { return Left::Some };
+        self.late = Some(Late { connection, since: Instant::now() });
+        Left::Late
     }
 
     /// Begins the next segment; returns whether there was anything.
@@ -263,12 +303,12 @@ impl Fanout {
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
                     let joined = chunk.joined(all, connection.wire(), connection.deflate());
-                    let pushed = connection.write_publications(joined, publications, None);
-                    portion.follow(pushed);
+                    let task = connection.write_publications(joined, publications, None);
+                    portion.follow(connection, task);
                 } else {
                     for publication in publications {
                         if publication.except() != Some(connection.id()) {
-                            portion.follow(connection.push_publication(publication, None));
+                            portion.follow(connection, connection.push_publication(publication, None));
                         }
                     }
                     enqueue(&mut self.queued, connection);
@@ -309,8 +349,8 @@ fn write_member(
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
-        let pushed = connection.write_publications(joined, publications, Some(subscription));
-        portion.follow(pushed);
+        let task = connection.write_publications(joined, publications, Some(subscription));
+        portion.follow(connection, task);
     } else {
         push_each(member, publications, portion);
         enqueue(queued, connection);
@@ -321,7 +361,7 @@ fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut P
     let Member { connection, subscription, after } = member;
     for publication in publications {
         if is_for(publication, subscription, *after) {
-            portion.follow(connection.push_publication(publication, Some(subscription)));
+            portion.follow(connection, connection.push_publication(publication, Some(subscription)));
         }
     }
 }
@@ -331,12 +371,13 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
             if publication.except() != Some(connection.id()) {
-                portion.follow(connection.push_publication(publication, None));
+                portion.follow(connection, connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }
         }
         Step::Frame(frame) => {
-            portion.follow(frame.connection.push_frame(frame.frame.clone(), frame.origin));
+            let connection = &frame.connection;
+            portion.follow(connection, connection.push_frame(frame.frame.clone(), frame.origin));
             enqueue(queued, &frame.connection);
         }
     }
@@ -359,6 +400,8 @@ fn prefetch(members: &[Member]) {
     );
 }
 
+/// How long the work waits for a connection's task, which a busy system may hold up.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Connections that are loaded together.
 const PREFETCHED: usize = 16;
 /// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.

@@ -1,6 +1,7 @@
 //! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, it goes on
 //! in another one that connections of the shard came with.
 
+use super::fanout::Left;
 use super::{Shard, fanout};
 use crate::contain;
 use crate::hub::HubCore;
@@ -57,7 +58,7 @@ impl HubCore {
         let goal = shard.posted.load(Ordering::SeqCst);
         // A destructor of the application's that the work runs into has the lock already.
         while shard.served.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
-            work(self, index);
+            work(self, index, Waits::ForNobody);
         }
     }
 }
@@ -103,14 +104,27 @@ impl Drop for Running {
     }
 }
 
-/// Works for a while; returns whether there is more to do.
-fn work(hub: &HubCore, index: usize) -> bool {
+/// Whether work waits for the task of a connection that has more than its bounds allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    ForTasks,
+    ForNobody,
+}
+
+/// Works for a while.
+fn work(hub: &HubCore, index: usize, waits: Waits) -> Left {
     let shard = &hub.shards[index];
     IS_WORKING.set(true);
-    let worked = contain::call(&hub.metrics.panics, || shard.fanout.lock().work(hub, shard, fanout::TURN));
+    let worked = contain::call(&hub.metrics.panics, || {
+        let mut fanout = shard.fanout.lock();
+        if waits == Waits::ForTasks && fanout.must_wait_for_task() {
+            return Left::Late;
+        }
+        fanout.work(hub, shard, fanout::TURN)
+    });
     IS_WORKING.set(false);
     // The work stands behind the step that panicked.
-    worked.unwrap_or(true)
+    worked.unwrap_or(Left::Some)
 }
 
 /// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
@@ -149,12 +163,26 @@ async fn run(running: Running) {
     let now = Instant::now();
     let mut schedule = Schedule { period: SWEEP, due: now + SWEEP, swept: now, is_set: false };
     let mut timer = pin!(tokio::time::sleep_until(schedule.due));
+    // Taken one after the other for the sake of a connection's task.
+    let mut turns = 0;
     loop {
         let next = poll_fn(|cx| wait(&running, &mut schedule, timer.as_mut(), cx));
         let Some((hub, now)) = next.await else { return };
         let shard = &hub.shards[running.index];
-        if !shard.is_settled() && work(&hub, running.index) {
-            take_turns().await;
+        if !shard.is_settled() {
+            match work(&hub, running.index, Waits::ForTasks) {
+                Left::Nothing => turns = 0,
+                Left::Some => {
+                    turns = 0;
+                    take_turns().await;
+                }
+                // Mostly it stands behind this one on the same thread; else a sleep costs it nothing.
+                Left::Late if turns < TURNS => {
+                    turns += 1;
+                    take_turns().await;
+                }
+                Left::Late => tokio::time::sleep(NAP).await,
+            }
         }
         if now >= schedule.due {
             schedule.set(schedule.period, now, timer.as_mut());
@@ -203,6 +231,9 @@ async fn contained(hub: &HubCore, future: impl Future<Output = ()>) {
         .await;
 }
 
+/// Turns that the task lets others have for the sake of a connection's task before it sleeps for it.
+const TURNS: u32 = 16;
+const NAP: Duration = Duration::from_millis(1);
 /// Runtimes that a shard remembers.
 const RUNTIMES: usize = 4;
 /// How often deadlines are looked at, unless a handler needs it more often.

@@ -1,6 +1,6 @@
 //! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
 
-use crate::support::{named, registered_as, subscribe, subscriber};
+use crate::support::{named, registered, registered_as, subscribe, subscriber};
 use hauyna::{Channels, Context, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use serde_json::Value;
@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::oneshot;
 
 const POLICIES: [SlowConsumer; 4] =
     [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
@@ -224,6 +225,34 @@ async fn a_task_whose_turn_is_over_has_no_slow_client() {
     for n in 0..1000 {
         assert_eq!(client.next().await["n"], n);
     }
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn a_connection_whose_task_has_no_turn_is_waited_for() {
+    let hub = hub(SlowConsumer::Disconnect).shards(1).build();
+    let handler = open_to_all().share();
+    // The shard runs here, and this one's task elsewhere.
+    let (_other, _) = registered(&hub, "other", &handler).await;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (sender, has_come) = oneshot::channel();
+    let own = hub.clone();
+    let thread = std::thread::spawn(move || {
+        runtime.block_on(async {
+            let (mut client, connection) = registered(&own, "late", &handler).await;
+            sender.send(()).unwrap();
+            while connection.backlog() < 512 * 1024 {
+                std::thread::yield_now(); // keeps the thread from the connection's task
+            }
+            expect_numbers(&mut client, "private", "message", 2000).await;
+        });
+    });
+    has_come.await.unwrap();
+    let padding = "x".repeat(2000);
+    for n in 0..2000 {
+        hub.user("late").send(json!({ "n": n, "padding": padding })).await.unwrap();
+    }
+    tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
     assert_eq!(hub.stats().slow_consumers, 0);
 }
 

@@ -111,6 +111,8 @@ async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
     for _ in 0..20 {
         hub.channel("x").broadcast("x".repeat(4096)).await.unwrap();
     }
+    // It does not read before.
+    crate::support::eventually("it is slow", || hub.stats().slow_consumers == 1).await;
     assert_eq!(slow.expect_close().await.0, 3008);
     drop(slow);
     crate::support::emptied(&hub).await;
