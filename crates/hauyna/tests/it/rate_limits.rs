@@ -369,3 +369,31 @@ async fn coming_back_gives_nobody_a_new_error_budget() {
     good.request(json!({ "type": "nobody" })).await.unwrap_err();
     good.request(json!({ "type": "ping" })).await.unwrap();
 }
+
+#[tokio::test]
+async fn binary_messages_count_like_others() {
+    let (called, kinds) = (Arc::new(AtomicU32::new(0)), ["messages", "bytes"]);
+    for kind in kinds {
+        called.store(0, Ordering::Relaxed);
+        let limit = match kind {
+            "messages" => RateLimit::new().messages(only(2)),
+            _ => RateLimit::new().bytes(only(20)),
+        };
+        let count = called.clone();
+        let handler = limited(limit).on_binary(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }
+        });
+        let server = TestServer::start(Hub::new(), handler);
+        let mut client = server.connect("/").await;
+        for _ in 0..5 {
+            client.send_binary(&[7; 10]).await;
+        }
+        for _ in 0..3 {
+            let error = client.expect("error").await;
+            assert_eq!((&error["error_type"], error.get("id")), (&json!("rate_limited"), None), "{kind}");
+        }
+        assert_eq!(called.load(Ordering::Relaxed), 2, "{kind}");
+        refused(&mut client, json!({ "type": "ping", "padding": "of more bytes than a burst" })).await;
+    }
+}
