@@ -342,7 +342,7 @@ impl HubBuilder {
     /// # Errors
     ///
     /// A pattern of channels or groups is malformed or can never decide, because an earlier one matches all of its names;
-    /// the broker, `client_address` or a role is given twice; the retry policy has a value out of its range, or a state a
+    /// the broker, `client_address`, a role or a default role is given twice; the retry policy has a value out of its range, or a state a
     /// bad name.
     pub fn try_build(self) -> Result<Hub, Error> {
         if let Some(fault) = self.fault {
