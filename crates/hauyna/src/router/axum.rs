@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 impl Router {
     /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
-    /// peer's address is known where the application is served with connect info.
+    /// peer's address is known where the application is served with connect info. A [`fallback`](Router::fallback) is
+    /// that of the axum router; an application that is merged with it can have no other.
     ///
     /// axum compares paths undecoded. A route with letters beyond ASCII is mounted as browsers escape it
     /// (`/caf%C3%A9`), with lower-case digits, and unescaped; a client that escapes ASCII letters too gets 404.
@@ -22,11 +23,15 @@ impl Router {
     /// # drop(app);
     /// ```
     pub fn into_axum<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
-        let paths = self.paths.clone();
+        let (paths, has_fallback) = (self.paths.clone(), self.fallback.is_some());
         let service = self.into_service();
+        let mut router = axum::Router::new();
+        if has_fallback {
+            router = router.fallback_service(service.clone());
+        }
         // axum compares paths as they are on the wire.
         let spellings = paths.iter().flat_map(|path| spellings(path));
-        spellings.fold(axum::Router::new(), |router, path| router.route_service(&path, service.clone()))
+        spellings.fold(router, |router, path| router.route_service(&path, service.clone()))
     }
 }
 

@@ -64,3 +64,23 @@ async fn the_stand_alone_server_gives_other_requests_to_its_fallback() {
     }
     server.connect("/ws").await.close(1000, "").await;
 }
+
+async fn serve(app: axum::Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+#[tokio::test]
+async fn fallback_of_a_router_is_kept_in_axum() {
+    let pages = axum::Router::new().route("/", get(|| async { "home" }));
+    let realtime = Router::new(open_hub().build()).websocket("/chat", named()).fallback(pages);
+    let address = serve(axum::Router::new().merge(realtime.into_axum())).await;
+    let mut http = TcpStream::connect(address).await.unwrap();
+    http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("home"), "{answer}");
+    Client::to(&format!("ws://{address}/chat")).connect().await.close(1000, "").await;
+}
