@@ -133,7 +133,11 @@ pub(super) async fn identified(
         None => Identity::anonymous(),
         Some(identify) => identify(request.clone()).await?,
     };
-    let session_key = endpoint.session_key.as_ref().map(|key| key(&request).into_boxed_str());
+    let session_key = match &endpoint.session_key {
+        Some(key) => Some(key(&request)),
+        None => request.whole_path().map(str::to_owned),
+    };
+    let session_key = session_key.map(String::into_boxed_str);
     let is_generated = identity.user.is_none();
     let mut credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
     let user = match identity.user {

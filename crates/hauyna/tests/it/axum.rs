@@ -1,9 +1,10 @@
 //! Beside the routes of an axum application.
 
 use crate::support::{named, open_hub, subscribe};
+use axum::extract::OriginalUri;
 use axum::routing::get;
-use hauyna::{Router, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{Context, Router, json};
+use hauyna_test::{Client, Connect, TestServer};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -70,6 +71,42 @@ async fn serve(app: axum::Router) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move { axum::serve(listener, app).await });
     address
+}
+
+#[tokio::test]
+async fn session_of_a_nested_router_does_not_cross_the_prefix() {
+    let hub = crate::sessions::hub().build();
+    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", named()).into_axum();
+    let address = serve(axum::Router::new().nest("/orgs/{org}", realtime())).await;
+    let to = |path: &str, query: &str| -> Connect {
+        Client::to(&format!("ws://{address}{path}?user=ann{query}")).json()
+    };
+    let mut ann = to("/orgs/one/rooms/1", "").connect().await;
+    let session = ann.expect("session").await;
+    subscribe(&mut ann, "room:1").await;
+    crate::sessions::lost(&hub, ann).await;
+    let resume = format!("&resume={}", session["resume"]["token"].as_str().unwrap());
+    for (path, is_resumed) in [("/orgs/two/rooms/1", false), ("/orgs/one/rooms/1", true)] {
+        let mut ann = to(path, &resume).connect().await;
+        ann.send(json!({ "type": "resume" })).await;
+        assert_eq!(ann.expect("session").await["resumed"], is_resumed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_axum_attaches_to_a_request_holds_no_token_afterwards() {
+    let target =
+        async |cx: Context, (): ()| Ok(cx.extension::<OriginalUri>().map(|OriginalUri(uri)| uri.to_string()));
+    let handler = named().token_in_query("ticket").on("target", target);
+    let realtime = Router::new(open_hub().build()).websocket("/chat", handler).into_axum();
+    let address = serve(axum::Router::new().nest("/app", realtime)).await;
+    for (query, kept) in
+        [("?user=ann&a=1", "?user=ann&a=1"), ("?ticket=s3cret&user=ann&resume=x", "?user=ann")]
+    {
+        let mut client = Client::to(&format!("ws://{address}/app/chat{query}")).connect().await;
+        let target = client.request(json!({ "type": "target" })).await.unwrap();
+        assert_eq!(target, format!("/app/chat{kept}"));
+    }
 }
 
 #[tokio::test]
