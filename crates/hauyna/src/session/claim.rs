@@ -1,9 +1,9 @@
 //! What a request may do with a token that it shows: go on with a session, where it is the same user's, of the same
 //! route and of the same path or key; and be called what the hub had called it. Asked by `router::admit`.
 
-use super::Sessions;
 use super::store::Found;
 use super::takeover::Claim;
+use super::{Sessions, is_resumable};
 use crate::channel::UserId;
 use crate::connection::{ConnectionCore, ConnectionId, evict, supersede};
 use crate::handler::{Credentials, Endpoint};
@@ -48,7 +48,9 @@ impl Sessions {
     pub(crate) fn vouch(&self, hub: &HubCore, shown: &Shown<'_>) -> Option<Vouched> {
         let id = self.current(self.key.read(shown.token)?);
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
-        if !core.arrival().has_generated_name() || !shown.is_bound_to(&core) {
+        // One that is sent away has no session any more, though its close handshake goes on.
+        let is_sent_away = core.reason().is_some_and(|reason| !is_resumable(reason));
+        if is_sent_away || !core.arrival().has_generated_name() || !shown.is_bound_to(&core) {
             return None;
         }
         Some(Vouched { user: core.user().clone(), credentials: core.valid_credentials()? })

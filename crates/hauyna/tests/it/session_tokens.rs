@@ -3,7 +3,7 @@
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, subscribe};
-use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
+use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;
@@ -96,6 +96,26 @@ async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_li
     let (_client, told) = come(&server, "/?", &session).await;
     assert_eq!(told["resumed"], false);
     assert_ne!(told["user"], "anonymous_0123456789abcdef");
+}
+
+#[tokio::test]
+async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
+    let send_away: [fn(&Hub, &str); 3] = [
+        |hub, user| assert_eq!(hub.revoke(Revocation::user(user)), 1),
+        |hub, user| assert_eq!(hub.user(user).disconnect(CloseCode::DISCONNECTED, ""), 1),
+        |hub, user| hub.connections().of_user(user)[0].close(CloseCode(4500), "banned"),
+    ];
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), Handler::new());
+    for send_away in send_away {
+        let mut guest = server.json("/").await;
+        let session = guest.expect("session").await;
+        send_away(&hub, session["user"].as_str().unwrap());
+        // The client does not answer the close frame.
+        let (_other, told) = come(&server, "/?", &session).await;
+        assert_eq!(told["resumed"], false);
+        assert_ne!(told["user"], session["user"]);
+    }
 }
 
 /// Guests of a minute, known by the parameter `guest`; without it whoever comes has no credentials.
