@@ -17,7 +17,6 @@ use crate::transport::{Link, Socket};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What a handshake has decided.
 pub(crate) struct Opening {
@@ -50,7 +49,6 @@ pub(crate) struct Unanswered {
 struct Pending {
     inflate: Option<Inflate>,
     claim: Option<Claim>,
-    expires_at: Option<SystemTime>,
 }
 
 /// Registers the connection, before its client can know of it: whoever has seen the answer is found.
@@ -87,7 +85,7 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
-    Unanswered { core, pending: Some(Pending { inflate, claim, expires_at }) }
+    Unanswered { core, pending: Some(Pending { inflate, claim }) }
 }
 
 impl Unanswered {
@@ -103,7 +101,7 @@ impl Unanswered {
             }
         }
         core.pulse.restart(core.hub.clock.tick());
-        let Pending { inflate, claim, expires_at } = self.pending.take().expect("invariant: started once");
+        let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
         if claim.is_none() {
             presence::watch(&core.hub, &core);
@@ -115,7 +113,7 @@ impl Unanswered {
         }
         let work = match claim {
             Some(claim) => {
-                let resumed = Box::pin(session::resume(core.clone(), claim, expires_at));
+                let resumed = Box::pin(session::resume(core.clone(), claim));
                 Some(Work::Open(Contained::new(&core.hub.metrics.panics, resumed)))
             }
             None => {

@@ -18,6 +18,21 @@ pub(crate) struct Shown<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     /// Its path, or the key that the handler makes of it.
     pub(crate) scope: &'a str,
+    pub(crate) expiry: OwnExpiry,
+}
+
+/// Whether the request has credentials of its own that say when they end. Where it has not, those hold that the session
+/// was opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnExpiry {
+    Known,
+    OfSession,
+}
+
+impl OwnExpiry {
+    pub(crate) fn of(credentials: &Credentials) -> Self {
+        if credentials.expiry.is_some() { Self::Known } else { Self::OfSession }
+    }
 }
 
 /// Whom a session vouches for.
@@ -31,6 +46,11 @@ impl Shown<'_> {
     /// Whether the session of a connection may go on where this was shown.
     fn is_bound_to(&self, core: &ConnectionCore) -> bool {
         core.is_of(self.endpoint) && core.session_scope() == self.scope
+    }
+
+    /// Whether credentials are good that let the session go on.
+    fn is_in_time(&self, core: &ConnectionCore) -> bool {
+        self.expiry == OwnExpiry::Known || !core.has_ended_credentials()
     }
 }
 
@@ -59,7 +79,8 @@ impl Sessions {
     /// Takes over the session that a token names, from its waiting or from a connection that still seems to live.
     pub(crate) async fn claim(&self, hub: &Arc<HubCore>, user: &UserId, shown: Shown<'_>) -> Option<Claim> {
         let token = self.key.read(shown.token)?;
-        let is_its = |core: &ConnectionCore| core.user() == user && shown.is_bound_to(core);
+        let is_its =
+            |core: &ConnectionCore| core.user() == user && shown.is_bound_to(core) && shown.is_in_time(core);
         loop {
             let settled = self.settled.notified();
             let id = self.current(token);

@@ -14,7 +14,7 @@ mod weight;
 
 pub use options::SessionOptions;
 
-pub(crate) use claim::{Shown, Vouched};
+pub(crate) use claim::{OwnExpiry, Shown, Vouched};
 pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all, work};
 pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
