@@ -3,7 +3,7 @@
 
 use super::core::Particulars;
 use super::ending::take_back;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Told};
 use super::run::Run;
 use super::work::Work;
 use super::{CloseReason, ConnectionCore, Phase, reader};
@@ -93,13 +93,6 @@ impl Unanswered {
     pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
         let core = self.core.clone();
         let Link { socket, io, early } = link;
-        {
-            let mut outbox = core.outbox.lock();
-            // One that has ended already has no use for it.
-            if outbox.phase != Phase::Gone {
-                outbox.socket = socket;
-            }
-        }
         core.pulse.restart(core.hub.clock.tick());
         let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
@@ -107,6 +100,7 @@ impl Unanswered {
             presence::watch(&core.hub, &core);
             take_remainder(&core, core.id());
         }
+        let is_unopened = claim.is_none() && core.is_closed_unopened();
         let mut decoder = Decoder::new(Role::Server, core.endpoint.limits);
         if let Some(inflate) = inflate {
             decoder = decoder.with_inflate(inflate);
@@ -117,11 +111,19 @@ impl Unanswered {
                 Some(Work::Open(Contained::new(&core.hub.metrics.panics, resumed)))
             }
             None => {
-                let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
+                let opened = (!is_unopened).then(|| core.endpoint.opened(&Context::new(core.clone())));
                 let opened = opened.flatten().map(|opened| guarded_open(&core, opened));
                 opened.map(|opened| Work::Open(Contained::new(&core.hub.metrics.panics, opened)))
             }
         };
+        {
+            // Not before: a client that has its session may be back with it in the same moment.
+            let mut outbox = core.outbox.lock();
+            // One that has ended already has no use for it.
+            if outbox.phase != Phase::Gone {
+                outbox.socket = socket;
+            }
+        }
         core.pulse.set_busy(work.is_some());
         core.traffic().received.add(early.len() as u64);
         let rest = (!early.is_empty()).then(|| early.into_boxed_slice());
@@ -132,8 +134,22 @@ impl Unanswered {
             route = core.endpoint().route,
             "opened",
         );
-        tokio::spawn(Run::new(core.clone(), decoder, io, rest, work));
+        let run = Run::new(core.clone(), decoder, io, rest, work);
+        tokio::spawn(if is_unopened { run.unopened() } else { run });
         core
+    }
+}
+
+impl ConnectionCore {
+    /// Whether it was closed before it is opened: then the application hears neither of its opening nor of its end, and no
+    /// session is kept.
+    fn is_closed_unopened(&self) -> bool {
+        let mut outbox = self.outbox.lock();
+        let is_closed = outbox.phase != Phase::Open;
+        if is_closed {
+            outbox.told = Told::Nothing;
+        }
+        is_closed
     }
 }
 
