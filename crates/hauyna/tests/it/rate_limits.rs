@@ -397,3 +397,20 @@ async fn binary_messages_count_like_others() {
         refused(&mut client, json!({ "type": "ping", "padding": "of more bytes than a burst" })).await;
     }
 }
+
+#[tokio::test]
+async fn a_handler_of_two_hubs_limits_the_users_of_each() {
+    let handler = limited(RateLimit::new().messages(only(2))).share();
+    let (one, other) = (Hub::new(), Hub::new());
+    for (hub, has_spent) in [(&one, false), (&other, false), (&one, true)] {
+        let (mut client, _) = registered(hub, "ann", &handler).await;
+        if !has_spent {
+            for _ in 0..2 {
+                client.request(json!({ "type": "ping" })).await.unwrap();
+            }
+        }
+        refused(&mut client, json!({ "type": "ping" })).await;
+        client.vanish();
+        eventually("she is gone", || hub.connections().count() == 0).await;
+    }
+}
