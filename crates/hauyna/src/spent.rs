@@ -56,9 +56,14 @@ impl<T> Spent<T> {
         self.count.store(remainders.by_end.len(), Ordering::Relaxed);
     }
 
+    /// Whether nobody has spent anything, as far as is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
     /// Takes what is left under a name: by `spender`, else by whoever has the least.
     pub(crate) fn take(&self, name: &str, spender: u64) -> Option<T> {
-        if self.count.load(Ordering::Relaxed) == 0 {
+        if self.is_empty() {
             return None;
         }
         let now = Instant::now();

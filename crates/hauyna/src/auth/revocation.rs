@@ -82,14 +82,14 @@ impl Revocations {
         let lasting = u64::try_from(revocation.lasting.as_millis()).unwrap_or(u64::MAX);
         let barred = now.saturating_add(lasting);
         let mut entries = self.entries.lock();
-        if entries.len() >= MOST {
+        let before = entries.get(&revocation.whose).map(|entry| entry.barred);
+        if before.is_none() && entries.len() >= MOST {
             make_room(&mut entries, now);
         }
         let number = self.made.load(Ordering::Relaxed) + 1;
+        let barred = barred.max(before.unwrap_or_default());
         let kept = barred.max(now.saturating_add(HANDSHAKE));
-        let before = entries.get(&revocation.whose).map_or(0, |entry| entry.barred);
-        let entry = Entry { number, barred: barred.max(before), kept };
-        entries.insert(revocation.whose.clone(), entry);
+        entries.insert(revocation.whose.clone(), Entry { number, barred, kept });
         self.made.store(number, Ordering::Release);
     }
 
@@ -152,6 +152,23 @@ mod tests {
         revocations.add(&Revocation::user("ada").lasting(Duration::from_secs(10)), 0);
         revocations.add(&Revocation::user("ada"), 0);
         assert!(revocations.refuses(("ada", None), revocations.made(), 9_999));
+    }
+
+    #[test]
+    fn a_revocation_that_is_repeated_keeps_its_place_and_takes_nobodys() {
+        let revocations = Revocations::default();
+        let lasting = |seconds| move |one: Revocation| one.lasting(Duration::from_secs(seconds));
+        revocations.add(&lasting(9_000)(Revocation::user("longest")), 0);
+        revocations.add(&Revocation::user("longest"), 0);
+        revocations.add(&lasting(100)(Revocation::user("shortest")), 0);
+        for number in 0..MOST - 2 {
+            revocations.add(&lasting(3_600)(Revocation::token(format!("t{number}"))), 0);
+        }
+        let is_refused = |user: &str| revocations.refuses((user, None), revocations.made(), 1);
+        revocations.add(&lasting(3_600)(Revocation::token("t7")), 0);
+        assert!(is_refused("shortest"), "what is revoked again needs no room");
+        revocations.add(&lasting(3_600)(Revocation::token("new")), 0);
+        assert!(is_refused("longest") && !is_refused("shortest"));
     }
 
     #[test]

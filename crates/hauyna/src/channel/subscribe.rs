@@ -127,8 +127,10 @@ pub(crate) async fn prepare<'a>(
     connection: &Arc<ConnectionCore>,
     (name, wish): (&ChannelName, Wish),
 ) -> Result<Prepared<'a>, Error> {
-    if name.is_of_group() {
-        return Err(Error::protocol(ErrorType::PermissionDenied, "this channel is its group's members' own"));
+    // What is sent to users goes to their connections: a subscription would hear nothing of it.
+    if name.target() != Target::Channel {
+        let text = "this channel is the hub's own: it is written to users, group members or everybody";
+        return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
     connection.may_subscribe(name)?;
     let catching = begin(hub, name)?;

@@ -143,6 +143,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         }
     }
     let hub = &core.hub;
+    let mut channels = core.subscriptions.lock().iter().map(|own| own.channel.name.clone()).collect();
     let (mut reason, mut is_kept) = (CloseReason::Lost, false);
     // Decided in one step with leaving the registry: whoever ends the sessions of a user finds this one here or there.
     let was_there = hub.registry.remove(core, || {
@@ -151,7 +152,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         // Nobody comes back to a hub that ends.
         is_kept = outbox.told == Told::Token && session::is_resumable(reason) && hub.ending.is_open();
         if is_kept {
-            hub.sessions.begin(core);
+            hub.sessions.begin(core, std::mem::take(&mut channels));
         }
     });
     if !was_there {

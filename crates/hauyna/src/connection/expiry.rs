@@ -64,9 +64,35 @@ impl ConnectionCore {
         let token = attached.and_then(|attached| attached.token.lock().clone());
         let expiry = lease.map(|lease| lease.expiry);
         let credentials = Credentials { expiry, token, revocations: self.hub.revocations.made() };
-        let has_ended = lease.is_some_and(|lease| lease.due <= self.hub.clock.millis());
-        let is_good = !has_ended && self.hub.check_revoked(self.user(), &credentials).is_ok();
+        let is_good =
+            !self.has_ended_credentials() && self.hub.check_revoked(self.user(), &credentials).is_ok();
         is_good.then_some(credentials)
+    }
+
+    /// Whether the end of its credentials is past.
+    pub(crate) fn has_ended_credentials(&self) -> bool {
+        let lease = self.attached_already().and_then(|attached| *attached.lease.lock());
+        lease.is_some_and(|lease| lease.due <= self.hub.clock.millis())
+    }
+
+    /// Takes over what the credentials say that its session was opened with, where its own say nothing of that.
+    pub(super) fn inherit_credentials(self: &Arc<Self>, old: &Self) {
+        let Some(of_session) = old.attached_already() else { return };
+        let expiry = of_session.lease.lock().map(|lease| lease.expiry);
+        if expiry.is_some() && self.expires_at().is_none() {
+            self.set_expiry(expiry);
+        }
+        let token = of_session.token.lock().clone();
+        let own = self.attached();
+        if token.is_none() || own.token.lock().is_some() {
+            return;
+        }
+        let credentials =
+            Credentials { token, revocations: self.hub.revocations.made(), ..Credentials::default() };
+        self.set_token(credentials.token.clone());
+        if self.hub.check_revoked(self.user(), &credentials).is_err() {
+            self.revoke(); // whoever revoked it has not found it here
+        }
     }
 
     /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.

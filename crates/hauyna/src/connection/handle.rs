@@ -66,7 +66,8 @@ impl Connection {
     }
 
     /// Sets when the connection's credentials end: it is closed then with 3005, unless they are renewed. `None`: they
-    /// do not end.
+    /// do not end. It holds for the connection that goes on with the session, too, unless its own credentials have an
+    /// end; when it is past, a client without such credentials begins anew.
     pub fn set_expiry(&self, at: Option<SystemTime>) {
         self.0.set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
     }

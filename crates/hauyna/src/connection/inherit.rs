@@ -69,9 +69,10 @@ impl ConnectionCore {
     }
 
     /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its
-    /// limits. What came with its own request stays.
-    pub(crate) fn inherit(&self, old: &Self) {
+    /// limits, what its credentials say. What came with its own request stays.
+    pub(crate) fn inherit(self: &Arc<Self>, old: &Self) {
         take_remainder(self, old.id());
+        self.inherit_credentials(old);
         let Some(old) = old.attached_already() else { return };
         let own = self.attached();
         own.extensions.take_over(&old.extensions, &self.hub.metrics.panics);

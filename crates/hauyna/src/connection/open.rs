@@ -3,7 +3,7 @@
 
 use super::core::Particulars;
 use super::ending::take_back;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Told};
 use super::run::Run;
 use super::work::Work;
 use super::{CloseReason, ConnectionCore, Phase, reader};
@@ -17,7 +17,6 @@ use crate::transport::{Link, Socket};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What a handshake has decided.
 pub(crate) struct Opening {
@@ -50,7 +49,6 @@ pub(crate) struct Unanswered {
 struct Pending {
     inflate: Option<Inflate>,
     claim: Option<Claim>,
-    expires_at: Option<SystemTime>,
 }
 
 /// Registers the connection, before its client can know of it: whoever has seen the answer is found.
@@ -87,7 +85,7 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
-    Unanswered { core, pending: Some(Pending { inflate, claim, expires_at }) }
+    Unanswered { core, pending: Some(Pending { inflate, claim }) }
 }
 
 impl Unanswered {
@@ -95,35 +93,37 @@ impl Unanswered {
     pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
         let core = self.core.clone();
         let Link { socket, io, early } = link;
-        {
-            let mut outbox = core.outbox.lock();
-            // One that has ended already has no use for it.
-            if outbox.phase != Phase::Gone {
-                outbox.socket = socket;
-            }
-        }
         core.pulse.restart(core.hub.clock.tick());
-        let Pending { inflate, claim, expires_at } = self.pending.take().expect("invariant: started once");
+        let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
         if claim.is_none() {
             presence::watch(&core.hub, &core);
             take_remainder(&core, core.id());
         }
+        let is_unopened = claim.is_none() && core.is_closed_unopened();
         let mut decoder = Decoder::new(Role::Server, core.endpoint.limits);
         if let Some(inflate) = inflate {
             decoder = decoder.with_inflate(inflate);
         }
         let work = match claim {
             Some(claim) => {
-                let resumed = Box::pin(session::resume(core.clone(), claim, expires_at));
+                let resumed = Box::pin(session::resume(core.clone(), claim));
                 Some(Work::Open(Contained::new(&core.hub.metrics.panics, resumed)))
             }
             None => {
-                let opened = core.is_open().then(|| core.endpoint.opened(&Context::new(core.clone())));
+                let opened = (!is_unopened).then(|| core.endpoint.opened(&Context::new(core.clone())));
                 let opened = opened.flatten().map(|opened| guarded_open(&core, opened));
                 opened.map(|opened| Work::Open(Contained::new(&core.hub.metrics.panics, opened)))
             }
         };
+        {
+            // Not before: a client that has its session may be back with it in the same moment.
+            let mut outbox = core.outbox.lock();
+            // One that has ended already has no use for it.
+            if outbox.phase != Phase::Gone {
+                outbox.socket = socket;
+            }
+        }
         core.pulse.set_busy(work.is_some());
         core.traffic().received.add(early.len() as u64);
         let rest = (!early.is_empty()).then(|| early.into_boxed_slice());
@@ -134,8 +134,22 @@ impl Unanswered {
             route = core.endpoint().route,
             "opened",
         );
-        tokio::spawn(Run::new(core.clone(), decoder, io, rest, work));
+        let run = Run::new(core.clone(), decoder, io, rest, work);
+        tokio::spawn(if is_unopened { run.unopened() } else { run });
         core
+    }
+}
+
+impl ConnectionCore {
+    /// Whether it was closed before it is opened: then the application hears neither of its opening nor of its end, and no
+    /// session is kept.
+    fn is_closed_unopened(&self) -> bool {
+        let mut outbox = self.outbox.lock();
+        let is_closed = outbox.phase != Phase::Open;
+        if is_closed {
+            outbox.told = Told::Nothing;
+        }
+        is_closed
     }
 }
 

@@ -62,7 +62,7 @@ fn message(
             None
         }
         Mode::Protocol if opcode == core.wire().opcode() => dispatch::dispatch(core, payload, replies),
-        Mode::Protocol => dispatch::other_opcode(core, (opcode, payload)),
+        Mode::Protocol => dispatch::other_opcode(core, (opcode, payload), replies),
     }
 }
 

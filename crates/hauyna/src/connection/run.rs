@@ -34,6 +34,8 @@ pub(super) struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// It was closed before `on_open`, so that `on_close` does not run either.
+    Unopened,
     Living,
     /// Cleaned up; `on_close` may still be at work.
     Ended,
@@ -84,6 +86,12 @@ impl Run {
         work: Option<Work>,
     ) -> Self {
         Self { core, decoder, io, ahead: rest.and_then(Ahead::of), work, stage: Stage::Living }
+    }
+
+    /// Of a connection that was closed before it was opened.
+    pub(super) fn unopened(mut self) -> Self {
+        self.stage = Stage::Unopened;
+        self
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Next {
@@ -352,12 +360,13 @@ impl Run {
         if self.stage == Stage::Ended {
             return;
         }
+        let was_opened = self.stage != Stage::Unopened;
         self.stage = Stage::Ended;
         self.work = None;
         self.ahead = None;
         // A socket that the application made; what follows must follow whatever it does.
         contain::discard(&self.core.metrics().panics, self.io.take());
-        if let Ending::Over(reason) = forget(&self.core) {
+        if let (Ending::Over(reason), true) = (forget(&self.core), was_opened) {
             let cx = HandlerContext::new(self.core.clone());
             self.work = self.core.endpoint.closed(&cx, reason).map(Work::Close);
         }

@@ -62,13 +62,24 @@ pub(crate) fn keep_remainder(core: &ConnectionCore) {
     let of_errors = errors.zip(endpoint.error_budget).map(|(errors, budget)| errors.whole_after(budget, now));
     let whole_after = of_meters.max(of_errors).unwrap_or_default();
     if !whole_after.is_zero() {
-        endpoint.spent.put(core.user(), core.id().number(), Remainder { meters, errors }, whole_after);
+        let left = Remainder { meters, errors };
+        endpoint.spent.put(&spender(core), core.id().number(), left, whole_after);
     }
+}
+
+/// Whose limits they are. A handler may serve several hubs: a user of one is not known to the others, whose clocks are not
+/// the same either.
+fn spender(core: &ConnectionCore) -> String {
+    format!("{}:{}", core.hub().number, core.user())
 }
 
 /// Gives a connection what another one of its user had left: that one, else the one that had the least.
 pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
-    if let Some(Remainder { meters, errors }) = core.endpoint().spent.take(core.user(), from.number()) {
+    let spent = &core.endpoint().spent;
+    if spent.is_empty() {
+        return;
+    }
+    if let Some(Remainder { meters, errors }) = spent.take(&spender(core), from.number()) {
         let attached = core.attached();
         *attached.meters.lock() = meters;
         *attached.errors.lock() = errors;

@@ -180,13 +180,22 @@ fn publish(
     }
 }
 
-/// A frame of the kind that the connection's encoding does not use.
-pub(crate) fn other_opcode(core: &Core, (opcode, payload): (OpCode, &[u8])) -> Option<Pending> {
-    if let (OpCode::Binary, Some(pending)) = (opcode, binary(core, payload)) {
-        return Some(guarded(core, || Asked::Binary(payload.into()), pending));
+/// A frame of the kind that the connection's encoding does not use: a message like any other, where the handler takes
+/// it.
+pub(crate) fn other_opcode(
+    core: &Core,
+    (opcode, payload): (OpCode, &[u8]),
+    replies: &mut Vec<u8>,
+) -> Option<Pending> {
+    if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
+        core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
+        return None;
     }
-    core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
-    None
+    if let Err(error) = admission::message(core, payload.len()) {
+        Reply::refused(None, error).write(core, replies);
+        return None;
+    }
+    binary(core, payload).map(|pending| guarded(core, || Asked::Binary(payload.into()), pending))
 }
 
 /// A client says something about itself, where it is present.

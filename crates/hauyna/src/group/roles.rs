@@ -31,8 +31,8 @@ use std::sync::Arc;
 pub struct Roles {
     pub(super) defined: HashMap<Box<str>, Permissions>,
     pub(super) default: Option<Arc<str>>,
-    /// A role that was defined twice, for `HubBuilder::try_build` to tell.
-    twice: Option<Box<str>>,
+    /// What was said twice, for `HubBuilder::try_build` to tell.
+    twice: Option<String>,
 }
 
 pub(super) type Permissions = HashSet<Box<str>>;
@@ -47,14 +47,18 @@ impl Roles {
     /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn define<P: AsRef<str>>(mut self, role: &str, permissions: impl IntoIterator<Item = P>) -> Self {
         if self.defined.insert(role.into(), permitted(permissions)).is_some() {
-            self.twice = Some(role.into());
+            self.twice = Some(format!("`{role}` is defined twice"));
         }
         self
     }
 
-    /// Sets the role of members that were added without one.
+    /// Sets the role of members that were added without one. A second call is an error of
+    /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn default_role(mut self, role: &str) -> Self {
-        self.default = Some(role.into());
+        if let Some(earlier) = self.default.replace(role.into()) {
+            self.twice =
+                Some(format!("the default role is `{earlier}` already, and `{role}` would take its place"));
+        }
         self
     }
 
@@ -77,15 +81,15 @@ pub(super) struct RolesByPattern {
 impl RolesByPattern {
     /// # Errors
     ///
-    /// `Config` where a pattern is malformed or never decides, a name of a role is malformed, or a role is defined twice.
+    /// `Config` where a pattern is malformed or never decides, a name of a role is malformed, or a role or the default role is given twice.
     pub(super) fn new(declared: Vec<(String, Roles)>) -> Result<Self, Error> {
         let mut patterns: Vec<(Pattern, Arc<Roles>)> = Vec::with_capacity(declared.len());
         for (text, roles) in declared {
             for role in roles.defined.keys().map(AsRef::as_ref).chain(roles.default.as_deref()) {
                 check(role, "role").map_err(|error| Error::config(format!("roles of `{text}`: {error}")))?;
             }
-            if let Some(role) = &roles.twice {
-                return Err(Error::config(format!("roles of `{text}`: `{role}` is defined twice")));
+            if let Some(fault) = &roles.twice {
+                return Err(Error::config(format!("roles of `{text}`: {fault}")));
             }
             let pattern = Pattern::parse(&text)?;
             pattern.check_behind(patterns.iter().map(|(earlier, _)| earlier))?;

@@ -39,7 +39,7 @@ impl RateLimit {
         Self::default()
     }
 
-    /// Limits messages of every kind, requests and events.
+    /// Limits messages of every kind: requests, events, and what [`Handler::on_binary`] takes. Pings and pongs are none.
     pub fn messages(mut self, rate: Rate) -> Self {
         self.messages = Some(rate);
         self

@@ -26,7 +26,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -47,6 +47,9 @@ pub struct HubBuilder {
     /// The first mistake, for `try_build` to tell.
     fault: Option<Error>,
 }
+
+/// Hubs that this process has had.
+static HUBS: AtomicU64 = AtomicU64::new(0);
 
 /// Registers a listener.
 type Listen = Box<dyn FnOnce(&Events) + Send>;
@@ -342,7 +345,7 @@ impl HubBuilder {
     /// # Errors
     ///
     /// A pattern of channels or groups is malformed or can never decide, because an earlier one matches all of its names;
-    /// the broker, `client_address` or a role is given twice; the retry policy has a value out of its range, or a state a
+    /// the broker, `client_address`, a role or a default role is given twice; the retry policy has a value out of its range, or a state a
     /// bad name.
     pub fn try_build(self) -> Result<Hub, Error> {
         if let Some(fault) = self.fault {
@@ -354,6 +357,7 @@ impl HubBuilder {
         let groups = GroupMap::new(self.roles)?;
         let states = States::new(&self.transitions)?;
         let core = Arc::new_cyclic(|hub| HubCore {
+            number: HUBS.fetch_add(1, Ordering::Relaxed),
             shards: Shards::new(shards),
             registry: Registry::new(shards),
             revocations: Revocations::default(),

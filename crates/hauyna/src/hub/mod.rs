@@ -68,6 +68,8 @@ pub struct Hub(pub(crate) Arc<HubCore>);
 
 #[derive(Debug)]
 pub(crate) struct HubCore {
+    /// Tells it from the other hubs of the process.
+    pub(crate) number: u64,
     pub(crate) config: HubConfig,
     pub(crate) shards: Shards,
     pub(crate) registry: Registry,

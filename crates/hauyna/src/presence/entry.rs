@@ -112,8 +112,9 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// `limit_exceeded` where it would be too long.
+    /// `limit_exceeded` where it would be too long; `validation_error` where the status is no text.
     pub(super) fn merged(&self, fields: Map<String, Value>, now: u64) -> Result<Arc<Self>, Error> {
+        check_status(&fields)?;
         let mut metadata = self.metadata.clone();
         metadata.extend(fields);
         check_length(&serde_json::to_string(&metadata)?)?;
@@ -147,6 +148,21 @@ pub(super) fn object(value: impl Serialize) -> Result<Map<String, Value>, Error>
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
         _ => Err(invalid("presence metadata is not an object".to_owned())),
+    }
+}
+
+/// The status is told beside the metadata, too, and is one word in both. `null` is none.
+///
+/// # Errors
+///
+/// `validation_error`.
+fn check_status(fields: &Map<String, Value>) -> Result<(), Error> {
+    match fields.get("status") {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(_) => {
+            let error = Error::protocol(ErrorType::ValidationError, "the `status` of a user is a text");
+            Err(error.with_details(serde_json::json!({ "path": "status", "expected": "string" })))
+        }
     }
 }
 

@@ -147,7 +147,7 @@ impl Presence {
     ///
     /// # Errors
     ///
-    /// `validation_error` where the metadata is no object; `limit_exceeded` where it comes to more than 4,096 bytes;
+    /// `validation_error` where the metadata is no object, or its `status` no text; `limit_exceeded` where it comes to more than 4,096 bytes;
     /// `application_error` where this presence has no user; the connection is closed, or `not_subscribed` where the
     /// user has none.
     #[expect(clippy::unused_async, reason = "presence may reach the broker")]

@@ -10,7 +10,7 @@ use crate::contain::{self, Panicked};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
-use crate::session::{Claim, Shown, Vouched};
+use crate::session::{Claim, OwnExpiry, Shown, Vouched};
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
@@ -101,7 +101,10 @@ async fn decide(
     let attached = request.into_extensions();
     // Before the place is taken: the connection that was lost may still have it.
     let claim = match token {
-        Some(token) => hub.sessions.claim(hub, &user, Shown { token: &token, endpoint, scope }).await,
+        Some(token) => {
+            let shown = Shown { token: &token, endpoint, scope, expiry: OwnExpiry::of(&credentials) };
+            hub.sessions.claim(hub, &user, shown).await
+        }
         None => None,
     };
     let place = hub.take_place(&user, address).map_err(|limit| hub.limits.refusal(limit))?;
@@ -133,7 +136,11 @@ pub(super) async fn identified(
         None => Identity::anonymous(),
         Some(identify) => identify(request.clone()).await?,
     };
-    let session_key = endpoint.session_key.as_ref().map(|key| key(&request).into_boxed_str());
+    let session_key = match &endpoint.session_key {
+        Some(key) => Some(key(&request)),
+        None => request.whole_path().map(str::to_owned),
+    };
+    let session_key = session_key.map(String::into_boxed_str);
     let is_generated = identity.user.is_none();
     let mut credentials = Credentials { expiry: identity.expiry, token: identity.token, revocations };
     let user = match identity.user {
@@ -141,7 +148,8 @@ pub(super) async fn identified(
         None => {
             let scope = session_key.as_deref().unwrap_or(request.uri().path());
             let token = request.resume_token();
-            let shown = token.as_deref().map(|token| Shown { token, endpoint, scope });
+            let expiry = OwnExpiry::of(&credentials);
+            let shown = token.as_deref().map(|token| Shown { token, endpoint, scope, expiry });
             anonymous(hub, &mut credentials, shown.as_ref())?
         }
     };

@@ -2,12 +2,18 @@
 
 use super::Router;
 use super::path::spellings;
-use axum::extract::ConnectInfo;
+use super::request::without_tokens;
+use axum::extract::{ConnectInfo, OriginalUri};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 impl Router {
     /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
-    /// peer's address is known where the application is served with connect info.
+    /// peer's address is known where the application is served with connect info. A [`fallback`](Router::fallback) is
+    /// that of the axum router; an application that is merged with it can have no other.
+    ///
+    /// Where the router is nested, its routes and [`param`](crate::ConnectRequest::param) see the path without the
+    /// prefix, as everything in axum does. Sessions are bound to the whole path.
     ///
     /// axum compares paths undecoded. A route with letters beyond ASCII is mounted as browsers escape it
     /// (`/caf%C3%A9`), with lower-case digits, and unescaped; a client that escapes ASCII letters too gets 404.
@@ -22,11 +28,32 @@ impl Router {
     /// # drop(app);
     /// ```
     pub fn into_axum<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
-        let paths = self.paths.clone();
+        let (paths, has_fallback) = (self.paths.clone(), self.fallback.is_some());
         let service = self.into_service();
+        let mut router = axum::Router::new();
+        if has_fallback {
+            router = router.fallback_service(service.clone());
+        }
         // axum compares paths as they are on the wire.
         let spellings = paths.iter().flat_map(|path| spellings(path));
-        spellings.fold(axum::Router::new(), |router, path| router.route_service(&path, service.clone()))
+        spellings.fold(router, |router, path| router.route_service(&path, service.clone()))
+    }
+}
+
+/// The path that the client has asked for, where axum has cut off the prefix that the router is nested under.
+pub(super) fn whole_path(extensions: &http::Extensions) -> Option<&str> {
+    extensions.get::<OriginalUri>().map(|original| original.path())
+}
+
+/// Takes tokens out of the target that axum attaches to a request: the connection keeps it.
+pub(super) fn forget_tokens(extensions: &mut http::Extensions, parameter: Option<&str>) {
+    let Some(OriginalUri(uri)) = extensions.get::<OriginalUri>() else { return };
+    let Some(target) = uri.path_and_query() else { return };
+    if let Cow::Owned(target) = without_tokens(target.as_str(), parameter) {
+        match target.parse() {
+            Ok(uri) => drop(extensions.insert(OriginalUri(uri))),
+            Err(_) => drop(extensions.remove::<OriginalUri>()),
+        }
     }
 }
 

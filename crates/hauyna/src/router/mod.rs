@@ -92,7 +92,7 @@ impl Router {
     ///
     /// # Panics
     ///
-    /// Where the path can never match (`chat`, `/:id`, `/room-{id}`) or is already taken.
+    /// Where the path can never match (`chat`, `/:id`, `/room-{id}`, `/a/../b`) or is already taken.
     pub fn websocket(mut self, path: &str, handler: Handler) -> Self {
         let mut endpoint = handler.into_endpoint();
         path.clone_into(&mut endpoint.route);

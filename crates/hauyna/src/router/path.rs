@@ -82,6 +82,9 @@ fn parameter(segment: &str) -> Result<Option<Parameter<'_>>, String> {
 
 fn literal(segment: &str) -> Result<String, String> {
     match percent_decode_str(segment).decode_utf8() {
+        Ok(text) if text == "." || text == ".." => Err(format!(
+            "`{segment}` is taken out of every path before it is sent (WHATWG URL, dot segments)"
+        )),
         Ok(text) => Ok(escaped(&text)),
         Err(_) => {
             Err(format!("`{segment}` is not UTF-8 once it is decoded, and no request with it is accepted"))
@@ -187,6 +190,7 @@ mod tests {
         assert_eq!(canonical_route("/caf%c3%a9/{name}").unwrap(), "/café/{name}");
         assert_eq!(canonical_route("/café/{*rest}").unwrap(), "/café/{*rest}");
         assert_eq!(canonical_route("/").unwrap(), "/");
+        assert_eq!(canonical_route("/.well-known/{id}/...").unwrap(), "/.well-known/{id}/...");
         assert_eq!(canonical_route("/a b/{größe}").unwrap(), "/a b/{größe}");
     }
 
@@ -216,6 +220,9 @@ mod tests {
             ("/{id}/x/{id}", "stands in it twice"),
             ("/{*rest}/x", "nothing may follow"),
             ("/%FF/{id}", "not UTF-8"),
+            ("/a/../b", "dot segments"),
+            ("/./{id}", "dot segments"),
+            ("/%2e%2E/x", "dot segments"),
         ] {
             let fault = canonical_route(route).unwrap_err();
             assert!(fault.contains(remedy), "{route}: {fault}");

@@ -79,12 +79,28 @@ impl ConnectRequest {
         &mut Arc::make_mut(&mut self.0).parts.extensions
     }
 
-    /// Takes what is attached, at the end of the handshake.
+    /// Takes what is attached, at the end of the handshake, without tokens.
     pub(super) fn into_extensions(mut self) -> Extensions {
-        match Arc::get_mut(&mut self.0) {
+        let extensions = match Arc::get_mut(&mut self.0) {
             Some(inner) => std::mem::take(&mut inner.parts.extensions),
             None => self.0.parts.extensions.clone(),
-        }
+        };
+        #[cfg(feature = "axum")]
+        let extensions = {
+            let mut extensions = extensions;
+            super::axum::forget_tokens(&mut extensions, self.0.endpoint.token_parameter.as_deref());
+            extensions
+        };
+        extensions
+    }
+
+    /// The path that the client has asked for, where a router around this one has cut off a part of it.
+    pub(super) fn whole_path(&self) -> Option<&str> {
+        #[cfg(feature = "axum")]
+        let whole = super::axum::whole_path(&self.0.parts.extensions);
+        #[cfg(not(feature = "axum"))]
+        let whole: Option<&str> = None;
+        whole.filter(|whole| *whole != self.0.parts.uri.path())
     }
 
     /// The address at the other end of the socket, where the server knows it.

@@ -1,9 +1,9 @@
 //! What a request may do with a token that it shows: go on with a session, where it is the same user's, of the same
 //! route and of the same path or key; and be called what the hub had called it. Asked by `router::admit`.
 
-use super::Sessions;
 use super::store::Found;
 use super::takeover::Claim;
+use super::{Sessions, is_resumable};
 use crate::channel::UserId;
 use crate::connection::{ConnectionCore, ConnectionId, evict, supersede};
 use crate::handler::{Credentials, Endpoint};
@@ -18,6 +18,21 @@ pub(crate) struct Shown<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
     /// Its path, or the key that the handler makes of it.
     pub(crate) scope: &'a str,
+    pub(crate) expiry: OwnExpiry,
+}
+
+/// Whether the request has credentials of its own that say when they end. Where it has not, those hold that the session
+/// was opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnExpiry {
+    Known,
+    OfSession,
+}
+
+impl OwnExpiry {
+    pub(crate) fn of(credentials: &Credentials) -> Self {
+        if credentials.expiry.is_some() { Self::Known } else { Self::OfSession }
+    }
 }
 
 /// Whom a session vouches for.
@@ -31,6 +46,11 @@ impl Shown<'_> {
     /// Whether the session of a connection may go on where this was shown.
     fn is_bound_to(&self, core: &ConnectionCore) -> bool {
         core.is_of(self.endpoint) && core.session_scope() == self.scope
+    }
+
+    /// Whether credentials are good that let the session go on.
+    fn is_in_time(&self, core: &ConnectionCore) -> bool {
+        self.expiry == OwnExpiry::Known || !core.has_ended_credentials()
     }
 }
 
@@ -48,7 +68,9 @@ impl Sessions {
     pub(crate) fn vouch(&self, hub: &HubCore, shown: &Shown<'_>) -> Option<Vouched> {
         let id = self.current(self.key.read(shown.token)?);
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
-        if !core.arrival().has_generated_name() || !shown.is_bound_to(&core) {
+        // One that is sent away has no session any more, though its close handshake goes on.
+        let is_sent_away = core.reason().is_some_and(|reason| !is_resumable(reason));
+        if is_sent_away || !core.arrival().has_generated_name() || !shown.is_bound_to(&core) {
             return None;
         }
         Some(Vouched { user: core.user().clone(), credentials: core.valid_credentials()? })
@@ -57,7 +79,8 @@ impl Sessions {
     /// Takes over the session that a token names, from its waiting or from a connection that still seems to live.
     pub(crate) async fn claim(&self, hub: &Arc<HubCore>, user: &UserId, shown: Shown<'_>) -> Option<Claim> {
         let token = self.key.read(shown.token)?;
-        let is_its = |core: &ConnectionCore| core.user() == user && shown.is_bound_to(core);
+        let is_its =
+            |core: &ConnectionCore| core.user() == user && shown.is_bound_to(core) && shown.is_in_time(core);
         loop {
             let settled = self.settled.notified();
             let id = self.current(token);

@@ -14,7 +14,7 @@ mod weight;
 
 pub use options::SessionOptions;
 
-pub(crate) use claim::{Shown, Vouched};
+pub(crate) use claim::{OwnExpiry, Shown, Vouched};
 pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all, work};
 pub(crate) use resume::{first_message, resume};
 pub(crate) use store::{Kept, KeptSubscription};
@@ -90,9 +90,10 @@ impl Sessions {
         policy.total().saturating_add(attempts).min(self.options.window)
     }
 
-    /// A connection with a session leaves the registry now; under the lock of its part there.
-    pub(crate) fn begin(&self, core: &Arc<ConnectionCore>) {
-        self.store.lock().begin(core);
+    /// A connection with a session, and subscriptions to these channels, leaves the registry now; under the lock of its
+    /// part there.
+    pub(crate) fn begin(&self, core: &Arc<ConnectionCore>, channels: Vec<ChannelName>) {
+        self.store.lock().begin(core, channels);
     }
 
     /// It has left everything, and waits, unless its session was ended meanwhile.
@@ -116,7 +117,8 @@ impl Sessions {
             hub.departed.notify_waiters();
             return;
         }
-        let left: Vec<_> = ended.iter().filter_map(|channel| session.kept.unsubscribe(channel)).collect();
+        let left: Vec<_> =
+            ended.iter().filter_map(|channel| session.kept.unsubscribe(channel.as_str())).collect();
         let is_first = store.first_end().is_none_or(|first| session.ends < first);
         store.put(Box::new(session));
         drop(store);

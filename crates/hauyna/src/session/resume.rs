@@ -16,7 +16,7 @@ use hauyna_protocol::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// The first message of a client that comes back. Returns whether it is done with: any other than `resume` counts as one
 /// without positions, and is handled after the session was told.
@@ -38,11 +38,7 @@ pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, F
 /// # Errors
 ///
 /// Those of `on_reconnect`.
-pub(crate) async fn resume(
-    core: Arc<ConnectionCore>,
-    claim: Claim,
-    expires_at: Option<SystemTime>,
-) -> Result<(), Error> {
+pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<(), Error> {
     let takeover = claim.takeover();
     let said = match tokio::time::timeout(FIRST_MESSAGE, takeover.positions()).await {
         Ok(said) => said,
@@ -70,7 +66,7 @@ pub(crate) async fn resume(
         come_later(&core);
         return Ok(());
     }
-    let Some(old) = go_live(&core, &claim, restored, expires_at, id) else {
+    let Some(old) = go_live(&core, &claim, restored, id) else {
         come_anew(&core, claim.takeover());
         return Ok(());
     };
@@ -145,7 +141,6 @@ fn go_live(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
     Restored { mut prepared, mut failed }: Restored<'_>,
-    expires_at: Option<SystemTime>,
     id: Option<RequestId>,
 ) -> Option<Connection> {
     let hub = core.hub();
@@ -158,7 +153,8 @@ fn go_live(
     let subscriptions: Vec<Subscribed<'_>> =
         prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
     let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
-    announce_session(core, Some(Resumed { subscriptions: &subscriptions, failed: &failures }), expires_at);
+    let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
+    announce_session(core, Some(resumed), core.expires_at());
     if let Some(id) = id {
         core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }

@@ -78,8 +78,10 @@ struct Leaving {
     core: Arc<ConnectionCore>,
     /// It was ended meanwhile.
     is_over: bool,
-    /// The channels that the application has ended its subscriptions of.
-    ended: Vec<Box<str>>,
+    /// The channels that it is subscribed to.
+    channels: Vec<ChannelName>,
+    /// Those that the application has ended its subscriptions of.
+    ended: Vec<ChannelName>,
 }
 
 /// What became of the wish to end one subscription of a session.
@@ -127,14 +129,14 @@ impl Kept {
 
 impl SessionStore {
     /// A connection has left the registry, and its session will come.
-    pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>) {
-        let leaving = Leaving { core: core.clone(), is_over: false, ended: Vec::new() };
+    pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>, channels: Vec<ChannelName>) {
+        let leaving = Leaving { core: core.clone(), is_over: false, channels, ended: Vec::new() };
         self.leaving += 1;
         self.by_id.insert(core.id(), Slot::Leaving(Box::new(leaving)));
     }
 
     /// It has come. Returns whether it may be kept. The subscriptions that were ended on its way are still to be left.
-    pub(super) fn arrive(&mut self, core: &ConnectionCore) -> (bool, Vec<Box<str>>) {
+    pub(super) fn arrive(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
         let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
         (!leaving.is_over && !self.is_barred(core), leaving.ended)
@@ -193,7 +195,9 @@ impl SessionStore {
         match self.by_id.get_mut(&id) {
             None => Unsubscribed::Nothing,
             Some(Slot::Leaving(leaving)) => {
-                leaving.ended.push(channel.into());
+                let index = leaving.channels.iter().position(|one| one.as_str() == channel);
+                let Some(index) = index else { return Unsubscribed::Nothing };
+                leaving.ended.push(leaving.channels.swap_remove(index));
                 Unsubscribed::Later
             }
             Some(Slot::Claimed { takeover, .. }) => takeover.unsubscribe(channel),

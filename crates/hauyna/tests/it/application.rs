@@ -1,7 +1,7 @@
 //! What the application does with its hub: publishing with options, messages to users, connections and all,
 //! taking clients in and out.
 
-use crate::support::{eventually, named, open_hub, serve, subscribe, subscriber};
+use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::{
     Channels, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId, Value,
     json,
@@ -332,4 +332,18 @@ async fn a_flood_to_one_connection_makes_it_a_slow_consumer() {
     assert!(sent < 10_000 && !own.is_open());
     assert_eq!(client.expect_close().await.0, 3008);
     assert_eq!(hub.stats().slow_consumers, 1);
+}
+
+#[tokio::test]
+async fn channels_of_the_hub_itself_take_no_subscription_that_would_hear_nothing() {
+    let hub = open_hub().build();
+    let (mut client, connection) = registered(&hub, "eve", &named().share()).await;
+    for channel in ["@user:bob", "@user:eve", "@all", "@group:g"] {
+        let error = hub.channel(channel).subscribe(&connection, ()).await.unwrap_err();
+        assert_eq!(error.error_type().as_str(), "permission_denied", "{channel}");
+    }
+    assert_eq!((hub.stats().channels, connection.channels().len()), (0, 0));
+    hub.user("bob").send("for bob").await.unwrap();
+    hub.user("eve").send("for eve").await.unwrap();
+    assert_eq!(client.next().await["message"], "for eve");
 }

@@ -1,9 +1,10 @@
 //! Beside the routes of an axum application.
 
 use crate::support::{named, open_hub, subscribe};
+use axum::extract::OriginalUri;
 use axum::routing::get;
-use hauyna::{Router, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{Context, Router, json};
+use hauyna_test::{Client, Connect, TestServer};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,4 +64,60 @@ async fn the_stand_alone_server_gives_other_requests_to_its_fallback() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
     }
     server.connect("/ws").await.close(1000, "").await;
+}
+
+async fn serve(app: axum::Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+#[tokio::test]
+async fn session_of_a_nested_router_does_not_cross_the_prefix() {
+    let hub = crate::sessions::hub().build();
+    let realtime = || Router::new(hub.clone()).websocket("/rooms/{id}", named()).into_axum();
+    let address = serve(axum::Router::new().nest("/orgs/{org}", realtime())).await;
+    let to = |path: &str, query: &str| -> Connect {
+        Client::to(&format!("ws://{address}{path}?user=ann{query}")).json()
+    };
+    let mut ann = to("/orgs/one/rooms/1", "").connect().await;
+    let session = ann.expect("session").await;
+    subscribe(&mut ann, "room:1").await;
+    crate::sessions::lost(&hub, ann).await;
+    let resume = format!("&resume={}", session["resume"]["token"].as_str().unwrap());
+    for (path, is_resumed) in [("/orgs/two/rooms/1", false), ("/orgs/one/rooms/1", true)] {
+        let mut ann = to(path, &resume).connect().await;
+        ann.send(json!({ "type": "resume" })).await;
+        assert_eq!(ann.expect("session").await["resumed"], is_resumed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_axum_attaches_to_a_request_holds_no_token_afterwards() {
+    let target =
+        async |cx: Context, (): ()| Ok(cx.extension::<OriginalUri>().map(|OriginalUri(uri)| uri.to_string()));
+    let handler = named().token_in_query("ticket").on("target", target);
+    let realtime = Router::new(open_hub().build()).websocket("/chat", handler).into_axum();
+    let address = serve(axum::Router::new().nest("/app", realtime)).await;
+    for (query, kept) in
+        [("?user=ann&a=1", "?user=ann&a=1"), ("?ticket=s3cret&user=ann&resume=x", "?user=ann")]
+    {
+        let mut client = Client::to(&format!("ws://{address}/app/chat{query}")).connect().await;
+        let target = client.request(json!({ "type": "target" })).await.unwrap();
+        assert_eq!(target, format!("/app/chat{kept}"));
+    }
+}
+
+#[tokio::test]
+async fn fallback_of_a_router_is_kept_in_axum() {
+    let pages = axum::Router::new().route("/", get(|| async { "home" }));
+    let realtime = Router::new(open_hub().build()).websocket("/chat", named()).fallback(pages);
+    let address = serve(axum::Router::new().merge(realtime.into_axum())).await;
+    let mut http = TcpStream::connect(address).await.unwrap();
+    http.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    http.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("home"), "{answer}");
+    Client::to(&format!("ws://{address}/chat")).connect().await.close(1000, "").await;
 }

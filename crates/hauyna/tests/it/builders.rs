@@ -148,6 +148,10 @@ fn mistakes_of_a_hub_are_told_when_it_is_built() {
         ("declared twice", Hub::builder().roles("{*any}", roles()).roles("{*any}", roles())),
         ("declare `team:{id}` first", Hub::builder().roles("{*any}", roles()).roles("team:{id}", roles())),
         ("`member` is defined twice", Hub::builder().roles("{*any}", roles().define("member", ["invite"]))),
+        (
+            "default role is `member` already",
+            Hub::builder().roles("{*any}", roles().default_role("member").default_role("owner")),
+        ),
         ("`broker`", Hub::builder().broker(LocalBroker::default()).broker(LocalBroker::default())),
         ("`client_address`", Hub::builder().client_address(|_| None).client_address(|_| None)),
     ] {

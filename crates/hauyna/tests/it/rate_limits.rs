@@ -369,3 +369,48 @@ async fn coming_back_gives_nobody_a_new_error_budget() {
     good.request(json!({ "type": "nobody" })).await.unwrap_err();
     good.request(json!({ "type": "ping" })).await.unwrap();
 }
+
+#[tokio::test]
+async fn binary_messages_count_like_others() {
+    let (called, kinds) = (Arc::new(AtomicU32::new(0)), ["messages", "bytes"]);
+    for kind in kinds {
+        called.store(0, Ordering::Relaxed);
+        let limit = match kind {
+            "messages" => RateLimit::new().messages(only(2)),
+            _ => RateLimit::new().bytes(only(20)),
+        };
+        let count = called.clone();
+        let handler = limited(limit).on_binary(move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok(()) }
+        });
+        let server = TestServer::start(Hub::new(), handler);
+        let mut client = server.connect("/").await;
+        for _ in 0..5 {
+            client.send_binary(&[7; 10]).await;
+        }
+        for _ in 0..3 {
+            let error = client.expect("error").await;
+            assert_eq!((&error["error_type"], error.get("id")), (&json!("rate_limited"), None), "{kind}");
+        }
+        assert_eq!(called.load(Ordering::Relaxed), 2, "{kind}");
+        refused(&mut client, json!({ "type": "ping", "padding": "of more bytes than a burst" })).await;
+    }
+}
+
+#[tokio::test]
+async fn a_handler_of_two_hubs_limits_the_users_of_each() {
+    let handler = limited(RateLimit::new().messages(only(2))).share();
+    let (one, other) = (Hub::new(), Hub::new());
+    for (hub, has_spent) in [(&one, false), (&other, false), (&one, true)] {
+        let (mut client, _) = registered(hub, "ann", &handler).await;
+        if !has_spent {
+            for _ in 0..2 {
+                client.request(json!({ "type": "ping" })).await.unwrap();
+            }
+        }
+        refused(&mut client, json!({ "type": "ping" })).await;
+        client.vanish();
+        eventually("she is gone", || hub.connections().count() == 0).await;
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named};
-use hauyna::{Body, Hub, Router, RouterService, SystemEvent, SystemKind, json};
+use hauyna::{Body, CloseCode, Hub, Router, RouterService, SystemEvent, SystemKind, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use http::{Request, Response, StatusCode};
@@ -43,6 +43,32 @@ impl Service<Request<Body>> for Losing {
                 answer.headers_mut().clear();
             }
             Ok(answer)
+        })
+    }
+}
+
+/// Does something between an answer of its service and its client's having it.
+#[derive(Clone)]
+struct Acting {
+    inner: RouterService,
+    act: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Service<Request<Body>> for Acting {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let (answer, act) = (self.inner.call(request), self.act.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            act();
+            answer
         })
     }
 }
@@ -200,4 +226,37 @@ async fn a_client_that_is_gone_before_its_answer_leaves_nothing() {
     release.notify_one();
     let mut client = Client::to(&format!("ws://{}/", server.address())).json().connect().await;
     assert_eq!(client.expect("session").await["user"], "ann");
+}
+
+#[tokio::test]
+async fn who_is_closed_before_the_answer_is_neither_opened_nor_closed() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let (opened, closed) = (called.clone(), called.clone());
+    let handler = named()
+        .on_open(move |_| {
+            opened.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        })
+        .on_close(move |_, _| {
+            closed.fetch_add(1, Ordering::SeqCst);
+            async { Ok(()) }
+        });
+    let hub = hub().build();
+    let code = Arc::new(AtomicUsize::new(0));
+    let (of, sent) = (hub.clone(), code.clone());
+    let act: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+        let code = CloseCode(u16::try_from(sent.load(Ordering::SeqCst)).unwrap());
+        assert_eq!(of.user("ann").disconnect(code, ""), 1);
+    });
+    let acting = layer_fn(move |inner| Acting { inner, act: act.clone() });
+    let server = TestServer::route(hub.clone(), |router| router.websocket("/", handler).layer(acting));
+    for expected in [3503, 3011] {
+        code.store(usize::from(expected), Ordering::SeqCst);
+        let mut ann = server.client("/?user=ann").connect().await;
+        assert_eq!(ann.expect_close().await.0, expected);
+        ann.vanish();
+        eventually("she is gone", || hub.connections().count() == 0).await;
+    }
+    assert_eq!((hub.stats().opened, hub.stats().closed, hub.stats().sessions), (2, 2, 0));
+    assert_eq!(called.load(Ordering::SeqCst), 0, "no callback heard of it");
 }

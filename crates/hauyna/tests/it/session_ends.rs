@@ -251,6 +251,17 @@ async fn a_subscription_that_is_ended_meanwhile_does_not_come_back_with_its_sess
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_has_no_more_subscriptions_to_end_than_its_own() {
+    for place in PLACES {
+        let scene = Scene::new(place).await;
+        let end = |channel: &str| scene.hub.channel(channel).unsubscribe(&scene.old).is_ok();
+        let ended = ["other", "news", "news"].map(end);
+        assert_eq!(ended, [false, true, false], "{place:?}");
+        scene.open_gates();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_are_sent_away_in_the_moment_of_their_loss_do_not_come_back() {
     let hub = hub().build();

@@ -2,8 +2,8 @@
 //! and nothing about who a user is.
 
 use crate::sessions::{begin, enter, hub, lost};
-use crate::support::{eventually, subscribe};
-use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
+use crate::support::{eventually, named, subscribe};
+use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;
@@ -98,6 +98,26 @@ async fn a_name_that_the_application_gave_is_no_made_up_one_whatever_it_looks_li
     assert_ne!(told["user"], "anonymous_0123456789abcdef");
 }
 
+#[tokio::test]
+async fn nobody_who_was_sent_away_is_vouched_for_while_the_connection_closes() {
+    let send_away: [fn(&Hub, &str); 3] = [
+        |hub, user| assert_eq!(hub.revoke(Revocation::user(user)), 1),
+        |hub, user| assert_eq!(hub.user(user).disconnect(CloseCode::DISCONNECTED, ""), 1),
+        |hub, user| hub.connections().of_user(user)[0].close(CloseCode(4500), "banned"),
+    ];
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), Handler::new());
+    for send_away in send_away {
+        let mut guest = server.json("/").await;
+        let session = guest.expect("session").await;
+        send_away(&hub, session["user"].as_str().unwrap());
+        // The client does not answer the close frame.
+        let (_other, told) = come(&server, "/?", &session).await;
+        assert_eq!(told["resumed"], false);
+        assert_ne!(told["user"], session["user"]);
+    }
+}
+
 /// Guests of a minute, known by the parameter `guest`; without it whoever comes has no credentials.
 fn guests() -> Handler {
     Handler::new().identify(|request: ConnectRequest| {
@@ -128,6 +148,59 @@ async fn credentials_that_ended_hold_for_the_session_that_was_opened_with_them()
             assert_eq!(client.expect_close().await.0, 3005);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_application_set_holds_for_the_session() {
+    let minute = |cx: Context| async move {
+        cx.connection().set_expiry(Some(SystemTime::now() + Duration::from_secs(60)));
+        Ok(())
+    };
+    let handler = named().no_heartbeat().on_open(minute);
+    let server = MemoryServer::start(hub().build(), handler);
+    for (is_late, seconds) in [(false, 30), (true, 61)] {
+        let mut client = server.json("/?user=ann").await;
+        let session = client.expect("session").await;
+        client.request(json!({ "type": "ping" })).await.unwrap();
+        client.vanish();
+        advance(Duration::from_secs(seconds)).await;
+        let mut client = server.json(&format!("/?user=ann&resume={}", token(&session))).await;
+        client.send(json!({ "type": "resume" })).await;
+        let told = client.expect("session").await;
+        assert_eq!(told["resumed"], !is_late, "who comes late comes anew");
+        assert_eq!(told["expires_at"].is_u64(), !is_late);
+        advance(Duration::from_secs(if is_late { 50 } else { 61 })).await;
+        if is_late {
+            client.request(json!({ "type": "ping" })).await.unwrap();
+        } else {
+            assert_eq!(client.expect_close().await.0, 3005);
+        }
+    }
+}
+
+#[tokio::test]
+async fn credentials_of_the_request_take_the_place_of_those_of_the_session() {
+    let hub = hub().build();
+    let handler = Handler::new().identify(|request: ConnectRequest| {
+        let Some(id) = request.query("id") else { return Ok(Identity::new("ann")) };
+        let seconds = request.query("for").unwrap().parse().unwrap();
+        let end = SystemTime::now() + Duration::from_secs(seconds);
+        Ok::<_, hauyna::Reject>(Identity::new("ann").token_id(id).expires_at(end))
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let mut ann = server.json("/?id=first&for=60").await;
+    let session = ann.expect("session").await;
+    lost(&hub, ann).await;
+    let (ann, told) = come(&server, "/?id=second&for=600&", &session).await;
+    assert_eq!(told["resumed"], true);
+    let later = told["expires_at"].as_u64().unwrap();
+    assert!(later > session["expires_at"].as_u64().unwrap());
+    assert_eq!(hub.revoke(Revocation::token("first")), 0, "they are of the past");
+    lost(&hub, ann).await;
+    let (mut ann, told) = come(&server, "/?", &told).await;
+    assert_eq!((&told["resumed"], &told["expires_at"]), (&json!(true), &json!(later)));
+    assert_eq!(hub.revoke(Revocation::token("second")), 1);
+    assert_eq!(ann.expect_close().await.0, 3505);
 }
 
 #[tokio::test]

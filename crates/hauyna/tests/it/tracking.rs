@@ -77,3 +77,23 @@ async fn what_was_said_last_about_a_subscriber_is_what_is_shown() {
         assert_eq!(room.metadata(&connection), Some(shown), "round {round}");
     }
 }
+
+#[tokio::test]
+async fn status_that_is_no_text_is_refused() {
+    let hub = rooms().build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.connect("/?user=ann").await;
+    subscribe(&mut ann, "room:1").await;
+    let ann = hub.presence().of("ann");
+    for status in [json!(7), json!(true), json!(["away"]), json!({ "is": "away" })] {
+        let fields = || json!({ "status": status, "mood": "odd" });
+        for error in [ann.track(fields()).await.unwrap_err(), ann.update(fields()).await.unwrap_err()] {
+            assert_eq!(error.error_type().as_str(), "validation_error", "{status}");
+            assert_eq!(error.details().unwrap()["path"], "status");
+        }
+    }
+    assert_eq!(hub.presence().get("ann").unwrap().metadata, json!({}), "nothing was changed");
+    ann.update(json!({ "status": "away" })).await.unwrap();
+    ann.update(json!({ "status": null })).await.unwrap();
+    assert_eq!(hub.presence().get("ann").unwrap().status, hauyna::Status::Online);
+}
