@@ -5,14 +5,15 @@ mod ask;
 mod hear;
 mod held;
 mod travel;
+mod wishes;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::channel::{ChannelShared, Subscription};
-use crate::client::{Shared, State, TokenSource};
+use crate::client::{Shared, State};
 use crate::clock::{FAR, Moment, after};
 use crate::connector::{Connector, Endpoint};
-use crate::error::{Closed, Error};
+use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
 use crate::liveness::{Liveness, Pulse};
 use crate::logger;
@@ -22,9 +23,7 @@ use crate::session::Session;
 use crate::socket::{Failure, Loss, Socket};
 use crate::stream::Note;
 use ask::{Done, Purpose};
-use hauyna_protocol::Position;
 use held::Held;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,33 +35,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use travel::Next;
+pub(crate) use wishes::Wish;
+use wishes::{Kept, Reply};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, reply: Waiter },
-    Unsubscribe { channel: String, reply: oneshot::Sender<Result<(), Error>> },
+    Subscribe { wish: Wish, reply: Reply<Subscription> },
+    Unsubscribe { channel: String, reply: Reply<()> },
     Reconnect,
     Offline,
     Close(oneshot::Sender<()>),
-}
-
-pub(crate) type Waiter = oneshot::Sender<Result<Subscription, Error>>;
-
-/// How a channel is subscribed to, every time.
-pub(crate) struct Wish {
-    pub(crate) channel: String,
-    pub(crate) metadata: Option<Box<RawValue>>,
-    pub(crate) since: Option<Position>,
-    pub(crate) token: Option<TokenSource>,
-}
-
-/// A wish that the task keeps.
-struct Kept {
-    wish: Wish,
-    waiters: Vec<Waiter>,
-    /// When to ask again after a refusal that may pass.
-    retry_at: Option<Instant>,
 }
 
 /// The state of the task.
@@ -88,6 +71,9 @@ pub(crate) struct Run {
     restore_by: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
+    /// Outlives connections.
+    given_up: BTreeMap<String, u64>,
     held: BTreeMap<String, Held>,
     ids: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
@@ -139,6 +125,7 @@ impl Run {
             restore_by: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
             generation: 0,
@@ -153,9 +140,11 @@ impl Run {
 
     /// Runs until the client is closed, or nobody holds a handle on it.
     pub(crate) async fn run(self) {
-        let ended = Ended(self.shared.clone());
-        self.go_on().await;
-        drop(ended);
+        let shared = self.shared.clone();
+        let task = pin!(self.go_on());
+        // Dropped before the task, which drops what others wait for: they find the state that says why.
+        let _ended = Ended(shared);
+        task.await;
     }
 
     async fn go_on(mut self) {
@@ -231,12 +220,14 @@ impl Run {
         };
         let former = self.former.as_ref().map(|(_, until)| *until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let retries = self.wishes.values().filter_map(|kept| kept.retry_at);
+        let waiting = self.wishes.values().filter_map(Kept::deadline);
+        let asked = self.asked.values().filter_map(Purpose::deadline);
         let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
-            .chain(retries)
+            .chain(waiting)
+            .chain(asked)
             .chain(catching)
             .min()
     }
@@ -249,6 +240,7 @@ impl Run {
             Some(Pulse::Fine) | None => {}
         }
         self.outbox.expire(Moment::now());
+        self.expire_waiters(now);
         self.travel_on(now);
         if self.restore_by.is_some_and(|by| now >= by) {
             self.lost(&Loss::abnormal("subscriptions were not answered"));

@@ -230,3 +230,76 @@ fn a_client_whose_runtime_has_ended_says_so() {
         assert!(states.next().await.is_none());
     });
 }
+
+/// Runs a future without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let (mut cx, mut future) = (std::task::Context::from_waker(&waker), std::pin::pin!(future));
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn calls_may_be_awaited_outside_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let entered = runtime.enter();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    drop(entered);
+    let served = runtime.spawn(async move {
+        let mut peer = script.greet("one").await;
+        peer.subscribe("a", 1).await;
+        for kind in ["buy", "channel_message", "history", "unsubscribe_channel"] {
+            let request = peer.expect(kind).await;
+            let data = match kind {
+                "buy" => json!(1),
+                "channel_message" => json!({ "epoch": crate::script::EPOCH, "offset": 2 }),
+                "history" => {
+                    json!({ "channel": "a", "epoch": crate::script::EPOCH, "offset": 2, "oldest": 1, "messages": [] })
+                }
+                _ => Value::Null,
+            };
+            peer.ack(&request, data).await;
+        }
+        peer.expect("ping").await;
+        assert!(peer.next().await.is_none());
+    });
+    let room = client.channel::<u64>("a");
+    block_on(async {
+        client.connected().await.unwrap();
+        assert_eq!(room.subscribe().await.unwrap().position.unwrap().offset, 1);
+        assert_eq!(client.request::<u32>("buy", &json!({})).await.unwrap(), 1);
+        assert_eq!(room.publish(&7).await.unwrap().unwrap().offset, 2);
+        assert_eq!(room.history().await.unwrap().oldest, 1);
+        room.unsubscribe().await.unwrap();
+        client.reconnect().await.unwrap();
+        client.close().await;
+        assert!(matches!(room.subscribe().await, Err(Error::Closed(_))));
+        assert!(matches!(room.unsubscribe().await, Err(Error::Closed(_))));
+    });
+    runtime.block_on(served).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_nobody_answers_time_out() {
+    let (mut script, builder) = script();
+    let client = builder.timeout(Duration::from_secs(2)).ttl(Duration::from_secs(3)).connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let (room, began) = (client.channel::<u64>("a"), Instant::now());
+    assert!(matches!(room.subscribe().await, Err(Error::Timeout)));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    peer.expect("subscribe_channel").await;
+    assert!(matches!(room.unsubscribe().await, Err(Error::Timeout)));
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
