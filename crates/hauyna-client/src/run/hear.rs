@@ -28,12 +28,15 @@ impl Run {
                 let Some(loss) = socket.end().cloned() else { return };
                 return self.lost(&loss);
             };
-            match codec::decode(socket.encoding(), &payload) {
+            let encoding = socket.encoding();
+            match codec::decode(encoding, &payload) {
                 Ok(message) => self.hear(message),
                 Err(fault) => {
-                    // What was in it cannot be known, so this connection proves nothing any more.
                     logger::unreadable(&fault);
-                    self.lost(&Loss::abnormal("a message could not be read"));
+                    if !codec::is_of_application(encoding, &payload) {
+                        // What was in it cannot be known, so this connection proves nothing any more.
+                        self.lost(&Loss::abnormal("a message could not be read"));
+                    }
                 }
             }
         }

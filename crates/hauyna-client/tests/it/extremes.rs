@@ -153,6 +153,25 @@ async fn a_message_that_lacks_the_fields_of_its_type_does_not_cost_the_connectio
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_is_no_message_does_not_cost_the_connection() {
+    let Subscribed { mut script, mut peer, client, mut messages, room: _room } = subscribed(1).await;
+    // What `Connection::send` of the server sends as it is.
+    for value in
+        [json!(7), json!("hello"), json!([1]), Value::Null, json!({ "hello": 1 }), json!({ "type": 5 })]
+    {
+        peer.send(value).await;
+    }
+    peer.send(publication("a", 2)).await;
+    assert_eq!(content(&mut messages).await, 2);
+    assert!(script.is_idle(Duration::from_secs(20)).await);
+    assert_eq!(client.state(), State::Connected);
+    // Of this one nobody can say what it was in the channel.
+    peer.send(json!({ "channel": "a", "offset": 3 })).await;
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publication_whose_answer_was_lost_is_not_repeated_after_the_server_may_have_forgotten_its_key() {
     let Subscribed { mut script, mut peer, client, room, messages: _messages } = subscribed(1).await;
     let hour = Duration::from_secs(3_600);
