@@ -310,6 +310,27 @@ fn calls_may_be_awaited_outside_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_came_while_the_process_slept_is_in_time() {
+    let Subscribed { mut peer, client, mut messages, room: _room, .. } = subscribed(1).await;
+    for number in 2..20 {
+        let asked = tokio::spawn(client.request::<u64>("buy", &json!({})).into_future());
+        let request = peer.expect("buy").await;
+        let answering = tokio::spawn(async move {
+            // In time, but the client finds its own time-out over when it wakes.
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            peer.publication("a", number).await;
+            peer.ack(&request, json!(number)).await;
+            peer
+        });
+        tokio::task::yield_now().await;
+        advance(Duration::from_secs(20)).await;
+        peer = answering.await.unwrap();
+        assert_eq!(asked.await.unwrap().unwrap(), number);
+        assert_eq!(content(&mut messages).await, number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn subscriptions_that_nobody_answers_time_out() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::from_secs(2)).ttl(Duration::from_secs(3)).connect().unwrap();
