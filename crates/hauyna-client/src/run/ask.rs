@@ -11,6 +11,7 @@ use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::session::Standing;
+use crate::socket::Loss;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
 use serde_json::value::RawValue;
@@ -114,8 +115,10 @@ impl Run {
             (Purpose::Subscribe { channel, wish }, _) if !self.is_wish(&channel, wish) => {}
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
-                if let Some(entry) = entry.filter(|entry| entry.channel == channel) {
-                    self.live(&entry);
+                match entry.filter(|entry| entry.channel == channel) {
+                    Some(entry) => self.live(&entry),
+                    // Nobody can say whether it is subscribed.
+                    None => self.lost(&Loss::abnormal("an answer could not be read")),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),

@@ -331,6 +331,23 @@ async fn an_answer_that_came_while_the_process_slept_is_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_answered_with_nonsense_is_asked_for_on_another_connection() {
+    for nonsense in [Value::Null, json!(7), json!({}), json!({ "channel": "b", "recoverable": true })] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let mut peer = script.greet("one").await;
+        let request = peer.expect("subscribe_channel").await;
+        peer.ack(&request, nonsense).await;
+        let mut peer = script.greet("two").await;
+        peer.expect("resume").await;
+        peer.subscribe("a", 1).await;
+        subscribing.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn subscriptions_that_nobody_answers_time_out() {
     let (mut script, builder) = script();
     let client = builder.timeout(Duration::from_secs(2)).ttl(Duration::from_secs(3)).connect().unwrap();
