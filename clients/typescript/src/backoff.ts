@@ -6,7 +6,7 @@ import type { RetryTerms } from "./protocol.js";
 export function delay(terms: RetryTerms, attempt: number, random: number): number {
   const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1), FOREVER);
   // A policy that is none does not make a client hurry.
-  return random * (longest >= 0 ? longest : retryTerms.max_delay);
+  return random * (longest > 0 ? longest : retryTerms.max_delay);
 }
 
 /** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */

@@ -58,6 +58,8 @@ export class NodeWebSocket implements WebSocketLike {
   }
 
   close(code = 1000, reason = ""): void {
+    // As a browser does, and before anything is decided.
+    if (code !== 1000 && !isOwn(code)) throw new RangeError("not a code of an application");
     if (this.#isClosing) return;
     if (!this.#stream) return this.#fail("closed before it was open");
     this.#say(code, Buffer.from(reason).subarray(0, 123));
@@ -101,6 +103,8 @@ export class NodeWebSocket implements WebSocketLike {
   }
 
   #take({ opcode, payload }: Frame): void {
+    // What comes behind a close is for nobody.
+    if (this.#isClosing && opcode !== OPCODE.close) return;
     switch (opcode) {
       case OPCODE.text:
         return this.onmessage?.({ data: text(payload) } as never);
@@ -111,7 +115,7 @@ export class NodeWebSocket implements WebSocketLike {
       case OPCODE.close: {
         const code = payload.length >= 2 ? payload.readUInt16BE(0) : 1005;
         if (!this.#isClosing) this.#end = { code, reason: payload.subarray(2).toString() };
-        this.#say(code === 1005 ? 1000 : code, Buffer.alloc(0));
+        this.#say(code === 1005 ? 1000 : isSendable(code) ? code : 1002, Buffer.alloc(0));
         // RFC 6455, 7.1.1: the server closes first; it has a while.
         this.#patience ??= setTimeout(() => this.#stream?.destroy(), PATIENCE);
       }
@@ -153,6 +157,16 @@ function text(payload: Buffer): string {
   } catch {
     throw new FrameError(1007, "not UTF-8");
   }
+}
+
+/** Whether an application may close with it. */
+function isOwn(code: number): boolean {
+  return Number.isInteger(code) && code >= 3000 && code < 5000;
+}
+
+/** Whether it may stand in a close (RFC 6455, 7.4). */
+function isSendable(code: number): boolean {
+  return isOwn(code) || (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code));
 }
 
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -290,7 +290,8 @@ export class Subscription {
     } else if (!(error instanceof HauynaError)) {
       this.#host.logger.warn("no token for a channel", { channel: this.name, error });
     } else if (error.kind !== "timeout") {
-      return; // there is no connection: the next one asks again
+      // Else there is no connection: the next one asks again.
+      return error.kind === "invalid" ? this.end(error) : undefined;
     }
     const delay = Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST);
     this.#cancel = this.#host.after(delay, () => void this.restore());

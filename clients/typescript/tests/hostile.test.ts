@@ -230,6 +230,35 @@ test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as 
   expect(client.state.name).toBe("connected");
 });
 
+test("a policy without any delay does not make the client hurry", async () => {
+  const world = new World();
+  await world.connected({}, { retry: { base_delay: 0, max_delay: 0, backoff_multiplier: 1 } });
+  for (let n = 1; n <= 5; n++) {
+    await world.socket.drop();
+    await world.pass(1000);
+    expect(world.sockets).toHaveLength(n);
+    await world.attempt();
+    await world.socket.accept();
+  }
+});
+
+test("a subscription that cannot be written fails, with a connection and before there is one", async () => {
+  const metadata = { number: 1n };
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  await expect(room.subscribe({ metadata })).rejects.toMatchObject({ kind: "invalid" });
+  expect(room.state).toMatchObject({ name: "unsubscribed", error: { kind: "invalid" } });
+  await world.lose();
+  expect(world.socket.all("subscribe_channel")).toEqual([]);
+  const early = world.client();
+  const asked = fate(early.channel("room").subscribe({ metadata }));
+  void early.connect();
+  await settle();
+  await world.socket.accept();
+  expect(asked.now).toBe("invalid");
+});
+
 test("a refusal for now that names no sensible delay does not make the client hurry", async () => {
   for (const retry_after of [-1, 0, NaN, 1e308]) {
     const world = new World();

@@ -161,6 +161,39 @@ describe("over TCP", () => {
     expect(Buffer.from(plain)).toEqual(Buffer.concat([Buffer.from([0x0f, 0xa0]), Buffer.from("bye")]));
   });
 
+  test.each([0, 999, 1001, 1005, 2999, 5000, 70_000, 3000.5, -1, NaN, Infinity])("a close of our own with %s is refused, as in a browser, and another may follow", async (code) => {
+    const url = await serve((socket) => socket.once("data", () => socket.end()));
+    const socket = new NodeWebSocket(url, ["hauyna.v1.json"]);
+    await new Promise<void>((open) => (socket.onopen = () => open()));
+    expect(() => socket.close(code)).toThrow(RangeError);
+    socket.close();
+    expect((await closed(socket)).code).toBe(1006);
+  });
+
+  test.each([
+    [3001, 3001],
+    [1012, 1012],
+    [1005, 1000],
+    [1006, 1002],
+    [1015, 1002],
+    [999, 1002],
+    [0, 1002],
+  ])("a server's close with %s is answered with %s, and nothing behind it is a message", async (code, answer) => {
+    let said = Buffer.alloc(0);
+    const url = await serve((socket) => {
+      socket.on("data", (more) => (said = Buffer.concat([said, more]))).once("data", () => socket.end());
+      const payload = Buffer.alloc(2);
+      payload.writeUInt16BE(code);
+      socket.write(Buffer.concat([frame(0x88, payload), text("late")]));
+    });
+    const socket = new NodeWebSocket(url, ["hauyna.v1.json"]);
+    const heard: unknown[] = [];
+    socket.onmessage = (({ data }: { data: unknown }) => heard.push(data)) as never;
+    expect((await closed(socket)).code).toBe(code);
+    expect(Buffer.from([6, 7].map((at, n) => (said[at] as number) ^ (said[2 + n] as number))).readUInt16BE()).toBe(answer);
+    expect(heard).toEqual([]);
+  });
+
   test.each([
     ["a refusal", () => "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "the server answered 403"],
     ["another key", (head: string) => accept(head).replace(/Accept: .*\r/, "Accept: bm8=\r"), "the handshake is not one of a WebSocket"],

@@ -76,7 +76,9 @@ impl Backoff {
         let RetryTerms { base_delay, max_delay, backoff_multiplier, .. } = self.terms;
         let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = base_delay as f64 * backoff_multiplier.max(1.0).powi(exponent);
-        Duration::from_millis(grown.min(max_delay as f64) as u64)
+        let longest = grown.min(max_delay as f64) as u64;
+        // A policy that is none does not make a client hurry.
+        Duration::from_millis(if longest == 0 { DEFAULT_TERMS.max_delay } else { longest })
     }
 }
 
@@ -150,6 +152,14 @@ mod tests {
         assert!(backoff.next_move(later) <= later);
         backoff.moved(later);
         assert_eq!((backoff.next_move(later) - later).as_secs(), 1);
+    }
+
+    #[test]
+    fn terms_without_any_delay_do_not_make_a_client_hurry() {
+        let none = RetryTerms { base_delay: 0, ..terms(None) };
+        for terms in [none, RetryTerms { max_delay: 0, ..terms(None) }] {
+            assert_eq!(Backoff::new(terms).next(1.0), Some(Duration::from_secs(30)));
+        }
     }
 
     #[test]

@@ -208,13 +208,16 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The URL makes no sense.
+    /// The URL makes no sense, or is `wss` without [`tls`](Self::tls) or a [`connector`](Self::connector).
     ///
     /// # Panics
     ///
     /// Outside a Tokio runtime.
     pub fn connect(self) -> Result<Client, InvalidUrl> {
         let endpoint = Endpoint::parse(&self.url)?;
+        if endpoint.is_secure && self.connector.is_none() && !self.network.has_tls() {
+            return Err(InvalidUrl::NoTls);
+        }
         let mut random = Random::new(self.seed);
         let shared = Arc::new(Shared {
             feed: Feed::default(),

@@ -104,9 +104,7 @@ impl<T: 'static> IntoFuture for Call<T> {
             let (reply, answer) = oneshot::channel();
             let entry = Entry { draft, reply, expires: after(Instant::now(), ttl), timeout };
             client.command(Command::Request(entry)).await?;
-            // The outbox keeps the time; it answers every request.
-            let data = answer.await.unwrap_or_else(|_| Err(client.closed()))?;
-            read(data)
+            read(client.answer(answer).await?)
         })
     }
 }

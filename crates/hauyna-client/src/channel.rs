@@ -56,7 +56,8 @@ impl<M> Channel<M> {
         Subscribing { client: self.client.clone(), wish: Ok(wish) }
     }
 
-    /// Ends the subscription. What was received waits in the streams still.
+    /// Ends the subscription, also one that the session would bring back after a reconnect. What was received waits in the
+    /// streams still.
     ///
     /// # Errors
     ///

@@ -254,12 +254,9 @@ impl Client {
         self.commands.send(command).await.map_err(|_| self.closed())
     }
 
-    /// Waits for the answer of a subscription, as long as a request may take in all.
+    /// Waits for an answer. The task keeps the time, and answers every call.
     pub(crate) async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.shared.ttl.saturating_add(self.shared.timeout), answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(self.closed())),
-            Err(_) => Err(Error::Timeout),
-        }
+        answer.await.unwrap_or_else(|_| Err(self.closed()))
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -1,13 +1,22 @@
 //! Between messages and payloads of frames: requests out, messages in, in the encoding of one connection.
 
 use hauyna_protocol::received::Received;
-use hauyna_protocol::{Encoding, Fault, Raw, Request, RequestId};
+use hauyna_protocol::{Encoding, Fault, Limits, Raw, Request, RequestId};
 use hauyna_websocket::OpCode;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Reads a message.
 pub(crate) fn decode(encoding: Encoding, payload: &[u8]) -> Result<Received, Fault> {
     Received::decode(encoding, payload)
+}
+
+/// Whether a payload that is no message is a value of the application's all the same: whole, and about no channel, so that no
+/// number of a channel is lost with it.
+pub(crate) fn is_of_application(encoding: Encoding, payload: &[u8]) -> bool {
+    let is_about_channel = |value: &Value| value.get("channel").is_some();
+    Raw::parse(encoding, payload, &Limits::default())
+        .is_ok_and(|raw| serde_json::from_str(&raw.as_json()).is_ok_and(|value| !is_about_channel(&value)))
 }
 
 /// Writes a request.

@@ -29,24 +29,34 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// It has no host, or its scheme is neither `ws` nor `wss`.
+    /// It has no host, its port is none, or its scheme is neither `ws` nor `wss`.
     pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
         let uri: http::Uri = url.parse().map_err(|_| InvalidUrl::Malformed)?;
         let is_secure = match uri.scheme_str() {
-            Some("ws") => false,
-            Some("wss") => true,
+            Some(scheme) if scheme.eq_ignore_ascii_case("ws") => false,
+            Some(scheme) if scheme.eq_ignore_ascii_case("wss") => true,
             _ => return Err(InvalidUrl::Scheme),
         };
         let authority = uri.authority().ok_or(InvalidUrl::Malformed)?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         if host.is_empty() {
             return Err(InvalidUrl::Malformed);
         }
         // Credentials in a URL are nothing that a server of ours reads.
-        let authority = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
+        let own = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let port = match own.strip_prefix(authority.host()).ok_or(InvalidUrl::Malformed)? {
+            "" | ":" => {
+                if is_secure {
+                    443
+                } else {
+                    80
+                }
+            }
+            port => port.trim_start_matches(':').parse().map_err(|_| InvalidUrl::Malformed)?,
+        };
+        let authority = own.to_owned();
         Ok(Self { is_secure, host, port, path, authority })
     }
 }
@@ -113,6 +123,18 @@ impl Connector for Network {
 }
 
 impl Network {
+    /// Whether it can connect to a `wss` URL.
+    #[cfg(feature = "tls")]
+    pub(crate) const fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[allow(clippy::unused_self, reason = "it is used with the feature")]
+    pub(crate) const fn has_tls(&self) -> bool {
+        false
+    }
+
     #[cfg(feature = "tls")]
     async fn secure(&self, endpoint: &Endpoint, stream: TcpStream) -> io::Result<Box<dyn Transport>> {
         let Some(config) = self.tls.clone() else {
@@ -156,12 +178,17 @@ mod tests {
         );
         let endpoint = Endpoint::parse("ws://[::1]").unwrap();
         assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.path.as_str()), ("::1", 80, "/"));
+        let endpoint = Endpoint::parse("WSS://ann:secret@[::1]:8443/").unwrap();
+        assert_eq!((endpoint.is_secure, endpoint.host.as_str(), endpoint.port), (true, "::1", 8443));
+        assert_eq!(endpoint.authority, "[::1]:8443");
     }
 
     #[test]
     fn what_is_no_url_of_a_websocket_is_refused_before_anything_is_tried() {
         assert_eq!(Endpoint::parse("https://chat.example/"), Err(InvalidUrl::Scheme));
         assert_eq!(Endpoint::parse("/chat"), Err(InvalidUrl::Scheme));
-        assert_eq!(Endpoint::parse("ws://a b/"), Err(InvalidUrl::Malformed));
+        for malformed in ["ws://a b/", "ws://a:99999/", "ws://[::1]:70000/"] {
+            assert_eq!(Endpoint::parse(malformed), Err(InvalidUrl::Malformed), "{malformed}");
+        }
     }
 }

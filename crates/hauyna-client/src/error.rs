@@ -143,10 +143,13 @@ pub enum StreamError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidUrl {
-    /// It cannot be parsed.
+    /// It cannot be parsed, or its port is none.
     #[error("not a URL with scheme, host and path")]
     Malformed,
     /// Neither `ws` nor `wss`.
     #[error("the scheme is neither ws nor wss")]
     Scheme,
+    /// `wss`, without a way to speak TLS.
+    #[error("wss needs the feature `tls` and `Builder::tls`, or a connector of your own")]
+    NoTls,
 }

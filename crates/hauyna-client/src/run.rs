@@ -5,14 +5,15 @@ mod ask;
 mod hear;
 mod held;
 mod travel;
+mod wishes;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::channel::{ChannelShared, Subscription};
-use crate::client::{Shared, State, TokenSource};
+use crate::client::{Shared, State};
 use crate::clock::{FAR, Moment, after};
 use crate::connector::{Connector, Endpoint};
-use crate::error::{Closed, Error};
+use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
 use crate::liveness::{Liveness, Pulse};
 use crate::logger;
@@ -22,9 +23,7 @@ use crate::session::Session;
 use crate::socket::{Failure, Loss, Socket};
 use crate::stream::Note;
 use ask::{Done, Purpose};
-use hauyna_protocol::Position;
 use held::Held;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,33 +35,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use travel::Next;
+pub(crate) use wishes::Wish;
+use wishes::{Kept, Reply};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, reply: Waiter },
-    Unsubscribe { channel: String, reply: oneshot::Sender<Result<(), Error>> },
+    Subscribe { wish: Wish, reply: Reply<Subscription> },
+    Unsubscribe { channel: String, reply: Reply<()> },
     Reconnect,
     Offline,
     Close(oneshot::Sender<()>),
-}
-
-pub(crate) type Waiter = oneshot::Sender<Result<Subscription, Error>>;
-
-/// How a channel is subscribed to, every time.
-pub(crate) struct Wish {
-    pub(crate) channel: String,
-    pub(crate) metadata: Option<Box<RawValue>>,
-    pub(crate) since: Option<Position>,
-    pub(crate) token: Option<TokenSource>,
-}
-
-/// A wish that the task keeps.
-struct Kept {
-    wish: Wish,
-    waiters: Vec<Waiter>,
-    /// When to ask again after a refusal that may pass.
-    retry_at: Option<Instant>,
 }
 
 /// The state of the task.
@@ -88,6 +71,9 @@ pub(crate) struct Run {
     restore_by: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
+    /// Outlives connections.
+    given_up: BTreeMap<String, u64>,
     held: BTreeMap<String, Held>,
     ids: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
@@ -139,6 +125,7 @@ impl Run {
             restore_by: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
             generation: 0,
@@ -153,14 +140,17 @@ impl Run {
 
     /// Runs until the client is closed, or nobody holds a handle on it.
     pub(crate) async fn run(self) {
-        let ended = Ended(self.shared.clone());
-        self.go_on().await;
-        drop(ended);
+        let shared = self.shared.clone();
+        let task = pin!(self.go_on());
+        // Dropped before the task, which drops what others wait for: they find the state that says why.
+        let _ended = Ended(shared);
+        task.await;
     }
 
     async fn go_on(mut self) {
         self.attempt();
         loop {
+            self.read_what_came_in_time().await;
             self.due(Instant::now());
             self.pump();
             match self.wait().await {
@@ -223,6 +213,26 @@ impl Run {
         .await
     }
 
+    /// Reads what has arrived before a time-out counts: where the process slept, both wait for it at once.
+    async fn read_what_came_in_time(&mut self) {
+        let now = Instant::now();
+        let Some(at) = self.deadline().filter(|at| *at <= now) else { return };
+        if now - at >= SLEPT {
+            // The runtime may have seen its timers alone so far.
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..READS {
+            let (current, random) = (&mut self.current, &mut self.random);
+            let mut has_arrived = |cx: &mut Context<'_>| {
+                Poll::Ready(current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()))
+            };
+            if !poll_fn(&mut has_arrived).await {
+                return;
+            }
+            self.read_current();
+        }
+    }
+
     /// The next moment at which [`due`](Self::due) has something to do.
     fn deadline(&self) -> Option<Instant> {
         let next = match &self.next {
@@ -231,12 +241,14 @@ impl Run {
         };
         let former = self.former.as_ref().map(|(_, until)| *until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let retries = self.wishes.values().filter_map(|kept| kept.retry_at);
+        let waiting = self.wishes.values().filter_map(Kept::deadline);
+        let asked = self.asked.values().filter_map(Purpose::deadline);
         let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
-            .chain(retries)
+            .chain(waiting)
+            .chain(asked)
             .chain(catching)
             .min()
     }
@@ -249,6 +261,7 @@ impl Run {
             Some(Pulse::Fine) | None => {}
         }
         self.outbox.expire(Moment::now());
+        self.expire_waiters(now);
         self.travel_on(now);
         if self.restore_by.is_some_and(|by| now >= by) {
             self.lost(&Loss::abnormal("subscriptions were not answered"));
@@ -363,5 +376,9 @@ fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll
 
 /// How many sources `wait` has.
 const SOURCES: usize = 6;
+/// How late a timer is of a process that slept.
+const SLEPT: Duration = Duration::from_millis(100);
+/// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.
+const READS: usize = 64;
 /// How long the closing handshake may take.
 const CLOSING: Duration = Duration::from_secs(2);

@@ -60,13 +60,15 @@ fn run() -> ExitCode {
     }
 }
 
-/// Help and version as they are; of a mistake the line that says what it is.
+/// Help and version as they are; of a mistake what it is, in one line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if error.use_stderr() && !asks_for_help {
         let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        output::complain(&anyhow::anyhow!("{line} (see --help)"));
+        // The options that are missing, or the values that there are, stand in lines of their own.
+        let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        let line = lines.join(" ");
+        output::complain(&anyhow::anyhow!("{} (see --help)", line.trim_start_matches("error: ")));
         return ExitCode::from(2);
     }
     match help(error) {

@@ -2,7 +2,8 @@
 //! renewals – with what is done about their answers. Part of the task.
 
 use super::held::retry_after;
-use super::{Command, Kept, Run, Waiter, Wish};
+use super::wishes::Waiter;
+use super::{Command, Run};
 use crate::channel::Subscription;
 use crate::client::TokenSource;
 use crate::clock::Moment;
@@ -10,18 +11,25 @@ use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::session::Standing;
+use crate::socket::Loss;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
 use serde_json::value::RawValue;
-use std::collections::btree_map::Entry;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// What a request of the client's own is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    Subscribe(String),
-    Unsubscribe(oneshot::Sender<Result<(), Error>>),
+    /// By the wish of this number: what answers an earlier one says nothing about it.
+    Subscribe {
+        channel: String,
+        wish: u64,
+    },
+    Unsubscribe {
+        channel: String,
+        number: u64,
+        waiter: Option<Waiter<()>>,
+    },
     CatchUp(String),
     Presence(String),
     Refresh,
@@ -31,7 +39,7 @@ pub(super) enum Purpose {
 /// What the application's own code gave, in a task of its own.
 pub(super) enum Done {
     Answer { generation: u64, id: RequestId, answer: Result<Box<RawValue>, String> },
-    ChannelToken { generation: u64, channel: String, token: Option<String> },
+    ChannelToken { generation: u64, channel: String, wish: u64, token: Option<String> },
     Refresh { generation: u64, token: Option<String> },
 }
 
@@ -81,14 +89,14 @@ impl Run {
         }
     }
 
-    fn closed(&self) -> Error {
+    pub(super) fn closed(&self) -> Error {
         match &*self.shared.state.borrow() {
             crate::client::State::Closed(closed) => Error::Closed(closed.clone()),
             _ => Error::NotConnected,
         }
     }
 
-    const fn id(&mut self) -> u64 {
+    pub(super) const fn id(&mut self) -> u64 {
         self.ids += 1;
         self.ids
     }
@@ -104,15 +112,21 @@ impl Run {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe(channel), Ok(data)) => {
+            (Purpose::Subscribe { channel, wish }, _) if !self.is_wish(&channel, wish) => {}
+            (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
-                if let Some(entry) = entry.filter(|entry| entry.channel == channel) {
-                    self.live(&entry);
+                match entry.filter(|entry| entry.channel == channel) {
+                    Some(entry) => self.live(&entry),
+                    // Nobody can say whether it is subscribed.
+                    None => self.lost(&Loss::abnormal("an answer could not be read")),
                 }
             }
-            (Purpose::Subscribe(channel), Err(refusal)) => self.refused(&channel, &refusal),
-            (Purpose::Unsubscribe(reply), answer) => {
-                let _ = reply.send(answer.map(|_| ()).map_err(Error::Refused));
+            (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
+            (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
+                self.given_up.retain(|name, last| *name != channel || *last != number);
+                if let Some(waiter) = waiter {
+                    waiter.answer(unsubscribed(answer));
+                }
             }
             (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
             (Purpose::Presence(channel), Ok(Some(data))) => {
@@ -140,64 +154,32 @@ impl Run {
         }
     }
 
-    /// Somebody wants a channel.
-    fn wish(&mut self, wish: Wish, reply: Waiter) {
-        if self.is_closed() {
-            let _ = reply.send(Err(self.closed()));
-            return;
-        }
-        let channel = wish.channel.clone();
-        let place = self.session.want(&channel, wish.since);
-        let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
-        let kept = match self.wishes.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(Kept { wish, waiters: Vec::new(), retry_at: None }),
-            Entry::Occupied(entry) => {
-                let kept = entry.into_mut();
-                // What is not said again stays.
-                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
-                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
-                kept
-            }
-        };
-        if standing == Standing::Live {
-            let _ = reply.send(Ok(Subscription::new(position, recoverable)));
-            return;
-        }
-        kept.waiters.retain(|waiter| !waiter.is_closed());
-        if kept.waiters.len() >= WAITERS {
-            let _ = reply.send(Err(Error::OutboxFull));
-            return;
-        }
-        kept.waiters.push(reply);
-        if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
-            self.subscribe(&channel);
-        }
-    }
-
     /// Asks for a channel that is wanted, with a token first where it needs one.
     pub(super) fn subscribe(&mut self, channel: &str) {
         let Some(place) = self.session.place(channel) else { return };
         place.standing = Standing::Asked;
-        let source = self.wishes.get(channel).and_then(|kept| kept.wish.token.clone());
-        let Some(source) = source else { return self.ask_subscribe(channel, None) };
+        let Some(kept) = self.wishes.get(channel) else { return };
+        let wish = kept.number;
+        let Some(source) = kept.wish.token.clone() else { return self.ask_subscribe(channel, None) };
         let (generation, channel) = (self.generation, channel.to_owned());
         self.work.spawn(async move {
             let token = settled(source).await;
-            Done::ChannelToken { generation, channel, token }
+            Done::ChannelToken { generation, channel, wish, token }
         });
     }
 
     fn ask_subscribe(&mut self, channel: &str, token: Option<String>) {
         let Some(place) = self.session.place(channel) else { return };
         let recover = place.recover();
-        let metadata = self.wishes.get(channel).and_then(|kept| kept.wish.metadata.clone());
+        let Some(kept) = self.wishes.get(channel) else { return };
+        let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
         let request = Request::Subscribe {
             channel: channel.into(),
             metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
             recover,
             token: token.map(Into::into),
         };
-        self.ask(Purpose::Subscribe(channel.to_owned()), &request);
+        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish }, &request);
     }
 
     /// A channel was refused.
@@ -207,10 +189,7 @@ impl Run {
             // The server has subscribed this connection meanwhile, and says so by a notice of its own.
             place.standing = Standing::Live;
             let subscription = Subscription::new(place.position, place.is_recoverable);
-            for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
-                let _ = waiter.send(Ok(subscription));
-            }
-            return;
+            return self.answer_waiters(channel, &Ok(subscription));
         }
         let (was_live, from) = (place.was_live(), place.position);
         place.standing = Standing::Absent;
@@ -219,27 +198,12 @@ impl Run {
             kept.retry_at = Some(Instant::now() + retry_after(refusal));
             return;
         }
-        for waiter in kept.waiters.drain(..) {
-            let _ = waiter.send(Err(Error::Refused(refusal.clone())));
-        }
+        self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
         self.forget(channel);
         if was_live {
             let reason = GapReason::Refused;
             self.tell(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
         }
-    }
-
-    fn unsubscribe(&mut self, channel: &str, reply: oneshot::Sender<Result<(), Error>>) {
-        let was_known = self.session.place(channel).is_some_and(|place| place.standing != Standing::Absent);
-        for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
-            let _ = waiter.send(Err(Error::NotConnected));
-        }
-        self.forget(channel);
-        if !was_known || self.current.is_none() {
-            let _ = reply.send(Ok(()));
-            return;
-        }
-        self.ask(Purpose::Unsubscribe(reply), &Request::Unsubscribe { channel: channel.into() });
     }
 
     pub(super) fn ping(&mut self) {
@@ -298,12 +262,12 @@ impl Run {
             Done::Answer { generation, id, answer } if generation == self.generation => {
                 self.answer(&id, &answer);
             }
-            Done::ChannelToken { generation, channel, token: Some(token) }
-                if generation == self.generation =>
+            Done::ChannelToken { generation, channel, wish, token }
+                if generation == self.generation && self.is_wish(&channel, wish) =>
             {
-                self.ask_subscribe(&channel, Some(token));
-            }
-            Done::ChannelToken { generation, channel, token: None } if generation == self.generation => {
+                if token.is_some() {
+                    return self.ask_subscribe(&channel, token);
+                }
                 // It may have one the next time; until then nothing can be said.
                 if let Some(place) = self.session.place(&channel) {
                     place.standing = Standing::Absent;
@@ -320,6 +284,17 @@ impl Run {
     }
 }
 
+/// What an answer says to whoever has unsubscribed.
+fn unsubscribed(answer: Answer) -> Result<(), Error> {
+    match answer {
+        // It was refused before, or had not been sent when it was given up.
+        Err(refusal) if refusal.error_type != ErrorType::NotSubscribed.as_str() => {
+            Err(Error::Refused(refusal))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A token, if the application has one; its panic is its own.
 async fn settled(source: TokenSource) -> Option<String> {
     tokio::spawn(async move { source().await }).await.ok().and_then(Result::ok)
@@ -327,5 +302,3 @@ async fn settled(source: TokenSource) -> Option<String> {
 
 /// Questions that may be open at once.
 const QUESTIONS: usize = 64;
-/// Calls that may wait for one subscription at once.
-const WAITERS: usize = 64;

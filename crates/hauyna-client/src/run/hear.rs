@@ -28,12 +28,15 @@ impl Run {
                 let Some(loss) = socket.end().cloned() else { return };
                 return self.lost(&loss);
             };
-            match codec::decode(socket.encoding(), &payload) {
+            let encoding = socket.encoding();
+            match codec::decode(encoding, &payload) {
                 Ok(message) => self.hear(message),
                 Err(fault) => {
-                    // What was in it cannot be known, so this connection proves nothing any more.
                     logger::unreadable(&fault);
-                    self.lost(&Loss::abnormal("a message could not be read"));
+                    if !codec::is_of_application(encoding, &payload) {
+                        // What was in it cannot be known, so this connection proves nothing any more.
+                        self.lost(&Loss::abnormal("a message could not be read"));
+                    }
                 }
             }
         }
@@ -199,6 +202,9 @@ impl Run {
 
     /// A subscription is live, as its answer, the session or a notice says.
     pub(super) fn live(&mut self, entry: &Subscribed) {
+        if let Some(number) = self.given_up.get(&entry.channel) {
+            return self.give_up(&entry.channel, *number, None);
+        }
         if self.session.is_turned_by(entry) {
             self.outbox.forget_keys(&entry.channel);
             if entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
@@ -214,11 +220,7 @@ impl Run {
         if let Some(shared) = self.channel(&entry.channel) {
             *shared.position.lock() = position;
         }
-        if let Some(kept) = self.wishes.get_mut(&entry.channel) {
-            for waiter in kept.waiters.drain(..) {
-                let _ = waiter.send(Ok(Subscription::new(position, entry.recoverable)));
-            }
-        }
+        self.answer_waiters(&entry.channel, &Ok(Subscription::new(position, entry.recoverable)));
         self.make_up_for(&entry.channel, missed);
     }
 

@@ -101,6 +101,8 @@ impl Run {
         self.forget_connection();
         self.generation += 1;
         self.is_unjudged |= !session.resumed;
+        let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
+        self.given_up.retain(|channel, _| session.resumed && is_there(channel));
         self.session.resume = session.resume;
         self.liveness = Some(Liveness::new(session.heartbeat, now));
         if let Some(terms) = session.retry {
@@ -123,7 +125,7 @@ impl Run {
     /// What belonged to one connection alone.
     fn forget_connection(&mut self) {
         self.session.lost();
-        self.asked.clear();
+        self.forget_asked();
         self.held.clear();
         self.is_restored = false;
         self.restore_by = None;
@@ -243,7 +245,7 @@ impl Run {
         self.set_state(State::Closed(closed));
         for kept in self.wishes.values_mut() {
             for waiter in kept.waiters.drain(..) {
-                let _ = waiter.send(Err(error.clone()));
+                waiter.answer(Err(error.clone()));
             }
         }
     }

@@ -222,4 +222,7 @@ async fn a_server_that_shakes_hands_and_says_nothing_is_given_up() {
 #[test]
 fn a_url_that_makes_no_sense_is_refused_at_once() {
     assert_eq!(Client::builder("http://a/").connect().unwrap_err(), InvalidUrl::Scheme);
+    // They were tried in vain for ever.
+    assert_eq!(Client::builder("wss://a/").connect().unwrap_err(), InvalidUrl::NoTls);
+    assert_eq!(Client::builder("ws://a:99999/").connect().unwrap_err(), InvalidUrl::Malformed);
 }

@@ -153,6 +153,25 @@ async fn a_message_that_lacks_the_fields_of_its_type_does_not_cost_the_connectio
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_is_no_message_does_not_cost_the_connection() {
+    let Subscribed { mut script, mut peer, client, mut messages, room: _room } = subscribed(1).await;
+    // What `Connection::send` of the server sends as it is.
+    for value in
+        [json!(7), json!("hello"), json!([1]), Value::Null, json!({ "hello": 1 }), json!({ "type": 5 })]
+    {
+        peer.send(value).await;
+    }
+    peer.send(publication("a", 2)).await;
+    assert_eq!(content(&mut messages).await, 2);
+    assert!(script.is_idle(Duration::from_secs(20)).await);
+    assert_eq!(client.state(), State::Connected);
+    // Of this one nobody can say what it was in the channel.
+    peer.send(json!({ "channel": "a", "offset": 3 })).await;
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_publication_whose_answer_was_lost_is_not_repeated_after_the_server_may_have_forgotten_its_key() {
     let Subscribed { mut script, mut peer, client, room, messages: _messages } = subscribed(1).await;
     let hour = Duration::from_secs(3_600);
@@ -229,4 +248,115 @@ fn a_client_whose_runtime_has_ended_says_so() {
         assert!(matches!(states.next().await, Some(Ok(State::Closed(Closed::TaskEnded)))));
         assert!(states.next().await.is_none());
     });
+}
+
+/// Runs a future without any runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
+    let (mut cx, mut future) = (std::task::Context::from_waker(&waker), std::pin::pin!(future));
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn calls_may_be_awaited_outside_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let entered = runtime.enter();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    drop(entered);
+    let served = runtime.spawn(async move {
+        let mut peer = script.greet("one").await;
+        peer.subscribe("a", 1).await;
+        for kind in ["buy", "channel_message", "history", "unsubscribe_channel"] {
+            let request = peer.expect(kind).await;
+            let data = match kind {
+                "buy" => json!(1),
+                "channel_message" => json!({ "epoch": crate::script::EPOCH, "offset": 2 }),
+                "history" => {
+                    json!({ "channel": "a", "epoch": crate::script::EPOCH, "offset": 2, "oldest": 1, "messages": [] })
+                }
+                _ => Value::Null,
+            };
+            peer.ack(&request, data).await;
+        }
+        peer.expect("ping").await;
+        assert!(peer.next().await.is_none());
+    });
+    let room = client.channel::<u64>("a");
+    block_on(async {
+        client.connected().await.unwrap();
+        assert_eq!(room.subscribe().await.unwrap().position.unwrap().offset, 1);
+        assert_eq!(client.request::<u32>("buy", &json!({})).await.unwrap(), 1);
+        assert_eq!(room.publish(&7).await.unwrap().unwrap().offset, 2);
+        assert_eq!(room.history().await.unwrap().oldest, 1);
+        room.unsubscribe().await.unwrap();
+        client.reconnect().await.unwrap();
+        client.close().await;
+        assert!(matches!(room.subscribe().await, Err(Error::Closed(_))));
+        assert!(matches!(room.unsubscribe().await, Err(Error::Closed(_))));
+    });
+    runtime.block_on(served).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_while_the_process_slept_is_in_time() {
+    let Subscribed { mut peer, client, mut messages, room: _room, .. } = subscribed(1).await;
+    for number in 2..20 {
+        let asked = tokio::spawn(client.request::<u64>("buy", &json!({})).into_future());
+        let request = peer.expect("buy").await;
+        let answering = tokio::spawn(async move {
+            // In time, but the client finds its own time-out over when it wakes.
+            let _ = tokio::time::timeout(Duration::from_secs(9), std::future::pending::<()>()).await;
+            peer.publication("a", number).await;
+            peer.ack(&request, json!(number)).await;
+            peer
+        });
+        tokio::task::yield_now().await;
+        advance(Duration::from_secs(20)).await;
+        peer = answering.await.unwrap();
+        assert_eq!(asked.await.unwrap().unwrap(), number);
+        assert_eq!(content(&mut messages).await, number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_answered_with_nonsense_is_asked_for_on_another_connection() {
+    for nonsense in [Value::Null, json!(7), json!({}), json!({ "channel": "b", "recoverable": true })] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let mut peer = script.greet("one").await;
+        let request = peer.expect("subscribe_channel").await;
+        peer.ack(&request, nonsense).await;
+        let mut peer = script.greet("two").await;
+        peer.expect("resume").await;
+        peer.subscribe("a", 1).await;
+        subscribing.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_nobody_answers_time_out() {
+    let (mut script, builder) = script();
+    let client = builder.timeout(Duration::from_secs(2)).ttl(Duration::from_secs(3)).connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let (room, began) = (client.channel::<u64>("a"), Instant::now());
+    assert!(matches!(room.subscribe().await, Err(Error::Timeout)));
+    assert_eq!(began.elapsed().as_secs(), 5);
+    peer.expect("subscribe_channel").await;
+    assert!(matches!(room.unsubscribe().await, Err(Error::Timeout)));
+    assert_eq!(began.elapsed().as_secs(), 10);
 }

@@ -17,3 +17,4 @@ mod support;
 mod talk;
 #[cfg(feature = "tls")]
 mod tls;
+mod unsubscribe;

@@ -18,9 +18,9 @@ pub(crate) fn announce(lines: &str) {
     STDOUT.push(lines.as_bytes());
 }
 
-/// Queues a line for stderr, best effort: what is wrong, for people.
+/// Queues a line for stderr, best effort: what is wrong and why, for people.
 pub(crate) fn complain(error: &anyhow::Error) {
-    STDERR.push(format!("hauyna: {error}\n").as_bytes());
+    STDERR.push(format!("hauyna: {error:#}\n").as_bytes());
 }
 
 /// Lets the writer threads write what is queued, before the program ends. A reader that is stuck is not waited for.

@@ -4,6 +4,7 @@
 mod bench;
 #[cfg(test)]
 mod common;
+mod complaints;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]

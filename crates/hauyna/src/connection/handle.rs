@@ -50,7 +50,8 @@ impl Connection {
     }
 
     /// Sends a message to this connection alone, as it is; one with a `type` that the protocol has for itself as the
-    /// `message` of a `private`. It is queued; a connection that does not read fast enough is closed as a slow consumer.
+    /// `message` of a `private`. Plain clients hear any value, ours only an object with a `type`. It is queued; a connection
+    /// that does not read fast enough is closed as a slow consumer.
     ///
     /// # Errors
     ///

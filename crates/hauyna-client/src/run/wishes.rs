@@ -1,0 +1,169 @@
+//! The channels that the application wants, who waits for them, and those that it has given up. Part of the task.
+
+use super::Run;
+use super::ask::Purpose;
+use crate::channel::Subscription;
+use crate::client::TokenSource;
+use crate::clock::after;
+use crate::error::Error;
+use crate::session::{Place, Standing};
+use hauyna_protocol::{Position, Request};
+use serde_json::value::RawValue;
+use std::collections::btree_map::Entry;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// The way back to whoever awaits a call.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// How a channel is subscribed to, every time.
+pub(crate) struct Wish {
+    pub(crate) channel: String,
+    pub(crate) metadata: Option<Box<RawValue>>,
+    pub(crate) since: Option<Position>,
+    pub(crate) token: Option<TokenSource>,
+}
+
+/// A wish that the task keeps.
+pub(super) struct Kept {
+    pub(super) wish: Wish,
+    /// Differs from that of an earlier wish for the same channel.
+    pub(super) number: u64,
+    pub(super) waiters: Vec<Waiter<Subscription>>,
+    /// When to ask again after a refusal that may pass.
+    pub(super) retry_at: Option<Instant>,
+}
+
+/// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a runtime.
+#[derive(Debug)]
+pub(super) struct Waiter<T> {
+    reply: Reply<T>,
+    answer_by: Instant,
+}
+
+impl<T> Waiter<T> {
+    pub(super) fn answer(self, answer: Result<T, Error>) {
+        // Whoever asked may have gone.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl Kept {
+    /// The next moment at which something is to be done about it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
+    }
+}
+
+impl Purpose {
+    /// The moment at which whoever awaits the answer is to be told that there is none.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
+            _ => None,
+        }
+    }
+}
+
+impl Run {
+    fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
+        let wait = self.shared.ttl.saturating_add(self.shared.timeout);
+        Waiter { reply, answer_by: after(Instant::now(), wait) }
+    }
+
+    /// Somebody wants a channel.
+    pub(super) fn wish(&mut self, wish: Wish, reply: Reply<Subscription>) {
+        if self.is_closed() {
+            let _ = reply.send(Err(self.closed()));
+            return;
+        }
+        let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.id());
+        self.given_up.remove(&channel);
+        let place = self.session.want(&channel, wish.since);
+        let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
+        let kept = match self.wishes.entry(channel.clone()) {
+            Entry::Vacant(entry) => entry.insert(Kept { wish, number, waiters: Vec::new(), retry_at: None }),
+            Entry::Occupied(entry) => {
+                let kept = entry.into_mut();
+                // What is not said again stays.
+                kept.wish.metadata = wish.metadata.or_else(|| kept.wish.metadata.take());
+                kept.wish.token = wish.token.or_else(|| kept.wish.token.take());
+                kept
+            }
+        };
+        if standing == Standing::Live {
+            return waiter.answer(Ok(Subscription::new(position, recoverable)));
+        }
+        kept.waiters.retain(|waiter| !waiter.reply.is_closed());
+        if kept.waiters.len() >= WAITERS {
+            return waiter.answer(Err(Error::OutboxFull));
+        }
+        kept.waiters.push(waiter);
+        if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
+            self.subscribe(&channel);
+        }
+    }
+
+    /// Whether the wish for a channel is still this one.
+    pub(super) fn is_wish(&self, channel: &str, number: u64) -> bool {
+        self.wishes.get(channel).is_some_and(|kept| kept.number == number)
+    }
+
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Subscription, Error>) {
+        for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+            waiter.answer(answer.clone());
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
+        let (waiter, number, is_connected) = (self.waiter(reply), self.id(), self.current.is_some());
+        // Without a connection, the session may have it still.
+        let is_known = |place: &mut Place| !is_connected || place.standing != Standing::Absent;
+        let is_known = self.session.place(channel).is_some_and(is_known);
+        self.answer_waiters(channel, &Err(Error::NotConnected));
+        self.forget(channel);
+        if is_known {
+            self.given_up.insert(channel.to_owned(), number);
+        }
+        match is_known && is_connected {
+            true => self.give_up(channel, number, Some(waiter)),
+            // Where a session that is resumed shows the subscription, its server is told.
+            false => waiter.answer(Ok(())),
+        }
+    }
+
+    /// Tells the server that a channel is not wanted any more.
+    pub(super) fn give_up(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
+        let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
+        self.ask(purpose, &Request::Unsubscribe { channel: channel.into() });
+    }
+
+    /// Tells those that nobody has answered in time.
+    pub(super) fn expire_waiters(&mut self, now: Instant) {
+        for kept in self.wishes.values_mut() {
+            for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
+        for purpose in self.asked.values_mut() {
+            if purpose.deadline().is_some_and(|by| by <= now)
+                && let Purpose::Unsubscribe { waiter, .. } = purpose
+                && let Some(waiter) = waiter.take()
+            {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
+    }
+
+    /// Whoever waits for the end of a subscription has it when the connection ends.
+    pub(super) fn forget_asked(&mut self) {
+        for purpose in std::mem::take(&mut self.asked).into_values() {
+            if let Purpose::Unsubscribe { waiter: Some(waiter), .. } = purpose {
+                waiter.answer(Ok(()));
+            }
+        }
+    }
+}
+
+/// Calls that may wait for one subscription at once.
+const WAITERS: usize = 64;

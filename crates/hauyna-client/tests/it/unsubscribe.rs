@@ -1,0 +1,101 @@
+//! The end of subscriptions, against a server that says what the test wants.
+
+use crate::script::{EPOCH, Subscribed, publication, session, subscribed};
+use crate::support::content;
+use serde_json::{Value, json};
+
+/// The session that goes on, as a server shows it that has not heard of the end of a subscription.
+fn resumed() -> Value {
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] = json!([{ "channel": "a", "epoch": EPOCH, "offset": 2, "recoverable": true,
+        "recovered": true }]);
+    resumed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_session_goes_on() {
+    let Subscribed { mut script, peer, client, room, mut messages } = subscribed(1).await;
+    drop(peer);
+    let dialled = script.raw().await;
+    room.unsubscribe().await.unwrap();
+    drop(dialled);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(resumed()).await;
+    peer.publication("a", 2).await;
+    let request = peer.expect("unsubscribe_channel").await;
+    assert_eq!(request["channel"], "a");
+    assert_eq!(room.position(), None);
+    peer.ack(&request, Value::Null).await;
+    client.connected().await.unwrap();
+    // Wanted again, it begins anew; nothing of the time between was delivered.
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
+    assert_eq!(subscribed.unwrap().position.unwrap().offset, 7);
+    peer.send(publication("a", 8)).await;
+    assert_eq!(content(&mut messages).await, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
+    let Subscribed { mut script, peer, room, client: _client, mut messages } = subscribed(1).await;
+    drop(peer);
+    let dialled = script.raw().await;
+    room.unsubscribe().await.unwrap();
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    tokio::task::yield_now().await;
+    drop(dialled);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(resumed()).await;
+    subscribing.await.unwrap().unwrap();
+    peer.publication("a", 3).await;
+    assert_eq!(content(&mut messages).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_ends_the_subscription_that_was_being_given_up() {
+    let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
+    let ending = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    peer.expect("unsubscribe_channel").await;
+    drop(peer);
+    ending.await.unwrap().unwrap();
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(resumed()).await;
+    peer.expect("unsubscribe_channel").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_next_one() {
+    let Subscribed { mut peer, room, client: _client, mut messages, .. } = subscribed(1).await;
+    let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+        let request = peer.expect("unsubscribe_channel").await;
+        peer.ack(&request, Value::Null).await;
+    });
+    ended.unwrap();
+    let first = tokio::spawn(room.subscribe().into_future());
+    let refused = peer.expect("subscribe_channel").await;
+    let ending = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    let request = peer.expect("unsubscribe_channel").await;
+    assert!(first.await.unwrap().is_err());
+    let second = tokio::spawn(room.subscribe().into_future());
+    let granted = peer.expect("subscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "permission_denied", "message": "", "timestamp": 1,
+        "id": refused["id"], "temporary": false }))
+        .await;
+    peer.send(json!({ "type": "error", "error_type": "not_subscribed", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": false }))
+        .await;
+    peer.ack(&granted, json!({ "channel": "a", "epoch": EPOCH, "offset": 4, "recoverable": true })).await;
+    ending.await.unwrap().unwrap();
+    assert_eq!(second.await.unwrap().unwrap().position.unwrap().offset, 4);
+    peer.publication("a", 5).await;
+    assert_eq!(content(&mut messages).await, 5);
+}

@@ -1,0 +1,29 @@
+//! What the program says where it cannot do what it was told.
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+#[test]
+fn a_mistake_is_told_in_one_line_that_says_what_would_be_right() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (words, code, told) in [
+        (&["serve", "--echo", "/:id"][..], 2, "a path such as /echo, other than /chat"),
+        (&["serve", "--echo", "/*"], 2, "a path such as /echo, other than /chat"),
+        (&["serve", "--echo", "/%63hat"], 2, "a path such as /echo, other than /chat"),
+        (&["serve", "--tls-cert", "cert.pem"], 2, "--tls-key <FILE>"),
+        (&["types", "--format", "yaml"], 2, "possible values: typescript, json-schema, async-api"),
+        (&["types", "--out", "/nowhere/at/all"], 1, "cannot be written: No such file or directory"),
+        (&["serve", "--metrics", &taken], 1, "for metrics: Address already in use"),
+        (&["serve", "--metrics", "off", "--listen", &taken], 1, "cannot listen on"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hauyna"));
+        let Output { status, stderr, .. } = command.args(words).stdin(Stdio::null()).output().unwrap();
+        let errors = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{words:?}: {errors}");
+        let complaints: Vec<_> = errors.lines().filter(|line| line.starts_with("hauyna: ")).collect();
+        let [complaint] = complaints[..] else { panic!("{words:?}: {errors}") };
+        assert!(complaint.contains(told), "{complaint}");
+        assert!(complaint.matches("Address already in use").count() < 2, "{complaint}");
+    }
+}
