@@ -131,6 +131,7 @@ impl Channel {
     /// [of another hub](crate::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let core = self.own(connection)?;
+        core.let_task_write().await;
         let metadata = metadata_text(&metadata)?;
         let wish = Wish { metadata, recover: None };
         let name = self.checked()?;

@@ -160,11 +160,16 @@ impl Outbox {
 
     /// Queues a control frame that the client did not ask for: before everything of the data lane.
     pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
-        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, frame.len()))?;
+        self.control_room(frame.len(), out)?;
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
         }
         Ok(())
+    }
+
+    /// Whether one more frame fits into the control lane.
+    pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), Full> {
+        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
     }
 
     /// Queues the session message, before everything that has waited for it.

@@ -86,6 +86,18 @@ impl Outbox {
         self.asked == Asked::Woken && self.lanes.as_ref().is_some_and(|lanes| !lanes.has_room(room, 0))
     }
 
+    /// As [`Outbox::is_task_due`], for the control lane.
+    pub(super) fn is_control_due(&self, room: Room) -> bool {
+        let is_over = |lanes: &Lanes| !lanes.has_control_room(room, 0);
+        self.socket.is_of_task() && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
+    }
+
+    /// Whether a bound that is reached says something about the peer: a stream that only the connection's task may write
+    /// to has taken nothing since that tried.
+    pub(super) fn is_stream_tried(&self) -> bool {
+        self.blocked.is_some() || !self.socket.is_of_task()
+    }
+
     /// Whether more waits than the bounds allow although the connection's task has tried its stream, and the policy is to
     /// disconnect.
     pub(super) fn is_overdue(&self, room: Room) -> bool {
