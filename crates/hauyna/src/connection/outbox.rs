@@ -222,7 +222,8 @@ impl Outbox {
             match subscription.phase() {
                 SubscriptionPhase::Live => {}
                 SubscriptionPhase::Replaying => {
-                    return self.lanes().leave_to_replay(publication, subscription, out);
+                    self.lanes().leave_to_replay(publication, subscription, out);
+                    return Ok(());
                 }
                 SubscriptionPhase::Ended => return Ok(()),
             }

@@ -204,7 +204,11 @@ impl ConnectionCore {
     }
 
     /// Tells listeners of a gap that the last publication of this subscription began.
-    fn notify_of_gap(self: &Arc<Self>, outbox: &mut Outbox, subscription: Option<&Arc<Subscription>>) {
+    pub(super) fn notify_of_gap(
+        self: &Arc<Self>,
+        outbox: &mut Outbox,
+        subscription: Option<&Arc<Subscription>>,
+    ) {
         if !outbox.take_new_gap() {
             return;
         }
