@@ -3,12 +3,14 @@
 
 use super::Shard;
 use crate::channel::{ChannelName, Target};
+use crate::clock::Late;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How many shards of a hub are congested.
 #[derive(Debug, Clone, Default)]
@@ -133,7 +135,12 @@ impl HubCore {
                 shard.end_congestion();
                 return;
             }
-            room.await;
+            // The task may stand on a runtime that nobody drives at present: its work is done here then.
+            match crate::clock::timeout(PATIENCE, room.as_mut()).await {
+                Ok(()) => {}
+                Err(Late::Elapsed) => self.settle(index),
+                Err(Late::NoTimers) => room.await,
+            }
         }
     }
 
@@ -156,5 +163,7 @@ impl HubCore {
 
 /// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
 pub(super) const CONGESTED: u64 = 4096;
+/// How long a publisher waits for a shard's task.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Load below which they go on.
 const RELAXED: u64 = CONGESTED / 2;

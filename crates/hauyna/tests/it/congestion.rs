@@ -84,3 +84,19 @@ async fn a_publisher_does_not_wait_for_a_shard_whose_runtime_has_ended() {
     }
     assert_eq!(hub.stats().subscriptions, 0);
 }
+
+#[test]
+fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (idle, hub) = (runtime(), hub());
+    let _kept = idle.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "idle", "x").await;
+        (server, client)
+    });
+    runtime().block_on(async {
+        for n in 0..10_000 {
+            hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+        }
+    });
+}
