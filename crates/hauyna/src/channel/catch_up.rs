@@ -51,6 +51,8 @@ impl Start {
         if telling == Telling::Now && recovery == Some(Ok(())) && page.top.epoch != present.epoch {
             recovery = Some(Err(RecoveryFailure::EpochChanged));
         }
+        // The numbering may have gone on under another epoch, which the answer names.
+        let since = since.map(|since| Position { epoch: page.top.epoch, ..since });
         let (from, page) = match (recovery, telling) {
             (Some(Ok(())), _) => (since, Some(page)),
             (_, Telling::Before) => (Some(told), None),

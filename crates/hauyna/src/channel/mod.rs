@@ -33,7 +33,7 @@ pub(crate) use publish::{Extras, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{Prepared, Welcome, Wish, enlist, go_on, prepare, subscribe, told};
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
-pub(crate) use turn::turned;
+pub(crate) use turn::{turn_notice, turned};
 pub(crate) use unsubscribe::{detach, dismiss, not_subscribed, unsubscribe};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};

@@ -81,7 +81,7 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
     if state.subscribers.is_empty() || channel.options.retention.is_none() {
         return;
     }
-    let notice = Arc::new(notice(&channel.name, turned));
+    let notice = Arc::new(turn_notice(&channel.name, turned.to, turned.recovery));
     for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
         shard.post(Item::Turn { channel: channel.clone(), notice: notice.clone() });
     }
@@ -94,12 +94,12 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
 }
 
 /// `subscribed`, for one who is subscribed already.
-pub(super) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
+pub(crate) fn turn_notice(channel: &ChannelName, to: Position, recovery: Recovery) -> Publication {
     let message = Message::Subscribed(Subscribed {
         channel: channel.as_str(),
-        position: Some(turned.to),
+        position: Some(to),
         recoverable: true,
-        recovery: turned.recovery,
+        recovery,
     });
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);

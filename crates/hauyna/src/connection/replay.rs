@@ -2,15 +2,14 @@
 //! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
 //! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
 
-use super::queued::{Queued, Room};
+use super::queued::Room;
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::channel::{Publication, Subscription, SubscriptionPhase};
+use crate::channel::{Publication, Subscription, SubscriptionPhase, turn_notice};
 use crate::error::BrokerError;
 use crate::shard::Item;
-use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
-use hauyna_protocol::{Message, Position, Recovery, RecoveryFailure, Subscribed};
+use hauyna_protocol::{Position, Recovery, RecoveryFailure};
 use std::sync::Arc;
 
 /// The replays of one connection.
@@ -131,6 +130,26 @@ impl Replays {
     }
 }
 
+impl Replay {
+    /// Where a page goes on under another epoch: the position there, and what the subscriber is told of it. A page that
+    /// was not asked for from a position cannot say that the numbering has gone on.
+    fn follow_epoch(&mut self, page: &HistoryPage, was_behind: bool) -> Option<(Position, Recovery)> {
+        let (old, new) = (self.at.epoch, page.top.epoch);
+        if page.continuity == Continuity::EpochChanged || old != new && was_behind {
+            // The numbering began anew: what was missed cannot be said, but that it was.
+            self.delivered.take_if(|delivered| delivered.epoch == old);
+            return Some((page.top, Recovery::Failed(RecoveryFailure::EpochChanged)));
+        }
+        if old == new {
+            return None;
+        }
+        if let Some(delivered) = self.delivered.as_mut().filter(|delivered| delivered.epoch == old) {
+            delivered.epoch = new;
+        }
+        Some((Position { epoch: new, ..self.at }, Recovery::Recovered))
+    }
+}
+
 impl ConnectionCore {
     /// Begins to replay what follows `at`, at least up to `present`. `page` is what was read of it already, if anything.
     /// Called under the channel's lock.
@@ -224,14 +243,13 @@ impl ConnectionCore {
             return;
         }
         replay.is_behind = false;
-        if page.continuity == Continuity::EpochChanged || page.top.epoch != at.epoch {
-            // The numbering began anew: what was missed cannot be said, but that it was.
-            replay.delivered.take_if(|delivered| delivered.epoch == at.epoch);
-            at = page.top;
-            if is_negotiated {
-                lanes.push(Queued::Frame(self.position_lost(subscription, at)));
-            }
-        } else {
+        let turned = replay.follow_epoch(page, was_behind);
+        at = turned.map_or(at, |(to, _)| to);
+        if let Some((to, recovery)) = turned.filter(|_| is_negotiated) {
+            let notice = Arc::new(turn_notice(&subscription.channel.name, to, recovery));
+            lanes.push_replayed(&notice, subscription, out);
+        }
+        if at != page.top {
             let mut bytes = 0;
             for publication in &page.publications {
                 let offset = publication.offset();
@@ -265,18 +283,6 @@ impl ConnectionCore {
             let item = Item::Activate { subscription: subscription.clone(), after: at.offset };
             self.hub.shards[self.shard()].post(item);
         }
-    }
-
-    fn position_lost(&self, subscription: &Subscription, position: Position) -> Bytes {
-        super::frame(
-            self,
-            &Message::Subscribed(Subscribed {
-                channel: subscription.channel.name.as_str(),
-                position: Some(position),
-                recoverable: true,
-                recovery: Recovery::Failed(RecoveryFailure::EpochChanged),
-            }),
-        )
     }
 
     /// The shard has come to the end of a replay: publications after the offset `after` go to the subscriber as they
