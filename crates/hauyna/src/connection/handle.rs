@@ -151,7 +151,9 @@ impl Connection {
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where the connection is closed or about to be; `unavailable` as
     /// [`Connection::send`]. Then nothing is changed.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
-        self.0.set_state(state)
+        self.0.set_state(state)?;
+        self.0.hub.settle_congested();
+        Ok(())
     }
 
     /// The other end of its socket: the client, or the proxy before it. Unknown where a tower service is not told.

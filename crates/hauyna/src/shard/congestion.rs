@@ -119,6 +119,24 @@ impl HubCore {
         }
     }
 
+    /// As [`HubCore::room_for`], for what is told in many channels.
+    pub(crate) async fn room(&self) {
+        while self.shards.congestion.0.load(Ordering::Relaxed) > 0
+            && let Some(shard) = self.shards.iter().position(Shard::is_congested)
+        {
+            self.room_of(shard).await;
+        }
+    }
+
+    /// Works off what was posted to shards past their bound, on this thread: for callers that cannot wait, and hold no
+    /// lock.
+    pub(crate) fn settle_congested(&self) {
+        if self.shards.congestion.0.load(Ordering::Relaxed) > 0 {
+            let congested = (0..self.shards.len()).filter(|index| self.shards[*index].is_congested());
+            congested.for_each(|index| self.settle(index));
+        }
+    }
+
     /// Waits until a shard has room.
     pub(crate) async fn room_of(&self, index: usize) {
         let shard = &self.shards[index];
