@@ -111,6 +111,7 @@ pub(crate) fn turn_notice(channel: &ChannelName, to: Position, recovery: Recover
         timestamp: crate::clock::unix_ms(),
         except: None,
         conflate: None,
+        variants: 1,
     };
     draft.publication(None)
 }
