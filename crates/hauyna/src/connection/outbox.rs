@@ -230,7 +230,7 @@ impl Outbox {
         }
         let is_superseding =
             self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
-        let may_conflate = is_superseding && self.ask(out) == Answer::Refused;
+        let may_conflate = is_superseding && self.was_asked() && self.ask(out) == Answer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
         let room = match self.ask_socket(out, |lanes, room| lanes.has_room(room, bytes)) {
             Ok(room) => room,

@@ -1,6 +1,6 @@
 //! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
 
-use crate::support::{named, subscribe, subscriber};
+use crate::support::{eventually, named, subscribe, subscriber};
 use hauyna::{
     Channels, ConnectionState, Context, ErrorType, Handler, Hub, HubBuilder, Presence, RetryPolicy,
     SlowConsumer, json,
@@ -179,6 +179,44 @@ async fn sends_in_a_loop_reach_a_client_on_a_stream_of_its_task() {
     for n in 0..2000 {
         assert_eq!(client.next().await["n"], n);
     }
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn two_large_messages_in_a_row_close_no_stream_whose_task_has_not_run() {
+    for policy in POLICIES {
+        let hub = hub(policy).build();
+        let server = MemoryServer::start(hub.clone(), open_to_all());
+        let mut client = server.json("/").await;
+        client.expect("session").await;
+        client.subscribe("x").await;
+        for round in 0..3 {
+            for n in 0..2 {
+                let content = json!({ "n": n, "padding": "x".repeat(2_000_000) });
+                hub.channel("x").broadcast(content).await.unwrap();
+            }
+            expect_numbers(&mut client, "message", "content", 2).await;
+            assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?} {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_does_not_close_a_client_that_is_about_to_resume() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut client = server.json("/?user=alice").await;
+    let session = client.expect("session").await;
+    client.vanish();
+    eventually("it is lost", || hub.connections().count() == 0).await;
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut client = server.json(&format!("/?user=alice&resume={token}")).await;
+    for n in 0..2000 {
+        hub.user("alice").send(json!({ "n": n })).await.unwrap();
+    }
+    client.send(json!({ "type": "resume" })).await;
+    assert_eq!(client.expect("session").await["resumed"], true);
+    expect_numbers(&mut client, "private", "message", 2000).await;
     assert_eq!(hub.stats().slow_consumers, 0);
 }
 
