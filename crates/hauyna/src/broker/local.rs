@@ -33,7 +33,8 @@ pub struct LocalBroker {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct LocalOptions {
-    /// All histories together, in bytes; the oldest publications go first. Default 256 MiB.
+    /// All histories together, in bytes, with the frames that were encoded of them; the oldest publications go first.
+    /// Default 256 MiB.
     pub history_bytes: usize,
     /// How long a channel's position is remembered after its last publication, or after its last subscriber left, at
     /// least. While it has subscribers it is not forgotten. Default 1 hour.

@@ -94,5 +94,6 @@ fn event_draft(channel: &ChannelCore, message: &Message<'_>, except: Option<Conn
         timestamp: crate::clock::unix_ms(),
         except,
         conflate: None,
+        variants: 1,
     }
 }

@@ -131,6 +131,7 @@ impl Channel {
     /// [of another hub](crate::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let core = self.own(connection)?;
+        core.let_task_write().await;
         let metadata = metadata_text(&metadata)?;
         let wish = Wish { metadata, recover: None };
         let name = self.checked()?;
@@ -159,8 +160,10 @@ impl Channel {
                 core.request_flush();
             }
         };
-        unsubscribe(&self.hub.0, core, &self.name, tell)
-            .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) })
+        let result = unsubscribe(&self.hub.0, core, &self.name, tell)
+            .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
+        self.hub.0.settle_congested();
+        result
     }
 
     fn core(&self) -> Option<Arc<ChannelCore>> {
@@ -206,6 +209,7 @@ impl Channel {
         let metadata = metadata_text(&metadata)?;
         let subscription = self.subscription(connection).ok_or_else(not_subscribed)?;
         presence::set_subscription_metadata(&self.hub.0, &subscription, metadata);
+        self.hub.0.settle_congested();
         Ok(())
     }
 

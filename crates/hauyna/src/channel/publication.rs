@@ -20,6 +20,8 @@ pub struct Draft {
     pub(crate) timestamp: u64,
     pub(crate) except: Option<ConnectionId>,
     pub(crate) conflate: Option<Box<str>>,
+    /// In how many wire variants it is going to be encoded, as far as that is known.
+    pub(crate) variants: u8,
 }
 
 /// What shape a publication has on the wire.
@@ -137,6 +139,7 @@ impl Draft {
             timestamp,
             except: None,
             conflate: None,
+            variants: 1,
         })
     }
 
@@ -213,9 +216,20 @@ impl Publication {
         self.draft.conflate.as_deref()
     }
 
-    /// About how many bytes it holds: the content, one encoded frame, and the structure around them.
+    /// About how many bytes it holds: the content, an encoded frame for each wire variant that connections used when it
+    /// was published, and the structure around them.
     pub fn weight(&self) -> usize {
-        2 * self.draft.content.bytes.len() + std::mem::size_of::<Self>() + 64
+        let frames = usize::from(self.draft.variants.max(1));
+        self.weight_with(frames)
+    }
+
+    /// About how many bytes it holds with one encoded frame.
+    pub(crate) fn weight_of_one(&self) -> usize {
+        self.weight_with(1)
+    }
+
+    fn weight_with(&self, frames: usize) -> usize {
+        (1 + frames) * self.draft.content.bytes.len() + std::mem::size_of::<Self>() + 64
     }
 
     /// The WebSocket frame for a wire variant, encoded by the first who asks.

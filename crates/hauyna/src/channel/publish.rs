@@ -73,6 +73,7 @@ pub(crate) fn publish(
             timestamp: crate::clock::unix_ms(),
             except: extras.except,
             conflate: extras.conflate,
+            variants: hub.registry.wire_variants(),
         },
         retention,
         key,

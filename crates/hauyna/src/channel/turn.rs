@@ -112,6 +112,7 @@ pub(crate) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
         timestamp: crate::clock::unix_ms(),
         except: None,
         conflate: None,
+        variants: 1,
     };
     draft.publication(None)
 }

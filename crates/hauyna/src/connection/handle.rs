@@ -55,7 +55,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The connection is closed; `validation_error` where JSON cannot hold the message.
+    /// The connection is closed; `validation_error` where JSON cannot hold the message; `unavailable` where too many wait
+    /// on a stream that only the connection's task writes to (TLS, in memory), until that task has run.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = Content::of_application(&message)?;
         self.0.send(super::reader::content_frame(&self.0, &content))
@@ -149,9 +150,12 @@ impl Connection {
     ///
     /// [`ErrorKind::Transition`](crate::ErrorKind::Transition) where the table of [`ConnectionState`] and
     /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) do not allow it;
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where the connection is closed or about to be.
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where the connection is closed or about to be; `unavailable` as
+    /// [`Connection::send`]. Then nothing is changed.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
-        self.0.set_state(state)
+        self.0.set_state(state)?;
+        self.0.hub.settle_congested();
+        Ok(())
     }
 
     /// The other end of its socket: the client, or the proxy before it. Unknown where a tower service is not told.
@@ -183,8 +187,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range, and then nothing is changed;
-    /// or the connection is closed.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range; the connection is closed;
+    /// `unavailable` as [`Connection::send`]. Then nothing is changed.
     ///
     /// # Examples
     ///
@@ -204,8 +208,9 @@ impl Connection {
         }
         // Under the lock, so that the last one told is the one that counts.
         let mut own = self.0.attached().retry.lock();
+        self.0.tell(&Message::RetryPolicy(policy.terms()))?;
         *own = Some(policy);
-        self.0.tell(&Message::RetryPolicy(policy.terms()))
+        Ok(())
     }
 
     /// The names of the channels it is subscribed to.

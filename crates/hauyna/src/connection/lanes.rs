@@ -143,8 +143,18 @@ impl Lanes {
 
     /// Whether one more message fits into the data lane. The first one always does.
     pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
-        let count = self.data.len() - self.replayed - self.replies;
+        let count = self.counted();
         self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
+    }
+
+    /// Whether more waits in the data lane than may, and not only one message that is too large.
+    pub(super) fn is_over(&self, room: Room) -> bool {
+        self.counted() > 1 && !self.has_room(room, 0)
+    }
+
+    /// Messages of the data lane that its bounds count.
+    fn counted(&self) -> usize {
+        self.data.len() - self.replayed - self.replies
     }
 
     /// Whether one more frame fits into the control lane. The first one always does.

@@ -160,11 +160,16 @@ impl Outbox {
 
     /// Queues a control frame that the client did not ask for: before everything of the data lane.
     pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
-        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, frame.len()))?;
+        self.control_room(frame.len(), out)?;
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
         }
         Ok(())
+    }
+
+    /// Whether one more frame fits into the control lane.
+    pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), Full> {
+        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
     }
 
     /// Queues the session message, before everything that has waited for it.
@@ -217,14 +222,15 @@ impl Outbox {
             match subscription.phase() {
                 SubscriptionPhase::Live => {}
                 SubscriptionPhase::Replaying => {
-                    return self.lanes().leave_to_replay(publication, subscription, out);
+                    self.lanes().leave_to_replay(publication, subscription, out);
+                    return Ok(());
                 }
                 SubscriptionPhase::Ended => return Ok(()),
             }
         }
         let is_superseding =
             self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
-        let may_conflate = is_superseding && self.ask(out) == Answer::Refused;
+        let may_conflate = is_superseding && self.was_asked() && self.ask(out) == Answer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
         let room = match self.ask_socket(out, |lanes, room| lanes.has_room(room, bytes)) {
             Ok(room) => room,

@@ -40,6 +40,9 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// For the first message that does not fit, until the connection's task has been asked to try its stream.
+    pub(super) const ENDLESS: Self = Self { bytes: usize::MAX, frames: usize::MAX };
+
     /// For a connection whose task has yet to ask its stream: as much as a task that does not run may cost.
     pub(super) fn stretched(self) -> Self {
         Self {

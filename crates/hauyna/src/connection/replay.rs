@@ -279,7 +279,7 @@ impl ConnectionCore {
 
     /// The shard has come to the end of a replay: publications after the offset `after` go to the subscriber as they
     /// come, unless some did meanwhile. Returns whether it is live.
-    pub(crate) fn activate(&self, subscription: &Arc<Subscription>, after: u64) -> bool {
+    pub(crate) fn activate(self: &Arc<Self>, subscription: &Arc<Subscription>, after: u64) -> bool {
         let mut outbox = self.outbox.lock();
         let Some(lanes) = outbox.existing_lanes() else { return false };
         let Some(replay) = lanes.replays.find(subscription) else { return false };
@@ -291,6 +291,7 @@ impl ConnectionCore {
             return false;
         }
         lanes.release_held(subscription, self.outgoing());
+        self.notify_of_gaps(&mut outbox, Some(subscription));
         outbox.drop_unused_lanes();
         if subscription.phase() == SubscriptionPhase::Replaying {
             subscription.set_phase(SubscriptionPhase::Live);

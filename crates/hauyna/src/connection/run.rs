@@ -335,15 +335,15 @@ impl Run {
             Work::Request(mut request) => {
                 let reply = match request.poll(&core, cx) {
                     Poll::Ready(Some(reply)) => reply,
-                    Poll::Ready(None) => Reply::panicked(request.id),
-                    Poll::Pending if core.has_expired() => Reply::expired(request.id),
+                    Poll::Ready(None) => Reply::panicked(request.id.clone()),
+                    Poll::Pending if core.has_expired() => Reply::expired(request.id.clone()),
                     Poll::Pending => {
                         self.work = Some(Work::Request(request));
                         return self.read_ahead(cx);
                     }
                 };
                 with_replies(|replies| {
-                    request.order.write(&core, reply, replies);
+                    request.write(&core, reply, replies);
                     flush_replies(&core, replies);
                 });
             }

@@ -2,13 +2,13 @@
 
 use super::ending::close_frame_of;
 use super::outbox::{Flushed, Full, Outbox};
-use super::writing::{Asked, TaskIsDue};
+use super::writing::TaskIsDue;
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
-use crate::shard::{FrameOrigin, Item, OrderedFrame};
+use crate::shard::{FrameOrigin, Item, OrderedFrame, take_turns};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{ErrorType, Message};
@@ -78,6 +78,28 @@ impl ConnectionCore {
         self.push_control_locked(&mut outbox, frame);
         drop(outbox);
         self.request_flush();
+    }
+
+    /// Whether a message of the protocol can be queued: a connection is not closed as slow before its task, which alone
+    /// may write, has tried its stream.
+    ///
+    /// # Errors
+    ///
+    /// Too much waits until the task has run.
+    pub(super) fn check_control_room(&self, outbox: &mut Outbox, bytes: usize) -> Result<(), Error> {
+        let is_tried = outbox.is_stream_tried();
+        match outbox.control_room(bytes, self.outgoing()) {
+            Err(Full) if !is_tried => Err(not_asked_yet()),
+            Ok(()) | Err(Full) => Ok(()),
+        }
+    }
+
+    /// Lets the connection's task run, which alone may write, where more waits than the bounds allow.
+    pub(crate) async fn let_task_write(&self) {
+        let is_due = self.outbox.lock().is_control_due(self.bounded());
+        if is_due {
+            take_turns().await;
+        }
     }
 
     /// As [`ConnectionCore::push_control`], for those who hold the outbox and see to the flush.
@@ -240,9 +262,9 @@ impl ConnectionCore {
         if outbox.phase != Phase::Open {
             return Err(Error::closed());
         }
-        let is_asked = outbox.asked == Asked::Tried || !outbox.socket.is_of_task();
+        let is_tried = outbox.is_stream_tried();
         let is_full = outbox.push_frame(frame, self.outgoing()) == Err(Full);
-        if is_full && !is_asked {
+        if is_full && !is_tried {
             return Err(not_asked_yet());
         }
         if is_full {
@@ -291,11 +313,13 @@ impl ConnectionCore {
     ///
     /// # Errors
     ///
-    /// The connection is closed.
+    /// The connection is closed, or too much waits until its task has run.
     pub(crate) fn tell(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
         if self.endpoint.mode == Mode::Protocol {
             self.check_open()?;
-            self.push_control(super::frame(self, message));
+            let frame = super::frame(self, message);
+            self.check_control_room(&mut self.outbox.lock(), frame.len())?;
+            self.push_control(frame);
             self.check_open()?;
         }
         Ok(())

@@ -10,30 +10,23 @@ use std::sync::Arc;
 
 impl Lanes {
     /// A publication came live for a subscriber that catches up. A numbered one stands in the history, too, and comes with
-    /// the replay; any other waits behind it.
+    /// the replay; any other waits behind it, or is part of a gap there: who catches up does not lag, so no policy acts.
     pub(super) fn leave_to_replay(
         &mut self,
         publication: &Arc<Publication>,
         subscription: &Arc<Subscription>,
         out: Outgoing<'_>,
-    ) -> Result<(), Full> {
+    ) {
         if let Some(position) = publication.position() {
-            self.replays.note_delivered(subscription, position);
-            return Ok(());
+            return self.replays.note_delivered(subscription, position);
         }
         if publication.is_turn() {
-            self.replays.note_turn(subscription);
-            return Ok(());
+            return self.replays.note_turn(subscription);
         }
         let bytes = publication.frame(out.wire, out.deflate).len();
-        if self.replays.hold(publication, subscription, bytes, out.room) {
-            return Ok(());
+        if !self.replays.hold(publication, subscription, bytes, out.room) {
+            count_dropped(publication, out);
         }
-        if subscription.channel.options.slow_consumer == SlowConsumer::Disconnect {
-            return Err(Full);
-        }
-        count_dropped(publication, out);
-        Ok(())
     }
 
     /// The replay of a subscription has ended: what waited behind it follows.
@@ -47,6 +40,7 @@ impl Lanes {
             let gap = Gap { subscription: subscription.clone(), after: None, missed: 0, frame: None };
             self.data.push_back(Queued::Gap(gap));
             self.gaps += 1;
+            self.new_gaps += 1;
         }
     }
 

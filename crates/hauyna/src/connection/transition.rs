@@ -52,6 +52,10 @@ impl ConnectionCore {
         if !states.allows(from, to) {
             return Err(refused());
         }
+        self.check_control_room(&mut outbox, STATE_BYTES)?;
+        if outbox.phase != Phase::Open {
+            return Err(Error::closed());
+        }
         self.change(&mut outbox, to);
         drop(outbox);
         self.request_flush();
@@ -174,6 +178,8 @@ impl ConnectionCore {
 
 /// The index of the first state of the application's own.
 const OWN: u8 = 5;
+/// Bytes of a `connection_state` message, at most: the names of the user and of the state, and what stands around them.
+const STATE_BYTES: usize = 512;
 
 /// Whether a connection that ends for this reason has failed. One that is lost has only gone.
 fn is_failure(reason: CloseReason) -> bool {

@@ -27,15 +27,10 @@ pub(super) enum Work {
 pub(super) struct RunningRequest {
     pub(super) id: Option<RequestId>,
     future: Contained<Reply>,
-    pub(super) order: ReplyOrder,
-}
-
-/// Whether a reply has to stay behind something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReplyOrder {
-    Free,
-    /// The callback has sent something, perhaps to its own client.
-    BehindPosts,
+    /// Something was sent while it was polled, perhaps to its own client.
+    has_sent: bool,
+    /// It has waited. What it waited for may have sent something from another thread.
+    has_waited: bool,
 }
 
 impl RunningRequest {
@@ -43,18 +38,15 @@ impl RunningRequest {
     pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let before = posts_of_thread();
         let poll = poll_callback(core, &mut self.future, cx);
-        if posts_of_thread() != before {
-            self.order = ReplyOrder::BehindPosts;
-        }
+        self.has_sent |= posts_of_thread() != before;
+        self.has_waited |= poll.is_pending();
         poll
     }
-}
 
-impl ReplyOrder {
-    /// Writes a reply: behind what its callback has sent, or among the other replies.
-    pub(super) fn write(self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
-        let is_free = self == Self::Free || !core.has_before_reply();
-        if is_free {
+    /// Writes the reply: behind what its callback has sent, or among the other replies.
+    pub(super) fn write(&self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
+        let may_have_sent = self.has_sent || self.has_waited && reply.is_of_callback();
+        if !may_have_sent || !core.has_before_reply() {
             return reply.write(core, replies);
         }
         // The earlier replies stay before it.
@@ -74,10 +66,10 @@ pub(super) fn begin(
     cx: &mut Context<'_>,
 ) -> Option<Work> {
     let future = Contained::new(&core.metrics().panics, future);
-    let mut request = RunningRequest { id, future, order: ReplyOrder::Free };
+    let mut request = RunningRequest { id, future, has_sent: false, has_waited: false };
     match request.poll(core, cx) {
-        Poll::Ready(Some(reply)) => request.order.write(core, reply, replies),
-        Poll::Ready(None) => Reply::panicked(request.id).write(core, replies),
+        Poll::Ready(Some(reply)) => request.write(core, reply, replies),
+        Poll::Ready(None) => request.write(core, Reply::panicked(request.id.clone()), replies),
         Poll::Pending => {
             core.pulse.set_busy(true);
             return Some(Work::Request(Box::new(request)));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 /// after such a look takes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
+    /// Not since nothing waited.
     No,
     Woken,
     /// It has tried since, and the stream took nothing; the runtime is to look at the sockets.
@@ -48,7 +49,7 @@ pub(super) enum Answer {
     Taken,
     /// It takes nothing more.
     Refused,
-    /// Its task has yet to try.
+    /// It has yet to be tried.
     Open,
 }
 
@@ -64,17 +65,24 @@ impl Outbox {
         if does_fit(self, out.room) || self.phase != Phase::Open {
             return Ok(out.room);
         }
-        let room = if self.ask(out) == Answer::Open { out.room.stretched() } else { out.room };
+        let was_asked = self.was_asked();
+        let room = match self.ask(out) {
+            Answer::Open if !was_asked => Room::ENDLESS,
+            Answer::Open => out.room.stretched(),
+            Answer::Taken | Answer::Refused => out.room,
+        };
         if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
+    }
+
+    /// Whether a stream that only the connection's task may write to was asked, or tried, since something waits.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked != Asked::No || self.blocked.is_some() || !self.socket.is_of_task()
     }
 
     /// Asks the socket to take what waits.
     pub(super) fn ask(&mut self, out: Outgoing<'_>) -> Answer {
-        if matches!(self.socket, Socket::Unanswered) {
-            return Answer::Open; // it will be asked once the handshake is answered
-        }
         if self.is_held() {
-            return Answer::Refused; // nothing may be written yet
+            return Answer::Open; // it will be asked once the handshake is answered, and the session told
         }
         if self.socket.is_of_task() {
             if let Asked::Tried | Asked::Absent = self.asked {
@@ -135,10 +143,23 @@ impl Outbox {
         }
     }
 
+    /// Whether more control frames wait than the bounds allow, and only the connection's task may write them.
+    pub(super) fn is_control_due(&self, room: Room) -> bool {
+        let is_over = |lanes: &Lanes| !lanes.has_control_room(room, 0);
+        self.socket.is_of_task() && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
+    }
+
+    /// Whether a bound that is reached says something about the peer: a stream that only the connection's task may write
+    /// to has taken nothing since that tried.
+    pub(super) fn is_stream_tried(&self) -> bool {
+        let is_tried = matches!(self.asked, Asked::Tried | Asked::Absent);
+        !self.is_held() && (is_tried || !self.socket.is_of_task())
+    }
+
     /// Whether more waits than the bounds allow although the connection's task has tried its stream, and the policy is to
     /// disconnect.
     pub(super) fn is_overdue(&self, room: Room) -> bool {
-        let is_over = |lanes: &Lanes| !lanes.has_room(room, 0) && lanes.is_disconnecting();
+        let is_over = |lanes: &Lanes| lanes.is_over(room) && lanes.is_disconnecting();
         self.phase == Phase::Open
             && self.asked == Asked::Tried
             && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
@@ -278,7 +299,7 @@ impl Outbox {
                 Err(_) => return self.fail(),
             }
         }
-        self.blocked = None;
+        (self.blocked, self.asked) = (None, Asked::No);
         if !lanes.is_unused() {
             self.lanes = Some(lanes);
         }

@@ -74,7 +74,7 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
             Recovery::Ignore if id.is_none() => return Reply::ignored(error.error_type()),
             Recovery::Close(code, reason) => return Reply::closing(code, reason),
             Recovery::Reply | Recovery::Ignore | Recovery::Retry { .. } => {
-                return Reply::refused(id, Error::unshared(error));
+                return Reply::refused(id, Error::unshared(error)).of_callback();
             }
         }
     }

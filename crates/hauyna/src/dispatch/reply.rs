@@ -31,6 +31,8 @@ pub(crate) struct Pending {
 pub(crate) struct Reply {
     id: Option<RequestId>,
     result: Result<Data, Error>,
+    /// Whether a callback of the application handled the request.
+    is_of_callback: bool,
 }
 
 #[derive(Debug)]
@@ -55,20 +57,33 @@ enum Data {
 }
 
 impl Reply {
+    fn new(id: Option<RequestId>, result: Result<Data, Error>) -> Self {
+        Self { id, result, is_of_callback: false }
+    }
+
+    /// As the answer of a callback of the application, which stays behind what that has sent.
+    pub(super) fn of_callback(self) -> Self {
+        Self { is_of_callback: true, ..self }
+    }
+
+    pub(crate) fn is_of_callback(&self) -> bool {
+        self.is_of_callback
+    }
+
     pub(super) fn answered() -> Self {
-        Self { id: None, result: Ok(Data::Written) }
+        Self::new(None, Ok(Data::Written))
     }
 
     pub(super) fn refused(id: Option<RequestId>, error: Error) -> Self {
-        Self { id, result: Err(error) }
+        Self::new(id, Err(error))
     }
 
     pub(super) fn ignored(error: ErrorType) -> Self {
-        Self { id: None, result: Ok(Data::Ignored(error)) }
+        Self::new(None, Ok(Data::Ignored(error)))
     }
 
     pub(super) fn closing(code: CloseCode, reason: Cow<'static, str>) -> Self {
-        Self { id: None, result: Ok(Data::Close(code, reason)) }
+        Self::new(None, Ok(Data::Close(code, reason)))
     }
 
     /// Whether `on_error` is asked about it.
@@ -78,8 +93,8 @@ impl Reply {
 
     /// The error, or an answer that is none.
     pub(super) fn into_refusal(self) -> Result<Self, Error> {
-        let Self { id, result } = self;
-        result.map(|data| Self { id, result: Ok(data) })
+        let Self { id, result, is_of_callback } = self;
+        result.map(|data| Self { id, result: Ok(data), is_of_callback })
     }
 
     /// What `on_open` came to.
@@ -95,24 +110,24 @@ impl Reply {
     }
 
     pub(super) fn of(id: Option<RequestId>, result: Result<(), Error>) -> Self {
-        Self { id, result: result.map(|()| Data::Nothing) }
+        Self::new(id, result.map(|()| Data::Nothing))
     }
 
     pub(crate) fn of_event(id: Option<RequestId>, result: Result<EventAnswer, Error>) -> Self {
-        Self { id, result: result.map(|answer| answer.map_or(Data::Nothing, Data::Value)) }
+        Self::new(id, result.map(|answer| answer.map_or(Data::Nothing, Data::Value))).of_callback()
     }
 
     pub(super) fn published(id: Option<RequestId>, result: Result<Published, BrokerError>) -> Self {
         let data = |published: Published| published.position.map_or(Data::Nothing, Data::Position);
-        Self { id, result: result.map(data).map_err(Error::from) }
+        Self::new(id, result.map(data).map_err(Error::from))
     }
 
     /// An answer whose data borrows what a lock protects: encoded at once.
     pub(super) fn encoded(core: &ConnectionCore, id: Option<RequestId>, data: AckData<'_>) -> Self {
-        let Some(id) = &id else { return Self { id, result: Ok(Data::Nothing) } };
+        let Some(id) = id else { return Self::new(None, Ok(Data::Nothing)) };
         let mut message = Vec::new();
-        Message::Ack { id, data: Some(data) }.encode(core.wire().encoding(), &mut message);
-        Self { id: Some(id.clone()), result: Ok(Data::Message(message)) }
+        Message::Ack { id: &id, data: Some(data) }.encode(core.wire().encoding(), &mut message);
+        Self::new(Some(id), Ok(Data::Message(message)))
     }
 
     pub(super) fn history(
@@ -134,17 +149,17 @@ impl Reply {
                 Error::protocol(ErrorType::ValidationError, "the history does not reach back to `since`");
             Err(error.with_details(serde_json::json!({ "path": "since", "reason": lost.as_str() })))
         });
-        Self { id, result }
+        Self::new(id, result)
     }
 
     /// A callback that panicked.
     pub(crate) fn panicked(id: Option<RequestId>) -> Self {
-        Self::refused(id, Error::other("a callback panicked"))
+        Self::refused(id, Error::other("a callback panicked")).of_callback()
     }
 
     /// A callback that took too long.
     pub(crate) fn expired(id: Option<RequestId>) -> Self {
-        Self::refused(id, Error::protocol(ErrorType::Timeout, "the handler took too long"))
+        Self::refused(id, Error::protocol(ErrorType::Timeout, "the handler took too long")).of_callback()
     }
 
     /// Appends the answer as a frame.

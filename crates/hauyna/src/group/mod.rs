@@ -87,13 +87,16 @@ impl Groups {
     fn put(&self, user: &str, group: &str, role: Option<&str>) -> Result<bool, Error> {
         check(group, "group")?;
         let change = self.map().put(&self.0.0, UserId::new(user)?, group, role);
+        self.0.0.settle_congested();
         Ok(!matches!(change, Change::Nothing))
     }
 
     /// Takes a user out of a group. When it returns, nothing more of the group reaches them, not even what
     /// waited for a slow connection. Returns whether they were a member.
     pub fn remove(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> bool {
-        self.map().take(&self.0.0, user.as_ref(), group.as_ref())
+        let was_member = self.map().take(&self.0.0, user.as_ref(), group.as_ref());
+        self.0.0.settle_congested();
+        was_member
     }
 
     /// Takes a user out of all groups, as when an account is deleted. Returns how many those were.

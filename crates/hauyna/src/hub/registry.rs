@@ -1,6 +1,7 @@
 //! The live connections: by shard and identifier, and by user. Every operation costs the same whatever
 //! their number.
 
+use crate::channel::Wire;
 use crate::connection::{ConnectionCore, ConnectionId};
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashTable};
@@ -20,6 +21,8 @@ pub(crate) struct Registry {
     /// `RandomState`: the names come from clients.
     hasher: RandomState,
     by_user: Box<[Mutex<ByUser>]>,
+    /// How many connections use each wire variant.
+    by_wire: [AtomicUsize; Wire::COUNT],
     count: AtomicUsize,
     next: AtomicU64,
 }
@@ -38,6 +41,7 @@ impl Registry {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
             by_user: (0..USER_PARTS).map(|_| Mutex::default()).collect(),
             hasher,
+            by_wire: Default::default(),
             count: AtomicUsize::new(0),
             next: AtomicU64::new(crate::random::u64()),
         }
@@ -74,6 +78,7 @@ impl Registry {
                 entry.get().count()
             }
         };
+        self.by_wire[connection.wire().index()].fetch_add(1, Ordering::Relaxed);
         (self.count.fetch_add(1, Ordering::Relaxed) + 1, devices)
     }
 
@@ -98,8 +103,14 @@ impl Registry {
                 part.shrink_to_fit(self.rehash());
             }
         }
+        self.by_wire[connection.wire().index()].fetch_sub(1, Ordering::Relaxed);
         self.count.fetch_sub(1, Ordering::Relaxed);
         true
+    }
+
+    /// How many wire variants the connections use: a publication is encoded once for each.
+    pub(crate) fn wire_variants(&self) -> u8 {
+        self.by_wire.iter().map(|count| u8::from(count.load(Ordering::Relaxed) > 0)).sum()
     }
 
     pub(crate) fn by_id(&self, id: ConnectionId) -> Option<Arc<ConnectionCore>> {

@@ -150,9 +150,10 @@ impl Presence {
     /// `validation_error` where the metadata is no object, or its `status` no text; `limit_exceeded` where it comes to more than 4,096 bytes;
     /// `application_error` where this presence has no user; the connection is closed, or `not_subscribed` where the
     /// user has none.
-    #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
-        flow::track(self.core(), &self.subject()?, entry::object(metadata)?)
+        let fields = entry::object(metadata)?;
+        self.core().room().await;
+        flow::track(self.core(), &self.subject()?, fields)
     }
 
     /// Ends what [`track`](Presence::track) began: for this connection, or for all of the user's. The user stays present
@@ -169,9 +170,10 @@ impl Presence {
     ///
     /// `not_subscribed` where the user is not present; `validation_error`, `limit_exceeded` as for
     /// [`track`](Presence::track); `application_error` where this presence has no user.
-    #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
-        flow::update(self.core(), self.subject()?.user(), entry::object(metadata)?)
+        let fields = entry::object(metadata)?;
+        self.core().room().await;
+        flow::update(self.core(), self.subject()?.user(), fields)
     }
 
     /// Changes the user's status, which is the field `status` of their metadata.
@@ -192,10 +194,10 @@ impl Presence {
     /// # Errors
     ///
     /// `not_subscribed` where the connection is not present; else as [`track`](Presence::track).
-    #[expect(clippy::unused_async, reason = "presence may reach the broker")]
     pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(&entry::object(metadata)?)?;
         entry::check_length(&text)?;
+        self.core().room().await;
         flow::describe(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
     }
 }

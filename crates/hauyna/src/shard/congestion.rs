@@ -3,12 +3,14 @@
 
 use super::Shard;
 use crate::channel::{ChannelName, Target};
+use crate::clock::Late;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// How many shards of a hub are congested.
 #[derive(Debug, Clone, Default)]
@@ -117,6 +119,24 @@ impl HubCore {
         }
     }
 
+    /// As [`HubCore::room_for`], for what is told in many channels.
+    pub(crate) async fn room(&self) {
+        while self.shards.congestion.0.load(Ordering::Relaxed) > 0
+            && let Some(shard) = self.shards.iter().position(Shard::is_congested)
+        {
+            self.room_of(shard).await;
+        }
+    }
+
+    /// Works off what was posted to shards past their bound, on this thread: for callers that cannot wait, and hold no
+    /// lock.
+    pub(crate) fn settle_congested(&self) {
+        if self.shards.congestion.0.load(Ordering::Relaxed) > 0 {
+            let congested = (0..self.shards.len()).filter(|index| self.shards[*index].is_congested());
+            congested.for_each(|index| self.settle(index));
+        }
+    }
+
     /// Waits until a shard has room.
     pub(crate) async fn room_of(&self, index: usize) {
         let shard = &self.shards[index];
@@ -133,7 +153,12 @@ impl HubCore {
                 shard.end_congestion();
                 return;
             }
-            room.await;
+            // The task may stand on a runtime that nobody drives at present: its work is done here then.
+            match crate::clock::timeout(PATIENCE, room.as_mut()).await {
+                Ok(()) => {}
+                Err(Late::Elapsed) => self.settle(index),
+                Err(Late::NoTimers) => room.await,
+            }
         }
     }
 
@@ -156,5 +181,7 @@ impl HubCore {
 
 /// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
 pub(super) const CONGESTED: u64 = 4096;
+/// How long a publisher waits for a shard's task.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Load below which they go on.
 const RELAXED: u64 = CONGESTED / 2;

@@ -124,8 +124,8 @@ impl Item {
     fn load(&self) -> u64 {
         let load = match self {
             Self::Publish { publication, receivers, .. } => {
-                let weight = publication.weight();
-                1 + weight / 4096 + (weight / 64).saturating_mul(*receivers as usize) / 1024
+                let (weight, written) = (publication.weight(), publication.weight_of_one());
+                1 + weight / 4096 + (written / 64).saturating_mul(*receivers as usize) / 1024
             }
             Self::Direct { publication, .. } | Self::User(publication) | Self::Everybody(publication) => {
                 1 + publication.weight() / 4096

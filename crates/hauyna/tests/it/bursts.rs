@@ -1,7 +1,10 @@
 //! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
 
-use crate::support::{named, registered, registered_as, subscribe, subscriber};
-use hauyna::{Channels, Context, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
+use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
+use hauyna::{
+    Channels, ConnectionState, Context, ErrorType, Handler, Hub, HubBuilder, Presence, RetryPolicy,
+    SlowConsumer, json,
+};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use serde_json::Value;
 use std::io;
@@ -253,6 +256,89 @@ async fn a_connection_whose_task_has_no_turn_is_waited_for() {
         hub.user("late").send(json!({ "n": n, "padding": padding })).await.unwrap();
     }
     tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn two_large_messages_in_a_row_close_no_stream_whose_task_has_not_run() {
+    for policy in POLICIES {
+        let hub = hub(policy).build();
+        let server = MemoryServer::start(hub.clone(), open_to_all());
+        let mut client = server.json("/").await;
+        client.expect("session").await;
+        client.subscribe("x").await;
+        for round in 0..3 {
+            for n in 0..2 {
+                let content = json!({ "n": n, "padding": "x".repeat(2_000_000) });
+                hub.channel("x").broadcast(content).await.unwrap();
+            }
+            expect_numbers(&mut client, "message", "content", 2).await;
+            assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?} {round}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_does_not_close_a_client_that_is_about_to_resume() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut client = server.json("/?user=alice").await;
+    let session = client.expect("session").await;
+    client.vanish();
+    eventually("it is lost", || hub.connections().count() == 0).await;
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut client = server.json(&format!("/?user=alice&resume={token}")).await;
+    for n in 0..2000 {
+        hub.user("alice").send(json!({ "n": n })).await.unwrap();
+    }
+    client.send(json!({ "type": "resume" })).await;
+    assert_eq!(client.expect("session").await["resumed"], true);
+    expect_numbers(&mut client, "private", "message", 2000).await;
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn changes_of_state_in_a_loop_close_no_stream_whose_task_has_not_run() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = MemoryServer::start(hub.clone(), open_to_all());
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    let connection = hub.connections().all().remove(0);
+    let states = [ConnectionState::Idle, ConnectionState::Connected];
+    let changed = states.into_iter().cycle().take_while(|state| connection.set_state(*state).is_ok()).count();
+    assert!((1024..100_000).contains(&changed), "{changed} messages waited");
+    let error = connection.set_state(states[changed % 2]).unwrap_err();
+    assert_eq!(error.error_type(), ErrorType::Unavailable);
+    assert_eq!(connection.state(), states[(changed + 1) % 2], "nothing was changed");
+    assert!(connection.set_retry_policy(RetryPolicy::aggressive()).is_err());
+    assert_eq!(connection.retry_policy(), RetryPolicy::default());
+    for state in states.into_iter().cycle().take(changed) {
+        assert_eq!(client.expect("connection_state").await["state"], state.name());
+    }
+    connection.set_state(states[changed % 2]).unwrap();
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn subscriptions_in_a_loop_close_no_stream_whose_task_has_not_run() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = MemoryServer::start(hub.clone(), open_to_all());
+    let mut other = server.json("/?user=other").await;
+    other.subscribe("x").await; // the broker need not be asked again, and nothing else waits
+    let mut client = server.json("/?user=client").await;
+    client.expect("session").await;
+    let reading = tokio::spawn(async move {
+        for _ in 0..5000 {
+            client.expect("subscribed").await;
+            client.expect("unsubscribed").await;
+        }
+    });
+    let connection = hub.connections().of_user("client").remove(0);
+    for _ in 0..5000 {
+        hub.channel("x").subscribe(&connection, ()).await.unwrap();
+        hub.channel("x").unsubscribe(&connection).unwrap();
+    }
+    reading.await.unwrap();
     assert_eq!(hub.stats().slow_consumers, 0);
 }
 

@@ -1,8 +1,8 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, subscriber};
-use hauyna::{Channels, Hub, SlowConsumer, json};
-use hauyna_test::TestServer;
+use hauyna::{Channels, Connection, Hub, Presence, SlowConsumer, json};
+use hauyna_test::{Client, TestServer};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -83,4 +83,68 @@ async fn a_publisher_does_not_wait_for_a_shard_whose_runtime_has_ended() {
         hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
     }
     assert_eq!(hub.stats().subscriptions, 0);
+}
+
+/// A channel with presence, one member, and nobody who runs but the test.
+async fn member(hub: &Hub) -> (TestServer, Client, Connection) {
+    let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+    let client = subscriber(&server, "member", "x").await;
+    let connection = hub.connections().of_user("member").remove(0);
+    (server, client, connection)
+}
+
+fn hub_with_presence() -> Hub {
+    let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    Hub::builder().shards(1).channels("{*any}", channels).build()
+}
+
+#[tokio::test]
+async fn a_change_of_presence_waits_while_a_shard_has_too_much_to_do() {
+    let hub = hub_with_presence();
+    let _scene = member(&hub).await;
+    let (changed, presence) = (Arc::new(AtomicU64::new(0)), hub.presence().of("member"));
+    let mut changing = Box::pin({
+        let changed = changed.clone();
+        async move {
+            for n in 0..100_000_u64 {
+                presence.update(json!({ "n": n })).await.unwrap();
+                changed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    poll_fn(|cx| {
+        assert!(changing.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let changed = changed.load(Ordering::Relaxed);
+    assert!((1..20_000).contains(&changed), "{changed} changes without a pause");
+}
+
+#[tokio::test]
+async fn callers_that_cannot_wait_work_off_what_they_post() {
+    let hub = hub_with_presence();
+    let (_server, _client, connection) = member(&hub).await;
+    let written = || hub.stats().bytes_sent;
+    let before = written();
+    for n in 0..10_000 {
+        hub.channel("x").update_metadata(&connection, json!({ "n": n })).unwrap();
+    }
+    assert!(written() > before, "nothing was written meanwhile");
+}
+
+#[test]
+fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (idle, hub) = (runtime(), hub());
+    let _kept = idle.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "idle", "x").await;
+        (server, client)
+    });
+    runtime().block_on(async {
+        for n in 0..10_000 {
+            hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+        }
+    });
 }

@@ -1,10 +1,10 @@
 //! Streams whose epoch turns under live subscribers: each is told, in the order of the channel's messages, whether
 //! something is missing.
 
-use crate::support::{eventually, named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Position, Publish, Published, Relay, Repeat, SlowConsumer, json,
+    LocalBroker, Position, Publication, Publish, Published, Relay, Repeat, SlowConsumer, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -361,4 +361,91 @@ async fn a_slow_consumer_loses_no_word_of_a_turn() {
     for policy in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate] {
         follow(&read_late(policy).await);
     }
+}
+
+/// An engine that keeps its history, and goes on under another epoch where one is set.
+#[derive(Debug, Clone)]
+struct Durable(Arc<Mutex<Position>>, Arc<Mutex<Vec<Arc<Publication>>>>, Arc<OnceLock<Relay>>);
+
+impl Durable {
+    fn new() -> Self {
+        Self(Arc::new(at(1, 0).into()), Arc::default(), Arc::default())
+    }
+
+    fn set_epoch(&self, number: u64) {
+        self.0.lock().unwrap().epoch = epoch(number);
+    }
+}
+
+impl Broker for Durable {
+    fn start(&self, relay: Relay) {
+        self.2.set(relay).unwrap();
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<hauyna::Result<Published, BrokerError>> {
+        let mut top = self.0.lock().unwrap();
+        top.offset += 1;
+        let publication = Arc::new(publish.draft.publication(Some(*top)));
+        self.1.lock().unwrap().push(publication.clone());
+        self.2.get().unwrap().relay(&publication);
+        Answer::now(Ok(Published { position: Some(*top), repeat: Repeat::No }))
+    }
+
+    fn subscribe(&self, _: &ChannelName) -> Answer<hauyna::Result<(), BrokerError>> {
+        Answer::now(Ok(()))
+    }
+
+    fn unsubscribe(&self, _: &ChannelName) {}
+
+    fn history(
+        &self,
+        _: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<hauyna::Result<HistoryPage, BrokerError>> {
+        let top = *self.0.lock().unwrap();
+        let after = range.since.map_or(0, |since| usize::try_from(since.offset).unwrap());
+        let kept = self.1.lock().unwrap();
+        let publications = kept.iter().skip(after).take(range.limit as usize).cloned().collect();
+        Answer::now(Ok(HistoryPage { top, oldest: 1, publications, continuity: Continuity::Whole }))
+    }
+}
+
+#[tokio::test]
+async fn who_recovers_while_the_numbering_goes_on_misses_nothing() {
+    let engine = Durable::new();
+    let hub = open_hub().broker(engine.clone()).build();
+    let server = TestServer::start(hub.clone(), named());
+    let publish = async |numbers: std::ops::RangeInclusive<u64>| {
+        for n in numbers {
+            hub.channel("x").broadcast(json!({ "n": n, "padding": "x".repeat(6000) })).await.unwrap();
+        }
+    };
+    let position = json!({ "epoch": epoch(1).to_string(), "offset": 0 });
+    publish(1..=600).await;
+    engine.set_epoch(2);
+    publish(601..=1000).await;
+    let mut client = server.client("/?user=late").receive_buffer(4096).json().connect().await;
+    client.expect("session").await;
+    let answer = recover(&mut client, "x", &position).await;
+    assert_eq!((&answer["recovered"], &answer["epoch"]), (&json!(true), &json!(epoch(2).to_string())));
+    // It turns again while the first pages are on their way.
+    engine.set_epoch(3);
+    publish(1001..=1010).await;
+    let (mut last, mut turns) = (0, Vec::new());
+    while last < 1010 {
+        let message = client.next().await;
+        if message["type"] == "subscribed" {
+            assert_eq!(
+                (&message["recovered"], &message["offset"]),
+                (&json!(true), &json!(last)),
+                "{message}"
+            );
+            turns.push(message["epoch"].clone());
+            continue;
+        }
+        assert_eq!(message["offset"], last + 1);
+        last += 1;
+    }
+    assert_eq!(turns, [json!(epoch(3).to_string())]);
+    assert_eq!(recover(&mut server.json("/?user=new").await, "x", &answer).await["recovered"], true);
 }

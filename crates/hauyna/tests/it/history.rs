@@ -1,7 +1,7 @@
 //! Scrolling back through a channel's history, from the wire and from the application.
 
 use crate::support::{open_hub, recover, serve, subscribe};
-use hauyna::{Channels, Continuity, HistoryRange, Hub, Position, json};
+use hauyna::{Channels, Continuity, Handler, HistoryRange, Hub, LocalBroker, LocalOptions, Position, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
@@ -151,4 +151,38 @@ async fn a_channel_keeps_as_many_messages_as_it_declares() {
     let page = hub.channel("x").history(HistoryRange::newest().limit(1)).await.unwrap();
     assert_eq!((page.top.offset, page.oldest), (20_000, 1));
     assert_eq!(recover(&mut server.connect("/").await, "x", &start).await["reason"], "too_many");
+}
+
+/// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are connected.
+async fn kept_in_a_mebibyte(variants: usize) -> usize {
+    let mut options = LocalOptions::default();
+    options.history_bytes = 1 << 20;
+    let channels = Channels::new().history(u32::MAX, Duration::from_secs(600));
+    let builder = Hub::builder().channels("{*any}", channels).recovery_limit(u32::MAX);
+    let hub = builder.broker(LocalBroker::new(options)).build();
+    let server = TestServer::start(hub.clone(), Handler::new().deflate());
+    let client = || server.client("/");
+    let all = [
+        client().json(),
+        client().message_pack(),
+        client().json().deflate(),
+        client().message_pack().deflate(),
+    ];
+    let mut clients = Vec::new();
+    for client in all.into_iter().take(variants) {
+        clients.push(client.connect().await);
+    }
+    for _ in 0..2000 {
+        hub.channel("x").broadcast("x".repeat(1000)).await.unwrap();
+    }
+    hub.channel("x").history(HistoryRange::all()).await.unwrap().publications.len()
+}
+
+#[tokio::test]
+async fn a_frame_for_each_wire_variant_counts_as_history() {
+    for variants in 1..=4 {
+        let kept = kept_in_a_mebibyte(variants).await;
+        let bytes = kept * 1000 * (1 + variants);
+        assert!((1 << 19..=1 << 20).contains(&bytes), "{kept} publications in {variants} variants");
+    }
 }

@@ -77,6 +77,23 @@ async fn the_answer_of_a_callback_comes_behind_what_it_has_sent() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_of_a_callback_comes_behind_what_others_have_sent_for_it() {
+    async fn work(cx: Context) -> hauyna::Result<Value> {
+        let channel = cx.channel("a");
+        tokio::spawn(async move { channel.broadcast(json!({ "n": 1 })).await }).await.unwrap()?;
+        Ok(json!("done"))
+    }
+    let hub = open_hub().build();
+    let server = TestServer::start(hub.clone(), named().on("work", |cx: Context, _: Value| work(cx)));
+    let mut client = client_of_two_channels_and_a_group(&server, &hub).await;
+    for id in 0..500 {
+        client.send(json!({ "type": "work", "id": id })).await;
+        assert_eq!(number(&client.next().await), Some(1), "before the answer {id}");
+        assert_eq!(client.expect("ack").await["id"], id);
+    }
+}
+
 #[tokio::test]
 async fn a_close_of_the_application_comes_behind_what_was_sent() {
     let hub = open_hub().build();

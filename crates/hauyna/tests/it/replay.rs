@@ -1,9 +1,13 @@
 //! Recoveries of large histories: read page by page as the socket takes them, and never taken for lagging.
 
-use crate::support::{named, open_hub, recover, subscribe};
-use hauyna::{Channels, Hub, LocalBroker, LocalOptions, SlowConsumer, json};
+use crate::support::{eventually, named, open_hub, recover, subscribe};
+use hauyna::{
+    Channels, Hub, LocalBroker, LocalOptions, Presence, SlowConsumer, SystemEvent, SystemKind, json,
+};
 use hauyna_test::{Client, MemoryServer, TestServer};
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 const POLICIES: [SlowConsumer; 4] =
@@ -86,6 +90,50 @@ async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
         }
     }
     assert!(missed > 0, "nothing had expired");
+}
+
+#[tokio::test]
+async fn changes_of_presence_behind_a_recovery_close_nobody() {
+    for policy in POLICIES {
+        let channels = Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
+        let channels = channels.presence(Presence::each());
+        let hub = Hub::builder().channels("{*any}", channels).recovery_limit(10_000).build();
+        let dropped = Arc::new(Mutex::new(Vec::new()));
+        let told = dropped.clone();
+        hub.events().on_system([SystemKind::MessagesDropped], move |_, event| {
+            if let SystemEvent::MessagesDropped { channel, .. } = event {
+                told.lock().push(channel.as_str().to_owned());
+            }
+            std::future::ready(Ok(()))
+        });
+        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let place = start(&server, "x").await;
+        publish(&hub, "x", 1..=1000, 6000).await;
+        let mut member = server.json("/?user=member").await;
+        member.subscribe("x").await;
+        let reading = tokio::spawn(async move { while member.next().await["type"] != "broadcast" {} });
+        let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+        slow.expect("session").await;
+        slow.subscribe("y").await;
+        recover(&mut slow, "x", &place).await;
+        for n in 0..2000 {
+            hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        expect_offsets(&mut slow, "x", 1..=1000).await;
+        let (mut changes, mut last) = (0, slow.next().await);
+        while last["type"] == "presence_change" {
+            (changes, last) = (changes + 1, slow.next().await);
+        }
+        assert!(changes > 1000, "{policy:?}: {changes} changes waited");
+        assert_eq!(last, json!({ "type": "gap", "channel": "x", "missed": 0 }), "{policy:?}");
+        publish(&hub, "y", 1..=1, 10).await;
+        slow.wait_for("message").await;
+        assert_eq!(hub.stats().slow_consumers, 0, "{policy:?}");
+        eventually("the gap is told", || *dropped.lock() == ["x"]).await;
+        hub.connections().broadcast(json!(1)).await.unwrap();
+        reading.await.unwrap();
+    }
 }
 
 #[tokio::test]
