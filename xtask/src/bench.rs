@@ -58,7 +58,7 @@ const ROWS: [Row; 8] = [
 ];
 
 fn measure(house: &House, row: &Row) -> Result<Value> {
-    let server = Server::start_pinned(house, &["--echo", "/echo", "--log", "error"])?;
+    let server = Server::start_pinned(house, &house.program(), &["--echo", "/echo", "--log", "error"])?;
     let mut command = house.command(&house.program().to_string_lossy());
     command.arg("bench").args(row.options.replace("{pid}", &server.id().to_string()).split(' '));
     command.args(["--url", &format!("ws://{}{}", server.address, row.path)]);

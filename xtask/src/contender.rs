@@ -17,6 +17,8 @@ pub(crate) enum Contender {
     Floor { each: PathBuf, joined: PathBuf },
     /// Ours.
     Hauyna,
+    /// Another build of ours.
+    Build { name: String, program: PathBuf },
     /// Another make: its name, its program, what comes before the port, and what it speaks.
     Peer { name: String, program: PathBuf, script: Option<PathBuf>, protocol: &'static str },
 }
@@ -43,15 +45,22 @@ impl Contender {
         })
     }
 
-    /// Builds the peer of this name.
+    /// Builds the peer of this name. The path of a program stands for another build of ours.
     pub(crate) fn peer(house: &House, source: &Path, name: &str) -> Result<Contender> {
+        if let Ok(program) = std::fs::canonicalize(name)
+            && program.is_file()
+        {
+            return Ok(Contender::Build { name: "other build".to_owned(), program });
+        }
         let (binary, protocol) = match name {
             "bun" => return bun(house, source),
             "axum" => ("axum_chat", "raw"),
             "tokio-websockets" => ("tokiows", "raw"),
             "fastwebsockets" => ("fastws", "raw"),
             "socketioxide" => ("sio", "socketio"),
-            _ => bail!("the peers are: bun axum tokio-websockets fastwebsockets socketioxide; not {name}"),
+            _ => bail!(
+                "the peers are: bun axum tokio-websockets fastwebsockets socketioxide, or a program; not {name}"
+            ),
         };
         let target = house.scratch.join("peers");
         let mut build = house.cargo(&["build", "--release", "--locked", "--bin", binary, "--manifest-path"]);
@@ -65,7 +74,7 @@ impl Contender {
         match self {
             Contender::Floor { .. } => "floor",
             Contender::Hauyna => "hauyna",
-            Contender::Peer { name, .. } => name,
+            Contender::Build { name, .. } | Contender::Peer { name, .. } => name,
         }
     }
 
@@ -73,8 +82,8 @@ impl Contender {
     pub(crate) fn protocol(&self, row: &Row) -> &'static str {
         match self {
             Contender::Floor { .. } => "raw",
-            Contender::Hauyna if row.traffic == Traffic::Echo => "raw",
-            Contender::Hauyna => "hauyna",
+            Contender::Hauyna | Contender::Build { .. } if row.traffic == Traffic::Echo => "raw",
+            Contender::Hauyna | Contender::Build { .. } => "hauyna",
             Contender::Peer { protocol, .. } => protocol,
         }
     }
@@ -82,11 +91,8 @@ impl Contender {
     /// Starts it and waits until it listens.
     pub(crate) fn start(&self, house: &House, row: &Row) -> Result<Running> {
         let (program, script) = match self {
-            Contender::Hauyna => {
-                let server = Server::start_pinned(house, &["--echo", "/echo", "--log", "error"])?;
-                let (port, id) = (server.address.port(), server.id());
-                return Ok(Running { _process: Held::Ours(server), port, id });
-            }
+            Contender::Hauyna => return ours(house, &house.program()),
+            Contender::Build { program, .. } => return ours(house, program),
             Contender::Floor { joined, .. } if row.joined => (joined, None),
             Contender::Floor { each, .. } => (each, None),
             Contender::Peer { program, script, .. } => (program, script.as_ref()),
@@ -103,6 +109,12 @@ impl Contender {
         let id = guard.0.id();
         Ok(Running { _process: Held::Other(guard), port, id })
     }
+}
+
+fn ours(house: &House, program: &Path) -> Result<Running> {
+    let server = Server::start_pinned(house, program, &["--echo", "/echo", "--log", "error"])?;
+    let (port, id) = (server.address.port(), server.id());
+    Ok(Running { _process: Held::Ours(server), port, id })
 }
 
 fn bun(house: &House, source: &Path) -> Result<Contender> {

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 const USAGE: &str = "\
 usage: cargo xtask check [--only STEP]...             formatting, lints, docs, licences, size budgets
        cargo xtask test  [--only SUITE]... [--quick]  tests; --quick leaves browser, Autobahn and fuzzing out
-       cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME]...]
+       cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME|PROGRAM]...]
        cargo xtask torture [--seconds N] [--clients N] [--rate N] [--seed N] [--only LANGUAGE]
        cargo xtask pressure [--only SCENARIO]... [--quick]   bursts, floods, slow readers; --quick sends less
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -27,13 +28,13 @@ impl Server {
         Server::spawn(house, house.command(&house.program().to_string_lossy()), options)
     }
 
-    /// The same, on the first core only.
+    /// Starts a program of ours in the same way, on the first core only.
     ///
     /// # Errors
     ///
     /// As [`start`](Server::start).
-    pub(crate) fn start_pinned(house: &House, options: &[&str]) -> Result<Server> {
-        Server::spawn(house, pinned(house, &house.program().to_string_lossy()), options)
+    pub(crate) fn start_pinned(house: &House, program: &Path, options: &[&str]) -> Result<Server> {
+        Server::spawn(house, pinned(house, &program.to_string_lossy()), options)
     }
 
     fn spawn(house: &House, mut command: Command, options: &[&str]) -> Result<Server> {

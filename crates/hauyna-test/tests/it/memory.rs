@@ -86,6 +86,7 @@ async fn a_short_pipe_is_a_client_that_the_server_cannot_write_to() {
     for _ in 0..10 {
         server.hub().channel("x").broadcast(json!("x".repeat(1000))).await.unwrap();
     }
+    settle().await; // it has not read meanwhile
     assert_eq!(slow.expect_close().await.0, 3008);
 }
 
