@@ -1,13 +1,15 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
-use crate::support::{eventually, named, subscriber};
+use crate::support::{eventually, named, registered, subscribe, subscriber};
 use hauyna::{Channels, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
 use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 fn hub() -> Hub {
     let channels = Channels::new().no_history().slow_consumer(SlowConsumer::DropOldest);
@@ -63,6 +65,53 @@ async fn a_client_that_publishes_much_closes_nobody() {
     }
     eventually("all was published", || hub.stats().published >= 20_000).await;
     assert_eq!((hub.stats().slow_consumers, hub.stats().connections), (0, 21));
+}
+
+/// Publishes until the server does not read on; returns how much it has published then.
+async fn publish_until_not_read(hub: &Hub, publisher: &mut Client) -> u64 {
+    let text = json!({ "type": "channel_message", "channel": "x", "content": 1 }).to_string();
+    let mut packet = Vec::new();
+    for _ in 0..100 {
+        packet.extend_from_slice(&[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]);
+        packet.extend_from_slice(text.as_bytes());
+    }
+    for _ in 0..1000 {
+        let mut sending = pin!(publisher.send_raw(&packet));
+        let mut turns = 0;
+        while poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await.is_pending() {
+            turns += 1;
+            if turns == 1000 {
+                return hub.stats().published; // its task had as many turns as it could want
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    panic!("{} publications, and it reads on", hub.stats().published);
+}
+
+#[tokio::test]
+async fn a_connection_is_not_read_while_what_it_publishes_cannot_be_written() {
+    let (hub, handler) = (hub(), named().share());
+    // The shard's task stands on this thread.
+    let (mut reader, _) = registered(&hub, "reader", &handler).await;
+    subscribe(&mut reader, "x").await;
+    let (sender, has_begun) = oneshot::channel();
+    let publishing = std::thread::spawn({
+        let hub = hub.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (mut publisher, _) = registered(&hub, "publisher", &handler).await;
+                subscribe(&mut publisher, "x").await;
+                sender.send(()).unwrap();
+                publish_until_not_read(&hub, &mut publisher).await
+            })
+        }
+    });
+    has_begun.await.unwrap();
+    // Nothing runs here until the other thread has ended.
+    let published = publishing.join().unwrap();
+    assert!((1000..10_000).contains(&published), "{published} publications");
 }
 
 #[tokio::test]
