@@ -135,7 +135,7 @@ impl Run {
                     }
                 });
                 if skipped {
-                    self.ask_presence(&channel, None);
+                    self.ask_presence(&channel);
                 }
             }
             Received::Occupancy { channel, count } => self.roster(&channel, |roster| {
