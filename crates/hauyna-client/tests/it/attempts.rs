@@ -67,6 +67,30 @@ async fn offline_pauses_the_attempts_and_they_are_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loss_without_a_network_is_followed_by_no_attempts() {
+    let (mut script, builder) = script();
+    let client = builder.retry(terms(Some(3))).connect().unwrap();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    client.offline().await.unwrap();
+    assert!(script.is_idle(Duration::from_secs(1)).await);
+    assert_eq!(client.state(), State::Connected, "what is there stays");
+    drop(peer);
+    assert!(script.is_idle(Duration::from_secs(3_600)).await);
+    assert_eq!(client.state(), State::Reconnecting { attempt: 1 });
+    client.reconnect().await.unwrap();
+    let mut peer = script.greet("two").await;
+    client.connected().await.unwrap();
+    // The network is back before the connection is lost: its loss is one like any other.
+    client.offline().await.unwrap();
+    client.reconnect().await.unwrap();
+    peer.expect("resume").await;
+    peer.expect("ping").await;
+    drop(peer);
+    script.greet("three").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_code_that_means_to_stay_away_closes_and_others_do_not() {
     for code in [1000, 1008, 3503, 3777, 4500] {
         let (mut script, builder) = script();
