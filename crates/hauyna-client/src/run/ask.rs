@@ -53,12 +53,7 @@ impl Run {
             return;
         }
         if !self.is_restored && !self.session.is_restoring() {
-            // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-            let (session, knows_all) = (&self.session, !self.is_unjudged);
-            self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
-            self.session.judged();
-            self.is_unjudged = false;
-            (self.is_restored, self.restore_by) = (true, None);
+            self.restored();
         }
         // During a hand-over new requests wait for the new socket.
         if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
@@ -69,6 +64,26 @@ impl Run {
         while socket.has_room() {
             let Some((id, draft)) = self.outbox.next(now) else { return };
             socket.send(codec::encode(socket.encoding(), Some(id), &draft.request()), &mut self.random);
+        }
+    }
+
+    /// Requests of the application may be sent from now on.
+    fn restored(&mut self) {
+        // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
+        let (session, knows_all) = (&self.session, !self.is_unjudged);
+        self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
+        self.session.judged();
+        self.is_unjudged = false;
+        (self.is_restored, self.restore_by) = (true, None);
+    }
+
+    /// A subscription is not there in time. Where the server owes the answer, the connection is given up; where the application
+    /// owes a token, requests go on without it.
+    pub(super) fn restoring_is_late(&mut self) {
+        let is_owed = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel, .. } if self.session.restores(channel));
+        match self.asked.values().any(is_owed) {
+            true => self.lost(&Loss::abnormal("subscriptions were not answered")),
+            false => self.restored(),
         }
     }
 
