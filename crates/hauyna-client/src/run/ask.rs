@@ -90,6 +90,9 @@ impl Run {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
+                entry.fail(Error::NotConnected);
+            }
             Command::Request(entry) => {
                 let id = self.id();
                 self.outbox.push(id, entry);
