@@ -167,6 +167,9 @@ impl Outbox {
     /// Appends a request under an id that is unique in the client.
     pub(crate) fn push(&mut self, id: u64, entry: Entry) {
         let size = entry.draft.size();
+        if size > self.most_bytes {
+            return entry.fail(Error::Unsendable("larger than the whole outbox".into()));
+        }
         if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
             self.forget_withdrawn();
             if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {

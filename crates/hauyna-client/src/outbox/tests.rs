@@ -127,6 +127,14 @@ async fn the_outbox_is_bounded_in_number_and_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_larger_than_the_whole_outbox_is_not_worth_another_try() {
+    let mut outbox = Outbox::new(10, 1_000);
+    let mut large = push(&mut outbox, 1, publication("a", &"x".repeat(1_000)));
+    let error = outcome(&mut large).unwrap();
+    assert!(matches!(error, Error::Unsendable(_)) && !error.is_temporary(), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_waits_for_any_more_is_not_sent_and_makes_room() {
     let mut outbox = Outbox::new(1, 10_000);
     drop(push(&mut outbox, 1, publication("a", "1")));
