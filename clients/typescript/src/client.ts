@@ -294,7 +294,7 @@ export class Client<T extends Contract = Contract> {
         this.#refreshBefore((answer as { expires_at?: number } | undefined)?.expires_at);
       } catch (error) {
         // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
-        this.#logger.warn("the credentials were not renewed", { error });
+        this.#logger.warn("credentials not renewed", { error });
       }
     });
   }

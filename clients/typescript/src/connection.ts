@@ -147,7 +147,7 @@ export class Connection {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      logger.warn("no token for a connection", { error });
+      logger.warn("no token", { error });
       return failed(LOST, "no token");
     }
     if (turn !== this.#turn) return;
