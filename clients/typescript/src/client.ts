@@ -283,7 +283,7 @@ export class Client<T extends Contract = Contract> {
   #refreshBefore(end: number | undefined): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    const left = (end as number) - this.#environment.now();
+    const left = (end ?? NaN) - this.#environment.now();
     if (Number.isNaN(left) || !getToken) return;
     const session = this.#info;
     this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {

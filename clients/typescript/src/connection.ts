@@ -225,7 +225,7 @@ export class Connection {
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       if (!this.#socket) return this.#comeBack(code, reason);
-      logger.info("could not move", { code, reason });
+      logger.info("not moved", { code, reason });
       this.#stop();
       this.#events.unpause();
     };
