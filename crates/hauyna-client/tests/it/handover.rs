@@ -79,10 +79,14 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
     new.expect("resume").await;
     new.send(session("two")).await;
     new.subscribe("a", 1).await;
-    // It was true of the session before, and the answer of the new one says that it is there.
+    let buying = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
+    let request = new.expect("buy").await;
+    new.ack(&request, json!(1)).await;
+    assert_eq!(buying.await.unwrap().unwrap(), 1, "the new one has answered");
+    // It was true of the session before.
     old.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
-    old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
     let mut directs = client.directs::<u64>();
+    old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
     assert!(matches!(next(&mut directs).await, Ok(Direct::Private(_))));
     new.publication("a", 2).await;
     assert_eq!(content(&mut messages).await, 2);
