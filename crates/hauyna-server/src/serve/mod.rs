@@ -25,7 +25,6 @@ use tracing_subscriber::EnvFilter;
 
 /// The flags of `hauyna serve`.
 #[derive(Debug, Parser)]
-#[command(allow_negative_numbers = true)]
 pub(crate) struct Options {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = DEFAULT_ADDRESS, value_parser = address)]
@@ -62,7 +61,7 @@ pub(crate) struct Options {
     metrics: Option<Place>,
     /// After SIGTERM, SIGINT, SIGQUIT or SIGHUP: close the connections evenly over so long, such as 500ms, 30s or 2m, and
     /// exit with 0 at most 5 s later; a second signal exits at once, with 128 and its number
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
     drain: Duration,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
