@@ -283,7 +283,7 @@ export class Client<T extends Contract = Contract> {
   #refreshBefore(end: number | undefined): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    const left = (end as number) - this.#environment.now();
+    const left = (end ?? NaN) - this.#environment.now();
     if (Number.isNaN(left) || !getToken) return;
     const session = this.#info;
     this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {
@@ -294,7 +294,7 @@ export class Client<T extends Contract = Contract> {
         this.#refreshBefore((answer as { expires_at?: number } | undefined)?.expires_at);
       } catch (error) {
         // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
-        this.#logger.warn("the credentials were not renewed", { error });
+        this.#logger.warn("credentials not renewed", { error });
       }
     });
   }

@@ -147,7 +147,7 @@ export class Connection {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      logger.warn("no token for a connection", { error });
+      logger.warn("no token", { error });
       return failed(LOST, "no token");
     }
     if (turn !== this.#turn) return;
@@ -225,7 +225,7 @@ export class Connection {
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       if (!this.#socket) return this.#comeBack(code, reason);
-      logger.info("could not move", { code, reason });
+      logger.info("not moved", { code, reason });
       this.#stop();
       this.#events.unpause();
     };

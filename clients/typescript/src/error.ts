@@ -11,7 +11,7 @@ import type { ErrorMessage } from "./protocol.js";
  * - `expired`: it could not be sent within its `ttl`; it was not done
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
  * - `outbox_full`: too much waits already; it was not done
- * - `invalid`: it cannot be encoded, or is no use of this client
+ * - `invalid`: it cannot be encoded, is larger than the outbox, or is no use of this client
  * - `closed`: the client is closed, or the subscription was given up
  */
 export type ErrorKind =

@@ -29,8 +29,8 @@ export class Liveness {
     this.#events = events;
   }
 
-  start(terms: Heartbeat = heartbeat): void {
-    this.#heartbeat = terms;
+  start(terms: Heartbeat | null | undefined): void {
+    this.#heartbeat = terms ?? heartbeat;
     this.heard();
     this.#next();
   }

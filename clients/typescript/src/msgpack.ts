@@ -22,7 +22,7 @@ class Writer {
   #view = new DataView(this.bytes.buffer);
 
   value(value: unknown, depth: number): void {
-    if (depth > DEEPEST) throw new TypeError("nested too deeply");
+    if (depth > DEEPEST) throw new TypeError("too deep");
     switch (typeof value) {
       case "string":
         return this.#text(value);
@@ -82,7 +82,7 @@ class Writer {
   }
 
   #big(value: bigint): void {
-    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError("an integer beyond 64 bits");
+    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError("beyond 64 bits");
     this.#byte(value < 0n ? 0xd3 : 0xcf);
     this.#put(8, (view, at) => view.setBigUint64(at, BigInt.asUintN(64, value)));
   }

@@ -104,10 +104,12 @@ export class Outbox {
     if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(new HauynaError("not_connected", "there is no connection"));
     return new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
-      if (this.#waiting.length + this.#sent.size >= this.#limits.count || this.#bytes + entry.frame.length > this.#limits.bytes) {
-        throw new HauynaError("outbox_full", "too much waits for an answer");
+      const { length } = entry.frame;
+      const { count, bytes } = this.#limits;
+      if (this.#waiting.length + this.#sent.size >= count || this.#bytes + length > bytes) {
+        throw new HauynaError(length > bytes ? "invalid" : "outbox_full", "no room in the outbox");
       }
-      this.#bytes += entry.frame.length;
+      this.#bytes += length;
       this.#waiting.push(entry);
       this.#expire(entry);
       this.#flush();
@@ -154,7 +156,7 @@ export class Outbox {
       else again.push(entry);
     }
     this.#sent.clear();
-    this.#waiting.unshift(...again);
+    this.#waiting = [...again, ...this.#waiting];
     for (const entry of again) this.#expire(entry);
     this.#settled();
   }
@@ -265,11 +267,11 @@ export class Outbox {
 }
 
 function expired(): HauynaError {
-  return new HauynaError("expired", "it could not be sent in time");
+  return new HauynaError("expired", "not sent in time");
 }
 
 function unknown(): HauynaError {
-  return new HauynaError("outcome_unknown", "the connection was lost before the answer");
+  return new HauynaError("outcome_unknown", "lost before the answer");
 }
 
 /** Milliseconds: servers remember keys for five minutes, and clocks differ. */

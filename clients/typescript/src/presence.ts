@@ -55,7 +55,7 @@ interface Page {
 
 /** The whole of it. */
 interface List {
-  readonly users: ReadonlyMap<string, Present>;
+  readonly users: Map<string, Present>;
   readonly count: number;
   readonly offset: number;
 }
@@ -115,7 +115,7 @@ export class Roster implements Presence {
     if (!this.isListed || this.#kept) return;
     const kept: ServerMessage[] = [];
     this.#kept = kept;
-    const pages = await this.#pages().catch(() => undefined);
+    const pages = await this.#pages(kept).catch(() => undefined);
     // A list that the server sent meanwhile is newer.
     if (this.#kept !== kept) return;
     this.#kept = undefined;
@@ -127,16 +127,19 @@ export class Roster implements Presence {
     }
   }
 
-  async #pages(): Promise<List> {
+  async #pages(kept: ServerMessage[]): Promise<List> {
     const first = (await this.#ask(undefined)) as Page;
-    let { users } = first;
-    for (let { next } = first; next !== undefined; ) {
+    const users = read(first).users;
+    let { next } = first;
+    // A page without anybody new is the last one, whatever it says.
+    for (let before = 0; next !== undefined && users.size > before && this.#kept === kept; ) {
+      before = users.size;
       const page = (await this.#ask(next)) as Page;
-      users = { ...users, ...page.users };
+      for (const [user, one] of read(page).users) users.set(user, one);
       next = page.next;
     }
     // What changed between the pages is among what was kept, by the first page's number.
-    return read({ users, count: first.count, offset: first.offset });
+    return { ...first, users };
   }
 
   #keep(message: ServerMessage, kept: ServerMessage[]): void {

@@ -70,6 +70,8 @@ export class Session {
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
       this.#established(entry, isResumed);
+      // Who was told may have ended this connection.
+      if (turn !== this.#turn) return;
     }
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
@@ -77,6 +79,7 @@ export class Session {
       if (channel.isWanted) restored.push(channel.restore());
       // The application had made it, and has not made it again.
       else channel.end();
+      if (turn !== this.#turn) return;
     }
     // Whether the server still knows the keys of what was sent is what the recoveries tell.
     if (isResumed || restored.length === 0) return this.#goOn(isResumed);

@@ -179,8 +179,10 @@ export class Subscription {
     else if (isAsked || !isSameStream) this.position = now;
     this.#arrived = (isReplayed ? this.position : now)?.offset ?? 0;
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
+    // Whoever waits now may wait for another subscription.
+    if (turn !== this.#turn) return;
     for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
-    if (turn !== this.#turn || !wasKnown || recovered) return;
+    if (!wasKnown || recovered) return;
     // Nobody has recovered what a server's own subscription missed.
     if (!isAsked && isSameStream) return void this.#fill();
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
@@ -288,7 +290,7 @@ export class Subscription {
       if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
       if (!error.temporary) return this.end(error);
     } else if (!(error instanceof HauynaError)) {
-      this.#host.logger.warn("no token for a channel", { channel: this.name, error });
+      this.#host.logger.warn("no token", { channel: this.name, error });
     } else if (error.kind !== "timeout") {
       // Else there is no connection: the next one asks again.
       return error.kind === "invalid" ? this.end(error) : undefined;
@@ -333,7 +335,7 @@ export class Subscription {
       this.#filled();
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#host.logger.warn("the history did not close a gap", { channel: this.name, error });
+      this.#host.logger.warn("a gap was not closed", { channel: this.name, error });
       this.#filled(((error as Partial<ServerError>).details?.["reason"] as RecoveryReason | undefined) ?? "not_recoverable");
     }
   }

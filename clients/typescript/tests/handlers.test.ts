@@ -126,6 +126,37 @@ test("a subscription that is given up when told of it has no gap", async () => {
   expect(room.state.name).toBe("unsubscribed");
 });
 
+test("who subscribes again when told that it was given up asks after that", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
+  let again = { now: "not asked" as unknown };
+  const off = room.onState(() => (off(), (again = fate(room.subscribe()))));
+  void room.unsubscribe();
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel", "unsubscribe_channel", "subscribe_channel"]);
+  expect(again.now).toBe("pending");
+  await world.socket.ack("subscribe_channel", start);
+  expect(again.now).toMatchObject({ recoverable: true });
+});
+
+test("who gives up and subscribes again when told of a subscription waits for the next one", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  void room.subscribe().catch(() => {});
+  await settle();
+  let again = { now: "not asked" as unknown };
+  const off = room.onState(() => (off(), void room.unsubscribe(), (again = fate(room.subscribe()))));
+  await world.socket.ack("subscribe_channel", start);
+  expect(again.now).toBe("pending");
+  await world.socket.ack("subscribe_channel", { ...start, offset: 12 });
+  expect(again.now).toMatchObject({ position: { offset: 12 } });
+});
+
 test("a listener that was ended by one before it hears nothing", async () => {
   const world = new World();
   const client = await world.connected();
@@ -221,4 +252,49 @@ test("who is told that the attempts are used up may connect at once, with the sa
   client.close();
   expect(world.timers).toBe(0);
   expect(world.watchers).toBe(0);
+});
+
+/** A client whose session is about to be resumed with these channels, of which the first is told of first. */
+async function resuming(...names: string[]) {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  for (const name of names) {
+    void client.channel(name).subscribe().catch(() => {});
+    await settle();
+    await world.socket.ack("subscribe_channel", { ...start, channel: name });
+  }
+  await world.socket.drop();
+  await world.attempt();
+  const subscriptions = names.map((channel) => ({ ...start, channel, recovered: true }));
+  return { world, client, resume: () => world.socket.accept({ resumed: true, resume: { token: "u" }, subscriptions }) };
+}
+
+test("who subscribes when a resumed channel is back asks once, and has the position of the answer", async () => {
+  const { world, client, resume } = await resuming("room");
+  const other = client.channel("other");
+  client.channel("room").onState(({ name }) => name === "subscribed" && void other.subscribe());
+  await resume();
+  const asked = world.socket.all("subscribe_channel");
+  expect(asked).toMatchObject([{ channel: "other" }]);
+  await world.socket.say({ type: "ack", id: asked[0]?.["id"], data: { ...start, channel: "other" } });
+  expect(other.state.name).toBe("subscribed");
+  expect(other.position).toEqual({ epoch: "E", offset: 10 });
+});
+
+test.each(["close", "reconnect"] as const)("who decides to %s when a resumed channel is back has no other channels there", async (what) => {
+  const { world, client, resume } = await resuming("room", "other");
+  const off = client.channel("room").onState(({ name }) => name === "subscribed" && (off(), client[what]()));
+  await resume();
+  expect(client.channel("other").state.name, "there is no connection").toBe("subscribing");
+  const answer = what === "close" ? undefined : fate(client.request("open"));
+  if (what === "close") void client.connect();
+  const later = answer ?? fate(client.request("open"));
+  await settle();
+  await world.socket.accept();
+  for (const name of ["room", "other"]) {
+    const asked = world.socket.all("subscribe_channel").find(({ channel }) => channel === name);
+    await world.socket.say({ type: "ack", id: asked?.["id"], data: { ...start, channel: name } });
+  }
+  await world.socket.ack("open", { done: true });
+  expect(later.now, "it was sent on the connection that there is").toEqual({ done: true });
 });

@@ -297,3 +297,15 @@ describe("timers", () => {
     expect(vi.getTimerCount()).toBe(0);
   });
 });
+
+test("optional fields of the session that are null count as left out", async () => {
+  const world = new World();
+  const getToken = vi.fn(() => "token");
+  const fields = ["resume", "heartbeat", "retry", "subscriptions", "expires_at"];
+  const client = await world.connected({ getToken }, Object.fromEntries(fields.map((name) => [name, null])));
+  expect(client.state.name).toBe("connected");
+  await world.pass(20_000);
+  expect(world.socket.heard, "nothing is renewed").toEqual([]);
+  await world.pass(5_000);
+  expect(world.socket.heard).toMatchObject([{ type: "ping" }]);
+});

@@ -81,10 +81,30 @@ test("the outbox is bounded in number and in bytes, and free again after an answ
   await expect(client.request("d")).rejects.toMatchObject({ kind: "outbox_full" });
   await world.socket.say({ type: "ack", id: 1 });
   expect(three[0]?.now).toBe("done");
-  await expect(client.request("e", { big: "x".repeat(400) })).rejects.toMatchObject({ kind: "outbox_full" });
+  await expect(client.request("e", { big: "x".repeat(350) })).rejects.toMatchObject({ kind: "outbox_full" });
   expect(fate(client.request("f", { big: "x".repeat(300) })).now).toBe("pending");
   await settle();
   expect(world.socket.last("f")).toBeDefined();
+});
+
+test("a request that is larger than the whole outbox is invalid: waiting does not help", async () => {
+  const world = new World();
+  const client = await world.connected({ outbox: { bytes: 400 } });
+  await expect(client.request("a", { big: "x".repeat(400) })).rejects.toMatchObject({ kind: "invalid" });
+  expect(fate(client.request("b", { big: "x".repeat(300) })).now).toBe("pending");
+});
+
+test("an outbox may be as large as it likes when the connection is lost", async () => {
+  const world = new World();
+  const count = 200_000;
+  // Without timers: those of so many requests would take longer than the test.
+  const environment = { now: () => 1, random: () => 0.5, after: () => () => {}, isOnline: () => true, watch: () => () => {} };
+  const client = await world.connected({ environment, outbox: { count, bytes: 2 ** 30 } }, { resume: { token: "t" } });
+  for (let n = 0; n < count; n++) void client.broadcast(n).catch(() => {});
+  client.reconnect();
+  expect(client.state).toMatchObject({ name: "reconnecting", attempt: 0 });
+  await settle();
+  expect(world.sockets, "the next attempt").toHaveLength(2);
 });
 
 test("what cannot be encoded fails by itself", async () => {

@@ -156,3 +156,24 @@ test("every change is one call of change, with the roster", async () => {
   await world.socket.say(state(9, { ana: entry() }));
   expect(sizes).toEqual([3, 1, 0]);
 });
+
+test("a list whose pages have no end is asked for to its end in users", async () => {
+  const { world, room } = await watcher();
+  void room.presence.refresh();
+  await settle();
+  for (let asked = 0; world.socket.all("presence").length > asked; asked++) {
+    if (asked > 3) throw new Error("it asks for ever");
+    await world.socket.ack("presence", { channel: "room", count: 2, users: { ana: entry() }, offset: 6, next: "ana" });
+  }
+  expect([...room.presence.users.keys()]).toEqual(["ana"]);
+});
+
+test("the pages of a list are not asked for any more when the channel was given up", async () => {
+  const { world, room } = await watcher();
+  void room.presence.refresh();
+  await settle();
+  void room.unsubscribe();
+  await world.socket.ack("presence", { channel: "room", count: 9, users: { ana: entry() }, offset: 6, next: "ana" });
+  expect(world.socket.all("presence")).toHaveLength(1);
+  expect(room.presence.users.size).toBe(0);
+});

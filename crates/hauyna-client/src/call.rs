@@ -57,7 +57,8 @@ impl<T> Call<T> {
         self
     }
 
-    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`].
+    /// Makes it fail at once where there is no connection, with [`Error::NotConnected`]. It is sent on no later one: where it is lost
+    /// with the connection, the error is that or [`Error::OutcomeUnknown`].
     pub fn volatile(mut self) -> Self {
         self.patience = Patience::Volatile;
         self
@@ -98,11 +99,12 @@ impl<T: 'static> IntoFuture for Call<T> {
         let Self { client, draft, read, ttl, timeout, patience } = self;
         Box::pin(async move {
             let draft = draft?;
-            if patience == Patience::Volatile && !client.is_connected() {
+            let is_volatile = patience == Patience::Volatile;
+            if is_volatile && !client.is_connected() {
                 return Err(Error::NotConnected);
             }
             let (reply, answer) = oneshot::channel();
-            let entry = Entry { draft, reply, expires: after(Instant::now(), ttl), timeout };
+            let entry = Entry { draft, reply, expires: after(Instant::now(), ttl), timeout, is_volatile };
             client.command(Command::Request(entry)).await?;
             read(client.answer(answer).await?)
         })

@@ -202,7 +202,8 @@ impl IntoFuture for Subscribing {
 
     /// # Errors
     ///
-    /// The server refuses, and the client does not ask again; or there is no answer in time, and it does.
+    /// The server refuses, and the client does not ask again; or there is no answer in time. Then the subscription is wanted still:
+    /// an answer that is late counts, and the client asks again with its next connection.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let wish = self.wish?;

@@ -232,7 +232,8 @@ impl Client {
         self.command(Command::Reconnect).await
     }
 
-    /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect).
+    /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect). A connection that
+    /// is there stays until it is lost.
     ///
     /// # Errors
     ///

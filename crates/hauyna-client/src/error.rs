@@ -32,7 +32,7 @@ pub enum Error {
     /// The client is closed: nothing has happened, unless the request was on its way.
     #[error("the client is closed: {0}")]
     Closed(Closed),
-    /// What was to be sent cannot be JSON, or is not the object that it has to be.
+    /// What was to be sent cannot be JSON, is not the object that it has to be, or is larger than the whole outbox.
     #[error("cannot be sent: {0}")]
     Unsendable(String),
     /// The answer is not of the type that was asked for.

@@ -103,6 +103,8 @@ pub(crate) struct Entry {
     pub(crate) expires: Instant,
     /// How long its answer may take.
     pub(crate) timeout: Duration,
+    /// It is sent on the connection that there is, or not at all.
+    pub(crate) is_volatile: bool,
 }
 
 impl Entry {
@@ -165,6 +167,9 @@ impl Outbox {
     /// Appends a request under an id that is unique in the client.
     pub(crate) fn push(&mut self, id: u64, entry: Entry) {
         let size = entry.draft.size();
+        if size > self.most_bytes {
+            return entry.fail(Error::Unsendable("larger than the whole outbox".into()));
+        }
         if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
             self.forget_withdrawn();
             if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
@@ -226,8 +231,12 @@ impl Outbox {
             }
         }
         self.fail_where(|queued| {
-            let unknown = matches!(queued.entry.draft.after_loss(), AfterLoss::Unknown);
-            (queued.phase == Phase::Cut && unknown).then_some(Error::OutcomeUnknown)
+            let is_unknown = matches!(queued.entry.draft.after_loss(), AfterLoss::Unknown);
+            match queued.phase {
+                Phase::Cut if is_unknown || queued.entry.is_volatile => Some(Error::OutcomeUnknown),
+                Phase::Waiting if queued.entry.is_volatile => Some(Error::NotConnected),
+                _ => None,
+            }
         });
     }
 

@@ -38,8 +38,35 @@ pub struct Presence {
 pub(crate) struct Roster {
     presence: Presence,
     offset: u64,
-    /// The pages of a list that was asked for, so far.
-    pages: Option<BTreeMap<String, Member>>,
+    /// The list that is being asked for.
+    listing: Option<Listing>,
+}
+
+/// A list that was asked for, so far.
+#[derive(Debug, Default)]
+struct Listing {
+    /// The number and the count of the first page, which is the oldest.
+    first: Option<(u64, u64)>,
+    members: BTreeMap<String, Member>,
+    /// The changes that came meanwhile: what the pages say of those users may be older, or newer.
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Change(PresenceChange),
+    Diff(PresenceDiff),
+}
+
+/// What follows a page of a list.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Paged {
+    /// Nothing: the list is whole, or is not wanted any more.
+    Whole,
+    /// The list is whole, and a number was skipped since: it has to be asked for anew.
+    Skipped,
+    /// The page after this user.
+    More(String),
 }
 
 /// What a message did to the list.
@@ -61,13 +88,17 @@ impl Roster {
     }
 
     pub(crate) fn state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
-        self.pages = None;
+        self.listing = None;
         (self.offset, self.presence.count) = (state.offset, Some(state.count));
         self.replace(state.users.into_iter().map(|(user, entry)| (user, entry.into())).collect())
     }
 
     pub(crate) fn change(&mut self, change: PresenceChange) -> Applied {
         if change.offset <= self.offset || !self.presence.is_complete {
+            return Applied::Updates(Vec::new());
+        }
+        if self.listing.is_some() {
+            self.keep(Kept::Change(change));
             return Applied::Updates(Vec::new());
         }
         if change.offset > self.offset + 1 {
@@ -89,6 +120,10 @@ impl Roster {
         if diff.offset <= self.offset || !self.presence.is_complete {
             return Vec::new();
         }
+        if self.listing.is_some() {
+            self.keep(Kept::Diff(diff));
+            return Vec::new();
+        }
         self.offset = diff.offset;
         let mut updates = Vec::new();
         for user in diff.leaves {
@@ -104,24 +139,60 @@ impl Roster {
     /// They are too many to be named.
     pub(crate) fn occupancy(&mut self, count: u64) {
         self.presence = Presence { count: Some(count), ..Presence::default() };
-        self.pages = None;
+        self.listing = None;
     }
 
-    /// Takes a page of the list; `Some` once it is whole.
-    pub(crate) fn page(&mut self, page: PresencePage) -> Option<Vec<PresenceUpdate>> {
-        let pages = self.pages.get_or_insert_default();
-        pages.extend(page.users.into_iter().map(|(user, entry)| (user, entry.into())));
-        // Of several pages the first is the oldest: what changed since comes as changes, or as another skip.
-        if pages.len() < MAX_MEMBERS && page.next.is_some() {
-            return None;
+    /// Begins to ask for the list; `false` where that is under way.
+    pub(crate) fn ask(&mut self) -> bool {
+        let is_new = self.listing.is_none();
+        self.listing.get_or_insert_default();
+        is_new
+    }
+
+    /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what follows.
+    pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, Paged) {
+        // A list that the server told meanwhile is newer.
+        let Some(mut listing) = self.listing.take() else { return (Vec::new(), Paged::Whole) };
+        let is_refused = page.is_none();
+        if let Some(page) = page {
+            let before = listing.members.len();
+            listing.first.get_or_insert((page.offset, page.count));
+            listing.members.extend(page.users.into_iter().map(|(user, entry)| (user, entry.into())));
+            // A page without anybody new is the last one, whatever it says.
+            let is_longer = (before + 1..MAX_MEMBERS).contains(&listing.members.len());
+            if let Some(next) = page.next.filter(|_| is_longer) {
+                self.listing = Some(listing);
+                return (Vec::new(), Paged::More(next));
+            }
         }
-        let members = self.pages.take()?;
-        if page.offset >= self.offset {
-            self.offset = page.offset;
-            self.presence.count = Some(page.count);
-            return Some(self.replace(members));
+        let mut updates = Vec::new();
+        if let Some((offset, count)) =
+            listing.first.filter(|(offset, _)| !is_refused && *offset >= self.offset)
+        {
+            (self.offset, self.presence.count) = (offset, Some(count));
+            updates = self.replace(listing.members);
         }
-        Some(Vec::new())
+        let mut paged = Paged::Whole;
+        for kept in listing.kept {
+            match kept {
+                Kept::Diff(diff) => updates.extend(self.diff(diff)),
+                Kept::Change(change) => match self.change(change) {
+                    Applied::Updates(changed) => updates.extend(changed),
+                    // Of a list that was refused the next number asks again.
+                    Applied::Skipped if is_refused => {}
+                    Applied::Skipped => paged = Paged::Skipped,
+                },
+            }
+        }
+        (updates, paged)
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        // Past the bound the answer will be too old: the next number that is skipped asks again.
+        self.listing.take_if(|listing| listing.kept.len() >= MAX_KEPT);
+        if let Some(listing) = &mut self.listing {
+            listing.kept.push(kept);
+        }
     }
 
     fn replace(&mut self, members: BTreeMap<String, Member>) -> Vec<PresenceUpdate> {
@@ -171,6 +242,8 @@ fn value(raw: &RawValue) -> Value {
 
 /// As many users as a list of this client names; a server stops naming them long before.
 const MAX_MEMBERS: usize = 100_000;
+/// As many changes as are kept while a list is asked for.
+const MAX_KEPT: usize = 10_000;
 
 #[cfg(test)]
 mod tests;

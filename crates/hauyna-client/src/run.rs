@@ -264,7 +264,7 @@ impl Run {
         self.expire_waiters(now);
         self.travel_on(now);
         if self.restore_by.is_some_and(|by| now >= by) {
-            self.lost(&Loss::abnormal("subscriptions were not answered"));
+            self.restoring_is_late();
         }
         if self.refresh_at.is_some_and(|at| now >= at) {
             self.refresh_at = None;

@@ -46,6 +46,10 @@ impl Place {
         self.was_live
     }
 
+    fn is_restoring(&self) -> bool {
+        self.standing == Standing::Asked && self.was_live
+    }
+
     /// The subscription begins on this connection.
     fn begins(&mut self, entry: &Subscribed) -> Missed {
         let old = self.position;
@@ -197,7 +201,12 @@ impl Session {
 
     /// Whether a subscription has not been answered.
     pub(crate) fn is_restoring(&self) -> bool {
-        self.places.values().any(|place| place.standing == Standing::Asked && place.was_live)
+        self.places.values().any(Place::is_restoring)
+    }
+
+    /// Whether that of one channel has not.
+    pub(crate) fn restores(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(Place::is_restoring)
     }
 
     /// Whether the server still remembers what was published in a channel before the loss.

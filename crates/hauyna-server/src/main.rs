@@ -8,6 +8,7 @@ mod serve;
 mod signal;
 mod types;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -63,6 +64,10 @@ fn run() -> ExitCode {
 /// Help and version as they are; of a mistake what it is, in one line.
 fn refuse(error: &clap::Error) -> ExitCode {
     let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_negative(error) {
+        output::complain(&anyhow::anyhow!("no option takes a negative value (see --help)"));
+        return ExitCode::from(2);
+    }
     if error.use_stderr() && !asks_for_help {
         let text = error.to_string();
         // The options that are missing, or the values that there are, stand in lines of their own.
@@ -78,6 +83,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a value such as `-1s` was taken for an option that there is none of.
+fn is_negative(error: &clap::Error) -> bool {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return false };
+    let mut word = word.chars();
+    word.next() == Some('-') && word.next().is_some_and(|first| first.is_ascii_digit())
 }
 
 /// Prints help or a version, in colour on a terminal.

@@ -21,7 +21,7 @@ fn push(outbox: &mut Outbox, id: u64, draft: Draft) -> Answer {
 fn push_for(outbox: &mut Outbox, id: u64, draft: Draft, ttl: Duration) -> Answer {
     let (reply, answer) = oneshot::channel();
     let (expires, timeout) = (after(Instant::now(), ttl), Duration::from_secs(10));
-    outbox.push(id, Entry { draft, reply, expires, timeout });
+    outbox.push(id, Entry { draft, reply, expires, timeout, is_volatile: false });
     answer
 }
 
@@ -121,8 +121,17 @@ async fn the_outbox_is_bounded_in_number_and_bytes() {
     let mut third = push(&mut outbox, 3, publication("a", "x"));
     assert!(matches!(outcome(&mut third), Some(Error::OutboxFull)));
     let mut outbox = Outbox::new(10, 1_000);
-    let mut large = push(&mut outbox, 1, publication("a", &"x".repeat(1_000)));
+    let _kept = push(&mut outbox, 1, publication("a", "x"));
+    let mut large = push(&mut outbox, 2, publication("a", &"x".repeat(800)));
     assert!(matches!(outcome(&mut large), Some(Error::OutboxFull)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_the_whole_outbox_is_not_worth_another_try() {
+    let mut outbox = Outbox::new(10, 1_000);
+    let mut large = push(&mut outbox, 1, publication("a", &"x".repeat(1_000)));
+    let error = outcome(&mut large).unwrap();
+    assert!(matches!(error, Error::Unsendable(_)) && !error.is_temporary(), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +201,10 @@ async fn an_answer_may_take_any_time() {
     let mut outbox = Outbox::new(10, 10_000);
     let (reply, mut answer) = oneshot::channel();
     let expires = after(Instant::now(), Duration::MAX);
-    outbox.push(1, Entry { draft: event(Repeat::Never), reply, expires, timeout: Duration::MAX });
+    outbox.push(
+        1,
+        Entry { draft: event(Repeat::Never), reply, expires, timeout: Duration::MAX, is_volatile: false },
+    );
     assert_eq!(sent(&mut outbox), [1]);
     outbox.expire(Moment::now());
     assert!(outcome(&mut answer).is_none());

@@ -27,6 +27,16 @@ fn change(event: &str, user: &str, offset: u64) -> PresenceChange {
     }
 }
 
+fn page(offset: u64, users: &[&str], next: Option<&str>) -> Option<PresencePage> {
+    let users: BTreeMap<_, _> = users.iter().map(|user| (*user, entry("online"))).collect();
+    let page = json!({ "channel": "a", "count": 3, "users": users, "offset": offset, "next": next });
+    Some(serde_json::from_str(&page.to_string()).unwrap())
+}
+
+fn members(roster: &Roster) -> Vec<String> {
+    roster.presence().members.into_keys().collect()
+}
+
 fn names(updates: &[PresenceUpdate]) -> Vec<(PresenceKind, &str)> {
     updates.iter().map(|update| (update.kind, update.user.as_str())).collect()
 }
@@ -64,13 +74,10 @@ fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online"), ("bob", "online")], 4));
     assert_eq!(roster.change(change("join", "dora", 7)), Applied::Skipped);
-    let page = |users: &[&str], next: Option<&str>| -> PresencePage {
-        let users: BTreeMap<_, _> = users.iter().map(|user| (*user, entry("online"))).collect();
-        let page = json!({ "channel": "a", "count": 3, "users": users, "offset": 7, "next": next });
-        serde_json::from_str(&page.to_string()).unwrap()
-    };
-    assert_eq!(roster.page(page(&["alice", "carol"], Some("carol"))), None);
-    let updates = roster.page(page(&["dora"], None)).expect("the last page");
+    assert!(roster.ask() && !roster.ask(), "once");
+    let first = roster.page(page(7, &["alice", "carol"], Some("carol")));
+    assert_eq!(first, (Vec::new(), Paged::More("carol".into())));
+    let (updates, Paged::Whole) = roster.page(page(7, &["dora"], None)) else { panic!("the last page") };
     assert_eq!(names(&updates), [(Leave, "bob"), (Join, "carol"), (Join, "dora")]);
     assert_eq!(applied(&roster.change(change("leave", "dora", 8))), [(Leave, "dora")]);
 }
@@ -85,4 +92,71 @@ fn a_mere_count_drops_the_list_until_a_new_one_comes() {
     assert_eq!(applied(&roster.change(change("join", "bob", 9))), [], "of a list that nobody keeps");
     roster.state(state(&[("bob", "online")], 20));
     assert!(roster.presence().is_complete);
+}
+
+#[test]
+fn who_comes_between_two_pages_is_in_the_list() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 3));
+    assert_eq!(roster.change(change("join", "zoe", 5)), Applied::Skipped);
+    assert!(roster.ask());
+    roster.page(page(5, &["alice", "bob"], Some("bob")));
+    // Of the part that the first page has told, and known to the second.
+    assert_eq!(applied(&roster.change(change("join", "aaron", 6))), []);
+    let (updates, paged) = roster.page(page(6, &["zoe"], None));
+    assert_eq!((names(&updates), paged), (vec![(Join, "bob"), (Join, "zoe"), (Join, "aaron")], Paged::Whole));
+    assert_eq!(applied(&roster.change(change("leave", "bob", 7))), [(Leave, "bob")]);
+}
+
+#[test]
+fn a_page_that_comes_after_a_newer_list_is_dropped() {
+    for newer in [
+        |roster: &mut Roster| drop(roster.state(state(&[("bob", "online")], 9))),
+        |roster: &mut Roster| {
+            roster.occupancy(5_000);
+        },
+    ] {
+        let mut roster = Roster::default();
+        roster.state(state(&[("alice", "online")], 3));
+        assert!(roster.ask());
+        roster.page(page(5, &["alice"], Some("alice")));
+        newer(&mut roster);
+        let told = roster.presence();
+        assert_eq!(roster.page(page(9, &["zoe"], None)), (Vec::new(), Paged::Whole));
+        assert_eq!(roster.presence(), told);
+    }
+}
+
+#[test]
+fn pages_of_a_list_that_was_refused_are_forgotten() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 3));
+    assert!(roster.ask());
+    roster.page(page(5, &["alice", "ghost"], Some("ghost")));
+    assert_eq!(roster.page(None), (Vec::new(), Paged::Whole));
+    assert!(roster.ask());
+    roster.page(page(8, &["alice", "bob"], None));
+    assert_eq!(members(&roster), ["alice", "bob"]);
+}
+
+#[test]
+fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 3));
+    assert!(roster.ask());
+    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::More("alice".into()));
+    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::Whole);
+    assert_eq!(members(&roster), ["alice"]);
+}
+
+#[test]
+fn a_number_that_is_skipped_while_the_list_is_asked_for_asks_anew() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 3));
+    assert!(roster.ask());
+    assert_eq!(applied(&roster.change(change("join", "bob", 9))), []);
+    assert_eq!(roster.page(page(5, &["alice"], None)).1, Paged::Skipped);
+    assert!(roster.ask());
+    let (updates, paged) = roster.page(page(9, &["alice", "bob"], None));
+    assert_eq!((names(&updates), paged), (vec![(Join, "bob")], Paged::Whole));
 }

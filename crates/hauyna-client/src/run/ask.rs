@@ -10,6 +10,7 @@ use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
+use crate::presence::Paged;
 use crate::session::Standing;
 use crate::socket::Loss;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
@@ -52,12 +53,7 @@ impl Run {
             return;
         }
         if !self.is_restored && !self.session.is_restoring() {
-            // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-            let (session, knows_all) = (&self.session, !self.is_unjudged);
-            self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
-            self.session.judged();
-            self.is_unjudged = false;
-            (self.is_restored, self.restore_by) = (true, None);
+            self.restored();
         }
         // During a hand-over new requests wait for the new socket.
         if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
@@ -71,9 +67,32 @@ impl Run {
         }
     }
 
+    /// Requests of the application may be sent from now on.
+    fn restored(&mut self) {
+        // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
+        let (session, knows_all) = (&self.session, !self.is_unjudged);
+        self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
+        self.session.judged();
+        self.is_unjudged = false;
+        (self.is_restored, self.restore_by) = (true, None);
+    }
+
+    /// A subscription is not there in time. Where the server owes the answer, the connection is given up; where the application
+    /// owes a token, requests go on without it.
+    pub(super) fn restoring_is_late(&mut self) {
+        let is_owed = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel, .. } if self.session.restores(channel));
+        match self.asked.values().any(is_owed) {
+            true => self.lost(&Loss::abnormal("subscriptions were not answered")),
+            false => self.restored(),
+        }
+    }
+
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
+            Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
+                entry.fail(Error::NotConnected);
+            }
             Command::Request(entry) => {
                 let id = self.id();
                 self.outbox.push(id, entry);
@@ -129,17 +148,9 @@ impl Run {
                 }
             }
             (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
-            (Purpose::Presence(channel), Ok(Some(data))) => {
-                let Ok(page) = serde_json::from_str::<PresencePage>(data.get()) else { return };
-                let (next, mut is_whole) = (page.next.clone(), true);
-                self.roster(&channel, |roster| {
-                    let updates = roster.page(page);
-                    is_whole = updates.is_some();
-                    updates.unwrap_or_default()
-                });
-                if !is_whole {
-                    self.ask_presence(&channel, next.as_deref());
-                }
+            (Purpose::Presence(channel), answer) => {
+                let page = answer.ok().flatten().and_then(|data| serde_json::from_str(data.get()).ok());
+                self.presence_page(&channel, page);
             }
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
@@ -150,7 +161,7 @@ impl Run {
                 self.expires(data.and_then(|data| data.expires_at));
             }
             // A renewal that failed: the connection ends with the credentials, and the next one brings fresh ones.
-            (Purpose::Presence(_) | Purpose::Refresh | Purpose::Ping, _) => {}
+            (Purpose::Refresh | Purpose::Ping, _) => {}
         }
     }
 
@@ -215,19 +226,41 @@ impl Run {
         let is_listed =
             self.channel(channel).is_some_and(|shared| shared.roster.lock().presence().is_complete);
         if is_listed && self.session.is_live(channel) {
-            self.ask_presence(channel, None);
+            self.ask_presence(channel);
         }
     }
 
-    /// Asks who is present, from a user on.
-    pub(super) fn ask_presence(&mut self, channel: &str, after: Option<&str>) {
-        let is_asked = |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
-        if self.asked.values().any(is_asked) {
-            return;
+    /// Asks who is present, unless that is being asked.
+    pub(super) fn ask_presence(&mut self, channel: &str) {
+        let Some(shared) = self.channel(channel) else { return };
+        if shared.roster.lock().ask() {
+            // What an earlier list was asked for is of no use any more.
+            let is_earlier =
+                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
+            self.asked.retain(|_, purpose| !is_earlier(purpose));
+            self.ask_page(channel, None);
         }
+    }
+
+    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
         let request =
             Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
         self.ask(Purpose::Presence(channel.to_owned()), &request);
+    }
+
+    /// A page of a list is there, or will not come.
+    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+        let mut followed_by = Paged::Whole;
+        self.roster(channel, |roster| {
+            let (updates, paged) = roster.page(page);
+            followed_by = paged;
+            updates
+        });
+        match followed_by {
+            Paged::Whole => {}
+            Paged::Skipped => self.ask_presence(channel),
+            Paged::More(after) => self.ask_page(channel, Some(&after)),
+        }
     }
 
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.

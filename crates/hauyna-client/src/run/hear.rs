@@ -59,6 +59,8 @@ impl Run {
                     Received::Publication(publication) if publication.offset.is_some() => {}
                     Received::Application(application) if application.offset.is_some() => {}
                     Received::Subscribed(_)
+                    | Received::Unsubscribed { .. }
+                    | Received::RetryPolicy(_)
                     | Received::PresenceState(_)
                     | Received::PresenceChange(_)
                     | Received::PresenceDiff(_)
@@ -135,7 +137,7 @@ impl Run {
                     }
                 });
                 if skipped {
-                    self.ask_presence(&channel, None);
+                    self.ask_presence(&channel);
                 }
             }
             Received::Occupancy { channel, count } => self.roster(&channel, |roster| {

@@ -218,6 +218,9 @@ impl Run {
         let now = Instant::now();
         if let Some(liveness) = &mut self.liveness {
             liveness.doubt(now);
+            if matches!(self.next, Next::Offline) {
+                self.next = Next::Idle;
+            }
             return self.ping();
         }
         if matches!(self.next, Next::Idle | Next::Offline | Next::At(_)) {
@@ -228,7 +231,8 @@ impl Run {
     }
 
     pub(super) fn offline(&mut self) {
-        if self.current.is_none() && !self.is_closed() {
+        // A connection that is there may outlive it. Where it does not, nothing follows its loss.
+        if !self.is_closed() {
             self.next = Next::Offline;
         }
     }

@@ -158,8 +158,10 @@ impl Run {
     /// Whoever waits for the end of a subscription has it when the connection ends.
     pub(super) fn forget_asked(&mut self) {
         for purpose in std::mem::take(&mut self.asked).into_values() {
-            if let Purpose::Unsubscribe { waiter: Some(waiter), .. } = purpose {
-                waiter.answer(Ok(()));
+            match purpose {
+                Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
+                Purpose::Presence(channel) => self.roster(&channel, |roster| roster.page(None).0),
+                _ => {}
             }
         }
     }

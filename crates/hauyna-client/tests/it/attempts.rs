@@ -1,6 +1,6 @@
 //! Attempts: their delays, tokens, ends, and the silence that begins them. Scripted, on a paused clock.
 
-use crate::script::{script, session};
+use crate::script::{Subscribed, script, session, subscribed};
 use crate::support::reach;
 use hauyna_client::protocol::RetryTerms;
 use hauyna_client::{Client, Closed, Error, InvalidUrl, State};
@@ -64,6 +64,30 @@ async fn offline_pauses_the_attempts_and_they_are_not_counted() {
     client.reconnect().await.unwrap();
     let _peer = script.greet("one").await;
     client.connected().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_without_a_network_is_followed_by_no_attempts() {
+    let (mut script, builder) = script();
+    let client = builder.retry(terms(Some(3))).connect().unwrap();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    client.offline().await.unwrap();
+    assert!(script.is_idle(Duration::from_secs(1)).await);
+    assert_eq!(client.state(), State::Connected, "what is there stays");
+    drop(peer);
+    assert!(script.is_idle(Duration::from_secs(3_600)).await);
+    assert_eq!(client.state(), State::Reconnecting { attempt: 1 });
+    client.reconnect().await.unwrap();
+    let mut peer = script.greet("two").await;
+    client.connected().await.unwrap();
+    // The network is back before the connection is lost: its loss is one like any other.
+    client.offline().await.unwrap();
+    client.reconnect().await.unwrap();
+    peer.expect("resume").await;
+    peer.expect("ping").await;
+    drop(peer);
+    script.greet("three").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,6 +221,27 @@ async fn volatile_requests_fail_without_a_connection_and_others_wait_for_their_t
     let waited = client.request::<()>("x", &json!({})).ttl(Duration::from_secs(3)).await;
     assert!(matches!(waited, Err(Error::Expired)));
     assert_eq!(began.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn volatile_requests_are_sent_on_no_later_connection() {
+    let Subscribed { mut script, mut peer, client, room, messages: _messages } = subscribed(1).await;
+    let sent = tokio::spawn(room.publish(&7).volatile().into_future());
+    peer.expect("channel_message").await;
+    drop(peer);
+    assert!(matches!(sent.await.unwrap(), Err(Error::OutcomeUnknown)));
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    // Before it is answered, requests wait.
+    peer.expect("subscribe_channel").await;
+    let waiting = tokio::spawn(client.request::<()>("cursor", &json!({})).volatile().into_future());
+    tokio::task::yield_now().await;
+    drop(peer);
+    assert!(matches!(waiting.await.unwrap(), Err(Error::NotConnected)));
+    let mut peer = script.greet("three").await;
+    peer.expect("resume").await;
+    peer.subscribe("a", 1).await;
+    peer.expect("ping").await;
 }
 
 #[tokio::test(start_paused = true)]

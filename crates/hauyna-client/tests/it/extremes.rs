@@ -231,6 +231,36 @@ async fn a_source_of_channel_tokens_that_panics_is_asked_again() {
     subscribing.await.unwrap().unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_channel_that_takes_its_time_does_not_cost_the_connection() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let source = move || {
+        let wait = Duration::from_secs(if calls.fetch_add(1, Ordering::Relaxed) == 1 { 20 } else { 0 });
+        async move {
+            let _ = tokio::time::timeout(wait, std::future::pending::<()>()).await;
+            Ok::<_, String>("t".to_owned())
+        }
+    };
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
+    let mut peer = script.greet("one").await;
+    peer.subscribe("a", 1).await;
+    subscribing.await.unwrap().unwrap();
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let began = Instant::now();
+    let buying = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
+    let request = peer.expect("buy").await;
+    assert_eq!(began.elapsed().as_secs(), 10, "as long as an answer would have had");
+    peer.ack(&request, json!(1)).await;
+    assert_eq!(buying.await.unwrap().unwrap(), 1);
+    peer.subscribe("a", 2).await;
+    assert!(script.is_idle(Duration::from_secs(20)).await);
+}
+
 #[test]
 fn a_client_whose_runtime_has_ended_says_so() {
     let runtime =

@@ -66,6 +66,33 @@ async fn a_request_on_its_way_is_answered_before_the_client_moves() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_old_socket_ends_no_subscription_of_the_new_one() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut messages = room.messages();
+    let mut old = script.greet("one").await;
+    let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), old.subscribe("a", 1));
+    subscribed.unwrap();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    new.send(session("two")).await;
+    new.subscribe("a", 1).await;
+    let buying = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
+    let request = new.expect("buy").await;
+    new.ack(&request, json!(1)).await;
+    assert_eq!(buying.await.unwrap().unwrap(), 1, "the new one has answered");
+    // It was true of the session before.
+    old.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
+    let mut directs = client.directs::<u64>();
+    old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
+    assert!(matches!(next(&mut directs).await, Ok(Direct::Private(_))));
+    new.publication("a", 2).await;
+    assert_eq!(content(&mut messages).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn numbered_messages_that_the_old_socket_still_brings_do_not_move_the_position_of_the_new_one() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
