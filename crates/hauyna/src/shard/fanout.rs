@@ -9,7 +9,8 @@ use crate::connection::{ConnectionCore, TaskIsDue};
 use crate::hub::HubCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Fanout {
@@ -20,6 +21,29 @@ pub(super) struct Fanout {
     /// Connections with something queued.
     queued: Vec<Arc<ConnectionCore>>,
     late: Option<Late>,
+    patience: Patience,
+}
+
+/// How long the work waits for a connection's task. Where tasks do not run, as of a runtime that nobody drives, each further
+/// one is waited for half as long as the one before, so that many of them do not add up.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Connections that were given up one soon after the other.
+    given_up: u32,
+    last: Option<Instant>,
+}
+
+impl Patience {
+    fn time(&self, now: Instant) -> Duration {
+        let is_recent = |last: Instant| now.saturating_duration_since(last) < RECOVERY;
+        if self.last.is_some_and(is_recent) { PATIENCE / (1 << self.given_up) } else { PATIENCE }
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        let is_first = self.time(now) == PATIENCE;
+        self.given_up = if is_first { 1 } else { HALVINGS.min(self.given_up + 1) };
+        self.last = Some(now);
+    }
 }
 
 /// A connection whose task has to run before the work goes on.
@@ -72,18 +96,20 @@ impl Fanout {
             segment: Segment::default(),
             queued: Vec::new(),
             late: None,
+            patience: Patience::default(),
         }
     }
 
     /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
         let Some(Late { connection, since }) = &self.late else { return false };
-        let is_late = connection.awaits_task();
-        if is_late && since.elapsed() < PATIENCE {
-            return true;
-        }
-        if is_late {
+        if connection.awaits_task() {
+            let now = Instant::now();
+            if now.saturating_duration_since(*since) < self.patience.time(now) {
+                return true;
+            }
             connection.give_up_task();
+            self.patience.give_up(now);
         }
         self.late = None;
         false
@@ -402,6 +428,10 @@ fn prefetch(members: &[Member]) {
 
 /// How long the work waits for a connection's task, which a busy system may hold up.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often that time is halved at most.
+const HALVINGS: u32 = 6;
+/// Without a task that does not run for so long, the work waits for its whole time again.
+const RECOVERY: Duration = Duration::from_secs(10);
 /// Connections that are loaded together.
 const PREFETCHED: usize = 16;
 /// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
@@ -416,3 +446,20 @@ const STEPS: usize = 4096;
 const SEGMENT: u64 = 1024;
 /// Entries of a list that is kept for the next time.
 const SPARE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_that_do_not_run_do_not_add_up() {
+        let (mut patience, mut now) = (Patience::default(), Instant::now());
+        let began = now;
+        for _ in 0..100 {
+            now += patience.time(now);
+            patience.give_up(now);
+        }
+        assert!(now - began < 4 * PATIENCE, "{:?}", now - began);
+        assert_eq!(patience.time(now + RECOVERY), PATIENCE);
+    }
+}
