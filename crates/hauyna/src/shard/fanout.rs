@@ -2,14 +2,15 @@
 //! something was queued. It works in small portions, so that anybody with the lock can go on where another stopped.
 
 use super::members::{Lists, Member};
+use super::patience::Patience;
+use super::portion::{PUSH, Portion, SKIP, WRITE};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
-use crate::connection::{ConnectionCore, TaskIsDue};
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(Debug)]
@@ -22,28 +23,6 @@ pub(super) struct Fanout {
     queued: Vec<Arc<ConnectionCore>>,
     late: Option<Late>,
     patience: Patience,
-}
-
-/// How long the work waits for a connection's task. Where tasks do not run, as of a runtime that nobody drives, each further
-/// one is waited for half as long as the one before, so that many of them do not add up.
-#[derive(Debug, Default)]
-struct Patience {
-    /// Connections that were given up one soon after the other.
-    given_up: u32,
-    last: Option<Instant>,
-}
-
-impl Patience {
-    fn time(&self, now: Instant) -> Duration {
-        let is_recent = |last: Instant| now.saturating_duration_since(last) < RECOVERY;
-        if self.last.is_some_and(is_recent) { PATIENCE / (1 << self.given_up) } else { PATIENCE }
-    }
-
-    fn give_up(&mut self, now: Instant) {
-        let is_first = self.time(now) == PATIENCE;
-        self.given_up = if is_first { 1 } else { HALVINGS.min(self.given_up + 1) };
-        self.last = Some(now);
-    }
 }
 
 /// A connection whose task has to run before the work goes on.
@@ -60,32 +39,6 @@ pub(super) enum Left {
     Some,
     /// A connection's task has to run first.
     Late,
-}
-
-/// What one portion of the work may cost.
-struct Portion {
-    left: u32,
-    late: Option<Arc<ConnectionCore>>,
-}
-
-impl Portion {
-    fn is_over(&self) -> bool {
-        self.left == 0
-    }
-
-    fn spend(&mut self, cost: u32) {
-        self.left = self.left.saturating_sub(cost);
-    }
-
-    /// Ends where a connection's task has to run before the next message.
-    fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskIsDue) {
-        if task != TaskIsDue::No {
-            self.left = 0;
-        }
-        if task == TaskIsDue::Now {
-            self.late = Some(connection.clone());
-        }
-    }
 }
 
 impl Fanout {
@@ -119,7 +72,7 @@ impl Fanout {
     /// goes on behind one that panics.
     pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Left {
         self.late = None;
-        let mut portion = Portion { left: cost, late: None };
+        let mut portion = Portion::new(cost);
         while !portion.is_over() {
             match self.segment.stage {
                 Stage::Collect => {
@@ -426,40 +379,11 @@ fn prefetch(members: &[Member]) {
     );
 }
 
-/// How long the work waits for a connection's task, which a busy system may hold up.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often that time is halved at most.
-const HALVINGS: u32 = 6;
-/// Without a task that does not run for so long, the work waits for its whole time again.
-const RECOVERY: Duration = Duration::from_secs(10);
 /// Connections that are loaded together.
 const PREFETCHED: usize = 16;
-/// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
-const WRITE: u32 = 8;
-const PUSH: u32 = 2;
-const SKIP: u32 = 1;
-/// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
-pub(super) const TURN: u32 = 128 * WRITE;
 /// Steps of one segment, about: a message to a user with many connections is one for each of them.
 const STEPS: usize = 4096;
 /// Load of the items that are written together.
 const SEGMENT: u64 = 1024;
 /// Entries of a list that is kept for the next time.
 const SPARE: usize = 4096;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tasks_that_do_not_run_do_not_add_up() {
-        let (mut patience, mut now) = (Patience::default(), Instant::now());
-        let began = now;
-        for _ in 0..100 {
-            now += patience.time(now);
-            patience.give_up(now);
-        }
-        assert!(now - began < 4 * PATIENCE, "{:?}", now - began);
-        assert_eq!(patience.time(now + RECOVERY), PATIENCE);
-    }
-}

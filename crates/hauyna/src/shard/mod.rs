@@ -5,6 +5,8 @@
 mod congestion;
 mod fanout;
 mod members;
+mod patience;
+mod portion;
 mod segment;
 mod standby;
 mod task;

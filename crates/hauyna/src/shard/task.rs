@@ -2,7 +2,7 @@
 //! it, another one that connections of the shard came with goes on: see `standby`.
 
 use super::fanout::Left;
-use super::{Shard, fanout};
+use super::{Shard, portion};
 use crate::contain;
 use crate::hub::HubCore;
 use std::cell::Cell;
@@ -144,7 +144,7 @@ fn work(hub: &HubCore, index: usize, waits: Waits) -> Left {
         if waits == Waits::ForTasks && fanout.must_wait_for_task() {
             return Left::Late;
         }
-        fanout.work(hub, shard, fanout::TURN)
+        fanout.work(hub, shard, portion::TURN)
     });
     IS_WORKING.set(false);
     // The work stands behind the step that panicked.
