@@ -6,7 +6,7 @@ use super::attached::Attached;
 use super::outbox::Outbox;
 use super::pulse::{Deadlines, Pulse};
 use super::state::Index;
-use super::{CloseReason, ConnectionId, Outgoing, Phase, Room};
+use super::{CloseReason, ConnectionId, Outgoing, Phase, Room, Stretch};
 use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
 use crate::clock::Tick;
 use crate::error::Error;
@@ -171,7 +171,13 @@ impl ConnectionCore {
 
     pub(super) fn outgoing(&self) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
-        Outgoing { wire, deflate, room: self.bounded(), may_conflate: false, traffic }
+        let (room, stretch) = (self.bounded(), Stretch::Short);
+        Outgoing { wire, deflate, room, stretch, may_conflate: false, traffic }
+    }
+
+    /// As [`outgoing`](Self::outgoing), for what was posted to its shard.
+    pub(super) fn outgoing_posts(&self) -> Outgoing<'_> {
+        Outgoing { stretch: Stretch::Inbox, ..self.outgoing() }
     }
 
     pub(super) fn bounded(&self) -> Room {

@@ -43,8 +43,9 @@ impl ConnectionCore {
         (code, text): (CloseCode, &str),
         (reason, backlog): (CloseReason, Backlog),
     ) {
-        if backlog == Backlog::Write {
-            self.hub.settle(self.shard());
+        match backlog {
+            Backlog::Write => self.hub.settle(self.shard()),
+            Backlog::Drop => self.settle_ordered_replies(),
         }
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic());

@@ -206,10 +206,13 @@ impl Connection {
         if !self.is_open() {
             return Err(Error::closed());
         }
-        // Under the lock, so that the last one told is the one that counts.
-        let mut own = self.0.attached().retry.lock();
-        self.0.tell(&Message::RetryPolicy(policy.terms()))?;
-        *own = Some(policy);
+        {
+            // Under the lock, so that the last one told is the one that counts.
+            let mut own = self.0.attached().retry.lock();
+            self.0.tell(&Message::RetryPolicy(policy.terms()))?;
+            *own = Some(policy);
+        }
+        self.0.hub.settle_congested();
         Ok(())
     }
 

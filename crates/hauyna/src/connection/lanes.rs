@@ -97,8 +97,13 @@ impl Lanes {
         self.close = Some(frame);
     }
 
+    /// Drops the data lane, but for its replies.
     pub(super) fn drop_data(&mut self) {
-        self.data = VecDeque::new();
+        for queued in std::mem::take(&mut self.data) {
+            if let Queued::Reply(frame) = queued {
+                self.push_control(frame);
+            }
+        }
         (self.data_bytes, self.uncounted_bytes, self.replayed, self.replies) = (0, 0, 0, 0);
         self.gaps = 0;
     }

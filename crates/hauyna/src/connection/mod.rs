@@ -41,7 +41,7 @@ pub(crate) use ending::{evict, supersede};
 pub(crate) use open::{Opening, Session, Unanswered, register};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;
-pub(crate) use queued::Room;
+pub(crate) use queued::{Room, Stretch};
 pub(crate) use reader::{Resumed, announce_session, frame};
 pub(crate) use state::States;
 pub(crate) use writing::TaskIsDue;
@@ -189,6 +189,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) wire: Wire,
     pub(crate) deflate: Option<&'a Deflate>,
     pub(crate) room: Room,
+    pub(crate) stretch: Stretch,
     /// Whether the socket takes nothing, so that what waits may be superseded.
     pub(crate) may_conflate: bool,
     pub(crate) traffic: &'a Traffic,

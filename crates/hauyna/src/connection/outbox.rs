@@ -147,8 +147,14 @@ impl Outbox {
     /// Frees the lanes where nothing stands in them.
     pub(super) fn drop_unused_lanes(&mut self) {
         if self.lanes.as_ref().is_some_and(|lanes| lanes.is_unused()) {
+            self.note_emptied();
             self.lanes = None;
         }
+    }
+
+    /// Nothing waits any more: what the socket said to the last question does not count for the next one.
+    pub(super) fn note_emptied(&mut self) {
+        (self.blocked, self.asked) = (None, Asked::No);
     }
 
     /// Queues a reply: before everything of the data lane. Reading pauses while too much waits, which bounds it.
@@ -257,8 +263,8 @@ impl Outbox {
         lanes.forget(subscription, out);
         let is_emptied = lanes.is_unused();
         if is_emptied {
+            self.note_emptied();
             self.lanes = None;
-            self.blocked = None;
         }
         is_emptied
     }

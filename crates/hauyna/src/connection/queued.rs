@@ -43,17 +43,31 @@ impl Room {
     /// For the first message that does not fit, until the connection's task has been asked to try its stream.
     pub(super) const ENDLESS: Self = Self { bytes: usize::MAX, frames: usize::MAX };
 
-    /// For a connection whose task has yet to ask its stream: as much as a task that does not run may cost.
-    pub(super) fn stretched(self) -> Self {
+    /// For a connection whose task has yet to ask its stream.
+    pub(super) fn stretched(self, stretch: Stretch) -> Self {
+        let least = match stretch {
+            Stretch::Short => Self { bytes: STRETCHED_BYTES, frames: STRETCHED_FRAMES },
+            Stretch::Inbox => Self { bytes: INBOX_BYTES, frames: INBOX_FRAMES },
+        };
         Self {
-            bytes: self.bytes.saturating_mul(STRETCH).max(STRETCHED_BYTES),
-            frames: self.frames.saturating_mul(STRETCH).max(STRETCHED_FRAMES),
+            bytes: self.bytes.saturating_mul(STRETCH).max(least.bytes),
+            frames: self.frames.saturating_mul(STRETCH).max(least.frames),
         }
     }
 
     pub(super) fn halved(self) -> Self {
         Self { bytes: self.bytes / 2, frames: self.frames / 2 }
     }
+}
+
+/// How far the bounds of a connection stretch until its task has asked its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    /// As much as a task that does not run may cost.
+    Short,
+    /// What was posted to the shard has bounds of its own. The shard waits for the task long before, but not in the middle
+    /// of what it writes together, nor where somebody cannot wait.
+    Inbox,
 }
 
 impl Queued {
@@ -107,3 +121,6 @@ impl Gap {
 const STRETCH: usize = 4;
 const STRETCHED_BYTES: usize = 1 << 20;
 const STRETCHED_FRAMES: usize = 4096;
+/// Twice what a shard takes before publishers wait: the rest of one inbox, and the next one.
+const INBOX_BYTES: usize = 32 << 20;
+const INBOX_FRAMES: usize = 16 * 1024;

@@ -86,6 +86,7 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
 }
 
 pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
+    core.settle_ordered_replies();
     let mut outbox = core.outbox.lock();
     let _ = outbox.write_replies(replies, core.traffic());
     replies.clear();
@@ -114,6 +115,7 @@ pub(super) fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
+    core.settle_ordered_replies();
     core.close(code, &error.to_string(), (CloseReason::Protocol, Backlog::Drop));
 }
 

@@ -23,7 +23,7 @@ impl ConnectionCore {
         subscription: Option<&Arc<Subscription>>,
     ) -> TaskIsDue {
         let mut outbox = self.outbox.lock();
-        if outbox.push(publication, subscription, self.outgoing()) == Err(Full) {
+        if outbox.push(publication, subscription, self.outgoing_posts()) == Err(Full) {
             self.overflow(&mut outbox);
         }
         self.notify_of_gaps(&mut outbox, subscription);
@@ -49,7 +49,7 @@ impl ConnectionCore {
                 outbox.push_ordered_reply(frame);
             }
             FrameOrigin::Application => {
-                if outbox.push_frame(frame, self.outgoing()) == Err(Full) {
+                if outbox.push_frame(frame, self.outgoing_posts()) == Err(Full) {
                     self.overflow(&mut outbox);
                 }
             }
@@ -190,7 +190,7 @@ impl ConnectionCore {
         subscription: Option<&Arc<Subscription>>,
     ) -> TaskIsDue {
         let mut outbox = self.outbox.lock();
-        match outbox.write_or_push(joined, publications, subscription, self.outgoing()) {
+        match outbox.write_or_push(joined, publications, subscription, self.outgoing_posts()) {
             Ok(Flushed::Empty) if !outbox.has_lanes() => return TaskIsDue::No,
             Ok(flushed) => self.follow_up(&mut outbox, &flushed),
             Err(Full) => self.overflow(&mut outbox),

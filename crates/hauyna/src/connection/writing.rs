@@ -4,7 +4,7 @@
 use super::Outgoing;
 use super::lanes::Lanes;
 use super::outbox::{Flushed, Full, Outbox, Phase};
-use super::queued::Room;
+use super::queued::{Room, Stretch};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::metrics::Traffic;
@@ -65,10 +65,11 @@ impl Outbox {
         if does_fit(self, out.room) || self.phase != Phase::Open {
             return Ok(out.room);
         }
-        let was_asked = self.was_asked();
+        let (was_asked, is_held) = (self.was_asked(), self.is_held());
         let room = match self.ask(out) {
+            Answer::Open if is_held => out.room.stretched(Stretch::Short), // nobody is asked for long
             Answer::Open if !was_asked => Room::ENDLESS,
-            Answer::Open => out.room.stretched(),
+            Answer::Open => out.room.stretched(out.stretch),
             Answer::Taken | Answer::Refused => out.room,
         };
         if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
@@ -119,7 +120,7 @@ impl Outbox {
         };
         if lanes.has_room(room, 0) {
             TaskIsDue::No
-        } else if lanes.has_room(room.stretched().halved(), 0) {
+        } else if lanes.has_room(room.stretched(Stretch::Short).halved(), 0) {
             TaskIsDue::Soon
         } else {
             TaskIsDue::Now
@@ -269,7 +270,7 @@ impl Outbox {
             return Flushed::Empty;
         }
         let Some(mut lanes) = self.lanes.take() else {
-            self.blocked = None;
+            self.note_emptied();
             return Flushed::Empty;
         };
         lanes.render_gaps(out);
@@ -299,7 +300,7 @@ impl Outbox {
                 Err(_) => return self.fail(),
             }
         }
-        (self.blocked, self.asked) = (None, Asked::No);
+        self.note_emptied();
         if !lanes.is_unused() {
             self.lanes = Some(lanes);
         }

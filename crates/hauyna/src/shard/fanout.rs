@@ -2,14 +2,16 @@
 //! something was queued. It works in small portions, so that anybody with the lock can go on where another stopped.
 
 use super::members::{Lists, Member};
+use super::patience::Patience;
+use super::portion::{PUSH, Portion, SKIP, WRITE};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
-use crate::connection::{ConnectionCore, TaskIsDue};
+use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Fanout {
@@ -20,6 +22,7 @@ pub(super) struct Fanout {
     /// Connections with something queued.
     queued: Vec<Arc<ConnectionCore>>,
     late: Option<Late>,
+    patience: Patience,
 }
 
 /// A connection whose task has to run before the work goes on.
@@ -38,32 +41,6 @@ pub(super) enum Left {
     Late,
 }
 
-/// What one portion of the work may cost.
-struct Portion {
-    left: u32,
-    late: Option<Arc<ConnectionCore>>,
-}
-
-impl Portion {
-    fn is_over(&self) -> bool {
-        self.left == 0
-    }
-
-    fn spend(&mut self, cost: u32) {
-        self.left = self.left.saturating_sub(cost);
-    }
-
-    /// Ends where a connection's task has to run before the next message.
-    fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskIsDue) {
-        if task != TaskIsDue::No {
-            self.left = 0;
-        }
-        if task == TaskIsDue::Now {
-            self.late = Some(connection.clone());
-        }
-    }
-}
-
 impl Fanout {
     pub(super) fn new(shard: usize) -> Self {
         Self {
@@ -72,18 +49,20 @@ impl Fanout {
             segment: Segment::default(),
             queued: Vec::new(),
             late: None,
+            patience: Patience::default(),
         }
     }
 
     /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
         let Some(Late { connection, since }) = &self.late else { return false };
-        let is_late = connection.awaits_task();
-        if is_late && since.elapsed() < PATIENCE {
-            return true;
-        }
-        if is_late {
+        if connection.awaits_task() {
+            let now = Instant::now();
+            if now.saturating_duration_since(*since) < self.patience.time(now) {
+                return true;
+            }
             connection.give_up_task();
+            self.patience.give_up(now);
         }
         self.late = None;
         false
@@ -93,7 +72,7 @@ impl Fanout {
     /// goes on behind one that panics.
     pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Left {
         self.late = None;
-        let mut portion = Portion { left: cost, late: None };
+        let mut portion = Portion::new(cost);
         while !portion.is_over() {
             match self.segment.stage {
                 Stage::Collect => {
@@ -400,16 +379,8 @@ fn prefetch(members: &[Member]) {
     );
 }
 
-/// How long the work waits for a connection's task, which a busy system may hold up.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Connections that are loaded together.
 const PREFETCHED: usize = 16;
-/// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
-const WRITE: u32 = 8;
-const PUSH: u32 = 2;
-const SKIP: u32 = 1;
-/// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
-pub(super) const TURN: u32 = 128 * WRITE;
 /// Steps of one segment, about: a message to a user with many connections is one for each of them.
 const STEPS: usize = 4096;
 /// Load of the items that are written together.

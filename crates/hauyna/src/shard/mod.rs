@@ -1,11 +1,14 @@
 //! A shard: the inbox, the subscriber lists and the task that writes to one share of the connections. The lists belong to
 //! the hub, so the shard outlives any runtime; whoever holds `fanout` may work off what was posted. `task` drives
-//! it, `fanout` does the work, `congestion` makes publishers wait, `members` are the subscribers it writes to.
+//! it (in another runtime where `standby` sees that nobody does), `fanout` does the work, `congestion` makes publishers wait, `members` are the subscribers it writes to.
 
 mod congestion;
 mod fanout;
 mod members;
+mod patience;
+mod portion;
 mod segment;
+mod standby;
 mod task;
 
 pub(crate) use congestion::{Congestion, Shards};
@@ -18,6 +21,7 @@ use crate::metrics::Traffic;
 use bytes::Bytes;
 use fanout::Fanout;
 use parking_lot::Mutex;
+use standby::Standby;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,6 +50,7 @@ pub(crate) struct Shard {
     has_started: AtomicBool,
     /// Runtimes that connections of this shard came with, the newest last: one of them runs the task.
     runtimes: Mutex<Vec<Handle>>,
+    standby: Standby,
     /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
     period: AtomicU32,
     /// Milliseconds between two sweeps over all connections.
@@ -164,6 +169,7 @@ impl Shard {
             is_running: AtomicBool::new(false),
             has_started: AtomicBool::new(false),
             runtimes: Mutex::default(),
+            standby: Standby::default(),
             period: AtomicU32::new(task::SWEEP.as_millis() as u32),
             sweep: AtomicU32::new(task::SWEEP.as_millis() as u32),
             expiries: Expiries::default(),

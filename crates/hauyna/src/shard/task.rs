@@ -1,8 +1,8 @@
-//! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, it goes on
-//! in another one that connections of the shard came with.
+//! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, or nobody drives
+//! it, another one that connections of the shard came with goes on: see `standby`.
 
 use super::fanout::Left;
-use super::{Shard, fanout};
+use super::{Shard, portion};
 use crate::contain;
 use crate::hub::HubCore;
 use std::cell::Cell;
@@ -42,14 +42,20 @@ impl HubCore {
         shard.has_started.store(true, Ordering::Release);
         let Ok(runtime) = Handle::try_current() else { return };
         shard.remember(&runtime);
-        self.start_on(index, &runtime);
+        if !self.start_on(index, &runtime) {
+            super::standby::ensure(self, index, &runtime);
+        }
     }
 
-    fn start_on(self: &Arc<Self>, index: usize, runtime: &Handle) {
+    /// Returns whether the task was not running.
+    fn start_on(self: &Arc<Self>, index: usize, runtime: &Handle) -> bool {
         let shard = &self.shards[index];
-        if !shard.is_running.swap(true, Ordering::AcqRel) {
-            runtime.spawn(run(Running { hub: Arc::downgrade(self), index, runtime: runtime.id() }));
+        let is_new = !shard.is_running.swap(true, Ordering::AcqRel);
+        if is_new {
+            let turn = shard.standby.begin_turn(runtime.id());
+            runtime.spawn(serve(Running { hub: Arc::downgrade(self), index, runtime: runtime.id(), turn }));
         }
+        is_new
     }
 
     /// Works off, on this thread, what was posted to a shard so far. For callers that cannot wait.
@@ -84,22 +90,40 @@ impl Shard {
     }
 }
 
-/// Exists while the task does.
-struct Running {
-    hub: Weak<HubCore>,
-    index: usize,
-    runtime: Id,
+/// Exists while a task of the shard does, at work or standing by.
+pub(super) struct Running {
+    pub(super) hub: Weak<HubCore>,
+    pub(super) index: usize,
+    pub(super) runtime: Id,
+    /// Whose turn it is to work, as the shard counts them.
+    pub(super) turn: u64,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let Some(hub) = self.hub.upgrade() else { return };
         let shard = &hub.shards[self.index];
+        shard.standby.forget(self.runtime);
+        if !shard.standby.is_turn(self.turn) {
+            return; // another one is at work
+        }
         shard.is_running.store(false, Ordering::Release);
         shard.notify_publishers();
         // One that has ended, too, drops the new task at once, which then looks for the next.
-        if let Some(runtime) = shard.other_runtime(self.runtime) {
-            hub.start_on(self.index, &runtime);
+        match shard.other_runtime(self.runtime) {
+            Some(runtime) => drop(hub.start_on(self.index, &runtime)),
+            // Connections that have ended before this stand in the lists still.
+            None => hub.settle(self.index),
+        }
+    }
+}
+
+/// Works for the shard while it is this task's turn, and stands by meanwhile.
+pub(super) async fn serve(mut running: Running) {
+    loop {
+        run(&running).await;
+        if super::standby::stand_by(&mut running).await.is_none() {
+            return;
         }
     }
 }
@@ -120,7 +144,7 @@ fn work(hub: &HubCore, index: usize, waits: Waits) -> Left {
         if waits == Waits::ForTasks && fanout.must_wait_for_task() {
             return Left::Late;
         }
-        fanout.work(hub, shard, fanout::TURN)
+        fanout.work(hub, shard, portion::TURN)
     });
     IS_WORKING.set(false);
     // The work stands behind the step that panicked.
@@ -159,14 +183,15 @@ impl Schedule {
     }
 }
 
-async fn run(running: Running) {
+/// Returns when the hub is gone, or another runtime works for the shard.
+async fn run(running: &Running) {
     let now = Instant::now();
     let mut schedule = Schedule { period: SWEEP, due: now + SWEEP, swept: now, is_set: false };
     let mut timer = pin!(tokio::time::sleep_until(schedule.due));
     // Taken one after the other for the sake of a connection's task.
     let mut turns = 0;
     loop {
-        let next = poll_fn(|cx| wait(&running, &mut schedule, timer.as_mut(), cx));
+        let next = poll_fn(|cx| wait(running, &mut schedule, timer.as_mut(), cx));
         let Some((hub, now)) = next.await else { return };
         let shard = &hub.shards[running.index];
         if !shard.is_settled() {
@@ -196,7 +221,7 @@ async fn run(running: Running) {
     }
 }
 
-/// Ready when there is something to do; with nothing when the hub is gone.
+/// Ready when there is something to do; with nothing when the task's turn is over.
 fn wait(
     running: &Running,
     schedule: &mut Schedule,
@@ -205,6 +230,9 @@ fn wait(
 ) -> Poll<Option<(Arc<HubCore>, Instant)>> {
     let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
     let shard = &hub.shards[running.index];
+    if !shard.standby.note_life(running.turn) {
+        return Poll::Ready(None);
+    }
     let now = Instant::now();
     let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
     if wanted < schedule.period {

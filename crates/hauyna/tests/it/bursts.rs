@@ -6,10 +6,13 @@ use hauyna::{
     SlowConsumer, json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer};
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::io;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
@@ -276,6 +279,142 @@ async fn two_large_messages_in_a_row_close_no_stream_whose_task_has_not_run() {
             assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?} {round}");
         }
     }
+}
+
+/// A burst of messages of 60 kB that is larger than what a stream may hold until its task has run.
+async fn burst(hub: &Hub, channel: &str, count: u64) {
+    let padding = "x".repeat(60_000);
+    for n in 0..count {
+        hub.channel(channel).broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+    }
+}
+
+async fn joined(client: &mut Client, channel: &str) {
+    client.send(json!({ "type": "subscribe_channel", "channel": channel, "id": channel })).await;
+    client.answer(&json!(channel)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_cannot_wait_closes_no_stream_whose_task_has_not_run() {
+    for policy in POLICIES {
+        let hub = hub(policy).shards(1).build();
+        let handler = open_to_all().share();
+        let (mut client, _connection) = registered(&hub, "reader", &handler).await;
+        joined(&mut client, "x").await;
+        let (_other, other) = registered(&hub, "other", &handler).await;
+        burst(&hub, "x", 100).await;
+        other.close(hauyna::CloseCode::NORMAL, ""); // works off what was posted before
+        expect_numbers(&mut client, "message", "content", 100).await;
+        assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_in_one_of_two_channels_closes_no_stream_whose_task_has_not_run() {
+    for policy in POLICIES {
+        let hub = hub(policy).shards(1).build();
+        let (mut client, _connection) = registered(&hub, "reader", &open_to_all().share()).await;
+        joined(&mut client, "x").await;
+        joined(&mut client, "y").await;
+        burst(&hub, "x", 60).await;
+        hub.channel("y").broadcast(json!({ "n": 60 })).await.unwrap();
+        expect_numbers(&mut client, "message", "content", 61).await;
+        assert_eq!((hub.stats().slow_consumers, hub.stats().dropped), (0, 0), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_a_stream_that_is_about_to_resume_is_bounded() {
+    let hub = hub(SlowConsumer::Disconnect).build();
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut client = server.json("/?user=alice").await;
+    let session = client.expect("session").await;
+    client.vanish();
+    eventually("it is lost", || hub.connections().count() == 0).await;
+    let token = session["resume"]["token"].as_str().unwrap();
+    let _client = server.json(&format!("/?user=alice&resume={token}")).await;
+    let connection = hub.user("alice").connections().remove(0);
+    let padding = "x".repeat(1000);
+    for n in 0..10_000 {
+        hub.user("alice").send(json!({ "n": n, "padding": padding })).await.unwrap();
+        let waiting = connection.backlog();
+        assert!(waiting < 2 << 20, "{waiting} bytes wait");
+    }
+}
+
+/// A socket that takes nothing while it is shut.
+struct Gated {
+    socket: DuplexStream,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.is_shut.store(false, Ordering::SeqCst);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl AsyncRead for Gated {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Gated {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.gate.is_shut.load(Ordering::SeqCst) {
+            *self.gate.waker.lock() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_not_judged_by_what_it_said_before_its_queue_was_emptied() {
+    let hub = hub(SlowConsumer::DropOldest).shards(1).build();
+    let gate = Arc::new(Gate::default());
+    let wrap = |socket| Gated { socket, gate: gate.clone() };
+    let (mut client, connection) = registered_as(&hub, "reader", &open_to_all().share(), wrap).await;
+    joined(&mut client, "x").await;
+    gate.is_shut.store(true, Ordering::SeqCst);
+    burst(&hub, "x", 20).await;
+    eventually("its stream refuses", || hub.stats().dropped > 0).await;
+    hub.channel("x").unsubscribe(&connection).unwrap();
+    eventually("its queue is emptied", || connection.backlog() == 0).await;
+    gate.open();
+    tokio::task::yield_now().await;
+    let padding = "x".repeat(60_000);
+    for n in 0..10 {
+        hub.user("reader").send(json!({ "n": n, "padding": padding })).await.unwrap();
+    }
+    expect_numbers(&mut client, "private", "message", 10).await;
+    assert_eq!(hub.stats().slow_consumers, 0);
 }
 
 #[tokio::test]

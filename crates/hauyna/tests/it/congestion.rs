@@ -1,9 +1,9 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
-use hauyna::{Channels, Connection, Hub, Presence, SlowConsumer, json};
+use hauyna::{Channels, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
-use std::future::{Future, poll_fn};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -180,6 +180,21 @@ async fn callers_that_cannot_wait_work_off_what_they_post() {
         hub.channel("x").update_metadata(&connection, json!({ "n": n })).unwrap();
     }
     assert!(written() > before, "nothing was written meanwhile");
+}
+
+#[tokio::test]
+async fn retry_policies_in_a_loop_leave_no_shard_with_too_much_to_do() {
+    let hub = hub_with_presence();
+    let (_server, _client, connection) = member(&hub).await;
+    for _ in 0..6000 {
+        connection.set_retry_policy(RetryPolicy::aggressive()).unwrap();
+    }
+    let mut publication = Box::pin(hub.channel("x").publish("x").into_future());
+    poll_fn(|cx| {
+        assert!(publication.as_mut().poll(cx).is_ready(), "it waits for the shard");
+        Poll::Ready(())
+    })
+    .await;
 }
 
 #[test]

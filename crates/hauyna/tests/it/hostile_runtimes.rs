@@ -434,3 +434,53 @@ fn a_runtime_without_timers_gets_errors() {
         assert_eq!(outcome.failures[0].error.kind(), ErrorKind::NoRuntime);
     });
 }
+
+#[test]
+fn a_shard_whose_runtime_nobody_drives_goes_on_in_another_one() {
+    let (hub, first, second) = (hub().shards(1).build(), single(), single());
+    let of_first = first.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "first", "x").await;
+        (server, client)
+    });
+    // The first one lives, and has the shard.
+    let (of_second, mut client) = second.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let mut client = subscriber(&server, "second", "x").await;
+        hub.channel("x").broadcast(json!(1)).await.unwrap();
+        assert_eq!(client.wait_for("message").await["content"], 1);
+        (server, client)
+    });
+    // The second one has it, and it is the first one's turn again.
+    let (_server, mut of_first) = of_first;
+    first.block_on(async {
+        assert_eq!(of_first.wait_for("message").await["content"], 1);
+        hub.channel("x").broadcast(json!(2)).await.unwrap();
+        assert_eq!(of_first.wait_for("message").await["content"], 2);
+    });
+    drop(first);
+    second.block_on(async {
+        hub.channel("x").broadcast(json!(3)).await.unwrap();
+        for number in 2..=3 {
+            assert_eq!(client.wait_for("message").await["content"], number);
+        }
+    });
+    drop(of_second);
+}
+
+#[test]
+fn of_a_hub_whose_runtime_has_ended_nothing_is_left() {
+    let (hub, mark) = (hub().shards(1).build(), Arc::new(()));
+    let runtime = single();
+    let clients = runtime.block_on(async {
+        let server = TestServer::start(hub.clone(), named().state(mark.clone()));
+        let mut client = subscriber(&server, "a", "x").await;
+        hub.channel("x").broadcast(json!(1)).await.unwrap();
+        client.wait_for("message").await;
+        (server, client)
+    });
+    drop(runtime);
+    drop(clients);
+    drop(hub);
+    assert_eq!(Arc::strong_count(&mark), 1, "something of it is left");
+}

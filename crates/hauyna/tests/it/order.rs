@@ -1,8 +1,9 @@
 //! What one task sends to one connection arrives in the order in which the calls returned, by whatever verb.
 
 use crate::support::{named, open_hub, subscribe};
-use hauyna::{Context, Handler, Hub, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{Context, Handler, Hub, Rate, json};
+use hauyna_test::{Client, Frame, TestServer};
+use hauyna_websocket::OpCode;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -120,4 +121,50 @@ async fn an_ordered_answer_may_be_an_error() {
     client.send(json!({ "type": "fail", "id": 7 })).await;
     let error = client.wait_for("error").await;
     assert_eq!((&error["id"], &error["error_type"]), (&json!(7), &json!("application_error")));
+}
+
+/// A masked frame (RFC 6455 §5.3, the mask is 0).
+fn frame(message: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    hauyna_websocket::encode_into(&mut bytes, OpCode::Text, message.to_string().as_bytes(), Some([0; 4]));
+    bytes
+}
+
+/// Sends a request whose callback sends something and these bytes in one packet; gives the types and ids of what comes
+/// until the connection is closed.
+async fn answers_before_the_end(then: &[u8]) -> Vec<(String, Value)> {
+    let handler = Handler::new().on("work", |cx: Context, _: Value| async move {
+        cx.hub().connections().broadcast(json!({ "n": 1 })).await.map(drop)
+    });
+    let handler = handler.error_budget(Rate::new(1, Duration::from_secs(3600)));
+    let server = TestServer::start(Hub::builder().shards(1).build(), handler);
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    let mut packet = frame(&json!({ "type": "work", "id": 1 }));
+    packet.extend_from_slice(then);
+    client.send_raw(&packet).await;
+    let mut seen = Vec::new();
+    while let Frame::Text(text) = client.next_frame().await {
+        let message: Value = serde_json::from_str(&text).unwrap();
+        if message["type"] != "broadcast" {
+            seen.push((message["type"].as_str().unwrap().to_owned(), message["id"].clone()));
+        }
+    }
+    seen
+}
+
+#[tokio::test]
+async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close() {
+    let of_work = ("ack".to_owned(), json!(1));
+    let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    assert_eq!(answers_before_the_end(&close).await, std::slice::from_ref(&of_work), "the client closes");
+    let mut too_large = vec![0x81, 0xff];
+    too_large.extend_from_slice(&1_000_000_000_u64.to_be_bytes());
+    too_large.extend_from_slice(&[0; 4]);
+    let answers = answers_before_the_end(&too_large).await;
+    assert_eq!(answers, [of_work.clone(), ("error".to_owned(), Value::Null)], "too large");
+    let fault = |id| frame(&json!({ "type": "nobody_handles_it", "id": id }));
+    let answers = answers_before_the_end(&[fault(2), fault(3)].concat()).await;
+    let errors = [("error".to_owned(), json!(2)), ("error".to_owned(), json!(3))];
+    assert_eq!(answers, [&[of_work], &errors[..]].concat(), "too many errors");
 }

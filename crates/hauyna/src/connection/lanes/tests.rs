@@ -4,7 +4,7 @@ use super::*;
 use crate::channel::{ChannelCore, ChannelName, Channels, Draft, SlowConsumer, UserId, Wire};
 use crate::connection::core::{ConnectionCore, Particulars};
 use crate::connection::outbox::{Full, Outbox};
-use crate::connection::{Arrival, ConnectionId, Outgoing};
+use crate::connection::{Arrival, ConnectionId, Outgoing, Stretch};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
@@ -54,8 +54,9 @@ impl Bench {
     }
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
-        let room = Room { bytes: 1 << 20, frames };
-        Outgoing { wire: Wire::new(Encoding::Json, false), deflate: None, room, may_conflate: true, traffic }
+        let (room, stretch) = (Room { bytes: 1 << 20, frames }, Stretch::Short);
+        let wire = Wire::new(Encoding::Json, false);
+        Outgoing { wire, deflate: None, room, stretch, may_conflate: true, traffic }
     }
 
     fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), Full> {

@@ -1,0 +1,41 @@
+//! One portion of a shard's work: what it may cost until other tasks of the thread have their turn. Used by `fanout`.
+
+use crate::connection::{ConnectionCore, TaskIsDue};
+use std::sync::Arc;
+
+/// What one portion of the work may cost.
+pub(super) struct Portion {
+    left: u32,
+    pub(super) late: Option<Arc<ConnectionCore>>,
+}
+
+impl Portion {
+    pub(super) fn new(cost: u32) -> Self {
+        Self { left: cost, late: None }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    pub(super) fn spend(&mut self, cost: u32) {
+        self.left = self.left.saturating_sub(cost);
+    }
+
+    /// Ends where a connection's task has to run before the next message.
+    pub(super) fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskIsDue) {
+        if task != TaskIsDue::No {
+            self.left = 0;
+        }
+        if task == TaskIsDue::Now {
+            self.late = Some(connection.clone());
+        }
+    }
+}
+
+/// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
+pub(super) const WRITE: u32 = 8;
+pub(super) const PUSH: u32 = 2;
+pub(super) const SKIP: u32 = 1;
+/// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
+pub(super) const TURN: u32 = 128 * WRITE;
