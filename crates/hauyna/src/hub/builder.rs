@@ -1,7 +1,7 @@
 //! How a hub is put together: options first, then one call. Mistakes that only the program's author can
 //! make are reported there.
 
-use super::limits::{AtLimit, ClientAddress, Limit, Limits};
+use super::limits::{AtLimit, ClientAddress, Limit, Limits, check_policies};
 use super::{ChannelMap, Ending, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::auth::Revocations;
@@ -152,7 +152,8 @@ impl HubBuilder {
         self
     }
 
-    /// Sets what happens when a limit is reached. Default: [`AtLimit::Reject`].
+    /// Sets what happens when a limit is reached. Default: [`AtLimit::Reject`]. A limit that is not set is never reached:
+    /// [`AtLimit::CloseOldest`] for it is an error of [`try_build`](HubBuilder::try_build).
     ///
     /// ```
     /// use hauyna::{AtLimit, Hub, Limit};
@@ -352,6 +353,7 @@ impl HubBuilder {
             return Err(fault);
         }
         self.config.retry.validate()?;
+        check_policies(&self.config.limits)?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;
