@@ -5,7 +5,6 @@ use super::channel::CONTENT;
 use super::check;
 use super::declared::{DEFINITIONS, Declared, Side};
 use super::{ChannelTerms, Contract, Exchange, Terms};
-use crate::channel::Pattern;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,8 +119,8 @@ impl Reader {
                     channel.messages.insert(name.clone(), message);
                 }
             }
-            SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.declared(key, schema)?),
-            PRESENCE => channel(terms, key)?.presence = Some(self.declared(key, schema)?),
+            SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.metadata(key, schema)?),
+            PRESENCE => channel(terms, key)?.presence = Some(self.metadata(key, schema)?),
             _ => return Err("is no part of a contract".to_owned()),
         }
         Ok(())
@@ -134,6 +133,12 @@ impl Reader {
             self.declared(&format!("{name}.{part}"), schema)
         };
         Ok(Exchange { data: part("data")?, reply: part("reply")? })
+    }
+
+    fn metadata(&self, pattern: &str, schema: &Value) -> Result<Declared, String> {
+        let metadata = self.declared(pattern, schema)?;
+        check::metadata(&metadata)?;
+        Ok(metadata)
     }
 
     fn declared(&self, place: &str, schema: &Value) -> Result<Declared, String> {
@@ -172,7 +177,7 @@ fn channel<'a>(
     terms: &'a mut Terms<Declared>,
     pattern: &str,
 ) -> Result<&'a mut ChannelTerms<Declared>, String> {
-    Pattern::parse(pattern).map_err(|error| error.to_string())?;
+    check::pattern(pattern, terms.channels.keys().filter(|earlier| *earlier != pattern))?;
     let empty = || ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None };
     Ok(terms.channels.entry(pattern.to_owned()).or_insert_with(empty))
 }
