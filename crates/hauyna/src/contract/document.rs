@@ -194,3 +194,29 @@ pub(super) const MESSAGES: &str = "messages";
 pub(super) const CHANNELS: &str = "channels";
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 pub(super) const PRESENCE: &str = "presence";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn title_and_version_stay_in_their_line() {
+        let written = Contract::new("a\u{2028}b", "1\nc\u{2029}d").typescript();
+        let second = written.split(['\n', '\r', '\u{2028}', '\u{2029}']).nth(1);
+        assert_eq!(
+            (written.lines().next().unwrap().split('.').next(), second),
+            (Some("// a b 1 c d"), Some(""))
+        );
+    }
+
+    #[test]
+    fn what_is_read_is_checked_as_what_is_declared() {
+        let object = json!({ "properties": {} });
+        let twice = json!({ "channels": { "properties": { "room:{id}": object, "room:{name}": object } } });
+        let no_object = json!({ "presence": { "properties": { "room:{id}": { "type": "string" } } } });
+        for (properties, text) in [(twice, "declared twice"), (no_object, "metadata is an object")] {
+            let fault = read(&json!({ "title": "t", "version": "1", "properties": properties }));
+            assert!(fault.as_ref().is_err_and(|fault| fault.contains(text)), "{text}: {:?}", fault.err());
+        }
+    }
+}

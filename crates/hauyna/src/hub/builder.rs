@@ -152,8 +152,7 @@ impl HubBuilder {
         self
     }
 
-    /// Sets what happens when a limit is reached. Default: [`AtLimit::Reject`]. A limit that is not set is never reached:
-    /// [`AtLimit::CloseOldest`] for it is an error of [`try_build`](HubBuilder::try_build).
+    /// Sets what happens when a limit is reached, which has to be set. Default: [`AtLimit::Reject`].
     ///
     /// ```
     /// use hauyna::{AtLimit, Hub, Limit};
@@ -352,8 +351,7 @@ impl HubBuilder {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.config.retry.validate()?;
-        check_policies(&self.config.limits)?;
+        self.config.retry.validate().and_then(|()| check_policies(&self.config.limits))?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;
