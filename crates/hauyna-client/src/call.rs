@@ -86,6 +86,11 @@ impl<T> Call<T> {
         self
     }
 
+    /// Makes it fail when it is awaited.
+    pub(crate) fn refuse(&mut self, error: Error) {
+        self.draft = Err(error);
+    }
+
     pub(crate) const fn draft(&mut self) -> Result<&mut Draft, &mut Error> {
         self.draft.as_mut()
     }

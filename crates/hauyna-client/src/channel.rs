@@ -269,12 +269,22 @@ pub struct HistoryCall<M>(Call<Past<M>>);
 impl<M> HistoryCall<M> {
     /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
     pub fn since(self, position: Position) -> Self {
-        self.with(|since, _, _| *since = Some(position))
+        self.start_at(position)
     }
 
     /// Asks for what came before a position, newest first: the page that a reader sees next who scrolls back.
     pub fn before(self, position: Position) -> Self {
-        self.with(|since, _, direction| (*since, *direction) = (Some(position), Direction::Backward))
+        self.start_at(position).reverse()
+    }
+
+    /// Starts at a position, and fails where it starts at another one.
+    fn start_at(mut self, position: Position) -> Self {
+        let mut earlier = None;
+        self = self.with(|since, _, _| earlier = since.replace(position));
+        if earlier.is_some_and(|earlier| earlier != position) {
+            self.0.refuse(Error::Unsendable("a page of the history starts at one position".to_owned()));
+        }
+        self
     }
 
     /// Asks for so many at most.

@@ -54,6 +54,15 @@ pub(crate) fn runtime() -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| Error::no_runtime())
 }
 
+/// Sees that the runtime that this is called on has timers.
+///
+/// # Errors
+///
+/// `NoRuntime`: there is no runtime, or it has none.
+pub(crate) fn timers() -> Result<(), Error> {
+    contain::quietly(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| Error::no_runtime())
+}
+
 /// Waits for a future for so long.
 ///
 /// # Errors

@@ -49,7 +49,8 @@ pub enum ErrorKind {
     Refused,
     /// The connection belongs to another hub than the one that was asked to do something with it.
     OtherHub,
-    /// The call needs a Tokio runtime with timers, and was made outside of one or after its end.
+    /// The call needs a Tokio runtime with timers, that of a server one with I/O too, and was made outside of one or after
+    /// its end.
     NoRuntime,
 }
 
@@ -84,7 +85,10 @@ impl Error {
     }
 
     pub(crate) fn no_runtime() -> Self {
-        Self::new(ErrorKind::NoRuntime, "this call needs a running Tokio runtime with timers")
+        Self::new(
+            ErrorKind::NoRuntime,
+            "this call needs a running Tokio runtime with timers, and a server one with I/O",
+        )
     }
 
     pub(crate) fn transition(from: ConnectionState, to: ConnectionState) -> Self {
@@ -252,8 +256,10 @@ pub struct Reject {
 }
 
 impl Reject {
-    /// A refusal with any `error_type` and HTTP status.
+    /// A refusal with any `error_type` and the HTTP status of an error, 400 to 599; 500 is sent in place of any other.
     pub fn new(error: ErrorType, status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        let is_error = status.is_client_error() || status.is_server_error();
+        let status = if is_error { status } else { StatusCode::INTERNAL_SERVER_ERROR };
         Self { error, status, message: message.into(), details: None }
     }
 

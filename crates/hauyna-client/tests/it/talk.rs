@@ -201,3 +201,17 @@ async fn the_last_handle_closes_the_connection() {
     drop(room);
     went.recv().await.expect("the connection is closed");
 }
+
+#[tokio::test]
+async fn a_page_of_the_history_starts_at_one_position() {
+    let server = server();
+    let client = client(&server.url("/"));
+    let room = client.channel::<u32>("room:1");
+    let first = room.subscribe().await.unwrap().position.unwrap();
+    let second = room.publish(&1).await.unwrap().unwrap();
+    let history = || room.history().since(first);
+    for twice in [history().before(second), history().since(second)] {
+        assert!(matches!(twice.await, Err(Error::Unsendable(_))));
+    }
+    assert_eq!(history().since(first).await.unwrap().messages.len(), 1);
+}

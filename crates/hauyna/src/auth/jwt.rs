@@ -113,8 +113,16 @@ impl Jwt {
     fn judge(&self, token: &str) -> Result<Identity, Fault> {
         let claims = self.signed(token)?;
         let exp = number(&claims, "exp")?.ok_or(Fault::Bad("no exp"))?;
-        number(&claims, "nbf")?;
+        let nbf = number(&claims, "nbf")?.unwrap_or_default();
         number(&claims, "iat")?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let leeway = self.leeway.as_secs_f64();
+        if exp + leeway <= now {
+            return Err(Fault::Expired);
+        }
+        if nbf - leeway > now {
+            return Err(Fault::Bad("not valid yet"));
+        }
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
         if !self.issuers.is_empty()
             && !text("iss").is_some_and(|iss| self.issuers.iter().any(|own| own == iss))
@@ -167,7 +175,6 @@ impl Jwt {
             match decode(token, &key.key, &self.validation(key)) {
                 Ok(data) => return Ok(data.claims),
                 Err(error) if *error.kind() == ErrorKind::InvalidSignature => fault = Fault::Bad("signature"),
-                Err(error) if *error.kind() == ErrorKind::ExpiredSignature => return Err(Fault::Expired),
                 Err(_) => return Err(Fault::Bad("claims")),
             }
         }
@@ -176,8 +183,9 @@ impl Jwt {
 
     fn validation(&self, key: &JwtKey) -> Validation {
         let mut validation = Validation::new(key.algorithm);
-        validation.leeway = self.leeway.as_secs();
-        validation.validate_nbf = true;
+        // In whole seconds, which is too coarse: `judge` does both.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
         if !self.audiences.is_empty() {
             validation.set_audience(&self.audiences);
         }

@@ -1,6 +1,7 @@
 //! Fixed secrets for programs that connect: each stands for one user.
 
 use super::Verifier;
+use crate::channel::UserId;
 use crate::error::Reject;
 use crate::handler::Identity;
 use std::fmt;
@@ -37,7 +38,7 @@ impl ApiKeys {
     ///
     /// # Panics
     ///
-    /// Where it is shorter than 16 bytes, and so could be guessed, or was added before.
+    /// Where it is shorter than 16 bytes, and so could be guessed, or was added before, or where the user's name is none.
     pub fn key(self, key: &str, user: impl Into<String>) -> Self {
         self.add(key, user.into(), None)
     }
@@ -53,6 +54,9 @@ impl ApiKeys {
 
     fn add(mut self, key: &str, user: String, id: Option<Box<str>>) -> Self {
         assert!(key.len() >= 16, "an API key has at least 16 bytes");
+        if let Err(fault) = UserId::new(&user) {
+            panic!("an API key is for a user: {fault}");
+        }
         assert!(self.find(key).is_none(), "an API key is for one user, and this one is added twice");
         self.0.push(Key { key: key.as_bytes().into(), user, id });
         self

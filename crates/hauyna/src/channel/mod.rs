@@ -238,6 +238,9 @@ impl Channel {
 }
 
 /// A publication that is being put together; await it.
+///
+/// Each part of it is given once: another value for it is an [`ErrorKind::Config`](crate::ErrorKind::Config) when it is
+/// awaited.
 #[derive(Debug)]
 #[must_use = "nothing is published before it is awaited"]
 pub struct Publishing {
@@ -256,29 +259,36 @@ impl Publishing {
 
     /// Sets the user it comes from.
     pub fn from_user(mut self, user: &UserId) -> Self {
-        self.extras.user = Some(user.clone());
-        self
+        let earlier = self.extras.user.replace(user.clone());
+        self.given_once("from_user", earlier.is_some_and(|earlier| earlier != *user))
     }
 
-    /// Leaves one connection out; a second one is an [`ErrorKind::Config`](crate::ErrorKind::Config) when it is awaited.
+    /// Leaves one connection out.
     pub fn except(mut self, connection: ConnectionId) -> Self {
-        if self.extras.except.replace(connection).is_some_and(|earlier| earlier != connection) {
-            self.prepared = Err(Error::config("`except` leaves one connection out, and was called for two"));
-        }
-        self
+        let earlier = self.extras.except.replace(connection);
+        self.given_once("except", earlier.is_some_and(|earlier| earlier != connection))
     }
 
     /// Publishes once: a second publication with this key within 5 minutes answers with the first one's
     /// position.
     pub fn key(mut self, key: &str) -> Self {
-        self.extras.key = Some(key.into());
-        self
+        let earlier = self.extras.key.replace(key.into());
+        self.given_once("key", earlier.is_some_and(|earlier| *earlier != *key))
     }
 
     /// Replaces waiting publications with the same conflation key, where the channel's policy is
     /// [`SlowConsumer::Conflate`]. Without one, all of the channel's publications replace each other.
     pub fn conflate(mut self, key: &str) -> Self {
-        self.extras.conflate = Some(key.into());
+        let earlier = self.extras.conflate.replace(key.into());
+        self.given_once("conflate", earlier.is_some_and(|earlier| *earlier != *key))
+    }
+
+    /// Refuses a second value, which would take the place of the first.
+    fn given_once(mut self, method: &str, is_another: bool) -> Self {
+        if is_another {
+            let fault = format!("`{method}` is called for two: the second would take the place of the first");
+            self.prepared = Err(Error::config(fault));
+        }
         self
     }
 }

@@ -180,11 +180,8 @@ impl Pattern {
                     return !rest.is_empty();
                 }
                 Part::Param(key) => {
-                    let end = match self.0.get(index + 1) {
-                        Some(Part::Literal(next)) => rest.find(&**next),
-                        _ => Some(rest.len()),
-                    };
-                    let Some(end) = end.filter(|end| *end > 0 && !rest[..*end].contains(':')) else {
+                    let end = self.end_of_param(index, rest);
+                    let Some(end) = end.filter(|end| !rest[..*end].contains(':')) else {
                         return false;
                     };
                     found(key, &rest[..end]);
@@ -193,6 +190,18 @@ impl Pattern {
             }
         }
         rest.is_empty()
+    }
+
+    /// Where the parameter at `index` ends, which is not empty: before the first literal that follows it, and where that
+    /// ends the pattern, before the end of the name.
+    fn end_of_param(&self, index: usize, rest: &str) -> Option<usize> {
+        let least = rest.chars().next()?.len_utf8();
+        let Some(Part::Literal(next)) = self.0.get(index + 1) else { return Some(rest.len()) };
+        if index + 2 == self.0.len() {
+            return rest.strip_suffix(&**next).map(str::len).filter(|end| *end >= least);
+        }
+        // The first one: a later one would leave less to the parameter behind it.
+        rest[least..].find(&**next).map(|at| least + at)
     }
 }
 
@@ -211,6 +220,27 @@ mod tests {
         let two = Pattern::parse("game:{id}:team:{team}").unwrap();
         let params = two.params("game:1:team:red").unwrap();
         assert_eq!((&params["id"], &params["team"]), ("1", "red"));
+    }
+
+    #[test]
+    fn a_parameter_may_have_the_text_that_ends_it() {
+        for (pattern, name, values) in [
+            ("{team}-private", "x-private-private", Some(&["x-private"] as &[&str])),
+            ("{team}-private", "--private", Some(&["-"])),
+            ("{team}-private", "-private", None),
+            ("{team}-private", "a:b-private", None),
+            ("{a}-{b}", "--x", Some(&["-", "x"])),
+            ("{a}-{b}", "x-y-z", Some(&["x", "y-z"])),
+            ("{a}-{b}-end", "x-y-end-end", Some(&["x", "y-end"])),
+            ("{a}-{b}-end", "x-end", None),
+            ("{a}-{*rest}", "é-é-é", Some(&["é", "é-é"])),
+            ("{a}é", "éé", Some(&["é"])),
+        ] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            let params =
+                pattern.params(name).map(|params| params.0.iter().map(|one| one.1).collect::<Vec<_>>());
+            assert_eq!(params.as_deref(), values, "`{pattern}` and `{name}`");
+        }
     }
 
     #[test]

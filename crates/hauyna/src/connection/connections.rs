@@ -92,7 +92,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        crate::clock::runtime()?;
+        crate::clock::timers()?;
         let (hub, user) = (&self.0.0, UserId::new(user.as_ref())?);
         if self.0.is_stopping() {
             return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));

@@ -97,7 +97,7 @@ impl ConnectionCore {
             attached: OnceLock::new(),
         };
         if !attached.is_empty() {
-            this.attached().extensions.with(|all| all.inherit(attached));
+            this.attached().extensions.with(|all| all.inherit(attached, &this.hub.metrics.panics));
         }
         if let Some(key) = session_key {
             let _ = this.attached().session_key.set(key); // it is new

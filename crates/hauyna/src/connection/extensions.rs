@@ -60,8 +60,12 @@ impl Extensions {
     }
 
     /// Attaches what was attached to a request; what callbacks attached stands before it.
-    pub(crate) fn inherit(&mut self, request: http::Extensions) {
-        self.request.extend(request);
+    pub(crate) fn inherit(&mut self, mut request: http::Extensions, panics: &Counter) {
+        // They must not be missing where a destructor of the application's panics before it is their turn.
+        if let Some(claims) = request.remove::<Claims>() {
+            self.request.insert(claims);
+        }
+        let _ = contain::call(panics, || self.request.extend(request));
     }
 }
 

@@ -90,9 +90,7 @@ impl Default for ChannelContract {
 
 fn metadata<T: JsonSchema + Serialize>() -> Declared {
     let metadata = Declared::of::<T>(Side::Output);
-    agreed(
-        metadata.is_object().then_some(()).ok_or_else(|| format!("metadata is an object: {}", metadata.rust)),
-    );
+    agreed(check::metadata(&metadata));
     metadata
 }
 

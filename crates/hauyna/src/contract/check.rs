@@ -2,6 +2,7 @@
 
 use super::declared::Declared;
 use super::{Exchange, Terms};
+use crate::channel::Pattern;
 use crate::handler::{Handler, Signature};
 use hauyna_protocol::is_reserved_type;
 use std::collections::BTreeMap;
@@ -36,6 +37,22 @@ pub(super) fn direct(kind: &str, message: &Declared) -> Result<(), String> {
 /// A message in a channel that is no publication of content.
 pub(super) fn in_channel(kind: &str, message: &Declared) -> Result<(), String> {
     of_application(kind, message)
+}
+
+pub(super) fn metadata(metadata: &Declared) -> Result<(), String> {
+    if metadata.is_object() { Ok(()) } else { Err(format!("metadata is an object: {}", metadata.rust)) }
+}
+
+/// The pattern of a channel, where none that was declared before matches the same names.
+pub(super) fn pattern<'a>(text: &str, earlier: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let parse = |pattern: &str| Pattern::parse(pattern).map_err(|error| error.to_string());
+    let parsed = parse(text)?;
+    for other in earlier {
+        if parse(other)?.is_same(&parsed) {
+            return Err(format!("the channels `{text}` are declared twice"));
+        }
+    }
+    Ok(())
 }
 
 fn of_application(kind: &str, message: &Declared) -> Result<(), String> {

@@ -5,7 +5,6 @@ use super::channel::CONTENT;
 use super::check;
 use super::declared::{DEFINITIONS, Declared, Side};
 use super::{ChannelTerms, Contract, Exchange, Terms};
-use crate::channel::Pattern;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -120,8 +119,8 @@ impl Reader {
                     channel.messages.insert(name.clone(), message);
                 }
             }
-            SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.declared(key, schema)?),
-            PRESENCE => channel(terms, key)?.presence = Some(self.declared(key, schema)?),
+            SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.metadata(key, schema)?),
+            PRESENCE => channel(terms, key)?.presence = Some(self.metadata(key, schema)?),
             _ => return Err("is no part of a contract".to_owned()),
         }
         Ok(())
@@ -134,6 +133,12 @@ impl Reader {
             self.declared(&format!("{name}.{part}"), schema)
         };
         Ok(Exchange { data: part("data")?, reply: part("reply")? })
+    }
+
+    fn metadata(&self, pattern: &str, schema: &Value) -> Result<Declared, String> {
+        let metadata = self.declared(pattern, schema)?;
+        check::metadata(&metadata)?;
+        Ok(metadata)
     }
 
     fn declared(&self, place: &str, schema: &Value) -> Result<Declared, String> {
@@ -172,7 +177,7 @@ fn channel<'a>(
     terms: &'a mut Terms<Declared>,
     pattern: &str,
 ) -> Result<&'a mut ChannelTerms<Declared>, String> {
-    Pattern::parse(pattern).map_err(|error| error.to_string())?;
+    check::pattern(pattern, terms.channels.keys().filter(|earlier| *earlier != pattern))?;
     let empty = || ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None };
     Ok(terms.channels.entry(pattern.to_owned()).or_insert_with(empty))
 }
@@ -189,3 +194,29 @@ pub(super) const MESSAGES: &str = "messages";
 pub(super) const CHANNELS: &str = "channels";
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 pub(super) const PRESENCE: &str = "presence";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn title_and_version_stay_in_their_line() {
+        let written = Contract::new("a\u{2028}b", "1\nc\u{2029}d").typescript();
+        let second = written.split(['\n', '\r', '\u{2028}', '\u{2029}']).nth(1);
+        assert_eq!(
+            (written.lines().next().unwrap().split('.').next(), second),
+            (Some("// a b 1 c d"), Some(""))
+        );
+    }
+
+    #[test]
+    fn what_is_read_is_checked_as_what_is_declared() {
+        let object = json!({ "properties": {} });
+        let twice = json!({ "channels": { "properties": { "room:{id}": object, "room:{name}": object } } });
+        let no_object = json!({ "presence": { "properties": { "room:{id}": { "type": "string" } } } });
+        for (properties, text) in [(twice, "declared twice"), (no_object, "metadata is an object")] {
+            let fault = read(&json!({ "title": "t", "version": "1", "properties": properties }));
+            assert!(fault.as_ref().is_err_and(|fault| fault.contains(text)), "{text}: {:?}", fault.err());
+        }
+    }
+}

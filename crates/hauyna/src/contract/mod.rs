@@ -16,7 +16,6 @@ mod typescript;
 pub use channel::ChannelContract;
 pub use question::Question;
 
-use crate::channel::Pattern;
 use crate::error::Error;
 use declared::{Declared, Side};
 use definitions::Definitions;
@@ -173,10 +172,7 @@ impl Contract {
     ///
     /// Where the pattern is none, or is declared twice.
     pub fn channel(mut self, pattern: &str, channel: ChannelContract) -> Self {
-        let parse = |pattern: &str| Pattern::parse(pattern).map_err(|error| error.to_string());
-        let parsed = agreed(parse(pattern));
-        let is_same = |earlier: &String| parse(earlier).is_ok_and(|earlier| earlier.is_same(&parsed));
-        assert!(!self.terms.channels.keys().any(is_same), "the channels `{pattern}` are declared twice");
+        agreed(check::pattern(pattern, self.terms.channels.keys()));
         self.terms.channels.insert(pattern.to_owned(), channel.terms);
         self
     }

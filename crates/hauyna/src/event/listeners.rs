@@ -16,6 +16,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+/// Listeners that this process has had: a hub must not take the listener of another one for its own.
+static LISTENERS: AtomicU64 = AtomicU64::new(1);
+
 pub(super) type Listening = BoxFuture<Result<Flow, Error>>;
 /// Data that does not fit the listener was not shown to it.
 pub(super) type Decoded = Result<Listening, Error>;
@@ -26,7 +29,6 @@ type OfSystem = Box<dyn Fn(Event, SystemEvent) -> Listening + Send + Sync>;
 pub(crate) struct Listeners {
     /// The kinds that somebody listens to, as bits: all that an emission looks at while nobody does.
     wanted: AtomicU32,
-    next: AtomicU64,
     named: Mutex<HashMap<Box<str>, List<OfNamed>>>,
     system: Mutex<List<OfSystem>>,
     queue: Queue,
@@ -76,7 +78,6 @@ impl Listeners {
     pub(crate) fn new(hub: Weak<HubCore>) -> Self {
         Self {
             wanted: AtomicU32::new(0),
-            next: AtomicU64::new(1),
             named: Mutex::default(),
             system: Mutex::new(Arc::from([])),
             queue: Queue::default(),
@@ -113,7 +114,7 @@ impl Listeners {
     }
 
     pub(super) fn add_named(&self, event: &str, priority: i32, f: OfNamed) -> ListenerId {
-        let listener = self.listener(priority, 0, f);
+        let listener = Self::listener(priority, 0, f);
         let id = listener.id;
         let mut named = self.named.lock();
         let list = named.entry(event.into()).or_insert_with(|| Arc::from([]));
@@ -128,7 +129,7 @@ impl Listeners {
         f: OfSystem,
     ) -> ListenerId {
         let kinds = kinds.into_iter().fold(0, |bits, kind| bits | kind.bit());
-        let listener = self.listener(priority, kinds, f);
+        let listener = Self::listener(priority, kinds, f);
         let id = listener.id;
         let mut system = self.system.lock();
         *system = with(&system, listener);
@@ -136,8 +137,8 @@ impl Listeners {
         id
     }
 
-    fn listener<F>(&self, priority: i32, kinds: u32, f: F) -> Listener<F> {
-        let id = ListenerId(self.next.fetch_add(1, Ordering::Relaxed));
+    fn listener<F>(priority: i32, kinds: u32, f: F) -> Listener<F> {
+        let id = ListenerId(LISTENERS.fetch_add(1, Ordering::Relaxed));
         Listener { id, priority, kinds, f: Foreign::new(f) }
     }
 

@@ -226,6 +226,7 @@ impl Drop for Endpoint {
         }
         each(self.middleware.drain(..));
         each(self.identify.take());
+        each(self.session_key.take());
         each(self.refresh.take());
         each(self.on_open.take());
         each(self.on_reconnect.take());

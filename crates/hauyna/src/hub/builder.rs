@@ -1,7 +1,7 @@
 //! How a hub is put together: options first, then one call. Mistakes that only the program's author can
 //! make are reported there.
 
-use super::limits::{AtLimit, ClientAddress, Limit, Limits};
+use super::limits::{AtLimit, ClientAddress, Limit, Limits, check_policies};
 use super::{ChannelMap, Ending, Hub, HubCore, Registry};
 use crate::UnknownUsers;
 use crate::auth::Revocations;
@@ -152,7 +152,7 @@ impl HubBuilder {
         self
     }
 
-    /// Sets what happens when a limit is reached. Default: [`AtLimit::Reject`].
+    /// Sets what happens when a limit is reached, which has to be set. Default: [`AtLimit::Reject`].
     ///
     /// ```
     /// use hauyna::{AtLimit, Hub, Limit};
@@ -351,7 +351,7 @@ impl HubBuilder {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        self.config.retry.validate()?;
+        self.config.retry.validate().and_then(|()| check_policies(&self.config.limits))?;
         let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;

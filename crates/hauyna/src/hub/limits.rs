@@ -5,7 +5,7 @@
 use super::HubCore;
 use crate::channel::UserId;
 use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
-use crate::error::Reject;
+use crate::error::{Error, Reject};
 use crate::router::ConnectRequest;
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -56,6 +56,24 @@ impl Default for Bound {
 }
 
 /// Who a connection is taken for, where there is a proxy before the server.
+/// Sees that each policy has its limit.
+///
+/// # Errors
+///
+/// `Config`, with the method that sets the limit.
+pub(super) fn check_policies(bounds: &[Bound; 3]) -> Result<(), Error> {
+    for limit in ALL {
+        let Bound { most, at_limit } = bounds[limit as usize];
+        if at_limit == AtLimit::CloseOldest && most == usize::MAX {
+            let method = limit.method();
+            return Err(Error::config(format!(
+                "`at_limit` closes the oldest connection at a limit that is not set: set it with `{method}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
 pub(crate) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
 
 /// The places of one hub.
@@ -178,6 +196,15 @@ impl Limits {
 }
 
 impl Limit {
+    /// The method of the builder that sets it.
+    fn method(self) -> &'static str {
+        match self {
+            Self::Total => "max_connections",
+            Self::PerUser => "max_connections_per_user",
+            Self::PerAddress => "max_connections_per_address",
+        }
+    }
+
     /// What a client is told.
     fn reject(self) -> Reject {
         let (kind, status, text) = match self {

@@ -7,8 +7,8 @@ use super::people::Person;
 use super::{Presence, Status};
 use crate::channel::{ChannelCore, UserId};
 use serde::Serialize;
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashSet};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// What a present user must be like: everything that is said must hold. Without anything, everybody is.
@@ -21,9 +21,10 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[must_use]
 pub struct Criteria {
-    fields: Map<String, Value>,
-    channel: Option<String>,
-    group: Option<String>,
+    /// The values that each field must have: of several different ones no user has all.
+    fields: BTreeMap<String, Vec<Value>>,
+    channels: BTreeSet<String>,
+    groups: BTreeSet<String>,
 }
 
 impl Criteria {
@@ -39,19 +40,22 @@ impl Criteria {
 
     /// A field of the metadata has this value.
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.fields.insert(field.to_owned(), value.into());
+        let (values, value) = (self.fields.entry(field.to_owned()).or_default(), value.into());
+        if !values.contains(&value) {
+            values.push(value);
+        }
         self
     }
 
     /// The user is in this channel.
     pub fn in_channel(mut self, channel: impl Into<String>) -> Self {
-        self.channel = Some(channel.into());
+        self.channels.insert(channel.into());
         self
     }
 
     /// The user is a member of this group.
     pub fn in_group(mut self, group: impl Into<String>) -> Self {
-        self.group = Some(group.into());
+        self.groups.insert(group.into());
         self
     }
 }
@@ -201,13 +205,12 @@ fn subscribers(core: &ChannelCore) -> Vec<UserId> {
 /// Criteria with what they refer to looked up.
 struct Place<'a> {
     criteria: &'a Criteria,
-    channel: Where,
-    group: Option<HashSet<UserId>>,
+    channels: Vec<Where>,
+    groups: Vec<HashSet<UserId>>,
 }
 
-/// Who is in the channel of some criteria.
+/// Who is in a channel of some criteria.
 enum Where {
-    Anywhere,
     Nowhere,
     Member(Arc<ChannelCore>),
     Among(HashSet<UserId>),
@@ -215,38 +218,43 @@ enum Where {
 
 impl Presence {
     fn place<'a>(&self, criteria: &'a Criteria) -> Place<'a> {
-        let channel = match criteria.channel.as_deref().map(|name| self.core().channels.find_str(name)) {
-            None => Where::Anywhere,
-            Some(None) => Where::Nowhere,
-            Some(Some(channel)) if channel.presence.is_some() => Where::Member(channel),
-            Some(Some(channel)) => Where::Among(subscribers(&channel).into_iter().collect()),
+        let channel = |name: &String| match self.core().channels.find_str(name) {
+            None => Where::Nowhere,
+            Some(channel) if channel.presence.is_some() => Where::Member(channel),
+            Some(channel) => Where::Among(subscribers(&channel).into_iter().collect()),
         };
-        let group =
-            criteria.group.as_deref().map(|name| self.hub.groups().members(name).into_iter().collect());
-        Place { criteria, channel, group }
+        let groups = criteria.groups.iter().map(|name| self.hub.groups().members(name).into_iter().collect());
+        Place {
+            criteria,
+            channels: criteria.channels.iter().map(channel).collect(),
+            groups: groups.collect(),
+        }
     }
 }
 
 impl Place<'_> {
     fn has(&self, user: &UserId, person: &Person) -> bool {
-        let field = |(name, wanted): (&String, &Value)| match name.as_str() {
-            "status" => wanted.as_str() == Some(person.profile.status()),
-            name => person.profile.metadata.get(name) == Some(wanted),
+        let field = |(name, values): (&String, &Vec<Value>)| {
+            values.iter().all(|wanted| match name.as_str() {
+                "status" => wanted.as_str() == Some(person.profile.status()),
+                name => person.profile.metadata.get(name) == Some(wanted),
+            })
         };
-        if !self.criteria.fields.iter().all(field) {
-            return false;
-        }
-        if self.group.as_ref().is_some_and(|members| !members.contains(user)) {
-            return false;
-        }
-        match &self.channel {
-            Where::Anywhere => true,
-            Where::Nowhere => false,
-            Where::Member(channel) => {
+        self.criteria.fields.iter().all(field)
+            && self.groups.iter().all(|members| members.contains(user))
+            && self.channels.iter().all(|channel| channel.has(user, person))
+    }
+}
+
+impl Where {
+    fn has(&self, user: &UserId, person: &Person) -> bool {
+        match self {
+            Self::Nowhere => false,
+            Self::Member(channel) => {
                 let mut channels = person.devices.iter().flat_map(|device| &device.channels);
                 channels.any(|own| Arc::ptr_eq(own, channel))
             }
-            Where::Among(users) => users.contains(user),
+            Self::Among(users) => users.contains(user),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::accept::accepted;
 use super::accept::accepted_tls;
 use super::{HANDSHAKE, RouterService};
 use crate::clock::ENDLESS;
+use crate::contain::{self, Panicked};
 use crate::error::{Error, Result};
 use crate::shard::set_home;
 use std::fs::File;
@@ -77,7 +78,11 @@ impl Server {
     }
 
     async fn serve_socket(self, listener: StdListener, delay: Delay) -> Result {
-        self.accept(TcpListener::from_std(listener)?, delay).await;
+        // tokio panics where the runtime has no I/O, and where it has no timers once somebody connects.
+        let listener = contain::quietly(|| TcpListener::from_std(listener));
+        let listener = listener.map_err(|Panicked| Error::no_runtime())??;
+        crate::clock::timers()?;
+        self.accept(listener, delay).await;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Who may do what in a channel: functions of a pattern and of a handler, with the token of the request.
 
 use crate::support::{named, subscribe};
-use hauyna::{ChannelRequest, Channels, Context, Hub, Presence, Publishers, Reject, json};
+use hauyna::{ChannelRequest, Channels, Context, Handler, Hub, Presence, Publishers, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
@@ -168,4 +168,21 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
         subscribe(&mut client, "x").await;
         assert_eq!(refused(&mut client, request).await, "not_subscribed");
     }
+}
+
+#[tokio::test]
+async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
+    let hub = Hub::builder()
+        .channels("{team}-private", Channels::new().private())
+        .channels("{*any}", Channels::new())
+        .build();
+    let server = TestServer::start(hub, Handler::new());
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    for name in ["a-private", "a-private-private", "--private"] {
+        let request = json!({ "type": "subscribe_channel", "channel": name });
+        let refusal = client.request(request).await.unwrap_err();
+        assert_eq!(refusal["error_type"], "permission_denied", "{name}");
+    }
+    client.subscribe("-private").await;
 }

@@ -2,8 +2,8 @@
 
 use crate::support::{named, open_hub, registered};
 use hauyna::{
-    ApiKeys, Channels, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, LocalBroker,
-    Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, Value, json,
+    ApiKeys, AtLimit, Channels, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, Limit,
+    LocalBroker, Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, UserId, Value, json,
 };
 use hauyna_test::TestServer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -114,6 +114,7 @@ fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
         assert!(refusal.contains(text), "{text}: {refusal}");
     }
     assert!(refusal(|| keys().key("0123456789abcdef", "another")).contains("added twice"));
+    assert!(refusal(|| keys().key("fedcba9876543210", "")).contains("is empty"));
     let page = || tower_layer::layer_fn(|service: hauyna::RouterService| service);
     let router = || Router::new(Hub::new()).layer(page()).layer(page());
     let pages = router().into_service();
@@ -154,6 +155,7 @@ fn mistakes_of_a_hub_are_told_when_it_is_built() {
         ),
         ("`broker`", Hub::builder().broker(LocalBroker::default()).broker(LocalBroker::default())),
         ("`client_address`", Hub::builder().client_address(|_| None).client_address(|_| None)),
+        ("`max_connections_per_user`", Hub::builder().at_limit(Limit::PerUser, AtLimit::CloseOldest)),
     ] {
         let fault = HubBuilder::try_build(builder).unwrap_err();
         assert_eq!(fault.kind(), ErrorKind::Config);
@@ -197,4 +199,22 @@ async fn number_time_or_switch_may_be_set_again_and_the_last_counts() {
     let (mut client, _) = registered(&hub, "ann", &handler.share()).await;
     assert_eq!(client.subscribe("x").await["recoverable"], true);
     client.request(json!({ "type": "ping", "padding": "x".repeat(100) })).await.unwrap();
+}
+
+#[tokio::test]
+async fn part_of_a_publication_is_given_once() {
+    let hub = open_hub().build();
+    let user = |name| UserId::new(name).unwrap();
+    let publish = || hub.channel("x").publish(1);
+    for (method, twice) in [
+        ("from_user", publish().from_user(&user("ann")).from_user(&user("ben"))),
+        ("key", publish().key("one").key("two")),
+        ("conflate", publish().conflate("one").conflate("two")),
+        ("key", hub.groups().send("group", 1).key("one").key("two")),
+    ] {
+        let fault = twice.await.unwrap_err();
+        assert_eq!(fault.kind(), ErrorKind::Config);
+        assert!(fault.to_string().contains(method), "{fault}");
+    }
+    publish().from_user(&user("ann")).from_user(&user("ann")).key("k").key("k").await.unwrap();
 }

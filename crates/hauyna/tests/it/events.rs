@@ -403,3 +403,13 @@ async fn row_50_panics_of_a_broker_and_of_listeners_cost_nobody_else_anything() 
     client.close(1000, "").await;
     emptied(server.hub()).await;
 }
+
+#[tokio::test]
+async fn a_hub_keeps_its_listener_when_it_is_told_to_remove_that_of_another() {
+    let [one, other] = [Hub::new(), Hub::new()];
+    let listen = |hub: &Hub| hub.events().on("x", async |_, _: Value| Result::Ok(()));
+    let ids = [listen(&one), listen(&other)];
+    assert!(!other.events().remove(ids[0]));
+    assert_eq!(other.events().trigger("x", None, ()).await.unwrap().ran, 1);
+    assert!(other.events().remove(ids[1]) && one.events().remove(ids[0]));
+}

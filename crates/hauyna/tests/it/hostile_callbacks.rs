@@ -12,8 +12,8 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 
 /// The panics of these tests are not printed.
@@ -436,4 +436,43 @@ async fn with_extensions_inside_itself_says_so_and_beside_another_connections_wo
     ann.with_extensions(|values| values.insert(2_u8));
     ann.with_extensions(|own| ben.with_extensions(|other| other.insert(*own.get::<u8>().unwrap())));
     assert_eq!(ben.with_extensions(|values| values.get::<u8>().copied()), Some(2));
+}
+
+/// Panics when it is dropped once it is armed.
+#[derive(Clone)]
+struct Armed(Arc<AtomicBool>);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if self.0.load(Ordering::Relaxed) {
+            panic!("in drop");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
+    quietly();
+    let (old, end) = (Armed(Arc::default()), SystemTime::now() + Duration::from_secs(60));
+    let arm = old.0.clone();
+    let handler = Handler::new().identify(move |_| Ok(Identity::new("ann").attach(old.clone()))).on_refresh(
+        move |_, _| {
+            arm.store(true, Ordering::Relaxed);
+            async move { Ok(Identity::anonymous().attach(Armed(Arc::default())).expires_at(end)) }
+        },
+    );
+    let hub = hub().build();
+    let server = MemoryServer::start(hub.clone(), handler);
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    client.request(json!({ "type": "refresh", "token": "new" })).await.unwrap();
+    assert_eq!(hub.connections().all()[0].expires_at(), Some(end));
+    assert_eq!(hub.stats().panics, 1);
+}
+
+#[test]
+fn destructors_of_what_a_handler_holds_are_contained() {
+    quietly();
+    let armed = Armed(Arc::new(AtomicBool::new(true)));
+    drop(Handler::new().session_key(move |_| format!("{:p}", &raw const armed)));
 }

@@ -484,3 +484,21 @@ fn of_a_hub_whose_runtime_has_ended_nothing_is_left() {
     drop(hub);
     assert_eq!(Arc::strong_count(&mark), 1, "something of it is left");
 }
+
+#[test]
+fn connections_need_a_runtime_with_timers_and_servers_one_with_io() {
+    let mut without_timers = Builder::new_current_thread();
+    let mut without_io = Builder::new_current_thread();
+    for builder in [without_timers.enable_io(), without_io.enable_time()] {
+        let served = builder.build().unwrap().block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            Router::new(hub().build()).into_server().serve_listener(listener).await
+        });
+        assert_eq!(served.unwrap_err().kind(), ErrorKind::NoRuntime);
+    }
+    let registered = Builder::new_current_thread().build().unwrap().block_on(async {
+        let handler = Handler::new().share();
+        hub().build().connections().register(tokio::io::duplex(64).0, "ann", &handler)
+    });
+    assert_eq!(registered.unwrap_err().kind(), ErrorKind::NoRuntime);
+}

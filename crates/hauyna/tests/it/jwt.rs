@@ -334,3 +334,13 @@ async fn the_user_and_the_claims_come_from_the_token_and_a_refresh_brings_new_on
     let without_plan = hmac(&claims(json!({ "email": "ada@x", "plan": null })));
     assert!(verdict(&server, &without_plan).await.is_err());
 }
+
+#[tokio::test]
+async fn leeway_below_a_second_counts() {
+    let server = serve(Jwt::new(secret()).audience("chat").leeway(Duration::from_millis(1500)));
+    let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() + 1.4;
+    assert_eq!(verdict(&server, &hmac(&claims(json!({ "nbf": ahead })))).await.unwrap(), "ada");
+    let (early, late) = (json!({ "nbf": now() + 60 }), json!({ "exp": now() - 2 }));
+    assert_eq!(verdict(&server, &hmac(&claims(early))).await.unwrap_err()["error_type"], "unauthorized");
+    assert_eq!(verdict(&server, &hmac(&claims(late))).await.unwrap_err()["error_type"], "token_expired");
+}

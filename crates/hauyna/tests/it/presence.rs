@@ -566,3 +566,25 @@ async fn presence_and_announcements_need_no_broker() {
     ];
     assert_eq!(told, expected);
 }
+
+#[tokio::test]
+async fn criteria_of_one_kind_must_all_hold() {
+    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(Presence::each())).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut clients = Vec::new();
+    for (user, rooms) in [("ann", ["room:1", "room:2"]), ("ben", ["room:2", "room:3"])] {
+        let mut client = server.json(&format!("/?user={user}")).await;
+        for room in rooms {
+            client.subscribe(room).await;
+        }
+        clients.push(client);
+        hub.groups().add(user, user).unwrap();
+    }
+    let count = |criteria: &Criteria| hub.presence().count_by(criteria);
+    let two = || Criteria::new().in_channel("room:2");
+    assert_eq!(count(&two().in_channel("room:2")), 2);
+    assert_eq!(count(&two().in_channel("room:1")), 1);
+    assert_eq!(count(&Criteria::new().in_channel("room:1").in_channel("room:3")), 0);
+    assert_eq!(count(&two().in_group("ann").in_group("ben")), 0);
+    assert_eq!(count(&two().status("away").status("online")), 0);
+}

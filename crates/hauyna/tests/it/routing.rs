@@ -2,8 +2,9 @@
 //! handshake, by every way in.
 
 use crate::support::{named, open_hub};
-use hauyna::{ConnectRequest, Context, Handler, Hub, Reject, Router, Value, json};
+use hauyna::{ConnectRequest, Context, ErrorType, Handler, Hub, Reject, Router, Value, json};
 use hauyna_test::TestServer;
+use http::StatusCode;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -268,4 +269,17 @@ async fn every_refusal_has_its_status_in_an_axum_application() {
     tokio::spawn(async move { axum::serve(listener, app).await });
     let _busy = hauyna_test::Client::connect(&format!("ws://{address}/named?user=busy")).await;
     statuses(address).await;
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_status_of_an_error_whatever_the_application_says() {
+    let handler = Handler::new().identify(|request| {
+        let status = request.query_as::<u16>().unwrap();
+        Err::<String, _>(Reject::new(ErrorType::Unavailable, StatusCode::from_u16(status).unwrap(), "no"))
+    });
+    let server = TestServer::start(Hub::new(), handler);
+    for (said, sent) in [(101, 500), (200, 500), (204, 500), (302, 500), (404, 404), (503, 503), (999, 500)] {
+        let refused = server.client(&format!("/?status={said}")).try_connect().await.unwrap_err();
+        assert_eq!(refused.status, sent, "{said}");
+    }
 }
