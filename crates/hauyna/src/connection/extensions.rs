@@ -56,7 +56,11 @@ impl Extensions {
         let own =
             self.own.values().map(|value| ENTRY + size_of_val(&**value) + owned(&**value)).sum::<usize>();
         let claims = self.request.get::<Claims>().map_or(0, Claims::weight);
-        own + self.request.len() * ENTRY + claims + weight_of_target(&self.request)
+        #[cfg(feature = "axum")]
+        let target = crate::router::weight_of_target(&self.request);
+        #[cfg(not(feature = "axum"))]
+        let target = 0;
+        own + self.request.len() * ENTRY + claims + target
     }
 
     /// Attaches what was attached to a request; what callbacks attached stands before it.
@@ -67,18 +71,6 @@ impl Extensions {
         }
         let _ = contain::call(panics, || self.request.extend(request));
     }
-}
-
-/// Bytes of the target that axum attaches to a request.
-fn weight_of_target(request: &http::Extensions) -> usize {
-    #[cfg(feature = "axum")]
-    let target = request.get::<axum::extract::OriginalUri>().and_then(|uri| uri.path_and_query());
-    #[cfg(not(feature = "axum"))]
-    let target: Option<&http::uri::PathAndQuery> = {
-        let _ = request;
-        None
-    };
-    target.map_or(0, |target| target.as_str().len())
 }
 
 /// Bytes that a value owns besides its own, as far as its type is known here.

@@ -25,6 +25,7 @@ mod run;
 mod sending;
 mod slow;
 mod state;
+mod stream;
 mod transition;
 mod work;
 mod writing;

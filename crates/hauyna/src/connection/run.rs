@@ -7,6 +7,7 @@ use super::ending::{Ending, forget};
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
 use super::replies::{Backed, REPLIES, flush_replies};
+use super::stream::{await_look, poll_in_full, write_other};
 use super::work::{Work, begin, poll_callback, wait_for_room};
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::contain;
@@ -15,17 +16,16 @@ use crate::handler::Context as HandlerContext;
 use crate::transport::{Io, with_replies, with_scratch};
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Event};
-use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
 
 pub(super) struct Run {
     pub(super) core: Arc<ConnectionCore>,
     pub(super) decoder: Decoder,
-    io: Option<Box<dyn Io>>,
+    pub(super) io: Option<Box<dyn Io>>,
     /// What was read and not yet handled.
     pub(super) ahead: Option<Box<Ahead>>,
     pub(super) work: Option<Work>,
@@ -229,17 +229,6 @@ impl Run {
         })
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            None => self.core.outbox.lock().socket.poll_read(cx, scratch),
-            Some(io) => {
-                let mut buffer = ReadBuf::new(scratch);
-                ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
-                Poll::Ready(Ok(buffer.filled().len()))
-            }
-        }
-    }
-
     /// Handles input; a panic of the application's code costs this connection alone.
     fn guarded(&mut self, handle: impl FnOnce(&mut Self)) {
         if contain::quietly(|| handle(self)).is_err() {
@@ -389,35 +378,6 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.clean_up();
         self.core.outbox.lock().waker = None;
-    }
-}
-
-fn write_other(io: &mut Box<dyn Io>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    match poll_in_full(cx, |cx| Pin::new(&mut *io).poll_write_vectored(cx, slices)) {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-/// Polls outside of the budget that tokio gives a task for one turn. A stream of tokio's is pending where that is used up,
-/// too, and its client would be taken for one that does not read.
-fn poll_in_full<T>(cx: &mut Context<'_>, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-    pin!(tokio::task::unconstrained(poll_fn(poll))).poll(cx)
-}
-
-/// Has the task try its stream again when the runtime has looked at the sockets.
-fn await_look(core: &Arc<ConnectionCore>) {
-    let waker = Waker::from(core.clone());
-    // Tokio wakes who yields after it has looked, and says so in no other way.
-    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-}
-
-impl Wake for ConnectionCore {
-    /// The runtime has looked at the sockets.
-    fn wake(self: Arc<Self>) {
-        let mut outbox = self.outbox.lock();
-        outbox.note_look();
-        ConnectionCore::wake(&self, &outbox);
     }
 }
 

@@ -61,3 +61,9 @@ pub(super) fn forget_tokens(extensions: &mut http::Extensions, parameter: Option
 pub(super) fn take_peer(extensions: &mut http::Extensions) -> Option<SocketAddr> {
     extensions.remove::<ConnectInfo<SocketAddr>>().map(|info| info.0)
 }
+
+/// Bytes of the target that axum attaches to a request.
+pub(crate) fn weight_of_target(extensions: &http::Extensions) -> usize {
+    let target = extensions.get::<OriginalUri>().and_then(|uri| uri.path_and_query());
+    target.map_or(0, |target| target.as_str().len())
+}

@@ -25,6 +25,8 @@ pub use service::{Body, RouterService};
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
 
+#[cfg(feature = "axum")]
+pub(crate) use axum::weight_of_target;
 pub(crate) use middleware::{Middleware, erase_middleware};
 pub(crate) use request::{RESUME, path_as, path_param, query, query_as};
 

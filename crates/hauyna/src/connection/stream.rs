@@ -1,0 +1,61 @@
+//! What a connection's task does with a stream that only it may write to, and how it finds out whether that takes more.
+
+use super::ConnectionCore;
+use super::run::Run;
+use crate::transport::Io;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+impl Run {
+    /// Reads from the socket, or from the stream.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            None => self.core.outbox.lock().socket.poll_read(cx, scratch),
+            Some(io) => {
+                let mut buffer = ReadBuf::new(scratch);
+                ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+}
+
+pub(super) fn write_other(
+    io: &mut Box<dyn Io>,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    match poll_in_full(cx, |cx| Pin::new(&mut *io).poll_write_vectored(cx, slices)) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Polls outside of the budget that tokio gives a task for one turn. A stream of tokio's is pending where that is used up,
+/// too, and its client would be taken for one that does not read.
+pub(super) fn poll_in_full<T>(
+    cx: &mut Context<'_>,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    pin!(tokio::task::unconstrained(poll_fn(poll))).poll(cx)
+}
+
+/// Has the task try its stream again when the runtime has looked at the sockets.
+pub(super) fn await_look(core: &Arc<ConnectionCore>) {
+    let waker = Waker::from(core.clone());
+    // Tokio wakes who yields after it has looked, and says so in no other way.
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+}
+
+impl Wake for ConnectionCore {
+    /// The runtime has looked at the sockets.
+    fn wake(self: Arc<Self>) {
+        let mut outbox = self.outbox.lock();
+        outbox.note_look();
+        ConnectionCore::wake(&self, &outbox);
+    }
+}
