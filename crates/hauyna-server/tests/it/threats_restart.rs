@@ -277,4 +277,4 @@ fn row_62_wall_time_is_asked_for_timestamps_and_tokens_and_for_no_deadline() {
 }
 
 /// `clock` for timestamps of messages, `handle` for what is shown; the others compare with the end of a token.
-const WALL_TIME: [&str; 3] = ["clock.rs", "connection/handle.rs", "handler/identity.rs"];
+const WALL_TIME: [&str; 4] = ["auth/jwt.rs", "clock.rs", "connection/handle.rs", "handler/identity.rs"];

@@ -26,7 +26,7 @@ pub use service::{Body, RouterService};
 pub use tls::TlsConfig;
 
 #[cfg(feature = "axum")]
-pub(crate) use axum::weight_of_target;
+pub(crate) use self::axum::weight_of_target;
 pub(crate) use middleware::{Middleware, erase_middleware};
 pub(crate) use request::{RESUME, path_as, path_param, query, query_as};
 
