@@ -208,7 +208,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// The URL makes no sense, or is `wss` without [`tls`](Self::tls) or a [`connector`](Self::connector).
+    /// The URL makes no sense, or is `wss` without `tls` or a [`connector`](Self::connector).
     ///
     /// # Panics
     ///
