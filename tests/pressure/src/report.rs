@@ -78,6 +78,7 @@ pub(crate) fn print_sum(rows: &[Outcome]) {
     let most = |ratio: fn(&Outcome) -> f64| rows.iter().map(ratio).fold(0.0, f64::max);
     println!();
     println!("{:>8}  of {} rows are broken", sum(|row| row.is_violated().into()), rows.len());
+    println!("{:>8}  of them are in doubt", sum(|row| row.is_in_doubt().into()));
     println!("{:>8}  readers closed that did not lag", sum(|row| row.closed as u64));
     println!("{:>8}  readers that did not lag and lost messages with a gap", sum(|row| row.dropped as u64));
     println!("{:>8}  messages lost without a gap", sum(|row| row.difference.lost));

@@ -62,7 +62,9 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
         }
     }
     report::print_sum(&rows);
-    Ok(!rows.iter().any(Outcome::is_violated))
+    let doubtful = rows.iter().filter(|row| row.is_in_doubt()).count();
+    let is_certain = rows.iter().any(|row| row.is_violated() && !row.is_in_doubt());
+    Ok(!is_certain && doubtful <= if options.short { DOUBTFUL } else { 0 })
 }
 
 fn is_wanted(options: &Options, scenario: &Scenario) -> bool {
@@ -86,5 +88,7 @@ async fn perform(scenario: &Scenario, server: ServerOptions, scale: Scale) -> Re
     Ok(stage.finish(end).await)
 }
 
+/// Rows that may be in doubt in the short form, which runs on machines of every speed: faults of the server break dozens.
+const DOUBTFUL: usize = 3;
 /// How long one scenario may take.
 const LIMIT: Duration = Duration::from_secs(150);
