@@ -3,6 +3,7 @@
 
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { HauynaError, ServerError } from "./error.js";
+import type { Dropped, Filling } from "./filling.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import type { Logger } from "./logger.js";
 import type { Asked, Urgent } from "./outbox.js";
@@ -373,17 +374,6 @@ export class Subscription {
     this.#listeners.emit("gap", gap);
     this.#host.gap(gap);
   }
-}
-
-interface Dropped extends Position {
-  readonly missed: number;
-}
-
-/** What came while the history is asked. */
-interface Filling {
-  readonly kept: ServerMessage[];
-  /** The one from which on offsets may be of another epoch. */
-  wentBack?: ServerMessage | undefined;
 }
 
 function isNumber(offset: unknown): offset is number {
