@@ -5,11 +5,16 @@ use hauyna_protocol::RetryTerms;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The attempts since the last stable connection, and the policy that spaces them.
+/// The failed attempts, and the policy that spaces and limits them.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     terms: RetryTerms,
+    /// Whether the application gave the terms; the server's are ignored then.
+    has_own_terms: bool,
+    /// Attempts since the last stable connection: the delay grows with them.
     attempts: u32,
+    /// Attempts since the last session: `max_attempts` limits them.
+    failures: u32,
     connected_at: Option<Instant>,
     /// Moves to another node, each soon after the one before, and the last of them.
     moves: u32,
@@ -17,21 +22,34 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) const fn new(terms: RetryTerms) -> Self {
-        Self { terms, attempts: 0, connected_at: None, moves: 0, moved_at: None }
+    /// `own` are the terms that the application gave.
+    pub(crate) fn new(own: Option<RetryTerms>) -> Self {
+        Self {
+            terms: own.unwrap_or(DEFAULT_TERMS),
+            has_own_terms: own.is_some(),
+            attempts: 0,
+            failures: 0,
+            connected_at: None,
+            moves: 0,
+            moved_at: None,
+        }
     }
 
-    /// Takes what the server says from now on.
-    pub(crate) const fn set_terms(&mut self, terms: RetryTerms) {
-        self.terms = terms;
+    /// Takes the server's terms, unless the application gave its own.
+    pub(crate) const fn set_server_terms(&mut self, terms: RetryTerms) {
+        if !self.has_own_terms {
+            self.terms = terms;
+        }
     }
 
+    /// Notes a session. A client that reaches one never gives up, however short its connections are.
     pub(crate) const fn connected(&mut self, now: Instant) {
         self.connected_at = Some(now);
+        self.failures = 0;
     }
 
-    /// Notes the end of a connection. Attempts are forgotten only if it was stable, or a server that accepts and drops
-    /// would be asked without any pause.
+    /// Notes the end of a connection. The delay starts over only if the connection was stable, or a server that accepts
+    /// and drops would be asked without any pause.
     pub(crate) fn lost(&mut self, now: Instant) {
         if self.connected_at.take().is_some_and(|since| now.duration_since(since) >= STABLE) {
             self.attempts = 0;
@@ -45,9 +63,10 @@ impl Backoff {
 
     /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in [0, 1).
     pub(crate) fn next(&mut self, random: f64) -> Option<Duration> {
-        if self.terms.max_attempts.is_some_and(|most| self.attempts >= most) {
+        if self.terms.max_attempts.is_some_and(|most| self.failures >= most) {
             return None;
         }
+        self.failures = self.failures.saturating_add(1);
         self.attempts = self.attempts.saturating_add(1);
         Some(self.ceiling(self.attempts).mul_f64(random.clamp(0.0, 1.0)))
     }
@@ -55,6 +74,7 @@ impl Backoff {
     /// Starts over: the user, or the network, gives reason to.
     pub(crate) const fn reset(&mut self) {
         self.attempts = 0;
+        self.failures = 0;
     }
 
     /// Notes a move to another node that a server has asked for.
@@ -102,10 +122,14 @@ mod tests {
         RetryTerms { max_attempts, ..DEFAULT_TERMS }
     }
 
+    fn backoff(max_attempts: Option<u32>) -> Backoff {
+        Backoff::new(Some(terms(max_attempts)))
+    }
+
     #[test]
     fn a_delay_is_anything_from_nothing_to_the_grown_one_the_first_attempt_included() {
         let at = |random| {
-            let mut backoff = Backoff::new(terms(None));
+            let mut backoff = backoff(None);
             (0..7).map(|_| backoff.next(random).unwrap().as_millis()).collect::<Vec<_>>()
         };
         assert_eq!(at(1.0), [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
@@ -115,7 +139,7 @@ mod tests {
 
     #[test]
     fn after_the_last_attempt_there_is_none() {
-        let mut backoff = Backoff::new(terms(Some(2)));
+        let mut backoff = backoff(Some(2));
         assert!(backoff.next(0.5).is_some() && backoff.next(0.5).is_some());
         assert_eq!(backoff.next(0.5), None);
         backoff.reset();
@@ -124,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attempts_are_forgotten_only_after_thirty_stable_seconds() {
-        let mut backoff = Backoff::new(terms(None));
+        let mut backoff = backoff(None);
         backoff.next(1.0);
         for (lasted, upcoming) in [(29, 2), (30, 1)] {
             backoff.connected(Instant::now());
@@ -135,9 +159,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_session_resets_the_count_that_leads_to_giving_up_but_not_the_delay() {
+        let mut backoff = backoff(Some(3));
+        for n in 1..=100 {
+            assert!(backoff.next(1.0).is_some(), "connection {n}");
+            backoff.connected(Instant::now());
+            tokio::time::advance(Duration::from_secs(3)).await;
+            backoff.lost(Instant::now());
+        }
+        assert_eq!(backoff.next(1.0), Some(Duration::from_secs(30)));
+        assert!(backoff.next(1.0).is_some() && backoff.next(1.0).is_some());
+        assert_eq!(backoff.next(1.0), None, "three attempts without a session");
+    }
+
+    #[test]
+    fn terms_of_the_application_win_over_those_of_the_server() {
+        let mut own = backoff(Some(1));
+        own.set_server_terms(terms(Some(9)));
+        assert!(own.next(0.5).is_some() && own.next(0.5).is_none());
+        let mut default = Backoff::new(None);
+        default.set_server_terms(terms(Some(1)));
+        assert!(default.next(0.5).is_some() && default.next(0.5).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn moves_that_follow_each_other_are_spaced_by_growing_pauses() {
         let began = Instant::now();
-        let mut backoff = Backoff::new(terms(None));
+        let mut backoff = backoff(None);
         assert_eq!(backoff.next_move(began), began, "the first is made at once");
         let mut now = began;
         let mut pauses = Vec::new();
@@ -158,7 +206,7 @@ mod tests {
     fn terms_without_any_delay_do_not_make_a_client_hurry() {
         let none = RetryTerms { base_delay: 0, ..terms(None) };
         for terms in [none, RetryTerms { max_delay: 0, ..terms(None) }] {
-            assert_eq!(Backoff::new(terms).next(1.0), Some(Duration::from_secs(30)));
+            assert_eq!(Backoff::new(Some(terms)).next(1.0), Some(Duration::from_secs(30)));
         }
     }
 
@@ -166,7 +214,7 @@ mod tests {
     fn hostile_terms_neither_overflow_nor_shrink() {
         let terms =
             RetryTerms { base_delay: u64::MAX, max_delay: 5, backoff_multiplier: -3.0, ..terms(None) };
-        let mut backoff = Backoff::new(terms);
+        let mut backoff = Backoff::new(Some(terms));
         for _ in 0..100 {
             assert!(backoff.next(1.0).unwrap() <= Duration::from_millis(5));
         }

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     pub(crate) deflate: Option<hauyna_websocket::Deflate>,
     pub(crate) max_message: usize,
     pub(crate) connect_timeout: Duration,
-    pub(crate) retry: RetryTerms,
+    pub(crate) retry: Option<RetryTerms>,
     pub(crate) outbox: (usize, usize),
     pub(crate) responders: BTreeMap<String, Responder>,
 }
@@ -59,7 +59,7 @@ impl Builder {
             deflate: None,
             max_message: 16 << 20,
             connect_timeout: Duration::from_secs(10),
-            retry: crate::backoff::DEFAULT_TERMS,
+            retry: None,
             outbox: (1_000, 1 << 20),
             responders: BTreeMap::new(),
         };
@@ -172,10 +172,11 @@ impl Builder {
         self
     }
 
-    /// Sets how to come back until the server says otherwise. Default: 1 s, doubled up to 30 s, for ever; of each delay a
-    /// random part is waited, from nothing to all (`jitter` is not looked at).
+    /// Sets how to come back, whatever the server's policy says. Default: the server's policy, and until it is known 1 s,
+    /// doubled up to 30 s, without end. The client waits a random part of each delay, from nothing to all; it ignores
+    /// `jitter`. `max_attempts` counts failed attempts since the last session.
     pub fn retry(mut self, terms: RetryTerms) -> Self {
-        self.options.retry = terms;
+        self.options.retry = Some(terms);
         self
     }
 

@@ -19,15 +19,15 @@ use std::time::Duration;
 /// use hauyna::RetryPolicy;
 /// use std::time::Duration;
 ///
-/// let policy = RetryPolicy { max_attempts: 8, jitter: 0.0, ..RetryPolicy::default() };
+/// let policy = RetryPolicy { max_attempts: Some(8), jitter: 0.0, ..RetryPolicy::default() };
 /// let delays: Vec<u64> = (1..=8).map(|attempt| policy.delay(attempt).as_secs()).collect();
 /// assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30, 30]);
 /// assert_eq!(policy.total(), Duration::from_secs(121));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts before the client gives up; at least 1.
-    pub max_attempts: u32,
+    /// Failed attempts in a row after which the client gives up; at least 1. `None`: it never does.
+    pub max_attempts: Option<u32>,
     /// The delay before the first attempt; at least 1 ms.
     pub base_delay: Duration,
     /// What no delay exceeds; at least `base_delay`, at most 24 hours.
@@ -42,7 +42,7 @@ impl RetryPolicy {
     /// Many quick attempts, for connections that matter: 10 of them, 0.5 s × 1.5 up to 5 s, jitter 0.05.
     pub const fn aggressive() -> Self {
         Self {
-            max_attempts: 10,
+            max_attempts: Some(10),
             base_delay: Duration::from_millis(500),
             max_delay: Duration::from_secs(5),
             backoff_multiplier: 1.5,
@@ -53,7 +53,7 @@ impl RetryPolicy {
     /// Few attempts far apart, for crowds: 3 of them, 5 s × 3 up to 60 s, jitter 0.2.
     pub const fn conservative() -> Self {
         Self {
-            max_attempts: 3,
+            max_attempts: Some(3),
             base_delay: Duration::from_secs(5),
             max_delay: Duration::from_secs(60),
             backoff_multiplier: 3.0,
@@ -89,13 +89,14 @@ impl RetryPolicy {
         Duration::try_from_secs_f64(seconds).unwrap_or(self.max_delay).min(self.max_delay)
     }
 
-    /// The longest time that all attempts may take: how long a lost session is worth keeping. The attempts
-    /// themselves take no time here.
+    /// The longest time that all attempts may take, [`Duration::MAX`] where they have no end: how long a lost session
+    /// is worth keeping. The attempts themselves take no time here.
     pub fn total(&self) -> Duration {
+        let Some(max_attempts) = self.max_attempts else { return Duration::MAX };
         let mut total = Duration::ZERO;
-        for attempt in 1..=self.max_attempts {
+        for attempt in 1..=max_attempts {
             let delay = self.delay_with(attempt, 1.0);
-            let left = self.max_attempts - attempt;
+            let left = max_attempts - attempt;
             if attempt == STEPS || delay >= self.max_delay {
                 return total.saturating_add(delay.saturating_mul(left.saturating_add(1)));
             }
@@ -110,7 +111,7 @@ impl RetryPolicy {
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the first value that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
-        let fault = if self.max_attempts == 0 {
+        let fault = if self.max_attempts == Some(0) {
             "max_attempts is 0"
         } else if self.base_delay < Duration::from_millis(1) {
             "base_delay is shorter than 1 ms"
@@ -131,7 +132,7 @@ impl RetryPolicy {
     pub(crate) fn terms(&self) -> RetryTerms {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         RetryTerms {
-            max_attempts: Some(self.max_attempts),
+            max_attempts: self.max_attempts,
             base_delay: ms(self.base_delay),
             max_delay: ms(self.max_delay),
             backoff_multiplier: self.backoff_multiplier,
@@ -141,10 +142,11 @@ impl RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 5 attempts, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8 and 16 s.
+    /// Attempts without end, 1 s × 2 up to 30 s, jitter 0.1: about 1, 2, 4, 8, 16, 30, 30 … s. An outage of any length
+    /// then ends by itself.
     fn default() -> Self {
         Self {
-            max_attempts: 5,
+            max_attempts: None,
             base_delay: Duration::from_secs(1),
             max_delay: Duration::from_secs(30),
             backoff_multiplier: 2.0,
@@ -162,12 +164,16 @@ mod tests {
     use super::*;
 
     fn seconds(policy: RetryPolicy, random: f64) -> Vec<f64> {
-        (1..=policy.max_attempts).map(|attempt| policy.delay_with(attempt, random).as_secs_f64()).collect()
+        (1..=policy.max_attempts.unwrap_or(7))
+            .map(|attempt| policy.delay_with(attempt, random).as_secs_f64())
+            .collect()
     }
 
     #[test]
     fn the_presets_have_the_delays_they_promise() {
-        assert_eq!(seconds(RetryPolicy::default(), 0.5), [1.0, 2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(RetryPolicy::default().max_attempts, None);
+        // The last two are the middle of what jitter leaves below 30 s.
+        assert_eq!(seconds(RetryPolicy::default(), 0.5), [1.0, 2.0, 4.0, 8.0, 16.0, 28.5, 28.5]);
         assert_eq!(seconds(RetryPolicy::conservative(), 0.5), [5.0, 15.0, 45.0]);
         let aggressive = seconds(RetryPolicy::aggressive(), 0.5);
         assert_eq!(aggressive[..3], [0.5, 0.75, 1.125]);
@@ -202,7 +208,7 @@ mod tests {
         {
             for (base_delay, max_delay) in durations.iter().flat_map(|one| durations.map(|two| (*one, two))) {
                 let policy = RetryPolicy {
-                    max_attempts: u32::MAX,
+                    max_attempts: Some(u32::MAX),
                     base_delay,
                     max_delay,
                     backoff_multiplier: multiplier,
@@ -220,13 +226,15 @@ mod tests {
 
     #[test]
     fn the_total_is_what_all_attempts_may_take_at_most() {
-        let even = RetryPolicy { jitter: 0.0, ..RetryPolicy::default() };
+        let five = RetryPolicy { max_attempts: Some(5), ..RetryPolicy::default() };
+        assert_eq!(five.total(), Duration::from_secs_f64(34.1));
+        let even = RetryPolicy { jitter: 0.0, ..five };
         assert_eq!(even.total(), Duration::from_secs(31));
-        assert_eq!(RetryPolicy { max_attempts: 7, ..even }.total(), Duration::from_secs(91));
-        assert_eq!(RetryPolicy::default().total(), Duration::from_secs_f64(34.1));
-        let endless = RetryPolicy { max_attempts: u32::MAX, ..even };
-        assert_eq!(endless.total(), Duration::from_secs(31 + 30 * (u64::from(u32::MAX) - 5)));
-        let flat = RetryPolicy { max_attempts: 100_000, backoff_multiplier: 1.0, ..even };
+        assert_eq!(RetryPolicy { max_attempts: Some(7), ..even }.total(), Duration::from_secs(91));
+        let long = RetryPolicy { max_attempts: Some(u32::MAX), ..even };
+        assert_eq!(long.total(), Duration::from_secs(31 + 30 * (u64::from(u32::MAX) - 5)));
+        assert_eq!(RetryPolicy::default().total(), Duration::MAX);
+        let flat = RetryPolicy { max_attempts: Some(100_000), backoff_multiplier: 1.0, ..even };
         assert_eq!(flat.total(), Duration::from_secs(100_000));
     }
 
@@ -234,7 +242,7 @@ mod tests {
     fn values_out_of_range_are_refused_by_name() {
         let good = RetryPolicy::default();
         let bad = [
-            (RetryPolicy { max_attempts: 0, ..good }, "max_attempts"),
+            (RetryPolicy { max_attempts: Some(0), ..good }, "max_attempts"),
             (RetryPolicy { base_delay: Duration::ZERO, ..good }, "base_delay"),
             (RetryPolicy { max_delay: Duration::from_millis(999), ..good }, "max_delay"),
             (RetryPolicy { max_delay: Duration::MAX, ..good }, "max_delay"),
@@ -251,7 +259,7 @@ mod tests {
             assert_eq!(error.kind(), crate::ErrorKind::Config);
             assert!(error.to_string().starts_with(&format!("retry policy: {name} ")), "{error}");
         }
-        let edges = RetryPolicy { max_attempts: 1, backoff_multiplier: 1.0, jitter: 1.0, ..good };
+        let edges = RetryPolicy { max_attempts: Some(1), backoff_multiplier: 1.0, jitter: 1.0, ..good };
         edges.validate().unwrap();
     }
 }

@@ -16,7 +16,7 @@ fn hub() -> Hub {
 }
 
 fn handler() -> Handler {
-    let retry = RetryPolicy { max_attempts: 20, ..RetryPolicy::aggressive() };
+    let retry = RetryPolicy { max_attempts: None, ..RetryPolicy::aggressive() };
     Handler::new().retry_policy(retry).on("cut_me_off", cut_off)
 }
 

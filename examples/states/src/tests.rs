@@ -12,7 +12,7 @@ fn serve(idle_after: u64, closed_for: u64) -> TestServer {
 
 async fn enter(server: &TestServer, user: &str) -> Client {
     let mut client = server.json(&format!("/?user_id={user}")).await;
-    assert_eq!(client.expect("session").await["retry"]["max_attempts"], 5);
+    assert_eq!(client.expect("session").await["retry"]["base_delay"], 1000);
     client
 }
 
@@ -25,10 +25,10 @@ async fn silence_makes_idle_with_another_retry_policy_and_a_message_ends_it() {
     let server = serve(50, 1);
     let mut ann = enter(&server, "ann").await;
     assert_eq!(ann.wait_for("connection_state").await["state"], "idle");
-    assert_eq!(ann.wait_for("retry_policy").await["max_attempts"], 3);
+    assert_eq!(ann.wait_for("retry_policy").await["base_delay"], 5000);
     ann.send(json!({ "type": "here" })).await;
     assert_eq!(ann.wait_for("connection_state").await["state"], "connected");
-    assert_eq!(ann.wait_for("retry_policy").await["max_attempts"], 5);
+    assert_eq!(ann.wait_for("retry_policy").await["base_delay"], 1000);
 }
 
 #[tokio::test]

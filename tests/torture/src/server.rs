@@ -20,7 +20,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 pub(crate) async fn serve() -> Result<()> {
     let rooms = Channels::new().history(20_000, Duration::from_secs(300)).presence(Presence::each());
     let retry = RetryPolicy {
-        max_attempts: 50,
+        max_attempts: None,
         base_delay: Duration::from_millis(100),
         max_delay: Duration::from_secs(2),
         backoff_multiplier: 2.0,

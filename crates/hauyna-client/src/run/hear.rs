@@ -111,7 +111,7 @@ impl Run {
                 self.refresh_presence(&gap.channel);
             }
             Received::Question(question) => self.question(question),
-            Received::RetryPolicy(terms) => self.backoff.set_terms(terms),
+            Received::RetryPolicy(terms) => self.backoff.set_server_terms(terms),
             Received::Reconnect(drain) => self.drain(&drain),
             message => self.hear_presence(message),
         }

@@ -106,7 +106,7 @@ impl Run {
         self.session.resume = session.resume;
         self.liveness = Some(Liveness::new(session.heartbeat, now));
         if let Some(terms) = session.retry {
-            self.backoff.set_terms(terms);
+            self.backoff.set_server_terms(terms);
         }
         self.backoff.connected(now);
         self.expires(session.expires_at);

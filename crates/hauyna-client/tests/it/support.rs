@@ -19,7 +19,7 @@ pub(crate) fn hub() -> HubBuilder {
 
 pub(crate) fn quick() -> RetryPolicy {
     let (base_delay, max_delay) = (Duration::from_millis(20), Duration::from_millis(200));
-    RetryPolicy { max_attempts: 100, base_delay, max_delay, ..RetryPolicy::default() }
+    RetryPolicy { base_delay, max_delay, ..RetryPolicy::default() }
 }
 
 pub(crate) fn server() -> TestServer {

@@ -179,7 +179,6 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
         .build();
     chronicle.begin(&hub, broker);
     let retry = RetryPolicy {
-        max_attempts: 100,
         base_delay: Duration::from_millis(10),
         max_delay: Duration::from_millis(100),
         ..RetryPolicy::default()

@@ -86,7 +86,7 @@ impl Sessions {
     /// How long a connection's session is kept: as long as its client may still try, each attempt taking a while.
     pub(crate) fn window(&self, core: &ConnectionCore) -> Duration {
         let policy = core.retry_policy();
-        let attempts = ATTEMPT.saturating_mul(policy.max_attempts);
+        let attempts = ATTEMPT.saturating_mul(policy.max_attempts.unwrap_or_default());
         policy.total().saturating_add(attempts).min(self.options.window)
     }
 

@@ -209,7 +209,7 @@ async fn questions_of_any_patience_are_answered_or_time_out() {
 #[tokio::test(start_paused = true)]
 async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
     for window in ENDLESS {
-        for attempts in [1, u32::MAX] {
+        for attempts in [Some(1), Some(u32::MAX), None] {
             let retry = RetryPolicy { max_attempts: attempts, ..RetryPolicy::conservative() };
             let sessions = SessionOptions { window, ..SessionOptions::default() };
             let hub = hub().sessions(sessions).retry_policy(retry).build();
@@ -223,7 +223,7 @@ async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
             let token = session["resume"]["token"].as_str().unwrap();
             let mut ann = server.json(&format!("/?user=ann&resume={token}")).await;
             ann.send(json!({ "type": "resume", "positions": {} })).await;
-            assert_eq!(ann.expect("session").await["resumed"], true, "{window:?} {attempts}");
+            assert_eq!(ann.expect("session").await["resumed"], true, "{window:?} {attempts:?}");
         }
     }
     for (base_delay, max_delay) in [(Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::MAX)] {

@@ -1,34 +1,24 @@
 //! How clients are told to come back: by the hub's policy, their handler's, or their own.
 
-use crate::support::named;
+use crate::support::{named, retry_terms};
 use hauyna::{Context, Handler, Hub, RetryPolicy, json};
 use hauyna_test::TestServer;
 use serde_json::Value;
 use std::time::Duration;
 
-fn told(policy: RetryPolicy) -> Value {
-    json!({
-        "max_attempts": policy.max_attempts,
-        "base_delay": policy.base_delay.as_millis() as u64,
-        "max_delay": policy.max_delay.as_millis() as u64,
-        "backoff_multiplier": policy.backoff_multiplier,
-        "jitter": policy.jitter,
-    })
-}
-
 #[tokio::test]
 async fn the_session_tells_the_policy_of_the_hub_unless_the_handler_has_its_own() {
     let server = TestServer::start(Hub::new(), named());
     let session = server.json("/").await.expect("session").await;
-    assert_eq!(session["retry"], told(RetryPolicy::default()));
+    assert_eq!(session["retry"], retry_terms(RetryPolicy::default()));
     let hub = Hub::builder().retry_policy(RetryPolicy::conservative()).build();
     let server = TestServer::route(hub, |router| {
         router.websocket("/hub", named()).websocket("/own", named().retry_policy(RetryPolicy::aggressive()))
     });
     let session = server.json("/hub").await.expect("session").await;
-    assert_eq!(session["retry"], told(RetryPolicy::conservative()));
+    assert_eq!(session["retry"], retry_terms(RetryPolicy::conservative()));
     let session = server.message_pack("/own").await.expect("session").await;
-    assert_eq!(session["retry"], told(RetryPolicy::aggressive()));
+    assert_eq!(session["retry"], retry_terms(RetryPolicy::aggressive()));
 }
 
 #[tokio::test]
@@ -45,7 +35,7 @@ async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
     for client in [&mut one, &mut other] {
         let mut message = client.expect("retry_policy").await;
         message.as_object_mut().unwrap().remove("type");
-        assert_eq!(message, told(RetryPolicy::aggressive()));
+        assert_eq!(message, retry_terms(RetryPolicy::aggressive()));
     }
     assert_eq!(one.request(json!({ "type": "calm" })).await.unwrap(), 3);
     assert_eq!(one.expect("retry_policy").await["base_delay"], 5000);
@@ -56,7 +46,7 @@ async fn a_policy_set_for_one_connection_is_told_to_it_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_told() {
+async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
     let server = TestServer::start(Hub::new(), named());
     let mut client = server.connect("/").await;
     client.expect_nothing().await;

@@ -223,7 +223,7 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
             async move {
                 cx.connection().with_extensions(|all| all.insert(7_u32));
                 cx.connection()
-                    .set_retry_policy(RetryPolicy { max_attempts: 3, ..RetryPolicy::default() })?;
+                    .set_retry_policy(RetryPolicy { max_attempts: Some(3), ..RetryPolicy::default() })?;
                 cx.presence().track(json!({ "status": "online" })).await?;
                 cx.subscribe("mine", json!({ "by": "the server" })).await
             }
@@ -231,7 +231,7 @@ async fn extensions_state_retry_policy_and_groups_move_and_callbacks_bracket_the
         .on_reconnect(move |cx: Context, old: Connection| {
             let is_other = old != cx.connection() && !old.is_open();
             let (own, number) = (cx.connection(), cx.extension::<u32>());
-            let policy = own.retry_policy().max_attempts;
+            let policy = own.retry_policy().max_attempts.unwrap();
             let what = format!("{is_other} {number:?} {policy} {:?} {}", own.channels(), own.state());
             write(&back_again, format!("reconnect {what}"));
             async { Ok(()) }

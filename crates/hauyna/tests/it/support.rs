@@ -2,7 +2,7 @@
 
 use hauyna::{
     Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub,
-    HubBuilder, LocalBroker, Publish, Published, Relay, SharedHandler, json,
+    HubBuilder, LocalBroker, Publish, Published, Relay, RetryPolicy, SharedHandler, json,
 };
 pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer};
@@ -46,6 +46,20 @@ pub(crate) async fn subscriber(server: &TestServer, user: &str, channel: &str) -
     client.expect("session").await;
     subscribe(&mut client, channel).await;
     client
+}
+
+/// A retry policy as `session` and `retry_policy` tell it.
+pub(crate) fn retry_terms(policy: RetryPolicy) -> Value {
+    let mut terms = json!({
+        "base_delay": policy.base_delay.as_millis() as u64,
+        "max_delay": policy.max_delay.as_millis() as u64,
+        "backoff_multiplier": policy.backoff_multiplier,
+        "jitter": policy.jitter,
+    });
+    if let Some(max_attempts) = policy.max_attempts {
+        terms["max_attempts"] = json!(max_attempts);
+    }
+    terms
 }
 
 /// Polls until something of the hub is so. There is no event for it, so it looks again after a moment.

@@ -3,7 +3,7 @@
 use super::log::position;
 use super::world::{self, CALM, CHANNELS, GROUP, Line, NUMBERED, RATED, user};
 use super::{DEVICES, Entry, ErrorKind, Peer, Position, Run, Sender, Turning, json};
-use crate::support::eventually;
+use crate::support::{eventually, retry_terms};
 use hauyna::{Encoding, RetryPolicy};
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ impl Run {
         }
         let mut client = connect.connect().await;
         let session = client.expect("session").await;
-        assert_eq!(session["retry"], told(world::policy_of(device)));
+        assert_eq!(session["retry"], retry_terms(world::policy_of(device)));
         let connection = self.hub().connections().of_user(user(device)).remove(0);
         self.clients.insert(device, Peer::new(client, connection, Line::of(device), self.number));
     }
@@ -251,7 +251,7 @@ impl Run {
         if let Err(error) = peer.connection.set_retry_policy(policy) {
             return assert!(error.kind() == ErrorKind::Closed && peer.may_be_closed(), "{error}");
         }
-        let mut message = told(policy);
+        let mut message = retry_terms(policy);
         message["type"] = json!("retry_policy");
         peer.policies.push_back(message);
         peer.volume.add(0, true);
@@ -400,14 +400,3 @@ impl Run {
 
 /// Positions from which clients recover, the latest ones.
 const DISTANCE: usize = 250;
-
-/// A policy as the protocol tells it.
-fn told(policy: RetryPolicy) -> Value {
-    json!({
-        "max_attempts": policy.max_attempts,
-        "base_delay": policy.base_delay.as_millis() as u64,
-        "max_delay": policy.max_delay.as_millis() as u64,
-        "backoff_multiplier": policy.backoff_multiplier,
-        "jitter": policy.jitter,
-    })
-}
