@@ -135,4 +135,4 @@ export function comesBack(code: number): boolean {
 }
 
 // RFC 6455, 7.4.1: what would only happen again.
-const STAY_AWAY = [1000, 1002, 1003, 1007, 1008, 1009, 1010];
+const STAY_AWAY = [1000, 1002, 1003, 1007, 1008, 1010];

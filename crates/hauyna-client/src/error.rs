@@ -75,6 +75,19 @@ pub struct Refusal {
     pub details: Option<Box<RawValue>>,
 }
 
+impl Refusal {
+    /// A message that is larger than the server takes.
+    pub(crate) fn too_large(limit: Option<usize>) -> Self {
+        let details = limit.and_then(|limit| RawValue::from_string(format!("{{\"limit\":{limit}}}")).ok());
+        Self {
+            error_type: ErrorType::PayloadTooLarge.as_str().to_owned(),
+            message: "the message is too large".to_owned(),
+            temporary: false,
+            details,
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.error_type, self.message)

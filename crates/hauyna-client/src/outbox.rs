@@ -134,6 +134,8 @@ struct Queued {
     /// The server may have forgotten its key since.
     is_forgotten: bool,
     size: usize,
+    /// Bytes of its message as it was sent.
+    encoded: usize,
 }
 
 impl Queued {
@@ -184,6 +186,7 @@ impl Outbox {
             sent: None,
             is_forgotten: false,
             size,
+            encoded: 0,
         });
     }
 
@@ -215,6 +218,20 @@ impl Outbox {
                 matches!(&queued.entry.draft, Draft::Publish { channel: own, .. } if own == channel);
             queued.is_forgotten |= is_there && queued.sent.is_some();
         }
+    }
+
+    /// Notes how large a request is that is being sent, in bytes as it is encoded.
+    pub(crate) fn note_size(&mut self, id: u64, bytes: usize) {
+        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.id == id) {
+            queued.encoded = bytes;
+        }
+    }
+
+    /// Takes the largest request out that is on its way.
+    pub(crate) fn take_largest_sent(&mut self) -> Option<Entry> {
+        let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
+        let (at, _) = sent.max_by_key(|(_, queued)| queued.encoded)?;
+        self.remove(at)
     }
 
     /// Takes the request out that an answer belongs to.

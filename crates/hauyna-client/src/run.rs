@@ -66,6 +66,8 @@ pub(crate) struct Run {
     /// Whether a session began anew since what was sent and cut was last judged: one that was resumed vouches for it.
     is_unjudged: bool,
     outbox: Outbox,
+    /// Bytes of the largest message that the server takes.
+    max_message: usize,
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
     is_restored: bool,
     restore_by: Option<Instant>,
@@ -121,6 +123,7 @@ impl Run {
             session: Session::default(),
             is_unjudged: false,
             outbox: Outbox::new(most, most_bytes),
+            max_message: usize::MAX,
             is_restored: false,
             restore_by: None,
             asked: BTreeMap::new(),

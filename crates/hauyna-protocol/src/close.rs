@@ -106,7 +106,7 @@ pub enum Reconnect {
 #[must_use]
 pub const fn should_reconnect(code: u16) -> Reconnect {
     match code {
-        1000 | 1002 | 1003 | 1007..=1010 | 3500..=3999 | 4500..=4999 => Reconnect::StayAway,
+        1000 | 1002 | 1003 | 1007 | 1008 | 1010 | 3500..=3999 | 4500..=4999 => Reconnect::StayAway,
         _ => Reconnect::ComeBack,
     }
 }

@@ -126,6 +126,13 @@ fn write_session<W: Writer>(w: &mut W, session: &Session<'_>) {
     if let Some(expires_at) = session.expires_at {
         w.unsigned_field("expires_at", expires_at);
     }
+    if let Some(expires_in) = session.expires_in {
+        w.unsigned_field("expires_in", expires_in);
+    }
+    if let Some(limits) = session.limits {
+        w.name("limits");
+        w.object(|w| w.unsigned_field("max_message", limits.max_message));
+    }
 }
 
 fn write_failed<W: Writer>(w: &mut W, failed: &FailedSubscription<'_>) {

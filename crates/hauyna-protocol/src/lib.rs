@@ -37,7 +37,7 @@ pub use id::RequestId;
 pub use limits::Limits;
 pub use message::{
     AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, FailedSubscription, HeartbeatTerms,
-    Message, Publication, Recovery, ResumeTerms, RetryTerms, Session, Subscribed,
+    Message, Publication, Recovery, ResumeTerms, RetryTerms, Session, SessionLimits, Subscribed,
 };
 pub use position::{Epoch, Position, RecoveryFailure};
 pub use presence::{

@@ -138,6 +138,26 @@ pub struct Session<'a> {
     pub failed: &'a [FailedSubscription<'a>],
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// How long the credentials still live, in ms: what a client counts, whose clock may be wrong.
+    pub expires_in: Option<u64>,
+    /// What the server takes from this client.
+    pub limits: Option<SessionLimits>,
+}
+
+/// What a server takes from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[non_exhaustive]
+pub struct SessionLimits {
+    /// Bytes of the largest message, as it is encoded.
+    pub max_message: u64,
+}
+
+impl SessionLimits {
+    /// Limits with this size of the largest message, in bytes.
+    #[must_use]
+    pub const fn new(max_message: u64) -> Self {
+        Self { max_message }
+    }
 }
 
 /// How a lost connection's session is resumed.

@@ -97,6 +97,12 @@ pub(crate) fn to_unix_ms(moment: SystemTime) -> u64 {
     moment.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The milliseconds from now to a moment; 0 where it is past.
+pub(crate) fn ms_until(moment: SystemTime) -> u64 {
+    let left = moment.duration_since(SystemTime::now()).unwrap_or_default();
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds since a hub was built, never 0: small enough to keep several in every connection. 1 is [`Tick::RECENT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(pub(crate) u32);

@@ -63,7 +63,14 @@ impl Run {
         let now = Moment::now();
         while socket.has_room() {
             let Some((id, draft)) = self.outbox.next(now) else { return };
-            socket.send(codec::encode(socket.encoding(), Some(id), &draft.request()), &mut self.random);
+            let message = codec::encode(socket.encoding(), Some(id), &draft.request());
+            let bytes = message.1.len();
+            if bytes <= self.max_message {
+                self.outbox.note_size(id, bytes);
+                socket.send(message, &mut self.random);
+            } else if let Some(entry) = self.outbox.answered(id) {
+                entry.fail(Error::Refused(Refusal::too_large(Some(self.max_message))));
+            }
         }
     }
 
@@ -156,9 +163,11 @@ impl Run {
                 #[derive(serde::Deserialize)]
                 struct Data {
                     expires_at: Option<u64>,
+                    expires_in: Option<u64>,
                 }
                 let data: Option<Data> = data.and_then(|data| serde_json::from_str(data.get()).ok());
-                self.expires(data.and_then(|data| data.expires_at));
+                let (at, left) = data.map_or((None, None), |data| (data.expires_at, data.expires_in));
+                self.set_renewal(at, left);
             }
             // A renewal that failed: the connection ends with the credentials, and the next one brings fresh ones.
             (Purpose::Refresh | Purpose::Ping, _) => {}

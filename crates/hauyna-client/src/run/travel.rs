@@ -4,7 +4,7 @@ use super::Run;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
 use crate::codec;
-use crate::error::{Closed, Error};
+use crate::error::{Closed, Error, Refusal};
 use crate::liveness::Liveness;
 use crate::logger;
 use crate::socket::{Failure, Loss, Plan, Socket};
@@ -109,7 +109,10 @@ impl Run {
             self.backoff.set_server_terms(terms);
         }
         self.backoff.connected(now);
-        self.expires(session.expires_at);
+        self.set_renewal(session.expires_at, session.expires_in);
+        let max_message =
+            session.limits.map(|limits| usize::try_from(limits.max_message).unwrap_or(usize::MAX));
+        self.max_message = max_message.unwrap_or(usize::MAX);
         let info = SessionInfo::new(session.connection_id, session.user, session.resumed);
         *self.shared.session.lock() = Some(info);
         for entry in &session.subscriptions {
@@ -120,6 +123,13 @@ impl Run {
         }
         self.restore_by = Some(after(now, self.shared.timeout.max(RESTORING)));
         self.set_state(State::Connected);
+    }
+
+    /// The connection ended because a message was too large: its request fails, so that the others can go on.
+    fn give_up_largest(&mut self) {
+        if let Some(entry) = self.outbox.take_largest_sent() {
+            entry.fail(Error::Refused(Refusal::too_large(None)));
+        }
     }
 
     /// What belonged to one connection alone.
@@ -143,6 +153,9 @@ impl Run {
         let is_moving = loss.code == CloseCode::REPLACED.0 && matches!(self.next, Next::Greeting(..));
         (self.current, self.former, self.liveness) = (None, None, None);
         self.forget_connection();
+        if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
+            self.give_up_largest();
+        }
         self.outbox.lost();
         self.backoff.lost(now);
         if should_reconnect(loss.code) == Reconnect::StayAway {
@@ -254,10 +267,16 @@ impl Run {
         }
     }
 
-    /// Plans the renewal of the credentials, when a tenth of their time is left.
-    pub(super) fn expires(&mut self, expires_at: Option<u64>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = expires_at.map(|at| Duration::from_millis(at).saturating_sub(now));
+    /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time left in
+    /// milliseconds as the server counts it; an older server tells only the moment, which the own clock may misjudge.
+    pub(super) fn set_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
+        let by_clock = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let left = Duration::from_millis(expires_at?).saturating_sub(now);
+            // The server takes these credentials, so it is the own clock that is wrong.
+            Some(if left.is_zero() { UNKNOWN_LIFE } else { left })
+        };
+        let left = expires_in.map(Duration::from_millis).or_else(by_clock);
         self.refresh_at = left
             .filter(|_| self.options.token.is_some())
             .map(|left| Instant::now() + left.min(LONGEST_LIFE).mul_f64(0.9).max(RENEWAL));
@@ -271,7 +290,9 @@ const HANDING_OVER: Duration = Duration::from_secs(2);
 const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
-/// The least pause before a renewal: by a clock that goes wrong, all credentials may seem to have ended.
+/// The least pause before a renewal.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How long credentials are taken to live that seem to have ended already.
+const UNKNOWN_LIFE: Duration = Duration::from_secs(60);
 /// A window that is longer is a fault of the server's.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3_600);

@@ -171,6 +171,7 @@ async fn credentials_that_seem_to_have_ended_are_renewed_without_haste() {
     let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
     let mut peer = script.accept().await;
     let mut session = session("one");
+    session["heartbeat"] = json!({ "interval": 3_600_000, "timeout": 7_200_000 });
     session["expires_at"] = json!(1);
     let began = Instant::now();
     peer.send(session).await;
@@ -178,7 +179,72 @@ async fn credentials_that_seem_to_have_ended_are_renewed_without_haste() {
         let request = peer.expect("refresh").await;
         peer.ack(&request, json!({ "expires_at": 1 })).await;
     }
-    assert_eq!(began.elapsed().as_secs(), 3);
+    assert_eq!(began.elapsed().as_secs(), 3 * 54);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_does_not_hasten_the_renewal_of_credentials() {
+    let (mut script, builder) = script();
+    let _client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
+    let mut peer = script.accept().await;
+    let mut session = session("one");
+    session["heartbeat"] = json!({ "interval": 3_600_000, "timeout": 7_200_000 });
+    // By the own clock, which is ahead, they ended long ago; the server counts ten minutes.
+    (session["expires_at"], session["expires_in"]) = (json!(1), json!(600_000));
+    let began = Instant::now();
+    peer.send(session).await;
+    for n in 1..=3 {
+        let request = peer.expect("refresh").await;
+        assert_eq!(began.elapsed().as_secs(), n * 540);
+        peer.ack(&request, json!({ "expires_at": 1, "expires_in": 600_000 })).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_server_takes_is_refused_by_the_client_alone() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.accept().await;
+    let mut session = session("one");
+    session["limits"] = json!({ "max_message": 1_000 });
+    peer.send(session).await;
+    client.connected().await.unwrap();
+    let large = client.request::<()>("large", &json!({ "text": "x".repeat(1_000) })).await;
+    let Err(Error::Refused(refusal)) = large else { panic!("{large:?}") };
+    assert_eq!((&*refusal.error_type, refusal.temporary), ("payload_too_large", false));
+    assert_eq!(refusal.details.unwrap().get(), r#"{"limit":1000}"#);
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).into_future());
+    let request = peer.expect("small").await;
+    peer.ack(&request, json!(null)).await;
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_on_the_way_costs_its_request_alone() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let repeatable = |name: &str, size: usize| {
+        let data = json!({ "text": "x".repeat(size) });
+        tokio::spawn(client.request::<()>(name, &data).repeatable().into_future())
+    };
+    let (before, large, after) =
+        (repeatable("before", 1), repeatable("large", 9_000), repeatable("after", 1));
+    for name in ["before", "large", "after"] {
+        peer.expect(name).await;
+    }
+    peer.close(1009).await;
+    let error = large.await.unwrap().unwrap_err();
+    assert_eq!(error.error_type(), Some(hauyna_client::protocol::ErrorType::PayloadTooLarge));
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    for name in ["before", "after"] {
+        let request = peer.expect(name).await;
+        peer.ack(&request, json!(null)).await;
+    }
+    before.await.unwrap().unwrap();
+    after.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ pub use presence::{
 };
 
 use crate::reserved::is_of_application;
-use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms};
+use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms, SessionLimits};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -166,6 +166,10 @@ pub struct Session {
     pub failed: Vec<FailedSubscription>,
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// How long the credentials still live, in ms.
+    pub expires_in: Option<u64>,
+    /// What the server takes from this client.
+    pub limits: Option<SessionLimits>,
 }
 
 /// A subscription of a resumed session that could not go on.

@@ -5,7 +5,7 @@ use hauyna_protocol::{
     AckData, Application, ChannelEvent, ChannelEventMessage, Direct, Encoding, Epoch, ErrorMessage,
     ErrorType, FailedSubscription, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection,
     PresenceDiff, PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery,
-    RecoveryFailure, RequestId, ResumeTerms, RetryTerms, Session, Shape, Subscribed,
+    RecoveryFailure, RequestId, ResumeTerms, RetryTerms, Session, SessionLimits, Shape, Subscribed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -121,6 +121,8 @@ fn check_sessions(checker: &mut Checker) {
         subscriptions: &[],
         failed: &[],
         expires_at: None,
+        expires_in: None,
+        limits: None,
     };
     checker.check("session, the least", &Message::Session(least));
     let resume = Some(ResumeTerms { token: "hPNw3lVfyHc1kAxQ0cPZ9Q", window: 84_100 });
@@ -135,6 +137,8 @@ fn check_sessions(checker: &mut Checker) {
             jitter: 0.25,
         }),
         expires_at: Some(TIMESTAMP),
+        expires_in: Some(900_000),
+        limits: Some(SessionLimits::new(65_536)),
         ..least
     };
     checker.check("session", &Message::Session(session));
@@ -175,7 +179,7 @@ fn check_answers(checker: &mut Checker) {
     ack(checker, "ack", 2, None);
     let answer = json!({ "seen": [1, 2] });
     ack(checker, "ack with the answer of a handler", 15, Some(AckData::Value(&answer)));
-    let answer = json!({ "expires_at": 1_767_225_600_000_u64 });
+    let answer = json!({ "expires_at": 1_767_225_600_000_u64, "expires_in": 900_000 });
     ack(checker, "ack of a refresh", 13, Some(AckData::Value(&answer)));
     let general = subscribed("general", 41, Recovery::NotAsked);
     ack(checker, "ack of a subscription", 1, Some(AckData::Subscribed(general)));

@@ -108,6 +108,8 @@ pub enum CloseReason {
     Drain,
     /// The client broke the rules of the wire.
     Protocol,
+    /// The client sent a message larger than [`Handler::max_message`](crate::Handler::max_message).
+    MessageTooBig,
     /// More of the client's requests were refused than its error budget allows.
     TooManyErrors,
     /// Another connection took its place under a connection limit.
@@ -122,7 +124,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// What each is called in metrics and the log.
-    pub(crate) const NAMES: [&'static str; 14] = [
+    pub(crate) const NAMES: [&'static str; 15] = [
         "client",
         "lost",
         "heartbeat",
@@ -137,6 +139,7 @@ impl CloseReason {
         "expired",
         "drain",
         "resumed",
+        "message_too_big",
     ];
 
     /// The application closes with this code, or with the one that is sent in its place.
@@ -161,12 +164,13 @@ impl CloseReason {
             Self::Expired => 11,
             Self::Drain => 12,
             Self::Resumed => 13,
+            Self::MessageTooBig => 14,
         }
     }
 
     /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
     /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`,
-    /// `expired`, `drain`, `resumed`.
+    /// `expired`, `drain`, `resumed`, `message_too_big`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES[self.index()]

@@ -11,7 +11,7 @@ use crate::handler::{Context, Mode};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{
-    ErrorType, FailedSubscription, HeartbeatTerms, Message, ResumeTerms, Session, Subscribed,
+    ErrorType, FailedSubscription, HeartbeatTerms, Message, ResumeTerms, Session, SessionLimits, Subscribed,
 };
 use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
@@ -116,7 +116,12 @@ pub(super) fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
     core.settle_ordered_replies();
-    core.close(code, &error.to_string(), (CloseReason::Protocol, Backlog::Drop));
+    // A client whose message was too large comes back without it.
+    let reason = match code {
+        CloseCode::MESSAGE_TOO_BIG => CloseReason::MessageTooBig,
+        _ => CloseReason::Protocol,
+    };
+    core.close(code, &error.to_string(), (reason, Backlog::Drop));
 }
 
 /// `on_open` said no.
@@ -165,6 +170,8 @@ pub(crate) fn announce_session(
         subscriptions: resumed.map_or(&[], |resumed| resumed.subscriptions),
         failed: resumed.map_or(&[], |resumed| resumed.failed),
         expires_at: expires_at.map(crate::clock::to_unix_ms),
+        expires_in: expires_at.map(crate::clock::ms_until),
+        limits: Some(SessionLimits::new(core.endpoint.limits.message as u64)),
     };
     let frame = frame(core, &Message::Session(session));
     let mut outbox = core.outbox.lock();

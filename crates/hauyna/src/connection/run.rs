@@ -176,7 +176,10 @@ impl Run {
     /// unread data would reset it before it has read our close frame.
     fn is_lingering(&self) -> bool {
         let reason = self.core.outbox.lock().reason;
-        matches!(reason, Some(CloseReason::Protocol | CloseReason::TooManyErrors))
+        matches!(
+            reason,
+            Some(CloseReason::Protocol | CloseReason::MessageTooBig | CloseReason::TooManyErrors)
+        )
     }
 
     /// Writes what waits; ready when nothing does.

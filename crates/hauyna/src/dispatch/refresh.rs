@@ -16,9 +16,11 @@ pub(super) fn refresh(core: &Core, id: Option<RequestId>, token: &str) -> Next {
         match verified.await.and_then(|identity| core.renew(identity, revocations)) {
             Err(reject) => Reply::refused(id, reject.into()),
             Ok(()) => {
-                let expires_at =
-                    core.expires_at().map(|at| json!({ "expires_at": crate::clock::to_unix_ms(at) }));
-                Reply::of_event(id, Ok(expires_at))
+                let end = core.expires_at().map(|at| {
+                    let (expires_at, expires_in) = (crate::clock::to_unix_ms(at), crate::clock::ms_until(at));
+                    json!({ "expires_at": expires_at, "expires_in": expires_in })
+                });
+                Reply::of_event(id, Ok(end))
             }
         }
     }))

@@ -8,6 +8,7 @@ use hauyna::{
 };
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
+use hauyna_websocket::{FrameHead, OpCode};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
@@ -513,4 +514,22 @@ async fn row_50_a_panic_or_an_error_of_on_reconnect_costs_its_own_session_alone(
     let expected = [("ann", CloseReason::Failed), ("bob", CloseReason::Failed)];
     assert_eq!(*reasons.lock(), expected.map(|(user, reason)| (user.to_owned(), reason)));
     assert_eq!((hub.stats().panics, hub.stats().sessions, hub.channel("room:1").presence().len()), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_costs_the_connection_and_not_the_session() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut ann, session) = enter(&server, "ann").await;
+    assert_eq!(session["limits"], json!({ "max_message": 65_536 }));
+    let told = subscribe(&mut ann, "news").await;
+    ann.send_frame(FrameHead::of(OpCode::Text), &vec![b' '; 64 * 1024 + 1]).await;
+    assert_eq!(ann.wait_for("error").await["error_type"], "payload_too_large");
+    assert_eq!(ann.expect_close().await.0, 1009);
+    ann.vanish();
+    eventually("the session waits", || hub.stats().sessions == 1).await;
+    publish(&hub, "news", 0..2).await;
+    let (mut ann, resumed) = back(&server, "ann", &session, &json!({ "news": position(&told) })).await;
+    assert_eq!(resumed["resumed"], true);
+    expect_numbers(&mut ann, "news", 0..2).await;
 }
