@@ -81,6 +81,9 @@ async fn decide(
         return Err(unavailable("the server is shutting down").into());
     }
     let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
+    if address.is_none() && hub.limits.has_limit_of_address() {
+        log_no_address();
+    }
     if !is_back(hub, &request) {
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
@@ -283,6 +286,13 @@ impl From<Reject> for Refused {
     fn from(reject: Reject) -> Self {
         Self::Reject(reject)
     }
+}
+
+fn log_no_address() {
+    crate::log::limited("no address", || {
+        let remedy = "serve with connect info, or set `HubBuilder::client_address`";
+        tracing::warn!(target: "hauyna::server", remedy, "a client without an address is not limited by it");
+    });
 }
 
 fn unavailable(text: &'static str) -> Reject {
