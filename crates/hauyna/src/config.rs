@@ -35,7 +35,7 @@ pub enum UnknownUsers {
     /// `private` is acknowledged in either case. The default: names cannot be probed.
     #[default]
     Hidden,
-    /// `private` answers `unknown_user`.
+    /// `private` answers `unknown_user`, to whoever may write to the user.
     Refused,
 }
 

@@ -87,7 +87,8 @@ impl Bucket {
         let passed = i64::try_from(now.saturating_sub(self.at)).unwrap_or(i64::MAX);
         let gained = passed.saturating_mul(rate.count.into());
         self.level = self.level.saturating_add(gained).min(rate.capacity());
-        self.at = now;
+        // Of two threads one may have looked at the clock first and come second: no time passes twice.
+        self.at = self.at.max(now);
     }
 
     /// Takes `cost` out after a look that allowed it.
@@ -175,6 +176,17 @@ mod tests {
         assert_eq!(bucket.whole_after(rate, 7), Duration::from_secs(120));
         assert_eq!(bucket.whole_after(rate, 60_007), Duration::from_secs(60));
         assert_eq!(bucket.whole_after(rate, u64::MAX), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_earlier_moment_that_comes_later_gains_nothing() {
+        let rate = Rate::per_second(1000).burst(1);
+        let mut bucket = Bucket::full(rate, 100);
+        bucket.take(rate, 1, 100).unwrap();
+        for now in [99, 100, 99, 100, 0, 100] {
+            assert!(bucket.take(rate, 1, now).is_err(), "{now}");
+        }
+        bucket.take(rate, 1, 101).unwrap();
     }
 
     #[test]

@@ -85,8 +85,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn path(text: &str) -> Result<String, String> {
     // Nothing that a route gives a meaning to, or another spelling of `/chat`: mounting it would panic.
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '~');
-    let is_plain = text.starts_with('/') && text != "/chat" && text.chars().all(is_plain);
-    if is_plain { Ok(text.to_owned()) } else { Err("a path such as /echo, other than /chat".to_owned()) }
+    if !text.starts_with('/') || text == "/chat" || !text.chars().all(is_plain) {
+        return Err("a path such as /echo, other than /chat".to_owned());
+    }
+    if text.split('/').any(|segment| [".", ".."].contains(&segment)) {
+        return Err("dot segments are taken out of every path before it is sent".to_owned());
+    }
+    if pages::has(text) {
+        return Err(format!("the program itself answers at `{text}`"));
+    }
+    Ok(text.to_owned())
 }
 
 fn filter(text: &str) -> Result<String, String> {

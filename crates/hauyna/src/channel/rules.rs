@@ -72,7 +72,8 @@ impl Channels {
         self
     }
 
-    /// Decides which subscribers may ask for the history. What a recovery replays is part of the subscription.
+    /// Decides which subscribers may ask for the history. What a recovery replays is part of the subscription: whoever may
+    /// subscribe can read, from a position of its own choice, what the channel keeps.
     #[must_use]
     pub fn authorize_history<F, Fut>(mut self, f: F) -> Self
     where

@@ -104,7 +104,7 @@ impl Connections {
             user,
             wire: Wire::new(Encoding::Json, false),
             arrival: Arrival::new(None, None, "/"),
-            attached: http::Extensions::new(),
+            attached: None,
             session_key: None,
         };
         let opening = Opening {

@@ -3,6 +3,7 @@
 
 use super::arrival::Arrival;
 use super::attached::Attached;
+use super::extensions::Loose;
 use super::outbox::Outbox;
 use super::pulse::{Deadlines, Pulse};
 use super::state::Index;
@@ -65,8 +66,8 @@ pub(crate) struct Particulars {
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
     pub(crate) arrival: Arrival,
-    /// To the HTTP request; callbacks see it.
-    pub(crate) attached: http::Extensions,
+    /// To the HTTP request, and by `identify`; callbacks see it.
+    pub(crate) attached: Option<Loose>,
     /// What its session is bound to, where the handler says so.
     pub(crate) session_key: Option<Box<str>>,
 }
@@ -96,8 +97,8 @@ impl ConnectionCore {
             arrival,
             attached: OnceLock::new(),
         };
-        if !attached.is_empty() {
-            this.attached().extensions.with(|all| all.inherit(attached, &this.hub.metrics.panics));
+        if let Some(attached) = attached.filter(|attached| !attached.is_empty()) {
+            this.attached().extensions.begin(attached);
         }
         if let Some(key) = session_key {
             let _ = this.attached().session_key.set(key); // it is new

@@ -135,9 +135,8 @@ impl ConnectionCore {
         }
         let credentials = Credentials { token: identity.token, revocations, ..Credentials::default() };
         self.hub.check_revoked(self.user(), &credentials)?;
-        if !identity.attached.is_empty() {
-            let panics = &self.hub.metrics.panics;
-            self.attached().extensions.with(|all| all.inherit(identity.attached, panics));
+        if !identity.attached.is_empty() || self.attached_already().is_some() {
+            self.attached().extensions.renew(identity.attached, &self.hub.metrics.panics);
         }
         self.set_expiry(identity.expiry);
         self.set_token(credentials.token.clone());

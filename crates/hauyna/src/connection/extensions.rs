@@ -18,8 +18,11 @@ use std::time::Duration;
 /// It begins with what tower layers, middleware and `identify` attached to the HTTP request.
 #[derive(Default)]
 pub struct Extensions {
+    /// Those of callbacks. Of one type, a value here stands before one of the identity, and that before one of the request.
     own: OwnValues,
-    /// The request's; a value in `own` stands before one of the same type here.
+    /// Those of `identify`, or of the last `refresh`.
+    identity: http::Extensions,
+    /// Those of tower layers and middleware.
     request: http::Extensions,
 }
 
@@ -28,48 +31,42 @@ type OwnValues = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 impl Extensions {
     /// Attaches a value; returns the one of the same type that was there.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
-        let old = self.own.insert(TypeId::of::<T>(), Box::new(value));
-        let inherited = self.request.remove();
-        old.and_then(|old| old.downcast().ok().map(|old| *old)).or(inherited)
+        let old = self.remove();
+        self.own.insert(TypeId::of::<T>(), Box::new(value));
+        old
     }
 
     /// The value of a type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         let own = self.own.get(&TypeId::of::<T>()).and_then(|own| own.downcast_ref());
-        own.or_else(|| self.request.get())
+        own.or_else(|| self.identity.get()).or_else(|| self.request.get())
     }
 
     /// The value of a type, to change it.
     pub fn get_mut<T: Send + Sync + 'static>(&mut self) -> Option<&mut T> {
         let own = self.own.get_mut(&TypeId::of::<T>()).and_then(|own| own.downcast_mut());
-        own.or_else(|| self.request.get_mut())
+        own.or_else(|| self.identity.get_mut()).or_else(|| self.request.get_mut())
     }
 
     /// Takes a value out.
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
         let own = self.own.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
-        own.map(|own| *own).or_else(|| self.request.remove())
+        let (own, of_identity, of_request) =
+            (own.map(|own| *own), self.identity.remove(), self.request.remove());
+        own.or(of_identity).or(of_request)
     }
 
     /// Bytes of what is attached: the values themselves, and what the common ones own.
     pub(super) fn weight(&self) -> usize {
         let own =
             self.own.values().map(|value| ENTRY + size_of_val(&**value) + owned(&**value)).sum::<usize>();
-        let claims = self.request.get::<Claims>().map_or(0, Claims::weight);
+        let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
+        let claims = claims.map_or(0, Claims::weight);
         #[cfg(feature = "axum")]
         let target = crate::router::weight_of_target(&self.request);
         #[cfg(not(feature = "axum"))]
         let target = 0;
-        own + self.request.len() * ENTRY + claims + target
-    }
-
-    /// Attaches what was attached to a request; what callbacks attached stands before it.
-    pub(crate) fn inherit(&mut self, mut request: http::Extensions, panics: &Counter) {
-        // They must not be missing where a destructor of the application's panics before it is their turn.
-        if let Some(claims) = request.remove::<Claims>() {
-            self.request.insert(claims);
-        }
-        let _ = contain::call(panics, || self.request.extend(request));
+        own + (self.identity.len() + self.request.len()) * ENTRY + claims + target
     }
 }
 
@@ -86,13 +83,13 @@ const ENTRY: usize = 96;
 
 impl Extensions {
     fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.request.is_empty()
+        self.own.is_empty() && self.identity.is_empty() && self.request.is_empty()
     }
 
     /// Drops every value, whatever the others' destructors do.
     fn discard(&mut self, panics: &Counter) {
         contain::discard(panics, std::mem::take(&mut self.own).into_values());
-        contain::discard(panics, [std::mem::take(&mut self.request)]);
+        contain::discard(panics, [std::mem::take(&mut self.identity), std::mem::take(&mut self.request)]);
     }
 }
 
@@ -130,13 +127,30 @@ impl Attachments {
         self.0.try_lock().map_or(0, |extensions| extensions.weight())
     }
 
+    /// Begins with what was attached before there was a connection.
+    pub(super) fn begin(&self, mut values: Loose) {
+        self.with(|all| *all = std::mem::take(&mut values.extensions));
+    }
+
+    /// Takes the values of new credentials instead of those of the old, also where they have none of a type. What callbacks
+    /// attached stays before them, old claims aside.
+    pub(super) fn renew(&self, identity: http::Extensions, panics: &Counter) {
+        let replaced = self.with(|all| {
+            if identity.get::<Claims>().is_some() {
+                drop(all.own.remove(&TypeId::of::<Claims>()));
+            }
+            std::mem::replace(&mut all.identity, identity)
+        });
+        contain::discard(panics, [replaced]);
+    }
+
     /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
         let inherited = old.with(|old| std::mem::take(&mut old.own));
         let replaced = self.with(|new| {
             let mut replaced: Vec<_> =
                 inherited.into_iter().filter_map(|(of, value)| new.own.insert(of, value)).collect();
-            if new.request.get::<Claims>().is_some() {
+            if new.identity.get::<Claims>().or_else(|| new.request.get()).is_some() {
                 replaced.extend(new.own.remove(&TypeId::of::<Claims>()));
             }
             replaced
@@ -151,20 +165,31 @@ impl Attachments {
         if extensions.is_empty() {
             return;
         }
-        let remains = Remains { extensions, hub: hub.clone() };
+        let values = Loose { extensions, hub: hub.clone() };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { drop(remains) });
+            runtime.spawn(async move { drop(values) });
         }
     }
 }
 
-/// What is left of a connection.
-struct Remains {
+/// Values that are attached to no connection, yet or any more. Their destructors are contained.
+pub(crate) struct Loose {
     extensions: Extensions,
     hub: Arc<HubCore>,
 }
 
-impl Drop for Remains {
+impl Loose {
+    /// Those of a handshake.
+    pub(crate) fn new(hub: &Arc<HubCore>, request: http::Extensions, identity: http::Extensions) -> Self {
+        Self { extensions: Extensions { request, identity, ..Extensions::default() }, hub: hub.clone() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.extensions.is_empty()
+    }
+}
+
+impl Drop for Loose {
     fn drop(&mut self) {
         self.extensions.discard(&self.hub.metrics.panics);
     }
@@ -194,7 +219,8 @@ impl Drop for Held {
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Extensions").field("len", &(self.own.len() + self.request.len())).finish()
+        let len = self.own.len() + self.identity.len() + self.request.len();
+        f.debug_struct("Extensions").field("len", &len).finish()
     }
 }
 

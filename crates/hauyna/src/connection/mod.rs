@@ -39,6 +39,7 @@ pub use state::{ConnectionState, StateCounts};
 pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};
 pub(crate) use arrival::Arrival;
 pub(crate) use ending::{evict, supersede};
+pub(crate) use extensions::Loose;
 pub(crate) use open::{Opening, Session, Unanswered, register};
 pub(crate) use outbox::{Backlog, Phase};
 pub(crate) use pulse::Deadlines;

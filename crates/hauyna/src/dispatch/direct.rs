@@ -2,8 +2,9 @@
 //! everybody.
 
 use super::{Core, Next, Reply, denied, publish};
+use crate::UnknownUsers;
 use crate::broker::BoxFuture;
-use crate::channel::{self, ChannelName, Content, Extras, Kind};
+use crate::channel::{self, ChannelName, Content, Extras, Kind, Target};
 use crate::error::{Error, Reject};
 use crate::group;
 use crate::handler::{Context, Verb};
@@ -18,17 +19,31 @@ pub(super) fn private(
 ) -> Next {
     let (channel, message) = (ChannelName::of_user(to), (Kind::Private, Content::copy(raw)));
     let extras = Extras { user: Some(core.user().clone()), key: key.map(Into::into), ..Extras::default() };
-    if core.hub().config.unknown_users == crate::UnknownUsers::Refused && core.hub().registry.devices(to) == 0
-    {
-        let error = Error::protocol(ErrorType::UnknownUser, "this user has no connection");
-        return Next::Now(Reply::refused(id, error));
-    }
     match core.endpoint().authorizer(Verb::Private) {
-        None => publish(core, id, (channel, message, extras)),
+        None => match check_known(core, &channel) {
+            Ok(()) => publish(core, id, (channel, message, extras)),
+            Err(error) => Next::Now(Reply::refused(id, error)),
+        },
         Some(allowed) => {
             let allowed = allowed(Context::new(core.clone()), to.to_owned());
             publish_if(core, id, allowed, (channel, message, extras))
         }
+    }
+}
+
+/// # Errors
+///
+/// `unknown_user`, where the hub tells who is not connected.
+fn check_known(core: &Core, channel: &ChannelName) -> Result<(), Error> {
+    let hub = core.hub();
+    if hub.config.unknown_users == UnknownUsers::Hidden {
+        return Ok(());
+    }
+    match channel.target() {
+        Target::User(user) if hub.registry.devices(user) == 0 => {
+            Err(Error::protocol(ErrorType::UnknownUser, "this user has no connection"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -71,11 +86,13 @@ fn publish_if(
 ) -> Next {
     let core = core.clone();
     Next::Later(Box::pin(async move {
-        match allowed.await {
-            Ok(()) => {
-                Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
-            }
-            Err(reject) => Reply::refused(id, reject.into()),
+        if let Err(reject) = allowed.await {
+            return Reply::refused(id, reject.into());
         }
+        // Not before: whoever may not write to a user is not told whether they are there.
+        if let Err(error) = check_known(&core, &channel) {
+            return Reply::refused(id, error);
+        }
+        Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
     }))
 }

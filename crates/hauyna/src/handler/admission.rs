@@ -97,7 +97,8 @@ impl Handler {
     }
 
     /// Verifies new credentials that a client sends on a living connection (`refresh`). What is returned takes the
-    /// place of what `identify` returned: its end, and what is attached. It must be the same user, or none.
+    /// place of what `identify` returned, as a whole: its end, its token, and what is attached, so that a value which it does
+    /// not attach is gone. What middleware and callbacks attached stays. It must be the same user, or none.
     ///
     /// # Panics
     ///

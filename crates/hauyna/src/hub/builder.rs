@@ -146,7 +146,7 @@ impl HubBuilder {
 
     /// Sets how many connections one address may have on this node, or one IPv6 network of 64 bits; further ones
     /// get 429, unless [`HubBuilder::at_limit`] says otherwise. Many people may share an address: leave room.
-    /// Behind a proxy see [`HubBuilder::client_address`]. Default: no limit.
+    /// Behind a proxy see [`HubBuilder::client_address`]. Who has no known address is not counted, but logged. Default: no limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
         self.config.limits[Limit::PerAddress as usize].most = connections;
         self

@@ -55,7 +55,6 @@ impl Default for Bound {
     }
 }
 
-/// Who a connection is taken for, where there is a proxy before the server.
 /// Sees that each policy has its limit.
 ///
 /// # Errors
@@ -74,6 +73,7 @@ pub(super) fn check_policies(bounds: &[Bound; 3]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Who a connection is taken for, where there is a proxy before the server.
 pub(crate) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + Send + Sync>;
 
 /// The places of one hub.
@@ -97,6 +97,10 @@ impl Limits {
     pub(crate) fn address(&self, request: &ConnectRequest) -> Option<IpAddr> {
         let told = self.client_address.as_ref().and_then(|tell| tell(request));
         told.or(request.peer().map(|peer| peer.ip()))
+    }
+
+    pub(crate) fn has_limit_of_address(&self) -> bool {
+        self.scope(Limit::PerAddress).is_some()
     }
 
     /// An early answer, about what is known so far; [`HubCore::take_place`] has the last word.

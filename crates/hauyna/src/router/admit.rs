@@ -5,7 +5,7 @@ use super::origin::log_refused;
 use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{Arrival, Opening, Particulars, Session, Unanswered, register};
+use crate::connection::{Arrival, Loose, Opening, Particulars, Session, Unanswered, register};
 use crate::contain::{self, Panicked};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
@@ -34,8 +34,8 @@ pub(crate) struct Admission {
     credentials: Credentials,
     /// The session that it goes on with.
     claim: Option<Claim>,
-    /// What was attached to the request.
-    attached: http::Extensions,
+    /// What was attached to the request, and by `identify`.
+    attached: Loose,
     session_key: Option<Box<str>>,
     pub(crate) upgrade: Upgrade,
     encoding: Option<Encoding>,
@@ -81,11 +81,14 @@ async fn decide(
         return Err(unavailable("the server is shutting down").into());
     }
     let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
+    if address.is_none() && hub.limits.has_limit_of_address() {
+        log_no_address();
+    }
     if !is_back(hub, &request) {
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
-    let Admitted { request, user, credentials, is_generated, session_key } =
+    let Admitted { request, user, credentials, is_generated, session_key, attached } =
         contained(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
@@ -98,7 +101,7 @@ async fn decide(
     let arrival = if is_generated { arrival.with_generated_name() } else { arrival };
     let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
     let scope = session_key.as_deref().unwrap_or(arrival.path());
-    let attached = request.into_extensions();
+    let attached = Loose::new(hub, request.into_extensions(), attached);
     // Before the place is taken: the connection that was lost may still have it.
     let claim = match token {
         Some(token) => {
@@ -128,7 +131,7 @@ async fn decide(
 pub(super) async fn identified(
     routes: &Routes,
     endpoint: &Arc<Endpoint>,
-    mut request: ConnectRequest,
+    request: ConnectRequest,
 ) -> Result<Admitted, Reject> {
     let hub = &routes.hub.0;
     let revocations = hub.revocations.made();
@@ -161,10 +164,7 @@ pub(super) async fn identified(
     if !is_back(hub, &request) {
         limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
     }
-    if !identity.attached.is_empty() {
-        request.extensions_mut().extend(identity.attached);
-    }
-    Ok(Admitted { request, user, credentials, is_generated, session_key })
+    Ok(Admitted { request, user, credentials, is_generated, session_key, attached: identity.attached })
 }
 
 /// Whether it takes the place of a connection that still seems to live, so that it needs none of its own.
@@ -228,7 +228,7 @@ impl Admission {
             user: self.user,
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
             arrival: self.arrival,
-            attached: self.attached,
+            attached: Some(self.attached),
             session_key: self.session_key,
         };
         register(Opening {
@@ -286,6 +286,13 @@ impl From<Reject> for Refused {
     fn from(reject: Reject) -> Self {
         Self::Reject(reject)
     }
+}
+
+fn log_no_address() {
+    crate::log::limited("no address", || {
+        let remedy = "serve with connect info, or set `HubBuilder::client_address`";
+        tracing::warn!(target: "hauyna::server", remedy, "a client without an address is not limited by it");
+    });
 }
 
 fn unavailable(text: &'static str) -> Reject {

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 
 impl Router {
     /// The WebSocket routes as an axum router, to be merged into an application beside its own routes. The
-    /// peer's address is known where the application is served with connect info. A [`fallback`](Router::fallback) is
+    /// peer's address is known where the application is served with connect info
+    /// (`app.into_make_service_with_connect_info::<SocketAddr>()`), which limits for each address need. A [`fallback`](Router::fallback) is
     /// that of the axum router; an application that is merged with it can have no other.
     ///
     /// Where the router is nested, its routes and [`param`](crate::ConnectRequest::param) see the path without the

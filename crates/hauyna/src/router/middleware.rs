@@ -66,6 +66,8 @@ pub struct Admitted {
     pub(super) is_generated: bool,
     /// What a session is bound to, where the handler says so.
     pub(super) session_key: Option<Box<str>>,
+    /// What `identify` attached.
+    pub(super) attached: http::Extensions,
 }
 
 impl Admitted {

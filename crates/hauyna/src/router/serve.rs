@@ -50,7 +50,8 @@ impl Server {
     /// Sets how many connections may be before their upgrade, or speak ordinary HTTP, at once; further ones
     /// are closed. Default: 16,384.
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
-        self.handshakes = handshakes;
+        // tokio's semaphore counts no further.
+        self.handshakes = handshakes.min(Semaphore::MAX_PERMITS);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{emptied, eventually, open_hub, subscribe};
 use hauyna::{
-    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject,
+    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Next, Reject,
     Revocation, Value, json,
 };
 use hauyna_test::{MemoryServer, TestServer};
@@ -105,6 +105,55 @@ async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
         client.expect_end().await;
         eventually("it is gone", || server.hub().connections().of_user("ada").is_empty()).await;
     }
+}
+
+/// A mark that admins have.
+#[derive(Clone)]
+struct Admin;
+
+/// What the connection knows about its user.
+async fn rights(cx: Context, (): ()) -> hauyna::Result<Value> {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let plan = cx.claims::<Value>().map_or(Value::Null, |claims| claims["plan"].clone());
+    Ok(json!([cx.extension::<Admin>().is_some(), plan, text(cx.extension())]))
+}
+
+#[tokio::test]
+async fn a_refresh_takes_away_what_the_new_credentials_do_not_attach() {
+    let claims = |plan: &str| Claims::new(json!({ "plan": plan })).unwrap();
+    let middleware = async |mut request: ConnectRequest, next: Next| {
+        request.extensions_mut().insert("of the middleware".to_owned());
+        next.run(request).await
+    };
+    let handler = Handler::new()
+        .middleware(middleware)
+        .identify(move |_| {
+            Ok(Identity::new("ada").attach(Admin).attach(claims("gold")).attach("of identify".to_owned()))
+        })
+        .on_open(async |cx: Context| {
+            cx.connection().with_extensions(|all| all.insert(7_u8));
+            Ok(())
+        })
+        .on_refresh(async |_, plan: String| {
+            Ok(Identity::new("ada").attach(Claims::new(json!({ "plan": plan })).unwrap()))
+        })
+        .on("claim", async |cx: Context, (): ()| {
+            let claims = Claims::new(json!({ "plan": "of a callback" }))?;
+            cx.connection().with_extensions(|all| all.insert(claims));
+            Ok(())
+        })
+        .on("number", async |cx: Context, (): ()| Ok(cx.extension::<u8>()))
+        .on("rights", rights);
+    let server = TestServer::start(open_hub().build(), handler);
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    let ask = json!({ "type": "rights" });
+    assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "gold", "of identify"]));
+    client.request(json!({ "type": "claim" })).await.unwrap();
+    assert_eq!(client.request(ask.clone()).await.unwrap(), json!([true, "of a callback", "of identify"]));
+    client.request(json!({ "type": "refresh", "token": "free" })).await.unwrap();
+    assert_eq!(client.request(ask).await.unwrap(), json!([false, "free", "of the middleware"]));
+    assert_eq!(client.request(json!({ "type": "number" })).await.unwrap(), 7, "what callbacks attach stays");
 }
 
 #[tokio::test]

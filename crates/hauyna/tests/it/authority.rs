@@ -1,6 +1,6 @@
 //! Who may do what in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{named, subscribe};
+use crate::support::{named, recover, subscribe};
 use hauyna::{ChannelRequest, Channels, Context, Handler, Hub, Presence, Publishers, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -113,6 +113,23 @@ async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() 
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_recovery_replays_is_part_of_the_subscription() {
+    let channels = Channels::new()
+        .history(10, Duration::from_secs(60))
+        .authorize_history(async |_, _| Err(Reject::denied("the history is not for you")));
+    let hub = Hub::builder().channels("x", channels).build();
+    let server = TestServer::start(hub.clone(), named());
+    hub.channel("x").broadcast("before").await.unwrap();
+    let mut client = server.json("/?user=new").await;
+    client.expect("session").await;
+    let top = subscribe(&mut client, "x").await;
+    assert_eq!(refused(&mut client, json!({ "type": "history", "channel": "x" })).await, "permission_denied");
+    client.request(json!({ "type": "unsubscribe_channel", "channel": "x" })).await.unwrap();
+    recover(&mut client, "x", &json!({ "epoch": top["epoch"], "offset": 0 })).await;
+    assert_eq!(client.expect("message").await["content"], "before");
 }
 
 #[tokio::test]

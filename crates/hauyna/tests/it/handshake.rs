@@ -194,6 +194,14 @@ async fn so_many_may_be_before_their_upgrade_and_no_more() {
     }
 }
 
+#[tokio::test]
+async fn any_number_of_handshakes_may_be_allowed() {
+    let hub = Hub::new();
+    let server = Router::new(hub.clone()).websocket("/", named()).into_server();
+    let server = TestServer::serve(hub, server.max_handshakes(usize::MAX));
+    server.connect("/").await.expect_nothing().await;
+}
+
 #[test]
 fn mistakes_of_the_programmer_are_found_when_the_server_is_put_together() {
     let is_refused = |f: fn()| std::panic::catch_unwind(f).is_err();

@@ -4,17 +4,17 @@
 
 use crate::support::{emptied, eventually, named, registered};
 use hauyna::{
-    AtLimit, Channels, CloseReason, Context, Error, Event, Handler, Hub, HubBuilder, Identity, Limit,
-    Presence, Recovery, SessionOptions, SystemKind, json,
+    AtLimit, Channels, CloseReason, ConnectRequest, Context, Error, Event, Handler, Hub, HubBuilder,
+    Identity, Limit, Presence, Recovery, SessionOptions, SystemKind, json,
 };
-use hauyna_test::{Client, MemoryServer, settle};
+use hauyna_test::{Client, MemoryServer, TestServer, settle};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// The panics of these tests are not printed.
 fn quietly() {
@@ -468,6 +468,40 @@ async fn a_refresh_counts_whatever_the_value_does_that_it_takes_the_place_of() {
     client.request(json!({ "type": "refresh", "token": "new" })).await.unwrap();
     assert_eq!(hub.connections().all()[0].expires_at(), Some(end));
     assert_eq!(hub.stats().panics, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
+    quietly();
+    let (value, gate) = (Armed(Arc::default()), Arc::new(Semaphore::new(0)));
+    let (arm, open, inside) = (value.0.clone(), gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = inside.clone();
+    let handler = Handler::new()
+        .identify(move |_| Ok(Identity::new("ann").attach(value.clone())))
+        .middleware(move |request: ConnectRequest, next: hauyna::Next| {
+            let (gate, count) = (gate.clone(), count.clone());
+            async move {
+                let admitted = next.run(request).await;
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(gate.acquire().await);
+                admitted
+            }
+        });
+    let hub = hub().max_connections(1).build();
+    let server = TestServer::start(hub.clone(), handler);
+    let attempts = [(); 2].map(|()| tokio::spawn(server.client("/").try_connect()));
+    eventually("both are identified", || inside.load(Ordering::Relaxed) == 2).await;
+    arm.store(true, Ordering::Relaxed);
+    open.add_permits(2);
+    let mut refused = Vec::new();
+    let mut connected = Vec::new();
+    for attempt in attempts {
+        match attempt.await.unwrap() {
+            Ok(client) => connected.push(client),
+            Err(refusal) => refused.push(refusal.status.as_u16()),
+        }
+    }
+    assert_eq!((connected.len(), &refused[..], hub.stats().panics), (1, &[503][..], 1));
 }
 
 #[test]

@@ -198,6 +198,23 @@ async fn unknown_users_are_told_where_the_deployment_reveals_them() {
 }
 
 #[tokio::test]
+async fn whoever_may_not_write_to_a_user_is_not_told_whether_they_are_there() {
+    let hub = open_hub().unknown_users(UnknownUsers::Refused).build();
+    let handler = named().authorize_private(|_, to: String| async move {
+        if to.starts_with("friend") { Ok(()) } else { Err(hauyna::Reject::denied("friends alone")) }
+    });
+    let server = TestServer::start(hub, handler);
+    let mut alice = client(&server, Encoding::Json, "alice").await;
+    let _bob = client(&server, Encoding::Json, "bob").await;
+    for (to, answer) in
+        [("bob", "permission_denied"), ("nobody", "permission_denied"), ("friend", "unknown_user")]
+    {
+        let error = alice.request(json!({ "type": "private", "to": to, "message": 1 })).await.unwrap_err();
+        assert_eq!(error["error_type"], answer, "{to}");
+    }
+}
+
+#[tokio::test]
 async fn a_broadcast_is_denied_unless_the_application_allows_it() {
     let hub = open_hub().build();
     let server = TestServer::route(hub, |router| {

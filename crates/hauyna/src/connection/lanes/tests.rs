@@ -20,7 +20,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
         user: UserId::new("u").unwrap(),
         wire: Wire::new(Encoding::Json, false),
         arrival: Arrival::new(None, None, "/"),
-        attached: http::Extensions::new(),
+        attached: None,
         session_key: None,
     };
     let endpoint = Arc::new(Handler::new().into_endpoint());
