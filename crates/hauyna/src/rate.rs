@@ -44,6 +44,15 @@ impl Rate {
         self.burst = burst.max(1);
         self
     }
+
+    /// The same rate of something that is counted in parts.
+    pub(crate) fn in_parts(self, parts: u32) -> Self {
+        Self {
+            count: self.count.saturating_mul(parts),
+            burst: self.burst.saturating_mul(parts),
+            per: self.per,
+        }
+    }
 }
 
 /// What is left of a [`Rate`], as of a moment.
@@ -53,11 +62,13 @@ pub(crate) struct Bucket {
     /// after something larger than the whole bucket.
     level: i64,
     at: u64,
+    /// The latest moment at which somebody was told to try again.
+    promised: u64,
 }
 
 impl Bucket {
     pub(crate) fn full(rate: Rate, now: u64) -> Self {
-        Self { level: rate.capacity(), at: now }
+        Self { level: rate.capacity(), at: now, promised: 0 }
     }
 
     /// Takes `cost` out, or tells how long to wait for it. What costs more than the bucket holds is taken from
@@ -75,6 +86,17 @@ impl Bucket {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
         }
+    }
+
+    /// As [`Bucket::look`], but whoever is refused while others wait is told to come after them: requests that were
+    /// refused together do not come back together. For what one client alone can spend.
+    pub(crate) fn look_in_turn(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
+        let Err(wait) = self.look(rate, cost, now) else { return Ok(()) };
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (earliest, own) = (now.saturating_add(ms(wait)), ms(rate.time_for(rate.worth(cost))));
+        let latest = earliest.saturating_add(own.saturating_mul(TURNS));
+        self.promised = self.promised.saturating_add(own).clamp(earliest, latest);
+        Err(Duration::from_millis(self.promised - now))
     }
 
     /// Returns how long it takes to be full again; zero where it is.
@@ -113,6 +135,8 @@ impl Rate {
     }
 }
 
+/// How many turns ahead a refused request is told to come, at most.
+const TURNS: u64 = 256;
 /// Milliseconds.
 const DAY: u32 = 24 * 60 * 60 * 1000;
 
@@ -143,6 +167,24 @@ mod tests {
         let mut bucket = Bucket::full(rate, 1);
         let taken = (1..=100_001).filter(|ms| bucket.take(rate, 1, *ms).is_ok()).count();
         assert_eq!(taken, 72, "the burst, and seven every ten seconds");
+    }
+
+    #[test]
+    fn what_is_refused_together_comes_back_one_after_the_other() {
+        let rate = Rate::per_second(20);
+        let mut bucket = Bucket::full(rate, 5);
+        for _ in 0..20 {
+            bucket.look_in_turn(rate, 1, 5).unwrap();
+            bucket.spend(rate, 1);
+        }
+        let waits: Vec<_> = (0..80).map(|_| bucket.look_in_turn(rate, 1, 5).unwrap_err().as_millis()).collect();
+        assert_eq!(waits, (1..=80).map(|turn| turn * 50).collect::<Vec<_>>());
+        for wait in waits {
+            bucket.look_in_turn(rate, 1, 5 + wait as u64).unwrap();
+            bucket.spend(rate, 1);
+        }
+        let wait = (0..10_000).map(|_| bucket.look_in_turn(rate, 1, 4_005).unwrap_err()).max().unwrap();
+        assert!(wait <= Duration::from_millis(50 * 257), "a flood is not told to wait for ever: {wait:?}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn row_48_a_flooder_over_its_rate_is_refused_then_closed_and_a_hundred_others_ke
                 }
                 // Another one each time: who comes back has what was left of the limits.
                 let mut flooder = server.chat(&format!("flooder{n}"));
-                flooder.flood(&chunk, 3);
+                flooder.flood(&chunk, 12);
                 while flooder.next_frame().is_some_and(|frame| {
                     let is_dismissal = frame.payload.starts_with(&3509_u16.to_be_bytes());
                     closed.fetch_add(usize::from(is_dismissal), Ordering::Relaxed);

@@ -5,7 +5,7 @@
 use crate::channel::ChannelCore;
 use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
-use crate::handler::RateLimit;
+use crate::handler::{ERROR_PARTS, RateLimit};
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -99,7 +99,7 @@ pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> 
             // What is refused for one of the two costs nothing of the other.
             for (rate, bucket, cost, text) in &mut both {
                 if let (Some(rate), Some(bucket)) = (*rate, bucket) {
-                    bucket.look(rate, *cost, now).map_err(|wait| limited(text, wait))?;
+                    bucket.look_in_turn(rate, *cost, now).map_err(|wait| limited(text, wait))?;
                 }
             }
             for (rate, bucket, cost, _) in both {
@@ -139,7 +139,11 @@ pub(super) fn publication(core: &ConnectionCore, channel: &ChannelCore) -> Resul
 
 fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: u64) -> Result<(), Error> {
     match bucket {
-        Some(bucket) => bucket.take(rate, 1, now).map_err(|wait| limited(text, wait)),
+        Some(bucket) => {
+            bucket.look_in_turn(rate, 1, now).map_err(|wait| limited(text, wait))?;
+            bucket.spend(rate, 1);
+            Ok(())
+        }
         None => Ok(()),
     }
 }
@@ -166,13 +170,16 @@ pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
 /// behind what it is answered, where that was one too many.
 pub(super) fn charge(core: &ConnectionCore, error: ErrorType, replies: &mut Vec<u8>) {
     let Some(budget) = core.endpoint().error_budget else { return };
-    if error.is_temporary() && error != ErrorType::RateLimited {
-        return;
-    }
+    // A client that restores its subscriptions may be refused many times before it knows the rate.
+    let cost = match error {
+        ErrorType::RateLimited => 1,
+        error if error.is_temporary() => return,
+        _ => ERROR_PARTS,
+    };
     let now = core.hub().clock.millis();
     let taken = {
         let mut errors = core.attached().errors.lock();
-        errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, 1, now)
+        errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, cost, now)
     };
     if taken.is_err() && core.is_open() {
         crate::log::limited("too many errors", || {

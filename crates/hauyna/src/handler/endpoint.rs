@@ -3,7 +3,7 @@
 
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
-use super::{Context, Identity, RateLimit};
+use super::{Context, ERROR_PARTS, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::{CloseReason, Connection};
@@ -135,7 +135,7 @@ impl Endpoint {
             retry: None,
             limits: Limits::default(),
             rate_limit: None,
-            error_budget: Some(Rate::new(1000, Duration::from_secs(10))),
+            error_budget: Some(Rate::new(1000, Duration::from_secs(10)).in_parts(ERROR_PARTS)),
             deflate: None,
             origins: Origins::default(),
             state: HashMap::new(),

@@ -85,7 +85,7 @@ impl Handler {
     /// 3509 and told to stay away. A user who comes back has what is left of it. Default: 1,000 in 10 s.
     ///
     /// What is the server's fault or may pass (`timeout`, `unavailable`, `token_expired`, `internal_error`) is
-    /// not counted; `rate_limited` is.
+    /// not counted; ten `rate_limited` count as one error.
     ///
     /// # Examples
     ///
@@ -96,7 +96,7 @@ impl Handler {
     /// let strict = Handler::new().error_budget(Rate::new(20, Duration::from_secs(60)));
     /// ```
     pub fn error_budget(mut self, errors: Rate) -> Self {
-        self.endpoint.error_budget = Some(errors);
+        self.endpoint.error_budget = Some(errors.in_parts(ERROR_PARTS));
         self
     }
 
@@ -106,3 +106,6 @@ impl Handler {
         self
     }
 }
+
+/// Parts in which the error budget counts one error; a `rate_limited` is one part.
+pub(crate) const ERROR_PARTS: u32 = 10;

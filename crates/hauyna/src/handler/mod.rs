@@ -17,6 +17,7 @@ mod validate;
 
 pub use context::Context;
 pub use identity::{Identified, Identity, IntoIdentity};
+pub(crate) use limits::ERROR_PARTS;
 pub use limits::RateLimit;
 pub use recovery::{Decided, Failed, Occasion, Recovery};
 
