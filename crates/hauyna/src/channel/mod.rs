@@ -94,7 +94,7 @@ impl Channel {
         self.publish(value).await
     }
 
-    /// As [`Channel::broadcast`], to all subscribers but one connection.
+    /// As [`Channel::broadcast`], to all subscribers but one connection, and whichever goes on with its session.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl Publishing {
         self.given_once("from_user", earlier.is_some_and(|earlier| earlier != *user))
     }
 
-    /// Leaves one connection out.
+    /// Leaves one connection out, and whichever goes on with its session. In the channel's history it is for everybody.
     pub fn except(mut self, connection: ConnectionId) -> Self {
         let earlier = self.extras.except.replace(connection);
         self.given_once("except", earlier.is_some_and(|earlier| earlier != connection))

@@ -25,11 +25,15 @@ impl ConnectionCore {
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
+        let is_undecided = outbox.told.is_undecided();
         if outbox.phase != Phase::Open && !session::is_resumable(reason) {
             forbid_return(&mut outbox, reason);
         }
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
+        if is_undecided {
+            self.hub.sessions.notify_settled(); // whoever shows its token looks again
+        }
     }
 
     pub(crate) fn close_with(self: &Arc<Self>, code: CloseCode, reason: CloseReason) {
@@ -112,7 +116,7 @@ impl ConnectionCore {
 
 /// A connection that is being closed, or has just broken, is to stay away: it leaves no session behind.
 fn forbid_return(outbox: &mut Outbox, reason: CloseReason) {
-    if outbox.told == Told::Token {
+    if outbox.told.is_token() {
         outbox.told = Told::Session;
     }
     // One whose client is back elsewhere keeps its reason, which says that nobody waits for the peer.
@@ -145,13 +149,14 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     }
     let hub = &core.hub;
     let mut channels = core.subscriptions.lock().iter().map(|own| own.channel.name.clone()).collect();
-    let (mut reason, mut is_kept) = (CloseReason::Lost, false);
+    let (mut reason, mut is_kept, mut is_undecided) = (CloseReason::Lost, false, false);
     // Decided in one step with leaving the registry: whoever ends the sessions of a user finds this one here or there.
     let was_there = hub.registry.remove(core, || {
         let outbox = core.outbox.lock();
         reason = outbox.reason.unwrap_or(CloseReason::Lost);
+        is_undecided = outbox.told.is_undecided();
         // Nobody comes back to a hub that ends.
-        is_kept = outbox.told == Told::Token && session::is_resumable(reason) && hub.ending.is_open();
+        is_kept = outbox.told.has_session() && session::is_resumable(reason) && hub.ending.is_open();
         if is_kept {
             hub.sessions.begin(core, std::mem::take(&mut channels));
         }
@@ -199,6 +204,9 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         return Ending::Silent;
     }
     hub.sessions.forget(core);
+    if is_undecided {
+        hub.sessions.notify_settled(); // its client may be back already, and wait for what becomes of this one
+    }
     if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
 }
 
@@ -219,7 +227,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
         // One that is being closed for good stays so.
-        if outbox.told != Told::Token || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
+        if !outbox.told.has_session() || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
             return false;
         }
         core.replace(&mut outbox);

@@ -3,7 +3,7 @@
 
 use super::ConnectionCore;
 use super::outbox::Told;
-use crate::channel::ChannelName;
+use crate::channel::{ChannelName, Publication};
 use crate::dispatch::take_remainder;
 use crate::handler::Endpoint;
 use crate::session::Takeover;
@@ -43,6 +43,13 @@ impl ConnectionCore {
         self.attached_already()?.takeover.get()
     }
 
+    /// Whether a publication leaves it out: it, or a connection whose session it goes on with.
+    pub(crate) fn is_left_out_of(&self, publication: &Publication) -> bool {
+        publication.except().is_some_and(|left_out| {
+            left_out == self.id() || self.takeover().is_some_and(|takeover| takeover.follows(left_out))
+        })
+    }
+
     /// How many subscriptions stand for it in the session that it takes over, and whether one is to this channel.
     pub(super) fn reserved(&self, channel: &ChannelName) -> (usize, bool) {
         self.takeover().map_or((0, false), |takeover| takeover.reserved(channel))
@@ -61,8 +68,7 @@ impl ConnectionCore {
             let texts = attached.token.lock().as_ref().map_or(0, |token| token.len())
                 + attached.session_key.get().map_or(0, |key| key.len());
             let meters = attached.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));
-            let takeover =
-                attached.takeover.get().map_or(0, |takeover| size_of_val(&**takeover) + SUCCESSION);
+            let takeover = attached.takeover.get().map_or(0, |takeover| takeover.weight() + SUCCESSION);
             size_of_val(attached) + extensions + texts + meters + takeover
         });
         size_of_val(self) + COUNTS + self.arrival().weight() + attached

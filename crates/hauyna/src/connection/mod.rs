@@ -41,7 +41,7 @@ pub(crate) use arrival::Arrival;
 pub(crate) use ending::{evict, supersede};
 pub(crate) use extensions::Loose;
 pub(crate) use open::{Opening, Session, Unanswered, register};
-pub(crate) use outbox::{Backlog, Phase};
+pub(crate) use outbox::{Backlog, Phase, Told};
 pub(crate) use pulse::Deadlines;
 pub(crate) use queued::{Room, Stretch};
 pub(crate) use reader::{Resumed, announce_session, frame};

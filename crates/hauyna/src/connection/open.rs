@@ -69,6 +69,9 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
     });
     if session == Session::Announce && claim.is_none() {
         reader::announce_session(&core, None, expires_at);
+        if core.endpoint.on_open.is_some() {
+            core.await_decision(Told::Opening);
+        }
     }
     hub.groups.welcome(&hub, &core);
     place.keep();
@@ -141,6 +144,32 @@ impl Unanswered {
 }
 
 impl ConnectionCore {
+    /// A callback is about to decide if the client may stay. Until it has, nobody takes over the session by its token.
+    pub(crate) fn await_decision(&self, told: Told) {
+        let mut outbox = self.outbox.lock();
+        if outbox.told == Told::Token {
+            outbox.told = told;
+        }
+    }
+
+    /// Whether that callback is at work.
+    pub(crate) fn is_undecided(&self) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.told.is_undecided() && outbox.phase == Phase::Open
+    }
+
+    /// The callback has let the client in: it may come back from now on.
+    pub(super) fn let_in(&self) {
+        {
+            let mut outbox = self.outbox.lock();
+            if !outbox.told.is_undecided() {
+                return;
+            }
+            outbox.told = Told::Token;
+        }
+        self.hub.sessions.notify_settled();
+    }
+
     /// Whether it was closed before it is opened: then the application hears neither of its opening nor of its end, and no
     /// session is kept.
     fn is_closed_unopened(&self) -> bool {

@@ -43,8 +43,29 @@ pub(crate) enum Told {
     NotYet,
     /// That it has one, without a way to resume it.
     Session,
+    /// How to resume it, once `on_open` has let it in: until then nothing is kept of it.
+    Opening,
+    /// How to resume it, as soon as `on_reconnect` is done.
+    Reconnecting,
     /// How to resume it.
     Token,
+}
+
+impl Told {
+    /// Whether its client has a token.
+    pub(super) fn is_token(self) -> bool {
+        matches!(self, Self::Opening | Self::Reconnecting | Self::Token)
+    }
+
+    /// Whether a session is kept where the connection is lost.
+    pub(super) fn has_session(self) -> bool {
+        matches!(self, Self::Reconnecting | Self::Token)
+    }
+
+    /// Whether a callback is at work that decides if the client may stay.
+    pub(super) fn is_undecided(self) -> bool {
+        matches!(self, Self::Opening | Self::Reconnecting)
+    }
 }
 
 /// How far a connection has come.

@@ -254,7 +254,7 @@ impl ConnectionCore {
                 if offset > at.offset + 1 {
                     lanes.push_gap(subscription, at, offset - at.offset - 1);
                 }
-                if publication.except() != Some(self.id()) {
+                if !self.is_left_out_of(publication) {
                     bytes += lanes.push_replayed(publication, subscription, out);
                 }
                 at.offset = offset;

@@ -311,7 +311,10 @@ impl Run {
             }
             Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 // What it has sent goes out before the answer to the first request.
-                Poll::Ready(Some(Ok(()))) => core.hub.settle(core.shard()),
+                Poll::Ready(Some(Ok(()))) => {
+                    core.hub.settle(core.shard());
+                    core.let_in();
+                }
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);

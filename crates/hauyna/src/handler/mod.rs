@@ -100,7 +100,8 @@ impl Handler {
 
     /// Runs when a connection is there, before its first request. An error closes it: with 3507 where it refuses the
     /// client for good, with 3005 for [`Reject::expired`](crate::Reject::expired), and with 1011 where the callback
-    /// failed, panicked or took too long. `docs/errors.md` has the table.
+    /// failed, panicked or took too long. `docs/errors.md` has the table. A client that shows its session's token
+    /// meanwhile waits for it.
     pub fn on_open<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,

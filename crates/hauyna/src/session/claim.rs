@@ -88,8 +88,9 @@ impl Sessions {
                 if !is_its(&core) {
                     return None;
                 }
-                if core.is_resuming() {
-                    settled.await; // it has the session in a moment
+                // It has the session in a moment; or a callback says in a moment if the client may stay.
+                if core.is_resuming() || core.is_undecided() {
+                    settled.await;
                     continue;
                 }
                 if !evict(&core) {

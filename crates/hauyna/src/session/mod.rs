@@ -194,7 +194,7 @@ impl Sessions {
     }
 
     /// Whoever waits for a session looks again.
-    fn notify_settled(&self) {
+    pub(crate) fn notify_settled(&self) {
         self.settled.notify_waiters();
     }
 

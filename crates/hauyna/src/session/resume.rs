@@ -4,7 +4,7 @@
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
 use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare, told};
-use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, announce_session, frame};
+use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, Told, announce_session, frame};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
@@ -155,6 +155,9 @@ fn go_live(
     let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
     let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
     announce_session(core, Some(resumed), core.expires_at());
+    if core.endpoint().on_reconnect.is_some() {
+        core.await_decision(Told::Reconnecting);
+    }
     if let Some(id) = id {
         core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }

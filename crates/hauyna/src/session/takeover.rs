@@ -29,6 +29,8 @@ use tokio::sync::Notify;
 pub(crate) struct Takeover {
     /// The connection whose token was shown.
     shown: ConnectionId,
+    /// The connections that had the session before, the newest last.
+    former: Box<[ConnectionId]>,
     /// The connection that takes over, set when it is there.
     taker: OnceLock<ConnectionId>,
     state: Mutex<State>,
@@ -78,6 +80,7 @@ impl Takeover {
     pub(super) fn new(shown: ConnectionId, session: Box<LostSession>) -> Self {
         Self {
             shown,
+            former: former(&session.core),
             taker: OnceLock::new(),
             state: Mutex::new(State::Awaiting(session)),
             is_confirmed: AtomicBool::new(false),
@@ -166,6 +169,16 @@ impl Takeover {
     }
 
     // What is so.
+
+    /// Whether a connection had the session before.
+    pub(crate) fn follows(&self, connection: ConnectionId) -> bool {
+        self.former.contains(&connection)
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn weight(&self) -> usize {
+        size_of_val(self) + size_of_val(&*self.former)
+    }
 
     pub(super) fn shown(&self) -> ConnectionId {
         self.shown
@@ -256,6 +269,16 @@ impl Takeover {
         hub.is_some_and(|hub| hub.sessions.give_back(&hub, self, reason))
     }
 }
+
+/// A lost connection, and those whose session it had.
+fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
+    let earlier = lost.takeover().map_or(&[][..], |takeover| &takeover.former);
+    let kept = earlier.len().saturating_sub(FORMER - 1);
+    earlier[kept..].iter().copied().chain([lost.id()]).collect()
+}
+
+/// Connections of one session that are remembered, at most.
+const FORMER: usize = 32;
 
 /// Drives one takeover. Dropped before the session was taken, it gives it back.
 #[derive(Debug)]

@@ -286,7 +286,7 @@ impl Fanout {
                     portion.follow(connection, task);
                 } else {
                     for publication in publications {
-                        if publication.except() != Some(connection.id()) {
+                        if !connection.is_left_out_of(publication) {
                             portion.follow(connection, connection.push_publication(publication, None));
                         }
                     }
@@ -349,7 +349,7 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
-            if publication.except() != Some(connection.id()) {
+            if !connection.is_left_out_of(publication) {
                 portion.follow(connection, connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }

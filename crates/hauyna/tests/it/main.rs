@@ -68,6 +68,8 @@ mod model_runtimes;
 #[cfg(test)]
 mod model_slow;
 #[cfg(test)]
+mod opening;
+#[cfg(test)]
 mod order;
 #[cfg(test)]
 mod presence;

@@ -1,0 +1,133 @@
+//! Clients that come back, or go, while `on_open` or `on_reconnect` is at work: what these decide is not skipped.
+
+use crate::sessions::hub;
+use crate::support::named;
+use hauyna::{CloseCode, CloseReason, Connection, Context, Handler, Reject, json};
+use hauyna_test::{Client, MemoryServer, settle};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Shows the token of a session, and says where it stands.
+async fn come_back(server: &MemoryServer, session: &Value) -> (Client, Value) {
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut client = server.json(&format!("/?user=ann&resume={token}")).await;
+    client.send(json!({ "type": "resume" })).await;
+    let session = client.expect("session").await;
+    (client, session)
+}
+
+/// As long as it takes to ask a database.
+async fn look_up() {
+    tokio::time::timeout(Duration::from_secs(1), std::future::pending::<()>()).await.unwrap_err();
+}
+
+/// A handler whose callbacks take their time, and write down what they have done.
+fn slow(log: &Log) -> Handler {
+    let (opened, again, closed) = (log.clone(), log.clone(), log.clone());
+    named()
+        .on_open(move |cx: Context| {
+            let log = opened.clone();
+            async move {
+                look_up().await;
+                cx.subscribe("news", ()).await?;
+                log.lock().push("open".to_owned());
+                Ok(())
+            }
+        })
+        .on_reconnect(move |_, _: Connection| {
+            let log = again.clone();
+            async move {
+                look_up().await;
+                log.lock().push("reconnect".to_owned());
+                Ok(())
+            }
+        })
+        .on_close(move |_, reason: CloseReason| {
+            closed.lock().push(format!("close {}", reason.as_str()));
+            async { Ok(()) }
+        })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_back_while_on_open_is_at_work_gets_what_it_has_done() {
+    let (hub, log) = (hub().build(), Log::default());
+    let server = MemoryServer::start(hub.clone(), slow(&log));
+    let mut first = server.json("/?user=ann").await;
+    let session = first.expect("session").await;
+    let (_second, session) = come_back(&server, &session).await;
+    assert_eq!(
+        (&session["resumed"], &session["subscriptions"][0]["channel"]),
+        (&json!(true), &json!("news"))
+    );
+    // And once more, in the middle of `on_reconnect`.
+    let (mut ann, session) = come_back(&server, &session).await;
+    assert_eq!(session["resumed"], true);
+    hub.channel("news").broadcast("hello").await.unwrap();
+    assert_eq!(ann.expect_message("news").await["content"], "hello");
+    ann.request(json!({ "type": "ping" })).await.unwrap();
+    assert_eq!(*log.lock(), ["open", "reconnect", "reconnect"]);
+    assert_eq!(hub.connections().count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_past_on_open_by_coming_back_in_the_middle_of_it() {
+    let refuse = async |_: Context| {
+        look_up().await;
+        Err(Reject::denied("not you").into())
+    };
+    let server = MemoryServer::start(hub().build(), named().on_open(refuse));
+    let mut first = server.json("/?user=ann").await;
+    let session = first.expect("session").await;
+    for _ in 0..2 {
+        let (mut ann, session) = come_back(&server, &session).await;
+        assert_eq!(session["resumed"], false);
+        assert_eq!(ann.expect("error").await["error_type"], "permission_denied");
+        assert_eq!(ann.expect_close().await.0, 3507);
+    }
+    assert_eq!(first.expect("error").await["message"], "not you");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_past_on_reconnect_by_coming_back_in_the_middle_of_it() {
+    let refuse = async |_: Context, _: Connection| {
+        look_up().await;
+        Err(Reject::denied("not any more").into())
+    };
+    let hub = hub().build();
+    let server = MemoryServer::start(hub.clone(), named().on_reconnect(refuse));
+    let mut first = server.json("/?user=ann").await;
+    let session = first.expect("session").await;
+    first.subscribe("news").await;
+    let (mut second, resumed) = come_back(&server, &session).await;
+    assert_eq!(resumed["resumed"], true);
+    let (_third, anew) = come_back(&server, &resumed).await;
+    assert_eq!(anew["resumed"], false);
+    assert_eq!(second.expect("error").await["message"], "not any more");
+    assert_eq!(second.expect_close().await.0, 3507);
+    second.vanish();
+    settle().await;
+    assert_eq!(hub.channel("news").subscription_count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
+    let (hub, log) = (hub().build(), Log::default());
+    let server = MemoryServer::start(hub.clone(), slow(&log));
+    let mut first = server.json("/?user=ann").await;
+    let session = first.expect("session").await;
+    settle().await;
+    hub.connections().all()[0].close(CloseCode(4000), "come back");
+    assert_eq!(first.expect_close().await.0, 4000);
+    first.vanish();
+    let (mut ann, session) = come_back(&server, &session).await;
+    assert_eq!(session["resumed"], false);
+    ann.expect("subscribed").await;
+    settle().await;
+    assert_eq!(hub.stats().sessions, 0);
+    let log = log.lock();
+    assert!(log[0].starts_with("close") && log[1..] == ["open"], "{log:?}");
+}
