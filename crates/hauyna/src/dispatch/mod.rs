@@ -3,7 +3,7 @@
 
 use crate::broker::{BoxFuture, HistoryRange, Order};
 use crate::channel::{self, ChannelName, Content, Extras, Kind, Wish};
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::Context;
 use crate::presence;
@@ -188,7 +188,9 @@ pub(crate) fn other_opcode(
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
     if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
-        core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
+        let code = CloseCode::UNSUPPORTED_DATA;
+        let ending = (CloseReason::Protocol, Backlog::Drop);
+        core.close_behind(replies, (code, code.name().unwrap_or_default()), ending);
         return None;
     }
     if let Err(error) = admission::message(core, payload.len()) {

@@ -163,6 +163,9 @@ async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close(
     too_large.extend_from_slice(&[0; 4]);
     let answers = answers_before_the_end(&too_large).await;
     assert_eq!(answers, [of_work.clone(), ("error".to_owned(), Value::Null)], "too large");
+    let of_the_wrong_kind = [0x82, 0x81, 0, 0, 0, 0, 7];
+    let answers = answers_before_the_end(&of_the_wrong_kind).await;
+    assert_eq!(answers, std::slice::from_ref(&of_work), "binary from a JSON client");
     let fault = |id| frame(&json!({ "type": "nobody_handles_it", "id": id }));
     let answers = answers_before_the_end(&[fault(2), fault(3)].concat()).await;
     let errors = [("error".to_owned(), json!(2)), ("error".to_owned(), json!(3))];
