@@ -122,9 +122,10 @@ impl Outbox {
         self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
     }
 
-    /// Whether too much waits although the socket was asked.
+    /// Whether too many answers and messages of the protocol wait although the socket was asked. What else waits has bounds
+    /// of its own, and a replay is no lag.
     pub(crate) fn is_over_when_asked(&mut self, out: Outgoing<'_>) -> bool {
-        self.ask_socket(out, |lanes, room| lanes.bytes() <= room.bytes).is_err()
+        self.ask_socket(out, |lanes, room| lanes.has_answer_room(room)).is_err()
     }
 
     /// Whether the next page of a replay should be fetched.
