@@ -138,7 +138,7 @@ impl Channel {
         // A client that speaks the protocol keeps the position, to come back to.
         let tell = |welcome: &Welcome| {
             if core.is_negotiated() {
-                core.push_control(frame(core, &Message::Subscribed(told(&name, welcome))));
+                core.push_notice(frame(core, &Message::Subscribed(told(&name, welcome))));
             }
         };
         subscribe(&self.hub.0, core, (&name, wish), tell).await?;
@@ -156,8 +156,7 @@ impl Channel {
         // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
         let tell = || {
             if core.is_negotiated() {
-                core.push_control(frame(core, &Message::Unsubscribed { channel: &self.name }));
-                core.request_flush();
+                core.push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
             }
         };
         let result = unsubscribe(&self.hub.0, core, &self.name, tell)

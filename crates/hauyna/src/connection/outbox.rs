@@ -174,6 +174,15 @@ impl Outbox {
         Ok(())
     }
 
+    /// Queues what is told of a subscription, behind the replies to earlier requests: the last one that a client gets says
+    /// whether it is subscribed.
+    pub(super) fn push_notice(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+        self.control_room(frame.len(), out)?;
+        self.ask_socket(out, Lanes::has_answer_room)?;
+        self.push_reply(frame);
+        Ok(())
+    }
+
     /// Whether one more frame fits into the control lane.
     pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), Full> {
         self.ask_socket(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
