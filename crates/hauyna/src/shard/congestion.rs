@@ -99,6 +99,11 @@ impl HubCore {
             return None;
         }
         let shard = connection.shard();
+    /// Whether any shard is past its bound.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.shards.congestion.0.load(Ordering::Relaxed) > 0
+    }
+
         if self.shards[shard].is_congested() {
             return Some(shard);
         }

@@ -1,8 +1,8 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
-use hauyna::{Channels, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{Channels, CloseCode, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
+use hauyna_test::{Client, MemoryServer, TestServer};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -211,4 +211,35 @@ fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
             hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
         }
     });
+}
+
+#[tokio::test]
+async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
+    let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
+    // Shards are taken in turns; the task of this one stands on this thread.
+    let (mut reader, _) = registered(&hub, "reader", &handler).await;
+    let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
+    let (mut shown, _) = registered(&hub, "ann", &handler).await;
+    subscribe(&mut reader, "x").await;
+    subscribe(&mut shown, "x").await;
+    let changing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut unseen, _) = registered(&hub, "ann", &handler).await;
+            let mut changed = 0;
+            let change = json!({ "type": "update_status", "status": "busy", "id": 1 });
+            // An answer that does not come at once is one that waits.
+            while tokio::time::timeout(Duration::from_millis(300), unseen.send(change.clone())).await.is_ok()
+                && tokio::time::timeout(Duration::from_millis(300), unseen.expect("ack")).await.is_ok()
+                && changed < 50_000
+            {
+                changed += 1;
+            }
+            changed
+        })
+    });
+    // Nothing runs here until the other thread has ended.
+    let changed = changing.join().unwrap();
+    assert!((1000..20_000).contains(&changed), "{changed} changes");
 }
