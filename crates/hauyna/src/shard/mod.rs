@@ -42,6 +42,8 @@ pub(crate) struct Shard {
     fanout: Mutex<Fanout>,
     /// Publishers wait until the load is low again.
     is_congested: AtomicBool,
+    /// Work that waited for nobody has left more for a connection than its task, which alone may write, has taken yet.
+    is_task_due: AtomicBool,
     /// Wakes publishers when the load is low again.
     room: Notify,
     congestion: Congestion,
@@ -164,6 +166,7 @@ impl Shard {
             served: AtomicU64::new(0),
             fanout: Mutex::new(Fanout::new(index)),
             is_congested: AtomicBool::new(false),
+            is_task_due: AtomicBool::new(false),
             room: Notify::new(),
             congestion,
             is_running: AtomicBool::new(false),
@@ -215,6 +218,11 @@ impl Shard {
     /// Whether everything that was posted has been worked off.
     pub(crate) fn is_settled(&self) -> bool {
         self.served.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
+    }
+
+    /// Whether there is nothing to do, nor to wait for.
+    fn is_idle(&self) -> bool {
+        self.is_settled() && !self.is_task_due.load(Ordering::Acquire)
     }
 
     /// Sweeps at least this often from now on.

@@ -213,6 +213,52 @@ fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
     });
 }
 
+#[test]
+fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
+    let (idle, hub) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), hub());
+    let _kept = idle.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "idle", "x").await;
+        (server, client)
+    });
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+    let publishing = std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            for n in 0..10_000 {
+                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            }
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(30)).expect("it goes on");
+    publishing.join().unwrap();
+}
+
+#[tokio::test]
+async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
+    let hub = Hub::builder().shards(1).channels("{*any}", Channels::new().no_history()).build();
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut reader = server.json("/?user=reader").await;
+    reader.expect("session").await;
+    subscribe(&mut reader, "x").await;
+    let mut others = Vec::new();
+    for n in 0..12 {
+        let mut other = server.json(&format!("/?user=other-{n}")).await;
+        other.expect("session").await;
+        others.push(other);
+    }
+    let reading = tokio::spawn(async move { while reader.next().await["content"] != 23_999 {} });
+    for n in 0..24_000 {
+        hub.channel("x").broadcast(n).await.unwrap();
+        if n % 2000 == 1999 {
+            // It cannot wait, and works off what was published before.
+            hub.user(format!("other-{}", n / 2000)).connections()[0].close(CloseCode(4000), "");
+        }
+    }
+    reading.await.unwrap();
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
 #[tokio::test]
 async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
     let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
@@ -228,12 +274,14 @@ async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections(
         runtime.block_on(async {
             let (mut unseen, _) = registered(&hub, "ann", &handler).await;
             let mut changed = 0;
-            let change = json!({ "type": "update_status", "status": "busy", "id": 1 });
-            // An answer that does not come at once is one that waits.
-            while tokio::time::timeout(Duration::from_millis(300), unseen.send(change.clone())).await.is_ok()
-                && tokio::time::timeout(Duration::from_millis(300), unseen.expect("ack")).await.is_ok()
-                && changed < 50_000
-            {
+            let patience = Duration::from_millis(300);
+            while changed < 50_000 {
+                let status = format!("busy-{changed}");
+                unseen.send(json!({ "type": "update_status", "status": status, "id": 1 })).await;
+                // An answer that does not come at once is one that waits.
+                if tokio::time::timeout(patience, unseen.expect("ack")).await.is_err() {
+                    break;
+                }
                 changed += 1;
             }
             changed
