@@ -232,6 +232,11 @@ impl Shard {
         self.look_every(period);
     }
 
+    /// Milliseconds between two sweeps over all connections.
+    pub(crate) fn sweep_period(&self) -> u32 {
+        self.sweep.load(Ordering::Relaxed)
+    }
+
     /// Looks often from now on at the connections whose credentials end, and at those alone.
     pub(crate) fn watch_expiries(&self) {
         self.look_every(task::EXPIRY);
