@@ -24,6 +24,7 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
         }
     }
     hub.background.adopt();
+    hub.background.supervise();
     hub.shards[shard].traffic.backlog.set(backlog);
     if is_broker_due(hub, hub.shards[shard].sweep_period()) {
         watch_broker(hub);
