@@ -1,14 +1,17 @@
 //! What a hub does beside its connections: presence that is due, sessions that end, events on their way to listeners, a
 //! drain, and callbacks whose own task is gone. One task for each job, which lives only while there is something to do.
-//! What is to be done belongs to the hub: when a task's runtime ends, another runtime that connections came with goes
-//! on with it, or the next one that calls into the hub; a panic costs the item it happens in.
+//! What is to be done belongs to the hub: when a task's runtime ends, or nobody drives it, another runtime that connections
+//! came with goes on with it, or the next one that calls into the hub; a panic costs the item it happens in.
 
 use crate::broker::BoxFuture;
 use crate::contain::{self, Contained, Lasting};
 use crate::hub::HubCore;
+use crate::liveness::Liveness;
 use crate::{presence, session};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
@@ -53,6 +56,8 @@ struct TaskState {
     is_running: AtomicBool,
     /// Wakes the task before its time.
     changed: Arc<Notify>,
+    /// Whether its runtime is driven.
+    liveness: Arc<Liveness>,
 }
 
 impl Background {
@@ -72,9 +77,21 @@ impl Background {
         if self.tasks[job as usize].is_running.load(Ordering::SeqCst) {
             return;
         }
-        match Handle::try_current() {
-            Ok(runtime) => self.start_on(job, &runtime),
-            Err(_) => self.hand_over(job, None),
+        match current_runtime() {
+            Some(runtime) => self.start_on(job, &runtime),
+            None => self.hand_over(job, None),
+        }
+    }
+
+    /// Goes on, on this runtime, with the jobs whose tasks stand on a runtime that nobody drives.
+    pub(crate) fn supervise(&self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        for job in Job::ALL {
+            let task = &self.tasks[job as usize];
+            if task.is_running.load(Ordering::SeqCst) && task.liveness.is_idle(Instant::now()) {
+                tracing::debug!(target: "hauyna::connection", ?job, "another runtime takes over");
+                self.spawn_task(job, &runtime);
+            }
         }
     }
 
@@ -114,7 +131,7 @@ impl Background {
 
     #[cold]
     fn adopt_orphans(&self) {
-        let Ok(runtime) = Handle::try_current() else { return };
+        let Some(runtime) = current_runtime() else { return };
         let orphans = self.orphans.swap(0, Ordering::AcqRel);
         for job in Job::ALL {
             if orphans & job.bit() != 0 {
@@ -156,10 +173,20 @@ impl Background {
 
     fn start_on(&self, job: Job, runtime: &Handle) {
         if !self.tasks[job as usize].is_running.swap(true, Ordering::SeqCst) {
-            let changed = self.tasks[job as usize].changed.clone();
-            let running = Running { hub: self.hub.clone(), job, runtime: runtime.id(), has_ended: false };
-            runtime.spawn(run(running, changed));
+            self.spawn_task(job, runtime);
         }
+    }
+
+    /// Starts a task that takes the turn of the one before.
+    fn spawn_task(&self, job: Job, runtime: &Handle) {
+        let TaskState { changed, liveness, .. } = &self.tasks[job as usize];
+        let (changed, liveness) = (changed.clone(), liveness.clone());
+        let turn = liveness.begin_turn();
+        let running = Running { hub: self.hub.clone(), job, runtime: runtime.id(), turn, has_ended: false };
+        runtime.spawn(async move {
+            let mut work = pin!(run(running, changed));
+            poll_fn(|cx| liveness.poll(turn, cx, |cx| work.as_mut().poll(cx))).await;
+        });
     }
 
     /// Starts the task of a job that `ended` has dropped on another runtime; one that has ended, too, drops it at once.
@@ -225,13 +252,18 @@ struct Running {
     hub: Weak<HubCore>,
     job: Job,
     runtime: Id,
+    turn: u64,
     has_ended: bool,
 }
 
 impl Running {
     /// Nothing is left to do. Returns false where something was added meanwhile by somebody who saw the task running.
     fn end(&mut self, hub: &HubCore) -> bool {
-        let is_running = &hub.background.tasks[self.job as usize].is_running;
+        let TaskState { is_running, liveness, .. } = &hub.background.tasks[self.job as usize];
+        if !liveness.is_turn(self.turn) {
+            self.has_ended = true; // another one is at work
+            return true;
+        }
         is_running.store(false, Ordering::SeqCst);
         self.has_ended = !self.job.is_needed(hub) || is_running.swap(true, Ordering::SeqCst);
         self.has_ended
@@ -240,8 +272,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(hub) = self.hub.upgrade().filter(|_| !self.has_ended) {
-            hub.background.tasks[self.job as usize].is_running.store(false, Ordering::SeqCst);
+        let Some(hub) = self.hub.upgrade().filter(|_| !self.has_ended) else { return };
+        let TaskState { is_running, liveness, .. } = &hub.background.tasks[self.job as usize];
+        if liveness.is_turn(self.turn) {
+            is_running.store(false, Ordering::SeqCst);
             hub.background.hand_over(self.job, Some(self.runtime));
         }
     }
@@ -267,6 +301,12 @@ async fn run(mut running: Running, changed: Arc<Notify>) {
             Due::Never => {}
         }
     }
+}
+
+/// The runtime that this is called on, where it has the timers that the jobs need.
+fn current_runtime() -> Option<Handle> {
+    let runtime = Handle::try_current().ok()?;
+    crate::clock::timers().is_ok().then_some(runtime)
 }
 
 /// Whether a runtime still runs what it is given. One that has ended drops it at once.

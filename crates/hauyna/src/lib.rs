@@ -61,6 +61,7 @@ mod event;
 mod group;
 mod handler;
 mod hub;
+mod liveness;
 mod log;
 #[cfg(not(feature = "metrics"))]
 mod metrics;

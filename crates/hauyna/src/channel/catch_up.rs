@@ -16,6 +16,8 @@ pub(super) struct Start {
     pub(super) telling: Telling,
     /// How often the stream had turned before the page was read.
     pub(super) turns: u32,
+    /// Its number among the subscriptions that wait for their history.
+    pub(super) number: u32,
 }
 
 /// What a subscriber is told, and what it gets first.
@@ -40,7 +42,7 @@ impl Start {
     /// What was delivered since the page was read will not be delivered to this subscriber: whoever recovers gets it
     /// from the history, and anybody else is told a position behind it.
     pub(super) fn begin(self, state: &ChannelState) -> Begun {
-        let Self { page, mut recovery, since, telling, turns } = self;
+        let Self { page, mut recovery, since, telling, turns, .. } = self;
         let Some(page) = page else { return Begun::without_history() };
         let is_newer = |top: &Position| match top.epoch == page.top.epoch {
             true => top.offset > page.top.offset,

@@ -138,7 +138,7 @@ impl Channel {
         // A client that speaks the protocol keeps the position, to come back to.
         let tell = |welcome: &Welcome| {
             if core.is_negotiated() {
-                core.push_control(frame(core, &Message::Subscribed(told(&name, welcome))));
+                core.push_notice(frame(core, &Message::Subscribed(told(&name, welcome))));
             }
         };
         subscribe(&self.hub.0, core, (&name, wish), tell).await?;
@@ -146,7 +146,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Takes a connection out of the channel. Of one that was lost the session goes on without the channel.
+    /// Takes a connection out of the channel. Of one that was lost the session goes on without the channel. A subscription
+    /// that still waits for the broker fails with `permission_denied`.
     ///
     /// # Errors
     ///
@@ -156,10 +157,10 @@ impl Channel {
         // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
         let tell = || {
             if core.is_negotiated() {
-                core.push_control(frame(core, &Message::Unsubscribed { channel: &self.name }));
-                core.request_flush();
+                core.push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
             }
         };
+        self.end_waiting(Some(core.id()));
         let result = unsubscribe(&self.hub.0, core, &self.name, tell)
             .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
         self.hub.0.settle_congested();
@@ -168,6 +169,13 @@ impl Channel {
 
     fn core(&self) -> Option<Arc<ChannelCore>> {
         self.hub.0.channels.find_str(&self.name)
+    }
+
+    /// Ends the subscriptions that are not live yet, of one connection or of all.
+    fn end_waiting(&self, connection: Option<ConnectionId>) {
+        if let Some(core) = self.core() {
+            core.state.lock().end_waiting(connection);
+        }
     }
 
     /// The connections that are subscribed on this node, in no order.
@@ -228,12 +236,17 @@ impl Channel {
     }
 
     /// Takes every subscriber on this node out of the channel, and the channel out of the sessions of those who were lost.
+    /// Subscriptions that still wait for the broker fail with `permission_denied`.
     pub fn close(&self) {
+        self.end_waiting(None);
+        // A client that comes back meanwhile has no session with the channel.
         session::unsubscribe_all(&self.hub.0, &self.name);
         for connection in self.subscribers() {
             // One that has left by itself in between is what was wanted.
             let _ = self.unsubscribe(&connection);
         }
+        // Who was lost in between is no subscriber any more, and has a session or is on the way to one.
+        session::unsubscribe_all(&self.hub.0, &self.name);
     }
 }
 

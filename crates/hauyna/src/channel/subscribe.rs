@@ -38,12 +38,14 @@ struct CatchingUp<'a> {
     channel: Arc<ChannelCore>,
     /// How often the stream had turned when the wait began.
     turns: u32,
+    /// Its number among the subscriptions that wait.
+    number: u32,
 }
 
 impl Drop for CatchingUp<'_> {
     fn drop(&mut self) {
         let mut state = self.channel.state.lock();
-        state.catching_up -= 1;
+        state.end_wait();
         self.hub.channels.note_holders(&self.channel, &mut state);
         let unused = self.channel.is_unused(&state);
         drop(state);
@@ -97,7 +99,8 @@ impl Prepared<'_> {
 ///
 /// # Errors
 ///
-/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`, or the connection is closed.
+/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`, `permission_denied` where the
+/// application has ended it meanwhile, or the connection is closed.
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
@@ -156,7 +159,7 @@ fn commit(
     answer: impl FnOnce(&Welcome),
 ) -> Result<(), Error> {
     let Prepared { catching, subscription, page, recovery, since, telling } = prepared;
-    let start = Start { page, recovery, since, telling, turns: catching.turns };
+    let start = Start { page, recovery, since, telling, turns: catching.turns, number: catching.number };
     let go_live = || go_live(hub, &subscription, start, answer);
     let announce = || announce_change(hub, &subscription, None, event_of(telling));
     presence::join(hub, (&subscription, lost), go_live, announce)?;
@@ -211,8 +214,8 @@ pub(crate) fn enlist(
     name: &ChannelName,
 ) -> Result<(), Error> {
     let catching = begin(hub, name)?;
-    let turns = catching.turns;
-    let start = Start { page: None, recovery: None, since: None, telling: Telling::Now, turns };
+    let (turns, number) = (catching.turns, catching.number);
+    let start = Start { page: None, recovery: None, since: None, telling: Telling::Now, turns, number };
     go_live(hub, &subscription(&catching.channel, connection, None), start, |_| {})
 }
 
@@ -237,11 +240,10 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
         };
         let mut state = channel.state.lock();
         if !state.retired {
-            state.catching_up += 1;
-            let turns = state.turns;
+            let (turns, number) = (state.turns, state.begin_wait());
             hub.channels.note_holders(&channel, &mut state);
             drop(state);
-            return Ok(CatchingUp { hub, channel, turns });
+            return Ok(CatchingUp { hub, channel, turns, number });
         }
     }
 }
@@ -286,6 +288,11 @@ fn go_live(
     let shard = &hub.shards[connection.shard()];
     let belongs = Belongs::of(&channel.name);
     let is_going_on = start.telling == Telling::Before;
+    // Of a session that goes on its takeover says so.
+    if !is_going_on && state.has_ended_early(connection.id(), start.number) {
+        let text = "the application has ended this subscription";
+        return Err(Error::protocol(ErrorType::PermissionDenied, text));
+    }
     let mut own = connection.subscriptions_of(belongs).lock();
     connection.check_subscribe(&own, channel, (belongs, is_going_on))?;
     if own.is_empty() {

@@ -37,12 +37,64 @@ pub(crate) struct ChannelState {
     pub(crate) turns: u32,
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
+    /// How many have begun to wait since none did.
+    begun: u32,
+    /// Those of them that the application has ended before they were live.
+    ended: Option<Box<EndedEarly>>,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
     pub(crate) retired: bool,
     /// Its place among the channels that lost connections alone hold.
     pub(crate) held_by_lost: Option<u64>,
     /// What is left of the channel's rate, where it has one.
     pub(crate) bucket: Option<Box<Bucket>>,
+}
+
+/// Subscriptions that were ended while they waited for their history.
+#[derive(Debug, Default)]
+struct EndedEarly {
+    /// All up to this number.
+    all: u32,
+    /// Those of a connection up to a number.
+    of: Vec<(ConnectionId, u32)>,
+}
+
+impl ChannelState {
+    /// A subscription begins to wait for its history; returns its number among those.
+    pub(super) fn begin_wait(&mut self) -> u32 {
+        self.catching_up += 1;
+        self.begun = self.begun.wrapping_add(1);
+        self.begun
+    }
+
+    pub(super) fn end_wait(&mut self) {
+        self.catching_up -= 1;
+        if self.catching_up == 0 {
+            (self.begun, self.ended) = (0, None);
+        }
+    }
+
+    /// Ends the subscriptions that wait for their history, of one connection or of all.
+    pub(super) fn end_waiting(&mut self, connection: Option<ConnectionId>) {
+        if self.catching_up == 0 {
+            return;
+        }
+        let (ended, last) = (self.ended.get_or_insert_default(), self.begun);
+        match connection {
+            None => **ended = EndedEarly { all: last, of: Vec::new() },
+            Some(connection) => {
+                ended.of.retain(|(other, _)| *other != connection);
+                ended.of.push((connection, last));
+            }
+        }
+    }
+
+    /// Whether a subscription was ended while it waited.
+    pub(super) fn has_ended_early(&self, connection: ConnectionId, number: u32) -> bool {
+        self.ended.as_ref().is_some_and(|ended| {
+            let is_its = |(other, last): &(ConnectionId, u32)| *other == connection && number <= *last;
+            number <= ended.all || ended.of.iter().any(is_its)
+        })
+    }
 }
 
 impl ChannelCore {
@@ -53,6 +105,8 @@ impl ChannelCore {
             top: None,
             turns: 0,
             catching_up: 0,
+            begun: 0,
+            ended: None,
             retired: false,
             held_by_lost: None,
             bucket: options.rate.and_then(|_| options.usage.spent.take(name.as_str(), 0)),

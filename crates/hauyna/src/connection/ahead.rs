@@ -170,8 +170,7 @@ impl Run {
                         Handled::Done
                     }
                     Held::Fault(error) => {
-                        flush_replies(core, replies);
-                        reader::refuse(core, &error);
+                        reader::fail(core, &error, replies);
                         Handled::Done
                     }
                 };

@@ -42,7 +42,7 @@ impl ConnectionCore {
 
     /// Closes behind these replies, already framed.
     pub(crate) fn close_behind(
-        &self,
+        self: &Arc<Self>,
         replies: &mut Vec<u8>,
         (code, text): (CloseCode, &str),
         (reason, backlog): (CloseReason, Backlog),
@@ -54,6 +54,7 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic());
         replies.clear();
+        self.note_failure(&outbox, reason);
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
     }

@@ -22,8 +22,10 @@ pub(super) struct Lanes {
     control_bytes: usize,
     /// Bytes of the data lane that its bounds count: all but those of replays and replies.
     pub(super) data_bytes: usize,
-    /// Bytes of the data lane that belong to replays and replies.
-    uncounted_bytes: usize,
+    /// Bytes of the data lane that belong to replays.
+    replayed_bytes: usize,
+    /// Bytes of the data lane that belong to replies.
+    reply_bytes: usize,
     /// Publications of the data lane that belong to replays.
     replayed: usize,
     /// Replies in the data lane: no later one may overtake them.
@@ -40,7 +42,8 @@ impl Lanes {
         self.partial.len()
             + self.control_bytes
             + self.data_bytes
-            + self.uncounted_bytes
+            + self.replayed_bytes
+            + self.reply_bytes
             + self.pong.as_ref().map_or(0, Bytes::len)
             + self.close.as_ref().map_or(0, Bytes::len)
     }
@@ -104,7 +107,8 @@ impl Lanes {
                 self.push_control(frame);
             }
         }
-        (self.data_bytes, self.uncounted_bytes, self.replayed, self.replies) = (0, 0, 0, 0);
+        (self.data_bytes, self.replayed_bytes, self.replayed) = (0, 0, 0);
+        (self.reply_bytes, self.replies) = (0, 0);
         self.gaps = 0;
     }
 
@@ -131,14 +135,14 @@ impl Lanes {
         match queued {
             Queued::Frame(frame) => self.data_bytes -= frame.len(),
             Queued::Reply(frame) => {
-                self.uncounted_bytes -= frame.len();
+                self.reply_bytes -= frame.len();
                 self.replies -= 1;
             }
             Queued::Publication(publication, _) => {
                 self.data_bytes -= publication.frame(out.wire, out.deflate).len();
             }
             Queued::Replayed(publication, _) => {
-                self.uncounted_bytes -= publication.frame(out.wire, out.deflate).len();
+                self.replayed_bytes -= publication.frame(out.wire, out.deflate).len();
                 self.replayed -= 1;
             }
             Queued::Gap(Gap { frame: Some(frame), .. }) => self.data_bytes -= frame.len(),
@@ -168,11 +172,16 @@ impl Lanes {
             || self.control.is_empty()
     }
 
+    /// Whether no more answers and messages of the protocol wait than may: a long answer to one request is no lag.
+    pub(super) fn has_answer_room(&self, room: Room) -> bool {
+        self.control_bytes + self.reply_bytes <= room.bytes.max(ANSWERS)
+    }
+
     pub(super) fn push(&mut self, queued: Queued) {
         match &queued {
             Queued::Frame(frame) => self.data_bytes += frame.len(),
             Queued::Reply(frame) => {
-                self.uncounted_bytes += frame.len();
+                self.reply_bytes += frame.len();
                 self.replies += 1;
             }
             Queued::Publication(..) | Queued::Replayed(..) | Queued::Gap(_) => {}
@@ -180,7 +189,7 @@ impl Lanes {
         self.data.push_back(queued);
     }
 
-    /// Queues a publication of a history; returns its bytes.
+    /// Queues a publication of a replay: of the history, or one that came live and waited behind it. Returns its bytes.
     pub(super) fn push_replayed(
         &mut self,
         publication: &Arc<Publication>,
@@ -189,7 +198,7 @@ impl Lanes {
     ) -> usize {
         let bytes = publication.frame(out.wire, out.deflate).len();
         self.replayed += 1;
-        self.uncounted_bytes += bytes;
+        self.replayed_bytes += bytes;
         self.data.push_back(Queued::Replayed(publication.clone(), subscription.clone()));
         bytes
     }
@@ -293,13 +302,20 @@ impl Lanes {
                 out.traffic.delivered.increment();
                 publication.frame(out.wire, out.deflate).clone()
             }
-            Queued::Replayed(publication, _) => publication.frame(out.wire, out.deflate).clone(),
+            Queued::Replayed(publication, _) => {
+                if publication.position().is_none() {
+                    out.traffic.delivered.increment(); // it has waited for the history
+                }
+                publication.frame(out.wire, out.deflate).clone()
+            }
             Queued::Gap(gap) => gap.frame.unwrap_or_default(),
         })
     }
 }
 
 static EMPTY: Bytes = Bytes::new();
+/// Bytes of answers that may wait whatever the bound of the outbox is: twice the longest one.
+const ANSWERS: usize = 512 * 1024;
 /// Slices in one vectored write.
 const SLICES: usize = 64;
 

@@ -143,9 +143,10 @@ impl Outbox {
         self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
     }
 
-    /// Whether too much waits although the socket was asked.
+    /// Whether too many answers and messages of the protocol wait although the socket was asked. What else waits has bounds
+    /// of its own, and a replay is no lag.
     pub(crate) fn is_over_when_asked(&mut self, out: Outgoing<'_>) -> bool {
-        self.ask_socket(out, |lanes, room| lanes.bytes() <= room.bytes).is_err()
+        self.ask_socket(out, |lanes, room| lanes.has_answer_room(room)).is_err()
     }
 
     /// Whether the next page of a replay should be fetched.
@@ -191,6 +192,15 @@ impl Outbox {
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
         }
+        Ok(())
+    }
+
+    /// Queues what is told of a subscription, behind the replies to earlier requests: the last one that a client gets says
+    /// whether it is subscribed.
+    pub(super) fn push_notice(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+        self.control_room(frame.len(), out)?;
+        self.ask_socket(out, Lanes::has_answer_room)?;
+        self.push_reply(frame);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use super::ending::close_frame_of;
 use super::outbox::Told;
+use super::replies::flush_replies;
 use super::{Backlog, CloseReason, ConnectionCore};
 use crate::channel::Content;
 use crate::dispatch::{self, Asked, Pending};
@@ -99,8 +100,15 @@ pub(super) fn by_peer(code: Option<u16>) -> CloseReason {
     CloseReason::Client(code.unwrap_or(NO_STATUS))
 }
 
+/// What was read is no message: closes the connection behind the replies so far.
+pub(super) fn fail(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+    explain(core, error, replies);
+    flush_replies(core, replies);
+    refuse(core, error);
+}
+
 /// A message that is too large is answered before the connection is closed for it.
-pub(super) fn explain(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+fn explain(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
     if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
         let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
         let error =
@@ -111,7 +119,7 @@ pub(super) fn explain(core: &Arc<ConnectionCore>, error: &ProtocolError, replies
 }
 
 /// The peer broke RFC 6455.
-pub(super) fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
+fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());

@@ -262,9 +262,7 @@ impl Run {
                         reader::handle(core, event, replies)
                     }
                     Err(error) => {
-                        reader::explain(core, &error, replies);
-                        flush_replies(core, replies);
-                        reader::refuse(core, &error);
+                        reader::fail(core, &error, replies);
                         break;
                     }
                 };

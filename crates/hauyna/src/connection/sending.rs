@@ -80,6 +80,16 @@ impl ConnectionCore {
         self.request_flush();
     }
 
+    /// As [`ConnectionCore::push_control`], for what is told of subscriptions: behind the answers of earlier requests.
+    pub(crate) fn push_notice(self: &Arc<Self>, frame: Bytes) {
+        let mut outbox = self.outbox.lock();
+        if outbox.push_notice(frame, self.outgoing()) == Err(Full) {
+            self.overflow(&mut outbox);
+        }
+        drop(outbox);
+        self.request_flush();
+    }
+
     /// Whether a message of the protocol can be queued: a connection is not closed as slow before its task, which alone
     /// may write, has tried its stream.
     ///

@@ -32,9 +32,9 @@ impl Lanes {
     /// The replay of a subscription has ended: what waited behind it follows.
     pub(super) fn release_held(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         let Some(held) = self.replays.remove(subscription) else { return };
+        // As a part of the replay: who reads what it has caught up on does not lag, and has the whole room for what follows.
         for publication in held.publications {
-            self.data_bytes += publication.frame(out.wire, out.deflate).len();
-            self.data.push_back(Queued::Publication(publication, Some(subscription.clone())));
+            self.push_replayed(&publication, subscription, out);
         }
         if held.has_dropped {
             let gap = Gap { subscription: subscription.clone(), after: None, missed: 0, frame: None };

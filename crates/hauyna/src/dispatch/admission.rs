@@ -9,6 +9,7 @@ use crate::handler::{ERROR_PARTS, RateLimit};
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one connection has left of its handler's [`RateLimit`].
@@ -168,7 +169,7 @@ pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
 
 /// Counts an error against the connection's budget, where it is the client's own fault; closes the connection,
 /// behind what it is answered, where that was one too many.
-pub(super) fn charge(core: &ConnectionCore, error: ErrorType, replies: &mut Vec<u8>) {
+pub(super) fn charge(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut Vec<u8>) {
     let Some(budget) = core.endpoint().error_budget else { return };
     // A client that restores its subscriptions may be refused many times before it knows the rate.
     let cost = match error {

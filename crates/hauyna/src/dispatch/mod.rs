@@ -3,7 +3,7 @@
 
 use crate::broker::{BoxFuture, HistoryRange, Order};
 use crate::channel::{self, ChannelName, Content, Extras, Kind, Wish};
-use crate::connection::{CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::Context;
 use crate::presence;
@@ -118,7 +118,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         Request::Presence { channel, after, limit } => {
             channels::presence(core, id, &channel, (after.as_deref(), limit))
         }
-        Request::UpdateStatus { body, .. } => Next::Now(Reply::of(id, update_status(core, body))),
+        Request::UpdateStatus { body, .. } => update_status(core, id, body),
         Request::Ack { .. } | Request::Refusal { .. } => {
             answer(core, id.as_ref(), &request);
             Next::Now(Reply::answered())
@@ -188,7 +188,9 @@ pub(crate) fn other_opcode(
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
     if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
-        core.close_with(CloseCode::UNSUPPORTED_DATA, CloseReason::Protocol);
+        let code = CloseCode::UNSUPPORTED_DATA;
+        let ending = (CloseReason::Protocol, Backlog::Drop);
+        core.close_behind(replies, (code, code.name().unwrap_or_default()), ending);
         return None;
     }
     if let Err(error) = admission::message(core, payload.len()) {
@@ -198,11 +200,22 @@ pub(crate) fn other_opcode(
     binary(core, payload).map(|pending| guarded(core, || Asked::Binary(payload.into()), pending))
 }
 
-/// A client says something about itself, where it is present.
-fn update_status(core: &Core, body: Raw<'_>) -> Result<(), Error> {
-    admission::presence_update(core)?;
-    let body = body.decode::<serde_json::Value>()?;
-    presence::update_status(core.hub(), core, &body)
+/// A client says something about itself, where it is present: the user's other connections may be in any shard, so it
+/// waits until all of them have room.
+fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
+    let said = admission::presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
+    let said = match said {
+        Ok(said) => said,
+        Err(error) => return Next::Now(Reply::refused(id, error)),
+    };
+    if !core.hub().is_congested() {
+        return Next::Now(Reply::of(id, presence::update_status(core.hub(), core, &said)));
+    }
+    let core = core.clone();
+    Next::Later(Box::pin(async move {
+        core.hub().room().await;
+        Reply::of(id, presence::update_status(core.hub(), &core, &said))
+    }))
 }
 
 fn binary(core: &Core, payload: &[u8]) -> Option<Pending> {

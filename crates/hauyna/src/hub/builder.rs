@@ -26,7 +26,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -367,6 +367,7 @@ impl HubBuilder {
             declarations,
             broker: self.broker.unwrap_or_else(|| Arc::new(LocalBroker::default())),
             broker_is_up: AtomicBool::new(true),
+            broker_seen: AtomicU32::new(0),
             presence: People::new(),
             sessions: Sessions::new(self.config.sessions),
             events: Listeners::new(hub.clone()),

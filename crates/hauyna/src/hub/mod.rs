@@ -48,7 +48,7 @@ use crate::session::{self, Sessions};
 use crate::shard::Shards;
 use crate::user::User;
 use parking_lot::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
@@ -81,6 +81,8 @@ pub(crate) struct HubCore {
     pub(crate) broker: Arc<dyn Broker>,
     /// As of the last look at it.
     pub(crate) broker_is_up: AtomicBool,
+    /// The tick of the last look at the broker.
+    pub(crate) broker_seen: AtomicU32,
     pub(crate) presence: People,
     pub(crate) sessions: Sessions,
     pub(crate) events: Listeners,

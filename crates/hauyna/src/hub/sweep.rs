@@ -6,7 +6,7 @@ use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
 use crate::contain;
 use crate::event::{SystemEvent, SystemKind};
-use crate::shard::{Shard, take_turns};
+use crate::shard::take_turns;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,11 +24,19 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
         }
     }
     hub.background.adopt();
+    hub.background.supervise();
     hub.shards[shard].traffic.backlog.set(backlog);
-    // One of them does it, and not every shard has had a connection yet.
-    if hub.shards.iter().position(Shard::is_running) == Some(shard) {
+    if is_broker_due(hub, hub.shards[shard].sweep_period()) {
         watch_broker(hub);
     }
+}
+
+/// Whether no shard has looked at the broker in the last sweep. Any of them does: not every one has connections, or a
+/// runtime that somebody drives.
+fn is_broker_due(hub: &HubCore, period: u32) -> bool {
+    let (now, last) = (hub.clock.tick().0, hub.broker_seen.load(Ordering::Relaxed));
+    let is_due = now.wrapping_sub(last) >= period - period / 4;
+    is_due && hub.broker_seen.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
 /// Has the broker do its chores, and tells whether it can be reached, when that changes.

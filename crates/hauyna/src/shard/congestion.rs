@@ -6,11 +6,13 @@ use crate::channel::{ChannelName, Target};
 use crate::clock::Late;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
+use std::future::{Future, poll_fn};
 use std::ops::Deref;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 /// How many shards of a hub are congested.
 #[derive(Debug, Clone, Default)]
@@ -63,12 +65,27 @@ impl Shard {
 
     /// Whether the load is low; then whoever waits is woken.
     fn end_congestion(&self) -> bool {
-        let is_low = self.load() < RELAXED;
+        let is_low = self.load() < RELAXED && !self.is_task_due.load(Ordering::SeqCst);
         if is_low && self.is_congested.swap(false, Ordering::SeqCst) {
             self.congestion.0.fetch_sub(1, Ordering::SeqCst);
             self.room.notify_waiters();
         }
         is_low
+    }
+
+    /// The task of a connection has to run before more is published.
+    pub(super) fn wait_for_task(&self) {
+        self.is_task_due.store(true, Ordering::SeqCst);
+        self.note_congestion();
+        self.wake();
+    }
+
+    /// No task of a connection is waited for any more.
+    pub(super) fn end_wait_for_task(&self) {
+        if self.is_task_due.load(Ordering::Relaxed) {
+            self.is_task_due.store(false, Ordering::SeqCst);
+            self.end_congestion();
+        }
     }
 
     /// Wakes whoever waits for the shard's task, which has ended.
@@ -82,6 +99,11 @@ impl Shard {
 }
 
 impl HubCore {
+    /// Whether any shard is past its bound.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.shards.congestion.0.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether a shard that publications in this channel are written by is past its bound.
     pub(crate) fn is_congested_for(&self, channel: &ChannelName) -> bool {
         self.shards.congestion.0.load(Ordering::Relaxed) > 0 && self.congested_shard(channel).is_some()
@@ -150,14 +172,18 @@ impl HubCore {
             }
             if !shard.is_running() {
                 self.settle(index);
+                shard.end_wait_for_task(); // nobody waits for it
                 shard.end_congestion();
                 return;
             }
+            let waited = match crate::clock::timeout(PATIENCE, room.as_mut()).await {
+                Err(Late::NoTimers) => without_timers(PATIENCE, room).await,
+                waited => waited,
+            };
             // The task may stand on a runtime that nobody drives at present: its work is done here then.
-            match crate::clock::timeout(PATIENCE, room.as_mut()).await {
-                Ok(()) => {}
-                Err(Late::Elapsed) => self.settle(index),
-                Err(Late::NoTimers) => room.await,
+            if waited.is_err() {
+                self.settle(index);
+                self.look_for_task(index);
             }
         }
     }
@@ -179,9 +205,29 @@ impl HubCore {
     }
 }
 
+/// Waits for a future for so long, where the runtime has no timers. Such a runtime drives no connection, so that its thread
+/// may sleep.
+async fn without_timers(time: Duration, mut future: Pin<&mut impl Future<Output = ()>>) -> Result<(), Late> {
+    let until = Instant::now() + time;
+    poll_fn(|cx| {
+        if future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if Instant::now() >= until {
+            return Poll::Ready(Err(Late::Elapsed));
+        }
+        std::thread::sleep(NAP);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
 /// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
 pub(super) const CONGESTED: u64 = 4096;
 /// How long a publisher waits for a shard's task.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a publisher without timers sleeps between two looks.
+const NAP: Duration = Duration::from_millis(1);
 /// Load below which they go on.
 const RELAXED: u64 = CONGESTED / 2;

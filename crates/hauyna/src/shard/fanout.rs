@@ -71,7 +71,6 @@ impl Fanout {
     /// Works until nothing is left or `cost` is spent. Every step is noted as done before it is begun, so that the work
     /// goes on behind one that panics.
     pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Left {
-        self.late = None;
         let mut portion = Portion::new(cost);
         while !portion.is_over() {
             match self.segment.stage {
@@ -91,7 +90,10 @@ impl Fanout {
             }
         }
         let Some(connection) = portion.late else { return Left::Some };
-        self.late = Some(Late { connection, since: Instant::now() });
+        // The first one is waited for; the others have their turns meanwhile.
+        if !self.late.as_ref().is_some_and(|late| late.connection.awaits_task()) {
+            self.late = Some(Late { connection, since: Instant::now() });
+        }
         Left::Late
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Shard {
     fanout: Mutex<Fanout>,
     /// Publishers wait until the load is low again.
     is_congested: AtomicBool,
+    /// Work that waited for nobody has left more for a connection than its task, which alone may write, has taken yet.
+    is_task_due: AtomicBool,
     /// Wakes publishers when the load is low again.
     room: Notify,
     congestion: Congestion,
@@ -164,6 +166,7 @@ impl Shard {
             served: AtomicU64::new(0),
             fanout: Mutex::new(Fanout::new(index)),
             is_congested: AtomicBool::new(false),
+            is_task_due: AtomicBool::new(false),
             room: Notify::new(),
             congestion,
             is_running: AtomicBool::new(false),
@@ -217,11 +220,21 @@ impl Shard {
         self.served.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
     }
 
+    /// Whether there is nothing to do, nor to wait for.
+    fn is_idle(&self) -> bool {
+        self.is_settled() && !self.is_task_due.load(Ordering::Acquire)
+    }
+
     /// Sweeps at least this often from now on.
     pub(crate) fn sweep_every(&self, period: Duration) {
         let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(5);
         self.sweep.fetch_min(period, Ordering::Relaxed);
         self.look_every(period);
+    }
+
+    /// Milliseconds between two sweeps over all connections.
+    pub(crate) fn sweep_period(&self) -> u32 {
+        self.sweep.load(Ordering::Relaxed)
     }
 
     /// Looks often from now on at the connections whose credentials end, and at those alone.

@@ -64,7 +64,17 @@ impl HubCore {
         let goal = shard.posted.load(Ordering::SeqCst);
         // A destructor of the application's that the work runs into has the lock already.
         while shard.served.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
-            work(self, index, Waits::ForNobody);
+            if work(self, index, Waits::ForNobody) == Left::Late {
+                shard.wait_for_task();
+            }
+        }
+    }
+
+    /// Gives up the task of a connection that was waited for in vain.
+    pub(super) fn look_for_task(&self, index: usize) {
+        let shard = &self.shards[index];
+        if !IS_WORKING.get() && !shard.fanout.lock().must_wait_for_task() {
+            shard.end_wait_for_task();
         }
     }
 }
@@ -141,8 +151,11 @@ fn work(hub: &HubCore, index: usize, waits: Waits) -> Left {
     IS_WORKING.set(true);
     let worked = contain::call(&hub.metrics.panics, || {
         let mut fanout = shard.fanout.lock();
-        if waits == Waits::ForTasks && fanout.must_wait_for_task() {
-            return Left::Late;
+        if waits == Waits::ForTasks {
+            if fanout.must_wait_for_task() {
+                return Left::Late;
+            }
+            shard.end_wait_for_task();
         }
         fanout.work(hub, shard, portion::TURN)
     });
@@ -194,7 +207,7 @@ async fn run(running: &Running) {
         let next = poll_fn(|cx| wait(running, &mut schedule, timer.as_mut(), cx));
         let Some((hub, now)) = next.await else { return };
         let shard = &hub.shards[running.index];
-        if !shard.is_settled() {
+        if !shard.is_idle() {
             match work(&hub, running.index, Waits::ForTasks) {
                 Left::Nothing => turns = 0,
                 Left::Some => {
@@ -238,13 +251,13 @@ fn wait(
     if wanted < schedule.period {
         schedule.set(wanted, now, timer.as_mut());
     }
-    if shard.is_settled() && now < schedule.due {
+    if shard.is_idle() && now < schedule.due {
         let mut inbox = shard.inbox.lock();
         if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             inbox.waker = Some(cx.waker().clone());
         }
         // Whoever posts from now on wakes the task.
-        if shard.is_settled() && (schedule.is_set || timer.poll(cx).is_pending()) {
+        if shard.is_idle() && (schedule.is_set || timer.poll(cx).is_pending()) {
             schedule.is_set = true;
             return Poll::Pending;
         }

@@ -1,8 +1,8 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
-use hauyna::{Channels, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
-use hauyna_test::{Client, TestServer};
+use hauyna::{Channels, CloseCode, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
+use hauyna_test::{Client, MemoryServer, TestServer};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -211,4 +211,83 @@ fn a_publisher_does_not_wait_for_a_shard_whose_runtime_nobody_drives() {
             hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
         }
     });
+}
+
+#[test]
+fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
+    let (idle, hub) = (tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(), hub());
+    let _kept = idle.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "idle", "x").await;
+        (server, client)
+    });
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
+    let publishing = std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+            for n in 0..10_000 {
+                hub.channel("x").broadcast(json!({ "n": n })).await.unwrap();
+            }
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(30)).expect("it goes on");
+    publishing.join().unwrap();
+}
+
+#[tokio::test]
+async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
+    let hub = Hub::builder().shards(1).channels("{*any}", Channels::new().no_history()).build();
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut reader = server.json("/?user=reader").await;
+    reader.expect("session").await;
+    subscribe(&mut reader, "x").await;
+    let mut others = Vec::new();
+    for n in 0..12 {
+        let mut other = server.json(&format!("/?user=other-{n}")).await;
+        other.expect("session").await;
+        others.push(other);
+    }
+    let reading = tokio::spawn(async move { while reader.next().await["content"] != 23_999 {} });
+    for n in 0..24_000 {
+        hub.channel("x").broadcast(n).await.unwrap();
+        if n % 2000 == 1999 {
+            // It cannot wait, and works off what was published before.
+            hub.user(format!("other-{}", n / 2000)).connections()[0].close(CloseCode(4000), "");
+        }
+    }
+    reading.await.unwrap();
+    assert_eq!(hub.stats().slow_consumers, 0);
+}
+
+#[tokio::test]
+async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
+    let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
+    // Shards are taken in turns; the task of this one stands on this thread.
+    let (mut reader, _) = registered(&hub, "reader", &handler).await;
+    let (_of_the_other_shard, _) = registered(&hub, "nobody", &handler).await;
+    let (mut shown, _) = registered(&hub, "ann", &handler).await;
+    subscribe(&mut reader, "x").await;
+    subscribe(&mut shown, "x").await;
+    let changing = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut unseen, _) = registered(&hub, "ann", &handler).await;
+            let mut changed = 0;
+            let patience = Duration::from_millis(300);
+            while changed < 50_000 {
+                let status = format!("busy-{changed}");
+                unseen.send(json!({ "type": "update_status", "status": status, "id": 1 })).await;
+                // An answer that does not come at once is one that waits.
+                if tokio::time::timeout(patience, unseen.expect("ack")).await.is_err() {
+                    break;
+                }
+                changed += 1;
+            }
+            changed
+        })
+    });
+    // Nothing runs here until the other thread has ended.
+    let changed = changing.join().unwrap();
+    assert!((1000..20_000).contains(&changed), "{changed} changes");
 }

@@ -44,6 +44,8 @@ mod hostile_callbacks;
 mod hostile_runtimes;
 #[cfg(test)]
 mod hubs;
+#[cfg(test)]
+mod idle_runtimes;
 #[cfg(feature = "jwt")]
 #[cfg(test)]
 mod jwt;

@@ -1,8 +1,8 @@
 //! What one task sends to one connection arrives in the order in which the calls returned, by whatever verb.
 
-use crate::support::{named, open_hub, subscribe};
+use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{Context, Handler, Hub, Rate, json};
-use hauyna_test::{Client, Frame, TestServer};
+use hauyna_test::{Client, Frame, MemoryServer, TestServer};
 use hauyna_websocket::OpCode;
 use serde_json::Value;
 use std::time::Duration;
@@ -163,8 +163,35 @@ async fn an_answer_that_follows_what_its_callback_has_sent_comes_before_a_close(
     too_large.extend_from_slice(&[0; 4]);
     let answers = answers_before_the_end(&too_large).await;
     assert_eq!(answers, [of_work.clone(), ("error".to_owned(), Value::Null)], "too large");
+    let of_the_wrong_kind = [0x82, 0x81, 0, 0, 0, 0, 7];
+    let answers = answers_before_the_end(&of_the_wrong_kind).await;
+    assert_eq!(answers, std::slice::from_ref(&of_work), "binary from a JSON client");
     let fault = |id| frame(&json!({ "type": "nobody_handles_it", "id": id }));
     let answers = answers_before_the_end(&[fault(2), fault(3)].concat()).await;
     let errors = [("error".to_owned(), json!(2)), ("error".to_owned(), json!(3))];
     assert_eq!(answers, [&[of_work], &errors[..]].concat(), "too many errors");
+}
+
+#[tokio::test]
+async fn what_is_told_of_subscriptions_stays_behind_earlier_answers() {
+    let handler = named().on("work", |cx: Context, _: Value| async move {
+        cx.hub().user("ann").send(json!({ "n": "x".repeat(200_000) })).await.map(drop)
+    });
+    let hub = open_hub().shards(1).build();
+    let server = MemoryServer::start(hub.clone(), handler);
+    let mut client = server.json("/?user=ann").await;
+    client.expect("session").await;
+    subscribe(&mut client, "x").await;
+    let connection = hub.user("ann").connections().remove(0);
+    let unsubscribe = json!({ "type": "unsubscribe_channel", "id": 2, "channel": "x" });
+    let packet = [frame(&json!({ "type": "work", "id": 1 })), frame(&unsubscribe)].concat();
+    client.send_raw(&packet).await;
+    // Both answers wait behind what the callback has sent.
+    eventually("it is unsubscribed", || !hub.channel("x").is_subscribed(&connection)).await;
+    hub.channel("x").subscribe(&connection, ()).await.unwrap();
+    client.wait_for("private").await;
+    for (kind, id) in [("ack", json!(1)), ("ack", json!(2)), ("subscribed", Value::Null)] {
+        let next = client.next().await;
+        assert_eq!((&next["type"], &next["id"]), (&json!(kind), &id), "{next}");
+    }
 }

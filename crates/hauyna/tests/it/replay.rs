@@ -210,3 +210,62 @@ async fn an_ended_subscription_takes_its_replay_with_it() {
     }
     expect_offsets(&mut slow, "x", 992..=1000).await;
 }
+
+/// Lets the tasks of this thread run.
+async fn let_others_run() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_waited_behind_a_replay_is_no_lag() {
+    let history = Channels::new().history(10_000, Duration::from_secs(600)).presence(Presence::each());
+    let builder = Hub::builder().shards(1).channels("x", history).channels("{*any}", Channels::new());
+    let hub = builder.recovery_limit(10_000).build();
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut member = server.json("/?user=member").await;
+    let place = member.subscribe("x").await;
+    publish(&hub, "x", 1..=200, 6000).await;
+    let reading = tokio::spawn(async move { while member.next().await["type"] != "broadcast" {} });
+    let mut slow = server.json("/?user=slow").await;
+    slow.expect("session").await;
+    slow.subscribe("y").await;
+    recover(&mut slow, "x", &place).await;
+    // More than may wait behind the replay.
+    for n in 0..2000 {
+        hub.presence().of("member").update(json!({ "n": n })).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // It reads as fast as others publish.
+    for n in 1..=1600 {
+        publish(&hub, "y", n..=n, 0).await;
+        let_others_run().await;
+        slow.next().await;
+    }
+    assert_eq!(hub.stats().slow_consumers, 0);
+    hub.connections().broadcast(json!(1)).await.unwrap();
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_catches_up_may_be_subscribed_by_the_application() {
+    let hub = hub(SlowConsumer::Disconnect, 10_000);
+    let server = MemoryServer::start(hub.clone(), named());
+    let mut first = server.json("/").await;
+    first.expect("session").await;
+    let place = subscribe(&mut first, "x").await;
+    drop(first);
+    publish(&hub, "x", 1..=4, 500_000).await;
+    let mut slow = server.json("/?user=slow").await;
+    slow.expect("session").await;
+    recover(&mut slow, "x", &place).await;
+    let connection = hub.user("slow").connections().remove(0);
+    for n in 0..4 {
+        let_others_run().await;
+        assert!(connection.backlog() > 256 * 1024, "{} bytes wait", connection.backlog());
+        hub.channel(format!("y-{n}")).subscribe(&connection, ()).await.unwrap();
+    }
+    expect_offsets(&mut slow, "x", 1..=4).await;
+    assert_eq!(hub.stats().slow_consumers, 0);
+}

@@ -290,3 +290,24 @@ async fn a_callback_that_takes_too_long_takes_its_question_with_it() {
     assert_eq!(client.expect("error").await["error_type"], "timeout");
     assert_eq!(client.expect("ack").await["data"], 2);
 }
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_answered_where_it_was_read_ahead() {
+    let server = TestServer::start(Hub::builder().shards(1).build(), handler());
+    let mut client = server.json("/").await;
+    client.expect("session").await;
+    client.send(json!({ "type": "ask", "id": 1 })).await;
+    let question = client.expect("request").await;
+    answer(&mut client, &question, json!({ "choice": "a" })).await;
+    client.send(json!({ "type": "ask", "id": 2 })).await;
+    client.expect("ack").await;
+    client.expect("request").await;
+    let mut too_large = vec![0x81, 0xff];
+    too_large.extend_from_slice(&1_000_000_000_u64.to_be_bytes());
+    too_large.extend_from_slice(&[0; 4]);
+    client.send_raw(&too_large).await;
+    // The question has no answer, and the message is too large.
+    assert_eq!(client.expect("error").await["id"], 2);
+    assert_eq!(client.expect("error").await["error_type"], "payload_too_large");
+    assert_eq!(client.expect_close().await.0, 1009);
+}

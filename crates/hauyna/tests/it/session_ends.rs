@@ -310,3 +310,54 @@ async fn who_was_removed_from_a_group_while_lost_is_not_in_it_afterwards() {
         ann.expect_nothing().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_closed_is_in_no_session_of_those_who_are_lost_meanwhile() {
+    let hub = hub().build();
+    let server = TestServer::start(hub.clone(), named());
+    for round in 0..100 {
+        let channel = hub.channel(format!("c-{round}"));
+        let mut clients = Vec::new();
+        for n in 0..8 {
+            let (mut client, session) = enter(&server, &format!("u-{n}")).await;
+            subscribe(&mut client, channel.name()).await;
+            clients.push((client, session));
+        }
+        let closing = std::thread::spawn(move || channel.close());
+        let sessions: Vec<_> = clients.into_iter().map(|(_, session)| session).collect();
+        tokio::task::block_in_place(|| closing.join().unwrap());
+        eventually("all are lost", || hub.connections().count() == 0).await;
+        for (n, session) in sessions.iter().enumerate() {
+            let mut client = begin(&server, &format!("u-{n}"), session, Encoding::Json).await;
+            client.send(json!({ "type": "resume" })).await;
+            let session = client.expect("session").await;
+            assert_eq!((&session["resumed"], &session["subscriptions"]), (&json!(true), &Value::Null));
+            client.close(1000, "").await;
+        }
+        eventually("all are gone", || (hub.connections().count(), hub.stats().sessions) == (0, 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_waits_for_its_history_ends_with_its_channel() {
+    let broker = Gated::default();
+    let history = broker.history.clone();
+    let hub = hub().broker(broker).build();
+    let server = TestServer::start(hub.clone(), named());
+    let (mut ann, _) = enter(&server, "ann").await;
+    let connection = hub.user("ann").connections().remove(0);
+    for is_closed in [true, false] {
+        history.shut();
+        ann.send(json!({ "type": "subscribe_channel", "id": 7, "channel": "c" })).await;
+        history.reached().await;
+        if is_closed {
+            hub.channel("c").close();
+        } else {
+            assert!(hub.channel("c").unsubscribe(&connection).is_err(), "not subscribed yet");
+        }
+        history.open();
+        assert_eq!(ann.expect("error").await["error_type"], "permission_denied");
+        assert!(!hub.channel("c").is_subscribed(&connection));
+    }
+    subscribe(&mut ann, "c").await;
+}

@@ -1,0 +1,120 @@
+//! Whether a task of the hub is driven. A runtime may live and yet be driven by nobody, as between two calls of
+//! `block_on`; then another task has to take its turn. `background` polls its tasks through this, and looks at them in
+//! the sweeps of the shards.
+
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The signs of life of the task that works, and of those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Liveness {
+    /// Counts the tasks; only the newest one works.
+    turn: AtomicU64,
+    /// Counts the beginnings and the ends of polls.
+    polls: AtomicU64,
+    /// Whether the task is being polled just now.
+    is_polled: AtomicBool,
+    /// Wakes the task to see whether it is driven.
+    waker: Mutex<Option<Waker>>,
+    /// What was seen last, and since when.
+    seen: Mutex<Option<(Signs, Instant)>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Signs {
+    turn: u64,
+    polls: u64,
+}
+
+impl Liveness {
+    /// A new task is to work; returns its turn.
+    pub(crate) fn begin_turn(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(crate) fn is_turn(&self, turn: u64) -> bool {
+        self.turn.load(Ordering::Acquire) == turn
+    }
+
+    /// Polls the work of a task. Ready without a value where it is another task's turn.
+    pub(crate) fn poll<T>(
+        &self,
+        turn: u64,
+        cx: &mut Context<'_>,
+        work: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Option<T>> {
+        if !self.is_turn(turn) {
+            return Poll::Ready(None);
+        }
+        let mut waker = self.waker.lock();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.is_polled.store(true, Ordering::Release);
+        let polled = work(cx);
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.is_polled.store(false, Ordering::Release);
+        polled.map(Some)
+    }
+
+    /// Wakes the task to see whether it is driven; returns whether it has not been for long. A task that blocks its
+    /// thread is driven.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        let (turn, polls) = (self.turn.load(Ordering::Acquire), self.polls.load(Ordering::Relaxed));
+        let signs = Signs { turn, polls };
+        let mut seen = self.seen.lock();
+        let is_polled = self.is_polled.load(Ordering::Acquire);
+        match *seen {
+            Some((known, since)) if known == signs && !is_polled => {
+                if now.saturating_duration_since(since) >= PATIENCE {
+                    *seen = None;
+                    return true;
+                }
+            }
+            _ => *seen = Some((signs, now)),
+        }
+        drop(seen);
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        false
+    }
+}
+
+/// How long a task that was woken may take until it is polled.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_nobody_polls_is_idle_and_one_that_is_polled_or_blocks_is_not() {
+        let (liveness, mut now) = (Liveness::default(), Instant::now());
+        let cx = &mut Context::from_waker(Waker::noop());
+        let first = liveness.begin_turn();
+        for _ in 0..10 {
+            assert!(!liveness.is_idle(now));
+            now += PATIENCE;
+            assert_eq!(liveness.poll(first, cx, |_| Poll::<()>::Pending), Poll::Pending);
+        }
+        let blocking = liveness.poll(first, cx, |_| {
+            let is_idle = |step: u32| liveness.is_idle(now + PATIENCE * step);
+            Poll::Ready((0..5).any(is_idle))
+        });
+        assert_eq!(blocking, Poll::Ready(Some(false)));
+        now += PATIENCE * 5;
+        assert!(!liveness.is_idle(now) && !liveness.is_idle(now + PATIENCE / 2));
+        assert!(liveness.is_idle(now + PATIENCE));
+        assert!(!liveness.is_idle(now + PATIENCE), "another one has just taken over");
+        let second = liveness.begin_turn();
+        assert_eq!(liveness.poll(first, cx, |_| Poll::Ready(())), Poll::Ready(None));
+        assert_eq!(liveness.poll(second, cx, |_| Poll::Ready(())), Poll::Ready(Some(())));
+    }
+}

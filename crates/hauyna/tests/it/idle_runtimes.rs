@@ -1,0 +1,157 @@
+//! Runtimes that live and are driven by nobody, as between two calls of `block_on`, and runtimes without timers: what the
+//! hub does beside its connections goes on in another runtime that connections came with.
+
+use crate::support::{eventually, named, open_hub, subscriber};
+use hauyna::{
+    Answer, Broker, BrokerError, ChannelName, Channels, HistoryPage, HistoryRange, Hub, LocalBroker,
+    Presence, Publish, Published, Relay, SessionOptions, SystemKind, json,
+};
+use hauyna_test::TestServer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Counts the changes of groups that its listener is told of.
+fn told_of_groups(hub: &Hub) -> Arc<AtomicU64> {
+    let told = Arc::new(AtomicU64::new(0));
+    let count = told.clone();
+    hub.events().on_system([SystemKind::GroupChanged], move |_, _| {
+        let count = count.clone();
+        async move {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    told
+}
+
+#[test]
+fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
+    let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
+    let told = told_of_groups(&hub);
+    first.block_on(async { hub.groups().add("ann", "g") }).unwrap();
+    let (server, mut client) = second.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "ben", "x").await;
+        eventually("the event is told", || told.load(Ordering::Relaxed) == 1).await;
+        (server, client)
+    });
+    // The first one is driven again, and does nothing twice.
+    first.block_on(async {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        hub.groups().add("ann", "h").unwrap();
+    });
+    second.block_on(async {
+        eventually("the next event is told", || told.load(Ordering::Relaxed) == 2).await;
+        hub.channel("x").broadcast(json!(1)).await.unwrap();
+        client.wait_for("message").await;
+    });
+    assert_eq!((told.load(Ordering::Relaxed), hub.stats().panics), (2, 0));
+    drop(server);
+}
+
+#[test]
+fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_from() {
+    let sessions = SessionOptions { window: Duration::from_millis(50), ..SessionOptions::default() };
+    let channels = Channels::new().presence(Presence::each());
+    let hub = Hub::builder().shards(1).sessions(sessions).channels("{*any}", channels).build();
+    let (first, second) = (single(), single());
+    let _kept = first.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        drop(subscriber(&server, "ann", "room").await);
+        eventually("ann is lost", || hub.connections().count() == 0).await;
+        server
+    });
+    assert_eq!((hub.channel("room").presence().len(), hub.stats().sessions), (1, 1));
+    second.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let _client = subscriber(&server, "ben", "x").await;
+        eventually("ann has left", || hub.channel("room").presence().is_empty()).await;
+        assert_eq!(hub.stats().sessions, 0);
+    });
+}
+
+#[test]
+fn an_event_of_a_runtime_without_timers_is_told_by_another_one() {
+    let hub = open_hub().shards(1).build();
+    let (told, second) = (told_of_groups(&hub), single());
+    let _kept = second.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "ben", "x").await;
+        (server, client)
+    });
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        for n in 0..5 {
+            hub.groups().add("ann", format!("g-{n}")).unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    second.block_on(eventually("all are told", || told.load(Ordering::Relaxed) == 5));
+}
+
+/// The local broker, which counts its sweeps.
+#[derive(Debug, Default)]
+struct Swept {
+    local: LocalBroker,
+    sweeps: Arc<AtomicU64>,
+}
+
+impl Broker for Swept {
+    fn start(&self, relay: Relay) {
+        self.local.start(relay);
+    }
+
+    fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
+        self.local.publish(publish)
+    }
+
+    fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
+        self.local.subscribe(channel)
+    }
+
+    fn unsubscribe(&self, channel: &ChannelName) {
+        self.local.unsubscribe(channel);
+    }
+
+    fn history(
+        &self,
+        channel: &ChannelName,
+        range: HistoryRange,
+    ) -> Answer<Result<HistoryPage, BrokerError>> {
+        self.local.history(channel, range)
+    }
+
+    fn sweep(&self) {
+        self.sweeps.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_broker_is_swept_whichever_shard_is_driven() {
+    let broker = Swept::default();
+    let sweeps = broker.sweeps.clone();
+    let hub = open_hub().shards(2).broker(broker).build();
+    let idle = single();
+    // A connection in each shard, on a runtime that nobody drives any more.
+    let _kept = idle.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let clients = [subscriber(&server, "a", "x").await, subscriber(&server, "b", "x").await];
+        (server, clients)
+    });
+    // Then one in one of them, and one in the other.
+    for user in ["c", "d"] {
+        single().block_on(async {
+            let server = TestServer::start(hub.clone(), named());
+            let _client = subscriber(&server, user, "x").await;
+            let before = sweeps.load(Ordering::Relaxed);
+            eventually("the broker is swept", || sweeps.load(Ordering::Relaxed) > before + 1).await;
+        });
+    }
+}
