@@ -69,6 +69,17 @@ impl ConnectionCore {
         is_good.then_some(credentials)
     }
 
+    /// # Errors
+    ///
+    /// `unauthorized`: its credentials were revoked after there had been so many revocations.
+    pub(crate) fn check_revoked_since(&self, revocations: u64) -> Result<(), Reject> {
+        if self.hub.revocations.made() == revocations {
+            return Ok(());
+        }
+        let token = self.attached_already().and_then(|attached| attached.token.lock().clone());
+        self.hub.check_revoked(self.user(), &Credentials { token, revocations, ..Credentials::default() })
+    }
+
     /// Whether the end of its credentials is past.
     pub(crate) fn has_ended_credentials(&self) -> bool {
         let lease = self.attached_already().and_then(|attached| *attached.lease.lock());

@@ -4,8 +4,10 @@
 use super::{Core, denied};
 use crate::broker::BoxFuture;
 use crate::channel::{Access, ChannelName, ChannelRequest, Publishers, Rule, Subscription};
+use crate::connection::CloseReason;
 use crate::error::{Error, Reject};
 use crate::handler::{Context, Verb};
+use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
 
 /// An answer, or who has it.
@@ -57,6 +59,36 @@ pub(super) fn history(core: &Core, own: &Subscription) -> Verdict {
 
 pub(super) fn presence(core: &Core, own: &Subscription) -> Verdict {
     asked(core, Verb::Presence, (own, own.channel.options.rules.presence.as_ref()))
+}
+
+/// When a request began to wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    /// How many revocations there had been.
+    revocations: u64,
+}
+
+impl Since {
+    pub(super) fn now(core: &Core) -> Self {
+        Self { revocations: core.hub().revocations.made() }
+    }
+
+    /// Looks again whether the client may do anything: rights go with a revocation, whatever became of the connection, with
+    /// the end of the credentials, and where the application sends the client away for good. One that was merely lost
+    /// had them.
+    ///
+    /// # Errors
+    ///
+    /// `unauthorized`.
+    pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
+        core.check_revoked_since(self.revocations)?;
+        let are_gone = match core.reason() {
+            Some(CloseReason::Expired) => true,
+            Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,
+            _ => false,
+        };
+        if are_gone { Err(Reject::unauthorized("this connection was sent away").into()) } else { Ok(()) }
+    }
 }
 
 fn asked(core: &Core, verb: Verb, (own, rule): (&Subscription, Option<&Rule>)) -> Verdict {

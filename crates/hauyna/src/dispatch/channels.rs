@@ -1,6 +1,6 @@
 //! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they may.
 
-use super::authority::{self, Verdict};
+use super::authority::{self, Since, Verdict};
 use super::{Core, Next, Reply, admission, denied};
 use crate::broker::{BoxFuture, HistoryRange};
 use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Wish};
@@ -36,7 +36,7 @@ pub(super) fn publish(
             Err(error) => Next::Now(Reply::refused(id, error)),
         },
         Verdict::Asked(allowed) => {
-            let core = core.clone();
+            let (core, since) = (core.clone(), Since::now(core));
             Next::Later(Box::pin(async move {
                 let own = match still(&core, &name, allowed).await {
                     Ok(own) => own,
@@ -45,7 +45,7 @@ pub(super) fn publish(
                 if let Err(error) = admitted(&core, &own.channel, &message.1) {
                     return Reply::refused(id, error);
                 }
-                Reply::published(id, channel::publish_paced(core.hub(), name, message, extras).await)
+                super::publish_late((&core, since), id, (name, message, extras)).await
             }))
         }
     }

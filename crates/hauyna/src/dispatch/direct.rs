@@ -1,10 +1,11 @@
 //! The requests that write to users: `private` to one, `group` to the members of a group, `broadcast` to
 //! everybody.
 
-use super::{Core, Next, Reply, denied, publish};
+use super::authority::Since;
+use super::{Core, Next, Reply, denied, publish, publish_late};
 use crate::UnknownUsers;
 use crate::broker::BoxFuture;
-use crate::channel::{self, ChannelName, Content, Extras, Kind, Target};
+use crate::channel::{ChannelName, Content, Extras, Kind, Target};
 use crate::error::{Error, Reject};
 use crate::group;
 use crate::handler::{Context, Verb};
@@ -84,7 +85,7 @@ fn publish_if(
     allowed: BoxFuture<Result<(), Reject>>,
     (channel, message, extras): (ChannelName, (Kind, Content), Extras),
 ) -> Next {
-    let core = core.clone();
+    let (core, since) = (core.clone(), Since::now(core));
     Next::Later(Box::pin(async move {
         if let Err(reject) = allowed.await {
             return Reply::refused(id, reject.into());
@@ -93,6 +94,6 @@ fn publish_if(
         if let Err(error) = check_known(&core, &channel) {
             return Reply::refused(id, error);
         }
-        Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
+        publish_late((&core, since), id, (channel, message, extras)).await
     }))
 }

@@ -14,6 +14,8 @@ use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, Requ
 use hauyna_websocket::OpCode;
 use std::sync::Arc;
 
+use authority::Since;
+
 mod admission;
 mod authority;
 mod channels;
@@ -169,14 +171,27 @@ fn publish(
     (channel, message, extras): (ChannelName, (Kind, Content), Extras),
 ) -> Next {
     if core.hub().is_congested_for(&channel) {
-        let core = core.clone();
+        let (core, since) = (core.clone(), Since::now(core));
         return Next::Later(Box::pin(async move {
-            Reply::published(id, channel::publish_paced(core.hub(), channel, message, extras).await)
+            publish_late((&core, since), id, (channel, message, extras)).await
         }));
     }
     match channel::publish(core.hub(), channel, message, extras).into_now() {
         Ok(result) => Next::Now(Reply::published(id, result)),
         Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
+    }
+}
+
+/// As [`publish`], for a request that has waited.
+async fn publish_late(
+    (core, since): (&Core, Since),
+    id: Option<RequestId>,
+    (channel, message, extras): (ChannelName, (Kind, Content), Extras),
+) -> Reply {
+    core.hub().room_for(&channel).await;
+    match since.check_rights(core) {
+        Ok(()) => Reply::published(id, channel::publish(core.hub(), channel, message, extras).await),
+        Err(error) => Reply::refused(id, error),
     }
 }
 

@@ -2,6 +2,7 @@
 //! connection, or another try. Stands between a callback and its answer where there is an `on_error`; without one
 //! nothing of this runs.
 
+use super::authority::Since;
 use super::{Core, Next, Pending, Reply, again};
 use crate::broker::BoxFuture;
 use crate::contain::{self, Contained, Panicked};
@@ -52,7 +53,7 @@ pub(super) fn watched(core: &Core, id: Option<RequestId>, asked: Asked, next: Ne
 }
 
 async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next) -> Reply {
-    let mut retries = 0;
+    let (mut retries, since) = (0, Since::now(core));
     loop {
         let reply = finished(core, &id, next).await;
         let error = match reply.into_refusal() {
@@ -69,6 +70,9 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
                 let after = after.min(core.endpoint().callback_timeout / 2);
                 tokio::time::sleep_until(crate::clock::after(after)).await;
                 core.restart_callback();
+                if let Err(error) = since.check_rights(core) {
+                    return Reply::refused(id, error);
+                }
                 next = again(core, &asked);
             }
             Recovery::Ignore if id.is_none() => return Reply::ignored(error.error_type()),

@@ -1,10 +1,15 @@
 //! Who may do what in a channel: functions of a pattern and of a handler, with the token of the request.
 
-use crate::support::{named, recover, subscribe};
-use hauyna::{ChannelRequest, Channels, Context, Handler, Hub, Presence, Publishers, Reject, json};
+use crate::support::{eventually, named, recover, subscribe};
+use hauyna::{
+    ChannelRequest, Channels, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, Revocation,
+    json,
+};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 
 async fn refused(client: &mut Client, request: Value) -> Value {
     client.request(request).await.unwrap_err()["error_type"].clone()
@@ -184,6 +189,72 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
     ] {
         subscribe(&mut client, "x").await;
         assert_eq!(refused(&mut client, request).await, "not_subscribed");
+    }
+}
+
+/// How the application ends a client's rights.
+type End<'a> = &'a dyn Fn(&Hub);
+
+#[tokio::test]
+async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
+    let gate = Arc::new(Semaphore::new(0));
+    let waits = || {
+        let gate = gate.clone();
+        move |_: Context, _: String| {
+            let gate = gate.clone();
+            async move {
+                gate.acquire().await.map_err(|_| Reject::denied("closed"))?.forget();
+                Ok(())
+            }
+        }
+    };
+    let broadcast = waits();
+    let handler = named()
+        .authorize_publish(waits())
+        .authorize_private(waits())
+        .authorize_group(waits())
+        .authorize_broadcast(move |cx| broadcast(cx, String::new()));
+    let hub = Hub::builder().channels("x", Channels::new()).build();
+    let server =
+        TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
+    hub.groups().add("bob", "g").unwrap();
+    let mut bob = server.json("/?user=bob").await;
+    bob.expect("session").await;
+    subscribe(&mut bob, "x").await;
+    let ends: [(&str, u16, End<'_>); 4] = [
+        ("revoked", 3505, &|hub| {
+            hub.revoke(Revocation::user("eve"));
+        }),
+        ("disconnected", 3505, &|hub| {
+            hub.user("eve").disconnect(CloseCode::REVOKED, "");
+        }),
+        ("expired", 3005, &|hub| hub.user("eve").connections()[0].set_expiry(Some(SystemTime::now()))),
+        ("moved", 4000, &|hub| hub.user("eve").connections()[0].close(CloseCode(4000), "come back")),
+    ];
+    for (how, code, end) in ends {
+        for request in [
+            json!({ "type": "channel_message", "channel": "x", "content": how }),
+            json!({ "type": "private", "to": "bob", "message": how }),
+            json!({ "type": "group", "room": "g", "message": how }),
+            json!({ "type": "broadcast", "message": how }),
+        ] {
+            let mut eve = server.json("/slow?user=eve").await;
+            eve.expect("session").await;
+            subscribe(&mut eve, "x").await;
+            let (requests, refused) = (hub.stats().requests, hub.stats().refused);
+            eve.send(request.clone()).await;
+            eventually("it is asked", || hub.stats().requests > requests).await;
+            end(&hub);
+            assert_eq!(eve.expect_close().await.0, code);
+            gate.add_permits(1);
+            if how == "moved" {
+                let got = bob.next().await;
+                assert!(got["content"] == how || got["message"] == how, "{request}: {got}");
+            } else {
+                eventually("it is refused", || hub.stats().refused > refused).await;
+                bob.expect_nothing().await;
+            }
+        }
     }
 }
 
