@@ -34,7 +34,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use travel::Next;
+use travel::{Former, Next};
 pub(crate) use wishes::Wish;
 use wishes::{Kept, Reply};
 
@@ -58,7 +58,7 @@ pub(crate) struct Run {
     random: Random,
     current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
-    former: Option<(Socket, Instant)>,
+    former: Option<Former>,
     next: Next,
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
@@ -186,8 +186,7 @@ impl Run {
                         }
                     }
                     2 => {
-                        if self.former.as_mut().is_some_and(|(socket, _)| socket.poll(cx, random).is_ready())
-                        {
+                        if self.former.as_mut().is_some_and(|old| old.socket.poll(cx, random).is_ready()) {
                             return Poll::Ready(Happened::Former);
                         }
                     }
@@ -239,7 +238,7 @@ impl Run {
             Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
             Next::Idle | Next::Offline | Next::Opening(_) => None,
         };
-        let former = self.former.as_ref().map(|(_, until)| *until);
+        let former = self.former.as_ref().map(|former| former.until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
         let waiting = self.wishes.values().filter_map(Kept::deadline);
         let asked = self.asked.values().filter_map(Purpose::deadline);
@@ -323,10 +322,7 @@ impl Run {
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
         self.pump();
-        if let Some(socket) = self.current.take() {
-            let code = hauyna_websocket::CloseCode::NORMAL;
-            socket.close(code, CLOSING, &mut self.random).await;
-        }
+        self.leave().await;
         self.close(Closed::ByUs);
         self.shared.feed.close();
         let channels = std::mem::take(&mut *self.shared.channels.lock());
@@ -380,5 +376,3 @@ const SOURCES: usize = 6;
 const SLEPT: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.
 const READS: usize = 64;
-/// How long the closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(2);

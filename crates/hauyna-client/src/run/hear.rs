@@ -2,6 +2,7 @@
 
 use super::Run;
 use super::held::Held;
+use super::travel::Former;
 use crate::channel::{PresenceUpdate, Subscription};
 use crate::codec;
 use crate::error::{Error, Refusal};
@@ -42,9 +43,10 @@ impl Run {
         }
     }
 
-    /// The old socket of a hand-over may hold messages and answers still.
+    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is the new one's alone: it
+    /// comes there anew, perhaps in another epoch, or is part of the gap that has been told.
     pub(super) fn read_former(&mut self) {
-        while let Some((socket, _)) = &mut self.former {
+        while let Some(Former { socket, is_heard, .. }) = &mut self.former {
             let _ = socket.take_heard();
             let Some(payload) = socket.message() else {
                 if socket.end().is_some() {
@@ -52,24 +54,21 @@ impl Run {
                 }
                 return;
             };
-            if let Ok(message) = codec::decode(socket.encoding(), &payload) {
-                match message {
-                    // What can be told anew is told anew on the new socket, perhaps in another epoch: an offset
-                    // of the old one would move the position past messages that have yet to come.
-                    Received::Publication(publication) if publication.offset.is_some() => {}
-                    Received::Application(application) if application.offset.is_some() => {}
-                    Received::Subscribed(_)
-                    | Received::Unsubscribed { .. }
-                    | Received::RetryPolicy(_)
-                    | Received::PresenceState(_)
-                    | Received::PresenceChange(_)
-                    | Received::PresenceDiff(_)
-                    | Received::Occupancy { .. }
-                    | Received::Gap(_)
-                    | Received::Reconnect(_)
-                    | Received::Question(_) => {}
-                    message => self.hear(message),
-                }
+            if !*is_heard {
+                continue;
+            }
+            match codec::decode(socket.encoding(), &payload) {
+                Ok(Received::Application(application)) if application.channel.is_some() => {}
+                Ok(
+                    message @ (Received::Ack(_)
+                    | Received::Pong { .. }
+                    | Received::Error(_)
+                    | Received::Private(_)
+                    | Received::Group(_)
+                    | Received::Broadcast(_)
+                    | Received::Application(_)),
+                ) => self.hear(message),
+                Ok(_) | Err(_) => {}
             }
         }
     }

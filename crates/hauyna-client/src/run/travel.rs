@@ -12,6 +12,7 @@ use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The way to the next connection.
@@ -28,6 +29,15 @@ pub(super) enum Next {
     Opened(Socket, Instant),
     /// A socket whose `session` has not come, and has to by this moment.
     Greeting(Socket, Instant),
+}
+
+/// The socket that a hand-over has replaced.
+pub(super) struct Former {
+    pub(super) socket: Socket,
+    /// When it is given up.
+    pub(super) until: Instant,
+    /// Whether what comes on it counts: its session has gone on. Else the new connection gets the same by itself.
+    pub(super) is_heard: bool,
 }
 
 impl Run {
@@ -93,9 +103,14 @@ impl Run {
     fn greeted(&mut self, socket: Socket, session: Session) {
         let now = Instant::now();
         logger::connected(&session.connection_id, session.resumed);
-        if let Some(former) = self.current.replace(socket) {
-            // What it still holds for us is as good as ever; what it has not answered is asked again.
-            self.former = Some((former, now + HANDING_OVER));
+        if let Some(mut socket) = self.current.replace(socket) {
+            // Where its session is here, the server closes it; else nothing is left there to come back for.
+            let is_heard = session.resumed;
+            if !is_heard {
+                socket.leave(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
+            }
+            self.former = Some(Former { socket, until: now + HANDING_OVER, is_heard });
+            // What it has not answered is asked again.
             self.outbox.lost();
         }
         self.forget_connection();
@@ -194,7 +209,7 @@ impl Run {
                 self.attempt();
             }
         }
-        self.former.take_if(|(_, until)| now >= *until);
+        self.former.take_if(|former| now >= former.until);
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::At(at) if now >= at => self.attempt(),
             Next::Opened(socket, at) if now >= at || !self.outbox.has_sent() => self.greet(socket, now),
@@ -268,6 +283,20 @@ impl Run {
 /// server waits for `resume`, 5 s.
 const HANDING_OVER: Duration = Duration::from_secs(2);
 /// The least time for subscriptions to be restored, however little a request is given.
+    /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with either.
+    pub(super) async fn leave(&mut self) {
+        let mut left = [None, self.current.take()];
+        if let Next::Greeting(socket, _) = std::mem::replace(&mut self.next, Next::Idle) {
+            left[0] = Some(socket);
+        }
+        let mut ended = JoinSet::new();
+        for mut socket in left.into_iter().flatten() {
+            socket.leave(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
+            ended.spawn(socket.ended(CLOSING));
+        }
+        ended.join_all().await;
+    }
+
 const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
@@ -275,3 +304,5 @@ const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
 const RENEWAL: Duration = Duration::from_secs(1);
 /// A window that is longer is a fault of the server's.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3_600);
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(2);
