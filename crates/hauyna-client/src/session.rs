@@ -292,9 +292,25 @@ impl Session {
     /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
     pub(crate) fn lose_position(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
+        place.arrived.get_or_insert(before.offset);
             (place.position, place.arrived, place.is_doubtful) = (None, None, false);
         }
     }
+    /// More is to be fetched, after the own position or, where that is lost, after the one that the server has named. `false`
+    /// where neither is known.
+    pub(crate) fn catches_again(
+        &mut self,
+        channel: &str,
+        before: Option<Position>,
+        is_doubtful: bool,
+    ) -> bool {
+        let Some(place) = self.live_place(channel) else { return false };
+        place.position = place.position.or(before);
+        place.arrived = place.arrived.or(before.map(|before| before.offset));
+        (place.catching, place.is_doubtful) = (place.position.is_some(), is_doubtful);
+        place.catching
+    }
+
 
     /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
     /// Under another epoch the numbering has gone on.

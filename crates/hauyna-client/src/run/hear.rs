@@ -12,8 +12,8 @@ use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
 use crate::stream::{DirectKind, Note};
-use hauyna_protocol::RequestId;
 use hauyna_protocol::received::{self, Received, Subscribed};
+use hauyna_protocol::{Position, RequestId};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ impl Run {
             Received::Unsubscribed { .. } => {}
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
-                self.make_up_for(&gap.channel, missed);
+                self.make_up_for(&gap.channel, missed, gap.position);
                 self.refresh_presence(&gap.channel);
             }
             Received::Question(question) => self.question(question),
@@ -177,12 +177,9 @@ impl Run {
             Verdict::Stray | Verdict::Drop => {}
             verdict @ (Verdict::Hold | Verdict::WentBack) => {
                 if verdict == Verdict::WentBack {
-                    self.catch_up(&channel);
+                    self.doubt(&channel);
                 }
                 let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
-                if verdict == Verdict::WentBack {
-                    held.goes_back();
-                }
                 if !held.keep(offset, note) {
                     self.give_up_catching(&channel, GapReason::Dropped);
                 }
@@ -208,7 +205,7 @@ impl Run {
         }
         if self.session.is_turned_by(entry) {
             self.outbox.forget_keys(&entry.channel);
-            if entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
+            while entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
                 self.give_up_catching(&entry.channel, GapReason::EpochChanged);
             }
@@ -222,18 +219,19 @@ impl Run {
             *shared.position.lock() = position;
         }
         self.answer_waiters(&entry.channel, &Ok(Subscription::new(position, entry.recoverable)));
-        self.make_up_for(&entry.channel, missed);
+        self.make_up_for(&entry.channel, missed, None);
     }
 
-    fn make_up_for(&mut self, channel: &str, missed: Missed) {
+    /// Does what is to be done about what was missed, after a position where the server has named one.
+    fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
         match missed {
             Missed::Nothing => {}
-            Missed::InHistory => self.catch_up(channel),
+            Missed::InHistory => self.catch_up(channel, before),
             Missed::Gap(gap) => self.tell(gap),
             Missed::GapThenHistory(gap) => {
                 self.tell(gap);
                 self.stop_catching(channel);
-                self.catch_up(channel);
+                self.catch_up(channel, before);
             }
         }
     }
@@ -250,7 +248,7 @@ impl Run {
     /// Nothing of a subscription is left.
     pub(super) fn forget(&mut self, channel: &str) {
         self.session.forget(channel);
-        self.held.remove(channel);
+        self.stop_catching(channel);
         self.wishes.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;

@@ -18,3 +18,5 @@ mod talk;
 #[cfg(feature = "tls")]
 mod tls;
 mod unsubscribe;
+#[cfg(test)]
+mod torture;
