@@ -87,7 +87,7 @@ impl Run {
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;
-                self.arrive(offset, Note::Publication(Arc::new(publication)));
+                self.arrive(offset, Note::Publication(Arc::new(publication), None));
             }
             Received::Application(application) => {
                 let offset = application.offset;
@@ -163,7 +163,7 @@ impl Run {
     /// A message of a channel, live or replayed by the server.
     fn arrive(&mut self, offset: Option<u64>, note: Note) {
         let channel = match &note {
-            Note::Publication(publication) => Some(&publication.channel),
+            Note::Publication(publication, _) => Some(&publication.channel),
             Note::Application(application) => application.channel.as_ref(),
             _ => None,
         };
@@ -190,8 +190,14 @@ impl Run {
     /// Gives a message to its readers.
     pub(super) fn give(&mut self, channel: Option<&str>, note: &Note) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            *shared.position.lock() = self.session.place(&shared.name).and_then(|place| place.position);
-            shared.feed.push(note);
+            let position = self.session.place(&shared.name).and_then(|place| place.position);
+            *shared.position.lock() = position;
+            match note {
+                Note::Publication(publication, _) => {
+                    shared.feed.push(&Note::Publication(publication.clone(), position));
+                }
+                note => shared.feed.push(note),
+            }
         }
         if let Note::Application(_) = note {
             self.shared.feed.push(note);

@@ -171,7 +171,7 @@ impl Run {
     fn replay(&mut self, channel: &str, message: &str) {
         let (offset, note) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
-                (publication.offset, Some(Note::Publication(Arc::new(publication))))
+                (publication.offset, Some(Note::Publication(Arc::new(publication), None)))
             }
             Ok(Received::Application(application)) => {
                 (application.offset, Some(Note::Application(Arc::new(application))))
