@@ -69,6 +69,8 @@ pub(crate) struct Run {
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
     is_restored: bool,
     restore_by: Option<Instant>,
+    /// When subscriptions of the server's that have not come back are given up.
+    lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
@@ -123,6 +125,7 @@ impl Run {
             outbox: Outbox::new(most, most_bytes),
             is_restored: false,
             restore_by: None,
+            lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
             given_up: BTreeMap::new(),
@@ -246,6 +249,7 @@ impl Run {
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
+            .chain(self.lapse_at)
             .chain(waiting)
             .chain(asked)
             .chain(catching)
@@ -265,9 +269,11 @@ impl Run {
         if self.restore_by.is_some_and(|by| now >= by) {
             self.restoring_is_late();
         }
-        if self.refresh_at.is_some_and(|at| now >= at) {
-            self.refresh_at = None;
+        if self.refresh_at.take_if(|at| now >= *at).is_some() {
             self.fetch_refresh();
+        }
+        if self.lapse_at.take_if(|at| now >= *at).is_some() {
+            self.give_up_lapsed();
         }
         let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
         let due: Vec<_> = self

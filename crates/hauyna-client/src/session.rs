@@ -205,6 +205,12 @@ impl Session {
         self.places.iter().filter(|(_, place)| absent(place)).map(|(channel, _)| channel.clone()).collect()
     }
 
+    /// The channels that the server had subscribed this client to, and has not again.
+    pub(crate) fn lapsed(&self) -> Vec<String> {
+        let lapsed = |place: &Place| !place.is_wanted && place.standing == Standing::Absent;
+        self.places.iter().filter(|(_, place)| lapsed(place)).map(|(channel, _)| channel.clone()).collect()
+    }
+
     /// Whether a subscription has not been answered.
     pub(crate) fn is_restoring(&self) -> bool {
         self.places.values().any(Place::is_restoring)
@@ -286,16 +292,10 @@ impl Session {
         }
         // From the own position, never from one further on: the history has what lies between.
         (place.position, place.catching) = (place.position.or(Some(before)), true);
+        place.arrived.get_or_insert(before.offset);
         Missed::InHistory
     }
 
-    /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
-    pub(crate) fn lose_position(&mut self, channel: &str) {
-        if let Some(place) = self.places.get_mut(channel) {
-        place.arrived.get_or_insert(before.offset);
-            (place.position, place.arrived, place.is_doubtful) = (None, None, false);
-        }
-    }
     /// More is to be fetched, after the own position or, where that is lost, after the one that the server has named. `false`
     /// where neither is known.
     pub(crate) fn catches_again(
@@ -311,6 +311,12 @@ impl Session {
         place.catching
     }
 
+    /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
+    pub(crate) fn lose_position(&mut self, channel: &str) {
+        if let Some(place) = self.places.get_mut(channel) {
+            (place.position, place.arrived, place.is_doubtful) = (None, None, false);
+        }
+    }
 
     /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
     /// Under another epoch the numbering has gone on.

@@ -183,6 +183,11 @@ impl Feed {
         }
     }
 
+    /// Whether nothing will come any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.readers.lock().is_closed
+    }
+
     /// Whether nobody reads.
     pub(crate) fn is_idle(&self) -> bool {
         self.readers.lock().queues.iter().all(|queue| queue.strong_count() == 0)

@@ -117,6 +117,17 @@ impl Run {
     }
 
     fn hear_presence(&mut self, message: Received) {
+        let channel = match &message {
+            Received::PresenceState(state) => &state.channel,
+            Received::PresenceDiff(diff) => &diff.channel,
+            Received::PresenceChange(change) => &change.channel,
+            Received::Occupancy { channel, .. } => channel,
+            _ => return,
+        };
+        // Else it is left of a subscription that was given up.
+        if !self.session.is_live(channel) {
+            return;
+        }
         match message {
             Received::PresenceState(state) => {
                 let channel = state.channel.clone();
@@ -242,8 +253,8 @@ impl Run {
         }
     }
 
-    /// The application on the server has ended a subscription.
-    fn taken_out(&mut self, channel: &str) {
+    /// The application on the server has ended a subscription, or does not take it up again.
+    pub(super) fn taken_out(&mut self, channel: &str) {
         let from = self.session.place(channel).and_then(|place| place.position);
         self.forget(channel);
         let gap =

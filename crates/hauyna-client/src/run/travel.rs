@@ -133,8 +133,22 @@ impl Run {
         for channel in self.session.absent() {
             self.subscribe(&channel);
         }
+        let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
+        self.end_lapsed(|channel| failed.iter().any(|failed| failed == channel));
         self.restore_by = Some(after(now, self.shared.timeout.max(RESTORING)));
+        self.lapse_at = self.restore_by;
         self.set_state(State::Connected);
+    }
+
+    /// Subscriptions of the server's that it has had the time to take up again, and has not, are over.
+    pub(super) fn give_up_lapsed(&mut self) {
+        self.end_lapsed(|_| true);
+    }
+
+    fn end_lapsed(&mut self, is_over: impl Fn(&str) -> bool) {
+        for channel in self.session.lapsed().into_iter().filter(|channel| is_over(channel)) {
+            self.taken_out(&channel);
+        }
     }
 
     /// What belonged to one connection alone.
@@ -143,7 +157,7 @@ impl Run {
         self.forget_asked();
         self.held.clear();
         self.is_restored = false;
-        self.restore_by = None;
+        (self.restore_by, self.lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
         for kept in self.wishes.values_mut() {
             kept.retry_at = None;
@@ -269,20 +283,6 @@ impl Run {
         }
     }
 
-    /// Plans the renewal of the credentials, when a tenth of their time is left.
-    pub(super) fn expires(&mut self, expires_at: Option<u64>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = expires_at.map(|at| Duration::from_millis(at).saturating_sub(now));
-        self.refresh_at = left
-            .filter(|_| self.options.token.is_some())
-            .map(|left| Instant::now() + left.min(LONGEST_LIFE).mul_f64(0.9).max(RENEWAL));
-    }
-}
-
-/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
-/// server waits for `resume`, 5 s.
-const HANDING_OVER: Duration = Duration::from_secs(2);
-/// The least time for subscriptions to be restored, however little a request is given.
     /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with either.
     pub(super) async fn leave(&mut self) {
         let mut left = [None, self.current.take()];
@@ -297,6 +297,22 @@ const HANDING_OVER: Duration = Duration::from_secs(2);
         ended.join_all().await;
     }
 
+    /// Plans the renewal of the credentials, when a tenth of their time is left.
+    pub(super) fn expires(&mut self, expires_at: Option<u64>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = expires_at.map(|at| Duration::from_millis(at).saturating_sub(now));
+        self.refresh_at = left
+            .filter(|_| self.options.token.is_some())
+            .map(|left| Instant::now() + left.min(LONGEST_LIFE).mul_f64(0.9).max(RENEWAL));
+    }
+}
+
+/// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
+/// server waits for `resume`, 5 s.
+const HANDING_OVER: Duration = Duration::from_secs(2);
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(2);
+/// The least time for subscriptions to be restored, however little a request is given.
 const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
@@ -304,5 +320,3 @@ const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
 const RENEWAL: Duration = Duration::from_secs(1);
 /// A window that is longer is a fault of the server's.
 const LONGEST_DRAIN: Duration = Duration::from_secs(3_600);
-/// How long the closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(2);
