@@ -230,7 +230,7 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let room = client.channel::<u64>("a");
-    let mut messages = room.messages();
+    let (mut messages, mut directs) = (room.messages(), client.directs::<u64>());
     let mut old = script.greet("one").await;
     let subscribing = tokio::spawn(room.subscribe().into_future());
     let request = old.expect("subscribe_channel").await;
@@ -249,7 +249,8 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
     let plain =
         |content: u64| json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
     old.send(plain(7)).await;
-    tokio::time::sleep(Duration::from_millis(10)).await;
+    old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
+    assert!(matches!(next(&mut directs).await, Ok(Direct::Private(_))), "the old one is heard");
     new.send(plain(9)).await;
     assert_eq!(content(&mut messages).await, 9);
 }

@@ -6,7 +6,7 @@ mod model;
 use crate::script::script;
 use hauyna_client::protocol::RetryTerms;
 use hauyna_client::{Channel, Client, StreamError};
-use model::{Entry, Model, Out, Turn, trace};
+use model::{Entry, Model, Out, Turn, passed, trace};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -86,7 +86,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     for _ in 0..300 {
         model.step().await;
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    passed(Duration::from_secs(5)).await;
     for _ in 0..100 {
         model.step().await;
     }

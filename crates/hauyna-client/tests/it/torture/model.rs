@@ -217,7 +217,7 @@ impl Model {
                 self.end(at, false);
             }
         }
-        tokio::time::sleep(Duration::from_millis(1 + self.dice.below(40))).await;
+        passed(Duration::from_millis(1 + self.dice.below(40))).await;
     }
 
     fn end(&mut self, at: usize, is_for_good: bool) {
@@ -362,6 +362,11 @@ fn message(entry: &Entry) -> Value {
 
 fn offered(one: &Connection) -> Option<String> {
     one.peer.protocols.iter().find_map(|name| name.strip_prefix("hauyna.resume.")).map(str::to_owned)
+}
+
+/// Turns the clock.
+pub(super) async fn passed(time: Duration) {
+    tokio::time::sleep_until(tokio::time::Instant::now() + time).await;
 }
 
 pub(super) fn trace(text: impl Fn() -> String) {
