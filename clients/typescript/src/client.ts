@@ -22,7 +22,7 @@ import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import { type ErrorMessage, type RetryTerms, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
-import { positionOf } from "./subscription.js";
+import { positionOf } from "./filling.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
@@ -271,8 +271,8 @@ export class Client<T extends Contract = Contract> {
     const session = this.#info;
     const say = (answer: object) => this.#info === session && asked(this.#codec.encode(answer));
     const handler = this.#questions.get(String(event));
-    if (!handler) return void say({ type: "error", id, message: "nobody answers this" });
     try {
+      if (!handler) throw new Error("nobody answers this");
       say({ type: "ack", id, data: (await handler(data as never)) ?? null });
     } catch (error) {
       say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
@@ -294,7 +294,7 @@ export class Client<T extends Contract = Contract> {
         this.#refreshBefore((answer as { expires_at?: number } | undefined)?.expires_at);
       } catch (error) {
         // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
-        this.#logger.warn("credentials not renewed", { error });
+        this.#logger.warn("no new token", { error });
       }
     });
   }

@@ -32,16 +32,15 @@ export const surroundings: Environment = {
   isOnline: () => globalThis.navigator?.onLine !== false,
   watch(listener) {
     const page = globalThis.document;
-    const online = () => listener("online");
-    const offline = () => listener("offline");
     const visible = () => page.visibilityState === "visible" && listener("visible");
-    globalThis.addEventListener?.("online", online);
-    globalThis.addEventListener?.("offline", offline);
-    page?.addEventListener?.("visibilitychange", visible);
+    const watched: [Partial<EventTarget> | undefined, string, () => void][] = [
+      [globalThis, "online", () => listener("online")],
+      [globalThis, "offline", () => listener("offline")],
+      [page, "visibilitychange", visible],
+    ];
+    for (const [where, event, tell] of watched) where?.addEventListener?.(event, tell);
     return () => {
-      globalThis.removeEventListener?.("online", online);
-      globalThis.removeEventListener?.("offline", offline);
-      page?.removeEventListener?.("visibilitychange", visible);
+      for (const [where, event, tell] of watched) where?.removeEventListener?.(event, tell);
     };
   },
 };

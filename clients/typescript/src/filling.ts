@@ -1,4 +1,4 @@
-// What a subscription remembers while it fills a gap from the history.
+// What a subscription remembers while it fills a gap from the history, and how positions are read.
 
 import type { Position, ServerMessage } from "./protocol.js";
 
@@ -12,4 +12,21 @@ export interface Filling {
   readonly kept: ServerMessage[];
   /** The one from which on offsets may be of another epoch. */
   wentBack?: ServerMessage | undefined;
+}
+
+/** What `history` answers. */
+export interface HistoryAnswer extends Position {
+  readonly oldest: number;
+  readonly messages: readonly ServerMessage[];
+}
+
+/** Whether it is an offset. */
+export function isNumber(offset: unknown): offset is number {
+  return Number.isSafeInteger(offset);
+}
+
+/** The position in what the server said, if there is one. */
+export function positionOf(said: unknown): Position | undefined {
+  const { epoch, offset } = (said ?? {}) as Partial<Position>;
+  return epoch == null || offset == null ? undefined : { epoch, offset };
 }

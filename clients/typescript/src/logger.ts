@@ -13,10 +13,10 @@ export type Level = keyof Logger;
 
 /** Writes to the console what is at least as grave as `level`. */
 export function consoleLogger(level: Level = "warn"): Logger {
-  const write = (at: Level) => (message: string, fields?: object) => {
-    if (LEVELS.indexOf(at) >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
+  const write = (at: Level, grade: number) => (message: string, fields?: object) => {
+    if (grade >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
   };
-  return { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+  return Object.fromEntries(LEVELS.map((at, grade) => [at, write(at, grade)])) as unknown as Logger;
 }
 
 const LEVELS: Level[] = ["debug", "info", "warn", "error"];

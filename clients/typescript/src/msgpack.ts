@@ -12,7 +12,7 @@ export function encode(value: unknown): Uint8Array<ArrayBuffer> {
 export function decode(bytes: Uint8Array<ArrayBuffer>): unknown {
   const reader = new Reader(bytes);
   const value = reader.value(0);
-  if (reader.at !== bytes.length) throw new RangeError(UNREADABLE);
+  if (reader.at !== bytes.length) throw new RangeError(FOREIGN);
   return value;
 }
 
@@ -22,7 +22,7 @@ class Writer {
   #view = new DataView(this.bytes.buffer);
 
   value(value: unknown, depth: number): void {
-    if (depth > DEEPEST) throw new TypeError("too deep");
+    if (depth > DEEPEST) throw new TypeError(FOREIGN);
     switch (typeof value) {
       case "string":
         return this.#text(value);
@@ -37,7 +37,7 @@ class Writer {
       case "object":
         return this.#object(value, depth);
       default:
-        throw new TypeError(`a ${typeof value} cannot be sent`);
+        throw new TypeError(FOREIGN);
     }
   }
 
@@ -70,19 +70,18 @@ class Writer {
       return this.#put(8, (view, at) => view.setFloat64(at, value));
     }
     if (value >= -32 && value < 128) return this.#byte(value & 0xff);
-    if (Math.abs(value) > Number.MAX_SAFE_INTEGER) return this.#big(BigInt(value));
-    if (value >= 0) {
-      if (value < 2 ** 8) return this.#wide(0xcc, 1, value);
-      if (value < 2 ** 16) return this.#wide(0xcd, 2, value);
-      return value < 2 ** 32 ? this.#wide(0xce, 4, value) : this.#big(BigInt(value));
+    const isNegative = value < 0;
+    // Of a negative number one bit is the sign.
+    const magnitude = isNegative ? -1 - value : value;
+    for (const power of [0, 1, 2]) {
+      const size = (2 ** power) as 1 | 2 | 4;
+      if (magnitude < 2 ** (8 * size - Number(isNegative))) return this.#wide((isNegative ? 0xd0 : 0xcc) + power, size, value);
     }
-    if (value >= -(2 ** 7)) return this.#wide(0xd0, 1, value);
-    if (value >= -(2 ** 15)) return this.#wide(0xd1, 2, value);
-    return value >= -(2 ** 31) ? this.#wide(0xd2, 4, value) : this.#big(BigInt(value));
+    this.#big(BigInt(value));
   }
 
   #big(value: bigint): void {
-    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError("beyond 64 bits");
+    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError(FOREIGN);
     this.#byte(value < 0n ? 0xd3 : 0xcf);
     this.#put(8, (view, at) => view.setBigUint64(at, BigInt.asUintN(64, value)));
   }
@@ -149,7 +148,7 @@ class Reader {
   }
 
   value(depth: number): unknown {
-    if (depth > DEEPEST) throw new TypeError(UNREADABLE);
+    if (depth > DEEPEST) throw new TypeError(FOREIGN);
     const marker = this.#uint(1);
     if (marker < 0x80) return marker;
     if (marker < 0x90) return this.#map(marker & 0xf, depth);
@@ -195,7 +194,7 @@ class Reader {
       case 0xdf:
         return this.#map(this.#uint(2 ** (marker - 0xdd)), depth);
       default:
-        throw new TypeError(UNREADABLE);
+        throw new TypeError(FOREIGN);
     }
   }
 
@@ -203,7 +202,7 @@ class Reader {
     const map: Record<string, unknown> = {};
     for (let n = 0; n < count; n++) {
       const name = this.value(depth);
-      if (typeof name !== "string") throw new TypeError(UNREADABLE);
+      if (typeof name !== "string") throw new TypeError(FOREIGN);
       const value = this.value(depth + 1);
       // As JSON.parse does: `__proto__` is a field like any other.
       if (name !== "__proto__") map[name] = value;
@@ -236,7 +235,7 @@ class Reader {
   #skip(size: number): number {
     const at = this.at;
     this.at += size;
-    if (this.at > this.#bytes.length) throw new RangeError(UNREADABLE);
+    if (this.at > this.#bytes.length) throw new RangeError(FOREIGN);
     return at;
   }
 }
@@ -245,4 +244,4 @@ const TEXT = new TextEncoder();
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** The server's own bound. */
 const DEEPEST = 64;
-const UNREADABLE = "not MessagePack";
+const FOREIGN = "not MessagePack";

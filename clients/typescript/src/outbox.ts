@@ -73,7 +73,7 @@ export class Outbox {
   readonly #limits: Required<OutboxLimits>;
   readonly #defaults: Required<Pick<RequestOptions, "timeout" | "ttl">>;
   /** Not sent on this connection; those that were on an earlier one come first. */
-  #waiting: Entry[] = [];
+  #waiting = new Set<Entry>();
   /** Sent on this connection, by their id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
@@ -101,16 +101,16 @@ export class Outbox {
   /** Sends, now or later. The promise is that of the answer's data. */
   request(asked: Asked): Promise<unknown> {
     if (this.#closed) return Promise.reject(this.#closed);
-    if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(new HauynaError("not_connected", "there is no connection"));
+    if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(unconnected());
     return new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
-      if (this.#waiting.length + this.#sent.size >= count || this.#bytes + length > bytes) {
+      if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
         throw new HauynaError(length > bytes ? "invalid" : "outbox_full", "no room in the outbox");
       }
       this.#bytes += length;
-      this.#waiting.push(entry);
+      this.#waiting.add(entry);
       this.#expire(entry);
       this.#flush();
     });
@@ -156,7 +156,7 @@ export class Outbox {
       else again.push(entry);
     }
     this.#sent.clear();
-    this.#waiting = [...again, ...this.#waiting];
+    this.#waiting = new Set([...again, ...this.#waiting]);
     for (const entry of again) this.#expire(entry);
     this.#settled();
   }
@@ -218,14 +218,14 @@ export class Outbox {
   }
 
   #flush(): void {
-    while (this.#send && !this.#isPaused && this.#waiting.length > 0) {
-      const entry = this.#waiting[0] as Entry;
+    for (const entry of this.#waiting) {
+      if (!this.#send || this.#isPaused) return;
       const now = this.#environment.now();
       if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
         this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
         continue;
       }
-      this.#waiting.shift();
+      this.#waiting.delete(entry);
       entry.cancel();
       this.#deliver(entry, this.#send);
     }
@@ -254,7 +254,8 @@ export class Outbox {
   #remove(entry: Entry): void {
     entry.cancel();
     this.#bytes -= entry.frame.length;
-    if (!this.#sent.delete(entry.id)) this.#waiting = this.#waiting.filter((other) => other !== entry);
+    this.#sent.delete(entry.id);
+    this.#waiting.delete(entry);
     this.#settled();
   }
 
@@ -264,6 +265,11 @@ export class Outbox {
     this.#idle = [];
     for (const resolve of idle) resolve();
   }
+}
+
+/** Why something was not sent that does not wait. */
+export function unconnected(): HauynaError {
+  return new HauynaError("not_connected", "there is no connection");
 }
 
 function expired(): HauynaError {

@@ -3,7 +3,7 @@
 
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
-import type { Outbox } from "./outbox.js";
+import { type Outbox, unconnected } from "./outbox.js";
 import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { type ChannelHost, Subscription } from "./subscription.js";
 
@@ -38,7 +38,7 @@ export class Session {
       const host: ChannelHost = {
         ...this.#host,
         request: (asked) => this.#outbox.request(asked),
-        urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : undefined),
+        urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : Promise.reject(unconnected())),
         isConnected: () => this.#isConnected,
         closed: () => this.#outbox.closed,
         turned: () => this.#outbox.forget((other) => other !== name),
@@ -54,7 +54,7 @@ export class Session {
     if (this.#token === undefined) return undefined;
     const positions = [...this.#channels.values()]
       .filter(({ position, state }) => position && state.name !== "unsubscribed")
-      .map(({ name, position }) => [name, position] as const);
+      .map((channel) => [channel.name, (channel.named = channel.position)] as const);
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
@@ -76,6 +76,7 @@ export class Session {
     const restored: Promise<void>[] = [];
     for (const channel of this.#channels.values()) {
       if (there.has(channel.name)) continue;
+      channel.isGivenUp = false;
       if (channel.isWanted) restored.push(channel.restore());
       // The application had made it, and has not made it again.
       else channel.end();

@@ -3,7 +3,7 @@
 
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { HauynaError, ServerError } from "./error.js";
-import type { Dropped, Filling } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, isNumber, positionOf } from "./filling.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import type { Logger } from "./logger.js";
 import type { Asked, Urgent } from "./outbox.js";
@@ -14,8 +14,8 @@ import { type Position, type RecoveryReason, type ServerMessage, type Subscripti
 export interface ChannelHost {
   readonly logger: Logger;
   request(asked: Asked): Promise<unknown>;
-  /** On this connection, past what waits; undefined where there is none. */
-  urgent(asked: Urgent): Promise<unknown> | undefined;
+  /** On this connection, past what waits; fails where there is none. */
+  urgent(asked: Urgent): Promise<unknown>;
   isConnected(): boolean;
   /** Why nothing is asked any more, where that is so. */
   closed(): HauynaError | undefined;
@@ -25,12 +25,6 @@ export interface ChannelHost {
   gap(gap: Gap): void;
   /** The channel has another memory now. */
   turned(): void;
-}
-
-/** What `history` answers. */
-interface HistoryAnswer extends Position {
-  readonly oldest: number;
-  readonly messages: readonly ServerMessage[];
 }
 
 interface Waiter {
@@ -44,6 +38,8 @@ export class Subscription {
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
   position: Position | undefined;
+  /** What the server was told last: it replays from there, whatever has come since on the old socket of a move. */
+  named: Position | undefined;
   /** The application wants it, whatever becomes of connections. */
   isWanted = false;
   /** The application has given it up, and the server may not know yet. */
@@ -70,7 +66,7 @@ export class Subscription {
     this.name = name;
     this.#host = host;
     this.#listeners = new Listeners(host.logger);
-    this.presence = new Roster(this.#listeners, (after) => this.#urgent({ message: { type: "presence", channel: name, after } }));
+    this.presence = new Roster(this.#listeners, (after) => host.urgent({ message: { type: "presence", channel: name, after } }));
   }
 
   // For the application
@@ -104,7 +100,7 @@ export class Subscription {
 
   async unsubscribe(): Promise<void> {
     const wasAsked = this.state.name !== "unsubscribed";
-    this.isGivenUp = true;
+    this.isGivenUp ||= wasAsked;
     this.position = undefined;
     this.presence.clear();
     this.end();
@@ -139,14 +135,17 @@ export class Subscription {
     // Else the next connection asks.
     if (turn !== this.#turn || !this.#host.isConnected()) return;
     const { metadata, getToken } = this.#options;
+    // A source that does not answer is asked again.
+    if (getToken) this.#again(TOKEN);
     try {
       const token = await getToken?.();
       if (turn !== this.#turn) return;
-      const recover = this.position;
+      this.#cancel();
+      const recover = (this.named = this.position);
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const taken = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
-      await this.#urgent({ message, timeout: Infinity, taken });
+      await this.#host.urgent({ message, timeout: Infinity, taken });
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
@@ -158,17 +157,21 @@ export class Subscription {
     const now = positionOf(entry);
     const { recovered } = entry;
     const isLive = this.state.name === "subscribed";
-    const wasKnown = this.#wasLive || before !== undefined;
     const isSameStream = before !== undefined && before.epoch === now?.epoch;
-    const isAsked = recovered !== undefined;
+    const isAsked = recovered != null;
+    const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // What it has already, or what is being fetched.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
     if (before && !isSameStream) this.#host.turned();
     // What was missed before cannot be fetched any more.
-    if (isLive && recovered) this.#filled("epoch_changed");
-    const turn = this.#next();
+    const earlier = this.#turn;
+    while (isLive && recovered && this.#filling) {
+      this.#filled("epoch_changed");
+      // Whoever was told of it may have ended this connection.
+      if (earlier !== this.#turn) return;
+    }
+    const turn = this.#reset();
     this.#wasLive = false;
-    this.#filling = undefined;
     if (!isLive) {
       const isRemembered = isResumed || isSameStream;
       this.#hasForgotten ||= wasKnown && !isRemembered;
@@ -178,7 +181,7 @@ export class Subscription {
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    this.#arrived = (isReplayed ? this.position : now)?.offset ?? 0;
+    this.#arrived = (isReplayed ? this.named : now)?.offset ?? 0;
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
     // Whoever waits now may wait for another subscription.
     if (turn !== this.#turn) return;
@@ -197,16 +200,14 @@ export class Subscription {
 
   /** The connection is lost. */
   lost(): void {
-    this.#next();
-    this.#filling = undefined;
+    this.#reset();
     if (this.state.name === "subscribed") this.#wasLive = true;
     if (this.state.name !== "unsubscribed") this.#become({ name: "subscribing" });
   }
 
   /** There is no subscription any more, and none is wanted. */
   end(error?: HauynaError): void {
-    this.#next();
-    this.#filling = undefined;
+    this.#reset();
     this.isWanted = false;
     // First: who is told may subscribe again.
     this.refuse(error ?? new HauynaError("closed", "the subscription was given up"));
@@ -220,7 +221,10 @@ export class Subscription {
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
-    await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } })?.catch(() => {});
+    const turn = this.#turn;
+    // From then on the server may subscribe this client anew.
+    const told = () => turn === this.#turn && (this.isGivenUp = false);
+    await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }).then(told, () => {});
   }
 
   receive(message: ServerMessage): void {
@@ -265,10 +269,6 @@ export class Subscription {
     this.#filled("too_many");
   }
 
-  #urgent(asked: Urgent): Promise<unknown> {
-    return this.#host.urgent(asked) ?? Promise.reject(new HauynaError("not_connected", "there is no connection"));
-  }
-
   #standing(): Subscribed {
     return { position: this.position, recoverable: this.position !== undefined };
   }
@@ -277,6 +277,11 @@ export class Subscription {
   #next(): number {
     this.#cancel();
     return ++this.#turn;
+  }
+
+  #reset(): number {
+    this.#filling = undefined;
+    return this.#next();
   }
 
   #become(state: ChannelState): void {
@@ -296,12 +301,16 @@ export class Subscription {
       // Else there is no connection: the next one asks again.
       return error.kind === "invalid" ? this.end(error) : undefined;
     }
-    const delay = Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST);
+    this.#again(Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST));
+  }
+
+  #again(delay: number): void {
+    this.#cancel();
     this.#cancel = this.#host.after(delay, () => void this.restore());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {
-    if (epoch === undefined) return;
+    if (epoch == null) return;
     if (!this.position && epoch === UNKNOWN) return this.#gap("not_recoverable", undefined, undefined, missed);
     // From the own position, never from one further on. Of another epoch the history says so.
     this.position ??= { epoch, offset };
@@ -316,7 +325,7 @@ export class Subscription {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.#urgent({ message })) as HistoryAnswer;
+        const page = (await this.#host.urgent({ message })) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");
@@ -354,18 +363,22 @@ export class Subscription {
     const isLost = reason === "epoch_changed" || (reason && wentBack);
     if (reason) {
       const before = this.position;
-      const next = kept.find(({ offset }) => isNumber(offset))?.["offset"] as number | undefined;
-      const to = before && next && !isLost ? { ...before, offset: next - 1 } : undefined;
+      // The history may have had some of them.
+      const next = before && kept.find(({ offset }) => isNumber(offset) && offset > before.offset);
+      const to = next && !isLost ? { ...before, offset: (next["offset"] as number) - 1 } : undefined;
       this.position = to ?? before;
       this.#gap(reason, before, to);
     }
     // Another gap among them keeps the rest.
     for (const message of kept) {
       if (turn !== this.#turn) return;
-      if (isLost && message === wentBack) this.position = undefined;
+      if (message === wentBack) {
+        if (this.#filling) (this.#filling as Filling).wentBack = message;
+        else this.position = undefined;
+      }
       this.#take(message);
     }
-    if (isLost && turn === this.#turn) this.position = undefined;
+    if (isLost && turn === this.#turn && !this.#filling) this.position = undefined;
   }
 
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
@@ -376,16 +389,6 @@ export class Subscription {
   }
 }
 
-function isNumber(offset: unknown): offset is number {
-  return Number.isSafeInteger(offset);
-}
-
-/** The position in what the server said, if there is one. */
-export function positionOf(said: unknown): Position | undefined {
-  const { epoch, offset } = (said ?? {}) as Partial<Position>;
-  return epoch === undefined || offset === undefined ? undefined : { epoch, offset };
-}
-
 /** The epoch of a gap in a channel without history. */
 const UNKNOWN = "AAAAAAAAAAA";
 /** Messages that are kept while the history is asked. */
@@ -393,3 +396,5 @@ const KEPT = 10_000;
 /** Milliseconds before a subscription that may succeed later is tried again. */
 const AGAIN = 1000;
 const SOONEST = 50;
+/** Milliseconds for a token of a channel. */
+const TOKEN = 60_000;

@@ -105,7 +105,21 @@ test("an outbox may be as large as it likes when the connection is lost", async 
   expect(client.state).toMatchObject({ name: "reconnecting", attempt: 0 });
   await settle();
   expect(world.sockets, "the next attempt").toHaveLength(2);
-});
+}, 60_000);
+
+test("an outbox may be as large as it likes when the client closes", async () => {
+  const world = new World();
+  const count = 100_000;
+  const environment = { now: () => 1, random: () => 0.5, after: () => () => {}, isOnline: () => true, watch: () => () => {} };
+  const client = world.client({ environment, outbox: { count, bytes: 2 ** 30 } });
+  client.connect().catch(() => {});
+  for (let n = 0; n < count; n++) void client.broadcast(n).catch(() => {});
+  await settle();
+  const began = Date.now();
+  client.close();
+  // Minutes, where each of them is looked for among the others.
+  expect(Date.now() - began).toBeLessThan(10_000);
+}, 60_000);
 
 test("what cannot be encoded fails by itself", async () => {
   const world = new World();

@@ -548,3 +548,86 @@ test("a publication whose channel has another epoch after the loss is not sent a
     expect(world.socket.all("channel_message")).toEqual([]);
   }
 });
+
+test("a page of the history that is refused after others doubles nothing", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", ...start, missed: 2 }, message(13));
+  await world.socket.ack("history", { channel: "room", epoch: "E", offset: 14, messages: [message(11), message(12), message(13)] });
+  await world.socket.say(message(15));
+  await world.socket.refuse("history", "permission_denied");
+  expect(heard).toEqual([11, 12, 13, 15]);
+  expect(gaps).toMatchObject([{ from: { offset: 13 }, to: { offset: 14 }, missed: 1 }]);
+});
+
+test("a gap among what waits for the history is told, too, when the epoch turns", async () => {
+  const { room, world, heard, gaps } = await subscriber();
+  await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 }, message(12));
+  await world.socket.say({ type: "gap", channel: "room", epoch: "E", offset: 12, missed: 1 }, message(14));
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 15, recoverable: true, recovered: true });
+  expect(heard).toEqual([12, 14]);
+  expect(gaps).toMatchObject([{ reason: "epoch_changed" }, { reason: "epoch_changed" }]);
+  expect(room.position).toEqual({ epoch: "F", offset: 15 });
+});
+
+test("a gap among what waits for the history of a lost epoch keeps the position that it names", async () => {
+  const { world, heard, gaps } = await subscriber();
+  await world.socket.say(message(11), message(1), { type: "gap", channel: "room", epoch: "F", offset: 1, missed: 1 });
+  await world.socket.refuse("history", "validation_error", { details: { reason: "epoch_changed" } });
+  expect(heard).toEqual([11, 1]);
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "G", offset: 0, recoverable: true, recovered: false, reason: "epoch_changed" });
+  expect(gaps.map(({ reason, to }) => [reason, to?.epoch])).toEqual([["epoch_changed", undefined], ["epoch_changed", "G"]]);
+});
+
+test("an epoch that turns with a loss is told where the position had been lost before", async () => {
+  const { world, gaps } = await subscriber();
+  await world.socket.say(message(11), message(1));
+  await world.socket.refuse("history", "validation_error", { details: { reason: "epoch_changed" } });
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "G", offset: 3, recoverable: true, recovered: false, reason: "epoch_changed" });
+  expect(gaps.map(({ to }) => to)).toEqual([undefined, { epoch: "G", offset: 3 }]);
+});
+
+test("who reconnects when told of an epoch that has turned recovers from what was delivered", async () => {
+  const { client, room, world, heard } = await subscriber();
+  room.on("message", ({ offset }) => offset === 12 && client.reconnect());
+  await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 }, message(12), message(13));
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 13, recoverable: true, recovered: true });
+  expect(heard).toEqual([12]);
+  expect(room.position).toEqual({ epoch: "E", offset: 12 });
+});
+
+test("what was given up, and the server knows, it may subscribe this client to again", async () => {
+  const { room, world, heard } = await subscriber();
+  void room.unsubscribe();
+  await settle();
+  const subscribed = { type: "subscribed", channel: "room", epoch: "E", offset: 20, recoverable: true };
+  await world.socket.say(subscribed);
+  expect(world.socket.all("unsubscribe_channel"), "it did not know yet").toHaveLength(2);
+  for (const { id } of world.socket.all("unsubscribe_channel")) await world.socket.say({ type: "ack", id });
+  await world.socket.say(subscribed, message(21));
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+  expect(heard).toEqual([21]);
+});
+
+test("a token of a channel that never comes is asked for again", async () => {
+  const world = new World();
+  const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
+  let calls = 0;
+  const getToken = () => (++calls === 1 ? new Promise<string>(() => {}) : "t");
+  client.channel("room").subscribe({ getToken }).catch(() => {});
+  await world.pass(61_000);
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ token: "t" });
+  client.close();
+  await settle();
+  expect(world.timers).toBe(0);
+});
+
+test("fields of a subscription that are null count as left out", async () => {
+  const { room, world, gaps } = await subscriber({ recoverable: false });
+  const entry = { channel: "room", epoch: null, offset: null, recoverable: false, recovered: null, reason: null };
+  await world.lose();
+  await world.socket.ack("subscribe_channel", entry);
+  await world.socket.say({ type: "gap", channel: "room", epoch: null, offset: null, missed: 0 });
+  expect(room.position).toBeUndefined();
+  expect(world.socket.all("history")).toEqual([]);
+  expect(gaps).toMatchObject([{ reason: "not_recoverable" }]);
+});

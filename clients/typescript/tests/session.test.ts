@@ -382,3 +382,25 @@ test("a channel may have any name, and so may a user", async () => {
   await world.socket.open();
   expect(JSON.stringify(world.socket.last("resume")["positions"])).toBe(`{"__proto__":${JSON.stringify(start)}}`);
 });
+
+test("what the old socket brought during a move is replayed without a question", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const room = client.channel("room");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  void room.subscribe();
+  await settle();
+  const message = (offset: number) => ({ type: "message", channel: "room", content: "", timestamp: 1, offset });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 10, recoverable: true });
+  const old = world.socket;
+  await old.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(1);
+  await world.socket.open();
+  await old.say(message(11), message(12));
+  const subscriptions = [{ channel: "room", epoch: "E", offset: 12, recoverable: true, recovered: true }];
+  await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", resumed: true, resume: { token: "u" }, subscriptions });
+  await world.socket.say(message(11), message(12), message(13));
+  expect(heard).toEqual([11, 12, 13]);
+  expect(world.socket.all("history")).toEqual([]);
+});

@@ -9,7 +9,7 @@ use crate::outbox::Draft;
 use crate::presence::{Member, Presence, Roster};
 use crate::run::{Command, Wish};
 use crate::stream::{Feed, Interest, Note, Stream};
-use hauyna_protocol::received::{ChannelEvent, History, PresenceKind, Received};
+use hauyna_protocol::received::{self, ChannelEvent, History, PresenceKind, Received};
 use hauyna_protocol::{Direction, Position};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -69,8 +69,8 @@ impl<M> Channel<M> {
         self.client.answer(answer).await.map(|_| ())
     }
 
-    /// Returns where this client stands: the last publication it has seen. An application that keeps it can go on from there
-    /// in another life ([`Subscribing::since`]).
+    /// Returns where this client stands: the last publication it has received, which may wait in the streams still. What the
+    /// application has dealt with, and goes on from in another life, is told by [`Publication::position`].
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         *self.shared.position.lock()
@@ -123,7 +123,7 @@ impl<M: DeserializeOwned> Channel<M> {
     #[must_use]
     pub fn messages(&self) -> Stream<Publication<M>> {
         self.reader(Interest::Messages, |note| match note {
-            Note::Publication(publication) => Publication::read(&publication),
+            Note::Publication(publication, position) => Publication::read(&publication, position),
             Note::Gap(gap) => Err(StreamError::Gap(Arc::unwrap_or_clone(gap))),
             _ => Err(StreamError::Unreadable(String::new())),
         })
@@ -250,14 +250,18 @@ pub struct Publication<M> {
     pub timestamp: u64,
     /// The number in the channel's stream, where it keeps one.
     pub offset: Option<u64>,
+    /// Where it stands, if that is known: whoever has dealt with it goes on from there in another life ([`Subscribing::since`]).
+    pub position: Option<Position>,
 }
 
 impl<M: DeserializeOwned> Publication<M> {
-    fn read(raw: &hauyna_protocol::received::Publication) -> Result<Self, StreamError> {
+    /// Reads a publication; `place` is a position in the epoch that it was published in.
+    fn read(raw: &received::Publication, place: Option<Position>) -> Result<Self, StreamError> {
         let content = serde_json::from_str(raw.content.get())
             .map_err(|error| StreamError::Unreadable(error.to_string()))?;
         let (channel, user) = (raw.channel.clone(), raw.user.clone());
-        Ok(Self { channel, user, content, timestamp: raw.timestamp, offset: raw.offset })
+        let position = place.zip(raw.offset).map(|(place, offset)| Position { offset, ..place });
+        Ok(Self { channel, user, content, timestamp: raw.timestamp, offset: raw.offset, position })
     }
 }
 
@@ -341,7 +345,8 @@ impl<M: DeserializeOwned> Past<M> {
             match Received::read(message.get()) {
                 Ok(Received::Publication(publication)) => {
                     messages.push(
-                        Publication::read(&publication).map_err(|error| unreadable(error.to_string()))?,
+                        Publication::read(&publication, Some(history.position))
+                            .map_err(|error| unreadable(error.to_string()))?,
                     );
                 }
                 Ok(_) => {}

@@ -159,6 +159,10 @@ impl Client {
             });
         }
         let shared = channels.entry(name.to_owned()).or_insert_with(|| Arc::new(ChannelShared::new(name)));
+        // Nobody would end its streams later.
+        if self.shared.feed.is_closed() {
+            shared.feed.close();
+        }
         Channel::new(self.clone(), shared.clone())
     }
 

@@ -145,6 +145,11 @@ impl Queued {
         self.sent.filter(|_| is_keyed && self.phase == Phase::Cut).map(|sent| after(sent.instant, REMEMBERED))
     }
 
+    /// Whether it was never sent, and nobody waits for it any more.
+    fn is_withdrawn(&self) -> bool {
+        self.phase == Phase::Waiting && self.entry.reply.is_closed()
+    }
+
     /// Whether sending it again might publish it twice.
     fn may_repeat_itself(&self, now: Moment) -> bool {
         let is_old = |sent: Moment| now.since(sent) >= REMEMBERED;
@@ -156,6 +161,8 @@ impl Queued {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
+    /// How many at the front are on their way: what is to be sent next is looked for behind them.
+    sent: usize,
     bytes: usize,
     most: usize,
     most_bytes: usize,
@@ -163,7 +170,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, most, most_bytes }
+        Self { queue: VecDeque::new(), sent: 0, bytes: 0, most, most_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
@@ -197,14 +204,19 @@ impl Outbox {
 
     /// Gives the first request that is to be sent, and takes it as sent.
     pub(crate) fn next(&mut self, now: Moment) -> Option<(u64, &Draft)> {
-        self.forget_withdrawn();
         let at = loop {
-            let at = self.queue.iter().position(|queued| !matches!(queued.phase, Phase::Sent(_)))?;
-            if !self.queue[at].may_repeat_itself(now) {
+            let is_next = |queued: &Queued| !matches!(queued.phase, Phase::Sent(_));
+            let at = self.sent + self.queue.range(self.sent..).position(is_next)?;
+            let queued = &self.queue[at];
+            if queued.may_repeat_itself(now) {
+                self.remove(at)?.fail(Error::OutcomeUnknown);
+            } else if queued.is_withdrawn() {
+                self.remove(at)?;
+            } else {
                 break at;
             }
-            self.remove(at)?.fail(Error::OutcomeUnknown);
         };
+        self.sent = at + 1;
         let queued = &mut self.queue[at];
         queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
         queued.sent.get_or_insert(now);
@@ -220,11 +232,16 @@ impl Outbox {
         }
     }
 
-    /// Notes how large a request is that is being sent, in bytes as it is encoded.
-    pub(crate) fn note_size(&mut self, id: u64, bytes: usize) {
-        if let Some(queued) = self.queue.iter_mut().find(|queued| queued.id == id) {
+    /// Notes how large the request is that [`Outbox::next`] gave last, in bytes as it is encoded.
+    pub(crate) fn note_size(&mut self, bytes: usize) {
+        if let Some(queued) = self.sent.checked_sub(1).and_then(|last| self.queue.get_mut(last)) {
             queued.encoded = bytes;
         }
+    }
+
+    /// Takes the request out that [`Outbox::next`] gave last: it cannot be sent.
+    pub(crate) fn take_back(&mut self) -> Option<Entry> {
+        self.remove(self.sent.checked_sub(1)?)
     }
 
     /// Takes the largest request out that is on its way.
@@ -242,6 +259,7 @@ impl Outbox {
 
     /// The connection is lost. What may not be repeated fails now, whatever the next one brings.
     pub(crate) fn lost(&mut self) {
+        self.sent = 0;
         for queued in &mut self.queue {
             if matches!(queued.phase, Phase::Sent(_)) {
                 queued.phase = Phase::Cut;
@@ -304,11 +322,10 @@ impl Outbox {
     fn forget_withdrawn(&mut self) {
         let bytes = &mut self.bytes;
         self.queue.retain(|queued| {
-            let withdrawn = queued.phase == Phase::Waiting && queued.entry.reply.is_closed();
-            if withdrawn {
+            if queued.is_withdrawn() {
                 *bytes -= queued.size;
             }
-            !withdrawn
+            !queued.is_withdrawn()
         });
     }
 
@@ -328,6 +345,7 @@ impl Outbox {
 
     fn remove(&mut self, at: usize) -> Option<Entry> {
         let queued = self.queue.remove(at)?;
+        self.sent -= usize::from(at < self.sent);
         self.bytes -= queued.size;
         Some(queued.entry)
     }

@@ -34,7 +34,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use travel::Next;
+use travel::{Former, Next};
 pub(crate) use wishes::Wish;
 use wishes::{Kept, Reply};
 
@@ -58,7 +58,7 @@ pub(crate) struct Run {
     random: Random,
     current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
-    former: Option<(Socket, Instant)>,
+    former: Option<Former>,
     next: Next,
     /// Whether the attempt under way carries the token of the session.
     is_resuming: bool,
@@ -71,6 +71,8 @@ pub(crate) struct Run {
     /// Whether requests of the application may be sent: every subscription that the loss ended is answered.
     is_restored: bool,
     restore_by: Option<Instant>,
+    /// When subscriptions of the server's that have not come back are given up.
+    lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
@@ -126,6 +128,7 @@ impl Run {
             max_message: usize::MAX,
             is_restored: false,
             restore_by: None,
+            lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
             given_up: BTreeMap::new(),
@@ -189,8 +192,7 @@ impl Run {
                         }
                     }
                     2 => {
-                        if self.former.as_mut().is_some_and(|(socket, _)| socket.poll(cx, random).is_ready())
-                        {
+                        if self.former.as_mut().is_some_and(|old| old.socket.poll(cx, random).is_ready()) {
                             return Poll::Ready(Happened::Former);
                         }
                     }
@@ -242,7 +244,7 @@ impl Run {
             Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
             Next::Idle | Next::Offline | Next::Opening(_) => None,
         };
-        let former = self.former.as_ref().map(|(_, until)| *until);
+        let former = self.former.as_ref().map(|former| former.until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
         let waiting = self.wishes.values().filter_map(Kept::deadline);
         let asked = self.asked.values().filter_map(Purpose::deadline);
@@ -250,6 +252,7 @@ impl Run {
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
+            .chain(self.lapse_at)
             .chain(waiting)
             .chain(asked)
             .chain(catching)
@@ -269,9 +272,11 @@ impl Run {
         if self.restore_by.is_some_and(|by| now >= by) {
             self.restoring_is_late();
         }
-        if self.refresh_at.is_some_and(|at| now >= at) {
-            self.refresh_at = None;
+        if self.refresh_at.take_if(|at| now >= *at).is_some() {
             self.fetch_refresh();
+        }
+        if self.lapse_at.take_if(|at| now >= *at).is_some() {
+            self.give_up_lapsed();
         }
         let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
         let due: Vec<_> = self
@@ -326,10 +331,7 @@ impl Run {
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
         self.pump();
-        if let Some(socket) = self.current.take() {
-            let code = hauyna_websocket::CloseCode::NORMAL;
-            socket.close(code, CLOSING, &mut self.random).await;
-        }
+        self.leave().await;
         self.close(Closed::ByUs);
         self.shared.feed.close();
         let channels = std::mem::take(&mut *self.shared.channels.lock());
@@ -383,5 +385,3 @@ const SOURCES: usize = 6;
 const SLEPT: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.
 const READS: usize = 64;
-/// How long the closing handshake may take.
-const CLOSING: Duration = Duration::from_secs(2);

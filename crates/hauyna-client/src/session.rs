@@ -30,6 +30,9 @@ pub(crate) struct Place {
     was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
     catching: bool,
+    /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
+    /// before.
+    named: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     arrived: Option<u64>,
     /// Whether it was not, and it is being asked whether the epoch is the same still.
@@ -37,9 +40,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// From where the server is to bring it up to date.
-    pub(crate) fn recover(&self) -> Option<Position> {
-        self.position.filter(|_| self.was_live && self.is_recoverable)
+    /// The position from which the server is asked to bring it up to date.
+    pub(crate) fn recover(&mut self) -> Option<Position> {
+        self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
+        self.named
     }
 
     pub(crate) const fn was_live(&self) -> bool {
@@ -66,7 +70,8 @@ impl Place {
                 }
                 (_, end) => end,
             };
-            self.arrived = self.position.map(|own| own.offset);
+            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
+            self.arrived = self.named.or(self.position).map(|named| named.offset);
             return Missed::Nothing;
         }
         self.arrived = entry.position.map(|named| named.offset);
@@ -171,9 +176,10 @@ impl Session {
     }
 
     /// Where every subscription stands, for the server that resumes the session.
-    pub(crate) fn positions(&self) -> Vec<(Box<str>, Position)> {
-        let known = |(channel, place): (&String, &Place)| Some((channel.as_str().into(), place.recover()?));
-        self.places.iter().filter_map(known).collect()
+    pub(crate) fn positions(&mut self) -> Vec<(Box<str>, Position)> {
+        let known =
+            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.recover()?));
+        self.places.iter_mut().filter_map(known).collect()
     }
 
     /// The connection is gone: nobody is subscribed to anything.
@@ -197,6 +203,12 @@ impl Session {
     pub(crate) fn absent(&self) -> Vec<String> {
         let absent = |place: &Place| place.is_wanted && place.standing == Standing::Absent;
         self.places.iter().filter(|(_, place)| absent(place)).map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// The channels that the server had subscribed this client to, and has not again.
+    pub(crate) fn lapsed(&self) -> Vec<String> {
+        let lapsed = |place: &Place| !place.is_wanted && place.standing == Standing::Absent;
+        self.places.iter().filter(|(_, place)| lapsed(place)).map(|(channel, _)| channel.clone()).collect()
     }
 
     /// Whether a subscription has not been answered.
@@ -280,7 +292,23 @@ impl Session {
         }
         // From the own position, never from one further on: the history has what lies between.
         (place.position, place.catching) = (place.position.or(Some(before)), true);
+        place.arrived.get_or_insert(before.offset);
         Missed::InHistory
+    }
+
+    /// More is to be fetched, after the own position or, where that is lost, after the one that the server has named. `false`
+    /// where neither is known.
+    pub(crate) fn catches_again(
+        &mut self,
+        channel: &str,
+        before: Option<Position>,
+        is_doubtful: bool,
+    ) -> bool {
+        let Some(place) = self.live_place(channel) else { return false };
+        place.position = place.position.or(before);
+        place.arrived = place.arrived.or(before.map(|before| before.offset));
+        (place.catching, place.is_doubtful) = (place.position.is_some(), is_doubtful);
+        place.catching
     }
 
     /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.

@@ -202,9 +202,13 @@ impl Socket {
         if read.is_ready() || gained || self.end.is_some() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Closes by ourselves: writes the code behind what waits, as far as the peer takes it within `patience`.
-    pub(crate) async fn close(mut self, code: CloseCode, patience: Duration, random: &mut Random) {
+    /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`ended`](Self::ended) writes it.
+    pub(crate) fn leave(&mut self, code: CloseCode, random: &mut Random) {
         encode_into(&mut self.out, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
+    }
+
+    /// Writes what waits, as far as the peer takes it within `patience`, and waits for the end.
+    pub(crate) async fn ended(mut self, patience: Duration) {
         let written = async {
             self.stream.write_all(&self.out[self.written..]).await?;
             self.stream.flush().await?;

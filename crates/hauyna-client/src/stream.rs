@@ -5,6 +5,7 @@ use crate::channel::PresenceUpdate;
 use crate::client::State;
 use crate::error::StreamError;
 use crate::gap::Gap;
+use hauyna_protocol::Position;
 use hauyna_protocol::received::{Application, ChannelEvent, Direct, Publication};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -72,7 +73,8 @@ impl<T> fmt::Debug for Stream<T> {
 /// Something that happened, as it waits for its readers.
 #[derive(Clone, Debug)]
 pub(crate) enum Note {
-    Publication(Arc<Publication>),
+    /// With its position, once it is given to its readers.
+    Publication(Arc<Publication>, Option<Position>),
     Application(Arc<Application>),
     Direct(Arc<(DirectKind, Direct)>),
     Subscriber(Arc<ChannelEvent>),
@@ -94,7 +96,7 @@ impl Note {
     pub(crate) fn weight(&self) -> usize {
         const SELF: usize = 128;
         SELF + match self {
-            Self::Publication(publication) => publication.content.get().len(),
+            Self::Publication(publication, _) => publication.content.get().len(),
             Self::Application(application) => application.body.get().len(),
             Self::Direct(direct) => direct.1.message.get().len(),
             Self::Subscriber(event) => event.metadata.get().len(),
@@ -118,7 +120,7 @@ pub(crate) enum Interest {
 impl Interest {
     fn covers(&self, note: &Note) -> bool {
         match (self, note) {
-            (Self::Messages, Note::Publication(_) | Note::Gap(_))
+            (Self::Messages, Note::Publication(..) | Note::Gap(_))
             | (Self::Directs, Note::Direct(_))
             | (Self::Subscribers, Note::Subscriber(_))
             | (Self::Presence, Note::Presence(_))
@@ -179,6 +181,11 @@ impl Feed {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether nothing will come any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.readers.lock().is_closed
     }
 
     /// Whether nobody reads.
@@ -288,7 +295,7 @@ mod tests {
         };
         let publication = Arc::new(publication);
         for _ in 0..3 {
-            feed.push(&Note::Publication(publication.clone()));
+            feed.push(&Note::Publication(publication.clone(), None));
         }
         assert!(matches!(reader.next().await, Some(Err(StreamError::Missed(2)))));
         assert!(matches!(reader.next().await, Some(Ok(()))));

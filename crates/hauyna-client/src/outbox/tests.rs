@@ -42,6 +42,21 @@ async fn requests_are_sent_once_and_in_their_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
+    // Minutes, where each is looked for behind all others.
+    const MANY: u64 = 100_000;
+    let mut outbox = Outbox::new(usize::MAX, usize::MAX);
+    let mut answers: Vec<_> = (0..MANY).map(|id| push(&mut outbox, id, publication("a", "x"))).collect();
+    drop(answers.split_off(MANY as usize - 2));
+    let began = std::time::Instant::now();
+    assert!(sent(&mut outbox).into_iter().eq(0..MANY - 2), "but those that nobody waits for");
+    assert!(outbox.answered(0).is_some());
+    answers.push(push(&mut outbox, MANY, publication("a", "x")));
+    assert_eq!(sent(&mut outbox), [MANY]);
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_remembers() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 1, event(Repeat::Never));

@@ -16,6 +16,7 @@ use crate::socket::Loss;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
 use serde_json::value::RawValue;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// What a request of the client's own is for.
@@ -39,9 +40,27 @@ pub(super) enum Purpose {
 
 /// What the application's own code gave, in a task of its own.
 pub(super) enum Done {
-    Answer { generation: u64, id: RequestId, answer: Result<Box<RawValue>, String> },
-    ChannelToken { generation: u64, channel: String, wish: u64, token: Option<String> },
-    Refresh { generation: u64, token: Option<String> },
+    Answer {
+        generation: u64,
+        id: RequestId,
+        answer: Result<Box<RawValue>, String>,
+    },
+    ChannelToken {
+        generation: u64,
+        channel: String,
+        wish: u64,
+        token: Option<String>,
+    },
+    Refresh {
+        generation: u64,
+        token: Option<String>,
+    },
+    /// The server may take the end of a subscription now.
+    GiveUp {
+        generation: u64,
+        channel: String,
+        number: u64,
+    },
 }
 
 type Answer = Result<Option<Box<RawValue>>, Refusal>;
@@ -66,9 +85,9 @@ impl Run {
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
             let bytes = message.1.len();
             if bytes <= self.max_message {
-                self.outbox.note_size(id, bytes);
+                self.outbox.note_size(bytes);
                 socket.send(message, &mut self.random);
-            } else if let Some(entry) = self.outbox.answered(id) {
+            } else if let Some(entry) = self.outbox.take_back() {
                 entry.fail(Error::Refused(Refusal::too_large(Some(self.max_message))));
             }
         }
@@ -149,7 +168,10 @@ impl Run {
             }
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
-                self.given_up.retain(|name, last| *name != channel || *last != number);
+                match &answer {
+                    Err(refusal) if refusal.temporary => self.give_up_later(&channel, number, refusal),
+                    _ => self.given_up.retain(|name, last| *name != channel || *last != number),
+                }
                 if let Some(waiter) = waiter {
                     waiter.answer(unsubscribed(answer));
                 }
@@ -181,9 +203,9 @@ impl Run {
         let Some(kept) = self.wishes.get(channel) else { return };
         let wish = kept.number;
         let Some(source) = kept.wish.token.clone() else { return self.ask_subscribe(channel, None) };
-        let (generation, channel) = (self.generation, channel.to_owned());
+        let (generation, patience, channel) = (self.generation, self.patience(), channel.to_owned());
         self.work.spawn(async move {
-            let token = settled(source).await;
+            let token = settled(source, patience).await;
             Done::ChannelToken { generation, channel, wish, token }
         });
     }
@@ -295,8 +317,22 @@ impl Run {
 
     pub(super) fn fetch_refresh(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
-        let generation = self.generation;
-        self.work.spawn(async move { Done::Refresh { generation, token: settled(source).await } });
+        let (generation, patience) = (self.generation, self.patience());
+        self.work.spawn(async move { Done::Refresh { generation, token: settled(source, patience).await } });
+    }
+
+    /// How long a source of tokens may take before it counts as failed.
+    fn patience(&self) -> Duration {
+        self.options.connect_timeout.max(TOKEN)
+    }
+
+    /// The server refuses for now to hear that a channel was given up.
+    fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
+        let (generation, wait, channel) = (self.generation, retry_after(refusal), channel.to_owned());
+        self.work.spawn(async move {
+            tokio::time::sleep(wait).await;
+            Done::GiveUp { generation, channel, number }
+        });
     }
 
     pub(super) fn done(&mut self, done: Done) {
@@ -315,11 +351,16 @@ impl Run {
                     place.standing = Standing::Absent;
                 }
                 if let Some(kept) = self.wishes.get_mut(&channel) {
-                    kept.retry_at = Some(Instant::now() + std::time::Duration::from_secs(1));
+                    kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
                 }
             }
             Done::Refresh { generation, token: Some(token) } if generation == self.generation => {
                 self.ask(Purpose::Refresh, &Request::Refresh { token: token.into() });
+            }
+            Done::GiveUp { generation, channel, number }
+                if generation == self.generation && self.given_up.get(&channel) == Some(&number) =>
+            {
+                self.give_up(&channel, number, None);
             }
             _ => {}
         }
@@ -337,10 +378,17 @@ fn unsubscribed(answer: Answer) -> Result<(), Error> {
     }
 }
 
-/// A token, if the application has one; its panic is its own.
-async fn settled(source: TokenSource) -> Option<String> {
-    tokio::spawn(async move { source().await }).await.ok().and_then(Result::ok)
+/// A token, if the application has one in time; its panic is its own.
+async fn settled(source: TokenSource, patience: Duration) -> Option<String> {
+    let asked = tokio::spawn(async move { source().await });
+    let given_up = asked.abort_handle();
+    let token = tokio::time::timeout(patience, asked).await;
+    given_up.abort();
+    token.ok()?.ok()?.ok()
 }
+
+/// The least time for a source of tokens beside a connection.
+const TOKEN: Duration = Duration::from_secs(60);
 
 /// Questions that may be open at once.
 const QUESTIONS: usize = 64;

@@ -2,6 +2,7 @@
 
 use super::Run;
 use super::held::Held;
+use super::travel::Former;
 use crate::channel::{PresenceUpdate, Subscription};
 use crate::codec;
 use crate::error::{Error, Refusal};
@@ -11,8 +12,8 @@ use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
 use crate::stream::{DirectKind, Note};
-use hauyna_protocol::RequestId;
 use hauyna_protocol::received::{self, Received, Subscribed};
+use hauyna_protocol::{Position, RequestId};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -42,9 +43,10 @@ impl Run {
         }
     }
 
-    /// The old socket of a hand-over may hold messages and answers still.
+    /// The old socket of a hand-over may hold answers and direct messages still. What is about a channel is the new one's alone: it
+    /// comes there anew, perhaps in another epoch, or is part of the gap that has been told.
     pub(super) fn read_former(&mut self) {
-        while let Some((socket, _)) = &mut self.former {
+        while let Some(Former { socket, is_heard, .. }) = &mut self.former {
             let _ = socket.take_heard();
             let Some(payload) = socket.message() else {
                 if socket.end().is_some() {
@@ -52,24 +54,21 @@ impl Run {
                 }
                 return;
             };
-            if let Ok(message) = codec::decode(socket.encoding(), &payload) {
-                match message {
-                    // What can be told anew is told anew on the new socket, perhaps in another epoch: an offset
-                    // of the old one would move the position past messages that have yet to come.
-                    Received::Publication(publication) if publication.offset.is_some() => {}
-                    Received::Application(application) if application.offset.is_some() => {}
-                    Received::Subscribed(_)
-                    | Received::Unsubscribed { .. }
-                    | Received::RetryPolicy(_)
-                    | Received::PresenceState(_)
-                    | Received::PresenceChange(_)
-                    | Received::PresenceDiff(_)
-                    | Received::Occupancy { .. }
-                    | Received::Gap(_)
-                    | Received::Reconnect(_)
-                    | Received::Question(_) => {}
-                    message => self.hear(message),
-                }
+            if !*is_heard {
+                continue;
+            }
+            match codec::decode(socket.encoding(), &payload) {
+                Ok(Received::Application(application)) if application.channel.is_some() => {}
+                Ok(
+                    message @ (Received::Ack(_)
+                    | Received::Pong { .. }
+                    | Received::Error(_)
+                    | Received::Private(_)
+                    | Received::Group(_)
+                    | Received::Broadcast(_)
+                    | Received::Application(_)),
+                ) => self.hear(message),
+                Ok(_) | Err(_) => {}
             }
         }
     }
@@ -88,7 +87,7 @@ impl Run {
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;
-                self.arrive(offset, Note::Publication(Arc::new(publication)));
+                self.arrive(offset, Note::Publication(Arc::new(publication), None));
             }
             Received::Application(application) => {
                 let offset = application.offset;
@@ -107,7 +106,7 @@ impl Run {
             Received::Unsubscribed { .. } => {}
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
-                self.make_up_for(&gap.channel, missed);
+                self.make_up_for(&gap.channel, missed, gap.position);
                 self.refresh_presence(&gap.channel);
             }
             Received::Question(question) => self.question(question),
@@ -118,6 +117,17 @@ impl Run {
     }
 
     fn hear_presence(&mut self, message: Received) {
+        let channel = match &message {
+            Received::PresenceState(state) => &state.channel,
+            Received::PresenceDiff(diff) => &diff.channel,
+            Received::PresenceChange(change) => &change.channel,
+            Received::Occupancy { channel, .. } => channel,
+            _ => return,
+        };
+        // Else it is left of a subscription that was given up.
+        if !self.session.is_live(channel) {
+            return;
+        }
         match message {
             Received::PresenceState(state) => {
                 let channel = state.channel.clone();
@@ -164,7 +174,7 @@ impl Run {
     /// A message of a channel, live or replayed by the server.
     fn arrive(&mut self, offset: Option<u64>, note: Note) {
         let channel = match &note {
-            Note::Publication(publication) => Some(&publication.channel),
+            Note::Publication(publication, _) => Some(&publication.channel),
             Note::Application(application) => application.channel.as_ref(),
             _ => None,
         };
@@ -178,12 +188,9 @@ impl Run {
             Verdict::Stray | Verdict::Drop => {}
             verdict @ (Verdict::Hold | Verdict::WentBack) => {
                 if verdict == Verdict::WentBack {
-                    self.catch_up(&channel);
+                    self.doubt(&channel);
                 }
                 let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
-                if verdict == Verdict::WentBack {
-                    held.goes_back();
-                }
                 if !held.keep(offset, note) {
                     self.give_up_catching(&channel, GapReason::Dropped);
                 }
@@ -194,8 +201,14 @@ impl Run {
     /// Gives a message to its readers.
     pub(super) fn give(&mut self, channel: Option<&str>, note: &Note) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            *shared.position.lock() = self.session.place(&shared.name).and_then(|place| place.position);
-            shared.feed.push(note);
+            let position = self.session.place(&shared.name).and_then(|place| place.position);
+            *shared.position.lock() = position;
+            match note {
+                Note::Publication(publication, _) => {
+                    shared.feed.push(&Note::Publication(publication.clone(), position));
+                }
+                note => shared.feed.push(note),
+            }
         }
         if let Note::Application(_) = note {
             self.shared.feed.push(note);
@@ -209,7 +222,7 @@ impl Run {
         }
         if self.session.is_turned_by(entry) {
             self.outbox.forget_keys(&entry.channel);
-            if entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
+            while entry.recovered == Some(true) && self.session.is_catching(&entry.channel) {
                 // What was missed before cannot be fetched any more: it was of the old epoch.
                 self.give_up_catching(&entry.channel, GapReason::EpochChanged);
             }
@@ -223,24 +236,25 @@ impl Run {
             *shared.position.lock() = position;
         }
         self.answer_waiters(&entry.channel, &Ok(Subscription::new(position, entry.recoverable)));
-        self.make_up_for(&entry.channel, missed);
+        self.make_up_for(&entry.channel, missed, None);
     }
 
-    fn make_up_for(&mut self, channel: &str, missed: Missed) {
+    /// Does what is to be done about what was missed, after a position where the server has named one.
+    fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
         match missed {
             Missed::Nothing => {}
-            Missed::InHistory => self.catch_up(channel),
+            Missed::InHistory => self.catch_up(channel, before),
             Missed::Gap(gap) => self.tell(gap),
             Missed::GapThenHistory(gap) => {
                 self.tell(gap);
                 self.stop_catching(channel);
-                self.catch_up(channel);
+                self.catch_up(channel, before);
             }
         }
     }
 
-    /// The application on the server has ended a subscription.
-    fn taken_out(&mut self, channel: &str) {
+    /// The application on the server has ended a subscription, or does not take it up again.
+    pub(super) fn taken_out(&mut self, channel: &str) {
         let from = self.session.place(channel).and_then(|place| place.position);
         self.forget(channel);
         let gap =
@@ -251,7 +265,7 @@ impl Run {
     /// Nothing of a subscription is left.
     pub(super) fn forget(&mut self, channel: &str) {
         self.session.forget(channel);
-        self.held.remove(channel);
+        self.stop_catching(channel);
         self.wishes.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;

@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The live messages of a channel whose history is being fetched.
+/// What has come live in a channel whose history is being fetched.
 #[derive(Debug)]
 pub(super) struct Held {
-    notes: VecDeque<(Option<u64>, Note)>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// Another gap came meanwhile: the history is asked once more.
+    /// How many of them had come when the history was asked last: it has what is missing among those.
+    asked_behind: usize,
+    /// The numbering went back after the history was asked: it is asked once more.
     is_stale: bool,
     /// The first message whose offset is not higher than that of the one before it: if its epoch is another one, nothing
     /// is known of the offsets from there on.
@@ -31,11 +33,19 @@ pub(super) struct Held {
     pub(super) answer_by: Option<Instant>,
 }
 
+#[derive(Debug)]
+enum Waiting {
+    Message(Option<u64>, Note),
+    /// Messages are missing here too, after this position where it is known: the history is asked once more.
+    Gap(Option<Position>),
+}
+
 impl Held {
     pub(super) const fn new() -> Self {
         Self {
-            notes: VecDeque::new(),
+            waiting: VecDeque::new(),
             bytes: 0,
+            asked_behind: 0,
             is_stale: false,
             went_back_at: None,
             retry_at: None,
@@ -44,24 +54,60 @@ impl Held {
     }
 
     /// The message that is kept next has an offset that is too low.
-    pub(super) fn goes_back(&mut self) {
-        self.went_back_at.get_or_insert(self.notes.len());
+    fn goes_back(&mut self) {
+        self.went_back_at.get_or_insert(self.waiting.len());
     }
 
     /// Keeps a message; `false` if that is one too many.
     pub(super) fn keep(&mut self, offset: Option<u64>, note: Note) -> bool {
         self.bytes += note.weight();
-        self.notes.push_back((offset, note));
-        self.notes.len() <= MOST && self.bytes <= MOST_BYTES
+        self.waiting.push_back(Waiting::Message(offset, note));
+        self.waiting.len() <= MOST && self.bytes <= MOST_BYTES
+    }
+
+    /// Keeps the place of another gap; one right behind another is closed with it.
+    fn keep_gap(&mut self, before: Option<Position>) {
+        if !matches!(self.waiting.back(), Some(Waiting::Gap(_))) {
+            self.waiting.push_back(Waiting::Gap(before));
+        }
+    }
+
+    /// The history was read to its end: forgets the gaps that it has closed, and says whether it has to be asked once more.
+    fn is_stale_at_the_end(&mut self) -> bool {
+        let (mut index, closed) = (0, self.asked_behind);
+        self.waiting.retain(|waiting| {
+            index += 1;
+            index > closed || matches!(waiting, Waiting::Message(..))
+        });
+        let has_gap = self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Gap(_)));
+        std::mem::take(&mut self.is_stale) || has_gap
+    }
+
+    /// The first offset past the own position: where the channel goes on.
+    fn next_after(&self, own: Position) -> Option<u64> {
+        self.waiting.iter().find_map(|waiting| match waiting {
+            Waiting::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
+            Waiting::Gap(_) => None,
+        })
     }
 }
 
 impl Run {
-    /// Fetches what a channel has missed.
-    pub(super) fn catch_up(&mut self, channel: &str) {
+    /// The numbering of a channel went back without a word: the history knows whether its epoch is another one.
+    pub(super) fn doubt(&mut self, channel: &str) {
+        match self.held.get_mut(channel) {
+            Some(held) => held.is_stale = true,
+            None => self.catch_up(channel, None),
+        }
         if let Some(held) = self.held.get_mut(channel) {
-            held.is_stale = true;
-            return;
+            held.goes_back();
+        }
+    }
+
+    /// Fetches what a channel has missed, after a position where one was named.
+    pub(super) fn catch_up(&mut self, channel: &str, before: Option<Position>) {
+        if let Some(held) = self.held.get_mut(channel) {
+            return held.keep_gap(before);
         }
         self.held.insert(channel.to_owned(), Held::new());
         self.ask_history(channel);
@@ -74,6 +120,7 @@ impl Run {
         self.ask(Purpose::CatchUp(channel.to_owned()), &request);
         if let Some(held) = self.held.get_mut(channel) {
             held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(LEAST)));
+            held.asked_behind = held.waiting.len();
         }
     }
 
@@ -104,15 +151,13 @@ impl Run {
         let own = self.position(channel);
         let is_behind = own.is_some_and(|own| own.offset < history.position.offset);
         let has_progress = own.map(|own| own.offset) > before.map(|before| before.offset);
-        let held = self.held.get_mut(channel);
-        let is_stale = held.is_some_and(|held| std::mem::take(&mut held.is_stale));
         if is_behind && !has_progress {
             let is_same = own.map(|own| own.epoch) == before.map(|before| before.epoch);
             self.session.set_position(channel, before);
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
             return self.give_up_catching(channel, reason);
         }
-        if is_behind || is_stale {
+        if is_behind || self.held.get_mut(channel).is_some_and(Held::is_stale_at_the_end) {
             return self.ask_history(channel);
         }
         self.release(channel, false);
@@ -126,7 +171,7 @@ impl Run {
     fn replay(&mut self, channel: &str, message: &str) {
         let (offset, note) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
-                (publication.offset, Some(Note::Publication(Arc::new(publication))))
+                (publication.offset, Some(Note::Publication(Arc::new(publication), None)))
             }
             Ok(Received::Application(application)) => {
                 (application.offset, Some(Note::Application(Arc::new(application))))
@@ -146,8 +191,10 @@ impl Run {
         let held = self.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
-        let first = held.and_then(|held| held.notes.front()).and_then(|(offset, _)| *offset);
-        let to = from.zip(first).filter(|_| !is_lost).map(|(from, offset)| Position { offset, ..from });
+        let to = from.filter(|_| !is_lost).and_then(|from| {
+            let next = held?.next_after(from)?;
+            Some(Position { offset: next, ..from })
+        });
         self.tell(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
         self.release(channel, is_lost);
     }
@@ -158,25 +205,52 @@ impl Run {
         self.held.remove(channel)
     }
 
-    /// Lets the live messages go on, each of them unless the history had it. Where the position is lost, the epoch is not
-    /// known any more: from the message on that went back, offsets say nothing of what was seen.
+    /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them. Where the position is
+    /// lost, the epoch is not known any more: from the message on that went back, offsets say nothing of what was seen.
     fn release(&mut self, channel: &str, is_lost: bool) {
         self.session.caught_up(channel);
-        let held = self.stop_catching(channel);
-        let went_back_at = held.as_ref().and_then(|held| held.went_back_at).filter(|_| is_lost);
-        for (index, (offset, note)) in held.into_iter().flat_map(|held| held.notes).enumerate() {
+        let Some(mut held) = self.stop_catching(channel) else { return self.released(channel, is_lost) };
+        let went_back_at = held.went_back_at.filter(|_| is_lost);
+        let mut index = 0;
+        while let Some(waiting) = held.waiting.pop_front() {
             if went_back_at == Some(index) {
                 self.session.lose_position(channel);
             }
-            if self.session.replay(channel, offset) {
-                self.give(Some(channel), &note);
+            index += 1;
+            match waiting {
+                Waiting::Message(offset, note) => {
+                    if self.session.replay(channel, offset) {
+                        self.give(Some(channel), &note);
+                    }
+                }
+                Waiting::Gap(before) => {
+                    held.bytes = held.waiting.iter().map(Waiting::weight).sum();
+                    held.went_back_at = held.went_back_at.and_then(|at| at.checked_sub(index));
+                    if self.session.catches_again(channel, before, held.went_back_at.is_some()) {
+                        self.held.insert(channel.to_owned(), held);
+                        return self.ask_history(channel);
+                    }
+                }
             }
         }
+        self.released(channel, is_lost);
+    }
+
+    fn released(&mut self, channel: &str, is_lost: bool) {
         if is_lost {
             self.session.lose_position(channel);
             if let Some(shared) = self.channel(channel) {
                 *shared.position.lock() = None;
             }
+        }
+    }
+}
+
+impl Waiting {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Message(_, note) => note.weight(),
+            Self::Gap(_) => 0,
         }
     }
 }

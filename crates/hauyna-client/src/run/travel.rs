@@ -12,6 +12,7 @@ use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The way to the next connection.
@@ -28,6 +29,15 @@ pub(super) enum Next {
     Opened(Socket, Instant),
     /// A socket whose `session` has not come, and has to by this moment.
     Greeting(Socket, Instant),
+}
+
+/// The socket that a hand-over has replaced.
+pub(super) struct Former {
+    pub(super) socket: Socket,
+    /// When it is given up.
+    pub(super) until: Instant,
+    /// Whether what comes on it counts: its session has gone on. Else the new connection gets the same by itself.
+    pub(super) is_heard: bool,
 }
 
 impl Run {
@@ -93,9 +103,14 @@ impl Run {
     fn greeted(&mut self, socket: Socket, session: Session) {
         let now = Instant::now();
         logger::connected(&session.connection_id, session.resumed);
-        if let Some(former) = self.current.replace(socket) {
-            // What it still holds for us is as good as ever; what it has not answered is asked again.
-            self.former = Some((former, now + HANDING_OVER));
+        if let Some(mut socket) = self.current.replace(socket) {
+            // Where its session is here, the server closes it; else nothing is left there to come back for.
+            let is_heard = session.resumed;
+            if !is_heard {
+                socket.leave(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
+            }
+            self.former = Some(Former { socket, until: now + HANDING_OVER, is_heard });
+            // What it has not answered is asked again.
             self.outbox.lost();
         }
         self.forget_connection();
@@ -121,7 +136,10 @@ impl Run {
         for channel in self.session.absent() {
             self.subscribe(&channel);
         }
+        let failed: Vec<_> = session.failed.into_iter().map(|failed| failed.channel).collect();
+        self.end_lapsed(|channel| failed.iter().any(|failed| failed == channel));
         self.restore_by = Some(after(now, self.shared.timeout.max(RESTORING)));
+        self.lapse_at = self.restore_by;
         self.set_state(State::Connected);
     }
 
@@ -132,13 +150,24 @@ impl Run {
         }
     }
 
+    /// Subscriptions of the server's that it has had the time to take up again, and has not, are over.
+    pub(super) fn give_up_lapsed(&mut self) {
+        self.end_lapsed(|_| true);
+    }
+
+    fn end_lapsed(&mut self, is_over: impl Fn(&str) -> bool) {
+        for channel in self.session.lapsed().into_iter().filter(|channel| is_over(channel)) {
+            self.taken_out(&channel);
+        }
+    }
+
     /// What belonged to one connection alone.
     fn forget_connection(&mut self) {
         self.session.lost();
         self.forget_asked();
         self.held.clear();
         self.is_restored = false;
-        self.restore_by = None;
+        (self.restore_by, self.lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
         for kept in self.wishes.values_mut() {
             kept.retry_at = None;
@@ -207,7 +236,7 @@ impl Run {
                 self.attempt();
             }
         }
-        self.former.take_if(|(_, until)| now >= *until);
+        self.former.take_if(|former| now >= former.until);
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::At(at) if now >= at => self.attempt(),
             Next::Opened(socket, at) if now >= at || !self.outbox.has_sent() => self.greet(socket, now),
@@ -267,6 +296,20 @@ impl Run {
         }
     }
 
+    /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with either.
+    pub(super) async fn leave(&mut self) {
+        let mut left = [None, self.current.take()];
+        if let Next::Greeting(socket, _) = std::mem::replace(&mut self.next, Next::Idle) {
+            left[0] = Some(socket);
+        }
+        let mut ended = JoinSet::new();
+        for mut socket in left.into_iter().flatten() {
+            socket.leave(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
+            ended.spawn(socket.ended(CLOSING));
+        }
+        ended.join_all().await;
+    }
+
     /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time left in
     /// milliseconds as the server counts it; an older server tells only the moment, which the own clock may misjudge.
     pub(super) fn set_renewal(&mut self, expires_at: Option<u64>, expires_in: Option<u64>) {
@@ -286,6 +329,8 @@ impl Run {
 /// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
 /// server waits for `resume`, 5 s.
 const HANDING_OVER: Duration = Duration::from_secs(2);
+/// How long the closing handshake may take.
+const CLOSING: Duration = Duration::from_secs(2);
 /// The least time for subscriptions to be restored, however little a request is given.
 const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.

@@ -229,3 +229,55 @@ async fn a_history_that_is_never_answered_holds_nothing_back_for_ever() {
     assert_eq!(gap.reason, GapReason::Dropped);
     assert_eq!(content(&mut messages).await, 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_behind_one_that_the_history_cannot_close_is_closed_or_told_in_its_place() {
+    for is_closed in [true, false] {
+        let (_script, mut peer, _client, _room, mut messages) = slow().await;
+        peer.send(gap(1, 1)).await;
+        let first = peer.expect("history").await;
+        peer.publication("a", 3).await;
+        peer.send(gap(3, 2)).await;
+        peer.publication("a", 6).await;
+        peer.refuse_history(&first, "too_old").await;
+        let Err(StreamError::Gap(told)) = next(&mut messages).await else { panic!("a gap") };
+        assert_eq!((told.reason, told.from.unwrap().offset), (GapReason::TooOld, 1));
+        assert_eq!(content(&mut messages).await, 3);
+        let second = peer.expect("history").await;
+        assert_eq!(second["since"]["offset"], 3);
+        if is_closed {
+            let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 6, "oldest": 4,
+                "messages": [publication("a", 4), publication("a", 5), publication("a", 6)] });
+            peer.ack(&second, page).await;
+            assert_eq!((content(&mut messages).await, content(&mut messages).await), (4, 5));
+        } else {
+            peer.refuse_history(&second, "too_old").await;
+            let Err(StreamError::Gap(told)) = next(&mut messages).await else { panic!("a gap") };
+            assert_eq!(told.from.unwrap().offset, 3);
+        }
+        assert_eq!(content(&mut messages).await, 6);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_was_asked_before_the_end_of_a_subscription_gives_nothing_after_it() {
+    let (_script, mut peer, _client, room, mut messages) = slow().await;
+    peer.send(gap(1, 2)).await;
+    let history = peer.expect("history").await;
+    let ended = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    let unsubscribe = peer.expect("unsubscribe_channel").await;
+    let begun = tokio::spawn(room.subscribe().into_future());
+    let subscribe = peer.expect("subscribe_channel").await;
+    let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1,
+        "messages": [publication("a", 2), publication("a", 3)] });
+    peer.ack(&history, page).await;
+    peer.ack(&unsubscribe, Value::Null).await;
+    ended.await.unwrap().unwrap();
+    peer.ack(&subscribe, json!({ "channel": "a", "epoch": EPOCH, "offset": 9, "recoverable": true })).await;
+    begun.await.unwrap().unwrap();
+    peer.publication("a", 10).await;
+    assert_eq!(content(&mut messages).await, 10);
+}

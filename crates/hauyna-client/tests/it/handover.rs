@@ -1,8 +1,8 @@
 //! `reconnect`: the next connection is made before this one is given up.
 
-use crate::script::{EPOCH, script, session};
+use crate::script::{EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
-use hauyna_client::{Direct, State};
+use hauyna_client::{Direct, GapReason, State, StreamError};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -77,7 +77,9 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     new.expect("resume").await;
-    new.send(session("two")).await;
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    new.send(resumed).await;
     new.subscribe("a", 1).await;
     let buying = tokio::spawn(client.request::<u32>("buy", &json!({})).into_future());
     let request = new.expect("buy").await;
@@ -160,4 +162,111 @@ async fn a_client_whose_old_socket_is_closed_before_the_new_one_has_greeted_is_n
     client.close().await;
     let state = states.next().await.expect("the end").unwrap();
     assert!(matches!(state, State::Closed(_)), "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_socket_brought_during_a_move_is_replayed_without_a_question() {
+    let Subscribed { mut script, peer: mut old, client: _client, room: _room, mut messages } =
+        subscribed(1).await;
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
+    for offset in [2, 3] {
+        old.publication("a", offset).await;
+        assert_eq!(content(&mut messages).await, offset);
+    }
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] =
+        json!([{ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true, "recovered": true }]);
+    new.send(resumed).await;
+    for offset in 2..=4 {
+        new.publication("a", offset).await;
+    }
+    assert_eq!(content(&mut messages).await, 4, "at once, and none of the others again");
+    assert!(tokio::time::timeout(Duration::from_secs(1), new.next()).await.is_err(), "nothing is asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles_nothing() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let (mut messages, mut directs) = (room.messages(), client.directs::<u64>());
+    let mut old = script.greet("one").await;
+    let plain = json!({ "channel": "a", "recoverable": false });
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = old.expect("subscribe_channel").await;
+    old.ack(&request, plain.clone()).await;
+    subscribing.await.unwrap().unwrap();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    new.send(session("two")).await;
+    let request = new.expect("subscribe_channel").await;
+    new.ack(&request, plain).await;
+    // Both nodes have it: the old one does not know yet that its client has left.
+    for content in [5, 6] {
+        let message = json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
+        let direct = json!({ "type": "broadcast", "message": content, "timestamp": 1 });
+        for peer in [&mut old, &mut new] {
+            peer.send(message.clone()).await;
+            peer.send(direct.clone()).await;
+        }
+    }
+    assert!(old.next().await.is_none());
+    assert_eq!(old.closed_with, Some(1000), "nobody comes back for that session");
+    let gap = next(&mut messages).await;
+    assert!(matches!(&gap, Err(StreamError::Gap(gap)) if gap.reason == GapReason::NotRecoverable), "{gap:?}");
+    for expected in [5, 6] {
+        assert_eq!(content(&mut messages).await, expected);
+        let direct = next(&mut directs).await.unwrap();
+        assert!(matches!(&direct, Direct::Broadcast(sent) if sent.message == expected), "{direct:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_of_the_gap() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let (mut messages, mut directs) = (room.messages(), client.directs::<u64>());
+    let mut old = script.greet("one").await;
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = old.expect("subscribe_channel").await;
+    old.ack(&request, json!({ "channel": "a", "recoverable": false })).await;
+    subscribing.await.unwrap().unwrap();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] = json!([{ "channel": "a", "recoverable": false }]);
+    new.send(resumed).await;
+    let gap = next(&mut messages).await;
+    assert!(matches!(gap, Err(StreamError::Gap(_))), "{gap:?}");
+    // 8 was dropped with the old socket: behind a 7 nobody would know.
+    let plain =
+        |content: u64| json!({ "type": "message", "channel": "a", "content": content, "timestamp": 1 });
+    old.send(plain(7)).await;
+    old.send(json!({ "type": "private", "message": 0, "timestamp": 1 })).await;
+    assert!(matches!(next(&mut directs).await, Ok(Direct::Private(_))), "the old one is heard");
+    new.send(plain(9)).await;
+    assert_eq!(content(&mut messages).await, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_during_a_move_ends_the_session_wherever_it_is() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut old = script.greet("one").await;
+    client.connected().await.unwrap();
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    new.expect("resume").await;
+    client.close().await;
+    for mut peer in [old, new] {
+        assert!(peer.next().await.is_none());
+        assert_eq!(peer.closed_with, Some(1000));
+    }
 }

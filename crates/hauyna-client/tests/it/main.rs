@@ -8,6 +8,7 @@ mod epochs;
 mod extremes;
 mod gaps;
 mod handover;
+mod lapses;
 mod presence;
 mod reconnect;
 mod resume;
@@ -17,4 +18,6 @@ mod support;
 mod talk;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(test)]
+mod torture;
 mod unsubscribe;

@@ -22,6 +22,8 @@ pub(crate) struct Peer {
     messages: VecDeque<Value>,
     pub(crate) protocols: Vec<String>,
     closed: bool,
+    /// The code of the client's close.
+    pub(crate) closed_with: Option<u16>,
 }
 
 /// A builder of clients of a script.
@@ -41,11 +43,24 @@ pub(crate) fn script() -> (Script, Builder) {
 impl Script {
     /// Takes the next attempt and shakes hands.
     pub(crate) async fn accept(&mut self) -> Peer {
-        let mut stream = self.raw().await;
+        let stream = self.raw().await;
+        self.shake(stream).await.expect("a handshake")
+    }
+
+    /// Takes an attempt that has been made.
+    pub(crate) fn attempt(&mut self) -> Option<DuplexStream> {
+        self.attempts.try_recv().ok()
+    }
+
+    /// Shakes hands; `None` where the client has gone.
+    pub(crate) async fn shake(&self, mut stream: DuplexStream) -> Option<Peer> {
         let mut head = HeadReader::new();
         let mut buffer = [0; 4096];
         let request = loop {
             let read = stream.read(&mut buffer).await.unwrap();
+            if read == 0 {
+                return None;
+            }
             if let Some(head) = head.push(&buffer[..read]).unwrap() {
                 break head.request;
             }
@@ -54,9 +69,9 @@ impl Script {
         let protocols: Vec<_> = upgrade.protocols().map(str::to_owned).collect();
         let mut answer = Vec::new();
         upgrade.write_response(Some(&protocols[0]), None, &mut answer);
-        stream.write_all(&answer).await.unwrap();
+        stream.write_all(&answer).await.ok()?;
         let decoder = Decoder::new(Role::Server, Limits::default());
-        Peer { stream, decoder, messages: VecDeque::new(), protocols, closed: false }
+        Some(Peer { stream, decoder, messages: VecDeque::new(), protocols, closed: false, closed_with: None })
     }
 
     /// Takes the next attempt as it is.
@@ -101,11 +116,47 @@ impl Peer {
             while let Some(event) = events.next().unwrap() {
                 match event {
                     Event::Text(text) => self.messages.push_back(serde_json::from_str(text).unwrap()),
-                    Event::Close(_) => self.closed = true,
+                    Event::Close(close) => {
+                        self.closed = true;
+                        self.closed_with = close.map(|(code, _)| code.as_u16());
+                    }
                     _ => {}
                 }
             }
         }
+    }
+
+    /// The next message, if it has come.
+    pub(crate) fn poll(&mut self) -> Option<Value> {
+        let polled = {
+            let next = std::pin::pin!(self.next());
+            next.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+        };
+        self.closed |= matches!(polled, std::task::Poll::Ready(None));
+        match polled {
+            std::task::Poll::Ready(message) => message,
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    /// Whether the client has closed, or gone.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.closed
+    }
+
+    /// Sends, unless the client has gone.
+    pub(crate) async fn try_send(&mut self, message: &Value) {
+        let _ = self.stream.write_all(&encode(OpCode::Text, message.to_string().as_bytes())).await;
+    }
+
+    /// Closes, unless the client has gone.
+    pub(crate) async fn try_close(&mut self, code: u16) {
+        let _ = self.stream.write_all(&close_frame(CloseCode::new(code), "")).await;
+    }
+
+    /// Ends the connection without a word, behind what was sent.
+    pub(crate) fn cut(&mut self) {
+        self.stream = tokio::io::duplex(1).0;
     }
 
     /// The next message, which has to be of this type.

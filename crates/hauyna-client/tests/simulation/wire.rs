@@ -1,13 +1,15 @@
 //! The client's way to the server: a simulated TCP stream that is sliced, and cut at a random moment, with or without the
-//! server learning of it.
+//! server learning of it. Among what the server says it puts the order to move that a node gives which drains.
 
 use crate::plan::Random;
 use hauyna_client::Endpoint;
+use hauyna_websocket::{OpCode, encode};
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -37,8 +39,9 @@ impl Wire {
             Box::pin(tokio::time::sleep_until(Instant::now() + random.between(1, most.as_millis() as u64)))
         });
         let (is_silent, is_sliced) = (random.chance(40), random.chance(30));
+        let order = (!is_calm && random.chance(50)).then(|| Order::after(2 + random.below(12)));
         drop(random);
-        Ok(Cut { stream: Some(stream), end, is_silent, is_sliced, wire: self })
+        Ok(Cut { stream: Some(stream), end, is_silent, is_sliced, order, read: VecDeque::new(), wire: self })
     }
 }
 
@@ -47,6 +50,10 @@ pub(crate) struct Cut {
     end: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
     is_sliced: bool,
+    /// The order to move that is put among what the server says.
+    order: Option<Order>,
+    /// Bytes that the client has not taken.
+    read: VecDeque<u8>,
     wire: Wire,
 }
 
@@ -69,6 +76,67 @@ impl Cut {
     }
 }
 
+/// Finds the end of a frame of the server's, behind which another may stand.
+struct Order {
+    frames: u64,
+    at: At,
+}
+
+enum At {
+    /// In the answer to the handshake, after so many bytes of its end.
+    Handshake(usize),
+    Head(Vec<u8>),
+    Payload(usize),
+}
+
+impl Order {
+    fn after(frames: u64) -> Self {
+        Self { frames, at: At::Handshake(0) }
+    }
+
+    fn is_due_after(&mut self, byte: u8) -> bool {
+        match &mut self.at {
+            At::Handshake(matched) => {
+                *matched =
+                    if byte == b"\r\n\r\n"[*matched] { *matched + 1 } else { usize::from(byte == b'\r') };
+                if *matched == 4 {
+                    self.at = At::Head(Vec::new());
+                }
+                false
+            }
+            At::Head(head) => {
+                head.push(byte);
+                let payload = match head.as_slice() {
+                    [_, short] if *short < 126 => usize::from(*short),
+                    [_, 126, high, low] => usize::from(u16::from_be_bytes([*high, *low])),
+                    [_, 127, length @ ..] if length.len() == 8 => {
+                        u64::from_be_bytes(length.try_into().expect("eight")) as usize
+                    }
+                    _ => return false,
+                };
+                self.at = At::Payload(payload);
+                self.is_end()
+            }
+            At::Payload(left) => {
+                *left -= 1;
+                self.is_end()
+            }
+        }
+    }
+
+    fn is_end(&mut self) -> bool {
+        if !matches!(self.at, At::Payload(0)) {
+            return false;
+        }
+        self.at = At::Head(Vec::new());
+        self.frames = self.frames.saturating_sub(1);
+        self.frames == 0
+    }
+}
+
+/// As a node says it that drains.
+const RECONNECT: &[u8] = br#"{"type":"reconnect","after":[0,20],"reason":"drain"}"#;
+
 impl AsyncRead for Cut {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -78,10 +146,23 @@ impl AsyncRead for Cut {
         let most = self.slice().min(buffer.remaining());
         let mut some = vec![0; most];
         let mut part = ReadBuf::new(&mut some);
-        let stream = self.live(cx)?;
-        let polled = Pin::new(stream).poll_read(cx, &mut part);
-        buffer.put_slice(part.filled());
-        polled
+        if self.read.is_empty() {
+            ready!(Pin::new(self.live(cx)?).poll_read(cx, &mut part))?;
+            for byte in part.filled() {
+                self.read.push_back(*byte);
+                if let Some(order) = &mut self.order
+                    && order.is_due_after(*byte)
+                {
+                    self.order = None;
+                    self.read.extend(encode(OpCode::Text, RECONNECT));
+                }
+            }
+        }
+        let taken = most.min(self.read.len());
+        for byte in self.read.drain(..taken) {
+            buffer.put_slice(&[byte]);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

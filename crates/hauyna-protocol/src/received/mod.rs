@@ -150,7 +150,7 @@ pub struct Session {
     /// Who the client is taken for.
     pub user: String,
     /// Whether it goes on where a lost connection ended.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub resumed: bool,
     /// How to go on where this one ends; `None` where sessions are not kept.
     pub resume: Option<Resume>,
@@ -159,10 +159,10 @@ pub struct Session {
     /// How to come back after a loss.
     pub retry: Option<RetryTerms>,
     /// The subscriptions of a resumed session, and those that the server made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub subscriptions: Vec<Subscribed>,
     /// The subscriptions of a resumed session that could not go on, and have ended.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub failed: Vec<FailedSubscription>,
     /// When the credentials expire, in ms since the Unix epoch.
     pub expires_at: Option<u64>,
@@ -181,10 +181,10 @@ pub struct FailedSubscription {
     /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
     pub error_type: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub message: String,
     /// Whether the same may succeed later.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub temporary: bool,
 }
 
@@ -223,12 +223,12 @@ pub struct Refused {
     /// The kind, perhaps one of a later version; see [`ErrorType`](crate::ErrorType).
     pub error_type: String,
     /// For people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub message: String,
     /// The `id` of the request.
     pub id: Option<RequestId>,
     /// Whether the same request may succeed later.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub temporary: bool,
     /// For programs.
     pub details: Option<Box<RawValue>>,
@@ -299,7 +299,7 @@ pub struct Drain {
     /// Between which two moments from now, in ms.
     pub after: (u64, u64),
     /// Why, for people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
 }
 
@@ -366,6 +366,13 @@ struct InChannel {
 struct Occupancy {
     channel: String,
     count: u64,
+}
+
+/// Reads `null` as a field that is left out.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Reads that a field is there, whatever it is.

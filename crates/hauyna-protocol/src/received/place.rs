@@ -52,15 +52,15 @@ struct Placed {
     channel: String,
     epoch: Option<String>,
     offset: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     recoverable: bool,
     recovered: Option<bool>,
     reason: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     missed: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     oldest: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::or_default")]
     messages: Vec<Box<RawValue>>,
 }
 

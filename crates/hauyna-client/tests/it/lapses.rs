@@ -1,0 +1,150 @@
+//! What does not come back by itself, and what must not: subscriptions of the server's, tokens that never come, channels that
+//! were given up, streams of a client that has ended.
+
+use crate::script::{EPOCH, Subscribed, script, session, subscribed};
+use crate::support::{content, next};
+use hauyna_client::{GapReason, StreamError};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_the_servers_that_does_not_come_back_is_told() {
+    for is_resumed in [true, false] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let room = client.channel::<u64>("a");
+        let mut messages = room.messages();
+        let mut peer = script.greet("one").await;
+        let position =
+            json!({ "type": "subscribed", "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true });
+        peer.send(position).await;
+        peer.publication("a", 2).await;
+        assert_eq!(content(&mut messages).await, 2);
+        drop(peer);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let mut session = session("two");
+        session["resumed"] = json!(is_resumed);
+        if is_resumed {
+            session["failed"] = json!([{ "channel": "a", "error_type": "permission_denied", "message": "",
+                "temporary": false }]);
+        }
+        peer.send(session).await;
+        let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+        assert_eq!((gap.reason, gap.from.unwrap().offset), (GapReason::Refused, 2));
+        assert_eq!(room.position(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_channel_that_never_comes_is_asked_for_again() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let calls = Arc::new(AtomicU32::new(0));
+    let source = move || {
+        let hangs = calls.fetch_add(1, Ordering::Relaxed) == 1;
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, String>("t".to_owned())
+        }
+    };
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
+    let mut peer = script.greet("one").await;
+    peer.subscribe("a", 1).await;
+    subscribing.await.unwrap().unwrap();
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    for _ in 0..10 {
+        let request = peer.next().await.expect("a client that lives");
+        if request["type"] == "subscribe_channel" {
+            return;
+        }
+        peer.send(json!({ "type": "pong", "id": request["id"] })).await;
+    }
+    panic!("the channel was never asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_server_refuses_for_now_is_told_it_again() {
+    let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
+        subscribed(1).await;
+    let ending = tokio::spawn(async move { room.unsubscribe().await });
+    let request = peer.expect("unsubscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": true, "details": { "retry_after": 100 } }))
+        .await;
+    assert!(ending.await.unwrap().is_err());
+    let request = peer.expect("unsubscribe_channel").await;
+    peer.ack(&request, Value::Null).await;
+    assert!(tokio::time::timeout(Duration::from_secs(10), peer.next()).await.is_err(), "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nobody() {
+    let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
+        subscribed(1).await;
+    let ending = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    let request = peer.expect("unsubscribe_channel").await;
+    let bob =
+        json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+    peer.send(
+        json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "bob": bob }, "offset": 1 }),
+    )
+    .await;
+    peer.ack(&request, Value::Null).await;
+    ending.await.unwrap().unwrap();
+    assert_eq!(room.presence(), hauyna_client::Presence::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_made_after_the_end_of_the_client_ends() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let _peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    client.close().await;
+    let mut messages = client.channel::<u64>("late").messages();
+    let item = tokio::time::timeout(Duration::from_secs(60), messages.next()).await;
+    assert!(matches!(item, Ok(None)), "{item:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_of_the_session_that_are_null_are_left_out() {
+    for field in ["resumed", "resume", "heartbeat", "retry", "subscriptions", "failed", "expires_at"] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        let mut peer = script.accept().await;
+        let mut session = session("one");
+        session[field] = Value::Null;
+        peer.send(session).await;
+        let connected = tokio::time::timeout(Duration::from_secs(5), client.connected()).await;
+        assert!(connected.is_ok(), "{field}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_tells_where_it_stands_while_later_ones_wait() {
+    let Subscribed { script: _script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
+    for offset in 2..=6 {
+        peer.publication("a", offset).await;
+    }
+    let first = next(&mut messages).await.unwrap();
+    while room.position().unwrap().offset < 6 {
+        tokio::task::yield_now().await;
+    }
+    let position = first.position.unwrap();
+    assert_eq!(
+        (position.epoch.to_string().as_str(), position.offset),
+        (EPOCH, 2),
+        "what was read, not what was received"
+    );
+}
