@@ -352,14 +352,13 @@ impl HubBuilder {
             return Err(fault);
         }
         self.config.retry.validate().and_then(|()| check_policies(&self.config.limits))?;
-        let shards = self.config.shards;
         let declarations = Declarations::new(self.channels)?;
         let groups = GroupMap::new(self.roles)?;
         let states = States::new(&self.transitions)?;
         let core = Arc::new_cyclic(|hub| HubCore {
             number: HUBS.fetch_add(1, Ordering::Relaxed),
-            shards: Shards::new(shards),
-            registry: Registry::new(shards),
+            shards: Shards::new(self.config.shards),
+            registry: Registry::new(self.config.shards),
             revocations: Revocations::default(),
             states,
             limits: Limits::new(&self.config.limits, self.client_address),
