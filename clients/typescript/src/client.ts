@@ -19,7 +19,14 @@ import { HauynaError, ServerError } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
-import { type ErrorMessage, type RetryTerms, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
+import {
+  type ErrorMessage,
+  type RetryTerms,
+  type ServerMessage,
+  type SessionMessage,
+  closeCodes,
+  typeOf,
+} from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
@@ -32,13 +39,13 @@ export interface ClientOptions {
   readonly codec?: Codec;
   /** How long a request may take once it was sent. Default: 10 s. */
   readonly timeout?: number;
-  /** How long a request may wait to be sent. Default: 30 s. */
+  /** How long a request may wait to be sent. Default: as long as the server keeps the session of a lost connection. */
   readonly ttl?: number;
   /** How long an attempt may take. Default: 10 s. */
   readonly connectTimeout?: number;
   /** How much may wait for an answer. */
   readonly outbox?: OutboxLimits;
-  /** How to come back, until the server says. */
+  /** How to come back, whatever the server's policy says. */
   readonly retry?: RetryTerms;
   /** Another class of sockets. */
   readonly WebSocket?: WebSocketConstructor;
@@ -77,7 +84,7 @@ export class Client<T extends Contract = Contract> {
     this.#environment = options.environment ?? surroundings;
     this.#codec = options.codec ?? json;
     this.#listeners = new Listeners(this.#logger);
-    this.#name = [0, 0].map(() => this.#environment.random().toString(36).slice(2)).join("");
+    this.#name = unique(this.#environment);
     this.#outbox = new Outbox(this.#codec, this.#environment, options);
     this.#session = new Session(
       {
@@ -105,7 +112,10 @@ export class Client<T extends Contract = Contract> {
         resume: () => this.#session.resume(),
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
-        lost: () => this.#session.lost(),
+        lost: (code) => {
+          if (code === closeCodes.message_too_big) this.#outbox.giveUpLargest();
+          this.#session.lost();
+        },
         pause: () => this.#outbox.pause(),
         unpause: () => this.#outbox.unpause(),
       },
@@ -241,7 +251,8 @@ export class Client<T extends Contract = Contract> {
   }
 
   #began(session: SessionMessage): void {
-    this.#refreshBefore(session.expires_at);
+    this.#refreshBefore(session);
+    this.#outbox.learn(session);
     this.#session.take(session);
   }
 
@@ -280,10 +291,12 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** Renews the credentials when a tenth of their time is left. */
-  #refreshBefore(end: number | undefined): void {
+  #refreshBefore({ expires_at, expires_in }: Pick<SessionMessage, "expires_at" | "expires_in"> = {}): void {
     this.#cancelRefresh();
     const { getToken } = this.#options;
-    const left = (end ?? NaN) - this.#environment.now();
+    // An older server tells only the moment, which the own clock may misjudge: it takes these credentials.
+    const byClock = (expires_at ?? NaN) - this.#environment.now();
+    const left = expires_in ?? (byClock <= 0 ? UNKNOWN_LIFE : byClock);
     if (Number.isNaN(left) || !getToken) return;
     const session = this.#info;
     this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {
@@ -291,7 +304,7 @@ export class Client<T extends Contract = Contract> {
         const token = await getToken({ isRefresh: true });
         if (session !== this.#info || token === undefined) return;
         const answer = await this.#ask({ message: { type: "refresh", token }, retry: "never" });
-        this.#refreshBefore((answer as { expires_at?: number } | undefined)?.expires_at);
+        this.#refreshBefore(answer as SessionMessage | undefined);
       } catch (error) {
         // Where this is the end of the credentials, the server closes, and the next attempt asks for new ones.
         this.#logger.warn("no new token", { error });
@@ -300,11 +313,21 @@ export class Client<T extends Contract = Contract> {
   }
 }
 
+/** A name that no other client has. Pages may replace `Math.random` by a source that repeats itself. */
+function unique({ random }: Environment): string {
+  const bytes = new Uint8Array(15);
+  if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
+  else for (const at of bytes.keys()) bytes[at] = random() * 256;
+  return Array.from(bytes, (byte) => byte.toString(36).padStart(2, "0")).join("");
+}
+
 function absolute(url: string | URL): string {
   const whole = new URL(url, globalThis.location?.href);
   whole.protocol = whole.protocol.replace("http", "ws");
   return whole.href;
 }
 
-/** Milliseconds: however little is left, and however wrong the clock is, not more often than this. */
+/** Milliseconds: however little is left, credentials are not renewed more often than this. */
 const SOONEST = 1000;
+/** Milliseconds that credentials are taken to live which seem to have ended already. */
+const UNKNOWN_LIFE = 60_000;

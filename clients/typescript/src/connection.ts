@@ -52,8 +52,8 @@ export interface ConnectionEvents {
   /** A socket has a session; it is the one that counts from now on. */
   session(session: SessionMessage): void;
   message(message: ServerMessage): void;
-  /** The socket that counted is gone. */
-  lost(): void;
+  /** The socket that counted is gone; with this close code, unless another takes its place. */
+  lost(code?: number): void;
   /** Another socket is about to take over: nothing more is sent on this one. Resolves when its answers are here. */
   pause(): Promise<void>;
   /** It did not: this one goes on. */
@@ -70,7 +70,10 @@ export class Connection {
   #socket: Socket | undefined;
   #next: Socket | undefined;
   #retry: RetryTerms;
+  /** Attempts since the last stable connection: the delay grows with them. */
   #attempt = 0;
+  /** Failed attempts since the last session: `max_attempts` limits them. */
+  #failures = 0;
   #since = 0;
   #wasConnected = false;
   /** It stopped because the attempts were used up: the network's return is a reason to try again. */
@@ -122,6 +125,7 @@ export class Connection {
   /** Tries now, as if for the first time. */
   #now(): void {
     this.#attempt = 0;
+    this.#failures = 0;
     this.#hasGivenUp = false;
     this.#try();
   }
@@ -155,7 +159,8 @@ export class Connection {
     const message = resume && options.codec.encode(resume.message);
     let socket: Socket;
     try {
-      socket = new Socket({ ...options, bearer, resume: resume?.token }, {
+      const after = (delay: number, run: () => void) => void environment.after(delay, run);
+      socket = new Socket({ ...options, bearer, resume: resume?.token, after }, {
         open: () => message && socket.send(message),
         message: (message) => this.#receive(socket, message),
         closed: (code, reason) => {
@@ -180,7 +185,7 @@ export class Connection {
       case "session":
         return;
       case "retry_policy":
-        this.#retry = message as unknown as RetryTerms;
+        this.#setTerms(message as unknown as RetryTerms);
         break;
       case "reconnect":
         return this.#handOver(message["after"]);
@@ -206,7 +211,8 @@ export class Connection {
       this.#since = environment.now();
     }
     this.#wasConnected = true;
-    this.#retry = session.retry ?? this.#retry;
+    this.#failures = 0;
+    this.#setTerms(session.retry);
     this.#liveness.start(session.heartbeat);
     logger.info("connected", { connection: session.connection_id, resumed: session.resumed === true });
     if (this.#become({ name: "connected", session })) this.#events.session(session);
@@ -249,7 +255,7 @@ export class Connection {
     this.#isTrying = isMoving;
     this.#options.logger.info("connection lost", { code, reason });
     if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
-    this.#events.lost();
+    this.#events.lost(code);
     if (turn !== this.#turn) return;
     if (!isMoving) this.#comeBack(code, reason);
     else if (code !== closeCodes.replaced) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
@@ -264,7 +270,7 @@ export class Connection {
     if (!environment.isOnline()) return this.#pausedBy(code, reason);
     this.#attempt++;
     const most = this.#retry.max_attempts ?? Infinity;
-    if (this.#attempt > most) return this.#end(code, `gave up after ${most} attempts`, true);
+    if (++this.#failures > most) return this.#end(code, `gave up after ${most} attempts`, true);
     const wait = delay(this.#retry, this.#attempt, environment.random());
     const why = { code, reason };
     this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));
@@ -310,11 +316,16 @@ export class Connection {
       if (state.name === "closed" || state.name === "connected" || state.retryAt === undefined) return;
       this.#stop();
       this.#attempt--;
+      this.#failures--;
       return this.#pausedBy(state.code ?? LOST, "offline");
     }
     const isWaiting = state.name !== "closed" && !this.#isTrying && this.#options.environment.isOnline();
-    if (this.#hasGivenUp) this.#now();
-    else if (isWaiting) this.#try();
+    if (this.#hasGivenUp || isWaiting) this.#now();
+  }
+
+  /** Takes the server's terms, unless the application gave its own. */
+  #setTerms(terms: RetryTerms | undefined): void {
+    this.#retry = this.#options.retry ?? terms ?? this.#retry;
   }
 
   #trying(): "connecting" | "reconnecting" {

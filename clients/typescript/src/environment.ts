@@ -32,10 +32,12 @@ export const surroundings: Environment = {
   isOnline: () => globalThis.navigator?.onLine !== false,
   watch(listener) {
     const page = globalThis.document;
-    const visible = () => page.visibilityState === "visible" && listener("visible");
+    const visible = () => page?.visibilityState === "visible" && listener("visible");
     const watched: [Partial<EventTarget> | undefined, string, () => void][] = [
       [globalThis, "online", () => listener("online")],
       [globalThis, "offline", () => listener("offline")],
+      // A page that comes back from the browser's cache.
+      [globalThis, "pageshow", visible],
       [page, "visibilitychange", visible],
     ];
     for (const [where, event, tell] of watched) where?.addEventListener?.(event, tell);

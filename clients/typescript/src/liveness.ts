@@ -58,10 +58,12 @@ export class Liveness {
     const now = this.#environment.now();
     const silence = now - this.#heard;
     if (now >= this.#patience) return this.#lost("no answer after a wake-up");
-    // Or it was set back, and says nothing of the silence.
+    // The clock has jumped, and says nothing of the silence.
     if (Math.abs(now - this.#expected) > DRIFT) return this.check();
-    if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
-    if (silence >= this.#heartbeat.interval && !this.#hasAsked) this.#ping();
+    if (this.#patience === Infinity) {
+      if (silence >= this.#heartbeat.timeout) return this.#lost("silence");
+      if (silence >= this.#heartbeat.interval && !this.#hasAsked) this.#ping();
+    }
     this.#next();
   }
 
@@ -81,7 +83,9 @@ export class Liveness {
     const { interval, timeout } = this.#heartbeat;
     // Terms that are none are never due.
     const silent = this.#heard + (this.#hasAsked ? timeout : interval) || Infinity;
-    const at = Math.min(Math.max(now + 1, Math.min(silent, this.#patience)), now + TICK);
+    // After a jump of the clock only the answer counts.
+    const due = this.#patience < Infinity ? this.#patience : silent;
+    const at = Math.min(Math.max(now + 1, due), now + TICK);
     this.#expected = at;
     this.#cancel = this.#environment.after(at - now, () => this.#tick());
   }

@@ -4,13 +4,13 @@
 import type { Codec } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError } from "./error.js";
-import type { ErrorMessage, ServerMessage } from "./protocol.js";
+import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
 
 /** How long a request may take, and what may be done for it. */
 export interface RequestOptions {
   /** Milliseconds from sending to the answer. Default: 10 s. */
   readonly timeout?: number;
-  /** Milliseconds that it may wait to be sent. Default: 30 s. */
+  /** Milliseconds that it may wait to be sent. Default: for as long as the server keeps the session of a lost connection. */
   readonly ttl?: number;
   /** Only if connected now. */
   readonly volatile?: boolean;
@@ -71,7 +71,11 @@ export class Outbox {
   readonly #codec: Codec;
   readonly #environment: Environment;
   readonly #limits: Required<OutboxLimits>;
-  readonly #defaults: Required<Pick<RequestOptions, "timeout" | "ttl">>;
+  readonly #timeout: number;
+  readonly #ttl: number | undefined;
+  /** What the last session has said: how long it is kept after a loss, and the bytes of the largest message. */
+  #window = WINDOW;
+  #largest = Infinity;
   /** Not sent on this connection; those that were on an earlier one come first. */
   #waiting = new Set<Entry>();
   /** Sent on this connection, by their id, in the order of sending. */
@@ -95,7 +99,21 @@ export class Outbox {
     this.#environment = environment;
     const { count, bytes } = options.outbox ?? {};
     this.#limits = { count: amount(count, 1000), bytes: amount(bytes, 1 << 20) };
-    this.#defaults = { timeout: amount(options.timeout, 10_000), ttl: amount(options.ttl, 30_000) };
+    this.#timeout = amount(options.timeout, 10_000);
+    this.#ttl = options.ttl;
+  }
+
+  /** Takes what a session says about requests. */
+  learn({ resume, limits }: SessionMessage): void {
+    this.#window = Math.max(amount(resume?.window, 0), SHORTEST);
+    this.#largest = amount(limits?.max_message, Infinity);
+  }
+
+  /** The connection ended because a message was too large: its request fails, so that the others can go on. */
+  giveUpLargest(): void {
+    const sent = [...this.#sent.values()];
+    const largest = sent.reduce<Entry | undefined>((most, one) => (size(one.frame) > size(most?.frame ?? "") ? one : most), undefined);
+    if (largest) this.#fail(largest, tooLarge());
   }
 
   /** Sends, now or later. The promise is that of the answer's data. */
@@ -205,7 +223,7 @@ export class Outbox {
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: HauynaError) => void): Entry {
     const id = ++this.#number;
     const frame = this.#encode({ ...asked.message, id });
-    const until = this.#environment.now() + amount(asked.ttl, this.#defaults.ttl);
+    const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#window);
     return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
   }
 
@@ -225,6 +243,11 @@ export class Outbox {
         this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
         continue;
       }
+      // No character takes more than three bytes a code unit.
+      if (entry.frame.length * 3 > this.#largest && size(entry.frame) > this.#largest) {
+        this.#fail(entry, tooLarge(this.#largest));
+        continue;
+      }
       this.#waiting.delete(entry);
       entry.cancel();
       this.#deliver(entry, this.#send);
@@ -235,7 +258,7 @@ export class Outbox {
     this.#sent.set(entry.id, entry);
     entry.sentAt ??= this.#environment.now();
     const late = () => this.#fail(entry, new HauynaError("timeout", "no answer in time"));
-    entry.cancel = this.#environment.after(amount(entry.timeout, this.#defaults.timeout), late);
+    entry.cancel = this.#environment.after(amount(entry.timeout, this.#timeout), late);
     send(entry.frame);
   }
 
@@ -272,6 +295,31 @@ export function unconnected(): HauynaError {
   return new HauynaError("not_connected", "there is no connection");
 }
 
+/** The server takes no message that large. */
+function tooLarge(limit?: number): ServerError {
+  const details = limit === undefined ? {} : { limit };
+  return new ServerError({
+    type: "error",
+    error_type: "payload_too_large",
+    message: "the message is too large",
+    timestamp: 0,
+    temporary: false,
+    details,
+  });
+}
+
+/** The bytes of a frame's payload. */
+function size(frame: Frame): number {
+  if (typeof frame !== "string") return frame.length;
+  let bytes = frame.length;
+  // In UTF-8 a code unit past 0x7F takes a byte more, and one past 0x7FF that is no half of a pair another one.
+  for (let at = 0; at < frame.length; at++) {
+    const unit = frame.charCodeAt(at);
+    if (unit > 0x7f) bytes += unit > 0x7ff && (unit & 0xf800) !== 0xd800 ? 2 : 1;
+  }
+  return bytes;
+}
+
 function expired(): HauynaError {
   return new HauynaError("expired", "not sent in time");
 }
@@ -280,5 +328,8 @@ function unknown(): HauynaError {
   return new HauynaError("outcome_unknown", "lost before the answer");
 }
 
+/** Milliseconds that a request waits before the first session, and at least. */
+const WINDOW = 120_000;
+const SHORTEST = 30_000;
 /** Milliseconds: servers remember keys for five minutes, and clocks differ. */
 const REMEMBERED = 4.5 * 60_000;

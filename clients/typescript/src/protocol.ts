@@ -48,6 +48,10 @@ export interface SessionMessage {
   readonly subscriptions?: readonly SubscriptionEntry[];
   /** When the credentials end, in milliseconds since the Unix epoch. */
   readonly expires_at?: number;
+  /** How many milliseconds the credentials still live. */
+  readonly expires_in?: number;
+  /** What the server takes: `max_message` is the largest message, in bytes as it is encoded. */
+  readonly limits?: { readonly max_message?: number };
 }
 
 /** Any message of the server: its type, and fields that depend on it. */
@@ -110,6 +114,7 @@ export interface ChannelEvent {
 export const closeCodes = {
   normal: 1000,
   going_away: 1001,
+  message_too_big: 1009,
   shutdown: 3000,
   drain: 3001,
   expired: 3005,

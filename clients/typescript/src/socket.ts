@@ -10,7 +10,7 @@ export interface WebSocketLike {
   onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onclose: ((event: { code: number; reason: string } & never) => void) | null;
-  onerror: ((event: never) => void) | null;
+  onerror: ((event: { message?: unknown } & never) => void) | null;
   send(data: string | Uint8Array<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
 }
@@ -26,6 +26,8 @@ export interface Attempt {
   /** Credentials, and what resumes a session: both ride beside the encoding, and so stay out of addresses. */
   readonly bearer?: string | undefined;
   readonly resume?: string | undefined;
+  /** Calls `run` after so many milliseconds. */
+  after(delay: number, run: () => void): void;
 }
 
 /** What a socket tells its owner. */
@@ -53,10 +55,17 @@ export class Socket {
     const socket = new attempt.WebSocket(attempt.url, protocols);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#ended || events.open();
+    let isOpen = false;
+    socket.onopen = () => {
+      isOpen = true;
+      if (!this.#ended) events.open();
+    };
     socket.onmessage = (event: { data: unknown }) => this.#ended || this.#read(event.data);
     socket.onclose = (event: { code: number; reason: string }) => this.#end(event.code, event.reason);
-    socket.onerror = () => {}; // what follows is `close`
+    // What follows is `close`, except in runtimes that forget it before the connection is open.
+    socket.onerror = (event: { message?: unknown }) => {
+      if (!isOpen) attempt.after(0, () => this.#end(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
+    };
   }
 
   send(frame: string | Uint8Array<ArrayBuffer>): void {
@@ -105,3 +114,5 @@ function isMessage(value: unknown): value is ServerMessage {
 /** Codes of the application's range that say: I come back. A browser may send no others of that meaning. */
 export const LOST = 4000;
 const UNREADABLE = 4001;
+/** The connection ended without a close (RFC 6455, 7.1.5). */
+const ABNORMAL = 1006;

@@ -137,6 +137,110 @@ test("an attempt without an answer ends after the patience for it", async () => 
   expect(client.state.name).toBe("connecting");
 });
 
+test("a relay that cuts every connection after three seconds ends no client, whose delays still grow", async () => {
+  const world = new World();
+  const client = await world.connected({ retry: { ...terms, max_attempts: 3 } });
+  for (let n = 1; n <= 20; n++) {
+    await world.pass(3000);
+    await world.socket.drop();
+    expect(client.state).toMatchObject({ name: "reconnecting", attempt: n });
+    await (await world.attempt()).accept();
+  }
+  for (let n = 0; n < 4; n++) {
+    await world.socket.drop();
+    await world.pass(60_000);
+  }
+  expect(client.state).toMatchObject({ name: "closed", reason: "gave up after 3 attempts" });
+});
+
+test("the application's own policy wins over what the server says", async () => {
+  const world = new World();
+  const own = { base_delay: 10, max_delay: 10, backoff_multiplier: 1, max_attempts: 1 };
+  const client = await world.connected({ retry: own }, { retry: { ...terms, max_attempts: 9 } });
+  await world.socket.say({ type: "retry_policy", ...terms });
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ retryAt: world.time + 5 });
+  await (await world.attempt()).drop();
+  expect(client.state).toMatchObject({ name: "closed", reason: "gave up after 1 attempts" });
+});
+
+test("a sign of the network or the page begins a fresh series", async () => {
+  const world = new World();
+  const client = await world.connected();
+  for (let n = 0; n < 6; n++) {
+    await world.socket.drop();
+    await world.attempt();
+  }
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 7 });
+  await world.tell("visible");
+  expect(client.state).toMatchObject({ name: "reconnecting", attempt: 0 });
+  await world.socket.drop();
+  expect(client.state).toMatchObject({ attempt: 1 });
+});
+
+test("an error that no close follows ends an attempt at once, and says why", async () => {
+  const world = new World();
+  const client = world.client();
+  void client.connect();
+  await settle();
+  await world.socket.fail("connection refused");
+  await world.pass(0);
+  expect(client.state).toMatchObject({ name: "connecting", attempt: 1, code: 1006, reason: "connection refused" });
+  // One that a close follows is told by the close alone.
+  const peer = await world.attempt();
+  await peer.fail();
+  await peer.drop(3500, "invalid token");
+  expect(client.state).toEqual({ name: "closed", code: 3500, reason: "invalid token" });
+});
+
+test("an error of an open connection does not end it", async () => {
+  const world = new World();
+  const client = await world.connected();
+  await world.socket.fail("something");
+  await world.pass(1000);
+  expect(client.state.name).toBe("connected");
+});
+
+test("credentials are renewed by the time that the server counts, whatever the own clock says", async () => {
+  const world = new World();
+  const getToken = async () => "fresh";
+  await world.connected({ getToken }, { expires_at: 1, expires_in: 600_000 });
+  for (let n = 0; n < 3; n++) {
+    const before = world.socket.all("refresh").length;
+    for (let left = 539; left > 0; left--) {
+      await world.pass(1000);
+      await world.socket.say({ type: "pong" });
+    }
+    expect(world.socket.all("refresh")).toHaveLength(before);
+    await world.pass(1000);
+    expect(world.socket.all("refresh")).toHaveLength(before + 1);
+    await world.socket.ack("refresh", { expires_at: 1, expires_in: 600_000 });
+  }
+});
+
+test("credentials that seem to have ended are not renewed in a loop", async () => {
+  const world = new World();
+  await world.connected({ getToken: async () => "fresh" }, { expires_at: 1 });
+  for (let n = 0; n < 50; n++) {
+    await world.pass(1000);
+    if (world.socket.all("refresh").length > 0) await world.socket.ack("refresh", { expires_at: 1 });
+  }
+  expect(world.socket.all("refresh").length).toBeLessThanOrEqual(1);
+});
+
+test("two clients have keys of their own, even where Math.random repeats itself", async () => {
+  const world = new World();
+  const keys = new Set<unknown>();
+  for (let n = 0; n < 2; n++) {
+    const client = await world.connected();
+    void client.broadcast("hello").catch(() => {});
+    keys.add(world.socket.last("broadcast")["key"]);
+    client.close();
+  }
+  expect(keys.size).toBe(2);
+});
+
 test("without a network nothing is tried and nothing counts", async () => {
   const world = new World();
   const client = await world.connected({}, { retry: { ...terms, max_attempts: 2 } });

@@ -47,6 +47,18 @@ test("after a sleep it asks at once, with little patience", async () => {
   expect(client.state).toMatchObject({ name: "reconnecting", reason: "no answer after a wake-up" });
 });
 
+test("a clock that is set ahead by more than the patience for a silence does not end a live connection", async () => {
+  const world = new World();
+  const client = await world.connected({}, session);
+  await world.sleep(3_600_000);
+  await world.pass(1000);
+  expect(world.socket.all("ping")).toHaveLength(1);
+  expect(client.state.name).toBe("connected");
+  await world.socket.say({ type: "pong" });
+  await world.pass(15_000);
+  expect(client.state.name).toBe("connected");
+});
+
 test("after a sleep that the connection survived it stays", async () => {
   const world = new World();
   const client = await world.connected({}, session);

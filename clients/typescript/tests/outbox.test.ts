@@ -287,3 +287,43 @@ test("what is volatile is sent as soon as connect resolves, and never a second t
   expect(outcome.now).toBe("outcome_unknown");
   expect(world.socket.all("channel_message")).toEqual([]);
 });
+
+test("what is larger than the server takes is refused here, and costs nothing else", async () => {
+  const world = new World();
+  const client = await world.connected({}, { limits: { max_message: 200 } });
+  const large = client.request("large", { text: "ä".repeat(100) });
+  const error = await large.catch((error) => error);
+  expect(error).toMatchObject({ kind: "refused", type: "payload_too_large", temporary: false, details: { limit: 200 } });
+  expect(world.socket.all("large")).toEqual([]);
+  const small = fate(client.request("small", { text: "a".repeat(100) }));
+  await world.socket.ack("small");
+  await settle();
+  expect(small.now).toBe("done");
+});
+
+test("a message that is too large on the way costs its own request, and the others go on", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t", window: 60_000 } });
+  const room = client.channel("room:1");
+  const before = fate(room.publish("before"));
+  const large = client.request("large", { text: "a".repeat(9000) }).catch((error) => error);
+  const after = fate(room.publish("after"));
+  await world.socket.drop(1009);
+  expect(await large).toMatchObject({ kind: "refused", type: "payload_too_large" });
+  await (await world.attempt()).accept({ resumed: true });
+  expect(world.socket.all("channel_message").map(({ content }) => content)).toEqual(["before", "after"]);
+  await world.socket.say(...world.socket.all("channel_message").map(({ id }) => ({ type: "ack", id })));
+  expect([before.now, after.now]).toEqual(["done", "done"]);
+});
+
+test("a request waits for as long as the server keeps the session", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t", window: 90_000 } });
+  await world.socket.drop();
+  await world.tell("offline");
+  const waiting = fate(client.request("late"));
+  await world.pass(89_999);
+  expect(waiting.now).toBe("pending");
+  await world.pass(1);
+  expect(waiting.now).toBe("expired");
+});

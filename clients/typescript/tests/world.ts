@@ -182,6 +182,12 @@ export class Peer implements WebSocketLike {
     await settle();
   }
 
+  /** Fails as some runtimes do: with an error that no close follows. */
+  async fail(message?: string): Promise<void> {
+    this.onerror?.({ message } as never);
+    await settle();
+  }
+
   /** The newest request of this type. */
   last(type: string): ServerMessage {
     const found = this.heard.findLast((message) => message.type === type);
