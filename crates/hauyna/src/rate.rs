@@ -177,7 +177,8 @@ mod tests {
             bucket.look_in_turn(rate, 1, 5).unwrap();
             bucket.spend(rate, 1);
         }
-        let waits: Vec<_> = (0..80).map(|_| bucket.look_in_turn(rate, 1, 5).unwrap_err().as_millis()).collect();
+        let waits: Vec<_> =
+            (0..80).map(|_| bucket.look_in_turn(rate, 1, 5).unwrap_err().as_millis()).collect();
         assert_eq!(waits, (1..=80).map(|turn| turn * 50).collect::<Vec<_>>());
         for wait in waits {
             bucket.look_in_turn(rate, 1, 5 + wait as u64).unwrap();
