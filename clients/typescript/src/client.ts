@@ -77,8 +77,6 @@ export class Client<T extends Contract = Contract> {
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
   constructor(url: string | URL, options: ClientOptions = {}) {
-    const WebSocket = options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor | undefined);
-    if (!WebSocket) throw new HauynaError("invalid", "no WebSocket here: pass one");
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
     this.#environment = options.environment ?? surroundings;
@@ -98,9 +96,9 @@ export class Client<T extends Contract = Contract> {
     );
     this.#connection = new Connection(
       {
-        url: absolute(url),
+        url: () => absolute(url),
         codec: this.#codec,
-        WebSocket,
+        WebSocket: () => options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor | undefined),
         environment: this.#environment,
         logger: this.#logger,
         connectTimeout: amount(options.connectTimeout, 10_000),
@@ -120,6 +118,11 @@ export class Client<T extends Contract = Contract> {
         unpause: () => this.#outbox.unpause(),
       },
     );
+  }
+
+  /** Tells Vue not to make a reactive proxy of it, in which private members do not work. */
+  get __v_skip(): true {
+    return true;
   }
 
   /** How the connection is. */
@@ -321,10 +324,10 @@ function unique({ random }: Environment): string {
   return Array.from(bytes, (byte) => byte.toString(36).padStart(2, "0")).join("");
 }
 
+/** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
 function absolute(url: string | URL): string {
-  const whole = new URL(url, globalThis.location?.href);
-  whole.protocol = whole.protocol.replace("http", "ws");
-  return whole.href;
+  // The URLs of React Native cannot be changed.
+  return new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
 }
 
 /** Milliseconds: however little is left, credentials are not renewed more often than this. */

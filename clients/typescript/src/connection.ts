@@ -34,9 +34,11 @@ export interface TokenContext {
 
 /** What is needed for attempts. */
 export interface ConnectionOptions {
-  readonly url: string;
+  /** The address; fails where it is none. */
+  readonly url: () => string;
   readonly codec: Codec;
-  readonly WebSocket: WebSocketConstructor;
+  /** The class of sockets, where the runtime has one. */
+  readonly WebSocket: () => WebSocketConstructor | undefined;
   readonly environment: Environment;
   readonly logger: Logger;
   readonly connectTimeout: number;
@@ -157,10 +159,18 @@ export class Connection {
     if (turn !== this.#turn) return;
     const resume = this.#events.resume();
     const message = resume && options.codec.encode(resume.message);
+    const WebSocket = options.WebSocket();
+    if (!WebSocket) return failed(closeCodes.bad_request, "no WebSocket here: pass one");
+    let url: string;
+    try {
+      url = options.url();
+    } catch {
+      return failed(closeCodes.bad_request, "the address is not a URL");
+    }
     let socket: Socket;
     try {
       const after = (delay: number, run: () => void) => void environment.after(delay, run);
-      socket = new Socket({ ...options, bearer, resume: resume?.token, after }, {
+      socket = new Socket({ ...options, WebSocket, url, bearer, resume: resume?.token, after }, {
         open: () => message && socket.send(message),
         message: (message) => this.#receive(socket, message),
         closed: (code, reason) => {

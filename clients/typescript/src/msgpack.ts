@@ -87,7 +87,7 @@ class Writer {
   }
 
   #text(text: string): void {
-    const bytes = TEXT.encode(text);
+    const bytes = utf8(text);
     if (bytes.length < 32) this.#byte(0xa0 | bytes.length);
     else this.#sized(bytes.length, [0xd9, 0xda, 0xdb]);
     this.#raw(bytes);
@@ -218,7 +218,7 @@ class Reader {
   }
 
   #text(length: number): string {
-    return UTF8.decode(this.#slice(length));
+    return textOf(this.#slice(length));
   }
 
   #uint(size: number): number {
@@ -240,8 +240,18 @@ class Reader {
   }
 }
 
-const TEXT = new TextEncoder();
-const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+// Made when they are first used: some test environments have none.
+let encoder: TextEncoder | undefined;
+let decoder: TextDecoder | undefined;
+
+function utf8(text: string): Uint8Array {
+  return (encoder ??= new TextEncoder()).encode(text);
+}
+
+function textOf(bytes: Uint8Array): string {
+  return (decoder ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })).decode(bytes);
+}
+
 /** The server's own bound. */
 const DEEPEST = 64;
 const FOREIGN = "not MessagePack";

@@ -68,6 +68,8 @@ interface Entry {
 
 /** The roster of one channel. */
 export class Roster implements Presence {
+  /** As the client's. */
+  readonly __v_skip = true;
   users = new Map<string, Present>();
   count = 0;
   isListed = false;

@@ -34,6 +34,8 @@ interface Waiter {
 
 /** What a client knows of one channel. */
 export class Subscription {
+  /** As the client's. */
+  readonly __v_skip = true;
   readonly name: string;
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };

@@ -182,7 +182,7 @@ test("a sign of the network or the page begins a fresh series", async () => {
 test("an error that no close follows ends an attempt at once, and says why", async () => {
   const world = new World();
   const client = world.client();
-  void client.connect();
+  void client.connect().catch(() => {});
   await settle();
   await world.socket.fail("connection refused");
   await world.pass(0);

@@ -1,0 +1,50 @@
+// What a client does where it is only made, not used: on servers that render pages, and in test environments that lack
+// what browsers have.
+
+import { afterEach, expect, test, vi } from "vitest";
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.resetModules();
+});
+
+test("a client can be made where there is no page, and says why it cannot connect", async () => {
+  vi.stubGlobal("WebSocket", undefined);
+  const { Client } = await import("../src/index.js");
+  const client = new Client("/chat");
+  client.channel("room:1").on("message", () => {});
+  expect(client.state).toMatchObject({ name: "closed" });
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "no WebSocket here: pass one" });
+  vi.stubGlobal("WebSocket", class {});
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "the address is not a URL" });
+  expect(client.state).toMatchObject({ name: "closed", reason: "the address is not a URL" });
+});
+
+test("an address relative to the page is looked up when the client connects", async () => {
+  const opened: string[] = [];
+  vi.stubGlobal("WebSocket", class {
+    constructor(url: string) {
+      opened.push(url);
+    }
+    close() {}
+  });
+  const { Client } = await import("../src/index.js");
+  const client = new Client("/chat?room=1");
+  vi.stubGlobal("location", { href: "https://shop.example/cart" });
+  // As in React Native, nothing of it can be set.
+  vi.stubGlobal("URL", class extends URL {
+    override get protocol() {
+      return super.protocol;
+    }
+  });
+  client.connect().catch(() => {});
+  await vi.waitFor(() => expect(opened).toEqual(["wss://shop.example/chat?room=1"]));
+  client.close();
+});
+
+test("nothing that some environments lack is needed at import, nor for JSON", async () => {
+  for (const name of ["TextEncoder", "TextDecoder", "crypto", "WebSocket", "document", "navigator"]) vi.stubGlobal(name, undefined);
+  const { Client, json } = await import("../src/index.js");
+  expect(new Client("/chat").state.name).toBe("closed");
+  expect(json.decode(json.encode({ type: "ping" }) as string)).toEqual({ type: "ping" });
+});
