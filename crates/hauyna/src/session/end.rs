@@ -38,11 +38,12 @@ pub(crate) fn close(core: &Arc<ConnectionCore>, reason: CloseReason) {
     }
 }
 
-/// Counts one `on_close` that is at work: the hub's end waits for it.
-struct Closing(Arc<HubCore>);
+/// Counts what the hub's end waits for: an `on_close` that is at work, or a session between the store, where it was
+/// counted until now, and its `on_close`.
+pub(super) struct Closing(Arc<HubCore>);
 
 impl Closing {
-    fn new(hub: &Arc<HubCore>) -> Self {
+    pub(super) fn new(hub: &Arc<HubCore>) -> Self {
         hub.sessions.closing.fetch_add(1, Ordering::AcqRel);
         Self(hub.clone())
     }
@@ -79,6 +80,7 @@ struct Lift<'a> {
 
 impl Drop for Lift<'_> {
     fn drop(&mut self) {
+        let _ending = Closing::new(self.hub);
         let mut store = self.hub.sessions.store.lock();
         let taken = store.take_barred();
         store.lift(self.number);
@@ -88,6 +90,7 @@ impl Drop for Lift<'_> {
 }
 
 fn sweep_barred(hub: &Arc<HubCore>) {
+    let _ending = Closing::new(hub);
     let taken = hub.sessions.store.lock().take_barred();
     end_each(hub, taken);
 }
@@ -111,6 +114,7 @@ pub(crate) fn end_all(hub: &Arc<HubCore>) {
 /// Ends the session of a connection that was lost, or the one that a connection is about to take over.
 pub(crate) fn end_of(core: &ConnectionCore) -> bool {
     let hub = core.hub();
+    let _ending = Closing::new(hub);
     let mut store = hub.sessions.store.lock();
     let lost = core.takeover().and_then(|takeover| takeover.with_session(|session| session.core.id()));
     let session = store.withdraw(lost.unwrap_or(core.id()));
@@ -156,6 +160,7 @@ fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
 
 /// Ends some of the sessions whose time is up.
 pub(crate) fn work(hub: &Arc<HubCore>) -> Due {
+    let _ending = Closing::new(hub);
     match hub.sessions.due() {
         Ok(due) => {
             for session in due {

@@ -25,6 +25,7 @@ use crate::channel::{ChannelName, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use crate::presence::{self, Departure, departure};
+use end::Closing;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,6 +109,7 @@ impl Sessions {
         let ends = crate::clock::after(window);
         kept.subscriptions.shrink_to_fit();
         let mut session = LostSession::new(core.clone(), kept, ends);
+        let _ending = Closing::new(hub);
         let mut store = self.store.lock();
         let (may_wait, ended) = store.arrive(core);
         if !may_wait {
@@ -137,6 +139,7 @@ impl Sessions {
         }
         hub.background.ensure(Job::Sessions);
         while self.count() > self.options.most || self.bytes(hub) > self.options.bytes {
+            let _ending = Closing::new(hub);
             let Some(oldest) = self.store.lock().take_oldest() else { return };
             hub.metrics.sessions_evicted.increment();
             crate::log::limited("sessions", || {
@@ -150,6 +153,7 @@ impl Sessions {
     /// A takeover comes to nothing: its session waits again, or ends where the client does not mean to come back.
     /// Returns whether it was here.
     fn give_back(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
+        let _ending = Closing::new(hub);
         let mut store = self.store.lock();
         let Some(session) = takeover.end(End::GivenBack) else { return false };
         if reason.is_some_and(is_meant) || store.is_barred(&session.core) {
@@ -171,6 +175,7 @@ impl Sessions {
         let mut store = self.store.lock();
         if takeover.with_session(|session| store.is_barred(&session.core))? {
             let session = takeover.end(End::Withdrawn)?;
+            let _ending = Closing::new(session.core.hub());
             store.release(session.core.id());
             drop(store);
             self.notify_settled();
