@@ -183,6 +183,7 @@ fn call(text: &str) -> &str {
     &text[..end.expect("an end")]
 }
 
+#[cfg(feature = "axum")]
 #[tokio::test]
 async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
     let (log, _guard) = Log::capture();
