@@ -190,3 +190,19 @@ test("a server that was started anew is told, and everything goes on", async () 
   await expect.poll(() => heard).toEqual(["before", "meanwhile"]);
   expect(gaps).toMatchObject([{ channel: "room:anew", reason: "epoch_changed", from: before }]);
 });
+
+test("a hundred channels come back under a rate limit, on one connection", async () => {
+  const first = await startServer(0, ["--rate-limit", "20"]);
+  const client = await join("many", {}, first.port);
+  const states: string[] = [];
+  const channels = [...Array(100).keys()].map((number) => client.channel(`room:${number}`));
+  const areSubscribed = () => channels.every(({ state }) => state.name === "subscribed");
+  for (const channel of channels) channel.subscribe().catch(() => {});
+  await expect.poll(areSubscribed).toBe(true);
+  client.onState(({ name }) => states.push(name));
+  await first.stop("SIGKILL");
+  servers.push(await startServer(first.port, ["--rate-limit", "20"]));
+  await expect.poll(() => client.state.name === "connected" && areSubscribed()).toBe(true);
+  expect(states.filter((name) => name === "connected")).toHaveLength(1);
+  expect(states).not.toContain("closed");
+}, 40_000);
