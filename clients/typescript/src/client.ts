@@ -51,7 +51,7 @@ export interface ClientOptions {
   readonly WebSocket?: WebSocketConstructor;
   /** Other surroundings, for tests. */
   readonly environment?: Environment;
-  /** Default: warnings and errors, on the console. */
+  /** Default: one warning for each series of attempts that fail, what else goes wrong, and that it is back, on the console. */
   readonly logger?: Logger;
 }
 

@@ -78,6 +78,8 @@ export class Connection {
   #failures = 0;
   #since = 0;
   #wasConnected = false;
+  /** A failed attempt was reported, and no connection since. */
+  #hasWarned = false;
   /** It stopped because the attempts were used up: the network's return is a reason to try again. */
   #hasGivenUp = false;
   /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
@@ -135,7 +137,11 @@ export class Connection {
   #try(why: { code?: number; reason?: string } = {}): void {
     const turn = this.#stop();
     this.#isTrying = true;
-    const failed = (code: number, reason: string) => turn === this.#turn && this.#comeBack(code, reason);
+    const failed = (code: number, reason: string) => {
+      if (turn !== this.#turn) return;
+      this.#comeBack(code, reason);
+      this.#report(code, reason);
+    };
     if (this.#become({ name: this.#trying(), attempt: this.#attempt, ...why })) void this.#open(turn, failed);
   }
 
@@ -153,7 +159,7 @@ export class Connection {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      logger.warn("no token", { error });
+      logger[this.#hasWarned ? "debug" : "warn"]("no token", { error });
       return failed(LOST, "no token");
     }
     if (turn !== this.#turn) return;
@@ -224,7 +230,10 @@ export class Connection {
     this.#failures = 0;
     this.#setTerms(session.retry);
     this.#liveness.start(session.heartbeat);
-    logger.info("connected", { connection: session.connection_id, resumed: session.resumed === true });
+    const fields = { connection: session.connection_id, resumed: session.resumed === true };
+    if (this.#hasWarned) logger.info("connected again", fields);
+    else logger.debug("connected", fields);
+    this.#hasWarned = false;
     if (this.#become({ name: "connected", session })) this.#events.session(session);
   }
 
@@ -241,7 +250,7 @@ export class Connection {
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       if (!this.#socket) return this.#comeBack(code, reason);
-      logger.info("not moved", { code, reason });
+      logger.debug("not moved", { code, reason });
       this.#stop();
       this.#events.unpause();
     };
@@ -263,12 +272,14 @@ export class Connection {
     const isMoving = this.#next !== undefined && comesBack(code);
     const turn = isMoving ? this.#turn : this.#stop();
     this.#isTrying = isMoving;
-    this.#options.logger.info("connection lost", { code, reason });
+    this.#options.logger.debug("connection lost", { code, reason });
     if (this.#options.environment.now() - this.#since >= STABLE) this.#attempt = 0;
     this.#events.lost(code);
     if (turn !== this.#turn) return;
-    if (!isMoving) this.#comeBack(code, reason);
-    else if (code !== closeCodes.replaced) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
+    if (!isMoving) {
+      this.#comeBack(code, reason);
+      if (this.state.name === "closed") this.#options.logger.warn("closed for good", { code, reason });
+    } else if (code !== closeCodes.replaced) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
   }
 
   /** The next attempt, if there is to be one. */
@@ -306,7 +317,7 @@ export class Connection {
     socket?.abandon(code === closeCodes.normal || code >= 3000 ? code : LOST, reason);
     if (socket) this.#events.lost();
     if (turn !== this.#turn) return;
-    this.#options.logger.info("closed", { code, reason });
+    this.#options.logger.debug("closed", { code, reason });
     this.#become({ name: "closed", code, reason });
   }
 
@@ -338,6 +349,22 @@ export class Connection {
     this.#retry = this.#options.retry ?? terms ?? this.#retry;
   }
 
+  /** Tells why an attempt failed: the first of a series as a warning. */
+  #report(code: number, reason: string): void {
+    const { logger, url, environment } = this.#options;
+    const { state } = this;
+    const fields = {
+      url: withoutQuery(url),
+      code,
+      reason,
+      ...("retryAt" in state && { retryInMs: Math.round((state.retryAt ?? 0) - environment.now()) }),
+    };
+    const isOver = state.name === "closed";
+    if (this.#hasWarned && !isOver) logger.debug("cannot connect", fields);
+    else logger.warn(isOver ? "cannot connect, and stops trying" : "cannot connect", fields);
+    this.#hasWarned = true;
+  }
+
   #trying(): "connecting" | "reconnecting" {
     return this.#wasConnected ? "reconnecting" : "connecting";
   }
@@ -348,6 +375,15 @@ export class Connection {
     this.state = state;
     this.#events.state(state);
     return turn === this.#turn;
+  }
+}
+
+/** An address as it may stand in a log. */
+function withoutQuery(url: () => string): string {
+  try {
+    return url().replace(/[?#].*$/s, "");
+  } catch {
+    return "not a URL";
   }
 }
 

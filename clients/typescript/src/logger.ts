@@ -12,7 +12,7 @@ export interface Logger {
 export type Level = keyof Logger;
 
 /** Writes to the console what is at least as grave as `level`. */
-export function consoleLogger(level: Level = "warn"): Logger {
+export function consoleLogger(level: Level = "info"): Logger {
   const write = (at: Level, grade: number) => (message: string, fields?: object) => {
     if (grade >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
   };

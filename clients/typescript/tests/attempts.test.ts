@@ -229,6 +229,26 @@ test("credentials that seem to have ended are not renewed in a loop", async () =
   expect(world.socket.all("refresh").length).toBeLessThanOrEqual(1);
 });
 
+test("a series of failures is told once, and that it is over", async () => {
+  const told: unknown[] = [];
+  const write = (level: string) => (message: string, fields?: object) => level !== "debug" && told.push([level, message, fields]);
+  const logger = { debug: write("debug"), info: write("info"), warn: write("warn"), error: write("error") };
+  const world = new World();
+  const client = await world.connected({ logger });
+  await world.lose();
+  expect(told, "coming back at once is not worth a line").toEqual([]);
+  await world.socket.drop();
+  for (let n = 0; n < 4; n++) await (await world.attempt()).drop(1006, "refused");
+  await (await world.attempt()).accept();
+  expect(told).toMatchObject([
+    ["warn", "cannot connect", { url: "wss://server.example/live", code: 1006, reason: "refused", retryInMs: expect.any(Number) }],
+    ["info", "connected again", { resumed: false }],
+  ]);
+  await world.socket.drop(3503, "go");
+  expect(told[2]).toEqual(["warn", "closed for good", { code: 3503, reason: "go" }]);
+  expect(client.state.name).toBe("closed");
+});
+
 test("two clients have keys of their own, even where Math.random repeats itself", async () => {
   const world = new World();
   const keys = new Set<unknown>();
