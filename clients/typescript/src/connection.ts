@@ -179,10 +179,10 @@ export class Connection {
       socket = new Socket({ ...options, WebSocket, url, bearer, resume: resume?.token, after }, {
         open: () => message && socket.send(message),
         message: (message) => this.#receive(socket, message),
-        closed: (code, reason) => {
+        closed: (code, reason, status) => {
           if (socket === this.#socket) return this.#lost(code, reason);
           cancel();
-          failed(code, reason);
+          failed(this.#lasting(status) ?? code, reason);
         },
       });
     } catch {
@@ -347,6 +347,13 @@ export class Connection {
   /** Takes the server's terms, unless the application gave its own. */
   #setTerms(terms: RetryTerms | undefined): void {
     this.#retry = this.#options.retry ?? terms ?? this.#retry;
+  }
+
+  /** The close code for an HTTP status that another attempt will not change; new credentials may. */
+  #lasting(status: number | undefined): number | undefined {
+    if (!status || status < 400 || status > 499 || [408, 425, 429].includes(status)) return undefined;
+    if (status === 401) return this.#options.getToken ? undefined : closeCodes.invalid_token;
+    return status === 403 ? closeCodes.permission_denied : closeCodes.bad_request;
   }
 
   /** Tells why an attempt failed: the first of a series as a warning. */

@@ -24,7 +24,7 @@ export class NodeWebSocket implements WebSocketLike {
   #isClosing = false;
   #isClosed = false;
   /** What the peer's close said, or what of ours ended it. */
-  #end = { code: 1006, reason: "" };
+  #end: { code: number; reason: string; status?: number } = { code: 1006, reason: "" };
   #patience: NodeJS.Timeout | undefined;
 
   constructor(url: string, protocols: string[]) {
@@ -45,6 +45,7 @@ export class NodeWebSocket implements WebSocketLike {
     this.#request.on("upgrade", (response, stream, head) => this.#upgraded(response, stream, head, key));
     this.#request.on("response", (response) => {
       response.resume();
+      if (response.statusCode) this.#end.status = response.statusCode;
       this.#fail(`the server answered ${response.statusCode ?? "nothing"}`);
     });
     this.#request.on("error", (error) => this.#fail(error.message));

@@ -9,7 +9,7 @@ export interface WebSocketLike {
   binaryType: string;
   onopen: ((event: never) => void) | null;
   onmessage: ((event: { data: unknown } & never) => void) | null;
-  onclose: ((event: { code: number; reason: string } & never) => void) | null;
+  onclose: ((event: { code: number; reason: string; status?: number } & never) => void) | null;
   onerror: ((event: { message?: unknown } & never) => void) | null;
   send(data: string | Uint8Array<ArrayBuffer>): void;
   close(code?: number, reason?: string): void;
@@ -34,8 +34,8 @@ export interface Attempt {
 export interface SocketEvents {
   open(): void;
   message(message: ServerMessage): void;
-  /** The last thing it tells. */
-  closed(code: number, reason: string): void;
+  /** The last thing it tells; with the HTTP status, where the runtime tells that of a handshake that was refused. */
+  closed(code: number, reason: string, status?: number): void;
 }
 
 /** One socket, from its handshake to its end. */
@@ -61,7 +61,7 @@ export class Socket {
       if (!this.#ended) events.open();
     };
     socket.onmessage = (event: { data: unknown }) => this.#ended || this.#read(event.data);
-    socket.onclose = (event: { code: number; reason: string }) => this.#end(event.code, event.reason);
+    socket.onclose = (event: { code: number; reason: string; status?: number }) => this.#end(event.code, event.reason, event.status);
     // What follows is `close`, except in runtimes that forget it before the connection is open.
     socket.onerror = (event: { message?: unknown }) => {
       if (!isOpen) attempt.after(0, () => this.#end(ABNORMAL, typeof event?.message === "string" ? event.message : ""));
@@ -100,10 +100,10 @@ export class Socket {
     }
   }
 
-  #end(code: number, reason: string): void {
+  #end(code: number, reason: string, status?: number): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#events.closed(code, reason);
+    this.#events.closed(code, reason, status);
   }
 }
 

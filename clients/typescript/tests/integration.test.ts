@@ -206,3 +206,10 @@ test("a hundred channels come back under a rate limit, on one connection", async
   expect(states.filter((name) => name === "connected")).toHaveLength(1);
   expect(states).not.toContain("closed");
 }, 40_000);
+
+test("a handshake that would be refused again ends the attempts, and says why", async () => {
+  const client = new Client(`ws://127.0.0.1:${server.port}/nowhere`);
+  clients.push(client);
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "the server answered 404" });
+  expect(client.state).toMatchObject({ name: "closed", code: 3501 });
+});
