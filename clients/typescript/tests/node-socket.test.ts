@@ -198,7 +198,7 @@ describe("over TCP", () => {
     ["a refusal", () => "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "the server answered 403", { status: 403 }],
     ["another key", (head: string) => accept(head).replace(/Accept: .*\r/, "Accept: bm8=\r"), "the handshake is not one of a WebSocket"],
     ["another protocol", (head: string) => accept(head).replace("hauyna.v1.json", "chat"), "the handshake is not one of a WebSocket"],
-  ])("%s is a loss with a reason", async (_, answer, reason, more = {}) => {
+  ])("%s is a loss with a reason", async (_, answer, reason, more?: { status: number }) => {
     const socket = new NodeWebSocket(await serve(() => {}, answer), ["hauyna.v1.json"]);
     expect(await closed(socket)).toEqual({ code: 1006, reason, ...more });
   });
