@@ -108,6 +108,7 @@ export class Client<T extends Contract = Contract> {
       {
         state: (state) => this.#changed(state),
         resume: () => this.#session.resume(),
+        cannotResume: () => this.#session.forget(),
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
         lost: (code) => {
@@ -294,7 +295,11 @@ export class Client<T extends Contract = Contract> {
       if (!handler) throw new Error("nobody answers this");
       say({ type: "ack", id, data: (await handler(data as never)) ?? null });
     } catch (error) {
-      say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
+      try {
+        refuse(error);
+      } catch (tooLarge) {
+        refuse(tooLarge);
+      }
     }
   }
 

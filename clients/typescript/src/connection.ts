@@ -51,6 +51,8 @@ export interface ConnectionEvents {
   state(state: State): void;
   /** What the next attempt says to resume the session: its token, and its first message. */
   resume(): { token: string; message: ServerMessage } | undefined;
+  /** The first message of an attempt was too large: the next one begins without the session. */
+  cannotResume(): void;
   /** A socket has a session; it is the one that counts from now on. */
   session(session: SessionMessage): void;
   message(message: ServerMessage): void;
@@ -176,6 +178,7 @@ export class Connection {
         closed: (code, reason) => {
           if (socket === this.#socket) return this.#lost(code, reason);
           cancel();
+          if (code === closeCodes.message_too_big) this.#events.cannotResume();
           failed(code, reason);
         },
       });

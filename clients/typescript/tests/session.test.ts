@@ -404,3 +404,20 @@ test("what the old socket brought during a move is replayed without a question",
   expect(heard).toEqual([11, 12, 13]);
   expect(world.socket.all("history")).toEqual([]);
 });
+
+test("where the server takes no `resume` of this size, the next connection begins anew", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  void client.channel("room:1").subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  await world.socket.drop();
+  await world.attempt();
+  await world.socket.open();
+  expect(world.socket.all("resume")).toHaveLength(1);
+  await world.socket.drop(1009);
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+  await world.socket.accept();
+  expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
+});
