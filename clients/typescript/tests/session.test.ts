@@ -421,3 +421,25 @@ test("where the server takes no `resume` of this size, the next connection begin
   await world.socket.accept();
   expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
 });
+
+test("an end that the server refuses for now is told it again, and only until it knows", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  void room.unsubscribe();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
+  await world.pass(150);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+  await world.socket.refuse("unsubscribe_channel", "not_subscribed");
+  // The server's application may subscribe this client again.
+  await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "E", offset: 8 });
+  await world.socket.say({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset: 9 });
+  expect(heard).toEqual([9]);
+  await world.pass(5000);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});
