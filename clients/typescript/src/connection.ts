@@ -296,6 +296,9 @@ export class Connection {
 
   /** Nothing is tried any more. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
+    const said = code === closeCodes.normal || code >= 3000 ? code : LOST;
+    // Where it is about to take over, the session may be with it.
+    this.#next?.abandon(said, reason);
     const turn = this.#stop();
     const socket = this.#socket;
     this.#socket = undefined;
@@ -306,7 +309,7 @@ export class Connection {
       this.#unwatch = undefined;
     }
     if (this.state.name === "closed" && this.state.code) return;
-    socket?.abandon(code === closeCodes.normal || code >= 3000 ? code : LOST, reason);
+    socket?.abandon(said, reason);
     if (socket) this.#events.lost();
     if (turn !== this.#turn) return;
     this.#options.logger.info("closed", { code, reason });

@@ -422,6 +422,16 @@ test("where the server takes no `resume` of this size, the next connection begin
   expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
 });
 
+test("a client that closes during a move says so on both sockets", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(10);
+  await world.socket.open();
+  client.close();
+  expect(world.sockets.map(({ closed }) => closed?.code)).toEqual([1000, 1000]);
+});
+
 test("an end that the server refuses for now is told it again, and only until it knows", async () => {
   const world = new World();
   const client = await world.connected();
