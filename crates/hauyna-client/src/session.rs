@@ -185,6 +185,8 @@ impl Session {
     /// The connection is gone: nobody is subscribed to anything.
     pub(crate) fn lost(&mut self) {
         for place in self.places.values_mut() {
+            // Also where the server said only that there is a subscription already.
+            place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
             (place.arrived, place.is_doubtful) = (None, false);
         }
