@@ -183,7 +183,8 @@ export class Subscription {
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    this.#arrived = (isReplayed ? this.named : now)?.offset ?? 0;
+    // Where the channel was given up and wanted again during a move, nobody knows from where the replay comes.
+    this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
     // Whoever waits now may wait for another subscription.
     if (turn !== this.#turn) return;

@@ -71,7 +71,8 @@ impl Place {
                 (_, end) => end,
             };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
-            self.arrived = self.named.or(self.position).map(|named| named.offset);
+            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
+            self.arrived = self.named.map(|named| named.offset);
             return Missed::Nothing;
         }
         self.arrived = entry.position.map(|named| named.offset);
