@@ -108,6 +108,7 @@ export class Client<T extends Contract = Contract> {
       {
         state: (state) => this.#changed(state),
         resume: () => this.#session.resume(),
+        cannotResume: () => this.#session.forget(),
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
         lost: (code) => {
@@ -283,13 +284,22 @@ export class Client<T extends Contract = Contract> {
   async #answer({ id, event, data }: ServerMessage): Promise<void> {
     const asked = this.#connection.send.bind(this.#connection);
     const session = this.#info;
-    const say = (answer: object) => this.#info === session && asked(this.#codec.encode(answer));
+    const say = (answer: object) => {
+      const frame = this.#codec.encode(answer);
+      if (this.#outbox.isTooLarge(frame)) throw new Error("the answer is too large");
+      if (this.#info === session) asked(frame);
+    };
+    const refuse = (error: unknown) => say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
     const handler = this.#questions.get(String(event));
     try {
       if (!handler) throw new Error("nobody answers this");
       say({ type: "ack", id, data: (await handler(data as never)) ?? null });
     } catch (error) {
-      say({ type: "error", id, message: error instanceof Error ? error.message : String(error) });
+      try {
+        refuse(error);
+      } catch (tooLarge) {
+        refuse(tooLarge);
+      }
     }
   }
 

@@ -51,6 +51,8 @@ export interface ConnectionEvents {
   state(state: State): void;
   /** What the next attempt says to resume the session: its token, and its first message. */
   resume(): { token: string; message: ServerMessage } | undefined;
+  /** The first message of an attempt was too large: the next one begins without the session. */
+  cannotResume(): void;
   /** A socket has a session; it is the one that counts from now on. */
   session(session: SessionMessage): void;
   message(message: ServerMessage): void;
@@ -182,6 +184,7 @@ export class Connection {
         closed: (code, reason, status) => {
           if (socket === this.#socket) return this.#lost(code, reason);
           cancel();
+          if (code === closeCodes.message_too_big) this.#events.cannotResume();
           failed(this.#lasting(status) ?? code, reason);
         },
       });
@@ -304,6 +307,9 @@ export class Connection {
 
   /** Nothing is tried any more. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
+    const said = code === closeCodes.normal || code >= 3000 ? code : LOST;
+    // Where it is about to take over, the session may be with it.
+    this.#next?.abandon(said, reason);
     const turn = this.#stop();
     const socket = this.#socket;
     this.#socket = undefined;
@@ -314,7 +320,7 @@ export class Connection {
       this.#unwatch = undefined;
     }
     if (this.state.name === "closed" && this.state.code) return;
-    socket?.abandon(code === closeCodes.normal || code >= 3000 ? code : LOST, reason);
+    socket?.abandon(said, reason);
     if (socket) this.#events.lost();
     if (turn !== this.#turn) return;
     this.#options.logger.debug("closed", { code, reason });

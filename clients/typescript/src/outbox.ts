@@ -109,6 +109,12 @@ export class Outbox {
     this.#largest = amount(limits?.max_message, Infinity);
   }
 
+  /** Whether the server takes no message that large. */
+  isTooLarge(frame: Frame): boolean {
+    // No character takes more than three bytes a code unit.
+    return frame.length * 3 > this.#largest && size(frame) > this.#largest;
+  }
+
   /** The connection ended because a message was too large: its request fails, so that the others can go on. */
   giveUpLargest(): void {
     const sent = [...this.#sent.values()];
@@ -139,6 +145,7 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       const answered = (data: unknown) => (taken?.(data), resolve(data));
       const entry = this.#entry({ ...asked, retry: "never" }, answered, reject);
+      if (this.isTooLarge(entry.frame)) throw tooLarge(this.#largest);
       this.#bytes += entry.frame.length;
       this.#deliver(entry, send);
     });
@@ -243,8 +250,7 @@ export class Outbox {
         this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
         continue;
       }
-      // No character takes more than three bytes a code unit.
-      if (entry.frame.length * 3 > this.#largest && size(entry.frame) > this.#largest) {
+      if (this.isTooLarge(entry.frame)) {
         this.#fail(entry, tooLarge(this.#largest));
         continue;
       }

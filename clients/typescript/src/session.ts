@@ -58,6 +58,11 @@ export class Session {
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
+  /** The next socket begins anew: each subscription recovers by itself. */
+  forget(): void {
+    this.#token = undefined;
+  }
+
   /** A socket has this session. */
   take(session: SessionMessage): void {
     const turn = ++this.#turn;

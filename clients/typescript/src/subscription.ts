@@ -138,7 +138,7 @@ export class Subscription {
     if (turn !== this.#turn || !this.#host.isConnected()) return;
     const { metadata, getToken } = this.#options;
     // A source that does not answer is asked again.
-    if (getToken) this.#again(TOKEN);
+    if (getToken) this.#after(TOKEN, () => this.restore());
     try {
       const token = await getToken?.();
       if (turn !== this.#turn) return;
@@ -183,7 +183,8 @@ export class Subscription {
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    this.#arrived = (isReplayed ? this.named : now)?.offset ?? 0;
+    // Where the channel was given up and wanted again during a move, nobody knows from where the replay comes.
+    this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
     // Whoever waits now may wait for another subscription.
     if (turn !== this.#turn) return;
@@ -224,9 +225,15 @@ export class Subscription {
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
     const turn = this.#turn;
-    // From then on the server may subscribe this client anew.
-    const told = () => turn === this.#turn && (this.isGivenUp = false);
-    await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }).then(told, () => {});
+    try {
+      await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+    } catch (error) {
+      // Without an answer, the next connection shows what the server knows.
+      if (turn !== this.#turn || !(error instanceof ServerError)) return;
+      if (error.temporary) return this.#later(error, () => this.giveUp());
+    }
+    // From now on the server may subscribe this client anew.
+    if (turn === this.#turn) this.isGivenUp = false;
   }
 
   receive(message: ServerMessage): void {
@@ -303,12 +310,17 @@ export class Subscription {
       // Else there is no connection: the next one asks again.
       return error.kind === "invalid" ? this.end(error) : undefined;
     }
-    this.#again(Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST));
+    this.#later(error, () => this.restore());
   }
 
-  #again(delay: number): void {
+  /** Tries again after as long as the server says. */
+  #later(error: unknown, run: () => Promise<void>): void {
+    this.#after(Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST), run);
+  }
+
+  #after(delay: number, run: () => Promise<void>): void {
     this.#cancel();
-    this.#cancel = this.#host.after(delay, () => void this.restore());
+    this.#cancel = this.#host.after(delay, () => void run());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {

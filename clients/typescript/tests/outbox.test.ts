@@ -327,3 +327,24 @@ test("a request waits for as long as the server keeps the session", async () => 
   await world.pass(1);
   expect(waiting.now).toBe("expired");
 });
+
+const limited = { ...resumable, limits: { max_message: 1000 } };
+
+test("an answer that the server would not take becomes a refusal, and costs no other request", async () => {
+  const world = new World();
+  const client = await world.connected({}, limited);
+  client.onRequest("dump", () => "x".repeat(1000));
+  client.onRequest("fail", () => Promise.reject(new Error("x".repeat(1000))));
+  for (const id of ["dump", "fail"]) {
+    await world.socket.say({ type: "request", id, event: id, data: null });
+    expect(world.socket.heard.at(-1)).toEqual({ type: "error", id, message: "the answer is too large" });
+  }
+});
+
+test("a subscription that the server would not take is refused, and ends no connection", async () => {
+  const world = new World();
+  const client = await world.connected({}, limited);
+  const refused = client.channel("a").subscribe({ metadata: { text: "x".repeat(1000) } });
+  await expect(refused).rejects.toMatchObject({ kind: "refused", type: "payload_too_large" });
+  expect(world.socket.heard).toEqual([]);
+});

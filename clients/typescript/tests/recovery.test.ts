@@ -631,3 +631,28 @@ test("fields of a subscription that are null count as left out", async () => {
   expect(world.socket.all("history")).toEqual([]);
   expect(gaps).toMatchObject([{ reason: "not_recoverable" }]);
 });
+
+test("a channel that is given up and wanted again while a session moves is not doubled", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const old = world.socket;
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  room.onGap(({ reason }) => heard.push(reason));
+  void room.subscribe();
+  await settle();
+  await old.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  await old.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(10);
+  await world.socket.open();
+  await old.say({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset: 8 });
+  void room.unsubscribe();
+  void room.subscribe();
+  await settle();
+  const said = { channel: "room:1", epoch: "E", offset: 8, recoverable: true, recovered: true };
+  await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", resumed: true, subscriptions: [said] });
+  for (const offset of [8, 9]) await world.socket.say({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset });
+  expect(world.socket.all("history")).toEqual([]);
+  expect(heard).toEqual([8, 9]);
+});

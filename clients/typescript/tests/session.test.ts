@@ -404,3 +404,52 @@ test("what the old socket brought during a move is replayed without a question",
   expect(heard).toEqual([11, 12, 13]);
   expect(world.socket.all("history")).toEqual([]);
 });
+
+test("where the server takes no `resume` of this size, the next connection begins anew", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  void client.channel("room:1").subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  await world.socket.drop();
+  await world.attempt();
+  await world.socket.open();
+  expect(world.socket.all("resume")).toHaveLength(1);
+  await world.socket.drop(1009);
+  await world.attempt();
+  expect(world.socket.protocols).toEqual(["hauyna.v1.json"]);
+  await world.socket.accept();
+  expect(world.socket.last("subscribe_channel")["recover"]).toEqual({ epoch: "E", offset: 7 });
+});
+
+test("a client that closes during a move says so on both sockets", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  await world.socket.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  await world.pass(10);
+  await world.socket.open();
+  client.close();
+  expect(world.sockets.map(({ closed }) => closed?.code)).toEqual([1000, 1000]);
+});
+
+test("an end that the server refuses for now is told it again, and only until it knows", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 7 });
+  void room.unsubscribe();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
+  await world.pass(150);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+  await world.socket.refuse("unsubscribe_channel", "not_subscribed");
+  // The server's application may subscribe this client again.
+  await world.socket.say({ type: "subscribed", channel: "room:1", recoverable: true, epoch: "E", offset: 8 });
+  await world.socket.say({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset: 9 });
+  expect(heard).toEqual([9]);
+  await world.pass(5000);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});

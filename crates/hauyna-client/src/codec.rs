@@ -25,17 +25,22 @@ pub(crate) fn encode(encoding: Encoding, id: Option<u64>, request: &Request<'_>)
     write(encoding, id.as_ref(), request)
 }
 
-/// Writes the answer to a question of the server's.
+/// Writes the answer to a question of the server's, or a refusal where the answer is larger than the server takes.
 pub(crate) fn answer(
     encoding: Encoding,
     id: &RequestId,
     answer: &Result<Box<RawValue>, String>,
+    max_message: usize,
 ) -> (OpCode, Vec<u8>) {
     let request = match answer {
         Ok(data) => Request::Ack { data: Some(Raw::assume_valid(Encoding::Json, data.get().as_bytes())) },
         Err(message) => Request::Refusal { message: Some(message.as_str().into()) },
     };
-    write(encoding, Some(id), &request)
+    let written = write(encoding, Some(id), &request);
+    if written.1.len() <= max_message {
+        return written;
+    }
+    write(encoding, Some(id), &Request::Refusal { message: Some("the answer is too large".into()) })
 }
 
 fn write(encoding: Encoding, id: Option<&RequestId>, request: &Request<'_>) -> (OpCode, Vec<u8>) {

@@ -71,7 +71,8 @@ impl Place {
                 (_, end) => end,
             };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
-            self.arrived = self.named.or(self.position).map(|named| named.offset);
+            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
+            self.arrived = self.named.map(|named| named.offset);
             return Missed::Nothing;
         }
         self.arrived = entry.position.map(|named| named.offset);
@@ -185,6 +186,8 @@ impl Session {
     /// The connection is gone: nobody is subscribed to anything.
     pub(crate) fn lost(&mut self) {
         for place in self.places.values_mut() {
+            // Also where the server said only that there is a subscription already.
+            place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
             (place.arrived, place.is_doubtful) = (None, false);
         }

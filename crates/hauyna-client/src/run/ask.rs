@@ -146,11 +146,16 @@ impl Run {
         self.ids
     }
 
-    /// Sends a request of the client's own; without a connection its purpose comes up again with the next one.
+    /// Sends a request of the client's own; without a connection its purpose comes up again with the next one. A request that is
+    /// larger than the server takes is refused here: it would end this connection and each later one.
     pub(super) fn ask(&mut self, purpose: Purpose, request: &Request<'_>) {
         let id = self.id();
         let Some(socket) = &mut self.current else { return };
-        socket.send(codec::encode(socket.encoding(), Some(id), request), &mut self.random);
+        let message = codec::encode(socket.encoding(), Some(id), request);
+        if message.1.len() > self.max_message {
+            return self.serve(purpose, Err(Refusal::too_large(Some(self.max_message))));
+        }
+        socket.send(message, &mut self.random);
         self.asked.insert(id, purpose);
     }
 
@@ -311,7 +316,7 @@ impl Run {
 
     fn answer(&mut self, id: &RequestId, answer: &Result<Box<RawValue>, String>) {
         if let Some(socket) = &mut self.current {
-            socket.send(codec::answer(socket.encoding(), id, answer), &mut self.random);
+            socket.send(codec::answer(socket.encoding(), id, answer, self.max_message), &mut self.random);
         }
     }
 

@@ -93,6 +93,10 @@ impl Run {
         }
         let Some(loss) = socket.end().cloned() else { return };
         self.next = Next::Idle;
+        if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
+            // Nothing but `resume` was sent: the next attempt begins anew, and each subscription recovers by itself.
+            self.session.resume = None;
+        }
         if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason });
         }

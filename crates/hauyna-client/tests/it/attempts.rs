@@ -220,6 +220,40 @@ async fn a_message_larger_than_the_server_takes_is_refused_by_the_client_alone()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_larger_than_the_server_takes_is_refused_and_ends_no_connection() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.accept().await;
+    let mut session = session("one");
+    session["limits"] = json!({ "max_message": 1_000 });
+    peer.send(session).await;
+    let metadata = json!({ "text": "x".repeat(1_000) });
+    let refused = client.channel::<u64>("a").subscribe().metadata(&metadata).await.unwrap_err();
+    assert_eq!(refused.error_type(), Some(hauyna_client::protocol::ErrorType::PayloadTooLarge));
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).into_future());
+    let request = peer.expect("small").await;
+    peer.ack(&request, json!(null)).await;
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_larger_than_the_server_takes_becomes_a_refusal() {
+    let (mut script, builder) = script();
+    let large = |(): ()| async { Ok::<_, String>("x".repeat(1_000)) };
+    let also_large = |(): ()| async { Err::<(), _>("x".repeat(1_000)) };
+    let _client = builder.on_request("dump", large).on_request("fail", also_large).connect().unwrap();
+    let mut peer = script.accept().await;
+    let mut session = session("one");
+    session["limits"] = json!({ "max_message": 1_000 });
+    peer.send(session).await;
+    for event in ["dump", "fail"] {
+        peer.send(json!({ "type": "request", "id": event, "event": event, "data": null })).await;
+        let answer = peer.expect("error").await;
+        assert_eq!((&answer["id"], &answer["message"]), (&json!(event), &json!("the answer is too large")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_is_too_large_on_the_way_costs_its_request_alone() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

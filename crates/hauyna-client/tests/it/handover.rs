@@ -188,6 +188,42 @@ async fn what_the_old_socket_brought_during_a_move_is_replayed_without_a_questio
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_again_during_a_move_gets_nothing_twice() {
+    for is_answered in [true, false] {
+        let Subscribed { mut script, peer: mut old, client: _client, room, mut messages } =
+            subscribed(1).await;
+        old.send(drain(0, 0)).await;
+        let mut new = script.accept().await;
+        assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
+        old.publication("a", 2).await;
+        assert_eq!(content(&mut messages).await, 2);
+        let own = room.clone();
+        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let request = old.expect("unsubscribe_channel").await;
+        if is_answered {
+            old.ack(&request, json!(null)).await;
+        }
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        match is_answered {
+            true => old.subscribe("a", 2).await,
+            false => drop(old.expect("subscribe_channel").await),
+        }
+        let mut resumed = session("two");
+        resumed["resumed"] = json!(true);
+        resumed["subscriptions"] =
+            json!([{ "channel": "a", "epoch": EPOCH, "offset": 2, "recoverable": true, "recovered": true }]);
+        new.send(resumed).await;
+        for offset in 2..=3 {
+            new.publication("a", offset).await;
+        }
+        assert_eq!(content(&mut messages).await, 3, "at once, and 2 not again");
+        ending.await.unwrap().unwrap();
+        subscribing.await.unwrap().unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(1), new.next()).await.is_err(), "nothing is asked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles_nothing() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

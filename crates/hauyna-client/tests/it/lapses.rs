@@ -86,6 +86,36 @@ async fn an_end_that_the_server_refuses_for_now_is_told_it_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_subscription_that_the_server_has_kept_is_one_whose_loss_is_told() {
+    let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let request = peer.expect("unsubscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
+        .await;
+    assert!(ending.await.unwrap().is_err());
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "already_subscribed", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": false }))
+        .await;
+    subscribing.await.unwrap().unwrap();
+    peer.publication("a", 2).await;
+    assert_eq!(content(&mut messages).await, 2);
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    let mut session = session("two");
+    session["resumed"] = json!(true);
+    session["subscriptions"] = json!([{ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true,
+        "recovered": false, "reason": "unknown_position" }]);
+    peer.send(session).await;
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    assert_eq!(gap.reason, GapReason::UnknownPosition, "nobody knows what was published meanwhile");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nobody() {
     let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
         subscribed(1).await;

@@ -37,6 +37,26 @@ async fn over_many_cuts_every_publication_comes_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_resume_larger_than_the_server_takes_keeps_nobody_out() {
+    let server = TestServer::start(hub().build(), named().max_message(1_000));
+    let (proxy, client) = proxied(&server).await;
+    let rooms: Vec<_> = (0..30).map(|n| client.channel::<u32>(&format!("room:{n}"))).collect();
+    let mut streams: Vec<_> = rooms.iter().map(|room| room.messages()).collect();
+    for room in &rooms {
+        room.subscribe().await.unwrap();
+    }
+    proxy.refuse();
+    proxy.cut_all(Cut::Reset);
+    for n in 0..30 {
+        server.hub().channel(format!("room:{n}")).broadcast(n).await.unwrap();
+    }
+    proxy.admit();
+    for (n, messages) in (0..).zip(&mut streams) {
+        assert_eq!(content(messages).await, n);
+    }
+}
+
+#[tokio::test]
 async fn what_is_published_over_cuts_is_published_once_and_in_order() {
     let server = server();
     let (proxy, client) = proxied(&server).await;

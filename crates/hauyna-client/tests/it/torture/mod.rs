@@ -1,4 +1,4 @@
-//! Losses, moves, gaps and new epochs in any order, drawn from a seed, against a model of the server: every publication comes
+//! Losses, moves, gaps, new epochs and unsubscribing in any order, drawn from a seed, against a model of the server: every publication comes
 //! once and in order, or a gap is told where it is missing. `HAUYNA_SCHEDULES` says how many, `HAUYNA_SEED` repeats one.
 
 mod model;
@@ -6,8 +6,7 @@ mod model;
 use crate::script::script;
 use hauyna_client::protocol::RetryTerms;
 use hauyna_client::{Channel, Client, StreamError};
-use model::{Entry, Model, Out, Turn, passed, trace};
-use serde_json::json;
+use model::{Entry, Model, Turn, passed, trace};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -61,17 +60,15 @@ async fn schedule(seed: u64) -> Vec<String> {
         if model.dice.chance(4) {
             model.drop_some();
         }
+        if starts_at.is_some() && model.dice.chance(2) {
+            unsubscribe_for_a_while(&room, &told, &mut model).await;
+        }
         if model.dice.chance(1) {
             let how = [Turn::Kept, Turn::Lost, Turn::Silent][model.dice.below(3) as usize];
             model.turn(how);
         }
-        if model.dice.chance(3)
-            && let Some(one) = model.connections.iter_mut().rfind(|one| !one.is_over && one.is_greeted)
-        {
-            let most = model.dice.below(300);
-            one.out.push_back(Out::Message(
-                json!({ "type": "reconnect", "after": [0, most], "reason": "drain" }),
-            ));
+        if model.dice.chance(3) {
+            model.drain();
         }
         if starts_at.is_none()
             && let Some(position) = *start.lock().unwrap()
@@ -96,6 +93,27 @@ async fn schedule(seed: u64) -> Vec<String> {
     }
     drop(client);
     judge(&model.published, &told.lock().unwrap(), starts_at)
+}
+
+/// Gives the channel up and wants it again soon. What comes between is not told, and need not be.
+async fn unsubscribe_for_a_while(room: &Channel<u64>, told: &Arc<Mutex<Vec<Told>>>, model: &mut Model) {
+    trace(|| "   UNSUBSCRIBE".into());
+    told.lock().unwrap().push(Told::Gap);
+    let own = room.clone();
+    tokio::spawn(async move { own.unsubscribe().await });
+    for _ in 0..model.dice.below(3) * model.dice.below(6) {
+        model.step().await;
+        if model.dice.chance(25) {
+            model.publish();
+        }
+    }
+    passed(Duration::from_millis(1)).await;
+    trace(|| "   SUBSCRIBE".into());
+    let (own, told) = (room.clone(), told.clone());
+    tokio::spawn(async move {
+        while own.subscribe().await.is_err() {}
+        told.lock().unwrap().push(Told::Gap);
+    });
 }
 
 fn judge(published: &[Entry], told: &[Told], starts_at: Option<usize>) -> Vec<String> {

@@ -29,25 +29,25 @@ pub(super) struct Entry {
     pub(super) content: u64,
 }
 
-pub(super) enum Out {
+enum Out {
     Message(Value),
     Close(u16),
 }
 
-pub(super) struct Connection {
+struct Connection {
     peer: Peer,
-    pub(super) is_greeted: bool,
-    pub(super) is_over: bool,
+    is_greeted: bool,
+    is_over: bool,
     is_subscribed: bool,
     token: Option<String>,
-    pub(super) out: VecDeque<Out>,
+    out: VecDeque<Out>,
 }
 
 /// One channel, with the sessions and the connections that know it.
 pub(super) struct Model {
     pub(super) dice: Dice,
     script: Script,
-    pub(super) connections: Vec<Connection>,
+    connections: Vec<Connection>,
     waiting: BTreeMap<String, bool>,
     tokens: u64,
     pub(super) published: Vec<Entry>,
@@ -314,10 +314,36 @@ impl Model {
                     answers.push(ack(data));
                 }
             },
+            "unsubscribe_channel" if !self.is_calm && self.dice.chance(15) => {
+                answers.push(refused("rate_limited", true, json!({ "retry_after": 100 })));
+            }
+            "unsubscribe_channel" if !is_subscribed => {
+                answers.push(refused("not_subscribed", false, json!({})));
+            }
+            "unsubscribe_channel" => {
+                let one = &mut self.connections[at];
+                one.is_subscribed = false;
+                // What waits goes with the subscription.
+                let kinds = ["message", "gap", "subscribed"];
+                one.out.retain(
+                    |out| !matches!(out, Out::Message(said) if kinds.iter().any(|kind| said["type"] == *kind)),
+                );
+                answers.push(ack(Value::Null));
+            }
             "ping" => answers.push(json!({ "type": "pong", "id": request["id"] })),
             _ => {}
         }
         self.connections[at].out.extend(answers.into_iter().map(Out::Message));
+    }
+
+    /// Asks the newest connection to move.
+    pub(super) fn drain(&mut self) {
+        let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
+        if let Some(one) = self.connections.iter_mut().rfind(is_there) {
+            let after = [0, self.dice.below(300)];
+            one.out
+                .push_back(Out::Message(json!({ "type": "reconnect", "after": after, "reason": "drain" })));
+        }
     }
 
     /// Drops some of what waits for a connection, as a policy does for a slow consumer.
