@@ -185,7 +185,10 @@ impl Background {
         let running = Running { hub: self.hub.clone(), job, runtime: runtime.id(), turn, has_ended: false };
         runtime.spawn(async move {
             let mut work = pin!(run(running, changed));
-            poll_fn(|cx| liveness.poll(turn, cx, |cx| work.as_mut().poll(cx))).await;
+            let done = poll_fn(|cx| liveness.poll(turn, cx, |cx| work.as_mut().poll(cx))).await;
+            if done.is_none() && job == Job::Events {
+                work.await; // a listener that has begun comes to its end
+            }
         });
     }
 
@@ -216,11 +219,14 @@ impl Job {
     }
 
     /// Does some of what is due.
-    async fn work(self, hub: &Arc<HubCore>) -> Due {
+    async fn work(self, hub: &Arc<HubCore>, turn: u64) -> Due {
         match self {
             Self::Presence => presence::work(hub),
             Self::Sessions => session::work(hub),
-            Self::Events => hub.events.work(hub).await,
+            Self::Events => {
+                let liveness = &hub.background.tasks[self as usize].liveness;
+                hub.events.work(hub, || !liveness.is_turn(turn)).await
+            }
             Self::Drain => hub.run_dry().await,
             Self::Errands => run_errands(&hub.background),
         }
@@ -284,10 +290,14 @@ impl Drop for Running {
 async fn run(mut running: Running, changed: Arc<Notify>) {
     loop {
         let Some(hub) = running.hub.upgrade() else { return };
-        let job = running.job;
+        let (job, turn) = (running.job, running.turn);
+        if !hub.background.tasks[job as usize].liveness.is_turn(turn) {
+            return; // another one is at work
+        }
         let worker = hub.clone();
         // A panic that gets here is ours: the item it happened in is gone, and the next one has its turn.
-        let due = Contained::new(&hub.metrics.panics, Box::pin(async move { job.work(&worker).await })).await;
+        let due =
+            Contained::new(&hub.metrics.panics, Box::pin(async move { job.work(&worker, turn).await })).await;
         match due.unwrap_or(Due::Now) {
             Due::Now => {
                 drop(hub);

@@ -17,7 +17,7 @@ pub(super) struct Start {
     /// How often the stream had turned before the page was read.
     pub(super) turns: u32,
     /// Its number among the subscriptions that wait for their history.
-    pub(super) number: u32,
+    pub(super) number: u64,
 }
 
 /// What a subscriber is told, and what it gets first.

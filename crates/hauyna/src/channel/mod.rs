@@ -154,13 +154,17 @@ impl Channel {
     /// `not_subscribed`; the connection is [of another hub](crate::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
         let core = self.own(connection)?;
+        self.end_waiting(Some(core.id()));
+        self.take_out(core)
+    }
+
+    fn take_out(&self, core: &Arc<ConnectionCore>) -> Result<(), Error> {
         // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
         let tell = || {
             if core.is_negotiated() {
                 core.push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
             }
         };
-        self.end_waiting(Some(core.id()));
         let result = unsubscribe(&self.hub.0, core, &self.name, tell)
             .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
         self.hub.0.settle_congested();
@@ -243,7 +247,7 @@ impl Channel {
         session::unsubscribe_all(&self.hub.0, &self.name);
         for connection in self.subscribers() {
             // One that has left by itself in between is what was wanted.
-            let _ = self.unsubscribe(&connection);
+            let _ = self.take_out(connection.core());
         }
         // Who was lost in between is no subscriber any more, and has a session or is on the way to one.
         session::unsubscribe_all(&self.hub.0, &self.name);

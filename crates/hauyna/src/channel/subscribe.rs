@@ -39,13 +39,13 @@ struct CatchingUp<'a> {
     /// How often the stream had turned when the wait began.
     turns: u32,
     /// Its number among the subscriptions that wait.
-    number: u32,
+    number: u64,
 }
 
 impl Drop for CatchingUp<'_> {
     fn drop(&mut self) {
         let mut state = self.channel.state.lock();
-        state.end_wait();
+        state.end_wait(self.number);
         self.hub.channels.note_holders(&self.channel, &mut state);
         let unused = self.channel.is_unused(&state);
         drop(state);

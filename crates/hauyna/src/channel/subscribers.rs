@@ -38,7 +38,7 @@ pub(crate) struct ChannelState {
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
     /// How many have begun to wait since none did.
-    begun: u32,
+    begun: u64,
     /// Those of them that the application has ended before they were live.
     ended: Option<Box<EndedEarly>>,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
@@ -53,23 +53,36 @@ pub(crate) struct ChannelState {
 #[derive(Debug, Default)]
 struct EndedEarly {
     /// All up to this number.
-    all: u32,
+    all: u64,
     /// Those of a connection up to a number.
-    of: Vec<(ConnectionId, u32)>,
+    of: HashMap<ConnectionId, u64>,
+    /// The last number when `of` was looked through.
+    seen: u64,
+    /// How many up to that number still wait: when none does, what was ended up to it is forgotten.
+    left: u32,
 }
 
 impl ChannelState {
     /// A subscription begins to wait for its history; returns its number among those.
-    pub(super) fn begin_wait(&mut self) -> u32 {
+    pub(super) fn begin_wait(&mut self) -> u64 {
         self.catching_up += 1;
-        self.begun = self.begun.wrapping_add(1);
+        self.begun += 1;
         self.begun
     }
 
-    pub(super) fn end_wait(&mut self) {
+    /// The subscription of this number waits no more.
+    pub(super) fn end_wait(&mut self, number: u64) {
         self.catching_up -= 1;
         if self.catching_up == 0 {
             (self.begun, self.ended) = (0, None);
+            return;
+        }
+        let Some(ended) = self.ended.as_mut().filter(|ended| number <= ended.seen) else { return };
+        ended.left -= 1;
+        if ended.left == 0 {
+            let seen = ended.seen;
+            ended.of.retain(|_, last| *last > seen);
+            (ended.seen, ended.left) = (self.begun, self.catching_up);
         }
     }
 
@@ -78,21 +91,24 @@ impl ChannelState {
         if self.catching_up == 0 {
             return;
         }
-        let (ended, last) = (self.ended.get_or_insert_default(), self.begun);
+        let (last, waiting) = (self.begun, self.catching_up);
+        let anew = || Box::new(EndedEarly { seen: last, left: waiting, ..EndedEarly::default() });
+        let ended = self.ended.get_or_insert_with(anew);
         match connection {
-            None => **ended = EndedEarly { all: last, of: Vec::new() },
+            None => {
+                ended.all = last;
+                ended.of.clear();
+            }
             Some(connection) => {
-                ended.of.retain(|(other, _)| *other != connection);
-                ended.of.push((connection, last));
+                ended.of.insert(connection, last);
             }
         }
     }
 
     /// Whether a subscription was ended while it waited.
-    pub(super) fn has_ended_early(&self, connection: ConnectionId, number: u32) -> bool {
+    pub(super) fn has_ended_early(&self, connection: ConnectionId, number: u64) -> bool {
         self.ended.as_ref().is_some_and(|ended| {
-            let is_its = |(other, last): &(ConnectionId, u32)| *other == connection && number <= *last;
-            number <= ended.all || ended.of.iter().any(is_its)
+            number <= ended.all || ended.of.get(&connection).is_some_and(|last| number <= *last)
         })
     }
 }
@@ -178,3 +194,48 @@ pub(crate) enum SubscriptionPhase {
 
 /// The shard has no list for the channel.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn in_state<R>(f: impl FnOnce(&mut ChannelState) -> R) -> R {
+        let channel = ChannelCore::new(ChannelName::new("c").unwrap(), Arc::default(), 1);
+        f(&mut channel.state.lock())
+    }
+
+    #[test]
+    fn many_who_are_taken_out_while_one_waits_cost_little() {
+        in_state(|state| {
+            let first = state.begin_wait();
+            let began = Instant::now();
+            for id in 0..50_000 {
+                state.end_waiting(Some(ConnectionId::new(id)));
+            }
+            assert!(state.has_ended_early(ConnectionId::new(7), first));
+            // With a look through all of them for each one it takes many seconds.
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        });
+    }
+
+    #[test]
+    fn what_was_ended_is_forgotten_when_all_who_waited_then_are_done() {
+        in_state(|state| {
+            let mut waiting = state.begin_wait();
+            for id in 0..10_000 {
+                state.end_waiting(Some(ConnectionId::new(id)));
+                // Somebody waits at any time, and nobody for long.
+                let next = state.begin_wait();
+                assert!(state.has_ended_early(ConnectionId::new(id), waiting));
+                assert!(!state.has_ended_early(ConnectionId::new(id), next));
+                state.end_wait(waiting);
+                waiting = next;
+            }
+            let ended = state.ended.as_ref().map_or(0, |ended| ended.of.len());
+            assert!(ended < 10, "{ended} are remembered");
+            state.end_wait(waiting);
+            assert!(state.ended.is_none());
+        });
+    }
+}

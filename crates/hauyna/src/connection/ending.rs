@@ -32,7 +32,7 @@ impl ConnectionCore {
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
         if is_undecided {
-            self.hub.sessions.notify_settled(); // whoever shows its token looks again
+            self.hub.sessions.notify_decided(self.id()); // whoever shows its token looks again
         }
     }
 
@@ -202,11 +202,14 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
             metadata: own.metadata.lock().clone(),
         });
         hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
-        return Ending::Silent;
+    } else {
+        hub.sessions.forget(core);
     }
-    hub.sessions.forget(core);
     if is_undecided {
-        hub.sessions.notify_settled(); // its client may be back already, and wait for what becomes of this one
+        hub.sessions.notify_decided(core.id()); // its client may be back already, and wait for what becomes of this one
+    }
+    if is_kept {
+        return Ending::Silent;
     }
     if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
 }

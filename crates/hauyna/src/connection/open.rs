@@ -167,7 +167,7 @@ impl ConnectionCore {
             }
             outbox.told = Told::Token;
         }
-        self.hub.sessions.notify_settled();
+        self.hub.sessions.notify_decided(self.id());
     }
 
     /// Whether it was closed before it is opened: then the application hears neither of its opening nor of its end, and no

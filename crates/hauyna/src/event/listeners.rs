@@ -176,20 +176,25 @@ impl Listeners {
         outcome
     }
 
-    /// Tells listeners what waits, some at a time.
-    pub(crate) async fn work(&self, hub: &Arc<HubCore>) -> Due {
+    /// Tells listeners what waits, some at a time. Where another task has taken over meanwhile, the listener at work
+    /// comes to its end, and no other one follows.
+    pub(crate) async fn work(&self, hub: &Arc<HubCore>, is_superseded: impl Fn() -> bool) -> Due {
         for _ in 0..TURN {
             let next = self.queue.next(|| self.system.lock().clone());
             let Some(turn) = next else { return Due::Never };
+            let number = turn.number;
             if self.tell(hub, turn).await == Flow::Stop {
-                self.queue.end_event();
+                self.queue.end_event(number);
+            }
+            if is_superseded() {
+                return Due::Never;
             }
         }
         Due::Now
     }
 
     /// Lets one listener have its turn; stops where there is none left.
-    async fn tell(&self, hub: &Arc<HubCore>, Turn { event: told, listeners, index }: Turn) -> Flow {
+    async fn tell(&self, hub: &Arc<HubCore>, Turn { event: told, listeners, index, .. }: Turn) -> Flow {
         let Some(listener) = listeners.get(index) else { return Flow::Stop };
         if listener.kinds & told.kind().bit() == 0 {
             return Flow::Continue;

@@ -21,12 +21,15 @@ struct Waiting {
     events: VecDeque<SystemEvent>,
     /// The event whose listeners are at work.
     telling: Option<Telling>,
+    /// How many events have had their turn.
+    begun: u64,
 }
 
 /// An event on its way through the listeners that there were when its turn came.
 #[derive(Debug)]
 struct Telling {
     event: SystemEvent,
+    number: u64,
     listeners: SystemListeners,
     /// Index of the next listener.
     next: usize,
@@ -35,6 +38,8 @@ struct Telling {
 /// One listener's turn with one event.
 pub(super) struct Turn {
     pub(super) event: SystemEvent,
+    /// The number of the event.
+    pub(super) number: u64,
     pub(super) listeners: SystemListeners,
     /// Index of the listener.
     pub(super) index: usize,
@@ -86,12 +91,15 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         if waiting.telling.is_none() {
             let event = waiting.events.pop_front();
-            waiting.telling = event.map(|event| Telling { event, listeners: listeners(), next: 0 });
+            waiting.begun += 1;
+            let number = waiting.begun;
+            waiting.telling = event.map(|event| Telling { event, number, listeners: listeners(), next: 0 });
         }
         if let Some(telling) = &mut waiting.telling {
             let index = telling.next;
             telling.next += 1;
-            return Some(Turn { event: telling.event.clone(), listeners: telling.listeners.clone(), index });
+            let Telling { event, number, listeners, .. } = &*telling;
+            return Some(Turn { event: event.clone(), number: *number, listeners: listeners.clone(), index });
         }
         if waiting.events.capacity() > SPARE {
             waiting.events = VecDeque::new();
@@ -101,10 +109,10 @@ impl Queue {
         None
     }
 
-    /// No listener is left for the event at hand, or none is to have it.
-    pub(super) fn end_event(&self) {
+    /// No listener is left for the event of this number, or none is to have it. It may have ended meanwhile.
+    pub(super) fn end_event(&self, number: u64) {
         // Dropped after the lock: with an event may go the last handle on a connection.
-        let ended = self.waiting.lock().telling.take();
+        let ended = self.waiting.lock().telling.take_if(|telling| telling.number == number);
         drop(ended);
     }
 }

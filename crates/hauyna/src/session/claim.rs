@@ -88,9 +88,13 @@ impl Sessions {
                 if !is_its(&core) {
                     return None;
                 }
-                // It has the session in a moment; or a callback says in a moment if the client may stay.
-                if core.is_resuming() || core.is_undecided() {
-                    settled.await;
+                let decided = self.decided(id).notified();
+                if core.is_undecided() {
+                    decided.await; // a callback says in a moment if the client may stay
+                    continue;
+                }
+                if core.is_resuming() {
+                    settled.await; // it has the session in a moment
                     continue;
                 }
                 if !evict(&core) {

@@ -46,6 +46,9 @@ pub(crate) struct Sessions {
     closing: AtomicUsize,
     /// Woken when a session has come to be kept, is about to be taken over, or is.
     settled: Notify,
+    /// Woken when a callback has decided whether the client of a connection may stay, or the connection has ended: in
+    /// stripes by its identifier, as many clients may be back at once.
+    decided: Box<[Notify; STRIPES]>,
 }
 
 impl Sessions {
@@ -56,6 +59,7 @@ impl Sessions {
             store: Mutex::default(),
             closing: AtomicUsize::new(0),
             settled: Notify::new(),
+            decided: Box::new([const { Notify::const_new() }; STRIPES]),
         }
     }
 
@@ -199,8 +203,19 @@ impl Sessions {
     }
 
     /// Whoever waits for a session looks again.
-    pub(crate) fn notify_settled(&self) {
+    fn notify_settled(&self) {
         self.settled.notify_waiters();
+    }
+
+    /// Whoever waits for what a callback decides of a connection looks again.
+    pub(crate) fn notify_decided(&self, id: ConnectionId) {
+        self.decided(id).notify_waiters();
+    }
+
+    fn decided(&self, id: ConnectionId) -> &Notify {
+        #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
+        let number = id.number() as usize;
+        &self.decided[number % STRIPES]
     }
 
     /// A connection's session has ended.
@@ -231,3 +246,25 @@ fn is_meant(reason: CloseReason) -> bool {
 
 /// What an attempt to connect may take besides the delay before it.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// Connections whose callbacks are waited for, by the last digits of their identifiers.
+const STRIPES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn who_waits_for_the_callback_of_one_connection_is_not_woken_by_that_of_another() {
+        let sessions = Sessions::new(SessionOptions::default());
+        let mut waiting = pin!(sessions.decided(ConnectionId::new(7)).notified());
+        let cx = &mut Context::from_waker(Waker::noop());
+        sessions.notify_decided(ConnectionId::new(8));
+        sessions.notify_settled();
+        assert!(waiting.as_mut().poll(cx).is_pending());
+        sessions.notify_decided(ConnectionId::new(7));
+        assert!(waiting.as_mut().poll(cx).is_ready());
+    }
+}

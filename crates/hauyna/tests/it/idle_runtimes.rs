@@ -3,7 +3,7 @@
 
 use crate::support::{eventually, named, open_hub, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, HistoryPage, HistoryRange, Hub, LocalBroker,
+    Answer, Broker, BrokerError, ChannelName, Channels, Error, HistoryPage, HistoryRange, Hub, LocalBroker,
     Presence, Publish, Published, Relay, SessionOptions, SystemKind, json,
 };
 use hauyna_test::TestServer;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -154,4 +155,39 @@ fn the_broker_is_swept_whichever_shard_is_driven() {
             eventually("the broker is swept", || sweeps.load(Ordering::Relaxed) > before + 1).await;
         });
     }
+}
+
+#[test]
+fn a_listener_at_work_comes_to_its_end_though_another_runtime_has_taken_over() {
+    let (hub, first, second) = (open_hub().shards(1).build(), single(), single());
+    let (begun, ended, gate) =
+        (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default(), Arc::new(Semaphore::new(0)));
+    let (begins, ends, waits) = (begun.clone(), ended.clone(), gate.clone());
+    hub.events().on_system([SystemKind::GroupChanged], move |_, _| {
+        let (begins, ends, waits) = (begins.clone(), ends.clone(), waits.clone());
+        async move {
+            if begins.fetch_add(1, Ordering::Relaxed) == 0 {
+                waits.acquire().await.map(drop).map_err(Error::other)?;
+            }
+            ends.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    first.block_on(async {
+        hub.groups().add("ann", "g").unwrap();
+        eventually("the listener is at work", || begun.load(Ordering::Relaxed) == 1).await;
+    });
+    let (_server, _client) = second.block_on(async {
+        let server = TestServer::start(hub.clone(), named());
+        let client = subscriber(&server, "ben", "x").await;
+        hub.groups().add("ann", "h").unwrap();
+        eventually("the next event is told", || ended.load(Ordering::Relaxed) == 1).await;
+        (server, client)
+    });
+    gate.add_permits(1);
+    first.block_on(eventually("the first listener is done", || ended.load(Ordering::Relaxed) == 2));
+    // It has told nothing else, and the other task goes on.
+    hub.groups().add("ann", "i").unwrap();
+    second.block_on(eventually("one more event is told", || ended.load(Ordering::Relaxed) == 3));
+    assert_eq!(begun.load(Ordering::Relaxed), 3);
 }

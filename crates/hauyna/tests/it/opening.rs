@@ -2,12 +2,13 @@
 
 use crate::sessions::hub;
 use crate::support::named;
-use hauyna::{CloseCode, CloseReason, Connection, Context, Handler, Reject, json};
+use hauyna::{CloseCode, CloseReason, Connection, Context, Error, Handler, Reject, json};
 use hauyna_test::{Client, MemoryServer, settle};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -130,4 +131,34 @@ async fn a_connection_that_ends_in_the_middle_of_on_open_leaves_no_session() {
     assert_eq!(hub.stats().sessions, 0);
     let log = log.lock();
     assert!(log[0].starts_with("close") && log[1..] == ["open"], "{log:?}");
+}
+
+#[tokio::test]
+async fn all_who_come_back_in_the_middle_of_on_open_are_woken_when_it_is_done() {
+    let gate = Arc::new(Semaphore::new(0));
+    let waits = gate.clone();
+    let handler = named().on_open(move |_| {
+        let waits = waits.clone();
+        async move { waits.acquire().await.map(drop).map_err(Error::other) }
+    });
+    let server = Arc::new(MemoryServer::start(hub().build(), handler));
+    let (mut first, mut coming) = (Vec::new(), Vec::new());
+    for n in 0..200 {
+        let mut client = server.json(&format!("/?user=u-{n}")).await;
+        let session = client.expect("session").await;
+        let token = session["resume"]["token"].as_str().unwrap().to_owned();
+        first.push(client);
+        let server = server.clone();
+        coming.push(tokio::spawn(async move {
+            let mut client = server.json(&format!("/?user=u-{n}&resume={token}")).await;
+            client.send(json!({ "type": "resume" })).await;
+            client.expect("session").await["resumed"].clone()
+        }));
+    }
+    settle().await;
+    assert!(coming.iter().all(|one| !one.is_finished()));
+    gate.add_permits(1);
+    for one in coming {
+        assert_eq!(one.await.unwrap(), true);
+    }
 }
