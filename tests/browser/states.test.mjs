@@ -19,7 +19,7 @@ after(async () => {
 
 test("a connection becomes idle and busy, is sent away, and comes back by its policy", { timeout: 60_000 }, async () => {
   const ann = await Person.visit(browser, example.url, "Ann");
-  await ann.shows("policy", "5 attempts");
+  await ann.shows("policy", "Endless attempts, each ×2 as late");
   await ann.shows("mine", "idle");
   await ann.shows("policy", "3 attempts, each ×3 as late");
   await ann.at("here").click();

@@ -46,12 +46,15 @@ function drawMine(state) {
   at("mine").textContent = state;
 }
 
+/** Delays that are shown of a policy without an end. */
+const SHOWN = 8;
+
 function drawPolicy(told) {
   policy = told;
   const { max_attempts, base_delay, max_delay, backoff_multiplier, jitter } = told;
-  at("policy").textContent = `${max_attempts} attempts, each ×${backoff_multiplier} as late, at most ${max_delay / 1000} s, ±${jitter * 100} %.`;
+  at("policy").textContent = `${max_attempts ?? "Endless"} attempts, each ×${backoff_multiplier} as late, at most ${max_delay / 1000} s, ±${jitter * 100} %.`;
   const delay = (_, n) => make("li", "", `${+(Math.min(max_delay, base_delay * backoff_multiplier ** n) / 1000).toFixed(1)} s`);
-  at("delays").replaceChildren(...Array.from({ length: max_attempts }, delay));
+  at("delays").replaceChildren(...Array.from({ length: max_attempts ?? SHOWN }, delay));
 }
 
 function drawCounts(counts) {
