@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, named, open_hub, subscribe};
 use hauyna::{Channels, Context, Handler, Hub, json};
-use hauyna_test::{Client, TestServer};
+use hauyna_test::TestServer;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -192,7 +192,8 @@ async fn a_limit_for_each_address_that_nobody_tells_has_its_line() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let _clients = [Client::to(&url).connect().await, Client::to(&url).connect().await];
+    let _clients =
+        [hauyna_test::Client::to(&url).connect().await, hauyna_test::Client::to(&url).connect().await];
     let line = log.line("WARN", "hauyna::server", "a client without an address is not limited by it");
     assert!(line.contains("connect info"), "{line}");
 }
