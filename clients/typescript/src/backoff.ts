@@ -1,5 +1,6 @@
 // How long to wait before coming back: full jitter, so that many clients lost at once come back spread.
 
+import { ServerError } from "./error.js";
 import type { RetryTerms } from "./protocol.js";
 
 /** The delay in milliseconds before attempt `attempt`, the first being 1; `random` is at least 0 and below 1. */
@@ -7,6 +8,11 @@ export function delay(terms: RetryTerms, attempt: number, random: number): numbe
   const longest = Math.min(terms.max_delay, terms.base_delay * terms.backoff_multiplier ** (attempt - 1), FOREVER);
   // A policy that is none does not make a client hurry.
   return random * (longest > 0 ? longest : retryTerms.max_delay);
+}
+
+/** The delay in milliseconds before what was refused for now is asked again: as long as the server says, else a second. */
+export function delayAfter(error: unknown): number {
+  return Math.max((error instanceof ServerError && error.retryAfter) || 1000, 50);
 }
 
 /** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */

@@ -4,6 +4,7 @@
 import { STABLE, delay, retryTerms } from "./backoff.js";
 import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
+import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
 import type { Logger } from "./logger.js";
 import { type RetryTerms, type ServerMessage, type SessionMessage, closeCodes, comesBack, typeOf } from "./protocol.js";
@@ -80,8 +81,7 @@ export class Connection {
   #failures = 0;
   #since = 0;
   #wasConnected = false;
-  /** A failed attempt was reported, and no connection since. */
-  #hasWarned = false;
+  readonly #failureLog: FailureLog;
   /** It stopped because the attempts were used up: the network's return is a reason to try again. */
   #hasGivenUp = false;
   /** Changes with every decision about attempts: what an earlier one waits for means nothing. */
@@ -97,6 +97,7 @@ export class Connection {
     this.#options = options;
     this.#events = events;
     this.#retry = options.retry ?? retryTerms;
+    this.#failureLog = new FailureLog(options.logger, options.environment);
     this.#liveness = new Liveness(options.environment, {
       ping: () => this.send(this.#options.codec.encode({ type: "ping" })),
       lost: (reason) => this.#socket?.close(LOST, reason),
@@ -142,7 +143,7 @@ export class Connection {
     const failed = (code: number, reason: string) => {
       if (turn !== this.#turn) return;
       this.#comeBack(code, reason);
-      this.#report(code, reason);
+      this.#failureLog.failed(this.#options.url, this.state, code, reason);
     };
     if (this.#become({ name: this.#trying(), attempt: this.#attempt, ...why })) void this.#open(turn, failed);
   }
@@ -161,7 +162,7 @@ export class Connection {
       bearer = await getToken?.({ isRefresh: false });
     } catch (error) {
       cancel();
-      logger[this.#hasWarned ? "debug" : "warn"]("no token", { error });
+      this.#failureLog.tell("no token", { error });
       return failed(LOST, "no token");
     }
     if (turn !== this.#turn) return;
@@ -185,7 +186,7 @@ export class Connection {
           if (socket === this.#socket) return this.#lost(code, reason);
           cancel();
           if (code === closeCodes.message_too_big) this.#events.cannotResume();
-          failed(this.#lasting(status) ?? code, reason);
+          failed(closeCodeOf(status, getToken !== undefined) ?? code, reason);
         },
       });
     } catch {
@@ -214,7 +215,7 @@ export class Connection {
 
   /** This socket counts from now on. */
   #take(socket: Socket, session: SessionMessage): void {
-    const { environment, logger } = this.#options;
+    const { environment } = this.#options;
     this.#cancel();
     const turn = ++this.#turn;
     this.#isTrying = false;
@@ -234,9 +235,7 @@ export class Connection {
     this.#setTerms(session.retry);
     this.#liveness.start(session.heartbeat);
     const fields = { connection: session.connection_id, resumed: session.resumed === true };
-    if (this.#hasWarned) logger.info("connected again", fields);
-    else logger.debug("connected", fields);
-    this.#hasWarned = false;
+    this.#failureLog.connected(fields);
     if (this.#become({ name: "connected", session })) this.#events.session(session);
   }
 
@@ -355,29 +354,6 @@ export class Connection {
     this.#retry = this.#options.retry ?? terms ?? this.#retry;
   }
 
-  /** The close code for an HTTP status that another attempt will not change; new credentials may. */
-  #lasting(status: number | undefined): number | undefined {
-    if (!status || status < 400 || status > 499 || [408, 425, 429].includes(status)) return undefined;
-    if (status === 401) return this.#options.getToken ? undefined : closeCodes.invalid_token;
-    return status === 403 ? closeCodes.permission_denied : closeCodes.bad_request;
-  }
-
-  /** Tells why an attempt failed: the first of a series as a warning. */
-  #report(code: number, reason: string): void {
-    const { logger, url, environment } = this.#options;
-    const { state } = this;
-    const fields = {
-      url: withoutQuery(url),
-      code,
-      reason,
-      ...("retryAt" in state && { retryInMs: Math.round((state.retryAt ?? 0) - environment.now()) }),
-    };
-    const isOver = state.name === "closed";
-    if (this.#hasWarned && !isOver) logger.debug("cannot connect", fields);
-    else logger.warn(isOver ? "cannot connect, and stops trying" : "cannot connect", fields);
-    this.#hasWarned = true;
-  }
-
   #trying(): "connecting" | "reconnecting" {
     return this.#wasConnected ? "reconnecting" : "connecting";
   }
@@ -388,15 +364,6 @@ export class Connection {
     this.state = state;
     this.#events.state(state);
     return turn === this.#turn;
-  }
-}
-
-/** An address as it may stand in a log. */
-function withoutQuery(url: () => string): string {
-  try {
-    return url().replace(/[?#].*$/s, "");
-  } catch {
-    return "not a URL";
   }
 }
 

@@ -30,3 +30,11 @@ export function positionOf(said: unknown): Position | undefined {
   const { epoch, offset } = (said ?? {}) as Partial<Position>;
   return epoch == null || offset == null ? undefined : { epoch, offset };
 }
+
+/** How many messages lie between two positions, where they are of one numbering. */
+export function distance(from: Position | undefined, to: Position | undefined): number | undefined {
+  return from && to && from.epoch === to.epoch ? to.offset - from.offset : undefined;
+}
+
+/** The epoch of a gap in a channel without history. */
+export const UNKNOWN = "AAAAAAAAAAA";

@@ -3,9 +3,10 @@
 
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
+import type { ChannelHost } from "./host.js";
 import { type Outbox, unconnected } from "./outbox.js";
 import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-import { type ChannelHost, Subscription } from "./subscription.js";
+import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
 export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {

@@ -1,31 +1,14 @@
 // The subscription behind a channel, with its position: it decides of each message whether it is new, and after each
 // reconnect and each gap whether anything is missing. Never silent about it.
 
+import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { HauynaError, ServerError } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, isNumber, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, distance, isNumber, positionOf } from "./filling.js";
+import type { ChannelHost } from "./host.js";
 import { Listeners, type Off, on } from "./listeners.js";
-import type { Logger } from "./logger.js";
-import type { Asked, Urgent } from "./outbox.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-
-/** What a subscription needs of its client. */
-export interface ChannelHost {
-  readonly logger: Logger;
-  request(asked: Asked): Promise<unknown>;
-  /** On this connection, past what waits; fails where there is none. */
-  urgent(asked: Urgent): Promise<unknown>;
-  isConnected(): boolean;
-  /** Why nothing is asked any more, where that is so. */
-  closed(): HauynaError | undefined;
-  /** Calls `run` later, unless the returned function was called before. */
-  after(delay: number, run: () => void): () => void;
-  key(): string;
-  gap(gap: Gap): void;
-  /** The channel has another memory now. */
-  turned(): void;
-}
 
 interface Waiter {
   resolve(standing: Subscribed): void;
@@ -315,7 +298,7 @@ export class Subscription {
 
   /** Tries again after as long as the server says. */
   #later(error: unknown, run: () => Promise<void>): void {
-    this.#after(Math.max((error instanceof ServerError && error.retryAfter) || AGAIN, SOONEST), run);
+    this.#after(delayAfter(error), run);
   }
 
   #after(delay: number, run: () => Promise<void>): void {
@@ -396,19 +379,13 @@ export class Subscription {
   }
 
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
-    const between = from && to && from.epoch === to.epoch ? to.offset - from.offset : undefined;
-    const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? between };
+    const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? distance(from, to) };
     this.#listeners.emit("gap", gap);
     this.#host.gap(gap);
   }
 }
 
-/** The epoch of a gap in a channel without history. */
-const UNKNOWN = "AAAAAAAAAAA";
 /** Messages that are kept while the history is asked. */
 const KEPT = 10_000;
-/** Milliseconds before a subscription that may succeed later is tried again. */
-const AGAIN = 1000;
-const SOONEST = 50;
 /** Milliseconds for a token of a channel. */
 const TOKEN = 60_000;

@@ -1,0 +1,23 @@
+// What a subscription needs of its client. The session implements it for each channel.
+
+import type { Gap } from "./channel.js";
+import type { HauynaError } from "./error.js";
+import type { Logger } from "./logger.js";
+import type { Asked, Urgent } from "./outbox.js";
+
+/** What a subscription needs of its client. */
+export interface ChannelHost {
+  readonly logger: Logger;
+  request(asked: Asked): Promise<unknown>;
+  /** On this connection, past what waits; fails where there is none. */
+  urgent(asked: Urgent): Promise<unknown>;
+  isConnected(): boolean;
+  /** Why nothing is asked any more, where that is so. */
+  closed(): HauynaError | undefined;
+  /** Calls `run` later, unless the returned function was called before. */
+  after(delay: number, run: () => void): () => void;
+  key(): string;
+  gap(gap: Gap): void;
+  /** The channel has another memory now. */
+  turned(): void;
+}
