@@ -1,0 +1,243 @@
+// Subscriptions: how they begin, what is refused, and what ends them.
+
+import { expect, test, vi } from "vitest";
+import type { Gap } from "../src/index.js";
+import { start, subscriber, message } from "./subscriber.js";
+import { World, fate, settle } from "./world.js";
+
+test("a subscription that is refused fails, and is not asked for again", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const subscription = fate(room.subscribe());
+  await settle();
+  await world.socket.refuse("subscribe_channel", "permission_denied");
+  expect(subscription.now).toBe("refused");
+  expect(room.state).toMatchObject({ name: "unsubscribed", error: { type: "permission_denied" } });
+  await world.lose();
+  expect(world.socket.heard).toEqual([]);
+});
+
+test("a subscription that is refused after a reconnect ends, and says so", async () => {
+  const { room, world } = await subscriber();
+  await world.lose();
+  await world.socket.refuse("subscribe_channel", "permission_denied");
+  expect(room.state).toMatchObject({ name: "unsubscribed", error: { type: "permission_denied" } });
+});
+
+test("a subscription that may succeed later is asked for again after the delay", async () => {
+  const { room, world, gaps } = await subscriber();
+  await world.lose();
+  await world.socket.refuse("subscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
+  await world.pass(699);
+  expect(world.socket.all("subscribe_channel")).toHaveLength(1);
+  await world.pass(1);
+  expect(world.socket.all("subscribe_channel")).toHaveLength(2);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true, recovered: true });
+  expect(room.state.name).toBe("subscribed");
+  expect(gaps).toEqual([]);
+});
+
+test("a channel's token is asked for before each subscription", async () => {
+  const world = new World();
+  const client = await world.connected();
+  let number = 0;
+  void client.channel("room").subscribe({ getToken: async () => `t${++number}` });
+  await settle();
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t2");
+});
+
+test("who unsubscribes hears nothing more, and is not subscribed again", async () => {
+  const { room, world, heard } = await subscriber();
+  const done = fate(room.unsubscribe());
+  await world.socket.say(message(11));
+  await world.socket.ack("unsubscribe_channel");
+  expect(done.now).toBe("done");
+  expect(heard).toEqual([]);
+  expect(room.state).toEqual({ name: "unsubscribed" });
+  await world.lose();
+  expect(world.socket.heard).toEqual([]);
+});
+
+test("what the server subscribes this client to needs no request", async () => {
+  const world = new World();
+  const client = await world.connected({}, { subscriptions: [{ channel: "room", ...start, recoverable: true }] });
+  const heard: unknown[] = [];
+  client.channel("room").on("message", ({ offset }) => heard.push(offset));
+  client.channel("other").on("message", ({ offset }) => heard.push(offset));
+  await world.socket.say({ type: "subscribed", channel: "other", epoch: "G", offset: 4, recoverable: true });
+  expect(client.channel("other")).toMatchObject({ state: { name: "subscribed" }, position: { epoch: "G", offset: 4 } });
+  await expect(client.channel("other").subscribe()).resolves.toMatchObject({ recoverable: true });
+  await world.socket.say(message(11), { ...message(5), channel: "other" });
+  expect(heard).toEqual([11, 5]);
+  expect(world.socket.heard).toEqual([]);
+  await world.socket.say({ type: "unsubscribed", channel: "other" });
+  expect(client.channel("other").state).toMatchObject({ name: "unsubscribed", error: { kind: "refused" } });
+});
+
+test("a listener that fails costs the others nothing", async () => {
+  const { room, world, heard } = await subscriber();
+  room.on("message", () => {
+    throw new Error("of the application");
+  });
+  const late: unknown[] = [];
+  const off = room.on("message", ({ offset }) => late.push(offset));
+  await world.socket.say(message(11));
+  off();
+  await world.socket.say(message(12));
+  expect(heard).toEqual([11, 12]);
+  expect(late).toEqual([11]);
+});
+
+test("what comes right behind the answer to a subscription comes after it", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push([offset, room.state.name, room.position?.offset]));
+  void room.subscribe();
+  await settle();
+  const { id } = world.socket.last("subscribe_channel");
+  await world.socket.say({ type: "ack", id, data: { channel: "room", ...start, recoverable: true } }, message(11));
+  expect(heard).toEqual([[11, "subscribed", 11]]);
+  await world.lose();
+  const again = world.socket.last("subscribe_channel");
+  expect(again).toMatchObject({ recover: { epoch: "E", offset: 11 } });
+  const data = { channel: "room", epoch: "E", offset: 13, recoverable: true, recovered: true };
+  await world.socket.say({ type: "ack", id: again["id"], data }, message(12), message(13));
+  expect(room.state.recovered).toEqual({ from: { epoch: "E", offset: 11 }, to: { epoch: "E", offset: 13 } });
+  expect(heard.slice(1)).toEqual([[12, "subscribed", 12], [13, "subscribed", 13]]);
+});
+
+test("what is left of a subscription that was given up does not move the position of the next one", async () => {
+  const { room, world, heard } = await subscriber();
+  void room.unsubscribe();
+  void room.subscribe({ since: start });
+  await settle();
+  await world.socket.say(message(15), { type: "gap", channel: "room", epoch: "E", offset: 15, missed: 1 });
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 15, recoverable: true, recovered: true });
+  for (let offset = 11; offset <= 15; offset++) await world.socket.say(message(offset));
+  expect(heard).toEqual([11, 12, 13, 14, 15]);
+});
+
+test("a subscription takes as long as the server needs, and is not asked for twice", async () => {
+  const world = new World();
+  const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
+  const subscription = fate(client.channel("room").subscribe());
+  await world.pass(60_000);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect(subscription.now).toMatchObject({ position: start });
+  expect(world.socket.all("subscribe_channel")).toHaveLength(1);
+});
+
+test("what goes with a subscription goes with the next one, too, also where the server was quicker", async () => {
+  const world = new World();
+  const client = await world.connected();
+  await world.socket.say({ type: "subscribed", channel: "room", ...start, recoverable: true });
+  await client.channel("room").subscribe({ metadata: { device: "phone" } });
+  await client.channel("room").subscribe();
+  await world.lose();
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ metadata: { device: "phone" } });
+});
+
+test("what went with a subscription that was given up does not go with the next one", async () => {
+  const { room, world } = await subscriber();
+  await room.subscribe({ metadata: { device: "phone" }, since: { epoch: "E", offset: 3 } });
+  void room.unsubscribe();
+  void room.subscribe();
+  await settle();
+  expect(world.socket.last("subscribe_channel")).toEqual({ type: "subscribe_channel", id: 3, channel: "room" });
+});
+
+test("a token for a channel is asked for only where there is a connection to use it on", async () => {
+  const world = new World();
+  const client = world.client();
+  const getToken = vi.fn(() => Promise.reject(new Error("no network")));
+  const room = client.channel("room");
+  const early = fate(room.subscribe({ getToken }));
+  await world.pass(10_000);
+  expect(getToken).not.toHaveBeenCalled();
+  expect(room.state.name).toBe("subscribing");
+  void client.connect();
+  await settle();
+  await world.socket.accept();
+  expect(getToken).toHaveBeenCalledTimes(1);
+  await world.pass(1000);
+  expect(getToken).toHaveBeenCalledTimes(2);
+  await world.socket.drop();
+  client.close();
+  expect(world.timers).toBe(0);
+  await settle();
+  expect(early.now).toBe("closed");
+  await expect(room.subscribe()).rejects.toMatchObject({ kind: "closed" });
+});
+
+test("an application's own message is told from the protocol's by its whole type", async () => {
+  const { room, world, gaps, states } = await subscriber();
+  const heard: unknown[] = [];
+  room.on("presence_hint", ({ offset }) => heard.push(offset));
+  room.presence.on("join", () => heard.push("join"));
+  const told = states.length;
+  const own = ["presence_hint", " gap", " state", "gap ", "presence join", "state"];
+  await world.socket.say(...own.map((type, n) => ({ type, channel: "room", timestamp: 1, offset: 11 + n })));
+  expect(heard).toEqual([11]);
+  expect(gaps).toEqual([]);
+  expect(states).toHaveLength(told);
+  expect(room.position?.offset).toBe(16);
+});
+
+test("what was given up, and the server knows, it may subscribe this client to again", async () => {
+  const { room, world, heard } = await subscriber();
+  void room.unsubscribe();
+  await settle();
+  const subscribed = { type: "subscribed", channel: "room", epoch: "E", offset: 20, recoverable: true };
+  await world.socket.say(subscribed);
+  expect(world.socket.all("unsubscribe_channel"), "it did not know yet").toHaveLength(2);
+  for (const { id } of world.socket.all("unsubscribe_channel")) await world.socket.say({ type: "ack", id });
+  await world.socket.say(subscribed, message(21));
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+  expect(heard).toEqual([21]);
+});
+
+test("a token of a channel that never comes is asked for again", async () => {
+  const world = new World();
+  const client = await world.connected({}, { heartbeat: { interval: 1e9, timeout: 1e9 } });
+  let calls = 0;
+  const getToken = () => (++calls === 1 ? new Promise<string>(() => {}) : "t");
+  client.channel("room").subscribe({ getToken }).catch(() => {});
+  await world.pass(61_000);
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ token: "t" });
+  client.close();
+  await settle();
+  expect(world.timers).toBe(0);
+});
+
+test("fields of a subscription that are null count as left out", async () => {
+  const { room, world, gaps } = await subscriber({ recoverable: false });
+  const entry = { channel: "room", epoch: null, offset: null, recoverable: false, recovered: null, reason: null };
+  await world.lose();
+  await world.socket.ack("subscribe_channel", entry);
+  await world.socket.say({ type: "gap", channel: "room", epoch: null, offset: null, missed: 0 });
+  expect(room.position).toBeUndefined();
+  expect(world.socket.all("history")).toEqual([]);
+  expect(gaps).toMatchObject([{ reason: "not_recoverable" }]);
+});
+
+test("a position from elsewhere is where a subscription begins, and a failure to is told", async () => {
+  for (const [answer, count] of [[{ recovered: true }, 0], [{ recovered: false, reason: "too_old" }, 1]] as const) {
+    const world = new World();
+    const client = await world.connected();
+    const gaps: Gap[] = [];
+    client.onGap((gap) => gaps.push(gap));
+    void client.channel("room").subscribe({ since: { epoch: "E", offset: 3 } });
+    await settle();
+    expect(world.socket.last("subscribe_channel")).toMatchObject({ recover: { epoch: "E", offset: 3 } });
+    await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true, ...answer });
+    expect(gaps).toHaveLength(count);
+    expect(client.channel("room").position?.offset).toBe(count === 0 ? 3 : 10);
+  }
+});
