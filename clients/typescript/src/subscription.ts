@@ -2,6 +2,7 @@
 // reconnect and each gap whether anything is missing. Never silent about it.
 
 import { delayAfter } from "./backoff.js";
+import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { HauynaError, ServerError } from "./error.js";
 import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, distance, isNumber, positionOf } from "./filling.js";
@@ -48,6 +49,7 @@ export class Subscription {
   #cancel = () => {};
 
   constructor(name: string, host: ChannelHost) {
+    bindMembers(this);
     this.name = name;
     this.#host = host;
     this.#listeners = new Listeners(host.logger);
