@@ -28,7 +28,7 @@ pub struct Builder {
     network: Network,
     seed: Option<u64>,
     timeout: Duration,
-    ttl: Duration,
+    ttl: Option<Duration>,
     bounds: Bounds,
     options: Options,
 }
@@ -69,7 +69,7 @@ impl Builder {
             network: Network::default(),
             seed: None,
             timeout: Duration::from_secs(10),
-            ttl: Duration::from_secs(30),
+            ttl: None,
             bounds: Bounds { items: 1_024, bytes: 8 << 20 },
             options,
         }
@@ -142,9 +142,10 @@ impl Builder {
         self
     }
 
-    /// Sets how long a request may wait to be sent. Default: 30 s.
+    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a session that was lost, at least 30 s;
+    /// 120 s before the first session.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -225,8 +226,10 @@ impl Builder {
             channels: Mutex::new(BTreeMap::new()),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
+            last_failure: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
+            window: Mutex::new(WINDOW),
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
@@ -245,5 +248,7 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// How long a request waits for a connection before a session has told its window: that of a server by default.
+const WINDOW: Duration = Duration::from_secs(120);
 /// Commands that may wait for the task; whoever has more to say waits too.
 const COMMANDS: usize = 256;

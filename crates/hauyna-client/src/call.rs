@@ -45,7 +45,7 @@ impl<T> Call<T> {
         Self { client, draft, read, ttl, timeout, patience: Patience::Queue }
     }
 
-    /// Sets how long it may wait for a connection. Default: 30 s, or the client's.
+    /// Sets how long it may wait for a connection. Default: the client's.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self

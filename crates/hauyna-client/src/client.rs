@@ -57,8 +57,13 @@ pub(crate) struct Shared {
     pub(crate) channels: Mutex<BTreeMap<String, Arc<ChannelShared>>>,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
+    /// Why the last connection or attempt ended, until there is a connection.
+    pub(crate) last_failure: Mutex<Option<String>>,
     pub(crate) timeout: Duration,
-    pub(crate) ttl: Duration,
+    /// How long a request may wait for a connection, where the application says so.
+    pub(crate) ttl: Option<Duration>,
+    /// How long it may wait otherwise: as long as the server keeps a session that was lost.
+    pub(crate) window: Mutex<Duration>,
     pub(crate) bounds: Bounds,
     /// Makes keys differ from those of other clients of the same user.
     pub(crate) key_prefix: u64,
@@ -110,11 +115,34 @@ impl Client {
         Self { commands, shared }
     }
 
-    /// Waits until there is a connection.
+    /// Waits until there is a connection. The client connects by itself, also without a call of this.
     ///
     /// # Errors
     ///
-    /// The client is closed: the server will have none, or the attempts are used up.
+    /// The client is closed, with the reason: the server answered with a status that another attempt will not change, such as 401
+    /// without a source of tokens, 403 or 404; it closed with a code that means to stay away; or the attempts are used up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing: the client goes on to connect. So a time-out around it is how long you wait, and
+    /// [`last_failure`](Self::last_failure) says what stood in the way; [`close`](Self::close) ends the attempts.
+    ///
+    /// ```
+    /// use hauyna_client::{Client, Endpoint};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), hauyna_client::InvalidUrl> {
+    /// # let refuse = |_: Endpoint| async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("nobody listens")) };
+    /// # let builder = Client::builder("ws://nowhere.test/").connector(refuse);
+    /// let client = builder.connect()?;
+    /// if tokio::time::timeout(Duration::from_secs(5), client.connected()).await.is_err() {
+    ///     let why = client.last_failure().unwrap_or_default();
+    ///     assert_eq!(why, "cannot connect: nobody listens");
+    ///     client.close().await;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn connected(&self) -> Result<SessionInfo, Closed> {
         let mut state = self.shared.state.subscribe();
         let reached = |state: &State| matches!(state, State::Connected | State::Closed(_));
@@ -136,6 +164,12 @@ impl Client {
     #[must_use]
     pub fn session(&self) -> Option<SessionInfo> {
         self.shared.session.lock().clone()
+    }
+
+    /// Returns why the last connection or attempt ended, for people; `None` while there is a connection.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared.last_failure.lock().clone()
     }
 
     /// Streams the changes of the state.
@@ -270,13 +304,13 @@ impl Client {
 
     pub(crate) fn closed(&self) -> Error {
         match self.state() {
-            State::Closed(closed) => Error::Closed(closed),
+            State::Closed(closed) => Error::from(closed),
             _ => Error::Closed(Closed::ByUs),
         }
     }
 
     pub(crate) fn patience(&self) -> (Duration, Duration) {
-        (self.shared.ttl, self.shared.timeout)
+        (self.shared.ttl(), self.shared.timeout)
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
@@ -295,6 +329,13 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// How long a request may wait for a connection.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl.unwrap_or_else(|| *self.window.lock())
     }
 }
 

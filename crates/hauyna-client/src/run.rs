@@ -16,7 +16,7 @@ use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
 use crate::liveness::{Liveness, Pulse};
-use crate::logger;
+use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
@@ -84,6 +84,7 @@ pub(crate) struct Run {
     generation: u64,
     backoff: Backoff,
     liveness: Option<Liveness>,
+    failure_log: FailureLog,
     work: JoinSet<Done>,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
@@ -110,7 +111,7 @@ impl Run {
         (commands, random): (mpsc::Receiver<Command>, Random),
     ) -> Self {
         let (most, most_bytes) = options.outbox;
-        let backoff = Backoff::new(options.retry);
+        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&endpoint));
         Self {
             options,
             endpoint,
@@ -137,6 +138,7 @@ impl Run {
             generation: 0,
             backoff,
             liveness: None,
+            failure_log,
             work: JoinSet::new(),
             refresh_at: None,
             drain_at: None,

@@ -136,7 +136,7 @@ impl Run {
 
     pub(super) fn closed(&self) -> Error {
         match &*self.shared.state.borrow() {
-            crate::client::State::Closed(closed) => Error::Closed(closed.clone()),
+            crate::client::State::Closed(closed) => Error::from(closed.clone()),
             _ => Error::NotConnected,
         }
     }

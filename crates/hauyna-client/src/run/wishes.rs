@@ -67,7 +67,7 @@ impl Purpose {
 
 impl Run {
     fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
-        let wait = self.shared.ttl.saturating_add(self.shared.timeout);
+        let wait = self.shared.ttl().saturating_add(self.shared.timeout);
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
 
@@ -120,7 +120,7 @@ impl Run {
         // Without a connection, the session may have it still.
         let is_known = |place: &mut Place| !is_connected || place.standing != Standing::Absent;
         let is_known = self.session.place(channel).is_some_and(is_known);
-        self.answer_waiters(channel, &Err(Error::NotConnected));
+        self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.forget(channel);
         if is_known {
             self.given_up.insert(channel.to_owned(), number);

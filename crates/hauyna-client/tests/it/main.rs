@@ -9,6 +9,8 @@ mod extremes;
 mod gaps;
 mod handover;
 mod lapses;
+mod log;
+mod outage;
 mod presence;
 mod reconnect;
 mod resume;
