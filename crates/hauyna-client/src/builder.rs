@@ -1,10 +1,11 @@
 //! The options of a client, and its start.
 
-use crate::client::{Client, Shared, State, TokenSource, boxed};
+use crate::client::{Client, State, TokenSource, boxed};
 use crate::connector::{Connector, Endpoint, Network};
 use crate::error::InvalidUrl;
 use crate::random::Random;
 use crate::run::Run;
+use crate::shared::{Channels, Shared};
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::{Encoding, RetryTerms};
 use http::{HeaderName, HeaderValue};
@@ -223,7 +224,7 @@ impl Builder {
         let mut random = Random::new(self.seed);
         let shared = Arc::new(Shared {
             feed: Feed::default(),
-            channels: Mutex::new(BTreeMap::new()),
+            channels: Channels::default(),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
             last_failure: Mutex::new(None),

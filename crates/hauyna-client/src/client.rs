@@ -2,25 +2,24 @@
 
 use crate::builder::Builder;
 use crate::call::Call;
-use crate::channel::{Channel, ChannelShared, object, raw, read_event};
+use crate::channel::{Channel, object, raw, read_event};
+use crate::direct::Direct;
 use crate::error::{Closed, Error, StreamError};
 use crate::gap::{Gap, read_gap};
 use crate::outbox::{Draft, Repeat};
-use crate::presence::Roster;
 use crate::run::Command;
-use crate::stream::{Bounds, DirectKind, Feed, Interest, Note, Stream};
+use crate::shared::{ChannelShared, Shared};
+use crate::stream::{Bounds, Interest, Note, Stream};
 use hauyna_protocol::{Epoch, Position};
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 /// A connection to a hauyna server that comes back by itself.
 ///
@@ -49,25 +48,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct Client {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-}
-
-/// What the handles and the task share.
-pub(crate) struct Shared {
-    pub(crate) feed: Feed,
-    pub(crate) channels: Mutex<BTreeMap<String, Arc<ChannelShared>>>,
-    pub(crate) state: watch::Sender<State>,
-    pub(crate) session: Mutex<Option<SessionInfo>>,
-    /// Why the last connection or attempt ended, until there is a connection.
-    pub(crate) last_failure: Mutex<Option<String>>,
-    pub(crate) timeout: Duration,
-    /// How long a request may wait for a connection, where the application says so.
-    pub(crate) ttl: Option<Duration>,
-    /// How long it may wait otherwise: as long as the server keeps a session that was lost.
-    pub(crate) window: Mutex<Duration>,
-    pub(crate) bounds: Bounds,
-    /// Makes keys differ from those of other clients of the same user.
-    pub(crate) key_prefix: u64,
-    pub(crate) keys: AtomicU64,
 }
 
 /// What state a client is in.
@@ -184,20 +164,12 @@ impl Client {
     /// Returns the handle on a channel whose publications have contents of type `M`. Nothing is sent.
     #[must_use]
     pub fn channel<M>(&self, name: &str) -> Channel<M> {
-        let mut channels = self.shared.channels.lock();
-        let is_new = !channels.contains_key(name);
-        if is_new {
-            // Names that nobody uses any more are forgotten when a new one comes.
-            channels.retain(|_, shared| {
-                Arc::strong_count(shared) > 1 || !shared.feed.is_idle() || shared.is_live()
-            });
-        }
-        let shared = channels.entry(name.to_owned()).or_insert_with(|| Arc::new(ChannelShared::new(name)));
+        let shared = self.shared.channels.open(name);
         // Nobody would end its streams later.
         if self.shared.feed.is_closed() {
             shared.feed.close();
         }
-        Channel::new(self.clone(), shared.clone())
+        Channel::new(self.clone(), shared)
     }
 
     /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its handler returns.
@@ -289,6 +261,11 @@ impl Client {
         }
     }
 
+    /// A handle on a channel is dropped.
+    pub(crate) fn release(&self, channel: &Arc<ChannelShared>) {
+        self.shared.channels.release(channel);
+    }
+
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
         self.commands.send(command).await.map_err(|_| self.closed())
     }
@@ -329,68 +306,6 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// How long a request may wait for a connection.
-    pub(crate) fn ttl(&self) -> Duration {
-        self.ttl.unwrap_or_else(|| *self.window.lock())
-    }
-}
-
-impl ChannelShared {
-    fn new(name: &str) -> Self {
-        let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
-        Self { name: name.to_owned(), feed, roster, position }
-    }
-
-    fn is_live(&self) -> bool {
-        self.position.lock().is_some() || self.roster.lock().is_known()
-    }
-}
-
-/// What was sent to this user by another way than a channel of the application's.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Direct<M> {
-    /// To this user.
-    Private(Sent<M>),
-    /// To the members of a group.
-    Group {
-        /// The group.
-        group: String,
-        /// What was sent.
-        sent: Sent<M>,
-    },
-    /// To everybody.
-    Broadcast(Sent<M>),
-}
-
-/// One such message.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Sent<M> {
-    /// Who sent it; `None` when the application did.
-    pub from: Option<String>,
-    /// What was sent.
-    pub message: M,
-    /// In ms since the Unix epoch.
-    pub timestamp: u64,
-}
-
-impl<M: DeserializeOwned> Direct<M> {
-    fn read(note: Note) -> Result<Self, StreamError> {
-        let Note::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
-        let (kind, raw) = &*direct;
-        let message = serde_json::from_str(raw.message.get())
-            .map_err(|error| StreamError::Unreadable(error.to_string()))?;
-        let sent = Sent { from: raw.from.clone(), message, timestamp: raw.timestamp };
-        Ok(match kind {
-            DirectKind::Private => Self::Private(sent),
-            DirectKind::Group => Self::Group { group: raw.room.clone().unwrap_or_default(), sent },
-            DirectKind::Broadcast => Self::Broadcast(sent),
-        })
     }
 }
 

@@ -4,13 +4,13 @@
 mod ask;
 mod hear;
 mod held;
+mod queue;
 mod travel;
 mod wishes;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
-use crate::channel::{ChannelShared, Subscription};
-use crate::client::{Shared, State};
+use crate::client::State;
 use crate::clock::{FAR, Moment, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
@@ -20,10 +20,14 @@ use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
+use crate::shared::ChannelShared;
+use crate::shared::Shared;
 use crate::socket::{Failure, Loss, Socket};
 use crate::stream::Note;
+use crate::subscription::Subscription;
 use ask::{Done, Purpose};
 use held::Held;
+use queue::Queue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,6 +79,7 @@ pub(crate) struct Run {
     lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    queue: Queue,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up: BTreeMap<String, u64>,
@@ -132,6 +137,7 @@ impl Run {
             lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            queue: Queue::default(),
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
@@ -255,6 +261,7 @@ impl Run {
             .into_iter()
             .flatten()
             .chain(self.lapse_at)
+            .chain(self.queue.deadline())
             .chain(waiting)
             .chain(asked)
             .chain(catching)
@@ -271,8 +278,10 @@ impl Run {
         self.outbox.expire(Moment::now());
         self.expire_waiters(now);
         self.travel_on(now);
+        self.expire_subscriptions(now);
         if self.restore_by.is_some_and(|by| now >= by) {
-            self.restoring_is_late();
+            // What the application or a rate limit delays goes on behind the requests.
+            self.restored();
         }
         if self.refresh_at.take_if(|at| now >= *at).is_some() {
             self.fetch_refresh();
@@ -316,7 +325,7 @@ impl Run {
     }
 
     fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
-        self.shared.channels.lock().get(name).cloned()
+        self.shared.channels.find(name)
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
@@ -336,10 +345,7 @@ impl Run {
         self.leave().await;
         self.close(Closed::ByUs);
         self.shared.feed.close();
-        let channels = std::mem::take(&mut *self.shared.channels.lock());
-        for channel in channels.values() {
-            channel.feed.close();
-        }
+        self.shared.channels.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
@@ -363,9 +369,7 @@ impl Drop for Ended {
             shared.feed.push(&Note::State(closed));
         }
         shared.feed.close();
-        for channel in std::mem::take(&mut *shared.channels.lock()).values() {
-            channel.feed.close();
-        }
+        shared.channels.close();
     }
 }
 

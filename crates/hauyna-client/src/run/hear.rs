@@ -3,7 +3,7 @@
 use super::Run;
 use super::held::Held;
 use super::travel::Former;
-use crate::channel::{PresenceUpdate, Subscription};
+use crate::channel::PresenceUpdate;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -12,6 +12,7 @@ use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
 use crate::stream::{DirectKind, Note};
+use crate::subscription::Subscription;
 use hauyna_protocol::received::{self, Received, Subscribed};
 use hauyna_protocol::{Position, RequestId};
 use std::sync::Arc;
@@ -270,6 +271,7 @@ impl Run {
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
+            self.shared.channels.release(&shared);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
 
 use super::Run;
+use super::queue::RESTORING;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
 use crate::codec;
@@ -174,6 +175,7 @@ impl Run {
         self.session.lost();
         self.forget_asked();
         self.held.clear();
+        self.queue.clear();
         self.is_restored = false;
         (self.restore_by, self.lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
@@ -350,8 +352,6 @@ const HANDING_OVER: Duration = Duration::from_secs(2);
 const SHORTEST_TTL: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take.
 const CLOSING: Duration = Duration::from_secs(2);
-/// The least time for subscriptions to be restored, however little a request is given.
-const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
 /// The least pause before a renewal.

@@ -2,11 +2,11 @@
 
 use super::Run;
 use super::ask::Purpose;
-use crate::channel::Subscription;
 use crate::client::TokenSource;
 use crate::clock::after;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::session::{Place, Standing};
+use crate::subscription::Subscription;
 use hauyna_protocol::{Position, Request};
 use serde_json::value::RawValue;
 use std::collections::btree_map::Entry;
@@ -32,6 +32,8 @@ pub(super) struct Kept {
     pub(super) waiters: Vec<Waiter<Subscription>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
+    /// The last refusal for rate, which is told to those who wait in vain.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a runtime.
@@ -56,10 +58,11 @@ impl Kept {
 }
 
 impl Purpose {
-    /// The moment at which whoever awaits the answer is to be told that there is none.
+    /// The moment at which the answer is late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
+            Self::Subscribe { answer_by, .. } => *answer_by,
             _ => None,
         }
     }
@@ -82,7 +85,9 @@ impl Run {
         let place = self.session.want(&channel, wish.since);
         let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
         let kept = match self.wishes.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(Kept { wish, number, waiters: Vec::new(), retry_at: None }),
+            Entry::Vacant(entry) => {
+                entry.insert(Kept { wish, number, waiters: Vec::new(), retry_at: None, refusal: None })
+            }
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
@@ -142,7 +147,7 @@ impl Run {
     pub(super) fn expire_waiters(&mut self, now: Instant) {
         for kept in self.wishes.values_mut() {
             for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
+                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
             }
         }
         for purpose in self.asked.values_mut() {

@@ -13,6 +13,7 @@ mod log;
 mod outage;
 mod presence;
 mod reconnect;
+mod restoring;
 mod resume;
 mod script;
 mod sessions;
