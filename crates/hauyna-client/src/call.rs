@@ -78,6 +78,16 @@ impl<T> Call<T> {
         self
     }
 
+    /// Says whether this connection gets its own publication live; by default it does. With `false` whoever shows it at once needs
+    /// not recognise it: its position is in the answer. The history has it, and so has what is recovered after a loss.
+    /// Requests other than publications into a channel have none.
+    pub fn echo(mut self, wanted: bool) -> Self {
+        if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {
+            *echo = wanted;
+        }
+        self
+    }
+
     /// Says that an event may be done twice: it is sent again where its answer was lost. Publications always are.
     pub fn repeatable(mut self) -> Self {
         if let Ok(Draft::Event { repeat, .. }) = &mut self.draft {

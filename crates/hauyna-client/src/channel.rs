@@ -4,12 +4,13 @@
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::{Error, StreamError};
+use crate::events::{ClientEvent, Put};
 use crate::gap::{Gap, read_gap};
 use crate::history::{HistoryCall, Older};
 use crate::outbox::Draft;
-use crate::presence::{Member, Presence};
+use crate::presence::{ChannelPresence, Member};
 use crate::publication::Publication;
-use crate::run::{Command, Wish};
+use crate::run::{Command, Nudge, Wish};
 use crate::shared::ChannelShared;
 use crate::stream::{Interest, Note, Stream};
 use crate::subscription::Subscribing;
@@ -69,10 +70,11 @@ impl<M> Channel<M> {
         *self.shared.position.lock()
     }
 
-    /// Returns who is present, as far as the server has told.
+    /// Returns who is present, as far as the server has told: a snapshot, and the way to change what this connection shows.
     #[must_use]
-    pub fn presence(&self) -> Presence {
-        self.shared.roster.lock().presence()
+    pub fn presence(&self) -> ChannelPresence {
+        let snapshot = self.shared.roster.lock().presence();
+        ChannelPresence::new(self.client.clone(), self.shared.name.clone(), snapshot)
     }
 
     /// Streams who comes, goes and changes. A reconnect within the session shows nobody leaving.
@@ -88,6 +90,57 @@ impl<M> Channel<M> {
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
         self.reader(Interest::Events(kind.into()), read_event)
+    }
+
+    /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a cursor. It has no
+    /// answer and no place in the history, and does not come back to this connection.
+    ///
+    /// Without a subscription or a connection it is dropped. It is sent no more often than the channel allows; of each kind only
+    /// the latest waits for its turn, so the last one is always sent.
+    ///
+    /// # Errors
+    ///
+    /// The data cannot be JSON, or the channel does not declare this kind of event ([`Error::Unsendable`]).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hauyna_client::{Channel, Error};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Cursor {
+    ///     x: f64,
+    ///     y: f64,
+    /// }
+    ///
+    /// # async fn run(board: Channel) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut cursors = board.client_events::<Cursor>("cursor");
+    /// board.send("cursor", &Cursor { x: 1.0, y: 2.5 })?;
+    /// while let Some(cursor) = cursors.next().await {
+    ///     let cursor = cursor?;
+    ///     println!("{} points at {}, {}", cursor.user, cursor.data.x, cursor.data.y);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn send(&self, event: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        let data = raw(data)?;
+        let data = (data.get() != "null").then_some(data);
+        match self.shared.events.lock().put(event, data) {
+            Put::Dropped | Put::Waits => {}
+            Put::Notify => self.client.nudge(Nudge::Events(self.shared.clone())),
+            Put::Undeclared => {
+                let channel = &self.shared.name;
+                let text = format!("channel {channel:?} declares no client event {event:?}");
+                return Err(Error::Unsendable(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read into `T`.
+    #[must_use]
+    pub fn client_events<T: DeserializeOwned>(&self, event: &str) -> Stream<ClientEvent<T>> {
+        self.reader(Interest::ClientEvents(event.into()), ClientEvent::read)
     }
 
     /// Streams the announcements of subscribers, where the channel makes such.
@@ -167,7 +220,7 @@ impl<M: Serialize> Channel<M> {
     pub fn publish(&self, content: &M) -> Call<Option<Position>> {
         let channel = self.shared.name.clone();
         let key = self.client.key();
-        let draft = raw(content).map(|content| Draft::Publish { channel, content, key });
+        let draft = raw(content).map(|content| Draft::Publish { channel, content, key, echo: true });
         Call::new(self.client.clone(), draft, crate::client::read_position)
     }
 }
@@ -199,7 +252,7 @@ pub struct PresenceUpdate {
     /// To whom.
     pub user: String,
     /// As they are now, or were last.
-    pub member: Member,
+    pub member: Arc<Member>,
 }
 
 pub(crate) fn read_event<T: DeserializeOwned>(note: Note) -> Result<T, StreamError> {

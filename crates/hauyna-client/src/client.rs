@@ -7,7 +7,7 @@ use crate::direct::Direct;
 use crate::error::{Closed, Error, StreamError};
 use crate::gap::{Gap, read_gap};
 use crate::outbox::{Draft, Repeat};
-use crate::run::Command;
+use crate::run::{Command, Nudge};
 use crate::shared::{ChannelShared, Shared};
 use crate::stream::{Bounds, Interest, Note, Stream};
 use hauyna_protocol::{Epoch, Position};
@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 /// let client = Client::builder(&server.url("/")).connect()?;
 /// let room = client.channel::<String>("room:1");
 /// let mut messages = room.messages();
-/// room.subscribe().await?;
+/// let _subscription = room.subscribe().await?;
 /// room.publish(&"hello".to_owned()).await?;
 /// assert_eq!(messages.next().await.unwrap()?.content, "hello");
 /// client.close().await;
@@ -47,6 +47,7 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
+    nudges: mpsc::UnboundedSender<Nudge>,
     shared: Arc<Shared>,
 }
 
@@ -91,8 +92,12 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
-        Self { commands, shared }
+    pub(crate) fn new(
+        commands: mpsc::Sender<Command>,
+        nudges: mpsc::UnboundedSender<Nudge>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { commands, nudges, shared }
     }
 
     /// Waits until there is a connection. The client connects by itself, also without a call of this.
@@ -261,6 +266,17 @@ impl Client {
         }
     }
 
+    /// Tells the task something without waiting.
+    pub(crate) fn nudge(&self, nudge: Nudge) {
+        // A task that has ended has no use for it.
+        let _ = self.nudges.send(nudge);
+    }
+
+    /// Returns a number that no other key, and no other share of a subscription, of this client has.
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A handle on a channel is dropped.
     pub(crate) fn release(&self, channel: &Arc<ChannelShared>) {
         self.shared.channels.release(channel);
@@ -295,7 +311,7 @@ impl Client {
     }
 
     pub(crate) fn key(&self) -> String {
-        format!("{:016x}-{:x}", self.shared.key_prefix, self.shared.keys.fetch_add(1, Ordering::Relaxed))
+        format!("{:016x}-{:x}", self.shared.key_prefix, self.number())
     }
 
     fn reader<T>(&self, interest: Interest, read: fn(Note) -> Result<T, StreamError>) -> Stream<T> {

@@ -82,4 +82,8 @@ pub(crate) fn unasked(error_type: &str) {
     tracing::warn!(target: TARGET, error_type = ?error_type, "the server reports an error");
 }
 
+pub(crate) fn too_large_event(channel: &str, event: &str) {
+    tracing::warn!(target: TARGET, channel = ?channel, event = ?event, "a client event is larger than the server takes");
+}
+
 const TARGET: &str = "hauyna_client";

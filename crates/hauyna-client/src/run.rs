@@ -2,6 +2,7 @@
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
 mod ask;
+mod events;
 mod hear;
 mod held;
 mod queue;
@@ -24,7 +25,7 @@ use crate::shared::ChannelShared;
 use crate::shared::Shared;
 use crate::socket::{Failure, Loss, Socket};
 use crate::stream::Note;
-use crate::subscription::Subscription;
+use crate::subscription::Live;
 use ask::{Done, Purpose};
 use held::Held;
 use queue::Queue;
@@ -45,11 +46,19 @@ use wishes::{Kept, Reply};
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, reply: Reply<Subscription> },
+    Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
     Unsubscribe { channel: String, reply: Reply<()> },
     Reconnect,
     Offline,
     Close(oneshot::Sender<()>),
+}
+
+/// What handles tell the task without waiting: there is at most one of each kind for a channel or a subscription.
+pub(crate) enum Nudge {
+    /// Client events wait in this channel.
+    Events(Arc<ChannelShared>),
+    /// A share of a subscription has ended, by its handle or with it.
+    Ended { channel: String, share: u64, reply: Reply<()> },
 }
 
 /// The state of the task.
@@ -59,6 +68,7 @@ pub(crate) struct Run {
     connector: Arc<dyn Connector>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
+    nudges: mpsc::UnboundedReceiver<Nudge>,
     random: Random,
     current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
@@ -80,6 +90,8 @@ pub(crate) struct Run {
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
     queue: Queue,
+    /// The channels in which client events wait, with the moment at which the next one may be sent.
+    events: BTreeMap<String, Instant>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up: BTreeMap<String, u64>,
@@ -97,9 +109,16 @@ pub(crate) struct Run {
     turn: usize,
 }
 
+/// What comes of the handles.
+pub(crate) struct Incoming {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) nudges: mpsc::UnboundedReceiver<Nudge>,
+}
+
 /// What happened.
 enum Happened {
     Command(Option<Command>),
+    Nudge(Nudge),
     Current,
     Former,
     Greeting,
@@ -113,7 +132,8 @@ impl Run {
         options: Options,
         (endpoint, connector): (Endpoint, Arc<dyn Connector>),
         shared: Arc<Shared>,
-        (commands, random): (mpsc::Receiver<Command>, Random),
+        Incoming { commands, nudges }: Incoming,
+        random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
         let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&endpoint));
@@ -123,6 +143,7 @@ impl Run {
             connector,
             shared,
             commands,
+            nudges,
             random,
             current: None,
             former: None,
@@ -138,6 +159,7 @@ impl Run {
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
             queue: Queue::default(),
+            events: BTreeMap::new(),
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
@@ -171,6 +193,7 @@ impl Run {
                 Happened::Command(None) => return self.finish(None).await,
                 Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
                 Happened::Command(Some(command)) => self.obey(command),
+                Happened::Nudge(nudge) => self.nudged(nudge),
                 Happened::Current => self.read_current(),
                 Happened::Former => self.read_former(),
                 Happened::Greeting => self.read_greeting(),
@@ -212,6 +235,11 @@ impl Run {
                     4 => {
                         if let Poll::Ready(Some(Ok(done))) = self.work.poll_join_next(cx) {
                             return Poll::Ready(Happened::Work(done));
+                        }
+                    }
+                    5 => {
+                        if let Poll::Ready(Some(nudge)) = self.nudges.poll_recv(cx) {
+                            return Poll::Ready(Happened::Nudge(nudge));
                         }
                     }
                     _ => {
@@ -262,6 +290,7 @@ impl Run {
             .flatten()
             .chain(self.lapse_at)
             .chain(self.queue.deadline())
+            .chain(self.events_deadline())
             .chain(waiting)
             .chain(asked)
             .chain(catching)
@@ -313,6 +342,13 @@ impl Run {
         }
     }
 
+    fn nudged(&mut self, nudge: Nudge) {
+        match nudge {
+            Nudge::Events(channel) => self.note_events(&channel),
+            Nudge::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
+        }
+    }
+
     fn set_state(&self, state: State) {
         if *self.shared.state.borrow() != state {
             self.shared.state.send_replace(state.clone());
@@ -341,6 +377,9 @@ impl Run {
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
+        while let Ok(nudge) = self.nudges.try_recv() {
+            self.nudged(nudge);
+        }
         self.pump();
         self.leave().await;
         self.close(Closed::ByUs);
@@ -386,7 +425,7 @@ fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll
 }
 
 /// How many sources `wait` has.
-const SOURCES: usize = 6;
+const SOURCES: usize = 7;
 /// How late a timer is of a process that slept.
 const SLEPT: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.

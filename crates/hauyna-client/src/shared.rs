@@ -1,6 +1,7 @@
 //! What the handles on a client and its task share: the state, the streams, and the channels that anybody has to do with.
 
 use crate::client::{SessionInfo, State};
+use crate::events::EventQueue;
 use crate::presence::Roster;
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::Position;
@@ -71,6 +72,11 @@ impl Channels {
         self.named.lock().channels.get(name).cloned()
     }
 
+    /// Does something with every channel.
+    pub(crate) fn each(&self, change: impl Fn(&ChannelShared)) {
+        self.named.lock().channels.values().for_each(|shared| change(shared));
+    }
+
     /// Ends the streams of every channel behind what waits in them, and forgets the channels.
     pub(crate) fn close(&self) {
         let channels = std::mem::take(&mut self.named.lock().channels);
@@ -103,17 +109,19 @@ pub(crate) struct ChannelShared {
     pub(crate) feed: Feed,
     pub(crate) roster: Mutex<Roster>,
     pub(crate) position: Mutex<Option<Position>>,
+    pub(crate) events: Mutex<EventQueue>,
 }
 
 impl ChannelShared {
     fn new(name: &str) -> Self {
         let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
-        Self { name: name.to_owned(), feed, roster, position }
+        Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
     }
 
     /// Whether there is a subscription, or a reader.
     fn is_needed(&self) -> bool {
-        self.position.lock().is_some() || self.roster.lock().is_known() || !self.feed.is_idle()
+        let is_subscribed = self.position.lock().is_some() || self.events.lock().is_open();
+        is_subscribed || self.roster.lock().is_known() || !self.feed.is_idle()
     }
 }
 

@@ -73,6 +73,7 @@ impl Run {
             return;
         }
         self.ask_queued(Instant::now());
+        self.send_events(Instant::now());
         if !self.is_restored && !self.session.is_restoring() {
             self.restored();
         }
@@ -115,7 +116,7 @@ impl Run {
                 let id = self.id();
                 self.outbox.push(id, entry);
             }
-            Command::Subscribe { wish, reply } => self.wish(wish, reply),
+            Command::Subscribe { wish, share, reply } => self.wish(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
             Command::Reconnect => self.reconnect(),
             Command::Offline => self.offline(),

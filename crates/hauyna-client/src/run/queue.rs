@@ -9,7 +9,7 @@ use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::session::Standing;
 use crate::socket::Loss;
-use crate::subscription::Subscription;
+use crate::subscription::Live;
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -125,7 +125,7 @@ impl Run {
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             // The server has subscribed this connection meanwhile, and says so by a notice of its own.
             place.standing = Standing::Live;
-            let subscription = Subscription::new(place.position, place.is_recoverable);
+            let subscription = Live { position: place.position, recoverable: place.is_recoverable };
             return self.answer_waiters(channel, &Ok(subscription));
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {

@@ -176,6 +176,7 @@ impl Run {
         self.forget_asked();
         self.held.clear();
         self.queue.clear();
+        self.forget_events();
         self.is_restored = false;
         (self.restore_by, self.lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);

@@ -5,10 +5,12 @@ use super::ask::Purpose;
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
+use crate::outbox::Draft;
 use crate::session::{Place, Standing};
-use crate::subscription::Subscription;
+use crate::subscription::Live;
 use hauyna_protocol::{Position, Request};
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -29,7 +31,9 @@ pub(super) struct Kept {
     pub(super) wish: Wish,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
-    pub(super) waiters: Vec<Waiter<Subscription>>,
+    /// The shares of it; it is given up with the last.
+    shares: BTreeSet<u64>,
+    pub(super) waiters: Vec<Waiter<Live>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
     /// The last refusal for rate, which is told to those who wait in vain.
@@ -51,6 +55,11 @@ impl<T> Waiter<T> {
 }
 
 impl Kept {
+    fn new(wish: Wish, number: u64) -> Self {
+        let (shares, waiters, refusal) = (BTreeSet::new(), Vec::new(), None);
+        Self { wish, number, shares, waiters, retry_at: None, refusal }
+    }
+
     /// The next moment at which something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
@@ -75,7 +84,11 @@ impl Run {
     }
 
     /// Somebody wants a channel.
-    pub(super) fn wish(&mut self, wish: Wish, reply: Reply<Subscription>) {
+    pub(super) fn wish(&mut self, wish: Wish, share: u64, reply: Reply<Live>) {
+        // Who asked has taken it back, and said so before: see `end_share`.
+        if reply.is_closed() {
+            return;
+        }
         if self.is_closed() {
             let _ = reply.send(Err(self.closed()));
             return;
@@ -85,9 +98,7 @@ impl Run {
         let place = self.session.want(&channel, wish.since);
         let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
         let kept = match self.wishes.entry(channel.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(Kept { wish, number, waiters: Vec::new(), retry_at: None, refusal: None })
-            }
+            Entry::Vacant(entry) => entry.insert(Kept::new(wish, number)),
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
@@ -96,8 +107,9 @@ impl Run {
                 kept
             }
         };
+        kept.shares.insert(share);
         if standing == Standing::Live {
-            return waiter.answer(Ok(Subscription::new(position, recoverable)));
+            return waiter.answer(Ok(Live { position, recoverable }));
         }
         kept.waiters.retain(|waiter| !waiter.reply.is_closed());
         if kept.waiters.len() >= WAITERS {
@@ -114,9 +126,20 @@ impl Run {
         self.wishes.get(channel).is_some_and(|kept| kept.number == number)
     }
 
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Subscription, Error>) {
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Live, Error>) {
         for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
             waiter.answer(answer.clone());
+        }
+    }
+
+    /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
+    pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
+        let shares = self.wishes.get_mut(channel).map(|kept| &mut kept.shares);
+        let is_last = shares.is_some_and(|shares| shares.remove(&share) && shares.is_empty());
+        match is_last {
+            true => self.unsubscribe(channel, reply),
+            // Whoever asked may have gone.
+            false => _ = reply.send(Ok(())),
         }
     }
 
@@ -134,6 +157,15 @@ impl Run {
             true => self.give_up(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
+        }
+    }
+
+    /// A later subscription begins with the metadata that the server has taken last.
+    pub(super) fn keep_metadata(&mut self, draft: &Draft) {
+        if let Draft::UpdatePresence { channel, metadata } = draft
+            && let Some(kept) = self.wishes.get_mut(channel)
+        {
+            kept.wish.metadata = Some(metadata.clone());
         }
     }
 

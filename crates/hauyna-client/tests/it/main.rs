@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod attempts;
+mod client_events;
 mod epochs;
 mod extremes;
 mod gaps;
@@ -17,6 +18,7 @@ mod restoring;
 mod resume;
 mod script;
 mod sessions;
+mod shares;
 mod support;
 mod talk;
 #[cfg(feature = "tls")]

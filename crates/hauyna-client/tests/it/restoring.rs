@@ -4,7 +4,7 @@
 use crate::script::{EPOCH, Peer, script};
 use crate::support::{builder, content, hub, named};
 use hauyna::{Handler, Rate, RateLimit};
-use hauyna_client::{Client, Error, State};
+use hauyna_client::{Client, Error, State, Subscription};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Asks for so many channels at once.
 fn subscribe_to(client: &Client, count: usize) -> JoinSet<Result<(), Error>> {
     let rooms = (0..count).map(|n| client.channel::<u64>(&format!("room:{n:03}")));
-    rooms.map(|room| async move { room.subscribe().await.map(|_| ()) }).collect()
+    rooms.map(|room| async move { room.subscribe().await.map(Subscription::keep) }).collect()
 }
 
 /// Takes the subscriptions that are on their way.

@@ -218,7 +218,7 @@ pub(crate) async fn subscribed(offset: u64) -> Subscribed {
     let messages = room.messages();
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", offset));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     Subscribed { script, peer, client, room, messages }
 }
 
