@@ -44,6 +44,8 @@ test("an address relative to the page is looked up when the client connects", as
 
 test("nothing that some environments lack is needed at import, nor for JSON", async () => {
   for (const name of ["TextEncoder", "TextDecoder", "crypto", "WebSocket", "document", "navigator"]) vi.stubGlobal(name, undefined);
+  // As jsdom has it in Jest, which loads what is made for Node.
+  await import("../src/node.js");
   const { Client, json } = await import("../src/index.js");
   expect(new Client("/chat").state.name).toBe("closed");
   expect(json.decode(json.encode({ type: "ping" }) as string)).toEqual({ type: "ping" });
