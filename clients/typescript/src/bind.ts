@@ -1,5 +1,5 @@
 // Makes what an application holds work through proxies. State managers (Vue, MobX, a general Proxy) call methods with the
-// proxy as `this`, and a proxy has none of the private members. Client, Subscription and Roster call this when they are made.
+// proxy as `this`, and a proxy has none of the private members. Client, Listening and Roster call this when they are made.
 
 /** Gives `object` its own copies of its classes' methods and getters, whose `this` is always `object`. */
 export function bindMembers(object: object, from: object = Object.getPrototypeOf(object)): void {
