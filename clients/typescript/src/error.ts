@@ -12,7 +12,10 @@ import type { ErrorMessage } from "./protocol.js";
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
  * - `outbox_full`: too much waits already; it was not done
  * - `invalid`: it cannot be encoded, is larger than the outbox, or is no use of this client
- * - `closed`: the client is closed, or the subscription was given up
+ * - `closed`: the client was closed, or the server will have no connection of it
+ * - `gave_up`: the client has used up its attempts to connect
+ * - `unsubscribed`: the subscription was ended before the server had answered
+ * - `overflow`: more messages wait in an iterator than it holds
  */
 export type ErrorKind =
   | "refused"
@@ -22,7 +25,10 @@ export type ErrorKind =
   | "not_connected"
   | "outbox_full"
   | "invalid"
-  | "closed";
+  | "closed"
+  | "gave_up"
+  | "unsubscribed"
+  | "overflow";
 
 /** A failure of this client or, as {@link ServerError}, of the server. */
 export class HauynaError extends Error {
@@ -33,6 +39,12 @@ export class HauynaError extends Error {
     this.name = "HauynaError";
     this.kind = kind;
   }
+}
+
+/** Marks a promise as handled: the application itself took back what it would have resolved with. */
+export function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** The server refused a request. `type` is the contract, the text is for people. */

@@ -1,9 +1,11 @@
 // The client of hauyna, for browsers and whatever else has a WebSocket of its own.
 
-export { Client, type ClientOptions, type QuestionHandler } from "./client.js";
+export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type QuestionHandler } from "./client.js";
 export type {
+  AnyChannel,
   Channel,
   ChannelState,
+  ClientEvent,
   ContentOf,
   Delivered,
   Gap,
