@@ -1,8 +1,7 @@
 // What a component keeps alive while it is there: the connection of a client, and its share of a channel's subscription.
 // And how both are.
 
-import type { ChannelState, Off, State, SubscribeOptions } from "hauyna";
-import type { AnyChannel, AnyClient } from "./face.js";
+import type { AnyChannel, AnyClient, ChannelState, Off, State, SubscribeOptions } from "hauyna";
 import { type Store, createStore, nothing } from "./store.js";
 
 /**
@@ -24,11 +23,11 @@ export function holdConnection(client: AnyClient): Off {
 
 /** How the connection of a client is. */
 export function createConnectionState(client: AnyClient): Store<State> {
-  return createStore(() => client.state, (changed) => client.onState(changed), DISCONNECTED);
+  return createStore(() => client.state, (changed) => client.onState(changed), CONNECTING);
 }
 
 /**
- * A channel. Its subscription has a share of this store while somebody listens to the store, also after the client was
+ * A channel. Its subscription has a share of this store while somebody listens to the store, however often the client is
  * closed and connects again. `options` are asked for when the subscription begins.
  */
 export function createChannel(
@@ -36,30 +35,25 @@ export function createChannel(
   name: string | null,
   options: () => SubscribeOptions | undefined = nothing as () => undefined,
 ): Store<AnyChannel | null> {
-  const channel = name === null ? null : (client.channel(name) as AnyChannel);
+  const channel: AnyChannel | null = name === null ? null : client.channel(name);
   return createStore(
     () => channel,
     () => {
       if (!channel) return nothing;
       const share = new AbortController();
-      shares.set(channel, (shares.get(channel) ?? 0) + 1);
-      let isAsked = false;
+      let off = nothing;
       const ask = () => {
-        if (client.state.name === "closed") isAsked = false;
-        else if (!isAsked) {
-          isAsked = true;
-          // What comes of it is the state of the channel.
-          channel.subscribe({ ...options(), signal: share.signal }).catch(nothing);
-        }
+        if (client.state.name === "closed") return;
+        off();
+        // What comes of it is the state of the channel.
+        channel.subscribe({ ...options(), signal: share.signal }).catch(nothing);
       };
-      const off = client.onState(ask);
-      ask();
+      // A closed client takes no subscription, but keeps those that it has.
+      if (client.state.name === "closed") off = client.onState(ask);
+      else ask();
       return () => {
         off();
         share.abort();
-        const left = (shares.get(channel) ?? 1) - 1;
-        shares.set(channel, left);
-        if (left === 0) channel.unsubscribe().catch(nothing);
       };
     },
   );
@@ -70,8 +64,7 @@ export function createChannelState(channel: AnyChannel | null): Store<ChannelSta
   return createStore(() => channel?.state ?? UNSUBSCRIBED, (changed) => channel?.onState(changed) ?? nothing, UNSUBSCRIBED);
 }
 
-const DISCONNECTED: State = { name: "closed", reason: "not connected yet" };
+/** What a server renders, and the page until it is hydrated: it is about to connect. */
+const CONNECTING: State = { name: "connecting", attempt: 0 };
 const UNSUBSCRIBED: ChannelState = { name: "unsubscribed" };
-/** How many components have a share of a channel, until the core counts them. */
-const shares = /* @__PURE__ */ new WeakMap<AnyChannel, number>();
 const connections = /* @__PURE__ */ new WeakMap<AnyClient, Store<void>>();

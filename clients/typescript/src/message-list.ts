@@ -1,8 +1,7 @@
 // The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
 // they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
 
-import type { ChannelState, Gap, HauynaError, Off, Position } from "hauyna";
-import type { AnyChannel, AnyClient, AnyPublication } from "./face.js";
+import type { AnyChannel, AnyClient, ChannelState, Gap, HauynaError, Off, Position, Publication } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 import { Timeline } from "./timeline.js";
 
@@ -64,6 +63,7 @@ export interface MessagesOptions {
 }
 
 type Message = ListedMessage<any>;
+type AnyPublication = Publication<any>;
 
 /** The messages of a channel, while the list is listened to. It needs a subscription, which it does not ask for. */
 export function createMessageList<Content>(

@@ -1,7 +1,6 @@
 // Who is present in a channel, as one immutable value.
 
-import type { Present } from "hauyna";
-import type { AnyChannel } from "./face.js";
+import type { AnyChannel, Present } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 
 /** Who is present in a channel. */
@@ -21,7 +20,7 @@ export function createPresence(channel: AnyChannel | null): Store<PresenceState>
   const get = () => {
     if (isStale && channel) {
       const { users, count, isListed } = channel.presence;
-      state = { users: new Map(users), count, isListed };
+      state = { users, count, isListed };
       isStale = false;
     }
     return state;

@@ -2,11 +2,14 @@
 // React 18 and 19. Every hook reads a store of stores.ts; what is not React's own is there.
 
 import type {
-  AnyChannel as AnyContent,
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
   Channel,
-  ChannelOf,
   ChannelState,
   Client,
+  ClientEvent,
   ContentOf,
   Contract,
   MessageOf,
@@ -29,7 +32,7 @@ import {
   useRef,
   useSyncExternalStore,
 } from "react";
-import type { AnyChannel, AnyClient } from "./face.js";
+import type { ChannelNamed, EventData, Known } from "./named.js";
 import {
   type MessageActions,
   type MessagesOptions,
@@ -51,6 +54,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
+export type { ChannelNamed, EventData } from "./named.js";
 export type * from "./stores.js";
 
 const ClientContext = /* @__PURE__ */ createContext<AnyClient | null>(null);
@@ -78,8 +82,14 @@ export function useConnection(): State {
 }
 
 /** Subscribes to a channel while the component is mounted; null is none. The same object as long as the name is the same. */
-export function useChannel<C extends object = AnyContent>(name: string, options?: SubscribeOptions): Channel<C>;
-export function useChannel<C extends object = AnyContent>(name: string | null, options?: SubscribeOptions): Channel<C> | null;
+export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
+  name: string,
+  options?: SubscribeOptions,
+): Channel<C, E>;
+export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
+  name: string | null,
+  options?: SubscribeOptions,
+): Channel<C, E> | null;
 export function useChannel(name: string | null, options?: SubscribeOptions): unknown {
   const client = useClient();
   const latest = useLatest(options);
@@ -87,13 +97,13 @@ export function useChannel(name: string | null, options?: SubscribeOptions): unk
 }
 
 /** How this client stands to a channel: whether it is subscribed, and why not. */
-export function useChannelState(channel: Channel<any> | null): ChannelState {
+export function useChannelState(channel: AnyChannel | null): ChannelState {
   return useStore(useMemo(() => createChannelState(channel), [channel]));
 }
 
 /** Listens to messages of a channel of one type. The handler may be another one with each render. */
 export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
-  channel: Channel<C> | null,
+  channel: Channel<C, any> | null,
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
@@ -102,29 +112,28 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
 }
 
 /** Listens to the client events of others of one type, and returns what sends one. */
-export function useClientEvent(
-  channel: Channel<any> | null,
-  type: string,
-  handler?: (event: { user: string; data: any }) => void,
-): (data?: unknown) => void {
+export function useClientEvent<E, Type extends keyof E & string>(
+  channel: Channel<any, E> | null,
+  type: Type,
+  handler?: (event: ClientEvent<Type, E[Type]>) => void,
+): (...data: EventData<E[Type]>) => void {
   const latest = useLatest(handler);
-  const room = channel as AnyChannel | null;
-  useEffect(() => room?.onEvent?.(type, (event) => latest.current?.(event)), [room, type, latest]);
-  return useCallback((data) => room?.send?.(type, data), [room, type]);
+  useEffect(() => channel?.onEvent(type, (event) => latest.current?.(event)), [channel, type, latest]);
+  return useCallback((...data) => channel?.send(type, ...(data as [never])), [channel, type]);
 }
 
 /** Who is present. Needs a subscription to the channel. */
-export function usePresence(channel: Channel<any> | null): PresenceState {
+export function usePresence(channel: AnyChannel | null): PresenceState {
   return useStore(useMemo(() => createPresence(channel), [channel]));
 }
 
 /** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
 export function useMessages<C>(
-  channel: Channel<C> | null,
+  channel: Channel<C, any> | null,
   options?: MessagesOptions,
 ): MessagesState<ContentOf<C>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList<ContentOf<C>>(client, channel as AnyChannel | null, options);
+  const make = () => createMessageList<ContentOf<C>>(client, channel, options);
   return useBoth(useMemo(make, [client, channel]));
 }
 
@@ -138,7 +147,7 @@ export function useRequest<Data = object, Reply = unknown>(
 }
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
-export function useTyping(channel: Channel<any> | null, options?: TypingOptions): TypingState & TypingActions {
+export function useTyping(channel: AnyChannel | null, options?: TypingOptions): TypingState & TypingActions {
   const client = useClient();
   return useBoth(useMemo(() => createTyping(client, channel, options), [client, channel]));
 }
@@ -147,8 +156,8 @@ export function useTyping(channel: Channel<any> | null, options?: TypingOptions)
 export interface Hooks<T extends Contract> {
   readonly useClient: () => Client<T>;
   readonly useChannel: {
-    <Name extends string>(name: Name, options?: SubscribeOptions): Channel<ChannelOf<T, Name>>;
-    <Name extends string>(name: Name | null, options?: SubscribeOptions): Channel<ChannelOf<T, Name>> | null;
+    <Name extends string>(name: Name & Known<T, Name>, options?: SubscribeOptions): ChannelNamed<T, Name>;
+    <Name extends string>(name: (Name & Known<T, Name>) | null, options?: SubscribeOptions): ChannelNamed<T, Name> | null;
   };
   readonly useRequest: <Name extends RequestName<T>>(
     name: Name,

@@ -1,7 +1,6 @@
 // A request of an application, with what became of it: the store behind `useRequest`.
 
-import type { HauynaError, RequestOptions } from "hauyna";
-import type { AnyClient } from "./face.js";
+import type { AnyClient, HauynaError, RequestOptions } from "hauyna";
 import { type Store, createStore } from "./store.js";
 
 /** What became of the last request. */

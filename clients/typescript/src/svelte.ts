@@ -2,11 +2,14 @@
 // reads it; nothing happens on a server that renders pages. What is not Svelte's own is in stores.ts.
 
 import type {
-  AnyChannel as AnyContent,
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
   Channel,
-  ChannelOf,
   ChannelState,
   Client,
+  ClientEvent,
   ContentOf,
   Contract,
   MessageOf,
@@ -21,7 +24,7 @@ import type {
 import { getContext, onMount, setContext } from "svelte";
 import { createSubscriber } from "svelte/reactivity";
 import { toStore } from "svelte/store";
-import type { AnyChannel, AnyClient } from "./face.js";
+import type { ChannelNamed, EventData, Known } from "./named.js";
 import {
   type MessageActions,
   type MessagesOptions,
@@ -43,6 +46,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
+export type { ChannelNamed, EventData } from "./named.js";
 export type * from "./stores.js";
 
 /** A value that is reactive where `current` is read, and a store: `$value`. */
@@ -55,7 +59,7 @@ export interface Reactive<T> {
 export type MaybeGetter<T> = T | (() => T);
 
 /** A channel, the function that reads it, or what {@link useChannel} gives. */
-export type ChannelSource<C> = MaybeGetter<Channel<C> | null> | Reactive<Channel<C> | null>;
+export type ChannelSource<C = any, E = any> = MaybeGetter<Channel<C, E> | null> | Reactive<Channel<C, E> | null>;
 
 const KEY = "hauyna";
 
@@ -79,10 +83,10 @@ export function useConnection(): Reactive<State> {
 }
 
 /** Subscribes to a channel while `current` is read; null is none. */
-export function useChannel<C extends object = AnyContent>(
+export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
   name: MaybeGetter<string | null>,
   options?: MaybeGetter<SubscribeOptions | undefined>,
-): Reactive<Channel<C> | null> {
+): Reactive<Channel<C, E> | null> {
   const client = useClient();
   return reactive(
     () => read(name),
@@ -91,7 +95,7 @@ export function useChannel<C extends object = AnyContent>(
 }
 
 /** How this client stands to a channel: whether it is subscribed, and why not. */
-export function useChannelState(channel: ChannelSource<any>): Reactive<ChannelState> {
+export function useChannelState(channel: ChannelSource): Reactive<ChannelState> {
   return reactive(() => channelOf(channel), createChannelState);
 }
 
@@ -105,17 +109,17 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
 }
 
 /** Listens to the client events of others of one type, and returns what sends one. */
-export function useClientEvent(
-  channel: ChannelSource<any>,
-  type: string,
-  handler?: (event: { user: string; data: any }) => void,
-): (data?: unknown) => void {
-  if (handler) follow(channel, (room) => room.onEvent?.(type, handler));
-  return (data) => channelOf(channel)?.send?.(type, data);
+export function useClientEvent<E, Type extends keyof E & string>(
+  channel: ChannelSource<any, E>,
+  type: Type,
+  handler?: (event: ClientEvent<Type, E[Type]>) => void,
+): (...data: EventData<E[Type]>) => void {
+  if (handler) follow(channel, (room) => room.onEvent(type, handler));
+  return (...data) => channelOf(channel)?.send(type, ...data);
 }
 
 /** Who is present. Needs a subscription to the channel. */
-export function usePresence(channel: ChannelSource<any>): Reactive<PresenceState> {
+export function usePresence(channel: ChannelSource): Reactive<PresenceState> {
   return reactive(() => channelOf(channel), createPresence);
 }
 
@@ -139,7 +143,7 @@ export function useRequest<Data = object, Reply = unknown>(
 }
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
-export function useTyping(channel: ChannelSource<any>, options?: TypingOptions): Reactive<TypingState> & TypingActions {
+export function useTyping(channel: ChannelSource, options?: TypingOptions): Reactive<TypingState> & TypingActions {
   const client = useClient();
   const typing = reactive(() => channelOf(channel), (room) => createTyping(client, room, options));
   return withActions(typing, ["startTyping", "stopTyping"]);
@@ -149,9 +153,9 @@ export function useTyping(channel: ChannelSource<any>, options?: TypingOptions):
 export interface Bindings<T extends Contract> {
   readonly useClient: () => Client<T>;
   readonly useChannel: <Name extends string>(
-    name: MaybeGetter<Name | null>,
+    name: MaybeGetter<Name | null> & Known<T, Name>,
     options?: MaybeGetter<SubscribeOptions | undefined>,
-  ) => Reactive<Channel<ChannelOf<T, Name>> | null>;
+  ) => Reactive<ChannelNamed<T, Name> | null>;
   readonly useRequest: <Name extends RequestName<T>>(
     name: Name,
     options?: RequestOptions,
@@ -198,12 +202,12 @@ function withActions<T, S extends object, Name extends keyof S>(
 }
 
 /** Calls `listen` with the channel, and with each other one, until the component is gone. */
-function follow<C>(source: ChannelSource<C>, listen: (room: Channel<C> & AnyChannel) => Off | undefined): void {
+function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Off): void {
   onMount(() => {
     let off: Off | undefined;
     const end = toStore(() => channelOf(source)).subscribe((room) => {
       off?.();
-      off = room ? listen(room as Channel<C> & AnyChannel) : undefined;
+      off = room ? listen(room) : undefined;
     });
     return () => {
       end();
@@ -216,7 +220,7 @@ function read<T>(source: MaybeGetter<T>): T {
   return typeof source === "function" ? (source as () => T)() : source;
 }
 
-function channelOf(source: ChannelSource<any>): AnyChannel | null {
+function channelOf(source: ChannelSource): AnyChannel | null {
   const channel = read(source);
   return channel && "current" in channel ? channel.current : channel;
 }

@@ -1,7 +1,7 @@
 // Who is typing in a channel, by client events: they say so while they type, and whoever is not heard of any more has
 // stopped.
 
-import type { AnyChannel, AnyClient } from "./face.js";
+import type { AnyChannel, AnyClient } from "hauyna";
 import { type Store, type Timer, createStore, endAll, nothing } from "./store.js";
 
 /** How typing is told. */
@@ -48,7 +48,7 @@ export function createTyping(
       changed();
     };
     const off = endAll(
-      channel.onEvent?.(event, ({ user, data }) => set(user, data !== false)) ?? nothing,
+      channel.onEvent(event, ({ user, data }) => set(user, data !== false)),
       channel.on("message", ({ user }) => set(user, false)),
       channel.presence.on("leave", ({ user }) => set(user, false)),
     );
@@ -61,7 +61,7 @@ export function createTyping(
   };
   const tell = (isTyping: boolean) => {
     told = isTyping ? performance.now() : -Infinity;
-    channel?.send?.(event, isTyping);
+    channel?.send(event, isTyping);
   };
   return {
     ...createStore(() => state, start),

@@ -2,11 +2,14 @@
 // begin once the component is mounted: nothing happens on a server that renders pages.
 
 import type {
-  AnyChannel as AnyContent,
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
   Channel,
-  ChannelOf,
   ChannelState,
   Client,
+  ClientEvent,
   ContentOf,
   Contract,
   MessageOf,
@@ -34,7 +37,7 @@ import {
   toValue,
   watchEffect,
 } from "vue";
-import type { AnyChannel, AnyClient } from "./face.js";
+import type { ChannelNamed, EventData, Known } from "./named.js";
 import {
   type MessageActions,
   type MessagesOptions,
@@ -56,6 +59,7 @@ import {
   holdConnection,
 } from "./stores.js";
 
+export type { ChannelNamed, EventData } from "./named.js";
 export type * from "./stores.js";
 
 /** The fields of a state, each as a ref. */
@@ -92,22 +96,22 @@ export function useConnection(): Readonly<ShallowRef<State>> {
 }
 
 /** Subscribes to a channel until the scope ends; null is none. */
-export function useChannel<C extends object = AnyContent>(
+export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
   name: MaybeRefOrGetter<string | null>,
   options?: MaybeRefOrGetter<SubscribeOptions | undefined>,
-): Readonly<ShallowRef<Channel<C> | null>> {
+): Readonly<ShallowRef<Channel<C, E> | null>> {
   const client = useClient();
   return useStore(() => createChannel(client, toValue(name), () => toValue(options))).value as ShallowRef<never>;
 }
 
 /** How this client stands to a channel: whether it is subscribed, and why not. */
-export function useChannelState(channel: MaybeRefOrGetter<Channel<any> | null>): Readonly<ShallowRef<ChannelState>> {
+export function useChannelState(channel: MaybeRefOrGetter<AnyChannel | null>): Readonly<ShallowRef<ChannelState>> {
   return useStore(() => createChannelState(toValue(channel))).value;
 }
 
 /** Listens to messages of a channel of one type. */
 export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
-  channel: MaybeRefOrGetter<Channel<C> | null>,
+  channel: MaybeRefOrGetter<Channel<C, any> | null>,
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
@@ -118,32 +122,31 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
 }
 
 /** Listens to the client events of others of one type, and returns what sends one. */
-export function useClientEvent(
-  channel: MaybeRefOrGetter<Channel<any> | null>,
-  type: string,
-  handler?: (event: { user: string; data: any }) => void,
-): (data?: unknown) => void {
-  const room = () => toValue(channel) as AnyChannel | null;
+export function useClientEvent<E, Type extends keyof E & string>(
+  channel: MaybeRefOrGetter<Channel<any, E> | null>,
+  type: Type,
+  handler?: (event: ClientEvent<Type, E[Type]>) => void,
+): (...data: EventData<E[Type]>) => void {
   begin((onCleanup) => {
-    const off = handler && room()?.onEvent?.(type, handler);
+    const off = handler && toValue(channel)?.onEvent(type, handler);
     if (off) onCleanup(off);
   });
-  return (data) => room()?.send?.(type, data);
+  return (...data) => toValue(channel)?.send(type, ...(data as [never]));
 }
 
 /** Who is present. Needs a subscription to the channel. */
-export function usePresence(channel: MaybeRefOrGetter<Channel<any> | null>): Refs<PresenceState> {
+export function usePresence(channel: MaybeRefOrGetter<AnyChannel | null>): Refs<PresenceState> {
   const { value } = useStore(() => createPresence(toValue(channel)));
   return refs(value, ["users", "count", "isListed"]);
 }
 
 /** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
 export function useMessages<C>(
-  channel: MaybeRefOrGetter<Channel<C> | null>,
+  channel: MaybeRefOrGetter<Channel<C, any> | null>,
   options?: MessagesOptions,
 ): Refs<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList<ContentOf<C>>(client, toValue(channel) as AnyChannel | null, options);
+  const make = () => createMessageList<ContentOf<C>>(client, toValue(channel), options);
   const { value, store } = useStore(make);
   return {
     ...refs(value, ["messages", "hasOlder", "isLoading", "error"]),
@@ -166,7 +169,7 @@ export function useRequest<Data = object, Reply = unknown>(
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
 export function useTyping(
-  channel: MaybeRefOrGetter<Channel<any> | null>,
+  channel: MaybeRefOrGetter<AnyChannel | null>,
   options?: TypingOptions,
 ): Refs<TypingState> & TypingActions {
   const client = useClient();
@@ -182,9 +185,9 @@ export function useTyping(
 export interface Composables<T extends Contract> {
   readonly useClient: () => Client<T>;
   readonly useChannel: <Name extends string>(
-    name: MaybeRefOrGetter<Name | null>,
+    name: MaybeRefOrGetter<Name | null> & Known<T, Name>,
     options?: MaybeRefOrGetter<SubscribeOptions | undefined>,
-  ) => Readonly<ShallowRef<Channel<ChannelOf<T, Name>> | null>>;
+  ) => Readonly<ShallowRef<ChannelNamed<T, Name> | null>>;
   readonly useRequest: <Name extends RequestName<T>>(
     name: Name,
     options?: RequestOptions,

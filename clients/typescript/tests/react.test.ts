@@ -197,7 +197,7 @@ test("a server renders what is known before a connection, and the page goes on f
   const html = renderToString(rendered(new Client("/chat")));
   vi.unstubAllGlobals();
   expect(globalThis.window).toBe(window);
-  expect(html).toBe("<p>closed unsubscribed loading</p>");
+  expect(html).toBe("<p>connecting unsubscribed loading</p>");
   expect(sockets).not.toHaveBeenCalled();
 
   vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
@@ -221,6 +221,7 @@ test("without a provider a hook says what is missing", () => {
 interface Chatter {
   requests: { rename: { data: { name: string }; reply: { name: string } } };
   channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
+  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
 }
 
 test("the hooks are typed by the contract, once", () => {
@@ -243,7 +244,13 @@ test("the hooks are typed by the contract, once", () => {
     // @ts-expect-error: nobody answers it
     void (() => hooks.useRequest("reboot"));
     expectTypeOf(hooks.useChannel(null as "room:1" | null)).toEqualTypeOf<typeof room | null>();
-    useClientEvent(room, "typing", ({ user }) => expectTypeOf(user).toEqualTypeOf<string>());
+    const move = useClientEvent(room, "cursor", ({ data }) => expectTypeOf(data).toEqualTypeOf<{ x: number }>());
+    // @ts-expect-error: a cursor has a place
+    void (() => move());
+    // @ts-expect-error: clients of a room send no such thing
+    useClientEvent(room, "shouting");
+    // @ts-expect-error: no channel has this name
+    hooks.useChannel("elsewhere");
     return null;
   };
   expect(Typed).toBeTypeOf("function");

@@ -107,15 +107,18 @@ test("without a client a function says what is missing", () => {
 interface Chatter {
   requests: { rename: { data: { name: string }; reply: { name: string } } };
   channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
+  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
 }
 
 test("the functions are typed by the contract, once", () => {
   const use = (bindings: ReturnType<typeof createBindings<Chatter>>, on: typeof useEvent, messages: typeof useMessages) => {
     const room = bindings.useChannel(() => "room:1" as const);
-    expectTypeOf(room).toEqualTypeOf<Reactive<Channel<{ message: { text: string }; closing: { minutes: number } }> | null>>();
+    expectTypeOf(room).toEqualTypeOf<Reactive<Channel<{ message: { text: string }; closing: { minutes: number } }, { cursor: { x: number }; typing: boolean }> | null>>();
     on(room, "closing", ({ minutes }) => expectTypeOf(minutes).toEqualTypeOf<number>());
     // @ts-expect-error: no message of a room has this type
     on(room, "shouting", () => {});
+    // @ts-expect-error: no channel has this name
+    bindings.useChannel(() => "elsewhere" as const);
     const [first] = messages(room).current.messages;
     if (first?.kind === "message") expectTypeOf(first.content).toEqualTypeOf<{ text: string }>();
     expectTypeOf(bindings.useRequest("rename").current.reply).toEqualTypeOf<{ name: string } | undefined>();

@@ -189,7 +189,7 @@ test("a server renders what is known before a connection, and opens none", async
   ).use(hauyna, new Client("/chat"));
   const html = await renderToString(page);
   vi.unstubAllGlobals();
-  expect(html).toBe("<p>closed 0 true</p>");
+  expect(html).toBe("<p>connecting 0 true</p>");
   expect(sockets).not.toHaveBeenCalled();
 });
 
@@ -201,13 +201,14 @@ test("without a client a composable says what is missing", async () => {
 interface Chatter {
   requests: { rename: { data: { name: string }; reply: { name: string } } };
   channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
+  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
 }
 
 test("the composables are typed by the contract, once", () => {
   const composables = createComposables<Chatter>();
   const setup = () => {
     const room = composables.useChannel("room:1");
-    type Room = Channel<{ message: { text: string }; closing: { minutes: number } }>;
+    type Room = Channel<{ message: { text: string }; closing: { minutes: number } }, { cursor: { x: number }; typing: boolean }>;
     expectTypeOf(room.value).toEqualTypeOf<Room | null>();
     useEvent(room, "closing", ({ minutes }) => expectTypeOf(minutes).toEqualTypeOf<number>());
     // @ts-expect-error: no message of a room has this type
@@ -216,7 +217,9 @@ test("the composables are typed by the contract, once", () => {
     if (first?.kind === "message") expectTypeOf(first.content).toEqualTypeOf<{ text: string }>();
     const { reply } = composables.useRequest("rename");
     expectTypeOf(reply.value).toEqualTypeOf<{ name: string } | undefined>();
-    useClientEvent(room, "typing", ({ user }) => expectTypeOf(user).toEqualTypeOf<string>())(true);
+    useClientEvent(room, "cursor", ({ data }) => expectTypeOf(data).toEqualTypeOf<{ x: number }>())({ x: 1 });
+    // @ts-expect-error: no channel has this name
+    composables.useChannel(() => "elsewhere" as const);
   };
   expect(setup).toBeTypeOf("function");
 });
