@@ -1,5 +1,6 @@
 // The client: what an application holds. It puts the parts together, and gives out what does not belong to a channel.
 
+import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
@@ -89,6 +90,7 @@ export class Client<T extends Contract = Contract> {
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
   constructor(url: string | URL, options: ClientOptions = {}) {
+    bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
     this.#environment = options.environment ?? surroundings;
@@ -133,7 +135,7 @@ export class Client<T extends Contract = Contract> {
     );
   }
 
-  /** Tells Vue not to make a reactive proxy of it, in which private members do not work. */
+  /** Tells Vue not to make a reactive proxy of it: there is nothing in it to watch. */
   get __v_skip(): true {
     return true;
   }

@@ -1,5 +1,6 @@
 // What an application may listen to in a channel, by listeners and by iterators. The subscription says when it happens.
 
+import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
 import { messages, older } from "./iterate.js";
 import { Listeners, type Off, on } from "./listeners.js";
@@ -11,6 +12,7 @@ export abstract class Listening {
 
   /** `changed` is called when somebody has begun or ended to listen. */
   constructor(logger: Logger, changed: () => void) {
+    bindMembers(this);
     this.listeners = new Listeners(logger, changed);
   }
 

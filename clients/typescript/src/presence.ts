@@ -1,6 +1,7 @@
 // Who is present in one channel: the roster, kept by its own numbers, and what changes in it. A new list is compared
 // with the old one, so that a reconnect reports only who really came or went.
 
+import { bindMembers } from "./bind.js";
 import type { Listeners, Off } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
@@ -95,6 +96,7 @@ export class Roster implements Presence {
   #kept: ServerMessage[] | undefined;
 
   constructor(listeners: Listeners, host: RosterHost) {
+    bindMembers(this);
     this.#listeners = listeners;
     this.#host = host;
   }

@@ -34,9 +34,12 @@ pub(crate) enum Repeat {
 impl Draft {
     pub(crate) fn request(&self) -> Request<'_> {
         match self {
-            Self::Publish { channel, content, key } => {
-                Request::Publish { channel: channel.into(), content: json(content), key: some(key) }
-            }
+            Self::Publish { channel, content, key } => Request::Publish {
+                channel: channel.into(),
+                content: json(content),
+                key: some(key),
+                echo: true,
+            },
             Self::Private { to, message, key } => {
                 Request::Private { to: to.into(), message: json(message), key: some(key) }
             }
