@@ -2,28 +2,33 @@
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
 mod ask;
+mod events;
 mod hear;
 mod held;
+mod queue;
 mod travel;
 mod wishes;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
-use crate::channel::{ChannelShared, Subscription};
-use crate::client::{Shared, State};
+use crate::client::State;
 use crate::clock::{FAR, Moment, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
 use crate::liveness::{Liveness, Pulse};
-use crate::logger;
+use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
+use crate::shared::ChannelShared;
+use crate::shared::Shared;
 use crate::socket::{Failure, Loss, Socket};
 use crate::stream::Note;
+use crate::subscription::Live;
 use ask::{Done, Purpose};
 use held::Held;
+use queue::Queue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,11 +46,19 @@ use wishes::{Kept, Reply};
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, reply: Reply<Subscription> },
+    Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
     Unsubscribe { channel: String, reply: Reply<()> },
     Reconnect,
     Offline,
     Close(oneshot::Sender<()>),
+}
+
+/// What handles tell the task without waiting: there is at most one of each kind for a channel or a subscription.
+pub(crate) enum Nudge {
+    /// Client events wait in this channel.
+    Events(Arc<ChannelShared>),
+    /// A share of a subscription has ended, by its handle or with it.
+    Ended { channel: String, share: u64, reply: Reply<()> },
 }
 
 /// The state of the task.
@@ -55,6 +68,7 @@ pub(crate) struct Run {
     connector: Arc<dyn Connector>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
+    nudges: mpsc::UnboundedReceiver<Nudge>,
     random: Random,
     current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
@@ -75,6 +89,9 @@ pub(crate) struct Run {
     lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    queue: Queue,
+    /// The channels in which client events wait, with the moment at which the next one may be sent.
+    events: BTreeMap<String, Instant>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up: BTreeMap<String, u64>,
@@ -84,6 +101,7 @@ pub(crate) struct Run {
     generation: u64,
     backoff: Backoff,
     liveness: Option<Liveness>,
+    failure_log: FailureLog,
     work: JoinSet<Done>,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
@@ -91,9 +109,16 @@ pub(crate) struct Run {
     turn: usize,
 }
 
+/// What comes of the handles.
+pub(crate) struct Incoming {
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) nudges: mpsc::UnboundedReceiver<Nudge>,
+}
+
 /// What happened.
 enum Happened {
     Command(Option<Command>),
+    Nudge(Nudge),
     Current,
     Former,
     Greeting,
@@ -107,16 +132,18 @@ impl Run {
         options: Options,
         (endpoint, connector): (Endpoint, Arc<dyn Connector>),
         shared: Arc<Shared>,
-        (commands, random): (mpsc::Receiver<Command>, Random),
+        Incoming { commands, nudges }: Incoming,
+        random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
-        let backoff = Backoff::new(options.retry);
+        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&endpoint));
         Self {
             options,
             endpoint,
             connector,
             shared,
             commands,
+            nudges,
             random,
             current: None,
             former: None,
@@ -131,12 +158,15 @@ impl Run {
             lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            queue: Queue::default(),
+            events: BTreeMap::new(),
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
             generation: 0,
             backoff,
             liveness: None,
+            failure_log,
             work: JoinSet::new(),
             refresh_at: None,
             drain_at: None,
@@ -163,6 +193,7 @@ impl Run {
                 Happened::Command(None) => return self.finish(None).await,
                 Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
                 Happened::Command(Some(command)) => self.obey(command),
+                Happened::Nudge(nudge) => self.nudged(nudge),
                 Happened::Current => self.read_current(),
                 Happened::Former => self.read_former(),
                 Happened::Greeting => self.read_greeting(),
@@ -204,6 +235,11 @@ impl Run {
                     4 => {
                         if let Poll::Ready(Some(Ok(done))) = self.work.poll_join_next(cx) {
                             return Poll::Ready(Happened::Work(done));
+                        }
+                    }
+                    5 => {
+                        if let Poll::Ready(Some(nudge)) = self.nudges.poll_recv(cx) {
+                            return Poll::Ready(Happened::Nudge(nudge));
                         }
                     }
                     _ => {
@@ -253,6 +289,8 @@ impl Run {
             .into_iter()
             .flatten()
             .chain(self.lapse_at)
+            .chain(self.queue.deadline())
+            .chain(self.events_deadline())
             .chain(waiting)
             .chain(asked)
             .chain(catching)
@@ -269,8 +307,10 @@ impl Run {
         self.outbox.expire(Moment::now());
         self.expire_waiters(now);
         self.travel_on(now);
+        self.expire_subscriptions(now);
         if self.restore_by.is_some_and(|by| now >= by) {
-            self.restoring_is_late();
+            // What the application or a rate limit delays goes on behind the requests.
+            self.restored();
         }
         if self.refresh_at.take_if(|at| now >= *at).is_some() {
             self.fetch_refresh();
@@ -302,6 +342,13 @@ impl Run {
         }
     }
 
+    fn nudged(&mut self, nudge: Nudge) {
+        match nudge {
+            Nudge::Events(channel) => self.note_events(&channel),
+            Nudge::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
+        }
+    }
+
     fn set_state(&self, state: State) {
         if *self.shared.state.borrow() != state {
             self.shared.state.send_replace(state.clone());
@@ -314,7 +361,7 @@ impl Run {
     }
 
     fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
-        self.shared.channels.lock().get(name).cloned()
+        self.shared.channels.find(name)
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
@@ -330,14 +377,14 @@ impl Run {
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
+        while let Ok(nudge) = self.nudges.try_recv() {
+            self.nudged(nudge);
+        }
         self.pump();
         self.leave().await;
         self.close(Closed::ByUs);
         self.shared.feed.close();
-        let channels = std::mem::take(&mut *self.shared.channels.lock());
-        for channel in channels.values() {
-            channel.feed.close();
-        }
+        self.shared.channels.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
@@ -361,9 +408,7 @@ impl Drop for Ended {
             shared.feed.push(&Note::State(closed));
         }
         shared.feed.close();
-        for channel in std::mem::take(&mut *shared.channels.lock()).values() {
-            channel.feed.close();
-        }
+        shared.channels.close();
     }
 }
 
@@ -380,7 +425,7 @@ fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll
 }
 
 /// How many sources `wait` has.
-const SOURCES: usize = 6;
+const SOURCES: usize = 7;
 /// How late a timer is of a process that slept.
 const SLEPT: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.

@@ -3,7 +3,7 @@
 use super::Run;
 use super::held::Held;
 use super::travel::Former;
-use crate::channel::{PresenceUpdate, Subscription};
+use crate::channel::PresenceUpdate;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -12,6 +12,7 @@ use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
 use crate::stream::{DirectKind, Note};
+use crate::subscription::Live;
 use hauyna_protocol::received::{self, Received, Subscribed};
 use hauyna_protocol::{Position, RequestId};
 use std::sync::Arc;
@@ -99,6 +100,13 @@ impl Run {
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
                     channel.feed.push(&Note::Subscriber(Arc::new(event)));
+                }
+            }
+            Received::ClientEvent(event) => {
+                // Else it is left of a subscription that was given up.
+                let channel = self.channel(&event.channel).filter(|_| self.session.is_live(&event.channel));
+                if let Some(channel) = channel {
+                    channel.feed.push(&Note::ClientEvent(Arc::new(event)));
                 }
             }
             Received::Subscribed(entry) => self.live(&entry),
@@ -232,10 +240,10 @@ impl Run {
             self.stop_catching(&entry.channel);
         }
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
-        if let Some(shared) = self.channel(&entry.channel) {
-            *shared.position.lock() = position;
-        }
-        self.answer_waiters(&entry.channel, &Ok(Subscription::new(position, entry.recoverable)));
+        let shared = self.shared.channels.open(&entry.channel);
+        *shared.position.lock() = position;
+        shared.events.lock().open(&entry.client_events);
+        self.answer_waiters(&entry.channel, &Ok(Live { position, recoverable: entry.recoverable }));
         self.make_up_for(&entry.channel, missed, None);
     }
 
@@ -270,6 +278,8 @@ impl Run {
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
+            shared.events.lock().close();
+            self.shared.channels.release(&shared);
         }
     }
 
@@ -283,6 +293,9 @@ impl Run {
             return self.serve(purpose, answer);
         }
         if let Some(entry) = self.outbox.answered(id) {
+            if answer.is_ok() {
+                self.keep_metadata(&entry.draft);
+            }
             // Whoever asked may have gone.
             let _ = entry.reply.send(answer.map_err(Error::Refused));
         }
