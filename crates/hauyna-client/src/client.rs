@@ -47,7 +47,6 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
-    nudges: mpsc::UnboundedSender<Nudge>,
     shared: Arc<Shared>,
 }
 
@@ -92,12 +91,8 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(crate) fn new(
-        commands: mpsc::Sender<Command>,
-        nudges: mpsc::UnboundedSender<Nudge>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { commands, nudges, shared }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
     }
 
     /// Waits until there is a connection. The client connects by itself, also without a call of this.
@@ -268,8 +263,7 @@ impl Client {
 
     /// Tells the task something without waiting.
     pub(crate) fn nudge(&self, nudge: Nudge) {
-        // A task that has ended has no use for it.
-        let _ = self.nudges.send(nudge);
+        self.shared.nudges.push(nudge);
     }
 
     /// Returns a number that no other key, and no other share of a subscription, of this client has.

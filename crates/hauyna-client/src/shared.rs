@@ -3,6 +3,7 @@
 use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
 use crate::presence::Roster;
+use crate::run::Nudges;
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) channels: Channels,
+    pub(crate) nudges: Nudges,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
     /// Why the last connection or attempt ended, until there is a connection.
