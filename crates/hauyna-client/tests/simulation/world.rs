@@ -10,7 +10,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 /// Runs a schedule; gives what happened and what was wrong with it.
-pub(crate) fn run(plan: Plan) -> (Tally, Vec<String>) {
+pub(crate) fn run(plan: &Plan) -> (Tally, Vec<String>) {
     let mut world = World::new(plan.clone());
     let mut faults = Vec::new();
     if let Err(text) = world.disturb().and_then(|()| world.settle()) {
