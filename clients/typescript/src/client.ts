@@ -378,8 +378,11 @@ function unique({ random }: Environment): string {
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
 function absolute(url: string | URL): string {
-  // The URLs of React Native cannot be changed.
-  return new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
+  const { href } = new URL(url, globalThis.location?.href);
+  // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
+  const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
+  if (!/^wss?:/i.test(address)) throw new TypeError();
+  return address;
 }
 
 /** Milliseconds: however little is left, credentials are not renewed more often than this. */

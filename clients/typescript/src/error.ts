@@ -2,6 +2,9 @@
 
 import type { ErrorMessage } from "./protocol.js";
 
+/** Errors of every copy of this package have it; its value is whether they are the server's. */
+const MARK = Symbol.for("hauyna.isServerError");
+
 /**
  * Why a promise of the client failed:
  *
@@ -34,10 +37,18 @@ export type ErrorKind =
 export class HauynaError extends Error {
   readonly kind: ErrorKind;
 
+  /** An application may load this package twice, as an ES module and as CommonJS: errors of either are instances. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    const mark = (value as { [MARK]?: boolean } | undefined | null)?.[MARK];
+    if (this === HauynaError) return mark !== undefined;
+    return (this as unknown) === ServerError ? mark === true : super[Symbol.hasInstance](value);
+  }
+
   constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = "HauynaError";
     this.kind = kind;
+    Object.defineProperty(this, MARK, { value: false, configurable: true });
   }
 }
 
@@ -57,6 +68,7 @@ export class ServerError extends HauynaError {
   constructor(message: ErrorMessage) {
     super("refused", message.message);
     this.name = "ServerError";
+    Object.defineProperty(this, MARK, { value: true });
     this.type = message.error_type;
     this.temporary = message.temporary;
     this.details = message.details ?? {};

@@ -94,7 +94,10 @@ export class Subscription extends Listening {
     const take = (data: unknown) => {
       const at = positionOf(data);
       // What is not echoed is seen. Where it is the next one, nothing lies before it that was not.
-      if (echo === false && !this.#filling && distance(this.position, at) === 1) this.position = at;
+      if (at && echo === false && !this.#filling && distance(this.position, at) === 1) {
+        this.position = at;
+        this.#arrived = at.offset;
+      }
       return at;
     };
     return this.#host.request({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
@@ -108,8 +111,6 @@ export class Subscription extends Listening {
     const message = { type: "history", channel: this.name, ...range };
     return this.#host.request({ message, retry: "always", signal, take: pageOf }) as Promise<HistoryPage<{ message: unknown }>>;
   }
-
-  // For the session
 
   /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
   async restore(): Promise<void> {
@@ -238,8 +239,6 @@ export class Subscription extends Listening {
     }
     this.#take(message);
   }
-
-  // Behind them
 
   #take(message: ServerMessage): void {
     if (this.#filling) this.#keep(message, this.#filling);
