@@ -34,6 +34,7 @@ import {
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
+import type { AbortSignalLike, UrlLike } from "./standard.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
@@ -63,7 +64,7 @@ export interface ClientOptions {
 export interface ConnectOptions {
   /** Milliseconds. Default: for as long as the client tries. */
   readonly timeout?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** Answers the server's questions of one name. */
@@ -89,7 +90,7 @@ export class Client<T extends Contract = Contract> {
   #cancelRefresh = () => {};
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
-  constructor(url: string | URL, options: ClientOptions = {}) {
+  constructor(url: string | UrlLike, options: ClientOptions = {}) {
     bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
@@ -377,8 +378,8 @@ function unique({ random }: Environment): string {
 }
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
-function absolute(url: string | URL): string {
-  const { href } = new URL(url, globalThis.location?.href);
+function absolute(url: string | UrlLike): string {
+  const { href } = new URL(`${url}`, globalThis.location?.href);
   // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
   const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
   if (!/^wss?:/i.test(address)) throw new TypeError();

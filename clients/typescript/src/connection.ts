@@ -126,7 +126,7 @@ export class Connection {
     this.#end(code, reason, false);
   }
 
-  send(frame: string | Uint8Array<ArrayBuffer>): void {
+  send(frame: string | Uint8Array): void {
     this.#socket?.send(frame);
   }
 

@@ -44,7 +44,7 @@ export class HauynaError extends Error {
     return (this as unknown) === ServerError ? mark === true : super[Symbol.hasInstance](value);
   }
 
-  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+  constructor(kind: ErrorKind, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = "HauynaError";
     this.kind = kind;

@@ -3,11 +3,12 @@
 import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Position } from "./protocol.js";
+import type { AbortSignalLike } from "./standard.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
 /** Gives out the publications from now on, until the subscription ends or the signal is aborted. */
-export function messages(channel: Readable, signal?: AbortSignal): AsyncGenerator<Publication<unknown>, void, undefined> {
+export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
   let ended: { error?: unknown } | undefined;
   let wake = () => {};

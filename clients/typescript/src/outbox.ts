@@ -5,6 +5,7 @@ import type { Codec } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
+import type { AbortSignalLike } from "./standard.js";
 
 /** How long a request may take, and what may be done for it. */
 export interface RequestOptions {
@@ -17,7 +18,7 @@ export interface RequestOptions {
   /** May be sent again where the first time may have been lost. Without it such a request fails. */
   readonly repeatable?: boolean | undefined;
   /** Ends the waiting: the promise is rejected with the signal's reason. What was sent already may have been done. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** What to do with a request whose answer was lost. */
@@ -54,7 +55,7 @@ export interface Urgent {
   readonly take?: (data: unknown) => unknown;
 }
 
-type Frame = string | Uint8Array<ArrayBuffer>;
+type Frame = string | Uint8Array;
 
 interface Entry extends Asked {
   retry: Retry;

@@ -39,4 +39,5 @@ export {
   closeCodes,
   comesBack,
 } from "./protocol.js";
+export type { AbortSignalLike, UrlLike } from "./standard.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

@@ -2,6 +2,7 @@
 
 import type { Subscribed } from "./channel.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
+import type { AbortSignalLike } from "./standard.js";
 
 /** Where a subscription stands. */
 export type Standing = Pick<Subscribed, "position" | "recoverable">;
@@ -25,7 +26,7 @@ export class Shares {
   }
 
   /** Adds a share. The promise is settled with the subscription, or when the share is given up before. */
-  add(signal?: AbortSignal): Promise<Subscribed> {
+  add(signal?: AbortSignalLike): Promise<Subscribed> {
     let resolve!: (subscribed: Subscribed) => void;
     let reject!: (error: unknown) => void;
     const answer = new Promise<Subscribed>((...settle) => ([resolve, reject] = settle));
