@@ -27,8 +27,5 @@ export const json: Codec = {
 export const msgpack: Codec = {
   protocol: "hauyna.v1.msgpack",
   encode,
-  decode: (data) => {
-    if (typeof data === "string") throw new TypeError("not MessagePack");
-    return decode(new Uint8Array(data));
-  },
+  decode,
 };

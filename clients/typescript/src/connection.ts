@@ -4,6 +4,7 @@
 import { STABLE, delay, retryTerms } from "./backoff.js";
 import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
+import { HauynaError } from "./error.js";
 import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
 import type { Logger } from "./logger.js";
@@ -24,8 +25,8 @@ export type State =
       readonly reason?: string;
     }
   | { readonly name: "connected"; readonly session: SessionMessage }
-  /** Not trying. */
-  | { readonly name: "closed"; readonly code?: number; readonly reason: string };
+  /** Not trying. `error` is what requests fail with: its kind is `closed`, or `gave_up` where the attempts were used up. */
+  | { readonly name: "closed"; readonly code?: number; readonly reason: string; readonly error: HauynaError };
 
 /** Why a token is asked for. */
 export interface TokenContext {
@@ -67,7 +68,7 @@ export interface ConnectionEvents {
 
 /** The connection of one client. */
 export class Connection {
-  state: State = { name: "closed", reason: "not connected yet" };
+  state: State = closed("not connected yet");
   readonly #options: ConnectionOptions;
   readonly #events: ConnectionEvents;
   readonly #liveness: Liveness;
@@ -157,6 +158,7 @@ export class Connection {
     };
     const cancel = environment.after(connectTimeout, late);
     this.#cancel = cancel;
+    if (getToken !== undefined && typeof getToken !== "function") return failed(closeCodes.bad_request, "getToken is not a function");
     let bearer: string | undefined;
     try {
       bearer = await getToken?.({ isRefresh: false });
@@ -323,7 +325,7 @@ export class Connection {
     if (socket) this.#events.lost();
     if (turn !== this.#turn) return;
     this.#options.logger.debug("closed", { code, reason });
-    this.#become({ name: "closed", code, reason });
+    this.#become({ ...closed(reason, hasGivenUp), code });
   }
 
   /** Ends what is under way, but not the socket that counts. Returns the new turn. */
@@ -365,6 +367,10 @@ export class Connection {
     this.#events.state(state);
     return turn === this.#turn;
   }
+}
+
+function closed(reason: string, hasGivenUp = false): State & { name: "closed" } {
+  return { name: "closed", reason, error: new HauynaError(hasGivenUp ? "gave_up" : "closed", reason || "closed") };
 }
 
 /** Milliseconds for the answers that are on their way, before another socket takes over. */

@@ -34,6 +34,8 @@ export interface SubscriptionEntry {
   readonly recoverable: boolean;
   readonly recovered?: boolean;
   readonly reason?: RecoveryReason;
+  /** The types of client events that the channel takes, and how many a second of each. */
+  readonly client_events?: Readonly<Record<string, number>>;
 }
 
 /** The first message of a connection. */
@@ -69,7 +71,7 @@ export function typeOf({ type, channel, timestamp, event }: ServerMessage): stri
   return channel === undefined || isAboutChannel ? type : undefined;
 }
 
-const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap)$/;
+const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
 
 /** The contract of a refusal. Types may be added: an unknown one is treated by its `temporary`. */
 export type ErrorType =

@@ -1,6 +1,6 @@
 // The examples of the README and of the guide are programs that the compiler takes.
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { expect, test } from "vitest";
@@ -28,4 +28,13 @@ test.each(["README.md", "../../docs/client-typescript.md"])("%s", (file) => {
     return `${fault.file?.fileName.slice(root.length)}: ${ts.flattenDiagnosticMessageText(fault.messageText, "\n")}`;
   });
   expect(faults).toEqual([]);
+});
+
+test("the links of the README work where npm shows it", () => {
+  const links = [...readFileSync(`${root}README.md`, "utf8").matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string);
+  const home = "https://github.com/hauyna/hauyna/blob/main/";
+  const inside = links.filter((link) => link.startsWith(home)).map((link) => link.slice(home.length).replace(/#.*/, ""));
+  expect(inside.length).toBeGreaterThan(1);
+  expect(links.filter((link) => !/^(https:|#)/.test(link))).toEqual([]);
+  expect(inside.filter((file) => !existsSync(`${root}../../${file}`))).toEqual([]);
 });

@@ -4,7 +4,7 @@
 use crate::{
     AckData, Encoding, Message, Position, Raw, Recovery, RetryTerms, Session, Subscribed,
     json::JsonWriter,
-    message::{ChannelEventMessage, Direct, ErrorMessage, FailedSubscription, Publication},
+    message::{ChannelEventMessage, ClientEvent, Direct, ErrorMessage, FailedSubscription, Publication},
     msgpack::PackWriter,
     presence,
     write::Writer,
@@ -42,6 +42,7 @@ impl Message<'_> {
             Self::Group { room, direct } => write_direct(w, ("group", Some(room)), direct),
             Self::Broadcast(direct) => write_direct(w, ("broadcast", None), direct),
             Self::ChannelEvent(event) => write_channel_event(w, event),
+            Self::ClientEvent(event) => write_client_event(w, event),
             Self::PresenceState(state) => presence::write_state(w, state),
             Self::PresenceChange(change) => presence::write_change(w, change),
             Self::PresenceDiff(diff) => presence::write_diff(w, diff),
@@ -185,6 +186,10 @@ fn write_subscribed<W: Writer>(w: &mut W, subscribed: &Subscribed<'_>) {
             w.text_field("reason", reason.as_str());
         }
     }
+    if !subscribed.client_events.is_empty() {
+        w.name("client_events");
+        w.map(subscribed.client_events, |w, per_second| w.unsigned(u64::from(*per_second)));
+    }
 }
 
 fn write_error<W: Writer>(w: &mut W, error: &ErrorMessage<'_>) {
@@ -231,6 +236,16 @@ fn write_channel_event<W: Writer>(w: &mut W, event: &ChannelEventMessage<'_>) {
     w.text_field("user", event.user);
     w.name("metadata");
     w.raw(event.metadata.unwrap_or(Raw::EMPTY_OBJECT));
+}
+
+fn write_client_event<W: Writer>(w: &mut W, event: &ClientEvent<'_>) {
+    w.text_field("type", "client_event");
+    w.text_field("channel", event.channel);
+    w.text_field("event", event.event);
+    w.text_field("user", event.user);
+    if let Some(data) = event.data {
+        w.raw_field("data", data);
+    }
 }
 
 fn write_position<W: Writer>(w: &mut W, position: Position) {

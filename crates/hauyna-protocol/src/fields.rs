@@ -32,6 +32,8 @@ fields! {
     Channel = "channel",
     Content = "content",
     Data = "data",
+    Echo = "echo",
+    Event = "event",
     Key = "key",
     Limit = "limit",
     Message = "message",
@@ -149,6 +151,11 @@ impl<'a> Fields<'a> {
         Ok(Some(raw))
     }
 
+    /// Reads `metadata` that has to be there.
+    pub(crate) fn required_metadata(&self, limits: &Limits) -> Result<Raw<'a>, Fault> {
+        self.metadata(limits)?.ok_or_else(|| Fault::missing(Field::Metadata.name(), "object"))
+    }
+
     /// Reads a position, `{"epoch": …, "offset": …}`.
     pub(crate) fn position(&self, field: Field) -> Result<Option<Position>, Fault> {
         self.optional(field).map(|raw| position(raw, field.name())).transpose()
@@ -185,10 +192,10 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads a truth value; left out it is false.
-    pub(crate) fn flag(&self, field: Field) -> Result<bool, Fault> {
+    /// Reads a truth value; left out it is `default`.
+    pub(crate) fn flag(&self, field: Field, default: bool) -> Result<bool, Fault> {
         match self.optional(field) {
-            None => Ok(false),
+            None => Ok(default),
             Some(raw) => raw.as_bool().ok_or_else(|| Fault::wrong(field.name(), "boolean")),
         }
     }

@@ -36,8 +36,9 @@ pub use fault::Fault;
 pub use id::RequestId;
 pub use limits::Limits;
 pub use message::{
-    AckData, ChannelEvent, ChannelEventMessage, Direct, ErrorMessage, FailedSubscription, HeartbeatTerms,
-    Message, Publication, Recovery, ResumeTerms, RetryTerms, Session, SessionLimits, Subscribed,
+    AckData, ChannelEvent, ChannelEventMessage, ClientEvent, Direct, ErrorMessage, FailedSubscription,
+    HeartbeatTerms, Message, Publication, Recovery, ResumeTerms, RetryTerms, Session, SessionLimits,
+    Subscribed,
 };
 pub use position::{Epoch, Position, RecoveryFailure};
 pub use presence::{

@@ -55,6 +55,8 @@ pub enum Message<'a> {
     Broadcast(Direct<'a>),
     /// `channel_event`: somebody subscribed or unsubscribed.
     ChannelEvent(ChannelEventMessage<'a>),
+    /// `client_event`: what another subscriber sent beside the publications.
+    ClientEvent(ClientEvent<'a>),
     /// `presence_state`: everybody who is present in a channel.
     PresenceState(PresenceState<'a>),
     /// `presence_change`: somebody came, went or changed.
@@ -231,6 +233,8 @@ pub struct Subscribed<'a> {
     pub recoverable: bool,
     /// What became of `recover`.
     pub recovery: Recovery,
+    /// Which client events the client may send here, each with how many a second.
+    pub client_events: &'a [(Box<str>, u32)],
 }
 
 /// A subscription of a resumed session that could not go on.
@@ -310,6 +314,19 @@ pub struct ChannelEventMessage<'a> {
     pub user: &'a str,
     /// The subscription's metadata.
     pub metadata: Option<Raw<'a>>,
+}
+
+/// What a subscriber sent to the others: it has no number, and no history keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientEvent<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// Which kind of event it is.
+    pub event: &'a str,
+    /// Who sent it.
+    pub user: &'a str,
+    /// What goes with it, where something does.
+    pub data: Option<Raw<'a>>,
 }
 
 /// What can happen to a subscriber.

@@ -72,6 +72,8 @@ pub struct PresenceChange<'a> {
     pub status: &'a str,
     /// How many connections of the user are there now.
     pub connections: u64,
+    /// The connection that came, or whose metadata changed, as it is now.
+    pub connection: Option<PresenceConnection<'a>>,
     /// In ms since the Unix epoch.
     pub timestamp: u64,
     /// The number of the change in this channel.
@@ -147,6 +149,10 @@ pub(crate) fn write_change<W: Writer>(w: &mut W, change: &PresenceChange<'_>) {
     w.raw_field("metadata", change.metadata);
     w.text_field("status", change.status);
     w.unsigned_field("connections", change.connections);
+    if let Some(connection) = &change.connection {
+        w.name("connection");
+        write_connection(w, connection);
+    }
     w.unsigned_field("timestamp", change.timestamp);
     w.unsigned_field("offset", change.offset);
 }
@@ -173,11 +179,13 @@ fn write_entry<W: Writer>(w: &mut W, entry: &PresenceEntry<'_>) {
     w.unsigned_field("joined_at", entry.joined_at);
     w.unsigned_field("updated_at", entry.updated_at);
     w.name("connections");
-    w.array(entry.connections, |w, connection| {
-        w.object(|w| {
-            w.text_field("connection_id", connection.connection_id);
-            w.raw_field("metadata", connection.metadata.unwrap_or(Raw::EMPTY_OBJECT));
-            w.unsigned_field("joined_at", connection.joined_at);
-        });
+    w.array(entry.connections, write_connection);
+}
+
+fn write_connection<W: Writer>(w: &mut W, connection: &PresenceConnection<'_>) {
+    w.object(|w| {
+        w.text_field("connection_id", connection.connection_id);
+        w.raw_field("metadata", connection.metadata.unwrap_or(Raw::EMPTY_OBJECT));
+        w.unsigned_field("joined_at", connection.joined_at);
     });
 }

@@ -48,6 +48,17 @@ pub enum Request<'a> {
         content: Raw<'a>,
         /// The idempotency key.
         key: Option<Cow<'a, str>>,
+        /// Whether this connection, too, gets the publication while it is subscribed.
+        echo: bool,
+    },
+    /// `client_event`: to the other subscribers of a channel, without a number and without a place in the history.
+    ClientEvent {
+        /// The channel.
+        channel: Cow<'a, str>,
+        /// Which kind of event it is, one that the channel allows.
+        event: Cow<'a, str>,
+        /// What goes with it; `null` is a value.
+        data: Option<Raw<'a>>,
     },
     /// `private`: to every connection of one user.
     Private {
@@ -80,6 +91,13 @@ pub enum Request<'a> {
         status: Cow<'a, str>,
         /// The whole message, whose further fields are merged into the metadata.
         body: Raw<'a>,
+    },
+    /// `update_presence`: replaces the metadata of this connection in one channel.
+    UpdatePresence {
+        /// The channel.
+        channel: Cow<'a, str>,
+        /// The new metadata, an object.
+        metadata: Raw<'a>,
     },
     /// `presence`: who is there.
     Presence {
@@ -140,10 +158,12 @@ impl Request<'_> {
             Self::Subscribe { .. } => "subscribe_channel",
             Self::Unsubscribe { .. } => "unsubscribe_channel",
             Self::Publish { .. } => "channel_message",
+            Self::ClientEvent { .. } => "client_event",
             Self::Private { .. } => "private",
             Self::Group { .. } => "group",
             Self::Broadcast { .. } => "broadcast",
             Self::UpdateStatus { .. } => "update_status",
+            Self::UpdatePresence { .. } => "update_presence",
             Self::Presence { .. } => "presence",
             Self::History { .. } => "history",
             Self::Refresh { .. } => "refresh",
@@ -217,9 +237,17 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
             token: fields.optional_token()?,
         },
         "unsubscribe_channel" => Request::Unsubscribe { channel: channel()? },
-        "channel_message" => {
-            Request::Publish { channel: channel()?, content: fields.required(Field::Content)?, key: key()? }
-        }
+        "channel_message" => Request::Publish {
+            channel: channel()?,
+            content: fields.required(Field::Content)?,
+            key: key()?,
+            echo: fields.flag(Field::Echo, true)?,
+        },
+        "client_event" => Request::ClientEvent {
+            channel: channel()?,
+            event: fields.name(Field::Event, limits.event)?,
+            data: fields.any(Field::Data),
+        },
         "private" => {
             Request::Private { to: fields.name(Field::To, limits.name)?, message: message()?, key: key()? }
         }
@@ -233,6 +261,9 @@ fn read<'a>(fields: &Fields<'a>, bytes: &'a [u8], limits: &Limits) -> Result<Inc
                 return Err(Fault::too_long("metadata", limits.metadata));
             }
             Request::UpdateStatus { status: fields.name(Field::Status, limits.name)?, body }
+        }
+        "update_presence" => {
+            Request::UpdatePresence { channel: channel()?, metadata: fields.required_metadata(limits)? }
         }
         "presence" => Request::Presence {
             channel: channel()?,
@@ -261,7 +292,7 @@ fn history<'a>(fields: &Fields<'a>, channel: Cow<'a, str>) -> Result<Request<'a>
             "`since` and `before` exclude each other",
         ));
     }
-    let is_reverse = fields.flag(Field::Reverse)? || before.is_some();
+    let is_reverse = fields.flag(Field::Reverse, false)? || before.is_some();
     Ok(Request::History {
         channel,
         since: since.or(before),

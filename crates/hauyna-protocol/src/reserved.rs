@@ -18,8 +18,16 @@ const OUTSIDE_CHANNELS: [&str; 11] = [
 
 /// Types of messages about a channel that never have a field `timestamp`, which every message of the application in a
 /// channel has.
-const WITHOUT_TIMESTAMP: [&str; 7] =
-    ["subscribed", "unsubscribed", "channel_event", "presence_state", "presence_diff", "occupancy", "gap"];
+const WITHOUT_TIMESTAMP: [&str; 8] = [
+    "subscribed",
+    "unsubscribed",
+    "channel_event",
+    "client_event",
+    "presence_state",
+    "presence_diff",
+    "occupancy",
+    "gap",
+];
 
 /// Whether the application cannot send a message of this type: all of the protocol but `message`.
 ///
@@ -49,7 +57,7 @@ mod tests {
         let rows = lines.take_while(|line| line.starts_with('|'));
         let names = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
         let names: Vec<_> = names.filter(|name| *name != "type").collect();
-        assert_eq!(names.len(), 20);
+        assert_eq!(names.len(), 21);
         for name in names {
             assert_eq!(is_reserved_type(name), name != "message", "{name}");
         }

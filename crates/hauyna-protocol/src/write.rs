@@ -12,7 +12,7 @@ pub(crate) trait Writer {
     fn array<T>(&mut self, items: &[T], item: impl FnMut(&mut Self, &T));
 
     /// Writes an object whose keys are data: each with a value by `value`.
-    fn map<V>(&mut self, entries: &[(&str, V)], value: impl FnMut(&mut Self, &V));
+    fn map<K: AsRef<str>, V>(&mut self, entries: &[(K, V)], value: impl FnMut(&mut Self, &V));
 
     /// Writes a field's name; one value follows. Names are plain ASCII.
     fn name(&mut self, name: &'static str);

@@ -30,7 +30,7 @@ async fn chat(
     let room = client.channel::<String>(channel);
     let (mut messages, mut states) = (room.messages(), client.states());
     let mut lines = lines.lines();
-    room.subscribe().await?;
+    let _subscription = room.subscribe().await?;
     say(&mut out, &format!("* you are in {channel}; an empty line ends it")).await?;
     loop {
         tokio::select! {

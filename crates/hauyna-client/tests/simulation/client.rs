@@ -81,6 +81,7 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
     loop {
         if let Ok(subscription) = channel.subscribe().await {
             desk.note(Told::Subscribed(subscription.position));
+            subscription.keep();
             break;
         }
     }

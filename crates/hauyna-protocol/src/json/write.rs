@@ -32,13 +32,13 @@ impl Writer for JsonWriter<'_> {
         self.out.push(b']');
     }
 
-    fn map<V>(&mut self, entries: &[(&str, V)], mut value: impl FnMut(&mut Self, &V)) {
+    fn map<K: AsRef<str>, V>(&mut self, entries: &[(K, V)], mut value: impl FnMut(&mut Self, &V)) {
         self.out.push(b'{');
         for (index, (key, entry)) in entries.iter().enumerate() {
             if index > 0 {
                 self.out.push(b',');
             }
-            write_text(key, self.out);
+            write_text(key.as_ref(), self.out);
             self.out.push(b':');
             value(self, entry);
         }

@@ -36,10 +36,10 @@ impl Writer for PackWriter<'_> {
         }
     }
 
-    fn map<V>(&mut self, entries: &[(&str, V)], mut value: impl FnMut(&mut Self, &V)) {
+    fn map<K: AsRef<str>, V>(&mut self, entries: &[(K, V)], mut value: impl FnMut(&mut Self, &V)) {
         let _ = encode::write_map_len(self.out, length(entries.len()));
         for (key, entry) in entries {
-            self.text(key);
+            self.text(key.as_ref());
             value(self, entry);
         }
     }

@@ -1,9 +1,11 @@
 //! Messages, server → client, as a client reads them: owned, their payloads raw JSON whatever the encoding was.
 //! Clients call `Received::decode` once a frame. What they do not know is an [`Application`] message, never an error.
 
+mod application;
 mod place;
 mod presence;
 
+pub use application::Application;
 pub use place::{Gap, History, Subscribed};
 pub use presence::{
     PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
@@ -12,7 +14,7 @@ pub use presence::{
 
 use crate::reserved::is_of_application;
 use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms, SessionLimits};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -50,6 +52,8 @@ pub enum Received {
     Broadcast(Direct),
     /// `channel_event`
     ChannelEvent(ChannelEvent),
+    /// `client_event`
+    ClientEvent(ClientEvent),
     /// `presence_state`
     PresenceState(PresenceState),
     /// `presence_change`
@@ -123,6 +127,7 @@ impl Received {
             "group" => Self::Group(parse(text)?),
             "broadcast" => Self::Broadcast(parse(text)?),
             "channel_event" => Self::ChannelEvent(parse(text)?),
+            "client_event" => Self::ClientEvent(parse(text)?),
             "presence_state" => Self::PresenceState(parse(text)?),
             "presence_change" => Self::PresenceChange(parse(text)?),
             "presence_diff" => Self::PresenceDiff(parse(text)?),
@@ -280,6 +285,21 @@ pub struct ChannelEvent {
     pub metadata: Box<RawValue>,
 }
 
+/// What another subscriber sent beside the publications.
+#[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
+pub struct ClientEvent {
+    /// The channel.
+    pub channel: String,
+    /// Which kind of event it is.
+    pub event: String,
+    /// Who sent it.
+    pub user: String,
+    /// What goes with it, where something does; `null` is a value.
+    #[serde(default, deserialize_with = "present")]
+    pub data: Option<Box<RawValue>>,
+}
+
 /// The server asks this client.
 #[derive(Clone, Debug, Deserialize)]
 #[non_exhaustive]
@@ -301,44 +321,6 @@ pub struct Drain {
     /// Why, for people.
     #[serde(default, deserialize_with = "or_default")]
     pub reason: String,
-}
-
-/// A message of the application: its `type` is not one of the protocol, or it lacks what such a message has.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Application {
-    /// The `type`.
-    pub kind: String,
-    /// The channel it came through, if any.
-    pub channel: Option<String>,
-    /// In ms since the Unix epoch, if it has that.
-    pub timestamp: Option<u64>,
-    /// The number in the channel's stream, where it keeps one.
-    pub offset: Option<u64>,
-    /// The whole message.
-    pub body: Box<RawValue>,
-}
-
-impl Application {
-    /// The fields are the application's own: one of another kind is as if it were left out.
-    fn read(kind: String, text: &str) -> Result<Self, Fault> {
-        #[derive(Deserialize)]
-        struct Stamp<'a> {
-            #[serde(borrow)]
-            channel: Option<&'a RawValue>,
-            #[serde(borrow)]
-            timestamp: Option<&'a RawValue>,
-            #[serde(borrow)]
-            offset: Option<&'a RawValue>,
-        }
-        fn own<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
-            raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
-        }
-        let stamp: Stamp<'_> = parse(text)?;
-        let body = RawValue::from_string(text.to_owned()).map_err(|_| Fault::not_an_object())?;
-        let (channel, timestamp, offset) = (own(stamp.channel), own(stamp.timestamp), own(stamp.offset));
-        Ok(Self { kind, channel, timestamp, offset, body })
-    }
 }
 
 /// What tells a message of the protocol from one of the application.

@@ -3,6 +3,7 @@
 use crate::{Epoch, Position};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// The state of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Subscribed {
     pub recovered: Option<bool>,
     /// Why not, in the word of the wire; see [`RecoveryFailure`](crate::RecoveryFailure).
     pub reason: Option<String>,
+    /// Which client events the client may send here, each with how many a second.
+    pub client_events: BTreeMap<String, u32>,
 }
 
 /// Messages were dropped here.
@@ -57,6 +60,8 @@ struct Placed {
     recovered: Option<bool>,
     reason: Option<String>,
     #[serde(default, deserialize_with = "super::or_default")]
+    client_events: BTreeMap<String, u32>,
+    #[serde(default, deserialize_with = "super::or_default")]
     missed: u64,
     #[serde(default, deserialize_with = "super::or_default")]
     oldest: u64,
@@ -79,8 +84,8 @@ impl<'de> Deserialize<'de> for Subscribed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let placed = Placed::deserialize(deserializer)?;
         let position = placed.position();
-        let Placed { channel, recoverable, recovered, reason, .. } = placed;
-        Ok(Self { channel, position, recoverable, recovered, reason })
+        let Placed { channel, recoverable, recovered, reason, client_events, .. } = placed;
+        Ok(Self { channel, position, recoverable, recovered, reason, client_events })
     }
 }
 

@@ -78,6 +78,8 @@ pub struct PresenceChange {
     pub status: String,
     /// How many connections of the user are there now.
     pub connections: u64,
+    /// The connection that came, or whose metadata changed, as it is now.
+    pub connection: Option<PresenceConnection>,
     /// In ms since the Unix epoch.
     pub timestamp: u64,
     /// The number of the change in this channel.

@@ -52,10 +52,18 @@ impl Request<'_> {
                 optional_text(w, "token", token.as_deref());
             }
             Self::Unsubscribe { channel } => w.text_field("channel", channel),
-            Self::Publish { channel, content, key } => {
+            Self::Publish { channel, content, key, echo } => {
                 w.text_field("channel", channel);
                 w.raw_field("content", *content);
                 optional_text(w, "key", key.as_deref());
+                if !echo {
+                    w.boolean_field("echo", false);
+                }
+            }
+            Self::ClientEvent { channel, event, data } => {
+                w.text_field("channel", channel);
+                w.text_field("event", event);
+                raw_field(w, "data", *data);
             }
             Self::Private { to: name, message, key } | Self::Group { room: name, message, key } => {
                 w.text_field(if matches!(self, Self::Group { .. }) { "room" } else { "to" }, name);
@@ -65,6 +73,10 @@ impl Request<'_> {
             Self::Broadcast { message, key } => {
                 w.raw_field("message", *message);
                 optional_text(w, "key", key.as_deref());
+            }
+            Self::UpdatePresence { channel, metadata } => {
+                w.text_field("channel", channel);
+                w.raw_field("metadata", *metadata);
             }
             Self::Presence { channel, after, limit } => {
                 w.text_field("channel", channel);

@@ -150,11 +150,18 @@ fn describe(request: &Request<'_>) -> (&'static str, Map<String, Value>) {
                 "recover": recover.map(position), "token": token }),
         ),
         Request::Unsubscribe { channel } => ("unsubscribe_channel", json!({ "channel": channel })),
-        Request::Publish { channel, content, key } => {
-            return (
-                "channel_message",
-                payload(("channel", channel), ("content", value(*content)), key.as_deref()),
-            );
+        Request::Publish { channel, content, key, echo } => {
+            let mut fields = payload(("channel", channel), ("content", value(*content)), key.as_deref());
+            fields.extend((!echo).then(|| ("echo".to_owned(), false.into())));
+            return ("channel_message", fields);
+        }
+        Request::ClientEvent { channel, event, data } => {
+            let mut fields = payload(("channel", channel), ("event", (&**event).into()), None);
+            fields.extend(data.map(|data| ("data".to_owned(), value(data))));
+            return ("client_event", fields);
+        }
+        Request::UpdatePresence { channel, metadata } => {
+            ("update_presence", json!({ "channel": channel, "metadata": value(*metadata) }))
         }
         Request::Private { to, message, key } => {
             return ("private", payload(("to", to), ("message", value(*message)), key.as_deref()));

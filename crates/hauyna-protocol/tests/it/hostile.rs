@@ -161,12 +161,17 @@ fn each_field_is_taken_at_its_limit_and_refused_one_byte_past_it() {
         assert_eq!(allowed(&format!(r#"{{"type":"group","message":1,"room":"{}"}}"#, x(10))), expected);
         assert_eq!(allowed(&format!(r#"{{"type":"broadcast","message":1,"key":"{}"}}"#, x(5))), expected);
         assert_eq!(allowed(&format!(r#"{{"type":"{}"}}"#, x(16))), expected);
+        let event = x(16);
+        let text = format!(r#"{{"type":"client_event","channel":"a","event":"{event}"}}"#);
+        assert_eq!(allowed(&text), expected);
     }
     for (extra, expected) in [(0, true), (1, false)] {
         let metadata = format!(r#"{{"a":"{}"}}"#, "x".repeat(12 + extra));
         let limits = Limits { metadata: 20, ..Limits::default() };
-        let text = format!(r#"{{"type":"subscribe_channel","channel":"a","metadata":{metadata}}}"#);
-        assert_eq!(decode(Encoding::Json, text.as_bytes(), &limits).is_ok(), expected);
+        for kind in ["subscribe_channel", "update_presence"] {
+            let text = format!(r#"{{"type":"{kind}","channel":"a","metadata":{metadata}}}"#);
+            assert_eq!(decode(Encoding::Json, text.as_bytes(), &limits).is_ok(), expected);
+        }
     }
 }
 
@@ -273,6 +278,10 @@ fn almost_json() -> impl Strategy<Value = Vec<u8>> {
         Just(" "),
         Just("\n"),
         Just(r#""recover":{"epoch":"#),
+        Just(r#""client_event""#),
+        Just(r#""event":"#),
+        Just(r#""echo":"#),
+        Just(r#""update_presence","metadata":"#),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat().into_bytes())
 }

@@ -2,10 +2,11 @@
 
 use crate::fixtures::{APPLICATION, MESSAGES, hex, read, unhex};
 use hauyna_protocol::{
-    AckData, Application, ChannelEvent, ChannelEventMessage, Direct, Encoding, Epoch, ErrorMessage,
-    ErrorType, FailedSubscription, HeartbeatTerms, Message, Position, PresenceChange, PresenceConnection,
-    PresenceDiff, PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication, Raw, Recovery,
-    RecoveryFailure, RequestId, ResumeTerms, RetryTerms, Session, SessionLimits, Shape, Subscribed,
+    AckData, Application, ChannelEvent, ChannelEventMessage, ClientEvent, Direct, Encoding, Epoch,
+    ErrorMessage, ErrorType, FailedSubscription, HeartbeatTerms, Message, Position, PresenceChange,
+    PresenceConnection, PresenceDiff, PresenceEntry, PresenceEvent, PresencePage, PresenceState, Publication,
+    Raw, Recovery, RecoveryFailure, RequestId, ResumeTerms, RetryTerms, Session, SessionLimits, Shape,
+    Subscribed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -169,6 +170,12 @@ fn check_sessions(checker: &mut Checker) {
     checker.check("subscribed, another epoch, nothing missing", &Message::Subscribed(turned));
     let lost = subscribed("general", 0, Recovery::Failed(RecoveryFailure::EpochChanged));
     checker.check("subscribed, another epoch", &Message::Subscribed(lost));
+    let events = client_events();
+    let with_events = Subscribed { client_events: &events, ..subscribed("room:7", 900, Recovery::NotAsked) };
+    checker.check("subscribed, with client events", &Message::Subscribed(with_events));
+    let again = Subscribed { recovery: Recovery::Recovered, ..with_events };
+    let resumed = Session { subscriptions: &[again], ..resumed };
+    checker.check("session, resumed, with client events", &Message::Session(resumed));
     checker.check("unsubscribed", &Message::Unsubscribed { channel: "general" });
 }
 
@@ -185,6 +192,9 @@ fn check_answers(checker: &mut Checker) {
     ack(checker, "ack of a subscription", 1, Some(AckData::Subscribed(general)));
     let ticker = Subscribed { channel: "ticker:X", position: None, recoverable: false, ..general };
     ack(checker, "ack of a subscription without history", 1, Some(AckData::Subscribed(ticker)));
+    let events = client_events();
+    let room = Subscribed { client_events: &events, ..subscribed("room:7", 900, Recovery::NotAsked) };
+    ack(checker, "ack of a subscription with client events", 1, Some(AckData::Subscribed(room)));
     ack(checker, "ack of a publication", 3, Some(AckData::Published(at(42))));
     checker.check("pong", &Message::Pong { id: None });
     checker.check("pong with an id", &Message::Pong { id: Some(&RequestId::Number(14)) });
@@ -285,6 +295,17 @@ fn check_the_rest(checker: &mut Checker) {
     checker.check("somebody unsubscribed", &Message::ChannelEvent(removed));
     let reconnected = ChannelEventMessage { event: ChannelEvent::SubscriptionReconnected, ..added };
     checker.check("channel_event, reconnected", &Message::ChannelEvent(reconnected));
+    let cursor = ClientEvent {
+        channel: "room:7",
+        event: "cursor",
+        user: "alice",
+        data: Some(json_raw(r#"{"x":1,"y":2.5}"#)),
+    };
+    checker.check("client event", &Message::ClientEvent(cursor));
+    let typing = ClientEvent { event: "typing", data: None, ..cursor };
+    checker.check("client event without data", &Message::ClientEvent(typing));
+    let null = ClientEvent { data: Some(json_raw("null")), ..typing };
+    checker.check("client event with null", &Message::ClientEvent(null));
     checker.check("gap", &Message::Gap { channel: "general", position: Some(at(41)), missed: 17 });
     let without_offsets = Message::Gap { channel: "general", position: None, missed: 0 };
     checker.check("gap, messages without offsets only", &without_offsets);
@@ -330,17 +351,29 @@ fn check_presence(checker: &mut Checker) {
     checker.check("presence state", &Message::PresenceState(state));
     let state = PresenceState { channel, count: 0, users: &[], offset: 13 };
     checker.check("presence state of nobody", &Message::PresenceState(state));
-    let change = |event, (metadata, status), connections, offset| {
-        let (user, timestamp, metadata) = ("bob", TIMESTAMP, json_raw(metadata));
-        let change =
-            PresenceChange { event, user, channel, metadata, status, connections, timestamp, offset };
-        Message::PresenceChange(change)
+    let away = PresenceChange {
+        event: PresenceEvent::Join,
+        user: "bob",
+        channel,
+        metadata: json_raw(r#"{"status":"away"}"#),
+        status: "away",
+        connections: 1,
+        connection: Some(of_bob[0]),
+        timestamp: TIMESTAMP,
+        offset: 12,
     };
-    let away = (r#"{"status":"away"}"#, "away");
-    checker.check("presence join", &change(PresenceEvent::Join, away, 1, 12));
-    let back_soon = (r#"{"status":"brb"}"#, "brb");
-    checker.check("presence update", &change(PresenceEvent::Update, back_soon, 1, 13));
-    checker.check("presence leave", &change(PresenceEvent::Leave, ("{}", "online"), 0, 14));
+    checker.check("presence join", &Message::PresenceChange(away));
+    let metadata = json_raw(r#"{"status":"brb"}"#);
+    let on_phone = connection("c-9a00", Some(r#"{"device":"phone"}"#), TIMESTAMP);
+    let (event, connection) = (PresenceEvent::Update, None);
+    let back_soon = PresenceChange { event, status: "brb", metadata, connection, offset: 13, ..away };
+    checker.check("presence update", &Message::PresenceChange(back_soon));
+    let (event, connections, metadata) = (PresenceEvent::Leave, 0, json_raw("{}"));
+    let leave = PresenceChange { event, status: "online", metadata, connections, offset: 14, ..back_soon };
+    checker.check("presence leave", &Message::PresenceChange(leave));
+    let connection = Some(on_phone);
+    let phone = PresenceChange { event: PresenceEvent::Update, connection, offset: 15, ..away };
+    checker.check("presence update of a connection", &Message::PresenceChange(phone));
     let (joins, leaves, updates) = (&[alice][..], &["carol", "dave"][..], &[bob][..]);
     let diff = PresenceDiff { channel, count: 180, joins, leaves, updates, offset: 431 };
     checker.check("presence diff", &Message::PresenceDiff(diff));
@@ -375,7 +408,11 @@ fn second_publication() -> Message<'static> {
 }
 
 fn subscribed(channel: &str, offset: u64, recovery: Recovery) -> Subscribed<'_> {
-    Subscribed { channel, position: Some(at(offset)), recoverable: true, recovery }
+    Subscribed { channel, position: Some(at(offset)), recoverable: true, recovery, client_events: &[] }
+}
+
+fn client_events() -> [(Box<str>, u32); 2] {
+    [("cursor".into(), 20), ("typing".into(), 5)]
 }
 
 fn at(offset: u64) -> Position {

@@ -35,6 +35,7 @@ fn kind(message: &Received) -> &str {
         Received::Group(_) => "group",
         Received::Broadcast(_) => "broadcast",
         Received::ChannelEvent(_) => "channel_event",
+        Received::ClientEvent(_) => "client_event",
         Received::PresenceState(_) => "presence_state",
         Received::PresenceChange(_) => "presence_change",
         Received::PresenceDiff(_) => "presence_diff",
@@ -92,6 +93,10 @@ fn a_request_is_written_as_the_fixtures_have_it() {
         "unsubscribe",
         "publish an object",
         "publish with an idempotency key",
+        "publish without an echo",
+        "client event",
+        "client event without data",
+        "update presence",
         "private message",
         "group message",
         "broadcast",
@@ -146,6 +151,7 @@ fn a_message_of_the_application_with_a_type_of_the_protocol_is_not_taken_for_one
         r#"{"type":"unsubscribed","channel":"a","timestamp":1,"offset":7}"#,
         r#"{"type":"presence_state","count":0,"users":{},"channel":"a","timestamp":1,"offset":7}"#,
         r#"{"type":"presence_change","user":"eve","channel":"a","timestamp":1,"offset":7}"#,
+        r#"{"type":"client_event","event":"cursor","user":"eve","channel":"a","timestamp":1,"offset":7}"#,
         r#"{"type":"message","text":"no content","channel":"a","timestamp":1,"offset":7}"#,
     ];
     for text in in_a_channel {
@@ -180,6 +186,12 @@ fn data_of_answers_are_read_by_what_was_asked() {
     assert_eq!((page.count, page.next.as_deref()), (2, Some("alice")));
     let failed: Subscribed = serde_json::from_str(&data("ack of a recovery that failed: too_many")).unwrap();
     assert_eq!((failed.recovered, failed.reason.as_deref()), (Some(false), Some("too_many")));
+    let events: Subscribed = serde_json::from_str(&data("ack of a subscription with client events")).unwrap();
+    assert_eq!(
+        events.client_events.into_iter().collect::<Vec<_>>(),
+        [("cursor".into(), 20), ("typing".into(), 5)]
+    );
+    assert!(failed.client_events.is_empty());
     let history = r#"{"channel":"a","epoch":"ASNFZ4mrze8","offset":9,"oldest":3,"messages":[{"type":"x"}]}"#;
     let history: History = serde_json::from_str(history).unwrap();
     assert_eq!((history.position.offset, history.oldest, history.messages.len()), (9, 3, 1));
@@ -203,4 +215,31 @@ fn a_presence_event_of_a_later_version_is_an_update() {
         "status":"online","connections":1,"timestamp":1,"offset":2}"#;
     let Received::PresenceChange(change) = Received::read(change).unwrap() else { panic!() };
     assert_eq!(change.event, PresenceKind::Update);
+}
+
+#[test]
+fn a_client_event_tells_null_from_nothing() {
+    let read = |text| match Received::read(text) {
+        Ok(Received::ClientEvent(event)) => event,
+        other => panic!("{other:?}"),
+    };
+    let text = r#"{"type":"client_event","channel":"a","event":"cursor","user":"bob","data":null}"#;
+    let event = read(text);
+    assert_eq!((&*event.channel, &*event.event, &*event.user), ("a", "cursor", "bob"));
+    assert_eq!(event.data.map(|data| data.get().to_owned()).as_deref(), Some("null"));
+    assert!(read(r#"{"type":"client_event","channel":"a","event":"x","user":"bob"}"#).data.is_none());
+}
+
+#[test]
+fn a_change_of_presence_names_the_connection_that_caused_it() {
+    let fixtures = read::<Fixture>(MESSAGES);
+    let change = |name: &str| {
+        let fixture = fixtures.iter().find(|fixture| fixture.name == name).expect(name);
+        let [Received::PresenceChange(change), _] = both(fixture) else { panic!("{name}") };
+        change.connection
+    };
+    let connection = change("presence update of a connection").expect("the connection");
+    assert_eq!(connection.connection_id, "c-9a00");
+    assert_eq!(connection.metadata.get(), r#"{"device":"phone"}"#);
+    assert!(change("presence update").is_none());
 }

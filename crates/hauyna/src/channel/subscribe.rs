@@ -185,6 +185,7 @@ pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'
             Some(Ok(())) => Recovery::Recovered,
             Some(Err(reason)) => Recovery::Failed(reason),
         },
+        client_events: &[],
     }
 }
 

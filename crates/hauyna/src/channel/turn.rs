@@ -101,6 +101,7 @@ pub(crate) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
         position: Some(turned.to),
         recoverable: true,
         recovery: turned.recovery,
+        client_events: &[],
     });
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);

@@ -89,7 +89,9 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             reply::pong(core, id.as_ref(), replies);
             Next::Now(Reply::answered())
         }
-        Request::Publish { channel, content, key } => channels::publish(core, id, (&channel, content), key),
+        Request::Publish { channel, content, key, echo: _ } => {
+            channels::publish(core, id, (&channel, content), key)
+        }
         Request::Subscribe { channel, metadata, recover, token } => {
             // The answer stands in the outbox before the channel's messages; so must the earlier answers.
             queue_replies(core, replies);

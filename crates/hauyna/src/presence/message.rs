@@ -106,6 +106,7 @@ pub(super) fn with_change<R>(
         metadata: json(&profile.text),
         status: profile.status(),
         connections: member.map_or(0, |member| member.places.len() as u64),
+        connection: None,
         timestamp: crate::clock::unix_ms(),
         offset: members.number,
     };
