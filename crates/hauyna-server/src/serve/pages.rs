@@ -45,7 +45,7 @@ const LIVE: &str = "/live";
 const READY: &str = "/ready";
 
 /// Path, text and kind of each page.
-const PAGES: [(&str, &str, &str); 16] = [
+const PAGES: [(&str, &str, &str); 17] = [
     (DEMO, include_str!("../../assets/demo.html"), HTML),
     ("/demo.css", include_str!("../../assets/demo.css"), CSS),
     ("/demo.js", include_str!("../../assets/demo.js"), SCRIPT),
@@ -61,5 +61,6 @@ const PAGES: [(&str, &str, &str); 16] = [
     ("/network.js", include_str!("../../assets/network.js"), SCRIPT),
     ("/elements.js", include_str!("../../assets/elements.js"), SCRIPT),
     ("/hauyna.js", include_str!("../../assets/hauyna.js"), SCRIPT),
+    ("/hauyna-msgpack.js", include_str!("../../assets/hauyna-msgpack.js"), SCRIPT),
     ("/hauyna.svg", include_str!("../../assets/hauyna.svg"), "image/svg+xml"),
 ];
