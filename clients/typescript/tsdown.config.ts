@@ -1,9 +1,20 @@
 import { type UserConfig, defineConfig } from "tsdown";
 
 // Two packages' worth of files: one for whatever has a WebSocket of its own, one that brings its own for Node. What goes
-// with it, which has no copy of the client in it. And one file for pages that have no bundler, which the program
-// and the examples serve as `/hauyna.js`.
+// with it, in which there is no copy of it. And two files for pages that have no bundler, which the
+// program and the examples serve: `/hauyna.js`, and `/hauyna-msgpack.js` for those that want MessagePack.
 const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, fixedExtension: false };
+
+const page: UserConfig = {
+  outDir: "dist/page",
+  format: "esm",
+  target: "es2022",
+  platform: "browser",
+  dts: false,
+  minify: true,
+  clean: false,
+  banner: "// Built from clients/typescript. MIT.",
+};
 
 export default defineConfig([
   { ...npm, entry: "src/index.ts", platform: "neutral", clean: true },
@@ -15,15 +26,6 @@ export default defineConfig([
     clean: false,
     deps: { neverBundle: ["hauyna", "react", "vue", "svelte", "svelte/reactivity", "svelte/store"] },
   },
-  {
-    entry: { hauyna: "src/index.ts" },
-    outDir: "dist/page",
-    format: "esm",
-    target: "es2022",
-    platform: "browser",
-    dts: false,
-    minify: true,
-    clean: false,
-    banner: "// Built from clients/typescript. MIT.",
-  },
+  { ...page, entry: { hauyna: "src/page.ts" } },
+  { ...page, entry: { "hauyna-msgpack": "src/page-msgpack.ts" } },
 ]);

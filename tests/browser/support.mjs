@@ -67,10 +67,11 @@ export class Person {
     page.on("console", (line) => line.type() === "error" && this.faults.push(line.text()));
   }
 
+  /** Enters the chat of the program. */
   static async enter(browser, url, name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, ...options });
     const person = new Person(await context.newPage(), name);
-    await person.page.goto(url);
+    await person.page.goto(`${url}/chat.html`);
     await person.at("name-input").fill(name);
     await person.at("enter").click();
     await person.is("connected");

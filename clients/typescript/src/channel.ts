@@ -165,7 +165,7 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
    * The publications from now on, for `for await`. Ends with the subscription. Fails with its error where it was refused,
    * with `overflow` where the loop falls more than 10,000 messages behind.
    */
-  messages(options?: { readonly signal?: AbortSignal | undefined }): AsyncIterableIterator<Publication<ContentOf<C>>>;
+  messages(options?: { readonly signal?: AbortSignal | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
 }
 
 /** A channel of any contract. */

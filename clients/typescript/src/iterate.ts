@@ -1,55 +1,46 @@
 // A channel as iterators: what is published from now on, and what was published before, back to the beginning.
 
-import type { Channel, ChannelState, HistoryRange, Past, Publication } from "./channel.js";
+import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Position } from "./protocol.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
 /** Gives out the publications from now on, until the subscription ends or the signal is aborted. */
-export function messages(channel: Readable, signal?: AbortSignal): AsyncIterableIterator<Publication<unknown>> {
+export function messages(channel: Readable, signal?: AbortSignal): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
-  let failure: unknown;
-  let isOver = false;
+  let ended: { error?: unknown } | undefined;
   let wake = () => {};
-  const end = (error?: unknown) => {
-    if (isOver) return;
-    isOver = true;
-    failure = error;
+  const end = (how: { error?: unknown }) => {
+    ended ??= how;
     for (const off of offs) off();
     wake();
   };
-  const abort = () => end(signal?.reason);
+  const abort = () => end({ error: signal?.reason });
   const offs = [
     channel.on("message", (message) => {
       waiting.push(message);
-      if (waiting.length > MOST) end(new HauynaError("overflow", `more than ${MOST} messages wait`));
+      if (waiting.length > MOST) end({ error: new HauynaError("overflow", `more than ${MOST} messages wait`) });
       wake();
     }),
-    channel.onState(({ name, error }: ChannelState) => name === "unsubscribed" && end(error)),
+    channel.onState((state) => state.name === "unsubscribed" && end(state)),
     () => signal?.removeEventListener("abort", abort),
   ];
   signal?.addEventListener("abort", abort);
   if (signal?.aborted) abort();
-  return {
-    async next() {
-      while (!waiting[0] && !isOver) await new Promise<void>((resolve) => (wake = resolve));
-      const value = waiting.shift();
-      if (value) return { value, done: false };
-      const error = failure;
-      failure = undefined;
-      if (error) throw error;
-      return { value: undefined, done: true };
-    },
-    async return() {
-      end();
-      waiting.length = 0;
-      return { value: undefined, done: true };
-    },
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-  };
+  return (async function* () {
+    try {
+      for (;;) {
+        const next = waiting.shift();
+        if (next) yield next;
+        else if (ended) break;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+      if (ended.error) throw ended.error;
+    } finally {
+      end({});
+    }
+  })();
 }
 
 /** Gives out what was published before, the newest first, page by page. */

@@ -4,7 +4,7 @@ use crate::client::{Client, State, TokenSource, boxed};
 use crate::connector::{Connector, Endpoint, Network};
 use crate::error::InvalidUrl;
 use crate::random::Random;
-use crate::run::{Incoming, Run};
+use crate::run::{Nudges, Run};
 use crate::shared::{Channels, Shared};
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::{Encoding, RetryTerms};
@@ -225,9 +225,11 @@ impl Builder {
         let shared = Arc::new(Shared {
             feed: Feed::default(),
             channels: Channels::default(),
+            nudges: Nudges::default(),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
             last_failure: Mutex::new(None),
+            retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
             window: Mutex::new(WINDOW),
@@ -237,12 +239,9 @@ impl Builder {
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMANDS);
-        // Bounded by what they are about: see `Nudge`.
-        let (nudge, nudges) = mpsc::unbounded_channel();
-        let incoming = Incoming { commands: incoming, nudges };
         let run = Run::new(self.options, (endpoint, connector), shared.clone(), incoming, random);
         tokio::spawn(run.run());
-        Ok(Client::new(commands, nudge, shared))
+        Ok(Client::new(commands, shared))
     }
 }
 

@@ -79,7 +79,8 @@ impl<T> Call<T> {
     }
 
     /// Says whether this connection gets its own publication live; by default it does. With `false` whoever shows it at once needs
-    /// not recognise it: its position is in the answer. The history has it, and so has what is recovered after a loss.
+    /// not recognise it: its position is in the answer, and the history has it. What is recovered after a loss has it only where
+    /// others published just before and their publications were lost on the way.
     /// Requests other than publications into a channel have none.
     pub fn echo(mut self, wanted: bool) -> Self {
         if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {

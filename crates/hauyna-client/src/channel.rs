@@ -195,6 +195,7 @@ impl<M: DeserializeOwned> Channel<M> {
     /// # let server = TestServer::start(hub, Handler::new());
     /// # let client = Client::builder(&server.url("/")).connect()?;
     /// let room = client.channel::<u32>("room:1");
+    /// let _subscription = room.subscribe().await?;
     /// for n in 1..=5 {
     ///     room.publish(&n).await?;
     /// }
@@ -206,7 +207,6 @@ impl<M: DeserializeOwned> Channel<M> {
     /// assert_eq!(contents, [5, 4, 3, 2, 1]);
     /// # Ok(()) }
     /// ```
-    #[must_use]
     pub fn older(&self) -> Older<M> {
         Older::new(self.client.clone(), self.shared.name.clone())
     }

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// A connection to a hauyna server that comes back by itself.
 ///
@@ -47,7 +48,6 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Clone)]
 pub struct Client {
     commands: mpsc::Sender<Command>,
-    nudges: mpsc::UnboundedSender<Nudge>,
     shared: Arc<Shared>,
 }
 
@@ -92,12 +92,8 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(crate) fn new(
-        commands: mpsc::Sender<Command>,
-        nudges: mpsc::UnboundedSender<Nudge>,
-        shared: Arc<Shared>,
-    ) -> Self {
-        Self { commands, nudges, shared }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, shared: Arc<Shared>) -> Self {
+        Self { commands, shared }
     }
 
     /// Waits until there is a connection. The client connects by itself, also without a call of this.
@@ -155,6 +151,13 @@ impl Client {
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
         self.shared.last_failure.lock().clone()
+    }
+
+    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network, and where none is
+    /// planned. It is known when the state changes to [`State::Reconnecting`].
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        *self.shared.retry_at.lock()
     }
 
     /// Streams the changes of the state.
@@ -268,8 +271,7 @@ impl Client {
 
     /// Tells the task something without waiting.
     pub(crate) fn nudge(&self, nudge: Nudge) {
-        // A task that has ended has no use for it.
-        let _ = self.nudges.send(nudge);
+        self.shared.nudges.push(nudge);
     }
 
     /// Returns a number that no other key, and no other share of a subscription, of this client has.

@@ -28,7 +28,7 @@ pub struct Member {
     /// How many connections the user has in the channel.
     pub connections: u64,
     /// Those of them that the server has told, by their id. Where one went and others stay, the server does not tell which: it is
-    /// empty then, until it tells them anew.
+    /// empty then, until it tells all of them.
     pub devices: BTreeMap<String, Device>,
 }
 
@@ -202,8 +202,8 @@ impl Roster {
         if let Some(connection) = &change.connection {
             devices.insert(connection.connection_id.clone(), device(connection));
         }
-        // One of more went, and nobody knows which.
-        if devices.len() as u64 > change.connections {
+        // One of several went, and nobody knows which.
+        if devices.len() as u64 != change.connections {
             devices.clear();
         }
         devices

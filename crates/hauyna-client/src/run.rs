@@ -2,9 +2,11 @@
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
 mod ask;
+mod due;
 mod events;
 mod hear;
 mod held;
+mod nudge;
 mod queue;
 mod travel;
 mod wishes;
@@ -12,22 +14,22 @@ mod wishes;
 use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::client::State;
-use crate::clock::{FAR, Moment, after};
+use crate::clock::{FAR, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
-use crate::gap::{Gap, GapReason};
-use crate::liveness::{Liveness, Pulse};
+use crate::gap::Gap;
+use crate::liveness::Liveness;
 use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
-use crate::shared::ChannelShared;
-use crate::shared::Shared;
-use crate::socket::{Failure, Loss, Socket};
+use crate::shared::{ChannelShared, Shared};
+use crate::socket::{Failure, Socket};
 use crate::stream::Note;
 use crate::subscription::Live;
 use ask::{Done, Purpose};
 use held::Held;
+pub(crate) use nudge::{Nudge, Nudges};
 use queue::Queue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -53,14 +55,6 @@ pub(crate) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// What handles tell the task without waiting: there is at most one of each kind for a channel or a subscription.
-pub(crate) enum Nudge {
-    /// Client events wait in this channel.
-    Events(Arc<ChannelShared>),
-    /// A share of a subscription has ended, by its handle or with it.
-    Ended { channel: String, share: u64, reply: Reply<()> },
-}
-
 /// The state of the task.
 pub(crate) struct Run {
     options: Options,
@@ -68,7 +62,6 @@ pub(crate) struct Run {
     connector: Arc<dyn Connector>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    nudges: mpsc::UnboundedReceiver<Nudge>,
     random: Random,
     current: Option<Socket>,
     /// The socket that a hand-over has replaced, until the server has closed it or the moment has come.
@@ -109,12 +102,6 @@ pub(crate) struct Run {
     turn: usize,
 }
 
-/// What comes of the handles.
-pub(crate) struct Incoming {
-    pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) nudges: mpsc::UnboundedReceiver<Nudge>,
-}
-
 /// What happened.
 enum Happened {
     Command(Option<Command>),
@@ -132,7 +119,7 @@ impl Run {
         options: Options,
         (endpoint, connector): (Endpoint, Arc<dyn Connector>),
         shared: Arc<Shared>,
-        Incoming { commands, nudges }: Incoming,
+        commands: mpsc::Receiver<Command>,
         random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
@@ -143,7 +130,6 @@ impl Run {
             connector,
             shared,
             commands,
-            nudges,
             random,
             current: None,
             former: None,
@@ -238,7 +224,7 @@ impl Run {
                         }
                     }
                     5 => {
-                        if let Poll::Ready(Some(nudge)) = self.nudges.poll_recv(cx) {
+                        if let Poll::Ready(nudge) = self.shared.nudges.poll(cx) {
                             return Poll::Ready(Happened::Nudge(nudge));
                         }
                     }
@@ -271,74 +257,6 @@ impl Run {
                 return;
             }
             self.read_current();
-        }
-    }
-
-    /// The next moment at which [`due`](Self::due) has something to do.
-    fn deadline(&self) -> Option<Instant> {
-        let next = match &self.next {
-            Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
-            Next::Idle | Next::Offline | Next::Opening(_) => None,
-        };
-        let former = self.former.as_ref().map(|former| former.until);
-        let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let waiting = self.wishes.values().filter_map(Kept::deadline);
-        let asked = self.asked.values().filter_map(Purpose::deadline);
-        let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
-        [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
-            .into_iter()
-            .flatten()
-            .chain(self.lapse_at)
-            .chain(self.queue.deadline())
-            .chain(self.events_deadline())
-            .chain(waiting)
-            .chain(asked)
-            .chain(catching)
-            .min()
-    }
-
-    /// Does whatever its moment has come for.
-    fn due(&mut self, now: Instant) {
-        match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
-            Some(Pulse::Ping) => self.ping(),
-            Some(Pulse::Lost) => self.lost(&Loss::abnormal("nothing was heard")),
-            Some(Pulse::Fine) | None => {}
-        }
-        self.outbox.expire(Moment::now());
-        self.expire_waiters(now);
-        self.travel_on(now);
-        self.expire_subscriptions(now);
-        if self.restore_by.is_some_and(|by| now >= by) {
-            // What the application or a rate limit delays goes on behind the requests.
-            self.restored();
-        }
-        if self.refresh_at.take_if(|at| now >= *at).is_some() {
-            self.fetch_refresh();
-        }
-        if self.lapse_at.take_if(|at| now >= *at).is_some() {
-            self.give_up_lapsed();
-        }
-        let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
-        let due: Vec<_> = self
-            .wishes
-            .values_mut()
-            .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
-            .collect();
-        for channel in due {
-            self.subscribe(&channel);
-        }
-        let retry = |(name, held): (&String, &mut Held)| {
-            held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
-        };
-        let due: Vec<_> = self.held.iter_mut().filter_map(retry).collect();
-        for channel in due {
-            self.ask_history(&channel);
-        }
-        let is_late = |held: &Held| held.answer_by.is_some_and(|by| now >= by);
-        let late: Vec<_> =
-            self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
-        for channel in late {
-            self.give_up_catching(&channel, GapReason::Dropped);
         }
     }
 
@@ -377,7 +295,7 @@ impl Run {
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
-        while let Ok(nudge) = self.nudges.try_recv() {
+        while let Some(nudge) = self.shared.nudges.next() {
             self.nudged(nudge);
         }
         self.pump();
@@ -385,6 +303,7 @@ impl Run {
         self.close(Closed::ByUs);
         self.shared.feed.close();
         self.shared.channels.close();
+        self.shared.nudges.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
@@ -407,6 +326,7 @@ impl Drop for Ended {
             shared.state.send_replace(closed.clone());
             shared.feed.push(&Note::State(closed));
         }
+        shared.nudges.close();
         shared.feed.close();
         shared.channels.close();
     }

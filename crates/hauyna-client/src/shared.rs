@@ -3,6 +3,7 @@
 use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
 use crate::presence::Roster;
+use crate::run::Nudges;
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
@@ -11,15 +12,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What the handles and the task share.
 pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) channels: Channels,
+    pub(crate) nudges: Nudges,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
     /// Why the last connection or attempt ended, until there is a connection.
     pub(crate) last_failure: Mutex<Option<String>>,
+    /// When the next attempt is made, while it is waited for.
+    pub(crate) retry_at: Mutex<Option<Instant>>,
     pub(crate) timeout: Duration,
     /// How long a request may wait for a connection, where the application says so.
     pub(crate) ttl: Option<Duration>,

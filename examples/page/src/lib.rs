@@ -33,6 +33,7 @@ impl Page {
             .route("/look.css", get(|| file(LOOK, STYLE)))
             .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
             .route("/hauyna.js", get(|| file(CLIENT, SCRIPT)))
+            .route("/hauyna-msgpack.js", get(|| file(MESSAGE_PACK, SCRIPT)))
             .route("/network.js", get(|| file(NETWORK, SCRIPT)))
             .route("/hauyna.svg", get(|| file(HAUYNA, "image/svg+xml")))
     }
@@ -74,5 +75,6 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
 const CLIENT: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.js");
+const MESSAGE_PACK: &str = include_str!("../../../crates/hauyna-server/assets/hauyna-msgpack.js");
 const NETWORK: &str = include_str!("../../../crates/hauyna-server/assets/network.js");
 const HAUYNA: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.svg");

@@ -4,10 +4,12 @@ use super::Run;
 use super::held::Held;
 use super::travel::Former;
 use crate::channel::PresenceUpdate;
+use crate::client::read_position;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::logger;
+use crate::outbox::Draft;
 use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
@@ -15,6 +17,7 @@ use crate::stream::{DirectKind, Note};
 use crate::subscription::Live;
 use hauyna_protocol::received::{self, Received, Subscribed};
 use hauyna_protocol::{Position, RequestId};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -283,18 +286,30 @@ impl Run {
         }
     }
 
-    fn answered(
-        &mut self,
-        id: &RequestId,
-        answer: Result<Option<Box<serde_json::value::RawValue>>, Refusal>,
-    ) {
+    /// The server has done what the application asked for.
+    fn done_as_asked(&mut self, draft: &Draft, data: Option<&RawValue>) {
+        match draft {
+            Draft::Publish { channel, echo: false, .. } => {
+                let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
+                if let Some(at) = at.filter(|at| self.session.publishes(channel, *at))
+                    && let Some(shared) = self.channel(channel)
+                {
+                    *shared.position.lock() = Some(at);
+                }
+            }
+            Draft::UpdatePresence { channel, metadata } => self.keep_metadata(channel, metadata),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.asked.remove(&id) {
             return self.serve(purpose, answer);
         }
         if let Some(entry) = self.outbox.answered(id) {
-            if answer.is_ok() {
-                self.keep_metadata(&entry.draft);
+            if let Ok(data) = &answer {
+                self.done_as_asked(&entry.draft, data.as_deref());
             }
             // Whoever asked may have gone.
             let _ = entry.reply.send(answer.map_err(Error::Refused));

@@ -173,6 +173,6 @@ impl Run {
 }
 
 /// Subscriptions that may be on their way at once. The TypeScript client has the same bound.
-const MOST_AT_ONCE: usize = 8;
+const MOST_AT_ONCE: usize = 16;
 /// The least time for a subscription to be answered, however little a request is given.
 pub(super) const RESTORING: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@ use super::ask::Purpose;
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
-use crate::outbox::Draft;
 use crate::session::{Place, Standing};
 use crate::subscription::Live;
 use hauyna_protocol::{Position, Request};
@@ -161,11 +160,9 @@ impl Run {
     }
 
     /// A later subscription begins with the metadata that the server has taken last.
-    pub(super) fn keep_metadata(&mut self, draft: &Draft) {
-        if let Draft::UpdatePresence { channel, metadata } = draft
-            && let Some(kept) = self.wishes.get_mut(channel)
-        {
-            kept.wish.metadata = Some(metadata.clone());
+    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
+        if let Some(kept) = self.wishes.get_mut(channel) {
+            kept.wish.metadata = Some(metadata.to_owned());
         }
     }
 

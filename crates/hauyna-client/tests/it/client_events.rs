@@ -110,12 +110,14 @@ async fn events_of_others_have_their_stream_by_kind_and_are_no_messages() {
 #[tokio::test(start_paused = true)]
 async fn a_publication_without_echo_says_so() {
     let Subscribed { mut peer, room, client: _client, .. } = subscribed(1).await;
-    for (call, echo) in [(room.publish(&1), Value::Null), (room.publish(&2).echo(false), json!(false))] {
+    let calls = [(room.publish(&1), Value::Null, 1), (room.publish(&2).echo(false), json!(false), 2)];
+    for (call, echo, position) in calls {
         let publishing = tokio::spawn(call.into_future());
         let request = peer.expect("channel_message").await;
         assert_eq!(request["echo"], echo);
         peer.ack(&request, json!({ "epoch": crate::script::EPOCH, "offset": 2 })).await;
         assert_eq!(publishing.await.unwrap().unwrap().unwrap().offset, 2);
+        assert_eq!(room.position().unwrap().offset, position, "what is not echoed is seen");
     }
 }
 

@@ -97,10 +97,10 @@ async fn away_until(script: &mut Script, back: Instant) -> (u32, tokio::io::Dupl
 fn publish_each_second(room: &Channel<u64>, seconds: u64) -> JoinHandle<Vec<Publishing>> {
     let room = room.clone();
     tokio::spawn(async move {
-        let mut sent = Vec::new();
+        let (mut sent, mut clock) = (Vec::new(), tokio::time::interval(Duration::from_secs(1)));
         for n in 1..=seconds {
+            clock.tick().await;
             sent.push(tokio::spawn(room.publish(&n).into_future()));
-            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         sent
     })

@@ -40,14 +40,14 @@ async fn refuse(peer: &mut Peer, request: &Value, retry_after: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn eight_subscriptions_are_on_their_way_at_once() {
+async fn sixteen_subscriptions_are_on_their_way_at_once() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
-    let mut subscribing = subscribe_to(&client, 20);
+    let mut subscribing = subscribe_to(&client, 40);
     let mut answered = 0;
-    for expected in [8, 8, 4] {
+    for expected in [16, 16, 8] {
         let requests = asked(&mut peer).await;
         assert_eq!(requests.len(), expected);
         for request in &requests {
@@ -55,7 +55,7 @@ async fn eight_subscriptions_are_on_their_way_at_once() {
             answered += 1;
         }
     }
-    assert_eq!(answered, 20);
+    assert_eq!(answered, 40);
     while let Some(subscribed) = subscribing.join_next().await {
         subscribed.unwrap().unwrap();
     }
@@ -67,16 +67,16 @@ async fn one_refusal_for_rate_pauses_all_subscriptions() {
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
-    let mut subscribing = subscribe_to(&client, 12);
+    let mut subscribing = subscribe_to(&client, 20);
     let requests = asked(&mut peer).await;
-    for request in &requests[..7] {
+    for request in &requests[..15] {
         answer(&mut peer, request).await;
     }
     let refused = Instant::now();
-    refuse(&mut peer, &requests[7], 700).await;
+    refuse(&mut peer, &requests[15], 700).await;
     let first = peer.expect("subscribe_channel").await;
     assert_eq!(refused.elapsed().as_millis(), 700, "all wait as long as the server says");
-    assert_eq!(first["channel"], requests[7]["channel"], "the one that was refused is the next");
+    assert_eq!(first["channel"], requests[15]["channel"], "the one that was refused is the next");
     answer(&mut peer, &first).await;
     for request in asked(&mut peer).await {
         answer(&mut peer, &request).await;
@@ -98,7 +98,7 @@ async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() 
         loop {
             match peer.next().await {
                 Some(request) if request["type"] == "subscribe_channel" => {
-                    refuse(&mut peer, &request, 5_000).await
+                    refuse(&mut peer, &request, 5_000).await;
                 }
                 Some(_) => {}
                 None => unreachable!("the client stays"),
@@ -119,8 +119,8 @@ async fn subscriptions_that_are_not_answered_make_room_for_others() {
     let client = builder.connect().unwrap();
     let mut peer = script.greet("one").await;
     client.connected().await.unwrap();
-    let _subscribing = subscribe_to(&client, 10);
-    assert_eq!(asked(&mut peer).await.len(), 8);
+    let _subscribing = subscribe_to(&client, 18);
+    assert_eq!(asked(&mut peer).await.len(), 16);
     let began = Instant::now();
     peer.expect("subscribe_channel").await;
     assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");

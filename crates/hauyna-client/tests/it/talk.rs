@@ -139,6 +139,36 @@ async fn history_is_read_page_by_page_and_backwards() {
 }
 
 #[tokio::test]
+async fn the_past_is_read_to_its_beginning_from_anywhere() {
+    let server = server();
+    let client = client(&server.url("/"));
+    let room = client.channel::<u32>("room:1");
+    let _subscription = room.subscribe().await.unwrap();
+    for n in 1..=5 {
+        room.publish(&n).await.unwrap();
+    }
+    // A page of messages that are no publications has none of them, and does not end it.
+    for _ in 0..3 {
+        server.hub().channel("room:1").broadcast(json!({ "type": "notice" })).await.unwrap();
+    }
+    room.publish(&9).await.unwrap();
+    let mut older = room.older().limit(2);
+    let (mut contents, mut third) = (Vec::new(), None);
+    while let Some(publication) = older.next().await {
+        let publication = publication.unwrap();
+        contents.push(publication.content);
+        third = third.or(publication.position.filter(|_| publication.content == 3));
+    }
+    assert_eq!(contents, [9, 5, 4, 3, 2, 1]);
+    let mut older = room.older().before(third.unwrap());
+    assert_eq!(older.next().await.unwrap().unwrap().content, 2);
+    assert_eq!(older.next().await.unwrap().unwrap().content, 1);
+    assert!(older.next().await.is_none() && older.next().await.is_none());
+    let mut refused = client.channel::<u32>("nowhere").older();
+    assert!(matches!(refused.next().await, Some(Err(Error::Refused(_)))) && refused.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on() {
     let server = server();
     let client = client(&server.url("/"));
