@@ -2,6 +2,7 @@
 
 import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
+import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
 import type {
@@ -28,13 +29,12 @@ import {
   type RetryTerms,
   type ServerMessage,
   type SessionMessage,
-  closeCodes,
   typeOf,
 } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
-import type { AbortSignalLike, UrlLike } from "./standard.js";
+import { type AbortSignalLike, type UrlLike, onAbort } from "./standard.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
@@ -127,7 +127,7 @@ export class Client<T extends Contract = Contract> {
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
         lost: (code) => {
-          if (code === closeCodes.message_too_big) this.#outbox.giveUpLargest();
+          if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
           this.#session.lost();
         },
         pause: () => this.#outbox.pause(),
@@ -160,28 +160,25 @@ export class Client<T extends Contract = Contract> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     const connected = new Promise<void>((resolve, reject) => {
       const end = (settle: () => void) => {
-        off();
-        cancel();
-        signal?.removeEventListener("abort", abort);
+        for (const off of offs) off();
         settle();
       };
       const look = (state: State) => {
-        if (state.name === "connected") end(resolve);
-        else if (state.name === "closed") {
-          if (this.#isClosing) quiet(connected);
-          end(() => reject(state.error));
-        }
+        if (this.#isClosing) quiet(connected);
+        if (state.name === "closed") end(() => reject(state.error));
+        else if (state.name === "connected") end(resolve);
       };
-      const abort = () => {
-        quiet(connected);
-        end(() => reject(signal?.reason));
-        this.close();
-      };
-      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
       this.#connection.open();
-      const cancel = timeout === undefined ? () => {} : this.#environment.after(timeout, late);
-      const off = this.onState(look);
-      signal?.addEventListener("abort", abort);
+      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+      const offs = [
+        this.onState(look),
+        timeout === undefined ? () => {} : this.#environment.after(timeout, late),
+        onAbort(signal, () => {
+          quiet(connected);
+          end(() => reject(signal?.reason));
+          this.close();
+        }),
+      ];
       look(this.state);
     });
     return connected;

@@ -48,7 +48,10 @@ export class HauynaError extends Error {
     super(message, options);
     this.name = "HauynaError";
     this.kind = kind;
-    Object.defineProperty(this, MARK, { value: false, configurable: true });
+  }
+
+  get [MARK](): boolean {
+    return false;
   }
 }
 
@@ -65,13 +68,16 @@ export class ServerError extends HauynaError {
   readonly temporary: boolean;
   readonly details: Readonly<Record<string, unknown>>;
 
-  constructor(message: ErrorMessage) {
+  constructor(message: Pick<ErrorMessage, "error_type" | "message" | "temporary" | "details">) {
     super("refused", message.message);
     this.name = "ServerError";
-    Object.defineProperty(this, MARK, { value: true });
     this.type = message.error_type;
     this.temporary = message.temporary;
     this.details = message.details ?? {};
+  }
+
+  override get [MARK](): boolean {
+    return true;
   }
 
   /** Milliseconds after which a `rate_limited` request may be repeated. */

@@ -3,7 +3,7 @@
 import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Position } from "./protocol.js";
-import type { AbortSignalLike } from "./standard.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
@@ -25,9 +25,8 @@ export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGene
       wake();
     }),
     channel.onState((state) => state.name === "unsubscribed" && end(state)),
-    () => signal?.removeEventListener("abort", abort),
+    onAbort(signal, abort),
   ];
-  signal?.addEventListener("abort", abort);
   if (signal?.aborted) abort();
   return (async function* () {
     try {

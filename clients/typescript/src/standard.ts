@@ -14,3 +14,9 @@ export interface UrlLike {
   readonly href: string;
   toString(): string;
 }
+
+/** Calls `run` when the signal is aborted, unless the returned function was called before. */
+export function onAbort(signal: AbortSignalLike | undefined, run: () => void): () => void {
+  signal?.addEventListener("abort", run);
+  return () => signal?.removeEventListener("abort", run);
+}

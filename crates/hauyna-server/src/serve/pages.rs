@@ -32,7 +32,8 @@ async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
 }
 
 /// Nothing from elsewhere, and no script or style within a page; forms are the scripts' own.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -45,7 +46,7 @@ const LIVE: &str = "/live";
 const READY: &str = "/ready";
 
 /// Path, text and kind of each page.
-const PAGES: [(&str, &str, &str); 16] = [
+const PAGES: [(&str, &str, &str); 17] = [
     (DEMO, include_str!("../../assets/demo.html"), HTML),
     ("/demo.css", include_str!("../../assets/demo.css"), CSS),
     ("/demo.js", include_str!("../../assets/demo.js"), SCRIPT),
@@ -61,5 +62,6 @@ const PAGES: [(&str, &str, &str); 16] = [
     ("/network.js", include_str!("../../assets/network.js"), SCRIPT),
     ("/elements.js", include_str!("../../assets/elements.js"), SCRIPT),
     ("/hauyna.js", include_str!("../../assets/hauyna.js"), SCRIPT),
+    ("/hauyna-msgpack.js", include_str!("../../assets/hauyna-msgpack.js"), SCRIPT),
     ("/hauyna.svg", include_str!("../../assets/hauyna.svg"), "image/svg+xml"),
 ];
