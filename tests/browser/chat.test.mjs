@@ -179,7 +179,7 @@ test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async
 
   const context = await browser.newContext({ ...PHONE, colorScheme: "light" });
   const guest = new Person(await context.newPage(), "nobody yet");
-  await guest.page.goto(server.url);
+  await guest.page.goto(`${server.url}/chat.html`);
   await fits(guest, "the door");
   await guest.shot("phone-door");
   assert.deepEqual([...eve.faults, ...guest.faults], []);

@@ -67,10 +67,11 @@ export class Person {
     page.on("console", (line) => line.type() === "error" && this.faults.push(line.text()));
   }
 
+  /** Enters the chat of the program. */
   static async enter(browser, url, name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, ...options });
     const person = new Person(await context.newPage(), name);
-    await person.page.goto(url);
+    await person.page.goto(`${url}/chat.html`);
     await person.at("name-input").fill(name);
     await person.at("enter").click();
     await person.is("connected");
@@ -129,11 +130,11 @@ export class Person {
 
 export const PHONE = { viewport: { width: 360, height: 720 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true };
 
-/** Nothing that can be seen reaches over the right edge. */
+/** Nothing that can be seen reaches over the right edge, but for code, which scrolls. */
 export async function fits(person, what) {
   const { beyond, width } = await person.page.evaluate(() => {
     const width = document.documentElement.clientWidth;
-    const reaches = (element) => element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5;
+    const reaches = (element) => !element.matches("pre *") && element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5;
     return { width, beyond: [...document.querySelectorAll("body *")].filter(reaches).map((e) => e.outerHTML.slice(0, 80)) };
   });
   assert.equal(width, 360, `${what} makes the page wider`);

@@ -1,11 +1,12 @@
 // One channel, as an application sees it. What is behind it is subscription.ts.
 
-import type { AnyChannel, Fields } from "./contract.js";
+import type { AnyContent, AnyEvents, Fields } from "./contract.js";
 import type { HauynaError } from "./error.js";
 import type { Off } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
 import type { Presence } from "./presence.js";
 import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
+import type { AbortSignalLike } from "./standard.js";
 
 /** A message of a channel, as its listeners get it. */
 export interface Delivered {
@@ -59,24 +60,38 @@ export interface ChannelState {
 /** What goes with a subscription. */
 export interface SubscribeOptions {
   /** What this connection says about itself in the channel. */
-  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
   /** Gives a token that allows this channel, before each time that it is subscribed to. */
-  readonly getToken?: () => string | Promise<string>;
+  readonly getToken?: (() => string | Promise<string>) | undefined;
   /** Begins after this position, which an earlier page or process has seen. */
-  readonly since?: Position;
+  readonly since?: Position | undefined;
+  /** Ends this share of the subscription, also before the server has answered: the promise is rejected with its reason. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
-/** Where a subscription stands. */
+/** A share of a subscription, as of the moment when it began. */
 export interface Subscribed {
   readonly position: Position | undefined;
   /** The channel keeps a history. */
   readonly recoverable: boolean;
+  /** Ends this share. The subscription ends with the last one. */
+  unsubscribe(): Promise<void>;
+}
+
+/** A client event: what another client of this channel has sent past the history. */
+export interface ClientEvent<Type extends string = string, Data = unknown> {
+  readonly channel: string;
+  readonly type: Type;
+  readonly user: string;
+  readonly data: Data;
 }
 
 /** How to publish. */
 export interface PublishOptions extends RequestOptions {
   /** Makes a repetition harmless: at most 128 bytes. Without one, the client makes one up. */
-  readonly key?: string;
+  readonly key?: string | undefined;
+  /** False: this connection does not get the message live, since its page shows it already. Default: true. */
+  readonly echo?: boolean | undefined;
 }
 
 /** Where a publication stands; undefined in a channel that does not number them. */
@@ -85,12 +100,14 @@ export type Published = Position | undefined;
 /** Which publications of the past. */
 export interface HistoryRange {
   /** Those after this position, or before it with `reverse`. */
-  readonly since?: Position;
+  readonly since?: Position | undefined;
   /** Those before this position, the newest first: the page that a reader sees next who scrolls back. Not with `since`. */
-  readonly before?: Position;
-  readonly limit?: number;
+  readonly before?: Position | undefined;
+  readonly limit?: number | undefined;
   /** The newest first. */
-  readonly reverse?: boolean;
+  readonly reverse?: boolean | undefined;
+  /** Ends the waiting: the promise is rejected with its reason. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** A message of the past: a publication, or of a type of the application's own. */
@@ -110,7 +127,7 @@ export interface HistoryPage<C> {
 }
 
 /** One channel of one client; the same for the same name. */
-export interface Channel<C = AnyChannel> {
+export interface Channel<C = AnyContent, E = AnyEvents> {
   readonly name: string;
   readonly state: ChannelState;
   /** What this client has seen; undefined in a channel without history. */
@@ -122,13 +139,35 @@ export interface Channel<C = AnyChannel> {
     event: Event,
     listener: (message: MessageOf<C, Event>) => void,
   ): Off;
+  /** Listens to the client events of others, see {@link send}. */
+  onEvent<Type extends keyof E & string>(type: Type, listener: (event: ClientEvent<Type, E[Type]>) => void): Off;
   /** Listens to what may be missing; never called where nothing can be. */
   onGap(listener: (gap: Gap) => void): Off;
   onState(listener: (state: ChannelState) => void): Off;
-  /** Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses. */
+  /**
+   * Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses. Each call is a
+   * share of one subscription: several components of a page may use a channel without knowing of each other.
+   */
   subscribe(options?: SubscribeOptions): Promise<Subscribed>;
+  /** Ends the subscription for all who share it. */
   unsubscribe(): Promise<void>;
   /** Publishes. Sent again after a reconnect, with the same key, where the answer was lost. */
   publish(content: ContentOf<C>, options?: PublishOptions): Promise<Published>;
+  /**
+   * Sends a client event to the other subscribers, past history and recovery: a cursor, a hint that somebody types. Nothing
+   * is answered, and nothing is sent without a subscription. Of more than the channel takes a second, the latest of each
+   * type is sent.
+   */
+  send<Type extends keyof E & string>(type: Type, ...[data]: undefined extends E[Type] ? [data?: E[Type]] : [data: E[Type]]): void;
   history(range?: HistoryRange): Promise<HistoryPage<C>>;
+  /** The past from here, or from `before`, to its beginning: the newest first, `limit` messages a request. */
+  older(range?: Pick<HistoryRange, "before" | "limit" | "signal">): AsyncGenerator<Past<C>, void, undefined>;
+  /**
+   * The publications from now on, for `for await`. Ends with the subscription. Fails with its error where it was refused,
+   * with `overflow` where the loop falls more than 10,000 messages behind.
+   */
+  messages(options?: { readonly signal?: AbortSignalLike | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
 }
+
+/** A channel of any contract. */
+export type AnyChannel = Channel<any, any>;

@@ -1,10 +1,15 @@
 // The client: what an application holds. It puts the parts together, and gives out what does not belong to a channel.
 
+import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
+import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
 import type {
+  AnyEvents,
+  ChannelName,
   ChannelOf,
+  ClientEventsOf,
   ClientMessages,
   Contract,
   QuestionData,
@@ -15,7 +20,7 @@ import type {
   RequestReply,
 } from "./contract.js";
 import { type Environment, amount, surroundings } from "./environment.js";
-import { HauynaError, ServerError } from "./error.js";
+import { HauynaError, ServerError, quiet } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
@@ -24,35 +29,42 @@ import {
   type RetryTerms,
   type ServerMessage,
   type SessionMessage,
-  closeCodes,
   typeOf,
 } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
+import { type AbortSignalLike, type UrlLike, onAbort } from "./standard.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
   /** The credentials, asked for before every attempt, and before they end. Sent beside the sub-protocol. */
-  readonly getToken?: (context: TokenContext) => string | undefined | Promise<string | undefined>;
+  readonly getToken?: ((context: TokenContext) => string | undefined | Promise<string | undefined>) | undefined;
   /** How messages are written: `json`, the default, or `msgpack`. */
-  readonly codec?: Codec;
+  readonly codec?: Codec | undefined;
   /** How long a request may take once it was sent. Default: 10 s. */
-  readonly timeout?: number;
+  readonly timeout?: number | undefined;
   /** How long a request may wait to be sent. Default: as long as the server keeps the session of a lost connection. */
-  readonly ttl?: number;
+  readonly ttl?: number | undefined;
   /** How long an attempt may take. Default: 10 s. */
-  readonly connectTimeout?: number;
+  readonly connectTimeout?: number | undefined;
   /** How much may wait for an answer. */
-  readonly outbox?: OutboxLimits;
+  readonly outbox?: OutboxLimits | undefined;
   /** How to come back, whatever the server's policy says. */
-  readonly retry?: RetryTerms;
+  readonly retry?: RetryTerms | undefined;
   /** Another class of sockets. */
-  readonly WebSocket?: WebSocketConstructor;
+  readonly WebSocket?: WebSocketConstructor | undefined;
   /** Other surroundings, for tests. */
-  readonly environment?: Environment;
+  readonly environment?: Environment | undefined;
   /** Default: one warning for each series of attempts that fail, what else goes wrong, and that it is back, on the console. */
-  readonly logger?: Logger;
+  readonly logger?: Logger | undefined;
+}
+
+/** How long to wait for the first connection. */
+export interface ConnectOptions {
+  /** Milliseconds. Default: for as long as the client tries. */
+  readonly timeout?: number | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** Answers the server's questions of one name. */
@@ -72,11 +84,14 @@ export class Client<T extends Contract = Contract> {
   /** Keys of one client are unlike those of any other. */
   readonly #name: string;
   #keys = 0;
+  /** The application closes: whoever waits need not be told. */
+  #isClosing = false;
   #info: SessionMessage | undefined;
   #cancelRefresh = () => {};
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
-  constructor(url: string | URL, options: ClientOptions = {}) {
+  constructor(url: string | UrlLike, options: ClientOptions = {}) {
+    bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
     this.#environment = options.environment ?? surroundings;
@@ -112,7 +127,7 @@ export class Client<T extends Contract = Contract> {
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
         lost: (code) => {
-          if (code === closeCodes.message_too_big) this.#outbox.giveUpLargest();
+          if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
           this.#session.lost();
         },
         pause: () => this.#outbox.pause(),
@@ -121,7 +136,7 @@ export class Client<T extends Contract = Contract> {
     );
   }
 
-  /** Tells Vue not to make a reactive proxy of it, in which private members do not work. */
+  /** Tells Vue not to make a reactive proxy of it: there is nothing in it to watch. */
   get __v_skip(): true {
     return true;
   }
@@ -136,24 +151,44 @@ export class Client<T extends Contract = Contract> {
     return this.#info?.user;
   }
 
-  /** Connects, and stays connected. Resolves with the first connection; fails where the server will have none. */
-  connect(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#connection.open();
-      const settle = (state: State) => {
-        if (state.name === "connected") resolve();
-        else if (state.name === "closed") reject(new HauynaError("closed", state.reason || "closed"));
-        else return;
-        off();
+  /**
+   * Connects, and stays connected. Resolves with the first connection; fails where the server will have none, where the
+   * attempts are used up, or after `timeout`, when the client goes on trying until it is closed. Aborting `signal` closes
+   * a client that has not connected yet.
+   */
+  connect({ timeout, signal }: ConnectOptions = {}): Promise<void> {
+    if (signal?.aborted) return quiet(Promise.reject(signal.reason));
+    const connected = new Promise<void>((resolve, reject) => {
+      const end = (settle: () => void) => {
+        for (const off of offs) off();
+        settle();
       };
-      const off = this.onState(settle);
-      settle(this.state);
+      const look = (state: State) => {
+        if (this.#isClosing) quiet(connected);
+        if (state.name === "closed") end(() => reject(state.error));
+        else if (state.name === "connected") end(resolve);
+      };
+      this.#connection.open();
+      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+      const offs = [
+        this.onState(look),
+        timeout === undefined ? () => {} : this.#environment.after(timeout, late),
+        onAbort(signal, () => {
+          quiet(connected);
+          end(() => reject(signal?.reason));
+          this.close();
+        }),
+      ];
+      look(this.state);
     });
+    return connected;
   }
 
   /** Ends the connection and the session. What was not answered fails. `code` is 1000, or of 4500 to 4999. */
   close(code = 1000, reason = ""): void {
+    this.#isClosing = true;
     this.#connection.close(code, reason);
+    this.#isClosing = false;
   }
 
   /** Tries to connect at once, without waiting for the next attempt. */
@@ -176,8 +211,9 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** The channel of this name; nothing is asked before it is subscribed to. */
-  channel<Name extends string>(name: Name): Channel<ChannelOf<T, Name>>;
-  channel<C extends object>(name: string): Channel<C>;
+  channel<Name extends string>(name: ChannelName<T, Name> & Name): Channel<ChannelOf<T, Name>, ClientEventsOf<T, Name>>;
+  /** Of content that the contract does not know: what it is has to be said. */
+  channel<C extends object = never, E extends object = AnyEvents>(name: [C] extends [never] ? never : string): Channel<C, E>;
   channel(name: string): unknown {
     return this.#session.channel(name);
   }
@@ -202,7 +238,7 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** Asks the application. Where the answer is lost with the connection, fails with `outcome_unknown` unless `repeatable`. */
-  async request<Name extends RequestName<T>>(
+  request<Name extends RequestName<T>>(
     name: Name,
     ...[data, options]: object extends RequestData<T, Name>
       ? [data?: RequestData<T, Name>, options?: RequestOptions]
@@ -210,32 +246,33 @@ export class Client<T extends Contract = Contract> {
   ): Promise<RequestReply<T, Name>> {
     const message: ServerMessage = { ...(data as object | undefined), type: name };
     const retry = options?.repeatable ? "always" : "never";
-    return (await this.#ask({ ...options, message, retry })) as RequestReply<T, Name>;
+    return this.#ask({ ...options, message, retry }) as Promise<RequestReply<T, Name>>;
   }
 
   /** Sends to every connection of a user. */
-  sendToUser(to: string, message: unknown, options?: PublishOptions): Promise<Published> {
+  sendToUser(to: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "private", to, message }, options);
   }
 
   /** Sends to every connection of every member of a group. */
-  sendToGroup(room: string, message: unknown, options?: PublishOptions): Promise<Published> {
+  sendToGroup(room: string, message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "group", room, message }, options);
   }
 
   /** Sends to everybody, where the application allows it. */
-  broadcast(message: unknown, options?: PublishOptions): Promise<Published> {
+  broadcast(message: unknown, options?: Omit<PublishOptions, "echo">): Promise<Published> {
     return this.#publish({ type: "broadcast", message }, options);
   }
 
   /** Changes this user's status, and further fields of their metadata, wherever they are present. */
-  async updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
-    await this.#ask({ ...options, message: { ...fields, type: "update_status", status }, retry: "always" });
+  updateStatus(status: string, fields: object = {}, options?: RequestOptions): Promise<void> {
+    const message = { ...fields, type: "update_status", status };
+    return this.#ask({ ...options, message, retry: "always", take: () => {} }) as Promise<void>;
   }
 
-  async #publish(message: ServerMessage, { key, ...options }: PublishOptions = {}): Promise<Published> {
+  #publish(message: ServerMessage, { key, ...options }: Omit<PublishOptions, "echo"> = {}): Promise<Published> {
     const keyed = { ...message, key: key ?? this.#key() };
-    return positionOf(await this.#ask({ ...options, message: keyed, retry: "keyed" }));
+    return this.#ask({ ...options, message: keyed, retry: "keyed", take: positionOf }) as Promise<Published>;
   }
 
   #ask(asked: Parameters<Outbox["request"]>[0]): Promise<unknown> {
@@ -249,7 +286,7 @@ export class Client<T extends Contract = Contract> {
   #changed(state: State): void {
     if (state.name === "connected") this.#info = state.session;
     else this.#cancelRefresh();
-    if (state.name === "closed") this.#session.close(state.reason || "closed");
+    if (state.name === "closed") this.#session.close(state.error);
     else this.#outbox.reopen();
     this.#listeners.emit("state", state);
   }
@@ -326,6 +363,9 @@ export class Client<T extends Contract = Contract> {
   }
 }
 
+/** A client of any contract: what functions take that work for all. */
+export type AnyClient = Client<any>;
+
 /** A name that no other client has. Pages may replace `Math.random` by a source that repeats itself. */
 function unique({ random }: Environment): string {
   const bytes = new Uint8Array(15);
@@ -335,9 +375,12 @@ function unique({ random }: Environment): string {
 }
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
-function absolute(url: string | URL): string {
-  // The URLs of React Native cannot be changed.
-  return new URL(url, globalThis.location?.href).href.replace(/^http/, "ws");
+function absolute(url: string | UrlLike): string {
+  const { href } = new URL(`${url}`, globalThis.location?.href);
+  // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
+  const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
+  if (!/^wss?:/i.test(address)) throw new TypeError();
+  return address;
 }
 
 /** Milliseconds: however little is left, credentials are not renewed more often than this. */

@@ -11,7 +11,8 @@ import type { RetryTerms } from "./protocol.js";
  *   requests: { rename: { data: { name: string }; reply: { name: string } } };
  *   questions: { confirm: { data: { question: string }; reply: { choice: "yes" | "no" } } };
  *   messages: { welcome: { motd: string } };
- *   channels: { "room:{id}": { message: string; typing: { user: string } } };
+ *   channels: { "room:{id}": { message: string; renamed: { name: string } } };
+ *   clientEvents: { "room:{id}": { cursor: { x: number; y: number }; typing: undefined } };
  * }
  * ```
  */
@@ -24,6 +25,8 @@ export interface Contract {
   messages?: object;
   /** What channels carry, by the pattern of their names: `{name}` is a part, `{*name}` the rest. */
   channels?: object;
+  /** The client events of channels, by the pattern of their names: their data by type. */
+  clientEvents?: object;
 }
 
 /** Fields of a message. */
@@ -71,16 +74,33 @@ export interface Direct {
 }
 
 /** What a channel carries where nobody says: anything. */
-export type AnyChannel = { message: unknown } & Record<string, unknown>;
+export type AnyContent = { message: unknown } & Record<string, unknown>;
+
+/** The client events of a channel where nobody says: any. */
+export type AnyEvents = Record<string, unknown>;
 
 /** What the channel of this name carries, by the patterns of the contract. */
-export type ChannelOf<T, Name extends string> = T extends { channels: infer C }
-  ? { [P in keyof C & string]: Name extends NameOf<P> ? C[P] : never }[keyof C & string] extends infer Found
-    ? [Found] extends [never]
-      ? AnyChannel
-      : Found
-    : never
-  : AnyChannel;
+export type ChannelOf<T, Name extends string> = T extends { channels: infer C } ? ByPattern<C, Name, AnyContent> : AnyContent;
+
+/** The client events of the channel of this name, by the patterns of the contract. */
+export type ClientEventsOf<T, Name extends string> = T extends { clientEvents: infer E } ? ByPattern<E, Name, AnyEvents> : AnyEvents;
+
+/** The name, where the contract has a pattern for it or has no channels at all; of a name known only at run time, nobody can say. */
+export type ChannelName<T, Name extends string> = T extends { channels: infer C }
+  ? string extends Name
+    ? Name
+    : [ByPattern<C, Name, never>] extends [never]
+      ? never
+      : Name
+  : Name;
+
+type ByPattern<C, Name extends string, Else> = {
+  [P in keyof C & string]: Name extends NameOf<P> ? C[P] : never;
+}[keyof C & string] extends infer Found
+  ? [Found] extends [never]
+    ? Else
+    : Found
+  : never;
 
 type NameOf<Pattern extends string> = Pattern extends `${infer Before}{${string}}${infer After}`
   ? `${Before}${string}${NameOf<After>}`

@@ -2,6 +2,9 @@
 
 import type { ErrorMessage } from "./protocol.js";
 
+/** Errors of every copy of this package have it; its value is whether they are the server's. */
+const MARK = Symbol.for("hauyna.isServerError");
+
 /**
  * Why a promise of the client failed:
  *
@@ -12,7 +15,10 @@ import type { ErrorMessage } from "./protocol.js";
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
  * - `outbox_full`: too much waits already; it was not done
  * - `invalid`: it cannot be encoded, is larger than the outbox, or is no use of this client
- * - `closed`: the client is closed, or the subscription was given up
+ * - `closed`: the client was closed, or the server will have no connection of it
+ * - `gave_up`: the client has used up its attempts to connect
+ * - `unsubscribed`: the subscription was ended before the server had answered
+ * - `overflow`: more messages wait in an iterator than it holds
  */
 export type ErrorKind =
   | "refused"
@@ -22,17 +28,37 @@ export type ErrorKind =
   | "not_connected"
   | "outbox_full"
   | "invalid"
-  | "closed";
+  | "closed"
+  | "gave_up"
+  | "unsubscribed"
+  | "overflow";
 
 /** A failure of this client or, as {@link ServerError}, of the server. */
 export class HauynaError extends Error {
   readonly kind: ErrorKind;
 
-  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+  /** An application may load this package twice, as an ES module and as CommonJS: errors of either are instances. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    const mark = (value as { [MARK]?: boolean } | undefined | null)?.[MARK];
+    if (this === HauynaError) return mark !== undefined;
+    return (this as unknown) === ServerError ? mark === true : super[Symbol.hasInstance](value);
+  }
+
+  constructor(kind: ErrorKind, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = "HauynaError";
     this.kind = kind;
   }
+
+  get [MARK](): boolean {
+    return false;
+  }
+}
+
+/** Marks a promise as handled: the application itself took back what it would have resolved with. */
+export function quiet<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
 }
 
 /** The server refused a request. `type` is the contract, the text is for people. */
@@ -42,12 +68,16 @@ export class ServerError extends HauynaError {
   readonly temporary: boolean;
   readonly details: Readonly<Record<string, unknown>>;
 
-  constructor(message: ErrorMessage) {
+  constructor(message: Pick<ErrorMessage, "error_type" | "message" | "temporary" | "details">) {
     super("refused", message.message);
     this.name = "ServerError";
     this.type = message.error_type;
     this.temporary = message.temporary;
     this.details = message.details ?? {};
+  }
+
+  override get [MARK](): boolean {
+    return true;
   }
 
   /** Milliseconds after which a `rate_limited` request may be repeated. */

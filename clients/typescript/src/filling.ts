@@ -1,5 +1,6 @@
 // What a subscription remembers while it fills a gap from the history, and how positions are read.
 
+import type { HistoryPage } from "./channel.js";
 import type { Position, ServerMessage } from "./protocol.js";
 
 /** The position before what a gap of the server's leaves out. */
@@ -18,6 +19,13 @@ export interface Filling {
 export interface HistoryAnswer extends Position {
   readonly oldest: number;
   readonly messages: readonly ServerMessage[];
+}
+
+/** A page of the history, as applications get it. */
+export function pageOf(answer: unknown): HistoryPage<unknown> {
+  const { messages, epoch, offset, oldest } = answer as HistoryAnswer;
+  const end = messages.at(-1) as { readonly offset: number } | undefined;
+  return { messages: messages as never, position: { epoch, offset }, oldest, last: end && { epoch, offset: end.offset } };
 }
 
 /** Whether it is an offset. */

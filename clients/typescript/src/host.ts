@@ -4,6 +4,8 @@ import type { Gap } from "./channel.js";
 import type { HauynaError } from "./error.js";
 import type { Logger } from "./logger.js";
 import type { Asked, Urgent } from "./outbox.js";
+import type { ServerMessage } from "./protocol.js";
+import type { Subscription } from "./subscription.js";
 
 /** What a subscription needs of its client. */
 export interface ChannelHost {
@@ -11,6 +13,10 @@ export interface ChannelHost {
   request(asked: Asked): Promise<unknown>;
   /** On this connection, past what waits; fails where there is none. */
   urgent(asked: Urgent): Promise<unknown>;
+  /** On this connection, without an answer; nothing where there is none. */
+  tell(message: ServerMessage): void;
+  /** Asks when it is this channel's turn: a few channels are subscribed to at a time. */
+  inTurn<T>(ask: () => Promise<T>): Promise<T>;
   isConnected(): boolean;
   /** Why nothing is asked any more, where that is so. */
   closed(): HauynaError | undefined;
@@ -20,4 +26,6 @@ export interface ChannelHost {
   gap(gap: Gap): void;
   /** The channel has another memory now. */
   turned(): void;
+  /** Whether the channel stays in memory though nobody holds it. */
+  keep(channel: Subscription, isKept: boolean): void;
 }

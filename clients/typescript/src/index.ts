@@ -1,40 +1,5 @@
 // The client of hauyna, for browsers and whatever else has a WebSocket of its own.
 
-export { Client, type ClientOptions, type QuestionHandler } from "./client.js";
-export type {
-  Channel,
-  ChannelState,
-  ContentOf,
-  Delivered,
-  Gap,
-  HistoryPage,
-  HistoryRange,
-  MessageOf,
-  Past,
-  Publication,
-  Published,
-  PublishOptions,
-  Subscribed,
-  SubscribeOptions,
-} from "./channel.js";
-export { type Codec, json, msgpack } from "./codec.js";
-export type { State, TokenContext } from "./connection.js";
-export type * from "./contract.js";
-export { type Environment, type Signal, surroundings } from "./environment.js";
-export { type ErrorKind, HauynaError, ServerError } from "./error.js";
-export type { Off } from "./listeners.js";
-export { type Level, type Logger, consoleLogger } from "./logger.js";
-export type { OutboxLimits, RequestOptions } from "./outbox.js";
-export type { Device, Presence, PresenceEvents, Present } from "./presence.js";
-export {
-  type ChannelEvent,
-  type ErrorType,
-  type Heartbeat,
-  type Position,
-  type RecoveryReason,
-  type RetryTerms,
-  type SessionMessage,
-  closeCodes,
-  comesBack,
-} from "./protocol.js";
-export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
+export { closeCodes } from "./close-codes.js";
+export { msgpack } from "./codec.js";
+export * from "./page.js";

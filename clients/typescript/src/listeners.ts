@@ -14,18 +14,27 @@ export function on(type: string): string {
 export class Listeners {
   readonly #logger: Logger;
   readonly #all = new Map<string, Set<(value: never) => void>>();
+  /** Called when a listener was added or removed. */
+  readonly #changed: () => void;
 
-  constructor(logger: Logger) {
+  constructor(logger: Logger, changed = () => {}) {
     this.#logger = logger;
+    this.#changed = changed;
+  }
+
+  get isEmpty(): boolean {
+    return this.#all.size === 0;
   }
 
   add(event: string, listener: (value: never) => void): Off {
     const own = this.#all.get(event) ?? new Set();
     this.#all.set(event, own);
     own.add(listener);
+    this.#changed();
     return () => {
       own.delete(listener);
       if (own.size === 0 && this.#all.get(event) === own) this.#all.delete(event);
+      this.#changed();
     };
   }
 

@@ -1,257 +1,235 @@
 // MessagePack, as far as `hauyna.v1` uses it: string keys, no extension types. Writes the shortest form of each
-// value and reads every form. Knows nothing of messages.
+// value and reads every form. Knows nothing of messages. Its functions share one buffer: a closure or an object for
+// each field costs more than the field does. `scripts/codecs.mjs` measures it beside JSON.
 
 /** Writes one value. Throws a TypeError for functions, symbols, and what is nested more than 64 deep. */
 export function encode(value: unknown): Uint8Array<ArrayBuffer> {
-  const writer = new Writer();
-  writer.value(value, 0);
-  return writer.bytes.slice(0, writer.length);
+  // A `toJSON` or a getter of the application may encode, too.
+  const start = end;
+  try {
+    write(value, 0);
+    return output.slice(start, end);
+  } finally {
+    end = start;
+  }
 }
 
-/** Reads one value. Throws a RangeError where it is cut off, a TypeError where it is not of this kind. */
-export function decode(bytes: Uint8Array<ArrayBuffer>): unknown {
-  const reader = new Reader(bytes);
-  const value = reader.value(0);
-  if (reader.at !== bytes.length) throw new RangeError(FOREIGN);
+/** Reads one value. Throws a RangeError where it is cut off, a TypeError where it is not of this kind, as a text is. */
+export function decode(data: string | ArrayBuffer): unknown {
+  view = new DataView(data as ArrayBuffer);
+  input = new Uint8Array(view.buffer as ArrayBuffer);
+  at = 0;
+  const value = read(0);
+  if (at !== input.length) throw new RangeError(FOREIGN);
   return value;
 }
 
-class Writer {
-  bytes = new Uint8Array(256);
-  length = 0;
-  #view = new DataView(this.bytes.buffer);
+// What is written: `output` up to `end`. It stays as large as the largest message made it.
+let output = new Uint8Array();
+let end = 0;
 
-  value(value: unknown, depth: number): void {
-    if (depth > DEEPEST) throw new TypeError(FOREIGN);
-    switch (typeof value) {
-      case "string":
-        return this.#text(value);
-      case "number":
-        return this.#number(value);
-      case "boolean":
-        return this.#byte(value ? 0xc3 : 0xc2);
-      case "bigint":
-        return this.#big(value);
-      case "undefined":
-        return this.#byte(0xc0);
-      case "object":
-        return this.#object(value, depth);
-      default:
-        throw new TypeError(FOREIGN);
+function write(value: unknown, depth: number): void {
+  if (depth > DEEPEST) throw new TypeError(FOREIGN);
+  reserve(9);
+  if (typeof value === "string") writeText(value);
+  else if (typeof value === "number") writeNumber(value);
+  else if (value == null) put(1, 0xc0);
+  else if (typeof value === "boolean") put(1, value ? 0xc3 : 0xc2);
+  else if (typeof value === "bigint" && value < 2n ** 64n && value >= -(2n ** 63n)) writeLong(value);
+  else if (typeof value !== "object") throw new TypeError(FOREIGN);
+  else if (value instanceof Uint8Array) {
+    writeSize(0, 0, 0xc4, value.length);
+    writeBytes(value);
+  } else if (Array.isArray(value)) {
+    writeSize(0x90, 16, 0xdb, value.length);
+    for (const item of value) write(item, depth + 1);
+  } else if (typeof (value as Fields)["toJSON"] === "function") {
+    write((value as { toJSON(): unknown }).toJSON(), depth + 1);
+  } else {
+    const names = Object.keys(value).filter((name) => (value as Fields)[name] !== undefined);
+    writeSize(0x80, 16, 0xdd, names.length);
+    for (const name of names) {
+      writeText(name);
+      write((value as Fields)[name], depth + 1);
     }
   }
+}
 
-  #object(value: object | null, depth: number): void {
-    if (value === null) return this.#byte(0xc0);
-    if (value instanceof Uint8Array) {
-      this.#sized(value.length, [0xc4, 0xc5, 0xc6]);
-      return this.#raw(value);
-    }
-    if (Array.isArray(value)) {
-      this.#counted(value.length, 0x90, 0xdc);
-      for (const item of value) this.value(item, depth + 1);
-      return;
-    }
-    const own = (value as { toJSON?: () => unknown }).toJSON;
-    if (typeof own === "function") return this.value(own.call(value), depth + 1);
-    const fields = Object.entries(value).filter(([, field]) => field !== undefined);
-    this.#counted(fields.length, 0x80, 0xde);
-    for (const [name, field] of fields) {
-      this.#text(name);
-      this.value(field, depth + 1);
-    }
-  }
-
-  #number(value: number): void {
-    // JSON has no NaN and no infinities: they are null there, so here too.
-    if (!Number.isFinite(value)) return this.#byte(0xc0);
-    if (!Number.isInteger(value) || Object.is(value, -0) || Math.abs(value) >= 2 ** 63) {
-      this.#byte(0xcb);
-      return this.#put(8, (view, at) => view.setFloat64(at, value));
-    }
-    if (value >= -32 && value < 128) return this.#byte(value & 0xff);
-    const isNegative = value < 0;
+function writeNumber(value: number): void {
+  if (Number.isInteger(value) && Math.abs(value) < 2 ** 63 && !Object.is(value, -0)) {
+    if (value >= 2 ** 32 || value < -(2 ** 31)) writeLong(BigInt(value));
+    else if (value >= 0) writeSize(0, 128, 0xcc, value);
     // Of a negative number one bit is the sign.
-    const magnitude = isNegative ? -1 - value : value;
-    for (const power of [0, 1, 2]) {
-      const size = (2 ** power) as 1 | 2 | 4;
-      if (magnitude < 2 ** (8 * size - Number(isNegative))) return this.#wide((isNegative ? 0xd0 : 0xcc) + power, size, value);
+    else writeSize(value, value < -32 ? 0 : Infinity, 0xd0, -2 * value - 1, value);
+  } else if (Number.isFinite(value)) {
+    writeEight(0xcb, "setFloat64", value as never);
+  } else put(1, 0xc0); // as JSON writes them
+}
+
+function writeLong(value: bigint): void {
+  writeEight(value < 0 ? 0xd3 : 0xcf, "setBigInt64", value as never);
+}
+
+function writeEight(marker: number, set: "setFloat64" | "setBigInt64", value: never): void {
+  put(1, marker);
+  new DataView(output.buffer)[set](end, value);
+  end += 8;
+}
+
+function writeText(text: string): void {
+  const { length } = text;
+  const start = end;
+  if (length < 64) {
+    reserve(length + 2);
+    writeSize(0xa0, 32, 0xd9, length);
+    let all = 0;
+    for (let index = 0; index < length; index++) {
+      const unit = text.charCodeAt(index);
+      output[end++] = unit;
+      all |= unit;
     }
-    this.#big(BigInt(value));
+    if (all < 128) return;
+    // It is not ASCII.
+    end = start;
   }
+  const bytes = (encoder ??= new TextEncoder()).encode(text);
+  reserve(5);
+  writeSize(0xa0, 32, 0xd9, bytes.length);
+  writeBytes(bytes);
+}
 
-  #big(value: bigint): void {
-    if (value >= 2n ** 64n || value < -(2n ** 63n)) throw new TypeError(FOREIGN);
-    this.#byte(value < 0n ? 0xd3 : 0xcf);
-    this.#put(8, (view, at) => view.setBigUint64(at, BigInt.asUintN(64, value)));
+/** A size or an integer: in one byte below `limit`, else behind a marker. Arrays and maps have no form of one byte more. */
+function writeSize(short: number, limit: number, marker: number, size: number, value = size): void {
+  if (size < limit) return put(1, short | value);
+  const power = size < 2 ** 8 && limit !== 16 ? 0 : size < 2 ** 16 ? 1 : 2;
+  put(1, marker + power);
+  put(1 << power, value);
+}
+
+function writeBytes(bytes: Uint8Array): void {
+  reserve(bytes.length);
+  output.set(bytes, end);
+  end += bytes.length;
+}
+
+/** An integer of at most four bytes, in two's complement, where there is room for it. */
+function put(size: number, value: number): void {
+  for (let bits = 8 * size; bits > 0; ) output[end++] = value >> (bits -= 8);
+}
+
+/** Makes room. */
+function reserve(size: number): void {
+  if (end + size <= output.length) return;
+  const larger = new Uint8Array(2 * (end + size) + 256);
+  larger.set(output);
+  output = larger;
+}
+
+// What is read: `input` from `at`.
+let input: Uint8Array<ArrayBuffer>;
+let view: DataView;
+let at = 0;
+
+function read(depth: number): unknown {
+  if (depth > DEEPEST) throw new TypeError(FOREIGN);
+  const marker = input[skip(1)] as number;
+  if (marker < 0x80) return marker;
+  if (marker < 0x90) return readMap(marker & 0xf, depth);
+  if (marker < 0xa0) return readArray(marker & 0xf, depth);
+  if (marker < 0xc0) return readText(marker & 0x1f);
+  if (marker >= 0xe0) return marker - 0x100;
+  // Most markers come in fours, for 1, 2, 4 and 8 bytes.
+  const size = 1 << (marker & 3);
+  if (marker >= 0xde) return readMap(readUint(size >> 1), depth);
+  if (marker >= 0xdc) return readArray(readUint(2 * size), depth);
+  if (marker >= 0xd9) return readText(readUint(size >> 1));
+  if (marker >= 0xcc && marker < 0xd0) return readUint(size);
+  if (marker >= 0xca && marker < 0xd4) return readNumber(marker, skip(size));
+  if (marker >= 0xc4 && marker < 0xc7) return input.slice(skip(readUint(size)), at);
+  if (marker === 0xc0) return null;
+  if (marker === 0xc2 || marker === 0xc3) return marker === 0xc3;
+  throw new TypeError(FOREIGN);
+}
+
+/** A float, or an integer with a sign. */
+function readNumber(marker: number, start: number): number {
+  if (marker === 0xca) return view.getFloat32(start);
+  if (marker === 0xcb) return view.getFloat64(start);
+  if (marker === 0xd0) return view.getInt8(start);
+  if (marker === 0xd1) return view.getInt16(start);
+  return marker === 0xd2 ? view.getInt32(start) : Number(view.getBigInt64(start));
+}
+
+function readMap(count: number, depth: number): object {
+  const map: Fields = {};
+  for (let n = 0; n < count; n++) {
+    const name = read(depth);
+    if (typeof name !== "string") throw new TypeError(FOREIGN);
+    const value = read(depth + 1);
+    // As JSON.parse does: `__proto__` is a field like any other.
+    if (name !== "__proto__") map[name] = value;
+    else Object.defineProperty(map, name, { value, enumerable: true, writable: true, configurable: true });
   }
+  return map;
+}
 
-  #text(text: string): void {
-    const bytes = utf8(text);
-    if (bytes.length < 32) this.#byte(0xa0 | bytes.length);
-    else this.#sized(bytes.length, [0xd9, 0xda, 0xdb]);
-    this.#raw(bytes);
-  }
+function readArray(count: number, depth: number): unknown[] {
+  const array = [];
+  for (let n = 0; n < count; n++) array.push(read(depth + 1));
+  return array;
+}
 
-  #sized(size: number, [small, middle, large]: [number, number, number]): void {
-    if (size < 2 ** 8) this.#wide(small, 1, size);
-    else if (size < 2 ** 16) this.#wide(middle, 2, size);
-    else this.#wide(large, 4, size);
-  }
-
-  #counted(count: number, short: number, long: number): void {
-    if (count < 16) this.#byte(short | count);
-    else if (count < 2 ** 16) this.#wide(long, 2, count);
-    else this.#wide(long + 1, 4, count);
-  }
-
-  #byte(byte: number): void {
-    this.#put(1, (view, at) => view.setUint8(at, byte));
-  }
-
-  /** A marker, and a number of `size` bytes, in two's complement where it is negative. */
-  #wide(marker: number, size: 1 | 2 | 4, value: number): void {
-    this.#byte(marker);
-    this.#put(size, (view, at) => {
-      if (size === 1) view.setUint8(at, value);
-      else if (size === 2) view.setUint16(at, value);
-      else view.setUint32(at, value);
-    });
-  }
-
-  #raw(bytes: Uint8Array): void {
-    const at = this.length;
-    this.#put(bytes.length, () => this.bytes.set(bytes, at));
-  }
-
-  #put(size: number, write: (view: DataView, at: number) => void): void {
-    const end = this.length + size;
-    if (end > this.bytes.length) {
-      const larger = new Uint8Array(Math.max(end, this.bytes.length * 2));
-      larger.set(this.bytes);
-      this.bytes = larger;
-      this.#view = new DataView(larger.buffer);
+function readText(length: number): string {
+  const start = skip(length);
+  if (length < 32) {
+    let hash = 0;
+    let all = 0;
+    for (let n = start; n < at; n++) {
+      const byte = input[n] as number;
+      hash = (hash * 31 + byte) & 511;
+      all |= byte;
     }
-    write(this.#view, this.length);
-    this.length = end;
+    if (all < 128) {
+      // Names, types and users repeat: the text is mostly there already.
+      const text = texts[hash];
+      let n = text?.length === length ? 0 : -1;
+      while (n >= 0 && n < length) n = (text as string).charCodeAt(n) === input[start + n] ? n + 1 : -1;
+      return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, at))) : (text as string);
+    }
+  }
+  return (decoder ??= createDecoder()).decode(input.subarray(start, at));
+}
+
+/** Where the runtime's decoder takes no options, as in old Hermes, texts that are not UTF-8 are not refused. */
+function createDecoder(): TextDecoder {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  } catch {
+    return new TextDecoder();
   }
 }
 
-class Reader {
-  at = 0;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
-  readonly #view: DataView;
-
-  constructor(bytes: Uint8Array<ArrayBuffer>) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-
-  value(depth: number): unknown {
-    if (depth > DEEPEST) throw new TypeError(FOREIGN);
-    const marker = this.#uint(1);
-    if (marker < 0x80) return marker;
-    if (marker < 0x90) return this.#map(marker & 0xf, depth);
-    if (marker < 0xa0) return this.#array(marker & 0xf, depth);
-    if (marker < 0xc0) return this.#text(marker & 0x1f);
-    if (marker >= 0xe0) return marker - 0x100;
-    switch (marker) {
-      case 0xc0:
-        return null;
-      case 0xc2:
-      case 0xc3:
-        return marker === 0xc3;
-      case 0xc4:
-      case 0xc5:
-      case 0xc6:
-        return this.#slice(this.#uint(2 ** (marker - 0xc4))).slice();
-      case 0xca:
-        return this.#view.getFloat32(this.#skip(4));
-      case 0xcb:
-        return this.#view.getFloat64(this.#skip(8));
-      case 0xcc:
-      case 0xcd:
-      case 0xce:
-        return this.#uint(2 ** (marker - 0xcc));
-      case 0xcf:
-        return Number(this.#view.getBigUint64(this.#skip(8)));
-      case 0xd0:
-        return this.#view.getInt8(this.#skip(1));
-      case 0xd1:
-        return this.#view.getInt16(this.#skip(2));
-      case 0xd2:
-        return this.#view.getInt32(this.#skip(4));
-      case 0xd3:
-        return Number(this.#view.getBigInt64(this.#skip(8)));
-      case 0xd9:
-      case 0xda:
-      case 0xdb:
-        return this.#text(this.#uint(2 ** (marker - 0xd9)));
-      case 0xdc:
-      case 0xdd:
-        return this.#array(this.#uint(2 ** (marker - 0xdb)), depth);
-      case 0xde:
-      case 0xdf:
-        return this.#map(this.#uint(2 ** (marker - 0xdd)), depth);
-      default:
-        throw new TypeError(FOREIGN);
-    }
-  }
-
-  #map(count: number, depth: number): object {
-    const map: Record<string, unknown> = {};
-    for (let n = 0; n < count; n++) {
-      const name = this.value(depth);
-      if (typeof name !== "string") throw new TypeError(FOREIGN);
-      const value = this.value(depth + 1);
-      // As JSON.parse does: `__proto__` is a field like any other.
-      if (name !== "__proto__") map[name] = value;
-      else Object.defineProperty(map, name, { value, enumerable: true, writable: true, configurable: true });
-    }
-    return map;
-  }
-
-  #array(count: number, depth: number): unknown[] {
-    const array = [];
-    for (let n = 0; n < count; n++) array.push(this.value(depth + 1));
-    return array;
-  }
-
-  #text(length: number): string {
-    return textOf(this.#slice(length));
-  }
-
-  #uint(size: number): number {
-    const at = this.#skip(size);
-    if (size === 1) return this.#view.getUint8(at);
-    return size === 2 ? this.#view.getUint16(at) : this.#view.getUint32(at);
-  }
-
-  #slice(length: number): Uint8Array<ArrayBuffer> {
-    const at = this.#skip(length);
-    return this.#bytes.subarray(at, at + length);
-  }
-
-  #skip(size: number): number {
-    const at = this.at;
-    this.at += size;
-    if (this.at > this.#bytes.length) throw new RangeError(FOREIGN);
-    return at;
-  }
+function readUint(size: number): number {
+  let value = 0;
+  for (let n = skip(size); n < at; n++) value = value * 256 + (input[n] as number);
+  return value;
 }
+
+function skip(size: number): number {
+  const start = at;
+  at += size;
+  if (at > input.length) throw new RangeError(FOREIGN);
+  return start;
+}
+
+type Fields = Record<string, unknown>;
 
 // Made when they are first used: some test environments have none.
 let encoder: TextEncoder | undefined;
 let decoder: TextDecoder | undefined;
 
-function utf8(text: string): Uint8Array {
-  return (encoder ??= new TextEncoder()).encode(text);
-}
-
-function textOf(bytes: Uint8Array): string {
-  return (decoder ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })).decode(bytes);
-}
-
+/** Short texts that were read, by their hash. */
+const texts: string[] = [];
 /** The server's own bound. */
 const DEEPEST = 64;
 const FOREIGN = "not MessagePack";

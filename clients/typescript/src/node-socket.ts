@@ -1,6 +1,7 @@
 // A WebSocket client (RFC 6455) on Node's own http: the handshake, frames both ways, and the close. No extensions; as
 // much of the browser's interface as socket.ts uses. For Node 20, which has no WebSocket of its own.
 
+import { isUtf8 } from "node:buffer";
 import { createHash, randomBytes } from "node:crypto";
 import { type IncomingMessage, request as http } from "node:http";
 import { request as https } from "node:https";
@@ -153,11 +154,8 @@ export class NodeWebSocket implements WebSocketLike {
 }
 
 function text(payload: Buffer): string {
-  try {
-    return UTF8.decode(payload);
-  } catch {
-    throw new FrameError(1007, "not UTF-8");
-  }
+  if (!isUtf8(payload)) throw new FrameError(1007, "not UTF-8");
+  return payload.toString();
 }
 
 /** Whether an application may close with it. */
@@ -170,7 +168,6 @@ function isSendable(code: number): boolean {
   return isOwn(code) || (code >= 1000 && code <= 1014 && ![1004, 1005, 1006].includes(code));
 }
 
-const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** RFC 9110, 5.6.2. */
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 /** RFC 6455, 1.3. */

@@ -3,19 +3,22 @@
 
 import type { Codec } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
-import { HauynaError, ServerError } from "./error.js";
+import { HauynaError, ServerError, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
 
 /** How long a request may take, and what may be done for it. */
 export interface RequestOptions {
   /** Milliseconds from sending to the answer. Default: 10 s. */
-  readonly timeout?: number;
+  readonly timeout?: number | undefined;
   /** Milliseconds that it may wait to be sent. Default: for as long as the server keeps the session of a lost connection. */
-  readonly ttl?: number;
+  readonly ttl?: number | undefined;
   /** Only if connected now. */
-  readonly volatile?: boolean;
+  readonly volatile?: boolean | undefined;
   /** May be sent again where the first time may have been lost. Without it such a request fails. */
-  readonly repeatable?: boolean;
+  readonly repeatable?: boolean | undefined;
+  /** Ends the waiting: the promise is rejected with the signal's reason. What was sent already may have been done. */
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** What to do with a request whose answer was lost. */
@@ -30,9 +33,9 @@ export type Retry =
 /** How much may wait. */
 export interface OutboxLimits {
   /** Requests without an answer. Default: 1,000. */
-  readonly count?: number;
+  readonly count?: number | undefined;
   /** About as many bytes of them. Default: 1 MiB. */
-  readonly bytes?: number;
+  readonly bytes?: number | undefined;
 }
 
 /** One request. */
@@ -41,17 +44,18 @@ export interface Asked extends RequestOptions {
   readonly retry: Retry;
   /** Where it publishes. */
   readonly channel?: string;
+  /** Makes the result of the answer, before anything else is received. */
+  readonly take?: (data: unknown) => unknown;
 }
 
 /** One request past everything that waits. */
 export interface Urgent {
   readonly message: ServerMessage;
   readonly timeout?: number;
-  /** Takes the answer before anything else is received. */
-  readonly taken?: (data: unknown) => void;
+  readonly take?: (data: unknown) => unknown;
 }
 
-type Frame = string | Uint8Array<ArrayBuffer>;
+type Frame = string | Uint8Array;
 
 interface Entry extends Asked {
   retry: Retry;
@@ -62,15 +66,17 @@ interface Entry extends Asked {
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
+  /** Stops listening to the signal. */
+  unlisten?: () => void;
   readonly resolve: (data: unknown) => void;
-  readonly reject: (error: HauynaError) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 /** The requests of one client. */
 export class Outbox {
   readonly #codec: Codec;
   readonly #environment: Environment;
-  readonly #limits: Required<OutboxLimits>;
+  readonly #limits: { readonly count: number; readonly bytes: number };
   readonly #timeout: number;
   readonly #ttl: number | undefined;
   /** What the last session has said: how long it is kept after a loss, and the bytes of the largest message. */
@@ -93,7 +99,7 @@ export class Outbox {
   constructor(
     codec: Codec,
     environment: Environment,
-    options: { outbox?: OutboxLimits; timeout?: number; ttl?: number },
+    options: { outbox?: OutboxLimits | undefined; timeout?: number | undefined; ttl?: number | undefined },
   ) {
     this.#codec = codec;
     this.#environment = environment;
@@ -122,11 +128,16 @@ export class Outbox {
     if (largest) this.#fail(largest, tooLarge());
   }
 
-  /** Sends, now or later. The promise is that of the answer's data. */
+  /**
+   * Sends, now or later. The promise is that of the answer's data, or of what is taken from it. It is given to the
+   * application as it is: another one around it would be rejected, and unhandled, where the application has aborted.
+   */
   request(asked: Asked): Promise<unknown> {
     if (this.#closed) return Promise.reject(this.#closed);
+    const { signal } = asked;
+    if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(unconnected());
-    return new Promise((resolve, reject) => {
+    const answer = new Promise((resolve, reject) => {
       const entry = this.#entry(asked, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
@@ -135,20 +146,28 @@ export class Outbox {
       }
       this.#bytes += length;
       this.#waiting.add(entry);
+      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
       this.#expire(entry);
       this.#flush();
     });
+    return answer;
   }
 
   /** Sends past everything that waits, on the connection that is there; lost with it. */
-  urgent({ taken, ...asked }: Urgent, send: (frame: Frame) => void): Promise<unknown> {
+  urgent(asked: Urgent, send: (frame: Frame) => void): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const answered = (data: unknown) => (taken?.(data), resolve(data));
-      const entry = this.#entry({ ...asked, retry: "never" }, answered, reject);
+      const entry = this.#entry({ ...asked, retry: "never" }, resolve, reject);
       if (this.isTooLarge(entry.frame)) throw tooLarge(this.#largest);
       this.#bytes += entry.frame.length;
       this.#deliver(entry, send);
     });
+  }
+
+  /** Sends what is not answered; what is too large or cannot be encoded fails. */
+  tell(message: ServerMessage, send: (frame: Frame) => void): void {
+    const frame = this.#encode(message);
+    if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
+    send(frame);
   }
 
   /** There is a connection, on which requests may be sent. */
@@ -204,7 +223,14 @@ export class Outbox {
     if (!entry) return false;
     this.#remove(entry);
     if (message.type === "error") entry.reject(new ServerError(message as unknown as ErrorMessage));
-    else entry.resolve(message["data"]);
+    else {
+      const { take = (data: unknown) => data } = entry;
+      try {
+        entry.resolve(take(message["data"]));
+      } catch (error) {
+        entry.reject(error);
+      }
+    }
     return true;
   }
 
@@ -227,7 +253,7 @@ export class Outbox {
     this.#closed = undefined;
   }
 
-  #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: HauynaError) => void): Entry {
+  #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
     const id = ++this.#number;
     const frame = this.#encode({ ...asked.message, id });
     const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#window);
@@ -275,13 +301,14 @@ export class Outbox {
     entry.cancel = this.#environment.after(left, late);
   }
 
-  #fail(entry: Entry, error: HauynaError): void {
+  #fail(entry: Entry, error: unknown): void {
     this.#remove(entry);
     entry.reject(error);
   }
 
   #remove(entry: Entry): void {
     entry.cancel();
+    entry.unlisten?.();
     this.#bytes -= entry.frame.length;
     this.#sent.delete(entry.id);
     this.#waiting.delete(entry);
@@ -303,15 +330,8 @@ export function unconnected(): HauynaError {
 
 /** The server takes no message that large. */
 function tooLarge(limit?: number): ServerError {
-  const details = limit === undefined ? {} : { limit };
-  return new ServerError({
-    type: "error",
-    error_type: "payload_too_large",
-    message: "the message is too large",
-    timestamp: 0,
-    temporary: false,
-    details,
-  });
+  const details = { ...(limit && { limit }) };
+  return new ServerError({ error_type: "payload_too_large", message: "the message is too large", temporary: false, details });
 }
 
 /** The bytes of a frame's payload. */

@@ -1,6 +1,7 @@
 // Who is present in one channel: the roster, kept by its own numbers, and what changes in it. A new list is compared
 // with the old one, so that a reconnect reports only who really came or went.
 
+import { bindMembers } from "./bind.js";
 import type { Listeners, Off } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
@@ -33,7 +34,10 @@ export interface PresenceEvents {
 
 /** Who is present in a channel that shows it. */
 export interface Presence {
-  /** By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. */
+  /**
+   * By user, in no order. Empty where the channel has grown too large for a list, see {@link isListed}. A map never
+   * changes: after a change there is another one.
+   */
   readonly users: ReadonlyMap<string, Present>;
   /** How many users are present, listed or not. */
   readonly count: number;
@@ -41,6 +45,8 @@ export interface Presence {
   readonly isListed: boolean;
   /** Asks for the list anew, as where somebody's `devices` are not known. Needs a subscription. */
   refresh(): Promise<void>;
+  /** Replaces what this connection says about itself in this channel, and will say when it is subscribed again. */
+  update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
   /** Listens, until the returned function is called. */
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off;
 }
@@ -66,23 +72,41 @@ interface Entry {
   readonly connections: readonly Device[];
 }
 
+/** What a roster needs of its channel. */
+interface RosterHost {
+  /** Asks for one page of the list, after a user. */
+  ask(after: string | undefined): Promise<unknown>;
+  /** Tells the server what this connection says about itself. */
+  update(metadata: Readonly<Record<string, unknown>>): Promise<unknown>;
+}
+
 /** The roster of one channel. */
 export class Roster implements Presence {
   /** As the client's. */
   readonly __v_skip = true;
-  users = new Map<string, Present>();
+  #users = new Map<string, Present>();
+  /** What was given out since the last change. */
+  #snapshot: ReadonlyMap<string, Present> | undefined;
   count = 0;
   isListed = false;
   readonly #listeners: Listeners;
-  /** Asks for one page of the list, after a user. */
-  readonly #ask: (after: string | undefined) => Promise<unknown>;
+  readonly #host: RosterHost;
   #offset = 0;
   /** Changes that came while the list is being asked for. */
   #kept: ServerMessage[] | undefined;
 
-  constructor(listeners: Listeners, ask: (after: string | undefined) => Promise<unknown>) {
+  constructor(listeners: Listeners, host: RosterHost) {
+    bindMembers(this);
     this.#listeners = listeners;
-    this.#ask = ask;
+    this.#host = host;
+  }
+
+  get users(): ReadonlyMap<string, Present> {
+    return (this.#snapshot ??= new Map(this.#users));
+  }
+
+  async update(metadata: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#host.update(metadata);
   }
 
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off {
@@ -107,7 +131,8 @@ export class Roster implements Presence {
   /** Nobody is known any more, and nobody is told. */
   clear(): void {
     this.#kept = undefined;
-    this.users.clear();
+    this.#users.clear();
+    this.#snapshot = undefined;
     this.isListed = false;
     this.count = 0;
   }
@@ -130,13 +155,13 @@ export class Roster implements Presence {
   }
 
   async #pages(kept: ServerMessage[]): Promise<List> {
-    const first = (await this.#ask(undefined)) as Page;
+    const first = (await this.#host.ask(undefined)) as Page;
     const users = read(first).users;
     let { next } = first;
     // A page without anybody new is the last one, whatever it says.
     for (let before = 0; next !== undefined && users.size > before && this.#kept === kept; ) {
       before = users.size;
-      const page = (await this.#ask(next)) as Page;
+      const page = (await this.#host.ask(next)) as Page;
       for (const [user, one] of read(page).users) users.set(user, one);
       next = page.next;
     }
@@ -157,17 +182,18 @@ export class Roster implements Presence {
     else this.#change(message as unknown as Change);
     this.#offset = offset;
     this.#emit("change", this);
-    if (this.users.size !== this.count) void this.refresh();
+    if (this.#users.size !== this.count) void this.refresh();
   }
 
   #change(change: Change): void {
-    const { event, user, status, metadata, connections } = change;
-    const devices = this.users.get(user)?.devices;
-    // A change says how many devices there are, not which.
-    const known = devices?.length === connections ? { devices } : {};
+    const { event, user, status, metadata, connections, connection } = change;
+    const others = this.#users.get(user)?.devices?.filter((device) => device.connection_id !== connection?.connection_id) ?? [];
+    const devices = others.concat(connection ?? []);
+    // Of a connection that has left, a change may say nothing but how many there are now.
+    const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
     if (event === "leave") this.#leave(user);
     else this.#set({ user, status, metadata, connections, ...known });
-    this.count = this.users.size;
+    this.count = this.#users.size;
   }
 
   #diff({ joins, updates, leaves, count }: Diff): void {
@@ -180,7 +206,7 @@ export class Roster implements Presence {
     this.#offset = offset;
     this.count = count;
     this.isListed = true;
-    for (const user of [...this.users.keys()]) {
+    for (const user of [...this.#users.keys()]) {
       if (!users.has(user)) this.#leave(user);
     }
     for (const present of users.values()) this.#set(present);
@@ -188,22 +214,25 @@ export class Roster implements Presence {
   }
 
   #unlist(count: number): void {
-    this.users.clear();
+    this.#users.clear();
+    this.#snapshot = undefined;
     this.isListed = false;
     this.count = count;
     this.#emit("change", this);
   }
 
   #set(now: Present): void {
-    const before = this.users.get(now.user);
-    this.users.set(now.user, now);
+    const before = this.#users.get(now.user);
+    this.#users.set(now.user, now);
+    this.#snapshot = undefined;
     if (!before) this.#emit("join", now);
     else if (!isSame(before, now)) this.#emit("update", now);
   }
 
   #leave(user: string): void {
-    const gone = this.users.get(user);
-    if (this.users.delete(user)) this.#emit("leave", gone);
+    const gone = this.#users.get(user);
+    this.#snapshot = undefined;
+    if (this.#users.delete(user)) this.#emit("leave", gone);
   }
 
   #emit(event: keyof PresenceEvents, value: unknown): void {
@@ -217,6 +246,8 @@ interface Change {
   readonly status: string;
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly connections: number;
+  /** The connection that has changed. */
+  readonly connection?: Device;
 }
 
 interface Diff {

@@ -5,12 +5,13 @@ import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./host.js";
 import { type Outbox, unconnected } from "./outbox.js";
+import { Gate } from "./restoring.js";
 import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
 export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
-  send(frame: string | Uint8Array<ArrayBuffer>): void;
+  send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
 
@@ -18,7 +19,12 @@ export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key
 export class Session {
   readonly #host: SessionHost;
   readonly #outbox: Outbox;
+  /** The channels with a subscription, a position or a listener. */
   readonly #channels = new Map<string, Subscription>();
+  /** Those that only the application holds, if anybody. */
+  readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
+  readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
+  readonly #gate: Gate;
   #token: string | undefined;
   #isConnected = false;
   /** A session began anew, and what was sent before has not been judged yet. Outlives connections. */
@@ -31,13 +37,17 @@ export class Session {
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
     this.#outbox = outbox;
+    this.#gate = new Gate(host.after);
   }
 
   channel(name: string): Subscription {
-    let found = this.#channels.get(name);
+    let found = this.#channels.get(name) ?? this.#idle.get(name)?.deref();
     if (!found) {
       const host: ChannelHost = {
         ...this.#host,
+        tell: (message) => this.#tell(message),
+        inTurn: (ask) => this.#gate.pass(ask),
+        keep: (channel, isKept) => this.#keep(channel, isKept),
         request: (asked) => this.#outbox.request(asked),
         urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : Promise.reject(unconnected())),
         isConnected: () => this.#isConnected,
@@ -45,7 +55,7 @@ export class Session {
         turned: () => this.#outbox.forget((other) => other !== name),
       };
       found = new Subscription(name, host);
-      this.#channels.set(name, found);
+      this.#keep(found, false);
     }
     return found;
   }
@@ -99,13 +109,13 @@ export class Session {
     this.#interrupt();
     this.#isConnected = false;
     this.#outbox.lost();
+    this.#gate.reset();
     for (const channel of this.#channels.values()) channel.lost();
   }
 
   /** No socket will come, unless somebody asks for one. */
-  close(reason: string): void {
+  close(closed: HauynaError): void {
     this.#token = undefined;
-    const closed = new HauynaError("closed", reason);
     this.#outbox.close(closed);
     for (const channel of this.#channels.values()) channel.refuse(closed);
   }
@@ -124,6 +134,31 @@ export class Session {
     // What is being asked for is decided by the answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;
+  }
+
+  #tell(message: ServerMessage): void {
+    try {
+      if (this.#isConnected) this.#outbox.tell(message, this.#host.send);
+    } catch (error) {
+      this.#host.logger.warn("not sent", { type: message.type, error });
+    }
+  }
+
+  #keep(channel: Subscription, isKept: boolean): void {
+    const { name } = channel;
+    if (isKept) {
+      this.#channels.set(name, channel);
+      this.#idle.delete(name);
+    } else if (!this.#idle.has(name)) {
+      this.#channels.delete(name);
+      this.#idle.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
+      this.#gone?.register(channel, name);
+    }
+  }
+
+  /** A channel has left the memory; another one may have its name by now. */
+  #forget(name: string): void {
+    if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
   }
 
   #goOn(isResumed: boolean): void {

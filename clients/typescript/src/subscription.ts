@@ -3,20 +3,18 @@
 
 import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
-import { HauynaError, ServerError } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, distance, isNumber, positionOf } from "./filling.js";
+import { EventSender } from "./client-events.js";
+import { HauynaError, ServerError, quiet } from "./error.js";
+import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, distance, isNumber, pageOf, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
-import { Listeners, type Off, on } from "./listeners.js";
+import { on } from "./listeners.js";
+import { Listening } from "./listening.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-
-interface Waiter {
-  resolve(standing: Subscribed): void;
-  reject(error: HauynaError): void;
-}
+import { type Standing, Shares } from "./shares.js";
 
 /** What a client knows of one channel. */
-export class Subscription {
+export class Subscription extends Listening {
   /** As the client's. */
   readonly __v_skip = true;
   readonly name: string;
@@ -34,11 +32,11 @@ export class Subscription {
   /** It was found to know nothing of what was sent before, which has not been judged yet. Outlives connections. */
   #hasForgotten = false;
   readonly #host: ChannelHost;
-  readonly #listeners: Listeners;
   #options: SubscribeOptions = {};
   /** There was a subscription on the connection before. */
   #wasLive = false;
-  #waiters: Waiter[] = [];
+  readonly #shares = new Shares(() => this.unsubscribe());
+  readonly #events: EventSender;
   /** What comes while the history is asked for what was dropped. */
   #filling: Filling | undefined;
   /** The offset of what arrived last. In one epoch the next one is higher. */
@@ -48,39 +46,37 @@ export class Subscription {
   #cancel = () => {};
 
   constructor(name: string, host: ChannelHost) {
+    super(host.logger, () => this.#review());
     this.name = name;
     this.#host = host;
-    this.#listeners = new Listeners(host.logger);
-    this.presence = new Roster(this.#listeners, (after) => host.urgent({ message: { type: "presence", channel: name, after } }));
+    this.presence = new Roster(this.listeners, {
+      ask: (after) => host.urgent({ message: { type: "presence", channel: name, after } }),
+      update: (metadata) => {
+        this.#options = { ...this.#options, metadata };
+        return host.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always" });
+      },
+    });
+    this.#events = new EventSender(host.after, (event, data) => {
+      if (this.state.name === "subscribed") host.tell({ type: "client_event", channel: name, event, data });
+    });
   }
 
-  // For the application
-
-  on(event: string, listener: (value: never) => void): Off {
-    return this.#listeners.add(on(event), listener);
-  }
-
-  onGap(listener: (gap: Gap) => void): Off {
-    return this.#listeners.add("gap", listener);
-  }
-
-  onState(listener: (state: ChannelState) => void): Off {
-    return this.#listeners.add("state", listener);
-  }
-
-  subscribe(options?: SubscribeOptions): Promise<Subscribed> {
+  subscribe({ signal, ...options }: SubscribeOptions = {}): Promise<Subscribed> {
     const closed = this.#host.closed();
     if (closed) return Promise.reject(closed);
+    if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // Who asks for what somebody has asked for already, and says nothing more, changes nothing.
-    this.#options = options ?? (this.isWanted ? this.#options : {});
+    if (!this.isWanted || Object.keys(options).length > 0) this.#options = options;
     this.isWanted = true;
     this.isGivenUp = false;
-    if (this.state.name === "subscribed") return Promise.resolve(this.#standing());
-    this.position ??= options?.since;
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
+    const share = this.#shares.add(signal);
+    this.#review();
+    if (this.state.name === "subscribed") this.#shares.settle(this.#standing());
+    else {
+      this.position ??= options.since;
       if (this.state.name === "unsubscribed") void this.restore();
-    });
+    }
+    return share;
   }
 
   async unsubscribe(): Promise<void> {
@@ -93,25 +89,28 @@ export class Subscription {
     if (wasAsked) await this.giveUp();
   }
 
-  async publish(content: unknown, { key, ...options }: PublishOptions = {}): Promise<Published> {
-    const message = { type: "channel_message", channel: this.name, content, key: key ?? this.#host.key() };
-    return positionOf(await this.#host.request({ ...options, message, retry: "keyed", channel: this.name }));
-  }
-
-  async history(range: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
-    const message = { type: "history", channel: this.name, ...range };
-    const answer = (await this.#host.request({ message, retry: "always" })) as HistoryAnswer;
-    const { messages, epoch, offset, oldest } = answer;
-    const end = messages.at(-1) as { readonly offset: number } | undefined;
-    return {
-      messages: messages as unknown as HistoryPage<{ message: unknown }>["messages"],
-      position: { epoch, offset },
-      oldest,
-      last: end && { epoch, offset: end.offset },
+  publish(content: unknown, { key, echo, ...options }: PublishOptions = {}): Promise<Published> {
+    const message = { type: "channel_message", channel: this.name, content, key: key ?? this.#host.key(), ...(echo === false && { echo }) };
+    const take = (data: unknown) => {
+      const at = positionOf(data);
+      // What is not echoed is seen. Where it is the next one, nothing lies before it that was not.
+      if (at && echo === false && !this.#filling && distance(this.position, at) === 1) {
+        this.position = at;
+        this.#arrived = at.offset;
+      }
+      return at;
     };
+    return this.#host.request({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
   }
 
-  // For the session
+  send(type: string, data?: unknown): void {
+    if (this.state.name === "subscribed") this.#events.send(type, data);
+  }
+
+  history({ signal, ...range }: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
+    const message = { type: "history", channel: this.name, ...range };
+    return this.#host.request({ message, retry: "always", signal, take: pageOf }) as Promise<HistoryPage<{ message: unknown }>>;
+  }
 
   /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
   async restore(): Promise<void> {
@@ -129,8 +128,8 @@ export class Subscription {
       const recover = (this.named = this.position);
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
-      const taken = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
-      await this.#host.urgent({ message, timeout: Infinity, taken });
+      const take = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
+      await this.#host.inTurn(async () => turn === this.#turn && this.#host.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
@@ -168,10 +167,11 @@ export class Subscription {
     else if (isAsked || !isSameStream) this.position = now;
     // Where the channel was given up and wanted again during a move, nobody knows from where the replay comes.
     this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
+    this.#events.rates = entry.client_events ?? {};
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
     // Whoever waits now may wait for another subscription.
     if (turn !== this.#turn) return;
-    for (const { resolve } of this.#waiters.splice(0)) resolve(this.#standing());
+    this.#shares.settle(this.#standing());
     if (!wasKnown || recovered) return;
     // Nobody has recovered what a server's own subscription missed.
     if (!isAsked && isSameStream) return void this.#fill();
@@ -196,13 +196,14 @@ export class Subscription {
     this.#reset();
     this.isWanted = false;
     // First: who is told may subscribe again.
-    this.refuse(error ?? new HauynaError("closed", "the subscription was given up"));
+    this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
     this.#become({ name: "unsubscribed", ...(error && { error }) });
+    this.#review();
   }
 
   /** Nobody need wait for it. */
   refuse(error: HauynaError): void {
-    for (const { reject } of this.#waiters.splice(0)) reject(error);
+    this.#shares.refuse(error);
   }
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
@@ -217,12 +218,14 @@ export class Subscription {
     }
     // From now on the server may subscribe this client anew.
     if (turn === this.#turn) this.isGivenUp = false;
+    this.#review();
   }
 
   receive(message: ServerMessage): void {
     // Before the answer to a subscription there is only what is left of an earlier one.
     if (this.isGivenUp || this.state.name === "subscribing") return;
     const type = typeOf(message);
+    if (type === "client_event") return this.listeners.emit(`event ${message["event"]}`, { ...message, type: message["event"] });
     if (type && type !== "gap") return this.presence.receive(message);
     if (type) void this.presence.refresh();
     else if (this.position && isNumber(message["offset"])) {
@@ -237,8 +240,6 @@ export class Subscription {
     this.#take(message);
   }
 
-  // Behind them
-
   #take(message: ServerMessage): void {
     if (this.#filling) this.#keep(message, this.#filling);
     else if (typeOf(message)) this.#dropped(message as unknown as Dropped);
@@ -251,7 +252,7 @@ export class Subscription {
       if (offset <= this.position.offset) return;
       this.position = { ...this.position, offset };
     }
-    this.#listeners.emit(on(message.type), message);
+    this.listeners.emit(on(message.type), message);
   }
 
   #keep(message: ServerMessage, { kept }: Filling): void {
@@ -261,7 +262,13 @@ export class Subscription {
     this.#filled("too_many");
   }
 
-  #standing(): Subscribed {
+  /** Stays in memory as long as there is something to remember. */
+  #review(): void {
+    const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp && !this.position;
+    this.#host.keep(this, !isIdle || !this.listeners.isEmpty);
+  }
+
+  #standing(): Standing {
     return { position: this.position, recoverable: this.position !== undefined };
   }
 
@@ -279,7 +286,8 @@ export class Subscription {
   #become(state: ChannelState): void {
     if (state.name === this.state.name && !state.error) return;
     this.state = state;
-    this.#listeners.emit("state", state);
+    this.#review();
+    this.listeners.emit("state", state);
   }
 
   #failed(error: unknown): void {
@@ -380,7 +388,7 @@ export class Subscription {
 
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
     const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? distance(from, to) };
-    this.#listeners.emit("gap", gap);
+    this.listeners.emit("gap", gap);
     this.#host.gap(gap);
   }
 }

@@ -82,7 +82,7 @@ test("who has used up the attempts gives up, and the network's return or a look 
       await world.socket.drop();
       await world.pass(8000);
     }
-    expect(client.state).toEqual({ name: "closed", code: 1006, reason: "gave up after 2 attempts" });
+    expect(client.state).toMatchObject({ name: "closed", code: 1006, reason: "gave up after 2 attempts" });
     const before = world.sockets.length;
     await world.pass(3_600_000);
     expect(world.sockets).toHaveLength(before);
@@ -119,7 +119,7 @@ test("an attempt that is refused for good fails connect", async () => {
   await settle();
   await world.socket.drop(3500, "invalid token");
   expect(connected.now).toBe("closed");
-  expect(client.state).toEqual({ name: "closed", code: 3500, reason: "invalid token" });
+  expect(client.state).toMatchObject({ name: "closed", code: 3500, reason: "invalid token" });
 });
 
 test("an attempt without an answer ends after the patience for it", async () => {
@@ -191,7 +191,7 @@ test("an error that no close follows ends an attempt at once, and says why", asy
   const peer = await world.attempt();
   await peer.fail();
   await peer.drop(3500, "invalid token");
-  expect(client.state).toEqual({ name: "closed", code: 3500, reason: "invalid token" });
+  expect(client.state).toMatchObject({ name: "closed", code: 3500, reason: "invalid token" });
 });
 
 test("an error of an open connection does not end it", async () => {
@@ -338,7 +338,7 @@ test("close ends the session with a code that says so, and leaves no timer", asy
   client.close();
   await settle();
   expect(world.socket.closed).toEqual({ code: 1000, reason: "" });
-  expect(client.state).toEqual({ name: "closed", code: 1000, reason: "" });
+  expect(client.state).toMatchObject({ name: "closed", code: 1000, reason: "" });
   expect(answer.now).toBe("outcome_unknown");
   expect(fate(client.request("later"))).toMatchObject({ now: "pending" });
   await expect(client.request("later")).rejects.toMatchObject({ kind: "closed" });
@@ -372,4 +372,82 @@ test("a frame that cannot be read ends the connection, which comes back", async 
   const client = await world.connected();
   world.socket.onmessage?.({ data: "{not json" } as never);
   expect(client.state).toMatchObject({ name: "reconnecting", reason: "unreadable" });
+});
+
+test("connect fails after its time-out, and the client goes on trying", async () => {
+  const world = new World();
+  const client = world.client();
+  const connected = fate(client.connect({ timeout: 3000 }));
+  await world.pass(2999);
+  expect(connected.now).toBe("pending");
+  await world.pass(1);
+  expect(connected.now).toBe("timeout");
+  await world.socket.accept();
+  expect(client.state.name).toBe("connected");
+});
+
+test("an aborted connect closes a client that has not connected, and no other", async () => {
+  const world = new World();
+  const early = world.client();
+  const controller = new AbortController();
+  const connecting = early.connect({ signal: controller.signal });
+  await settle();
+  controller.abort("changed my mind");
+  await expect(connecting).rejects.toBe("changed my mind");
+  expect(early.state.name).toBe("closed");
+  await expect(early.connect({ signal: controller.signal })).rejects.toBe("changed my mind");
+
+  const late = world.client();
+  const other = new AbortController();
+  const connected = fate(late.connect({ signal: other.signal, timeout: 1000 }));
+  await settle();
+  await world.socket.accept();
+  other.abort();
+  await world.pass(5000);
+  expect(connected.now).toBe("done");
+  expect(late.state.name).toBe("connected");
+});
+
+test("a used up number of attempts is told apart from a close", async () => {
+  const world = new World();
+  const client = world.client({ retry: { ...terms, max_attempts: 1 } });
+  const connected = fate(client.connect());
+  await settle();
+  await world.socket.drop();
+  await (await world.attempt()).drop();
+  expect(connected.now).toBe("gave_up");
+  await expect(client.request("anything", {})).rejects.toMatchObject({ kind: "gave_up" });
+});
+
+test("a source of tokens that is no function ends the client, and says so", async () => {
+  const world = new World();
+  const client = world.client({ getToken: "a token" as never });
+  await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "getToken is not a function" });
+  expect(world.sockets).toHaveLength(0);
+});
+
+test.each([60_000, 600_000])("a server that is away for %i ms loses no client and no publication of the session's time", async (away) => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t", window: 120_000 } });
+  const room = client.channel("room");
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "e", offset: 1, recoverable: true });
+  await world.socket.drop();
+  const published = fate(room.publish("written in a tunnel"));
+  const back = world.time + away;
+  while (world.time < back) {
+    await world.pass(Math.min(1000, back - world.time));
+    if (world.socket.closed === undefined) await world.socket.drop();
+  }
+  await (await world.attempt()).accept({ resumed: false });
+  expect(client.state.name).toBe("connected");
+  expect(world.socket.last("subscribe_channel")).toMatchObject({ channel: "room", recover: { epoch: "e", offset: 1 } });
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "e", offset: 5, recoverable: true, recovered: true });
+  if (away <= 120_000) {
+    await world.socket.ack("channel_message", { epoch: "e", offset: 6 });
+    expect(published.now).toEqual({ epoch: "e", offset: 6 });
+  } else {
+    expect(published.now).toBe("expired");
+  }
 });

@@ -1,7 +1,7 @@
 // What a contract makes the compiler allow and refuse. Each `@ts-expect-error` is an error that must be there.
 
 import { expect, expectTypeOf, test } from "vitest";
-import { Client, type Channel, type Publication } from "../src/index.js";
+import { type AnyChannel, type AnyClient, type Channel, Client, type Publication } from "../src/index.js";
 import { World } from "./world.js";
 
 interface Room {
@@ -66,4 +66,31 @@ test("requests, questions and messages are typed by their names", () => {
   open.on("anything", ({ type }) => type);
   open.request("anything", { at: 1 }).catch(() => {});
   expect(client).toBeInstanceOf(Client);
+});
+
+test("a channel that the contract lacks does not compile, and client events are typed", () => {
+  interface Board extends Chat {
+    clientEvents: { "room:{id}": { cursor: { x: number }; typing: undefined } };
+  }
+  const board = open as unknown as Client<Board>;
+  // @ts-expect-error: no pattern of the contract has this name
+  client.channel("elsewhere");
+  const name: string = "known at run time";
+  client.channel(name);
+  const room = board.channel("room:1");
+  room.send("cursor", { x: 1 });
+  room.send("typing");
+  room.onEvent("cursor", ({ data, user }) => expectTypeOf([data.x, user]).toEqualTypeOf<(string | number)[]>());
+  // @ts-expect-error: a cursor has a place
+  room.send("cursor");
+  // @ts-expect-error: nobody sends this
+  room.send("shout", 1);
+  open.channel("anything").send("whatever");
+});
+
+test("what works for every client and channel takes those of any contract", () => {
+  const helper = (any: AnyClient, channel: AnyChannel) => [any.state, channel.name];
+  helper(client, client.channel("room:1"));
+  helper(open, open.channel("anything"));
+  expect(helper(new Client("ws://x"), open.channel("y"))[1]).toBe("y");
 });

@@ -44,7 +44,35 @@ test("an address relative to the page is looked up when the client connects", as
 
 test("nothing that some environments lack is needed at import, nor for JSON", async () => {
   for (const name of ["TextEncoder", "TextDecoder", "crypto", "WebSocket", "document", "navigator"]) vi.stubGlobal(name, undefined);
+  // As jsdom has it in Jest, which loads what is made for Node.
+  await import("../src/node.js");
   const { Client, json } = await import("../src/index.js");
   expect(new Client("/chat").state.name).toBe("closed");
   expect(json.decode(json.encode({ type: "ping" }) as string)).toEqual({ type: "ping" });
+});
+
+test("an absolute address is used as it was given, whatever the runtime's URL makes of it", async () => {
+  const opened: string[] = [];
+  // As in React Native: a slash is appended, nothing is refused, and nothing can be set.
+  vi.stubGlobal("URL", class {
+    readonly href: string;
+    constructor(url: string) {
+      this.href = `${url}/`;
+    }
+  });
+  const { Client } = await import("../src/index.js");
+  const WebSocket = class {
+    constructor(url: string) {
+      opened.push(url);
+    }
+    close() {}
+  };
+  for (const address of ["wss://shop.example/live", "http://10.0.2.2:8080/live"]) {
+    const client = new Client(address, { WebSocket: WebSocket as never });
+    client.connect().catch(() => {});
+    await vi.waitFor(() => expect(opened).toHaveLength(1));
+    expect(opened.pop()).toBe(address.replace("http", "ws"));
+    client.close();
+  }
+  await expect(new Client("/live", { WebSocket: WebSocket as never }).connect()).rejects.toMatchObject({ message: "the address is not a URL" });
 });

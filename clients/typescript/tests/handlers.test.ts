@@ -26,7 +26,7 @@ test.each(["connecting", "connected", "reconnecting"] as const)("closing when to
   await settle();
   if (name !== "connecting") await world.socket.accept({ resume: { token: "old" }, expires_at: world.time + 60_000 });
   if (name === "reconnecting") await world.socket.drop();
-  expect(client.state).toEqual({ name: "closed", code: 1000, reason: "" });
+  expect(client.state).toMatchObject({ name: "closed", code: 1000, reason: "" });
   expect(world.timers).toBe(0);
   expect(getToken).toHaveBeenCalledTimes(name === "connecting" ? 0 : 1);
   const before = world.sockets.length;
@@ -210,7 +210,7 @@ test("closing twice is told once, and nothing listens to the page after a server
   expect(world.watchers).toBe(0);
   client.close();
   client.close();
-  expect(told).toEqual([{ name: "closed", code: 3505, reason: "revoked" }]);
+  expect(told).toMatchObject([{ name: "closed", code: 3505, reason: "revoked" }]);
 });
 
 test("who the client is, is known to whoever is told that it is connected", async () => {
@@ -234,7 +234,7 @@ test("closing while credentials are looked for is the end of it", async () => {
   });
   await expect(client.connect()).rejects.toMatchObject({ kind: "closed", message: "logged out" });
   await world.pass(60_000);
-  expect(client.state).toEqual({ name: "closed", code: 4500, reason: "logged out" });
+  expect(client.state).toMatchObject({ name: "closed", code: 4500, reason: "logged out" });
   expect(world.timers).toBe(0);
   expect(world.sockets).toEqual([]);
 });
@@ -297,4 +297,45 @@ test.each(["close", "reconnect"] as const)("who decides to %s when a resumed cha
   }
   await world.socket.ack("open", { done: true });
   expect(later.now, "it was sent on the connection that there is").toEqual({ done: true });
+});
+
+test("an aborted request fails with the reason, and what was not sent is not sent", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const sent = fate(client.request("sent", {}, { signal }));
+  await world.socket.drop();
+  const second = fate(client.request("waiting", {}, { signal, repeatable: true }));
+  controller.abort("enough");
+  await settle();
+  expect(second.now).toBe("enough");
+  expect(sent.now).toBe("outcome_unknown");
+  expect(fate(client.request("late", {}, { signal })).now).toBe("pending");
+  await (await world.attempt()).accept();
+  await settle();
+  expect(world.socket.heard).toEqual([]);
+});
+
+test("nothing that the application took back is an unhandled rejection", async () => {
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => unhandled.push(reason);
+  process.on("unhandledRejection", note);
+  const world = new World();
+  const client = world.client();
+  void client.connect();
+  void client.channel("room").subscribe();
+  client.close();
+  const connected = await world.connected();
+  void connected.channel("room").subscribe();
+  void connected.channel("room").unsubscribe();
+  void connected.request("anything", {}, { signal: AbortSignal.abort() });
+  const controller = new AbortController();
+  void connected.request("anything", {}, { signal: controller.signal });
+  void connected.channel("other").subscribe({ signal: controller.signal });
+  controller.abort();
+  await world.pass(1000);
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("unhandledRejection", note);
+  expect(unhandled).toEqual([]);
 });

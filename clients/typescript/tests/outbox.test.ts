@@ -270,7 +270,7 @@ test("giving up ends what waits: unsent is closed, sent is unknown", async () =>
   const unsent = fate(client.request("a"));
   await (await world.attempt()).drop();
   expect(client.state.name).toBe("closed");
-  expect([sent.now, unsent.now]).toEqual(["outcome_unknown", "closed"]);
+  expect([sent.now, unsent.now]).toEqual(["outcome_unknown", "gave_up"]);
 });
 
 test("what is volatile is sent as soon as connect resolves, and never a second time", async () => {

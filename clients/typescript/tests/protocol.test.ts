@@ -129,6 +129,27 @@ describe("MessagePack", () => {
     expect(() => msgpack.encode({ a: () => 1 })).toThrow(TypeError);
   });
 
+  test("an application's toJSON may encode, too", () => {
+    const inner = { toJSON: () => (msgpack.encode({ text: "x".repeat(1000) }) as Uint8Array).length };
+    expect(written([1, inner, 2])).toBe(written([1, 1009, 2]));
+    const failing = { toJSON: () => msgpack.encode({ a: () => 1 }) };
+    expect(() => msgpack.encode([1, failing])).toThrow(TypeError);
+    expect(written([1])).toBe("9101");
+  });
+
+  test("a short text is never mistaken for another one", () => {
+    for (let n = 0; n < 5000; n++) {
+      const text = `${n % 7}-${n * 7919}`;
+      expect(msgpack.decode((msgpack.encode([text, `${text}é`]) as Uint8Array<ArrayBuffer>).buffer)).toEqual([text, `${text}é`]);
+    }
+  });
+
+  test("integers of 64 bits are written exactly", () => {
+    expect(written(2n ** 64n - 1n)).toBe("cfffffffffffffffff");
+    expect(written(-(2n ** 63n))).toBe("d38000000000000000");
+    expect(() => msgpack.encode({ a: 2n ** 64n })).toThrow(TypeError);
+  });
+
   test("a field called __proto__ is a field", () => {
     const read = msgpack.decode(fromHex("81a95f5f70726f746f5f5f81a16101")) as object;
     expect(Object.keys(read)).toEqual(["__proto__"]);

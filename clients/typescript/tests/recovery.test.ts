@@ -74,7 +74,7 @@ test("who was subscribing when the connection was lost is subscribed by the next
   await world.lose();
   expect(subscription.now).toBe("pending");
   await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
-  expect(subscription.now).toEqual({ position: start, recoverable: true });
+  expect(subscription.now).toMatchObject({ position: start, recoverable: true });
   expect(gaps).toEqual([]);
 });
 

@@ -61,6 +61,11 @@ impl Backoff {
         self.attempts.saturating_add(1)
     }
 
+    /// The number of the attempt that was counted last.
+    pub(crate) const fn current(&self) -> u32 {
+        self.attempts
+    }
+
     /// Counts an attempt and gives the pause before it; `None` when there have been enough. `random` is in [0, 1).
     pub(crate) fn next(&mut self, random: f64) -> Option<Duration> {
         if self.terms.max_attempts.is_some_and(|most| self.failures >= most) {

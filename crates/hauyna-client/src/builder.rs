@@ -1,10 +1,11 @@
 //! The options of a client, and its start.
 
-use crate::client::{Client, Shared, State, TokenSource, boxed};
+use crate::client::{Client, State, TokenSource, boxed};
 use crate::connector::{Connector, Endpoint, Network};
 use crate::error::InvalidUrl;
 use crate::random::Random;
-use crate::run::Run;
+use crate::run::{Nudges, Run};
+use crate::shared::{Channels, Shared};
 use crate::stream::{Bounds, Feed};
 use hauyna_protocol::{Encoding, RetryTerms};
 use http::{HeaderName, HeaderValue};
@@ -28,7 +29,7 @@ pub struct Builder {
     network: Network,
     seed: Option<u64>,
     timeout: Duration,
-    ttl: Duration,
+    ttl: Option<Duration>,
     bounds: Bounds,
     options: Options,
 }
@@ -69,7 +70,7 @@ impl Builder {
             network: Network::default(),
             seed: None,
             timeout: Duration::from_secs(10),
-            ttl: Duration::from_secs(30),
+            ttl: None,
             bounds: Bounds { items: 1_024, bytes: 8 << 20 },
             options,
         }
@@ -142,9 +143,10 @@ impl Builder {
         self
     }
 
-    /// Sets how long a request may wait to be sent. Default: 30 s.
+    /// Sets how long a request may wait to be sent. Default: as long as the server keeps a session that was lost, at least 30 s;
+    /// 120 s before the first session.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 
@@ -222,18 +224,22 @@ impl Builder {
         let mut random = Random::new(self.seed);
         let shared = Arc::new(Shared {
             feed: Feed::default(),
-            channels: Mutex::new(BTreeMap::new()),
+            channels: Channels::default(),
+            nudges: Nudges::default(),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
+            last_failure: Mutex::new(None),
+            retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
+            window: Mutex::new(WINDOW),
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMANDS);
-        let run = Run::new(self.options, (endpoint, connector), shared.clone(), (incoming, random));
+        let run = Run::new(self.options, (endpoint, connector), shared.clone(), incoming, random);
         tokio::spawn(run.run());
         Ok(Client::new(commands, shared))
     }
@@ -245,5 +251,7 @@ impl fmt::Debug for Builder {
     }
 }
 
+/// How long a request waits for a connection before a session has told its window: that of a server by default.
+const WINDOW: Duration = Duration::from_secs(120);
 /// Commands that may wait for the task; whoever has more to say waits too.
 const COMMANDS: usize = 256;

@@ -45,7 +45,7 @@ impl<T> Call<T> {
         Self { client, draft, read, ttl, timeout, patience: Patience::Queue }
     }
 
-    /// Sets how long it may wait for a connection. Default: 30 s, or the client's.
+    /// Sets how long it may wait for a connection. Default: the client's.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -74,6 +74,17 @@ impl<T> Call<T> {
         ) = &mut self.draft
         {
             *key = own.into();
+        }
+        self
+    }
+
+    /// Says whether this connection gets its own publication live; by default it does. With `false` whoever shows it at once needs
+    /// not recognise it: its position is in the answer, and the history has it. What is recovered after a loss has it only where
+    /// others published just before and their publications were lost on the way.
+    /// Requests other than publications into a channel have none.
+    pub fn echo(mut self, wanted: bool) -> Self {
+        if let Ok(Draft::Publish { echo, .. }) = &mut self.draft {
+            *echo = wanted;
         }
         self
     }

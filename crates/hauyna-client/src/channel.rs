@@ -2,22 +2,25 @@
 //! all of one name share one subscription. The work is the task's.
 
 use crate::call::Call;
-use crate::client::{Client, TokenSource, boxed};
+use crate::client::Client;
 use crate::error::{Error, StreamError};
+use crate::events::{ClientEvent, Put};
 use crate::gap::{Gap, read_gap};
+use crate::history::{HistoryCall, Older};
 use crate::outbox::Draft;
-use crate::presence::{Member, Presence, Roster};
-use crate::run::{Command, Wish};
-use crate::stream::{Feed, Interest, Note, Stream};
-use hauyna_protocol::received::{self, ChannelEvent, History, PresenceKind, Received};
-use hauyna_protocol::{Direction, Position};
-use parking_lot::Mutex;
+use crate::presence::{ChannelPresence, Member};
+use crate::publication::Publication;
+use crate::run::{Command, Nudge, Wish};
+use crate::shared::ChannelShared;
+use crate::stream::{Interest, Note, Stream};
+use crate::subscription::Subscribing;
+use hauyna_protocol::Position;
+use hauyna_protocol::received::{ChannelEvent, PresenceKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::marker::PhantomData;
-use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -26,15 +29,6 @@ pub struct Channel<M = serde_json::Value> {
     client: Client,
     shared: Arc<ChannelShared>,
     content: PhantomData<fn() -> M>,
-}
-
-/// What the handles of a channel and the task share.
-#[derive(Debug)]
-pub(crate) struct ChannelShared {
-    pub(crate) name: String,
-    pub(crate) feed: Feed,
-    pub(crate) roster: Mutex<Roster>,
-    pub(crate) position: Mutex<Option<Position>>,
 }
 
 impl<M> Channel<M> {
@@ -53,7 +47,7 @@ impl<M> Channel<M> {
     /// What the server subscribes this client to is there without it.
     pub fn subscribe(&self) -> Subscribing {
         let wish = Wish { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
-        Subscribing { client: self.client.clone(), wish: Ok(wish) }
+        Subscribing::new(self.client.clone(), wish)
     }
 
     /// Ends the subscription, also one that the session would bring back after a reconnect. What was received waits in the
@@ -76,10 +70,11 @@ impl<M> Channel<M> {
         *self.shared.position.lock()
     }
 
-    /// Returns who is present, as far as the server has told.
+    /// Returns who is present, as far as the server has told: a snapshot, and the way to change what this connection shows.
     #[must_use]
-    pub fn presence(&self) -> Presence {
-        self.shared.roster.lock().presence()
+    pub fn presence(&self) -> ChannelPresence {
+        let snapshot = self.shared.roster.lock().presence();
+        ChannelPresence::new(self.client.clone(), self.shared.name.clone(), snapshot)
     }
 
     /// Streams who comes, goes and changes. A reconnect within the session shows nobody leaving.
@@ -95,6 +90,57 @@ impl<M> Channel<M> {
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
         self.reader(Interest::Events(kind.into()), read_event)
+    }
+
+    /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a cursor. It has no
+    /// answer and no place in the history, and does not come back to this connection.
+    ///
+    /// Without a subscription or a connection it is dropped. It is sent no more often than the channel allows; of each kind only
+    /// the latest waits for its turn, so the last one is always sent.
+    ///
+    /// # Errors
+    ///
+    /// The data cannot be JSON, or the channel does not declare this kind of event ([`Error::Unsendable`]).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use hauyna_client::{Channel, Error};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Cursor {
+    ///     x: f64,
+    ///     y: f64,
+    /// }
+    ///
+    /// # async fn run(board: Channel) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut cursors = board.client_events::<Cursor>("cursor");
+    /// board.send("cursor", &Cursor { x: 1.0, y: 2.5 })?;
+    /// while let Some(cursor) = cursors.next().await {
+    ///     let cursor = cursor?;
+    ///     println!("{} points at {}, {}", cursor.user, cursor.data.x, cursor.data.y);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn send(&self, event: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        let data = raw(data)?;
+        let data = (data.get() != "null").then_some(data);
+        match self.shared.events.lock().put(event, data) {
+            Put::Dropped | Put::Waits => {}
+            Put::Notify => self.client.nudge(Nudge::Events(self.shared.clone())),
+            Put::Undeclared => {
+                let channel = &self.shared.name;
+                let text = format!("channel {channel:?} declares no client event {event:?}");
+                return Err(Error::Unsendable(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read into `T`.
+    #[must_use]
+    pub fn client_events<T: DeserializeOwned>(&self, event: &str) -> Stream<ClientEvent<T>> {
+        self.reader(Interest::ClientEvents(event.into()), ClientEvent::read)
     }
 
     /// Streams the announcements of subscribers, where the channel makes such.
@@ -131,9 +177,38 @@ impl<M: DeserializeOwned> Channel<M> {
 
     /// Asks for publications of the past, oldest first. Await what it returns.
     pub fn history(&self) -> HistoryCall<M> {
-        let channel = self.shared.name.clone();
-        let draft = Draft::History { channel, since: None, limit: None, direction: Direction::Forward };
-        HistoryCall(Call::new(self.client.clone(), Ok(draft), Past::read))
+        HistoryCall::new(self.client.clone(), self.shared.name.clone())
+    }
+
+    /// Streams the publications of the past, newest first, to the beginning: what a reader sees who scrolls back. It asks the
+    /// server for a page whenever the last one is used up.
+    ///
+    /// ```
+    /// use hauyna::{Channels, Handler, Hub};
+    /// use hauyna_client::Client;
+    /// use hauyna_test::TestServer;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let rooms = Channels::new().history(100, Duration::from_secs(60));
+    /// # let hub = Hub::builder().channels("room:{id}", rooms).build();
+    /// # let server = TestServer::start(hub, Handler::new());
+    /// # let client = Client::builder(&server.url("/")).connect()?;
+    /// let room = client.channel::<u32>("room:1");
+    /// let _subscription = room.subscribe().await?;
+    /// for n in 1..=5 {
+    ///     room.publish(&n).await?;
+    /// }
+    /// let mut older = room.older().limit(2); // a page has two
+    /// let mut contents = Vec::new();
+    /// while let Some(publication) = older.next().await {
+    ///     contents.push(publication?.content);
+    /// }
+    /// assert_eq!(contents, [5, 4, 3, 2, 1]);
+    /// # Ok(()) }
+    /// ```
+    pub fn older(&self) -> Older<M> {
+        Older::new(self.client.clone(), self.shared.name.clone())
     }
 }
 
@@ -145,7 +220,7 @@ impl<M: Serialize> Channel<M> {
     pub fn publish(&self, content: &M) -> Call<Option<Position>> {
         let channel = self.shared.name.clone();
         let key = self.client.key();
-        let draft = raw(content).map(|content| Draft::Publish { channel, content, key });
+        let draft = raw(content).map(|content| Draft::Publish { channel, content, key, echo: true });
         Call::new(self.client.clone(), draft, crate::client::read_position)
     }
 }
@@ -156,214 +231,16 @@ impl<M> Clone for Channel<M> {
     }
 }
 
+impl<M> Drop for Channel<M> {
+    fn drop(&mut self) {
+        self.client.release(&self.shared);
+    }
+}
+
 impl<M> fmt::Debug for Channel<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").field("name", &self.shared.name).finish_non_exhaustive()
     }
-}
-
-/// A subscription that is about to be asked for; see [`Channel::subscribe`].
-#[must_use = "nothing is sent before it is awaited"]
-pub struct Subscribing {
-    client: Client,
-    wish: Result<Wish, Error>,
-}
-
-impl Subscribing {
-    /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
-    pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
-        let metadata = object(metadata);
-        self.wish = self.wish.and_then(|wish| Ok(Wish { metadata: Some(metadata?), ..wish }));
-        self
-    }
-
-    /// Recovers from a position that was kept: what was published since follows.
-    pub fn since(mut self, position: Position) -> Self {
-        self.wish = self.wish.map(|wish| Wish { since: Some(position), ..wish });
-        self
-    }
-
-    /// Asks for a token that allows this channel, before every subscription.
-    pub fn token<F, R, E>(mut self, source: F) -> Self
-    where
-        F: Fn() -> R + Send + Sync + 'static,
-        R: Future<Output = Result<String, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let source: TokenSource = boxed(source);
-        self.wish = self.wish.map(|wish| Wish { token: Some(source), ..wish });
-        self
-    }
-}
-
-impl IntoFuture for Subscribing {
-    type Output = Result<Subscription, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    /// # Errors
-    ///
-    /// The server refuses, and the client does not ask again; or there is no answer in time. Then the subscription is wanted still:
-    /// an answer that is late counts, and the client asks again with its next connection.
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let wish = self.wish?;
-            let (reply, answer) = oneshot::channel();
-            self.client.command(Command::Subscribe { wish, reply }).await?;
-            self.client.answer(answer).await
-        })
-    }
-}
-
-impl fmt::Debug for Subscribing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribing").finish_non_exhaustive()
-    }
-}
-
-/// A subscription is live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Subscription {
-    /// Where it stands; `None` where the channel does not number its publications.
-    pub position: Option<Position>,
-    /// Whether the channel keeps a history to recover from.
-    pub recoverable: bool,
-}
-
-impl Subscription {
-    pub(crate) const fn new(position: Option<Position>, recoverable: bool) -> Self {
-        Self { position, recoverable }
-    }
-}
-
-/// One publication.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Publication<M> {
-    /// The channel.
-    pub channel: String,
-    /// Who published; `None` when the application did.
-    pub user: Option<String>,
-    /// What was published.
-    pub content: M,
-    /// In ms since the Unix epoch.
-    pub timestamp: u64,
-    /// The number in the channel's stream, where it keeps one.
-    pub offset: Option<u64>,
-    /// Where it stands, if that is known: whoever has dealt with it goes on from there in another life ([`Subscribing::since`]).
-    pub position: Option<Position>,
-}
-
-impl<M: DeserializeOwned> Publication<M> {
-    /// Reads a publication; `place` is a position in the epoch that it was published in.
-    fn read(raw: &received::Publication, place: Option<Position>) -> Result<Self, StreamError> {
-        let content = serde_json::from_str(raw.content.get())
-            .map_err(|error| StreamError::Unreadable(error.to_string()))?;
-        let (channel, user) = (raw.channel.clone(), raw.user.clone());
-        let position = place.zip(raw.offset).map(|(place, offset)| Position { offset, ..place });
-        Ok(Self { channel, user, content, timestamp: raw.timestamp, offset: raw.offset, position })
-    }
-}
-
-/// A question for the past; see [`Channel::history`].
-#[derive(Debug)]
-#[must_use = "nothing is sent before it is awaited"]
-pub struct HistoryCall<M>(Call<Past<M>>);
-
-impl<M> HistoryCall<M> {
-    /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
-    pub fn since(self, position: Position) -> Self {
-        self.start_at(position)
-    }
-
-    /// Asks for what came before a position, newest first: the page that a reader sees next who scrolls back.
-    pub fn before(self, position: Position) -> Self {
-        self.start_at(position).reverse()
-    }
-
-    /// Starts at a position, and fails where it starts at another one.
-    fn start_at(mut self, position: Position) -> Self {
-        let mut earlier = None;
-        self = self.with(|since, _, _| earlier = since.replace(position));
-        if earlier.is_some_and(|earlier| earlier != position) {
-            self.0.refuse(Error::Unsendable("a page of the history starts at one position".to_owned()));
-        }
-        self
-    }
-
-    /// Asks for so many at most.
-    pub fn limit(self, most: u32) -> Self {
-        self.with(|_, limit, _| *limit = Some(most))
-    }
-
-    /// Asks for the newest first.
-    pub fn reverse(self) -> Self {
-        self.with(|_, _, direction| *direction = Direction::Backward)
-    }
-
-    fn with(mut self, set: impl FnOnce(&mut Option<Position>, &mut Option<u32>, &mut Direction)) -> Self {
-        if let Ok(Draft::History { since, limit, direction, .. }) = self.0.draft() {
-            set(since, limit, direction);
-        }
-        self
-    }
-}
-
-impl<M: 'static> IntoFuture for HistoryCall<M> {
-    type Output = Result<Past<M>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        self.0.into_future()
-    }
-}
-
-/// Publications of the past.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Past<M> {
-    /// In the order that was asked for. Messages of the application that are no publications are left out.
-    pub messages: Vec<Publication<M>>,
-    /// The end of the stream.
-    pub position: Position,
-    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps none. Where it
-    /// is not 1, older ones are gone.
-    pub oldest: u64,
-    /// The position of the last message of the page, also where that is left out: the next page starts there.
-    pub last: Option<Position>,
-}
-
-impl<M: DeserializeOwned> Past<M> {
-    fn read(data: Option<Box<RawValue>>) -> Result<Self, Error> {
-        let unreadable = |error: String| Error::Unreadable(error);
-        let data = data.ok_or_else(|| unreadable("no data".into()))?;
-        let history: History =
-            serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
-        let mut messages = Vec::with_capacity(history.messages.len());
-        let last = last_of(&history);
-        for message in &history.messages {
-            match Received::read(message.get()) {
-                Ok(Received::Publication(publication)) => {
-                    messages.push(
-                        Publication::read(&publication, Some(history.position))
-                            .map_err(|error| unreadable(error.to_string()))?,
-                    );
-                }
-                Ok(_) => {}
-                Err(fault) => return Err(unreadable(fault.to_string())),
-            }
-        }
-        Ok(Self { messages, position: history.position, oldest: history.oldest, last })
-    }
-}
-
-fn last_of(history: &History) -> Option<Position> {
-    #[derive(serde::Deserialize)]
-    struct Numbered {
-        offset: u64,
-    }
-    let last: Numbered = serde_json::from_str(history.messages.last()?.get()).ok()?;
-    Some(Position { offset: last.offset, ..history.position })
 }
 
 /// Somebody came, went or changed.
@@ -375,7 +252,7 @@ pub struct PresenceUpdate {
     /// To whom.
     pub user: String,
     /// As they are now, or were last.
-    pub member: Member,
+    pub member: Arc<Member>,
 }
 
 pub(crate) fn read_event<T: DeserializeOwned>(note: Note) -> Result<T, StreamError> {

@@ -2,25 +2,25 @@
 
 use crate::builder::Builder;
 use crate::call::Call;
-use crate::channel::{Channel, ChannelShared, object, raw, read_event};
+use crate::channel::{Channel, object, raw, read_event};
+use crate::direct::Direct;
 use crate::error::{Closed, Error, StreamError};
 use crate::gap::{Gap, read_gap};
 use crate::outbox::{Draft, Repeat};
-use crate::presence::Roster;
-use crate::run::Command;
-use crate::stream::{Bounds, DirectKind, Feed, Interest, Note, Stream};
+use crate::run::{Command, Nudge};
+use crate::shared::{ChannelShared, Shared};
+use crate::stream::{Bounds, Interest, Note, Stream};
 use hauyna_protocol::{Epoch, Position};
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// A connection to a hauyna server that comes back by itself.
 ///
@@ -39,7 +39,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// let client = Client::builder(&server.url("/")).connect()?;
 /// let room = client.channel::<String>("room:1");
 /// let mut messages = room.messages();
-/// room.subscribe().await?;
+/// let _subscription = room.subscribe().await?;
 /// room.publish(&"hello".to_owned()).await?;
 /// assert_eq!(messages.next().await.unwrap()?.content, "hello");
 /// client.close().await;
@@ -49,20 +49,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub struct Client {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-}
-
-/// What the handles and the task share.
-pub(crate) struct Shared {
-    pub(crate) feed: Feed,
-    pub(crate) channels: Mutex<BTreeMap<String, Arc<ChannelShared>>>,
-    pub(crate) state: watch::Sender<State>,
-    pub(crate) session: Mutex<Option<SessionInfo>>,
-    pub(crate) timeout: Duration,
-    pub(crate) ttl: Duration,
-    pub(crate) bounds: Bounds,
-    /// Makes keys differ from those of other clients of the same user.
-    pub(crate) key_prefix: u64,
-    pub(crate) keys: AtomicU64,
 }
 
 /// What state a client is in.
@@ -110,11 +96,34 @@ impl Client {
         Self { commands, shared }
     }
 
-    /// Waits until there is a connection.
+    /// Waits until there is a connection. The client connects by itself, also without a call of this.
     ///
     /// # Errors
     ///
-    /// The client is closed: the server will have none, or the attempts are used up.
+    /// The client is closed, with the reason: the server answered with a status that another attempt will not change, such as 401
+    /// without a source of tokens, 403 or 404; it closed with a code that means to stay away; or the attempts are used up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing: the client goes on to connect. So a time-out around it is how long you wait, and
+    /// [`last_failure`](Self::last_failure) says what stood in the way; [`close`](Self::close) ends the attempts.
+    ///
+    /// ```
+    /// use hauyna_client::{Client, Endpoint};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), hauyna_client::InvalidUrl> {
+    /// # let refuse = |_: Endpoint| async { Err::<tokio::io::DuplexStream, _>(std::io::Error::other("nobody listens")) };
+    /// # let builder = Client::builder("ws://nowhere.test/").connector(refuse);
+    /// let client = builder.connect()?;
+    /// if tokio::time::timeout(Duration::from_secs(5), client.connected()).await.is_err() {
+    ///     let why = client.last_failure().unwrap_or_default();
+    ///     assert_eq!(why, "cannot connect: nobody listens");
+    ///     client.close().await;
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn connected(&self) -> Result<SessionInfo, Closed> {
         let mut state = self.shared.state.subscribe();
         let reached = |state: &State| matches!(state, State::Connected | State::Closed(_));
@@ -138,6 +147,19 @@ impl Client {
         self.shared.session.lock().clone()
     }
 
+    /// Returns why the last connection or attempt ended, for people; `None` while there is a connection.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared.last_failure.lock().clone()
+    }
+
+    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network, and where none is
+    /// planned. It is known when the state changes to [`State::Reconnecting`].
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        *self.shared.retry_at.lock()
+    }
+
     /// Streams the changes of the state.
     #[must_use]
     pub fn states(&self) -> Stream<State> {
@@ -150,20 +172,12 @@ impl Client {
     /// Returns the handle on a channel whose publications have contents of type `M`. Nothing is sent.
     #[must_use]
     pub fn channel<M>(&self, name: &str) -> Channel<M> {
-        let mut channels = self.shared.channels.lock();
-        let is_new = !channels.contains_key(name);
-        if is_new {
-            // Names that nobody uses any more are forgotten when a new one comes.
-            channels.retain(|_, shared| {
-                Arc::strong_count(shared) > 1 || !shared.feed.is_idle() || shared.is_live()
-            });
-        }
-        let shared = channels.entry(name.to_owned()).or_insert_with(|| Arc::new(ChannelShared::new(name)));
+        let shared = self.shared.channels.open(name);
         // Nobody would end its streams later.
         if self.shared.feed.is_closed() {
             shared.feed.close();
         }
-        Channel::new(self.clone(), shared.clone())
+        Channel::new(self.clone(), shared)
     }
 
     /// Asks the application: sends the event `name` with the fields of `data`, an object, and gives what its handler returns.
@@ -255,6 +269,21 @@ impl Client {
         }
     }
 
+    /// Tells the task something without waiting.
+    pub(crate) fn nudge(&self, nudge: Nudge) {
+        self.shared.nudges.push(nudge);
+    }
+
+    /// Returns a number that no other key, and no other share of a subscription, of this client has.
+    pub(crate) fn number(&self) -> u64 {
+        self.shared.keys.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A handle on a channel is dropped.
+    pub(crate) fn release(&self, channel: &Arc<ChannelShared>) {
+        self.shared.channels.release(channel);
+    }
+
     pub(crate) async fn command(&self, command: Command) -> Result<(), Error> {
         self.commands.send(command).await.map_err(|_| self.closed())
     }
@@ -270,13 +299,13 @@ impl Client {
 
     pub(crate) fn closed(&self) -> Error {
         match self.state() {
-            State::Closed(closed) => Error::Closed(closed),
+            State::Closed(closed) => Error::from(closed),
             _ => Error::Closed(Closed::ByUs),
         }
     }
 
     pub(crate) fn patience(&self) -> (Duration, Duration) {
-        (self.shared.ttl, self.shared.timeout)
+        (self.shared.ttl(), self.shared.timeout)
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
@@ -284,7 +313,7 @@ impl Client {
     }
 
     pub(crate) fn key(&self) -> String {
-        format!("{:016x}-{:x}", self.shared.key_prefix, self.shared.keys.fetch_add(1, Ordering::Relaxed))
+        format!("{:016x}-{:x}", self.shared.key_prefix, self.number())
     }
 
     fn reader<T>(&self, interest: Interest, read: fn(Note) -> Result<T, StreamError>) -> Stream<T> {
@@ -295,61 +324,6 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
-    }
-}
-
-impl ChannelShared {
-    fn new(name: &str) -> Self {
-        let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
-        Self { name: name.to_owned(), feed, roster, position }
-    }
-
-    fn is_live(&self) -> bool {
-        self.position.lock().is_some() || self.roster.lock().is_known()
-    }
-}
-
-/// What was sent to this user by another way than a channel of the application's.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Direct<M> {
-    /// To this user.
-    Private(Sent<M>),
-    /// To the members of a group.
-    Group {
-        /// The group.
-        group: String,
-        /// What was sent.
-        sent: Sent<M>,
-    },
-    /// To everybody.
-    Broadcast(Sent<M>),
-}
-
-/// One such message.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Sent<M> {
-    /// Who sent it; `None` when the application did.
-    pub from: Option<String>,
-    /// What was sent.
-    pub message: M,
-    /// In ms since the Unix epoch.
-    pub timestamp: u64,
-}
-
-impl<M: DeserializeOwned> Direct<M> {
-    fn read(note: Note) -> Result<Self, StreamError> {
-        let Note::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
-        let (kind, raw) = &*direct;
-        let message = serde_json::from_str(raw.message.get())
-            .map_err(|error| StreamError::Unreadable(error.to_string()))?;
-        let sent = Sent { from: raw.from.clone(), message, timestamp: raw.timestamp };
-        Ok(match kind {
-            DirectKind::Private => Self::Private(sent),
-            DirectKind::Group => Self::Group { group: raw.room.clone().unwrap_or_default(), sent },
-            DirectKind::Broadcast => Self::Broadcast(sent),
-        })
     }
 }
 

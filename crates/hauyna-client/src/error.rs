@@ -32,6 +32,13 @@ pub enum Error {
     /// The client is closed: nothing has happened, unless the request was on its way.
     #[error("the client is closed: {0}")]
     Closed(Closed),
+    /// The attempts that the retry policy grants are used up: nothing has happened.
+    /// [`Client::reconnect`](crate::Client::reconnect) begins anew.
+    #[error("the attempts to connect are used up")]
+    GaveUp,
+    /// The application has ended the subscription before it was there.
+    #[error("unsubscribed meanwhile")]
+    Unsubscribed,
     /// What was to be sent cannot be JSON, is not the object that it has to be, or is larger than the whole outbox.
     #[error("cannot be sent: {0}")]
     Unsendable(String),
@@ -51,12 +58,39 @@ impl Error {
         }
     }
 
+    /// Returns the word for this kind of error, which is the same in the client in TypeScript (`HauynaError.kind`).
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Expired => "expired",
+            Self::Timeout => "timeout",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::NotConnected => "not_connected",
+            Self::OutboxFull => "outbox_full",
+            Self::Closed(_) => "closed",
+            Self::GaveUp => "gave_up",
+            Self::Unsubscribed => "unsubscribed",
+            Self::Unsendable(_) => "invalid",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+
     /// Returns the kind of a refusal, where it is one that this version knows.
     #[must_use]
     pub fn error_type(&self) -> Option<ErrorType> {
         match self {
             Self::Refused(refusal) => ErrorType::from_str(&refusal.error_type).ok(),
             _ => None,
+        }
+    }
+}
+
+impl From<Closed> for Error {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::GaveUp => Self::GaveUp,
+            closed => Self::Closed(closed),
         }
     }
 }
@@ -119,6 +153,8 @@ pub enum Closed {
         /// The HTTP status.
         status: u16,
     },
+    /// The handshake cannot be written, because the token or the address has characters that HTTP does not allow there.
+    InvalidRequest,
     /// Every attempt that the retry policy grants has failed.
     GaveUp,
     /// The runtime that the client was started in has ended.
@@ -131,6 +167,7 @@ impl fmt::Display for Closed {
             Self::ByUs => f.write_str("by us"),
             Self::ByServer { code, reason } => write!(f, "by the server, {code} {reason}"),
             Self::Refused { status } => write!(f, "the handshake was answered with {status}"),
+            Self::InvalidRequest => f.write_str("the token or the address cannot stand in a handshake"),
             Self::GaveUp => f.write_str("gave up"),
             Self::TaskEnded => f.write_str("its runtime has ended"),
         }

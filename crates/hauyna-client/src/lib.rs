@@ -14,18 +14,24 @@ mod client;
 mod clock;
 mod codec;
 mod connector;
+mod direct;
 mod error;
+mod events;
 mod gap;
+mod history;
 mod liveness;
 mod logger;
 mod outbox;
 mod presence;
 pub mod protocol;
+mod publication;
 mod random;
 mod run;
 mod session;
+mod shared;
 mod socket;
 mod stream;
+mod subscription;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/client-rust.md")]
@@ -33,10 +39,15 @@ struct Guide;
 
 pub use builder::Builder;
 pub use call::Call;
-pub use channel::{Channel, HistoryCall, Past, PresenceUpdate, Publication, Subscribing, Subscription};
-pub use client::{Client, Direct, Sent, SessionInfo, State};
+pub use channel::{Channel, PresenceUpdate};
+pub use client::{Client, SessionInfo, State};
 pub use connector::{Connecting, Connector, Endpoint, Transport};
+pub use direct::{Direct, Sent};
 pub use error::{Closed, Error, InvalidUrl, Refusal, StreamError};
+pub use events::ClientEvent;
 pub use gap::{Gap, GapReason};
-pub use presence::{Member, Presence};
+pub use history::{HistoryCall, Older, Past};
+pub use presence::{ChannelPresence, Device, Member, Presence};
+pub use publication::Publication;
 pub use stream::Stream;
+pub use subscription::{Subscribing, Subscription};

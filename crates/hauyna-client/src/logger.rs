@@ -1,28 +1,73 @@
 //! What the client tells the log, by `tracing`: the target is `hauyna_client`, and no line holds a payload, a token, or a
 //! text of the peer's that is not escaped.
 
+use crate::connector::Endpoint;
 use crate::error::Closed;
 use crate::socket::{Failure, Loss};
 use std::time::Duration;
 
-pub(crate) fn connected(connection: &str, resumed: bool) {
-    tracing::info!(target: TARGET, connection, resumed, "connected");
+/// Logs a series of failed attempts: the first, and the one that ends the client, as a warning, and the connection that ends
+/// the series as information. Everything else about attempts is for those who debug.
+#[derive(Debug)]
+pub(crate) struct FailureLog {
+    /// The address without what may be secret in it.
+    url: String,
+    /// Whether a warning was logged since the last connection.
+    has_warned: bool,
+}
+
+impl FailureLog {
+    pub(crate) fn new(endpoint: &Endpoint) -> Self {
+        let scheme = if endpoint.is_secure { "wss" } else { "ws" };
+        let path = endpoint.path.split(['?', '#']).next().unwrap_or_default();
+        Self { url: format!("{scheme}://{}{path}", endpoint.authority), has_warned: false }
+    }
+
+    /// Logs the beginning of an attempt.
+    pub(crate) fn attempting(&self) {
+        tracing::debug!(target: TARGET, url = self.url, "connecting");
+    }
+
+    /// Logs a failed attempt; without a next one, the client is closed by it.
+    pub(crate) fn failed(&mut self, failure: &Failure, next: Option<Duration>) {
+        let (code, status) = (failure.code(), failure.status());
+        let retry_in_ms = next.map(|next| next.as_millis() as u64);
+        let (url, error) = (&self.url, failure);
+        if next.is_none() || !std::mem::replace(&mut self.has_warned, true) {
+            tracing::warn!(target: TARGET, url, %error, code, status, retry_in_ms, "cannot connect");
+        } else {
+            tracing::debug!(target: TARGET, url, %error, code, status, retry_in_ms, "cannot connect");
+        }
+    }
+
+    /// Logs a connection, which ends the series.
+    pub(crate) fn connected(&mut self, connection: &str, resumed: bool) {
+        if std::mem::take(&mut self.has_warned) {
+            tracing::info!(target: TARGET, url = self.url, connection, resumed, "connected again");
+        } else {
+            tracing::debug!(target: TARGET, url = self.url, connection, resumed, "connected");
+        }
+    }
+
+    /// Logs the end of the client.
+    pub(crate) fn closed(&mut self, closed: &Closed) {
+        self.has_warned = false;
+        match closed {
+            // The application knows, or the failed attempt was logged.
+            Closed::ByUs | Closed::Refused { .. } | Closed::InvalidRequest | Closed::GaveUp => {
+                tracing::debug!(target: TARGET, url = self.url, reason = ?closed, "client closed");
+            }
+            _ => tracing::warn!(target: TARGET, url = self.url, reason = ?closed, "client closed"),
+        }
+    }
 }
 
 pub(crate) fn lost(loss: &Loss) {
-    tracing::info!(target: TARGET, code = loss.code, reason = ?loss.reason, "connection lost");
+    tracing::debug!(target: TARGET, code = loss.code, reason = ?loss.reason, "connection lost");
 }
 
-pub(crate) fn waiting(attempt: u32, delay: Duration) {
-    tracing::debug!(target: TARGET, attempt, delay_ms = delay.as_millis() as u64, "waiting to reconnect");
-}
-
-pub(crate) fn failed(failure: &Failure) {
-    tracing::info!(target: TARGET, error = %failure, "attempt to connect failed");
-}
-
-pub(crate) fn closed(closed: &Closed) {
-    tracing::info!(target: TARGET, reason = ?closed, "client closed");
+pub(crate) fn not_moved(failure: &Failure) {
+    tracing::debug!(target: TARGET, error = %failure, "not moved to another node");
 }
 
 pub(crate) fn gap(gap: &crate::gap::Gap) {
@@ -35,6 +80,10 @@ pub(crate) fn unreadable(fault: &hauyna_protocol::Fault) {
 
 pub(crate) fn unasked(error_type: &str) {
     tracing::warn!(target: TARGET, error_type = ?error_type, "the server reports an error");
+}
+
+pub(crate) fn too_large_event(channel: &str, event: &str) {
+    tracing::warn!(target: TARGET, channel = ?channel, event = ?event, "a client event is larger than the server takes");
 }
 
 const TARGET: &str = "hauyna_client";

@@ -14,12 +14,13 @@ use tokio::time::Instant;
 /// What the application asks for.
 #[derive(Clone, Debug)]
 pub(crate) enum Draft {
-    Publish { channel: String, content: Box<RawValue>, key: String },
+    Publish { channel: String, content: Box<RawValue>, key: String, echo: bool },
     Private { to: String, message: Box<RawValue>, key: String },
     Group { room: String, message: Box<RawValue>, key: String },
     Broadcast { message: Box<RawValue>, key: String },
     Event { name: String, body: Box<RawValue>, repeat: Repeat },
     UpdateStatus { status: String, body: Box<RawValue> },
+    UpdatePresence { channel: String, metadata: Box<RawValue> },
     History { channel: String, since: Option<Position>, limit: Option<u32>, direction: Direction },
 }
 
@@ -34,11 +35,11 @@ pub(crate) enum Repeat {
 impl Draft {
     pub(crate) fn request(&self) -> Request<'_> {
         match self {
-            Self::Publish { channel, content, key } => Request::Publish {
+            Self::Publish { channel, content, key, echo } => Request::Publish {
                 channel: channel.into(),
                 content: json(content),
                 key: some(key),
-                echo: true,
+                echo: *echo,
             },
             Self::Private { to, message, key } => {
                 Request::Private { to: to.into(), message: json(message), key: some(key) }
@@ -50,6 +51,9 @@ impl Draft {
             Self::Event { name, body, .. } => Request::Event { name: name.into(), body: json(body) },
             Self::UpdateStatus { status, body } => {
                 Request::UpdateStatus { status: status.into(), body: json(body) }
+            }
+            Self::UpdatePresence { channel, metadata } => {
+                Request::UpdatePresence { channel: channel.into(), metadata: json(metadata) }
             }
             Self::History { channel, since, limit, direction } => Request::History {
                 channel: channel.into(),
@@ -72,6 +76,7 @@ impl Draft {
             Self::Event { name, body, .. } | Self::UpdateStatus { status: name, body } => {
                 name.len() + body.get().len()
             }
+            Self::UpdatePresence { channel, metadata } => channel.len() + metadata.get().len(),
             Self::History { channel, .. } => channel.len(),
         }
     }
@@ -81,7 +86,10 @@ impl Draft {
             Self::Publish { channel, .. } => AfterLoss::Vouched(Some(channel)),
             Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::Vouched(None),
             Self::Event { repeat: Repeat::Never, .. } => AfterLoss::Unknown,
-            Self::Event { .. } | Self::UpdateStatus { .. } | Self::History { .. } => AfterLoss::Again,
+            Self::Event { .. }
+            | Self::UpdateStatus { .. }
+            | Self::UpdatePresence { .. }
+            | Self::History { .. } => AfterLoss::Again,
         }
     }
 }

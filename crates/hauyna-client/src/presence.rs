@@ -1,13 +1,21 @@
 //! Who is present in one channel, as the server's messages tell it, by their numbers. Pure. A new list is compared with the
 //! old one, so that a reconnect is no flood of joins.
 
-use crate::channel::PresenceUpdate;
+use crate::call::Call;
+use crate::channel::{PresenceUpdate, object};
+use crate::client::Client;
+use crate::outbox::Draft;
 use hauyna_protocol::received::{
-    PresenceChange, PresenceDiff, PresenceEntry, PresenceKind, PresencePage, PresenceState,
+    PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
+    PresenceState,
 };
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// One user who is present.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,18 +27,87 @@ pub struct Member {
     pub metadata: Value,
     /// How many connections the user has in the channel.
     pub connections: u64,
+    /// Those of them that the server has told, by their id. Where one went and others stay, the server does not tell which: it is
+    /// empty then, until it tells all of them.
+    pub devices: BTreeMap<String, Device>,
 }
 
-/// Who is present in a channel.
+/// One connection of a user who is present.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Device {
+    /// What this connection gave along with its subscription, or has set by [`ChannelPresence::update`].
+    pub metadata: Value,
+    /// When it came, in ms since the Unix epoch.
+    pub joined_at: u64,
+}
+
+/// Who is present in a channel: a snapshot, which later changes leave alone. A clone costs nothing, and two snapshots between
+/// which nothing has changed share their members.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Presence {
     /// How many users are there; `None` before the server has told.
     pub count: Option<u64>,
     /// The users, where they are few enough to be named.
-    pub members: BTreeMap<String, Member>,
+    pub members: Arc<BTreeMap<String, Arc<Member>>>,
     /// Whether `members` are all of them.
     pub is_complete: bool,
+}
+
+/// Who is present in a channel, and the way to change what this connection shows; made by
+/// [`Channel::presence`](crate::Channel::presence). It is a snapshot: it derefs to [`Presence`].
+#[derive(Clone)]
+pub struct ChannelPresence {
+    client: Client,
+    channel: String,
+    snapshot: Presence,
+}
+
+impl ChannelPresence {
+    pub(crate) const fn new(client: Client, channel: String, snapshot: Presence) -> Self {
+        Self { client, channel, snapshot }
+    }
+
+    /// Replaces the metadata of this connection in the channel by the fields of `metadata`, an object; a later subscription
+    /// begins with it. Await what it returns. Others are told by an update of their presence.
+    ///
+    /// It fails with `not_subscribed` without a subscription, and where the channel shows no presence.
+    ///
+    /// ```no_run
+    /// # async fn run(room: hauyna_client::Channel) -> Result<(), hauyna_client::Error> {
+    /// room.presence().update(&serde_json::json!({ "device": "phone", "muted": true })).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn update(&self, metadata: &(impl Serialize + ?Sized)) -> Call<()> {
+        let channel = self.channel.clone();
+        let draft = object(metadata).map(|metadata| Draft::UpdatePresence { channel, metadata });
+        Call::new(self.client.clone(), draft, |_| Ok(()))
+    }
+
+    /// Returns the snapshot alone.
+    #[must_use]
+    pub fn into_snapshot(self) -> Presence {
+        self.snapshot
+    }
+}
+
+impl Deref for ChannelPresence {
+    type Target = Presence;
+
+    fn deref(&self) -> &Presence {
+        &self.snapshot
+    }
+}
+
+impl fmt::Debug for ChannelPresence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { channel, snapshot, .. } = self;
+        f.debug_struct("ChannelPresence")
+            .field("channel", channel)
+            .field("count", &snapshot.count)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The list of one channel.
@@ -47,7 +124,7 @@ pub(crate) struct Roster {
 struct Listing {
     /// The number and the count of the first page, which is the oldest.
     first: Option<(u64, u64)>,
-    members: BTreeMap<String, Member>,
+    members: BTreeMap<String, Arc<Member>>,
     /// The changes that came meanwhile: what the pages say of those users may be older, or newer.
     kept: Vec<Kept>,
 }
@@ -90,7 +167,7 @@ impl Roster {
     pub(crate) fn state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
         self.listing = None;
         (self.offset, self.presence.count) = (state.offset, Some(state.count));
-        self.replace(state.users.into_iter().map(|(user, entry)| (user, entry.into())).collect())
+        self.replace(state.users.into_iter().map(|(user, entry)| (user, member(entry))).collect())
     }
 
     pub(crate) fn change(&mut self, change: PresenceChange) -> Applied {
@@ -105,15 +182,31 @@ impl Roster {
             return Applied::Skipped;
         }
         self.offset = change.offset;
+        let devices = self.devices_after(&change);
         let member = Member {
             status: change.status,
             metadata: value(&change.metadata),
             connections: change.connections,
+            devices,
         };
         let left = change.event == PresenceKind::Leave;
-        let updates = self.set(change.user, (!left).then_some(member));
+        let updates = self.set(change.user, (!left).then(|| Arc::new(member)));
         self.presence.count = Some(self.presence.members.len() as u64);
         Applied::Updates(updates.into_iter().collect())
+    }
+
+    /// The connections of a user after a change, as far as they are known.
+    fn devices_after(&self, change: &PresenceChange) -> BTreeMap<String, Device> {
+        let known = self.presence.members.get(&change.user);
+        let mut devices = known.map_or_else(BTreeMap::new, |member| member.devices.clone());
+        if let Some(connection) = &change.connection {
+            devices.insert(connection.connection_id.clone(), device(connection));
+        }
+        // One of several went, and nobody knows which.
+        if devices.len() as u64 != change.connections {
+            devices.clear();
+        }
+        devices
     }
 
     pub(crate) fn diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
@@ -130,7 +223,7 @@ impl Roster {
             updates.extend(self.set(user, None));
         }
         for (user, entry) in diff.joins.into_iter().chain(diff.updates) {
-            updates.extend(self.set(user, Some(entry.into())));
+            updates.extend(self.set(user, Some(member(entry))));
         }
         self.presence.count = Some(diff.count);
         updates
@@ -157,7 +250,7 @@ impl Roster {
         if let Some(page) = page {
             let before = listing.members.len();
             listing.first.get_or_insert((page.offset, page.count));
-            listing.members.extend(page.users.into_iter().map(|(user, entry)| (user, entry.into())));
+            listing.members.extend(page.users.into_iter().map(|(user, entry)| (user, member(entry))));
             // A page without anybody new is the last one, whatever it says.
             let is_longer = (before + 1..MAX_MEMBERS).contains(&listing.members.len());
             if let Some(next) = page.next.filter(|_| is_longer) {
@@ -195,7 +288,7 @@ impl Roster {
         }
     }
 
-    fn replace(&mut self, members: BTreeMap<String, Member>) -> Vec<PresenceUpdate> {
+    fn replace(&mut self, members: BTreeMap<String, Arc<Member>>) -> Vec<PresenceUpdate> {
         let mut updates = Vec::new();
         let gone: Vec<_> =
             self.presence.members.keys().filter(|user| !members.contains_key(*user)).cloned().collect();
@@ -210,30 +303,35 @@ impl Roster {
     }
 
     /// Puts a user in, or takes them out; tells what that changed, if anything.
-    fn set(&mut self, user: String, member: Option<Member>) -> Option<PresenceUpdate> {
-        match member {
-            None => {
-                let member = self.presence.members.remove(&user)?;
-                Some(PresenceUpdate { kind: PresenceKind::Leave, user, member })
+    fn set(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
+        let Some(member) = member else {
+            if !self.presence.members.contains_key(&user) {
+                return None;
             }
-            Some(member) => {
-                let kind = match self.presence.members.get(&user) {
-                    None => PresenceKind::Join,
-                    Some(old) if *old == member => return None,
-                    Some(_) => PresenceKind::Update,
-                };
-                self.presence.members.insert(user.clone(), member.clone());
-                Some(PresenceUpdate { kind, user, member })
-            }
-        }
+            let member = Arc::make_mut(&mut self.presence.members).remove(&user)?;
+            return Some(PresenceUpdate { kind: PresenceKind::Leave, user, member });
+        };
+        let kind = match self.presence.members.get(&user) {
+            None => PresenceKind::Join,
+            Some(old) if *old == member => return None,
+            Some(_) => PresenceKind::Update,
+        };
+        // Snapshots keep the list as it was; of its members only the pointers are copied.
+        Arc::make_mut(&mut self.presence.members).insert(user.clone(), member.clone());
+        Some(PresenceUpdate { kind, user, member })
     }
 }
 
-impl From<PresenceEntry> for Member {
-    fn from(entry: PresenceEntry) -> Self {
-        let connections = entry.connections.len() as u64;
-        Self { status: entry.status, metadata: value(&entry.metadata), connections }
-    }
+fn member(entry: PresenceEntry) -> Arc<Member> {
+    let connections = entry.connections.len() as u64;
+    let devices =
+        entry.connections.iter().map(|connection| (connection.connection_id.clone(), device(connection)));
+    let (metadata, devices) = (value(&entry.metadata), devices.collect());
+    Arc::new(Member { status: entry.status, metadata, connections, devices })
+}
+
+fn device(connection: &PresenceConnection) -> Device {
+    Device { metadata: value(&connection.metadata), joined_at: connection.joined_at }
 }
 
 fn value(raw: &RawValue) -> Value {

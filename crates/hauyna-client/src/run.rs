@@ -2,28 +2,35 @@
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
 mod ask;
+mod due;
+mod events;
 mod hear;
 mod held;
+mod nudge;
+mod queue;
 mod travel;
 mod wishes;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
-use crate::channel::{ChannelShared, Subscription};
-use crate::client::{Shared, State};
-use crate::clock::{FAR, Moment, after};
+use crate::client::State;
+use crate::clock::{FAR, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
-use crate::gap::{Gap, GapReason};
-use crate::liveness::{Liveness, Pulse};
-use crate::logger;
+use crate::gap::Gap;
+use crate::liveness::Liveness;
+use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
-use crate::socket::{Failure, Loss, Socket};
+use crate::shared::{ChannelShared, Shared};
+use crate::socket::{Failure, Socket};
 use crate::stream::Note;
+use crate::subscription::Live;
 use ask::{Done, Purpose};
 use held::Held;
+pub(crate) use nudge::{Nudge, Nudges};
+use queue::Queue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +48,7 @@ use wishes::{Kept, Reply};
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, reply: Reply<Subscription> },
+    Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
     Unsubscribe { channel: String, reply: Reply<()> },
     Reconnect,
     Offline,
@@ -75,6 +82,9 @@ pub(crate) struct Run {
     lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    queue: Queue,
+    /// The channels in which client events wait, with the moment at which the next one may be sent.
+    events: BTreeMap<String, Instant>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up: BTreeMap<String, u64>,
@@ -84,6 +94,7 @@ pub(crate) struct Run {
     generation: u64,
     backoff: Backoff,
     liveness: Option<Liveness>,
+    failure_log: FailureLog,
     work: JoinSet<Done>,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
@@ -94,6 +105,7 @@ pub(crate) struct Run {
 /// What happened.
 enum Happened {
     Command(Option<Command>),
+    Nudge(Nudge),
     Current,
     Former,
     Greeting,
@@ -107,10 +119,11 @@ impl Run {
         options: Options,
         (endpoint, connector): (Endpoint, Arc<dyn Connector>),
         shared: Arc<Shared>,
-        (commands, random): (mpsc::Receiver<Command>, Random),
+        commands: mpsc::Receiver<Command>,
+        random: Random,
     ) -> Self {
         let (most, most_bytes) = options.outbox;
-        let backoff = Backoff::new(options.retry);
+        let (backoff, failure_log) = (Backoff::new(options.retry), FailureLog::new(&endpoint));
         Self {
             options,
             endpoint,
@@ -131,12 +144,15 @@ impl Run {
             lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            queue: Queue::default(),
+            events: BTreeMap::new(),
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
             generation: 0,
             backoff,
             liveness: None,
+            failure_log,
             work: JoinSet::new(),
             refresh_at: None,
             drain_at: None,
@@ -163,6 +179,7 @@ impl Run {
                 Happened::Command(None) => return self.finish(None).await,
                 Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
                 Happened::Command(Some(command)) => self.obey(command),
+                Happened::Nudge(nudge) => self.nudged(nudge),
                 Happened::Current => self.read_current(),
                 Happened::Former => self.read_former(),
                 Happened::Greeting => self.read_greeting(),
@@ -206,6 +223,11 @@ impl Run {
                             return Poll::Ready(Happened::Work(done));
                         }
                     }
+                    5 => {
+                        if let Poll::Ready(nudge) = self.shared.nudges.poll(cx) {
+                            return Poll::Ready(Happened::Nudge(nudge));
+                        }
+                    }
                     _ => {
                         if timer.as_mut().poll(cx).is_ready() {
                             return Poll::Ready(Happened::Time);
@@ -238,67 +260,10 @@ impl Run {
         }
     }
 
-    /// The next moment at which [`due`](Self::due) has something to do.
-    fn deadline(&self) -> Option<Instant> {
-        let next = match &self.next {
-            Next::At(at) | Next::Opened(_, at) | Next::Greeting(_, at) => Some(*at),
-            Next::Idle | Next::Offline | Next::Opening(_) => None,
-        };
-        let former = self.former.as_ref().map(|former| former.until);
-        let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let waiting = self.wishes.values().filter_map(Kept::deadline);
-        let asked = self.asked.values().filter_map(Purpose::deadline);
-        let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
-        [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
-            .into_iter()
-            .flatten()
-            .chain(self.lapse_at)
-            .chain(waiting)
-            .chain(asked)
-            .chain(catching)
-            .min()
-    }
-
-    /// Does whatever its moment has come for.
-    fn due(&mut self, now: Instant) {
-        match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
-            Some(Pulse::Ping) => self.ping(),
-            Some(Pulse::Lost) => self.lost(&Loss::abnormal("nothing was heard")),
-            Some(Pulse::Fine) | None => {}
-        }
-        self.outbox.expire(Moment::now());
-        self.expire_waiters(now);
-        self.travel_on(now);
-        if self.restore_by.is_some_and(|by| now >= by) {
-            self.restoring_is_late();
-        }
-        if self.refresh_at.take_if(|at| now >= *at).is_some() {
-            self.fetch_refresh();
-        }
-        if self.lapse_at.take_if(|at| now >= *at).is_some() {
-            self.give_up_lapsed();
-        }
-        let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
-        let due: Vec<_> = self
-            .wishes
-            .values_mut()
-            .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
-            .collect();
-        for channel in due {
-            self.subscribe(&channel);
-        }
-        let retry = |(name, held): (&String, &mut Held)| {
-            held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
-        };
-        let due: Vec<_> = self.held.iter_mut().filter_map(retry).collect();
-        for channel in due {
-            self.ask_history(&channel);
-        }
-        let is_late = |held: &Held| held.answer_by.is_some_and(|by| now >= by);
-        let late: Vec<_> =
-            self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
-        for channel in late {
-            self.give_up_catching(&channel, GapReason::Dropped);
+    fn nudged(&mut self, nudge: Nudge) {
+        match nudge {
+            Nudge::Events(channel) => self.note_events(&channel),
+            Nudge::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
         }
     }
 
@@ -314,7 +279,7 @@ impl Run {
     }
 
     fn channel(&self, name: &str) -> Option<Arc<ChannelShared>> {
-        self.shared.channels.lock().get(name).cloned()
+        self.shared.channels.find(name)
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
@@ -330,14 +295,15 @@ impl Run {
 
     async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
         self.work.abort_all();
+        while let Some(nudge) = self.shared.nudges.next() {
+            self.nudged(nudge);
+        }
         self.pump();
         self.leave().await;
         self.close(Closed::ByUs);
         self.shared.feed.close();
-        let channels = std::mem::take(&mut *self.shared.channels.lock());
-        for channel in channels.values() {
-            channel.feed.close();
-        }
+        self.shared.channels.close();
+        self.shared.nudges.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
@@ -360,10 +326,9 @@ impl Drop for Ended {
             shared.state.send_replace(closed.clone());
             shared.feed.push(&Note::State(closed));
         }
+        shared.nudges.close();
         shared.feed.close();
-        for channel in std::mem::take(&mut *shared.channels.lock()).values() {
-            channel.feed.close();
-        }
+        shared.channels.close();
     }
 }
 
@@ -380,7 +345,7 @@ fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll
 }
 
 /// How many sources `wait` has.
-const SOURCES: usize = 6;
+const SOURCES: usize = 7;
 /// How late a timer is of a process that slept.
 const SLEPT: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.

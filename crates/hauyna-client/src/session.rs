@@ -272,6 +272,18 @@ impl Session {
         Verdict::Deliver
     }
 
+    /// A publication of this client's, which it does not get live, stands here. It is seen where it is the next one: nothing that
+    /// was not lies before it.
+    pub(crate) fn publishes(&mut self, channel: &str, at: Position) -> bool {
+        let Some(place) = self.live_place(channel).filter(|place| !place.catching) else { return false };
+        let is_next = same_epoch(place.position, Some(at))
+            && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
+        if is_next {
+            place.position = Some(at);
+        }
+        is_next
+    }
+
     /// The server dropped messages; without a position only such as have no offset.
     pub(crate) fn gap(&mut self, channel: &str, before: Option<Position>, missed: u64) -> Missed {
         let Some(place) = self.live_place(channel) else { return Missed::Nothing };

@@ -45,6 +45,8 @@ pub(crate) enum Failure {
     Protocol,
     #[error("no answer in time")]
     Timeout,
+    #[error("the server closed the connection before it began: {} {:?}", .0.code, .0.reason)]
+    Ended(Loss),
     #[error("a source of tokens or streams panicked")]
     Panic,
 }
@@ -60,6 +62,22 @@ impl Failure {
         };
         lasting.then_some(status.as_u16())
     }
+
+    /// The HTTP status of the answer, where that is why.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answer(AnswerError::Status(status)) => Some(status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// The code that the server closed with, where that is why.
+    pub(crate) const fn code(&self) -> Option<u16> {
+        match self {
+            Self::Ended(loss) => Some(loss.code),
+            _ => None,
+        }
+    }
 }
 
 /// How a connection ended.
@@ -73,6 +91,12 @@ pub(crate) struct Loss {
 impl Loss {
     pub(crate) fn abnormal(reason: impl Into<String>) -> Self {
         Self { code: CloseCode::ABNORMAL.as_u16(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the connection was lost: {} {:?}", self.code, self.reason)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::client::State;
 use crate::error::StreamError;
 use crate::gap::Gap;
 use hauyna_protocol::Position;
-use hauyna_protocol::received::{Application, ChannelEvent, Direct, Publication};
+use hauyna_protocol::received::{Application, ChannelEvent, ClientEvent, Direct, Publication};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
@@ -78,6 +78,7 @@ pub(crate) enum Note {
     Application(Arc<Application>),
     Direct(Arc<(DirectKind, Direct)>),
     Subscriber(Arc<ChannelEvent>),
+    ClientEvent(Arc<ClientEvent>),
     Presence(Arc<PresenceUpdate>),
     Gap(Arc<Gap>),
     State(State),
@@ -100,6 +101,7 @@ impl Note {
             Self::Application(application) => application.body.get().len(),
             Self::Direct(direct) => direct.1.message.get().len(),
             Self::Subscriber(event) => event.metadata.get().len(),
+            Self::ClientEvent(event) => event.data.as_ref().map_or(0, |data| data.get().len()),
             Self::Presence(_) | Self::Gap(_) | Self::State(_) => 0,
         }
     }
@@ -110,6 +112,8 @@ impl Note {
 pub(crate) enum Interest {
     Messages,
     Events(Box<str>),
+    /// Of one kind.
+    ClientEvents(Box<str>),
     Directs,
     Subscribers,
     Presence,
@@ -127,6 +131,7 @@ impl Interest {
             | (Self::Gaps, Note::Gap(_))
             | (Self::States, Note::State(_)) => true,
             (Self::Events(kind), Note::Application(application)) => **kind == application.kind,
+            (Self::ClientEvents(kind), Note::ClientEvent(event)) => **kind == event.event,
             _ => false,
         }
     }

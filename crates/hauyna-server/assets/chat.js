@@ -3,13 +3,15 @@
 
 import { face, make, paint } from "/elements.js";
 import { Client } from "/hauyna.js";
-import { Network, look } from "/network.js";
+import { CutButton, Network, look } from "/network.js";
 import { Outgoing } from "/outgoing.js";
 import { Room } from "/room.js";
 
 const HOME = "general";
 const CUT = 8_000; // ms without a network, at the press of a button
+const PAGE = 100; // messages of the past that are asked for at once
 const CROWD = 50; // people from which on comings and goings are not told one by one
+const narrow = matchMedia("(max-width: 760px)");
 const at = (id) => document.getElementById(id);
 
 class Page {
@@ -19,6 +21,9 @@ class Page {
   #outgoing;
   #rooms = new Map();
   #here = HOME;
+  #cut;
+  /** The element of each channel in the list. */
+  #listed = new Map();
 
   constructor(me) {
     this.#me = me;
@@ -60,15 +65,21 @@ class Page {
     });
     at("text").addEventListener("input", grow);
     at("join").addEventListener("submit", (event) => this.#join(event));
-    at("cut").addEventListener("click", () => this.#network.cut(CUT));
-    at("retry").addEventListener("click", () => (this.#network.mend(), this.#client.reconnect()));
+    const retry = () => (this.#network.mend(), this.#client.reconnect());
+    this.#cut = new CutButton(at("cut"), { cut: () => this.#network.cut(CUT), retry });
     at("leave").addEventListener("click", () => leave());
-    at("menu").addEventListener("click", () => drawer(at("menu").ariaExpanded !== "true"));
+    at("menu").addEventListener("click", () => drawer(!isDrawerOpen()));
     at("veil").addEventListener("click", () => drawer(false));
     at("below").addEventListener("click", () => this.#toEnd());
     at("logs").addEventListener("scroll", () => this.#isAtEnd() && (at("below").hidden = true), { passive: true });
-    document.addEventListener("keydown", (event) => event.key === "Escape" && drawer(false));
-    document.addEventListener("visibilitychange", () => this.#read());
+    document.addEventListener("keydown", (event) => event.key === "Escape" && isDrawerOpen() && drawer(false));
+    narrow.addEventListener("change", () => drawer(false));
+    drawer(false);
+    document.addEventListener("visibilitychange", () => {
+      // What has waited for a frame is counted now: a page that nobody sees has none.
+      for (const room of this.#rooms.values()) room.draw();
+      this.#read();
+    });
   }
 
   // Talking
@@ -85,33 +96,37 @@ class Page {
   }
 
   #receive(room, message) {
-    const stay = this.#isAtEnd();
     const { epoch } = this.#client.channel(room.channel).position ?? {};
     if (room.add(message, epoch)) this.#noteUnread(room, message);
-    this.#tick();
-    this.#settleScroll(room, stay);
   }
 
   #note(text, kind, room = this.#rooms.get(this.#here)) {
-    const stay = this.#isAtEnd();
     room.note(text, kind);
+  }
+
+  /** Draws what has come to a room: once for many messages. */
+  #around(room, draw) {
+    const stay = this.#isAtEnd();
+    draw();
+    if (room.channel === this.#here) this.#tick();
+    this.#drawChannels();
     this.#settleScroll(room, stay);
   }
 
   #noteUnread(room, { user }) {
     const seen = room.channel === this.#here && document.visibilityState === "visible";
-    if (seen || user === this.#me) return;
-    room.unread += 1;
-    this.#drawChannels();
+    if (!seen && user !== this.#me) room.unread += 1;
   }
 
   // Channels
 
   #enter(channel) {
     if (this.#rooms.has(channel)) return;
-    const room = new Room(channel, this.#me);
+    const room = new Room(channel, this.#me, (draw) => this.#around(room, draw));
+    room.element.hidden = true;
     this.#rooms.set(channel, room);
     at("logs").append(room.element);
+    room.earlier.addEventListener("click", () => void this.#showEarlier(room));
     this.#follow(room);
     this.#save();
   }
@@ -135,7 +150,8 @@ class Page {
 
   async #begin(room) {
     await this.#fetch(room);
-    this.#toEnd();
+    room.draw();
+    if (room.channel === this.#here) this.#toEnd();
   }
 
   #subscribed(room, { name, recovered, error }) {
@@ -150,10 +166,27 @@ class Page {
 
   /** Fills in what the channel still remembers. */
   async #fetch(room) {
-    const past = await this.#client.channel(room.channel).history({ limit: 100, reverse: true }).catch(() => null);
+    this.#addPast(room, await this.#client.channel(room.channel).history({ limit: PAGE, reverse: true }).catch(() => null));
+  }
+
+  #addPast(room, past) {
     for (const message of past?.messages ?? []) {
       if (message.type === "message") room.add(message, past.position.epoch);
     }
+    if (past) room.hasEarlier = (past.last?.offset ?? past.oldest) > past.oldest;
+  }
+
+  /** Shows what was said before the oldest message on the page; what is being read stays where it is. */
+  async #showEarlier(room) {
+    const before = room.first;
+    const past = before && (await this.#client.channel(room.channel).history({ before, limit: PAGE }).catch(() => null));
+    if (!past) return;
+    const logs = at("logs");
+    const fromEnd = logs.scrollHeight - logs.scrollTop;
+    room.keepsAll = true;
+    this.#addPast(room, past);
+    room.draw();
+    logs.scrollTop = logs.scrollHeight - fromEnd;
   }
 
   #join(event) {
@@ -164,7 +197,7 @@ class Page {
     const channel = name === HOME ? HOME : `room:${name}`;
     this.#enter(channel);
     this.#go(channel);
-    drawer(false);
+    if (isDrawerOpen()) drawer(false);
   }
 
   #exit(channel) {
@@ -173,8 +206,11 @@ class Page {
     void this.#client.channel(channel).unsubscribe();
     room.element.remove();
     this.#rooms.delete(channel);
+    this.#listed.get(channel)?.remove();
+    this.#listed.delete(channel);
     this.#save();
     this.#go(HOME);
+    at("text").focus();
   }
 
   #save() {
@@ -222,27 +258,46 @@ class Page {
     const item = make("li");
     item.dataset.testid = "person";
     item.dataset.user = user;
-    item.append(face(user), make("span", "", user));
-    if (user === this.#me) item.append(make("small", "", "you"));
+    const name = make("span", "name", user);
+    name.dir = "auto";
+    name.title = user;
+    item.append(face(user), name);
+    if (user === this.#me) {
+      item.dataset.me = "";
+      item.append(make("small", "", "you"));
+    }
     return item;
   }
 
+  /** Changes the list in its place, so that the focus stays where it is. */
   #drawChannels() {
     const rooms = [...this.#rooms.values()];
-    at("channels").replaceChildren(...rooms.map((room) => this.#channel(room)));
+    for (const room of rooms) this.#drawChannel(room);
     const unread = rooms.reduce((sum, room) => sum + room.unread, 0);
     at("menu-badge").hidden = unread === 0;
     at("menu-badge").textContent = unread;
-    document.title = unread === 0 ? "Hauyna" : `(${unread}) Hauyna`;
+    document.title = unread === 0 ? "Chat · Hauyna" : `(${unread}) Chat · Hauyna`;
+  }
+
+  #drawChannel(room) {
+    if (!this.#listed.has(room.channel)) {
+      this.#listed.set(room.channel, this.#channel(room));
+      at("channels").append(this.#listed.get(room.channel));
+    }
+    const button = this.#listed.get(room.channel).firstChild;
+    if (room.channel === this.#here) button.setAttribute("aria-current", "page");
+    else button.removeAttribute("aria-current");
+    const [, badge, word] = button.children;
+    badge.hidden = word.hidden = room.unread === 0;
+    badge.textContent = room.unread;
   }
 
   #channel(room) {
     const item = make("li");
-    const button = make("button", "plain channel", room.title);
+    const button = make("button", "plain channel");
     button.dataset.testid = `channel-${room.channel}`;
-    if (room.channel === this.#here) button.setAttribute("aria-current", "page");
-    button.addEventListener("click", () => (this.#go(room.channel), drawer(false)));
-    if (room.unread > 0) button.append(make("span", "badge", room.unread), make("span", "unseen", "unread"));
+    button.append(make("span", "", room.title), make("span", "badge"), make("span", "unseen", " unread"));
+    button.addEventListener("click", () => (this.#go(room.channel), isDrawerOpen() && drawer(false)));
     item.append(button);
     if (room.channel !== HOME) {
       const exit = make("button", "plain exit", "×");
@@ -258,9 +313,9 @@ class Page {
   #show() {
     const { state } = this.#client;
     const name = look(state);
-    at("state").dataset.state = name;
-    at("cut").disabled = name !== "connected";
-    at("retry").hidden = name !== "waiting" && name !== "closed";
+    at("state").dataset.state = at("chat").dataset.state = name;
+    at("people-word").textContent = name === "connected" ? "Here now" : "Last seen here";
+    this.#cut.show(name);
     at("state-spoken").textContent = describe(name, state);
     at("state-word").textContent = describe(name, state);
     if (name === "closed") this.#note(`Disconnected for good (${state.code} ${state.reason}).`, "warn");
@@ -285,12 +340,13 @@ class Page {
   #settleScroll(room, stay) {
     if (room.channel !== this.#here) return;
     if (stay) this.#toEnd();
-    else at("below").hidden = false;
+    else at("below").hidden = this.#isAtEnd();
   }
 
   #toEnd() {
     at("logs").scrollTop = at("logs").scrollHeight;
     at("below").hidden = true;
+    this.#rooms.get(this.#here).keepsAll = false;
   }
 }
 
@@ -306,9 +362,19 @@ function grow() {
   text.style.height = `${Math.min(text.scrollHeight, 160)}px`;
 }
 
+function isDrawerOpen() {
+  return at("menu").ariaExpanded === "true";
+}
+
+/** On a phone either the list or the room can be reached, and the focus goes along. */
 function drawer(open) {
+  const wasOpen = isDrawerOpen();
   at("chat").classList.toggle("open", open);
   at("menu").ariaExpanded = String(open);
+  at("side").inert = narrow.matches && !open;
+  at("main").inert = narrow.matches && open;
+  if (open) at("side").querySelector("button").focus();
+  else if (wasOpen) at("menu").focus();
 }
 
 function savedRooms() {

@@ -21,10 +21,28 @@ export function paint(disk, name) {
   disk.style.setProperty("--hue", hash);
 }
 
+const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+
 export function time(timestamp) {
   const at = new Date(timestamp);
-  const element = make("time", "", at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  const element = make("time", "", clock.format(at));
   element.dateTime = at.toISOString();
-  element.title = at.toLocaleString();
   return element;
+}
+
+/** The text, in which addresses of the web are links. */
+export function linked(text) {
+  const whole = document.createDocumentFragment();
+  let end = 0;
+  for (const { 0: found, index } of text.matchAll(/https?:\/\/[^\s<>"]+/gi)) {
+    // What ends a sentence or closes a bracket belongs to the text.
+    const address = found.replace(/[.,;:!?)\]}'’”]+$/, "");
+    if (!URL.canParse(address)) continue;
+    const link = make("a", "", address);
+    Object.assign(link, { href: address, target: "_blank", rel: "noopener noreferrer nofollow" });
+    whole.append(text.slice(end, index), link);
+    end = index + address.length;
+  }
+  whole.append(text.slice(end));
+  return whole;
 }

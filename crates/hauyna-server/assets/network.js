@@ -1,5 +1,5 @@
 // A network that can be cut: what a page gives the client in place of its surroundings, to show how a loss goes. And
-// what a state of the client looks like on a page.
+// what a state of the client looks like on a page, and the button that cuts.
 
 import { surroundings } from "/hauyna.js";
 
@@ -66,4 +66,39 @@ export class Network {
 export function look({ name, retryAt, reason }) {
   if (name === "connected" || name === "closed") return name;
   return retryAt !== undefined || reason === "offline" || !navigator.onLine ? "waiting" : "connecting";
+}
+
+/** A button that cuts while there is a connection, and brings it back while there is none: one button, so that whoever
+ * has pressed it has the focus still. */
+export class CutButton {
+  #button;
+  #words;
+  #testid;
+
+  /** `words` are what it says in the two cases; `testid` goes before what the tests know it by. */
+  constructor(button, { cut, retry, words = ["Cut the socket", "Reconnect now"], testid = "" }) {
+    this.#button = button;
+    this.#words = words;
+    this.#testid = testid;
+    button.addEventListener("click", ({ detail }) => {
+      // The second of a double click would undo the first.
+      if (detail > 1 || button.ariaDisabled === "true") return;
+      if (this.#cuts) cut();
+      else retry();
+    });
+    this.show("connecting");
+  }
+
+  get #cuts() {
+    return this.#button.dataset.testid !== `${this.#testid}retry`;
+  }
+
+  /** `name` is what `look` gives; an attempt that is under way is waited for. */
+  show(name) {
+    this.#button.ariaDisabled = String(name === "connecting");
+    if (name === "connecting" && this.#button.dataset.testid) return;
+    const cuts = name === "connected" || name === "connecting";
+    this.#button.dataset.testid = this.#testid + (cuts ? "cut" : "retry");
+    (this.#button.querySelector("span") ?? this.#button).textContent = this.#words[cuts ? 0 : 1];
+  }
 }

@@ -7,7 +7,7 @@ type Answer = oneshot::Receiver<Result<Option<Box<RawValue>>, Error>>;
 
 fn publication(channel: &str, text: &str) -> Draft {
     let content = to_raw_value(text).unwrap();
-    Draft::Publish { channel: channel.into(), content, key: format!("k-{text}") }
+    Draft::Publish { channel: channel.into(), content, key: format!("k-{text}"), echo: true }
 }
 
 fn event(repeat: Repeat) -> Draft {

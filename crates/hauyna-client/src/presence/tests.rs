@@ -34,7 +34,7 @@ fn page(offset: u64, users: &[&str], next: Option<&str>) -> Option<PresencePage>
 }
 
 fn members(roster: &Roster) -> Vec<String> {
-    roster.presence().members.into_keys().collect()
+    roster.presence().members.keys().cloned().collect()
 }
 
 fn names(updates: &[PresenceUpdate]) -> Vec<(PresenceKind, &str)> {
@@ -159,4 +159,45 @@ fn a_number_that_is_skipped_while_the_list_is_asked_for_asks_anew() {
     assert!(roster.ask());
     let (updates, paged) = roster.page(page(9, &["alice", "bob"], None));
     assert_eq!((names(&updates), paged), (vec![(Join, "bob")], Paged::Whole));
+}
+
+fn change_of(user: &str, offset: u64, connections: u64, connection: Option<&str>) -> PresenceChange {
+    let mut text = json!({ "type": "presence_change", "event": "update", "user": user, "channel": "a", "metadata": {},
+        "status": "online", "connections": connections, "timestamp": 1, "offset": offset });
+    if let Some(id) = connection {
+        text["connection"] = json!({ "connection_id": id, "metadata": { "of": id }, "joined_at": 7 });
+    }
+    match Received::read(&text.to_string()).unwrap() {
+        Received::PresenceChange(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_devices_of_a_user_are_known_while_none_of_several_goes() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online")], 1));
+    let devices = |roster: &Roster| roster.presence().members["alice"].devices.clone();
+    assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["c"]);
+    roster.change(change_of("alice", 2, 2, Some("d")));
+    assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["c", "d"]);
+    assert_eq!(devices(&roster)["d"], Device { metadata: json!({ "of": "d" }), joined_at: 7 });
+    roster.change(change_of("alice", 3, 2, None));
+    assert_eq!(devices(&roster).len(), 2, "what is the user's changes no device");
+    roster.change(change_of("alice", 4, 1, None));
+    assert_eq!(devices(&roster).len(), 0, "one of the two went");
+    assert_eq!(roster.presence().members["alice"].connections, 1);
+    roster.change(change_of("alice", 5, 1, Some("d")));
+    assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["d"]);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_and_is_shared_until_something_changes() {
+    let mut roster = Roster::default();
+    roster.state(state(&[("alice", "online"), ("bob", "online")], 1));
+    let before = roster.presence();
+    assert!(Arc::ptr_eq(&before.members, &roster.presence().members));
+    roster.change(change("leave", "bob", 2));
+    assert_eq!((before.members.len(), roster.presence().members.len()), (2, 1));
+    assert!(Arc::ptr_eq(&before.members["alice"], &roster.presence().members["alice"]));
 }

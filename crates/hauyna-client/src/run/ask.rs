@@ -2,19 +2,18 @@
 //! renewals – with what is done about their answers. Part of the task.
 
 use super::held::retry_after;
+use super::queue::Queued;
 use super::wishes::Waiter;
 use super::{Command, Run};
-use crate::channel::Subscription;
 use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
-use crate::gap::{Gap, GapReason};
 use crate::presence::Paged;
 use crate::session::Standing;
 use crate::socket::Loss;
 use hauyna_protocol::received::{PresencePage, Question, Subscribed};
-use hauyna_protocol::{Encoding, ErrorType, Raw, Request, RequestId};
+use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,6 +25,8 @@ pub(super) enum Purpose {
     Subscribe {
         channel: String,
         wish: u64,
+        /// Until when it counts as on its way.
+        answer_by: Option<Instant>,
     },
     Unsubscribe {
         channel: String,
@@ -71,6 +72,8 @@ impl Run {
         if self.current.is_none() {
             return;
         }
+        self.ask_queued(Instant::now());
+        self.send_events(Instant::now());
         if !self.is_restored && !self.session.is_restoring() {
             self.restored();
         }
@@ -94,23 +97,13 @@ impl Run {
     }
 
     /// Requests of the application may be sent from now on.
-    fn restored(&mut self) {
+    pub(super) fn restored(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
         let (session, knows_all) = (&self.session, !self.is_unjudged);
         self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
         self.session.judged();
         self.is_unjudged = false;
         (self.is_restored, self.restore_by) = (true, None);
-    }
-
-    /// A subscription is not there in time. Where the server owes the answer, the connection is given up; where the application
-    /// owes a token, requests go on without it.
-    pub(super) fn restoring_is_late(&mut self) {
-        let is_owed = |purpose: &Purpose| matches!(purpose, Purpose::Subscribe { channel, .. } if self.session.restores(channel));
-        match self.asked.values().any(is_owed) {
-            true => self.lost(&Loss::abnormal("subscriptions were not answered")),
-            false => self.restored(),
-        }
     }
 
     pub(super) fn obey(&mut self, command: Command) {
@@ -123,7 +116,7 @@ impl Run {
                 let id = self.id();
                 self.outbox.push(id, entry);
             }
-            Command::Subscribe { wish, reply } => self.wish(wish, reply),
+            Command::Subscribe { wish, share, reply } => self.wish(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
             Command::Reconnect => self.reconnect(),
             Command::Offline => self.offline(),
@@ -136,7 +129,7 @@ impl Run {
 
     pub(super) fn closed(&self) -> Error {
         match &*self.shared.state.borrow() {
-            crate::client::State::Closed(closed) => Error::Closed(closed.clone()),
+            crate::client::State::Closed(closed) => Error::from(closed.clone()),
             _ => Error::NotConnected,
         }
     }
@@ -162,7 +155,7 @@ impl Run {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe { channel, wish }, _) if !self.is_wish(&channel, wish) => {}
+            (Purpose::Subscribe { channel, wish, .. }, _) if !self.is_wish(&channel, wish) => {}
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {
@@ -198,58 +191,6 @@ impl Run {
             }
             // A renewal that failed: the connection ends with the credentials, and the next one brings fresh ones.
             (Purpose::Refresh | Purpose::Ping, _) => {}
-        }
-    }
-
-    /// Asks for a channel that is wanted, with a token first where it needs one.
-    pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(place) = self.session.place(channel) else { return };
-        place.standing = Standing::Asked;
-        let Some(kept) = self.wishes.get(channel) else { return };
-        let wish = kept.number;
-        let Some(source) = kept.wish.token.clone() else { return self.ask_subscribe(channel, None) };
-        let (generation, patience, channel) = (self.generation, self.patience(), channel.to_owned());
-        self.work.spawn(async move {
-            let token = settled(source, patience).await;
-            Done::ChannelToken { generation, channel, wish, token }
-        });
-    }
-
-    fn ask_subscribe(&mut self, channel: &str, token: Option<String>) {
-        let Some(place) = self.session.place(channel) else { return };
-        let recover = place.recover();
-        let Some(kept) = self.wishes.get(channel) else { return };
-        let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
-        let request = Request::Subscribe {
-            channel: channel.into(),
-            metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
-            recover,
-            token: token.map(Into::into),
-        };
-        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish }, &request);
-    }
-
-    /// A channel was refused.
-    fn refused(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(place) = self.session.place(channel) else { return };
-        if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            // The server has subscribed this connection meanwhile, and says so by a notice of its own.
-            place.standing = Standing::Live;
-            let subscription = Subscription::new(place.position, place.is_recoverable);
-            return self.answer_waiters(channel, &Ok(subscription));
-        }
-        let (was_live, from) = (place.was_live(), place.position);
-        place.standing = Standing::Absent;
-        let Some(kept) = self.wishes.get_mut(channel) else { return };
-        if was_live && refusal.temporary {
-            kept.retry_at = Some(Instant::now() + retry_after(refusal));
-            return;
-        }
-        self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
-        self.forget(channel);
-        if was_live {
-            let reason = GapReason::Refused;
-            self.tell(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
         }
     }
 
@@ -327,7 +268,7 @@ impl Run {
     }
 
     /// How long a source of tokens may take before it counts as failed.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.options.connect_timeout.max(TOKEN)
     }
 
@@ -349,7 +290,7 @@ impl Run {
                 if generation == self.generation && self.is_wish(&channel, wish) =>
             {
                 if token.is_some() {
-                    return self.ask_subscribe(&channel, token);
+                    return self.queue.push_front(Queued { channel, wish, token });
                 }
                 // It may have one the next time; until then nothing can be said.
                 if let Some(place) = self.session.place(&channel) {
@@ -384,7 +325,7 @@ fn unsubscribed(answer: Answer) -> Result<(), Error> {
 }
 
 /// A token, if the application has one in time; its panic is its own.
-async fn settled(source: TokenSource, patience: Duration) -> Option<String> {
+pub(super) async fn settled(source: TokenSource, patience: Duration) -> Option<String> {
     let asked = tokio::spawn(async move { source().await });
     let given_up = asked.abort_handle();
     let token = tokio::time::timeout(patience, asked).await;

@@ -3,17 +3,21 @@
 use super::Run;
 use super::held::Held;
 use super::travel::Former;
-use crate::channel::{PresenceUpdate, Subscription};
+use crate::channel::PresenceUpdate;
+use crate::client::read_position;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::logger;
+use crate::outbox::Draft;
 use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
 use crate::socket::Loss;
 use crate::stream::{DirectKind, Note};
+use crate::subscription::Live;
 use hauyna_protocol::received::{self, Received, Subscribed};
 use hauyna_protocol::{Position, RequestId};
+use serde_json::value::RawValue;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -99,6 +103,13 @@ impl Run {
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
                     channel.feed.push(&Note::Subscriber(Arc::new(event)));
+                }
+            }
+            Received::ClientEvent(event) => {
+                // Else it is left of a subscription that was given up.
+                let channel = self.channel(&event.channel).filter(|_| self.session.is_live(&event.channel));
+                if let Some(channel) = channel {
+                    channel.feed.push(&Note::ClientEvent(Arc::new(event)));
                 }
             }
             Received::Subscribed(entry) => self.live(&entry),
@@ -232,10 +243,10 @@ impl Run {
             self.stop_catching(&entry.channel);
         }
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
-        if let Some(shared) = self.channel(&entry.channel) {
-            *shared.position.lock() = position;
-        }
-        self.answer_waiters(&entry.channel, &Ok(Subscription::new(position, entry.recoverable)));
+        let shared = self.shared.channels.open(&entry.channel);
+        *shared.position.lock() = position;
+        shared.events.lock().open(&entry.client_events);
+        self.answer_waiters(&entry.channel, &Ok(Live { position, recoverable: entry.recoverable }));
         self.make_up_for(&entry.channel, missed, None);
     }
 
@@ -270,19 +281,36 @@ impl Run {
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
+            shared.events.lock().close();
+            self.shared.channels.release(&shared);
         }
     }
 
-    fn answered(
-        &mut self,
-        id: &RequestId,
-        answer: Result<Option<Box<serde_json::value::RawValue>>, Refusal>,
-    ) {
+    /// The server has done what the application asked for.
+    fn done_as_asked(&mut self, draft: &Draft, data: Option<&RawValue>) {
+        match draft {
+            Draft::Publish { channel, echo: false, .. } => {
+                let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
+                if let Some(at) = at.filter(|at| self.session.publishes(channel, *at))
+                    && let Some(shared) = self.channel(channel)
+                {
+                    *shared.position.lock() = Some(at);
+                }
+            }
+            Draft::UpdatePresence { channel, metadata } => self.keep_metadata(channel, metadata),
+            _ => {}
+        }
+    }
+
+    fn answered(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.asked.remove(&id) {
             return self.serve(purpose, answer);
         }
         if let Some(entry) = self.outbox.answered(id) {
+            if let Ok(data) = &answer {
+                self.done_as_asked(&entry.draft, data.as_deref());
+            }
             // Whoever asked may have gone.
             let _ = entry.reply.send(answer.map_err(Error::Refused));
         }

@@ -1,6 +1,7 @@
 //! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
 
 use super::Run;
+use super::queue::RESTORING;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
 use crate::codec;
@@ -45,6 +46,8 @@ impl Run {
     pub(super) fn attempt(&mut self) {
         let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
         self.is_resuming = resume.is_some();
+        self.failure_log.attempting();
+        *self.shared.retry_at.lock() = None;
         let plan = Plan {
             endpoint: self.endpoint.clone(),
             connector: self.connector.clone(),
@@ -100,13 +103,14 @@ impl Run {
         if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason });
         }
-        self.failed(&Failure::Connect(std::io::Error::other(loss.reason)));
+        self.failed(&Failure::Ended(loss));
     }
 
     /// A connection is there.
     fn greeted(&mut self, socket: Socket, session: Session) {
         let now = Instant::now();
-        logger::connected(&session.connection_id, session.resumed);
+        self.failure_log.connected(&session.connection_id, session.resumed);
+        *self.shared.last_failure.lock() = None;
         if let Some(mut socket) = self.current.replace(socket) {
             // Where its session is here, the server closes it; else nothing is left there to come back for.
             let is_heard = session.resumed;
@@ -122,6 +126,8 @@ impl Run {
         self.is_unjudged |= !session.resumed;
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
         self.given_up.retain(|channel, _| session.resumed && is_there(channel));
+        let window = session.resume.as_ref().map_or(0, |resume| resume.window);
+        *self.shared.window.lock() = Duration::from_millis(window).max(SHORTEST_TTL);
         self.session.resume = session.resume;
         self.liveness = Some(Liveness::new(session.heartbeat, now));
         if let Some(terms) = session.retry {
@@ -170,6 +176,8 @@ impl Run {
         self.session.lost();
         self.forget_asked();
         self.held.clear();
+        self.queue.clear();
+        self.forget_events();
         self.is_restored = false;
         (self.restore_by, self.lapse_at) = (None, None);
         (self.refresh_at, self.drain_at) = (None, None);
@@ -182,6 +190,7 @@ impl Run {
     pub(super) fn lost(&mut self, loss: &Loss) {
         let now = Instant::now();
         logger::lost(loss);
+        *self.shared.last_failure.lock() = Some(loss.to_string());
         // The server has moved the session to the socket whose greeting is on its way: nobody is offline.
         let is_moving = loss.code == CloseCode::REPLACED.0 && matches!(self.next, Next::Greeting(..));
         (self.current, self.former, self.liveness) = (None, None, None);
@@ -197,7 +206,12 @@ impl Run {
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::Opened(socket, _) => self.greet(socket, now),
             under_way @ (Next::Opening(_) | Next::Greeting(..) | Next::Offline) => self.next = under_way,
-            Next::Idle | Next::At(_) => return self.schedule(now),
+            Next::Idle | Next::At(_) => {
+                return match self.backoff.next(self.random.fraction()) {
+                    Some(delay) => self.schedule(now, delay),
+                    None => self.close(Closed::GaveUp),
+                };
+            }
         }
         if !is_moving {
             self.set_state(State::Reconnecting { attempt: self.backoff.upcoming() });
@@ -206,27 +220,32 @@ impl Run {
 
     /// An attempt came to nothing.
     fn failed(&mut self, failure: &Failure) {
-        logger::failed(failure);
         self.next = Next::Idle;
         if self.current.is_some() {
-            return; // It was to be a hand-over: we stay as long as we may.
+            return logger::not_moved(failure); // It was to be a hand-over: we stay as long as we may.
         }
-        match failure.lasting(self.options.token.is_some()) {
-            Some(status) => self.close(Closed::Refused { status }),
-            None => self.schedule(Instant::now()),
+        *self.shared.last_failure.lock() = Some(failure.to_string());
+        let closed = match (failure.lasting(self.options.token.is_some()), failure) {
+            (Some(status), _) => Some(Closed::Refused { status }),
+            (None, Failure::Request(_)) => Some(Closed::InvalidRequest),
+            _ => None,
+        };
+        let delay = if closed.is_some() { None } else { self.backoff.next(self.random.fraction()) };
+        self.failure_log.failed(failure, delay);
+        match delay {
+            Some(delay) => self.schedule(Instant::now(), delay),
+            None => self.close(closed.unwrap_or(Closed::GaveUp)),
         }
     }
 
-    /// Plans the next attempt, unless there have been enough.
-    fn schedule(&mut self, now: Instant) {
-        let attempt = self.backoff.upcoming();
-        let Some(delay) = self.backoff.next(self.random.fraction()) else {
-            return self.close(Closed::GaveUp);
-        };
-        logger::waiting(attempt, delay);
-        self.next = Next::At(after(now, delay));
+    /// Plans the next attempt after this delay.
+    fn schedule(&mut self, now: Instant, delay: Duration) {
+        let at = after(now, delay);
+        self.next = Next::At(at);
+        *self.shared.retry_at.lock() = Some(at);
         if *self.shared.state.borrow() != State::Connecting {
-            self.set_state(State::Reconnecting { attempt });
+            // Its number was counted with its delay.
+            self.set_state(State::Reconnecting { attempt: self.backoff.current() });
         }
     }
 
@@ -280,17 +299,18 @@ impl Run {
         // A connection that is there may outlive it. Where it does not, nothing follows its loss.
         if !self.is_closed() {
             self.next = Next::Offline;
+            *self.shared.retry_at.lock() = None;
         }
     }
 
     /// There will be no connection, unless somebody asks for one.
     pub(super) fn close(&mut self, closed: Closed) {
-        logger::closed(&closed);
+        self.failure_log.closed(&closed);
         (self.current, self.former, self.liveness) = (None, None, None);
         self.next = Next::Idle;
         self.forget_connection();
         self.session.resume = None;
-        let error = Error::Closed(closed.clone());
+        let error = Error::from(closed.clone());
         self.outbox.close(&error);
         self.set_state(State::Closed(closed));
         for kept in self.wishes.values_mut() {
@@ -333,10 +353,10 @@ impl Run {
 /// How long a hand-over waits for answers on the old socket, and the old socket for its end. Less than the time for which the
 /// server waits for `resume`, 5 s.
 const HANDING_OVER: Duration = Duration::from_secs(2);
+/// The least time that a request may wait for a connection, unless the application says otherwise.
+const SHORTEST_TTL: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take.
 const CLOSING: Duration = Duration::from_secs(2);
-/// The least time for subscriptions to be restored, however little a request is given.
-const RESTORING: Duration = Duration::from_secs(1);
 /// Credentials that live longer are renewed as if they lived so long.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400 * 365);
 /// The least pause before a renewal.

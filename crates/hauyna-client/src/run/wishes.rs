@@ -2,13 +2,14 @@
 
 use super::Run;
 use super::ask::Purpose;
-use crate::channel::Subscription;
 use crate::client::TokenSource;
 use crate::clock::after;
-use crate::error::Error;
+use crate::error::{Error, Refusal};
 use crate::session::{Place, Standing};
+use crate::subscription::Live;
 use hauyna_protocol::{Position, Request};
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -29,9 +30,13 @@ pub(super) struct Kept {
     pub(super) wish: Wish,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
-    pub(super) waiters: Vec<Waiter<Subscription>>,
+    /// The shares of it; it is given up with the last.
+    shares: BTreeSet<u64>,
+    pub(super) waiters: Vec<Waiter<Live>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
+    /// The last refusal for rate, which is told to those who wait in vain.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a runtime.
@@ -49,6 +54,11 @@ impl<T> Waiter<T> {
 }
 
 impl Kept {
+    fn new(wish: Wish, number: u64) -> Self {
+        let (shares, waiters, refusal) = (BTreeSet::new(), Vec::new(), None);
+        Self { wish, number, shares, waiters, retry_at: None, refusal }
+    }
+
     /// The next moment at which something is to be done about it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.answer_by).chain(self.retry_at).min()
@@ -56,10 +66,11 @@ impl Kept {
 }
 
 impl Purpose {
-    /// The moment at which whoever awaits the answer is to be told that there is none.
+    /// The moment at which the answer is late.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
+            Self::Subscribe { answer_by, .. } => *answer_by,
             _ => None,
         }
     }
@@ -67,12 +78,16 @@ impl Purpose {
 
 impl Run {
     fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
-        let wait = self.shared.ttl.saturating_add(self.shared.timeout);
+        let wait = self.shared.ttl().saturating_add(self.shared.timeout);
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
 
     /// Somebody wants a channel.
-    pub(super) fn wish(&mut self, wish: Wish, reply: Reply<Subscription>) {
+    pub(super) fn wish(&mut self, wish: Wish, share: u64, reply: Reply<Live>) {
+        // Who asked has taken it back, and said so before: see `end_share`.
+        if reply.is_closed() {
+            return;
+        }
         if self.is_closed() {
             let _ = reply.send(Err(self.closed()));
             return;
@@ -82,7 +97,7 @@ impl Run {
         let place = self.session.want(&channel, wish.since);
         let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
         let kept = match self.wishes.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(Kept { wish, number, waiters: Vec::new(), retry_at: None }),
+            Entry::Vacant(entry) => entry.insert(Kept::new(wish, number)),
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
@@ -91,8 +106,9 @@ impl Run {
                 kept
             }
         };
+        kept.shares.insert(share);
         if standing == Standing::Live {
-            return waiter.answer(Ok(Subscription::new(position, recoverable)));
+            return waiter.answer(Ok(Live { position, recoverable }));
         }
         kept.waiters.retain(|waiter| !waiter.reply.is_closed());
         if kept.waiters.len() >= WAITERS {
@@ -109,9 +125,20 @@ impl Run {
         self.wishes.get(channel).is_some_and(|kept| kept.number == number)
     }
 
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Subscription, Error>) {
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Live, Error>) {
         for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
             waiter.answer(answer.clone());
+        }
+    }
+
+    /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
+    pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
+        let shares = self.wishes.get_mut(channel).map(|kept| &mut kept.shares);
+        let is_last = shares.is_some_and(|shares| shares.remove(&share) && shares.is_empty());
+        match is_last {
+            true => self.unsubscribe(channel, reply),
+            // Whoever asked may have gone.
+            false => _ = reply.send(Ok(())),
         }
     }
 
@@ -120,7 +147,7 @@ impl Run {
         // Without a connection, the session may have it still.
         let is_known = |place: &mut Place| !is_connected || place.standing != Standing::Absent;
         let is_known = self.session.place(channel).is_some_and(is_known);
-        self.answer_waiters(channel, &Err(Error::NotConnected));
+        self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.forget(channel);
         if is_known {
             self.given_up.insert(channel.to_owned(), number);
@@ -129,6 +156,13 @@ impl Run {
             true => self.give_up(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
+        }
+    }
+
+    /// A later subscription begins with the metadata that the server has taken last.
+    pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
+        if let Some(kept) = self.wishes.get_mut(channel) {
+            kept.wish.metadata = Some(metadata.to_owned());
         }
     }
 
@@ -142,7 +176,7 @@ impl Run {
     pub(super) fn expire_waiters(&mut self, now: Instant) {
         for kept in self.wishes.values_mut() {
             for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
-                waiter.answer(Err(Error::Timeout));
+                waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
             }
         }
         for purpose in self.asked.values_mut() {

@@ -38,6 +38,17 @@ fn what_is_not_behind_the_position_is_a_duplicate() {
 }
 
 #[test]
+fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
+    let mut session = live_at(5);
+    assert!(!session.publishes("a", at(OLD, 7)), "6 may be on its way");
+    assert!(session.publishes("a", at(OLD, 6)) && !session.publishes("a", at(OLD, 6)));
+    assert!(!session.publishes("a", at(NEW, 7)) && !session.publishes("b", at(OLD, 7)));
+    assert_eq!(session.positions(), [("a".into(), at(OLD, 6))]);
+    assert_eq!(session.admit("a", Some(6)), Verdict::Drop);
+    assert_eq!(session.admit("a", Some(7)), Verdict::Deliver);
+}
+
+#[test]
 fn a_recovered_subscription_keeps_its_own_position() {
     let mut session = live_at(5);
     session.lost();

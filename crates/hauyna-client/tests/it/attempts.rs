@@ -46,7 +46,7 @@ async fn after_the_last_attempt_the_client_is_closed_until_somebody_asks_it_to_t
         drop(script.raw().await);
     }
     assert_eq!(client.connected().await, Err(Closed::GaveUp));
-    assert!(matches!(waiting.await.unwrap(), Err(Error::Closed(Closed::GaveUp))));
+    assert!(matches!(waiting.await.unwrap(), Err(Error::GaveUp)));
     assert!(script.is_idle(Duration::from_secs(600)).await);
     client.reconnect().await.unwrap();
     let mut states = client.states();

@@ -32,7 +32,7 @@ async fn durations_without_end_are_kept_to() {
     let room = client.channel::<u64>("a");
     let mut peer = script.greet("one").await;
     let (answer, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 1));
-    answer.unwrap();
+    answer.unwrap().keep();
     let waiting = tokio::spawn(client.request::<u32>("buy", &json!({})).ttl(max).timeout(max).into_future());
     let request = peer.expect("buy").await;
     peer.ack(&request, json!(1)).await;
@@ -228,7 +228,7 @@ async fn a_source_of_channel_tokens_that_panics_is_asked_again() {
     let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
     let mut peer = script.greet("one").await;
     peer.subscribe("a", 1).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,7 +247,7 @@ async fn a_token_of_a_channel_that_takes_its_time_does_not_cost_the_connection()
     let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
     let mut peer = script.greet("one").await;
     peer.subscribe("a", 1).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
@@ -326,7 +326,8 @@ fn calls_may_be_awaited_outside_a_runtime() {
     let room = client.channel::<u64>("a");
     block_on(async {
         client.connected().await.unwrap();
-        assert_eq!(room.subscribe().await.unwrap().position.unwrap().offset, 1);
+        let subscription = room.subscribe().await.unwrap();
+        assert_eq!(subscription.position.unwrap().offset, 1);
         assert_eq!(client.request::<u32>("buy", &json!({})).await.unwrap(), 1);
         assert_eq!(room.publish(&7).await.unwrap().unwrap().offset, 2);
         assert_eq!(room.history().await.unwrap().oldest, 1);
@@ -373,7 +374,7 @@ async fn a_subscription_that_is_answered_with_nonsense_is_asked_for_on_another_c
         let mut peer = script.greet("two").await;
         peer.expect("resume").await;
         peer.subscribe("a", 1).await;
-        subscribing.await.unwrap().unwrap();
+        subscribing.await.unwrap().unwrap().keep();
     }
 }
 

@@ -13,7 +13,7 @@ async fn slow() -> (Script, Peer, Client, Channel<u64>, Stream<Publication<u64>>
     let messages = room.messages();
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 1));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     (script, peer, client, room, messages)
 }
 
@@ -133,7 +133,7 @@ async fn what_is_left_of_a_subscription_that_was_ended_says_nothing_about_the_ne
     let answer =
         json!({ "channel": "a", "epoch": EPOCH, "offset": 10, "recoverable": true, "recovered": true });
     peer.ack(&subscribe, answer).await;
-    begun.await.unwrap().unwrap();
+    begun.await.unwrap().unwrap().keep();
     for offset in 2..=10 {
         peer.publication("a", offset).await;
     }
@@ -153,7 +153,7 @@ async fn a_gap_in_a_channel_without_history_is_told_at_once() {
         let request = peer.expect("subscribe_channel").await;
         peer.ack(&request, json!({ "channel": "a", "recoverable": false })).await;
     });
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     let none = json!({ "type": "gap", "channel": "a", "epoch": "AAAAAAAAAAA", "offset": 0, "missed": 9 });
     peer.send(none).await;
     peer.send(json!({ "type": "message", "channel": "a", "content": 11, "timestamp": 1 })).await;
@@ -277,7 +277,7 @@ async fn a_history_that_was_asked_before_the_end_of_a_subscription_gives_nothing
     peer.ack(&unsubscribe, Value::Null).await;
     ended.await.unwrap().unwrap();
     peer.ack(&subscribe, json!({ "channel": "a", "epoch": EPOCH, "offset": 9, "recoverable": true })).await;
-    begun.await.unwrap().unwrap();
+    begun.await.unwrap().unwrap().keep();
     peer.publication("a", 10).await;
     assert_eq!(content(&mut messages).await, 10);
 }

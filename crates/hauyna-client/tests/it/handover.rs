@@ -19,7 +19,7 @@ async fn a_drained_client_moves_within_the_window_and_is_never_disconnected() {
     let (mut messages, mut states) = (room.messages(), client.states());
     let mut old = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), old.subscribe("a", 1));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     let began = Instant::now();
     old.send(drain(2_000, 10_000)).await;
 
@@ -73,7 +73,7 @@ async fn the_old_socket_ends_no_subscription_of_the_new_one() {
     let mut messages = room.messages();
     let mut old = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), old.subscribe("a", 1));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     new.expect("resume").await;
@@ -102,7 +102,7 @@ async fn numbered_messages_that_the_old_socket_still_brings_do_not_move_the_posi
     let (mut messages, mut directs) = (room.messages(), client.directs::<u64>());
     let mut old = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), old.subscribe("a", 1));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     new.expect("resume").await;
@@ -218,7 +218,7 @@ async fn a_channel_that_is_wanted_again_during_a_move_gets_nothing_twice() {
         }
         assert_eq!(content(&mut messages).await, 3, "at once, and 2 not again");
         ending.await.unwrap().unwrap();
-        subscribing.await.unwrap().unwrap();
+        subscribing.await.unwrap().unwrap().keep();
         assert!(tokio::time::timeout(Duration::from_secs(1), new.next()).await.is_err(), "nothing is asked");
     }
 }
@@ -234,7 +234,7 @@ async fn a_move_to_a_node_without_the_session_ends_it_on_the_old_one_and_doubles
     let subscribing = tokio::spawn(room.subscribe().into_future());
     let request = old.expect("subscribe_channel").await;
     old.ack(&request, plain.clone()).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     new.expect("resume").await;
@@ -271,7 +271,7 @@ async fn what_the_old_socket_still_brings_of_a_channel_without_history_is_part_o
     let subscribing = tokio::spawn(room.subscribe().into_future());
     let request = old.expect("subscribe_channel").await;
     old.ack(&request, json!({ "channel": "a", "recoverable": false })).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     old.send(drain(0, 0)).await;
     let mut new = script.accept().await;
     new.expect("resume").await;

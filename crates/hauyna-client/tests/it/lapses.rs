@@ -56,7 +56,7 @@ async fn a_token_of_a_channel_that_never_comes_is_asked_for_again() {
     let subscribing = tokio::spawn(room.subscribe().token(source).into_future());
     let mut peer = script.greet("one").await;
     peer.subscribe("a", 1).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
@@ -100,7 +100,7 @@ async fn a_subscription_that_the_server_has_kept_is_one_whose_loss_is_told() {
     peer.send(json!({ "type": "error", "error_type": "already_subscribed", "message": "", "timestamp": 1,
         "id": request["id"], "temporary": false }))
         .await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     peer.publication("a", 2).await;
     assert_eq!(content(&mut messages).await, 2);
     drop(peer);
@@ -132,7 +132,7 @@ async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nob
     .await;
     peer.ack(&request, Value::Null).await;
     ending.await.unwrap().unwrap();
-    assert_eq!(room.presence(), hauyna_client::Presence::default());
+    assert_eq!(*room.presence(), hauyna_client::Presence::default());
 }
 
 #[tokio::test(start_paused = true)]

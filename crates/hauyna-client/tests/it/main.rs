@@ -4,16 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod attempts;
+mod client_events;
 mod epochs;
 mod extremes;
 mod gaps;
 mod handover;
 mod lapses;
+mod log;
+mod outage;
 mod presence;
 mod reconnect;
+mod restoring;
 mod resume;
 mod script;
 mod sessions;
+mod shares;
 mod support;
 mod talk;
 #[cfg(feature = "tls")]

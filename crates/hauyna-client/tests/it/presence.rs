@@ -21,7 +21,7 @@ async fn enter(url: &str) -> (Client, Stream<PresenceUpdate>) {
     let client = client(url);
     let room = client.channel::<()>("room:1");
     let updates = room.presence_updates();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     (client, updates)
 }
 
@@ -64,7 +64,7 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
     while bob.session().unwrap().connection_id == before {
         tokio::task::yield_now().await;
     }
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     // Who comes now is the first that either hears of.
     let (_carol, _) = enter(&server.url("/?user=carol")).await;
     for updates in [&mut at_ana, &mut at_bob] {

@@ -19,7 +19,7 @@ async fn over_many_cuts_every_publication_comes_once_and_in_order() {
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     let hub = server.hub().clone();
     let publisher = tokio::spawn(async move {
         for n in 0..300u32 {
@@ -43,7 +43,7 @@ async fn a_resume_larger_than_the_server_takes_keeps_nobody_out() {
     let rooms: Vec<_> = (0..30).map(|n| client.channel::<u32>(&format!("room:{n}"))).collect();
     let mut streams: Vec<_> = rooms.iter().map(|room| room.messages()).collect();
     for room in &rooms {
-        room.subscribe().await.unwrap();
+        room.subscribe().await.unwrap().keep();
     }
     proxy.refuse();
     proxy.cut_all(Cut::Reset);
@@ -61,7 +61,7 @@ async fn what_is_published_over_cuts_is_published_once_and_in_order() {
     let server = server();
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     for n in 0..60u32 {
         if n % 20 == 5 {
             proxy.cut_all(Cut::Reset);
@@ -79,7 +79,7 @@ async fn requests_wait_while_there_is_no_connection_and_are_sent_in_order() {
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     let mut states = client.states();
     proxy.refuse();
     proxy.cut_all(Cut::Fin);
@@ -96,7 +96,7 @@ async fn a_channel_without_history_says_that_messages_may_be_missing() {
     let (proxy, client) = proxied(&server).await;
     let live = client.channel::<u32>("live:1");
     let mut messages = live.messages();
-    live.subscribe().await.unwrap();
+    live.subscribe().await.unwrap().keep();
     proxy.cut_all(Cut::Reset);
     let gap = next(&mut messages).await.unwrap_err();
     assert!(matches!(gap, StreamError::Gap(gap) if gap.reason == GapReason::NotRecoverable));
@@ -110,7 +110,7 @@ async fn a_server_that_lost_its_memory_is_told_as_a_gap_and_the_channel_goes_on(
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     room.publish(&1).await.unwrap();
     assert_eq!(content(&mut messages).await, 1);
     let another = TestServer::start(hub().build(), named());
@@ -127,7 +127,7 @@ async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
     let server = server();
     let first = client(&server.url("/"));
     let room = first.channel::<u32>("room:1");
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     room.publish(&1).await.unwrap();
     let kept = room.position().or(room.subscribe().await.unwrap().position).unwrap();
     first.close().await;
@@ -135,7 +135,7 @@ async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
     let second = client(&server.url("/"));
     let room = second.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().since(kept).await.unwrap();
+    room.subscribe().since(kept).await.unwrap().keep();
     let mut last = content(&mut messages).await;
     if last == 1 {
         last = content(&mut messages).await; // the answer came before the own publication was seen
@@ -169,7 +169,7 @@ async fn a_client_that_finds_nobody_keeps_trying_until_there_is_somebody() {
         tokio::task::yield_now().await;
     }
     proxy.admit();
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_drained_server_gives_its_clients_to_the_next_one() {
     let (proxy, client) = proxied(&server).await;
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     room.publish(&1).await.unwrap();
     assert_eq!(content(&mut messages).await, 1);
     let next_server = TestServer::start(hub().build(), named());

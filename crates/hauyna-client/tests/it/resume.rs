@@ -25,7 +25,8 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
     let mut messages = room.messages();
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
-    assert_eq!(subscribed.unwrap().position.unwrap().offset, 4);
+    let subscribed = subscribed.unwrap();
+    assert_eq!(subscribed.position.unwrap().offset, 4);
     peer.publication("a", 5).await;
     assert_eq!(content(&mut messages).await, 5);
     drop(peer);
@@ -58,7 +59,7 @@ async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_befor
     let room = client.channel::<u64>("a");
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 0));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
 
     let first = tokio::spawn(room.publish(&1).into_future());
     let cut = peer.expect("channel_message").await;
@@ -108,8 +109,8 @@ async fn what_a_subscription_was_made_with_stays_where_it_is_asked_for_again() {
     let metadata = json!({ "device": "phone" });
     let (subscribed, ()) =
         tokio::join!(room.subscribe().metadata(&metadata).into_future(), peer.subscribe("a", 1));
-    subscribed.unwrap();
-    room.subscribe().await.unwrap();
+    subscribed.unwrap().keep();
+    room.subscribe().await.unwrap().keep();
     drop(peer);
     let mut peer = script.greet("two").await;
     peer.expect("resume").await;
@@ -124,7 +125,7 @@ async fn without_its_session_a_client_subscribes_anew_with_recover_and_then_send
     let mut messages = room.messages();
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     let kept = tokio::spawn(room.publish(&1).into_future());
     peer.expect("channel_message").await;
     drop(peer);
@@ -164,9 +165,9 @@ async fn a_session_that_began_anew_and_was_resumed_before_the_verdict_repeats_no
         let (room, other) = (client.channel::<u64>("a"), client.channel::<u64>("b"));
         let mut peer = script.greet("one").await;
         let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
-        subscribed.unwrap();
+        subscribed.unwrap().keep();
         let (subscribed, ()) = tokio::join!(other.subscribe().into_future(), peer.subscribe("b", 0));
-        subscribed.unwrap();
+        subscribed.unwrap().keep();
         let lost = tokio::spawn(room.publish(&1).into_future());
         peer.expect("channel_message").await;
         drop(peer);
@@ -219,7 +220,7 @@ async fn what_a_resumed_session_could_not_recover_is_told_with_its_reason() {
         let (mut messages, mut gaps) = (room.messages(), client.gaps());
         let mut peer = script.greet("one").await;
         let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
-        subscribed.unwrap();
+        subscribed.unwrap().keep();
         drop(peer);
         let mut peer = script.accept().await;
         peer.expect("resume").await;

@@ -28,6 +28,11 @@ pub(crate) struct Peer {
 
 /// A builder of clients of a script.
 pub(crate) fn script() -> (Script, Builder) {
+    script_of("ws://script.test/chat")
+}
+
+/// The same, of an address.
+pub(crate) fn script_of(url: &str) -> (Script, Builder) {
     let (dial, attempts) = mpsc::channel(16);
     let connector = move |_: Endpoint| {
         let dial = dial.clone();
@@ -37,7 +42,7 @@ pub(crate) fn script() -> (Script, Builder) {
             Ok(near)
         }
     };
-    (Script { attempts }, Client::builder("ws://script.test/chat").connector(connector).seed(7))
+    (Script { attempts }, Client::builder(url).connector(connector).seed(7))
 }
 
 impl Script {
@@ -213,7 +218,7 @@ pub(crate) async fn subscribed(offset: u64) -> Subscribed {
     let messages = room.messages();
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", offset));
-    subscribed.unwrap();
+    subscribed.unwrap().keep();
     Subscribed { script, peer, client, room, messages }
 }
 

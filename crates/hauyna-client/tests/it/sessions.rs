@@ -33,8 +33,8 @@ async fn a_cut_socket_resumes_its_session_and_shows_nobody_leaving() {
     let (ana, bob) = (client(&server.url("/?user=ana")), client(&proxy.url("/?user=bob")));
     let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));
     let (mut seen, mut updates) = (at_ana.subscribers(), at_ana.presence_updates());
-    at_ana.subscribe().await.unwrap();
-    at_bob.subscribe().await.unwrap();
+    at_ana.subscribe().await.unwrap().keep();
+    at_bob.subscribe().await.unwrap().keep();
     let mut messages = at_bob.messages();
     for _ in 0..3 {
         let before = bob.session().unwrap().connection_id;
@@ -65,7 +65,7 @@ async fn in_a_resumed_session_what_no_history_keeps_is_told_as_missing() {
     let bob = client(&proxy.url("/?user=bob"));
     let live = bob.channel::<u32>("live:1");
     let mut messages = live.messages();
-    live.subscribe().await.unwrap();
+    live.subscribe().await.unwrap().keep();
     let before = bob.session().unwrap().connection_id;
     proxy.cut_all(Cut::Fin);
     assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
@@ -98,7 +98,7 @@ async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)
     let client = Client::builder(&proxy.url("/?user=ana")).stream_buffer(100_000, 1 << 30).connect().unwrap();
     let room = client.channel("room:1");
     let messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     let connection = client.session().unwrap().connection_id;
     (client, messages, connection)
 }

@@ -25,7 +25,7 @@ async fn what_one_client_publishes_another_receives_in_either_encoding() {
     let bob = client(&url_b);
     let (from, to) = (ana.channel::<Line>("room:1"), bob.channel::<Line>("room:1"));
     let mut messages = to.messages();
-    from.subscribe().await.unwrap();
+    from.subscribe().await.unwrap().keep();
     let subscription = to.subscribe().await.unwrap();
     assert!(subscription.recoverable);
     let position = from.publish(&line("hello")).await.unwrap().expect("a numbered channel");
@@ -93,7 +93,7 @@ async fn direct_messages_and_messages_of_the_application_have_their_streams() {
     let mut events = client.events::<Value>("weather");
     let room = client.channel::<Value>("room:1");
     let mut in_room = room.events::<Value>("weather");
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     server.hub().user("ana").send(json!({ "hi": 1 })).await.unwrap();
     server.hub().channel("room:1").broadcast(json!({ "type": "weather", "degrees": 21 })).await.unwrap();
     // What the server sends to a user is an application message, or private; both are told.
@@ -116,7 +116,7 @@ async fn history_is_read_page_by_page_and_backwards() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     for n in 1..=5 {
         room.publish(&n).await.unwrap();
     }
@@ -139,12 +139,42 @@ async fn history_is_read_page_by_page_and_backwards() {
 }
 
 #[tokio::test]
+async fn the_past_is_read_to_its_beginning_from_anywhere() {
+    let server = server();
+    let client = client(&server.url("/"));
+    let room = client.channel::<u32>("room:1");
+    let _subscription = room.subscribe().await.unwrap();
+    for n in 1..=5 {
+        room.publish(&n).await.unwrap();
+    }
+    // A page of messages that are no publications has none of them, and does not end it.
+    for _ in 0..3 {
+        server.hub().channel("room:1").broadcast(json!({ "type": "notice" })).await.unwrap();
+    }
+    room.publish(&9).await.unwrap();
+    let mut older = room.older().limit(2);
+    let (mut contents, mut third) = (Vec::new(), None);
+    while let Some(publication) = older.next().await {
+        let publication = publication.unwrap();
+        contents.push(publication.content);
+        third = third.or(publication.position.filter(|_| publication.content == 3));
+    }
+    assert_eq!(contents, [9, 5, 4, 3, 2, 1]);
+    let mut older = room.older().before(third.unwrap());
+    assert_eq!(older.next().await.unwrap().unwrap().content, 2);
+    assert_eq!(older.next().await.unwrap().unwrap().content, 1);
+    assert!(older.next().await.is_none() && older.next().await.is_none());
+    let mut refused = client.channel::<u32>("nowhere").older();
+    assert!(matches!(refused.next().await, Some(Err(Error::Refused(_)))) && refused.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_content_of_another_type_is_told_in_its_place_and_the_stream_goes_on() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     client.channel::<Value>("room:1").publish(&json!("no number")).await.unwrap();
     room.publish(&7).await.unwrap();
     assert!(matches!(next(&mut messages).await, Err(StreamError::Unreadable(_))));
@@ -157,11 +187,11 @@ async fn after_unsubscribing_nothing_comes_and_subscribing_again_is_a_new_beginn
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     room.unsubscribe().await.unwrap();
     assert_eq!(room.position(), None);
     server.hub().channel("room:1").broadcast(1).await.unwrap();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     server.hub().channel("room:1").broadcast(2).await.unwrap();
     assert_eq!(content(&mut messages).await, 2);
 }
@@ -207,7 +237,8 @@ async fn a_page_of_the_history_starts_at_one_position() {
     let server = server();
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
-    let first = room.subscribe().await.unwrap().position.unwrap();
+    let subscription = room.subscribe().await.unwrap();
+    let first = subscription.position.unwrap();
     let second = room.publish(&1).await.unwrap().unwrap();
     let history = || room.history().since(first);
     for twice in [history().before(second), history().since(second)] {

@@ -35,7 +35,7 @@ async fn wss_speaks_the_whole_protocol_with_whom_it_trusts_and_with_nobody_else(
     let client = builder(&url).tls(trusting(roots)).connect().unwrap();
     let room = client.channel::<String>("room:1");
     let mut messages = room.messages();
-    room.subscribe().await.unwrap();
+    room.subscribe().await.unwrap().keep();
     room.publish(&"hello".to_owned()).await.unwrap();
     assert_eq!(content(&mut messages).await, "hello");
 

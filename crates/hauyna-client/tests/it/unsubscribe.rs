@@ -31,7 +31,8 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
     client.connected().await.unwrap();
     // Wanted again, it begins anew; nothing of the time between was delivered.
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
-    assert_eq!(subscribed.unwrap().position.unwrap().offset, 7);
+    let subscribed = subscribed.unwrap();
+    assert_eq!(subscribed.position.unwrap().offset, 7);
     peer.send(publication("a", 8)).await;
     assert_eq!(content(&mut messages).await, 8);
 }
@@ -48,7 +49,7 @@ async fn a_channel_that_is_wanted_again_before_the_session_goes_on_is_kept() {
     let mut peer = script.accept().await;
     peer.expect("resume").await;
     peer.send(resumed()).await;
-    subscribing.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
     peer.publication("a", 3).await;
     assert_eq!(content(&mut messages).await, 3);
 }
@@ -95,7 +96,8 @@ async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_n
         .await;
     peer.ack(&granted, json!({ "channel": "a", "epoch": EPOCH, "offset": 4, "recoverable": true })).await;
     ending.await.unwrap().unwrap();
-    assert_eq!(second.await.unwrap().unwrap().position.unwrap().offset, 4);
+    let second = second.await.unwrap().unwrap();
+    assert_eq!(second.position.unwrap().offset, 4);
     peer.publication("a", 5).await;
     assert_eq!(content(&mut messages).await, 5);
 }

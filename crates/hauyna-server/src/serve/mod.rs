@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{AllowedOrigin, Handler, Hub, Origins, Router, TlsConfig};
 use metrics::{Metrics, Place};
+use pages::{CHAT, DEMO};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub(crate) use signal::window;
 use std::fmt::Write as _;
@@ -192,7 +193,8 @@ fn announce(address: SocketAddr, metrics: Option<SocketAddr>, options: &Options)
     let (http, ws) = if options.tls_cert.is_some() { ("https", "wss") } else { ("http", "ws") };
     let mut text = format!(
         "hauyna is listening on {http}://{address}\n  \
-           chat page   {http}://{address}/  (open it twice)\n  \
+           demo        {http}://{address}{DEMO}  (two people side by side: cut one of them)\n  \
+           chat        {http}://{address}{CHAT}  (open it twice)\n  \
            WebSocket   {ws}://{address}/chat?user_id=YOUR_NAME\n"
     );
     if let Some(path) = &options.echo {

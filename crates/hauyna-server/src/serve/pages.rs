@@ -1,4 +1,4 @@
-//! What the program answers over plain HTTP: the chat page and the two health checks.
+//! What the program answers over plain HTTP: the demo, the chat page and the two health checks.
 
 use axum::Router;
 use axum::http::{HeaderName, header};
@@ -26,28 +26,42 @@ async fn page(text: &'static str, kind: &'static str) -> impl IntoResponse {
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
     ];
     (headers, text)
 }
 
+/// Nothing from elsewhere, and no script or style within a page; forms are the scripts' own.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
+/// The first page: two people side by side.
+pub(super) const DEMO: &str = "/";
+/// The chat of one person.
+pub(super) const CHAT: &str = "/chat.html";
 const LIVE: &str = "/live";
 const READY: &str = "/ready";
 
 /// Path, text and kind of each page.
-const PAGES: [(&str, &str, &str); 10] = [
-    ("/", include_str!("../../assets/chat.html"), HTML),
-    ("/look.css", include_str!("../../assets/look.css"), CSS),
+const PAGES: [(&str, &str, &str); 17] = [
+    (DEMO, include_str!("../../assets/demo.html"), HTML),
+    ("/demo.css", include_str!("../../assets/demo.css"), CSS),
+    ("/demo.js", include_str!("../../assets/demo.js"), SCRIPT),
+    ("/person.js", include_str!("../../assets/person.js"), SCRIPT),
+    ("/code.js", include_str!("../../assets/code.js"), SCRIPT),
+    (CHAT, include_str!("../../assets/chat.html"), HTML),
     ("/chat.css", include_str!("../../assets/chat.css"), CSS),
     ("/chat.js", include_str!("../../assets/chat.js"), SCRIPT),
-    ("/hauyna.js", include_str!("../../assets/hauyna.js"), SCRIPT),
-    ("/network.js", include_str!("../../assets/network.js"), SCRIPT),
     ("/outgoing.js", include_str!("../../assets/outgoing.js"), SCRIPT),
-    ("/elements.js", include_str!("../../assets/elements.js"), SCRIPT),
+    ("/look.css", include_str!("../../assets/look.css"), CSS),
+    ("/messages.css", include_str!("../../assets/messages.css"), CSS),
     ("/room.js", include_str!("../../assets/room.js"), SCRIPT),
+    ("/network.js", include_str!("../../assets/network.js"), SCRIPT),
+    ("/elements.js", include_str!("../../assets/elements.js"), SCRIPT),
+    ("/hauyna.js", include_str!("../../assets/hauyna.js"), SCRIPT),
+    ("/hauyna-msgpack.js", include_str!("../../assets/hauyna-msgpack.js"), SCRIPT),
     ("/hauyna.svg", include_str!("../../assets/hauyna.svg"), "image/svg+xml"),
 ];

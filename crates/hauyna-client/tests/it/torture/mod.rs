@@ -46,6 +46,7 @@ async fn schedule(seed: u64) -> Vec<String> {
         loop {
             if let Ok(subscription) = own.subscribe().await {
                 *begun.lock().unwrap() = subscription.position;
+                subscription.keep();
                 return;
             }
         }
@@ -111,7 +112,7 @@ async fn unsubscribe_for_a_while(room: &Channel<u64>, told: &Arc<Mutex<Vec<Told>
     trace(|| "   SUBSCRIBE".into());
     let (own, told) = (room.clone(), told.clone());
     tokio::spawn(async move {
-        while own.subscribe().await.is_err() {}
+        while own.subscribe().await.map(hauyna_client::Subscription::keep).is_err() {}
         told.lock().unwrap().push(Told::Gap);
     });
 }

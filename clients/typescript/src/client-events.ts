@@ -1,0 +1,29 @@
+// Client events on their way to the server: as many a second as the channel takes, and the latest of each type rather
+// than an older one. Nobody waits for them, and nobody is told where one is left out.
+
+/** The client events that this client sends to one channel. */
+export class EventSender {
+  readonly #after: (delay: number, run: () => void) => () => void;
+  readonly #send: (type: string, data: unknown) => void;
+  /** How many a second the channel takes, by type. */
+  rates: Readonly<Record<string, number>> = {};
+  /** The types that were sent a moment ago, with what waits for the moment to pass. */
+  readonly #held = new Map<string, { data: unknown } | undefined>();
+
+  constructor(after: (delay: number, run: () => void) => () => void, send: (type: string, data: unknown) => void) {
+    this.#after = after;
+    this.#send = send;
+  }
+
+  /** Sends now or, where one of this type was sent a moment ago, when that has passed. */
+  send(type: string, data: unknown): void {
+    if (this.#held.has(type)) return void this.#held.set(type, { data });
+    this.#held.set(type, undefined);
+    this.#after(1000 / (this.rates[type] || 1), () => {
+      const next = this.#held.get(type);
+      this.#held.delete(type);
+      if (next) this.send(type, next.data);
+    });
+    this.#send(type, data);
+  }
+}

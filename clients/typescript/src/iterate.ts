@@ -1,0 +1,60 @@
+// A channel as iterators: what is published from now on, and what was published before, back to the beginning.
+
+import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
+import { HauynaError } from "./error.js";
+import type { Position } from "./protocol.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
+
+type Readable = Pick<Channel, "on" | "onState" | "history">;
+
+/** Gives out the publications from now on, until the subscription ends or the signal is aborted. */
+export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGenerator<Publication<unknown>, void, undefined> {
+  const waiting: Publication<unknown>[] = [];
+  let ended: { error?: unknown } | undefined;
+  let wake = () => {};
+  const end = (how: { error?: unknown }) => {
+    ended ??= how;
+    for (const off of offs) off();
+    wake();
+  };
+  const abort = () => end({ error: signal?.reason });
+  const offs = [
+    channel.on("message", (message) => {
+      waiting.push(message);
+      if (waiting.length > MOST) end({ error: new HauynaError("overflow", `more than ${MOST} messages wait`) });
+      wake();
+    }),
+    channel.onState((state) => state.name === "unsubscribed" && end(state)),
+    onAbort(signal, abort),
+  ];
+  if (signal?.aborted) abort();
+  return (async function* () {
+    try {
+      for (;;) {
+        const next = waiting.shift();
+        if (next) yield next;
+        else if (ended) break;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+      if (ended.error) throw ended.error;
+    } finally {
+      end({});
+    }
+  })();
+}
+
+/** Gives out what was published before, the newest first, page by page. */
+export async function* older(
+  channel: Readable,
+  { before, limit, signal }: Pick<HistoryRange, "before" | "limit" | "signal">,
+): AsyncGenerator<Past<{ message: unknown }>, void, undefined> {
+  for (let at: Position | undefined = before; ; ) {
+    const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
+    yield* page.messages as Past<{ message: unknown }>[];
+    at = page.last;
+    if (!at || at.offset <= page.oldest) return;
+  }
+}
+
+/** How many messages wait at most. */
+const MOST = 10_000;

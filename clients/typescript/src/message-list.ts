@@ -1,0 +1,282 @@
+// The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
+// they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
+
+import type { AnyChannel, AnyClient, ChannelState, Gap, HauynaError, Off, Position, Publication } from "hauyna";
+import { type Store, createStore, endAll, nothing } from "./store.js";
+import { Timeline } from "./timeline.js";
+
+/** A message in the list. */
+export interface ListedMessage<Content> {
+  readonly kind: "message";
+  /** The same as long as it is in the list, and of no other entry. */
+  readonly key: string;
+  /** `pending`: the server has not answered. `failed`: it was not published, as far as is known; see `error`. */
+  readonly status: "sent" | "pending" | "failed";
+  readonly content: Content;
+  /** Who has published it; nobody where it was the application itself. */
+  readonly user?: string | undefined;
+  /** Milliseconds since the Unix epoch; by the own clock where this client has published it. */
+  readonly timestamp: number;
+  /** Its number, where the channel numbers its publications. */
+  readonly offset?: number | undefined;
+  /** Why it has failed. */
+  readonly error?: HauynaError | undefined;
+}
+
+/** A place at which messages may be missing. */
+export interface ListedGap {
+  readonly kind: "gap";
+  readonly key: string;
+  readonly gap: Gap;
+}
+
+/** A list at one moment. */
+export interface MessagesState<Content> {
+  /** Oldest first. */
+  readonly messages: readonly (ListedMessage<Content> | ListedGap)[];
+  /** The server keeps older messages: {@link MessageActions.loadOlder}. */
+  readonly hasOlder: boolean;
+  /** The history is being asked for. */
+  readonly isLoading: boolean;
+  /** Why there is no subscription, or the history could not be read. */
+  readonly error: HauynaError | undefined;
+}
+
+/** What can be done with a list. None of it ever rejects. */
+export interface MessageActions<Content> {
+  /** Publishes, and shows it at once. Resolves with whether the server has taken it; where not, the message has failed. */
+  publish(content: Content): Promise<boolean>;
+  /** Publishes a message again that has failed: once, even if the first time has come through. */
+  retry(key: string): Promise<boolean>;
+  /** Takes a message out of the list that has failed. */
+  discard(key: string): void;
+  /** Loads the page of the history before the oldest message. */
+  loadOlder(): Promise<void>;
+}
+
+/** How a list is kept. */
+export interface MessagesOptions {
+  /** Messages in one page of the history. Default: 50. */
+  readonly pageSize?: number | undefined;
+  /** Messages that are kept, besides what `loadOlder` has brought; older ones are dropped. Default: 500. */
+  readonly max?: number | undefined;
+}
+
+type Message = ListedMessage<any>;
+type AnyPublication = Publication<any>;
+
+/** The messages of a channel, while the list is listened to. It needs a subscription, which it does not ask for. */
+export function createMessageList<Content>(
+  client: AnyClient,
+  channel: AnyChannel | null,
+  options: MessagesOptions = {},
+): Store<MessagesState<Content>> & MessageActions<Content> {
+  const list = new List(client, channel, options);
+  return {
+    ...createStore(
+      () => list.state(),
+      (changed) => list.start(changed),
+    ),
+    publish: (content) => list.publish(content),
+    retry: (key) => list.retry(key),
+    discard: (key) => list.discard(key),
+    loadOlder: () => list.loadOlder(),
+  };
+}
+
+class List {
+  readonly #client: AnyClient;
+  readonly #channel: AnyChannel | null;
+  readonly #pageSize: number;
+  readonly #max: number;
+  #timeline = new Timeline();
+  /** Entries that are kept: `max`, and what was loaded beyond. */
+  #room = 0;
+  /** Own messages without an answer, and those that have failed: behind all others. */
+  #unsent: Message[] = [];
+  #state: MessagesState<any> | undefined;
+  #isLoading: boolean;
+  #error: HauynaError | undefined;
+  /** Where the next older page ends, and whether there is one. */
+  #edge: Position | undefined;
+  #hasOlder = false;
+  #count = 0;
+  /** Changes where answers to earlier questions mean nothing any more. */
+  #turn = 0;
+  #tell = nothing;
+
+  constructor(client: AnyClient, channel: AnyChannel | null, { pageSize = 50, max = 500 }: MessagesOptions) {
+    this.#client = client;
+    this.#channel = channel;
+    this.#pageSize = pageSize;
+    this.#max = this.#room = max;
+    this.#isLoading = channel !== null;
+  }
+
+  state(): MessagesState<any> {
+    return (this.#state ??= {
+      messages: [...this.#timeline.rows.map((row) => row.entry), ...this.#unsent],
+      hasOlder: this.#hasOlder,
+      isLoading: this.#isLoading,
+      error: this.#error,
+    });
+  }
+
+  start(changed: () => void): Off {
+    const channel = this.#channel;
+    if (!channel) return nothing;
+    this.#tell = changed;
+    let isNew = true;
+    const follow = ({ name, error }: ChannelState) => {
+      if (name === "unsubscribed") {
+        isNew = true;
+        this.#report(!error, error);
+      } else if (name === "subscribed" && isNew) {
+        isNew = false;
+        this.#begin(channel);
+      }
+    };
+    follow(channel.state);
+    const off = endAll(
+      channel.on("message", (message) => this.#arrive(message, channel)),
+      channel.onState(follow),
+      channel.onGap((gap) => {
+        this.#timeline.mark(gap.to?.epoch, { kind: "gap", key: this.#key(), gap });
+        this.#load(channel);
+      }),
+    );
+    return () => {
+      off();
+      this.#tell = nothing;
+    };
+  }
+
+  async publish(content: unknown): Promise<boolean> {
+    if (!this.#channel) return false;
+    const own: Message = { kind: "message", key: unique(), status: "pending", content, user: this.#client.user, timestamp: Date.now() };
+    this.#unsent.push(own);
+    return this.#send(own, this.#channel);
+  }
+
+  async retry(key: string): Promise<boolean> {
+    const own = this.#unsent.find((one) => one.key === key && one.status === "failed");
+    if (!own || !this.#channel) return false;
+    this.#become({ ...own, status: "pending", error: undefined });
+    return this.#send(own, this.#channel);
+  }
+
+  discard(key: string): void {
+    this.#unsent = this.#unsent.filter((own) => own.key !== key || own.status === "pending");
+    this.#change();
+  }
+
+  async loadOlder(): Promise<void> {
+    if (this.#channel && !this.#isLoading && (this.#hasOlder || this.#error)) await this.#load(this.#channel, this.#edge);
+  }
+
+  /** A subscription begins; what came before it has no connection with it. */
+  #begin(channel: AnyChannel): void {
+    this.#timeline = new Timeline();
+    this.#room = this.#max;
+    this.#edge = undefined;
+    this.#hasOlder = false;
+    void this.#load(channel);
+  }
+
+  #arrive(message: AnyPublication, channel: AnyChannel): void {
+    const { content, user, offset } = message;
+    const isSame = (own: Message) => JSON.stringify(own.content) === JSON.stringify(content);
+    // After a reconnect an own message may come back before its answer.
+    const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
+    this.#insert(message, channel.position?.epoch, own?.key);
+    this.#trim();
+  }
+
+  /** Loads the page before this position, or the newest one. */
+  async #load(channel: AnyChannel, before?: Position): Promise<void> {
+    const turn = ++this.#turn;
+    this.#error = undefined;
+    // Without a position there is no history.
+    this.#isLoading = channel.position !== undefined;
+    this.#change();
+    if (!this.#isLoading) return;
+    try {
+      const limit = this.#pageSize;
+      const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
+      if (turn !== this.#turn) return;
+      for (const message of messages) if (message.type === "message") this.#insert(message as AnyPublication, position.epoch);
+      if (before) this.#room += messages.length;
+      // The newest page again, after a gap, changes nothing about the oldest.
+      if (before || this.#edge?.epoch !== position.epoch) {
+        this.#edge = last;
+        this.#hasOlder = last !== undefined && last.offset > oldest;
+      }
+      this.#report(false);
+      this.#trim();
+    } catch (error) {
+      if (turn === this.#turn) this.#report(false, error as HauynaError);
+    }
+  }
+
+  #report(isLoading: boolean, error?: HauynaError): void {
+    this.#isLoading = isLoading;
+    this.#error = error;
+    this.#change();
+  }
+
+  async #send(own: Message, channel: AnyChannel): Promise<boolean> {
+    this.#change();
+    try {
+      const position = await channel.publish(own.content, { key: own.key, echo: false });
+      // Where it has come back before, this is known; unless that was another one with the same content.
+      const key = this.#take(({ key }) => key === own.key)?.key;
+      this.#insert({ ...own, offset: position?.offset }, position?.epoch, key);
+      this.#trim();
+      return true;
+    } catch (error) {
+      this.#become({ ...own, status: "failed", error: error as HauynaError });
+      return false;
+    }
+  }
+
+  #insert({ content, user, timestamp, offset }: Omit<Message, "kind" | "key" | "status">, epoch: string | undefined, key = this.#key()): void {
+    const order = this.#timeline.order(epoch, offset);
+    this.#timeline.insert(order, { kind: "message", key, status: "sent", content, user, timestamp, offset });
+  }
+
+  /** Takes the first own message of which this holds out of those without an answer. */
+  #take(is: (own: Message) => boolean): Message | undefined {
+    const at = this.#unsent.findIndex(is);
+    return at < 0 ? undefined : this.#unsent.splice(at, 1)[0];
+  }
+
+  #become(own: Message): void {
+    this.#unsent = this.#unsent.map((other) => (other.key === own.key ? own : other));
+    this.#change();
+  }
+
+  #trim(): void {
+    // Else there would be a hole behind the page that is on its way.
+    const edge = this.#isLoading ? undefined : this.#timeline.trim(this.#room);
+    if (edge) {
+      this.#edge = edge;
+      this.#hasOlder = true;
+    }
+    this.#change();
+  }
+
+  #key(): string {
+    return `${++this.#count}`;
+  }
+
+  #change(): void {
+    this.#state = undefined;
+    this.#tell();
+  }
+}
+
+/** A key that no other client has. React Native has no `crypto`. */
+function unique(): string {
+  const random = () => globalThis.crypto?.getRandomValues(new Uint32Array(1))[0] ?? Math.random() * 2 ** 32;
+  return [random(), random(), random(), random()].map((part) => part.toString(36)).join("-");
+}

@@ -1,0 +1,43 @@
+// The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a
+// file of its own, and the table of close codes.
+
+export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type QuestionHandler } from "./client.js";
+export type {
+  AnyChannel,
+  Channel,
+  ChannelState,
+  ClientEvent,
+  ContentOf,
+  Delivered,
+  Gap,
+  HistoryPage,
+  HistoryRange,
+  MessageOf,
+  Past,
+  Publication,
+  Published,
+  PublishOptions,
+  Subscribed,
+  SubscribeOptions,
+} from "./channel.js";
+export { type Codec, json } from "./codec.js";
+export type { State, TokenContext } from "./connection.js";
+export type * from "./contract.js";
+export { type Environment, type Signal, surroundings } from "./environment.js";
+export { type ErrorKind, HauynaError, ServerError } from "./error.js";
+export type { Off } from "./listeners.js";
+export { type Level, type Logger, consoleLogger } from "./logger.js";
+export type { OutboxLimits, RequestOptions } from "./outbox.js";
+export type { Device, Presence, PresenceEvents, Present } from "./presence.js";
+export {
+  type ChannelEvent,
+  type ErrorType,
+  type Heartbeat,
+  type Position,
+  type RecoveryReason,
+  type RetryTerms,
+  type SessionMessage,
+  comesBack,
+} from "./protocol.js";
+export type { AbortSignalLike, UrlLike } from "./standard.js";
+export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

@@ -1,0 +1,69 @@
+// Who has subscribed to a channel: each call of `subscribe` is a share, and the subscription ends with the last one.
+
+import type { Subscribed } from "./channel.js";
+import { HauynaError, ServerError, quiet } from "./error.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
+
+/** Where a subscription stands. */
+export type Standing = Pick<Subscribed, "position" | "recoverable">;
+
+interface Share {
+  /** Settles the promise of `subscribe`; later calls change nothing. */
+  readonly resolve: (standing: Standing) => void;
+  readonly reject: (error: unknown) => void;
+  /** Stops listening to the signal. */
+  readonly unlisten: () => void;
+}
+
+/** The shares of one subscription. */
+export class Shares {
+  readonly #all = new Set<Share>();
+  /** Called when the last share has been given up. */
+  readonly #ended: () => Promise<void>;
+
+  constructor(ended: () => Promise<void>) {
+    this.#ended = ended;
+  }
+
+  /** Adds a share. The promise is settled with the subscription, or when the share is given up before. */
+  add(signal?: AbortSignalLike): Promise<Subscribed> {
+    let resolve!: (subscribed: Subscribed) => void;
+    let reject!: (error: unknown) => void;
+    const answer = new Promise<Subscribed>((...settle) => ([resolve, reject] = settle));
+    const unsubscribe = async (reason?: unknown) => {
+      share.reject(reason ?? new HauynaError("unsubscribed", "unsubscribed"));
+      share.unlisten();
+      if (this.#all.delete(share) && this.#all.size === 0) await this.#ended();
+    };
+    const share: Share = {
+      resolve: (standing) => resolve({ ...standing, unsubscribe: () => unsubscribe() }),
+      reject: (error) => {
+        // All others are of the application's own making, or told by the state of the client.
+        if (!(error instanceof ServerError)) quiet(answer);
+        reject(error);
+      },
+      unlisten: onAbort(signal, () => void unsubscribe(signal?.reason)),
+    };
+    this.#all.add(share);
+    return answer;
+  }
+
+  /** The subscription is there. */
+  settle(standing: Standing): void {
+    for (const share of [...this.#all]) share.resolve(standing);
+  }
+
+  /** Nobody need wait any more, but the subscription is still wanted. */
+  refuse(error: HauynaError): void {
+    for (const share of [...this.#all]) share.reject(error);
+  }
+
+  /** The subscription has ended, for everybody. */
+  clear(error: HauynaError): void {
+    for (const share of [...this.#all]) {
+      share.unlisten();
+      this.#all.delete(share);
+      share.reject(error);
+    }
+  }
+}

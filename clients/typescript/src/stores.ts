@@ -1,0 +1,15 @@
+// What the bindings for React, Vue and Svelte are made of, for whoever writes one for something else.
+
+export { type RequestActions, type RequestState, createRequest } from "./request-state.js";
+export { createChannel, createChannelState, createConnectionState, holdConnection } from "./holding.js";
+export {
+  type ListedGap,
+  type ListedMessage,
+  type MessageActions,
+  type MessagesOptions,
+  type MessagesState,
+  createMessageList,
+} from "./message-list.js";
+export { type PresenceState, createPresence } from "./presence-state.js";
+export { type Store, createStore } from "./store.js";
+export { type TypingActions, type TypingOptions, type TypingState, createTyping } from "./typing.js";

@@ -1,0 +1,226 @@
+// Svelte 5. Every function gives an object that is reactive where it is read, and a store by `$`. It works while somebody
+// reads it; nothing happens on a server that renders pages. What is not Svelte's own is in stores.ts.
+
+import type {
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
+  Channel,
+  ChannelState,
+  Client,
+  ClientEvent,
+  ContentOf,
+  Contract,
+  MessageOf,
+  Off,
+  RequestData,
+  RequestName,
+  RequestOptions,
+  RequestReply,
+  State,
+  SubscribeOptions,
+} from "hauyna";
+import { getContext, onMount, setContext } from "svelte";
+import { createSubscriber } from "svelte/reactivity";
+import { toStore } from "svelte/store";
+import type { ChannelNamed, EventData, Known } from "./named.js";
+import {
+  type MessageActions,
+  type MessagesOptions,
+  type MessagesState,
+  type PresenceState,
+  type RequestActions,
+  type RequestState,
+  type Store,
+  type TypingActions,
+  type TypingOptions,
+  type TypingState,
+  createChannel,
+  createChannelState,
+  createConnectionState,
+  createMessageList,
+  createPresence,
+  createRequest,
+  createTyping,
+  holdConnection,
+} from "./stores.js";
+
+export type { ChannelNamed, EventData } from "./named.js";
+export type * from "./stores.js";
+
+/** A value that is reactive where `current` is read, and a store: `$value`. */
+export interface Reactive<T> {
+  readonly current: T;
+  subscribe(run: (value: T) => void): Off;
+}
+
+/** What may be given as it is, or as a function that reads it: `() => name`. */
+export type MaybeGetter<T> = T | (() => T);
+
+/** A channel, the function that reads it, or what {@link useChannel} gives. */
+export type ChannelSource<C = any, E = any> = MaybeGetter<Channel<C, E> | null> | Reactive<Channel<C, E> | null>;
+
+const KEY = "hauyna";
+
+/** Gives a client to the components inside this one, and connects it while this one is mounted. */
+export function provideClient(client: AnyClient): void {
+  setContext(KEY, client);
+  onMount(() => holdConnection(client));
+}
+
+/** The client of the nearest component that provides one. */
+export function useClient<T extends Contract = Contract>(): Client<T> {
+  const client = getContext<AnyClient | undefined>(KEY);
+  if (!client) throw new Error("no client is provided: provideClient(client) in a component around this one");
+  return client;
+}
+
+/** How the connection is, with the moment of the next attempt. */
+export function useConnection(): Reactive<State> {
+  const client = useClient();
+  return reactive(() => client, createConnectionState);
+}
+
+/** Subscribes to a channel while `current` is read; null is none. */
+export function useChannel<C extends object = AnyContent, E extends object = AnyEvents>(
+  name: MaybeGetter<string | null>,
+  options?: MaybeGetter<SubscribeOptions | undefined>,
+): Reactive<Channel<C, E> | null> {
+  const client = useClient();
+  return reactive(
+    () => read(name),
+    (of) => createChannel(client, of, () => read(options)),
+  ) as Reactive<any>;
+}
+
+/** How this client stands to a channel: whether it is subscribed, and why not. */
+export function useChannelState(channel: ChannelSource): Reactive<ChannelState> {
+  return reactive(() => channelOf(channel), createChannelState);
+}
+
+/** Listens to messages of a channel of one type. */
+export function useEvent<C, Event extends (keyof C & string) | "message" | "channel_event">(
+  channel: ChannelSource<C>,
+  type: Event,
+  handler: (message: MessageOf<C, Event>) => void,
+): void {
+  follow(channel, (room) => room.on(type, handler));
+}
+
+/** Listens to the client events of others of one type, and returns what sends one. */
+export function useClientEvent<E, Type extends keyof E & string>(
+  channel: ChannelSource<any, E>,
+  type: Type,
+  handler?: (event: ClientEvent<Type, E[Type]>) => void,
+): (...data: EventData<E[Type]>) => void {
+  if (handler) follow(channel, (room) => room.onEvent(type, handler));
+  return (...data) => channelOf(channel)?.send(type, ...data);
+}
+
+/** Who is present. Needs a subscription to the channel. */
+export function usePresence(channel: ChannelSource): Reactive<PresenceState> {
+  return reactive(() => channelOf(channel), createPresence);
+}
+
+/** The messages of a channel: history, live, recovered and own ones, in one list. Options count when the channel changes. */
+export function useMessages<C>(
+  channel: ChannelSource<C>,
+  options?: MessagesOptions,
+): Reactive<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
+  const client = useClient();
+  const list = reactive(() => channelOf(channel), (room) => createMessageList<ContentOf<C>>(client, room, options));
+  return withActions(list, ["publish", "retry", "discard", "loadOlder"]);
+}
+
+/** A request of the application, and what became of it. */
+export function useRequest<Data = object, Reply = unknown>(
+  name: string,
+  options?: RequestOptions,
+): Reactive<RequestState<Reply>> & RequestActions<Data, Reply> {
+  const client = useClient();
+  return withActions(reactive(() => name, () => createRequest<Data, Reply>(client, name, options)), ["request"]);
+}
+
+/** Who types in a channel, and what says that this user does. Options count when the channel changes. */
+export function useTyping(channel: ChannelSource, options?: TypingOptions): Reactive<TypingState> & TypingActions {
+  const client = useClient();
+  const typing = reactive(() => channelOf(channel), (room) => createTyping(client, room, options));
+  return withActions(typing, ["startTyping", "stopTyping"]);
+}
+
+/** The functions whose types depend on the contract. */
+export interface Bindings<T extends Contract> {
+  readonly useClient: () => Client<T>;
+  readonly useChannel: <Name extends string>(
+    name: MaybeGetter<Name | null> & Known<T, Name>,
+    options?: MaybeGetter<SubscribeOptions | undefined>,
+  ) => Reactive<ChannelNamed<T, Name> | null>;
+  readonly useRequest: <Name extends RequestName<T>>(
+    name: Name,
+    options?: RequestOptions,
+  ) => Reactive<RequestState<RequestReply<T, Name>>> & RequestActions<RequestData<T, Name>, RequestReply<T, Name>>;
+}
+
+/** The functions whose types depend on the contract, typed by it: once for an application. */
+export function createBindings<T extends Contract>(): Bindings<T> {
+  return { useClient, useChannel, useRequest } as unknown as Bindings<T>;
+}
+
+/** The value of the store that `make` gives, another one where the source has changed. */
+function reactive<Source, T, S extends Store<T>>(source: () => Source, make: (of: Source) => S & Store<T>): Reactive<T> & { readonly store: S } {
+  let made: { of: Source; store: S & Store<T>; track: () => void } | undefined;
+  const find = () => {
+    const of = source();
+    if (!made || made.of !== of) {
+      const store = make(of);
+      made = { of, store, track: createSubscriber(store.subscribe) };
+    }
+    return made;
+  };
+  const value = {
+    get store() {
+      return find().store;
+    },
+    get current() {
+      const { store, track } = find();
+      track();
+      return store.get();
+    },
+    subscribe: (run: (value: T) => void) => toStore(() => value.current).subscribe(run),
+  };
+  return value;
+}
+
+/** With functions of whichever store it is now. */
+function withActions<T, S extends object, Name extends keyof S>(
+  value: Reactive<T> & { readonly store: S },
+  names: Name[],
+): Reactive<T> & Pick<S, Name> {
+  const call = (name: Name) => [name, (...words: unknown[]) => (value.store[name] as (...words: unknown[]) => unknown)(...words)];
+  return Object.assign(value, Object.fromEntries(names.map(call))) as never;
+}
+
+/** Calls `listen` with the channel, and with each other one, until the component is gone. */
+function follow<C, E>(source: ChannelSource<C, E>, listen: (room: Channel<C, E>) => Off): void {
+  onMount(() => {
+    let off: Off | undefined;
+    const end = toStore(() => channelOf(source)).subscribe((room) => {
+      off?.();
+      off = room ? listen(room) : undefined;
+    });
+    return () => {
+      end();
+      off?.();
+    };
+  });
+}
+
+function read<T>(source: MaybeGetter<T>): T {
+  return typeof source === "function" ? (source as () => T)() : source;
+}
+
+function channelOf(source: ChannelSource): AnyChannel | null {
+  const channel = read(source);
+  return channel && "current" in channel ? channel.current : channel;
+}

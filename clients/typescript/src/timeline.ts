@@ -1,0 +1,64 @@
+// The entries of a message list that have their place: ordered by the life of the stream and the offset, each once,
+// bounded. Used by message-list.ts.
+
+import type { Position } from "hauyna";
+import type { ListedGap, ListedMessage } from "./message-list.js";
+
+type Entry = ListedMessage<any> | ListedGap;
+
+interface Row {
+  readonly order: number;
+  readonly entry: Entry;
+}
+
+/** Entries in their order. */
+export class Timeline {
+  rows: Row[] = [];
+  /** The numbering of the stream. */
+  #epoch: string | undefined;
+  /** How often it has begun anew: offsets of different epochs are not compared. */
+  #era = 0;
+
+  /** Where a message stands; one without an offset comes last. Without an epoch it is the one that is known. */
+  order(epoch: string | undefined, offset: number | undefined): number {
+    if (epoch !== undefined && epoch !== this.#epoch) {
+      this.#epoch = epoch;
+      this.#era++;
+    }
+    return offset === undefined ? (this.rows.at(-1)?.order ?? 0) : this.#era * ERA + offset;
+  }
+
+  /** Puts an entry at its place, unless that publication is here. */
+  insert(order: number, entry: Entry): void {
+    let at = this.rows.length;
+    for (let before = this.rows[at - 1]; before && before.order >= order; before = this.rows[at - 1]) {
+      if (before.order === order) {
+        if (offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
+        break;
+      }
+      at--;
+    }
+    this.rows.splice(at, 0, { order, entry });
+  }
+
+  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. */
+  mark(epoch: string | undefined, entry: ListedGap): void {
+    this.order(epoch, undefined);
+    this.insert((this.rows.at(-1)?.order ?? 0) + 0.5, entry);
+  }
+
+  /** Drops the oldest beyond `most`. Gives the position of the oldest left, where the server may have what was dropped. */
+  trim(most: number): Position | undefined {
+    const dropped = this.rows.splice(0, this.rows.length - most);
+    const first = this.rows.find(({ entry }) => offsetOf(entry) !== undefined);
+    if (dropped.length === 0 || this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
+    return { epoch: this.#epoch, offset: first.order - this.#era * ERA };
+  }
+}
+
+function offsetOf(entry: Entry): number | undefined {
+  return entry.kind === "message" ? entry.offset : undefined;
+}
+
+/** More than any offset. */
+const ERA = 2 ** 40;

@@ -1,0 +1,21 @@
+// The Svelte bindings where pages are rendered: they say what is known before a connection, and open none.
+
+import { render } from "svelte/server";
+import { afterEach, expect, test, vi } from "vitest";
+import { Client } from "../src/index.js";
+import App from "./svelte/App.svelte";
+import Room from "./svelte/Room.svelte";
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+});
+
+test("a server renders what is known before a connection, and opens none", () => {
+  const sockets = vi.fn();
+  vi.stubGlobal("WebSocket", sockets);
+  const props = { client: new Client("/chat"), Inside: Room, name: "room", heard: [], expose: () => {} };
+  const { body } = render(App, { props });
+  expect(body).toContain("<p>closed unsubscribed</p>");
+  expect(body).toContain("<p>0 people, 0 typing, no name</p>");
+  expect(sockets).not.toHaveBeenCalled();
+});

@@ -1,0 +1,127 @@
+// @vitest-environment happy-dom
+// The Svelte bindings in a page: names that change, values that are read, components that go.
+
+import { flushSync, mount, unmount } from "svelte";
+import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import type { Channel } from "../src/index.js";
+import type { Reactive, createBindings, useEvent, useMessages } from "../src/svelte.js";
+import { Chat, fakeTimers } from "./chat.js";
+import App from "./svelte/App.svelte";
+import Room from "./svelte/Room.svelte";
+import { props } from "./svelte/props.svelte.js";
+
+const rejections: unknown[] = [];
+const note = (reason: unknown) => rejections.push(reason);
+let page: object | undefined;
+
+beforeEach(() => {
+  fakeTimers();
+  process.on("unhandledRejection", note);
+});
+
+afterEach(async () => {
+  if (page) await unmount(page);
+  page = undefined;
+  vi.useRealTimers();
+  process.off("unhandledRejection", note);
+  document.body.replaceChildren();
+  expect(rejections.splice(0)).toEqual([]);
+});
+
+async function open(chat: Chat, name: string | null) {
+  const heard: unknown[] = [];
+  let parts: any;
+  const given = props({ client: chat.client, Inside: Room, name, heard, expose: (all: object) => (parts = all) });
+  page = mount(App, { target: document.body, props: given });
+  await turn(chat);
+  return { heard, parts, given };
+}
+
+async function turn(chat: Chat): Promise<void> {
+  await chat.turn();
+  flushSync();
+}
+
+const text = () => [...document.querySelectorAll("p")].map((line) => line.textContent);
+
+test("a room shows its messages, live and older, and one socket is opened", async () => {
+  const chat = new Chat();
+  for (let n = 1; n <= 3; n++) chat.keep(`#${n}`);
+  const { parts, heard } = await open(chat, "room");
+  expect(text()[0]).toBe("connected subscribed #2 #3");
+  void parts.list.loadOlder();
+  void parts.list.publish("mine");
+  await turn(chat);
+  await chat.say("live");
+  await turn(chat);
+  expect(text()[0]).toBe("connected subscribed #1 #2 #3 mine live");
+  expect(heard).toEqual(["live"]);
+  expect(chat.world.sockets).toHaveLength(1);
+  expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
+});
+
+test("a name that changes changes the channel, and what listens to it", async () => {
+  const chat = new Chat();
+  const { given, heard } = await open(chat, "a");
+  const say = (channel: string) => chat.socket.say({ type: "message", channel, content: channel, timestamp: 1, offset: 1 });
+  await say("a");
+  given["name"] = "b";
+  await turn(chat);
+  await say("b");
+  given["name"] = null;
+  await turn(chat);
+  expect(heard).toEqual(["a", "b"]);
+  expect(text()[0]).toBe("connected unsubscribed");
+  expect(["a", "b"].map((of) => chat.client.channel(of).state.name)).toEqual(["unsubscribed", "unsubscribed"]);
+});
+
+test("presence and requests are stores, too", async () => {
+  const chat = new Chat();
+  const { parts } = await open(chat, "room");
+  const user = { status: "online", metadata: {}, connections: [] };
+  await chat.socket.say({ type: "presence_state", channel: "room", users: { ana: user, bob: user }, count: 2, offset: 1 });
+  chat.answers = () => false;
+  void parts.rename.request({ name: "Ana" });
+  parts.typing.startTyping();
+  await turn(chat);
+  await chat.socket.ack("rename", { name: "Ana!" });
+  await turn(chat);
+  expect(text()[1]).toBe("2 people, 0 typing, Ana!");
+});
+
+test("with the component go the subscription and the connection", async () => {
+  const chat = new Chat();
+  await open(chat, "room");
+  await unmount(page as object);
+  page = undefined;
+  await turn(chat);
+  expect(chat.client.state.name).toBe("closed");
+  expect(chat.client.channel("room").state.name).toBe("unsubscribed");
+});
+
+test("without a client a function says what is missing", () => {
+  const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
+  expect(alone).toThrow("no client is provided");
+});
+
+interface Chatter {
+  requests: { rename: { data: { name: string }; reply: { name: string } } };
+  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
+  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
+}
+
+test("the functions are typed by the contract, once", () => {
+  const use = (bindings: ReturnType<typeof createBindings<Chatter>>, on: typeof useEvent, messages: typeof useMessages) => {
+    const room = bindings.useChannel(() => "room:1" as const);
+    expectTypeOf(room).toEqualTypeOf<Reactive<Channel<{ message: { text: string }; closing: { minutes: number } }, { cursor: { x: number }; typing: boolean }> | null>>();
+    on(room, "closing", ({ minutes }) => expectTypeOf(minutes).toEqualTypeOf<number>());
+    // @ts-expect-error: no message of a room has this type
+    on(room, "shouting", () => {});
+    // @ts-expect-error: no channel has this name
+    bindings.useChannel(() => "elsewhere" as const);
+    const [first] = messages(room).current.messages;
+    if (first?.kind === "message") expectTypeOf(first.content).toEqualTypeOf<{ text: string }>();
+    expectTypeOf(bindings.useRequest("rename").current.reply).toEqualTypeOf<{ name: string } | undefined>();
+  };
+  expect(use).toBeTypeOf("function");
+});

@@ -1,0 +1,225 @@
+// @vitest-environment happy-dom
+// The Vue bindings in a page: names that change, scopes that end, values that can be watched; and nothing on a server.
+
+import { type App, createApp, createSSRApp, defineComponent, effectScope, h, nextTick, ref, watch } from "vue";
+import { renderToString } from "vue/server-renderer";
+import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import { type Channel, Client } from "../src/index.js";
+import {
+  createComposables,
+  hauyna,
+  provideClient,
+  useChannel,
+  useChannelState,
+  useClient,
+  useClientEvent,
+  useConnection,
+  useEvent,
+  useMessages,
+  usePresence,
+  useRequest,
+  useTyping,
+} from "../src/vue.js";
+import { Chat, fakeTimers } from "./chat.js";
+
+const rejections: unknown[] = [];
+const note = (reason: unknown) => rejections.push(reason);
+let app: App | undefined;
+
+beforeEach(() => {
+  fakeTimers();
+  process.on("unhandledRejection", note);
+});
+
+afterEach(() => {
+  app?.unmount();
+  app = undefined;
+  vi.useRealTimers();
+  process.off("unhandledRejection", note);
+  document.body.replaceChildren();
+  expect(rejections.splice(0)).toEqual([]);
+});
+
+/** Mounts a component, with the client of the chat. */
+async function mount(chat: Chat, setup: () => () => unknown): Promise<void> {
+  app = createApp(defineComponent({ setup }));
+  app.use(hauyna, chat.client);
+  app.mount(document.body.appendChild(document.createElement("main")));
+  await turn(chat);
+}
+
+async function turn(chat: Chat): Promise<void> {
+  await chat.turn();
+  await nextTick();
+}
+
+const text = () => document.querySelector("main")?.textContent;
+
+test("a room shows its messages, live and older, and one socket is opened", async () => {
+  const chat = new Chat();
+  for (let n = 1; n <= 3; n++) chat.keep(`#${n}`);
+  let list: ReturnType<typeof useMessages> | undefined;
+  await mount(chat, () => {
+    const connection = useConnection();
+    const room = useChannel("room");
+    const state = useChannelState(room);
+    const own = useMessages(room, { pageSize: 2 });
+    list = own;
+    const texts = () => own.messages.value.map((one) => (one.kind === "gap" ? "gap" : String(one.content)));
+    return () => h("p", [connection.value.name, state.value.name, ...texts()].join(" "));
+  });
+  expect(text()).toBe("connected subscribed #2 #3");
+  void list?.loadOlder();
+  void list?.publish("mine");
+  await turn(chat);
+  expect(text()).toBe("connected subscribed #1 #2 #3 mine");
+  expect(list?.hasOlder.value).toBe(false);
+  expect(chat.world.sockets).toHaveLength(1);
+  expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
+});
+
+test("a name that changes changes the channel, and what listens to it", async () => {
+  const chat = new Chat();
+  const name = ref<string | null>("a");
+  const heard: unknown[] = [];
+  await mount(chat, () => {
+    const room = useChannel(name);
+    useEvent(room, "message", ({ content }) => heard.push(content));
+    return () => h("p", room.value?.name ?? "none");
+  });
+  const say = (channel: string) => chat.socket.say({ type: "message", channel, content: channel, timestamp: 1, offset: 1 });
+  await say("a");
+  name.value = "b";
+  await turn(chat);
+  expect(text()).toBe("b");
+  await say("b");
+  name.value = null;
+  await turn(chat);
+  expect(text()).toBe("none");
+  expect(heard).toEqual(["a", "b"]);
+  expect(["a", "b"].map((of) => chat.client.channel(of).state.name)).toEqual(["unsubscribed", "unsubscribed"]);
+});
+
+test("a scope outside of components ends its subscription, and its values can be watched", async () => {
+  const chat = await Chat.connected();
+  const seen: number[] = [];
+  app = createApp({ render: () => null }).use(hauyna, chat.client);
+  const scope = effectScope();
+  app.mount(document.createElement("main"));
+  app.runWithContext(() =>
+    scope.run(() => {
+      const room = useChannel(() => "room");
+      const { count } = usePresence(room);
+      watch(count, (now) => seen.push(now), { flush: "sync" });
+    }),
+  );
+  await turn(chat);
+  const user = { status: "online", metadata: {}, connections: [] };
+  await chat.socket.say({ type: "presence_state", channel: "room", users: { ana: user, bob: user }, count: 2, offset: 1 });
+  await turn(chat);
+  expect(seen).toEqual([2]);
+  scope.stop();
+  await turn(chat);
+  expect(chat.client.channel("room").state.name).toBe("unsubscribed");
+});
+
+test("the client is closed when the application is unmounted, and one that was connected is not", async () => {
+  const chat = new Chat();
+  await mount(chat, () => () => null);
+  app?.unmount();
+  await turn(chat);
+  expect(chat.client.state.name).toBe("closed");
+  const other = await Chat.connected();
+  await mount(other, () => () => null);
+  app?.unmount();
+  app = undefined;
+  await turn(other);
+  expect(other.client.state.name).toBe("connected");
+});
+
+test("a component can provide a client", async () => {
+  const chat = new Chat();
+  const Inside = defineComponent(() => {
+    const state = useConnection();
+    return () => h("p", `${state.value.name}, ${useClient().user}`);
+  });
+  app = createApp(
+    defineComponent(() => {
+      provideClient(chat.client);
+      return () => h(Inside);
+    }),
+  );
+  app.mount(document.body.appendChild(document.createElement("main")));
+  await turn(chat);
+  expect(text()).toBe("connected, ana");
+});
+
+test("a request says what became of it, and typing can be told", async () => {
+  const chat = new Chat();
+  let ask: () => Promise<unknown> = async () => {};
+  let start = () => {};
+  await mount(chat, () => {
+    const { request, reply, isPending } = useRequest<{ name: string }, { name: string }>("rename");
+    ask = () => request({ name: "Ana" });
+    const { users, startTyping } = useTyping(useChannel("room"));
+    start = startTyping;
+    return () => h("p", `${isPending.value ? "pending" : reply.value?.name} ${users.value.length}`);
+  });
+  start();
+  chat.answers = () => false;
+  void ask();
+  await turn(chat);
+  expect(text()).toBe("pending 0");
+  await chat.socket.ack("rename", { name: "Ana!" });
+  await turn(chat);
+  expect(text()).toBe("Ana! 0");
+});
+
+test("a server renders what is known before a connection, and opens none", async () => {
+  const sockets = vi.fn();
+  vi.stubGlobal("WebSocket", sockets);
+  vi.stubGlobal("document", undefined);
+  const page = createSSRApp(
+    defineComponent(() => {
+      const room = useChannel("room");
+      const { messages, isLoading } = useMessages(room);
+      const state = useConnection();
+      return () => h("p", `${state.value.name} ${messages.value.length} ${isLoading.value}`);
+    }),
+  ).use(hauyna, new Client("/chat"));
+  const html = await renderToString(page);
+  vi.unstubAllGlobals();
+  expect(html).toBe("<p>connecting 0 true</p>");
+  expect(sockets).not.toHaveBeenCalled();
+});
+
+test("without a client a composable says what is missing", async () => {
+  const Alone = defineComponent(() => () => h("p", useClient().state.name));
+  await expect(renderToString(createSSRApp(Alone))).rejects.toThrow("no client is provided");
+});
+
+interface Chatter {
+  requests: { rename: { data: { name: string }; reply: { name: string } } };
+  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
+  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
+}
+
+test("the composables are typed by the contract, once", () => {
+  const composables = createComposables<Chatter>();
+  const setup = () => {
+    const room = composables.useChannel("room:1");
+    type Room = Channel<{ message: { text: string }; closing: { minutes: number } }, { cursor: { x: number }; typing: boolean }>;
+    expectTypeOf(room.value).toEqualTypeOf<Room | null>();
+    useEvent(room, "closing", ({ minutes }) => expectTypeOf(minutes).toEqualTypeOf<number>());
+    // @ts-expect-error: no message of a room has this type
+    useEvent(room, "shouting", () => {});
+    const [first] = useMessages(room).messages.value;
+    if (first?.kind === "message") expectTypeOf(first.content).toEqualTypeOf<{ text: string }>();
+    const { reply } = composables.useRequest("rename");
+    expectTypeOf(reply.value).toEqualTypeOf<{ name: string } | undefined>();
+    useClientEvent(room, "cursor", ({ data }) => expectTypeOf(data).toEqualTypeOf<{ x: number }>())({ x: 1 });
+    // @ts-expect-error: no channel has this name
+    composables.useChannel(() => "elsewhere" as const);
+  };
+  expect(setup).toBeTypeOf("function");
+});

@@ -1,0 +1,184 @@
+//! Client events: what is outdated a moment later, such as a cursor or who is typing. The queue of those that wait to be sent,
+//! one for each channel, and the ones of others as the application reads them. Pure; the task sends from it.
+
+use crate::error::StreamError;
+use crate::stream::Note;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// An event that another subscriber has sent; see [`Channel::client_events`](crate::Channel::client_events).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientEvent<T> {
+    /// The channel.
+    pub channel: String,
+    /// Which kind of event it is.
+    pub event: String,
+    /// Who sent it.
+    pub user: String,
+    /// What goes with it; of nothing, `null` is read.
+    pub data: T,
+}
+
+impl<T: DeserializeOwned> ClientEvent<T> {
+    pub(crate) fn read(note: Note) -> Result<Self, StreamError> {
+        let Note::ClientEvent(raw) = note else { return Err(StreamError::Unreadable(String::new())) };
+        let data = raw.data.as_ref().map_or("null", |data| data.get());
+        let data = serde_json::from_str(data).map_err(|error| StreamError::Unreadable(error.to_string()))?;
+        Ok(Self { channel: raw.channel.clone(), event: raw.event.clone(), user: raw.user.clone(), data })
+    }
+}
+
+/// The events of this client that wait to be sent into one channel: of each kind the latest, no more often than the channel allows.
+#[derive(Debug, Default)]
+pub(crate) struct EventQueue {
+    /// The kinds that the channel allows; `None` without a subscription on a connection.
+    kinds: Option<BTreeMap<String, Kind>>,
+    /// Whether the task knows that something waits.
+    is_noted: bool,
+}
+
+/// One kind of event.
+#[derive(Debug)]
+struct Kind {
+    interval: Duration,
+    /// When the next one may be sent.
+    next_at: Option<Instant>,
+    waiting: Option<Data>,
+}
+
+/// What goes with an event, where something does.
+pub(crate) type Data = Option<Box<RawValue>>;
+
+/// What became of an event that is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// There is no subscription or no connection: it is dropped.
+    Dropped,
+    /// The channel does not allow this kind.
+    Undeclared,
+    /// It waits, and the task knows that something does.
+    Waits,
+    /// It waits, and the task has to be told.
+    Notify,
+}
+
+impl EventQueue {
+    /// A subscription is live, and allows these kinds, each so many times a second. What waits goes on waiting.
+    pub(crate) fn open(&mut self, rates: &BTreeMap<String, u32>) {
+        let mut old = self.kinds.take().unwrap_or_default();
+        let kinds = rates.iter().map(|(name, per_second)| {
+            let interval = Duration::from_secs(1) / (*per_second).max(1);
+            let (next_at, waiting) =
+                old.remove(name).map_or((None, None), |kind| (kind.next_at, kind.waiting));
+            (name.clone(), Kind { interval, next_at, waiting })
+        });
+        self.kinds = Some(kinds.collect());
+    }
+
+    /// The subscription or the connection has ended: what waits is outdated.
+    pub(crate) fn close(&mut self) {
+        (self.kinds, self.is_noted) = (None, false);
+    }
+
+    pub(crate) const fn is_open(&self) -> bool {
+        self.kinds.is_some()
+    }
+
+    /// Keeps an event in place of an older one of its kind.
+    pub(crate) fn put(&mut self, name: &str, data: Data) -> Put {
+        let Some(kinds) = &mut self.kinds else { return Put::Dropped };
+        let Some(kind) = kinds.get_mut(name) else { return Put::Undeclared };
+        kind.waiting = Some(data);
+        match std::mem::replace(&mut self.is_noted, true) {
+            true => Put::Waits,
+            false => Put::Notify,
+        }
+    }
+
+    /// Takes those that may be sent by now. The task is told again of later ones.
+    pub(crate) fn take(&mut self, now: Instant) -> Vec<(String, Data)> {
+        self.is_noted = false;
+        let mut taken = Vec::new();
+        for (name, kind) in self.kinds.iter_mut().flatten() {
+            if kind.next_at.is_some_and(|at| now < at) {
+                continue;
+            }
+            if let Some(data) = kind.waiting.take() {
+                kind.next_at = Some(now + kind.interval);
+                taken.push((name.clone(), data));
+            }
+        }
+        taken
+    }
+
+    /// The next moment at which one that waits may be sent.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let waiting = self.kinds.iter().flatten().filter(|(_, kind)| kind.waiting.is_some());
+        waiting.filter_map(|(_, kind)| kind.next_at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(value: u32) -> Data {
+        Some(serde_json::value::to_raw_value(&value).unwrap())
+    }
+
+    fn taken(queue: &mut EventQueue) -> Vec<(String, String)> {
+        let text = |data: Data| data.map_or_else(String::new, |data| data.get().to_owned());
+        queue.take(Instant::now()).into_iter().map(|(name, data)| (name, text(data))).collect()
+    }
+
+    fn queue() -> EventQueue {
+        let mut queue = EventQueue::default();
+        queue.open(&[("cursor".to_owned(), 20), ("typing".to_owned(), 1)].into());
+        queue
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_is_sent_at_once_and_of_later_ones_the_latest_in_its_turn() {
+        let mut queue = queue();
+        assert_eq!(queue.put("cursor", data(1)), Put::Notify);
+        assert_eq!(taken(&mut queue), [("cursor".to_owned(), "1".to_owned())]);
+        for n in 2..=9 {
+            queue.put("cursor", data(n));
+        }
+        assert_eq!(queue.put("typing", None), Put::Waits);
+        assert_eq!(taken(&mut queue), [("typing".to_owned(), String::new())], "each kind has its own rate");
+        let next = queue.deadline().unwrap();
+        assert_eq!((next - Instant::now()).as_millis(), 50);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert_eq!(taken(&mut queue), [("cursor".to_owned(), "9".to_owned())]);
+        assert_eq!(queue.deadline(), None);
+    }
+
+    #[test]
+    fn what_the_channel_does_not_allow_is_not_kept_nor_what_there_is_no_subscription_for() {
+        let mut queue = queue();
+        assert_eq!(queue.put("wave", None), Put::Undeclared);
+        queue.put("cursor", data(1));
+        queue.close();
+        assert_eq!(queue.put("cursor", data(2)), Put::Dropped);
+        queue.open(&[("cursor".to_owned(), 20)].into());
+        assert_eq!(taken(&mut queue), [], "what was to be sent before is outdated");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_outlives_the_notice_that_the_subscription_goes_on() {
+        let mut queue = queue();
+        queue.put("cursor", data(1));
+        taken(&mut queue);
+        queue.put("cursor", data(2));
+        queue.open(&[("cursor".to_owned(), 20), ("wave".to_owned(), 5)].into());
+        assert_eq!(taken(&mut queue), [], "the rate counts still");
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert_eq!(taken(&mut queue).len(), 1);
+        assert_eq!(queue.put("wave", None), Put::Notify);
+    }
+}

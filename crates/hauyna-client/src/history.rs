@@ -1,0 +1,223 @@
+//! Publications of the past: a page of them, or all of them from a place to the beginning. Made by `Channel::history` and
+//! `Channel::older`.
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::error::Error;
+use crate::outbox::Draft;
+use crate::publication::Publication;
+use hauyna_protocol::received::{History, Received};
+use hauyna_protocol::{Direction, Position};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A question for the past; see [`Channel::history`](crate::Channel::history).
+#[derive(Debug)]
+#[must_use = "nothing is sent before it is awaited"]
+pub struct HistoryCall<M>(Call<Past<M>>);
+
+impl<M: DeserializeOwned> HistoryCall<M> {
+    pub(crate) fn new(client: Client, channel: String) -> Self {
+        let draft = Draft::History { channel, since: None, limit: None, direction: Direction::Forward };
+        Self(Call::new(client, Ok(draft), Past::read))
+    }
+}
+
+impl<M> HistoryCall<M> {
+    /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
+    pub fn since(self, position: Position) -> Self {
+        self.start_at(position)
+    }
+
+    /// Asks for what came before a position, newest first: the page that a reader sees next who scrolls back.
+    pub fn before(self, position: Position) -> Self {
+        self.start_at(position).reverse()
+    }
+
+    /// Starts at a position, and fails where it starts at another one.
+    fn start_at(mut self, position: Position) -> Self {
+        let mut earlier = None;
+        self = self.with(|since, _, _| earlier = since.replace(position));
+        if earlier.is_some_and(|earlier| earlier != position) {
+            self.0.refuse(Error::Unsendable("a page of the history starts at one position".to_owned()));
+        }
+        self
+    }
+
+    /// Asks for so many at most.
+    pub fn limit(self, most: u32) -> Self {
+        self.with(|_, limit, _| *limit = Some(most))
+    }
+
+    /// Asks for the newest first.
+    pub fn reverse(self) -> Self {
+        self.with(|_, _, direction| *direction = Direction::Backward)
+    }
+
+    fn with(mut self, set: impl FnOnce(&mut Option<Position>, &mut Option<u32>, &mut Direction)) -> Self {
+        if let Ok(Draft::History { since, limit, direction, .. }) = self.0.draft() {
+            set(since, limit, direction);
+        }
+        self
+    }
+}
+
+impl<M: 'static> IntoFuture for HistoryCall<M> {
+    type Output = Result<Past<M>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.0.into_future()
+    }
+}
+
+/// Publications of the past.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Past<M> {
+    /// In the order that was asked for. Messages of the application that are no publications are left out.
+    pub messages: Vec<Publication<M>>,
+    /// The end of the stream.
+    pub position: Position,
+    /// The offset of the oldest publication that the server keeps, or the one after the end where it keeps none. Where it
+    /// is not 1, older ones are gone.
+    pub oldest: u64,
+    /// The position of the last message of the page, also where that is left out: the next page starts there.
+    pub last: Option<Position>,
+}
+
+impl<M: DeserializeOwned> Past<M> {
+    fn read(data: Option<Box<RawValue>>) -> Result<Self, Error> {
+        let unreadable = |error: String| Error::Unreadable(error);
+        let data = data.ok_or_else(|| unreadable("no data".into()))?;
+        let history: History =
+            serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
+        let mut messages = Vec::with_capacity(history.messages.len());
+        let last = last_of(&history);
+        for message in &history.messages {
+            match Received::read(message.get()) {
+                Ok(Received::Publication(publication)) => {
+                    messages.push(
+                        Publication::read(&publication, Some(history.position))
+                            .map_err(|error| unreadable(error.to_string()))?,
+                    );
+                }
+                Ok(_) => {}
+                Err(fault) => return Err(unreadable(fault.to_string())),
+            }
+        }
+        Ok(Self { messages, position: history.position, oldest: history.oldest, last })
+    }
+}
+
+fn last_of(history: &History) -> Option<Position> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        offset: u64,
+    }
+    let last: Numbered = serde_json::from_str(history.messages.last()?.get()).ok()?;
+    Some(Position { offset: last.offset, ..history.position })
+}
+
+/// Publications of the past, newest first; see [`Channel::older`](crate::Channel::older).
+///
+/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. It ends with the oldest publication that the
+/// server keeps, or with an error: another one that begins [`before`](Self::before) the last publication goes on.
+#[must_use = "nothing is asked before it is read"]
+pub struct Older<M> {
+    client: Client,
+    channel: String,
+    before: Option<Position>,
+    limit: Option<u32>,
+    /// The page that is being asked for.
+    asked: Option<Page<M>>,
+    /// What is left of the last page.
+    page: VecDeque<Publication<M>>,
+    is_over: bool,
+}
+
+type Page<M> = Pin<Box<dyn Future<Output = Result<Past<M>, Error>> + Send>>;
+
+impl<M> Older<M> {
+    pub(crate) fn new(client: Client, channel: String) -> Self {
+        let (asked, page) = (None, VecDeque::new());
+        Self { client, channel, before: None, limit: None, asked, page, is_over: false }
+    }
+
+    /// Begins before a position, such as that of the oldest publication that is shown. Default: with the newest.
+    pub fn before(mut self, position: Position) -> Self {
+        self.before = Some(position);
+        self
+    }
+
+    /// Sets how many publications one request asks for. Default: as many as the server gives.
+    pub fn limit(mut self, page: u32) -> Self {
+        self.limit = Some(page);
+        self
+    }
+}
+
+impl<M: DeserializeOwned + 'static> Older<M> {
+    /// Waits for the next publication; `None` at the beginning of the channel, and behind an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost where it is dropped.
+    pub async fn next(&mut self) -> Option<Result<Publication<M>, Error>> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Publication<M>, Error>>> {
+        loop {
+            if let Some(publication) = self.page.pop_front() {
+                return Poll::Ready(Some(Ok(publication)));
+            }
+            if self.is_over {
+                return Poll::Ready(None);
+            }
+            let asked = self.asked.get_or_insert_with(|| {
+                let mut call = HistoryCall::new(self.client.clone(), self.channel.clone()).reverse();
+                if let Some(position) = self.before {
+                    call = call.before(position);
+                }
+                if let Some(limit) = self.limit {
+                    call = call.limit(limit);
+                }
+                call.into_future()
+            });
+            let answer = ready!(asked.as_mut().poll(cx));
+            self.asked = None;
+            match answer {
+                Ok(past) => {
+                    // A page may be empty of publications, and has a place behind it all the same.
+                    self.is_over = past.last.is_none_or(|last| last.offset <= past.oldest);
+                    (self.before, self.page) = (past.last, past.messages.into());
+                }
+                Err(error) => {
+                    self.is_over = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+    }
+}
+
+impl<M> Unpin for Older<M> {}
+
+impl<M: DeserializeOwned + 'static> futures_core::Stream for Older<M> {
+    type Item = Result<Publication<M>, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll(cx)
+    }
+}
+
+impl<M> fmt::Debug for Older<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Older").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! Sends client events, as often as each channel allows and as far as the socket takes them. Part of the task.
+
+use super::Run;
+use crate::codec;
+use crate::logger;
+use crate::shared::ChannelShared;
+use hauyna_protocol::{Encoding, Raw, Request};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+impl Run {
+    /// Notes that events wait in a channel.
+    pub(super) fn note_events(&mut self, channel: &ChannelShared) {
+        self.events.insert(channel.name.clone(), Instant::now());
+    }
+
+    /// The next moment at which an event may be sent. Without room in the socket, that is when there is some.
+    pub(super) fn events_deadline(&self) -> Option<Instant> {
+        let socket = self.current.as_ref()?;
+        self.events.values().min().copied().filter(|_| socket.has_room())
+    }
+
+    /// Sends the events whose moment has come.
+    pub(super) fn send_events(&mut self, now: Instant) {
+        if self.events.is_empty() {
+            return;
+        }
+        let is_due = |at: &Instant| *at <= now;
+        let due: Vec<_> =
+            self.events.iter().filter(|(_, at)| is_due(at)).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            if !self.current.as_ref().is_some_and(crate::socket::Socket::has_room) {
+                return; // They are sent when there is room, each of them the latest of its kind by then.
+            }
+            self.events.remove(&name);
+            if let Some(channel) = self.channel(&name) {
+                self.send_events_of(&channel, now);
+            }
+        }
+    }
+
+    fn send_events_of(&mut self, channel: &Arc<ChannelShared>, now: Instant) {
+        let Some(socket) = &mut self.current else { return };
+        let mut queue = channel.events.lock();
+        for (event, data) in queue.take(now) {
+            let data = data.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes()));
+            let request = Request::ClientEvent {
+                channel: channel.name.as_str().into(),
+                event: event.as_str().into(),
+                data,
+            };
+            let message = codec::encode(socket.encoding(), None, &request);
+            if message.1.len() > self.max_message {
+                logger::too_large_event(&channel.name, &event);
+                continue;
+            }
+            socket.send(message, &mut self.random);
+        }
+        if let Some(at) = queue.deadline() {
+            self.events.insert(channel.name.clone(), at);
+        }
+    }
+
+    /// The connection is gone, and with it what was to be sent a moment ago.
+    pub(super) fn forget_events(&mut self) {
+        self.events.clear();
+        self.shared.channels.each(|channel| channel.events.lock().close());
+    }
+}

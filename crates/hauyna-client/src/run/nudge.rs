@@ -1,0 +1,73 @@
+//! What handles tell the task without waiting, also from `Drop`. Bounded by what it is about: a channel whose events wait is told
+//! once, and a share of a subscription ends once.
+
+use super::wishes::Reply;
+use crate::shared::ChannelShared;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// Something that the task is told.
+pub(crate) enum Nudge {
+    /// Client events wait in this channel.
+    Events(Arc<ChannelShared>),
+    /// A share of a subscription has ended, by its handle or with it.
+    Ended { channel: String, share: u64, reply: Reply<()> },
+}
+
+/// What the task has been told and has not looked at.
+#[derive(Default)]
+pub(crate) struct Nudges {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    nudges: VecDeque<Nudge>,
+    waker: Option<Waker>,
+    is_closed: bool,
+}
+
+impl Nudges {
+    /// Tells the task; one that has ended has no use for it.
+    pub(crate) fn push(&self, nudge: Nudge) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.is_closed {
+            waiting.nudges.push_back(nudge);
+        }
+        if let Some(waker) = waiting.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Nudge> {
+        let mut waiting = self.waiting.lock();
+        if let Some(nudge) = waiting.nudges.pop_front() {
+            return Poll::Ready(nudge);
+        }
+        waiting.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn next(&self) -> Option<Nudge> {
+        self.waiting.lock().nudges.pop_front()
+    }
+
+    /// The task has ended: whoever waits for an answer gets none.
+    pub(super) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.is_closed = true;
+        let nudges = std::mem::take(&mut waiting.nudges);
+        drop(waiting);
+        // They may hold the last handle on a channel.
+        drop(nudges);
+    }
+}
+
+impl fmt::Debug for Nudges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nudges").field("waiting", &self.waiting.lock().nudges.len()).finish_non_exhaustive()
+    }
+}

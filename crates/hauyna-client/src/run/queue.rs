@@ -1,0 +1,178 @@
+//! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses them all: a client
+//! with many channels comes back without a burst that its server would refuse. Part of the task.
+
+use super::Run;
+use super::ask::{Done, Purpose, settled};
+use super::held::retry_after;
+use crate::clock::after;
+use crate::error::{Error, Refusal};
+use crate::gap::{Gap, GapReason};
+use crate::session::Standing;
+use crate::socket::Loss;
+use crate::subscription::Live;
+use hauyna_protocol::{Encoding, ErrorType, Raw, Request};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The subscriptions that wait to be asked for, on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Queued>,
+    paused_until: Option<Instant>,
+}
+
+/// A subscription that waits.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) channel: String,
+    /// The number of the wish for it.
+    pub(super) wish: u64,
+    /// The token that was fetched for it, where it needs one.
+    pub(super) token: Option<String>,
+}
+
+impl Queue {
+    pub(super) fn push_front(&mut self, queued: Queued) {
+        self.waiting.push_front(queued);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The moment at which the next one may be asked for, where the queue is paused.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.paused_until.filter(|_| !self.waiting.is_empty())
+    }
+
+    /// Asks nothing before this moment.
+    fn pause(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+    }
+
+    /// Takes the next one, unless the queue is paused.
+    fn next(&mut self, now: Instant) -> Option<Queued> {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.paused_until = None;
+        self.waiting.pop_front()
+    }
+}
+
+impl Run {
+    /// Asks for a channel that is wanted, behind those that wait already.
+    pub(super) fn subscribe(&mut self, channel: &str) {
+        let Some(place) = self.session.place(channel) else { return };
+        place.standing = Standing::Asked;
+        let Some(kept) = self.wishes.get(channel) else { return };
+        let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
+        self.queue.waiting.push_back(queued);
+    }
+
+    /// Asks for as many of those that wait as may be on their way at once.
+    pub(super) fn ask_queued(&mut self, now: Instant) {
+        if self.queue.waiting.is_empty() {
+            return;
+        }
+        let is_on_its_way =
+            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
+        let mut on_their_way = self.asked.values().filter(is_on_its_way).count();
+        while on_their_way < MOST_AT_ONCE {
+            let Some(Queued { channel, wish, token }) = self.queue.next(now) else { return };
+            if !self.is_wish(&channel, wish) {
+                continue; // It was given up meanwhile.
+            }
+            let needs_token = token.is_none() && self.wishes[&channel].wish.token.is_some();
+            match needs_token {
+                true => self.fetch_token(channel, wish),
+                false => {
+                    self.ask_subscribe(&channel, token);
+                    on_their_way += 1;
+                }
+            }
+        }
+    }
+
+    fn fetch_token(&mut self, channel: String, wish: u64) {
+        let Some(source) = self.wishes.get(&channel).and_then(|kept| kept.wish.token.clone()) else { return };
+        let (generation, patience) = (self.generation, self.patience());
+        self.work.spawn(async move {
+            let token = settled(source, patience).await;
+            Done::ChannelToken { generation, channel, wish, token }
+        });
+    }
+
+    fn ask_subscribe(&mut self, channel: &str, token: Option<String>) {
+        let Some(place) = self.session.place(channel) else { return };
+        let recover = place.recover();
+        let Some(kept) = self.wishes.get(channel) else { return };
+        let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
+        let request = Request::Subscribe {
+            channel: channel.into(),
+            metadata: metadata.as_ref().map(|raw| Raw::assume_valid(Encoding::Json, raw.get().as_bytes())),
+            recover,
+            token: token.map(Into::into),
+        };
+        let answer_by = Some(after(Instant::now(), self.shared.timeout.max(RESTORING)));
+        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by }, &request);
+    }
+
+    /// A channel was refused.
+    pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(place) = self.session.place(channel) else { return };
+        if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
+            // The server has subscribed this connection meanwhile, and says so by a notice of its own.
+            place.standing = Standing::Live;
+            let subscription = Live { position: place.position, recoverable: place.is_recoverable };
+            return self.answer_waiters(channel, &Ok(subscription));
+        }
+        if refusal.error_type == ErrorType::RateLimited.as_str() {
+            return self.ask_again_after(channel, refusal);
+        }
+        let (was_live, from) = (place.was_live(), place.position);
+        place.standing = Standing::Absent;
+        let Some(kept) = self.wishes.get_mut(channel) else { return };
+        if was_live && refusal.temporary {
+            kept.retry_at = Some(Instant::now() + retry_after(refusal));
+            return;
+        }
+        self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
+        self.forget(channel);
+        if was_live {
+            let reason = GapReason::Refused;
+            self.tell(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
+        }
+    }
+
+    /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
+    fn ask_again_after(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(kept) = self.wishes.get_mut(channel) else { return };
+        kept.refusal = Some(refusal.clone());
+        let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
+        self.queue.push_front(queued);
+        self.queue.pause(Instant::now() + retry_after(refusal));
+    }
+
+    /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its memory.
+    /// Another subscription that is not answered in time makes room for the next one.
+    pub(super) fn expire_subscriptions(&mut self, now: Instant) {
+        let mut is_owed = false;
+        for purpose in self.asked.values_mut() {
+            if let Purpose::Subscribe { channel, answer_by, .. } = purpose
+                && answer_by.take_if(|by| now >= *by).is_some()
+            {
+                is_owed |= self.session.restores(channel);
+            }
+        }
+        if is_owed {
+            self.lost(&Loss::abnormal("subscriptions were not answered"));
+        }
+    }
+}
+
+/// Subscriptions that may be on their way at once. The TypeScript client has the same bound.
+const MOST_AT_ONCE: usize = 16;
+/// The least time for a subscription to be answered, however little a request is given.
+pub(super) const RESTORING: Duration = Duration::from_secs(1);

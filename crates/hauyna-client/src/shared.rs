@@ -1,0 +1,172 @@
+//! What the handles on a client and its task share: the state, the streams, and the channels that anybody has to do with.
+
+use crate::client::{SessionInfo, State};
+use crate::events::EventQueue;
+use crate::presence::Roster;
+use crate::run::Nudges;
+use crate::stream::{Bounds, Feed};
+use hauyna_protocol::Position;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What the handles and the task share.
+pub(crate) struct Shared {
+    pub(crate) feed: Feed,
+    pub(crate) channels: Channels,
+    pub(crate) nudges: Nudges,
+    pub(crate) state: watch::Sender<State>,
+    pub(crate) session: Mutex<Option<SessionInfo>>,
+    /// Why the last connection or attempt ended, until there is a connection.
+    pub(crate) last_failure: Mutex<Option<String>>,
+    /// When the next attempt is made, while it is waited for.
+    pub(crate) retry_at: Mutex<Option<Instant>>,
+    pub(crate) timeout: Duration,
+    /// How long a request may wait for a connection, where the application says so.
+    pub(crate) ttl: Option<Duration>,
+    /// How long it may wait otherwise: as long as the server keeps a session that was lost.
+    pub(crate) window: Mutex<Duration>,
+    pub(crate) bounds: Bounds,
+    /// Makes keys differ from those of other clients of the same user.
+    pub(crate) key_prefix: u64,
+    pub(crate) keys: AtomicU64,
+}
+
+impl Shared {
+    /// How long a request may wait for a connection.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.ttl.unwrap_or_else(|| *self.window.lock())
+    }
+}
+
+/// The channels that have a handle, a reader or a subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    named: Mutex<Named>,
+}
+
+#[derive(Debug, Default)]
+struct Named {
+    channels: BTreeMap<String, Arc<ChannelShared>>,
+    /// When there are so many, those whose last stream was dropped meanwhile are looked for.
+    sweep_at: usize,
+}
+
+impl Channels {
+    /// Returns a channel, which is there from now on.
+    pub(crate) fn open(&self, name: &str) -> Arc<ChannelShared> {
+        let mut named = self.named.lock();
+        if let Some(shared) = named.channels.get(name) {
+            return shared.clone();
+        }
+        if named.channels.len() >= named.sweep_at {
+            named.channels.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_needed());
+            // Doubling keeps the cost of one name constant.
+            named.sweep_at = named.channels.len().max(SWEEP) * 2;
+        }
+        let shared = Arc::new(ChannelShared::new(name));
+        named.channels.insert(name.to_owned(), shared.clone());
+        shared
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<ChannelShared>> {
+        self.named.lock().channels.get(name).cloned()
+    }
+
+    /// Does something with every channel.
+    pub(crate) fn each(&self, change: impl Fn(&ChannelShared)) {
+        self.named.lock().channels.values().for_each(|shared| change(shared));
+    }
+
+    /// Ends the streams of every channel behind what waits in them, and forgets the channels.
+    pub(crate) fn close(&self) {
+        let channels = std::mem::take(&mut self.named.lock().channels);
+        channels.values().for_each(|shared| shared.feed.close());
+    }
+
+    /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no subscription.
+    pub(crate) fn release(&self, shared: &Arc<ChannelShared>) {
+        // The list holds one, and the caller another.
+        const LAST: usize = 2;
+        if Arc::strong_count(shared) > LAST {
+            return;
+        }
+        let mut named = self.named.lock();
+        if Arc::strong_count(shared) <= LAST && !shared.is_needed() {
+            named.channels.remove(&shared.name);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.named.lock().channels.len()
+    }
+}
+
+/// What the handles of a channel and the task share.
+#[derive(Debug)]
+pub(crate) struct ChannelShared {
+    pub(crate) name: String,
+    pub(crate) feed: Feed,
+    pub(crate) roster: Mutex<Roster>,
+    pub(crate) position: Mutex<Option<Position>>,
+    pub(crate) events: Mutex<EventQueue>,
+}
+
+impl ChannelShared {
+    fn new(name: &str) -> Self {
+        let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
+        Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
+    }
+
+    /// Whether there is a subscription, or a reader.
+    fn is_needed(&self) -> bool {
+        let is_subscribed = self.position.lock().is_some() || self.events.lock().is_open();
+        is_subscribed || self.roster.lock().is_known() || !self.feed.is_idle()
+    }
+}
+
+/// Fewer channels are never looked through for those that nobody needs.
+const SWEEP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_nobody_has_to_do_with_leaves_the_memory() {
+        let channels = Channels::default();
+        for n in 0..1_000 {
+            let shared = channels.open(&format!("room:{n}"));
+            channels.release(&shared);
+        }
+        assert_eq!(channels.count(), 0);
+        let (kept, another) = (channels.open("room:1"), channels.open("room:1"));
+        channels.release(&another);
+        assert_eq!(channels.count(), 1, "there is another handle");
+        drop(another);
+        *kept.position.lock() = Some(Position { epoch: hauyna_protocol::Epoch::UNKNOWN, offset: 1 });
+        channels.release(&kept);
+        assert_eq!(channels.count(), 1, "there is a subscription");
+        *kept.position.lock() = None;
+        channels.release(&kept);
+        assert_eq!(channels.count(), 0);
+    }
+
+    #[test]
+    fn channels_whose_streams_were_dropped_last_are_found_when_others_come() {
+        let channels = Channels::default();
+        let bounds = Bounds { items: 1, bytes: 1 };
+        for n in 0..1_000 {
+            let shared = channels.open(&format!("room:{n}"));
+            let reader = shared.feed.reader(crate::stream::Interest::Messages, bounds, |_| Ok(()));
+            channels.release(&shared);
+            drop((shared, reader));
+        }
+        assert!(channels.count() <= SWEEP * 2, "{}", channels.count());
+    }
+}

@@ -1,0 +1,175 @@
+//! Asking for a subscription, and the handle that comes of it. Made by `Channel::subscribe`.
+
+use crate::channel::object;
+use crate::client::{Client, TokenSource, boxed};
+use crate::error::Error;
+use crate::run::{Command, Nudge, Wish};
+use hauyna_protocol::Position;
+use serde::Serialize;
+use std::fmt;
+use std::pin::Pin;
+use tokio::sync::oneshot;
+
+/// A subscription that is about to be asked for; see [`Channel::subscribe`](crate::Channel::subscribe).
+#[must_use = "nothing is sent before it is awaited"]
+pub struct Subscribing {
+    client: Client,
+    wish: Result<Wish, Error>,
+}
+
+impl Subscribing {
+    pub(crate) const fn new(client: Client, wish: Wish) -> Self {
+        Self { client, wish: Ok(wish) }
+    }
+
+    /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
+    pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
+        let metadata = object(metadata);
+        self.wish = self.wish.and_then(|wish| Ok(Wish { metadata: Some(metadata?), ..wish }));
+        self
+    }
+
+    /// Recovers from a position that was kept: what was published since follows.
+    pub fn since(mut self, position: Position) -> Self {
+        self.wish = self.wish.map(|wish| Wish { since: Some(position), ..wish });
+        self
+    }
+
+    /// Asks for a token that allows this channel, before every subscription.
+    pub fn token<F, R, E>(mut self, source: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let source: TokenSource = boxed(source);
+        self.wish = self.wish.map(|wish| Wish { token: Some(source), ..wish });
+        self
+    }
+}
+
+impl IntoFuture for Subscribing {
+    type Output = Result<Subscription, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    /// # Errors
+    ///
+    /// The server refuses, and the client does not ask again; or there is no answer in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped takes its share of the subscription back.
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let wish = self.wish?;
+            let (channel, number) = (wish.channel.clone(), self.client.number());
+            // Ends, however this future does, unless it becomes the handle's.
+            let share = Share { client: self.client.clone(), channel, number: Some(number) };
+            let (reply, answer) = oneshot::channel();
+            self.client.command(Command::Subscribe { wish, share: number, reply }).await?;
+            let Live { position, recoverable } = self.client.answer(answer).await?;
+            Ok(Subscription { position, recoverable, share })
+        })
+    }
+}
+
+impl fmt::Debug for Subscribing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribing").finish_non_exhaustive()
+    }
+}
+
+/// A subscription that is live: one share of it. Whoever subscribes gets one, and the client is subscribed until the last is
+/// gone, so two parts of a program may use one channel and know nothing of each other.
+///
+/// The share ends with [`unsubscribe`](Self::unsubscribe), or when the handle is dropped. [`keep`](Self::keep) lets it last.
+///
+/// ```
+/// use hauyna::{Channels, Handler, Hub};
+/// use hauyna_client::Client;
+/// use hauyna_test::TestServer;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// # let server = TestServer::start(hub, Handler::new());
+/// # let client = Client::builder(&server.url("/")).connect()?;
+/// let room = client.channel::<u32>("room:1");
+/// let list = room.subscribe().await?;
+/// let counter = room.subscribe().await?;
+/// drop(counter); // the list gets its messages still
+/// list.unsubscribe().await?; // now the server sends nothing more
+/// # Ok(()) }
+/// ```
+#[must_use = "the subscription ends when its last handle is dropped; `keep` lets it last until `Channel::unsubscribe`"]
+#[non_exhaustive]
+pub struct Subscription {
+    /// Where it stood when it began; `None` where the channel does not number its publications.
+    pub position: Option<Position>,
+    /// Whether the channel keeps a history to recover from.
+    pub recoverable: bool,
+    share: Share,
+}
+
+impl Subscription {
+    /// Ends this share, and with the last one the subscription. What was received waits in the streams still.
+    ///
+    /// # Errors
+    ///
+    /// No answer came in time. The client does not subscribe again in any case.
+    ///
+    /// # Cancel safety
+    ///
+    /// The share has ended also where the future is dropped.
+    pub async fn unsubscribe(mut self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.share.end(reply);
+        self.share.client.answer(answer).await
+    }
+
+    /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the client.
+    pub fn keep(mut self) {
+        self.share.number = None;
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("channel", &self.share.channel)
+            .field("position", &self.position)
+            .field("recoverable", &self.recoverable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One share of a subscription; ends when it is dropped.
+struct Share {
+    client: Client,
+    channel: String,
+    /// `None` once it has ended, or lasts.
+    number: Option<u64>,
+}
+
+impl Share {
+    fn end(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
+        match self.number.take() {
+            Some(share) => self.client.nudge(Nudge::Ended { channel: self.channel.clone(), share, reply }),
+            None => _ = reply.send(Ok(())),
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.number.is_some() {
+            self.end(oneshot::channel().0);
+        }
+    }
+}
+
+/// What the task says of a subscription that is live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    pub(crate) position: Option<Position>,
+    pub(crate) recoverable: bool,
+}

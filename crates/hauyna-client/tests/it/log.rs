@@ -1,0 +1,166 @@
+//! What is logged of attempts: one warning for a series of failures, one line when the connection is back, and nothing that is
+//! secret. Scripted, on a paused clock.
+
+use crate::script::{Script, script, script_of};
+use crate::support::reach;
+use hauyna_client::{Client, Closed, State};
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What this thread has logged since it began.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn capture() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(log.clone())
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The client's lines of a level, without their target.
+    fn lines(&self, level: &str) -> Vec<String> {
+        let start = format!("{level} hauyna_client: ");
+        self.text()
+            .lines()
+            .filter_map(|line| line.trim_start().strip_prefix(&start))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut states = client.states();
+    let mut peer = script.greet("one").await;
+    reach(&mut states, |state| *state == State::Connected).await;
+    assert_eq!((log.lines("WARN").len(), log.lines("INFO").len()), (0, 0));
+    for series in 1..=2 {
+        drop(peer);
+        for _ in 0..5 {
+            drop(script.raw().await);
+        }
+        peer = script.greet("next").await;
+        reach(&mut states, |state| *state == State::Connected).await;
+        let (warned, told) = (log.lines("WARN"), log.lines("INFO"));
+        assert_eq!((warned.len(), told.len()), (series, series), "{warned:#?} {told:#?}");
+        assert!(
+            warned[series - 1].starts_with("cannot connect url=\"ws://script.test/chat\""),
+            "{warned:#?}"
+        );
+        assert!(warned[series - 1].contains("retry_in_ms="), "{warned:#?}");
+        assert!(told[series - 1].starts_with("connected again url=\"ws://script.test/chat\""), "{told:#?}");
+    }
+    let attempts = log.lines("DEBUG").iter().filter(|line| line.starts_with("connecting ")).count();
+    assert_eq!(attempts, 13, "each attempt is logged");
+    assert_eq!(client.last_failure(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warning_names_the_address_without_its_query_and_the_status() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script_of("ws://script.test/chat?token=s3cr3t");
+    let client = builder.token(|| async { Ok::<_, String>("s3cr3t".to_owned()) }).connect().unwrap();
+    answer(&mut script, "503 Service Unavailable").await;
+    answer(&mut script, "404 Not Found").await;
+    assert_eq!(client.connected().await, Err(Closed::Refused { status: 404 }));
+    let warned = log.lines("WARN");
+    assert_eq!(warned.len(), 2, "the first of the series, and the one that ends the client: {warned:#?}");
+    assert!(warned[0].contains("url=\"ws://script.test/chat\" error=the server answered 503"), "{warned:#?}");
+    assert!(warned[1].ends_with("status=404"), "no next try: {warned:#?}");
+    assert!(!log.text().contains("s3cr3t"));
+    assert_eq!(client.last_failure().unwrap(), "the server answered 404 Not Found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_work_ends_where_it_is_seen() {
+    for status in [401, 403, 404, 410] {
+        let (mut script, builder) = script();
+        let client = builder.connect().unwrap();
+        answer(&mut script, &format!("{status} No")).await;
+        assert_eq!(client.connected().await, Err(Closed::Refused { status }));
+        assert_eq!(client.state(), State::Closed(Closed::Refused { status }));
+        assert!(script.is_idle(Duration::from_secs(600)).await, "{status}");
+    }
+    let (mut script, builder) = script();
+    let client = builder.token(|| async { Ok::<_, String>("two words".to_owned()) }).connect().unwrap();
+    assert_eq!(client.connected().await, Err(Closed::InvalidRequest));
+    assert!(script.is_idle(Duration::from_secs(600)).await);
+    // A source of tokens may have another one the next time.
+    let client = script_with_token(&mut script).await;
+    let _peer = script.greet("one").await;
+    client.connected().await.unwrap();
+}
+
+async fn script_with_token(script: &mut Script) -> Client {
+    let (other, builder) = self::script();
+    *script = other;
+    let client = builder.token(|| async { Ok::<_, String>("fresh".to_owned()) }).connect().unwrap();
+    answer(script, "401 Unauthorized").await;
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_around_the_wait_leaves_the_client_connecting() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    drop(script.raw().await);
+    assert!(tokio::time::timeout(Duration::from_secs(5), client.connected()).await.is_err());
+    assert!(client.last_failure().unwrap().starts_with("cannot connect: "), "{:?}", client.last_failure());
+    assert_eq!(client.retry_at(), None, "the second attempt is under way");
+    let mut states = client.states();
+    let peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    drop(peer);
+    reach(&mut states, |state| matches!(state, State::Reconnecting { .. })).await;
+    let at = client.retry_at().expect("an attempt is planned");
+    drop(script.raw().await);
+    let late = Instant::now() - at;
+    assert!(late < Duration::from_millis(5), "it is made then, by a timer of a millisecond: {late:?}");
+    client.offline().await.unwrap();
+    assert!(script.is_idle(Duration::from_secs(60)).await);
+    assert_eq!(client.retry_at(), None, "without a network there is none");
+}
+
+/// Answers the next attempt with a status line.
+async fn answer(script: &mut Script, status: &str) {
+    let mut stream = script.raw().await;
+    let text = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+}

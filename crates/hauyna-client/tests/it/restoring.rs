@@ -1,0 +1,164 @@
+//! Coming back with many channels: a few subscriptions are on their way at once, and a rate limit of the server's delays them and
+//! ends nothing.
+
+use crate::script::{EPOCH, Peer, script};
+use crate::support::{builder, content, hub, named};
+use hauyna::{Handler, Rate, RateLimit};
+use hauyna_client::{Client, Error, State, Subscription};
+use hauyna_test::{Cut, FaultProxy, TestServer};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Asks for so many channels at once.
+fn subscribe_to(client: &Client, count: usize) -> JoinSet<Result<(), Error>> {
+    let rooms = (0..count).map(|n| client.channel::<u64>(&format!("room:{n:03}")));
+    rooms.map(|room| async move { room.subscribe().await.map(Subscription::keep) }).collect()
+}
+
+/// Takes the subscriptions that are on their way.
+async fn asked(peer: &mut Peer) -> Vec<Value> {
+    let mut asked = Vec::new();
+    while let Ok(request) =
+        tokio::time::timeout(Duration::from_millis(10), peer.expect("subscribe_channel")).await
+    {
+        asked.push(request);
+    }
+    asked
+}
+
+async fn answer(peer: &mut Peer, request: &Value) {
+    let data = json!({ "channel": request["channel"], "epoch": EPOCH, "offset": 1, "recoverable": true });
+    peer.ack(request, data).await;
+}
+
+async fn refuse(peer: &mut Peer, request: &Value, retry_after: u64) {
+    peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": true, "details": { "retry_after": retry_after } }))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_subscriptions_are_on_their_way_at_once() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let mut subscribing = subscribe_to(&client, 40);
+    let mut answered = 0;
+    for expected in [16, 16, 8] {
+        let requests = asked(&mut peer).await;
+        assert_eq!(requests.len(), expected);
+        for request in &requests {
+            answer(&mut peer, request).await;
+            answered += 1;
+        }
+    }
+    assert_eq!(answered, 40);
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refusal_for_rate_pauses_all_subscriptions() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let mut subscribing = subscribe_to(&client, 20);
+    let requests = asked(&mut peer).await;
+    for request in &requests[..15] {
+        answer(&mut peer, request).await;
+    }
+    let refused = Instant::now();
+    refuse(&mut peer, &requests[15], 700).await;
+    let first = peer.expect("subscribe_channel").await;
+    assert_eq!(refused.elapsed().as_millis(), 700, "all wait as long as the server says");
+    assert_eq!(first["channel"], requests[15]["channel"], "the one that was refused is the next");
+    answer(&mut peer, &first).await;
+    for request in asked(&mut peer).await {
+        answer(&mut peer, &request).await;
+    }
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() {
+    let (mut script, builder) = script();
+    let client = builder.ttl(Duration::from_secs(20)).connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let began = Instant::now();
+    let mut subscribing = subscribe_to(&client, 1);
+    let refusing = async {
+        loop {
+            match peer.next().await {
+                Some(request) if request["type"] == "subscribe_channel" => {
+                    refuse(&mut peer, &request, 5_000).await;
+                }
+                Some(_) => {}
+                None => unreachable!("the client stays"),
+            }
+        }
+    };
+    let subscribed = tokio::select! {
+        subscribed = subscribing.join_next() => subscribed,
+        () = refusing => None,
+    };
+    let error = subscribed.unwrap().unwrap().unwrap_err();
+    assert_eq!((error.kind(), began.elapsed().as_secs()), ("refused", 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_are_not_answered_make_room_for_others() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let _subscribing = subscribe_to(&client, 18);
+    assert_eq!(asked(&mut peer).await.len(), 16);
+    let began = Instant::now();
+    peer.expect("subscribe_channel").await;
+    assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");
+}
+
+/// A server that takes so few messages that a hundred subscriptions need seconds.
+fn limited() -> TestServer {
+    let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));
+    // Nobody may do much wrong.
+    let handler: Handler = named().rate_limit(limit).error_budget(Rate::per_second(1).burst(5));
+    TestServer::start(hub().build(), handler)
+}
+
+#[tokio::test]
+async fn a_hundred_channels_come_back_to_a_server_that_limits_the_rate() {
+    let server = limited();
+    let proxy = FaultProxy::start(server.address()).await;
+    let client = builder(&proxy.url("/?user=ana")).connect().unwrap();
+    let mut states = client.states();
+    let rooms: Vec<_> = (0..100).map(|n| client.channel::<u64>(&format!("room:{n:03}"))).collect();
+    let mut messages: Vec<_> = rooms.iter().map(|room| room.messages()).collect();
+    let mut subscribing = subscribe_to(&client, 100);
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+    // Another server, which has never heard of the session.
+    let another = limited();
+    proxy.set_target(another.address());
+    proxy.cut_all(Cut::Reset);
+    for (room, messages) in rooms.iter().zip(&mut messages) {
+        let gap = tokio::time::timeout(Duration::from_secs(60), messages.next()).await.unwrap();
+        assert!(gap.unwrap().is_err(), "each is told that the server's memory is another one");
+        another.hub().channel(room.name()).broadcast(7).await.unwrap();
+        assert_eq!(content(messages).await, 7, "{}", room.name());
+    }
+    while let Ok(Some(state)) = tokio::time::timeout(Duration::ZERO, states.next()).await {
+        assert!(!matches!(state, Ok(State::Closed(_))), "{state:?}");
+    }
+    let connections = another.hub().stats().opened;
+    assert_eq!(connections, 1, "it was closed and came back");
+}

@@ -1,0 +1,94 @@
+//! Several parts of a program use one channel: each has a share of the subscription, and the last one ends it.
+
+use crate::script::{Peer, script};
+use crate::support::{content, server};
+use hauyna_client::{Client, Error, Subscription};
+use serde_json::{Value, json};
+
+async fn answered(peer: &mut Peer, kind: &str) -> Value {
+    let request = peer.expect(kind).await;
+    peer.ack(&request, json!({ "channel": request["channel"], "recoverable": false })).await;
+    request
+}
+
+/// A client with two shares of one subscription, which was asked for once.
+async fn two_shares() -> (Client, Peer, [Subscription; 2]) {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let (first, second) = (room.subscribe().into_future(), room.clone().subscribe().into_future());
+    let (first, second, _) = tokio::join!(first, second, answered(&mut peer, "subscribe_channel"));
+    (client, peer, [first.unwrap(), second.unwrap()])
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_several_shares_ends_the_subscription() {
+    let (client, mut peer, [first, second]) = two_shares().await;
+    first.unsubscribe().await.unwrap();
+    let request = tokio::spawn(client.request::<Value>("x", &json!({})).into_future());
+    answered(&mut peer, "x").await;
+    request.await.unwrap().unwrap();
+    let (ended, _) = tokio::join!(second.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    ended.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_is_dropped_ends_its_share() {
+    let (client, mut peer, [first, second]) = two_shares().await;
+    drop(second);
+    let room = client.channel::<u64>("a");
+    let third = room.subscribe().await.unwrap();
+    drop(first);
+    drop(third);
+    answered(&mut peer, "unsubscribe_channel").await;
+    // A new one is a new beginning, whatever handles of the old one there were.
+    let (subscribed, _) =
+        tokio::join!(room.subscribe().into_future(), answered(&mut peer, "subscribe_channel"));
+    subscribed.unwrap().keep();
+    peer.expect("ping").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_takes_its_share_back() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let room = client.channel::<u64>("a");
+    let waiting = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    waiting.abort();
+    assert_eq!(peer.expect("unsubscribe_channel").await["channel"], request["channel"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unsubscribing_the_channel_ends_all_shares_and_those_that_wait() {
+    let (client, mut peer, [first, second]) = two_shares().await;
+    let room = client.channel::<u64>("a");
+    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    ended.unwrap();
+    first.unsubscribe().await.unwrap();
+    drop(second);
+    let waiting = tokio::spawn(room.subscribe().into_future());
+    peer.expect("subscribe_channel").await;
+    let (ended, _) = tokio::join!(room.unsubscribe(), answered(&mut peer, "unsubscribe_channel"));
+    ended.unwrap();
+    assert!(matches!(waiting.await.unwrap(), Err(Error::Unsubscribed)));
+}
+
+#[tokio::test]
+async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
+    let server = server();
+    let client = crate::support::client(&server.url("/"));
+    let room = client.channel::<u32>("room:1");
+    let mut messages = room.messages();
+    let first = room.subscribe().await.unwrap();
+    let second = room.subscribe().await.unwrap();
+    drop(first);
+    room.publish(&1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    second.unsubscribe().await.unwrap();
+    assert_eq!(server.hub().channel("room:1").subscribers().len(), 0);
+    assert_eq!(room.position(), None);
+}

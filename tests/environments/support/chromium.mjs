@@ -1,0 +1,35 @@
+// A page of Chromium for scripts that bundlers made: through the driver of tests/browser, where both are installed.
+
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { delimiter, join } from "node:path";
+
+const require = createRequire(new URL("../../browser/package.json", import.meta.url));
+const NAMES = ["chromium", "chromium-browser", "google-chrome"];
+
+/** Opens Chromium. Where that cannot be, `reason` says why, and nothing else may be used. */
+export async function openPage() {
+  const places = (process.env["PATH"] ?? "").split(delimiter);
+  const program = process.env["CHROMIUM"] ?? places.flatMap((place) => NAMES.map((name) => join(place, name))).find(existsSync);
+  if (!program) return { reason: "no Chromium on the PATH", close() {} };
+  let playwright;
+  try {
+    playwright = require("playwright-core");
+  } catch {
+    return { reason: "needs npm ci in tests/browser", close() {} };
+  }
+  const browser = await playwright.chromium.launch({ executablePath: program, args: ["--no-sandbox"] });
+  return {
+    /** Runs a bundle in a new page and returns what the scenario says. */
+    async evaluate(script) {
+      const page = await browser.newPage();
+      await page.route("**", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>page</title>" }));
+      await page.goto("https://shop.example/cart");
+      await page.addScriptTag({ content: script });
+      const result = await page.evaluate(() => globalThis.hauynaResult);
+      await page.close();
+      return result;
+    },
+    close: () => browser.close(),
+  };
+}
