@@ -4,70 +4,38 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { compile } from "svelte/compiler";
 import ts from "typescript";
-import { beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { compileTemplate, parse } from "vue/compiler-sfc";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-const CLIENT = ["README.md", "../../docs/client-typescript.md"];
-const BINDINGS = ["react", "vue", "svelte", "server-rendering"].map((page) => `../../docs/${page}.md`);
-const blocks = new Map([...CLIENT, ...BINDINGS].map((file) => [file, blocksOf(file)]));
-let faults: string[];
+/** The code of a file, which stands in a guide as it is. */
+const RECIPE = /<!-- recipe (\S+) -->\n```\w+\n([\s\S]*?)```/g;
 
-beforeAll(() => {
-  faults = faultsIn(blocks);
-}, 120_000);
-
-test.each([...CLIENT, ...BINDINGS])("the compiler takes the examples of %s", (file) => {
-  expect(blocks.get(file)?.length).toBeGreaterThan(2);
-  expect(faults.filter((fault) => fault.startsWith(nameOf(file)))).toEqual([]);
+test.each(["testing-applications.md"])("the recipes of %s are programs that the tests run", (file) => {
+  const recipes = [...readFileSync(`${root}../../docs/${file}`, "utf8").matchAll(RECIPE)];
+  expect(recipes.length).toBeGreaterThan(2);
+  for (const [, name, code] of recipes) expect(code, name).toBe(readFileSync(`${root}../../${name}`, "utf8"));
 });
 
-test("nothing else is wrong with the examples", () => {
-  expect(faults).toEqual([]);
-});
+const PAGES = ["client-typescript", "testing-applications", "react", "vue", "svelte", "server-rendering"];
+const GUIDES = ["README.md", ...PAGES.map((name) => `../../docs/${name}.md`)];
 
-test.each(BINDINGS)("the markup in %s is valid", (file) => {
-  for (const { kind, text } of blocks.get(file) as Block[]) {
-    if (kind === "svelte") expect(compile(text, { generate: "client" }).warnings.map(({ message }) => message)).toEqual([]);
-    if (kind === "vue") expect(templateErrors(text)).toEqual([]);
-  }
-});
-
-interface Block {
-  readonly kind: string;
-  readonly text: string;
-}
-
-function blocksOf(file: string): Block[] {
-  const text = readFileSync(`${root}${file}`, "utf8");
-  const all = [...text.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, kind, text]) => ({ kind: kind as string, text: text as string }));
-  return all.filter(({ kind }) => ["ts", "tsx", "vue", "svelte"].includes(kind));
-}
-
-function templateErrors(text: string): unknown[] {
-  const { descriptor, errors } = parse(text);
-  const source = descriptor.template?.content ?? "";
-  return [...errors, ...compileTemplate({ source, filename: "Example.vue", id: "example" }).errors];
-}
-
-function nameOf(file: string): string {
-  return `tests/example-${file.replaceAll(/[^\w]/g, "")}-`;
-}
-
-/** What the compiler says against these blocks, each a module of its own; of a component, against its script. */
-function faultsIn(blocks: Map<string, Block[]>): string[] {
+test("the compiler takes every example of the README and the guides", { timeout: 120_000 }, () => {
   const names = new Map<string, string>();
-  for (const [file, all] of blocks) {
-    for (const [n, { kind, text }] of all.entries()) {
+  for (const guide of GUIDES) {
+    const blocks = blocksOf(guide);
+    expect(blocks.length, guide).toBeGreaterThan(1);
+    const stem = guide.replace(/.*\/|\.md/g, "");
+    for (const [n, { kind, text }] of blocks.entries()) {
+      // Of a component the script; its markup is for the next test.
       const script = /<script[^>]*>([^]*?)<\/script>/.exec(text)?.[1] ?? text;
-      names.set(`${root}${nameOf(file)}${n}.${kind === "tsx" ? "tsx" : "ts"}`, `${script}\nexport {};\n`);
+      names.set(`${root}tests/${stem}-${n + 1}.${kind === "tsx" ? "tsx" : "ts"}`, `${script}\nexport {};\n`);
     }
   }
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
-  const entries = Object.entries({ hauyna: "index", "hauyna/react": "react", "hauyna/vue": "vue", "hauyna/svelte": "svelte" });
-  const paths = Object.fromEntries(entries.map(([name, file]) => [name, [`${root}src/${file}.ts`]]));
+  const paths = { hauyna: [`${root}src/index.ts`], "hauyna/*": [`${root}src/*.ts`] };
   const relaxed = { ...options, noUnusedLocals: false, paths, jsx: ts.JsxEmit.ReactJSX, types: ["node", "svelte"] };
   const host = ts.createCompilerHost(relaxed);
   const { readFile, fileExists, getSourceFile } = host;
@@ -78,9 +46,29 @@ function faultsIn(blocks: Map<string, Block[]>): string[] {
     return own === undefined ? getSourceFile(name, target) : ts.createSourceFile(name, own, target);
   };
   const program = ts.createProgram([...names.keys()], relaxed, host);
-  return ts.getPreEmitDiagnostics(program).map((fault) => {
+  const faults = ts.getPreEmitDiagnostics(program).map((fault) => {
     return `${fault.file?.fileName.slice(root.length)}: ${ts.flattenDiagnosticMessageText(fault.messageText, "\n")}`;
   });
+  expect(faults).toEqual([]);
+});
+
+test.each(GUIDES)("the markup of the components in %s is valid", (guide) => {
+  for (const { kind, text } of blocksOf(guide)) {
+    if (kind === "svelte") expect(compile(text, { generate: "client" }).warnings.map(({ message }) => message)).toEqual([]);
+    if (kind === "vue") expect(templateErrors(text)).toEqual([]);
+  }
+});
+
+function blocksOf(guide: string): { kind: string; text: string }[] {
+  const text = readFileSync(`${root}${guide}`, "utf8").replace(RECIPE, "");
+  const all = [...text.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, kind, text]) => ({ kind: kind as string, text: text as string }));
+  return all.filter(({ kind }) => ["ts", "tsx", "vue", "svelte"].includes(kind));
+}
+
+function templateErrors(text: string): unknown[] {
+  const { descriptor, errors } = parse(text);
+  const source = descriptor.template?.content ?? "";
+  return [...errors, ...compileTemplate({ source, filename: "Example.vue", id: "example" }).errors];
 }
 
 test("the links of the README work where npm shows it", () => {
