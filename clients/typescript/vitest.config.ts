@@ -6,7 +6,12 @@ import { defineConfig } from "vitest/config";
 const pages = ["tests/svelte.test.ts"];
 const common = {
   plugins: [svelte({ configFile: false })],
-  resolve: { alias: { hauyna: fileURLToPath(new URL("src/index.ts", import.meta.url)) } },
+  resolve: {
+    alias: [
+      { find: /^hauyna$/, replacement: fileURLToPath(new URL("src/index.ts", import.meta.url)) },
+      { find: /^hauyna\/(.+)$/, replacement: fileURLToPath(new URL("src/$1.ts", import.meta.url)) },
+    ],
+  },
 };
 // No test depends on how fast the machine is: what is polled for may take as long as a test.
 const patient = { testTimeout: 20_000, expect: { poll: { timeout: 15_000 } } };

@@ -158,3 +158,23 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   await context.close();
   await second.stop();
 });
+
+test("a page without a bundler speaks MessagePack with a second file", { timeout: 60_000 }, async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`${server.url}/live`);
+  const heard = await page.evaluate(async () => {
+    const [{ Client }, { msgpack }] = await Promise.all([import("/hauyna.js"), import("/hauyna-msgpack.js")]);
+    const client = new Client("/chat?user_id=gil", { codec: msgpack });
+    const room = client.channel("room:packed");
+    const next = new Promise((resolve) => room.on("message", ({ content }) => resolve(content)));
+    await client.connect();
+    await room.subscribe();
+    await room.publish({ text: "packed" });
+    const content = await next;
+    client.close();
+    return content;
+  });
+  assert.deepEqual(heard, { text: "packed" });
+  await context.close();
+});

@@ -7,14 +7,29 @@ import { expect, test } from "vitest";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-test.each(["README.md", "../../docs/client-typescript.md"])("%s", (file) => {
-  const text = readFileSync(`${root}${file}`, "utf8");
-  const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, block]) => block as string);
-  expect(blocks.length).toBeGreaterThan(2);
-  const names = new Map(blocks.map((block, n) => [`${root}tests/example-${n}.ts`, `${block}\nexport {};\n`]));
+/** The code of a file, which stands in a guide as it is. */
+const RECIPE = /<!-- recipe (\S+) -->\n```\w+\n([\s\S]*?)```/g;
+
+test.each(["testing-applications.md"])("the recipes of %s are programs that the tests run", (file) => {
+  const recipes = [...readFileSync(`${root}../../docs/${file}`, "utf8").matchAll(RECIPE)];
+  expect(recipes.length).toBeGreaterThan(2);
+  for (const [, name, code] of recipes) expect(code, name).toBe(readFileSync(`${root}../../${name}`, "utf8"));
+});
+
+const GUIDES = ["README.md", ...["client-typescript", "testing-applications"].map((name) => `../../docs/${name}.md`)];
+
+test("the compiler takes every example of the README and the guides", { timeout: 120_000 }, () => {
+  const names = new Map<string, string>();
+  for (const guide of GUIDES) {
+    const text = readFileSync(`${root}${guide}`, "utf8").replace(RECIPE, "");
+    const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, block]) => block as string);
+    expect(blocks.length, guide).toBeGreaterThan(1);
+    const stem = guide.replace(/.*\/|\.md/g, "");
+    for (const [n, block] of blocks.entries()) names.set(`${root}tests/${stem}-${n + 1}.ts`, `${block}\nexport {};\n`);
+  }
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
-  const relaxed = { ...options, noUnusedLocals: false, paths: { hauyna: [`${root}src/index.ts`] } };
+  const relaxed = { ...options, noUnusedLocals: false, paths: { hauyna: [`${root}src/index.ts`], "hauyna/*": [`${root}src/*.ts`] } };
   const host = ts.createCompilerHost(relaxed);
   const { readFile, fileExists, getSourceFile } = host;
   host.readFile = (name) => names.get(name) ?? readFile(name);

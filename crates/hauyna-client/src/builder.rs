@@ -229,6 +229,7 @@ impl Builder {
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
             last_failure: Mutex::new(None),
+            retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
             window: Mutex::new(WINDOW),

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// A connection to a hauyna server that comes back by itself.
 ///
@@ -150,6 +151,13 @@ impl Client {
     #[must_use]
     pub fn last_failure(&self) -> Option<String> {
         self.shared.last_failure.lock().clone()
+    }
+
+    /// Returns when the next attempt to connect is made; `None` while one is under way, without a network, and where none is
+    /// planned. It is known when the state changes to [`State::Reconnecting`].
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        *self.shared.retry_at.lock()
     }
 
     /// Streams the changes of the state.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What the handles and the task share.
 pub(crate) struct Shared {
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) session: Mutex<Option<SessionInfo>>,
     /// Why the last connection or attempt ended, until there is a connection.
     pub(crate) last_failure: Mutex<Option<String>>,
+    /// When the next attempt is made, while it is waited for.
+    pub(crate) retry_at: Mutex<Option<Instant>>,
     pub(crate) timeout: Duration,
     /// How long a request may wait for a connection, where the application says so.
     pub(crate) ttl: Option<Duration>,

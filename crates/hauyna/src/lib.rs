@@ -88,8 +88,8 @@ pub use broker::{
     Published, Relay, Repeat, Retention,
 };
 pub use channel::{
-    Channel, ChannelName, ChannelRequest, Channels, Content, Draft, Kind, Params, Publication, Publishers,
-    Publishing, SlowConsumer, UserId,
+    Channel, ChannelName, ChannelRequest, Channels, ClientEvent, ClientEvents, Content, Draft, Kind, Params,
+    Publication, Publishers, Publishing, SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{

@@ -49,6 +49,8 @@ pub(crate) struct Metrics {
     /// Requests refused, by type of error, in the order of [`ErrorType::ALL`].
     pub(crate) refused: [Counter; ErrorType::ALL.len()],
     pub(crate) published: Counter,
+    /// Client events that were admitted.
+    pub(crate) client_events: Counter,
     pub(crate) subscriptions: Counter,
     /// Clients that came back with their session.
     pub(crate) resumed: Counter,
@@ -132,6 +134,8 @@ pub(crate) struct Traffic {
     pub(crate) delivered: Counter,
     /// Publications dropped by slow-consumer policies.
     pub(crate) dropped: Counter,
+    /// Client events that were dropped for later ones, or for connections that took nothing.
+    pub(crate) client_events_dropped: Counter,
     /// Bytes that waited in outboxes when the shard last looked.
     pub(crate) backlog: Counter,
 }

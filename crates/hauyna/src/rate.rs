@@ -113,6 +113,11 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// Puts `cost` back that was taken out.
+    pub(crate) fn give_back(&mut self, rate: Rate, cost: u32) {
+        self.level = self.level.saturating_add(rate.worth(cost)).min(rate.capacity());
+    }
+
     /// Takes `cost` out after a look that allowed it.
     pub(crate) fn spend(&mut self, rate: Rate, cost: u32) {
         self.level = self.level.saturating_sub(rate.worth(cost));

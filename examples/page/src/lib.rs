@@ -37,7 +37,7 @@ impl Page {
             .route("/code.js", get(|| file(CODE, SCRIPT)))
             .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
             .route("/hauyna.js", get(|| file(CLIENT, SCRIPT)))
-            .route("/hauyna-msgpack.js", get(|| file(MSGPACK, SCRIPT)))
+            .route("/hauyna-msgpack.js", get(|| file(MESSAGE_PACK, SCRIPT)))
             .route("/network.js", get(|| file(NETWORK, SCRIPT)))
             .route("/hauyna.svg", get(|| file(HAUYNA, "image/svg+xml")))
     }
@@ -83,6 +83,6 @@ const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css")
 const CODE: &str = include_str!("../../../crates/hauyna-server/assets/code.js");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
 const CLIENT: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.js");
-const MSGPACK: &str = include_str!("../../../crates/hauyna-server/assets/hauyna-msgpack.js");
+const MESSAGE_PACK: &str = include_str!("../../../crates/hauyna-server/assets/hauyna-msgpack.js");
 const NETWORK: &str = include_str!("../../../crates/hauyna-server/assets/network.js");
 const HAUYNA: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.svg");

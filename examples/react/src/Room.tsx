@@ -12,7 +12,9 @@ export function Room({ name }: { name: RoomName }) {
   const [text, setText] = useState("");
   const end = useRef<HTMLLIElement>(null);
   const newest = list.messages.at(-1)?.key;
-  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [newest]);
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: "nearest" });
+  }, [newest]);
 
   function submit(event: FormEvent) {
     event.preventDefault();

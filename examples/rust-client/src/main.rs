@@ -5,6 +5,8 @@
 
 use anyhow::{Context as _, Result};
 use hauyna_client::{Client, Publication, State, Stream, StreamError};
+use serde::de::IgnoredAny;
+use std::collections::BTreeSet;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 
 #[tokio::main]
@@ -29,15 +31,29 @@ async fn chat(
 ) -> Result<()> {
     let room = client.channel::<String>(channel);
     let (mut messages, mut states) = (room.messages(), client.states());
+    // Others say that they are writing with every key, by an event that nothing keeps. One line is enough of it.
+    let (mut typing, mut writers) = (room.client_events::<IgnoredAny>("typing"), BTreeSet::new());
     let mut lines = lines.lines();
     let _subscription = room.subscribe().await?;
     say(&mut out, &format!("* you are in {channel}; an empty line ends it")).await?;
     loop {
         tokio::select! {
             message = messages.next() => match message {
-                Some(message) => say(&mut out, &shown(message)).await?,
+                Some(message) => {
+                    if let Ok(Publication { user: Some(user), .. }) = &message {
+                        writers.remove(user);
+                    }
+                    say(&mut out, &shown(message)).await?;
+                }
                 None => return Ok(()),
             },
+            event = typing.next() => {
+                if let Some(Ok(event)) = event
+                    && writers.insert(event.user.clone())
+                {
+                    say(&mut out, &format!("* {} is typing", event.user)).await?;
+                }
+            }
             state = states.next() => {
                 if let Some(Ok(state)) = state {
                     say(&mut out, &told(&state)).await?;

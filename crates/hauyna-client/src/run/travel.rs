@@ -47,6 +47,7 @@ impl Run {
         let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
         self.is_resuming = resume.is_some();
         self.failure_log.attempting();
+        *self.shared.retry_at.lock() = None;
         let plan = Plan {
             endpoint: self.endpoint.clone(),
             connector: self.connector.clone(),
@@ -239,7 +240,9 @@ impl Run {
 
     /// Plans the next attempt after this delay.
     fn schedule(&mut self, now: Instant, delay: Duration) {
-        self.next = Next::At(after(now, delay));
+        let at = after(now, delay);
+        self.next = Next::At(at);
+        *self.shared.retry_at.lock() = Some(at);
         if *self.shared.state.borrow() != State::Connecting {
             // Its number was counted with its delay.
             self.set_state(State::Reconnecting { attempt: self.backoff.current() });
@@ -296,6 +299,7 @@ impl Run {
         // A connection that is there may outlive it. Where it does not, nothing follows its loss.
         if !self.is_closed() {
             self.next = Next::Offline;
+            *self.shared.retry_at.lock() = None;
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -142,8 +143,19 @@ async fn a_time_out_around_the_wait_leaves_the_client_connecting() {
     drop(script.raw().await);
     assert!(tokio::time::timeout(Duration::from_secs(5), client.connected()).await.is_err());
     assert!(client.last_failure().unwrap().starts_with("cannot connect: "), "{:?}", client.last_failure());
-    let _peer = script.greet("one").await;
+    assert_eq!(client.retry_at(), None, "the second attempt is under way");
+    let mut states = client.states();
+    let peer = script.greet("one").await;
     client.connected().await.unwrap();
+    drop(peer);
+    reach(&mut states, |state| matches!(state, State::Reconnecting { .. })).await;
+    let at = client.retry_at().expect("an attempt is planned");
+    drop(script.raw().await);
+    let late = Instant::now() - at;
+    assert!(late < Duration::from_millis(5), "it is made then, by a timer of a millisecond: {late:?}");
+    client.offline().await.unwrap();
+    assert!(script.is_idle(Duration::from_secs(60)).await);
+    assert_eq!(client.retry_at(), None, "without a network there is none");
 }
 
 /// Answers the next attempt with a status line.

@@ -98,7 +98,7 @@ async fn whoever_waits_in_vain_for_a_limited_subscription_is_told_the_refusal() 
         loop {
             match peer.next().await {
                 Some(request) if request["type"] == "subscribe_channel" => {
-                    refuse(&mut peer, &request, 5_000).await
+                    refuse(&mut peer, &request, 5_000).await;
                 }
                 Some(_) => {}
                 None => unreachable!("the client stays"),

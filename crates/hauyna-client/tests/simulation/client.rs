@@ -62,13 +62,10 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
     let own = plan.seed.wrapping_mul(31).wrapping_add(desk.number as u64);
     let mut random = Random(own);
     let wire = Wire::new(!own, plan.cut_after, desk.is_calm.clone());
-    let terms = RetryTerms {
-        max_attempts: None,
-        base_delay: 10,
-        max_delay: 100,
-        backoff_multiplier: 2.0,
-        jitter: 1.0,
-    };
+    // Those of an outage are the default ones.
+    let (base_delay, max_delay) = if plan.outage.is_some() { (1_000, 30_000) } else { (10, 100) };
+    let terms =
+        RetryTerms { max_attempts: None, base_delay, max_delay, backoff_multiplier: 2.0, jitter: 1.0 };
     let client = Client::builder(&format!("ws://server:80/?user=u{}", desk.number))
         .seed(own)
         .retry(terms)
@@ -86,12 +83,12 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
         }
     }
     for number in 0..plan.messages {
-        passed(random.between(0, 60)).await;
+        passed(random.between(0, plan.pause)).await;
         publish(&channel, &desk, format!("u{} {number}", desk.number));
     }
     until(|| desk.is_calm.load(Ordering::Relaxed)).await;
     until(|| desk.record.lock().unwrap().answered() >= plan.messages).await;
-    passed(QUIET).await; // by then everybody is back: what is published now has no excuse
+    passed(QUIET + Duration::from_millis(terms.max_delay)).await; // by then everybody is back: what is published now has no excuse
     for try_number in 0.. {
         let mark = format!("u{} mark {try_number}", desk.number);
         if acknowledged(&channel, &desk, mark.clone()).await {

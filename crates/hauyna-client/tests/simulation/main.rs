@@ -18,8 +18,10 @@ mod world;
 #[cfg(test)]
 mod tests {
     use crate::oracle::Tally;
+    use crate::plan::Plan;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     fn number(variable: &str) -> Option<u64> {
         std::env::var(variable).ok()?.parse().ok()
@@ -28,7 +30,7 @@ mod tests {
     #[test]
     fn nothing_is_lost_in_silence_and_nobody_is_seen_leaving_in_any_schedule() {
         if let Some(seed) = number("HAUYNA_SEED") {
-            let (tally, faults) = crate::world::run(seed);
+            let (tally, faults) = crate::world::run(&Plan::draw(seed));
             assert!(faults.is_empty(), "{faults:#?}");
             return eprintln!("{tally:?}");
         }
@@ -44,7 +46,7 @@ mod tests {
                         if seed >= first + schedules {
                             return;
                         }
-                        let (tally, faults) = crate::world::run(seed);
+                        let (tally, faults) = crate::world::run(&Plan::draw(seed));
                         let mut result = result.lock().unwrap();
                         result.0.add(&tally);
                         result
@@ -62,6 +64,22 @@ mod tests {
             "{tally:?}"
         );
         assert!(tally.resumed > schedules / 4, "{tally:?}");
+    }
+
+    /// Nobody gives up: a client that did would never have everything.
+    #[test]
+    fn after_a_minute_or_ten_without_the_server_everybody_is_back_and_nothing_is_lost_in_silence() {
+        for (seed, seconds) in [(1, 60), (2, 60), (3, 600), (4, 600)] {
+            let (tally, faults) = crate::world::run(&Plan::outage(seed, Duration::from_secs(seconds)));
+            assert!(faults.is_empty(), "{seed}, {seconds} s: {faults:#?}");
+            assert!(tally.restarts == 1 && tally.virtual_ms > seconds * 1_000, "{tally:?}");
+            assert!(tally.gaps > 0, "a memory that is lost is told: {tally:?}");
+            assert!(
+                tally.acknowledged > 0 && tally.failed > 0,
+                "what cannot be sent in time is told: {tally:?}"
+            );
+            eprintln!("{seconds} s away: {tally:?}");
+        }
     }
 
     /// As many as the suite has time for.

@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<(Duration, Fault)>,
     /// From then on nothing happens to the network any more.
     pub(crate) calm: Duration,
+    /// The longest pause between two publications of a client.
+    pub(crate) pause: u64,
+    /// For how long the server is away, where the schedule is about that alone: clients come back by the default policy then.
+    pub(crate) outage: Option<Duration>,
 }
 
 /// What the channel keeps.
@@ -92,6 +96,8 @@ impl Plan {
             cut_after: random.chance(70).then(|| random.between(30, 400)),
             faults: Vec::new(),
             calm,
+            pause: 60,
+            outage: None,
         };
         for _ in 0..random.below(5) {
             plan.disturb(&mut random);
@@ -106,6 +112,26 @@ impl Plan {
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
+    }
+
+    /// The server is away for so long, and has lost its memory when it is back.
+    pub(crate) fn outage(seed: u64, length: Duration) -> Self {
+        let begin = Duration::from_millis(500);
+        let faults = vec![(begin, Fault::Crash), (begin + length, Fault::Restart)];
+        let (messages, calm) = (24, begin + length);
+        // Some are published before it, most while it lasts, and the last ones after it.
+        let pause = length.as_millis() as u64 * 2 / messages;
+        let plan = Self::draw(seed);
+        Self {
+            messages,
+            history: History::Long,
+            cut_after: None,
+            faults,
+            calm,
+            pause,
+            outage: Some(length),
+            ..plan
+        }
     }
 
     fn disturb(&mut self, random: &mut Random) {

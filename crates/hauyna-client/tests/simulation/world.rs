@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use turmoil::Sim;
 
-/// Runs the schedule of a seed; gives what happened and what was wrong with it.
-pub(crate) fn run(seed: u64) -> (Tally, Vec<String>) {
-    let plan = Plan::draw(seed);
+/// Runs a schedule; gives what happened and what was wrong with it.
+pub(crate) fn run(plan: &Plan) -> (Tally, Vec<String>) {
     let mut world = World::new(plan.clone());
     let mut faults = Vec::new();
     if let Err(text) = world.disturb().and_then(|()| world.settle()) {
@@ -59,7 +58,7 @@ impl World {
     fn new(plan: Plan) -> Self {
         let mut sim = turmoil::Builder::new()
             .rng_seed(plan.seed)
-            .tick_duration(Duration::from_millis(2))
+            .tick_duration(if plan.outage.is_some() { COARSE } else { Duration::from_millis(2) })
             .max_message_latency(plan.latency)
             .simulation_duration(Duration::from_secs(3600))
             .tcp_capacity(100_000)
@@ -147,7 +146,7 @@ impl World {
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let end = self.sim.elapsed() + PATIENCE;
+        let end = self.sim.elapsed() + PATIENCE + self.plan.outage.unwrap_or_default() * 2;
         while !is_so(self) {
             if self.sim.elapsed() > end {
                 let stats = self.chronicle.hub().map(|hub| hub.stats());
@@ -178,5 +177,7 @@ fn name(client: usize) -> String {
     format!("client{client}")
 }
 
+/// The step of a schedule that lasts for minutes.
+const COARSE: Duration = Duration::from_millis(20);
 /// Virtual time.
 const PATIENCE: Duration = Duration::from_secs(24);

@@ -2,7 +2,8 @@
 //! rooms show who is there, and keep what was said for a day.
 
 use hauyna::{
-    ChannelContract, Channels, Context, Contract, Handler, Hub, Presence, Rate, RateLimit, Reject, Value,
+    ChannelContract, Channels, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate, RateLimit,
+    Reject, Value,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,11 @@ pub(super) fn hub(shards: usize) -> Hub {
 
 /// A channel in which people meet, and find what was said while they were away.
 fn room() -> Channels {
-    Channels::new().announce_subscribers().presence(Presence::each()).history(KEPT, DAY)
+    Channels::new()
+        .announce_subscribers()
+        .presence(Presence::each())
+        .history(KEPT, DAY)
+        .client_events(ClientEvents::new().event("cursor", 20).event("typing", 5))
 }
 
 pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {

@@ -4,6 +4,7 @@
 
 mod announcing;
 mod catch_up;
+mod client_events;
 mod history;
 mod name;
 mod options;
@@ -17,6 +18,7 @@ mod subscribers;
 mod turn;
 mod unsubscribe;
 
+pub use client_events::{ClientEvent, ClientEvents};
 pub use name::{ChannelName, UserId};
 pub use options::{Channels, Publishers, SlowConsumer};
 pub use pattern::Params;
@@ -136,9 +138,9 @@ impl Channel {
         let wish = Wish { metadata, recover: None };
         let name = self.checked()?;
         // A client that speaks the protocol keeps the position, to come back to.
-        let tell = |welcome: &Welcome| {
+        let tell = |channel: &ChannelCore, welcome: &Welcome| {
             if core.is_negotiated() {
-                core.push_notice(frame(core, &Message::Subscribed(told(&name, welcome))));
+                core.push_notice(frame(core, &Message::Subscribed(told(channel, welcome))));
             }
         };
         subscribe(&self.hub.0, core, (&name, wish), tell).await?;

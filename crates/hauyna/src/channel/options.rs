@@ -1,9 +1,9 @@
 //! What a channel is like, by the pattern of its name: history, who may use it, whether it announces its
 //! subscribers, what happens to slow ones. Read by `dispatch` and `channel`.
 
-use super::Params;
 use super::pattern::Pattern;
 use super::rules::Rules;
+use super::{ClientEvents, Params};
 use crate::broker::Retention;
 use crate::contain::Foreign;
 use crate::error::Error;
@@ -45,6 +45,8 @@ pub struct Channels {
     pub(crate) rate: Option<Rate>,
     /// Of what clients publish.
     pub(crate) validators: Vec<Arc<dyn Validator>>,
+    /// What clients may send beside publications.
+    pub(crate) client_events: Option<Arc<ClientEvents>>,
     /// Of the pattern these options were declared for.
     pub(crate) usage: Arc<Usage>,
 }
@@ -111,6 +113,7 @@ impl Channels {
             usage: Arc::default(),
             rate: None,
             validators: Vec::new(),
+            client_events: None,
         }
     }
 
@@ -246,6 +249,7 @@ impl fmt::Debug for Channels {
             .field("presence", &self.presence)
             .field("slow_consumer", &self.slow_consumer)
             .field("rate", &self.rate)
+            .field("client_events", &self.client_events)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use super::{ChannelName, Target, UserId};
 use crate::connection::ConnectionId;
 use crate::error::Error;
 use bytes::Bytes;
-use hauyna_protocol::{Application, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
+use hauyna_protocol::{Application, ClientEvent, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};
 use serde::Serialize;
 use std::sync::OnceLock;
@@ -19,6 +19,7 @@ pub struct Draft {
     pub(crate) content: Content,
     pub(crate) timestamp: u64,
     pub(crate) except: Option<ConnectionId>,
+    /// The key by which it supersedes earlier ones; of a [`Kind::ClientEvent`] the type of the event.
     pub(crate) conflate: Option<Box<str>>,
     /// In how many wire variants it is going to be encoded, as far as that is known.
     pub(crate) variants: u8,
@@ -40,6 +41,8 @@ pub enum Kind {
     Broadcast,
     /// A message of the protocol, complete.
     Event,
+    /// A `client_event`: from one subscriber to the others. Without a content it has no data.
+    ClientEvent,
     /// `subscribed`: the stream goes on under another epoch, or after a loss. Made by each node for its own
     /// subscribers; brokers never see it.
     Turn,
@@ -60,6 +63,11 @@ impl Content {
     pub(crate) fn copy(raw: Raw<'_>) -> Self {
         let bytes = Bytes::copy_from_slice(raw.bytes());
         Self { encoding: raw.encoding(), bytes, shape: Shape::Content }
+    }
+
+    /// The content of a client event without data.
+    pub(crate) fn nothing() -> Self {
+        Self::of_protocol(Vec::new())
     }
 
     /// What the application sends: an object with a `type` of its own is the message.
@@ -204,6 +212,16 @@ impl Publication {
         self.draft.kind == Kind::Turn
     }
 
+    /// Whether one subscriber has sent it to the others beside the publications: it may be dropped silently.
+    pub(crate) fn is_client_event(&self) -> bool {
+        self.draft.kind == Kind::ClientEvent
+    }
+
+    /// Whether a later client event of the same sender and type takes its place.
+    pub(crate) fn is_superseded_by(&self, later: &Self) -> bool {
+        self.draft.except == later.draft.except && self.draft.conflate == later.draft.conflate
+    }
+
     pub(crate) fn offset(&self) -> u64 {
         self.position.map_or(0, |position| position.offset)
     }
@@ -285,6 +303,15 @@ impl Publication {
             Kind::Broadcast => {
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Broadcast(direct).encode(encoding, out);
+            }
+            Kind::ClientEvent => {
+                let event = ClientEvent {
+                    channel: channel.as_str(),
+                    event: self.conflate().unwrap_or_default(),
+                    user: user.unwrap_or_default(),
+                    data: (!content.bytes.is_empty()).then_some(raw),
+                };
+                Message::ClientEvent(event).encode(encoding, out);
             }
             Kind::Event | Kind::Turn => raw.transcode_into(encoding, out),
         }

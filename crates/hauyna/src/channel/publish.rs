@@ -56,7 +56,7 @@ pub(crate) fn publish(
             Some(options) => options.retention,
             None => retention_of(hub, &channel),
         },
-        Kind::Private | Kind::Group | Kind::Broadcast | Kind::Event | Kind::Turn => None,
+        Kind::Private | Kind::Group | Kind::Broadcast | Kind::ClientEvent | Kind::Event | Kind::Turn => None,
     };
     let key = extras.key.map(|key| match &extras.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),

@@ -51,16 +51,25 @@ impl ChannelRequest {
     /// `validation_error`, with the place of the fault in `details.path`.
     pub fn metadata<T: DeserializeOwned>(&self) -> Result<T, Reject> {
         let text = self.metadata.as_deref().unwrap_or("null");
-        Raw::assume_valid(Encoding::Json, text.as_bytes()).decode().map_err(|fault| {
-            let error = Error::from(fault);
-            let mut details = error.details().cloned().unwrap_or_default();
-            let path = details["path"].as_str().unwrap_or_default();
-            let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
-            details["path"] = format!("metadata{dot}{path}").into();
-            let message = error.public_message().to_owned();
-            Reject::new(error.error_type(), StatusCode::BAD_REQUEST, message).with_details(details)
-        })
+        decoded(Raw::assume_valid(Encoding::Json, text.as_bytes()), "metadata")
     }
+}
+
+/// Decodes a field of a request.
+///
+/// # Errors
+///
+/// `validation_error`, with the place of the fault in `details.path`.
+pub(super) fn decoded<T: DeserializeOwned>(raw: Raw<'_>, field: &str) -> Result<T, Reject> {
+    raw.decode().map_err(|fault| {
+        let error = Error::from(fault);
+        let mut details = error.details().cloned().unwrap_or_default();
+        let path = details["path"].as_str().unwrap_or_default();
+        let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+        details["path"] = format!("{field}{dot}{path}").into();
+        let message = error.public_message().to_owned();
+        Reject::new(error.error_type(), StatusCode::BAD_REQUEST, message).with_details(details)
+    })
 }
 
 /// Without the token.

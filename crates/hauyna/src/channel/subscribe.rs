@@ -89,7 +89,12 @@ impl Prepared<'_> {
         &self.catching.channel.name
     }
 
-    pub(crate) fn welcome(&self) -> Welcome {
+    /// What the client is told of it with its session.
+    pub(crate) fn told(&self) -> Subscribed<'_> {
+        told(&self.catching.channel, &self.welcome())
+    }
+
+    fn welcome(&self) -> Welcome {
         Welcome { top: self.page.as_ref().map(|page| page.top), recovery: self.recovery }
     }
 }
@@ -105,7 +110,7 @@ pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
     wish: (&ChannelName, Wish),
-    answer: impl FnOnce(&Welcome) + Send,
+    answer: impl FnOnce(&ChannelCore, &Welcome) + Send,
 ) -> Result<Welcome, Error> {
     connection.may_subscribe_anew(wish.0)?;
     let prepared = prepare(hub, connection, wish).await?;
@@ -117,7 +122,7 @@ pub(crate) async fn subscribe(
 /// A subscription of a lost connection goes on.
 pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
     // It fails where the application was quicker to subscribe this connection.
-    let _ = commit(hub, prepared, Some(lost), |_| {});
+    let _ = commit(hub, prepared, Some(lost), |_, _| {});
 }
 
 /// Does what may take a while before a subscription can go live.
@@ -156,7 +161,7 @@ fn commit(
     hub: &HubCore,
     prepared: Prepared<'_>,
     lost: Option<ConnectionId>,
-    answer: impl FnOnce(&Welcome),
+    answer: impl FnOnce(&ChannelCore, &Welcome),
 ) -> Result<(), Error> {
     let Prepared { catching, subscription, page, recovery, since, telling } = prepared;
     let start = Start { page, recovery, since, telling, turns: catching.turns, number: catching.number };
@@ -175,9 +180,9 @@ fn commit(
 }
 
 /// What a subscriber is told of its subscription.
-pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'a> {
+pub(crate) fn told<'a>(channel: &'a ChannelCore, welcome: &Welcome) -> Subscribed<'a> {
     Subscribed {
-        channel: name.as_str(),
+        channel: channel.name.as_str(),
         position: welcome.top,
         recoverable: welcome.top.is_some(),
         recovery: match welcome.recovery {
@@ -185,7 +190,7 @@ pub(crate) fn told<'a>(name: &'a ChannelName, welcome: &Welcome) -> Subscribed<'
             Some(Ok(())) => Recovery::Recovered,
             Some(Err(reason)) => Recovery::Failed(reason),
         },
-        client_events: &[],
+        client_events: channel.options.client_event_rates(),
     }
 }
 
@@ -217,7 +222,7 @@ pub(crate) fn enlist(
     let catching = begin(hub, name)?;
     let (turns, number) = (catching.turns, catching.number);
     let start = Start { page: None, recovery: None, since: None, telling: Telling::Now, turns, number };
-    go_live(hub, &subscription(&catching.channel, connection, None), start, |_| {})
+    go_live(hub, &subscription(&catching.channel, connection, None), start, |_, _| {})
 }
 
 /// Finds or makes the channel, and keeps it until the history is there.
@@ -281,7 +286,7 @@ fn go_live(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
     start: Start,
-    answer: impl FnOnce(&Welcome),
+    answer: impl FnOnce(&ChannelCore, &Welcome),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     let event = event_of(start.telling);
@@ -311,7 +316,7 @@ fn go_live(
     let begun = start.begin(&state);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
-    answer(&begun.welcome);
+    answer(channel, &begun.welcome);
     if let Some(top) = begun.welcome.top {
         state.top.get_or_insert(top);
     }

@@ -82,7 +82,7 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
     if state.subscribers.is_empty() || channel.options.retention.is_none() {
         return;
     }
-    let notice = Arc::new(notice(&channel.name, turned));
+    let notice = Arc::new(notice(channel, turned));
     for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
         shard.post(Item::Turn { channel: channel.clone(), notice: notice.clone() });
     }
@@ -95,18 +95,18 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
 }
 
 /// `subscribed`, for one who is subscribed already.
-pub(crate) fn notice(channel: &ChannelName, turned: Turned) -> Publication {
+pub(crate) fn notice(channel: &ChannelCore, turned: Turned) -> Publication {
     let message = Message::Subscribed(Subscribed {
-        channel: channel.as_str(),
+        channel: channel.name.as_str(),
         position: Some(turned.to),
         recoverable: true,
         recovery: turned.recovery,
-        client_events: &[],
+        client_events: channel.options.client_event_rates(),
     });
     let mut json = Vec::with_capacity(128);
     message.encode(Encoding::Json, &mut json);
     let draft = Draft {
-        channel: channel.clone(),
+        channel: channel.name.clone(),
         kind: Kind::Turn,
         user: None,
         content: Content::of_protocol(json),

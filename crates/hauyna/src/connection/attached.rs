@@ -5,7 +5,7 @@ use super::expiry::Lease;
 use super::extensions::Attachments;
 use super::requests::Requests;
 use crate::channel::Subscription;
-use crate::dispatch::Meters;
+use crate::dispatch::{EventRates, Meters};
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
 use crate::session::Takeover;
@@ -23,6 +23,8 @@ pub(crate) struct Attached {
     pub(crate) groups: Mutex<Vec<Arc<Subscription>>>,
     /// What is left of the handler's limits.
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
+    /// What is left of the rates of its client events.
+    pub(crate) event_rates: Mutex<Option<Box<EventRates>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
     /// What its session is bound to, where the handler says so.

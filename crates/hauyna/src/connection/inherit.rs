@@ -68,8 +68,9 @@ impl ConnectionCore {
             let texts = attached.token.lock().as_ref().map_or(0, |token| token.len())
                 + attached.session_key.get().map_or(0, |key| key.len());
             let meters = attached.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));
+            let events = attached.event_rates.lock().as_ref().map_or(0, |rates| rates.weight());
             let takeover = attached.takeover.get().map_or(0, |takeover| takeover.weight() + SUCCESSION);
-            size_of_val(attached) + extensions + texts + meters + takeover
+            size_of_val(attached) + extensions + texts + meters + events + takeover
         });
         size_of_val(self) + COUNTS + self.arrival().weight() + attached
     }
@@ -83,5 +84,9 @@ impl ConnectionCore {
         let own = self.attached();
         own.extensions.take_over(&old.extensions, &self.hub.metrics.panics);
         *own.retry.lock() = *old.retry.lock();
+        let rates = old.event_rates.lock().take();
+        if rates.is_some() {
+            *own.event_rates.lock() = rates;
+        }
     }
 }

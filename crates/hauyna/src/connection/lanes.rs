@@ -2,6 +2,7 @@
 //! begun, control, publications, the close frame. Owned by `outbox`; does no I/O itself.
 
 use super::Outgoing;
+use super::latest::LatestEvents;
 use super::queued::{Gap, Queued, Room};
 use super::replay::Replays;
 use crate::channel::{Publication, Subscription};
@@ -18,6 +19,8 @@ pub(super) struct Lanes {
     control: VecDeque<Bytes>,
     pong: Option<Bytes>,
     pub(super) data: VecDeque<Queued>,
+    /// Client events, behind all publications.
+    pub(super) events: LatestEvents,
     close: Option<Bytes>,
     control_bytes: usize,
     /// Bytes of the data lane that its bounds count: all but those of replays and replies.
@@ -44,6 +47,7 @@ impl Lanes {
             + self.data_bytes
             + self.replayed_bytes
             + self.reply_bytes
+            + self.events.bytes()
             + self.pong.as_ref().map_or(0, Bytes::len)
             + self.close.as_ref().map_or(0, Bytes::len)
     }
@@ -53,6 +57,7 @@ impl Lanes {
         self.partial.is_empty()
             && self.control.is_empty()
             && self.data.is_empty()
+            && self.events.is_empty()
             && self.pong.is_none()
             && self.close.is_none()
     }
@@ -100,7 +105,7 @@ impl Lanes {
         self.close = Some(frame);
     }
 
-    /// Drops the data lane, but for its replies.
+    /// Drops the data lane, but for its replies, and the client events.
     pub(super) fn drop_data(&mut self) {
         for queued in std::mem::take(&mut self.data) {
             if let Queued::Reply(frame) = queued {
@@ -110,6 +115,7 @@ impl Lanes {
         (self.data_bytes, self.replayed_bytes, self.replayed) = (0, 0, 0);
         (self.reply_bytes, self.replies) = (0, 0);
         self.gaps = 0;
+        self.events = LatestEvents::default();
     }
 
     pub(super) fn drop_replays(&mut self) {
@@ -119,6 +125,7 @@ impl Lanes {
     /// Drops everything of a subscription.
     pub(super) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         self.replays.remove(subscription);
+        self.events.forget(subscription, out);
         let mut data = std::mem::take(&mut self.data);
         data.retain(|queued| {
             let is_kept = !queued.belongs_to(subscription);
@@ -259,7 +266,8 @@ impl Lanes {
             Queued::Gap(Gap { frame: None, .. }) => &EMPTY, // rendered before; never reached
         });
         let partial = (!self.partial.is_empty()).then_some(&self.partial);
-        let all = partial.into_iter().chain(&self.control).chain(&self.pong).chain(data).chain(&self.close);
+        let all = partial.into_iter().chain(&self.control).chain(&self.pong).chain(data);
+        let all = all.chain(self.events.frames(out)).chain(&self.close);
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(all) {
             *slice = IoSlice::new(bytes);
@@ -294,7 +302,10 @@ impl Lanes {
         if let Some(pong) = self.pong.take() {
             return Some(pong);
         }
-        let Some(queued) = self.data.pop_front() else { return self.close.take() };
+        let Some(queued) = self.data.pop_front() else {
+            let event = self.events.pop(out).inspect(|_| out.traffic.delivered.increment());
+            return event.or_else(|| self.close.take());
+        };
         self.uncount(&queued, out);
         Some(match queued {
             Queued::Frame(frame) | Queued::Reply(frame) => frame,

@@ -13,6 +13,7 @@ mod extensions;
 mod handle;
 mod inherit;
 mod lanes;
+mod latest;
 mod open;
 mod outbox;
 mod pulse;

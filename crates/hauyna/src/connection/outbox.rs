@@ -3,6 +3,7 @@
 //! the outbox's lock; it never waits. Where a bound is reached, the socket is asked before a policy acts.
 
 use super::lanes::Lanes;
+use super::latest::Pace;
 use super::queued::{Queued, Room};
 use super::writing::{Answer, Asked};
 use super::{CloseReason, Outgoing};
@@ -265,6 +266,12 @@ impl Outbox {
                 SubscriptionPhase::Ended => return Ok(()),
             }
         }
+        if publication.is_client_event()
+            && let Some(subscription) = subscription
+        {
+            self.push_client_event(publication, subscription, out);
+            return Ok(());
+        }
         let is_superseding =
             self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
         let may_conflate = is_superseding && self.was_asked() && self.ask(out) == Answer::Refused;
@@ -277,6 +284,23 @@ impl Outbox {
             return Ok(());
         }
         self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
+    }
+
+    /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, the socket is asked first:
+    /// only who takes nothing gets the latest alone.
+    fn push_client_event(
+        &mut self,
+        event: &Arc<Publication>,
+        subscription: &Arc<Subscription>,
+        out: Outgoing<'_>,
+    ) {
+        let has_earlier = |lanes: &Lanes| lanes.events.has_earlier(event, subscription);
+        let waits = self.lanes.as_deref().is_some_and(has_earlier);
+        let is_lagging = waits && self.was_asked() && self.ask(out) == Answer::Refused;
+        if self.phase == Phase::Open {
+            let pace = if is_lagging { Pace::Lagging } else { Pace::Reading };
+            self.lanes().events.push(event, subscription, (out, pace));
+        }
     }
 
     /// Returns how many gaps have begun since this was last asked.

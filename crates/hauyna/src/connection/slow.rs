@@ -23,6 +23,9 @@ impl Lanes {
         if publication.is_turn() {
             return self.replays.note_turn(subscription);
         }
+        if publication.is_client_event() {
+            return out.traffic.client_events_dropped.increment(); // outdated when the replay ends
+        }
         let bytes = publication.frame(out.wire, out.deflate).len();
         if !self.replays.hold(publication, subscription, bytes, out.room) {
             count_dropped(publication, out);
@@ -46,7 +49,7 @@ impl Lanes {
 
     /// Tells a subscriber that catches up that the stream goes on under another epoch.
     pub(super) fn push_turn(&mut self, subscription: &Arc<Subscription>, turned: Turned, out: Outgoing<'_>) {
-        let notice = Arc::new(notice(&subscription.channel.name, turned));
+        let notice = Arc::new(notice(&subscription.channel, turned));
         self.data_bytes += notice.frame(out.wire, out.deflate).len();
         self.data.push_back(Queued::Publication(notice, Some(subscription.clone())));
     }

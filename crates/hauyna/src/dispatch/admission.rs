@@ -113,6 +113,16 @@ pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> 
     }
 }
 
+/// Gives back what a message has taken of the connection's messages, where it has a limit of its own.
+pub(super) fn uncount_message(core: &ConnectionCore) {
+    let Some(limit) = &core.endpoint().rate_limit else { return };
+    let Some(rate) = limit.messages else { return };
+    let mut meters = core.attached().meters.lock();
+    if let Some(bucket) = meters.as_mut().and_then(|meters| meters.messages.as_mut()) {
+        bucket.give_back(rate, 1);
+    }
+}
+
 /// Counts a request to subscribe.
 pub(super) fn subscription(core: &ConnectionCore) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };

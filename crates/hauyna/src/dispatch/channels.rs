@@ -6,7 +6,7 @@ use crate::broker::{BoxFuture, HistoryRange};
 use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Wish};
 use crate::connection::frame;
 use crate::error::{Error, Reject};
-use crate::presence::with_page;
+use crate::presence::{describe, with_page};
 use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ pub(super) fn publish(
     core: &Core,
     id: Option<RequestId>,
     (name, raw): (&str, Raw<'_>),
-    key: Option<Cow<'_, str>>,
+    (key, echo): (Option<Cow<'_, str>>, bool),
 ) -> Next {
     let Some(own) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
@@ -25,6 +25,7 @@ pub(super) fn publish(
     let message = (Kind::Message, Content::copy(raw));
     let extras = Extras {
         user: Some(core.user().clone()),
+        except: (!echo).then(|| core.id()),
         key: key.map(Into::into),
         options: Some(own.channel.options.clone()),
         ..Extras::default()
@@ -102,9 +103,9 @@ pub(super) fn subscribe(
 }
 
 async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: Wish) -> Reply {
-    let result = channel::subscribe(core.hub(), &core, (&name, wish), |welcome| {
+    let result = channel::subscribe(core.hub(), &core, (&name, wish), |channel, welcome| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(channel::told(&name, welcome));
+            let data = AckData::Subscribed(channel::told(channel, welcome));
             core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
@@ -182,10 +183,35 @@ pub(super) fn presence(
     }
 }
 
+/// Replaces the metadata of a client's subscription. Others in any shard are told, so it waits until all of them have room.
+pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, metadata: Raw<'_>) -> Next {
+    let Some(own) = core.subscription(name) else {
+        return Next::Now(Reply::refused(id, channel::not_subscribed()));
+    };
+    if own.channel.presence.is_none() {
+        return Next::Now(Reply::refused(id, no_presence()));
+    }
+    if let Err(error) = admission::presence_update(core) {
+        return Next::Now(Reply::refused(id, error));
+    }
+    let text: Arc<str> = metadata.as_json().into();
+    if !core.hub().is_congested() {
+        return Next::Now(Reply::of(id, describe(core.hub(), &own, text)));
+    }
+    let core = core.clone();
+    Next::Later(Box::pin(async move {
+        core.hub().room().await;
+        Reply::of(id, describe(core.hub(), &own, text))
+    }))
+}
+
+fn no_presence() -> Error {
+    Error::protocol(ErrorType::ValidationError, "this channel shows no presence")
+}
+
 fn page(core: &Core, id: Option<RequestId>, own: &Subscription, range: (Option<&str>, Option<u32>)) -> Reply {
     let Some(presence) = &own.channel.presence else {
-        let error = Error::protocol(ErrorType::ValidationError, "this channel shows no presence");
-        return Reply::refused(id, error);
+        return Reply::refused(id, no_presence());
     };
     with_page((&own.channel, presence), range, |page| Reply::encoded(core, id, AckData::Presence(page)))
 }

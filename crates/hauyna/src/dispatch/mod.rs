@@ -19,12 +19,14 @@ use authority::Since;
 mod admission;
 mod authority;
 mod channels;
+mod client_events;
 mod direct;
 mod recovery;
 mod refresh;
 mod reply;
 
 pub(crate) use admission::{Meters, Remainder, keep_remainder, take_remainder};
+pub(crate) use client_events::EventRates;
 pub(crate) use recovery::{Asked, guarded, guarded_open};
 pub(crate) use reply::{Pending, Reply, error_frame};
 
@@ -89,8 +91,11 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             reply::pong(core, id.as_ref(), replies);
             Next::Now(Reply::answered())
         }
-        Request::Publish { channel, content, key, echo: _ } => {
-            channels::publish(core, id, (&channel, content), key)
+        Request::Publish { channel, content, key, echo } => {
+            channels::publish(core, id, (&channel, content), (key, echo))
+        }
+        Request::ClientEvent { channel, event, data } => {
+            client_events::client_event(core, id, (&channel, &event), data)
         }
         Request::Subscribe { channel, metadata, recover, token } => {
             // The answer stands in the outbox before the channel's messages; so must the earlier answers.
@@ -121,6 +126,9 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         Request::Refresh { token } => refresh::refresh(core, id, &token),
         Request::Presence { channel, after, limit } => {
             channels::presence(core, id, &channel, (after.as_deref(), limit))
+        }
+        Request::UpdatePresence { channel, metadata } => {
+            channels::update_presence(core, id, &channel, metadata)
         }
         Request::UpdateStatus { body, .. } => update_status(core, id, body),
         Request::Ack { .. } | Request::Refusal { .. } => {

@@ -301,7 +301,7 @@ pub(crate) fn is_request_of_protocol(event: &str) -> bool {
 }
 
 /// Request types that the protocol has for itself.
-const RESERVED: [&str; 15] = [
+const RESERVED: [&str; 17] = [
     "subscribe_channel",
     "unsubscribe_channel",
     "channel_message",
@@ -309,6 +309,8 @@ const RESERVED: [&str; 15] = [
     "group",
     "broadcast",
     "update_status",
+    "update_presence",
+    "client_event",
     "presence",
     "history",
     "refresh",

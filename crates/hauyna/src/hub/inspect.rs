@@ -154,6 +154,8 @@ pub struct OptionsSnapshot {
     pub announces: Option<u32>,
     /// What slow consumers get: `disconnect`, `drop_oldest`, `drop_newest` or `conflate`.
     pub slow_consumer: &'static str,
+    /// Which events clients may send beside publications, each with how many a second.
+    pub client_events: BTreeMap<String, u32>,
 }
 
 impl Inspect {
@@ -306,6 +308,11 @@ impl OptionsSnapshot {
                 SlowConsumer::DropNewest => "drop_newest",
                 SlowConsumer::Conflate => "conflate",
             },
+            client_events: options
+                .client_event_rates()
+                .iter()
+                .map(|(name, rate)| ((**name).to_owned(), *rate))
+                .collect(),
         }
     }
 }

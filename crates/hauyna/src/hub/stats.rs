@@ -47,14 +47,19 @@ pub struct Stats {
     pub requests: u64,
     /// Requests answered with an `error`.
     pub refused: u64,
-    /// Publications handed to the broker.
+    /// Publications handed to the broker, client events among them.
     pub published: u64,
+    /// Client events that were admitted.
+    pub client_events: u64,
     /// Messages written to receivers: publications, one for each subscriber, and what goes to users or to
     /// everybody. What was dropped, or queued for a connection that ended, is not among them, nor are replays and
     /// answers.
     pub delivered: u64,
     /// Publications dropped by slow-consumer policies.
     pub dropped: u64,
+    /// Client events that were not written to one receiver: a later one took their place, or the receiver took nothing or
+    /// was catching up.
+    pub client_events_dropped: u64,
     /// Bytes received after the upgrades: frames with their headers, before TLS.
     pub bytes_received: u64,
     /// Bytes written after the upgrades: frames with their headers, before TLS.
@@ -124,6 +129,8 @@ impl Stats {
             published: metrics.published.value(),
             delivered: sum(hub, |traffic| &traffic.delivered),
             dropped: sum(hub, |traffic| &traffic.dropped),
+            client_events: metrics.client_events.value(),
+            client_events_dropped: sum(hub, |traffic| &traffic.client_events_dropped),
             bytes_received: sum(hub, |traffic| &traffic.received),
             bytes_sent: sum(hub, |traffic| &traffic.sent),
             slow_consumers: metrics.slow_consumers.value(),

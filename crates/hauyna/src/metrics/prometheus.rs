@@ -157,6 +157,9 @@ fn messages(core: &HubCore, stats: &Stats, page: &mut Page<'_>) -> fmt::Result {
     let about = ("hauyna_events_dropped", "System events that no listener was told");
     page.counter(about, stats.events_dropped)?;
     page.counter(("hauyna_messages_dropped", "Publications dropped for slow consumers"), stats.dropped)?;
+    page.counter(("hauyna_client_events", "Client events admitted"), stats.client_events)?;
+    let about = ("hauyna_client_events_dropped", "Client events not written to one of their receivers");
+    page.counter(about, stats.client_events_dropped)?;
     let types = ErrorType::ALL.iter().zip(&core.metrics.refused);
     let types = types.map(|(kind, count)| (kind.as_str().to_owned(), count.value())).collect();
     let about = ("hauyna_errors", "Requests answered with an error, by its type");

@@ -101,7 +101,7 @@ impl Change<'_> {
             let Some(mut roster) = Roster::of(hub, &channel) else { continue };
             let step = roster.members.set_profile(user, &person.profile);
             roster.settle();
-            roster.notify(Told { user, step, left: None, except: None });
+            roster.notify(Told { user, step, left: None, connection: None, except: None });
         }
     }
 
@@ -165,13 +165,13 @@ impl<'a> Roster<'a> {
     pub(super) fn remove(&mut self, user: &UserId, connection: ConnectionId) {
         let Some((step, left)) = self.members.leave(user, connection) else { return };
         self.settle();
-        self.notify(Told { user, step: Some(step), left: Some(&left), except: None });
+        self.notify(Told { user, step: Some(step), left: Some(&left), connection: None, except: None });
     }
 
     /// Replaces what one connection says about itself, and notifies of it.
     pub(super) fn describe(&mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
         let step: Option<PresenceChange> = self.members.describe(user, connection, metadata);
         self.settle();
-        self.notify(Told { user, step, left: None, except: None });
+        self.notify(Told { user, step, left: None, connection: Some(connection), except: None });
     }
 }

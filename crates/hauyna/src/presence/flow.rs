@@ -101,7 +101,8 @@ pub(crate) fn join(
         roster.settle();
         core.push_reply(message::welcome(&mut roster.members, channel, core));
         core.request_flush();
-        roster.notify(Told { user, step, left: None, except: Some(core.id()) });
+        let own = Some(core.id());
+        roster.notify(Told { user, step, left: None, connection: own, except: own });
         announce();
         change.announce();
         Ok(())

@@ -187,6 +187,9 @@ impl Members {
         metadata: Option<Arc<str>>,
     ) -> Option<PresenceChange> {
         let place = self.place(user, connection)?;
+        if place.metadata == metadata {
+            return None;
+        }
         let before = place.weight();
         place.metadata = metadata;
         let after = place.weight();

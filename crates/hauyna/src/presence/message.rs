@@ -1,6 +1,7 @@
 //! The messages that a channel's roster makes, as frames for one connection or as announcements to all.
 
 use super::members::{Changes, Member, Members, Mode};
+use super::telling::Told;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::{ConnectionCore, frame};
 use crate::event::PresenceChange;
@@ -89,24 +90,32 @@ pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce
 /// Lends one change as a message.
 pub(super) fn with_change<R>(
     members: &Members,
-    (channel, user): (&str, &UserId),
-    (step, left): (PresenceChange, Option<&Member>),
+    channel: &str,
+    (step, told): (PresenceChange, &Told<'_>),
     f: impl FnOnce(&Message<'_>) -> R,
 ) -> Option<R> {
-    let member = members.users.get(user);
-    let profile = &member.or(left)?.profile;
+    let member = members.users.get(told.user);
+    let profile = &member.or(told.left)?.profile;
+    let mut places = member.into_iter().flat_map(|member| &member.places);
+    let place = told.connection.and_then(|connection| places.find(|place| place.connection == connection));
+    let identifier = place.map(|place| place.connection.to_string()).unwrap_or_default();
+    let connection = place.map(|place| PresenceConnection {
+        connection_id: &identifier,
+        metadata: place.metadata.as_deref().map(json),
+        joined_at: place.joined_at,
+    });
     let change = hauyna_protocol::PresenceChange {
         event: match step {
             PresenceChange::Join => PresenceEvent::Join,
             PresenceChange::Leave => PresenceEvent::Leave,
             PresenceChange::Update => PresenceEvent::Update,
         },
-        user: user.as_str(),
+        user: told.user.as_str(),
         channel,
         metadata: json(&profile.text),
         status: profile.status(),
         connections: member.map_or(0, |member| member.places.len() as u64),
-        connection: None,
+        connection,
         timestamp: crate::clock::unix_ms(),
         offset: members.number,
     };

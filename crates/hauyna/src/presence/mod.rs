@@ -223,6 +223,16 @@ pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscripti
     let _ = flow::describe(hub, &subscription.connection, Scope::Channel(subscription), text);
 }
 
+/// Replaces what a connection says about itself in a channel that shows presence, at its client's request.
+///
+/// # Errors
+///
+/// `limit_exceeded` where it is too long as JSON; `not_subscribed` where the connection is not present there any more.
+pub(crate) fn describe(hub: &HubCore, subscription: &Subscription, text: Arc<str>) -> Result<(), Error> {
+    entry::check_length(&text)?;
+    flow::describe(hub, &subscription.connection, Scope::Channel(subscription), Some(text))
+}
+
 /// Lends a page of those who are present in a channel.
 pub(crate) fn with_page<R>(
     (channel, presence): (&ChannelCore, &ChannelPresence),

@@ -17,6 +17,8 @@ pub(super) struct Told<'a> {
     pub(super) step: Option<PresenceChange>,
     /// The member as it was, where it is gone.
     pub(super) left: Option<&'a Member>,
+    /// The connection that came, or that says something else about itself.
+    pub(super) connection: Option<ConnectionId>,
     pub(super) except: Option<ConnectionId>,
 }
 
@@ -45,8 +47,7 @@ pub(super) fn tell(
         (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
         (_, Mode::Each) => {
             let Some(step) = told.step else { return };
-            let what = (name.as_str(), told.user);
-            message::with_change(members, what, (step, told.left), |change| {
+            message::with_change(members, name.as_str(), (step, &told), |change| {
                 announce_except(hub, channel, change, told.except);
             });
         }

@@ -3,7 +3,7 @@
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
-use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare, told};
+use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare};
 use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, Told, announce_session, frame};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
@@ -150,8 +150,7 @@ fn go_live(
     prepared.retain(|one| session.kept.has(one.name()));
     failed.retain(|one| session.kept.has(&one.channel));
     core.inherit(&old);
-    let subscriptions: Vec<Subscribed<'_>> =
-        prepared.iter().map(|one| told(one.name(), &one.welcome())).collect();
+    let subscriptions: Vec<Subscribed<'_>> = prepared.iter().map(Prepared::told).collect();
     let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
     let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
     announce_session(core, Some(resumed), core.expires_at());

@@ -17,6 +17,8 @@ mod builders;
 #[cfg(test)]
 mod bursts;
 #[cfg(test)]
+mod client_events;
+#[cfg(test)]
 mod congestion;
 #[cfg(test)]
 mod deadlines;

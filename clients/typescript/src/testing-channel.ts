@@ -1,0 +1,292 @@
+// One channel of a fake server: its history, its subscribers, who is present, and what others do in it.
+
+import type { ErrorType, Position } from "hauyna";
+import { settled } from "./testing-clock.js";
+import type { FakeConnection, WireMessage } from "./testing-socket.js";
+
+/** A message that was published in a channel of a fake server. */
+export interface FakePublication<Content = unknown> {
+  readonly type: string;
+  readonly channel: string;
+  readonly user?: string;
+  readonly content: Content;
+  readonly timestamp: number;
+  readonly offset?: number;
+}
+
+/** A client event that a client has sent to a fake server. */
+export interface FakeEvent {
+  readonly type: string;
+  readonly user: string;
+  readonly data: unknown;
+}
+
+/** Somebody who is present, as a test puts them there. */
+export interface FakePerson {
+  readonly status?: string | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** How a channel of a fake server behaves. */
+export interface FakeChannelOptions {
+  /** How many publications it keeps; 0 for a channel without history. Default: 1,000. */
+  readonly history?: number | undefined;
+  /** Whether it shows who is present. Default: true. */
+  readonly presence?: boolean | undefined;
+  /** How many client events of each type it takes a second. Default: any type, and one a second. */
+  readonly clientEvents?: Readonly<Record<string, number>> | undefined;
+}
+
+/** A refusal: thrown by what answers requests, or given to `refuse`. */
+export class Refusal extends Error {
+  readonly type: ErrorType;
+  readonly details: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(type: ErrorType = "permission_denied", message: string = type, details?: Readonly<Record<string, unknown>>) {
+    super(message);
+    this.name = "Refusal";
+    this.type = type;
+    this.details = details;
+  }
+}
+
+interface Entry {
+  status: string;
+  metadata: Readonly<Record<string, unknown>>;
+  joined_at: number;
+  updated_at: number;
+  connections: { connection_id: string; metadata: unknown; joined_at: number }[];
+}
+
+/** What each way of subscribing is answered. */
+export interface Standing extends Record<string, unknown> {
+  readonly channel: string;
+  readonly recoverable: boolean;
+}
+
+/** One channel of a fake server. What changes it resolves when every client has been told. */
+export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
+  readonly name: string;
+  /** The publications that the history keeps, by clients and by others, oldest first. */
+  readonly messages: FakePublication<Content>[] = [];
+  /** The client events that clients have sent, oldest first. */
+  readonly events: FakeEvent[] = [];
+  readonly #options: FakeChannelOptions;
+  readonly #now: () => number;
+  readonly #subscriptions = new Map<FakeConnection, unknown>();
+  readonly #present = new Map<string, Entry>();
+  readonly #keys = new Map<string, Position | undefined>();
+  #epoch = "epoch-1";
+  #lives = 1;
+  #offset = 0;
+  #changes = 0;
+
+  constructor(name: string, options: FakeChannelOptions, now: () => number) {
+    this.name = name;
+    this.#options = options;
+    this.#now = now;
+  }
+
+  /** The connections that are subscribed, by user. */
+  get subscribers(): readonly string[] {
+    return [...this.#subscriptions.keys()].map(({ user }) => user);
+  }
+
+  /** Who is present, clients and others. */
+  get present(): readonly string[] {
+    return [...this.#present.keys()];
+  }
+
+  /** The end of the stream. */
+  get position(): Position | undefined {
+    return this.#limit > 0 ? { epoch: this.#epoch, offset: this.#offset } : undefined;
+  }
+
+  /** Publishes as another user, or as the application where there is none. */
+  async publish(content: Content, { user }: { user?: string | undefined } = {}): Promise<Position | undefined> {
+    const position = this.put({ type: "message", ...(user !== undefined && { user }), content });
+    await settled();
+    return position;
+  }
+
+  /** Sends a message of the application's own type into the channel. */
+  async tell(message: WireMessage): Promise<Position | undefined> {
+    const position = this.put(message);
+    await settled();
+    return position;
+  }
+
+  /** Sends a client event as another user. */
+  async send<Type extends keyof Events & string>(type: Type, data: Events[Type], user = "somebody"): Promise<void> {
+    this.#say({ type: "client_event", channel: this.name, event: type, user, data });
+    await settled();
+  }
+
+  /** Lets somebody else be present, or changes what is known of them. */
+  async join(user: string, { status = "online", metadata = {} }: FakePerson = {}): Promise<void> {
+    const connection = { connection_id: `fake-${user}`, metadata: {}, joined_at: this.#now() };
+    this.#enter(user, connection, { ...metadata, status });
+    await settled();
+  }
+
+  async leave(user: string): Promise<void> {
+    this.#exit(user, `fake-${user}`);
+    await settled();
+  }
+
+  /** Ends the subscriptions of clients, of one user or of all. */
+  async unsubscribe(user?: string): Promise<void> {
+    for (const connection of [...this.#subscriptions.keys()]) {
+      if (user !== undefined && connection.user !== user) continue;
+      this.remove(connection);
+      connection.say({ type: "unsubscribed", channel: this.name });
+    }
+    await settled();
+  }
+
+  /** Forgets the history, as a server does whose memory is lost: clients hear of a gap. */
+  async forget(): Promise<void> {
+    this.#epoch = `epoch-${++this.#lives}`;
+    this.#offset = 0;
+    this.messages.length = 0;
+    this.#say({ type: "subscribed", ...this.#standing(), recovered: false, reason: "epoch_changed" });
+    await settled();
+  }
+
+  // For the server
+
+  /** Numbers a message, keeps it, and sends it to all but one. */
+  put(fields: WireMessage, except?: FakeConnection): Position | undefined {
+    const offset = this.#limit > 0 ? { offset: ++this.#offset } : {};
+    const message = { timestamp: this.#now(), ...fields, channel: this.name, ...offset };
+    this.messages.push(message as unknown as FakePublication<Content>);
+    if (this.messages.length > Math.max(this.#limit, KEPT)) this.messages.shift();
+    this.#say(message, except);
+    return this.position;
+  }
+
+  /** A publication of a client: once for each key. */
+  take(connection: FakeConnection, { content, key, echo }: WireMessage): Position | undefined {
+    const known = `${connection.user} ${String(key)}`;
+    if (key !== undefined && this.#keys.has(known)) return this.#keys.get(known);
+    const position = this.put({ type: "message", user: connection.user, content }, echo === false ? connection : undefined);
+    if (key !== undefined) this.#keys.set(known, position);
+    return position;
+  }
+
+  event(connection: FakeConnection, { event, data }: WireMessage): void {
+    const { clientEvents } = this.#options;
+    if (clientEvents && !(String(event) in clientEvents)) throw new Refusal("permission_denied", `no client event ${String(event)} here`);
+    this.events.push({ type: String(event), user: connection.user, data });
+    this.#say({ type: "client_event", channel: this.name, event, user: connection.user, data }, connection);
+  }
+
+  has(connection: FakeConnection): boolean {
+    return this.#subscriptions.has(connection);
+  }
+
+  /** Subscribes a connection: what it is answered, and what follows the answer. */
+  add(connection: FakeConnection, metadata: unknown, recover: Position | undefined): { standing: Standing; follow: () => void } {
+    this.#subscriptions.set(connection, metadata);
+    const replay = recover && this.#recover(recover);
+    const standing = { ...this.#standing(), ...(replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay })) };
+    const follow = () => {
+      if (Array.isArray(replay)) for (const message of replay) connection.say(message);
+      if (this.#options.presence === false) return;
+      this.#enter(connection.user, { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() }, undefined, connection);
+      connection.say({ type: "presence_state", ...this.roster() });
+    };
+    return { standing, follow };
+  }
+
+  /** Ends a subscription. With `isAway` the session goes on: nobody hears that the user left. */
+  remove(connection: FakeConnection, isAway = false): void {
+    this.#subscriptions.delete(connection);
+    if (!isAway) this.#exit(connection.user, connection.id);
+  }
+
+  /** Who is present, as `presence` is answered. */
+  roster(): object {
+    return { channel: this.name, count: this.#present.size, users: Object.fromEntries(this.#present), offset: this.#changes };
+  }
+
+  /** What a connection says about itself from now on. */
+  update(connection: FakeConnection, metadata: unknown): void {
+    const joined_at = this.#present.get(connection.user)?.connections.find((one) => one.connection_id === connection.id)?.joined_at;
+    if (joined_at === undefined) throw new Refusal("not_subscribed", "not present");
+    this.#enter(connection.user, { connection_id: connection.id, metadata, joined_at });
+  }
+
+  /** What a user says about themself from now on. */
+  describe(user: string, metadata: object): boolean {
+    const entry = this.#present.get(user);
+    if (entry) this.#enter(user, undefined, { ...entry.metadata, ...metadata });
+    return entry !== undefined;
+  }
+
+  history({ since, before, limit, reverse }: { since?: Position; before?: Position; limit?: number; reverse?: boolean }): object {
+    if (this.#limit === 0) throw new Refusal("permission_denied", "the channel keeps no history");
+    const from = since ?? before;
+    if (from && from.epoch !== this.#epoch) throw new Refusal("validation_error", "another epoch", { reason: "epoch_changed" });
+    const isBackwards = before !== undefined || reverse === true;
+    const kept = this.messages.slice(-this.#limit);
+    const found = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
+    const messages = (isBackwards ? found.reverse() : found).slice(0, limit ?? PAGE);
+    return { channel: this.name, ...this.position, oldest: kept[0]?.offset ?? this.#offset + 1, messages };
+  }
+
+  get #limit(): number {
+    return this.#options.history ?? KEPT;
+  }
+
+  #standing(): Standing {
+    const { clientEvents } = this.#options;
+    return { channel: this.name, ...this.position, recoverable: this.#limit > 0, ...(clientEvents && { client_events: clientEvents }) };
+  }
+
+  /** What came after a position, or why that is not known. */
+  #recover({ epoch, offset: from }: Position): FakePublication<Content>[] | string | undefined {
+    if (this.#limit === 0) return undefined;
+    if (epoch !== this.#epoch) return "epoch_changed";
+    const missed = this.messages.slice(-this.#limit).filter(({ offset = 0 }) => offset > from);
+    return missed.length < this.#offset - from ? "too_old" : missed;
+  }
+
+  #enter(user: string, connection: Entry["connections"][number] | undefined, metadata?: object, except?: FakeConnection): void {
+    const before = this.#present.get(user);
+    const others = before?.connections.filter((one) => one.connection_id !== connection?.connection_id) ?? [];
+    const told = { status: "online", ...before?.metadata, ...metadata };
+    const entry: Entry = {
+      status: told.status,
+      metadata: told,
+      joined_at: before?.joined_at ?? this.#now(),
+      updated_at: this.#now(),
+      connections: connection ? [...others, connection] : others,
+    };
+    this.#present.set(user, entry);
+    this.#changed(before ? "update" : "join", user, entry, connection, except);
+  }
+
+  #exit(user: string, id: string): void {
+    const entry = this.#present.get(user);
+    const left = entry?.connections.filter((one) => one.connection_id !== id) ?? [];
+    if (!entry || left.length === entry.connections.length) return;
+    entry.connections = left;
+    if (entry.connections.length === 0) this.#present.delete(user);
+    this.#changed(entry.connections.length === 0 ? "leave" : "update", user, entry);
+  }
+
+  #changed(event: string, user: string, { status, metadata, connections }: Entry, connection?: object, except?: FakeConnection): void {
+    const timestamp = this.#now();
+    const change = { event, user, channel: this.name, metadata, status, connections: connections.length, connection, timestamp };
+    this.#say({ type: "presence_change", ...change, offset: ++this.#changes }, except);
+  }
+
+  #say(message: object, except?: FakeConnection): void {
+    for (const connection of this.#subscriptions.keys()) if (connection !== except) connection.say(message);
+  }
+}
+
+const KEPT = 1000;
+/** Messages of one answer to `history`, unless the client asks for fewer. */
+const PAGE = 100;

@@ -1,0 +1,83 @@
+// Time and network of a fake server's clients: either turned by the test, or those of the process, which a test runner
+// may have replaced by its fake timers.
+
+import type { Environment, Signal } from "hauyna";
+
+/** Who turns the time: the test, by `pass`, or the timers of the process, real or faked by the test runner. */
+export type FakeTime = "manual" | "global";
+
+interface Timer {
+  readonly at: number;
+  readonly run: () => void;
+}
+
+/** The surroundings of clients in a test. */
+export class FakeClock implements Environment {
+  readonly #time: FakeTime;
+  #moment = Date.UTC(2026, 0, 1);
+  #timers: Timer[] = [];
+  readonly #watchers = new Set<(signal: Signal) => void>();
+
+  constructor(time: FakeTime) {
+    this.#time = time;
+  }
+
+  now(): number {
+    return this.#time === "manual" ? this.#moment : Date.now();
+  }
+
+  random(): number {
+    return 0.5;
+  }
+
+  after(delay: number, run: () => void): () => void {
+    if (this.#time === "global") {
+      // Timers of browsers hold 31 bits.
+      const timer = setTimeout(run, Math.min(delay, 2 ** 31 - 1));
+      return () => clearTimeout(timer);
+    }
+    const timer = { at: this.#moment + delay, run };
+    this.#timers.push(timer);
+    return () => {
+      this.#timers = this.#timers.filter((other) => other !== timer);
+    };
+  }
+
+  isOnline(): boolean {
+    return true;
+  }
+
+  watch(listener: (signal: Signal) => void): () => void {
+    this.#watchers.add(listener);
+    return () => this.#watchers.delete(listener);
+  }
+
+  /** Tells every client that the network is there again. */
+  online(): void {
+    for (const watcher of this.#watchers) watcher("online");
+  }
+
+  /** Lets milliseconds pass, and everything happen that is due in them. */
+  async pass(duration: number): Promise<void> {
+    if (this.#time === "global") throw new Error('time is "global": advance the timers of the test runner instead');
+    const end = this.#moment + duration;
+    await settled();
+    for (;;) {
+      const due = this.#timers.filter(({ at }) => at <= end).sort((one, other) => one.at - other.at)[0];
+      if (!due) break;
+      this.#moment = Math.max(this.#moment, due.at);
+      this.#timers = this.#timers.filter((other) => other !== due);
+      due.run();
+      await settled();
+    }
+    this.#moment = end;
+  }
+}
+
+/** Lets promises have their turn. It needs no timer, so it works whether or not timers are faked. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < TURNS; turn++) await undefined;
+}
+
+/** More than any chain of promises of the client and its server has. */
+const TURNS = 200;

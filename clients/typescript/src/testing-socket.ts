@@ -1,0 +1,94 @@
+// The two ends of one fake socket: the WebSocket that a client holds, and the connection that the server holds.
+// Everything between them is asynchronous and in order, by promises alone.
+
+import { type Codec, type WebSocketLike, json, msgpack } from "hauyna";
+
+/** A message of the wire. */
+export interface WireMessage {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** What the server does with a connection. */
+export interface ConnectionHost {
+  opened(connection: FakeConnection): void;
+  received(connection: FakeConnection, message: WireMessage): void;
+  /** The client has closed, or the network was cut. */
+  closed(connection: FakeConnection, code: number): void;
+}
+
+/** The server's end. */
+export class FakeConnection {
+  readonly url: URL;
+  readonly protocols: readonly string[];
+  readonly id: string;
+  user = "";
+  isOpen = false;
+  readonly #socket: FakeSocket;
+  readonly #codec: Codec;
+
+  constructor(id: string, socket: FakeSocket, url: string, protocols: readonly string[]) {
+    this.id = id;
+    this.url = new URL(url);
+    this.protocols = protocols;
+    this.#socket = socket;
+    this.#codec = protocols.includes(msgpack.protocol) ? msgpack : json;
+  }
+
+  /** What follows a prefix among the sub-protocols: the token of a session, the credentials. */
+  item(prefix: string): string | undefined {
+    return this.protocols.find((protocol) => protocol.startsWith(prefix))?.slice(prefix.length);
+  }
+
+  /** Tells the client that the socket is open. */
+  open(): void {
+    this.#socket.onopen?.(undefined as never);
+  }
+
+  say(message: object): void {
+    const frame = this.#codec.encode(message);
+    const data = typeof frame === "string" ? frame : frame.buffer;
+    void Promise.resolve().then(() => this.isOpen && this.#socket.onmessage?.({ data } as never));
+  }
+
+  read(data: string | Uint8Array<ArrayBuffer>): WireMessage {
+    return this.#codec.decode(typeof data === "string" ? data : data.slice().buffer) as WireMessage;
+  }
+
+  /** Ends the socket; without a frame where the code is 1006, as a lost network does. */
+  end(code: number, reason = "", status?: number): void {
+    this.isOpen = false;
+    void Promise.resolve().then(() => this.#socket.onclose?.({ code, reason, status } as never));
+  }
+}
+
+/** The client's end. */
+export class FakeSocket implements WebSocketLike {
+  binaryType = "";
+  onopen: ((event: never) => void) | null = null;
+  onmessage: ((event: { data: unknown } & never) => void) | null = null;
+  onclose: ((event: { code: number; reason: string; status?: number } & never) => void) | null = null;
+  onerror: ((event: { message?: unknown } & never) => void) | null = null;
+  readonly #connection: FakeConnection;
+  readonly #host: ConnectionHost;
+
+  constructor(host: ConnectionHost, id: string, url: string, protocols: readonly string[]) {
+    this.#host = host;
+    this.#connection = new FakeConnection(id, this, url, protocols);
+    void Promise.resolve().then(() => host.opened(this.#connection));
+  }
+
+  send(data: string | Uint8Array<ArrayBuffer>): void {
+    const connection = this.#connection;
+    if (!connection.isOpen) return;
+    const message = connection.read(data);
+    void Promise.resolve().then(() => connection.isOpen && this.#host.received(connection, message));
+  }
+
+  close(code = 1005, reason = ""): void {
+    const connection = this.#connection;
+    if (!connection.isOpen) return;
+    connection.end(code, reason);
+    this.#host.closed(connection, code);
+  }
+}

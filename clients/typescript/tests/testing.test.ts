@@ -1,0 +1,244 @@
+// The fake server with the real client: each thing that a test of an application does with it.
+
+import { afterEach, expect, test, vi } from "vitest";
+import { type Client, msgpack } from "../src/index.js";
+import { FakeServer, Refusal } from "../src/testing.js";
+
+interface Chat {
+  requests: { rename: { data: { name: string }; reply: { name: string } } };
+  questions: { confirm: { data: { text: string }; reply: boolean } };
+  messages: { welcome: { motd: string } };
+  channels: { "room:{id}": { message: { text: string }; renamed: { name: string } } };
+  clientEvents: { "room:{id}": { cursor: { x: number } } };
+}
+
+afterEach(() => void vi.useRealTimers());
+
+/** A client of ana's in `room:1`, with what it hears. */
+async function inRoom(server: FakeServer<Chat>, user = "ana"): Promise<{ client: Client<Chat>; heard: string[] }> {
+  const client = await server.connected({ user });
+  const heard: string[] = [];
+  client.channel("room:1").on("message", (message) => heard.push(`${message.user ?? "app"}: ${message.content.text}`));
+  await client.channel("room:1").subscribe();
+  return { client, heard };
+}
+
+test.each([undefined, msgpack])("what others publish arrives, and what the client publishes is seen", async (codec) => {
+  const server = new FakeServer<Chat>();
+  const client = await server.connected({ user: "ana", codec });
+  const room = client.channel("room:1");
+  const heard: string[] = [];
+  room.on("message", ({ content, offset }) => heard.push(`${offset} ${content.text}`));
+  room.on("renamed", ({ name }) => heard.push(name));
+  await room.subscribe();
+  await server.channel("room:1").publish({ text: "hi" }, { user: "bob" });
+  expect(await room.publish({ text: "hello" })).toEqual({ epoch: "epoch-1", offset: 2 });
+  await server.channel("room:1").tell({ type: "renamed", name: "lobby" });
+  expect(heard).toEqual(["1 hi", "2 hello", "lobby"]);
+  expect(server.channel("room:1").messages).toMatchObject([{ user: "bob" }, { user: "ana", content: { text: "hello" } }, { type: "renamed" }]);
+  expect(server.requests("channel_message")).toMatchObject([{ channel: "room:1", content: { text: "hello" } }]);
+  expect(server.users).toEqual(["ana"]);
+});
+
+test("a cut is recovered from: nothing is lost, nothing comes twice, and nobody was seen to leave", async () => {
+  const server = new FakeServer<Chat>();
+  const { client, heard } = await inRoom(server);
+  const { client: bob } = await inRoom(server, "bob");
+  const left = vi.fn();
+  bob.channel("room:1").presence.on("leave", left);
+  await server.channel("room:1").publish({ text: "1" });
+  await server.cut();
+  expect(client.state.name).toBe("reconnecting");
+  expect(server.users).toEqual([]);
+  const waiting = client.channel("room:1").publish({ text: "2" });
+  await server.pass(20_000);
+  expect(client.state.name).toBe("reconnecting");
+  await server.channel("room:1").publish({ text: "while away" });
+  await server.restore();
+  await waiting;
+  expect(client.state).toMatchObject({ name: "connected", session: { resumed: true } });
+  await server.channel("room:1").publish({ text: "3" });
+  expect(heard).toEqual(["app: 1", "app: while away", "ana: 2", "app: 3"]);
+  expect(left).not.toHaveBeenCalled();
+  expect([...bob.channel("room:1").presence.users.values()]).toMatchObject([{ user: "ana", connections: 1 }, { user: "bob", connections: 1 }]);
+});
+
+test("a server that comes back in its own time is found by the client's retries", async () => {
+  const server = new FakeServer();
+  const client = await server.connected();
+  await server.drop(3000, "restart");
+  expect(client.state).toMatchObject({ name: "reconnecting", code: 3000 });
+  await server.pass(5_000);
+  expect(client.state.name).toBe("connected");
+  await server.drop(3503);
+  expect(client.state).toMatchObject({ name: "closed", code: 3503 });
+});
+
+test.each([0, 1, 2, 3, 4, 6, 8])("a publication is made once, wherever the connection is lost on its way: after %i turns", async (turns) => {
+  const server = new FakeServer<Chat>();
+  const { client, heard } = await inRoom(server);
+  const published = client.channel("room:1").publish({ text: "once" });
+  for (let turn = 0; turn < turns; turn++) await undefined;
+  await server.cut();
+  await server.restore();
+  expect(await published).toEqual({ epoch: "epoch-1", offset: 1 });
+  expect(heard).toEqual(["ana: once"]);
+  expect(server.channel("room:1").messages).toHaveLength(1);
+});
+
+test("refusals reach whoever asked, once or until they are taken back", async () => {
+  const server = new FakeServer<Chat>();
+  const client = await server.connected();
+  server.refuse("subscribe_channel", new Refusal("permission_denied", "members only"));
+  const room = client.channel("room:1");
+  await expect(room.subscribe()).rejects.toMatchObject({ kind: "refused", type: "permission_denied", message: "members only" });
+  await room.subscribe();
+  const stop = server.refuse("channel_message", new Refusal("validation_error"), Infinity);
+  await expect(room.publish({ text: "" })).rejects.toMatchObject({ type: "validation_error" });
+  await expect(room.publish({ text: "" })).rejects.toMatchObject({ type: "validation_error" });
+  stop();
+  await room.publish({ text: "ok" });
+});
+
+test("a rate limit is waited for in the test's own time", async () => {
+  const server = new FakeServer<Chat>();
+  const client = await server.connected();
+  server.refuse("subscribe_channel", new Refusal("rate_limited", "slow down", { retry_after: 4000 }));
+  const subscribed = vi.fn();
+  void client.channel("room:1").subscribe().then(subscribed);
+  await server.pass(3900);
+  expect(subscribed).not.toHaveBeenCalled();
+  await server.pass(200);
+  expect(subscribed).toHaveBeenCalledOnce();
+});
+
+test("requests are answered, refused, or told that nobody answers; questions are asked", async () => {
+  const server = new FakeServer<Chat>();
+  const client = await server.connected({ user: "ana" });
+  await expect(client.request("rename", { name: "x" })).rejects.toMatchObject({ type: "unknown_event" });
+  const off = server.answer("rename", ({ name }, user) => {
+    if (!name) throw new Refusal("validation_error", "a name, please");
+    return { name: `${user}'s ${name}` };
+  });
+  expect(await client.request("rename", { name: "x" })).toEqual({ name: "ana's x" });
+  await expect(client.request("rename", { name: "" })).rejects.toMatchObject({ message: "a name, please" });
+  off();
+  await expect(client.request("rename", { name: "x" })).rejects.toMatchObject({ type: "unknown_event" });
+  client.onRequest("confirm", ({ text }) => text === "sure?");
+  expect(await server.ask("ana", "confirm", { text: "sure?" })).toBe(true);
+  client.onRequest("confirm", () => Promise.reject(new Error("not now")));
+  await expect(server.ask("ana", "confirm", { text: "sure?" })).rejects.toThrow("not now");
+  await expect(server.ask("bob", "confirm", { text: "" })).rejects.toThrow("bob is not connected");
+});
+
+test("messages reach the clients of one user", async () => {
+  const server = new FakeServer<Chat>();
+  const [ana, bob] = [await server.connected({ user: "ana" }), await server.connected({ user: "bob" })];
+  const heard: unknown[] = [];
+  ana.on("welcome", ({ motd }) => heard.push(motd));
+  bob.on("private", ({ from, message }) => heard.push([from, message]));
+  await server.send("ana", { type: "welcome", motd: "hello" });
+  await ana.sendToUser("bob", "psst");
+  expect(heard).toEqual(["hello", ["ana", "psst"]]);
+});
+
+test("presence: others come, change and go; what clients say about themselves is seen", async () => {
+  const server = new FakeServer<Chat>();
+  const { client } = await inRoom(server);
+  const { presence } = client.channel("room:1");
+  const seen: string[] = [];
+  presence.on("join", ({ user }) => seen.push(`+${user}`));
+  presence.on("update", ({ user, status }) => seen.push(`${user} ${status}`));
+  presence.on("leave", ({ user }) => seen.push(`-${user}`));
+  const room = server.channel("room:1");
+  await room.join("bob", { metadata: { name: "Bob" } });
+  expect(presence.users.get("bob")).toMatchObject({ status: "online", metadata: { name: "Bob" } });
+  await room.join("bob", { status: "away" });
+  await room.leave("bob");
+  await client.updateStatus("busy");
+  await presence.update({ device: "phone" });
+  expect(seen).toEqual(["+bob", "bob away", "-bob", "ana busy"]);
+  expect(presence.users.get("ana")?.devices).toMatchObject([{ metadata: { device: "phone" } }]);
+  expect(room.present).toEqual(["ana"]);
+  const standing = await client.channel("room:1").subscribe();
+  await client.channel("room:1").unsubscribe();
+  expect(standing.recoverable).toBe(true);
+  expect(room.present).toEqual([]);
+});
+
+test("client events go to the others, and the test sees them", async () => {
+  const server = new FakeServer<Chat>({ channels: { clientEvents: { cursor: 20 } } });
+  const { client } = await inRoom(server);
+  const moves: unknown[] = [];
+  client.channel("room:1").onEvent("cursor", ({ user, data }) => moves.push([user, data.x]));
+  await server.channel("room:1").send("cursor", { x: 1 }, "bob");
+  client.channel("room:1").send("cursor", { x: 2 });
+  client.channel("room:1").send("cursor", { x: 3 });
+  client.channel("room:1").send("cursor", { x: 4 });
+  await server.pass(50);
+  expect(moves).toEqual([["bob", 1]]);
+  expect(server.channel("room:1").events).toEqual([2, 4].map((x) => ({ type: "cursor", user: "ana", data: { x } })));
+});
+
+test("the history is read forwards and backwards, and a lost one is a gap", async () => {
+  const server = new FakeServer<Chat>({ channels: () => ({ history: 5 }) });
+  const { client } = await inRoom(server);
+  const room = client.channel("room:1");
+  for (let n = 1; n <= 8; n++) await server.channel("room:1").publish({ text: `${n}` });
+  expect((await room.history({ limit: 2 })).messages).toMatchObject([{ offset: 4 }, { offset: 5 }]);
+  const backwards: number[] = [];
+  for await (const { offset } of room.older({ limit: 2 })) backwards.push(offset as number);
+  expect(backwards).toEqual([8, 7, 6, 5, 4]);
+  const gaps: unknown[] = [];
+  room.onGap(({ reason }) => gaps.push(reason));
+  await server.channel("room:1").forget();
+  await server.cut();
+  for (let n = 0; n < 6; n++) await server.channel("room:1").publish({ text: "missed" });
+  await server.restore();
+  expect(gaps).toEqual(["epoch_changed", "too_old"]);
+});
+
+test("a handshake is refused, credentials are looked at", async () => {
+  const server = new FakeServer({
+    authenticate: ({ token }) => {
+      if (!token) throw new Error("no token");
+      return token;
+    },
+  });
+  await expect(server.connected()).rejects.toMatchObject({ kind: "closed", message: "no token" });
+  const client = await server.connected({ getToken: () => "ana" });
+  expect(client.user).toBe("ana");
+  client.close();
+  await server.settled();
+  expect(server.users).toEqual([]);
+  server.rejectConnections(503);
+  const late = server.client({ getToken: () => "ana" });
+  void late.connect();
+  await server.pass(3000);
+  expect(late.state.name).toBe("connecting");
+  server.rejectConnections();
+  await server.pass(60_000);
+  expect(late.state.name).toBe("connected");
+});
+
+test("the runner's fake timers turn a client that knows the sockets alone", async () => {
+  vi.useFakeTimers();
+  const server = new FakeServer({ time: "global" });
+  const { Client } = await import("../src/index.js");
+  const client = new Client("wss://app.example/?user=ana", { WebSocket: server.WebSocket, logger: { debug() {}, info() {}, warn() {}, error() {} } });
+  await client.connect();
+  await server.drop(1006);
+  expect(client.state.name).toBe("reconnecting");
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(client.state.name).toBe("connected");
+  await expect(server.pass(1)).rejects.toThrow("global");
+  client.close();
+});
+
+test("nothing between server and client needs a timer or a task", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "setImmediate", "queueMicrotask", "Date"] });
+  const server = new FakeServer<Chat>();
+  const { heard } = await inRoom(server);
+  await server.channel("room:1").publish({ text: "hi" });
+  expect(heard).toEqual(["app: hi"]);
+});

@@ -1,0 +1,381 @@
+//! Client events: who gets them, what is refused, what rates allow, and that no slow consumer is ever harmed by them.
+
+use crate::support::{named, recover, subscribe, subscriber};
+use hauyna::{
+    Channels, ClientEvents, Hub, Publishers, Rate, RateLimit, Reject, SlowConsumer, SystemKind, json,
+};
+use hauyna_test::{Client, TestServer};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+#[derive(Deserialize)]
+struct Cursor {
+    #[allow(dead_code, reason = "it is decoded to be checked")]
+    x: f64,
+}
+
+fn cursors() -> ClientEvents {
+    ClientEvents::new().event("cursor", 1000).event("typing", 5)
+}
+
+fn rooms(events: ClientEvents) -> Hub {
+    Hub::builder().channels("room:{id}", Channels::new().client_events(events)).build()
+}
+
+fn cursor(x: u64) -> Value {
+    json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": { "x": x } })
+}
+
+fn typing() -> Value {
+    json!({ "type": "client_event", "channel": "room:7", "event": "typing" })
+}
+
+async fn refused(client: &mut Client, request: Value) -> Value {
+    client.request(request.clone()).await.expect_err(&request.to_string())
+}
+
+#[tokio::test]
+async fn client_event_reaches_all_subscribers_but_its_connection_in_every_encoding() {
+    let hub = rooms(cursors());
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    let mut tab = subscriber(&server, "ann", "room:7").await;
+    let mut packed = server.message_pack("/?user=bob").await;
+    packed.expect("session").await;
+    subscribe(&mut packed, "room:7").await;
+    let mut plain = server.connect("/?user=carol").await;
+    subscribe(&mut plain, "room:7").await;
+    let mut other = subscriber(&server, "dave", "room:8").await;
+
+    ann.send(cursor(1)).await;
+    ann.send(typing()).await;
+    for client in [&mut tab, &mut packed, &mut plain] {
+        let expected = json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "user": "ann", "data": { "x": 1 } });
+        assert_eq!(client.next().await, expected);
+        let expected =
+            json!({ "type": "client_event", "channel": "room:7", "event": "typing", "user": "ann" });
+        assert_eq!(client.next().await, expected);
+    }
+    packed.send(cursor(2)).await;
+    for client in [&mut ann, &mut tab, &mut plain] {
+        let event = client.expect("client_event").await;
+        assert_eq!((&event["user"], &event["data"]), (&json!("bob"), &json!({ "x": 2 })));
+    }
+    // With an `id` it is answered, without data.
+    assert_eq!(plain.request(cursor(3)).await.unwrap(), Value::Null);
+    assert_eq!(ann.expect("client_event").await["data"]["x"], 3);
+    ann.expect_nothing().await;
+    other.expect_nothing().await;
+    let stats = hub.stats();
+    assert_eq!((stats.client_events, stats.client_events_dropped, stats.dropped), (4, 0, 0));
+}
+
+#[tokio::test]
+async fn client_event_has_no_offset_and_no_place_in_the_history() {
+    let server = TestServer::start(rooms(cursors()), named());
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    ann.request(cursor(1)).await.unwrap();
+    let first = ann.request(json!({ "type": "channel_message", "channel": "room:7", "content": 1 })).await;
+    assert_eq!(first.unwrap()["offset"], 1);
+    assert_eq!(ann.expect("message").await["offset"], 1);
+    ann.request(cursor(2)).await.unwrap();
+    let history = ann.request(json!({ "type": "history", "channel": "room:7" })).await.unwrap();
+    assert_eq!((&history["offset"], history["messages"].as_array().unwrap().len()), (&json!(1), 1));
+}
+
+#[tokio::test]
+async fn subscriber_is_told_which_events_it_may_send() {
+    let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 5));
+    let server = TestServer::start(hub.clone(), named());
+    let expected = json!({ "cursor": 20, "typing": 5 });
+    let mut ann = server.json("/?user=ann").await;
+    let session = ann.expect("session").await;
+    assert_eq!(subscribe(&mut ann, "room:7").await["client_events"], expected);
+    let connection = hub.connections().of_user("ann").remove(0);
+    hub.channel("room:8").subscribe(&connection, ()).await.unwrap();
+    assert_eq!(ann.expect("subscribed").await["client_events"], expected);
+    hub.channel("free").subscribe(&connection, ()).await.unwrap();
+    assert_eq!(ann.expect("subscribed").await.get("client_events"), None);
+    let shown = hub.inspect().channel("room:7").await.unwrap().options.client_events;
+    assert_eq!(json!(shown), expected);
+
+    ann.vanish();
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    back.send(json!({ "type": "resume" })).await;
+    let session = back.expect("session").await;
+    let of = |name: &str| {
+        let all = session["subscriptions"].as_array().unwrap();
+        all.iter().find(|one| one["channel"] == name).unwrap().clone()
+    };
+    assert_eq!(of("room:7")["client_events"], expected);
+    assert_eq!(of("free").get("client_events"), None);
+}
+
+#[tokio::test]
+async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
+    let hub = Hub::builder()
+        .channels("room:{id}", Channels::new().client_events(cursors()))
+        .channels("{*any}", Channels::new())
+        .build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = subscriber(&server, "ann", "general").await;
+    assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "not_subscribed");
+    subscribe(&mut ann, "room:7").await;
+    let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
+    assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
+    let elsewhere = json!({ "type": "client_event", "channel": "general", "event": "cursor" });
+    assert_eq!(refused(&mut ann, elsewhere).await["error_type"], "permission_denied");
+    ann.send(unknown).await;
+    let error = ann.expect("error").await;
+    assert_eq!((&error["error_type"], error.get("id")), (&json!("permission_denied"), None));
+    assert_eq!(hub.stats().client_events, 0);
+}
+
+#[tokio::test]
+async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = seen.clone();
+    let events = ClientEvents::new().event_of::<Cursor>("cursor", 1000).event("typing", 1000).on_event(
+        move |cx, event| {
+            count.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(event.channel(), "room:7");
+            match (event.name(), cx.user().as_str()) {
+                ("typing", "eve") => Err(Reject::denied("not eve")),
+                ("typing", "mallory") => panic!("of the application"),
+                ("typing", _) => event.data::<()>(),
+                _ => Ok(()),
+            }
+        },
+    );
+    let hub = rooms(events);
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    let mut eve = subscriber(&server, "eve", "room:7").await;
+    let mut mallory = subscriber(&server, "mallory", "room:7").await;
+    let wrong =
+        json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": { "x": "far" } });
+    let error = refused(&mut eve, wrong).await;
+    assert_eq!(
+        (&error["error_type"], &error["details"]["path"]),
+        (&json!("validation_error"), &json!("data.x"))
+    );
+    assert_eq!(seen.load(Ordering::Relaxed), 0, "what has the wrong form is not shown");
+    assert_eq!(refused(&mut eve, typing()).await["error_type"], "permission_denied");
+    assert_eq!(refused(&mut mallory, typing()).await["error_type"], "internal_error");
+    mallory.request(cursor(1)).await.unwrap();
+    ann.request(typing()).await.unwrap();
+    assert_eq!(ann.expect("client_event").await["user"], "mallory");
+    ann.expect_nothing().await;
+    assert_eq!((seen.load(Ordering::Relaxed), hub.stats().panics), (4, 1));
+}
+
+#[tokio::test]
+async fn declaration_is_the_permission_whoever_may_publish() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let (rules, checks) = (asked.clone(), asked.clone());
+    let channels = Channels::new()
+        .publishers(Publishers::Application)
+        .authorize_publish(move |_, _| {
+            rules.fetch_add(1, Ordering::Relaxed);
+            async { Err(Reject::denied("nobody publishes")) }
+        })
+        .validate(move |_: &str, _: &Value| {
+            checks.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .rate_limit(Rate::new(1, Duration::from_secs(3600)))
+        .client_events(cursors());
+    let hub = Hub::builder().channels("room:{id}", channels).build();
+    let server = TestServer::start(hub, named());
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    let mut bob = subscriber(&server, "bob", "room:7").await;
+    for x in 1..=3 {
+        ann.request(cursor(x)).await.unwrap();
+        assert_eq!(bob.expect("client_event").await["data"]["x"], x);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    let publish = json!({ "type": "channel_message", "channel": "room:7", "content": 1 });
+    assert_eq!(refused(&mut ann, publish).await["error_type"], "permission_denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
+    let hub = rooms(ClientEvents::new().event("cursor", 20).event("typing", 2));
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    for _ in 0..2 {
+        ann.request(typing()).await.unwrap();
+    }
+    let error = refused(&mut ann, typing()).await;
+    assert_eq!((&error["error_type"], &error["temporary"]), (&json!("rate_limited"), &json!(true)));
+    let wait = error["details"]["retry_after"].as_u64().unwrap();
+    assert!((1..=500).contains(&wait), "{wait} ms");
+    ann.request(cursor(1)).await.unwrap();
+    ann.request(json!({ "type": "unsubscribe_channel", "channel": "room:7" })).await.unwrap();
+    subscribe(&mut ann, "room:7").await;
+    assert_eq!(refused(&mut ann, typing()).await["error_type"], "rate_limited");
+    subscribe(&mut ann, "room:8").await;
+    let elsewhere = json!({ "type": "client_event", "channel": "room:8", "event": "typing" });
+    ann.request(elsewhere).await.unwrap();
+    hauyna_test::advance(Duration::from_secs(2)).await;
+    ann.request(typing()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
+    let hour = Duration::from_secs(3600);
+    let handler = named().rate_limit(RateLimit::new().messages(Rate::new(1, hour).burst(4)));
+    let server = TestServer::start(rooms(cursors()), handler);
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    for x in 0..20 {
+        ann.request(cursor(x)).await.unwrap();
+    }
+    // Those that are refused do, as everything else.
+    let unknown = json!({ "type": "client_event", "channel": "room:7", "event": "shout" });
+    for _ in 0..3 {
+        assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
+    }
+    assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "rate_limited");
+}
+
+const POLICIES: [SlowConsumer; 4] =
+    [SlowConsumer::Disconnect, SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate];
+
+fn large_cursor(x: u64) -> Value {
+    let padding = "x".repeat(16 * 1024);
+    json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": { "x": x, "padding": padding } })
+}
+
+#[tokio::test]
+async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
+    for policy in POLICIES {
+        let channels = Channels::new().history(1000, Duration::from_secs(600)).slow_consumer(policy);
+        let hub = Hub::builder()
+            .channels("room:{id}", channels.client_events(cursors()))
+            .outbox(256 * 1024, 64)
+            .build();
+        let gaps = Arc::new(AtomicU64::new(0));
+        let count = gaps.clone();
+        hub.events().on_system([SystemKind::MessagesDropped], move |_, _| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok(()))
+        });
+        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let mut slow = server.client("/?user=slow").receive_buffer(4096).connect().await;
+        subscribe(&mut slow, "room:7").await;
+        let mut good = subscriber(&server, "good", "room:7").await;
+        let mut ann = subscriber(&server, "ann", "room:7").await;
+        let mut last = 0;
+        while hub.stats().client_events_dropped < 50 {
+            last += 1;
+            assert!(last < 1000, "nobody was slow");
+            ann.send(large_cursor(last)).await;
+            assert_eq!(good.expect("client_event").await["data"]["x"], last);
+        }
+        let waiting = hub.connections().of_user("slow")[0].backlog();
+        assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
+        // Publications have the whole room, whatever events wait.
+        for n in 1..=40 {
+            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
+            assert_eq!(good.expect("message").await["offset"], n);
+        }
+        let (mut seen, mut offsets) = (0, Vec::new());
+        while seen != last || offsets.last() != Some(&40) {
+            let message = slow.next().await;
+            match message["type"].as_str().unwrap() {
+                "client_event" => {
+                    let x = message["data"]["x"].as_u64().unwrap();
+                    assert!(x > seen, "{policy:?}: {x} after {seen}");
+                    seen = x;
+                }
+                "message" => offsets.push(message["offset"].as_u64().unwrap()),
+                other => panic!("{policy:?}: {other}"),
+            }
+        }
+        let stats = hub.stats();
+        if policy != SlowConsumer::Conflate {
+            assert_eq!(offsets, (1..=40).collect::<Vec<_>>(), "{policy:?}");
+            assert_eq!((stats.dropped, gaps.load(Ordering::Relaxed)), (0, 0), "{policy:?}");
+        }
+        assert_eq!((stats.slow_consumers, stats.connections), (0, 3), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
+    for policy in POLICIES {
+        let channels = Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
+        let hub = Hub::builder()
+            .channels("room:{id}", channels.client_events(cursors()))
+            .recovery_limit(10_000)
+            .build();
+        let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(60)));
+        let mut ann = server.json("/?user=ann").await;
+        ann.expect("session").await;
+        let position = subscribe(&mut ann, "room:7").await;
+        let padding = "x".repeat(6000);
+        for n in 1..=1000_u64 {
+            hub.channel("room:7").broadcast(json!({ "n": n, "padding": padding })).await.unwrap();
+            assert_eq!(ann.expect("message").await["offset"], n);
+        }
+        let mut slow = server.client("/?user=slow").receive_buffer(4096).json().connect().await;
+        slow.expect("session").await;
+        recover(&mut slow, "room:7", &position).await;
+        for x in 0..100 {
+            ann.request(cursor(x)).await.unwrap();
+        }
+        for offset in 1..=1000 {
+            assert_eq!(slow.expect("message").await["offset"], offset, "{policy:?}");
+        }
+        assert_eq!((hub.stats().client_events_dropped, hub.stats().dropped), (100, 0), "{policy:?}");
+        ann.request(cursor(7)).await.unwrap();
+        assert_eq!(slow.expect("client_event").await["data"]["x"], 7);
+    }
+}
+
+#[tokio::test]
+async fn publication_without_echo_reaches_everybody_else_and_the_history() {
+    let server = TestServer::start(rooms(cursors()), named());
+    let mut ann = server.json("/?user=ann").await;
+    let session = ann.expect("session").await;
+    let position = subscribe(&mut ann, "room:7").await;
+    let mut tab = subscriber(&server, "ann", "room:7").await;
+    let publish = |content: u64, echo: bool| json!({ "type": "channel_message", "channel": "room:7", "content": content, "key": format!("k-{content}"), "echo": echo });
+    let first = ann.request(publish(1, false)).await.unwrap();
+    assert_eq!(first["offset"], 1);
+    assert_eq!(tab.expect("message").await["offset"], 1);
+    // A repeat answers with the first one's position, and delivers nothing.
+    for echo in [false, true] {
+        assert_eq!(ann.request(publish(1, echo)).await.unwrap(), first);
+    }
+    ann.request(publish(2, true)).await.unwrap();
+    assert_eq!(ann.expect("message").await["offset"], 2);
+    assert_eq!(tab.expect("message").await["offset"], 2);
+    tab.expect_nothing().await;
+    let history = ann.request(json!({ "type": "history", "channel": "room:7" })).await.unwrap();
+    assert_eq!(history["messages"].as_array().unwrap().len(), 2);
+    ann.request(publish(3, false)).await.unwrap();
+    ann.expect_nothing().await;
+
+    // The session goes on without it, and another one recovers it.
+    ann.vanish();
+    let token = session["resume"]["token"].as_str().unwrap();
+    let mut back = server.client(&format!("/?user=ann&resume={token}")).json().connect().await;
+    back.send(
+        json!({ "type": "resume", "positions": { "room:7": { "epoch": position["epoch"], "offset": 0 } } }),
+    )
+    .await;
+    assert_eq!(back.expect("session").await["resumed"], true);
+    assert_eq!(back.expect("message").await["offset"], 2);
+    back.expect_nothing().await;
+    let mut anew = server.json("/?user=ann").await;
+    anew.expect("session").await;
+    recover(&mut anew, "room:7", &position).await;
+    for offset in 1..=3 {
+        assert_eq!(anew.expect("message").await["offset"], offset);
+    }
+}
