@@ -3,7 +3,7 @@ import { type UserConfig, defineConfig } from "tsdown";
 // Two packages' worth of files: one for whatever has a WebSocket of its own, one that brings its own for Node. What goes
 // with it, in which there is no copy of it. And two files for pages that have no bundler, which the
 // program and the examples serve: `/hauyna.js`, and `/hauyna-msgpack.js` for those that want MessagePack.
-const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, fixedExtension: false };
+const npm: UserConfig = { format: ["esm", "cjs"], target: "es2022", dts: true, sourcemap: true, fixedExtension: false };
 
 const page: UserConfig = {
   outDir: "dist/page",

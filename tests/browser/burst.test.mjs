@@ -28,9 +28,9 @@ test("three thousand messages are drawn in few frames, and the last of them is o
   const { drawings, took, longest } = await ann.page.evaluate(() => globalThis.drawing);
   t.diagnostic(`${BURST} messages: ${took.toFixed(0)} ms from the first to the last, ${drawings} drawings, the longest task ${longest.toFixed(0)} ms`);
   assert.ok(drawings < BURST / 10, `${drawings} drawings`);
-  assert.ok(took < 5_000, `${took} ms`); // measured: 0.3 s on an idle machine, it was 14 s
+  assert.ok(took < 10_000, `${took} ms`); // about 1 s where nothing else runs; it was 14 s
   const shown = await ann.transcript();
-  assert.ok(shown.length <= 500, `${shown.length} are on the page`);
+  assert.ok(shown.length <= 200, `${shown.length} are on the page`);
   assert.equal(shown.at(-1), `Bob: message ${BURST}`);
   assert.equal(shown[0], `Bob: message ${BURST - shown.length + 1}`, "in order, without a hole");
 

@@ -5,6 +5,7 @@ use crate::house::{House, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
+use crate::typescript;
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     let chromium = find_or_install_chromium(house)?;
     let folder = house.root.join("tests/browser");
     install_packages(house, &folder)?;
+    prepare_bindings(house, &folder)?;
     release_build(house)?;
     let mut examples = house.cargo(&["build", "--package", "hauyna-example-*"]);
     process::run(house, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
@@ -30,6 +32,15 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
+}
+
+/// What the tests of the bindings build their pages from: the client, and the packages of each example.
+fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
+    typescript::build(house)?;
+    for example in ["react", "vue", "svelte"] {
+        install_packages(house, &house.root.join("examples").join(example))?;
+    }
+    install_packages(house, &folder.join("react-18"))
 }
 
 fn find_or_install_chromium(house: &House) -> Result<PathBuf> {

@@ -9,6 +9,7 @@ mod conformance;
 mod contender;
 mod contract;
 mod deny;
+mod environments;
 mod fuzz;
 mod house;
 mod pressure;

@@ -3,7 +3,7 @@
 use crate::house::{House, on_path, other_program};
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
-use crate::{browser, conformance, contract, fuzz, pressure, torture, typescript};
+use crate::{browser, conformance, contract, environments, fuzz, pressure, torture, typescript};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 }
 
 /// The quick ones first.
-const SUITES: [Step; 11] = [
+const SUITES: [Step; 12] = [
     Step { name: "tests", run: tests },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "release-build", run: release_build },
@@ -23,6 +23,7 @@ const SUITES: [Step; 11] = [
     Step { name: "torture", run: torture::short },
     Step { name: "pressure", run: pressure::short },
     Step { name: "typescript", run: typescript::run },
+    Step { name: "environments", run: environments::run },
     Step { name: "browser", run: browser::run },
     Step { name: "autobahn", run: conformance::core },
     Step { name: "autobahn-deflate", run: conformance::deflate },

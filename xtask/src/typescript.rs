@@ -26,6 +26,13 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{}; {}", line(&tests, "Tests "), line(&size, "gzip"))))
 }
 
+/// The package as the bindings' examples take it.
+pub(crate) fn build(house: &House) -> Result<()> {
+    let folder = install(house)?;
+    npm(house, "build", &folder)?;
+    Ok(())
+}
+
 /// The types alone, where the client's tools are installed: they take seconds.
 pub(crate) fn types(house: &House) -> Result<Outcome> {
     let folder = folder(house);

@@ -1,4 +1,4 @@
-// Fails when something weighs more, minified and with gzip -9, than its limit: the client for pages, and the entries of
+// Fails when something weighs more, minified and with gzip -9, than its limit: the client, alone and for pages, and the entries of
 // the bindings, each without the client, its framework and the stores that all three share; and with these stores.
 
 import { readFileSync } from "node:fs";
@@ -6,7 +6,8 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
 
-const PAGE = 11_000;
+const PAGE = 11_300;
+const CORE = 11_250;
 const BINDING = 1_500;
 const STORES = 2_600;
 const FRAMEWORK = /^(hauyna|react|vue|svelte)(\/|$)/;
@@ -18,6 +19,15 @@ async function bundled(entry, external) {
   const bundle = await rolldown({ input, external, platform: "browser" });
   const { output } = await bundle.generate({ format: "esm", minify: true });
   return output.map(({ code }) => code).join("");
+}
+
+/** What `import { Client } from "hauyna"` brings. */
+async function core() {
+  const from = fileURLToPath(new URL("../dist/index.js", import.meta.url));
+  const entry = { name: "entry", resolveId: (id) => (id === "entry" ? id : null), load: (id) => (id === "entry" ? `export { Client } from ${JSON.stringify(from)}` : null) };
+  const bundle = await rolldown({ input: "entry", plugins: [entry], platform: "browser" });
+  const { output } = await bundle.generate({ format: "esm", minify: true });
+  return output[0].code;
 }
 
 let isTooLarge = false;
@@ -32,5 +42,6 @@ for (const entry of ["react", "vue", "svelte"]) {
   weigh(`hauyna/${entry} with the stores`, await bundled(entry, FRAMEWORK), BINDING + STORES);
 }
 weigh("hauyna/stores", await bundled("stores", FRAMEWORK), STORES);
+weigh("the client alone", await core(), CORE);
 weigh("hauyna.js", readFileSync(new URL("../dist/page/hauyna.js", import.meta.url), "utf8"), PAGE);
 if (isTooLarge) process.exit(1);

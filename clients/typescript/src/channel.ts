@@ -6,6 +6,7 @@ import type { Off } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
 import type { Presence } from "./presence.js";
 import type { ChannelEvent, Position, RecoveryReason } from "./protocol.js";
+import type { AbortSignalLike } from "./standard.js";
 
 /** A message of a channel, as its listeners get it. */
 export interface Delivered {
@@ -65,7 +66,7 @@ export interface SubscribeOptions {
   /** Begins after this position, which an earlier page or process has seen. */
   readonly since?: Position | undefined;
   /** Ends this share of the subscription, also before the server has answered: the promise is rejected with its reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** A share of a subscription, as of the moment when it began. */
@@ -106,7 +107,7 @@ export interface HistoryRange {
   /** The newest first. */
   readonly reverse?: boolean | undefined;
   /** Ends the waiting: the promise is rejected with its reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** A message of the past: a publication, or of a type of the application's own. */
@@ -165,7 +166,7 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
    * The publications from now on, for `for await`. Ends with the subscription. Fails with its error where it was refused,
    * with `overflow` where the loop falls more than 10,000 messages behind.
    */
-  messages(options?: { readonly signal?: AbortSignal | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
+  messages(options?: { readonly signal?: AbortSignalLike | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
 }
 
 /** A channel of any contract. */

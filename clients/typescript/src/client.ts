@@ -2,6 +2,7 @@
 
 import { bindMembers } from "./bind.js";
 import type { Channel, Gap, Published, PublishOptions } from "./channel.js";
+import { MESSAGE_TOO_BIG } from "./close-codes.js";
 import { type Codec, json } from "./codec.js";
 import { Connection, type State, type TokenContext } from "./connection.js";
 import type {
@@ -28,12 +29,12 @@ import {
   type RetryTerms,
   type ServerMessage,
   type SessionMessage,
-  closeCodes,
   typeOf,
 } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
+import { type AbortSignalLike, type UrlLike, onAbort } from "./standard.js";
 
 /** How a client behaves. Durations are milliseconds. */
 export interface ClientOptions {
@@ -63,7 +64,7 @@ export interface ClientOptions {
 export interface ConnectOptions {
   /** Milliseconds. Default: for as long as the client tries. */
   readonly timeout?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** Answers the server's questions of one name. */
@@ -89,7 +90,7 @@ export class Client<T extends Contract = Contract> {
   #cancelRefresh = () => {};
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
-  constructor(url: string | URL, options: ClientOptions = {}) {
+  constructor(url: string | UrlLike, options: ClientOptions = {}) {
     bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
@@ -126,7 +127,7 @@ export class Client<T extends Contract = Contract> {
         session: (session) => this.#began(session),
         message: (message) => this.#receive(message),
         lost: (code) => {
-          if (code === closeCodes.message_too_big) this.#outbox.giveUpLargest();
+          if (code === MESSAGE_TOO_BIG) this.#outbox.giveUpLargest();
           this.#session.lost();
         },
         pause: () => this.#outbox.pause(),
@@ -159,28 +160,25 @@ export class Client<T extends Contract = Contract> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     const connected = new Promise<void>((resolve, reject) => {
       const end = (settle: () => void) => {
-        off();
-        cancel();
-        signal?.removeEventListener("abort", abort);
+        for (const off of offs) off();
         settle();
       };
       const look = (state: State) => {
-        if (state.name === "connected") end(resolve);
-        else if (state.name === "closed") {
-          if (this.#isClosing) quiet(connected);
-          end(() => reject(state.error));
-        }
+        if (this.#isClosing) quiet(connected);
+        if (state.name === "closed") end(() => reject(state.error));
+        else if (state.name === "connected") end(resolve);
       };
-      const abort = () => {
-        quiet(connected);
-        end(() => reject(signal?.reason));
-        this.close();
-      };
-      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
       this.#connection.open();
-      const cancel = timeout === undefined ? () => {} : this.#environment.after(timeout, late);
-      const off = this.onState(look);
-      signal?.addEventListener("abort", abort);
+      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+      const offs = [
+        this.onState(look),
+        timeout === undefined ? () => {} : this.#environment.after(timeout, late),
+        onAbort(signal, () => {
+          quiet(connected);
+          end(() => reject(signal?.reason));
+          this.close();
+        }),
+      ];
       look(this.state);
     });
     return connected;
@@ -377,8 +375,8 @@ function unique({ random }: Environment): string {
 }
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
-function absolute(url: string | URL): string {
-  const { href } = new URL(url, globalThis.location?.href);
+function absolute(url: string | UrlLike): string {
+  const { href } = new URL(`${url}`, globalThis.location?.href);
   // React Native's URL appends a slash to a path, takes what is no address, and cannot be changed.
   const address = (/^\w+:/.test(`${url}`) ? `${url}` : href).replace(/^http/i, "ws");
   if (!/^wss?:/i.test(address)) throw new TypeError();

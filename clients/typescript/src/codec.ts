@@ -7,7 +7,7 @@ export interface Codec {
   /** The sub-protocol that is offered to the server. */
   readonly protocol: string;
   /** Throws for what the encoding cannot hold. */
-  encode(message: object): string | Uint8Array<ArrayBuffer>;
+  encode(message: object): string | Uint8Array;
   /** Throws for what is not of this encoding. */
   decode(data: string | ArrayBuffer): unknown;
 }

@@ -2,13 +2,14 @@
 // `session`, `retry_policy` and `reconnect`; everything else goes to its owner.
 
 import { STABLE, delay, retryTerms } from "./backoff.js";
+import { BAD_REQUEST, MESSAGE_TOO_BIG, NORMAL, REPLACED } from "./close-codes.js";
 import type { Codec } from "./codec.js";
 import type { Environment, Signal } from "./environment.js";
 import { HauynaError } from "./error.js";
 import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
 import type { Logger } from "./logger.js";
-import { type RetryTerms, type ServerMessage, type SessionMessage, closeCodes, comesBack, typeOf } from "./protocol.js";
+import { type RetryTerms, type ServerMessage, type SessionMessage, comesBack, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
 /** How the connection is. */
@@ -126,7 +127,7 @@ export class Connection {
     this.#end(code, reason, false);
   }
 
-  send(frame: string | Uint8Array<ArrayBuffer>): void {
+  send(frame: string | Uint8Array): void {
     this.#socket?.send(frame);
   }
 
@@ -158,7 +159,7 @@ export class Connection {
     };
     const cancel = environment.after(connectTimeout, late);
     this.#cancel = cancel;
-    if (getToken !== undefined && typeof getToken !== "function") return failed(closeCodes.bad_request, "getToken is not a function");
+    if (getToken !== undefined && typeof getToken !== "function") return failed(BAD_REQUEST, "getToken is not a function");
     let bearer: string | undefined;
     try {
       bearer = await getToken?.({ isRefresh: false });
@@ -171,12 +172,12 @@ export class Connection {
     const resume = this.#events.resume();
     const message = resume && options.codec.encode(resume.message);
     const WebSocket = options.WebSocket();
-    if (!WebSocket) return failed(closeCodes.bad_request, "no WebSocket here: pass one");
+    if (!WebSocket) return failed(BAD_REQUEST, "no WebSocket here: pass one");
     let url: string;
     try {
       url = options.url();
     } catch {
-      return failed(closeCodes.bad_request, "the address is not a URL");
+      return failed(BAD_REQUEST, "the address is not a URL");
     }
     let socket: Socket;
     try {
@@ -187,14 +188,14 @@ export class Connection {
         closed: (code, reason, status) => {
           if (socket === this.#socket) return this.#lost(code, reason);
           cancel();
-          if (code === closeCodes.message_too_big) this.#events.cannotResume();
+          if (code === MESSAGE_TOO_BIG) this.#events.cannotResume();
           failed(closeCodeOf(status, getToken !== undefined) ?? code, reason);
         },
       });
     } catch {
       cancel();
       // It would never do. What the runtime says of it may hold the token.
-      return failed(closeCodes.bad_request, "bad address or token");
+      return failed(BAD_REQUEST, "bad address or token");
     }
     this.#next = socket;
   }
@@ -226,7 +227,7 @@ export class Connection {
     this.#socket = socket;
     // Its session is here, if it was resumed, and the server closes it; else nothing is left to come back for.
     if (old) {
-      old.abandon(session.resumed ? LOST : closeCodes.normal, "moved");
+      old.abandon(session.resumed ? LOST : NORMAL, "moved");
       this.#events.lost();
       if (turn !== this.#turn) return;
     } else {
@@ -283,7 +284,7 @@ export class Connection {
     if (!isMoving) {
       this.#comeBack(code, reason);
       if (this.state.name === "closed") this.#options.logger.warn("closed for good", { code, reason });
-    } else if (code !== closeCodes.replaced) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
+    } else if (code !== REPLACED) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
   }
 
   /** The next attempt, if there is to be one. */
@@ -308,7 +309,7 @@ export class Connection {
 
   /** Nothing is tried any more. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
-    const said = code === closeCodes.normal || code >= 3000 ? code : LOST;
+    const said = code === NORMAL || code >= 3000 ? code : LOST;
     // Where it is about to take over, the session may be with it.
     this.#next?.abandon(said, reason);
     const turn = this.#stop();

@@ -44,11 +44,14 @@ export class HauynaError extends Error {
     return (this as unknown) === ServerError ? mark === true : super[Symbol.hasInstance](value);
   }
 
-  constructor(kind: ErrorKind, message: string, options?: ErrorOptions) {
+  constructor(kind: ErrorKind, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.name = "HauynaError";
     this.kind = kind;
-    Object.defineProperty(this, MARK, { value: false, configurable: true });
+  }
+
+  get [MARK](): boolean {
+    return false;
   }
 }
 
@@ -65,13 +68,16 @@ export class ServerError extends HauynaError {
   readonly temporary: boolean;
   readonly details: Readonly<Record<string, unknown>>;
 
-  constructor(message: ErrorMessage) {
+  constructor(message: Pick<ErrorMessage, "error_type" | "message" | "temporary" | "details">) {
     super("refused", message.message);
     this.name = "ServerError";
-    Object.defineProperty(this, MARK, { value: true });
     this.type = message.error_type;
     this.temporary = message.temporary;
     this.details = message.details ?? {};
+  }
+
+  override get [MARK](): boolean {
+    return true;
   }
 
   /** Milliseconds after which a `rate_limited` request may be repeated. */

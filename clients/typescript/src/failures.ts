@@ -3,7 +3,7 @@
 import type { State } from "./connection.js";
 import type { Environment } from "./environment.js";
 import type { Logger } from "./logger.js";
-import { closeCodes } from "./protocol.js";
+import { BAD_REQUEST, INVALID_TOKEN, PERMISSION_DENIED } from "./close-codes.js";
 
 /** Logs a series of failed attempts: the first and the last as warnings, and the connection that ends the series. */
 export class FailureLog {
@@ -43,8 +43,8 @@ export class FailureLog {
 /** Returns the close code for an HTTP status that another attempt will not change, unless it may bring a new token. */
 export function closeCodeOf(status: number | undefined, canRenewToken: boolean): number | undefined {
   if (!status || status < 400 || status > 499 || [408, 425, 429].includes(status)) return undefined;
-  if (status === 401) return canRenewToken ? undefined : closeCodes.invalid_token;
-  return status === 403 ? closeCodes.permission_denied : closeCodes.bad_request;
+  if (status === 401) return canRenewToken ? undefined : INVALID_TOKEN;
+  return status === 403 ? PERMISSION_DENIED : BAD_REQUEST;
 }
 
 /** An address without what may be secret in it. */

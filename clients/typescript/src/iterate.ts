@@ -3,11 +3,12 @@
 import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { Position } from "./protocol.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
 /** Gives out the publications from now on, until the subscription ends or the signal is aborted. */
-export function messages(channel: Readable, signal?: AbortSignal): AsyncGenerator<Publication<unknown>, void, undefined> {
+export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
   let ended: { error?: unknown } | undefined;
   let wake = () => {};
@@ -24,9 +25,8 @@ export function messages(channel: Readable, signal?: AbortSignal): AsyncGenerato
       wake();
     }),
     channel.onState((state) => state.name === "unsubscribed" && end(state)),
-    () => signal?.removeEventListener("abort", abort),
+    onAbort(signal, abort),
   ];
-  signal?.addEventListener("abort", abort);
   if (signal?.aborted) abort();
   return (async function* () {
     try {

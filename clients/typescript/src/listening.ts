@@ -5,6 +5,7 @@ import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js"
 import { messages, older } from "./iterate.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import type { Logger } from "./logger.js";
+import type { AbortSignalLike } from "./standard.js";
 
 /** The listeners of one channel. */
 export abstract class Listening {
@@ -38,7 +39,7 @@ export abstract class Listening {
     return older(this as never, range);
   }
 
-  messages({ signal }: { readonly signal?: AbortSignal } = {}) {
+  messages({ signal }: { readonly signal?: AbortSignalLike } = {}) {
     return messages(this as never, signal);
   }
 }

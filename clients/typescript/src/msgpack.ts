@@ -197,7 +197,16 @@ function readText(length: number): string {
       return n < 0 ? (texts[hash] = String.fromCharCode(...input.subarray(start, at))) : (text as string);
     }
   }
-  return (decoder ??= new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })).decode(input.subarray(start, at));
+  return (decoder ??= createDecoder()).decode(input.subarray(start, at));
+}
+
+/** Where the runtime's decoder takes no options, as in old Hermes, texts that are not UTF-8 are not refused. */
+function createDecoder(): TextDecoder {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  } catch {
+    return new TextDecoder();
+  }
 }
 
 function readUint(size: number): number {

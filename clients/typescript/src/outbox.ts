@@ -5,6 +5,7 @@ import type { Codec } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
 
 /** How long a request may take, and what may be done for it. */
 export interface RequestOptions {
@@ -17,7 +18,7 @@ export interface RequestOptions {
   /** May be sent again where the first time may have been lost. Without it such a request fails. */
   readonly repeatable?: boolean | undefined;
   /** Ends the waiting: the promise is rejected with the signal's reason. What was sent already may have been done. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /** What to do with a request whose answer was lost. */
@@ -54,7 +55,7 @@ export interface Urgent {
   readonly take?: (data: unknown) => unknown;
 }
 
-type Frame = string | Uint8Array<ArrayBuffer>;
+type Frame = string | Uint8Array;
 
 interface Entry extends Asked {
   retry: Retry;
@@ -65,8 +66,8 @@ interface Entry extends Asked {
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
-  /** Listens to the signal. */
-  aborted?: () => void;
+  /** Stops listening to the signal. */
+  unlisten?: () => void;
   readonly resolve: (data: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -145,7 +146,7 @@ export class Outbox {
       }
       this.#bytes += length;
       this.#waiting.add(entry);
-      signal?.addEventListener("abort", (entry.aborted = () => (quiet(answer), this.#fail(entry, signal.reason))));
+      entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
       this.#expire(entry);
       this.#flush();
     });
@@ -307,7 +308,7 @@ export class Outbox {
 
   #remove(entry: Entry): void {
     entry.cancel();
-    if (entry.aborted) entry.signal?.removeEventListener("abort", entry.aborted);
+    entry.unlisten?.();
     this.#bytes -= entry.frame.length;
     this.#sent.delete(entry.id);
     this.#waiting.delete(entry);
@@ -329,15 +330,8 @@ export function unconnected(): HauynaError {
 
 /** The server takes no message that large. */
 function tooLarge(limit?: number): ServerError {
-  const details = limit === undefined ? {} : { limit };
-  return new ServerError({
-    type: "error",
-    error_type: "payload_too_large",
-    message: "the message is too large",
-    timestamp: 0,
-    temporary: false,
-    details,
-  });
+  const details = { ...(limit && { limit }) };
+  return new ServerError({ error_type: "payload_too_large", message: "the message is too large", temporary: false, details });
 }
 
 /** The bytes of a frame's payload. */

@@ -1,4 +1,5 @@
-// The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a file of its own.
+// The client in one file, for pages that have no bundler: as index.ts, but for MessagePack, which has a
+// file of its own, and the table of close codes.
 
 export { type AnyClient, Client, type ClientOptions, type ConnectOptions, type QuestionHandler } from "./client.js";
 export type {
@@ -36,7 +37,7 @@ export {
   type RecoveryReason,
   type RetryTerms,
   type SessionMessage,
-  closeCodes,
   comesBack,
 } from "./protocol.js";
+export type { AbortSignalLike, UrlLike } from "./standard.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

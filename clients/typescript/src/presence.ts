@@ -188,7 +188,7 @@ export class Roster implements Presence {
   #change(change: Change): void {
     const { event, user, status, metadata, connections, connection } = change;
     const others = this.#users.get(user)?.devices?.filter((device) => device.connection_id !== connection?.connection_id) ?? [];
-    const devices = connection ? [...others, connection] : others;
+    const devices = others.concat(connection ?? []);
     // Of a connection that has left, a change may say nothing but how many there are now.
     const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
     if (event === "leave") this.#leave(user);

@@ -112,30 +112,6 @@ export interface ChannelEvent {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** Close codes with a name; what follows from a code is its range alone, see {@link comesBack}. */
-export const closeCodes = {
-  normal: 1000,
-  going_away: 1001,
-  message_too_big: 1009,
-  shutdown: 3000,
-  drain: 3001,
-  expired: 3005,
-  slow_consumer: 3008,
-  write_failed: 3009,
-  position_lost: 3010,
-  forced_reconnect: 3011,
-  heartbeat_timeout: 3012,
-  replaced: 3013,
-  invalid_token: 3500,
-  bad_request: 3501,
-  not_authenticated: 3502,
-  disconnected: 3503,
-  connection_limit: 3504,
-  revoked: 3505,
-  permission_denied: 3507,
-  too_many_errors: 3509,
-} as const;
-
 /** Whether a client comes back after this close code: the number's range alone decides. */
 export function comesBack(code: number): boolean {
   return code < 3000 ? !STAY_AWAY.includes(code) : code % 1000 < 500;

@@ -11,7 +11,7 @@ import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
 export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
-  send(frame: string | Uint8Array<ArrayBuffer>): void;
+  send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
 

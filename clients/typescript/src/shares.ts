@@ -2,6 +2,7 @@
 
 import type { Subscribed } from "./channel.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
+import { type AbortSignalLike, onAbort } from "./standard.js";
 
 /** Where a subscription stands. */
 export type Standing = Pick<Subscribed, "position" | "recoverable">;
@@ -25,7 +26,7 @@ export class Shares {
   }
 
   /** Adds a share. The promise is settled with the subscription, or when the share is given up before. */
-  add(signal?: AbortSignal): Promise<Subscribed> {
+  add(signal?: AbortSignalLike): Promise<Subscribed> {
     let resolve!: (subscribed: Subscribed) => void;
     let reject!: (error: unknown) => void;
     const answer = new Promise<Subscribed>((...settle) => ([resolve, reject] = settle));
@@ -34,7 +35,6 @@ export class Shares {
       share.unlisten();
       if (this.#all.delete(share) && this.#all.size === 0) await this.#ended();
     };
-    const abort = () => void unsubscribe(signal?.reason);
     const share: Share = {
       resolve: (standing) => resolve({ ...standing, unsubscribe: () => unsubscribe() }),
       reject: (error) => {
@@ -42,9 +42,8 @@ export class Shares {
         if (!(error instanceof ServerError)) quiet(answer);
         reject(error);
       },
-      unlisten: () => signal?.removeEventListener("abort", abort),
+      unlisten: onAbort(signal, () => void unsubscribe(signal?.reason)),
     };
-    signal?.addEventListener("abort", abort);
     this.#all.add(share);
     return answer;
   }

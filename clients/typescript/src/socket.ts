@@ -11,7 +11,7 @@ export interface WebSocketLike {
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onclose: ((event: { code: number; reason: string; status?: number } & never) => void) | null;
   onerror: ((event: { message?: unknown } & never) => void) | null;
-  send(data: string | Uint8Array<ArrayBuffer>): void;
+  send(data: string | Uint8Array): void;
   close(code?: number, reason?: string): void;
 }
 
@@ -68,7 +68,7 @@ export class Socket {
     };
   }
 
-  send(frame: string | Uint8Array<ArrayBuffer>): void {
+  send(frame: string | Uint8Array): void {
     if (!this.#ended) this.#socket.send(frame);
   }
 

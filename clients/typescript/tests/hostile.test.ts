@@ -81,7 +81,7 @@ test.each([
 
 function frame(codec: Codec, value: unknown): string | ArrayBuffer {
   const written = codec.encode(value as object) ?? "null";
-  return typeof written === "string" ? written : written.buffer;
+  return typeof written === "string" ? written : (written.buffer as ArrayBuffer);
 }
 
 test("bytes that are no message end the connection, or nothing", async () => {

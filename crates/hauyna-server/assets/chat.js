@@ -75,7 +75,11 @@ class Page {
     document.addEventListener("keydown", (event) => event.key === "Escape" && isDrawerOpen() && drawer(false));
     narrow.addEventListener("change", () => drawer(false));
     drawer(false);
-    document.addEventListener("visibilitychange", () => this.#read());
+    document.addEventListener("visibilitychange", () => {
+      // What has waited for a frame is counted now: a page that nobody sees has none.
+      for (const room of this.#rooms.values()) room.draw();
+      this.#read();
+    });
   }
 
   // Talking

@@ -3,9 +3,12 @@
 
 import { face, linked, make, time } from "/elements.js";
 
-const MOST = 500; // messages and notes on the page while its end is on show
+const MOST = 200; // messages and notes on the page while its end is on show
+const FEW = 10; // entries up to which each may come with a movement
 const TOGETHER = 5 * 60_000; // ms within which messages of one person stand under one name
-const HIDDEN = 250; // ms between two drawings of a page that nobody sees
+const FRAME = 16; // ms
+const REST = 4; // times as long as a drawing took, the next one waits: most of the time is for receiving
+const MAX_REST = 250; // ms
 
 export class Room {
   channel;
@@ -22,6 +25,8 @@ export class Room {
   hasEarlier = false;
   earlier = make("button", "plain earlier", "Earlier messages");
   #list = make("ol");
+  #empty = make("p", "empty");
+  #moves = true;
   #me;
   #around;
   /** In the order of the stream; each has its element once it was drawn. */
@@ -29,6 +34,7 @@ export class Room {
   #orders = new Set();
   #unsent = new Map();
   #isScheduled = false;
+  #notBefore = 0;
   /** How often the stream began anew: offsets of different epochs are not compared. */
   #epochs = [];
   /** The range of offsets that was missed, and what is shown of it. */
@@ -43,11 +49,10 @@ export class Room {
     this.element.setAttribute("aria-label", `Messages in ${this.title}`);
     this.element.dataset.testid = "log";
     this.element.dataset.channel = channel;
-    const empty = make("p", "empty");
-    empty.append(make("strong", "", "Quiet so far."), " Say something, then cut the socket and see what you miss: nothing.");
+    this.#empty.append(make("strong", "", "Quiet so far."), " Say something, then cut the socket and see what you miss: nothing.");
     this.earlier.dataset.testid = "earlier";
     this.earlier.hidden = true;
-    this.element.append(this.earlier, empty, this.#list);
+    this.element.append(this.earlier, this.#empty, this.#list);
   }
 
   get title() {
@@ -114,7 +119,10 @@ export class Room {
   /** Puts on the page what is not there yet, and takes off what is too much. */
   draw() {
     this.#isScheduled = false;
+    const start = performance.now();
     this.#around(() => this.#draw());
+    const end = performance.now();
+    this.#notBefore = end + REST * (end - start);
   }
 
   #countAway(entry) {
@@ -159,14 +167,17 @@ export class Room {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
     const draw = () => this.#isScheduled && this.draw();
+    const rest = Math.min(MAX_REST, this.#notBefore - performance.now());
     // A page that nobody sees has no frames.
-    if (document.visibilityState === "visible") requestAnimationFrame(draw);
-    setTimeout(draw, HIDDEN);
+    if (document.visibilityState !== "visible" || rest > FRAME) setTimeout(draw, Math.max(FRAME, rest));
+    else requestAnimationFrame(draw);
   }
 
   #draw() {
     this.#trim();
     this.earlier.hidden = !this.hasEarlier;
+    this.#empty.hidden = this.#entries.length > 0;
+    this.#moves = this.#entries.filter(({ element }) => !element).length <= FEW;
     let before = null;
     let next = this.#list.firstChild;
     for (const entry of this.#entries) {
@@ -192,7 +203,7 @@ export class Room {
   }
 
   #element({ user, content, timestamp, offset, state, isReplayed, problem }) {
-    const element = make("li", "message new");
+    const element = make("li", this.#moves ? "message new" : "message");
     Object.assign(element.dataset, { testid: "message", user, state });
     if (offset !== undefined) element.dataset.offset = offset;
     if (user === this.#me) element.classList.add("mine");

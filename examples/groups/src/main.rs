@@ -121,6 +121,7 @@ const PAGE: Page = Page {
     html: include_str!("../page/index.html"),
     style: include_str!("../page/page.css"),
     script: include_str!("../page/page.js"),
+    program: include_str!("main.rs"),
 };
 const TEAM: &str = "team";
 /// A channel that clients cannot subscribe to by themselves: no pattern declares it.

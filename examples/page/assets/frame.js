@@ -1,11 +1,15 @@
 // The frame around every example's page: who uses it, how its connection is, and a button that cuts it.
 
 import { face, make } from "/elements.js";
+import { showCode } from "/code.js";
 import { Client } from "/hauyna.js";
-import { Network, look } from "/network.js";
+import { CutButton, Network, look } from "/network.js";
 
 const CUT = 4_000; // ms without a network, at the press of a button
 const at = (id) => document.getElementById(id);
+
+void showCode();
+for (const input of document.querySelectorAll("input:not([type]), textarea")) input.dir = "auto";
 
 /** Asks for a name, once per window; `?name=ann` in the address answers it. */
 export async function enter(question = "What is your name?") {
@@ -19,7 +23,10 @@ export async function enter(question = "What is your name?") {
     location.assign(location.pathname);
   });
   const me = make("div", "me");
-  me.append(face(name), make("strong", "", name), leave);
+  const shown = make("strong", "", name);
+  shown.dir = "auto";
+  shown.title = name;
+  me.append(face(name), shown, leave);
   document.querySelector(".bar h1").after(me);
   document.querySelector("main").hidden = false;
   return name;
@@ -33,6 +40,7 @@ function ask(question) {
   const input = make("input");
   Object.assign(input, { id: "name", required: true, maxLength: 32, autocomplete: "nickname", spellcheck: false });
   input.placeholder = "Your name";
+  input.dir = "auto";
   input.dataset.testid = "name-input";
   label.htmlFor = "name";
   const button = make("button", "primary", "Enter");
@@ -80,18 +88,12 @@ export function showState({ retry, cut }) {
   dot.setAttribute("aria-hidden", "true");
   const words = make("span");
   words.setAttribute("aria-hidden", "true");
-  const now = make("button", "plain", "Now");
-  now.setAttribute("aria-label", "Reconnect now");
-  now.dataset.testid = "retry";
-  now.addEventListener("click", retry);
-  pill.append(dot, words, now);
+  pill.append(dot, words);
   const spoken = make("p", "unseen");
   spoken.setAttribute("role", "status");
-  const knife = make("button", "plain cut", "Cut the socket");
-  knife.title = "Cuts this page's socket for a few seconds, as a lost network would";
-  knife.dataset.testid = "cut";
-  knife.addEventListener("click", cut);
-  document.querySelector(".bar").append(pill, spoken, knife);
+  const button = make("button", "cut");
+  const cutButton = new CutButton(button, { cut, retry });
+  document.querySelector(".bar").append(pill, spoken, button);
 
   let state = { name: "connecting" };
   const draw = () => {
@@ -101,9 +103,8 @@ export function showState({ retry, cut }) {
   setInterval(draw, 250);
   return (next) => {
     state = next;
-    pill.dataset.state = state.name;
-    knife.disabled = state.name !== "connected";
-    now.hidden = state.name !== "waiting" && state.name !== "closed";
+    pill.dataset.state = document.body.dataset.state = state.name;
+    cutButton.show(state.name);
     spoken.textContent = describe(state);
     draw();
   };

@@ -8,7 +8,7 @@ use axum::routing::get;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
 
-/// The files of one example's page.
+/// The files of one example.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     /// What `/` shows.
@@ -18,6 +18,8 @@ pub struct Page {
     /// `/page.js`, a module that may import `/hauyna.js` (the TypeScript client, built), `/frame.js`,
     /// `/network.js` and `/elements.js`.
     pub script: &'static str,
+    /// `/main.rs`, the program of the example, of which its page shows what matters.
+    pub program: &'static str,
 }
 
 impl Page {
@@ -28,9 +30,11 @@ impl Page {
             .route("/", get(move || file(self.html, "text/html; charset=utf-8")))
             .route("/page.css", get(move || file(self.style, STYLE)))
             .route("/page.js", get(move || file(self.script, SCRIPT)))
+            .route("/main.rs", get(move || file(self.program, "text/plain; charset=utf-8")))
             .route("/frame.css", get(|| file(include_str!("../assets/frame.css"), STYLE)))
             .route("/frame.js", get(|| file(include_str!("../assets/frame.js"), SCRIPT)))
             .route("/look.css", get(|| file(LOOK, STYLE)))
+            .route("/code.js", get(|| file(CODE, SCRIPT)))
             .route("/elements.js", get(|| file(ELEMENTS, SCRIPT)))
             .route("/hauyna.js", get(|| file(CLIENT, SCRIPT)))
             .route("/hauyna-msgpack.js", get(|| file(MESSAGE_PACK, SCRIPT)))
@@ -63,16 +67,20 @@ async fn file(text: &'static str, kind: &'static str) -> impl IntoResponse {
         (header::CACHE_CONTROL, "no-cache"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
     ];
     (headers, text)
 }
 
+/// Nothing from elsewhere, and no script or style within a page.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 // The look and the client are those of the program's own chat page.
 const LOOK: &str = include_str!("../../../crates/hauyna-server/assets/look.css");
+const CODE: &str = include_str!("../../../crates/hauyna-server/assets/code.js");
 const ELEMENTS: &str = include_str!("../../../crates/hauyna-server/assets/elements.js");
 const CLIENT: &str = include_str!("../../../crates/hauyna-server/assets/hauyna.js");
 const MESSAGE_PACK: &str = include_str!("../../../crates/hauyna-server/assets/hauyna-msgpack.js");

@@ -91,6 +91,7 @@ const PAGE: Page = Page {
     html: include_str!("../page/index.html"),
     style: include_str!("../page/page.css"),
     script: include_str!("../page/page.js"),
+    program: include_str!("main.rs"),
 };
 const OFFICE: &str = "office";
 /// When who was last seen.

@@ -33,10 +33,12 @@ at("say").addEventListener("submit", (event) => (event.preventDefault(), say()))
 function join(name) {
   if (!entered.has(name)) {
     const log = make("ol", "log");
-    log.setAttribute("role", "log");
-    log.setAttribute("aria-label", `Messages in ${name}`);
     log.dataset.testid = "log";
-    at("logs").append(log);
+    const heard = make("div");
+    heard.setAttribute("role", "log");
+    heard.setAttribute("aria-label", `Messages in ${name}`);
+    heard.append(log);
+    at("logs").append(heard);
     const room = { name, log, people: {}, unread: 0, shown: new Set(), channel: client.channel(`room:${name}`) };
     entered.set(name, room);
     follow(room);
@@ -48,7 +50,7 @@ function leave(name) {
   const { log, channel, offs } = entered.get(name);
   for (const off of offs) off();
   void channel.unsubscribe();
-  log.remove();
+  log.parentElement.remove();
   entered.delete(name);
   go([...entered.keys()].at(-1) ?? null);
 }

@@ -109,6 +109,7 @@ const PAGE: Page = Page {
     html: include_str!("../page/index.html"),
     style: include_str!("../page/page.css"),
     script: include_str!("../page/page.js"),
+    program: include_str!("main.rs"),
 };
 /// Bytes of one message.
 const LONGEST: usize = 4000;

@@ -1,7 +1,7 @@
 //! The chat over real sockets: two people talk, and one is cut off in the middle.
 
 use super::*;
-use hauyna::{Channels, Handler, Hub, RetryPolicy};
+use hauyna::{Channels, ClientEvents, Handler, Hub, RetryPolicy};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use std::time::Duration;
 use tokio::io::{DuplexStream, Lines, duplex};
@@ -62,4 +62,22 @@ async fn two_people_talk_and_one_who_is_cut_off_misses_nothing() {
     assert_eq!(bob.see("ana: ").await, "ana: are you there?");
     bob.write("yes\u{1b}[2J").await;
     assert_eq!(ana.see("bob: ").await, "bob: yes[2J");
+}
+
+#[tokio::test]
+async fn who_is_typing_is_shown_once_until_they_have_written() {
+    let events = ClientEvents::new().event("typing", 5);
+    let hub = Hub::builder().channels("general", Channels::new().client_events(events)).build();
+    let server = TestServer::start(hub, Handler::new().identify(|request| Ok(request.query("user_id"))));
+    let mut ana = Terminal::open(&server.url("/?user_id=ana"));
+    ana.see("* you are in general").await;
+    let bob = Client::builder(&server.url("/?user_id=bob")).connect().unwrap();
+    let room = bob.channel::<String>("general");
+    let _subscription = room.subscribe().await.unwrap();
+    for line in ["hello", "hello again"] {
+        room.send("typing", &()).unwrap();
+        assert_eq!(ana.see("* bob").await, "* bob is typing");
+        room.publish(&line.to_owned()).await.unwrap();
+        assert_eq!(ana.see("").await, format!("bob: {line}"), "nothing else was shown");
+    }
 }

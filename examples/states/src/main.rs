@@ -108,6 +108,7 @@ const PAGE: Page = Page {
     html: include_str!("../page/index.html"),
     style: include_str!("../page/page.css"),
     script: include_str!("../page/page.js"),
+    program: include_str!("main.rs"),
 };
 /// A channel that clients cannot subscribe to by themselves: no pattern declares it.
 const BOARD: &str = "board";

@@ -1,8 +1,11 @@
-//! Client events over a script: what is sent when, and what comes of those of others.
+//! Client events, publications without echo and own presence: over a script, what is sent when, and on a real server.
 
 use crate::script::{Peer, Subscribed, script, subscribed};
-use crate::support::next;
+use crate::support::{builder, client, content, named, next, quick};
+use hauyna::{Channels, ClientEvents, Hub, Presence};
+use hauyna_client::protocol::ErrorType;
 use hauyna_client::{Client, ClientEvent, Error, StreamError};
+use hauyna_test::{Cut, FaultProxy, TestServer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -135,4 +138,83 @@ async fn metadata_that_was_updated_is_that_of_the_next_subscription() {
     assert_eq!(peer.expect("subscribe_channel").await["metadata"], json!({ "muted": true }));
     let refused = room.presence().update(&"muted").await.unwrap_err();
     assert_eq!(refused.kind(), "invalid", "not an object");
+}
+
+/// A server whose rooms allow cursors, show presence and keep a history.
+fn server() -> TestServer {
+    let events = ClientEvents::new().event("cursor", 20).event("typing", 5);
+    let rooms = Channels::new()
+        .presence(Presence::each())
+        .history(100, Duration::from_secs(60))
+        .client_events(events);
+    TestServer::start(Hub::builder().channels("room:{id}", rooms).retry_policy(quick()).build(), named())
+}
+
+#[tokio::test]
+async fn on_a_real_server_the_others_get_cursors_in_either_encoding_and_the_last_of_them() {
+    let server = server();
+    let ana = builder(&server.url("/?user=ana")).message_pack().connect().unwrap();
+    let bob = client(&server.url("/?user=bob"));
+    let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));
+    let (mut own, mut seen) =
+        (at_ana.client_events::<Cursor>("cursor"), at_bob.client_events::<Cursor>("cursor"));
+    at_ana.subscribe().await.unwrap().keep();
+    at_bob.subscribe().await.unwrap().keep();
+    for x in 1..=300 {
+        at_ana.send("cursor", &Cursor { x }).unwrap();
+    }
+    let mut count = 1;
+    let mut event = next(&mut seen).await.unwrap();
+    assert_eq!((&*event.user, &*event.channel), ("ana", "room:1"));
+    while event.data.x < 300 {
+        event = next(&mut seen).await.unwrap();
+        count += 1;
+    }
+    assert!(count <= 20, "{count} of 300 were sent");
+    let offset = at_bob.publish(&7).await.unwrap().unwrap().offset;
+    assert_eq!(offset, 1, "events have no number");
+    at_bob.send("cursor", &Cursor { x: 9 }).unwrap();
+    assert_eq!(next(&mut own).await.unwrap().data, Cursor { x: 9 }, "the own ones do not come back");
+}
+
+#[tokio::test]
+async fn on_a_real_server_what_is_not_echoed_comes_to_the_others_alone_also_over_a_cut() {
+    let server = server();
+    let proxy = FaultProxy::start(server.address()).await;
+    let (ana, bob) = (client(&proxy.url("/?user=ana")), client(&server.url("/?user=bob")));
+    let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));
+    let (mut own, mut seen) = (at_ana.messages(), at_bob.messages());
+    at_ana.subscribe().await.unwrap().keep();
+    at_bob.subscribe().await.unwrap().keep();
+    assert_eq!(at_ana.publish(&1).echo(false).await.unwrap().unwrap().offset, 1);
+    assert_eq!(content(&mut seen).await, 1);
+    proxy.cut_all(Cut::Reset);
+    at_bob.publish(&2).await.unwrap();
+    assert_eq!(content(&mut own).await, 2, "the own one is seen");
+    let past = at_ana.history().await.unwrap();
+    assert_eq!(past.messages.len(), 2, "the history has both");
+}
+
+#[tokio::test]
+async fn on_a_real_server_others_see_what_a_connection_says_about_itself() {
+    let server = server();
+    let (ana, bob) = (client(&server.url("/?user=ana")), client(&server.url("/?user=bob")));
+    let (at_ana, at_bob) = (ana.channel::<u32>("room:1"), bob.channel::<u32>("room:1"));
+    let mut updates = at_ana.presence_updates();
+    at_ana.subscribe().await.unwrap().keep();
+    at_bob.subscribe().metadata(&json!({ "device": "phone" })).await.unwrap().keep();
+    let device =
+        |member: &hauyna_client::Member| member.devices.values().next().map(|device| device.metadata.clone());
+    let mut shown = Vec::new();
+    at_bob.presence().update(&json!({ "device": "phone", "muted": true })).await.unwrap();
+    while shown.len() < 2 {
+        let update = next(&mut updates).await.unwrap();
+        if update.user == "bob" {
+            shown.push(device(&update.member).unwrap());
+        }
+    }
+    assert_eq!(shown, [json!({ "device": "phone" }), json!({ "device": "phone", "muted": true })]);
+    assert_eq!(device(&at_ana.presence().members["bob"]), shown.pop());
+    let refused = bob.channel::<u32>("room:2").presence().update(&json!({})).await.unwrap_err();
+    assert_eq!(refused.error_type(), Some(ErrorType::NotSubscribed));
 }

@@ -1,0 +1,54 @@
+//! The environments that users of the TypeScript client have: `tests/environments` runs the packed package in test
+//! runners, frameworks, bundlers, runtimes and versions of TypeScript, each pinned in a folder of its own.
+
+use crate::browser::install_packages;
+use crate::house::{House, on_path};
+use crate::process;
+use crate::steps::Outcome;
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Builds the package, then runs every environment. Each installs what its folder pins, once.
+pub(crate) fn run(house: &House) -> Result<Outcome> {
+    on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
+    let package = house.root.join("clients/typescript");
+    install_packages(house, &package)?;
+    let mut build = house.command("npm");
+    build.args(["run", "--silent", "build"]).current_dir(&package).env("NO_COLOR", "1");
+    process::run(house, "environments-build", &mut build, Duration::from_secs(300))?;
+    let mut tests = house.command("npm");
+    tests.arg("test").current_dir(house.root.join("tests/environments")).env("NO_COLOR", "1");
+    let output = process::run(house, "environments", &mut tests, LIMIT)?;
+    Ok(Outcome::Passed(summary(&output)))
+}
+
+/// How many environments passed, and the reason of each that could not be tried.
+fn summary(output: &str) -> String {
+    let count = |word: &str| {
+        output
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("ℹ ")?.strip_prefix(word))
+            .unwrap_or_default()
+            .trim()
+    };
+    let mut note = format!("{} rows", count("pass "));
+    for reason in output.lines().filter_map(|line| line.split_once("# ").map(|(_, reason)| reason)) {
+        note = format!("{note}; skipped: {reason}");
+    }
+    note
+}
+
+/// Two minutes on two idle cores, and as long again to install everything for the first time.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::summary;
+
+    #[test]
+    fn environments_that_were_skipped_are_named_with_their_reason() {
+        let output = "✔ Jest 29, node (1959.2ms)\n﹣ Deno (0.4ms) # npm has no deno for darwin\nℹ tests 2\nℹ pass 1\nℹ skipped 1\n";
+        assert_eq!(summary(output), "1 rows; skipped: npm has no deno for darwin");
+    }
+}
