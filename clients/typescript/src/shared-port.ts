@@ -9,7 +9,7 @@ export type FromPage =
   | { readonly say: "hello"; readonly lock: string | undefined; readonly settings: Settings }
   | { readonly say: "alive" }
   | { readonly say: "open"; readonly socket: number; readonly protocol: string }
-  | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array<ArrayBuffer> }
+  | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array }
   | { readonly say: "close"; readonly socket: number }
   /** The credentials that the worker has asked for; with none where getting them failed. */
   | { readonly say: "token"; readonly id: number; readonly token: string | undefined };
@@ -17,7 +17,7 @@ export type FromPage =
 /** From the worker to a page. */
 export type FromWorker =
   | { readonly say: "opened"; readonly socket: number }
-  | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array<ArrayBuffer> }
+  | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array }
   | { readonly say: "closed"; readonly socket: number; readonly code: number; readonly reason: string }
   /** Whether the worker is connected to the server. */
   | { readonly say: "network"; readonly isThere: boolean }

@@ -171,7 +171,7 @@ class Hub {
 
   // Requests of pages
 
-  #hear(tab: Tab, number: number, frame: string | Uint8Array<ArrayBuffer>): void {
+  #hear(tab: Tab, number: number, frame: string | Uint8Array): void {
     const { socket } = tab;
     if (socket?.number !== number) return;
     const message = socket.codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire;

@@ -158,7 +158,7 @@ class LinkSocket implements WebSocketLike {
     this.#link = link;
   }
 
-  send(frame: string | Uint8Array<ArrayBuffer>): void {
+  send(frame: string | Uint8Array): void {
     this.#link.say({ say: "frame", socket: this.#number, frame });
   }
 

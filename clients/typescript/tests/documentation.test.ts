@@ -16,14 +16,14 @@ test.each(["testing-applications.md"])("the recipes of %s are programs that the 
   for (const [, name, code] of recipes) expect(code, name).toBe(readFileSync(`${root}../../${name}`, "utf8"));
 });
 
-const GUIDES = ["README.md", ...["client-typescript", "testing-applications"].map((name) => `../../docs/${name}.md`)];
+const GUIDES = ["README.md", ...["client-typescript", "testing-applications", "recipes", "moving-from-pusher", "moving-from-socket-io", "moving-from-supabase"].map((name) => `../../docs/${name}.md`)];
 
 test("the compiler takes every example of the README and the guides", { timeout: 120_000 }, () => {
   const names = new Map<string, string>();
   for (const guide of GUIDES) {
     const text = readFileSync(`${root}${guide}`, "utf8").replace(RECIPE, "");
     const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, block]) => block as string);
-    expect(blocks.length, guide).toBeGreaterThan(1);
+    expect(blocks.length, guide).toBeGreaterThan(0);
     const stem = guide.replace(/.*\/|\.md/g, "");
     for (const [n, block] of blocks.entries()) names.set(`${root}tests/${stem}-${n + 1}.ts`, `${block}\nexport {};\n`);
   }
