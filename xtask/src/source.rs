@@ -132,7 +132,8 @@ fn character(rest: &str) -> Option<usize> {
     }
 }
 
-const FOREIGN: [&str; 5] = ["target", "node_modules", "corpus", "artifacts", "test-results"];
+const FOREIGN: [&str; 8] =
+    ["target", "node_modules", "build", "dist", ".next", "corpus", "artifacts", "test-results"];
 
 #[cfg(test)]
 mod tests {

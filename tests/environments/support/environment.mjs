@@ -28,7 +28,7 @@ export function prepare(name) {
 
 /** Runs a program of the environment and returns what it wrote; fails with all of that where the program fails. */
 export async function run(folder, program, words = [], env = {}) {
-  const options = { cwd: folder, timeout: 180_000, maxBuffer: 1 << 24, env: { ...process.env, CI: "1", NO_COLOR: "1", ...env } };
+  const options = { cwd: folder, timeout: 600_000, maxBuffer: 1 << 24, env: { ...process.env, CI: "1", NO_COLOR: "1", ...env } };
   try {
     const { stdout, stderr } = await promisify(execFile)(program, words, options);
     return stdout + stderr;
