@@ -109,26 +109,31 @@ export function testHotReload(example, extension) {
 
 /** Declares the tests of one example. */
 export function testExample(example, { title = example, settings } = {}) {
-  let server;
-  let wire;
-  let pages;
-  let browser;
+  const world = {};
 
   before(async () => {
-    server = await startServer();
-    wire = await Wire.to(server.port);
-    pages = await serve(example, wire.url, settings);
-    browser = await startBrowser();
+    world.server = await startServer();
+    world.wire = await Wire.to(world.server.port);
+    world.pages = await serve(example, world.wire.url, settings);
+    world.browser = await startBrowser();
   });
 
   after(async () => {
-    await browser?.close();
-    await pages?.stop();
-    await wire?.close();
-    assert.equal(await server?.stop(), 0, "the server ends cleanly on SIGTERM");
+    await world.browser?.close();
+    await world.pages?.stop();
+    world.wire?.close();
+    assert.equal(await world.server?.stop(), 0, "the server ends cleanly on SIGTERM");
   });
 
+  testTalking(title, world);
+  testTunnel(title, world);
+  testOlder(title, world);
+  testOneSocket(title, world);
+}
+
+function testTalking(title, world) {
   test(`${title}: two people talk, and each message is there at once and once`, async () => {
+    const { browser, pages } = world;
     const ann = await Person.visit(browser, pages.url, "Ann");
     const bob = await Person.visit(browser, pages.url, "Bob");
     await ann.at("people").getByText("Bob").waitFor();
@@ -150,8 +155,11 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.deepEqual([...ann.faults, ...bob.faults], []);
     await ann.page.context().close();
   });
+}
 
+function testTunnel(title, world) {
   test(`${title}: what is written without a connection waits, and what was missed comes before it`, async () => {
+    const { browser, pages, wire } = world;
     const cut = await Person.visit(browser, pages.url, "Cut");
     const other = await Person.visit(browser, pages.url, "Other");
     for (const person of [cut, other]) await person.page.getByRole("button", { name: "tea" }).click();
@@ -172,8 +180,11 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.equal(await cut.at("gap").count(), 0);
     for (const person of [cut, other]) await person.page.context().close();
   });
+}
 
+function testOlder(title, world) {
   test(`${title}: older messages are loaded on demand, and a room keeps its own`, async () => {
+    const { browser, pages } = world;
     const writer = await Person.visit(browser, pages.url, "Writer");
     const texts = Array.from({ length: 25 }, (_, n) => `number ${n + 1}`);
     await writer.say(...texts);
@@ -196,8 +207,11 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.deepEqual(writer.faults, []);
     await writer.page.context().close();
   });
+}
 
+function testOneSocket(title, world) {
   test(`${title}: one page opens one socket and asks once for each channel, and fits a phone`, async () => {
+    const { browser, pages } = world;
     const context = await browser.newContext(PHONE);
     const page = await context.newPage();
     const heard = overhear(page);
@@ -208,7 +222,7 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.equal(heard.sockets, 1);
     const count = (type) => heard.asked.filter((other) => other === type).length;
     assert.deepEqual([count("subscribe_channel"), count("unsubscribe_channel"), count("history")], [1, 0, 1]);
-    await fits(phone, example);
+    await fits(phone, title);
     await phone.shot(`${title.replaceAll(" ", "-")}-phone`);
     assert.deepEqual(phone.faults, []);
     await context.close();
