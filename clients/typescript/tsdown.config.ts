@@ -21,7 +21,7 @@ export default defineConfig([
   { ...npm, entry: "src/node.ts", platform: "node", clean: false },
   {
     ...npm,
-    entry: ["src/stores.ts", "src/react.ts", "src/vue.ts", "src/svelte.ts", "src/testing.ts"],
+    entry: ["src/stores.ts", "src/react.ts", "src/vue.ts", "src/svelte.ts", "src/testing.ts", "src/shared.ts"],
     platform: "neutral",
     clean: false,
     deps: { neverBundle: ["hauyna", "react", "vue", "svelte", "svelte/reactivity", "svelte/store"] },

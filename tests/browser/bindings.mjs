@@ -81,6 +81,12 @@ export function testExample(example, { title = example, settings } = {}) {
     await reads(ann, all);
     await reads(bob, all);
     await ann.shot(`${title.replaceAll(" ", "-")}`);
+    await bob.at("message-input").pressSequentially("wri");
+    await ann.shows("typing", "Bob is typing …");
+    await bob.at("message-input").fill("");
+    await bob.say("written");
+    await reads(ann, [...all, "Bob: written (sent)"]);
+    await ann.at("typing").filter({ hasText: /^$/ }).waitFor({ state: "attached" });
     await bob.page.close();
     await ann.page.getByText("Here now: 1").waitFor();
     assert.deepEqual([...ann.faults, ...bob.faults], []);
@@ -127,7 +133,7 @@ export function testExample(example, { title = example, settings } = {}) {
     await writer.page.getByRole("button", { name: "general" }).click();
     await writer.page.getByText("number 25").waitFor();
     while (await writer.at("older").count()) await writer.at("older").click({ timeout: 5_000 }).catch(() => {});
-    const first = ["Ann: hello (sent)", "Bob: hi (sent)", "Bob: how are you? (sent)"];
+    const first = ["Ann: hello (sent)", "Bob: hi (sent)", "Bob: how are you? (sent)", "Bob: written (sent)"];
     await reads(writer, [...first, ...texts.map((text) => `Writer: ${text} (sent)`)]);
     assert.deepEqual(writer.faults, []);
     await writer.page.context().close();

@@ -7,13 +7,13 @@ export interface Position {
   readonly offset: number;
 }
 
-/** How a client comes back after a loss; delays in milliseconds. */
-export interface RetryTerms {
-  /** Attempts before the client gives up; without it, it never does. */
+/** How a client comes back after a loss, in `session.retry` and `retry_policy`; delays in milliseconds. */
+export interface RetryMessage {
   readonly max_attempts?: number;
   readonly base_delay: number;
   readonly max_delay: number;
   readonly backoff_multiplier: number;
+  readonly jitter?: number;
 }
 
 /** How often the server is heard, and after which silence the connection is lost; milliseconds. */
@@ -46,7 +46,7 @@ export interface SessionMessage {
   readonly resumed?: boolean;
   readonly resume?: { readonly token: string; readonly window?: number };
   readonly heartbeat?: Heartbeat;
-  readonly retry?: RetryTerms;
+  readonly retry?: RetryMessage;
   readonly subscriptions?: readonly SubscriptionEntry[];
   /** When the credentials end, in milliseconds since the Unix epoch. */
   readonly expires_at?: number;

@@ -51,7 +51,7 @@ export class FakeConnection {
     void Promise.resolve().then(() => this.isOpen && this.#socket.onmessage?.({ data } as never));
   }
 
-  read(data: string | Uint8Array<ArrayBuffer>): WireMessage {
+  read(data: string | Uint8Array): WireMessage {
     return this.#codec.decode(typeof data === "string" ? data : data.slice().buffer) as WireMessage;
   }
 
@@ -78,7 +78,7 @@ export class FakeSocket implements WebSocketLike {
     void Promise.resolve().then(() => host.opened(this.#connection));
   }
 
-  send(data: string | Uint8Array<ArrayBuffer>): void {
+  send(data: string | Uint8Array): void {
     const connection = this.#connection;
     if (!connection.isOpen) return;
     const message = connection.read(data);

@@ -216,7 +216,7 @@ export class FakeServer<T extends Contract = Contract> {
       const { authenticate = ({ url }) => url.searchParams.get("user") ?? "me" } = this.#options;
       connection.user = authenticate({ url: connection.url, token: connection.item("hauyna.bearer.") });
     } catch (error) {
-      return connection.end(closeCodes.invalid_token, error instanceof Error ? error.message : "");
+      return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }
     connection.isOpen = true;
     connection.open();

@@ -390,6 +390,9 @@ fn proof() -> Proof {
         .content::<Say>()
         .messages::<RoomEvent>()
         .message::<zoo::Point>("pointer-moved")
+        .client_event::<zoo::Point>("cursor")
+        .client_event::<()>("typing")
+        .client_event::<Option<zoo::Shade>>("shade-chosen")
         .subscription::<zoo::NoFields>()
         .presence::<zoo::Point>();
     let contract = Contract::new("Zoo", "1.2.3")
@@ -525,7 +528,7 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
     }
     let contract = || Contract::new("Chat", "1");
     type Declare = Box<dyn FnOnce() + std::panic::UnwindSafe>;
-    let faults: [(&str, Declare); 10] = [
+    let faults: [(&str, Declare); 12] = [
         ("denies unknown fields", Box::new(move || drop(contract().event::<zoo::Strict, ()>("be")))),
         ("is a request of the protocol", Box::new(move || drop(contract().event::<Say, ()>("private")))),
         ("is no object", Box::new(move || drop(contract().event::<u8, ()>("count")))),
@@ -538,6 +541,11 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
             Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
         ),
         ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
+        ("is no name", Box::new(|| drop(ChannelContract::new().client_event::<u8>("")))),
+        (
+            "is declared twice",
+            Box::new(|| drop(ChannelContract::new().client_event::<u8>("a").client_event::<u8>("a"))),
+        ),
         ("is no name", Box::new(move || drop(contract().question(Question::<(), ()>::new("a\nb"))))),
     ];
     for (part, f) in faults {

@@ -1,0 +1,147 @@
+// Pages that share one socket by a shared worker, in a real browser against the program: what one sees, all see; what a
+// page leaves behind when it is gone is given up.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { startBrowser, startServer } from "./support.mjs";
+import { Wire } from "./wire.mjs";
+
+const BUILT = fileURLToPath(new URL("../../clients/typescript/dist/", import.meta.url));
+const isBuilt = existsSync(`${BUILT}shared.js`);
+let server, browser, files, origin;
+
+before(async () => {
+  if (!isBuilt) return;
+  server = await startServer(0, ["--dev"]);
+  browser = await startBrowser();
+  // Workers have no import map: the name of the package is replaced, as a bundler does.
+  const script = (name) => readFileSync(`${BUILT}${name}`, "utf8").replace(/from "hauyna"/g, 'from "/index.js"');
+  files = createServer(({ url }, response) => {
+    const [path] = url.split("?");
+    const worker = 'import { serveTabs } from "/shared.js"; serveTabs();';
+    const body = path === "/" ? "<!doctype html><title>shared</title>" : path === "/worker.js" ? worker : /^\/(index|shared)\.js$/.test(path) ? script(path.slice(1)) : undefined;
+    response.writeHead(body === undefined ? 404 : 200, { "content-type": path === "/" ? "text/html" : "text/javascript" });
+    response.end(body);
+  }).listen(0, "127.0.0.1");
+  await once(files, "listening");
+  origin = `http://localhost:${files.address().port}`;
+});
+
+after(async () => {
+  await browser?.close();
+  files?.close();
+  await server?.stop();
+});
+
+/** A page with a shared client of this user, connected; `globalThis.open(name)` subscribes to a channel. */
+async function enter(context, url, user, { worker = "/worker.js", hasWorkers = true } = {}) {
+  const page = await context.newPage();
+  page.on("pageerror", (error) => assert.fail(error));
+  await page.goto(origin);
+  await page.evaluate(
+    async ([url, user, worker, hasWorkers]) => {
+      if (!hasWorkers) delete globalThis.SharedWorker;
+      const { sharedClient } = await import("/shared.js");
+      const retry = { base_delay: 50, max_delay: 200, backoff_multiplier: 2 };
+      const make = () => new SharedWorker(worker, { type: "module", name: user });
+      globalThis.client = sharedClient(`${url}/chat?user_id=${user}`, { worker: make, retry });
+      globalThis.heard = {};
+      globalThis.gaps = [];
+      client.onGap(({ reason }) => gaps.push(reason));
+      globalThis.open = async (name, options) => {
+        const room = client.channel(name);
+        room.on("message", ({ content }) => (heard[name] ??= []).push(content));
+        await room.subscribe(options);
+        return room;
+      };
+      await client.connect();
+    },
+    [url, user, worker, hasWorkers],
+  );
+  return page;
+}
+
+const open = (page, name) => page.evaluate((name) => open(name).then(({ position }) => position), name);
+const say = (page, name, text, options) => page.evaluate(([n, t, o]) => client.channel(n).publish(t, o), [name, text, options]);
+const heard = (page, name) => page.evaluate((name) => heard[name] ?? [], name);
+const hears = (page, name, count) => page.waitForFunction(([name, count]) => (heard[name] ?? []).length >= count, [name, count]);
+/** How many connections a user has to a channel, as this page sees it. */
+const connections = (page, name, user) => page.evaluate(([n, u]) => client.channel(n).presence.users.get(u)?.connections ?? 0, [name, user]);
+const sees = (page, name, user, count) =>
+  page.waitForFunction(([n, u, count]) => (client.channel(n).presence.users.get(u)?.connections ?? 0) === count, [name, user, count]);
+
+test("pages share one socket, and each has its own subscriptions", { skip: !isBuilt, timeout: 60_000 }, async () => {
+  const wire = await Wire.to(server.port);
+  const [home, away] = [await browser.newContext(), await browser.newContext()];
+  const bob = await enter(away, server.url, "bob");
+  await open(bob, "room:both");
+  await open(bob, "room:two");
+  const one = await enter(home, wire.url, "ana");
+  await open(one, "room:both");
+  await say(one, "room:both", "early");
+  const two = await enter(home, wire.url, "ana");
+  await open(two, "room:both");
+  await open(two, "room:two");
+  await sees(bob, "room:both", "ana", 1);
+  assert.equal(await connections(two, "room:both", "bob"), 1, "the second page is told who is present, too");
+  assert.equal(await one.evaluate(() => client.user), "ana");
+
+  // What one publishes, all get; without an echo, all others.
+  await say(one, "room:both", "from one");
+  await say(two, "room:both", "quietly from two", { echo: false });
+  await say(bob, "room:both", "from bob");
+  await say(bob, "room:two", "for two");
+  await Promise.all([hears(one, "room:both", 4), hears(two, "room:both", 2), hears(two, "room:two", 1)]);
+  assert.deepEqual(await heard(one, "room:both"), ["early", "from one", "quietly from two", "from bob"]);
+  assert.deepEqual(await heard(two, "room:both"), ["from one", "from bob"]);
+  assert.deepEqual(await heard(one, "room:two"), [], "it has not subscribed to it");
+  const page = await two.evaluate(() => client.channel("room:both").history().then(({ messages }) => messages.length));
+  assert.equal(page, 4);
+
+  // The network fails: both see it, and miss nothing.
+  wire.isDown = true;
+  wire.cut();
+  for (const page of [one, two]) await page.waitForFunction(() => client.state.name === "reconnecting");
+  await say(bob, "room:both", "missed");
+  await one.evaluate(() => void (globalThis.unsent = client.channel("room:both").publish("unsent")));
+  wire.isDown = false;
+  for (const page of [one, two]) await page.waitForFunction(() => client.state.name === "connected");
+  await one.evaluate(() => unsent);
+  await Promise.all([hears(one, "room:both", 6), hears(two, "room:both", 4)]);
+  assert.deepEqual((await heard(one, "room:both")).slice(4), ["missed", "unsent"]);
+  assert.deepEqual((await heard(two, "room:both")).slice(2), ["missed", "unsent"]);
+  for (const page of [one, two]) assert.deepEqual(await page.evaluate(() => gaps), []);
+
+  // A page that is gone without a word: its own subscription ends, the shared one stays.
+  await sees(bob, "room:two", "ana", 1);
+  await two.close();
+  await sees(bob, "room:two", "ana", 0);
+  assert.equal(await connections(bob, "room:both", "ana"), 1);
+  await say(one, "room:both", "still here");
+  await hears(bob, "room:both", 7);
+  await one.evaluate(() => client.close());
+  await sees(bob, "room:both", "ana", 0);
+  await one.evaluate(() => client.connect().then(() => client.channel("room:both").publish("again")));
+  await hears(bob, "room:both", 8);
+  await Promise.all([home.close(), away.close()]);
+  wire.close();
+});
+
+for (const [what, options] of [
+  ["without shared workers", { hasWorkers: false }],
+  ["whose worker's script is missing", { worker: "/none.js" }],
+]) {
+  test(`a browser ${what} has a socket for each page`, { skip: !isBuilt, timeout: 60_000 }, async () => {
+    const context = await browser.newContext();
+    const pages = [await enter(context, server.url, "eve", options), await enter(context, server.url, "eve", options)];
+    for (const page of pages) await open(page, "room:alone");
+    await sees(pages[0], "room:alone", "eve", 2);
+    await say(pages[0], "room:alone", "hi");
+    await hears(pages[1], "room:alone", 1);
+    await context.close();
+  });
+}
