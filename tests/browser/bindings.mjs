@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { isDeepStrictEqual } from "node:util";
+import { violations } from "./accessible.mjs";
 import { PHONE, Person, fits, startBrowser, startServer } from "./support.mjs";
 import { Wire } from "./wire.mjs";
 
@@ -224,6 +225,15 @@ function testOneSocket(title, world) {
     assert.deepEqual([count("subscribe_channel"), count("unsubscribe_channel"), count("history")], [1, 0, 1]);
     await fits(phone, title);
     await phone.shot(`${title.replaceAll(" ", "-")}-phone`);
+    const found = [];
+    for (const viewport of [PHONE.viewport, { width: 1120, height: 760 }]) {
+      await page.setViewportSize(viewport);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        found.push(...(await violations(phone, `${viewport.width}, ${colorScheme}`)));
+      }
+    }
+    assert.deepEqual(found, []);
     assert.deepEqual(phone.faults, []);
     await context.close();
   });
