@@ -15,7 +15,7 @@ import { PHONE, Person, fits, startBrowser, startServer } from "./support.mjs";
 import { Wire } from "./wire.mjs";
 
 /** Builds an example, and serves it with its proxy to this address. `settings` are further ones of Vite. */
-async function serve(example, target, settings = {}) {
+export async function serve(example, target, settings = {}) {
   const root = fileURLToPath(new URL(`../../examples/${example}/`, import.meta.url));
   const vite = await import(pathToFileURL(createRequire(`${root}package.json`).resolve("vite")));
   const outDir = await mkdtemp(join(tmpdir(), `hauyna-${example}-`));
