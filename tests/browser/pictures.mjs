@@ -8,7 +8,7 @@ import { PAGES, openPage } from "./pages.mjs";
 import { Person, startBrowser, startExample, startServer } from "./support.mjs";
 
 const FOLDER = fileURLToPath(new URL("../../examples/pictures/", import.meta.url));
-const SIZE = { width: 1200, height: 750 };
+const SIZE = { width: 1280, height: 800 };
 const LOOK = { viewport: SIZE, colorScheme: "light", reducedMotion: "reduce" };
 const SCALE = 560 / SIZE.width;
 const QUALITY = 70;
