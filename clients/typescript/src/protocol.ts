@@ -67,8 +67,9 @@ export interface ServerMessage {
  * in a channel. What the protocol says of a channel has one of a few types and, but for changes of presence, no `timestamp`.
  */
 export function typeOf({ type, channel, timestamp, event }: ServerMessage): string | undefined {
-  const isAboutChannel = OF_CHANNELS.test(type) && (timestamp === undefined || (event && type === "presence_change"));
-  return channel === undefined || isAboutChannel ? type : undefined;
+  // Publications leave here, several times each: without looking at their type.
+  if (channel !== undefined && timestamp !== undefined && !(event && type === "presence_change")) return undefined;
+  return channel === undefined || OF_CHANNELS.test(type) ? type : undefined;
 }
 
 const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;
