@@ -18,7 +18,8 @@ export const PAGE_SIZE = 10;
 
 export const TRY = [
   "Open this page twice, under two names, and write: each message is there at once, and once.",
-  "Stop the server and write on: the message waits, and is sent when the server is back. Whatever was missed follows.",
+  "Write in one window and watch the other: who types is shown.",
+  "Switch the network off and write on: the message waits, and is sent when the network is back. What was missed comes before it.",
   "Write more than ten messages, reload, and load the older ones.",
 ];
 

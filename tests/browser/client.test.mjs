@@ -128,7 +128,7 @@ test("a server that was started anew is told as one: a gap with its reason, and 
   await page.goto(`${first.url}/live`); // of the same origin, with no script of ours
   await page.evaluate(async () => {
     const { Client } = await import("/hauyna.js");
-    const client = new Client("/chat?user_id=gil", { retry: { base_delay: 100, max_delay: 500, backoff_multiplier: 2 } });
+    const client = new Client("/chat?user_id=gil", { retry: { baseDelay: 100, maxDelay: 500, backoffMultiplier: 2 } });
     const room = client.channel("room:anew");
     globalThis.told = { gaps: [], heard: [], states: [] };
     client.onState(({ name }) => told.states.push(name));

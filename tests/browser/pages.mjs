@@ -2,8 +2,12 @@
 
 import { Person } from "./support.mjs";
 
+/** The index of the examples is opened as a file. */
+const INDEX = new URL("../../examples/index.html", import.meta.url).href;
+
 /** `fill` does on the page what its visitors do, so that there is something to be seen. */
 export const PAGES = [
+  { name: "index", file: INDEX, fill: (ann) => ann.page.evaluate(loadPictures) },
   { name: "demo", path: "/", hasCode: true, fill: showRecovery },
   { name: "chat-door", path: "/chat.html" },
   { name: "chat", path: "/chat.html", fill: talk },
@@ -25,10 +29,18 @@ export const PAGES = [
 export async function openPage(browser, url, page, options = {}) {
   const context = await browser.newContext(options);
   const person = new Person(await context.newPage(), "Ann");
-  await person.page.goto(url + page.path);
+  await person.page.goto(page.file ?? url + page.path);
   if (page.hasCode) await person.at("code").locator("pre").waitFor({ state: "attached" });
   await page.fill?.(person);
   return person;
+}
+
+/** In the page: each picture is there. */
+async function loadPictures() {
+  for (const picture of document.images) {
+    picture.loading = "eager";
+    await picture.decode();
+  }
 }
 
 async function showRecovery(ann) {

@@ -255,6 +255,13 @@ export type Contract = {
     "room:{id}": RoomChannel;
     "{*any}": AnyChannel;
   };
+  clientEvents: {
+    "room:{id}": {
+      cursor: Point2;
+      "shade-chosen": Shade | null;
+      typing: undefined;
+    };
+  };
   subscriptions: {
     "room:{id}": NoFields;
   };

@@ -29,7 +29,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
         .env("CHROMIUM", chromium)
         .env("HAUYNA_BIN", house.program())
         .env("HAUYNA_EXAMPLES", house.target.join("debug"));
-    let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
+    let output = process::run(house, "browser", &mut command, Duration::from_secs(600))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
 }

@@ -5,10 +5,12 @@ use crate::browser::install_packages;
 use crate::house::{House, on_path};
 use crate::process;
 use crate::steps::Outcome;
+use crate::test::release_build;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
-/// Builds the package, then runs every environment. Each installs what its folder pins, once.
+/// Builds the package, then runs every environment. Each installs what its folder pins, once; bundles run in Chromium
+/// by the driver of `tests/browser`, where there is a Chromium.
 pub(crate) fn run(house: &House) -> Result<Outcome> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let package = house.root.join("clients/typescript");
@@ -16,8 +18,14 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     let mut build = house.command("npm");
     build.args(["run", "--silent", "build"]).current_dir(&package).env("NO_COLOR", "1");
     process::run(house, "environments-build", &mut build, Duration::from_secs(300))?;
+    install_packages(house, &house.root.join("tests/browser"))?;
+    release_build(house)?;
     let mut tests = house.command("npm");
-    tests.arg("test").current_dir(house.root.join("tests/environments")).env("NO_COLOR", "1");
+    tests
+        .arg("test")
+        .current_dir(house.root.join("tests/environments"))
+        .env("HAUYNA_BIN", house.program())
+        .env("NO_COLOR", "1");
     let output = process::run(house, "environments", &mut tests, LIMIT)?;
     Ok(Outcome::Passed(summary(&output)))
 }

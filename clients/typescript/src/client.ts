@@ -20,13 +20,13 @@ import type {
   RequestReply,
 } from "./contract.js";
 import { type Environment, amount, surroundings } from "./environment.js";
+import type { RetryTerms, SessionInfo } from "./face.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
 import {
   type ErrorMessage,
-  type RetryTerms,
   type ServerMessage,
   type SessionMessage,
   typeOf,
@@ -86,7 +86,7 @@ export class Client<T extends Contract = Contract> {
   #keys = 0;
   /** The application closes: whoever waits need not be told. */
   #isClosing = false;
-  #info: SessionMessage | undefined;
+  #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */

@@ -9,7 +9,8 @@ import { HauynaError } from "./error.js";
 import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
 import type { Logger } from "./logger.js";
-import { type RetryTerms, type ServerMessage, type SessionMessage, comesBack, typeOf } from "./protocol.js";
+import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js";
+import { type RetryMessage, type ServerMessage, type SessionMessage, comesBack, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
 
 /** How the connection is. */
@@ -25,7 +26,7 @@ export type State =
       readonly code?: number;
       readonly reason?: string;
     }
-  | { readonly name: "connected"; readonly session: SessionMessage }
+  | { readonly name: "connected"; readonly session: SessionInfo }
   /** Not trying. `error` is what requests fail with: its kind is `closed`, or `gave_up` where the attempts were used up. */
   | { readonly name: "closed"; readonly code?: number; readonly reason: string; readonly error: HauynaError };
 
@@ -79,7 +80,7 @@ export class Connection {
   #retry: RetryTerms;
   /** Attempts since the last stable connection: the delay grows with them. */
   #attempt = 0;
-  /** Failed attempts since the last session: `max_attempts` limits them. */
+  /** Failed attempts since the last session: `maxAttempts` limits them. */
   #failures = 0;
   #since = 0;
   #wasConnected = false;
@@ -207,9 +208,11 @@ export class Connection {
     switch (typeOf(message)) {
       case "session":
         return;
-      case "retry_policy":
-        this.#setTerms(message as unknown as RetryTerms);
-        break;
+      case "retry_policy": {
+        const terms = termsOf(message as unknown as RetryMessage);
+        this.#setTerms(terms);
+        return this.#events.message({ ...terms, type: message.type });
+      }
       case "reconnect":
         return this.#handOver(message["after"]);
     }
@@ -235,11 +238,12 @@ export class Connection {
     }
     this.#wasConnected = true;
     this.#failures = 0;
-    this.#setTerms(session.retry);
+    const info = sessionOf(session);
+    this.#setTerms(info.retry);
     this.#liveness.start(session.heartbeat);
-    const fields = { connection: session.connection_id, resumed: session.resumed === true };
+    const fields = { connection: info.connectionId, resumed: info.resumed };
     this.#failureLog.connected(fields);
-    if (this.#become({ name: "connected", session })) this.#events.session(session);
+    if (this.#become({ name: "connected", session: info })) this.#events.session(session);
   }
 
   /** The server's node goes away: moves at a random moment of the window, and stays where that fails. */
@@ -295,7 +299,7 @@ export class Connection {
     // Without a network nothing is tried, and so nothing counts.
     if (!environment.isOnline()) return this.#pausedBy(code, reason);
     this.#attempt++;
-    const most = this.#retry.max_attempts ?? Infinity;
+    const most = this.#retry.maxAttempts ?? Infinity;
     if (++this.#failures > most) return this.#end(code, `gave up after ${most} attempts`, true);
     const wait = delay(this.#retry, this.#attempt, environment.random());
     const why = { code, reason };

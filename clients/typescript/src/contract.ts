@@ -1,7 +1,7 @@
 // The types of an application, as a compiler sees them: what its channels carry, what it can be asked, what it asks.
 // Types alone; `hauyna types` writes such a contract from a Rust application.
 
-import type { RetryTerms } from "./protocol.js";
+import type { RetryTerms } from "./face.js";
 
 /**
  * What an application says and hears. Every part may be left out, and is then open to anything.

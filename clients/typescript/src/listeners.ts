@@ -7,8 +7,13 @@ export type Off = () => void;
 
 /** The event that a message of this type is; the client's own events have names without quotes. */
 export function on(type: string): string {
-  return `"${type}"`;
+  // Mostly the same: a string that is made anew has to be hashed anew.
+  if (type !== lastType) lastEvent = `"${(lastType = type)}"`;
+  return lastEvent;
 }
+
+let lastType = "";
+let lastEvent = '""';
 
 /** The listeners of any number of events, by name. */
 export class Listeners {

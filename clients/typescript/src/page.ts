@@ -25,6 +25,7 @@ export type { State, TokenContext } from "./connection.js";
 export type * from "./contract.js";
 export { type Environment, type Signal, surroundings } from "./environment.js";
 export { type ErrorKind, HauynaError, ServerError } from "./error.js";
+export type { RetryTerms, SessionInfo } from "./face.js";
 export type { Off } from "./listeners.js";
 export { type Level, type Logger, consoleLogger } from "./logger.js";
 export type { OutboxLimits, RequestOptions } from "./outbox.js";
@@ -35,8 +36,6 @@ export {
   type Heartbeat,
   type Position,
   type RecoveryReason,
-  type RetryTerms,
-  type SessionMessage,
   comesBack,
 } from "./protocol.js";
 export type { AbortSignalLike, UrlLike } from "./standard.js";

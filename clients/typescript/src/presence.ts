@@ -2,14 +2,15 @@
 // with the old one, so that a reconnect reports only who really came or went.
 
 import { bindMembers } from "./bind.js";
+import { type DeviceMessage, deviceOf } from "./face.js";
 import type { Listeners, Off } from "./listeners.js";
 import type { ServerMessage } from "./protocol.js";
 
 /** One connection of somebody who is present. */
 export interface Device {
-  readonly connection_id: string;
+  readonly connectionId: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  readonly joined_at: number;
+  readonly joinedAt: number;
 }
 
 /** Somebody who is present. */
@@ -69,7 +70,7 @@ interface List {
 interface Entry {
   readonly status: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  readonly connections: readonly Device[];
+  readonly connections: readonly DeviceMessage[];
 }
 
 /** What a roster needs of its channel. */
@@ -186,8 +187,9 @@ export class Roster implements Presence {
   }
 
   #change(change: Change): void {
-    const { event, user, status, metadata, connections, connection } = change;
-    const others = this.#users.get(user)?.devices?.filter((device) => device.connection_id !== connection?.connection_id) ?? [];
+    const { event, user, status, metadata, connections } = change;
+    const connection = change.connection && deviceOf(change.connection);
+    const others = this.#users.get(user)?.devices?.filter((device) => device.connectionId !== connection?.connectionId) ?? [];
     const devices = others.concat(connection ?? []);
     // Of a connection that has left, a change may say nothing but how many there are now.
     const known = devices.length === connections ? { devices } : others.length === connections ? { devices: others } : {};
@@ -247,7 +249,7 @@ interface Change {
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly connections: number;
   /** The connection that has changed. */
-  readonly connection?: Device;
+  readonly connection?: DeviceMessage;
 }
 
 interface Diff {
@@ -263,7 +265,7 @@ function read({ users, count, offset }: Page): List {
 }
 
 function present(user: string, { status, metadata, connections }: Entry): Present {
-  return { user, status, metadata, connections: connections.length, devices: connections };
+  return { user, status, metadata, connections: connections.length, devices: connections.map(deviceOf) };
 }
 
 /** Whether nothing that can be seen has changed: not which connections they are, for those change with a reconnect. */

@@ -7,13 +7,13 @@ export interface Position {
   readonly offset: number;
 }
 
-/** How a client comes back after a loss; delays in milliseconds. */
-export interface RetryTerms {
-  /** Attempts before the client gives up; without it, it never does. */
+/** How a client comes back after a loss, in `session.retry` and `retry_policy`; delays in milliseconds. */
+export interface RetryMessage {
   readonly max_attempts?: number;
   readonly base_delay: number;
   readonly max_delay: number;
   readonly backoff_multiplier: number;
+  readonly jitter?: number;
 }
 
 /** How often the server is heard, and after which silence the connection is lost; milliseconds. */
@@ -46,7 +46,7 @@ export interface SessionMessage {
   readonly resumed?: boolean;
   readonly resume?: { readonly token: string; readonly window?: number };
   readonly heartbeat?: Heartbeat;
-  readonly retry?: RetryTerms;
+  readonly retry?: RetryMessage;
   readonly subscriptions?: readonly SubscriptionEntry[];
   /** When the credentials end, in milliseconds since the Unix epoch. */
   readonly expires_at?: number;
@@ -67,8 +67,9 @@ export interface ServerMessage {
  * in a channel. What the protocol says of a channel has one of a few types and, but for changes of presence, no `timestamp`.
  */
 export function typeOf({ type, channel, timestamp, event }: ServerMessage): string | undefined {
-  const isAboutChannel = OF_CHANNELS.test(type) && (timestamp === undefined || (event && type === "presence_change"));
-  return channel === undefined || isAboutChannel ? type : undefined;
+  // Publications leave here, several times each: without looking at their type.
+  if (channel !== undefined && timestamp !== undefined && !(event && type === "presence_change")) return undefined;
+  return channel === undefined || OF_CHANNELS.test(type) ? type : undefined;
 }
 
 const OF_CHANNELS = /^((un)?subscribed|presence_(state|change|diff)|occupancy|gap|client_event)$/;

@@ -250,7 +250,7 @@ export class Subscription extends Listening {
     const { offset } = message;
     if (isNumber(offset) && this.position) {
       if (offset <= this.position.offset) return;
-      this.position = { ...this.position, offset };
+      this.position = { epoch: this.position.epoch, offset };
     }
     this.listeners.emit(on(message.type), message);
   }

@@ -227,7 +227,7 @@ export class FakeServer<T extends Contract = Contract> {
       const query = Object.fromEntries(new URL(url).searchParams);
       connection.user = authenticate({ url, query, token: connection.item("hauyna.bearer.") });
     } catch (error) {
-      return connection.end(closeCodes.invalid_token, error instanceof Error ? error.message : "");
+      return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }
     connection.isOpen = true;
     connection.open();

@@ -7,12 +7,13 @@ import { fixture } from "./fixtures.js";
 import { World, fate, settle } from "./world.js";
 
 const terms = { base_delay: 1000, max_delay: 8000, backoff_multiplier: 2 };
+const own = { baseDelay: 1000, maxDelay: 8000, backoffMultiplier: 2 };
 
 test("delays are spread over the whole of what the policy allows, from the first attempt on", () => {
-  const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delay(terms, attempt, 1));
+  const longest = [1, 2, 3, 4, 5, 9].map((attempt) => delay(own, attempt, 1));
   expect(longest).toEqual([1000, 2000, 4000, 8000, 8000, 8000]);
-  expect(delay(terms, 1, 0)).toBe(0);
-  const spread = Array.from({ length: 2000 }, () => delay(terms, 1, Math.random()));
+  expect(delay(own, 1, 0)).toBe(0);
+  const spread = Array.from({ length: 2000 }, () => delay(own, 1, Math.random()));
   for (let tenth = 0; tenth < 10; tenth++) {
     const inside = spread.filter((ms) => ms >= tenth * 100 && ms < (tenth + 1) * 100).length;
     expect(inside).toBeGreaterThan(100);
@@ -53,7 +54,7 @@ test("a lost connection is tried again after a delay by the server's policy", as
   await world.pass(500);
   await world.socket.accept({ retry: terms });
   const told: unknown[] = [];
-  client.on("retry_policy", ({ base_delay }) => told.push(base_delay));
+  client.on("retry_policy", ({ baseDelay }) => told.push(baseDelay));
   await world.socket.say({ type: "retry_policy", ...terms, base_delay: 4000 });
   expect(told).toEqual([4000]);
   await world.socket.drop();
@@ -139,7 +140,7 @@ test("an attempt without an answer ends after the patience for it", async () => 
 
 test("a relay that cuts every connection after three seconds ends no client, whose delays still grow", async () => {
   const world = new World();
-  const client = await world.connected({ retry: { ...terms, max_attempts: 3 } });
+  const client = await world.connected({ retry: { ...own, maxAttempts: 3 } });
   for (let n = 1; n <= 20; n++) {
     await world.pass(3000);
     await world.socket.drop();
@@ -155,8 +156,8 @@ test("a relay that cuts every connection after three seconds ends no client, who
 
 test("the application's own policy wins over what the server says", async () => {
   const world = new World();
-  const own = { base_delay: 10, max_delay: 10, backoff_multiplier: 1, max_attempts: 1 };
-  const client = await world.connected({ retry: own }, { retry: { ...terms, max_attempts: 9 } });
+  const retry = { baseDelay: 10, maxDelay: 10, backoffMultiplier: 1, maxAttempts: 1 };
+  const client = await world.connected({ retry }, { retry: { ...terms, max_attempts: 9 } });
   await world.socket.say({ type: "retry_policy", ...terms });
   await world.socket.drop();
   expect(client.state).toMatchObject({ retryAt: world.time + 5 });
@@ -410,7 +411,7 @@ test("an aborted connect closes a client that has not connected, and no other", 
 
 test("a used up number of attempts is told apart from a close", async () => {
   const world = new World();
-  const client = world.client({ retry: { ...terms, max_attempts: 1 } });
+  const client = world.client({ retry: { ...own, maxAttempts: 1 } });
   const connected = fate(client.connect());
   await settle();
   await world.socket.drop();

@@ -1,9 +1,11 @@
-// The examples of the README and of the guide are programs that the compiler takes.
+// The examples of the README and of the guides are programs that the compiler takes.
 
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { compile } from "svelte/compiler";
 import ts from "typescript";
 import { expect, test } from "vitest";
+import { compileTemplate, parse } from "vue/compiler-sfc";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -16,20 +18,36 @@ test.each(["testing-applications.md"])("the recipes of %s are programs that the 
   for (const [, name, code] of recipes) expect(code, name).toBe(readFileSync(`${root}../../${name}`, "utf8"));
 });
 
-const GUIDES = ["README.md", ...["client-typescript", "testing-applications", "recipes", "moving-from-pusher", "moving-from-socket-io", "moving-from-supabase"].map((name) => `../../docs/${name}.md`)];
+const PAGES = [
+  "client-typescript",
+  "testing-applications",
+  "react",
+  "vue",
+  "svelte",
+  "server-rendering",
+  "recipes",
+  "moving-from-pusher",
+  "moving-from-socket-io",
+  "moving-from-supabase",
+];
+const GUIDES = ["README.md", ...PAGES.map((name) => `../../docs/${name}.md`)];
 
 test("the compiler takes every example of the README and the guides", { timeout: 120_000 }, () => {
   const names = new Map<string, string>();
   for (const guide of GUIDES) {
-    const text = readFileSync(`${root}${guide}`, "utf8").replace(RECIPE, "");
-    const blocks = [...text.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, block]) => block as string);
+    const blocks = blocksOf(guide);
     expect(blocks.length, guide).toBeGreaterThan(0);
     const stem = guide.replace(/.*\/|\.md/g, "");
-    for (const [n, block] of blocks.entries()) names.set(`${root}tests/${stem}-${n + 1}.ts`, `${block}\nexport {};\n`);
+    for (const [n, { kind, text }] of blocks.entries()) {
+      // Of a component the script; its markup is for the next test.
+      const script = /<script[^>]*>([^]*?)<\/script>/.exec(text)?.[1] ?? text;
+      names.set(`${root}tests/${stem}-${n + 1}.${kind === "tsx" ? "tsx" : "ts"}`, `${script}\nexport {};\n`);
+    }
   }
   const { config } = ts.readConfigFile(`${root}tsconfig.json`, ts.sys.readFile);
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
-  const relaxed = { ...options, noUnusedLocals: false, paths: { hauyna: [`${root}src/index.ts`], "hauyna/*": [`${root}src/*.ts`] } };
+  const paths = { hauyna: [`${root}src/index.ts`], "hauyna/*": [`${root}src/*.ts`] };
+  const relaxed = { ...options, noUnusedLocals: false, paths, jsx: ts.JsxEmit.ReactJSX, types: ["node", "svelte"] };
   const host = ts.createCompilerHost(relaxed);
   const { readFile, fileExists, getSourceFile } = host;
   host.readFile = (name) => names.get(name) ?? readFile(name);
@@ -44,6 +62,25 @@ test("the compiler takes every example of the README and the guides", { timeout:
   });
   expect(faults).toEqual([]);
 });
+
+test.each(GUIDES)("the markup of the components in %s is valid", (guide) => {
+  for (const { kind, text } of blocksOf(guide)) {
+    if (kind === "svelte") expect(compile(text, { generate: "client" }).warnings.map(({ message }) => message)).toEqual([]);
+    if (kind === "vue") expect(templateErrors(text)).toEqual([]);
+  }
+});
+
+function blocksOf(guide: string): { kind: string; text: string }[] {
+  const text = readFileSync(`${root}${guide}`, "utf8").replace(RECIPE, "");
+  const all = [...text.matchAll(/```(\w+)\n([\s\S]*?)```/g)].map(([, kind, text]) => ({ kind: kind as string, text: text as string }));
+  return all.filter(({ kind }) => ["ts", "tsx", "vue", "svelte"].includes(kind));
+}
+
+function templateErrors(text: string): unknown[] {
+  const { descriptor, errors } = parse(text);
+  const source = descriptor.template?.content ?? "";
+  return [...errors, ...compileTemplate({ source, filename: "Example.vue", id: "example" }).errors];
+}
 
 test("the links of the README work where npm shows it", () => {
   const links = [...readFileSync(`${root}README.md`, "utf8").matchAll(/\]\(([^)]+)\)/g)].map(([, link]) => link as string);

@@ -208,7 +208,7 @@ test("a move without a window is none, and one in a loop takes its time", async 
 
 test.each([NaN, -1, Infinity, 2 ** 31, 1e308])("a duration of %s is kept to, as far as it makes sense", async (given) => {
   const world = new World();
-  const retry = { base_delay: given, max_delay: given, backoff_multiplier: given };
+  const retry = { baseDelay: given, maxDelay: given, backoffMultiplier: given };
   const client = await world.connected({ timeout: given, ttl: given, connectTimeout: given, retry, outbox: { count: NaN, bytes: NaN } });
   const asked = fate(client.request("buy", {}, { timeout: given, ttl: given }));
   await world.pass(0);

@@ -18,7 +18,7 @@ afterAll(async () => {
 });
 
 async function join(user: string, options: ClientOptions = {}, port = server.port): Promise<Client> {
-  const retry = { base_delay: 20, max_delay: 100, backoff_multiplier: 2 };
+  const retry = { baseDelay: 20, maxDelay: 100, backoffMultiplier: 2 };
   const client = new Client(`ws://127.0.0.1:${port}/chat?user_id=${user}`, { retry, ...options });
   clients.push(client);
   await client.connect();

@@ -45,7 +45,7 @@ async function watcher(users: object = { ana: entry(), bob: entry() }, offset = 
 test("a list is who joins at first; its changes are joins, leaves and updates", async () => {
   const { world, room, heard, names } = await watcher();
   expect(names()).toBe("ana bob");
-  expect(room.presence.users.get("bob")).toMatchObject({ user: "bob", status: "online", connections: 1, devices: [{ connection_id: "c-0" }] });
+  expect(room.presence.users.get("bob")).toMatchObject({ user: "bob", status: "online", connections: 1, devices: [{ connectionId: "c-0" }] });
   await world.socket.say(
     change("join", "cleo", 6),
     change("update", "bob", 7, { status: "away", connections: 2 }),
@@ -61,7 +61,7 @@ test("which devices somebody has is known until their number changes, and again 
   const { world, room } = await watcher();
   const bob = () => room.presence.users.get("bob");
   await world.socket.say(change("update", "bob", 6, { status: "away" }));
-  expect(bob()).toMatchObject({ status: "away", devices: [{ connection_id: "c-0" }] });
+  expect(bob()).toMatchObject({ status: "away", devices: [{ connectionId: "c-0" }] });
   await world.socket.say(change("update", "bob", 7, { connections: 2 }));
   expect(bob()?.devices).toBeUndefined();
   void room.presence.refresh();

@@ -128,7 +128,7 @@ test("asked to move, it opens the next socket at a random moment while the old o
   expect(states).toEqual(["connected"]);
   expect(world.socket.heard.slice(1)).toMatchObject([{ type: "channel_message", content: "waits" }]);
   await old?.drop(3013, "replaced");
-  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-2" } });
+  expect(client.state).toMatchObject({ name: "connected", session: { connectionId: "c-2" } });
   await world.socket.ack("channel_message");
   expect(waits.now).toBe("done");
 });
@@ -158,7 +158,7 @@ test("a move that fails leaves the old connection as it was, and what waited is 
   expect(world.sockets).toHaveLength(2);
   void client.request("waits").catch(() => {});
   await world.socket.drop(1006);
-  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-1" } });
+  expect(client.state).toMatchObject({ name: "connected", session: { connectionId: "c-1" } });
   expect(old?.last("waits")).toBeDefined();
   await old?.drop(3001, "drain");
   expect(client.state).toMatchObject({ name: "reconnecting", attempt: 1, code: 3001 });
@@ -332,7 +332,7 @@ test.each([3013, 3001, 1006])("the old connection of a move may end (%s) before 
   const session = { resumed: true, resume: { token: "tok-2" }, subscriptions: [entry, { channel: "ticker", recoverable: false }] };
   await world.socket.say({ type: "session", connection_id: "c-2", user: "ana", ...session });
   expect(world.sockets, "the one that has the session is not given up").toHaveLength(2);
-  expect(client.state).toMatchObject({ name: "connected", session: { connection_id: "c-2" } });
+  expect(client.state).toMatchObject({ name: "connected", session: { connectionId: "c-2" } });
   expect(world.socket.all("waits")).toHaveLength(1);
   expect(states, "who was replaced by itself was never away").toEqual(code === 3013 ? ["connected"] : ["reconnecting", "connected"]);
 });

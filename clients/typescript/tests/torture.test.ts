@@ -271,7 +271,7 @@ async function run(seed: number): Promise<string[]> {
   const dice = new Dice(seed);
   const world = new World();
   const model = new Model(world, dice);
-  const client: Client = world.client({ timeout: 3000, retry: { base_delay: 50, max_delay: 200, backoff_multiplier: 2 } });
+  const client: Client = world.client({ timeout: 3000, retry: { baseDelay: 50, maxDelay: 200, backoffMultiplier: 2 } });
   const room = client.channel("room");
   const told: Told[] = [];
   const outcomes = new Map<string, string>();

@@ -6,21 +6,23 @@ use crate::error::Closed;
 use crate::socket::{Failure, Loss};
 use std::time::Duration;
 
-/// Logs a series of failed attempts: the first, and the one that ends the client, as a warning, and the connection that ends
-/// the series as information. Everything else about attempts is for those who debug.
+/// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a warning, and the connection
+/// that ends the series is information. Everything else about attempts is for those who debug.
 #[derive(Debug)]
 pub(crate) struct FailureLog {
     /// The address without what may be secret in it.
     url: String,
     /// Whether a warning was logged since the last connection.
     has_warned: bool,
+    /// The kind of error that the server reported last on this connection.
+    unasked: Option<String>,
 }
 
 impl FailureLog {
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
         let scheme = if endpoint.is_secure { "wss" } else { "ws" };
         let path = endpoint.path.split(['?', '#']).next().unwrap_or_default();
-        Self { url: format!("{scheme}://{}{path}", endpoint.authority), has_warned: false }
+        Self { url: format!("{scheme}://{}{path}", endpoint.authority), has_warned: false, unasked: None }
     }
 
     /// Logs the beginning of an attempt.
@@ -42,10 +44,22 @@ impl FailureLog {
 
     /// Logs a connection, which ends the series.
     pub(crate) fn connected(&mut self, connection: &str, resumed: bool) {
+        self.unasked = None;
         if std::mem::take(&mut self.has_warned) {
             tracing::info!(target: TARGET, url = self.url, connection, resumed, "connected again");
         } else {
             tracing::debug!(target: TARGET, url = self.url, connection, resumed, "connected");
+        }
+    }
+
+    /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that is refused may be
+    /// one of many.
+    pub(crate) fn unasked(&mut self, error_type: &str) {
+        if self.unasked.as_deref() == Some(error_type) {
+            tracing::debug!(target: TARGET, error_type = ?error_type, "the server reports an error");
+        } else {
+            tracing::warn!(target: TARGET, error_type = ?error_type, "the server reports an error");
+            self.unasked = Some(error_type.to_owned());
         }
     }
 
@@ -76,10 +90,6 @@ pub(crate) fn gap(gap: &crate::gap::Gap) {
 
 pub(crate) fn unreadable(fault: &hauyna_protocol::Fault) {
     tracing::warn!(target: TARGET, error = %fault, "the server sent what is no message");
-}
-
-pub(crate) fn unasked(error_type: &str) {
-    tracing::warn!(target: TARGET, error_type = ?error_type, "the server reports an error");
 }
 
 pub(crate) fn too_large_event(channel: &str, event: &str) {

@@ -1,6 +1,7 @@
 // The chat page: who am I, which channels, who else is here, how is the connection. What a channel shows is
 // room.js, what waits to be sent is outgoing.js; how the connection lasts is the business of the client, hauyna.js.
 
+import { closeDrawer, watchDrawer } from "/drawer.js";
 import { face, make, paint } from "/elements.js";
 import { Client } from "/hauyna.js";
 import { CutButton, Network, look } from "/network.js";
@@ -11,7 +12,6 @@ const HOME = "general";
 const CUT = 8_000; // ms without a network, at the press of a button
 const PAGE = 100; // messages of the past that are asked for at once
 const CROWD = 50; // people from which on comings and goings are not told one by one
-const narrow = matchMedia("(max-width: 760px)");
 const at = (id) => document.getElementById(id);
 
 class Page {
@@ -68,13 +68,9 @@ class Page {
     const retry = () => (this.#network.mend(), this.#client.reconnect());
     this.#cut = new CutButton(at("cut"), { cut: () => this.#network.cut(CUT), retry });
     at("leave").addEventListener("click", () => leave());
-    at("menu").addEventListener("click", () => drawer(!isDrawerOpen()));
-    at("veil").addEventListener("click", () => drawer(false));
     at("below").addEventListener("click", () => this.#toEnd());
     at("logs").addEventListener("scroll", () => this.#isAtEnd() && (at("below").hidden = true), { passive: true });
-    document.addEventListener("keydown", (event) => event.key === "Escape" && isDrawerOpen() && drawer(false));
-    narrow.addEventListener("change", () => drawer(false));
-    drawer(false);
+    watchDrawer();
     document.addEventListener("visibilitychange", () => {
       // What has waited for a frame is counted now: a page that nobody sees has none.
       for (const room of this.#rooms.values()) room.draw();
@@ -197,7 +193,7 @@ class Page {
     const channel = name === HOME ? HOME : `room:${name}`;
     this.#enter(channel);
     this.#go(channel);
-    if (isDrawerOpen()) drawer(false);
+    closeDrawer();
   }
 
   #exit(channel) {
@@ -297,7 +293,7 @@ class Page {
     const button = make("button", "plain channel");
     button.dataset.testid = `channel-${room.channel}`;
     button.append(make("span", "", room.title), make("span", "badge"), make("span", "unseen", " unread"));
-    button.addEventListener("click", () => (this.#go(room.channel), isDrawerOpen() && drawer(false)));
+    button.addEventListener("click", () => (this.#go(room.channel), closeDrawer()));
     item.append(button);
     if (room.channel !== HOME) {
       const exit = make("button", "plain exit", "×");
@@ -360,21 +356,6 @@ function grow() {
   const text = at("text");
   text.style.height = "auto";
   text.style.height = `${Math.min(text.scrollHeight, 160)}px`;
-}
-
-function isDrawerOpen() {
-  return at("menu").ariaExpanded === "true";
-}
-
-/** On a phone either the list or the room can be reached, and the focus goes along. */
-function drawer(open) {
-  const wasOpen = isDrawerOpen();
-  at("chat").classList.toggle("open", open);
-  at("menu").ariaExpanded = String(open);
-  at("side").inert = narrow.matches && !open;
-  at("main").inert = narrow.matches && open;
-  if (open) at("side").querySelector("button").focus();
-  else if (wasOpen) at("menu").focus();
 }
 
 function savedRooms() {

@@ -5,7 +5,7 @@ import { make } from "/elements.js";
 const KEYWORDS =
   "async|await|const|else|export|fn|for|function|if|impl|import|in|let|loop|match|move|mut|new|of|pub|return|select|static|struct|use|while";
 const WORDS = new RegExp(
-  String.raw`(?<comment>//[^\n]*)|(?<string>"(?:[^"\\\n]|\\.)*"|\`[^\`]*\`)|(?<keyword>\b(?:${KEYWORDS})\b)`,
+  String.raw`(?<comment>//[^\n]*)|(?<string>"(?:[^"\\\n]|\\.)*"|\`[^\`]*\`)|(?<keyword>(?<![:.])\b(?:${KEYWORDS})\b)`,
   "g",
 );
 

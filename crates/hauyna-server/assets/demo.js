@@ -13,7 +13,7 @@ async function join(channel, name, person) {
   const client = new Client(url, person.wire);
   const room = client.channel(channel);
   room.on("message", (said) => person.receive(said));
-  room.onEvent?.("cursor", (at) => person.point(at));
+  room.onEvent("cursor", (at) => person.point(at));
   client.onState((state) => person.turn(state));
   person.start(client, room);
   await client.connect();
@@ -24,8 +24,8 @@ function say(room, text) {
   return room.publish(text); // waits while it is cut
 }
 
-function move(room, x, y) {
-  room.send?.("cursor", { x, y }); // kept nowhere
+function point(room, x, y) {
+  room.send("cursor", { x, y }); // kept nowhere
 }
 
 /** Each visit has a channel of its own, which a reload of the page keeps. */
@@ -60,8 +60,8 @@ class Script {
 }
 
 const channel = channelOfVisit();
-const ann = new Person(at("ann"), "Ann", { say, move });
-const ben = new Person(at("ben"), "Ben", { say, move });
+const ann = new Person(at("ann"), "Ann", { say, point });
+const ben = new Person(at("ben"), "Ben", { say, point });
 for (const [person, other] of [[ann, ben], [ben, ann]]) {
   const script = new Script();
   person.onCut = () => script.start(other, person);

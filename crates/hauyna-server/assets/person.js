@@ -17,7 +17,7 @@ export class Person {
   onCut = () => {};
   onPublish = () => {};
   #panel;
-  /** What this person can do: `say` and `move` in a channel. */
+  /** What this person can do: `say` and `point` in a channel. */
   #acts;
   #log;
   #cut;
@@ -158,7 +158,7 @@ export class Person {
     pad.addEventListener("pointermove", (event) => {
       const { left, top, width, height } = pad.getBoundingClientRect();
       const round = (part) => Math.round(part * 1000) / 1000;
-      this.#acts.move(this.room, round((event.clientX - left) / width), round((event.clientY - top) / height));
+      this.#acts.point(this.room, round((event.clientX - left) / width), round((event.clientY - top) / height));
     });
   }
 

@@ -1,4 +1,4 @@
-//! The program `hauyna`: `serve` runs the engine with its chat page, `bench` puts a server under load, `types` makes
+//! The program `hauyna`: `serve` runs the engine with its pages, `bench` puts a server under load, `types` makes
 //! TypeScript of a contract.
 //! No logic of its own: it reads its flags and calls the library.
 
@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the chat page and the WebSocket endpoint `/chat` (what happens without a command, too)
+    /// Serve the demo, the chat page and the WebSocket endpoint `/chat` (what happens without a command, too)
     Serve(serve::Options),
     /// Put a server under load and measure it: fanout, echo, idle, join, churn, drain, storm or slow
     Bench(bench::Options),

@@ -31,7 +31,7 @@ at("login").addEventListener("submit", async (event) => {
 /** A token that has ended opens nothing: it is for the person to log in again. */
 function turned({ name, reason, session }) {
   if (name === "connected") {
-    expires = session.expires_at;
+    expires = session.expiresAt;
     note(`Connected as ${session.user}.`);
   }
   const isOver = name === "reconnecting" && token && Date.now() >= expires;

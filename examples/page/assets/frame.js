@@ -34,6 +34,7 @@ export async function enter(question = "What is your name?") {
 
 function ask(question) {
   const door = make("div", "door");
+  door.setAttribute("role", "main"); // the page itself is hidden meanwhile
   const card = make("form", "card");
   const label = make("label", "", question);
   const field = make("div", "field");

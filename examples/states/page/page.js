@@ -36,7 +36,7 @@ async function ask(name, fields) {
 function turned({ name, attempt, reason, session }) {
   drawMine({ connected: "connected", connecting: "reconnecting", reconnecting: "reconnecting" }[name] ?? "disconnected");
   [...at("delays").children].forEach((item, n) => item.toggleAttribute("aria-current", n + 1 === attempt));
-  if (attempt) at("policy").textContent = `Attempt ${attempt} of ${policy?.max_attempts ?? "many"} is next.`;
+  if (attempt) at("policy").textContent = `Attempt ${attempt} of ${policy?.maxAttempts ?? "many"} is next.`;
   if (name === "closed") at("policy").textContent = `It ${reason}.`;
   if (name === "connected") drawPolicy(session.retry);
 }
@@ -51,10 +51,10 @@ const SHOWN = 8;
 
 function drawPolicy(told) {
   policy = told;
-  const { max_attempts, base_delay, max_delay, backoff_multiplier, jitter } = told;
-  at("policy").textContent = `${max_attempts ?? "Endless"} attempts, each ×${backoff_multiplier} as late, at most ${max_delay / 1000} s, ±${jitter * 100} %.`;
-  const delay = (_, n) => make("li", "", `${+(Math.min(max_delay, base_delay * backoff_multiplier ** n) / 1000).toFixed(1)} s`);
-  at("delays").replaceChildren(...Array.from({ length: max_attempts ?? SHOWN }, delay));
+  const { maxAttempts, baseDelay, maxDelay, backoffMultiplier, jitter } = told;
+  at("policy").textContent = `${maxAttempts ?? "Endless"} attempts, each ×${backoffMultiplier} as late, at most ${maxDelay / 1000} s, ±${jitter * 100} %.`;
+  const delay = (_, n) => make("li", "", `${+(Math.min(maxDelay, baseDelay * backoffMultiplier ** n) / 1000).toFixed(1)} s`);
+  at("delays").replaceChildren(...Array.from({ length: maxAttempts ?? SHOWN }, delay));
 }
 
 function drawCounts(counts) {

@@ -30,6 +30,15 @@ export async function openPage() {
       await page.close();
       return result;
     },
+    /** Loads a page and returns what a function of it gives, once its scripts have run. */
+    async visit(address, get) {
+      const page = await browser.newPage();
+      await page.goto(address, { waitUntil: "load" });
+      await page.waitForFunction("globalThis.chatResult !== undefined");
+      const result = await page.evaluate(get);
+      await page.close();
+      return result;
+    },
     close: () => browser.close(),
   };
 }

@@ -87,7 +87,7 @@ impl Run {
             }
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.answered(&id, Err(Refusal::from(*refused))),
-                None => logger::unasked(&refused.error_type),
+                None => self.failure_log.unasked(&refused.error_type),
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;

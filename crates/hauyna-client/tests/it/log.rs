@@ -4,6 +4,7 @@
 use crate::script::{Script, script, script_of};
 use crate::support::reach;
 use hauyna_client::{Client, Closed, State};
+use serde_json::json;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -90,6 +91,26 @@ async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
     let attempts = log.lines("DEBUG").iter().filter(|line| line.starts_with("connecting ")).count();
     assert_eq!(attempts, 13, "each attempt is logged");
     assert_eq!(client.last_failure(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let error = |kind: &str| json!({ "type": "error", "error_type": kind, "message": "", "timestamp": 1, "temporary": false });
+    for connection in 1..=2 {
+        let mut peer = script.greet("one").await;
+        for _ in 0..20 {
+            peer.send(error("permission_denied")).await;
+        }
+        client.reconnect().await.unwrap();
+        while peer.next().await.expect("a client that is there")["type"] != "ping" {}
+        assert_eq!(log.lines("WARN").len(), connection * 2 - 1, "{:#?}", log.lines("WARN"));
+        // The loss is followed by an attempt that fails, which is a warning of its own.
+        drop(peer);
+        drop(script.raw().await);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ fn room() -> Channels {
         .announce_subscribers()
         .presence(Presence::each())
         .history(KEPT, DAY)
-        .client_events(ClientEvents::new().event("cursor", 20).event("typing", 5))
+        .client_events(client_events())
 }
 
 pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {
@@ -52,9 +52,22 @@ pub(super) fn handler(deflate: bool, rate_limit: Option<u32>) -> Handler {
 pub(crate) fn contract() -> Contract {
     let channels =
         PATTERNS.into_iter().fold(Contract::new("Hauyna chat", env!("CARGO_PKG_VERSION")), |chat, name| {
-            chat.channel(name, ChannelContract::new().content::<Value>())
+            let channel = ChannelContract::new().content::<Value>();
+            chat.channel(
+                name,
+                if ROOM_PATTERNS.contains(&name) { with_client_events(channel) } else { channel },
+            )
         });
     channels.event::<Subscribers, Subscribed>("subscribers")
+}
+
+/// What the clients of a room may send beside messages.
+fn client_events() -> ClientEvents {
+    ClientEvents::new().event("cursor", 20).event("typing", 5)
+}
+
+fn with_client_events(channel: ChannelContract) -> ChannelContract {
+    channel.client_event::<Value>("cursor").client_event::<Value>("typing")
 }
 
 /// Asks who is subscribed to a channel.
@@ -95,6 +108,8 @@ const CHAT: &str = "chat";
 const ROOMS: &str = "room:{*id}";
 const PRESENCE: &str = "presence:{*id}";
 const OTHERS: &str = "{*any}";
+/// The channels in which people meet.
+const ROOM_PATTERNS: [&str; 3] = [GENERAL, CHAT, ROOMS];
 /// The channels that clients may use.
 const PATTERNS: [&str; 5] = [GENERAL, CHAT, ROOMS, PRESENCE, OTHERS];
 
@@ -108,6 +123,8 @@ mod tests {
         for name in [GENERAL, CHAT, "room:7"] {
             let options = hub.inspect().channel(name).await.unwrap().options;
             assert_eq!((options.history, options.history_age), (1000, 86_400_000), "{name}");
+            let events = [("cursor".to_owned(), 20), ("typing".to_owned(), 5)];
+            assert_eq!(options.client_events, events.into(), "{name}");
         }
     }
 

@@ -46,7 +46,7 @@ const LIVE: &str = "/live";
 const READY: &str = "/ready";
 
 /// Path, text and kind of each page.
-const PAGES: [(&str, &str, &str); 17] = [
+const PAGES: [(&str, &str, &str); 18] = [
     (DEMO, include_str!("../../assets/demo.html"), HTML),
     ("/demo.css", include_str!("../../assets/demo.css"), CSS),
     ("/demo.js", include_str!("../../assets/demo.js"), SCRIPT),
@@ -55,6 +55,7 @@ const PAGES: [(&str, &str, &str); 17] = [
     (CHAT, include_str!("../../assets/chat.html"), HTML),
     ("/chat.css", include_str!("../../assets/chat.css"), CSS),
     ("/chat.js", include_str!("../../assets/chat.js"), SCRIPT),
+    ("/drawer.js", include_str!("../../assets/drawer.js"), SCRIPT),
     ("/outgoing.js", include_str!("../../assets/outgoing.js"), SCRIPT),
     ("/look.css", include_str!("../../assets/look.css"), CSS),
     ("/messages.css", include_str!("../../assets/messages.css"), CSS),

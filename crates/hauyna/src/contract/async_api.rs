@@ -66,6 +66,14 @@ impl Outline {
                 self.operation((&format!("{pattern} {name}"), "receive"), (&id, &message), None);
             }
         }
+        for (name, data) in &channel.client_events {
+            let payload = client_event(name, data, Origin::Client);
+            let message = self.message(&id, "client_event", &payload);
+            self.operation((&format!("{pattern} client event {name}"), "receive"), (&id, &message), None);
+            let payload = client_event(name, data, Origin::Server);
+            let message = self.message(&id, "client_event", &payload);
+            self.operation((&format!("{pattern} client event {name}"), "send"), (&id, &message), None);
+        }
         if let Some(metadata) = &channel.subscription {
             let message = self.message(&id, "subscribe_channel", &subscribe(metadata));
             self.operation((&format!("{pattern} subscription"), "receive"), (&id, &message), None);
@@ -163,6 +171,7 @@ fn of_application(name: &str, message: &Value) -> Value {
 fn publish(content: &Value) -> Value {
     let fields = json!({
         "id": id(), "channel": { "type": "string" }, "content": plain(content), "key": { "type": "string" },
+        "echo": { "type": "boolean", "description": "Whether the sender gets it, too. Default: true." },
     });
     json!({ "allOf": [envelope("channel_message", &fields, &["channel", "content"])] })
 }
@@ -170,6 +179,31 @@ fn publish(content: &Value) -> Value {
 fn subscribe(metadata: &Value) -> Value {
     let fields = json!({ "id": id(), "channel": { "type": "string" }, "metadata": plain(metadata) });
     json!({ "allOf": [envelope("subscribe_channel", &fields, &["channel"])] })
+}
+
+/// Who sends a client event: a client to the server, or the server to the other subscribers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Client,
+    Server,
+}
+
+fn client_event(name: &str, data: &Value, origin: Origin) -> Value {
+    let mut fields = json!({ "channel": { "type": "string" }, "event": { "const": name } });
+    let mut required = vec!["channel", "event"];
+    if data.get("type").is_none_or(|kind| kind != "null") {
+        fields["data"] = plain(data);
+        required.push("data");
+    }
+    match origin {
+        Origin::Client => fields["id"] = id(),
+        Origin::Server => {
+            fields["user"] = json!({ "type": "string" });
+            required.push("user");
+        }
+    }
+    let envelope = envelope("client_event", &fields, &required);
+    if origin == Origin::Client { json!({ "allOf": [envelope] }) } else { envelope }
 }
 
 fn presence(metadata: &Value) -> Value {

@@ -6,7 +6,6 @@ use super::{ChannelTerms, agreed};
 use crate::once::call_once;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// The types of what is said in the channels of one pattern; see [`Contract::channel`](super::Contract::channel).
 #[derive(Debug, Clone)]
@@ -18,7 +17,7 @@ pub struct ChannelContract {
 impl ChannelContract {
     /// Nothing is said yet.
     pub fn new() -> Self {
-        Self { terms: ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None } }
+        Self { terms: ChannelTerms::default() }
     }
 
     /// Declares the `content` of publications, those of clients and of the application alike.
@@ -53,6 +52,19 @@ impl ChannelContract {
             agreed(check::in_channel(&name, &message));
             this.insert(&name, message)
         })
+    }
+
+    /// Declares what goes with the events of this type that clients send each other; `()` is an event without data.
+    /// [`ClientEvents::event_of`](crate::ClientEvents::event_of) with the same type holds clients to it.
+    ///
+    /// # Panics
+    ///
+    /// Where it is declared twice, or its name is none.
+    pub fn client_event<T: JsonSchema + Serialize>(mut self, name: &str) -> Self {
+        agreed(check::name(name));
+        let old = self.terms.client_events.insert(name.to_owned(), Declared::of::<T>(Side::Output));
+        assert!(old.is_none(), "the client event `{name}` is declared twice");
+        self
     }
 
     /// Declares the `metadata` of subscriptions, which clients give and other subscribers see.
@@ -96,3 +108,20 @@ fn metadata<T: JsonSchema + Serialize>() -> Declared {
 
 /// The key of publications' content among the messages of a channel.
 pub(super) const CONTENT: &str = "message";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn client_event_has_a_name_that_no_other_has() {
+        let declare = |names: &[&str]| {
+            names.iter().fold(ChannelContract::new(), |channel, name| channel.client_event::<u8>(name))
+        };
+        assert_eq!(declare(&["cursor", "typing"]).terms.client_events.len(), 2);
+        for names in [["a", "a"], ["a", ""], ["a", "b\n"]] {
+            assert!(catch_unwind(|| declare(&names)).is_err(), "{names:?}");
+        }
+    }
+}

@@ -29,6 +29,9 @@ impl Document {
                 channels.iter().filter_map(|(pattern, one)| Some((pattern.clone(), of(one).clone()?)));
             record(given)
         };
+        let client_events = channels.iter().filter(|(_, one)| !one.client_events.is_empty());
+        let client_events =
+            client_events.map(|(pattern, one)| (pattern.clone(), record(one.client_events.clone())));
         let sections = [
             (REQUESTS, record(requests.iter().map(|(name, one)| (name.clone(), exchange(one))))),
             (QUESTIONS, record(questions.iter().map(|(name, one)| (name.clone(), exchange(one))))),
@@ -37,6 +40,7 @@ impl Document {
                 CHANNELS,
                 record(channels.iter().map(|(name, one)| (name.clone(), record(one.messages.clone())))),
             ),
+            (CLIENT_EVENTS, record(client_events)),
             (SUBSCRIPTIONS, metadata(|channel| &channel.subscription)),
             (PRESENCE, metadata(|channel| &channel.presence)),
         ];
@@ -119,6 +123,14 @@ impl Reader {
                     channel.messages.insert(name.clone(), message);
                 }
             }
+            CLIENT_EVENTS => {
+                let channel = channel(terms, key)?;
+                for (name, schema) in fields(schema, key)? {
+                    check::name(name)?;
+                    let event = self.declared(&format!("{key}: {name}"), schema)?;
+                    channel.client_events.insert(name.clone(), event);
+                }
+            }
             SUBSCRIPTIONS => channel(terms, key)?.subscription = Some(self.metadata(key, schema)?),
             PRESENCE => channel(terms, key)?.presence = Some(self.metadata(key, schema)?),
             _ => return Err("is no part of a contract".to_owned()),
@@ -178,8 +190,7 @@ fn channel<'a>(
     pattern: &str,
 ) -> Result<&'a mut ChannelTerms<Declared>, String> {
     check::pattern(pattern, terms.channels.keys().filter(|earlier| *earlier != pattern))?;
-    let empty = || ChannelTerms { messages: BTreeMap::new(), subscription: None, presence: None };
-    Ok(terms.channels.entry(pattern.to_owned()).or_insert_with(empty))
+    Ok(terms.channels.entry(pattern.to_owned()).or_default())
 }
 
 fn fields<'a>(schema: &'a Value, place: &str) -> Result<&'a Map<String, Value>, String> {
@@ -192,6 +203,7 @@ pub(super) const REQUESTS: &str = "requests";
 pub(super) const QUESTIONS: &str = "questions";
 pub(super) const MESSAGES: &str = "messages";
 pub(super) const CHANNELS: &str = "channels";
+pub(super) const CLIENT_EVENTS: &str = "clientEvents";
 pub(super) const SUBSCRIPTIONS: &str = "subscriptions";
 pub(super) const PRESENCE: &str = "presence";
 

@@ -87,6 +87,8 @@ struct Exchange<T> {
 struct ChannelTerms<T> {
     /// By `type`; `message` is the content of publications.
     messages: BTreeMap<String, T>,
+    /// What goes with the events that clients send each other, by the type of event.
+    client_events: BTreeMap<String, T>,
     subscription: Option<T>,
     presence: Option<T>,
 }
@@ -191,8 +193,8 @@ impl Contract {
         assert!(differences.is_empty(), "the contract and the handler differ:\n{}", differences.join("\n"));
     }
 
-    /// The contract as a JSON Schema (2020-12): of an object with `requests`, `questions`, `messages` and
-    /// `channels`, whose types stand in `$defs`. It is what [`Contract::write`] writes.
+    /// The contract as a JSON Schema (2020-12): of an object with `requests`, `questions`, `messages`, `channels` and
+    /// `clientEvents`, whose types stand in `$defs`. It is what [`Contract::write`] writes.
     #[must_use]
     pub fn json_schema(&self) -> Value {
         self.document().json_schema()
@@ -256,6 +258,13 @@ impl<T> Default for Terms<T> {
     }
 }
 
+impl<T> Default for ChannelTerms<T> {
+    fn default() -> Self {
+        let (messages, client_events) = Default::default();
+        Self { messages, client_events, subscription: None, presence: None }
+    }
+}
+
 impl<T> Terms<T> {
     fn visit(&self, f: &mut impl FnMut(&T)) {
         self.map(&mut |one| f(one));
@@ -269,6 +278,7 @@ impl<T> Terms<T> {
             messages: each(&self.messages, f),
             channels: each(&self.channels, &mut |channel| ChannelTerms {
                 messages: each(&channel.messages, f),
+                client_events: each(&channel.client_events, f),
                 subscription: channel.subscription.as_ref().map(&mut *f),
                 presence: channel.presence.as_ref().map(&mut *f),
             }),

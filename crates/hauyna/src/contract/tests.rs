@@ -1,6 +1,5 @@
-//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. `tests/contract`
-//! has the module and the values made here, for the TypeScript compiler, which must take the one half of them and
-//! refuse the other. `HAUYNA_BLESS=1` writes these files anew.
+//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. The TypeScript compiler
+//! must take the one half of the values in `tests/contract` and refuse the other. `HAUYNA_BLESS=1` writes them anew.
 
 use super::*;
 use crate::{Context, Error, ErrorKind, Handler, json};
@@ -234,7 +233,6 @@ fn ordered(value: &Value) -> Value {
     value
 }
 
-/// Compares a file of `tests/contract` with what it should be.
 fn is_as_committed(name: &str, text: &str) {
     let path = format!("{}/../../tests/contract/{name}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("HAUYNA_BLESS").is_some() {
@@ -390,6 +388,9 @@ fn proof() -> Proof {
         .content::<Say>()
         .messages::<RoomEvent>()
         .message::<zoo::Point>("pointer-moved")
+        .client_event::<zoo::Point>("cursor")
+        .client_event::<()>("typing")
+        .client_event::<Option<zoo::Shade>>("shade-chosen")
         .subscription::<zoo::NoFields>()
         .presence::<zoo::Point>();
     let contract = Contract::new("Zoo", "1.2.3")

@@ -50,11 +50,12 @@ impl Document {
                 })
                 .collect()
         };
-        let sections: [(&str, Fields); 6] = [
+        let sections: [(&str, Fields); 7] = [
             ("requests", exchanges(types, requests, |schema| self.reply_of_server(types, schema))),
             ("questions", exchanges(types, questions, |schema| reply_of_client(types, schema))),
             ("messages", messages.iter().map(|(name, one)| (name.clone(), types.write(one, 2))).collect()),
             ("channels", channels.iter().map(|(pattern, name)| ((*pattern).clone(), name.clone())).collect()),
+            ("clientEvents", client_events(types, terms)),
             ("subscriptions", metadata(|channel| &channel.subscription)),
             ("presence", metadata(|channel| &channel.presence)),
         ];
@@ -115,6 +116,20 @@ fn exchanges(
         format!("{{ data: {}; reply: {} }}", types.write(&one.data, 2), reply(&one.reply))
     };
     of.iter().map(|(name, one)| (name.clone(), exchange(one))).collect()
+}
+
+/// The data of events by pattern and type. An event without data has none.
+fn client_events(types: &Types<'_>, channels: &BTreeMap<String, ChannelTerms<Value>>) -> Fields {
+    let data = |schema: &Value| match types.write(schema, 3) {
+        text if text == "null" => "undefined".to_owned(),
+        text => text,
+    };
+    let some = channels.iter().filter(|(_, channel)| !channel.client_events.is_empty());
+    some.map(|(pattern, channel)| {
+        let events = channel.client_events.iter().map(|(name, schema)| (name.clone(), data(schema)));
+        (pattern.clone(), object(&events.collect(), 2))
+    })
+    .collect()
 }
 
 /// To answer with nothing is to answer with null.

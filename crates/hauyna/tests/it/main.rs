@@ -76,6 +76,8 @@ mod opening;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod own_presence;
+#[cfg(test)]
 mod presence;
 #[cfg(test)]
 mod races;

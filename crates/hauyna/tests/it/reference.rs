@@ -318,9 +318,13 @@ impl Reference {
         }
         let connections = room.users.get(user).map_or(0, Vec::len);
         let number = room.number;
-        let message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
+        let mut message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
             "metadata": self.shown(user), "status": self.status(user), "connections": connections,
             "offset": number });
+        // Who comes is not told of itself.
+        if let Some(own) = except.and_then(|device| self.devices.get(&device)?.channels.get(channel)) {
+            message["connection"] = if own.is_null() { json!({}) } else { own.clone() };
+        }
         let others = self.devices.iter_mut().filter(|(number, _)| except != Some(**number));
         for (_, device) in others.filter(|(_, device)| device.channels.contains_key(channel)) {
             device.expected.push_back((channel.to_owned(), message.clone()));
@@ -511,6 +515,9 @@ pub(crate) fn told(mut message: Value) -> Value {
     match fields["type"].as_str().unwrap() {
         "message" if !is_plain => {
             fields.remove("offset");
+        }
+        "presence_change" if fields.contains_key("connection") => {
+            fields["connection"] = fields["connection"]["metadata"].take();
         }
         "presence_state" => fields["users"] = summed(&fields["users"]),
         _ => {}

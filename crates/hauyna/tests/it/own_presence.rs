@@ -1,0 +1,157 @@
+//! What one connection says about itself in one channel, changed by its client (`update_presence`): who is told and how,
+//! what is refused, and that it outlives the socket.
+
+use crate::sessions::{back, lost};
+use crate::support::{named, subscribe};
+use hauyna::{Channels, Hub, Presence, Rate, RateLimit, json};
+use hauyna_test::{Client, TestServer};
+use serde_json::Value;
+use std::time::Duration;
+
+fn rooms() -> Hub {
+    Hub::builder()
+        .channels("room:{id}", Channels::new().presence(Presence::each()))
+        .channels("crowd", Channels::new().presence(Presence::diff()))
+        .channels("{*any}", Channels::new())
+        .build()
+}
+
+fn update(channel: &str, metadata: Value) -> Value {
+    json!({ "type": "update_presence", "channel": channel, "metadata": metadata })
+}
+
+async fn enter(client: &mut Client, channel: &str, metadata: Value) -> Value {
+    let request = json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });
+    client.request(request).await.unwrap();
+    client.wait_for("presence_state").await
+}
+
+async fn metadata_of(client: &mut Client, channel: &str, user: &str) -> Value {
+    let page = client.request(json!({ "type": "presence", "channel": channel })).await.unwrap();
+    page["users"][user]["connections"].as_array().unwrap().iter().map(|one| one["metadata"].clone()).collect()
+}
+
+#[tokio::test]
+async fn update_is_told_with_its_connection_and_concerns_one_channel() {
+    let server = TestServer::start(rooms(), named());
+    let mut bob = server.message_pack("/?user=bob").await;
+    bob.expect("session").await;
+    let mut ann = server.json("/?user=ann").await;
+    let session = ann.expect("session").await;
+    for room in ["room:1", "room:2"] {
+        enter(&mut ann, room, json!({ "in": room })).await;
+        enter(&mut bob, room, Value::Null).await;
+        let join = ann.expect("presence_change").await;
+        assert_eq!((&join["event"], &join["connection"]["metadata"]), (&json!("join"), &json!({})));
+    }
+    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    for client in [&mut bob, &mut ann] {
+        let change = client.expect("presence_change").await;
+        assert_eq!((&change["event"], &change["channel"]), (&json!("update"), &json!("room:1")));
+        assert_eq!(
+            (&change["connections"], &change["metadata"]),
+            (&json!(1), &json!({ "status": "online" }))
+        );
+        let connection = &change["connection"];
+        assert_eq!(connection["connection_id"], session["connection_id"]);
+        assert_eq!(connection["metadata"], json!({ "tool": "pen" }), "it is replaced, not merged");
+        assert!(connection["joined_at"].is_u64());
+    }
+    assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
+    assert_eq!(metadata_of(&mut bob, "room:2", "ann").await, json!([{ "in": "room:2" }]));
+    // The same again is no change.
+    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    bob.expect_nothing().await;
+    // A change of the user is nobody's connection's.
+    ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap();
+    assert_eq!(bob.expect("presence_change").await.get("connection"), None);
+}
+
+#[tokio::test]
+async fn second_connection_of_a_user_is_named_when_it_comes_and_not_when_it_goes() {
+    let server = TestServer::start(rooms(), named());
+    let mut bob = server.json("/?user=bob").await;
+    bob.expect("session").await;
+    enter(&mut bob, "room:1", Value::Null).await;
+    let mut first = server.json("/?user=ann").await;
+    first.expect("session").await;
+    enter(&mut first, "room:1", Value::Null).await;
+    bob.expect("presence_change").await;
+    let mut second = server.json("/?user=ann").await;
+    let session = second.expect("session").await;
+    enter(&mut second, "room:1", json!({ "device": "phone" })).await;
+    let change = bob.expect("presence_change").await;
+    assert_eq!((&change["event"], &change["connections"]), (&json!("update"), &json!(2)));
+    assert_eq!(change["connection"]["connection_id"], session["connection_id"]);
+    assert_eq!(change["connection"]["metadata"], json!({ "device": "phone" }));
+    second.request(json!({ "type": "unsubscribe_channel", "channel": "room:1" })).await.unwrap();
+    let change = bob.expect("presence_change").await;
+    assert_eq!((&change["event"], &change["connections"]), (&json!("update"), &json!(1)));
+    assert_eq!(change.get("connection"), None);
+}
+
+#[tokio::test]
+async fn update_comes_in_the_diff_of_a_large_channel() {
+    let server = TestServer::start(rooms(), named());
+    let mut bob = server.json("/?user=bob").await;
+    bob.expect("session").await;
+    enter(&mut bob, "crowd", Value::Null).await;
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    enter(&mut ann, "crowd", Value::Null).await;
+    while bob.expect("presence_diff").await["joins"].get("ann").is_none() {}
+    ann.request(update("crowd", json!({ "tool": "pen" }))).await.unwrap();
+    let diff = bob.expect("presence_diff").await;
+    assert_eq!(diff["updates"]["ann"]["connections"][0]["metadata"], json!({ "tool": "pen" }));
+}
+
+#[tokio::test]
+async fn update_outlives_the_socket() {
+    let hub = rooms();
+    let server = TestServer::start(hub.clone(), named());
+    let mut bob = server.json("/?user=bob").await;
+    bob.expect("session").await;
+    enter(&mut bob, "room:1", Value::Null).await;
+    let mut ann = server.json("/?user=ann").await;
+    let session = ann.expect("session").await;
+    enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
+    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    lost(&hub, ann).await;
+    assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
+    let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
+    assert_eq!(resumed["resumed"], true);
+    assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
+    ann.request(update("room:1", json!({ "tool": "brush" }))).await.unwrap();
+    assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "brush" }]));
+    let connection = hub.connections().of_user("ann").remove(0);
+    assert_eq!(hub.channel("room:1").metadata(&connection), Some(json!({ "tool": "brush" })));
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_refused_and_changes_nothing() {
+    let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
+    let handler = named().rate_limit(RateLimit::new().presence_updates(rate));
+    let server = TestServer::start(rooms(), handler);
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
+    subscribe(&mut ann, "news").await;
+    let long = json!({ "x": "m".repeat(4096) });
+    for (channel, metadata, error_type) in [
+        ("room:2", json!({}), "not_subscribed"),
+        ("news", json!({}), "validation_error"),
+        ("room:1", json!([1]), "validation_error"),
+        ("room:1", long, "limit_exceeded"),
+    ] {
+        let error = ann.request(update(channel, metadata)).await.unwrap_err();
+        assert_eq!(error["error_type"], error_type, "{channel}");
+    }
+    assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([{ "tool": "none" }]));
+    for tool in ["pen", "brush"] {
+        ann.request(update("room:1", json!({ "tool": tool }))).await.unwrap();
+    }
+    let error = ann.request(update("room:1", json!({ "tool": "knife" }))).await.unwrap_err();
+    assert_eq!(error["error_type"], "rate_limited");
+    assert!(error["details"]["retry_after"].as_u64().unwrap() > 0);
+    assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([{ "tool": "brush" }]));
+}
