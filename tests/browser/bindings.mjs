@@ -10,24 +10,33 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { isDeepStrictEqual } from "node:util";
+import { violations } from "./accessible.mjs";
 import { PHONE, Person, fits, startBrowser, startServer } from "./support.mjs";
 import { Wire } from "./wire.mjs";
 
-/** Builds an example, and serves it with its proxy to this address. `settings` are further ones of Vite. */
-async function serve(example, target, settings = {}) {
+/** An example's own Vite, and the settings with which its page is served. */
+async function viteOf(example, settings) {
   const root = fileURLToPath(new URL(`../../examples/${example}/`, import.meta.url));
-  const vite = await import(pathToFileURL(createRequire(`${root}package.json`).resolve("vite")));
-  const outDir = await mkdtemp(join(tmpdir(), `hauyna-${example}-`));
   process.env.NODE_ENV = "development";
-  const common = { root, mode: "development", logLevel: "warn", ...settings };
+  const vite = await import(pathToFileURL(createRequire(`${root}package.json`).resolve("vite")));
+  return { vite, common: { root, mode: "development", logLevel: "error", ...settings } };
+}
+
+/** Builds an example, and serves it with its proxy to this address. `settings` are further ones of Vite. */
+export async function serve(example, target, settings = {}) {
+  const { vite, common } = await viteOf(example, settings);
+  const outDir = await mkdtemp(join(tmpdir(), `hauyna-${example}-`));
   await vite.build({ ...common, build: { outDir, emptyOutDir: true, minify: false } });
-  const proxy = { "/chat": { target, ws: true } };
-  const server = await vite.preview({ ...common, build: { outDir }, preview: { port: 0, host: "127.0.0.1", proxy } });
+  const server = await vite.preview({ ...common, build: { outDir }, preview: listening(target) });
   const stop = async () => {
     await server.close();
     rmSync(outDir, { recursive: true, force: true });
   };
   return { url: server.resolvedUrls.local[0].replace(/\/$/, ""), stop };
+}
+
+function listening(target) {
+  return { port: 0, host: "127.0.0.1", proxy: { "/chat": { target, ws: true } } };
 }
 
 /** What stands in the room, in its order: name, text, state. */
@@ -48,28 +57,84 @@ async function reads(person, expected) {
   assert.deepEqual(await transcript(person), expected);
 }
 
+/** Counts the sockets of a page to the program, and what is asked on them. */
+function overhear(page) {
+  const heard = { sockets: 0, asked: [] };
+  page.on("websocket", (socket) => {
+    if (!socket.url().includes("/chat")) return; // Vite's own
+    heard.sockets += 1;
+    socket.on("framesent", ({ payload }) => heard.asked.push(JSON.parse(payload).type));
+  });
+  return heard;
+}
+
+/** A hot reload of the components in development leaves the socket and the subscription, and what was said. */
+export function testHotReload(example, extension) {
+  test(`${example}: a hot reload opens no second socket and asks for nothing again`, { timeout: 90_000 }, async () => {
+    const server = await startServer();
+    const { vite, common } = await viteOf(example, {});
+    const dev = await vite.createServer({ ...common, server: listening(server.url) });
+    await dev.listen();
+    const browser = await startBrowser();
+    try {
+      const page = await browser.newPage();
+      const heard = overhear(page);
+      const person = new Person(page, "Ann");
+      // The first visit may be loaded anew, when Vite has found what it has to prepare.
+      await page.goto(`${dev.resolvedUrls.local[0]}?name=Ann`);
+      await person.is("connected");
+      await page.reload();
+      await person.is("connected");
+      await person.say("before");
+      await reads(person, ["Ann: before (sent)"]);
+      const before = { sockets: heard.sockets, subscriptions: heard.asked.filter((type) => type.includes("subscribe")).length };
+      for (const component of ["Room", "App", "Room"]) {
+        const file = join(common.root, "src", `${component}.${extension}`);
+        const [module] = dev.moduleGraph.getModulesByFile(file);
+        const updated = page.waitForEvent("console", (line) => line.text().includes("hot updated"));
+        await dev.reloadModule(module);
+        await updated;
+      }
+      await person.say("after");
+      await reads(person, ["Ann: before (sent)", "Ann: after (sent)"]);
+      const after = { sockets: heard.sockets, subscriptions: heard.asked.filter((type) => type.includes("subscribe")).length };
+      assert.deepEqual(after, before);
+      assert.deepEqual(person.faults, []);
+    } finally {
+      await browser.close();
+      await dev.close();
+      await server.stop();
+    }
+  });
+}
+
 /** Declares the tests of one example. */
 export function testExample(example, { title = example, settings } = {}) {
-  let server;
-  let wire;
-  let pages;
-  let browser;
+  const world = {};
 
   before(async () => {
-    server = await startServer();
-    wire = await Wire.to(server.port);
-    pages = await serve(example, wire.url, settings);
-    browser = await startBrowser();
+    world.server = await startServer();
+    world.wire = await Wire.to(world.server.port);
+    world.pages = await serve(example, world.wire.url, settings);
+    world.browser = await startBrowser();
   });
 
   after(async () => {
-    await browser?.close();
-    await pages?.stop();
-    await wire?.close();
-    assert.equal(await server?.stop(), 0, "the server ends cleanly on SIGTERM");
+    await world.browser?.close();
+    await world.pages?.stop();
+    world.wire?.close();
+    assert.equal(await world.server?.stop(), 0, "the server ends cleanly on SIGTERM");
   });
 
+  testTalking(title, world);
+  testTunnel(title, world);
+  testOlder(title, world);
+  testOneSocket(title, world);
+}
+
+function testTalking(title, world) {
   test(`${title}: two people talk, and each message is there at once and once`, async () => {
+    const { browser, pages } = world;
     const ann = await Person.visit(browser, pages.url, "Ann");
     const bob = await Person.visit(browser, pages.url, "Bob");
     await ann.at("people").getByText("Bob").waitFor();
@@ -91,8 +156,11 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.deepEqual([...ann.faults, ...bob.faults], []);
     await ann.page.context().close();
   });
+}
 
+function testTunnel(title, world) {
   test(`${title}: what is written without a connection waits, and what was missed comes before it`, async () => {
+    const { browser, pages, wire } = world;
     const cut = await Person.visit(browser, pages.url, "Cut");
     const other = await Person.visit(browser, pages.url, "Other");
     for (const person of [cut, other]) await person.page.getByRole("button", { name: "tea" }).click();
@@ -113,8 +181,11 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.equal(await cut.at("gap").count(), 0);
     for (const person of [cut, other]) await person.page.context().close();
   });
+}
 
+function testOlder(title, world) {
   test(`${title}: older messages are loaded on demand, and a room keeps its own`, async () => {
+    const { browser, pages } = world;
     const writer = await Person.visit(browser, pages.url, "Writer");
     const texts = Array.from({ length: 25 }, (_, n) => `number ${n + 1}`);
     await writer.say(...texts);
@@ -137,25 +208,32 @@ export function testExample(example, { title = example, settings } = {}) {
     assert.deepEqual(writer.faults, []);
     await writer.page.context().close();
   });
+}
 
+function testOneSocket(title, world) {
   test(`${title}: one page opens one socket and asks once for each channel, and fits a phone`, async () => {
+    const { browser, pages } = world;
     const context = await browser.newContext(PHONE);
     const page = await context.newPage();
-    const asked = [];
-    let sockets = 0;
-    page.on("websocket", (socket) => {
-      sockets += 1;
-      socket.on("framesent", ({ payload }) => asked.push(JSON.parse(payload).type));
-    });
+    const heard = overhear(page);
     const phone = new Person(page, "Phone");
     await page.goto(`${pages.url}/?name=Phone`);
     await phone.is("connected");
     await page.getByText("number 25").waitFor();
-    assert.equal(sockets, 1);
-    const count = (type) => asked.filter((other) => other === type).length;
+    assert.equal(heard.sockets, 1);
+    const count = (type) => heard.asked.filter((other) => other === type).length;
     assert.deepEqual([count("subscribe_channel"), count("unsubscribe_channel"), count("history")], [1, 0, 1]);
-    await fits(phone, example);
+    await fits(phone, title);
     await phone.shot(`${title.replaceAll(" ", "-")}-phone`);
+    const found = [];
+    for (const viewport of [PHONE.viewport, { width: 1120, height: 760 }]) {
+      await page.setViewportSize(viewport);
+      for (const colorScheme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme });
+        found.push(...(await violations(phone, `${viewport.width}, ${colorScheme}`)));
+      }
+    }
+    assert.deepEqual(found, []);
     assert.deepEqual(phone.faults, []);
     await context.close();
   });

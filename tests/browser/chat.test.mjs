@@ -175,6 +175,12 @@ test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async
   await eve.at("menu").click();
   await eve.at("my-name").filter({ visible: true }).waitFor();
   await fits(eve, "the drawer");
+  assert.equal(await eve.page.locator("#main").evaluate((main) => main.inert), true, "the room cannot be reached behind it");
+  assert.equal(await eve.page.evaluate(() => document.getElementById("side").contains(document.activeElement)), true);
+  await eve.page.keyboard.press("Escape");
+  assert.equal(await eve.page.evaluate(() => document.activeElement.id), "menu", "the focus is back where it was");
+  assert.equal(await eve.page.locator("#side").evaluate((side) => side.inert), true);
+  await eve.at("menu").click();
   await eve.shot("phone-drawer");
 
   const context = await browser.newContext({ ...PHONE, colorScheme: "light" });
@@ -183,4 +189,26 @@ test("it fits a phone, in the light and in the dark", { timeout: 60_000 }, async
   await fits(guest, "the door");
   await guest.shot("phone-door");
   assert.deepEqual([...eve.faults, ...guest.faults], []);
+});
+
+test("addresses are links, authors are told, and what is old is grey while the socket is cut", { timeout: 60_000 }, async () => {
+  const gus = await Person.enter(browser, server.url, "Gus");
+  const hal = await Person.enter(browser, server.url, "Hal with a name that has no end");
+  await hal.say("See https://example.com/a?b=1&c=(2). javascript:alert(1)", "and this", "שלום");
+  await gus.sees("שלום");
+  const link = gus.page.locator("[data-testid=text] a", { hasText: "example.com/a?b" });
+  assert.equal(await link.count(), 1);
+  assert.equal(await link.getAttribute("href"), "https://example.com/a?b=1&c=(2");
+  assert.equal(await link.getAttribute("rel"), "noopener noreferrer nofollow");
+  const heard = await gus.at("log").last().locator("li", { hasText: "and this" }).innerText();
+  assert.match(heard, /Hal with a name/, "a message under the same name says it, too");
+  const said = gus.page.locator("[data-testid=text]", { hasText: "שלום" });
+  assert.equal(await said.evaluate((text) => getComputedStyle(text).direction), "rtl");
+  const filter = () => gus.page.locator("[data-testid=person]", { hasText: "Hal" }).evaluate((item) => getComputedStyle(item).filter);
+  assert.equal(await filter(), "none");
+  await gus.at("cut").click();
+  await gus.is("waiting");
+  assert.equal(await filter(), "grayscale(1)");
+  assert.equal(await gus.page.locator("#people-word").textContent(), "Last seen here");
+  assert.deepEqual([...gus.faults, ...hal.faults], []);
 });

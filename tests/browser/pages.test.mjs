@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import axe from "axe-core";
+import { violations } from "./accessible.mjs";
 import { PAGES, openPage } from "./pages.mjs";
 import { PHONE, Person, fits, startBrowser, startExample, startServer } from "./support.mjs";
 
@@ -36,13 +36,6 @@ for (const page of PAGES) {
     }
     assert.deepEqual(faults, []);
   });
-}
-
-/** What axe-core finds in the page: each rule with the elements that break it. */
-async function violations(person, where) {
-  const found = await person.page.evaluate(`${axe.source}; axe.run(document, { preload: false })`);
-  assert.ok(found.passes.length > 10, "axe-core has looked at the page");
-  return found.violations.map(({ id, nodes }) => `${where}: ${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 120)} ${failureSummary.slice(0, 200)}`).join("\n  ")}`);
 }
 
 /** Each figure shows the code that its file has. */

@@ -1,5 +1,6 @@
 // The Svelte bindings in Chromium, by their example.
 
-import { testExample } from "./bindings.mjs";
+import { testExample, testHotReload } from "./bindings.mjs";
 
 testExample("svelte");
+testHotReload("svelte", "svelte");

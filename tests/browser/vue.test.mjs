@@ -1,5 +1,6 @@
 // The Vue bindings in Chromium, by their example.
 
-import { testExample } from "./bindings.mjs";
+import { testExample, testHotReload } from "./bindings.mjs";
 
 testExample("vue");
+testHotReload("vue", "vue");

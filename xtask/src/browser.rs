@@ -29,16 +29,19 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
         .env("CHROMIUM", chromium)
         .env("HAUYNA_BIN", house.program())
         .env("HAUYNA_EXAMPLES", house.target.join("debug"));
-    let output = process::run(house, "browser", &mut command, Duration::from_secs(300))?;
+    let output = process::run(house, "browser", &mut command, Duration::from_secs(600))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
 }
 
-/// What the tests of the bindings build their pages from: the client, and the packages of each example.
+/// What the tests of the bindings build their pages from: the client, and the packages of each example, whose types are
+/// checked here, for Vite looks at none.
 fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
     typescript::build(house)?;
     for example in ["react", "vue", "svelte"] {
-        install_packages(house, &house.root.join("examples").join(example))?;
+        let example = house.root.join("examples").join(example);
+        install_packages(house, &example)?;
+        typescript::npm(house, "types", &example)?;
     }
     install_packages(house, &folder.join("react-18"))
 }

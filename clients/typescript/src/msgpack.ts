@@ -26,6 +26,7 @@ export function decode(data: string | ArrayBuffer): unknown {
 
 // What is written: `output` up to `end`. It stays as large as the largest message made it.
 let output = new Uint8Array();
+let outputView: DataView;
 let end = 0;
 
 function write(value: unknown, depth: number): void {
@@ -35,7 +36,9 @@ function write(value: unknown, depth: number): void {
   else if (typeof value === "number") writeNumber(value);
   else if (value == null) put(1, 0xc0);
   else if (typeof value === "boolean") put(1, value ? 0xc3 : 0xc2);
-  else if (typeof value === "bigint" && value < 2n ** 64n && value >= -(2n ** 63n)) writeLong(value);
+  else if (typeof value === "bigint" && value < 2n ** 64n && value >= -(2n ** 63n)) {
+    writeHalves(value < 0, Number(value >> 32n), Number(value & 0xffffffffn));
+  }
   else if (typeof value !== "object") throw new TypeError(FOREIGN);
   else if (value instanceof Uint8Array) {
     writeSize(0, 0, 0xc4, value.length);
@@ -46,34 +49,44 @@ function write(value: unknown, depth: number): void {
   } else if (typeof (value as Fields)["toJSON"] === "function") {
     write((value as { toJSON(): unknown }).toJSON(), depth + 1);
   } else {
-    const names = Object.keys(value).filter((name) => (value as Fields)[name] !== undefined);
-    writeSize(0x80, 16, 0xdd, names.length);
-    for (const name of names) {
-      writeText(name);
-      write((value as Fields)[name], depth + 1);
-    }
+    writeMap(value as Fields, depth);
+  }
+}
+
+function writeMap(value: Fields, depth: number): void {
+  const names = Object.keys(value);
+  const { length } = names;
+  const fields = new Array<unknown>(length);
+  let count = 0;
+  // What is undefined is no field. Each is read once, for a getter may say something else the next time.
+  for (let n = 0; n < length; n++) if ((fields[n] = value[names[n] as string]) !== undefined) count++;
+  reserve(5);
+  writeSize(0x80, 16, 0xdd, count);
+  for (let n = 0; n < length; n++) {
+    if (fields[n] === undefined) continue;
+    writeText(names[n] as string);
+    write(fields[n], depth + 1);
   }
 }
 
 function writeNumber(value: number): void {
   if (Number.isInteger(value) && Math.abs(value) < 2 ** 63 && !Object.is(value, -0)) {
-    if (value >= 2 ** 32 || value < -(2 ** 31)) writeLong(BigInt(value));
+    if (value >= 2 ** 32 || value < -(2 ** 31)) writeHalves(value < 0, Math.floor(value / 2 ** 32), value);
     else if (value >= 0) writeSize(0, 128, 0xcc, value);
     // Of a negative number one bit is the sign.
     else writeSize(value, value < -32 ? 0 : Infinity, 0xd0, -2 * value - 1, value);
   } else if (Number.isFinite(value)) {
-    writeEight(0xcb, "setFloat64", value as never);
+    output[end++] = 0xcb;
+    outputView.setFloat64(end, value);
+    end += 8;
   } else put(1, 0xc0); // as JSON writes them
 }
 
-function writeLong(value: bigint): void {
-  writeEight(value < 0 ? 0xd3 : 0xcf, "setBigInt64", value as never);
-}
-
-function writeEight(marker: number, set: "setFloat64" | "setBigInt64", value: never): void {
-  put(1, marker);
-  new DataView(output.buffer)[set](end, value);
-  end += 8;
+/** An integer of eight bytes, by its halves. */
+function writeHalves(isNegative: boolean, high: number, low: number): void {
+  output[end++] = isNegative ? 0xd3 : 0xcf;
+  put(4, high);
+  put(4, low);
 }
 
 function writeText(text: string): void {
@@ -100,7 +113,10 @@ function writeText(text: string): void {
 
 /** A size or an integer: in one byte below `limit`, else behind a marker. Arrays and maps have no form of one byte more. */
 function writeSize(short: number, limit: number, marker: number, size: number, value = size): void {
-  if (size < limit) return put(1, short | value);
+  if (size < limit) {
+    output[end++] = short | value;
+    return;
+  }
   const power = size < 2 ** 8 && limit !== 16 ? 0 : size < 2 ** 16 ? 1 : 2;
   put(1, marker + power);
   put(1 << power, value);
@@ -123,6 +139,7 @@ function reserve(size: number): void {
   const larger = new Uint8Array(2 * (end + size) + 256);
   larger.set(output);
   output = larger;
+  outputView = new DataView(larger.buffer);
 }
 
 // What is read: `input` from `at`.

@@ -58,11 +58,11 @@ class Hub {
   #begin(tab: Tab, state: State & { name: "connected" }): void {
     if (!tab.waiting) return;
     tab.begin(tab.waiting);
-    const { connection_id, user, heartbeat: _, resume: __, ...session } = state.session;
-    const { limits } = session;
+    const { connectionId, user, maxMessage } = state.session;
+    const limits = maxMessage === undefined ? {} : { limits: { max_message: maxMessage } };
     // Between a page and its worker nothing is lost: there is no need to listen for silence.
     const heartbeat = { interval: 3_600_000, timeout: 7_200_000 };
-    tab.tell({ type: "session", connection_id, user, resumed: false, heartbeat, ...(limits && { limits }) });
+    tab.tell({ type: "session", connection_id: connectionId, user, resumed: false, heartbeat, ...limits });
   }
 
   #close(tab: Tab, number: number): void {

@@ -1,10 +1,16 @@
 // One socket for all pages of a browser: a client in each page, whose socket leads to a shared worker, and one client in
 // the worker, whose socket leads to the server. Where there are no shared workers, each page has a socket of its own.
 
-import { Client, type ClientOptions, type Contract, type Signal, type WebSocketConstructor, type WebSocketLike, surroundings } from "hauyna";
+import { Client, type ClientOptions, type Contract, type Signal, type UrlLike, type WebSocketConstructor, type WebSocketLike, surroundings } from "hauyna";
 import type { FromPage, FromWorker } from "./shared-port.js";
 
 export { serveTabs } from "./shared-worker.js";
+
+/** As much of a `SharedWorker` as is used here, whose type not every compiler has. */
+export interface SharedWorkerLike {
+  readonly port: { onmessage: ((event: never) => void) | null; postMessage(message: unknown): void };
+  addEventListener(type: "error", listener: () => void): void;
+}
 
 /** How a page shares a connection. Some of the client's options are the worker's: those of the first page count. */
 export interface SharedOptions extends Omit<ClientOptions, "WebSocket" | "environment"> {
@@ -12,11 +18,11 @@ export interface SharedOptions extends Omit<ClientOptions, "WebSocket" | "enviro
    * Makes the worker, whose script calls {@link serveTabs}. Workers with the same script and the same `name` are one, and
    * so is their connection: put the user into the name. May be called where there are no shared workers.
    */
-  readonly worker: () => SharedWorker;
+  readonly worker: () => SharedWorkerLike;
 }
 
 /** A client whose connection is shared by all pages of this browser that have the same worker. */
-export function sharedClient<T extends Contract = Contract>(url: string | URL, { worker, ...options }: SharedOptions): Client<T> {
+export function sharedClient<T extends Contract = Contract>(url: string | UrlLike, { worker, ...options }: SharedOptions): Client<T> {
   if (!("SharedWorker" in globalThis)) return new Client<T>(url, options);
   const link = new Link(url, worker, options);
   return new Client<T>(url, {
@@ -38,15 +44,15 @@ class Link {
   /** The worker is connected, or has not said that it is not. */
   isThere = true;
   readonly WebSocket: WebSocketConstructor;
-  readonly #url: string | URL;
-  readonly #worker: () => SharedWorker;
+  readonly #url: string | UrlLike;
+  readonly #worker: () => SharedWorkerLike;
   readonly #options: Omit<SharedOptions, "worker">;
   readonly #sockets = new Map<number, LinkSocket>();
   readonly #watchers = new Set<(signal: Signal) => void>();
-  #port: MessagePort | undefined;
+  #port: SharedWorkerLike["port"] | undefined;
   #numbers = 0;
 
-  constructor(url: string | URL, worker: () => SharedWorker, options: Omit<SharedOptions, "worker">) {
+  constructor(url: string | UrlLike, worker: () => SharedWorkerLike, options: Omit<SharedOptions, "worker">) {
     this.#url = url;
     this.#worker = worker;
     this.#options = options;
@@ -95,9 +101,9 @@ class Link {
     void this.#introduce(this.#port);
   }
 
-  async #introduce(port: MessagePort): Promise<void> {
+  async #introduce(port: SharedWorkerLike["port"]): Promise<void> {
     const { retry, timeout, connectTimeout, getToken } = this.#options;
-    const url = new URL(this.#url, globalThis.location?.href).href;
+    const url = new URL(this.#url as string, globalThis.location?.href).href;
     const settings = { url, hasToken: getToken !== undefined, retry, timeout, connectTimeout };
     const lock = `hauyna ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
     // Only pages of secure origins have locks.

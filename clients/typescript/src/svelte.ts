@@ -185,7 +185,7 @@ function reactive<Source, T, S extends Store<T>>(source: () => Source, make: (of
     get current() {
       const { store, track } = find();
       track();
-      return store.get();
+      return typeof document === "undefined" ? store.initial : store.get();
     },
     subscribe: (run: (value: T) => void) => toStore(() => value.current).subscribe(run),
   };

@@ -19,7 +19,7 @@ export interface ConnectionHost {
 
 /** The server's end. */
 export class FakeConnection {
-  readonly url: URL;
+  readonly url: string;
   readonly protocols: readonly string[];
   readonly id: string;
   user = "";
@@ -29,7 +29,7 @@ export class FakeConnection {
 
   constructor(id: string, socket: FakeSocket, url: string, protocols: readonly string[]) {
     this.id = id;
-    this.url = new URL(url);
+    this.url = url;
     this.protocols = protocols;
     this.#socket = socket;
     this.#codec = protocols.includes(msgpack.protocol) ? msgpack : json;

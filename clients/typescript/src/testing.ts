@@ -36,7 +36,16 @@ export interface FakeServerOptions {
   /** How each channel behaves. */
   readonly channels?: ((name: string) => FakeChannelOptions) | FakeChannelOptions | undefined;
   /** Who connects. Default: the parameter `user` of the address, else `me`. Throws a {@link Refusal} to refuse. */
-  readonly authenticate?: ((request: { readonly url: URL; readonly token: string | undefined }) => string) | undefined;
+  readonly authenticate?: ((request: FakeRequest) => string) | undefined;
+}
+
+/** A client that wants to connect. */
+export interface FakeRequest {
+  readonly url: string;
+  /** The parameters of the address. */
+  readonly query: Readonly<Record<string, string>>;
+  /** What `getToken` has given. */
+  readonly token: string | undefined;
 }
 
 /** What a client has sent. */
@@ -213,8 +222,10 @@ export class FakeServer<T extends Contract = Contract> {
   #opened(connection: FakeConnection): void {
     if (this.#isCut || this.#status !== undefined) return connection.end(1006, "", this.#status);
     try {
-      const { authenticate = ({ url }) => url.searchParams.get("user") ?? "me" } = this.#options;
-      connection.user = authenticate({ url: connection.url, token: connection.item("hauyna.bearer.") });
+      const { authenticate = ({ query }) => query["user"] ?? "me" } = this.#options;
+      const { url } = connection;
+      const query = Object.fromEntries(new URL(url).searchParams);
+      connection.user = authenticate({ url, query, token: connection.item("hauyna.bearer.") });
     } catch (error) {
       return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }

@@ -64,7 +64,7 @@ test("an own message is there at once, and once", async () => {
   await chat.say("theirs");
   await chat.turn();
   expect(shown()).toEqual(["#1", "theirs", "mine pending"]);
-  expect(chat.socket.last("channel_message")).toMatchObject({ content: "mine", key });
+  expect(chat.socket.last("channel_message")).toMatchObject({ content: "mine", key, echo: false });
   chat.answers = () => true;
   await chat.turn();
   expect(await taken).toBe(true);
@@ -179,6 +179,19 @@ test("live messages push the oldest out, which can be loaded again", async () =>
   for (const text of ["d", "e"]) await chat.say(text);
   await chat.turn();
   expect(shown()).toEqual(["a", "b", "c", "d", "e"]);
+});
+
+test("what is pushed out while an older page is on its way leaves no hole", async () => {
+  const { chat, list, shown } = await listed(5, { max: 3, pageSize: 2 });
+  expect(shown()).toEqual(["#4", "#5"]);
+  chat.answers = ({ type }) => type !== "history";
+  void list.loadOlder();
+  for (const text of ["a", "b", "c"]) await chat.say(text);
+  await chat.turn();
+  chat.answers = () => true;
+  await chat.turn();
+  expect(shown()).toEqual(["#4", "#5", "a", "b", "c"]);
+  expect(list.get().hasOlder).toBe(true);
 });
 
 test("a channel without history has what comes live, and own messages once", async () => {

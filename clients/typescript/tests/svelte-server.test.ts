@@ -15,7 +15,7 @@ test("a server renders what is known before a connection, and opens none", () =>
   vi.stubGlobal("WebSocket", sockets);
   const props = { client: new Client("/chat"), Inside: Room, name: "room", heard: [], expose: () => {} };
   const { body } = render(App, { props });
-  expect(body).toContain("<p>closed unsubscribed</p>");
+  expect(body).toContain("<p>connecting unsubscribed</p>");
   expect(body).toContain("<p>0 people, 0 typing, no name</p>");
   expect(sockets).not.toHaveBeenCalled();
 });

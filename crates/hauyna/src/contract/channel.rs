@@ -108,3 +108,20 @@ fn metadata<T: JsonSchema + Serialize>() -> Declared {
 
 /// The key of publications' content among the messages of a channel.
 pub(super) const CONTENT: &str = "message";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::catch_unwind;
+
+    #[test]
+    fn client_event_has_a_name_that_no_other_has() {
+        let declare = |names: &[&str]| {
+            names.iter().fold(ChannelContract::new(), |channel, name| channel.client_event::<u8>(name))
+        };
+        assert_eq!(declare(&["cursor", "typing"]).terms.client_events.len(), 2);
+        for names in [["a", "a"], ["a", ""], ["a", "b\n"]] {
+            assert!(catch_unwind(|| declare(&names)).is_err(), "{names:?}");
+        }
+    }
+}
