@@ -23,7 +23,7 @@ async function viteOf(example, settings) {
 }
 
 /** Builds an example, and serves it with its proxy to this address. `settings` are further ones of Vite. */
-async function serve(example, target, settings = {}) {
+export async function serve(example, target, settings = {}) {
   const { vite, common } = await viteOf(example, settings);
   const outDir = await mkdtemp(join(tmpdir(), `hauyna-${example}-`));
   await vite.build({ ...common, build: { outDir, emptyOutDir: true, minify: false } });

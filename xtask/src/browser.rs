@@ -34,11 +34,14 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
 }
 
-/// What the tests of the bindings build their pages from: the client, and the packages of each example.
+/// What the tests of the bindings build their pages from: the client, and the packages of each example, whose types are
+/// checked here, for Vite looks at none.
 fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
     typescript::build(house)?;
     for example in ["react", "vue", "svelte"] {
-        install_packages(house, &house.root.join("examples").join(example))?;
+        let example = house.root.join("examples").join(example);
+        install_packages(house, &example)?;
+        typescript::npm(house, "types", &example)?;
     }
     install_packages(house, &folder.join("react-18"))
 }

@@ -56,8 +56,8 @@ fn folder(house: &House) -> PathBuf {
     house.root.join("clients/typescript")
 }
 
-/// One of the package's scripts.
-fn npm(house: &House, script: &str, folder: &std::path::Path) -> Result<String> {
+/// A script of the package in this folder.
+pub(crate) fn npm(house: &House, script: &str, folder: &std::path::Path) -> Result<String> {
     let mut command = house.command("npm");
     command
         .args(["run", "--silent", script])

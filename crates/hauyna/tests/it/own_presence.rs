@@ -16,7 +16,7 @@ fn rooms() -> Hub {
         .build()
 }
 
-fn update(channel: &str, metadata: Value) -> Value {
+fn update(channel: &str, metadata: &Value) -> Value {
     json!({ "type": "update_presence", "channel": channel, "metadata": metadata })
 }
 
@@ -44,7 +44,7 @@ async fn update_is_told_with_its_connection_and_concerns_one_channel() {
         let join = ann.expect("presence_change").await;
         assert_eq!((&join["event"], &join["connection"]["metadata"]), (&json!("join"), &json!({})));
     }
-    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
     for client in [&mut bob, &mut ann] {
         let change = client.expect("presence_change").await;
         assert_eq!((&change["event"], &change["channel"]), (&json!("update"), &json!("room:1")));
@@ -60,7 +60,7 @@ async fn update_is_told_with_its_connection_and_concerns_one_channel() {
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
     assert_eq!(metadata_of(&mut bob, "room:2", "ann").await, json!([{ "in": "room:2" }]));
     // The same again is no change.
-    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
     bob.expect_nothing().await;
     // A change of the user is nobody's connection's.
     ann.request(json!({ "type": "update_status", "status": "away" })).await.unwrap();
@@ -100,7 +100,7 @@ async fn update_comes_in_the_diff_of_a_large_channel() {
     ann.expect("session").await;
     enter(&mut ann, "crowd", Value::Null).await;
     while bob.expect("presence_diff").await["joins"].get("ann").is_none() {}
-    ann.request(update("crowd", json!({ "tool": "pen" }))).await.unwrap();
+    ann.request(update("crowd", &json!({ "tool": "pen" }))).await.unwrap();
     let diff = bob.expect("presence_diff").await;
     assert_eq!(diff["updates"]["ann"]["connections"][0]["metadata"], json!({ "tool": "pen" }));
 }
@@ -115,13 +115,13 @@ async fn update_outlives_the_socket() {
     let mut ann = server.json("/?user=ann").await;
     let session = ann.expect("session").await;
     enter(&mut ann, "room:1", json!({ "tool": "none" })).await;
-    ann.request(update("room:1", json!({ "tool": "pen" }))).await.unwrap();
+    ann.request(update("room:1", &json!({ "tool": "pen" }))).await.unwrap();
     lost(&hub, ann).await;
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
     let (mut ann, resumed) = back(&server, "ann", &session, &json!({})).await;
     assert_eq!(resumed["resumed"], true);
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "pen" }]));
-    ann.request(update("room:1", json!({ "tool": "brush" }))).await.unwrap();
+    ann.request(update("room:1", &json!({ "tool": "brush" }))).await.unwrap();
     assert_eq!(metadata_of(&mut bob, "room:1", "ann").await, json!([{ "tool": "brush" }]));
     let connection = hub.connections().of_user("ann").remove(0);
     assert_eq!(hub.channel("room:1").metadata(&connection), Some(json!({ "tool": "brush" })));
@@ -143,14 +143,14 @@ async fn what_is_not_allowed_is_refused_and_changes_nothing() {
         ("room:1", json!([1]), "validation_error"),
         ("room:1", long, "limit_exceeded"),
     ] {
-        let error = ann.request(update(channel, metadata)).await.unwrap_err();
+        let error = ann.request(update(channel, &metadata)).await.unwrap_err();
         assert_eq!(error["error_type"], error_type, "{channel}");
     }
     assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([{ "tool": "none" }]));
     for tool in ["pen", "brush"] {
-        ann.request(update("room:1", json!({ "tool": tool }))).await.unwrap();
+        ann.request(update("room:1", &json!({ "tool": tool }))).await.unwrap();
     }
-    let error = ann.request(update("room:1", json!({ "tool": "knife" }))).await.unwrap_err();
+    let error = ann.request(update("room:1", &json!({ "tool": "knife" }))).await.unwrap_err();
     assert_eq!(error["error_type"], "rate_limited");
     assert!(error["details"]["retry_after"].as_u64().unwrap() > 0);
     assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([{ "tool": "brush" }]));
