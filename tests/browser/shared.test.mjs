@@ -46,7 +46,7 @@ async function enter(context, url, user, { worker = "/worker.js", hasWorkers = t
     async ([url, user, worker, hasWorkers]) => {
       if (!hasWorkers) delete globalThis.SharedWorker;
       const { sharedClient } = await import("/shared.js");
-      const retry = { base_delay: 50, max_delay: 200, backoff_multiplier: 2 };
+      const retry = { baseDelay: 50, maxDelay: 200, backoffMultiplier: 2 };
       const make = () => new SharedWorker(worker, { type: "module", name: user });
       globalThis.client = sharedClient(`${url}/chat?user_id=${user}`, { worker: make, retry });
       globalThis.heard = {};
