@@ -163,7 +163,7 @@ impl Player {
 
     async fn begin(&self, diary: &Diary) -> Result<()> {
         for channel in &self.channels {
-            channel.subscribe().await?;
+            channel.subscribe().await?.keep();
             diary.write(&self.name, Event::Subscribed { channel: channel.name().to_owned() });
         }
         Ok(())
