@@ -182,7 +182,7 @@ async fn type_of_the_protocol_is_wrapped_by_every_verb_except_message() {
     hub.groups().add("ann", "g").unwrap();
     let position = json!({ "type": "alert", "channel": "x", "offset": 1_000_000 });
     let types = types_of_the_protocol();
-    assert_eq!(types.len(), 20);
+    assert_eq!(types.len(), 21);
     let reserved = types.into_iter().filter(|name| *name != "message");
     let values = reserved.map(|name| json!({ "type": name, "after": [0, 0] }));
     for value in values.chain([position]) {

@@ -34,6 +34,8 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
         "hauyna_messages_delivered counter",
         "hauyna_events_dropped counter",
         "hauyna_messages_dropped counter",
+        "hauyna_client_events counter",
+        "hauyna_client_events_dropped counter",
         "hauyna_errors counter",
         "hauyna_callback_panics counter",
         "hauyna_memory_bytes gauge",
