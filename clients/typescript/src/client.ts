@@ -211,7 +211,7 @@ export class Client<T extends Contract = Contract> {
   }
 
   /** The channel of this name; nothing is asked before it is subscribed to. */
-  channel<Name extends string>(name: ChannelName<T, Name> & Name): Channel<ChannelOf<T, Name>, ClientEventsOf<T, Name>>;
+  channel<const Name extends string>(name: ChannelName<T, Name> & Name): Channel<ChannelOf<T, Name>, ClientEventsOf<T, Name>>;
   /** Of content that the contract does not know: what it is has to be said. */
   channel<C extends object = never, E extends object = AnyEvents>(name: [C] extends [never] ? never : string): Channel<C, E>;
   channel(name: string): unknown {

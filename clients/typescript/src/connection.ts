@@ -313,7 +313,8 @@ export class Connection {
 
   /** Nothing is tried any more. */
   #end(code: number, reason: string, hasGivenUp: boolean): void {
-    const said = code === NORMAL || code >= 3000 ? code : LOST;
+    // With any other code a client would be taken to come back.
+    const said = code >= 4500 && code < 5000 ? code : NORMAL;
     // Where it is about to take over, the session may be with it.
     this.#next?.abandon(said, reason);
     const turn = this.#stop();

@@ -26,6 +26,8 @@ export interface ChannelHost {
   gap(gap: Gap): void;
   /** The channel has another memory now. */
   turned(): void;
+  /** What was held may be sent. */
+  flush(): void;
   /** Whether the channel stays in memory though nobody holds it. */
   keep(channel: Subscription, isKept: boolean): void;
 }

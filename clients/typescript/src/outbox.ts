@@ -46,6 +46,8 @@ export interface Asked extends RequestOptions {
   readonly channel?: string;
   /** Makes the result of the answer, before anything else is received. */
   readonly take?: (data: unknown) => unknown;
+  /** Whether it has to wait, though there is a connection. */
+  readonly isHeld?: () => boolean;
 }
 
 /** One request past everything that waits. */
@@ -148,7 +150,7 @@ export class Outbox {
       this.#waiting.add(entry);
       entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
       this.#expire(entry);
-      this.#flush();
+      this.flush();
     });
     return answer;
   }
@@ -173,7 +175,7 @@ export class Outbox {
   /** There is a connection, on which requests may be sent. */
   open(send: (frame: Frame) => void): void {
     this.#send = send;
-    this.#flush();
+    this.flush();
   }
 
   /** Nothing is sent for now. Resolves when what was sent is answered. */
@@ -186,7 +188,7 @@ export class Outbox {
   /** It did not. */
   unpause(): void {
     this.#isPaused = false;
-    this.#flush();
+    this.flush();
   }
 
   /** The connection is lost, or another takes its place. */
@@ -268,9 +270,11 @@ export class Outbox {
     }
   }
 
-  #flush(): void {
+  /** Sends what may be sent now. */
+  flush(): void {
     for (const entry of this.#waiting) {
       if (!this.#send || this.#isPaused) return;
+      if (entry.isHeld?.()) continue;
       const now = this.#environment.now();
       if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
         this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());

@@ -156,8 +156,8 @@ export function useTyping(channel: AnyChannel | null, options?: TypingOptions): 
 export interface Hooks<T extends Contract> {
   readonly useClient: () => Client<T>;
   readonly useChannel: {
-    <Name extends string>(name: Name & Known<T, Name>, options?: SubscribeOptions): ChannelNamed<T, Name>;
-    <Name extends string>(name: (Name & Known<T, Name>) | null, options?: SubscribeOptions): ChannelNamed<T, Name> | null;
+    <const Name extends string>(name: Name & Known<T, Name>, options?: SubscribeOptions): ChannelNamed<T, Name>;
+    <const Name extends string>(name: (Name & Known<T, Name>) | null, options?: SubscribeOptions): ChannelNamed<T, Name> | null;
   };
   readonly useRequest: <Name extends RequestName<T>>(
     name: Name,

@@ -46,9 +46,11 @@ export class Session {
       const host: ChannelHost = {
         ...this.#host,
         tell: (message) => this.#tell(message),
+        flush: () => this.#outbox.flush(),
         inTurn: (ask) => this.#gate.pass(ask),
         keep: (channel, isKept) => this.#keep(channel, isKept),
-        request: (asked) => this.#outbox.request(asked),
+        // What is asked right behind `subscribe` goes behind it on the wire, too.
+        request: (asked) => this.#outbox.request({ ...asked, isHeld: () => this.#channels.get(name)?.state.name === "subscribing" }),
         urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : Promise.reject(unconnected())),
         isConnected: () => this.#isConnected,
         closed: () => this.#outbox.closed,

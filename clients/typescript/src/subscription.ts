@@ -288,6 +288,7 @@ export class Subscription extends Listening {
     this.state = state;
     this.#review();
     this.listeners.emit("state", state);
+    this.#host.flush();
   }
 
   #failed(error: unknown): void {

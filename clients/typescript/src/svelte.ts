@@ -152,7 +152,7 @@ export function useTyping(channel: ChannelSource, options?: TypingOptions): Reac
 /** The functions whose types depend on the contract. */
 export interface Bindings<T extends Contract> {
   readonly useClient: () => Client<T>;
-  readonly useChannel: <Name extends string>(
+  readonly useChannel: <const Name extends string>(
     name: MaybeGetter<Name | null> & Known<T, Name>,
     options?: MaybeGetter<SubscribeOptions | undefined>,
   ) => Reactive<ChannelNamed<T, Name> | null>;

@@ -117,7 +117,7 @@ export class FakeServer<T extends Contract = Contract> {
   }
 
   /** The channel of this name, as the server has it. */
-  channel<Name extends string>(name: ChannelName<T, Name> & Name): FakeChannel<ContentOf<ChannelOf<T, Name>>, ClientEventsOf<T, Name>> {
+  channel<const Name extends string>(name: ChannelName<T, Name> & Name): FakeChannel<ContentOf<ChannelOf<T, Name>>, ClientEventsOf<T, Name>> {
     return this.#channel(name);
   }
 

@@ -184,7 +184,7 @@ export function useTyping(
 /** The composables whose types depend on the contract. */
 export interface Composables<T extends Contract> {
   readonly useClient: () => Client<T>;
-  readonly useChannel: <Name extends string>(
+  readonly useChannel: <const Name extends string>(
     name: MaybeRefOrGetter<Name | null> & Known<T, Name>,
     options?: MaybeRefOrGetter<SubscribeOptions | undefined>,
   ) => Readonly<ShallowRef<ChannelNamed<T, Name> | null>>;

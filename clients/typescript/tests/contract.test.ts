@@ -75,6 +75,10 @@ test("a channel that the contract lacks does not compile, and client events are 
   const board = open as unknown as Client<Board>;
   // @ts-expect-error: no pattern of the contract has this name
   client.channel("elsewhere");
+  const id: string = "7";
+  client.channel(`room:${id}`).publish({ text: "typed by its pattern" }).catch(() => {});
+  // @ts-expect-error: a room's content has a text
+  client.channel(`room:${id}`).publish({ txt: 1 }).catch(() => {});
   const name: string = "known at run time";
   client.channel(name);
   const room = board.channel("room:1");

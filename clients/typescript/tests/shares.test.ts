@@ -238,3 +238,30 @@ test("channels without subscription and listeners are held by nobody", async () 
   await world.socket.say({ type: "message", channel: "listened", content: 1, timestamp: 1 });
   expect(listened).toHaveBeenCalledTimes(1);
 });
+
+test.each(["without", "with"])("what is asked right behind subscribe, %s a token, waits until that is answered", async (which) => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  let give = (_: string) => {};
+  const getToken = () => new Promise<string>((resolve) => (give = resolve));
+  void room.subscribe(which === "with" ? { getToken } : {});
+  const published = fate(room.publish("first"));
+  const page = fate(room.history());
+  await world.pass(100);
+  give("token");
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel"]);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel", "channel_message", "history"]);
+  await world.socket.ack("channel_message", { epoch: "E", offset: 11 });
+  await world.socket.ack("history", { channel: "room", ...start, oldest: 1, messages: [] });
+  expect(published.now).toEqual({ epoch: "E", offset: 11 });
+  expect(page.now).toMatchObject({ oldest: 1 });
+  void client.channel("refused").subscribe().catch(() => {});
+  const refused = fate(client.channel("refused").publish("x"));
+  await settle();
+  await world.socket.refuse("subscribe_channel", "permission_denied");
+  await world.socket.refuse("channel_message", "not_subscribed");
+  expect(refused.now).toBe("refused");
+});
