@@ -11,7 +11,8 @@ export interface WebSocketLike {
   onmessage: ((event: { data: unknown } & never) => void) | null;
   onclose: ((event: { code: number; reason: string; status?: number } & never) => void) | null;
   onerror: ((event: { message?: unknown } & never) => void) | null;
-  send(data: string | Uint8Array): void;
+  /** Gets a string or a `Uint8Array`; what any socket takes differs with the library and the version of the compiler. */
+  send(data: never): void;
   close(code?: number, reason?: string): void;
 }
 
@@ -69,7 +70,7 @@ export class Socket {
   }
 
   send(frame: string | Uint8Array): void {
-    if (!this.#ended) this.#socket.send(frame);
+    if (!this.#ended) this.#socket.send(frame as never);
   }
 
   /** Closes; `closed` is told at once, whatever the peer does. */
