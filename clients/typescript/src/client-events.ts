@@ -8,7 +8,7 @@ export class EventSender {
   /** How many a second the channel takes, by type. */
   rates: Readonly<Record<string, number>> = {};
   /** The types that were sent a moment ago, with what waits for the moment to pass. */
-  readonly #held = new Map<string, { data: unknown } | undefined>();
+  readonly #held = new Map<string, { next?: { data: unknown }; cancel: () => void }>();
 
   constructor(after: (delay: number, run: () => void) => () => void, send: (type: string, data: unknown) => void) {
     this.#after = after;
@@ -17,13 +17,20 @@ export class EventSender {
 
   /** Sends now or, where one of this type was sent a moment ago, when that has passed. */
   send(type: string, data: unknown): void {
-    if (this.#held.has(type)) return void this.#held.set(type, { data });
-    this.#held.set(type, undefined);
-    this.#after(1000 / (this.rates[type] || 1), () => {
-      const next = this.#held.get(type);
+    const held = this.#held.get(type);
+    if (held) return void (held.next = { data });
+    const cancel = this.#after(Math.min(1000 / (this.rates[type] ?? 1), 1000) || 1000, () => {
+      const next = this.#held.get(type)?.next;
       this.#held.delete(type);
       if (next) this.send(type, next.data);
     });
+    this.#held.set(type, { cancel });
     this.#send(type, data);
+  }
+
+  /** The subscription has ended, or its connection: what waits is of no use any more. */
+  clear(): void {
+    for (const { cancel } of this.#held.values()) cancel();
+    this.#held.clear();
   }
 }

@@ -21,7 +21,7 @@ import type {
 } from "./contract.js";
 import { type Environment, amount, surroundings } from "./environment.js";
 import type { RetryTerms, SessionInfo } from "./face.js";
-import { HauynaError, ServerError, quiet } from "./error.js";
+import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
@@ -158,37 +158,38 @@ export class Client<T extends Contract = Contract> {
    */
   connect({ timeout, signal }: ConnectOptions = {}): Promise<void> {
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    const connected = new Promise<void>((resolve, reject) => {
-      const end = (settle: () => void) => {
-        for (const off of offs) off();
-        settle();
-      };
-      const look = (state: State) => {
+    const { promise: connected, resolve, reject } = deferred<void>();
+    const end = (settle: () => void) => {
+      for (const off of offs) off();
+      settle();
+    };
+    const look = (state: State) => {
+      if (state.name === "closed") {
         if (this.#isClosing) quiet(connected);
-        if (state.name === "closed") end(() => reject(state.error));
-        else if (state.name === "connected") end(resolve);
-      };
-      this.#connection.open();
-      const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
-      const offs = [
-        this.onState(look),
-        timeout === undefined ? () => {} : this.#environment.after(timeout, late),
-        onAbort(signal, () => {
-          quiet(connected);
-          end(() => reject(signal?.reason));
-          this.close();
-        }),
-      ];
-      look(this.state);
-    });
+        end(() => reject(state.error));
+      } else if (state.name === "connected") end(resolve);
+    };
+    const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
+    const offs = [
+      timeout === undefined ? () => {} : this.#environment.after(timeout, late),
+      onAbort(signal, () => {
+        quiet(connected);
+        end(() => reject(signal?.reason));
+        this.close();
+      }),
+    ];
+    // Whoever is told that it begins may end it.
+    this.#connection.open();
+    offs.push(this.onState(look));
+    look(this.state);
     return connected;
   }
 
   /** Ends the connection and the session. What was not answered fails. `code` is 1000, or of 4500 to 4999. */
   close(code = 1000, reason = ""): void {
-    this.#isClosing = true;
+    this.#isClosing = this.#outbox.isQuiet = true;
     this.#connection.close(code, reason);
-    this.#isClosing = false;
+    this.#isClosing = this.#outbox.isQuiet = false;
   }
 
   /** Tries to connect at once, without waiting for the next attempt. */

@@ -61,6 +61,14 @@ export function quiet<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
+/** A promise with what settles it. */
+export function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: unknown) => void } {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((...settle) => ([resolve, reject] = settle));
+  return { promise, resolve, reject };
+}
+
 /** The server refused a request. `type` is the contract, the text is for people. */
 export class ServerError extends HauynaError {
   readonly type: ErrorMessage["error_type"];

@@ -28,6 +28,11 @@ export function pageOf(answer: unknown): HistoryPage<unknown> {
   return { messages: messages as never, position: { epoch, offset }, oldest, last: end && { epoch, offset: end.offset } };
 }
 
+/** What of these is given. */
+export function defined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
 /** Whether it is an offset. */
 export function isNumber(offset: unknown): offset is number {
   return Number.isSafeInteger(offset);
@@ -36,7 +41,7 @@ export function isNumber(offset: unknown): offset is number {
 /** The position in what the server said, if there is one. */
 export function positionOf(said: unknown): Position | undefined {
   const { epoch, offset } = (said ?? {}) as Partial<Position>;
-  return epoch == null || offset == null ? undefined : { epoch, offset };
+  return epoch == null || !isNumber(offset) ? undefined : { epoch, offset };
 }
 
 /** How many messages lie between two positions, where they are of one numbering. */

@@ -17,7 +17,10 @@ export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGene
     for (const off of offs) off();
     wake();
   };
-  const abort = () => end({ error: signal?.reason });
+  const abort = () => {
+    waiting.length = 0;
+    end({ error: signal?.reason });
+  };
   const offs = [
     channel.on("message", (message) => {
       waiting.push(message);
@@ -28,7 +31,7 @@ export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGene
     onAbort(signal, abort),
   ];
   if (signal?.aborted) abort();
-  return (async function* () {
+  const loop = (async function* () {
     try {
       for (;;) {
         const next = waiting.shift();
@@ -41,6 +44,10 @@ export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGene
       end({});
     }
   })();
+  // One that was not begun has no end of its own.
+  const back = loop.return.bind(loop);
+  loop.return = (value) => (end({}), back(value));
+  return loop;
 }
 
 /** Gives out what was published before, the newest first, page by page. */
@@ -51,8 +58,9 @@ export async function* older(
   for (let at: Position | undefined = before; ; ) {
     const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
     yield* page.messages as Past<{ message: unknown }>[];
-    at = page.last;
-    if (!at || at.offset <= page.oldest) return;
+    const { last, oldest } = page;
+    if (!last || last.offset <= oldest || (at && last.offset >= at.offset)) return;
+    at = last;
   }
 }
 

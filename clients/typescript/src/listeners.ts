@@ -34,10 +34,11 @@ export class Listeners {
   add(event: string, listener: (value: never) => void): Off {
     const own = this.#all.get(event) ?? new Set();
     this.#all.set(event, own);
-    own.add(listener);
+    const one = (value: never) => listener(value);
+    own.add(one);
     this.#changed();
     return () => {
-      own.delete(listener);
+      own.delete(one);
       if (own.size === 0 && this.#all.get(event) === own) this.#all.delete(event);
       this.#changed();
     };

@@ -127,7 +127,8 @@ class List {
     if (!channel) return nothing;
     this.#tell = changed;
     let isNew = true;
-    const follow = ({ name, error }: ChannelState) => {
+    const follow = () => {
+      const { name, error }: ChannelState = channel.state;
       if (name === "unsubscribed") {
         isNew = true;
         this.#report(!error, error);
@@ -136,7 +137,7 @@ class List {
         this.#begin(channel);
       }
     };
-    follow(channel.state);
+    follow();
     const off = endAll(
       channel.on("message", (message) => this.#arrive(message, channel)),
       channel.onState(follow),
@@ -185,7 +186,7 @@ class List {
 
   #arrive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
-    const isSame = (own: Message) => JSON.stringify(own.content) === JSON.stringify(content);
+    const isSame = (own: Message) => own.error?.kind !== "refused" && own.error?.kind !== "invalid" && text(own.content) === text(content);
     // After a reconnect an own message may come back before its answer.
     const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
     this.#insert(message, channel.position?.epoch, own?.key);
@@ -234,6 +235,9 @@ class List {
       this.#trim();
       return true;
     } catch (error) {
+      const isGone = !this.#unsent.some(({ key }) => key === own.key);
+      // Another one's was taken for it: what was refused has not come through.
+      if (isGone && (error as HauynaError).kind === "refused") this.#unsent.push(own);
       this.#become({ ...own, status: "failed", error: error as HauynaError });
       return false;
     }
@@ -272,6 +276,14 @@ class List {
   #change(): void {
     this.#state = undefined;
     this.#tell();
+  }
+}
+
+function text(content: unknown): string | undefined {
+  try {
+    return JSON.stringify(content);
+  } catch {
+    return undefined;
   }
 }
 

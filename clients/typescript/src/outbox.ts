@@ -3,7 +3,7 @@
 
 import type { Codec } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
-import { HauynaError, ServerError, quiet } from "./error.js";
+import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
@@ -68,6 +68,8 @@ interface Entry extends Asked {
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
+  /** What the application waits for. */
+  answer?: Promise<unknown>;
   /** Stops listening to the signal. */
   unlisten?: () => void;
   readonly resolve: (data: unknown) => void;
@@ -95,6 +97,8 @@ export class Outbox {
   /** Another connection is about to take over. */
   #isPaused = false;
   #idle: (() => void)[] = [];
+  /** The application ends what fails now: it need not hear of that. */
+  isQuiet = false;
   /** Why nothing is taken. */
   #closed: HauynaError | undefined;
 
@@ -139,19 +143,23 @@ export class Outbox {
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(unconnected());
-    const answer = new Promise((resolve, reject) => {
+    const { promise: answer, resolve, reject } = deferred<unknown>();
+    try {
       const entry = this.#entry(asked, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
         throw new HauynaError(length > bytes ? "invalid" : "outbox_full", "no room in the outbox");
       }
+      entry.answer = answer;
       this.#bytes += length;
       this.#waiting.add(entry);
       entry.unlisten = onAbort(signal, () => (quiet(answer), this.#fail(entry, signal?.reason)));
       this.#expire(entry);
       this.flush();
-    });
+    } catch (error) {
+      reject(error);
+    }
     return answer;
   }
 
@@ -307,6 +315,7 @@ export class Outbox {
 
   #fail(entry: Entry, error: unknown): void {
     this.#remove(entry);
+    if (this.isQuiet && entry.answer) quiet(entry.answer);
     entry.reject(error);
   }
 

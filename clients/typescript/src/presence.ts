@@ -78,7 +78,7 @@ interface RosterHost {
   /** Asks for one page of the list, after a user. */
   ask(after: string | undefined): Promise<unknown>;
   /** Tells the server what this connection says about itself. */
-  update(metadata: Readonly<Record<string, unknown>>): Promise<unknown>;
+  update(metadata: Readonly<Record<string, unknown>>): Promise<void>;
 }
 
 /** The roster of one channel. */
@@ -106,8 +106,8 @@ export class Roster implements Presence {
     return (this.#snapshot ??= new Map(this.#users));
   }
 
-  async update(metadata: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#host.update(metadata);
+  update(metadata: Readonly<Record<string, unknown>>): Promise<void> {
+    return this.#host.update(metadata);
   }
 
   on<E extends keyof PresenceEvents>(event: E, listener: (value: PresenceEvents[E]) => void): Off {

@@ -58,6 +58,7 @@ export class Session {
       };
       found = new Subscription(name, host);
       this.#keep(found, false);
+      this.#gone?.register(found, name);
     }
     return found;
   }
@@ -151,10 +152,9 @@ export class Session {
     if (isKept) {
       this.#channels.set(name, channel);
       this.#idle.delete(name);
-    } else if (!this.#idle.has(name)) {
+    } else if (this.#idle.get(name)?.deref() !== channel) {
       this.#channels.delete(name);
       this.#idle.set(name, globalThis.WeakRef ? new WeakRef(channel) : { deref: () => channel });
-      this.#gone?.register(channel, name);
     }
   }
 

@@ -43,6 +43,9 @@ export class Tab {
   socket: TabSocket | undefined;
   /** The socket that waits for the connection. */
   waiting: TabSocket | undefined;
+  /** It has lost its socket with the connection, and will come back with it. */
+  isAway = false;
+  readonly #releases = new Map<string, number>();
   readonly #shares = new Map<string, Subscribed>();
   /** Those of the session before, until the page subscribes again or has not for a while. */
   #earlier = new Map<string, Subscribed>();
@@ -62,6 +65,7 @@ export class Tab {
   begin(socket: TabSocket): void {
     this.socket = socket;
     this.waiting = undefined;
+    this.isAway = false;
     this.say({ say: "opened", socket: socket.number });
     const earlier = this.#earlier;
     setTimeout(() => {
@@ -73,11 +77,14 @@ export class Tab {
   /** The socket ends. Its shares are kept for the next one, so that nobody is seen to leave meanwhile. */
   end(code: number, reason: string): void {
     const { socket } = this;
+    this.isAway = code === 1006 && (socket !== undefined || this.isAway);
     if (socket) this.say({ say: "closed", socket: socket.number, code, reason });
     this.socket = undefined;
-    for (const share of this.#earlier.values()) void share.unsubscribe();
-    this.#earlier = new Map(this.#shares);
-    this.#shares.clear();
+    if (socket) {
+      for (const share of this.#earlier.values()) void share.unsubscribe();
+      this.#earlier = new Map(this.#shares);
+      this.#shares.clear();
+    }
     this.#flows.clear();
     this.#refuseQuestions();
     if (this.waiting && code !== 1006) {
@@ -99,6 +106,12 @@ export class Tab {
     const flow = this.#flows.get(channel);
     if (flow && flow.pauses > 0) flow.kept.push(message);
     else if (flow) this.tell(message);
+  }
+
+  /** The server has ended the subscription. */
+  ended(channel: string, message: Wire): void {
+    if (this.#flows.delete(channel)) this.tell(message);
+    void this.release(channel);
   }
 
   /** Takes a share, and keeps the channel's messages until what was missed has been sent. */
@@ -132,11 +145,17 @@ export class Tab {
     };
   }
 
+  /** How often the page has given up its share of a channel: an answer to an earlier wish comes too late. */
+  releasesOf(channel: string): number {
+    return this.#releases.get(channel) ?? 0;
+  }
+
   /** Gives up the share of one channel, or all. */
   async release(channel?: string): Promise<void> {
     const names = channel === undefined ? [...this.#shares.keys(), ...this.#earlier.keys()] : [channel];
     const shares = names.flatMap((name) => [this.#shares.get(name), this.#earlier.get(name)]);
     for (const name of names) {
+      this.#releases.set(name, this.releasesOf(name) + 1);
       this.#shares.delete(name);
       this.#earlier.delete(name);
       this.#flows.delete(name);

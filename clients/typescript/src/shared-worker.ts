@@ -66,22 +66,24 @@ class Hub {
   }
 
   #close(tab: Tab, number: number): void {
+    if (number === 0) tab.isAway = false;
     if (tab.waiting?.number === number) tab.waiting = undefined;
-    if (tab.socket?.number !== number) return;
-    tab.socket = undefined;
+    if (tab.socket?.number === number) tab.socket = undefined;
+    if (tab.isAway || (tab.socket ?? tab.waiting)) return;
     tab.release();
     this.#closeIfUnused();
   }
 
   #leave(tab: Tab): void {
     tab.socket = tab.waiting = undefined;
+    tab.isAway = false;
     tab.release();
     this.#tabs.delete(tab);
     this.#closeIfUnused();
   }
 
   #closeIfUnused(): void {
-    if ([...this.#tabs].some(({ socket, waiting }) => socket ?? waiting)) return;
+    if ([...this.#tabs].some(({ socket, waiting, isAway }) => isAway || (socket ?? waiting))) return;
     this.#client?.close();
     this.#client = undefined;
     this.#channels.clear();
@@ -150,7 +152,10 @@ class Hub {
       if (/^(presence_state|occupancy)$/.test(type)) known.presence = type;
       if (typeof message["offset"] === "number" && !/^(presence_|subscribed|gap)/.test(type)) known.offset = message["offset"];
     }
-    for (const tab of this.#tabs) tab.pass(channel, message);
+    for (const tab of this.#tabs) {
+      if (type === "unsubscribed") tab.ended(channel, message);
+      else tab.pass(channel, message);
+    }
   }
 
   #know({ channel, epoch, offset, recoverable, client_events }: Known): void {
@@ -202,7 +207,7 @@ class Hub {
     if (type === "subscribe_channel") return this.#subscribe(client, tab, name, message);
     if (type === "unsubscribe_channel") return void (await tab.release(name)), {};
     if (type === "channel_message" && message["echo"] === false) return { data: await this.#publishQuietly(client, tab, name, fields) };
-    if (type !== "client_event") return { data: await client.request(type, fields as never) };
+    if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: Infinity }) };
     const event = String(message["event"]);
     client.channel<object>(name as never).send(event, message["data"] as never);
     // The server leaves out this connection, and with it the other pages.
@@ -213,15 +218,27 @@ class Hub {
   }
 
   async #subscribe(client: Client, tab: Tab, name: string, message: Wire): Promise<{ data: unknown; follow: () => void }> {
+    const { socket } = tab;
+    const releases = tab.releasesOf(name);
     const token = message["token"] as string | undefined;
     const isFirst = ![...this.#tabs].some((other) => other.has(name));
     const share: Subscribed = await client.channel<object>(name as never).subscribe({
-      metadata: message["metadata"] as never,
+      ...(message["metadata"] != null && { metadata: message["metadata"] as never }),
       ...(token !== undefined && { getToken: () => token }),
     });
+    if (tab.socket !== socket || releases !== tab.releasesOf(name)) {
+      void share.unsubscribe();
+      throw new Error("given up");
+    }
     const flow = tab.hold(name, share);
     const { presence, ...known } = this.#channels.get(name) ?? { channel: name, recoverable: share.recoverable, ...share.position };
-    const recovered = message["recover"] ? await this.#missed(client, known, message["recover"] as Position) : undefined;
+    let recovered: Wire[] | string | undefined;
+    try {
+      if (message["recover"]) recovered = await this.#missed(client, known, message["recover"] as Position);
+    } catch (error) {
+      void tab.release(name);
+      throw error;
+    }
     return {
       data: { ...known, ...(Array.isArray(recovered) ? { recovered: true } : recovered && { recovered: false, reason: recovered }) },
       follow: () => {
@@ -284,7 +301,7 @@ class Hub {
 }
 
 /** Between the server and the worker's client alone. */
-const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect", "unsubscribed"]);
+const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
 /** Milliseconds after which a page without locks that says nothing is taken for gone: timers of hidden pages run once a minute. */
 const SILENCE = 180_000;
 /** Milliseconds that a page has to give credentials. */

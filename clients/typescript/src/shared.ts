@@ -75,6 +75,7 @@ class Link {
     return () => {
       this.#watchers.delete(listener);
       off();
+      this.say({ say: "close", socket: 0 });
     };
   }
 

@@ -1,7 +1,7 @@
 // Who has subscribed to a channel: each call of `subscribe` is a share, and the subscription ends with the last one.
 
 import type { Subscribed } from "./channel.js";
-import { HauynaError, ServerError, quiet } from "./error.js";
+import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
 /** Where a subscription stands. */
@@ -27,9 +27,7 @@ export class Shares {
 
   /** Adds a share. The promise is settled with the subscription, or when the share is given up before. */
   add(signal?: AbortSignalLike): Promise<Subscribed> {
-    let resolve!: (subscribed: Subscribed) => void;
-    let reject!: (error: unknown) => void;
-    const answer = new Promise<Subscribed>((...settle) => ([resolve, reject] = settle));
+    const { promise: answer, resolve, reject } = deferred<Subscribed>();
     const unsubscribe = async (reason?: unknown) => {
       share.reject(reason ?? new HauynaError("unsubscribed", "unsubscribed"));
       share.unlisten();

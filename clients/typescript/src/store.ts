@@ -24,7 +24,7 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Off
   let frame: Timer;
   const notify = () => {
     frame = undefined;
-    for (const listener of [...listeners]) listener();
+    for (const listener of [...listeners]) if (listeners.has(listener)) listener();
   };
   return {
     get,

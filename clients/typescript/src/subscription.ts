@@ -5,7 +5,7 @@ import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, distance, isNumber, pageOf, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, defined, distance, isNumber, pageOf, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
@@ -52,8 +52,8 @@ export class Subscription extends Listening {
     this.presence = new Roster(this.listeners, {
       ask: (after) => host.urgent({ message: { type: "presence", channel: name, after } }),
       update: (metadata) => {
-        this.#options = { ...this.#options, metadata };
-        return host.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always" });
+        const take = () => void (this.#options = { ...this.#options, metadata });
+        return host.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
       },
     });
     this.#events = new EventSender(host.after, (event, data) => {
@@ -65,16 +65,16 @@ export class Subscription extends Listening {
     const closed = this.#host.closed();
     if (closed) return Promise.reject(closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    // Who asks for what somebody has asked for already, and says nothing more, changes nothing.
-    if (!this.isWanted || Object.keys(options).length > 0) this.#options = options;
+    // What somebody else has asked for is kept, but for what this one says otherwise.
+    this.#options = { ...(this.isWanted && this.#options), ...defined(options) };
     this.isWanted = true;
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
     this.#review();
     if (this.state.name === "subscribed") this.#shares.settle(this.#standing());
-    else {
-      this.position ??= options.since;
-      if (this.state.name === "unsubscribed") void this.restore();
+    if (this.state.name === "unsubscribed") {
+      this.position = options.since ?? this.position;
+      void this.restore();
     }
     return share;
   }
@@ -83,7 +83,6 @@ export class Subscription extends Listening {
     const wasAsked = this.state.name !== "unsubscribed";
     this.isGivenUp ||= wasAsked;
     this.position = undefined;
-    this.presence.clear();
     this.end();
     this.#wasLive = false;
     if (wasAsked) await this.giveUp();
@@ -94,10 +93,8 @@ export class Subscription extends Listening {
     const take = (data: unknown) => {
       const at = positionOf(data);
       // What is not echoed is seen. Where it is the next one, nothing lies before it that was not.
-      if (at && echo === false && !this.#filling && distance(this.position, at) === 1) {
-        this.position = at;
-        this.#arrived = at.offset;
-      }
+      const isNext = echo === false && !this.#filling && distance(this.position, at) === 1;
+      if (at && isNext) this.#arrived = (this.position = at).offset;
       return at;
     };
     return this.#host.request({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
@@ -194,6 +191,7 @@ export class Subscription extends Listening {
   /** There is no subscription any more, and none is wanted. */
   end(error?: HauynaError): void {
     this.#reset();
+    this.presence.clear();
     this.isWanted = false;
     // First: who is told may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
@@ -279,6 +277,7 @@ export class Subscription extends Listening {
   }
 
   #reset(): number {
+    this.#events.clear();
     this.#filling = undefined;
     return this.#next();
   }

@@ -21,10 +21,8 @@ export class Timeline {
 
   /** Where a message stands; one without an offset comes last. Without an epoch it is the one that is known. */
   order(epoch: string | undefined, offset: number | undefined): number {
-    if (epoch !== undefined && epoch !== this.#epoch) {
-      this.#epoch = epoch;
-      this.#era++;
-    }
+    // Another name alone is no other numbering: a gap tells of that.
+    this.#epoch = epoch ?? this.#epoch;
     return offset === undefined ? (this.rows.at(-1)?.order ?? 0) : this.#era * ERA + offset;
   }
 
@@ -43,7 +41,8 @@ export class Timeline {
 
   /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. */
   mark(epoch: string | undefined, entry: ListedGap): void {
-    this.order(epoch, undefined);
+    if (entry.gap.reason === "epoch_changed" || (epoch !== undefined && epoch !== this.#epoch)) this.#era++;
+    this.#epoch = epoch ?? this.#epoch;
     this.insert((this.rows.at(-1)?.order ?? 0) + 0.5, entry);
   }
 
