@@ -26,7 +26,7 @@ test("the chat comes back after its connection was ended, and misses nothing", a
     });
     route = socket;
   });
-  await page.goto(server.url);
+  await page.goto(`${server.url}/chat.html`);
   await page.getByTestId("name-input").fill("Ana");
   await page.getByTestId("enter").click();
   await page.locator("[data-testid=state][data-state=connected]").waitFor();
