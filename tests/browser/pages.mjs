@@ -88,9 +88,9 @@ async function enterRoom(ann) {
 
 async function recover(ann) {
   await ann.is("connected");
+  await ann.shows("last", /\d/);
   await ann.at("cut").click();
   await ann.is("waiting");
-  await ann.shows("last", /\d/);
   await ann.at("retry").click();
   await ann.shows("log", "recovered");
 }

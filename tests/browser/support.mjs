@@ -32,7 +32,12 @@ async function start(program, args) {
     setTimeout(failed, 20_000, new Error(`${program} printed no address`)).unref();
     createInterface(child.stdout).on("line", (line) => found(line.match(/127\.0\.0\.1:\d+/)?.[0] ?? found));
   });
+  // A test that fails before it stops the program must not keep its file from ending.
+  process.once("exit", () => child.kill());
+  child.unref();
+  child.stdout.unref();
   const stop = async () => {
+    child.ref();
     const ended = once(child, "exit");
     child.kill("SIGTERM");
     const [code] = await ended;
