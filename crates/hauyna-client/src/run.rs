@@ -50,8 +50,8 @@ pub(crate) enum Command {
     Request(Entry),
     Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
     Unsubscribe { channel: String, reply: Reply<()> },
-    Reconnect,
-    Offline,
+    Reconnect(oneshot::Sender<()>),
+    Offline(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -96,6 +96,8 @@ pub(crate) struct Run {
     liveness: Option<Liveness>,
     failure_log: FailureLog,
     work: JoinSet<Done>,
+    /// Questions of this connection's server that the application has not answered.
+    questions: usize,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
@@ -154,6 +156,7 @@ impl Run {
             liveness: None,
             failure_log,
             work: JoinSet::new(),
+            questions: 0,
             refresh_at: None,
             drain_at: None,
             turn: 0,
@@ -306,7 +309,10 @@ impl Run {
         self.shared.nudges.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            self.obey(command);
+            // No attempt begins any more.
+            if !matches!(command, Command::Reconnect(_) | Command::Offline(_)) {
+                self.obey(command);
+            }
         }
         if let Some(reply) = reply {
             // Whoever asked may have gone.

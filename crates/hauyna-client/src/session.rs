@@ -198,6 +198,12 @@ impl Session {
         self.places.get(channel).is_some_and(|place| place.standing == Standing::Live)
     }
 
+    /// Whether the application wants a channel, and the server has not said that the subscription is there.
+    pub(crate) fn is_awaited(&self, channel: &str) -> bool {
+        let is_awaited = |place: &Place| place.is_wanted && place.standing != Standing::Live;
+        self.places.get(channel).is_some_and(is_awaited)
+    }
+
     fn live_place(&mut self, channel: &str) -> Option<&mut Place> {
         self.places.get_mut(channel).filter(|place| place.standing == Standing::Live)
     }
@@ -279,7 +285,8 @@ impl Session {
         let is_next = same_epoch(place.position, Some(at))
             && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {
-            place.position = Some(at);
+            // No echo comes: a live message that is not further on is one of another epoch.
+            (place.position, place.arrived) = (Some(at), Some(at.offset));
         }
         is_next
     }

@@ -1,6 +1,7 @@
 //! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
 
 use super::Run;
+use super::ask::Purpose;
 use super::held::Held;
 use super::travel::Former;
 use crate::channel::PresenceUpdate;
@@ -8,7 +9,6 @@ use crate::client::read_position;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
-use crate::logger;
 use crate::outbox::Draft;
 use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
@@ -37,7 +37,7 @@ impl Run {
             match codec::decode(encoding, &payload) {
                 Ok(message) => self.hear(message),
                 Err(fault) => {
-                    logger::unreadable(&fault);
+                    self.failure_log.unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
                         self.lost(&Loss::abnormal("a message could not be read"));
@@ -80,14 +80,18 @@ impl Run {
     fn hear(&mut self, message: Received) {
         match message {
             Received::Ack(ack) => self.answered(&ack.id, Ok(ack.data)),
-            Received::Pong { id } => {
-                if let Some(RequestId::Number(id)) = id {
+            Received::Pong { id: Some(RequestId::Number(id)) } => {
+                if matches!(self.asked.get(&id), Some(Purpose::Ping)) {
                     self.asked.remove(&id);
                 }
             }
+            Received::Pong { .. } => {}
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.answered(&id, Err(Refusal::from(*refused))),
-                None => self.failure_log.unasked(&refused.error_type),
+                None => {
+                    self.failure_log.unasked(&refused.error_type);
+                    self.shared.feed.push(&Note::Refused(Arc::new(Refusal::from(*refused))));
+                }
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;
@@ -243,6 +247,9 @@ impl Run {
             self.stop_catching(&entry.channel);
         }
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
+        if let Some(kept) = self.wishes.get_mut(&entry.channel) {
+            kept.retry_at = None;
+        }
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);

@@ -44,8 +44,10 @@ fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
     assert!(session.publishes("a", at(OLD, 6)) && !session.publishes("a", at(OLD, 6)));
     assert!(!session.publishes("a", at(NEW, 7)) && !session.publishes("b", at(OLD, 7)));
     assert_eq!(session.positions(), [("a".into(), at(OLD, 6))]);
-    assert_eq!(session.admit("a", Some(6)), Verdict::Drop);
     assert_eq!(session.admit("a", Some(7)), Verdict::Deliver);
+    let mut session = live_at(5);
+    assert!(session.publishes("a", at(OLD, 6)));
+    assert_eq!(session.admit("a", Some(6)), Verdict::WentBack, "it is no echo");
 }
 
 #[test]

@@ -327,7 +327,7 @@ fn calls_may_be_awaited_outside_a_runtime() {
     block_on(async {
         client.connected().await.unwrap();
         let subscription = room.subscribe().await.unwrap();
-        assert_eq!(subscription.position.unwrap().offset, 1);
+        assert_eq!(subscription.position().unwrap().offset, 1);
         assert_eq!(client.request::<u32>("buy", &json!({})).await.unwrap(), 1);
         assert_eq!(room.publish(&7).await.unwrap().unwrap().offset, 2);
         assert_eq!(room.history().await.unwrap().oldest, 1);

@@ -45,7 +45,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     tokio::spawn(async move {
         loop {
             if let Ok(subscription) = own.subscribe().await {
-                *begun.lock().unwrap() = subscription.position;
+                *begun.lock().unwrap() = subscription.position().copied();
                 subscription.keep();
                 return;
             }

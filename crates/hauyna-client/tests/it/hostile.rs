@@ -1,0 +1,157 @@
+//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without measure. None costs
+//! more than what it is about. Scripted, on a paused clock.
+
+use crate::log::Log;
+use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
+use crate::support::{content, next};
+use hauyna_client::protocol::{Epoch, Position};
+use hauyna_client::{Error, StreamError};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn refused(error_type: &str) -> Value {
+    json!({ "type": "error", "error_type": error_type, "message": "", "timestamp": 1, "temporary": true })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
+    let Subscribed { mut peer, client: _client, room, .. } = subscribed(9).await;
+    let reading = tokio::spawn(async move {
+        let (mut older, mut told) = (room.older(), Vec::new());
+        while let Some(item) = older.next().await {
+            told.push(item.map(|publication| publication.content));
+        }
+        told
+    });
+    let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 9, "oldest": 1,
+        "messages": [publication("a", 9), publication("a", 8)] });
+    for _ in 0..2 {
+        let request = peer.expect("history").await;
+        peer.ack(&request, page.clone()).await;
+    }
+    let told = tokio::select! {
+        told = reading => told.unwrap(),
+        request = peer.expect("history") => panic!("it asks for ever: {request}"),
+    };
+    assert!(matches!(told.as_slice(), [Ok(9), Ok(8), Err(Error::Unreadable(_))]), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_answers_no_subscription() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    peer.send(json!({ "type": "pong", "id": request["id"] })).await;
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true });
+    for _ in 0..2 {
+        peer.ack(&request, data.clone()).await;
+    }
+    subscribing.await.unwrap().unwrap().keep();
+    assert_eq!(room.position().unwrap().offset, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    for _ in 0..10 {
+        for kind in ["rate_limited", "permission_denied", "not_subscribed"] {
+            peer.send(refused(kind)).await;
+        }
+    }
+    for n in 0..1_000 {
+        peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
+    }
+    settled(&client, &mut peer).await;
+    let warned = log.lines("WARN");
+    assert!((3..=20).contains(&warned.len()), "{}", warned.len());
+    assert!(log.text().lines().all(|line| line.len() < 300), "a line holds what a server says in full");
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_are_no_messages_are_one_warning_a_connection() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    for _ in 0..20 {
+        peer.send(json!([1, 2, 3])).await;
+    }
+    settled(&client, &mut peer).await;
+    assert_eq!(log.lines("WARN").len(), 1, "{:#?}", log.lines("WARN"));
+}
+
+/// Waits until the client has read everything.
+async fn settled(client: &hauyna_client::Client, peer: &mut Peer) {
+    client.reconnect().await.unwrap();
+    peer.expect("ping").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_anew_behind_a_publication_without_an_echo_is_told() {
+    let Subscribed { mut peer, client: _client, script: _script, room, mut messages } = subscribed(0).await;
+    let publishing = tokio::spawn(room.publish(&7).echo(false).into_future());
+    let request = peer.expect("channel_message").await;
+    peer.ack(&request, json!({ "epoch": EPOCH, "offset": 1 })).await;
+    publishing.await.unwrap().unwrap();
+    assert_eq!(room.position(), Some(Position { epoch: Epoch::parse(EPOCH), offset: 1 }));
+    // The next one has the same number: of another epoch, which nobody has told of.
+    peer.publication("a", 1).await;
+    let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
+    peer.refuse_history(&history.expect("the history knows"), "epoch_changed").await;
+    assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
+    assert_eq!(content(&mut messages).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_too_large_for_the_way_costs_no_other_request() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing =
+        tokio::spawn(room.subscribe().metadata(&json!({ "text": "x".repeat(3_000) })).into_future());
+    peer.expect("subscribe_channel").await;
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).repeatable().into_future());
+    peer.expect("small").await;
+    peer.close(1009).await;
+    let error = subscribing.await.unwrap().unwrap_err();
+    assert_eq!(error.error_type(), Some(hauyna_client::protocol::ErrorType::PayloadTooLarge));
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let request = peer.expect("small").await;
+    peer.ack(&request, Value::Null).await;
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_a_server_asks_for_is_a_minute_at_most() {
+    for retry_after in [json!(u64::MAX), json!(86_400_000), json!(1e300), json!(-5), json!("soon")] {
+        let (mut script, builder) = script();
+        let client = builder.ttl(Duration::from_secs(600)).connect().unwrap();
+        let mut peer = script.greet("one").await;
+        let room = client.channel::<u64>("a");
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let request = peer.expect("subscribe_channel").await;
+        let mut refusal = refused("rate_limited");
+        refusal["id"] = request["id"].clone();
+        refusal["details"] = json!({ "retry_after": retry_after });
+        peer.send(refusal).await;
+        let began = tokio::time::Instant::now();
+        loop {
+            let request = peer.next().await.expect("a client that is there");
+            if request["type"] == "subscribe_channel" {
+                let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true });
+                break peer.ack(&request, data).await;
+            }
+            peer.send(json!({ "type": "pong", "id": request["id"] })).await;
+        }
+        assert!(began.elapsed() <= Duration::from_secs(61), "{retry_after}: {:?}", began.elapsed());
+        subscribing.await.unwrap().unwrap().keep();
+    }
+}
