@@ -87,7 +87,8 @@ impl Session {
             // Also where the server said only that there is a subscription already.
             place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
-            (place.arrived, place.is_doubtful) = (None, false);
+            place.arrives_after(None);
+            place.is_doubtful = false;
         }
     }
 
@@ -154,15 +155,20 @@ impl Session {
         if was_live_here { place.goes_on(entry) } else { place.begins(entry) }
     }
 
-    /// Judges a message of a channel, and remembers it.
-    pub(crate) fn admit(&mut self, channel: &str, offset: Option<u64>) -> Verdict {
+    /// Judges a message of a channel, and remembers it. `mark` tells what it says from what others say.
+    pub(crate) fn admit(
+        &mut self,
+        channel: &str,
+        offset: Option<u64>,
+        mark: impl FnOnce() -> String,
+    ) -> Verdict {
         let Some(place) = self.live_place(channel) else { return Verdict::Stray };
-        let (Some(offset), Some(position)) = (offset, &mut place.position) else { return Verdict::Deliver };
-        let went_back = place.arrived.replace(offset).is_some_and(|last| offset <= last);
-        if went_back {
+        let Some(offset) = offset.filter(|_| place.position.is_some()) else { return Verdict::Deliver };
+        if place.arrives(offset, mark) {
             (place.catching, place.is_doubtful) = (true, true);
             return Verdict::WentBack;
         }
+        let Some(position) = &mut place.position else { return Verdict::Deliver };
         if place.is_doubtful {
             return Verdict::Hold;
         }
@@ -184,7 +190,8 @@ impl Session {
             && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {
             // No echo comes: a live message that is not further on is one of another epoch.
-            (place.position, place.arrived) = (Some(at), Some(at.offset));
+            place.position = Some(at);
+            place.arrives_after(Some(at));
         }
         is_next
     }
@@ -207,7 +214,8 @@ impl Session {
                 return Missed::Gap(gap);
             }
             (place.position, place.catching) = (Some(before), true);
-            (place.arrived, place.is_doubtful) = (Some(before.offset), false);
+            place.arrives_after(Some(before));
+            place.is_doubtful = false;
             return Missed::GapThenHistory(gap);
         }
         // From the own position, never from one further on: the history has what lies between.
@@ -234,7 +242,8 @@ impl Session {
     /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
     pub(crate) fn lose_position(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
-            (place.position, place.arrived, place.is_doubtful) = (None, None, false);
+            (place.position, place.is_doubtful) = (None, false);
+            place.arrives_after(None);
         }
     }
 
@@ -258,6 +267,15 @@ impl Session {
 
     pub(crate) fn is_catching(&self, channel: &str) -> bool {
         self.places.get(channel).is_some_and(|place| place.catching)
+    }
+
+    /// The history gives a message. Where it is the one that comes live next, what comes has to be the same.
+    pub(crate) fn expects(&mut self, channel: &str, offset: Option<u64>, mark: impl FnOnce() -> String) {
+        let place = self.places.get_mut(channel);
+        let is_next = |place: &&mut Place| place.arrived.unwrap_or(0).checked_add(1) == offset;
+        if let (Some(place), Some(offset)) = (place.filter(is_next), offset) {
+            place.expected = Some((offset, mark()));
+        }
     }
 
     /// A message of the history; `false` if it was seen before.

@@ -2,7 +2,7 @@
 
 use super::Run;
 use super::ask::Purpose;
-use super::held::Held;
+use super::held::{Held, mark};
 use super::travel::Former;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
@@ -194,7 +194,7 @@ impl Run {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.give(None, &note) };
-        match self.session.admit(&channel, offset) {
+        match self.session.admit(&channel, offset, || mark(&note)) {
             Verdict::Deliver => self.give(Some(&channel), &note),
             // An application's message without a number may have been sent to this connection alone.
             Verdict::Stray if offset.is_none() && matches!(note, Note::Application(_)) => {

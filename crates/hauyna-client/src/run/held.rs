@@ -178,6 +178,9 @@ impl Run {
             }
             _ => (number(message), None),
         };
+        if let Some(note) = &note {
+            self.session.expects(channel, offset, || mark(note));
+        }
         if self.session.replay(channel, offset)
             && let Some(note) = note
         {
@@ -252,6 +255,15 @@ impl Waiting {
             Self::Message(_, note) => note.weight(),
             Self::Gap(_) => 0,
         }
+    }
+}
+
+/// What tells a message of a channel from others of the same offset.
+pub(super) fn mark(note: &Note) -> String {
+    match note {
+        Note::Publication(publication, _) => format!("{} {}", publication.timestamp, publication.content),
+        Note::Application(application) => application.body.get().to_owned(),
+        _ => String::new(),
     }
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct Place {
     pub(super) named: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
+    /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it says. One of the same
+    /// offset that says something else is of another epoch.
+    pub(super) expected: Option<(u64, String)>,
     /// Whether it was not, and it is being asked whether the epoch is the same still.
     pub(super) is_doubtful: bool,
 }
@@ -44,6 +47,18 @@ impl Place {
 
     pub(super) fn is_restoring(&self) -> bool {
         self.standing == Standing::Asked && self.was_live
+    }
+
+    /// The next message that arrives live is behind this position.
+    pub(super) fn arrives_after(&mut self, position: Option<Position>) {
+        (self.arrived, self.expected) = (position.map(|position| position.offset), None);
+    }
+
+    /// Notes a message that arrives live; `true` where it is one of another epoch.
+    pub(super) fn arrives(&mut self, offset: u64, mark: impl FnOnce() -> String) -> bool {
+        let expected = self.expected.take();
+        let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != mark());
+        self.arrived.replace(offset).is_some_and(|last| offset <= last) || is_other
     }
 
     /// The subscription begins on this connection.
@@ -64,10 +79,10 @@ impl Place {
             };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
             // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
-            self.arrived = self.named.map(|named| named.offset);
+            self.arrives_after(self.named);
             return Missed::Nothing;
         }
-        self.arrived = entry.position.map(|named| named.offset);
+        self.arrives_after(entry.position);
         if !returns {
             self.position = entry.position;
             return Missed::Nothing;
@@ -85,7 +100,8 @@ impl Place {
             Some(true) if is_same && self.catching => return Missed::Nothing,
             _ => {}
         }
-        (self.arrived, self.is_doubtful) = (entry.position.map(|named| named.offset), false);
+        self.arrives_after(entry.position);
+        self.is_doubtful = false;
         if entry.recovered == Some(true) {
             self.position = entry.position;
             return Missed::Nothing;

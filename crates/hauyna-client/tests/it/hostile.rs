@@ -155,3 +155,45 @@ async fn a_pause_that_a_server_asks_for_is_a_minute_at_most() {
         subscribing.await.unwrap().unwrap().keep();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
+    let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
+        subscribed(0).await;
+    peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 3 })).await;
+    let history = peer.expect("history").await;
+    let page: Vec<_> = (1..=3).map(|offset| publication("a", offset)).collect();
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": page });
+    peer.ack(&history, data).await;
+    for offset in 1..=3 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+    // The stream begins anew without a word.
+    let mut first = publication("a", 1);
+    (first["content"], first["timestamp"]) = (json!(77), json!(9));
+    peer.send(first).await;
+    let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
+    let history = history.expect("the history knows");
+    assert_eq!(history["since"], json!({ "epoch": EPOCH, "offset": 3 }));
+    peer.refuse_history(&history, "epoch_changed").await;
+    assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
+    assert_eq!(content(&mut messages).await, 77);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_live_behind_a_page_that_has_it_is_no_other_epoch() {
+    let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
+        subscribed(0).await;
+    peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 1 })).await;
+    let history = peer.expect("history").await;
+    let page: Vec<_> = (1..=3).map(|offset| publication("a", offset)).collect();
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": page });
+    peer.ack(&history, data).await;
+    for offset in 1..=4 {
+        peer.publication("a", offset).await;
+    }
+    for offset in 1..=4 {
+        assert_eq!(content(&mut messages).await, offset, "each once");
+    }
+    assert_eq!(peer.expect("ping").await["type"], "ping", "the history is not asked again");
+}
