@@ -71,6 +71,9 @@ async fn schedule(seed: u64) -> Vec<String> {
         if model.dice.chance(3) {
             model.drain();
         }
+        if starts_at.is_some() && model.dice.chance(10) {
+            model.subscribe_by_application();
+        }
         if starts_at.is_none()
             && let Some(position) = *start.lock().unwrap()
         {
