@@ -4,7 +4,9 @@
 use crate::call::Call;
 use crate::channel::{PresenceUpdate, object};
 use crate::client::Client;
+use crate::error::Error;
 use crate::outbox::Draft;
+use crate::run::Command;
 use hauyna_protocol::received::{
     PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
     PresenceState,
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One user who is present.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +31,7 @@ pub struct Member {
     /// How many connections the user has in the channel.
     pub connections: u64,
     /// Those of them that the server has told, by their id. Where one went and others stay, the server does not tell which: it is
-    /// empty then, until it tells all of them.
+    /// empty then, until it tells all of them, as where it is asked to ([`ChannelPresence::refresh`]).
     pub devices: BTreeMap<String, Device>,
 }
 
@@ -83,6 +86,20 @@ impl ChannelPresence {
         let channel = self.channel.clone();
         let draft = object(metadata).map(|metadata| Draft::UpdatePresence { channel, metadata });
         Call::new(self.client.clone(), draft, |_| Ok(()))
+    }
+
+    /// Asks for the list anew, as where somebody's `devices` are not known, and returns when it is there or will not come. What it
+    /// changes is told by [`Channel::presence_updates`](crate::Channel::presence_updates), and in the snapshots of later. Without a
+    /// list it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The client is closed, or no answer came in time.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let channel = self.channel.clone();
+        self.client.command(Command::RenewList { channel, reply }).await?;
+        self.client.answer(answer).await
     }
 
     /// Returns the snapshot alone.

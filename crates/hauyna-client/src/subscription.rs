@@ -148,7 +148,9 @@ impl Subscription {
 
     /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the client.
     pub fn keep(mut self) {
-        self.share.number = None;
+        if let Some(share) = self.share.number.take() {
+            self.share.client.nudge(Nudge::Kept { channel: self.share.channel.clone(), share });
+        }
     }
 }
 

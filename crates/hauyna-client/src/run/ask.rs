@@ -9,10 +9,9 @@ use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
-use crate::presence::Paged;
 use crate::session::Standing;
 use crate::socket::Loss;
-use hauyna_protocol::received::{PresencePage, Question, Subscribed};
+use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -121,6 +120,7 @@ impl Run {
             }
             Command::Subscribe { wish, share, reply } => self.wish(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
+            Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
             Command::Reconnect(obeyed) => {
                 self.reconnect();
                 let _ = obeyed.send(()); // Whoever asked may have gone.
@@ -210,48 +210,6 @@ impl Run {
         // One that the server has never answered is not waited for any more.
         self.asked.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
         self.ask(Purpose::Ping, &Request::Ping);
-    }
-
-    /// Asks for the list of who is present anew, where there is one.
-    pub(super) fn refresh_presence(&mut self, channel: &str) {
-        let is_listed =
-            self.channel(channel).is_some_and(|shared| shared.roster.lock().presence().is_complete);
-        if is_listed && self.session.is_live(channel) {
-            self.ask_presence(channel);
-        }
-    }
-
-    /// Asks who is present, unless that is being asked.
-    pub(super) fn ask_presence(&mut self, channel: &str) {
-        let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask() {
-            // What an earlier list was asked for is of no use any more.
-            let is_earlier =
-                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
-            self.asked.retain(|_, purpose| !is_earlier(purpose));
-            self.ask_page(channel, None);
-        }
-    }
-
-    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
-        let request =
-            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
-        self.ask(Purpose::Presence(channel.to_owned()), &request);
-    }
-
-    /// A page of a list is there, or will not come.
-    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
-        let mut followed_by = Paged::Whole;
-        self.roster(channel, |roster| {
-            let (updates, paged) = roster.page(page);
-            followed_by = paged;
-            updates
-        });
-        match followed_by {
-            Paged::Whole => {}
-            Paged::Skipped => self.ask_presence(channel),
-            Paged::More(after) => self.ask_page(channel, Some(&after)),
-        }
     }
 
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.

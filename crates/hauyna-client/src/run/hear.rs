@@ -284,6 +284,7 @@ impl Run {
     pub(super) fn forget(&mut self, channel: &str) {
         self.session.forget(channel);
         self.stop_catching(channel);
+        self.list_ends(channel);
         self.wishes.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;

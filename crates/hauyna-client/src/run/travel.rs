@@ -236,6 +236,8 @@ impl Run {
         *self.shared.last_failure.lock() = Some(failure.to_string());
         let closed = match (failure.lasting(self.options.token.is_some()), failure) {
             (Some(status), _) => Some(Closed::Refused { status }),
+            // It may be the server's own token that cannot be written: without it, the next attempt begins anew.
+            (None, Failure::Request(_)) if self.session.resume.take().is_some() => None,
             (None, Failure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
         };

@@ -391,3 +391,15 @@ async fn subscriptions_that_nobody_answers_time_out() {
     assert!(matches!(room.unsubscribe().await, Err(Error::Timeout)));
     assert_eq!(began.elapsed().as_secs(), 10);
 }
+
+#[test]
+fn a_client_in_a_runtime_without_a_timer_says_that_it_has_ended() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (_script, builder) = script();
+        let client = builder.connect().unwrap();
+        assert_eq!(client.connected().await, Err(Closed::TaskEnded));
+        assert_eq!(client.request::<()>("x", &json!({})).await.unwrap_err().kind(), "closed");
+        assert!(client.states().next().await.is_none());
+    });
+}

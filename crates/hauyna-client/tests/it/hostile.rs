@@ -197,3 +197,32 @@ async fn what_comes_live_behind_a_page_that_has_it_is_no_other_epoch() {
     }
     assert_eq!(peer.expect("ping").await["type"], "ping", "the history is not asked again");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_and_reads_nothing_is_not_answered_without_end() {
+    let (mut script, builder) = script();
+    let builder = builder.on_request("all", |_: Value| async { Ok::<_, String>("x".repeat(100_000)) });
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let question = json!({ "type": "request", "id": 1, "event": "all", "data": "x".repeat(10_000) });
+    for _ in 0..1_000 {
+        if tokio::time::timeout(Duration::from_secs(1), peer.send(question.clone())).await.is_err() {
+            return;
+        }
+    }
+    panic!("the client takes in a hundred megabytes of answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_the_servers_that_cannot_be_written_keeps_nobody_out() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let peer = script.greet("two words").await;
+    client.connected().await.unwrap();
+    drop(peer);
+    let peer = tokio::time::timeout(Duration::from_secs(60), script.greet("one")).await;
+    let peer = peer.expect("another attempt");
+    assert!(!peer.protocols.iter().any(|protocol| protocol.starts_with("hauyna.resume.")));
+    client.connected().await.unwrap();
+}

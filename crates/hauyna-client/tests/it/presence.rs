@@ -79,3 +79,27 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
         }
     }
 }
+
+#[tokio::test]
+async fn devices_that_are_not_known_are_asked_for() {
+    let server = server();
+    let (bob, mut updates) = enter(&server.url("/?user=bob")).await;
+    let (_one, _) = enter(&server.url("/?user=ana")).await;
+    let (two, _) = enter(&server.url("/?user=ana")).await;
+    let room = bob.channel::<()>("room:1");
+    let until = async |updates: &mut Stream<PresenceUpdate>, connections: u64| {
+        loop {
+            let update = next(updates).await.unwrap();
+            if update.user == "ana" && update.member.connections == connections {
+                return update.member.devices.len();
+            }
+        }
+    };
+    assert_eq!(until(&mut updates, 2).await, 2);
+    two.close().await;
+    assert_eq!(until(&mut updates, 1).await, 0, "which one went is not told");
+    room.presence().refresh().await.unwrap();
+    assert_eq!(room.presence().members["ana"].devices.len(), 1);
+    // Without a list there is nothing to ask for, and nobody waits.
+    bob.channel::<()>("room:2").presence().refresh().await.unwrap();
+}

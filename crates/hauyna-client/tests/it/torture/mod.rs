@@ -71,12 +71,9 @@ async fn schedule(seed: u64) -> Vec<String> {
         if model.dice.chance(3) {
             model.drain();
         }
-        if starts_at.is_some() && model.dice.chance(10) {
+        if starts_at.is_some() {
             model.subscribe_by_application();
-        }
-        if starts_at.is_none()
-            && let Some(position) = *start.lock().unwrap()
-        {
+        } else if let Some(position) = *start.lock().unwrap() {
             let is_it = |start: &&(String, u64, usize)| {
                 start.0 == position.epoch.to_string() && start.1 == position.offset
             };

@@ -336,8 +336,11 @@ impl Model {
         self.connections[at].out.extend(answers.into_iter().map(Out::Message));
     }
 
-    /// The application subscribes the newest connection, whatever its client has asked.
+    /// The application subscribes the newest connection now and then, whatever its client has asked.
     pub(super) fn subscribe_by_application(&mut self) {
+        if !self.dice.chance(10) {
+            return;
+        }
         let mut said = self.standing();
         said["type"] = json!("subscribed");
         let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
