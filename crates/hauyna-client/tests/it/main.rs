@@ -21,6 +21,7 @@ mod script;
 mod sessions;
 mod shares;
 mod standing;
+mod stress;
 mod support;
 mod talk;
 #[cfg(feature = "tls")]
