@@ -149,8 +149,15 @@ impl Run {
                 self.roster(&channel, |roster| roster.state(state));
             }
             Received::PresenceDiff(diff) => {
-                let channel = diff.channel.clone();
-                self.roster(&channel, |roster| roster.diff(diff));
+                let (channel, mut is_miscounted) = (diff.channel.clone(), false);
+                self.roster(&channel, |roster| {
+                    let updates = roster.diff(diff);
+                    is_miscounted = roster.is_miscounted();
+                    updates
+                });
+                if is_miscounted {
+                    self.ask_presence(&channel);
+                }
             }
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);

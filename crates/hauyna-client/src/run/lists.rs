@@ -47,8 +47,8 @@ impl Run {
     }
 
     fn is_listed(&self, channel: &str) -> bool {
-        let is_complete = |shared: Arc<ChannelShared>| shared.roster.lock().presence().is_complete;
-        self.session.is_live(channel) && self.channel(channel).is_some_and(is_complete)
+        let is_listed = |shared: Arc<ChannelShared>| shared.roster.lock().presence().is_listed;
+        self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
     fn ask_page(&mut self, channel: &str, after: Option<&str>) {

@@ -226,3 +226,21 @@ async fn a_token_of_the_servers_that_cannot_be_written_keeps_nobody_out() {
     assert!(!peer.protocols.iter().any(|protocol| protocol.starts_with("hauyna.resume.")));
     client.connected().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_others_than_are_listed_asks_for_the_list() {
+    let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
+    let ana =
+        json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+    let state =
+        json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "ana": ana }, "offset": 1 });
+    peer.send(state).await;
+    peer.send(json!({ "type": "presence_diff", "channel": "a", "count": 2, "joins": {}, "leaves": [],
+        "updates": {}, "offset": 2 }))
+        .await;
+    let request = peer.expect("presence").await;
+    let page = json!({ "channel": "a", "count": 2, "users": { "ana": ana, "bob": ana }, "offset": 2 });
+    peer.ack(&request, page).await;
+    peer.expect("ping").await;
+    assert_eq!(room.presence().users.len(), 2);
+}

@@ -72,7 +72,7 @@ async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_want
     }
     // On the connection that there is now, with everything that was to be told on it.
     answered(&client).await;
-    for room in (0..4).map(|n| server.hub().channel(&format!("room:{n}"))) {
+    for room in (0..4).map(|n| server.hub().channel(format!("room:{n}"))) {
         for _ in 0..50 {
             if room.subscribers().is_empty() {
                 break;
