@@ -36,6 +36,15 @@ impl Entry {
     }
 }
 
+/// What is known of a server's memory of the keys that it was sent before a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Kept,
+    Lost,
+    /// The subscription that tells is on its way.
+    Unknown,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Never sent.
@@ -206,15 +215,15 @@ impl Outbox {
         });
     }
 
-    /// The next connection is there. What was sent and needs the server's memory fails, unless `vouches` knows that it has
-    /// lived on: of one channel, or, asked for `None`, of everything.
-    pub(crate) fn restored(&mut self, vouches: impl Fn(Option<&str>) -> bool) {
-        self.fail_where(|queued| match queued.entry.draft.after_loss() {
-            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut && !vouches(channel) => {
-                Some(Error::OutcomeUnknown)
-            }
-            _ => None,
-        });
+    /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked for `None`, of
+    /// everything – fails, unless that has lived on. Returns whether that is not known yet of some.
+    pub(crate) fn restored(&mut self, memory: impl Fn(Option<&str>) -> Memory) -> bool {
+        let memory = |queued: &Queued| match queued.entry.draft.after_loss() {
+            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut => memory(channel),
+            _ => Memory::Kept,
+        };
+        self.fail_where(|queued| (memory(queued) == Memory::Lost).then_some(Error::OutcomeUnknown));
+        self.queue.iter().any(|queued| memory(queued) == Memory::Unknown)
     }
 
     /// Fails what has waited, or has been on its way, for too long.
