@@ -42,15 +42,16 @@ export function createChannel(
       if (!channel) return nothing;
       const share = new AbortController();
       let off = nothing;
+      // A closed client takes no subscription, and keeps those that it has, but none that waits for the server.
       const ask = () => {
-        if (client.state.name === "closed") return;
         off();
-        // What comes of it is the state of the channel.
-        channel.subscribe({ ...options(), signal: share.signal }).catch(nothing);
+        off = nothing;
+        if (share.signal.aborted) return;
+        if (client.state.name === "closed") off = client.onState(ask);
+        // What else comes of it is the state of the channel.
+        else channel.subscribe({ ...options(), signal: share.signal }).catch(({ kind }) => ENDED.test(kind) && ask());
       };
-      // A closed client takes no subscription, but keeps those that it has.
-      if (client.state.name === "closed") off = client.onState(ask);
-      else ask();
+      ask();
       return () => {
         off();
         share.abort();
@@ -67,4 +68,6 @@ export function createChannelState(channel: AnyChannel | null): Store<ChannelSta
 /** What a server renders, and the page until it is hydrated: it is about to connect. */
 const CONNECTING: State = { name: "connecting", attempt: 0 };
 const UNSUBSCRIBED: ChannelState = { name: "unsubscribed" };
+/** The client was closed. */
+const ENDED = /^(closed|gave_up)$/;
 const connections = /* @__PURE__ */ new WeakMap<AnyClient, Store<void>>();

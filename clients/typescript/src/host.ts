@@ -26,6 +26,8 @@ export interface ChannelHost {
   gap(gap: Gap): void;
   /** The channel has another memory now. */
   turned(): void;
+  /** Asks for a token: what is requested for it does not wait for the subscriptions. */
+  token<T>(ask: () => T): Promise<Awaited<T>>;
   /** What was held may be sent. */
   flush(): void;
   /** Whether the channel stays in memory though nobody holds it. */

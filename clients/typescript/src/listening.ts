@@ -40,6 +40,6 @@ export abstract class Listening {
   }
 
   messages({ signal }: { readonly signal?: AbortSignalLike } = {}) {
-    return messages(this as never, signal);
+    return messages(this as never, signal, (listener) => this.listeners.add("closed", listener));
   }
 }

@@ -200,7 +200,7 @@ class List {
     // Without a position there is no history.
     this.#isLoading = channel.position !== undefined;
     this.#change();
-    if (!this.#isLoading) return;
+    if (!this.#isLoading) return this.#trim();
     try {
       const limit = this.#pageSize;
       const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });

@@ -48,6 +48,8 @@ export interface Asked extends RequestOptions {
   readonly take?: (data: unknown) => unknown;
   /** Whether it has to wait, though there is a connection. */
   readonly isHeld?: () => boolean;
+  /** It does not wait for the subscriptions. */
+  readonly isEarly?: boolean;
 }
 
 /** One request past everything that waits. */
@@ -92,8 +94,12 @@ export class Outbox {
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
   #number = 0;
-  /** How to send; only while requests may be. */
+  /** How to send on the connection that is there. */
   #send: ((frame: Frame) => void) | undefined;
+  /** Its subscriptions are restored, as far as anybody waits for that. */
+  #isOpen = false;
+  /** Tokens that are being asked for. */
+  #early = 0;
   /** Another connection is about to take over. */
   #isPaused = false;
   #idle: (() => void)[] = [];
@@ -142,10 +148,11 @@ export class Outbox {
     if (this.#closed) return Promise.reject(this.#closed);
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(unconnected());
+    const isEarly = this.#early > 0 && asked.retry !== "keyed";
+    if (asked.volatile && (!this.#send || this.#isPaused || !(this.#isOpen || isEarly))) return Promise.reject(unconnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
-      const entry = this.#entry(asked, resolve, reject);
+      const entry = this.#entry({ ...asked, isEarly }, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
@@ -180,10 +187,25 @@ export class Outbox {
     send(frame);
   }
 
-  /** There is a connection, on which requests may be sent. */
-  open(send: (frame: Frame) => void): void {
+  /** There is a connection, whose subscriptions come first. */
+  begin(send: (frame: Frame) => void): void {
     this.#send = send;
+  }
+
+  /** Everything may be sent on it. */
+  open(): void {
+    this.#isOpen = true;
     this.flush();
+  }
+
+  /** Asks for a token of a subscription: what is requested meanwhile may be for it, and does not wait for the subscriptions. */
+  async early<T>(ask: () => T): Promise<Awaited<T>> {
+    this.#early++;
+    try {
+      return await ask();
+    } finally {
+      this.#early--;
+    }
   }
 
   /** Nothing is sent for now. Resolves when what was sent is answered. */
@@ -202,7 +224,7 @@ export class Outbox {
   /** The connection is lost, or another takes its place. */
   lost(): void {
     this.#send = undefined;
-    this.#isPaused = false;
+    this.#isOpen = this.#isPaused = false;
     const again: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
@@ -282,7 +304,7 @@ export class Outbox {
   flush(): void {
     for (const entry of this.#waiting) {
       if (!this.#send || this.#isPaused) return;
-      if (entry.isHeld?.()) continue;
+      if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
       if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
         this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());

@@ -27,8 +27,6 @@ export class Session {
   readonly #gate: Gate;
   #token: string | undefined;
   #isConnected = false;
-  /** A session began anew, and what was sent before has not been judged yet. Outlives connections. */
-  #isUnjudged = false;
   /** Changes with the socket. */
   #turn = 0;
   /** Ends what this connection waits for. */
@@ -55,6 +53,7 @@ export class Session {
         isConnected: () => this.#isConnected,
         closed: () => this.#outbox.closed,
         turned: () => this.#outbox.forget((other) => other !== name),
+        token: (ask) => this.#outbox.early(ask),
       };
       found = new Subscription(name, host);
       this.#keep(found, false);
@@ -82,13 +81,16 @@ export class Session {
     const turn = ++this.#turn;
     this.#isConnected = true;
     this.#token = session.resume?.token;
-    this.#isUnjudged ||= session.resumed !== true;
-    // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-    const isResumed = !this.#isUnjudged;
+    this.#outbox.begin(this.#host.send);
+    // A session that begins anew knows nothing of what was sent before, but for what the recovery of a channel proves.
+    if (session.resumed !== true) {
+      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
+      for (const channel of this.#channels.values()) channel.isUnjudged = true;
+    }
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
-      this.#established(entry, isResumed);
+      this.#established(entry);
       // Who was told may have ended this connection.
       if (turn !== this.#turn) return;
     }
@@ -101,9 +103,8 @@ export class Session {
       else channel.end();
       if (turn !== this.#turn) return;
     }
-    // Whether the server still knows the keys of what was sent is what the recoveries tell.
-    if (isResumed || restored.length === 0) return this.#goOn(isResumed);
-    void this.#within(PATIENCE, Promise.all(restored)).then(() => turn === this.#turn && this.#goOn(false));
+    if (session.resumed === true || restored.length === 0) return this.#outbox.open();
+    void this.#within(PATIENCE, Promise.all(restored)).then(() => turn === this.#turn && this.#outbox.open());
   }
 
   /** The socket is gone. */
@@ -120,7 +121,7 @@ export class Session {
   close(closed: HauynaError): void {
     this.#token = undefined;
     this.#outbox.close(closed);
-    for (const channel of this.#channels.values()) channel.refuse(closed);
+    for (const channel of this.#channels.values()) channel.refuse(closed, this.#outbox.isQuiet);
   }
 
   /** Takes a message about a channel. False if it is not about one that anybody knows. */
@@ -129,7 +130,7 @@ export class Session {
     if (typeof name !== "string") return false;
     const type = typeOf(message);
     if (type === "subscribed") {
-      this.#established(message as unknown as SubscriptionEntry, false);
+      this.#established(message as unknown as SubscriptionEntry);
       return true;
     }
     const channel = this.#channels.get(name);
@@ -163,15 +164,6 @@ export class Session {
     if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
   }
 
-  #goOn(isResumed: boolean): void {
-    if (!isResumed) {
-      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
-      for (const channel of this.#channels.values()) channel.judged();
-      this.#isUnjudged = false;
-    }
-    this.#outbox.open(this.#host.send);
-  }
-
   /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */
   #within(patience: number, work: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
@@ -181,10 +173,10 @@ export class Session {
     });
   }
 
-  #established(entry: SubscriptionEntry, isResumed: boolean): void {
+  #established(entry: SubscriptionEntry): void {
     const channel = this.channel(entry.channel);
     if (channel.isGivenUp) void channel.giveUp();
-    else channel.established(entry, isResumed);
+    else channel.established(entry);
   }
 }
 

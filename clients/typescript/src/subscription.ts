@@ -27,10 +27,8 @@ export class Subscription extends Listening {
   isWanted = false;
   /** The application has given it up, and the server may not know yet. */
   isGivenUp = false;
-  /** What the server knew of this channel's publications on the connection before, it knows still. */
-  isRemembered = false;
-  /** It was found to know nothing of what was sent before, which has not been judged yet. Outlives connections. */
-  #hasForgotten = false;
+  /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
+  isUnjudged = false;
   readonly #host: ChannelHost;
   #options: SubscribeOptions = {};
   /** There was a subscription on the connection before. */
@@ -119,7 +117,8 @@ export class Subscription extends Listening {
     // A source that does not answer is asked again.
     if (getToken) this.#after(TOKEN, () => this.restore());
     try {
-      const token = await getToken?.();
+      // Also without a token a moment later: who is told of this and gives it up comes first.
+      const token = await (getToken && this.#host.token(getToken));
       if (turn !== this.#turn) return;
       this.#cancel();
       const recover = (this.named = this.position);
@@ -133,7 +132,7 @@ export class Subscription extends Listening {
   }
 
   /** The server has this subscription on this connection; or, where that is known, goes on under another epoch. */
-  established(entry: SubscriptionEntry, isResumed = false): void {
+  established(entry: SubscriptionEntry): void {
     const before = this.position;
     const now = positionOf(entry);
     const { recovered } = entry;
@@ -143,7 +142,8 @@ export class Subscription extends Listening {
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // What it has already, or what is being fetched.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
-    if (before && !isSameStream) this.#host.turned();
+    if (!isSameStream && (before || this.isUnjudged)) this.#host.turned();
+    this.isUnjudged = false;
     // What was missed before cannot be fetched any more.
     const earlier = this.#turn;
     while (isLive && recovered && this.#filling) {
@@ -153,11 +153,6 @@ export class Subscription extends Listening {
     }
     const turn = this.#reset();
     this.#wasLive = false;
-    if (!isLive) {
-      const isRemembered = isResumed || isSameStream;
-      this.#hasForgotten ||= wasKnown && !isRemembered;
-      this.isRemembered = isRemembered && !this.#hasForgotten;
-    }
     const isReplayed = recovered && !isLive && before && now;
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
@@ -176,11 +171,6 @@ export class Subscription extends Listening {
     this.#gap(reason, before, now);
   }
 
-  /** What was sent before has been judged. */
-  judged(): void {
-    this.#hasForgotten = false;
-  }
-
   /** The connection is lost. */
   lost(): void {
     this.#reset();
@@ -193,22 +183,25 @@ export class Subscription extends Listening {
     this.#reset();
     this.presence.clear();
     this.isWanted = false;
+    if (this.isUnjudged) this.#host.turned();
+    this.isUnjudged = false;
     // First: who is told may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
     this.#become({ name: "unsubscribed", ...(error && { error }) });
     this.#review();
   }
 
-  /** Nobody need wait for it. */
-  refuse(error: HauynaError): void {
-    this.#shares.refuse(error);
+  /** The client was closed: by the application itself, where that is `isQuiet`. Who waits is refused. */
+  refuse(error: HauynaError, isQuiet: boolean): void {
+    this.listeners.emit("closed", isQuiet ? {} : { error });
+    if (this.#shares.refuse(error)) this.end(error);
   }
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
     const turn = this.#turn;
     try {
-      await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+      await this.#host.inTurn(() => this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !(error instanceof ServerError)) return;
@@ -262,7 +255,7 @@ export class Subscription extends Listening {
 
   /** Stays in memory as long as there is something to remember. */
   #review(): void {
-    const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp && !this.position;
+    const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp;
     this.#host.keep(this, !isIdle || !this.listeners.isEmpty);
   }
 

@@ -1,7 +1,7 @@
 // The entries of a message list that have their place: ordered by the life of the stream and the offset, each once,
 // bounded. Used by message-list.ts.
 
-import type { Position } from "hauyna";
+import type { Gap, Position } from "hauyna";
 import type { ListedGap, ListedMessage } from "./message-list.js";
 
 type Entry = ListedMessage<any> | ListedGap;
@@ -39,11 +39,16 @@ export class Timeline {
     this.rows.splice(at, 0, { order, entry });
   }
 
-  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. */
+  /**
+   * Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
+   * without a message between them are one.
+   */
   mark(epoch: string | undefined, entry: ListedGap): void {
     if (entry.gap.reason === "epoch_changed" || (epoch !== undefined && epoch !== this.#epoch)) this.#era++;
     this.#epoch = epoch ?? this.#epoch;
-    this.insert((this.rows.at(-1)?.order ?? 0) + 0.5, entry);
+    const last = this.rows.at(-1);
+    if (last?.entry.kind === "gap") this.rows.splice(-1, 1, { ...last, entry: joined(last.entry, entry.gap) });
+    else this.insert((last?.order ?? 0) + 0.5, entry);
   }
 
   /** Drops the oldest beyond `most`. Gives the position of the oldest left, where the server may have what was dropped. */
@@ -53,6 +58,11 @@ export class Timeline {
     if (dropped.length === 0 || this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
     return { epoch: this.#epoch, offset: first.order - this.#era * ERA };
   }
+}
+
+/** An earlier gap, up to the end of a later one. */
+function joined({ gap, ...entry }: ListedGap, later: Gap): ListedGap {
+  return { ...entry, gap: { ...later, from: gap.from, missed: (gap.missed ?? NaN) + (later.missed ?? NaN) || undefined } };
 }
 
 function offsetOf(entry: Entry): number | undefined {
