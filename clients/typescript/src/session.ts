@@ -25,6 +25,8 @@ export class Session {
   readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
   readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
   readonly #gate: Gate;
+  /** What every channel has of it. */
+  readonly #channelHost: ChannelHost;
   #token: string | undefined;
   #isConnected = false;
   /** Changes with the socket. */
@@ -36,26 +38,21 @@ export class Session {
     this.#host = host;
     this.#outbox = outbox;
     this.#gate = new Gate(host.after);
+    this.#channelHost = {
+      ...host,
+      outbox,
+      gate: this.#gate,
+      tell: (message) => this.#tell(message),
+      keep: (channel, isKept) => this.#keep(channel, isKept),
+      urgent: (asked) => (this.#isConnected ? outbox.urgent(asked, host.send) : Promise.reject(unconnected())),
+      isConnected: () => this.#isConnected,
+    };
   }
 
   channel(name: string): Subscription {
     let found = this.#channels.get(name) ?? this.#idle.get(name)?.deref();
     if (!found) {
-      const host: ChannelHost = {
-        ...this.#host,
-        tell: (message) => this.#tell(message),
-        flush: () => this.#outbox.flush(),
-        inTurn: (ask) => this.#gate.pass(ask),
-        keep: (channel, isKept) => this.#keep(channel, isKept),
-        // What is asked right behind `subscribe` goes behind it on the wire, too.
-        request: (asked) => this.#outbox.request({ ...asked, isHeld: () => this.#channels.get(name)?.state.name === "subscribing" }),
-        urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : Promise.reject(unconnected())),
-        isConnected: () => this.#isConnected,
-        closed: () => this.#outbox.closed,
-        turned: () => this.#outbox.forget((other) => other !== name),
-        token: (ask) => this.#outbox.early(ask),
-      };
-      found = new Subscription(name, host);
+      found = new Subscription(name, this.#channelHost);
       this.#keep(found, false);
       this.#gone?.register(found, name);
     }
