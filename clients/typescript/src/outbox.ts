@@ -70,6 +70,8 @@ interface Entry extends Asked {
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
+  /** It was sent on an earlier connection, too. */
+  isRepeated?: boolean;
   /** What the application waits for. */
   answer?: Promise<unknown>;
   /** Stops listening to the signal. */
@@ -135,8 +137,7 @@ export class Outbox {
 
   /** The connection ended because a message was too large: its request fails, so that the others can go on. */
   giveUpLargest(): void {
-    const sent = [...this.#sent.values()];
-    const largest = sent.reduce<Entry | undefined>((most, one) => (size(one.frame) > size(most?.frame ?? "") ? one : most), undefined);
+    const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
     if (largest) this.#fail(largest, tooLarge());
   }
 
@@ -233,7 +234,10 @@ export class Outbox {
     }
     this.#sent.clear();
     this.#waiting = new Set([...again, ...this.#waiting]);
-    for (const entry of again) this.#expire(entry);
+    for (const entry of again) {
+      entry.isRepeated = true;
+      this.#expire(entry);
+    }
     this.#settled();
   }
 
@@ -254,8 +258,11 @@ export class Outbox {
     const entry = this.#sent.get(message["id"]);
     if (!entry) return false;
     this.#remove(entry);
-    if (message.type === "error") entry.reject(new ServerError(message as unknown as ErrorMessage));
-    else {
+    if (message.type === "error") {
+      const refused = new ServerError(message as unknown as ErrorMessage);
+      // It says nothing of the first time.
+      entry.reject(entry.isRepeated && entry.retry !== "always" ? unknown(refused) : refused);
+    } else {
       const { take = (data: unknown) => data } = entry;
       try {
         entry.resolve(take(message["data"]));
@@ -271,7 +278,7 @@ export class Outbox {
     this.#send = undefined;
     this.#closed = closed;
     for (const entry of [...this.#sent.values(), ...this.#waiting]) {
-      this.#fail(entry, entry.sentAt === undefined ? closed : unknown());
+      this.#fail(entry, unsent(entry, closed));
     }
   }
 
@@ -306,17 +313,14 @@ export class Outbox {
       if (!this.#send || this.#isPaused) return;
       if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
-      if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
-        this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
-        continue;
+      const isLate = now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
+      if (isLate) this.#fail(entry, unsent(entry));
+      else if (this.isTooLarge(entry.frame)) this.#fail(entry, tooLarge(this.#largest));
+      else {
+        this.#waiting.delete(entry);
+        entry.cancel();
+        this.#deliver(entry, this.#send);
       }
-      if (this.isTooLarge(entry.frame)) {
-        this.#fail(entry, tooLarge(this.#largest));
-        continue;
-      }
-      this.#waiting.delete(entry);
-      entry.cancel();
-      this.#deliver(entry, this.#send);
     }
   }
 
@@ -331,8 +335,7 @@ export class Outbox {
   #expire(entry: Entry): void {
     const left = Math.max(0, entry.until - this.#environment.now());
     if (left === Infinity) return;
-    const late = () => this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
-    entry.cancel = this.#environment.after(left, late);
+    entry.cancel = this.#environment.after(left, () => this.#fail(entry, unsent(entry)));
   }
 
   #fail(entry: Entry, error: unknown): void {
@@ -381,12 +384,13 @@ function size(frame: Frame): number {
   return bytes;
 }
 
-function expired(): HauynaError {
-  return new HauynaError("expired", "not sent in time");
+/** Why it fails without having been sent, unless it was before. */
+function unsent({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
+  return sentAt === undefined ? error : unknown();
 }
 
-function unknown(): HauynaError {
-  return new HauynaError("outcome_unknown", "lost before the answer");
+function unknown(cause?: ServerError): HauynaError {
+  return new HauynaError("outcome_unknown", "lost before the answer", { cause });
 }
 
 /** Milliseconds that a request waits before the first session, and at least. */

@@ -283,3 +283,15 @@ test("a channel without history whose connection flaps has one gap in a list bet
   await live("c");
   expect(shown()).toEqual(["b", "not_recoverable", "c"]);
 });
+
+test("a publication that is refused when it is sent again may have been published the first time", async () => {
+  const { room, world } = await subscriber({ recoverable: false }, { resume: { token: "t" } });
+  const published = fate(room.publish("once"));
+  const asked = fate(room.history());
+  await settle();
+  await world.lose({ resumed: true, subscriptions: [{ channel: "room", recoverable: false }] });
+  expect(world.socket.all("channel_message").length).toBe(1);
+  await world.socket.refuse("channel_message", "rate_limited", { temporary: true });
+  await world.socket.refuse("history", "permission_denied");
+  expect([published.now, asked.now]).toEqual(["outcome_unknown", "refused"]);
+});
