@@ -289,8 +289,7 @@ export class Client<T extends Contract = Contract> {
     else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.error);
     else this.#outbox.reopen();
-    // Who is told of a channel that it has ended with the client may have connected it again.
-    if (state === this.state) this.#listeners.emit("state", state);
+    this.#listeners.emit("state", state, () => state === this.state);
   }
 
   #began(session: SessionMessage): void {

@@ -63,7 +63,10 @@ export async function* older(
 ): AsyncGenerator<Past<{ message: unknown }>, void, undefined> {
   for (let at: Position | undefined = before; ; ) {
     const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
-    yield* page.messages as Past<{ message: unknown }>[];
+    for (const message of page.messages as Past<{ message: unknown }>[]) {
+      if (signal?.aborted) throw signal.reason;
+      yield message;
+    }
     const { last, oldest } = page;
     if (!last || last.offset <= oldest || (at && last.offset >= at.offset)) return;
     at = last;

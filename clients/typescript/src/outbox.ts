@@ -313,7 +313,7 @@ export class Outbox {
       if (!this.#send || this.#isPaused) return;
       if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
-      const isLate = now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
+      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
       if (isLate) this.#fail(entry, unsent(entry));
       else if (this.isTooLarge(entry.frame)) this.#fail(entry, tooLarge(this.#largest));
       else {

@@ -234,8 +234,7 @@ export class Roster implements Presence {
   #tell(): void {
     const users = this.#users;
     for (const [event, value] of [...this.#news.splice(0), ["change", this]]) {
-      // Unless who was told has ended the subscription.
-      if (users === this.#users) this.#listeners.emit(`presence ${event}`, value);
+      this.#listeners.emit(`presence ${event}`, value, () => users === this.#users);
     }
   }
 }

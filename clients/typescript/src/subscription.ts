@@ -28,7 +28,8 @@ export class Subscription extends Listening {
   isGivenUp = false;
   /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
-  #options: SubscribeOptions = {};
+  /** Another object with each subscription. */
+  #options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } = {};
   /** There was a subscription on the connection before. */
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
@@ -46,7 +47,8 @@ export class Subscription extends Listening {
     this.presence = new Roster(this.listeners, {
       ask: (after) => host.urgent({ message: { type: "presence", channel: name, after } }),
       update: (metadata) => {
-        const take = () => void (this.#options = { ...this.#options, metadata });
+        const options = this.#options;
+        const take = () => void (options.metadata = metadata);
         return this.ask({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
       },
     });
@@ -60,7 +62,7 @@ export class Subscription extends Listening {
     if (closed) return Promise.reject(closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // What somebody else has asked for is kept, but for what this one says otherwise.
-    this.#options = { ...(this.isWanted && this.#options), ...defined(options) };
+    Object.assign(this.#options, defined(options));
     this.isWanted = true;
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
@@ -173,6 +175,7 @@ export class Subscription extends Listening {
     this.#reset();
     this.presence.clear();
     this.isWanted = false;
+    this.#options = {};
     this.#judge(false);
     // First: who is told may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
@@ -274,7 +277,7 @@ export class Subscription extends Listening {
     if (state.name === this.state.name && !state.error) return;
     this.state = state;
     this.#review();
-    this.listeners.emit("state", state);
+    this.listeners.emit("state", state, () => state === this.state);
     this.host.outbox.flush();
   }
 
@@ -283,12 +286,8 @@ export class Subscription extends Listening {
       // The server's application was quicker.
       if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
       if (!error.temporary) return this.end(error);
-    } else if (!(error instanceof HauynaError)) {
-      this.host.logger.warn("no token", { channel: this.name, error });
-    } else if (error.kind !== "timeout") {
-      // Else there is no connection: the next one asks again.
-      return error.kind === "invalid" ? this.end(error) : undefined;
-    }
+    } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
+    else this.host.logger.warn("no token", { channel: this.name, error });
     this.#later(error, () => this.restore());
   }
 

@@ -295,3 +295,68 @@ test("a publication that is refused when it is sent again may have been publishe
   await world.socket.refuse("history", "permission_denied");
   expect([published.now, asked.now]).toEqual(["outcome_unknown", "refused"]);
 });
+
+test("nothing of a page comes after abort from older()", async () => {
+  const { room, world } = await subscriber();
+  const controller = new AbortController();
+  const loop = room.older({ signal: controller.signal });
+  const first = loop.next();
+  await settle();
+  await world.socket.ack("history", { epoch: "E", offset: 10, oldest: 1, messages: [message(10), message(9)] });
+  expect((await first).value).toMatchObject({ offset: 10 });
+  controller.abort("enough");
+  await expect(loop.next()).rejects.toBe("enough");
+});
+
+test("an answer to presence.update of an earlier subscription leaves the metadata of the next one", async () => {
+  const { room, world } = await subscriber();
+  const updated = fate(room.presence.update({ old: 1 }));
+  void room.unsubscribe();
+  void room.subscribe({ metadata: { device: "tablet" } }).catch(() => {});
+  await settle();
+  await world.socket.ack("update_presence");
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.lose();
+  expect([updated.now, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["done", { device: "tablet" }]);
+});
+
+test("a request that may not wait is sent where it need not", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const asked = fate(client.request("now", {}, { ttl: 0 }));
+  await settle();
+  expect([world.socket.all("now").length, asked.now]).toEqual([1, "pending"]);
+});
+
+test("a token that the outbox has no room for is asked for again", async () => {
+  const world = new World();
+  const client = await world.connected({ outbox: { count: 1 } });
+  const room = client.channel("room");
+  const blocked = fate(client.request("slow"));
+  void room.subscribe({ getToken: async () => ((await client.request("token")) as { token: string }).token }).catch(() => {});
+  await settle();
+  expect(world.socket.all("token").length).toBe(0);
+  await world.socket.ack("slow");
+  await world.pass(2000);
+  expect([blocked.now, world.socket.all("token").length]).toEqual(["done", 1]);
+});
+
+test("the last state that a listener hears of is the one that holds", async () => {
+  const { client, room, world } = await subscriber();
+  await world.socket.drop();
+  const heard: string[] = [];
+  const off = room.onState(({ name }) => name === "subscribed" && (off(), void room.unsubscribe()));
+  room.onState(({ name }) => heard.push(name));
+  await world.attempt();
+  await world.socket.accept();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true, recovered: true });
+  expect(heard).toEqual(["unsubscribed"]);
+  const states: string[] = [];
+  const end = client.onState(({ name }) => name === "connected" && (end(), client.close()));
+  client.onState(({ name }) => states.push(name));
+  client.reconnect();
+  await settle();
+  await world.socket.accept();
+  expect([client.state.name, states.at(-1)]).toEqual(["closed", "closed"]);
+});
