@@ -288,7 +288,7 @@ export class Client<T extends Contract = Contract> {
     if (state.name === "connected") this.#info = state.session;
     else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.error);
-    else this.#outbox.reopen();
+    else this.#outbox.closed = undefined;
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
@@ -372,7 +372,7 @@ function unique({ random }: Environment): string {
   const bytes = new Uint8Array(15);
   if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
   else for (const at of bytes.keys()) bytes[at] = random() * 256;
-  return Array.from(bytes, (byte) => byte.toString(36).padStart(2, "0")).join("");
+  return Array.from(bytes, (byte) => byte.toString(36)).join("");
 }
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */

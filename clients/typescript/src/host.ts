@@ -2,8 +2,7 @@
 
 import type { Gap } from "./channel.js";
 import type { Logger } from "./logger.js";
-import type { Outbox, Urgent } from "./outbox.js";
-import type { ServerMessage } from "./protocol.js";
+import type { Outbox } from "./outbox.js";
 import type { Gate } from "./restoring.js";
 import type { Subscription } from "./subscription.js";
 
@@ -13,11 +12,6 @@ export interface ChannelHost {
   readonly outbox: Outbox;
   /** A few channels are subscribed to, or given up, at a time. */
   readonly gate: Gate;
-  /** On this connection, past what waits; fails where there is none. */
-  urgent(asked: Urgent): Promise<unknown>;
-  /** On this connection, without an answer; nothing where there is none. */
-  tell(message: ServerMessage): void;
-  isConnected(): boolean;
   /** Calls `run` later, unless the returned function was called before. */
   after(delay: number, run: () => void): () => void;
   key(): string;

@@ -104,11 +104,12 @@ export class Outbox {
   #early = 0;
   /** Another connection is about to take over. */
   #isPaused = false;
-  #idle: (() => void)[] = [];
+  /** Called when nothing that was sent waits for its answer. */
+  #idle = () => {};
   /** The application ends what fails now: it need not hear of that. */
   isQuiet = false;
-  /** Why nothing is taken. */
-  #closed: HauynaError | undefined;
+  /** Why nothing is taken, where that is so; a connection that is being looked for ends it. */
+  closed: HauynaError | undefined;
 
   constructor(
     codec: Codec,
@@ -146,7 +147,7 @@ export class Outbox {
    * application as it is: another one around it would be rejected, and unhandled, where the application has aborted.
    */
   request(asked: Asked): Promise<unknown> {
-    if (this.#closed) return Promise.reject(this.#closed);
+    if (this.closed) return Promise.reject(this.closed);
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     const isEarly = this.#early > 0 && asked.retry !== "keyed";
@@ -171,21 +172,31 @@ export class Outbox {
     return answer;
   }
 
-  /** Sends past everything that waits, on the connection that is there; lost with it. */
-  urgent(asked: Urgent, send: (frame: Frame) => void): Promise<unknown> {
+  /** Whether there is a connection, be it that its subscriptions are still being restored. */
+  get isConnected(): boolean {
+    return this.#send !== undefined;
+  }
+
+  /** Sends past everything that waits, on the connection that is there; lost with it. Fails where there is none. */
+  urgent(asked: Urgent): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      if (!this.#send) throw unconnected();
       const entry = this.#entry({ ...asked, retry: "never" }, resolve, reject);
-      if (this.isTooLarge(entry.frame)) throw tooLarge(this.#largest);
+      this.#check(entry.frame);
       this.#bytes += entry.frame.length;
-      this.#deliver(entry, send);
+      this.#deliver(entry, this.#send);
     });
   }
 
-  /** Sends what is not answered; what is too large or cannot be encoded fails. */
-  tell(message: ServerMessage, send: (frame: Frame) => void): void {
+  /** Sends what is not answered, where there is a connection; what is too large or cannot be encoded fails. */
+  tell(message: ServerMessage): void {
     const frame = this.#encode(message);
+    this.#check(frame);
+    this.#send?.(frame);
+  }
+
+  #check(frame: Frame): void {
     if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
-    send(frame);
   }
 
   /** There is a connection, whose subscriptions come first. */
@@ -212,8 +223,10 @@ export class Outbox {
   /** Nothing is sent for now. Resolves when what was sent is answered. */
   pause(): Promise<void> {
     this.#isPaused = true;
-    if (this.#sent.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idle.push(resolve));
+    return new Promise((resolve) => {
+      this.#idle = resolve;
+      this.#settled();
+    });
   }
 
   /** It did not. */
@@ -273,23 +286,13 @@ export class Outbox {
     return true;
   }
 
-  /** Nothing will be sent, until it is reopened. */
+  /** Nothing will be sent. */
   close(closed: HauynaError): void {
     this.#send = undefined;
-    this.#closed = closed;
+    this.closed = closed;
     for (const entry of [...this.#sent.values(), ...this.#waiting]) {
       this.#fail(entry, unsent(entry, closed));
     }
-  }
-
-  /** Why nothing is taken, where that is so. */
-  get closed(): HauynaError | undefined {
-    return this.#closed;
-  }
-
-  /** A connection is being looked for: what is asked waits for it. */
-  reopen(): void {
-    this.#closed = undefined;
   }
 
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
@@ -354,10 +357,7 @@ export class Outbox {
   }
 
   #settled(): void {
-    if (this.#sent.size > 0) return;
-    const idle = this.#idle;
-    this.#idle = [];
-    for (const resolve of idle) resolve();
+    if (this.#sent.size === 0) this.#idle();
   }
 }
 

@@ -4,7 +4,7 @@
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./host.js";
-import { type Outbox, unconnected } from "./outbox.js";
+import type { Outbox } from "./outbox.js";
 import { Gate } from "./restoring.js";
 import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
@@ -28,10 +28,9 @@ export class Session {
   /** What every channel has of it. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
-  #isConnected = false;
   /** Changes with the socket. */
   #turn = 0;
-  /** Ends what this connection waits for. */
+  /** Ends the waiting for what is restored on this connection. */
   #interrupt = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
@@ -42,10 +41,7 @@ export class Session {
       ...host,
       outbox,
       gate: this.#gate,
-      tell: (message) => this.#tell(message),
       keep: (channel, isKept) => this.#keep(channel, isKept),
-      urgent: (asked) => (this.#isConnected ? outbox.urgent(asked, host.send) : Promise.reject(unconnected())),
-      isConnected: () => this.#isConnected,
     };
   }
 
@@ -76,7 +72,6 @@ export class Session {
   /** A socket has this session. */
   take(session: SessionMessage): void {
     const turn = ++this.#turn;
-    this.#isConnected = true;
     this.#token = session.resume?.token;
     this.#outbox.begin(this.#host.send);
     // A session that begins anew knows nothing of what was sent before, but for what the recovery of a channel proves.
@@ -101,14 +96,19 @@ export class Session {
       if (turn !== this.#turn) return;
     }
     if (session.resumed === true || restored.length === 0) return this.#outbox.open();
-    void this.#within(PATIENCE, Promise.all(restored)).then(() => turn === this.#turn && this.#outbox.open());
+    const goOn = () => {
+      if (turn !== this.#turn) return;
+      this.#interrupt();
+      this.#outbox.open();
+    };
+    this.#interrupt = this.#host.after(PATIENCE, goOn);
+    void Promise.all(restored).then(goOn);
   }
 
   /** The socket is gone. */
   lost(): void {
     this.#turn++;
     this.#interrupt();
-    this.#isConnected = false;
     this.#outbox.lost();
     this.#gate.reset();
     for (const channel of this.#channels.values()) channel.lost();
@@ -137,14 +137,6 @@ export class Session {
     return channel !== undefined;
   }
 
-  #tell(message: ServerMessage): void {
-    try {
-      if (this.#isConnected) this.#outbox.tell(message, this.#host.send);
-    } catch (error) {
-      this.#host.logger.warn("not sent", { type: message.type, error });
-    }
-  }
-
   #keep(channel: Subscription, isKept: boolean): void {
     const { name } = channel;
     if (isKept) {
@@ -159,15 +151,6 @@ export class Session {
   /** A channel has left the memory; another one may have its name by now. */
   #forget(name: string): void {
     if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
-  }
-
-  /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */
-  #within(patience: number, work: Promise<unknown>): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#host.after(patience, resolve);
-      this.#interrupt = () => (cancel(), resolve());
-      void work.then(this.#interrupt);
-    });
   }
 
   #established(entry: SubscriptionEntry): void {

@@ -45,7 +45,7 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.urgent({ message: { type: "presence", channel: name, after } }),
+      ask: (after) => host.outbox.urgent({ message: { type: "presence", channel: name, after } }),
       update: (metadata) => {
         const options = this.#options;
         const take = () => void (options.metadata = metadata);
@@ -53,7 +53,11 @@ export class Subscription extends Listening {
       },
     });
     this.#events = new EventSender(host.after, (event, data) => {
-      if (this.state.name === "subscribed") host.tell({ type: "client_event", channel: name, event, data });
+      try {
+        if (this.state.name === "subscribed") host.outbox.tell({ type: "client_event", channel: name, event, data });
+      } catch (error) {
+        host.logger.warn("not sent", { event, error });
+      }
     });
   }
 
@@ -105,7 +109,7 @@ export class Subscription extends Listening {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
     // Else the next connection asks.
-    if (turn !== this.#turn || !this.host.isConnected()) return;
+    if (turn !== this.#turn || !this.host.outbox.isConnected) return;
     const { metadata, getToken } = this.#options;
     // A source that does not answer is asked again.
     if (getToken) this.#after(TOKEN, () => this.restore());
@@ -118,7 +122,7 @@ export class Subscription extends Listening {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
-      await this.host.gate.pass(async () => turn === this.#turn && this.host.urgent({ message, timeout: Infinity, take }));
+      await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
@@ -193,7 +197,7 @@ export class Subscription extends Listening {
   async giveUp(): Promise<void> {
     const turn = this.#turn;
     try {
-      await this.host.gate.pass(() => this.host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
+      await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !(error instanceof ServerError)) return;
@@ -317,7 +321,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.urgent({ message })) as HistoryAnswer;
+        const page = (await this.host.outbox.urgent({ message })) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");
