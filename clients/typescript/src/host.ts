@@ -1,6 +1,7 @@
 // What a subscription needs of its client. The session implements it for each channel.
 
 import type { Gap } from "./channel.js";
+import type { Environment } from "./environment.js";
 import type { HauynaError } from "./error.js";
 import type { Logger } from "./logger.js";
 import type { Asked, Urgent } from "./outbox.js";
@@ -10,6 +11,7 @@ import type { Subscription } from "./subscription.js";
 /** What a subscription needs of its client. */
 export interface ChannelHost {
   readonly logger: Logger;
+  readonly environment: Environment;
   request(asked: Asked): Promise<unknown>;
   /** On this connection, past what waits; fails where there is none. */
   urgent(asked: Urgent): Promise<unknown>;
@@ -20,8 +22,6 @@ export interface ChannelHost {
   isConnected(): boolean;
   /** Why nothing is asked any more, where that is so. */
   closed(): HauynaError | undefined;
-  /** Calls `run` later, unless the returned function was called before. */
-  after(delay: number, run: () => void): () => void;
   key(): string;
   gap(gap: Gap): void;
   /** The channel has another memory now. */

@@ -2,18 +2,21 @@
 
 import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
+import type { ChannelHost } from "./host.js";
 import { messages, older } from "./iterate.js";
 import { Listeners, type Off, on } from "./listeners.js";
-import type { Logger } from "./logger.js";
 import type { AbortSignalLike } from "./standard.js";
 
 /** The listeners of one channel. */
 export abstract class Listening {
   protected readonly listeners: Listeners;
 
+  readonly environment: ChannelHost["environment"];
+
   /** `changed` is called when somebody has begun or ended to listen. */
-  constructor(logger: Logger, changed: () => void) {
+  constructor({ logger, environment }: Pick<ChannelHost, "logger" | "environment">, changed: () => void) {
     bindMembers(this);
+    this.environment = environment;
     this.listeners = new Listeners(logger, changed);
   }
 

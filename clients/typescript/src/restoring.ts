@@ -1,11 +1,12 @@
 // How subscriptions are asked for: a few at a time, and none while the server has asked to wait.
 
 import { delayAfter } from "./backoff.js";
+import type { Environment } from "./environment.js";
 import { ServerError } from "./error.js";
 
 /** Lets a few requests pass at a time. */
 export class Gate {
-  readonly #after: (delay: number, run: () => void) => () => void;
+  readonly #environment: Environment;
   #free = AT_ONCE;
   #waiting: (() => void)[] = [];
   /** Ends the pause that the server has asked for. */
@@ -13,8 +14,8 @@ export class Gate {
   /** Changes with the connection: what an earlier one has asked takes no place any more. */
   #turn = 0;
 
-  constructor(after: (delay: number, run: () => void) => () => void) {
-    this.#after = after;
+  constructor(environment: Environment) {
+    this.#environment = environment;
   }
 
   /** Runs it when there is a place. */
@@ -44,7 +45,7 @@ export class Gate {
 
   #wait(delay: number): void {
     this.#pause?.();
-    this.#pause = this.#after(delay, () => this.#resume());
+    this.#pause = this.#environment.after(delay, () => this.#resume());
   }
 
   #resume(): void {

@@ -10,7 +10,7 @@ import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf
 import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
-export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
+export interface SessionHost extends Pick<ChannelHost, "logger" | "environment" | "key"> {
   send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
@@ -37,7 +37,7 @@ export class Session {
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
     this.#outbox = outbox;
-    this.#gate = new Gate(host.after);
+    this.#gate = new Gate(host.environment);
   }
 
   channel(name: string): Subscription {
@@ -175,7 +175,7 @@ export class Session {
   /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */
   #within(patience: number, work: Promise<unknown>): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = this.#host.after(patience, resolve);
+      const cancel = this.#host.environment.after(patience, resolve);
       this.#interrupt = () => (cancel(), resolve());
       void work.then(this.#interrupt);
     });

@@ -46,7 +46,7 @@ export class Subscription extends Listening {
   #cancel = () => {};
 
   constructor(name: string, host: ChannelHost) {
-    super(host.logger, () => this.#review());
+    super(host, () => this.#review());
     this.name = name;
     this.#host = host;
     this.presence = new Roster(this.listeners, {
@@ -56,7 +56,7 @@ export class Subscription extends Listening {
         return host.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
       },
     });
-    this.#events = new EventSender(host.after, (event, data) => {
+    this.#events = new EventSender(host.environment, (event, data) => {
       if (this.state.name === "subscribed") host.tell({ type: "client_event", channel: name, event, data });
     });
   }
@@ -311,7 +311,7 @@ export class Subscription extends Listening {
 
   #after(delay: number, run: () => Promise<void>): void {
     this.#cancel();
-    this.#cancel = this.#host.after(delay, () => void run());
+    this.#cancel = this.environment.after(delay, () => void run());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {
