@@ -2,30 +2,20 @@
 // The Svelte bindings in a page: names that change, values that are read, components that go.
 
 import { flushSync, mount, unmount } from "svelte";
-import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import { expect, expectTypeOf, test } from "vitest";
 import type { Channel } from "../src/index.js";
 import type { Reactive, createBindings, useEvent, useMessages } from "../src/svelte.js";
-import { Chat, fakeTimers } from "./chat.js";
+import { Chat } from "./chat.js";
+import { type Chatter, eachPage } from "./page.js";
 import App from "./svelte/App.svelte";
 import Room from "./svelte/Room.svelte";
 import { props } from "./svelte/props.svelte.js";
 
-const rejections: unknown[] = [];
-const note = (reason: unknown) => rejections.push(reason);
 let page: object | undefined;
 
-beforeEach(() => {
-  fakeTimers();
-  process.on("unhandledRejection", note);
-});
-
-afterEach(async () => {
+eachPage(async () => {
   if (page) await unmount(page);
   page = undefined;
-  vi.useRealTimers();
-  process.off("unhandledRejection", note);
-  document.body.replaceChildren();
-  expect(rejections.splice(0)).toEqual([]);
 });
 
 async function open(chat: Chat, name: string | null) {
@@ -103,12 +93,6 @@ test("without a client a function says what is missing", () => {
   const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
   expect(alone).toThrow("no client is provided");
 });
-
-interface Chatter {
-  requests: { rename: { data: { name: string }; reply: { name: string } } };
-  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
-  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
-}
 
 test("the functions are typed by the contract, once", () => {
   const use = (bindings: ReturnType<typeof createBindings<Chatter>>, on: typeof useEvent, messages: typeof useMessages) => {
