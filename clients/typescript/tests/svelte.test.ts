@@ -89,6 +89,53 @@ test("with the component go the subscription and the connection", async () => {
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
 
+test("the first thing that is shown is no closed connection", async () => {
+  const chat = new Chat();
+  const opened = open(chat, "room");
+  flushSync();
+  expect(text()[0]).toBe("connecting unsubscribed");
+  await opened;
+  expect(text()[0]).toBe("connected subscribed");
+});
+
+test("a name that goes from a to b and back while it is asked for, and a component that goes meanwhile", async () => {
+  const chat = new Chat();
+  chat.answers = ({ type }) => type !== "subscribe_channel";
+  const { given } = await open(chat, "a");
+  for (const name of ["b", null, "a"]) {
+    given["name"] = name;
+    flushSync();
+  }
+  await turn(chat);
+  chat.answers = () => true;
+  await turn(chat);
+  await turn(chat);
+  const states = () => ["a", "b"].map((of) => chat.client.channel(of).state.name);
+  expect(states()).toEqual(["subscribed", "unsubscribed"]);
+  chat.answers = ({ type }) => type !== "subscribe_channel";
+  given["name"] = "b";
+  await turn(chat);
+  await unmount(page as object);
+  page = undefined;
+  chat.answers = () => true;
+  await turn(chat);
+  expect(states()).toEqual(["unsubscribed", "unsubscribed"]);
+});
+
+test("a burst is one change of the page", async () => {
+  const chat = new Chat();
+  await open(chat, "room");
+  let changes = 0;
+  const observer = new MutationObserver(() => changes++);
+  observer.observe(document.querySelectorAll("p")[0] as Node, { characterData: true, childList: true, subtree: true });
+  for (let n = 0; n < 50; n++) await chat.say(n);
+  await turn(chat);
+  await turn(chat);
+  expect(text()[0]?.split(" ")).toHaveLength(52);
+  expect(changes).toBeLessThanOrEqual(1);
+  observer.disconnect();
+});
+
 test("without a client a function says what is missing", () => {
   const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
   expect(alone).toThrow("no client is provided");
