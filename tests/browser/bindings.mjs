@@ -153,7 +153,7 @@ function testTalking(title, world) {
     await reads(ann, [...all, "Bob: written (sent)"]);
     await ann.at("typing").filter({ hasText: /^$/ }).waitFor({ state: "attached" });
     await bob.page.close();
-    await ann.page.getByText("Here now: 1").waitFor();
+    await ann.page.getByText("Here now: 1").waitFor({ timeout: 30_000 }); // the session is kept for a while
     assert.deepEqual([...ann.faults, ...bob.faults], []);
     await ann.page.context().close();
   });
