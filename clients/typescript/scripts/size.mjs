@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
 
-const PAGE = 11_730;
+const PAGE = 11_720;
 const CORE = 11_650;
 const BINDING = 1_500;
 const STORES = 3_200;

@@ -14,10 +14,10 @@ export abstract class Listening {
   readonly environment: ChannelHost["environment"];
 
   /** `changed` is called when somebody has begun or ended to listen. */
-  constructor({ logger, environment }: Pick<ChannelHost, "logger" | "environment">, changed: () => void) {
+  constructor(host: Pick<ChannelHost, "logger" | "environment">, changed: () => void) {
     bindMembers(this);
-    this.environment = environment;
-    this.listeners = new Listeners(logger, changed);
+    this.environment = host.environment;
+    this.listeners = new Listeners(host.logger, changed);
   }
 
   on(event: string, listener: (value: never) => void): Off {

@@ -17,6 +17,7 @@ import {
   usePresence,
   useTyping,
 } from "../src/react.js";
+import { FakeServer } from "../src/testing.js";
 import { Chat } from "./chat.js";
 import { type Chatter, eachPage } from "./page.js";
 
@@ -202,6 +203,31 @@ test("a thousand mounts leave nothing behind", async () => {
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
   expect(chat.world.timers).toBe(timers);
   expect(vi.getTimerCount()).toBe(0);
+});
+
+test("a fake server turns the time of components, too", async () => {
+  const server = new FakeServer();
+  const client = server.client({ user: "ana" });
+  const Lines = () => {
+    const room = useChannel("room");
+    const typing = useTyping(room);
+    const lines = useMessages(room).messages.map((one) => (one.kind === "gap" ? "gap" : String(one.content)));
+    return h("p", null, [...lines, ...typing.users].join(" "));
+  };
+  root = createRoot(document.body.appendChild(document.createElement("main")));
+  await act(async () => root?.render(h(HauynaProvider, { client }, h(Lines))));
+  await act(() => server.pass(16));
+  await server.channel("room").publish("hi", { user: "bob" });
+  await server.channel("room").send("typing", true, "cem");
+  expect(text()).toBe("");
+  await act(() => server.pass(16));
+  expect(text()).toBe("hi cem");
+  await act(() => server.pass(5016));
+  expect(text()).toBe("hi");
+  await act(async () => root?.unmount());
+  root = undefined;
+  await server.pass(0);
+  expect(server.users).toEqual([]);
 });
 
 test("lists and typing have the types of their channel", () => {
