@@ -1,6 +1,7 @@
 // One channel, as an application sees it. What is behind it is subscription.ts.
 
 import type { AnyContent, AnyEvents, Fields } from "./contract.js";
+import type { Environment } from "./environment.js";
 import type { HauynaError } from "./error.js";
 import type { Off } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
@@ -134,6 +135,8 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   readonly position: Position | undefined;
   /** Who is present, where the channel shows it. */
   readonly presence: Presence;
+  /** Time, chance and network, as the client's. */
+  readonly environment: Environment;
   /** Listens to `message`, the publications, or to a type of the application's own. */
   on<Event extends (keyof C & string) | "message" | "channel_event">(
     event: Event,

@@ -2,6 +2,7 @@
 
 import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
+import type { Environment } from "./environment.js";
 import { pageOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { messages, older } from "./iterate.js";
@@ -13,6 +14,7 @@ import type { AbortSignalLike } from "./standard.js";
 export abstract class Listening {
   readonly name: string;
   abstract readonly state: ChannelState;
+  readonly environment: Environment;
   protected readonly host: ChannelHost;
   protected readonly listeners: Listeners;
 
@@ -21,6 +23,7 @@ export abstract class Listening {
     bindMembers(this);
     this.name = name;
     this.host = host;
+    this.environment = host.environment;
     this.listeners = new Listeners(host.logger, changed);
   }
 

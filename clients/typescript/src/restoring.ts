@@ -1,12 +1,13 @@
 // How subscriptions are asked for and given up: a few at a time, in order, and none while the server has asked to wait.
 
 import { delayAfter } from "./backoff.js";
+import type { Environment } from "./environment.js";
 import { ServerError } from "./error.js";
 import { unconnected } from "./outbox.js";
 
 /** Lets a few requests pass at a time, in the order in which they come. */
 export class Gate {
-  readonly #after: (delay: number, run: () => void) => () => void;
+  readonly #environment: Environment;
   #free = AT_ONCE;
   readonly #waiting: (() => void)[] = [];
   /** Ends the pause that the server has asked for. */
@@ -14,8 +15,8 @@ export class Gate {
   /** Changes with the connection: what an earlier one has asked takes no place any more. */
   #turn = 0;
 
-  constructor(after: (delay: number, run: () => void) => () => void) {
-    this.#after = after;
+  constructor(environment: Environment) {
+    this.#environment = environment;
   }
 
   /** Runs it when there is a place; fails where the connection is lost before. */
@@ -56,7 +57,7 @@ export class Gate {
 
   #wait(delay: number): void {
     this.#pause?.();
-    this.#pause = this.#after(delay, () => {
+    this.#pause = this.#environment.after(delay, () => {
       this.#pause = undefined;
       this.#next();
     });

@@ -10,7 +10,7 @@ import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf
 import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
-export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
+export interface SessionHost extends Pick<ChannelHost, "logger" | "environment" | "key"> {
   send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
@@ -36,7 +36,7 @@ export class Session {
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
     this.#outbox = outbox;
-    this.#gate = new Gate(host.after);
+    this.#gate = new Gate(host.environment);
     this.#channelHost = {
       ...host,
       outbox,
@@ -101,7 +101,7 @@ export class Session {
       this.#interrupt();
       this.#outbox.open();
     };
-    this.#interrupt = this.#host.after(PATIENCE, goOn);
+    this.#interrupt = this.#host.environment.after(PATIENCE, goOn);
     void Promise.all(restored).then(goOn);
   }
 

@@ -52,7 +52,7 @@ export class Subscription extends Listening {
         return this.ask({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
       },
     });
-    this.#events = new EventSender(host.after, (event, data) => {
+    this.#events = new EventSender(host.environment, (event, data) => {
       try {
         if (this.state.name === "subscribed") host.outbox.tell({ type: "client_event", channel: name, event, data });
       } catch (error) {
@@ -302,7 +302,7 @@ export class Subscription extends Listening {
 
   #after(delay: number, run: () => Promise<void>): void {
     this.#cancel();
-    this.#cancel = this.host.after(delay, () => void run());
+    this.#cancel = this.environment.after(delay, () => void run());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {

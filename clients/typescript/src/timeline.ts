@@ -28,34 +28,36 @@ export class Timeline {
 
   /** Puts an entry at its place, unless that publication is here. */
   insert(order: number, entry: Entry): void {
-    let at = this.rows.length;
-    for (let before = this.rows[at - 1]; before && before.order >= order; before = this.rows[at - 1]) {
-      if (before.order === order) {
-        if (offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
-        break;
-      }
-      at--;
+    let at = 0;
+    for (let end = this.rows.length; at < end; ) {
+      const middle = (at + end) >>> 1;
+      if ((this.rows[middle] as Row).order <= order) at = middle + 1;
+      else end = middle;
     }
+    const before = this.rows[at - 1];
+    if (before?.order === order && offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
     this.rows.splice(at, 0, { order, entry });
   }
 
-  /**
-   * Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
-   * without a message between them are one.
-   */
-  mark(epoch: string | undefined, entry: ListedGap): void {
-    if (entry.gap.reason === "epoch_changed" || (epoch !== undefined && epoch !== this.#epoch)) this.#era++;
+  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
+   * without a message between them are one. Gives whether
+   * the numbering goes on. */
+  mark(epoch: string | undefined, entry: ListedGap): boolean {
+    const isSame = entry.gap.reason !== "epoch_changed" && (epoch === undefined || epoch === this.#epoch);
+    if (!isSame) this.#era++;
     this.#epoch = epoch ?? this.#epoch;
     const last = this.rows.at(-1);
     if (last?.entry.kind === "gap") this.rows.splice(-1, 1, { ...last, entry: joined(last.entry, entry.gap) });
     else this.insert((last?.order ?? 0) + 0.5, entry);
+    return isSame;
   }
 
   /** Drops the oldest beyond `most`. Gives the position of the oldest left, where the server may have what was dropped. */
   trim(most: number): Position | undefined {
-    const dropped = this.rows.splice(0, this.rows.length - most);
+    if (this.rows.length <= most) return undefined;
+    this.rows.splice(0, this.rows.length - most);
     const first = this.rows.find(({ entry }) => offsetOf(entry) !== undefined);
-    if (dropped.length === 0 || this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
+    if (this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
     return { epoch: this.#epoch, offset: first.order - this.#era * ERA };
   }
 }
