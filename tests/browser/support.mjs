@@ -46,7 +46,7 @@ async function start(program, args) {
   return { url: `http://${address}`, port: Number(address.split(":")[1]), stop };
 }
 
-export function startBrowser() {
+export function startBrowser(args = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
@@ -57,6 +57,7 @@ export function startBrowser() {
       "--disable-component-update",
       "--disable-sync",
       "--disable-quic",
+      ...args,
     ],
   });
 }

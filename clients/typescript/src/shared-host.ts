@@ -23,8 +23,8 @@ export interface SharedHost {
   readonly locks: LocksLike | undefined;
   /** The class of sockets that lead to the server; by default that of the browser. */
   readonly WebSocket?: WebSocketConstructor | undefined;
-  /** Calls `listener` when the page ends, or goes into the browser's cache. */
-  onHide(listener: () => void): void;
+  /** Calls `listener` with false when the page ends, or goes into the browser's cache, and with true when it comes back. */
+  onShown(listener: (isShown: boolean) => void): void;
 }
 
 /** The real browser. */
@@ -33,7 +33,10 @@ export const browser: SharedHost = {
   get locks() {
     return globalThis.navigator?.locks as LocksLike | undefined;
   },
-  onHide: (listener) => globalThis.addEventListener?.("pagehide", listener),
+  onShown(listener) {
+    globalThis.addEventListener?.("pagehide", () => listener(false));
+    globalThis.addEventListener?.("pageshow", () => listener(true));
+  },
 };
 
 /** Holds a new lock until the returned function is called; without a name where that is not possible. */

@@ -100,7 +100,7 @@ class Link {
   }
 
   #open(): void {
-    if (!this.#isWatchingPage) this.#host.onHide(() => this.#port && this.#reset("the page is hidden"));
+    if (!this.#isWatchingPage) this.#host.onShown((isShown) => this.#show(isShown));
     this.#isWatchingPage = true;
     let port = this.#port;
     if (!port) {
@@ -183,16 +183,24 @@ class Link {
     this.say({ say: "token", id, token, hasFailed });
   }
 
+  /** A page that ends, or may end in the cache, says goodbye, and looks for no other worker until it is shown again. */
+  #show(isShown: boolean): void {
+    if (this.isBroken) return;
+    if (isShown && !this.#port) this.#network(true);
+    else if (!isShown && this.#port) this.#reset("the page is hidden", false);
+  }
+
   /** This worker knows this page no more, whichever of them has ended. The next socket leads to a worker that may be new. */
-  #reset(reason: string): void {
+  #reset(reason: string, isThere = true): void {
     this.#unsaid = undefined;
     this.say({ say: "bye" });
     this.#port = undefined;
     this.#unanswered = 0;
     this.#release();
+    this.isThere = isThere;
     this.#closeAll(reason);
     // Nothing is known of the network any more: who has waited for it tries.
-    this.#network(true);
+    this.#network(isThere);
   }
 
   /** The script of the worker cannot be loaded, or fails, or does not share: this page opens a socket of its own. */

@@ -93,10 +93,11 @@ export class Page {
   /** Everything that it has said to workers. */
   readonly said: any[] = [];
   readonly #browser: Browser;
-  readonly #hides: (() => void)[] = [];
+  readonly #shows: ((isShown: boolean) => void)[] = [];
   readonly #held: (() => void)[] = [];
   readonly #errors: (() => void)[] = [];
   readonly #watchers = new Set<(signal: "visible") => void>();
+  #isCached = false;
   isFrozen = false;
   isGone = false;
 
@@ -116,7 +117,7 @@ export class Page {
       },
       locks: browser.locksOfOrigin,
       WebSocket: browser.server.WebSocket as WebSocketConstructor,
-      onHide: (listener) => this.#hides.push(listener),
+      onShown: (listener) => this.#shows.push(listener),
     };
     const worker = () => {
       const port = browser.join(this);
@@ -141,7 +142,8 @@ export class Page {
 
   /** The user goes to another page: this one is told, and then gone or frozen. */
   async leave({ isCached = false } = {}): Promise<void> {
-    for (const hide of this.#hides) hide();
+    for (const show of this.#shows) show(false);
+    this.#isCached = isCached;
     if (isCached) this.isFrozen = true;
     else await this.end();
     await this.#browser.settle();
@@ -157,6 +159,8 @@ export class Page {
   async thaw(): Promise<void> {
     this.isFrozen = false;
     for (const work of this.#held.splice(0)) this.run(work);
+    if (this.#isCached) for (const show of this.#shows) show(true);
+    this.#isCached = false;
     await this.#browser.settle();
   }
 
@@ -204,7 +208,7 @@ class Worker {
       },
       locks: own,
       WebSocket: browser.server.WebSocket as WebSocketConstructor,
-      onHide: () => {},
+      onShown: () => {},
     });
   }
 
