@@ -182,6 +182,24 @@ for (const kind of ["secure", "insecure"]) {
   });
 }
 
+test("a page that comes back from the browser's cache goes on, and was not there meanwhile", { skip: !isBuilt, timeout: 60_000 }, async () => {
+  const caching = await startBrowser([], ["--disable-back-forward-cache"]);
+  const [home, away] = [await caching.newContext(), await caching.newContext()];
+  const bob = await enter(away, server.url, "bob");
+  await open(bob, "room:cached");
+  const page = await enter(home, server.url, "ana");
+  await page.evaluate(() => addEventListener("pageshow", ({ persisted }) => (globalThis.wasCached = persisted)));
+  await open(page, "room:cached");
+  await sees(bob, "room:cached", "ana", 1);
+  await page.goto(`${origin}/?elsewhere`);
+  await sees(bob, "room:cached", "ana", 0);
+  await say(bob, "room:cached", "missed");
+  await page.goBack({ waitUntil: "commit" });
+  await hears(page, "room:cached", 1);
+  assert.deepEqual(await page.evaluate(() => [wasCached, client.state.name, heard["room:cached"], gaps]), [true, "connected", ["missed"], []]);
+  await caching.close();
+});
+
 test("where the worker is ended, the pages have a new one, and miss nothing", { skip: !isBuilt, timeout: 60_000 }, async () => {
   const [home, away] = [await browser.newContext(), await browser.newContext()];
   const bob = await enter(away, server.url, "bob");
