@@ -118,6 +118,7 @@ export class Hub {
 
   #giveUp(tab: Tab): void {
     tab.isWanted = false;
+    tab.refusal = undefined;
     void this.#requests.leave(tab);
     if (this.#wanted.length > 0) return;
     this.#client?.close();

@@ -25,6 +25,8 @@ interface Entry {
 /** An answer, and what comes right behind it. */
 interface Done {
   readonly data?: unknown;
+  /** Whether it is still true when it is told. */
+  readonly isTrue?: () => boolean;
   readonly follow?: () => void;
 }
 
@@ -129,8 +131,10 @@ export class Requests {
     const { id } = message;
     const { socket } = tab;
     try {
-      const { data, follow } = await this.#done(client, tab, message);
+      const { data, isTrue, follow } = await this.#done(client, tab, message);
       if (tab.socket !== socket) return;
+      // The server may have ended it meanwhile: the page asks again.
+      if (isTrue?.() === false) throw new HauynaError("unsubscribed", GIVEN_UP);
       if (id !== undefined) tab.tell({ type: "ack", id, data });
       follow?.();
     } catch (error) {
@@ -159,9 +163,10 @@ export class Requests {
     if (type !== "client_event") return { data: await client.request(type, fields as never, { timeout: LONGEST }) };
     const event = String(message["event"]);
     client.channel<object>(name as never).send(event, message["data"] as never);
+    const taken = this.#channels.get(name)?.known.client_events as object | undefined;
     // The server leaves out this connection, and with it the other pages.
     for (const other of this.#tabs) {
-      if (other !== tab) other.pass(name, { type, channel: name, event, user: client.user, data: message["data"] });
+      if (other !== tab && (!taken || event in taken)) other.pass(name, { type, channel: name, event, user: client.user, data: message["data"] });
     }
     return {};
   }
@@ -181,7 +186,7 @@ export class Requests {
     if (tab.socket !== socket || tab.asked(name) !== ask) {
       await share.unsubscribe();
       this.#forget(name);
-      throw new HauynaError("unsubscribed", "given up before the answer");
+      throw new HauynaError("unsubscribed", GIVEN_UP);
     }
     const flow = tab.hold(name, share);
     const { known, presence } = this.#channels.get(name) ?? { known: { channel: name, recoverable: share.recoverable, ...share.position } };
@@ -195,6 +200,7 @@ export class Requests {
       throw error;
     }
     return {
+      isTrue: () => tab.asked(name) === ask,
       data: { ...answer, ...(Array.isArray(recovered) ? { recovered: true } : recovered && { recovered: false, reason: recovered }) },
       follow: () => {
         flow.release(Array.isArray(recovered) ? recovered : []);
@@ -270,6 +276,10 @@ export class Requests {
     const flow = isNumbered ? tab.pause(name) : undefined;
     const takeBack = isNumbered ? () => {} : tab.leaveOut(name, fields["content"]);
     let own: Position | undefined;
+    const text = JSON.stringify(fields["content"]);
+    const isAlike = ({ type, user, content }: Wire) => type === "message" && user === client.user && JSON.stringify(content) === text;
+    // An answer that is late must not hold up the channel.
+    const cancel = flow && this.#after(ANSWER, () => flow.resume(isAlike));
     try {
       own = (await client.request("channel_message", fields as never, { timeout: LONGEST })) as Position | undefined;
       // It may still come; or never, where the publication was a repeat.
@@ -279,6 +289,7 @@ export class Requests {
       takeBack();
       throw error;
     } finally {
+      cancel?.();
       flow?.resume((message) => own !== undefined && message["offset"] === own.offset);
     }
   }
@@ -306,5 +317,8 @@ function refusalOf(error: unknown): object {
 const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
 /** Milliseconds for an answer: a page knows itself how long it waits, and what nobody waits for must not stay for ever. */
 const LONGEST = 3_600_000;
+/** Milliseconds for which a channel's messages wait for the number of a publication. */
+const ANSWER = 2_000;
+const GIVEN_UP = "given up before the answer";
 /** Milliseconds for the echo of a publication, behind its answer. */
 const ECHO = 10_000;

@@ -142,6 +142,8 @@ export class Tab {
 
   /** The server has ended the subscription: there is nothing left to give up. */
   ended(channel: string, message: Wire): void {
+    // A page that still catches up is told by the answer.
+    this.#asks.delete(channel);
     this.#shares.delete(channel);
     this.#earlier.delete(channel);
     if (this.#flows.delete(channel)) this.tell(message);
@@ -180,8 +182,11 @@ export class Tab {
     const flow = this.#flows.get(channel);
     if (!flow) return undefined;
     flow.pauses++;
+    let isPaused = true;
     return {
       resume: (isOwn) => {
+        if (!isPaused) return;
+        isPaused = false;
         const own = flow.kept.findIndex(isOwn);
         if (own >= 0) flow.kept.splice(own, 1);
         if (this.#flows.get(channel) === flow) this.#resume(flow);

@@ -213,7 +213,7 @@ class Worker {
   }
 
   join(page: Page): PortLike {
-    const near = new Port((work) => page.run(work));
+    const near = new Port((work) => page.run(work), () => page.isGone);
     const far = new Port((work) => this.#isGone || work(), () => this.#isGone);
     near.other = far;
     far.other = near;
