@@ -5,7 +5,7 @@ import { FakeServer, Refusal } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
 // The worker has the console for its log.
-beforeEach(() => void vi.spyOn(console, "warn").mockImplementation(() => {}));
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 /** A server on which a token is a user's name and a number, and every token that was shown. */
 function withTokens(): { server: FakeServer; shown: string[]; ended: Set<string> } {

@@ -6,7 +6,7 @@ import { FakeServer, Refusal } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
 // The worker has the console for its log.
-beforeEach(() => void vi.spyOn(console, "warn").mockImplementation(() => {}));
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 const policy = { baseDelay: 1000, maxDelay: 1000, backoffMultiplier: 1 };
 

@@ -6,7 +6,7 @@ import { FakeServer } from "../src/testing.js";
 import { Browser } from "./shared-world.js";
 
 // The worker has the console for its log.
-beforeEach(() => void vi.spyOn(console, "warn").mockImplementation(() => {}));
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
 
 const turns = async (count: number) => {
   for (let turn = 0; turn < count; turn++) await undefined;
