@@ -132,9 +132,9 @@ impl Run {
         if standing == Standing::Live {
             return waiter.answer(Ok(Live { position, recoverable }));
         }
-        kept.waiters.retain(|waiter| !waiter.reply.is_closed());
-        if kept.waiters.len() >= WAITERS {
-            return waiter.answer(Err(Error::OutboxFull));
+        // Those that nobody awaits any more go whenever there are twice as many.
+        if kept.waiters.len().is_power_of_two() {
+            kept.waiters.retain(|waiter| !waiter.reply.is_closed());
         }
         kept.waiters.push(waiter);
         if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
@@ -236,9 +236,6 @@ impl Run {
         }
     }
 }
-
-/// Calls that may wait for one subscription at once.
-const WAITERS: usize = 64;
 
 #[cfg(test)]
 mod tests {
