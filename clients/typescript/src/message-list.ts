@@ -1,7 +1,7 @@
 // The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
 // they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
 
-import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Off, Position, Publication } from "hauyna";
+import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Off, Position, Publication, State } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 import { Timeline } from "./timeline.js";
 
@@ -145,8 +145,16 @@ class List {
         this.#begin(channel);
       }
     };
+    // Of a client that was closed for good nothing comes, until somebody connects it again.
+    const attend = (state: State) => {
+      if (state.name !== "closed") {
+        if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);
+      } else if (this.#isLoading && state.code !== undefined) this.#report(false, state.error);
+    };
     follow();
+    attend(this.#client.state);
     const off = endAll(
+      this.#client.onState(attend),
       channel.on("message", (message) => this.#arrive(message, channel)),
       channel.onState(follow),
       channel.onGap((gap) => {

@@ -23,6 +23,8 @@ export class FakeConnection {
   readonly protocols: readonly string[];
   readonly id: string;
   user = "";
+  /** The session that it has. */
+  session: object | undefined;
   isOpen = false;
   readonly #socket: FakeSocket;
   readonly #codec: Codec;

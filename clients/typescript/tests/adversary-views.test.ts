@@ -85,6 +85,8 @@ test("a subscription that the application has ended is not loading for ever", as
   void room.unsubscribe();
   await chat.turn();
   expect(list.get()).toMatchObject({ isLoading: false, error: undefined });
+  await chat.lose();
+  expect(list.get()).toMatchObject({ isLoading: false, error: undefined });
   chat.answers = ({ type }) => type !== "history";
   void room.subscribe();
   await chat.turn();
@@ -96,6 +98,28 @@ test("a refused subscription keeps its reason, whoever asks for older messages",
   await chat.socket.say({ type: "unsubscribed", channel: "room" });
   await list.loadOlder();
   expect(list.get().error).toMatchObject({ message: "the server ended the subscription" });
+});
+
+test("a client that is closed for good is no loading without end, and one that connects again loads", async () => {
+  const chat = new Chat();
+  chat.keep("one");
+  const room = chat.client.channel("room");
+  const list = createMessageList(chat.client, room);
+  list.subscribe(() => {});
+  void chat.client.connect().catch(() => {});
+  void room.subscribe().catch(() => {});
+  await chat.world.pass(0);
+  expect(list.get()).toMatchObject({ isLoading: true, error: undefined });
+  await chat.socket.drop(3500, "who are you?");
+  expect(list.get()).toMatchObject({ isLoading: false, error: { kind: "closed", message: "who are you?" } });
+  const late = createMessageList(chat.client, room);
+  late.subscribe(() => {});
+  expect(late.get()).toMatchObject({ isLoading: false, error: { kind: "closed" } });
+  void chat.client.connect();
+  await chat.world.pass(0);
+  for (const one of [list, late]) expect(one.get()).toMatchObject({ isLoading: true, error: undefined });
+  await chat.turn();
+  for (const one of [list, late]) expect(one.get()).toMatchObject({ isLoading: false, messages: [{ content: "one" }] });
 });
 
 test("older messages come under the epoch under which the numbering goes on", async () => {

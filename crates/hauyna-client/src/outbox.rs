@@ -81,6 +81,16 @@ impl Draft {
         }
     }
 
+    /// The channel that it is about.
+    fn channel(&self) -> Option<&str> {
+        match self {
+            Self::Publish { channel, .. }
+            | Self::UpdatePresence { channel, .. }
+            | Self::History { channel, .. } => Some(channel),
+            _ => None,
+        }
+    }
+
     fn after_loss(&self) -> AfterLoss<'_> {
         match self {
             Self::Publish { channel, .. } => AfterLoss::Vouched(Some(channel)),
@@ -174,6 +184,8 @@ pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
     /// How many at the front are on their way: what is to be sent next is looked for behind them.
     sent: usize,
+    /// Where the one is that was given last to be sent.
+    last: usize,
     bytes: usize,
     most: usize,
     most_bytes: usize,
@@ -181,7 +193,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), sent: 0, bytes: 0, most, most_bytes }
+        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, most, most_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
@@ -213,10 +225,12 @@ impl Outbox {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
-    /// Gives the first request that is to be sent, and takes it as sent.
-    pub(crate) fn next(&mut self, now: Moment) -> Option<(u64, &Draft)> {
+    /// Gives the first request that is to be sent, and takes it as sent. Those about a channel that is held stay in their place.
+    pub(crate) fn next(&mut self, now: Moment, is_held: impl Fn(&str) -> bool) -> Option<(u64, &Draft)> {
         let at = loop {
-            let is_next = |queued: &Queued| !matches!(queued.phase, Phase::Sent(_));
+            let is_next = |queued: &Queued| {
+                !matches!(queued.phase, Phase::Sent(_)) && !queued.entry.draft.channel().is_some_and(&is_held)
+            };
             let at = self.sent + self.queue.range(self.sent..).position(is_next)?;
             let queued = &self.queue[at];
             if queued.may_repeat_itself(now) {
@@ -227,10 +241,14 @@ impl Outbox {
                 break at;
             }
         };
-        self.sent = at + 1;
         let queued = &mut self.queue[at];
         queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
         queued.sent.get_or_insert(now);
+        self.last = at;
+        while self.queue.get(self.sent).is_some_and(|queued| matches!(queued.phase, Phase::Sent(_))) {
+            self.sent += 1;
+        }
+        let queued = &self.queue[at];
         Some((queued.id, &queued.entry.draft))
     }
 
@@ -245,20 +263,21 @@ impl Outbox {
 
     /// Notes how large the request is that [`Outbox::next`] gave last, in bytes as it is encoded.
     pub(crate) fn note_size(&mut self, bytes: usize) {
-        if let Some(queued) = self.sent.checked_sub(1).and_then(|last| self.queue.get_mut(last)) {
+        if let Some(queued) = self.queue.get_mut(self.last) {
             queued.encoded = bytes;
         }
     }
 
     /// Takes the request out that [`Outbox::next`] gave last: it cannot be sent.
     pub(crate) fn take_back(&mut self) -> Option<Entry> {
-        self.remove(self.sent.checked_sub(1)?)
+        self.remove(self.last)
     }
 
-    /// Takes the largest request out that is on its way.
-    pub(crate) fn take_largest_sent(&mut self) -> Option<Entry> {
+    /// Takes the largest request out that is on its way, unless something else of so many bytes is.
+    pub(crate) fn take_largest_sent(&mut self, other: usize) -> Option<Entry> {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
-        let (at, _) = sent.max_by_key(|(_, queued)| queued.encoded)?;
+        let (at, _) =
+            sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other)?;
         self.remove(at)
     }
 

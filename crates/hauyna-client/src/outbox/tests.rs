@@ -26,7 +26,7 @@ fn push_for(outbox: &mut Outbox, id: u64, draft: Draft, ttl: Duration) -> Answer
 }
 
 fn sent(outbox: &mut Outbox) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.next(Moment::now()).map(|(id, _)| id)).collect()
+    std::iter::from_fn(|| outbox.next(Moment::now(), |_| false).map(|(id, _)| id)).collect()
 }
 
 fn outcome(answer: &mut Answer) -> Option<Error> {
@@ -223,4 +223,23 @@ async fn an_answer_may_take_any_time() {
     assert_eq!(sent(&mut outbox), [1]);
     outbox.expire(Moment::now());
     assert!(outcome(&mut answer).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_keeps_its_place_and_holds_nothing_else() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let channel = |id: u64| if id % 2 == 1 { "held" } else { "a" };
+    let _answers: Vec<_> =
+        (1..=6).map(|id| push(&mut outbox, id, publication(channel(id), &id.to_string()))).collect();
+    let is_held = |channel: &str| channel == "held";
+    let others: Vec<_> =
+        std::iter::from_fn(|| outbox.next(Moment::now(), is_held).map(|(id, _)| id)).collect();
+    assert_eq!(others, [2, 4, 6]);
+    assert!(outbox.answered(4).is_some());
+    assert_eq!(sent(&mut outbox), [1, 3, 5]);
+    let last = outbox.take_back().unwrap();
+    assert!(matches!(&last.draft, Draft::Publish { key, .. } if key == "k-5"));
+    assert!(sent(&mut outbox).is_empty());
+    outbox.lost();
+    assert_eq!(sent(&mut outbox), [1, 2, 3, 6], "after a loss in their order");
 }
