@@ -8,7 +8,7 @@ import type { Environment, Signal } from "./environment.js";
 import { HauynaError } from "./error.js";
 import { FailureLog, closeCodeOf } from "./failures.js";
 import { Liveness } from "./liveness.js";
-import type { Logger } from "./logger.js";
+import { type Logger, messageLog } from "./logger.js";
 import { type RetryTerms, type SessionInfo, sessionOf, termsOf } from "./face.js";
 import { type RetryMessage, type ServerMessage, type SessionMessage, comesBack, typeOf } from "./protocol.js";
 import { LOST, Socket, type WebSocketConstructor } from "./socket.js";
@@ -180,7 +180,7 @@ export class Connection {
       const url = options.url();
       fault = "bad address or token";
       const after = (delay: number, run: () => void) => void environment.after(delay, run);
-      socket = new Socket({ ...options, WebSocket, url, bearer, resume: resume?.token, after }, {
+      socket = new Socket({ ...options, WebSocket, url, bearer, resume: resume?.token, after, log: messageLog(logger) }, {
         open: () => message && socket.send(message),
         message: (message) => this.#receive(socket, message),
         closed: (code, reason, status) => {

@@ -1,4 +1,5 @@
-// Where the client tells what it does: an interface of four levels, and one that writes to the console.
+// Where the client tells what it does: an interface of four levels, one that writes to the console, and what is logged of
+// messages.
 
 /** Takes what the client tells about itself. Never gets a token. */
 export interface Logger {
@@ -6,17 +7,32 @@ export interface Logger {
   info(message: string, fields?: object): void;
   warn(message: string, fields?: object): void;
   error(message: string, fields?: object): void;
+  /** Whether `debug` gets a line for each message that is sent or received: its type, channel, id and offset, never its content. */
+  readonly logsMessages?: boolean | undefined;
 }
 
 /** How much is told. */
-export type Level = keyof Logger;
+export type Level = "debug" | "info" | "warn" | "error";
 
 /** Writes to the console what is at least as grave as `level`. */
 export function consoleLogger(level: Level = "info"): Logger {
   const write = (at: Level, grade: number) => (message: string, fields?: object) => {
     if (grade >= LEVELS.indexOf(level)) console[at](`hauyna: ${message}`, ...(fields ? [fields] : []));
   };
-  return Object.fromEntries(LEVELS.map((at, grade) => [at, write(at, grade)])) as unknown as Logger;
+  const levels = Object.fromEntries(LEVELS.map((at, grade) => [at, write(at, grade)]));
+  return { ...levels, logsMessages: level === "debug" } as unknown as Logger;
+}
+
+/** Logs a message that was sent or received. */
+export type MessageLog = (direction: "sent" | "received", message: unknown) => void;
+
+/** Returns what logs the heads of messages, where the logger wants them. */
+export function messageLog(logger: Logger): MessageLog | undefined {
+  if (!logger.logsMessages) return undefined;
+  return (direction, message) => {
+    const { type, channel, id, offset } = Object(message) as Record<string, unknown>;
+    logger.debug(direction, { type, channel, id, offset });
+  };
 }
 
 const LEVELS: Level[] = ["debug", "info", "warn", "error"];

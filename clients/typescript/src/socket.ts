@@ -2,6 +2,7 @@
 // nothing of what the messages mean.
 
 import type { Codec } from "./codec.js";
+import type { MessageLog } from "./logger.js";
 import type { ServerMessage } from "./protocol.js";
 
 /** As much of a browser's WebSocket as this client uses; any class of this shape will do. */
@@ -29,6 +30,7 @@ export interface Attempt {
   readonly resume?: string | undefined;
   /** Calls `run` after so many milliseconds. */
   after(delay: number, run: () => void): void;
+  readonly log?: MessageLog | undefined;
 }
 
 /** What a socket tells its owner. */
@@ -44,6 +46,7 @@ export class Socket {
   readonly #socket: WebSocketLike;
   readonly #codec: Codec;
   readonly #events: SocketEvents;
+  readonly #log: MessageLog | undefined;
   #ended = false;
 
   constructor(attempt: Attempt, events: SocketEvents) {
@@ -53,6 +56,7 @@ export class Socket {
     if (resume) protocols.push(`hauyna.resume.${resume}`);
     this.#codec = codec;
     this.#events = events;
+    this.#log = attempt.log;
     const socket = new attempt.WebSocket(attempt.url, protocols);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
@@ -70,7 +74,9 @@ export class Socket {
   }
 
   send(frame: string | Uint8Array): void {
-    if (!this.#ended) this.#socket.send(frame as never);
+    if (this.#ended) return;
+    this.#log?.("sent", this.#codec.decode(typeof frame === "string" ? frame : frame.slice().buffer));
+    this.#socket.send(frame as never);
   }
 
   /** Closes; `closed` is told at once, whatever the peer does. */
@@ -94,6 +100,7 @@ export class Socket {
   #read(data: unknown): void {
     try {
       const message = this.#codec.decode(data as string | ArrayBuffer);
+      this.#log?.("received", message);
       if (isMessage(message)) this.#events.message(message);
     } catch {
       // Not of this encoding, or not what PROTOCOL.md says. Applications' listeners throw elsewhere.

@@ -225,13 +225,39 @@ test("messages outside of channels go to who listens to their type, errors to wh
 test("tokens are never logged", async () => {
   const lines: string[] = [];
   const write = (message: string, fields?: object) => lines.push(message + JSON.stringify(fields));
-  const logger: Logger = { debug: write, info: write, warn: write, error: write };
+  const logger: Logger = { debug: write, info: write, warn: write, error: write, logsMessages: true };
   const world = new World();
   const client = await world.connected({ logger, getToken: () => "secret-bearer" }, { resume: { token: "secret-resume" } });
+  void client.channel("room").subscribe({ getToken: () => "secret-room" });
   await world.lose({ resumed: true, resume: { token: "secret-next" } });
   client.close();
   expect(lines.length).toBeGreaterThan(2);
   expect(lines.join()).not.toContain("secret");
+});
+
+test("each message is logged by its head where the logger wants that", async () => {
+  const lines: unknown[] = [];
+  const debug = (message: string, fields?: object) => lines.push([message, fields]);
+  const logger: Logger = { debug, info() {}, warn() {}, error() {} };
+  for (const logsMessages of [false, true]) {
+    const world = new World();
+    const client = await world.connected({ logger: { ...logger, logsMessages } });
+    lines.length = 0;
+    client.request("order", { secret: 1 }).catch(() => {});
+    await world.socket.say({ type: "message", channel: "room", offset: 7, content: "psst" }, []);
+    client.close();
+    const heads = lines.filter(([message]: any) => message === "sent" || message === "received");
+    const sent = world.socket.last("order");
+    expect(heads).toEqual(
+      logsMessages
+        ? [
+            ["sent", { type: "order", id: sent["id"] }],
+            ["received", { type: "message", channel: "room", offset: 7 }],
+            ["received", {}],
+          ]
+        : [],
+    );
+  }
 });
 
 test("no message of an application's is taken for the client's own events", async () => {

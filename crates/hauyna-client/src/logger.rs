@@ -4,6 +4,7 @@
 use crate::connector::Endpoint;
 use crate::error::Closed;
 use crate::socket::{Failure, Loss};
+use hauyna_protocol::{Encoding, Limits, Raw};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -111,6 +112,39 @@ pub(crate) fn too_large_event(channel: &str, event: &str) {
 /// Logs that a share of a subscription ends with its handle.
 pub(crate) fn dropped(channel: &str) {
     tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
+}
+
+/// Logs a message by its head, for those who debug: nothing is read of it otherwise.
+pub(crate) fn message(direction: Direction, encoding: Encoding, payload: &[u8]) {
+    #[derive(Default, serde::Deserialize)]
+    struct Head {
+        r#type: Option<String>,
+        channel: Option<String>,
+        id: Option<serde_json::Value>,
+        offset: Option<u64>,
+    }
+
+    if !tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
+        return;
+    }
+    let read = |raw: Raw<'_>| serde_json::from_str(&raw.as_json()).ok();
+    let head = Raw::parse(encoding, payload, &Limits::default()).ok().and_then(read);
+    let Head { r#type: kind, channel, id, offset } = head.unwrap_or_default();
+    let (channel, id) = (channel.map(tracing::field::debug), id.map(tracing::field::display));
+    let bytes = payload.len();
+    match direction {
+        Direction::Sent => tracing::debug!(target: TARGET, r#type = kind, channel, id, bytes, "sent"),
+        Direction::Received => {
+            tracing::debug!(target: TARGET, r#type = kind, channel, id, offset, bytes, "received");
+        }
+    }
+}
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Direction {
+    Sent,
+    Received,
 }
 
 const TARGET: &str = "hauyna_client";

@@ -3,6 +3,7 @@
 
 use crate::client::TokenSource;
 use crate::connector::{Connector, Endpoint, Transport};
+use crate::logger::{self, Direction};
 use crate::random::Random;
 use hauyna_protocol::{BEARER_PREFIX, Encoding, RESUME_PREFIX};
 use hauyna_websocket::handshake::{AnswerError, ClientRequest, InvalidRequest};
@@ -188,6 +189,7 @@ impl Socket {
 
     /// Queues a message; it is written by [`poll`](Self::poll).
     pub(crate) fn send(&mut self, (opcode, payload): (OpCode, Vec<u8>), random: &mut Random) {
+        logger::message(Direction::Sent, self.encoding(), &payload);
         encode_into(&mut self.out, opcode, &payload, Some(random.mask()));
     }
 
@@ -198,7 +200,9 @@ impl Socket {
 
     /// The next message that was read.
     pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
-        self.messages.pop_front()
+        let payload = self.messages.pop_front()?;
+        logger::message(Direction::Received, self.encoding(), &payload);
+        Some(payload)
     }
 
     /// Whether anything was heard since the last call.

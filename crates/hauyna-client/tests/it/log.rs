@@ -94,6 +94,31 @@ async fn a_series_of_failures_is_one_warning_and_one_line_when_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_message_is_logged_by_its_head_for_those_who_debug() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut events = client.events::<serde_json::Value>("order");
+    let mut peer = script.greet("one").await;
+    let request = client.request::<serde_json::Value>("pay", &json!({ "card": "s3cr3t" }));
+    let answered = tokio::spawn(async move { request.await });
+    let asked = peer.next().await.unwrap();
+    peer.send(json!({ "type": "ack", "id": asked["id"], "timestamp": 1, "data": { "card": "s3cr3t" } }))
+        .await;
+    peer.send(json!({ "type": "message", "channel": "orders", "offset": 7, "content": "s3cr3t" })).await;
+    peer.send(json!({ "type": "order", "name": "s3cr3t" })).await;
+    answered.await.unwrap().unwrap();
+    events.next().await.unwrap().unwrap();
+    let lines = log.lines("DEBUG");
+    let has =
+        |start: &str, part: &str| lines.iter().any(|line| line.starts_with(start) && line.contains(part));
+    assert!(has("sent type=\"pay\"", "bytes="), "{lines:#?}");
+    assert!(has("received type=\"ack\"", "id="), "{lines:#?}");
+    assert!(has("received type=\"message\" channel=\"orders\"", "offset=7"), "{lines:#?}");
+    assert!(!log.text().contains("s3cr3t"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
