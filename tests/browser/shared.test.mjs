@@ -12,12 +12,11 @@ import { Wire } from "./wire.mjs";
 
 const BUILT = fileURLToPath(new URL("../../clients/typescript/dist/", import.meta.url));
 const isBuilt = existsSync(`${BUILT}shared.js`);
-let server, browser, files, origin;
+let server, browser, files, origin, insecure;
 
 before(async () => {
   if (!isBuilt) return;
-  server = await startServer(0, ["--dev"]);
-  browser = await startBrowser();
+  browser = await startBrowser(["--host-resolver-rules=MAP pages.test 127.0.0.1"]);
   // Workers have no import map: the name of the package is replaced, as a bundler does.
   const script = (name) => readFileSync(`${BUILT}${name}`, "utf8").replace(/from "hauyna"/g, 'from "/index.js"');
   files = createServer(({ url }, response) => {
@@ -29,6 +28,8 @@ before(async () => {
   }).listen(0, "127.0.0.1");
   await once(files, "listening");
   origin = `http://localhost:${files.address().port}`;
+  insecure = `http://pages.test:${files.address().port}`;
+  server = await startServer(0, ["--dev", "--origin", insecure]);
 });
 
 after(async () => {
@@ -38,16 +39,16 @@ after(async () => {
 });
 
 /** A page with a shared client of this user, connected; `globalThis.open(name)` subscribes to a channel. */
-async function enter(context, url, user, { worker = "/worker.js", hasWorkers = true } = {}) {
+async function enter(context, url, user, { worker = "/worker.js", hasWorkers = true, from = origin, name = user } = {}) {
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(error));
-  await page.goto(origin);
+  await page.goto(from);
   await page.evaluate(
-    async ([url, user, worker, hasWorkers]) => {
+    async ([url, user, worker, hasWorkers, name]) => {
       if (!hasWorkers) delete globalThis.SharedWorker;
       const { sharedClient } = await import("/shared.js");
       const retry = { baseDelay: 50, maxDelay: 200, backoffMultiplier: 2 };
-      const make = () => new SharedWorker(worker, { type: "module", name: user });
+      const make = () => new SharedWorker(worker, { type: "module", name });
       globalThis.client = sharedClient(`${url}/chat?user_id=${user}`, { worker: make, retry });
       globalThis.heard = {};
       globalThis.gaps = [];
@@ -60,7 +61,7 @@ async function enter(context, url, user, { worker = "/worker.js", hasWorkers = t
       };
       await client.connect();
     },
-    [url, user, worker, hasWorkers],
+    [url, user, worker, hasWorkers, name],
   );
   return page;
 }
@@ -145,3 +146,72 @@ for (const [what, options] of [
     await context.close();
   });
 }
+
+test("pages of different users have a connection each, though their worker is the same", { skip: !isBuilt, timeout: 60_000 }, async () => {
+  const context = await browser.newContext();
+  const [ana, bob] = [await enter(context, server.url, "ana", { name: "" }), await enter(context, server.url, "bob", { name: "" })];
+  assert.deepEqual(await Promise.all([ana, bob].map((page) => page.evaluate(() => client.user))), ["ana", "bob"]);
+  await context.close();
+});
+
+for (const kind of ["secure", "insecure"]) {
+  test(`on an origin that is ${kind}, a page that is closed or left${kind === "secure" ? ", or crashes," : ""} is noticed at once`, { skip: !isBuilt, timeout: 60_000 }, async () => {
+    const [home, away] = [await browser.newContext(), await browser.newContext()];
+    const from = kind === "secure" ? origin : insecure;
+    const bob = await enter(away, server.url, "bob");
+    const pages = [];
+    for (const name of ["room:stays", "room:crashes", "room:left", "room:closed"]) {
+      const page = await enter(home, server.url, "ana", { from });
+      pages.push(page);
+      await open(page, name);
+      await open(bob, name);
+      await sees(bob, name, "ana", 1);
+    }
+    assert.equal(await pages[0].evaluate(() => isSecureContext && navigator.locks !== undefined), kind === "secure");
+    // Without locks a crash is told by silence alone.
+    if (kind === "secure") {
+      void pages[1].goto("chrome://crash").catch(() => {});
+      await sees(bob, "room:crashes", "ana", 0);
+    }
+    await pages[2].goto("about:blank");
+    await sees(bob, "room:left", "ana", 0);
+    await pages[3].close({ runBeforeUnload: true });
+    await sees(bob, "room:closed", "ana", 0);
+    assert.equal(await connections(bob, "room:stays", "ana"), 1);
+    await Promise.all([home.close(), away.close()]);
+  });
+}
+
+test("a page that comes back from the browser's cache goes on, and was not there meanwhile", { skip: !isBuilt, timeout: 60_000 }, async () => {
+  const caching = await startBrowser([], ["--disable-back-forward-cache"]);
+  const [home, away] = [await caching.newContext(), await caching.newContext()];
+  const bob = await enter(away, server.url, "bob");
+  await open(bob, "room:cached");
+  const page = await enter(home, server.url, "ana");
+  await page.evaluate(() => addEventListener("pageshow", ({ persisted }) => (globalThis.wasCached = persisted)));
+  await open(page, "room:cached");
+  await sees(bob, "room:cached", "ana", 1);
+  await page.goto(`${origin}/?elsewhere`);
+  await sees(bob, "room:cached", "ana", 0);
+  await say(bob, "room:cached", "missed");
+  await page.goBack({ waitUntil: "commit" });
+  await hears(page, "room:cached", 1);
+  assert.deepEqual(await page.evaluate(() => [wasCached, client.state.name, heard["room:cached"], gaps]), [true, "connected", ["missed"], []]);
+  await caching.close();
+});
+
+test("where the worker is ended, the pages have a new one, and miss nothing", { skip: !isBuilt, timeout: 60_000 }, async () => {
+  const [home, away] = [await browser.newContext(), await browser.newContext()];
+  const bob = await enter(away, server.url, "bob");
+  await open(bob, "room:worker");
+  const pages = [await enter(home, server.url, "ana"), await enter(home, server.url, "ana")];
+  for (const page of pages) await open(page, "room:worker");
+  const session = await browser.newBrowserCDPSession();
+  const { targetInfos } = await session.send("Target.getTargets");
+  const workers = targetInfos.filter(({ type, browserContextId }) => type === "shared_worker" && browserContextId !== undefined);
+  for (const { targetId } of workers) await session.send("Target.closeTarget", { targetId }).catch(() => {});
+  await say(bob, "room:worker", "missed");
+  await Promise.all(pages.map((page) => hears(page, "room:worker", 1)));
+  for (const page of pages) assert.deepEqual([await heard(page, "room:worker"), await page.evaluate(() => gaps)], [["missed"], []]);
+  await Promise.all([home.close(), away.close()]);
+});

@@ -46,8 +46,9 @@ async function start(program, args) {
   return { url: `http://${address}`, port: Number(address.split(":")[1]), stop };
 }
 
-export function startBrowser() {
+export function startBrowser(args = [], ignoreDefaultArgs = []) {
   return chromium.launch({
+    ignoreDefaultArgs,
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
       "--no-sandbox", // the tests run as root in containers
@@ -57,6 +58,7 @@ export function startBrowser() {
       "--disable-component-update",
       "--disable-sync",
       "--disable-quic",
+      ...args,
     ],
   });
 }

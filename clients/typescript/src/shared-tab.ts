@@ -1,7 +1,7 @@
 // One page, as the worker sees it: its socket, its shares of subscriptions, and what waits to be passed on to it.
 
 import type { Codec, Subscribed } from "hauyna";
-import type { FromWorker, Settings } from "./shared-port.js";
+import type { FromWorker } from "./shared-port.js";
 
 /** A message of the wire. */
 export interface Wire {
@@ -11,21 +11,11 @@ export interface Wire {
   readonly [field: string]: unknown;
 }
 
-/** What the server has said about a channel. */
-export interface Known {
-  readonly channel: string;
-  readonly recoverable: boolean;
-  epoch?: string | undefined;
-  offset?: number | undefined;
-  client_events?: unknown;
-  /** How the server has told who is present: by `presence_state`, by `occupancy`, or not. */
-  presence?: string | undefined;
-}
-
-/** A socket of a page. */
-export interface TabSocket {
-  readonly number: number;
-  readonly codec: Codec;
+/** What a page has said to a question for credentials. */
+export interface Given {
+  readonly token: string | undefined;
+  /** It could not get them, or said nothing. */
+  readonly hasFailed: boolean;
 }
 
 /** The messages of one channel on their way to one page. */
@@ -33,85 +23,141 @@ interface Flow {
   /** While above 0 they are kept. */
   pauses: number;
   readonly kept: Wire[];
+  /** The contents that the page has published and does not want to get, in a channel without numbers. */
+  readonly own: string[];
 }
 
 /** One page. */
 export class Tab {
   readonly say: (message: FromWorker) => void;
-  settings: Settings | undefined;
-  /** The socket that has a session. */
-  socket: TabSocket | undefined;
-  /** The socket that waits for the connection. */
-  waiting: TabSocket | undefined;
-  /** It has lost its socket with the connection, and will come back with it. */
-  isAway = false;
-  readonly #releases = new Map<string, number>();
+  /** The number of the socket that has a session. */
+  socket: number | undefined;
+  /** The number of the socket that waits for one. */
+  waiting: number | undefined;
+  /** The page's client wants a connection, whatever becomes of its sockets. */
+  isWanted = false;
+  /** Why the connection was closed while the page had no socket that could be told: the next one is. */
+  refusal: { readonly code: number; readonly reason: string } | undefined;
+  /** The user whose credentials this page has shown. */
+  vouchedFor: string | undefined;
+  readonly #codec: Codec;
+  readonly #after: (delay: number, run: () => void) => () => void;
+  /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */
+  readonly #asks = new Map<string, symbol>();
   readonly #shares = new Map<string, Subscribed>();
   /** Those of the session before, until the page subscribes again or has not for a while. */
-  #earlier = new Map<string, Subscribed>();
+  readonly #earlier = new Map<string, Subscribed>();
   readonly #flows = new Map<string, Flow>();
   readonly #questions = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>();
+  #credentials: { readonly id: number; readonly resolve: (given: Given) => void } | undefined;
+  #cancelGrace = () => {};
   #ids = 0;
 
-  constructor(say: (message: FromWorker) => void) {
+  constructor(say: (message: FromWorker) => void, codec: Codec, after: (delay: number, run: () => void) => () => void) {
     this.say = say;
+    this.#codec = codec;
+    this.#after = after;
   }
 
+  /** Whether it has a share of the channel, or the application's server has subscribed it. */
   has(channel: string): boolean {
-    return this.#shares.has(channel) || this.#earlier.has(channel);
+    return this.#shares.has(channel) || this.#earlier.has(channel) || this.#flows.has(channel);
   }
 
-  /** A socket has its session. */
-  begin(socket: TabSocket): void {
+  /** Whether it gets the channel's messages. */
+  hears(channel: string): boolean {
+    return this.#flows.has(channel);
+  }
+
+  /** Every channel that {@link has} is true of. */
+  get channels(): string[] {
+    return [...new Set([...this.#shares.keys(), ...this.#earlier.keys(), ...this.#flows.keys()])];
+  }
+
+  /** The waiting socket has its session. */
+  begin(socket: number): void {
     this.socket = socket;
     this.waiting = undefined;
-    this.isAway = false;
-    this.say({ say: "opened", socket: socket.number });
-    const earlier = this.#earlier;
-    setTimeout(() => {
-      for (const share of earlier.values()) void share.unsubscribe();
-      earlier.clear();
-    }, GRACE);
+    this.say({ say: "opened", socket });
+    this.#cancelGrace();
+    this.#cancelGrace = this.#after(GRACE, () => {
+      for (const share of this.#earlier.values()) void share.unsubscribe();
+      this.#earlier.clear();
+    });
   }
 
   /** The socket ends. Its shares are kept for the next one, so that nobody is seen to leave meanwhile. */
   end(code: number, reason: string): void {
-    const { socket } = this;
-    this.isAway = code === 1006 && (socket !== undefined || this.isAway);
-    if (socket) this.say({ say: "closed", socket: socket.number, code, reason });
+    const { socket, waiting } = this;
     this.socket = undefined;
-    if (socket) {
-      for (const share of this.#earlier.values()) void share.unsubscribe();
-      this.#earlier = new Map(this.#shares);
-      this.#shares.clear();
+    this.#cancelGrace();
+    for (const [channel, share] of this.#shares) {
+      void this.#earlier.get(channel)?.unsubscribe();
+      this.#earlier.set(channel, share);
     }
+    this.#shares.clear();
+    this.#asks.clear();
     this.#flows.clear();
     this.#refuseQuestions();
-    if (this.waiting && code !== 1006) {
-      this.say({ say: "closed", socket: this.waiting.number, code, reason });
-      this.waiting = undefined;
-    }
+    if (socket !== undefined) this.say({ say: "closed", socket, code, reason });
+    if (waiting !== undefined && code !== LOST) this.turnAway(code, reason);
+  }
+
+  /** There will be no connection. */
+  refuse(code: number, reason: string): void {
+    if (this.socket === undefined && this.waiting === undefined) this.refusal = { code, reason };
+    this.say({ say: "network", isThere: true });
+    this.end(code, reason);
+  }
+
+  /** The waiting socket gets no session. */
+  turnAway(code: number, reason: string): void {
+    const { waiting } = this;
+    this.waiting = undefined;
+    if (waiting !== undefined) this.say({ say: "closed", socket: waiting, code, reason });
   }
 
   /** Sends to the page. */
   tell(message: Wire): void {
     const { socket } = this;
-    if (!socket) return;
-    const frame = socket.codec.encode(message);
-    this.say({ say: "frame", socket: socket.number, frame });
+    if (socket !== undefined) this.say({ say: "frame", socket, frame: this.#codec.encode(message) });
   }
 
-  /** Sends a message of a channel, where the page is subscribed. */
-  pass(channel: string, message: Wire): void {
+  /** Sends a message of a channel, where the page is subscribed; not what the page has published without an echo, as `user`. */
+  pass(channel: string, message: Wire, user?: string): void {
     const flow = this.#flows.get(channel);
-    if (flow && flow.pauses > 0) flow.kept.push(message);
-    else if (flow) this.tell(message);
+    if (!flow) return;
+    if (flow.own.length > 0 && message.type === "message" && message["user"] === user) {
+      const at = flow.own.indexOf(JSON.stringify(message["content"]));
+      if (at >= 0) return void flow.own.splice(at, 1);
+    }
+    if (flow.pauses > 0) flow.kept.push(message);
+    else this.tell(message);
   }
 
-  /** The server has ended the subscription. */
+  /** The application's server has subscribed the connection, and with it every page. */
+  adopt(channel: string): void {
+    if (this.socket !== undefined && !this.#flows.has(channel)) this.#flows.set(channel, { pauses: 0, kept: [], own: [] });
+  }
+
+  /** The server has ended the subscription: there is nothing left to give up. */
   ended(channel: string, message: Wire): void {
+    // A page that still catches up is told by the answer.
+    this.#asks.delete(channel);
+    this.#shares.delete(channel);
+    this.#earlier.delete(channel);
     if (this.#flows.delete(channel)) this.tell(message);
-    void this.release(channel);
+  }
+
+  /** Begins to ask for a subscription; what it returns is {@link asked} until the page has changed its mind. */
+  ask(channel: string): symbol {
+    const ask = Symbol(channel);
+    this.#asks.set(channel, ask);
+    return ask;
+  }
+
+  asked(channel: string): symbol | undefined {
+    return this.#asks.get(channel);
   }
 
   /** Takes a share, and keeps the channel's messages until what was missed has been sent. */
@@ -120,7 +166,7 @@ export class Tab {
     this.#earlier.delete(channel);
     void this.#shares.get(channel)?.unsubscribe();
     this.#shares.set(channel, share);
-    const flow: Flow = { pauses: 1, kept: [] };
+    const flow: Flow = { pauses: 1, kept: [], own: [] };
     this.#flows.set(channel, flow);
     return {
       release: (missed) => {
@@ -136,8 +182,11 @@ export class Tab {
     const flow = this.#flows.get(channel);
     if (!flow) return undefined;
     flow.pauses++;
+    let isPaused = true;
     return {
       resume: (isOwn) => {
+        if (!isPaused) return;
+        isPaused = false;
         const own = flow.kept.findIndex(isOwn);
         if (own >= 0) flow.kept.splice(own, 1);
         if (this.#flows.get(channel) === flow) this.#resume(flow);
@@ -145,28 +194,52 @@ export class Tab {
     };
   }
 
-  /** How often the page has given up its share of a channel: an answer to an earlier wish comes too late. */
-  releasesOf(channel: string): number {
-    return this.#releases.get(channel) ?? 0;
+  /** Leaves out the next message of the page's user with this content. Returns what takes that back. */
+  leaveOut(channel: string, content: unknown): () => void {
+    const own = this.#flows.get(channel)?.own;
+    const text = JSON.stringify(content);
+    own?.push(text);
+    return () => {
+      const at = own?.indexOf(text) ?? -1;
+      if (at >= 0) own?.splice(at, 1);
+    };
   }
 
   /** Gives up the share of one channel, or all. */
   async release(channel?: string): Promise<void> {
-    const names = channel === undefined ? [...this.#shares.keys(), ...this.#earlier.keys()] : [channel];
+    const names = channel === undefined ? this.channels : [channel];
     const shares = names.flatMap((name) => [this.#shares.get(name), this.#earlier.get(name)]);
     for (const name of names) {
-      this.#releases.set(name, this.releasesOf(name) + 1);
+      this.#asks.delete(name);
       this.#shares.delete(name);
       this.#earlier.delete(name);
       this.#flows.delete(name);
     }
-    if (channel === undefined) this.#refuseQuestions();
+    if (channel === undefined) {
+      this.#asks.clear();
+      this.#cancelGrace();
+      this.#refuseQuestions();
+      this.#credentials?.resolve(NOTHING);
+    }
     await Promise.all(shares.map((share) => share?.unsubscribe()));
   }
 
+  /** Asks the page for credentials. */
+  token(isRefresh: boolean): Promise<Given> {
+    // A page that is frozen answers nothing: only the latest question is open.
+    this.#credentials?.resolve(NOTHING);
+    const id = ++this.#ids;
+    this.say({ say: "token?", id, isRefresh });
+    return new Promise((resolve) => (this.#credentials = { id, resolve }));
+  }
+
+  give(id: number, given: Given): void {
+    if (this.#credentials?.id === id) this.#credentials.resolve(given);
+  }
+
   /** Passes a question of the server on. */
-  ask(event: string, data: unknown): Promise<unknown> {
-    if (!this.socket) return Promise.reject(new Error("nobody answers this"));
+  question(event: string, data: unknown): Promise<unknown> {
+    if (this.socket === undefined) return Promise.reject(new Error("nobody answers this"));
     const id = `worker-${++this.#ids}`;
     return new Promise((resolve, reject) => {
       this.#questions.set(id, { resolve, reject });
@@ -195,5 +268,8 @@ export class Tab {
   }
 }
 
+const NOTHING: Given = { token: undefined, hasFailed: true };
+/** The close code with which a page comes back. */
+export const LOST = 1006;
 /** Milliseconds for a page to subscribe again after a reconnect. */
 const GRACE = 10_000;

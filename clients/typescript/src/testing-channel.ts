@@ -75,16 +75,22 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   readonly #now: () => number;
   readonly #subscriptions = new Map<FakeConnection, unknown>();
   readonly #present = new Map<string, Entry>();
-  readonly #keys = new Map<string, Position | undefined>();
+  readonly #keys: Keys;
+  /** Which session has published a message without an echo: it does not get it in a recovery either. */
+  readonly #quiet = new WeakMap<object, object>();
+  /** Called when the application ends subscriptions, of one user or of all: sessions without a connection have some, too. */
+  readonly #ended: (user: string | undefined) => void;
   #epoch = "epoch-1";
   #lives = 1;
   #offset = 0;
   #changes = 0;
 
-  constructor(name: string, options: FakeChannelOptions, now: () => number) {
+  constructor(name: string, options: FakeChannelOptions, now: () => number, ended: (user: string | undefined) => void) {
     this.name = name;
     this.#options = options;
     this.#now = now;
+    this.#ended = ended;
+    this.#keys = new Keys(now);
   }
 
   /** The connections that are subscribed, by user. */
@@ -141,6 +147,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
       this.remove(connection);
       connection.say({ type: "unsubscribed", channel: this.name });
     }
+    this.#ended(user);
     await settled();
   }
 
@@ -149,6 +156,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     this.#epoch = `epoch-${++this.#lives}`;
     this.#offset = 0;
     this.messages.length = 0;
+    this.#keys.clear();
     this.#say({ type: "subscribed", ...this.#standing(), recovered: false, reason: "epoch_changed" });
     await settled();
   }
@@ -161,17 +169,15 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     const message = { timestamp: this.#now(), ...fields, channel: this.name, ...offset };
     this.messages.push(message as unknown as FakePublication<Content>);
     if (this.messages.length > Math.max(this.#limit, KEPT)) this.messages.shift();
+    if (except?.session) this.#quiet.set(message, except.session);
     this.#say(message, except);
     return this.position;
   }
 
   /** A publication of a client: once for each key. */
   take(connection: FakeConnection, { content, key, echo }: WireMessage): Position | undefined {
-    const known = `${connection.user} ${String(key)}`;
-    if (key !== undefined && this.#keys.has(known)) return this.#keys.get(known);
-    const position = this.put({ type: "message", user: connection.user, content }, echo === false ? connection : undefined);
-    if (key !== undefined) this.#keys.set(known, position);
-    return position;
+    const publish = () => this.put({ type: "message", user: connection.user, content }, echo === false ? connection : undefined);
+    return this.#keys.once(connection.user, key, publish);
   }
 
   event(connection: FakeConnection, { event, data }: WireMessage): void {
@@ -188,7 +194,7 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   /** Subscribes a connection: what it is answered, and what follows the answer. */
   add(connection: FakeConnection, metadata: unknown, recover: Position | undefined): { standing: Standing; follow: () => void } {
     this.#subscriptions.set(connection, metadata);
-    const replay = recover && this.#recover(recover);
+    const replay = recover && this.#recover(recover, connection);
     const standing = { ...this.#standing(), ...(replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay })) };
     const follow = () => {
       if (Array.isArray(replay)) for (const message of replay) connection.say(message);
@@ -206,14 +212,21 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   }
 
   /** Who is present, as `presence` is answered. */
-  roster(): object {
-    return { channel: this.name, count: this.#present.size, users: Object.fromEntries(this.#present), offset: this.#changes };
+  roster({ after, limit = PRESENT }: { readonly after?: string; readonly limit?: number } = {}): object {
+    if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
+    const names = [...this.#present.keys()].sort().filter((name) => after === undefined || name > after);
+    const page = names.slice(0, Math.min(limit, PRESENT));
+    const users = Object.fromEntries(page.map((name) => [name, this.#present.get(name)]));
+    const next = page.length < names.length ? page.at(-1) : undefined;
+    return { channel: this.name, count: this.#present.size, users, offset: this.#changes, ...(next !== undefined && { next }) };
   }
 
   /** What a connection says about itself from now on. */
   update(connection: FakeConnection, metadata: unknown): void {
+    if (this.#options.presence === false) throw new Refusal("validation_error", "this channel shows no presence");
     const joined_at = this.#present.get(connection.user)?.connections.find((one) => one.connection_id === connection.id)?.joined_at;
     if (joined_at === undefined) throw new Refusal("not_subscribed", "not present");
+    this.#subscriptions.set(connection, metadata);
     this.#enter(connection.user, { connection_id: connection.id, metadata, joined_at });
   }
 
@@ -225,11 +238,13 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   }
 
   history({ since, before, limit, reverse }: { since?: Position; before?: Position; limit?: number; reverse?: boolean }): object {
-    if (this.#limit === 0) throw new Refusal("permission_denied", "the channel keeps no history");
+    if (this.#limit === 0) throw new Refusal("validation_error", "this channel keeps no history");
+    if (since && before) throw new Refusal("validation_error", "`since` and `before` exclude each other");
     const from = since ?? before;
-    if (from && from.epoch !== this.#epoch) throw new Refusal("validation_error", "another epoch", { reason: "epoch_changed" });
     const isBackwards = before !== undefined || reverse === true;
-    const kept = this.messages.slice(-this.#limit);
+    const lost = from && this.#lost(from, isBackwards);
+    if (lost) throw new Refusal("validation_error", "the history does not reach back to `since`", { path: "since", reason: lost });
+    const kept = this.#kept;
     const found = kept.filter(({ offset = 0 }) => !from || (isBackwards ? offset < from.offset : offset > from.offset));
     const messages = (isBackwards ? found.reverse() : found).slice(0, limit ?? PAGE);
     return { channel: this.name, ...this.position, oldest: kept[0]?.offset ?? this.#offset + 1, messages };
@@ -244,12 +259,21 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return { channel: this.name, ...this.position, recoverable: this.#limit > 0, ...(clientEvents && { client_events: clientEvents }) };
   }
 
+  get #kept(): FakePublication<Content>[] {
+    return this.messages.slice(-this.#limit);
+  }
+
+  /** Why what came after a position, or before it, is not known. */
+  #lost({ epoch, offset }: Position, isBackwards = false): string | undefined {
+    if (epoch !== this.#epoch || offset > this.#offset + (isBackwards ? 1 : 0)) return "epoch_changed";
+    return !isBackwards && offset + 1 < (this.#kept[0]?.offset ?? this.#offset + 1) ? "too_old" : undefined;
+  }
+
   /** What came after a position, or why that is not known. */
-  #recover({ epoch, offset: from }: Position): FakePublication<Content>[] | string | undefined {
+  #recover(since: Position, { session }: FakeConnection): FakePublication<Content>[] | string | undefined {
     if (this.#limit === 0) return undefined;
-    if (epoch !== this.#epoch) return "epoch_changed";
-    const missed = this.messages.slice(-this.#limit).filter(({ offset = 0 }) => offset > from);
-    return missed.length < this.#offset - from ? "too_old" : missed;
+    const isOwn = (message: object) => session !== undefined && this.#quiet.get(message) === session;
+    return this.#lost(since) ?? this.#kept.filter((message) => (message.offset ?? 0) > since.offset && !isOwn(message));
   }
 
   #enter(user: string, connection: Entry["connections"][number] | undefined, metadata?: object, except?: FakeConnection): void {
@@ -287,6 +311,34 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
   }
 }
 
+/** The results of requests with a key, which are done once. */
+export class Keys {
+  readonly #now: () => number;
+  readonly #results = new Map<string, { readonly result: Position | undefined; readonly until: number }>();
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  once(user: string, key: unknown, run: () => Position | undefined): Position | undefined {
+    if (key === undefined) return run();
+    const name = JSON.stringify([user, key]);
+    const known = this.#results.get(name);
+    if (known && known.until > this.#now()) return known.result;
+    const result = run();
+    this.#results.set(name, { result, until: this.#now() + REMEMBERED });
+    return result;
+  }
+
+  clear(): void {
+    this.#results.clear();
+  }
+}
+
 const KEPT = 1000;
+/** Users of one answer to `presence`. */
+const PRESENT = 1000;
+/** Milliseconds for which a key is remembered. */
+const REMEMBERED = 5 * 60_000;
 /** Messages of one answer to `history`, unless the client asks for fewer. */
 const PAGE = 100;

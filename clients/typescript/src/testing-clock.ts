@@ -43,6 +43,14 @@ export class FakeClock implements Environment {
     };
   }
 
+  /** As `after`, for what no process has to go on for. */
+  afterwards(delay: number, run: () => void): () => void {
+    if (this.#time === "manual") return this.after(delay, run);
+    const timer = setTimeout(run, delay) as { unref?: () => void };
+    timer.unref?.();
+    return () => clearTimeout(timer as ReturnType<typeof setTimeout>);
+  }
+
   isOnline(): boolean {
     return true;
   }

@@ -20,8 +20,10 @@ import {
   closeCodes,
   comesBack,
 } from "hauyna";
-import { FakeChannel, type FakeChannelOptions, Refusal } from "./testing-channel.js";
+import { FakeChannel, type FakeChannelOptions, Keys, Refusal } from "./testing-channel.js";
 import { FakeClock, type FakeTime, settled } from "./testing-clock.js";
+import { checked } from "./testing-requests.js";
+import { FakeSessions } from "./testing-sessions.js";
 import { type FakeConnection, FakeSocket, type WireMessage } from "./testing-socket.js";
 
 export { FakeChannel, Refusal };
@@ -54,12 +56,11 @@ export interface SentMessage {
   readonly message: WireMessage;
 }
 
-/** What a connection is subscribed to, which survives its loss. */
-interface FakeSession {
-  readonly user: string;
-  /** The metadata of each subscription. */
-  readonly channels: Map<string, unknown>;
-  connection: FakeConnection;
+/** A question that clients were asked. */
+interface FakeQuestion {
+  readonly asked: Set<FakeConnection>;
+  resolve(data: unknown): void;
+  reject(error: Error): void;
 }
 
 type Answer = (data: never, user: string) => unknown;
@@ -73,11 +74,12 @@ export class FakeServer<T extends Contract = Contract> {
   readonly #options: FakeServerOptions;
   readonly #clock: FakeClock;
   readonly #channels = new Map<string, FakeChannel<any, any>>();
-  readonly #sessions = new Map<string, FakeSession>();
-  readonly #connections = new Map<FakeConnection, FakeSession>();
+  readonly #sessions: FakeSessions;
   readonly #answers = new Map<string, Answer>();
   readonly #refusals: { type: string; refusal: Refusal; times: number }[] = [];
-  readonly #questions = new Map<string, { resolve(data: unknown): void; reject(error: Error): void }>();
+  readonly #questions = new Map<string, FakeQuestion>();
+  /** Of messages outside of channels. */
+  readonly #keys: Keys;
   #isCut = false;
   #status: number | undefined;
   #ids = 0;
@@ -85,10 +87,12 @@ export class FakeServer<T extends Contract = Contract> {
   constructor(options: FakeServerOptions = {}) {
     this.#options = options;
     this.#clock = new FakeClock(options.time ?? "manual");
+    this.#keys = new Keys(() => this.#clock.now());
+    this.#sessions = new FakeSessions(this.#clock, (name) => this.#channel(name));
     const host = {
       opened: (connection: FakeConnection) => this.#opened(connection),
       received: (connection: FakeConnection, message: WireMessage) => this.#received(connection, message),
-      closed: (connection: FakeConnection, code: number) => this.#lost(connection, code),
+      closed: (connection: FakeConnection, code: number) => this.#lost(connection, !comesBack(code) || code === 1001 || code === 1005),
     };
     const id = () => `fake-connection-${++this.#ids}`;
     this.WebSocket = class extends FakeSocket {
@@ -123,7 +127,7 @@ export class FakeServer<T extends Contract = Contract> {
 
   /** The users with a connection, one entry for each connection. */
   get users(): readonly string[] {
-    return [...this.#connections.keys()].map(({ user }) => user);
+    return [...this.#sessions.connections].map(({ user }) => user);
   }
 
   /** What clients have sent of one type: the name of a request of the application, or one of the protocol. */
@@ -152,12 +156,12 @@ export class FakeServer<T extends Contract = Contract> {
     };
   }
 
-  /** Asks the clients of a user, and resolves with the first answer. */
+  /** Asks the clients of a user, and resolves with the first answer. Fails where none of them is left that could give it. */
   async ask<Name extends QuestionName<T>>(user: string, name: Name, data?: QuestionData<T, Name>): Promise<QuestionReply<T, Name>> {
     const asked = this.#of(user);
     if (asked.length === 0) throw new Error(`${user} is not connected`);
     const id = `q-${++this.#ids}`;
-    const answer = new Promise((resolve, reject) => this.#questions.set(id, { resolve, reject }));
+    const answer = new Promise((resolve, reject) => this.#questions.set(id, { asked: new Set(asked), resolve, reject }));
     for (const connection of asked) connection.say({ type: "request", id, event: name, data: data ?? null });
     return (await answer) as QuestionReply<T, Name>;
   }
@@ -183,9 +187,9 @@ export class FakeServer<T extends Contract = Contract> {
 
   /** Ends every connection with a close code, as `closeCodes` lists them. */
   async drop(code: number, reason = ""): Promise<void> {
-    for (const connection of [...this.#connections.keys()]) {
+    for (const connection of [...this.#sessions.connections]) {
       connection.end(code, reason);
-      this.#lost(connection, code);
+      this.#lost(connection, !comesBack(code));
     }
     await settled();
   }
@@ -209,14 +213,15 @@ export class FakeServer<T extends Contract = Contract> {
     let found = this.#channels.get(name);
     if (!found) {
       const { channels = {} } = this.#options;
-      found = new FakeChannel(name, typeof channels === "function" ? channels(name) : channels, () => this.#clock.now());
+      const options = typeof channels === "function" ? channels(name) : channels;
+      found = new FakeChannel(name, options, () => this.#clock.now(), (user) => this.#sessions.unsubscribe(name, user));
       this.#channels.set(name, found);
     }
     return found;
   }
 
   #of(user: string): FakeConnection[] {
-    return [...this.#connections.keys()].filter((connection) => connection.user === user);
+    return [...this.#sessions.connections].filter((connection) => connection.user === user);
   }
 
   #opened(connection: FakeConnection): void {
@@ -224,68 +229,41 @@ export class FakeServer<T extends Contract = Contract> {
     try {
       const { authenticate = ({ query }) => query["user"] ?? "me" } = this.#options;
       const { url } = connection;
-      const query = Object.fromEntries(new URL(url).searchParams);
-      connection.user = authenticate({ url, query, token: connection.item("hauyna.bearer.") });
+      connection.user = authenticate({ url, query: queryOf(url), token: connection.item("hauyna.bearer.") });
     } catch (error) {
       return connection.end(closeCodes.invalidToken, error instanceof Error ? error.message : "");
     }
     connection.isOpen = true;
     connection.open();
-    const resumed = this.#sessions.get(connection.item("hauyna.resume.") ?? "");
-    // A client that resumes says first where it stands.
-    if (resumed?.user !== connection.user) this.#begin(connection, { user: connection.user, channels: new Map(), connection });
+    this.#sessions.opened(connection);
   }
 
-  /** Says `session`. */
-  #begin(connection: FakeConnection, session: FakeSession, positions?: Record<string, never>): void {
-    const before = session.connection;
-    session.connection = connection;
-    const follow: (() => void)[] = [];
-    const entries = [...session.channels].map(([name, metadata]) => {
-      const channel = this.#channel(name);
-      const added = channel.add(connection, metadata, positions?.[name]);
-      follow.push(added.follow, () => channel.remove(before));
-      return { ...added.standing, ...(added.standing.recoverable && !positions?.[name] && { recovered: false, reason: "unknown_position" }) };
-    });
-    const token = `fake-session-${++this.#ids}`;
-    this.#sessions.set(token, session);
-    this.#connections.set(connection, session);
-    const resumed = positions !== undefined;
-    const { id, user } = connection;
-    const resume = { token, window: 60_000 };
-    connection.say({ type: "session", connection_id: id, user, resumed, resume, ...(resumed && { subscriptions: entries }) });
-    for (const next of follow) next();
-  }
-
-  #lost(connection: FakeConnection, code: number): void {
-    const session = this.#connections.get(connection);
-    if (!this.#connections.delete(connection) || !session) return;
-    // A client that closes with these does not come back; nor does one that is told to stay away.
-    const isOver = !comesBack(code) || code === 1001 || code === 1005;
-    for (const name of session.channels.keys()) this.#channel(name).remove(connection, !isOver);
-    if (!isOver) return;
-    for (const [token, other] of this.#sessions) if (other === session) this.#sessions.delete(token);
+  /** A connection is lost; with `isOver` its client does not come back, or not with this session. */
+  #lost(connection: FakeConnection, isOver: boolean): void {
+    if (!this.#sessions.lost(connection, isOver)) return;
+    for (const [id, question] of this.#questions) {
+      question.asked.delete(connection);
+      if (question.asked.size > 0) continue;
+      this.#questions.delete(id);
+      question.reject(new Error(`${connection.user} is gone`));
+    }
   }
 
   #received(connection: FakeConnection, message: WireMessage): void {
     const { type, id } = message;
-    const token = connection.item("hauyna.resume.");
-    if (!this.#connections.has(connection)) {
-      const session = this.#sessions.get(token ?? "") as FakeSession;
-      this.#sessions.delete(token ?? "");
-      return this.#begin(connection, session, (message["positions"] as Record<string, never> | undefined) ?? {});
-    }
-    if (type === "resume") return;
-    const question = this.#questions.get(String(id));
-    if (question && (type === "ack" || type === "error")) {
-      this.#questions.delete(String(id));
-      if (type === "ack") question.resolve(message["data"]);
-      else question.reject(new Error(String(message["message"] ?? "refused")));
-      return;
-    }
+    if (this.#sessions.received(connection, message)) return;
+    if (type === "ack" || type === "error") return this.#answered(connection, message);
     if (type === "ping") return connection.say({ type: "pong", id });
     this.sent.push({ user: connection.user, message });
     void this.#handle(connection, message);
+  }
+
+  #answered(connection: FakeConnection, { type, id, data, message }: WireMessage): void {
+    const question = this.#questions.get(String(id));
+    if (!question?.asked.has(connection)) return;
+    this.#questions.delete(String(id));
+    if (type === "ack") question.resolve(data);
+    else question.reject(new Error(String(message ?? "refused")));
   }
 
   async #handle(connection: FakeConnection, message: WireMessage): Promise<void> {
@@ -293,6 +271,7 @@ export class FakeServer<T extends Contract = Contract> {
     try {
       const next = this.#refusals.find((entry) => entry.type === type && entry.times > 0);
       if (next && next.times-- > 0) throw next.refusal;
+      checked(message);
       const { data, follow } = await this.#perform(connection, message);
       if (id !== undefined) connection.say({ type: "ack", id, data });
       follow?.();
@@ -307,21 +286,24 @@ export class FakeServer<T extends Contract = Contract> {
     const { type, id: _, ...fields } = message;
     if (!IN_CHANNELS.includes(type)) return { data: await this.#outsideOfChannels(connection, message, fields) };
     const channel = this.#channel(String(message["channel"]));
-    const session = this.#connections.get(connection);
+    const channels = this.#sessions.channelsOf(connection);
     if (type === "subscribe_channel") {
       if (channel.has(connection)) throw new Refusal("already_subscribed");
-      session?.channels.set(channel.name, message["metadata"]);
+      channels?.set(channel.name, message["metadata"]);
       const { standing, follow } = channel.add(connection, message["metadata"], message["recover"] as never);
       return { data: standing, follow };
     }
-    if (type === "history") return { data: channel.history(message as object) };
     if (!channel.has(connection)) throw new Refusal("not_subscribed");
+    if (type === "history") return { data: channel.history(message as object) };
     if (type === "channel_message") return { data: channel.take(connection, message) };
-    if (type === "presence") return { data: channel.roster() };
+    if (type === "presence") return { data: channel.roster(message as object) };
     if (type === "client_event") channel.event(connection, message);
-    else if (type === "update_presence") channel.update(connection, message["metadata"]);
+    else if (type === "update_presence") {
+      channel.update(connection, message["metadata"]);
+      channels?.set(channel.name, message["metadata"]);
+    }
     else {
-      session?.channels.delete(channel.name);
+      channels?.delete(channel.name);
       channel.remove(connection);
     }
     return {};
@@ -330,13 +312,13 @@ export class FakeServer<T extends Contract = Contract> {
   async #outsideOfChannels(connection: FakeConnection, message: WireMessage, data: object): Promise<unknown> {
     const { user } = connection;
     const timestamp = this.#clock.now();
-    if (message.type === "private") {
-      for (const other of this.#of(String(message["to"]))) other.say({ type: "private", from: user, message: message["message"], timestamp });
-      return undefined;
-    }
-    if (message.type === "broadcast" || message.type === "group") {
-      const room = message["room"];
-      for (const other of this.#connections.keys()) other.say({ type: message.type, from: user, room, message: message["message"], timestamp });
+    if (DIRECT.includes(message.type)) {
+      const { type, to, room, key } = message;
+      const said = { type, from: user, ...(type === "group" && { room }), message: message["message"], timestamp };
+      this.#keys.once(user, key, () => {
+        for (const other of type === "private" ? this.#of(String(to)) : this.#sessions.connections) other.say(said);
+        return undefined;
+      });
       return undefined;
     }
     if (message.type === "update_status") {
@@ -344,16 +326,35 @@ export class FakeServer<T extends Contract = Contract> {
       if (told.length === 0) throw new Refusal("not_subscribed", "not present");
       return undefined;
     }
-    if (message.type === "refresh") return {};
+    if (message.type === "refresh") return this.#refresh(connection, String(message["token"]));
     const handler = this.#answers.get(message.type);
     if (!handler) throw new Refusal("unknown_event", `no answer to ${message.type}: call server.answer`);
     return handler(data as never, user);
   }
+
+  /** New credentials of the same user. */
+  #refresh({ url, user }: FakeConnection, token: string): unknown {
+    const { authenticate } = this.#options;
+    if (!authenticate) throw new Refusal("unknown_event", "this server does not offer this request");
+    let renewed: string | undefined;
+    try {
+      renewed = authenticate({ url, query: queryOf(url), token });
+    } catch (error) {
+      throw error instanceof Refusal ? error : new Refusal("unauthorized", error instanceof Error ? error.message : "");
+    }
+    if (renewed !== user) throw new Refusal("unauthorized", "the token is another user's");
+    return {};
+  }
+}
+
+function queryOf(url: string): Record<string, string> {
+  return Object.fromEntries(new URL(url).searchParams);
 }
 
 const IN_CHANNELS = [
   ...["subscribe_channel", "unsubscribe_channel", "channel_message", "history"],
   ...["presence", "update_presence", "client_event"],
 ];
+const DIRECT = ["private", "group", "broadcast"];
 const TEMPORARY = ["token_expired", "rate_limited", "timeout", "unavailable", "internal_error"];
 const SILENT = { debug() {}, info() {}, warn() {}, error() {} };

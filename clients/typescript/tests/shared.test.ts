@@ -99,8 +99,10 @@ test("a page gives the credentials, and one whose source fails is passed over", 
     },
   });
   const one = await page(server, { getToken: () => "ana" });
-  const two = await page(server, { getToken: () => Promise.reject(new Error("signed out")) });
+  let isSignedOut = false;
+  const two = await page(server, { getToken: () => (isSignedOut ? Promise.reject(new Error("signed out")) : "ana") });
   expect([one.user, two.user]).toEqual(["ana", "ana"]);
+  isSignedOut = true;
   await server.drop(1006);
   await expect.poll(() => one.state.name).toBe("reconnecting");
   await expect.poll(() => [one.state.name, two.state.name]).toEqual(["connected", "connected"]);

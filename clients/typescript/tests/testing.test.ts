@@ -198,6 +198,141 @@ test("the history is read forwards and backwards, and a lost one is a gap", asyn
   expect(gaps).toEqual(["epoch_changed", "too_old"]);
 });
 
+test("a channel without a history has none, and a recovery without its session has what was not echoed", async () => {
+  const server = new FakeServer({ channels: (name) => (name === "none" ? { history: 0 } : {}) });
+  const client = await server.connected();
+  await client.channel("none").subscribe();
+  await expect(client.channel("none").history()).rejects.toMatchObject({ type: "validation_error" });
+  const heard: unknown[] = [];
+  const room = client.channel("room");
+  room.on("message", ({ content }) => heard.push(content));
+  await room.subscribe();
+  const first = await room.publish(1);
+  // The answer is lost on its way, and the client asks again for what came after.
+  const published = room.publish("quiet", { echo: false });
+  while (server.channel("room").messages.length < 2) await undefined;
+  await server.cut();
+  await server.restore();
+  await published;
+  await server.settled();
+  expect(heard).toEqual([1]);
+  const other = await server.connected();
+  other.channel("room").on("message", ({ content }) => heard.push(content));
+  await other.channel("room").subscribe({ since: first });
+  await server.settled();
+  expect(heard).toEqual([1, "quiet"]);
+});
+
+test("a session is kept for its window: then others hear that the user has left, and the client begins anew", async () => {
+  const server = new FakeServer<Chat>();
+  const { client, heard } = await inRoom(server);
+  const { client: bob } = await inRoom(server, "bob");
+  const left = vi.fn();
+  bob.channel("room:1").presence.on("leave", ({ user }) => left(user));
+  // However the server ends a connection, the session is there for who may come back.
+  for (const code of [1001, 1006, 3000]) {
+    await server.drop(code);
+    await server.pass(10_000);
+    expect(client.state).toMatchObject({ name: "connected", session: { resumed: true } });
+  }
+  expect(left).not.toHaveBeenCalled();
+  server.rejectConnections(503);
+  await server.drop(1006);
+  await server.pass(59_000);
+  expect(server.channel("room:1").present).toEqual(["ana", "bob"]);
+  await server.pass(2_000);
+  expect(server.channel("room:1").present).toEqual([]);
+  await server.channel("room:1").publish({ text: "missed" });
+  server.rejectConnections();
+  await server.pass(60_000);
+  expect(client.state).toMatchObject({ name: "connected", session: { resumed: false } });
+  expect(heard).toEqual(["app: missed"]);
+});
+
+test("a subscription that ends while its client is away does not come back with the session", async () => {
+  const server = new FakeServer<Chat>();
+  const { client } = await inRoom(server);
+  const { client: bob } = await inRoom(server, "bob");
+  await server.channel("room:1").unsubscribe("bob");
+  await server.cut();
+  await server.channel("room:1").unsubscribe("ana");
+  expect(server.channel("room:1").present).toEqual([]);
+  await server.restore();
+  expect([client, bob].map((one) => one.state)).toMatchObject([{ session: { resumed: true } }, { session: { resumed: true } }]);
+  // Neither is subscribed by the session. Who still wants it asks for it again.
+  expect(bob.channel("room:1").state.name).toBe("unsubscribed");
+  expect(server.channel("room:1").subscribers).toEqual(["ana"]);
+  expect(server.requests("subscribe_channel")).toHaveLength(3);
+});
+
+test("a question to clients that are gone fails", async () => {
+  const server = new FakeServer<Chat>();
+  const clients = [await server.connected({ user: "ana" }), await server.connected({ user: "ana" })];
+  for (const client of clients) client.onRequest("confirm", () => new Promise(() => {}));
+  const failed = vi.fn();
+  server.ask("ana", "confirm", { text: "?" }).catch(({ message }: Error) => failed(message));
+  clients[0]!.close();
+  await server.settled();
+  expect(failed).not.toHaveBeenCalled();
+  await server.cut();
+  expect(failed).toHaveBeenCalledWith("ana is gone");
+});
+
+test("keys are remembered for five minutes, and as long as the server's memory lasts", async () => {
+  const server = new FakeServer<Chat>();
+  const { client } = await inRoom(server);
+  const publish = () => client.channel("room:1").publish({ text: "x" }, { key: "k" });
+  expect([await publish(), await publish()]).toMatchObject([{ offset: 1 }, { offset: 1 }]);
+  await server.pass(301_000);
+  expect(await publish()).toMatchObject({ offset: 2 });
+  await server.channel("room:1").forget();
+  expect(await publish()).toMatchObject({ epoch: "epoch-2", offset: 1 });
+});
+
+test("credentials are renewed for the same user alone", async () => {
+  const authenticate = ({ token }: { token: string | undefined }) => {
+    if (token === "ended") throw new Refusal("token_expired");
+    return token ?? "nobody";
+  };
+  const server = new FakeServer({ authenticate });
+  const client = await server.connected({ getToken: () => "ana" });
+  const refresh = (token: string) => client.request("refresh", { token });
+  await refresh("ana");
+  await expect(refresh("bob")).rejects.toMatchObject({ type: "unauthorized" });
+  await expect(refresh("ended")).rejects.toMatchObject({ type: "token_expired", temporary: true });
+});
+
+test("a move to another node takes the session along, and closes the old connection", async () => {
+  const server = new FakeServer<Chat>();
+  const { client, heard } = await inRoom(server);
+  const closed = vi.fn();
+  client.onState(({ name }) => closed(name));
+  await server.send("ana", { type: "reconnect", after: [0, 0], reason: "drain" });
+  await server.pass(15_000);
+  await server.channel("room:1").publish({ text: "hi" });
+  expect(server.users).toEqual(["ana"]);
+  expect(server.channel("room:1").subscribers).toEqual(["ana"]);
+  expect(heard).toEqual(["app: hi"]);
+  expect(closed.mock.calls).toEqual([["connected"]]);
+});
+
+test("a client that is closed while it connects has not been there", async () => {
+  for (let turns = 0; turns < 10; turns++) {
+    const server = new FakeServer();
+    const client = server.client();
+    void client.connect().catch(() => {});
+    for (let turn = 0; turn < turns; turn++) await undefined;
+    client.close();
+    await server.settled();
+    expect([turns, server.users]).toEqual([turns, []]);
+    await client.connect();
+    client.reconnect();
+    client.reconnect();
+    await server.settled();
+    expect([turns, server.users]).toEqual([turns, ["me"]]);
+  }
+});
+
 test("a handshake is refused, credentials are looked at", async () => {
   const server = new FakeServer({
     authenticate: ({ token }) => {

@@ -1,0 +1,58 @@
+// What pages and the shared worker need of their browser: time, the network, locks, the end of the page. An interface, so
+// that tests can turn them.
+
+import { type Environment, type WebSocketConstructor, surroundings } from "hauyna";
+
+/** One end of a port between a page and the worker. */
+export interface PortLike {
+  onmessage: ((event: never) => void) | null;
+  /** Called when the other end is gone, in browsers that tell. */
+  onclose?: ((event: never) => void) | null;
+  postMessage(message: unknown): void;
+}
+
+/** As much of `navigator.locks` as is used here. */
+export interface LocksLike {
+  request(name: string, held: () => unknown): Promise<unknown>;
+}
+
+/** The browser around a page or a worker. */
+export interface SharedHost {
+  readonly environment: Environment;
+  /** Only secure origins have locks. */
+  readonly locks: LocksLike | undefined;
+  /** The class of sockets that lead to the server; by default that of the browser. */
+  readonly WebSocket?: WebSocketConstructor | undefined;
+  /** Calls `listener` with false when the page ends, or goes into the browser's cache, and with true when it comes back. */
+  onShown(listener: (isShown: boolean) => void): void;
+}
+
+/** The real browser. */
+export const browser: SharedHost = {
+  environment: surroundings,
+  get locks() {
+    return globalThis.navigator?.locks as LocksLike | undefined;
+  },
+  onShown(listener) {
+    globalThis.addEventListener?.("pagehide", () => listener(false));
+    globalThis.addEventListener?.("pageshow", () => listener(true));
+  },
+};
+
+/** Holds a new lock until the returned function is called; without a name where that is not possible. */
+export async function hold({ locks }: SharedHost, prefix: string): Promise<{ name: string | undefined; release: () => void }> {
+  const name = `${prefix} ${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
+  let release = () => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const isHeld = await new Promise<boolean>((resolve) => {
+    // Refused where the browser keeps no state for this page.
+    if (!locks) return resolve(false);
+    locks.request(name, () => (resolve(true), held)).catch(() => resolve(false));
+  });
+  return { name: isHeld ? name : undefined, release };
+}
+
+/** Calls `run` when whoever holds this lock is gone. */
+export function whenReleased({ locks }: SharedHost, name: string | undefined, run: () => void): void {
+  if (locks && name !== undefined) locks.request(name, run).catch(() => {});
+}

@@ -1,0 +1,254 @@
+// One connection of the worker, and the pages that share it: to each page it is what the server would be.
+
+import { Client, type ClientOptions, type Codec, type Contract, ServerError, type State, json, msgpack } from "hauyna";
+import type { SharedHost } from "./shared-host.js";
+import type { FromPage, Settings } from "./shared-port.js";
+import { Requests } from "./shared-requests.js";
+import { LOST, type Tab, type Wire } from "./shared-tab.js";
+
+/** What has come of a page's credentials: they are this connection's, another user's, or were not to be had. */
+type Verdict = "same" | "other" | "unknown";
+
+/** The connection, and the pages that share it. */
+export class Hub {
+  readonly #settings: Settings;
+  readonly #host: SharedHost;
+  readonly #codec: Codec;
+  readonly #tabs = new Set<Tab>();
+  readonly #requests: Requests;
+  /** The server's questions that pages are asked. */
+  readonly #questions = new Set<string>();
+  #client: Client | undefined;
+  /** The credentials of the connection, and the page that gave them. */
+  #shown: string | undefined;
+  #giver: Tab | undefined;
+  /** The session that has just begun does not go on with everything that the one before had. */
+  #isIncomplete = false;
+  /** Called when the last page has gone. */
+  readonly #emptied: () => void;
+
+  constructor(settings: Settings, host: SharedHost, emptied: () => void) {
+    this.#settings = settings;
+    this.#host = host;
+    this.#emptied = emptied;
+    this.#codec = settings.protocol === msgpack.protocol ? msgpack : json;
+    this.#requests = new Requests(this.#tabs, (delay, run) => host.environment.after(delay, run));
+  }
+
+  // Pages
+
+  join(tab: Tab): void {
+    this.#tabs.add(tab);
+  }
+
+  hear(tab: Tab, message: FromPage): void {
+    if (message.say === "open") this.#open(tab, message.socket);
+    else if (message.say === "close") this.#close(tab, message.socket);
+    else if (message.say === "frame") this.#frame(tab, message.socket, message.frame);
+    else if (message.say === "alive") tab.say({ say: "alive" });
+    else if (message.say === "token") tab.give(message.id, message);
+    else if (message.say === "retry" && this.#client) hurry(this.#client);
+  }
+
+  /** The page has gone. */
+  leave(tab: Tab): void {
+    tab.socket = tab.waiting = undefined;
+    this.#tabs.delete(tab);
+    this.#giveUp(tab);
+    if (this.#tabs.size === 0) this.#emptied();
+  }
+
+  #open(tab: Tab, socket: number): void {
+    tab.isWanted = true;
+    tab.waiting = socket;
+    const { refusal } = tab;
+    tab.refusal = undefined;
+    if (refusal) return tab.turnAway(refusal.code, refusal.reason);
+    const client = (this.#client ??= this.#connect());
+    const { state } = client;
+    tab.say({ say: "network", isThere: state.name === "connected" });
+    if (state.name === "connected") void this.#begin(tab, state);
+    else hurry(client);
+  }
+
+  /** Gives the waiting socket its session, unless the page is somebody else's. */
+  async #begin(tab: Tab, state: State & { name: "connected" }): Promise<void> {
+    const { waiting } = tab;
+    if (waiting === undefined) return;
+    const { connectionId, user, maxMessage } = state.session;
+    if (this.#settings.hasToken && tab.vouchedFor !== user) {
+      const verdict = await this.#judge(tab);
+      // Whatever has changed meanwhile asks again.
+      if (tab.waiting !== waiting || this.#client?.state !== state) return;
+      if (verdict === "unknown") return tab.turnAway(LOST, "no token");
+      if (verdict === "other") return tab.say({ say: "alone" });
+      tab.vouchedFor = user;
+    }
+    tab.begin(waiting);
+    const limits = maxMessage === undefined ? {} : { limits: { max_message: maxMessage } };
+    tab.tell({ type: "session", connection_id: connectionId, user, resumed: false, heartbeat: HEARTBEAT, ...limits });
+    this.#requests.introduce(tab, this.#client);
+  }
+
+  /** Whether the page's credentials are those of the connection's user. The server knows, for it renews only theirs. */
+  async #judge(tab: Tab): Promise<Verdict> {
+    const { token, hasFailed } = await tab.token(false);
+    if (hasFailed || !this.#client) return "unknown";
+    if (token === this.#shown) return "same";
+    if (token === undefined) return "other";
+    try {
+      await this.#client.request("refresh", { token } as never);
+      this.#shown = token;
+      return "same";
+    } catch (error) {
+      if (!(error instanceof ServerError) || error.temporary) return "unknown";
+      // A server that renews no credentials says nothing of them.
+      return error.type === "unknown_event" ? "same" : "other";
+    }
+  }
+
+  #close(tab: Tab, number: number): void {
+    if (tab.waiting === number) tab.waiting = undefined;
+    if (tab.socket === number) tab.end(LOST, "");
+    // Until it is closed, the page's client will come back.
+    if (number !== 0) return;
+    tab.socket = tab.waiting = undefined;
+    this.#giveUp(tab);
+  }
+
+  #giveUp(tab: Tab): void {
+    tab.isWanted = false;
+    tab.refusal = undefined;
+    void this.#requests.leave(tab);
+    if (this.#wanted.length > 0) return;
+    this.#client?.close();
+    this.#client = this.#giver = this.#shown = undefined;
+    this.#requests.clear();
+    this.#questions.clear();
+  }
+
+  get #wanted(): Tab[] {
+    return [...this.#tabs].filter(({ isWanted }) => isWanted);
+  }
+
+  #frame(tab: Tab, number: number, frame: string | Uint8Array): void {
+    if (tab.socket !== number) return;
+    const message = this.#codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire;
+    if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
+    else if (message.type !== "resume" && !tab.answered(message) && this.#client) void this.#requests.perform(this.#client, tab, message);
+  }
+
+  // The server
+
+  #connect(): Client {
+    const { url, hasToken, retry, timeout, connectTimeout } = this.#settings;
+    const { environment, WebSocket } = this.#host;
+    const codec: Codec = {
+      ...this.#codec,
+      decode: (data) => {
+        const message = this.#codec.decode(data);
+        // What is no message is the client's affair.
+        if (typeof message === "object" && message !== null && typeof (message as Wire).type === "string") this.#look(message as Wire);
+        return message;
+      },
+    };
+    const getToken: ClientOptions["getToken"] = hasToken ? ({ isRefresh }) => this.#token(isRefresh) : undefined;
+    // What may wait is bounded in each page.
+    const outbox = { count: Infinity, bytes: Infinity };
+    const client = new Client<Contract>(url, { codec, retry, timeout, connectTimeout, getToken, outbox, environment, WebSocket });
+    client.onState((state) => this.#changed(client, state));
+    void client.connect().catch(() => {});
+    return client;
+  }
+
+  #changed(client: Client, state: State): void {
+    if (client !== this.#client) return;
+    const isConnected = state.name === "connected";
+    if (isConnected && this.#giver) this.#giver.vouchedFor = state.session.user;
+    for (const tab of this.#wanted) {
+      if (state.name === "closed") {
+        // A page that was told to come back would make the worker try again.
+        tab.refuse(state.error.kind === "gave_up" ? GAVE_UP : (state.code ?? LOST), state.reason);
+        continue;
+      }
+      // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
+      if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
+      else {
+        tab.say({ say: "network", isThere: false });
+        tab.end(LOST, isConnected ? "moved" : (state.reason ?? ""));
+        if (isConnected) tab.say({ say: "network", isThere: true });
+      }
+      if (isConnected) void this.#begin(tab, state);
+    }
+  }
+
+  /** Asks the pages, the newest first, until one gives credentials. One that is frozen holds up the others only for a moment. */
+  #token(isRefresh: boolean): Promise<string | undefined> {
+    const tabs = this.#wanted;
+    let left = tabs.length;
+    let isAnonymous = false;
+    return new Promise((resolve, reject) => {
+      const ask = () => {
+        const tab = tabs.pop();
+        if (!tab) return;
+        let isNextAsked = false;
+        const next = () => {
+          if (!isNextAsked) ask();
+          isNextAsked = true;
+        };
+        const cancel = this.#host.environment.after(PATIENCE, next);
+        void tab.token(isRefresh).then(({ token, hasFailed }) => {
+          cancel();
+          if (token !== undefined) {
+            if (!isRefresh) this.#giver = tab;
+            this.#shown = token;
+            return resolve(token);
+          }
+          isAnonymous ||= !hasFailed;
+          if (--left > 0) return next();
+          // Without credentials that there should be, the connection would be somebody else's.
+          if (isAnonymous) resolve((this.#shown = this.#giver = undefined));
+          else reject(new Error("no page gave a token"));
+        });
+      };
+      if (left === 0) reject(new Error("there is no page"));
+      ask();
+    });
+  }
+
+  /** Passes on what the server says, before the worker's own client hears it. */
+  #look(message: Wire): void {
+    try {
+      if (message.type === "session") this.#isIncomplete = this.#requests.learn(message);
+      else if (message.type === "request") this.#answerBy(String(message["event"]));
+      else this.#requests.pass(message, this.#client);
+    } catch (error) {
+      // Else the client would take the message for unreadable, and give up the connection.
+      console.error("not passed on", error);
+    }
+  }
+
+  /** Lets the pages answer questions of this name. The first answer counts, and a refusal only where nobody answers. */
+  #answerBy(event: string): void {
+    if (this.#questions.has(event) || !this.#client) return;
+    this.#questions.add(event);
+    this.#client.onRequest(event, async (data) => {
+      const answers = [...this.#tabs].map((tab) => tab.question(event, data));
+      return Promise.any(answers).catch(({ errors }) => Promise.reject(errors[0] ?? new Error("nobody answers this")));
+    });
+  }
+}
+
+/** Lets a client try now that waits for its next attempt, or that has been closed. */
+function hurry(client: Client): void {
+  const { state } = client;
+  if (state.name === "closed") void client.connect().catch(() => {});
+  else if (state.name !== "connected" && state.retryAt !== undefined) client.reconnect();
+}
+
+/** Between a page and its worker nothing is lost, but the worker may end. */
+const HEARTBEAT = { interval: 60_000, timeout: 120_000 };
+/** The close code of pages whose worker has used up its attempts: they stay away until they are told to connect. */
+const GAVE_UP = 4500;
+/** Milliseconds that a page has to give credentials before the next one is asked, too. */
+const PATIENCE = 1_000;

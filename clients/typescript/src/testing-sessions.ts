@@ -1,0 +1,122 @@
+// The sessions of a fake server: what clients are subscribed to, which survives the loss of a connection for a while.
+
+import { closeCodes } from "hauyna";
+import type { FakeChannel } from "./testing-channel.js";
+import type { FakeClock } from "./testing-clock.js";
+import type { FakeConnection, WireMessage } from "./testing-socket.js";
+
+interface FakeSession {
+  readonly user: string;
+  /** The metadata of each subscription. */
+  readonly channels: Map<string, unknown>;
+  connection: FakeConnection;
+  /** The tokens that it can be resumed with: the newest last, and the one before until the client has got the newest. */
+  readonly tokens: string[];
+  /** It is not lost any more. */
+  cancelEnd: () => void;
+}
+
+/** All sessions, and the connections that have one. */
+export class FakeSessions {
+  readonly #clock: FakeClock;
+  readonly #channel: (name: string) => FakeChannel<any, any>;
+  readonly #sessions = new Map<string, FakeSession>();
+  readonly #connections = new Map<FakeConnection, FakeSession>();
+  #ids = 0;
+
+  constructor(clock: FakeClock, channel: (name: string) => FakeChannel<any, any>) {
+    this.#clock = clock;
+    this.#channel = channel;
+  }
+
+  get connections(): readonly FakeConnection[] {
+    return [...this.#connections.keys()];
+  }
+
+  /** The subscriptions of a connection, with the metadata of each. */
+  channelsOf(connection: FakeConnection): Map<string, unknown> | undefined {
+    return this.#connections.get(connection)?.channels;
+  }
+
+  /** A client is connected. One that resumes says first where it stands. */
+  opened(connection: FakeConnection): void {
+    if (!this.#resumedBy(connection)) return this.#begin(connection);
+    this.#clock.afterwards(RESUME, () => connection.isOpen && !connection.session && this.#begin(connection, {}));
+  }
+
+  /** Whether a message is about the session alone. */
+  received(connection: FakeConnection, { type, id, positions }: WireMessage): boolean {
+    const session = connection.session as FakeSession | undefined;
+    // It has got its token.
+    if (session) this.#forgetTokens(session, 1);
+    else this.#begin(connection, type === "resume" ? ((positions as Record<string, never> | undefined) ?? {}) : {});
+    if (type === "resume" && id !== undefined) connection.say({ type: "ack", id });
+    return type === "resume";
+  }
+
+  /** A connection is lost; with `isOver` its client does not come back, or not with this session. False where it had none. */
+  lost(connection: FakeConnection, isOver: boolean): boolean {
+    const session = this.#connections.get(connection);
+    if (!this.#connections.delete(connection) || !session) return false;
+    for (const name of session.channels.keys()) this.#channel(name).remove(connection, !isOver);
+    const end = () => {
+      for (const name of [...session.channels.keys()]) this.#end(session, name);
+      this.#forgetTokens(session, 0);
+    };
+    if (isOver) this.#forgetTokens(session, 0);
+    else session.cancelEnd = this.#clock.afterwards(WINDOW, end);
+    return true;
+  }
+
+  /** Ends the subscriptions of a user, or of all, also of those whose connection is lost. */
+  unsubscribe(name: string, user: string | undefined): void {
+    for (const session of this.#sessions.values()) if ((user ?? session.user) === session.user) this.#end(session, name);
+  }
+
+  #resumedBy(connection: FakeConnection): FakeSession | undefined {
+    const session = this.#sessions.get(connection.item("hauyna.resume.") ?? "");
+    return session?.user === connection.user ? session : undefined;
+  }
+
+  /** Says `session`. Only a session that is resumed has positions. */
+  #begin(connection: FakeConnection, positions?: Record<string, never>): void {
+    const resumed = positions && this.#resumedBy(connection);
+    const fresh: FakeSession = { user: connection.user, channels: new Map(), connection, tokens: [], cancelEnd: () => {} };
+    const session = resumed ?? fresh;
+    const before = session.connection;
+    session.connection = connection;
+    session.cancelEnd();
+    connection.session = session;
+    if (before !== connection && before.isOpen) before.end(closeCodes.replaced, "replaced by a resume");
+    this.#connections.delete(before);
+    const follow: (() => void)[] = [];
+    const entries = [...session.channels].map(([name, metadata]) => {
+      const channel = this.#channel(name);
+      const added = channel.add(connection, metadata, positions?.[name]);
+      follow.push(added.follow, () => channel.remove(before));
+      return { ...added.standing, ...(added.standing.recoverable && !positions?.[name] && { recovered: false, reason: "unknown_position" }) };
+    });
+    const token = `fake-session-${++this.#ids}`;
+    session.tokens.push(token);
+    this.#sessions.set(token, session);
+    this.#connections.set(connection, session);
+    const { id, user } = connection;
+    const resume = { token, window: WINDOW };
+    const subscriptions = resumed && { subscriptions: entries };
+    connection.say({ type: "session", connection_id: id, user, resumed: resumed !== undefined, resume, ...subscriptions });
+    for (const next of follow) next();
+  }
+
+  /** Ends a subscription of a session. */
+  #end(session: FakeSession, name: string): void {
+    if (session.channels.delete(name)) this.#channel(name).remove(session.connection);
+  }
+
+  #forgetTokens(session: FakeSession, kept: number): void {
+    for (const token of session.tokens.splice(0, session.tokens.length - kept)) this.#sessions.delete(token);
+  }
+}
+
+/** Milliseconds for which the session of a lost connection is kept, and for a client to say where it stands. */
+const WINDOW = 60_000;
+const RESUME = 5_000;
