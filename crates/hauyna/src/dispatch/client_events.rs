@@ -3,8 +3,9 @@
 
 use super::admission::{limited, uncount_message};
 use super::{Core, Next, Reply, denied};
+use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, Extras, Kind, Subscription};
-use crate::error::Error;
+use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
@@ -23,12 +24,12 @@ pub(super) fn client_event(
     if let Err(error) = admit(core, &own, event, data) {
         return Next::Now(Reply::refused(id, error));
     }
-    uncount_message(core);
     let (hub, name) = (core.hub(), own.channel.name.clone());
     hub.metrics.client_events.increment();
     if hub.is_congested_for(&name) {
         // It would be outdated when there is room.
         hub.shards[core.shard()].traffic.client_events_dropped.increment();
+        uncount_message(core);
         return Next::Now(Reply::of(id, Ok(())));
     }
     let content = data.map_or_else(Content::nothing, Content::copy);
@@ -39,9 +40,20 @@ pub(super) fn client_event(
         ..Extras::default()
     };
     match channel::publish(hub, name, (Kind::ClientEvent, content), extras).into_now() {
-        Ok(result) => Next::Now(Reply::published(id, result)),
-        Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
+        Ok(result) => Next::Now(published(core, id, result)),
+        Err(later) => {
+            let core = core.clone();
+            Next::Later(Box::pin(async move { published(&core, id, later.await) }))
+        }
     }
+}
+
+/// What was sent does not count among the messages; what failed does, and may be tried again.
+fn published(core: &Core, id: Option<RequestId>, result: Result<Published, BrokerError>) -> Reply {
+    if result.is_ok() {
+        uncount_message(core);
+    }
+    Reply::published(id, result)
 }
 
 /// Whether the channel has this event, the client may send one more now, and the application takes it.

@@ -1,10 +1,10 @@
 //! Client events: who gets them, what is refused, what rates allow, and that no slow consumer is ever harmed by them.
 
 use crate::sessions::{back, lost};
-use crate::support::{named, packet, recover, subscribe, subscriber};
+use crate::support::{Failing, named, packet, recover, subscribe, subscriber};
 use hauyna::{
-    Channels, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Reject, Roles, SlowConsumer,
-    SystemKind, json,
+    Channels, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Recovery, Reject, Roles,
+    SlowConsumer, SystemKind, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
@@ -364,6 +364,29 @@ async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
         assert_eq!(refused(&mut ann, unknown.clone()).await["error_type"], "permission_denied");
     }
     assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "rate_limited");
+}
+
+#[tokio::test]
+async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() {
+    let broker = Failing::default();
+    let down = broker.down.clone();
+    let channels = Channels::new().client_events(cursors());
+    let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
+    let six = Rate::new(1, Duration::from_secs(3600)).burst(6);
+    let handler = named()
+        .rate_limit(RateLimit::new().messages(six))
+        .on_error(async |_, _| Recovery::Retry { after: Duration::ZERO });
+    let server = TestServer::start(hub, handler);
+    let mut ann = subscriber(&server, "ann", "room:7").await;
+    down.store(true, Ordering::Relaxed);
+    assert_eq!(refused(&mut ann, cursor(1)).await["error_type"], "unavailable");
+    let mut left = 0;
+    while ann.request(json!({ "type": "history", "channel": "room:8" })).await.unwrap_err()["error_type"]
+        != "rate_limited"
+    {
+        left += 1;
+    }
+    assert_eq!(left, 4, "of six, one subscribed and one was refused");
 }
 
 const POLICIES: [SlowConsumer; 4] =

@@ -157,12 +157,14 @@ impl Run {
             0 => self.close(device).await,
             1..=5 => self.subscribe(device).await,
             6..=7 => self.unsubscribe(device).await,
-            8..=10 => self.publish(device, number).await,
+            8..=9 => self.publish(device, number).await,
+            10 => self.client_event(device, number).await,
             11 => self.private(device, number).await,
             12..=13 => self.change_group().await,
             14..=15 => self.group(device, number).await,
             16..=17 => self.track(device).await,
-            18..=19 => self.update(device).await,
+            18 => self.update(device).await,
+            19 => self.describe(device).await,
             20 => self.presence(device).await,
             21..=23 => self.set_state(device),
             24..=27 => self.end(device, VANISH).await,
@@ -315,15 +317,34 @@ impl Run {
             self.hub().channel(channel).broadcast(message).await.unwrap();
             return self.model.publish(channel, None, number);
         }
-        let request = json!({ "type": "channel_message", "channel": channel, "content": number });
+        let mut request = json!({ "type": "channel_message", "channel": channel, "content": number });
+        let is_echoed = self.random.below(3) > 0;
+        if !is_echoed {
+            request["echo"] = false.into();
+        }
         let answer = self.ask(device, request).await;
         let own = &self.model.devices[&device];
         let (may, user) = (own.channels.contains_key(channel), own.user);
         assert_eq!(answer.is_ok(), may, "{answer:?}");
         if may {
-            self.model.publish(channel, Some(user), number);
+            match is_echoed {
+                true => self.model.publish(channel, Some(user), number),
+                false => self.model.publish_silently(device, channel, number),
+            }
             assert!(channel != PLAIN || answer.unwrap()["offset"] == self.model.top(PLAIN));
         }
+    }
+
+    async fn client_event(&mut self, device: u64, number: u64) {
+        let channel = self.one(&[PLAIN, ROOMS[0], CROWD]);
+        // Who catches up would get none.
+        let subscribed = self.model.devices.iter().filter(|(_, one)| one.channels.contains_key(channel));
+        for other in subscribed.map(|(other, _)| *other).collect::<Vec<_>>() {
+            self.check(other).await;
+        }
+        let event = json!({ "type": "client_event", "channel": channel, "event": "cursor", "data": number });
+        let answer = self.ask(device, event).await;
+        assert_eq!(answer.is_ok(), self.model.client_event(device, channel, number), "{answer:?}");
     }
 
     async fn private(&mut self, device: u64, number: u64) {
@@ -390,6 +411,16 @@ impl Run {
             _ => self.ask(device, json!({ "type": "update_status", "status": status })).await.is_ok(),
         };
         assert_eq!(done, self.model.update(user, &json!({ "status": status })));
+    }
+
+    /// What one connection says about itself.
+    async fn describe(&mut self, device: u64) {
+        let channel = self.one(&[PLAIN, ROOMS[0], ROOMS[1], CROWD]);
+        let metadata = json!({ "at": 1 + self.random.below(3) });
+        let request = json!({ "type": "update_presence", "channel": channel, "metadata": metadata });
+        let answer = self.ask(device, request).await.map(drop);
+        let expected = self.model.describe(device, channel, &metadata);
+        assert_eq!(answer.map_err(|error| error["error_type"].clone()), expected.map_err(Value::from));
     }
 
     async fn presence(&mut self, device: u64) {

@@ -1,9 +1,11 @@
 //! A hub as simple as can be, for `model_all`: what every client must be sent, in which order, and what every
 //! question to the server must give. It knows no sockets, no locks and no time. `View` is a client's own part.
 
+mod beside;
 mod sessions;
 mod view;
 
+pub(crate) use beside::lane_of_events;
 pub(crate) use sessions::{Asked, Waiting};
 pub(crate) use view::View;
 
@@ -37,6 +39,8 @@ pub(crate) struct Device {
     pub(crate) user: &'static str,
     /// How many connections there were before it.
     pub(crate) number: u64,
+    /// The number of the connection that its session began with.
+    pub(crate) line: u64,
     pub(crate) state: ConnectionState,
     pub(crate) tracked: bool,
     /// With the metadata of the subscriptions.
@@ -66,7 +70,16 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) top: u64,
-    pub(crate) kept: VecDeque<(u64, Value)>,
+    pub(crate) kept: VecDeque<Kept>,
+}
+
+/// A publication of the past.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) offset: u64,
+    /// Whose session is left out of it.
+    pub(crate) left_out: Option<u64>,
+    pub(crate) message: Value,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +135,8 @@ impl Reference {
     fn open(&mut self, device: u64, user: &'static str) {
         let (number, channels, expected) = (self.opened, BTreeMap::new(), VecDeque::new());
         self.opened += 1;
-        let opened = Device { user, number, state: Connected, tracked: false, channels, expected };
+        let line = number;
+        let opened = Device { user, number, line, state: Connected, tracked: false, channels, expected };
         assert!(self.devices.insert(device, opened).is_none());
     }
 
@@ -211,6 +225,21 @@ impl Reference {
     }
 
     pub(crate) fn publish(&mut self, channel: &'static str, user: Option<&str>, content: u64) {
+        self.publish_without(None, channel, (user, content));
+    }
+
+    /// With `echo: false`.
+    pub(crate) fn publish_silently(&mut self, device: u64, channel: &'static str, content: u64) {
+        let own = &self.devices[&device];
+        self.publish_without(Some(own.line), channel, (Some(own.user), content));
+    }
+
+    fn publish_without(
+        &mut self,
+        left_out: Option<u64>,
+        channel: &'static str,
+        (user, content): (Option<&str>, u64),
+    ) {
         let mut message = json!({ "type": "message", "channel": channel, "content": content });
         if let Some(user) = user {
             message["user"] = user.into();
@@ -220,11 +249,12 @@ impl Reference {
         if channel == PLAIN {
             message["offset"] = stream.top.into();
         }
-        stream.kept.push_back((stream.top, message.clone()));
+        stream.kept.push_back(Kept { offset: stream.top, left_out, message: message.clone() });
         while stream.kept.len() > kept_of(channel) {
             stream.kept.pop_front();
         }
-        self.send(|device| device.channels.contains_key(channel), channel, &message);
+        let is_for = |device: &Device| device.channels.contains_key(channel) && left_out != Some(device.line);
+        self.send(is_for, channel, &message);
     }
 
     pub(crate) fn top(&self, channel: &str) -> u64 {
@@ -310,7 +340,13 @@ impl Reference {
         self.rooms.retain(|_, room| !room.users.is_empty());
     }
 
-    fn tell(&mut self, event: &str, user: &str, channel: &'static str, except: Option<u64>) {
+    fn tell(
+        &mut self,
+        event: &str,
+        user: &str,
+        channel: &'static str,
+        (about, except): (Option<u64>, Option<u64>),
+    ) {
         let room = self.rooms.get_mut(channel).expect("it is there");
         room.number += 1;
         if channel == CROWD {
@@ -321,8 +357,8 @@ impl Reference {
         let mut message = json!({ "type": "presence_change", "event": event, "user": user, "channel": channel,
             "metadata": self.shown(user), "status": self.status(user), "connections": connections,
             "offset": number });
-        // Who comes is not told of itself.
-        if let Some(own) = except.and_then(|device| self.devices.get(&device)?.channels.get(channel)) {
+        // Who comes is not told of itself, who says something else is.
+        if let Some(own) = about.and_then(|device| self.devices.get(&device)?.channels.get(channel)) {
             message["connection"] = if own.is_null() { json!({}) } else { own.clone() };
         }
         let others = self.devices.iter_mut().filter(|(number, _)| except != Some(**number));
@@ -362,11 +398,11 @@ impl Reference {
             same.holder = holder;
         } else if let Some(lost) = places.iter_mut().find(is_free) {
             *lost = Place { holder, metadata: metadata.clone() };
-            self.tell("update", user, channel, Some(device));
+            self.tell("update", user, channel, (Some(device), Some(device)));
         } else {
             places.push(Place { holder, metadata: metadata.clone() });
             let event = if places.len() == 1 { "join" } else { "update" };
-            self.tell(event, user, channel, Some(device));
+            self.tell(event, user, channel, (Some(device), Some(device)));
         }
         if channel != CROWD {
             let state = self.list(channel).expect("somebody is there");
@@ -410,7 +446,7 @@ impl Reference {
         places.retain(|place| place.holder != holder);
         let event = if places.is_empty() { "leave" } else { "update" };
         users.retain(|_, places| !places.is_empty());
-        self.tell(event, user, channel, None);
+        self.tell(event, user, channel, (None, None));
     }
 
     /// Whether the user is present.
@@ -425,7 +461,7 @@ impl Reference {
             let channels: Vec<_> =
                 self.rooms.iter().filter(|(_, room)| room.users.contains_key(user)).collect();
             for channel in channels.into_iter().map(|(channel, _)| *channel).collect::<Vec<_>>() {
-                self.tell("update", user, channel, None);
+                self.tell("update", user, channel, (None, None));
             }
         }
         true

@@ -1,7 +1,7 @@
 //! What clients must have got, and what the server must say of itself, after the verbs of `model_all`.
 
 use super::{GROUPS, Grace, Run, USERS, settled};
-use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, told};
+use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};
 use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
 use hauyna::{Connection, Criteria, json};
 use serde_json::Value;
@@ -14,7 +14,8 @@ impl Run {
         let own = self.clients.get_mut(&device).unwrap();
         let kind = message["type"].as_str().unwrap();
         let lane = ["channel", "room"].iter().find_map(|field| message[*field].as_str());
-        let lane = lane.unwrap_or(if kind == "connection_state" { "state" } else { kind }).to_owned();
+        let lane = lane.unwrap_or(if kind == "connection_state" { "state" } else { kind });
+        let lane = if kind == "client_event" { lane_of_events(lane) } else { lane.to_owned() };
         if let (Some(offset), "message") = (message["offset"].as_u64(), kind) {
             own.ticket.positions.insert(lane.clone(), offset);
         }

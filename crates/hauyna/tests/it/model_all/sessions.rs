@@ -4,7 +4,8 @@
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
 use hauyna::{
-    Channels, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation, SessionOptions, json,
+    Channels, ClientEvents, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation,
+    SessionOptions, json,
 };
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
 use serde_json::Value;
@@ -61,18 +62,19 @@ impl World {
 
     /// The channels of a hub.
     pub(super) fn declare(self, hub: HubBuilder, seed: u64) -> HubBuilder {
-        let rooms = Channels::new().presence(Presence::each());
+        let channels = || Channels::new().client_events(ClientEvents::new().event("cursor", 1000));
+        let rooms = channels().presence(Presence::each());
         let crowd = Presence::each().each_up_to(1).list_up_to(CROWD_LISTED).tick(Duration::from_millis(10));
-        let crowd = Channels::new().presence(crowd);
+        let crowd = channels().presence(crowd);
         let hub = hub.sessions(self.options(seed));
         if self == Self::WithoutSessions {
-            let plain = Channels::new().history(100, Duration::from_secs(600));
+            let plain = channels().history(100, Duration::from_secs(600));
             return hub.channels("room:{id}", rooms).channels(CROWD, crowd).channels(PLAIN, plain);
         }
         let keep = |channels: Channels, channel| channels.history(kept_of(channel) as u32, DAY);
         hub.channels("room:{id}", rooms.no_history().announce_subscribers())
             .channels(CROWD, keep(crowd, CROWD))
-            .channels(PLAIN, keep(Channels::new().announce_subscribers(), PLAIN))
+            .channels(PLAIN, keep(channels().announce_subscribers(), PLAIN))
             .recovery_limit(REPLAYED as u32)
     }
 }

@@ -13,6 +13,7 @@ pub(crate) struct Waiting {
     pub(crate) tracked: bool,
     state: ConnectionState,
     channels: BTreeMap<&'static str, Value>,
+    line: u64,
     /// When it ends, in the time of whoever says so.
     pub(crate) ends: u64,
     /// Its place among those that go for others.
@@ -34,14 +35,14 @@ impl Reference {
 
     /// The number of the session.
     pub(crate) fn lose(&mut self, device: u64, ends: u64) -> u64 {
-        let Device { user, number, state, tracked, channels, .. } =
+        let Device { user, number, line, state, tracked, channels, .. } =
             self.devices.remove(&device).expect("it is there");
         self.closed += 1;
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
             self.pass_on(channel, user, (Holder::Device(device), Holder::Session(number)));
         }
         let state = if matches!(state, Own(_)) { state } else { Connected };
-        let waiting = Waiting { user, tracked, state, channels, ends, order: 0 };
+        let waiting = Waiting { user, tracked, state, channels, line, ends, order: 0 };
         self.put(number, waiting);
         number
     }
@@ -122,12 +123,13 @@ impl Reference {
         asked: &BTreeMap<String, Asked>,
     ) -> BTreeMap<&'static str, Value> {
         self.resumed += 1;
-        let Waiting { user, tracked, state, channels, .. } = waiting;
-        self.devices.get_mut(&device).expect("it is there").tracked = tracked;
+        let Waiting { user, tracked, state, channels, line, .. } = waiting;
+        let own = self.devices.get_mut(&device).expect("it is there");
+        (own.tracked, own.line) = (tracked, line);
         let mut told = BTreeMap::new();
         for (channel, metadata) in channels {
             let asked = asked.get(channel).copied().unwrap_or(Asked::Nothing);
-            let (entry, replay) = self.welcome(channel, asked);
+            let (entry, replay) = self.welcome(channel, asked, line);
             told.insert(channel, entry);
             self.enter(device, channel, (&metadata, Some(session)));
             let own = self.devices.get_mut(&device).expect("it is there");
@@ -142,14 +144,19 @@ impl Reference {
     }
 
     /// What is told of a subscription that goes on, and what follows.
-    fn welcome(&self, channel: &str, asked: Asked) -> (Value, Vec<Value>) {
+    fn welcome(&self, channel: &str, asked: Asked, line: u64) -> (Value, Vec<Value>) {
+        let events = json!({ "cursor": 1000 });
         if kept_of(channel) == 0 {
-            return (json!({ "channel": channel, "recoverable": false }), Vec::new());
+            return (
+                json!({ "channel": channel, "recoverable": false, "client_events": events }),
+                Vec::new(),
+            );
         }
         let top = self.top(channel);
-        let mut entry = json!({ "channel": channel, "offset": top, "recoverable": true, "recovered": false });
+        let mut entry = json!({ "channel": channel, "offset": top, "recoverable": true, "recovered": false,
+            "client_events": events });
         let kept = self.streams.get(channel).map(|stream| &stream.kept);
-        let missed = |after: u64| kept.into_iter().flatten().filter(move |(offset, _)| *offset > after);
+        let missed = |after: u64| kept.into_iter().flatten().filter(move |kept| kept.offset > after);
         let reason = match asked {
             Asked::Nothing => "unknown_position",
             Asked::OtherEpoch => "epoch_changed",
@@ -157,7 +164,8 @@ impl Reference {
             Asked::After(after) if missed(after).count() > REPLAYED => "too_many",
             Asked::After(after) => {
                 entry["recovered"] = true.into();
-                return (entry, missed(after).map(|(_, message)| message.clone()).collect());
+                let own = missed(after).filter(|kept| kept.left_out != Some(line));
+                return (entry, own.map(|kept| kept.message.clone()).collect());
             }
         };
         entry["reason"] = reason.into();
