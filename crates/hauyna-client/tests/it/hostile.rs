@@ -37,6 +37,28 @@ async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_content_of_another_type_ends_no_reader_of_the_past() {
+    let Subscribed { mut peer, client: _client, room, .. } = subscribed(3).await;
+    let reading = tokio::spawn(async move {
+        let (mut older, mut told) = (room.older(), Vec::new());
+        while let Some(item) = older.next().await {
+            told.push(item.map(|publication| publication.content));
+        }
+        told
+    });
+    let mut messages = [3, 2, 1].map(|offset| publication("a", offset));
+    messages[1]["content"] = json!("of another type");
+    let request = peer.expect("history").await;
+    peer.ack(
+        &request,
+        json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": messages }),
+    )
+    .await;
+    let told = reading.await.unwrap();
+    assert!(matches!(told.as_slice(), [Ok(3), Err(Error::Unreadable(_)), Ok(1)]), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pong_answers_no_subscription() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
