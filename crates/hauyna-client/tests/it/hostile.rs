@@ -80,6 +80,7 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
+    let mut errors = client.errors();
     let mut peer = script.greet("one").await;
     for _ in 0..10 {
         for kind in ["rate_limited", "permission_denied", "not_subscribed"] {
@@ -90,6 +91,11 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
         peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
     }
     settled(&client, &mut peer).await;
+    let Some(Err(StreamError::Missed(missed))) = errors.next().await else {
+        panic!("more than wait for a reader")
+    };
+    assert_eq!(missed, 1_030 - 1_024, "the application hears of each");
+    assert!(next(&mut errors).await.unwrap().temporary);
     let warned = log.lines("WARN");
     assert!((3..=20).contains(&warned.len()), "{}", warned.len());
     assert!(log.text().lines().all(|line| line.len() < 300), "a line holds what a server says in full");
