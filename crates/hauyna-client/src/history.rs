@@ -92,25 +92,38 @@ pub struct Past<M> {
 
 impl<M: DeserializeOwned> Past<M> {
     fn read(data: Option<Box<RawValue>>) -> Result<Self, Error> {
+        let Page { items, position, oldest, last } = Page::read(data)?;
+        Ok(Self { messages: items.into_iter().collect::<Result<_, _>>()?, position, oldest, last })
+    }
+}
+
+/// A page whose messages may be of other types than is asked for, each for itself.
+struct Page<M> {
+    items: Vec<Result<Publication<M>, Error>>,
+    position: Position,
+    oldest: u64,
+    last: Option<Position>,
+}
+
+impl<M: DeserializeOwned> Page<M> {
+    fn read(data: Option<Box<RawValue>>) -> Result<Self, Error> {
         let unreadable = |error: String| Error::Unreadable(error);
         let data = data.ok_or_else(|| unreadable("no data".into()))?;
         let history: History =
             serde_json::from_str(data.get()).map_err(|error| unreadable(error.to_string()))?;
-        let mut messages = Vec::with_capacity(history.messages.len());
+        let mut items = Vec::with_capacity(history.messages.len());
         let last = last_of(&history);
         for message in &history.messages {
             match Received::read(message.get()) {
                 Ok(Received::Publication(publication)) => {
-                    messages.push(
-                        Publication::read(&publication, Some(history.position))
-                            .map_err(|error| unreadable(error.to_string()))?,
-                    );
+                    let read = Publication::read(&publication, Some(history.position));
+                    items.push(read.map_err(|error| unreadable(error.to_string())));
                 }
                 Ok(_) => {}
-                Err(fault) => return Err(unreadable(fault.to_string())),
+                Err(fault) => items.push(Err(unreadable(fault.to_string()))),
             }
         }
-        Ok(Self { messages, position: history.position, oldest: history.oldest, last })
+        Ok(Self { items, position: history.position, oldest: history.oldest, last })
     }
 }
 
@@ -130,8 +143,9 @@ fn goes_on(before: Option<Position>, last: Option<Position>) -> bool {
 
 /// Publications of the past, newest first; see [`Channel::older`](crate::Channel::older).
 ///
-/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. It ends with the oldest publication that the
-/// server keeps, or with an error: another one that begins [`before`](Self::before) the last publication goes on.
+/// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. A content of another type is
+/// [`Error::Unreadable`] in its place, and the stream goes on. It ends with the oldest publication that the server keeps, or with
+/// another error: a new one that begins [`before`](Self::before) the last publication goes on.
 #[must_use = "nothing is asked before it is read"]
 pub struct Older<M> {
     client: Client,
@@ -139,13 +153,13 @@ pub struct Older<M> {
     before: Option<Position>,
     limit: Option<u32>,
     /// The page that is being asked for.
-    asked: Option<Page<M>>,
+    asked: Option<Asked<M>>,
     /// What is left of the last page.
-    page: VecDeque<Publication<M>>,
+    page: VecDeque<Result<Publication<M>, Error>>,
     is_over: bool,
 }
 
-type Page<M> = Pin<Box<dyn Future<Output = Result<Past<M>, Error>> + Send>>;
+type Asked<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
 
 impl<M> Older<M> {
     pub(crate) fn new(client: Client, channel: String) -> Self {
@@ -178,34 +192,29 @@ impl<M: DeserializeOwned + 'static> Older<M> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Publication<M>, Error>>> {
         loop {
-            if let Some(publication) = self.page.pop_front() {
-                return Poll::Ready(Some(Ok(publication)));
+            if let Some(item) = self.page.pop_front() {
+                return Poll::Ready(Some(item));
             }
             if self.is_over {
                 return Poll::Ready(None);
             }
             let asked = self.asked.get_or_insert_with(|| {
-                let mut call = HistoryCall::new(self.client.clone(), self.channel.clone()).reverse();
-                if let Some(position) = self.before {
-                    call = call.before(position);
-                }
-                if let Some(limit) = self.limit {
-                    call = call.limit(limit);
-                }
-                call.into_future()
+                let (channel, since, limit) = (self.channel.clone(), self.before, self.limit);
+                let draft = Draft::History { channel, since, limit, direction: Direction::Backward };
+                Call::new(self.client.clone(), Ok(draft), Page::read).into_future()
             });
             let answer = ready!(asked.as_mut().poll(cx));
             self.asked = None;
             match answer {
-                Ok(past) if !goes_on(self.before, past.last) => {
+                Ok(page) if !goes_on(self.before, page.last) => {
                     self.is_over = true;
                     let text = "a page of the past does not end before the last one".to_owned();
                     return Poll::Ready(Some(Err(Error::Unreadable(text))));
                 }
-                Ok(past) => {
+                Ok(page) => {
                     // A page may be empty of publications, and has a place behind it all the same.
-                    self.is_over = past.last.is_none_or(|last| last.offset <= past.oldest);
-                    (self.before, self.page) = (past.last, past.messages.into());
+                    self.is_over = page.last.is_none_or(|last| last.offset <= page.oldest);
+                    (self.before, self.page) = (page.last, page.items.into());
                 }
                 Err(error) => {
                     self.is_over = true;

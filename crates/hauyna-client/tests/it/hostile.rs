@@ -37,6 +37,28 @@ async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_content_of_another_type_ends_no_reader_of_the_past() {
+    let Subscribed { mut peer, client: _client, room, .. } = subscribed(3).await;
+    let reading = tokio::spawn(async move {
+        let (mut older, mut told) = (room.older(), Vec::new());
+        while let Some(item) = older.next().await {
+            told.push(item.map(|publication| publication.content));
+        }
+        told
+    });
+    let mut messages = [3, 2, 1].map(|offset| publication("a", offset));
+    messages[1]["content"] = json!("of another type");
+    let request = peer.expect("history").await;
+    peer.ack(
+        &request,
+        json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": messages }),
+    )
+    .await;
+    let told = reading.await.unwrap();
+    assert!(matches!(told.as_slice(), [Ok(3), Err(Error::Unreadable(_)), Ok(1)]), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pong_answers_no_subscription() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -58,6 +80,7 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
+    let mut errors = client.errors();
     let mut peer = script.greet("one").await;
     for _ in 0..10 {
         for kind in ["rate_limited", "permission_denied", "not_subscribed"] {
@@ -68,6 +91,11 @@ async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one(
         peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
     }
     settled(&client, &mut peer).await;
+    let Some(Err(StreamError::Missed(missed))) = errors.next().await else {
+        panic!("more than wait for a reader")
+    };
+    assert_eq!(missed, 1_030 - 1_024, "the application hears of each");
+    assert!(next(&mut errors).await.unwrap().temporary);
     let warned = log.lines("WARN");
     assert!((3..=20).contains(&warned.len()), "{}", warned.len());
     assert!(log.text().lines().all(|line| line.len() < 300), "a line holds what a server says in full");
