@@ -124,6 +124,7 @@ test("a client that is closed for good is no loading without end, and one that c
   const list = createMessageList(chat.client, room);
   list.subscribe(() => {});
   void chat.client.connect().catch(() => {});
+  // Who has subscribed without a store is refused with the client, and has to subscribe again.
   createChannel(chat.client, "room").subscribe(() => {});
   await chat.world.pass(0);
   expect(list.get()).toMatchObject({ isLoading: true, error: undefined });

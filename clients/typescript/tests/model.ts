@@ -285,6 +285,21 @@ export class Model {
     ack({ channel: "room", epoch: this.epoch, offset: this.offset, oldest, messages: messages.map((entry) => this.message(entry)) });
   }
 
+  /** The application of the server subscribes somebody to a channel without history, or ends what there is. */
+  decide(channel: string): void {
+    const one = this.connections.findLast(({ isOver, isGreeted }) => !isOver && isGreeted);
+    if (!one) return;
+    const has = channel === "room" ? one.isSubscribed : one.sides.has(channel);
+    if (has) {
+      if (channel === "room") one.isSubscribed = false;
+      else one.sides.delete(channel);
+      one.out.push({ type: "unsubscribed", channel });
+    } else if (channel !== "room") {
+      one.sides.add(channel);
+      one.out.push({ type: "subscribed", channel, recoverable: false });
+    }
+  }
+
   /** The server forgets everything, and everybody. */
   async restart(): Promise<void> {
     for (const one of this.connections.filter(({ isOver }) => !isOver)) {

@@ -6,6 +6,9 @@ import { type Channel, HauynaError } from "../src/index.js";
 import { Dice, Model, trace } from "./model.js";
 import { World, settle } from "./world.js";
 
+/** Side channels to which the server's application subscribes clients, too. */
+const OPEN = 8;
+
 /** What waits: everything has to come to an end. */
 class Promises {
   readonly open = new Set<string>();
@@ -48,6 +51,8 @@ class Schedule {
     this.client = this.world.client({ timeout: 3000, retry: { baseDelay: 50, maxDelay: 200, backoffMultiplier: 2 } });
     this.room = this.client.channel("room");
     this.sides = Array.from({ length: 30 }, (_, at) => this.client.channel(`side-${at}`));
+    for (const side of this.sides) side.onState(({ name }) => name === "unsubscribed" && this.wanted.get(side.name)?.clear());
+    this.room.onState(({ name, error }) => name === "unsubscribed" && error && this.world.after(this.dice.below(100), () => this.subscribe()));
     this.room.on("message", ({ content }) => this.#hear(content as string));
     this.room.onGap((gap) => (trace("  GAP", gap), (this.#maySkip = true)));
     this.client.onState(({ name }) => {
@@ -67,12 +72,12 @@ class Schedule {
 
   /** Keeps one share of the room, with or without a token. */
   subscribe(): void {
-    if (this.room.state.name !== "unsubscribed") return;
+    if (this.room.state.name !== "unsubscribed" || this.client.state.name === "closed") return;
     const ask = async () => {
       for (let n = this.dice.below(3); n > 0; n--) await new Promise<void>((resolve) => void this.world.after(this.dice.below(50), resolve));
       return ((await this.client.request("token", {}, { timeout: 500 })) as { token: string }).token;
     };
-    this.#maySkip = true;
+    if (!this.room.position) this.#maySkip = true;
     this.promises
       .watch("subscribe", this.room.subscribe({ metadata: { n: 0 }, ...(this.dice.chance(50) && { getToken: ask }) }))
       .catch(() => {});
@@ -182,6 +187,8 @@ class Schedule {
       if (dice.chance(2)) void this.promises.watch("follow", this.follow());
       if (dice.chance(1)) this.client.close();
       if (dice.chance(1)) this.client.reconnect();
+      if (dice.chance(2)) model.decide("room");
+      if (dice.chance(8)) model.decide(`side-${dice.below(OPEN)}`);
       if (dice.chance(1) && dice.chance(50)) await model.restart();
       else if (dice.chance(1)) model.turn((["kept", "lost"] as const)[dice.below(2)] as "kept");
       if (dice.chance(2)) model.connections.findLast(({ isOver, isGreeted }) => !isOver && isGreeted)?.out.push({ type: "reconnect", after: [0, dice.below(300)] });
@@ -223,7 +230,8 @@ class Schedule {
     const client = this.sides.filter(({ state }) => state.name === "subscribed").map(({ name }) => name).sort();
     if (`${server}` !== `${client}`) faults.push(`the server has ${server}, and the client ${client}`);
     const wanted = [...this.wanted].filter(([, shares]) => shares.size > 0).map(([name]) => name).sort();
-    if (`${wanted}` !== `${client}`) faults.push(`wanted are ${wanted}, and subscribed ${client}`);
+    const own = client.filter((name) => wanted.includes(name) || parseInt(name.slice(5)) >= OPEN);
+    if (`${wanted}` !== `${own}`) faults.push(`wanted are ${wanted}, and subscribed ${own}`);
     const said = (live?.metadata as { n: number } | undefined)?.n ?? -1;
     if (said < this.acknowledged) faults.push(`metadata ${said}, and ${this.acknowledged} was acknowledged`);
     const numbers = events.map(({ data }) => data as number);
