@@ -209,11 +209,10 @@ class List {
 
   #arrive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
-    const isSame = (own: Message) => !UNDONE.has(own.error?.kind) && text(own.content) === text(content);
+    const isSame = (own: Message) => !UNDONE.test(own.error?.kind ?? "") && text(own.content) === text(content);
     // After a reconnect an own message may come back before its answer.
     const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
-    this.#insert(message, channel.position?.epoch, own?.key);
-    this.#trim();
+    this.#add(message, channel.position?.epoch, own?.key);
   }
 
   /** Loads the page before this position, or the newest one. */
@@ -261,8 +260,8 @@ class List {
       return true;
     } catch (error) {
       const isGone = !this.#unsent.some(({ key }) => key === own.key);
-      // Another one's was taken for it: what was refused has not come through.
-      if (isGone && (error as HauynaError).kind === "refused") this.#unsent.push(own);
+      // Another one's was taken for it.
+      if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push(own);
       this.#become({ ...own, status: "failed", error: error as HauynaError });
       return false;
     }
@@ -329,14 +328,14 @@ function snapshot(content: unknown): unknown {
 
 function copy(content: unknown): unknown {
   if (Array.isArray(content)) return content.map(copy);
-  if (typeof content !== "object" || content === null || Object.getPrototypeOf(content) !== Object.prototype) return content;
-  return Object.fromEntries(Object.entries(content).map(([name, value]) => [name, copy(value)]));
+  if (Object.getPrototypeOf(content ?? 0) !== Object.prototype) return content;
+  return Object.fromEntries(Object.entries(content as object).map(([name, value]) => [name, copy(value)]));
 }
 
 /** The lists of each channel that are listened to. */
 const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
 /** With one of these, it was certainly not published. */
-const UNDONE = /* @__PURE__ */ new Set<string | undefined>(["refused", "invalid", "expired", "not_connected", "outbox_full"]);
+const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full)$/;
 
 /** A key that no other client has. React Native has no `crypto`. */
 function unique(): string {

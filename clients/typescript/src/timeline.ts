@@ -40,8 +40,7 @@ export class Timeline {
   }
 
   /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
-   * without a message between them are one. Gives whether
-   * the numbering goes on. */
+   * without a message between them are one. Gives whether the numbering goes on. */
   mark(epoch: string | undefined, entry: ListedGap): boolean {
     const isSame = entry.gap.reason !== "epoch_changed" && (epoch === undefined || epoch === this.#epoch);
     if (!isSame) this.#era++;

@@ -66,6 +66,23 @@ test("what certainly was not sent is not taken for the same of another window", 
   expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
+test("what expires while another window's same message has taken its place is there again", async () => {
+  const { chat, list, shown } = await listed(0, {}, new Chat({ ttl: 3000 }));
+  void chat.client.channel("slow").subscribe().catch(() => {});
+  await chat.turn();
+  await chat.socket.drop();
+  const taken = list.publish("ok");
+  chat.keep("ok", "ana");
+  // Nothing is sent while a subscription is not restored.
+  chat.answers = ({ channel }) => channel !== "slow";
+  await chat.world.attempt();
+  await chat.turn();
+  expect(shown()).toEqual(["ok"]);
+  await chat.world.pass(3000);
+  expect(await taken).toBe(false);
+  expect(shown()).toEqual(["ok", "ok failed"]);
+});
+
 test("what is written before the first connection has its author in the end", async () => {
   const chat = new Chat();
   const room = chat.client.channel("room");
