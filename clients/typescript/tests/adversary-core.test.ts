@@ -360,3 +360,34 @@ test("the last state that a listener hears of is the one that holds", async () =
   await world.socket.accept();
   expect([client.state.name, states.at(-1)]).toEqual(["closed", "closed"]);
 });
+
+test("a request for a token that was sent on the connection before is sent again at once", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const room = client.channel("room");
+  let pending: Promise<unknown> | undefined;
+  // One request at a time, whoever asks.
+  const getToken = () => (pending ??= client.request("token", {}, { repeatable: true })).then((data) => (data as { token: string }).token);
+  void room.subscribe({ getToken });
+  await settle();
+  await world.lose();
+  expect(world.socket.all("token").length).toBe(1);
+  await world.socket.ack("token", { token: "t1" });
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
+});
+
+test("changes of presence that were not told when a message could not be read are not told of another subscription", async () => {
+  const { room, world } = await subscriber();
+  const seen: unknown[] = [];
+  room.presence.on("join", ({ user }) => seen.push(user));
+  await world.socket.say(state(["ana"]));
+  await world.socket.say({ type: "presence_diff", channel: "room", count: 3, joins: { bo: entry(), cy: null }, leaves: [], updates: {}, offset: 2 });
+  expect(seen).toEqual(["ana"]);
+  await room.unsubscribe();
+  void room.subscribe();
+  await world.attempt();
+  await world.socket.accept();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.socket.say(state(["di"]));
+  expect(seen).toEqual(["ana", "di"]);
+});
