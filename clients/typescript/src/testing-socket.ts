@@ -26,6 +26,8 @@ export class FakeConnection {
   /** The session that it has. */
   session: object | undefined;
   isOpen = false;
+  /** It has ended, or the client has given it up before it was open. */
+  isOver = false;
   readonly #socket: FakeSocket;
   readonly #codec: Codec;
 
@@ -60,6 +62,7 @@ export class FakeConnection {
   /** Ends the socket; without a frame where the code is 1006, as a lost network does. */
   end(code: number, reason = "", status?: number): void {
     this.isOpen = false;
+    this.isOver = true;
     void Promise.resolve().then(() => this.#socket.onclose?.({ code, reason, status } as never));
   }
 }
@@ -77,7 +80,7 @@ export class FakeSocket implements WebSocketLike {
   constructor(host: ConnectionHost, id: string, url: string, protocols: readonly string[]) {
     this.#host = host;
     this.#connection = new FakeConnection(id, this, url, protocols);
-    void Promise.resolve().then(() => host.opened(this.#connection));
+    void Promise.resolve().then(() => this.#connection.isOver || host.opened(this.#connection));
   }
 
   send(data: string | Uint8Array): void {
@@ -89,7 +92,7 @@ export class FakeSocket implements WebSocketLike {
 
   close(code = 1005, reason = ""): void {
     const connection = this.#connection;
-    if (!connection.isOpen) return;
+    if (connection.isOver) return;
     connection.end(code, reason);
     this.#host.closed(connection, code);
   }

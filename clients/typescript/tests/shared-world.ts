@@ -72,6 +72,8 @@ export class Browser {
 
   /** The worker ends, as where the browser is short of memory. */
   async kill(): Promise<void> {
+    // Its sockets end with it: none may be about to open.
+    await this.server.settled();
     this.worker?.end();
     this.worker = undefined;
     await this.server.drop(1006);

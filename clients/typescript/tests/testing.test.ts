@@ -316,6 +316,23 @@ test("a move to another node takes the session along, and closes the old connect
   expect(closed.mock.calls).toEqual([["connected"]]);
 });
 
+test("a client that is closed while it connects has not been there", async () => {
+  for (let turns = 0; turns < 10; turns++) {
+    const server = new FakeServer();
+    const client = server.client();
+    void client.connect().catch(() => {});
+    for (let turn = 0; turn < turns; turn++) await undefined;
+    client.close();
+    await server.settled();
+    expect([turns, server.users]).toEqual([turns, []]);
+    await client.connect();
+    client.reconnect();
+    client.reconnect();
+    await server.settled();
+    expect([turns, server.users]).toEqual([turns, ["me"]]);
+  }
+});
+
 test("a handshake is refused, credentials are looked at", async () => {
   const server = new FakeServer({
     authenticate: ({ token }) => {

@@ -99,8 +99,7 @@ impl Session {
 
     /// Whether the application wants a channel, and the server has not said that the subscription is there.
     pub(crate) fn is_awaited(&self, channel: &str) -> bool {
-        let is_awaited = |place: &Place| place.is_wanted && place.standing != Standing::Live;
-        self.places.get(channel).is_some_and(is_awaited)
+        self.places.get(channel).is_some_and(Place::is_awaited)
     }
 
     fn live_place(&mut self, channel: &str) -> Option<&mut Place> {
@@ -134,9 +133,10 @@ impl Session {
         self.places.get(channel).is_some_and(|place| place.is_vouched && !place.has_forgotten)
     }
 
-    /// What was sent before has been judged.
+    /// What was sent before has been judged, but of the channels whose subscription is on its way.
     pub(crate) fn judged(&mut self) {
-        self.places.values_mut().for_each(|place| place.has_forgotten = false);
+        let places = self.places.values_mut().filter(|place| !place.is_awaited());
+        places.for_each(|place| place.has_forgotten = false);
     }
 
     /// Whether what the server says of a subscription names another epoch than the own one.

@@ -29,6 +29,10 @@ fn sent(outbox: &mut Outbox) -> Vec<u64> {
     std::iter::from_fn(|| outbox.next(Moment::now(), |_| false).map(|(id, _)| id)).collect()
 }
 
+fn memory_of(kept: &str, channel: Option<&str>) -> Memory {
+    if channel == Some(kept) { Memory::Kept } else { Memory::Lost }
+}
+
 fn outcome(answer: &mut Answer) -> Option<Error> {
     answer.try_recv().ok().and_then(Result::err)
 }
@@ -61,7 +65,7 @@ async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_rem
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 1, event(Repeat::Never));
     outbox.lost();
-    outbox.restored(|_| false);
+    outbox.restored(|_| Memory::Lost);
     assert_eq!(sent(&mut outbox), [1]);
 }
 
@@ -72,7 +76,7 @@ async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
     assert_eq!(sent(&mut outbox), [1, 2]);
     outbox.lost();
     let _new = push(&mut outbox, 3, publication("a", "3"));
-    outbox.restored(|channel| channel == Some("a"));
+    outbox.restored(|channel| memory_of("a", channel));
     assert_eq!(sent(&mut outbox), [1, 2, 3]);
 }
 
@@ -83,7 +87,7 @@ async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome(
     let mut gone = push(&mut outbox, 2, publication("gone", "2"));
     sent(&mut outbox);
     outbox.lost();
-    outbox.restored(|channel| channel == Some("kept"));
+    outbox.restored(|channel| memory_of("kept", channel));
     assert!(outcome(&mut kept).is_none());
     assert!(matches!(outcome(&mut gone), Some(Error::OutcomeUnknown)));
     assert_eq!(sent(&mut outbox), [1]);
@@ -97,7 +101,7 @@ async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
     sent(&mut outbox);
     outbox.lost();
     assert!(matches!(outcome(&mut once), Some(Error::OutcomeUnknown)));
-    outbox.restored(|_| false);
+    outbox.restored(|_| Memory::Lost);
     assert!(outcome(&mut again).is_none());
     assert_eq!(sent(&mut outbox), [2]);
 }
@@ -174,7 +178,7 @@ async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
     sent(&mut outbox);
     outbox.lost();
     tokio::time::advance(Duration::from_secs(269)).await;
-    outbox.restored(|_| true);
+    outbox.restored(|_| Memory::Kept);
     assert_eq!(sent(&mut outbox), [1, 2], "the server remembers the key");
     outbox.lost();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -205,7 +209,7 @@ async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
     let mut after = push(&mut outbox, 3, publication("a", "3"));
     sent(&mut outbox);
     outbox.lost();
-    outbox.restored(|_| true);
+    outbox.restored(|_| Memory::Kept);
     assert_eq!(sent(&mut outbox), [2, 3]);
     assert!(matches!(outcome(&mut before), Some(Error::OutcomeUnknown)));
     assert!(outcome(&mut elsewhere).is_none() && outcome(&mut after).is_none());

@@ -9,6 +9,7 @@ use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
+use crate::outbox::Memory;
 use crate::session::Standing;
 use crate::socket::Loss;
 use hauyna_protocol::received::{Question, Subscribed};
@@ -78,6 +79,9 @@ impl Run {
         if !self.is_restored && !self.session.is_restoring() {
             self.restored();
         }
+        if self.is_restored && self.is_unjudged {
+            self.judge();
+        }
         // During a hand-over new requests wait for the new socket.
         if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
             return;
@@ -100,12 +104,21 @@ impl Run {
 
     /// Requests of the application may be sent from now on.
     pub(super) fn restored(&mut self) {
+        (self.is_restored, self.restore_by) = (true, None);
+        self.judge();
+    }
+
+    /// Judges what was sent before the loss, and once more what a channel has that is restored later.
+    fn judge(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
         let (session, knows_all) = (&self.session, !self.is_unjudged);
-        self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
+        self.is_unjudged = self.outbox.restored(|channel| match channel {
+            _ if knows_all => Memory::Kept,
+            Some(name) if session.is_awaited(name) => Memory::Unknown,
+            Some(name) if session.vouches(name) => Memory::Kept,
+            _ => Memory::Lost,
+        });
         self.session.judged();
-        self.is_unjudged = false;
-        (self.is_restored, self.restore_by) = (true, None);
     }
 
     pub(super) fn obey(&mut self, command: Command) {

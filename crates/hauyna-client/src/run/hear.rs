@@ -260,6 +260,9 @@ impl Run {
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
+        if self.is_restored && !self.is_unjudged {
+            self.session.judged(); // Nothing of this channel waits to be judged.
+        }
         self.answer_waiters(&entry.channel, &Ok(Live { position, recoverable: entry.recoverable }));
         self.make_up_for(&entry.channel, missed, None);
     }

@@ -45,6 +45,10 @@ impl Place {
         self.was_live
     }
 
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_wanted && self.standing != Standing::Live
+    }
+
     pub(super) fn is_restoring(&self) -> bool {
         self.standing == Standing::Asked && self.was_live
     }

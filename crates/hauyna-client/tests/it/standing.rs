@@ -1,8 +1,9 @@
 //! A subscription whose question, token or retry is overtaken by what the server does meanwhile, and requests that are asked while it
 //! is being restored. Scripted, on a paused clock.
 
-use crate::script::{EPOCH, Peer, Subscribed, script, session, subscribed};
+use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, script, session, subscribed};
 use crate::support::content;
+use hauyna_client::protocol::Position;
 use hauyna_client::{Client, Error};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -137,6 +138,68 @@ async fn what_is_asked_of_a_channel_waits_for_its_subscription_and_nothing_else_
     publishing.await.unwrap().unwrap();
     asking.await.unwrap().unwrap();
     updating.await.unwrap().unwrap();
+}
+
+/// A client whose publication was cut off, with the connection of the next session, on which its subscription is refused for twenty
+/// seconds.
+async fn cut_publication() -> (Subscribed, tokio::task::JoinHandle<Result<Option<Position>, Error>>, String) {
+    let Subscribed { mut script, mut peer, client, room, messages } = subscribed(5).await;
+    let publishing = tokio::spawn(room.publish(&1).into_future());
+    let key = peer.expect("channel_message").await["key"].as_str().unwrap().to_owned();
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let request = peer.expect("subscribe_channel").await;
+    refuse(&mut peer, &request, "rate_limited", 20_000).await;
+    (Subscribed { script, peer, client, room, messages }, publishing, key)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_that_was_cut_off_is_judged_when_its_channel_is_back() {
+    let (Subscribed { mut peer, client: _client, .. }, publishing, key) = cut_publication().await;
+    let request = peer.expect("subscribe_channel").await;
+    let mut data = entry("a", 5);
+    data["recovered"] = json!(true);
+    peer.ack(&request, data).await;
+    let request = peer.expect("channel_message").await;
+    assert_eq!(request["key"], key.as_str(), "the server remembers");
+    peer.ack(&request, json!({ "epoch": EPOCH, "offset": 6 })).await;
+    publishing.await.unwrap().unwrap();
+
+    for is_refused in [true, false] {
+        let (Subscribed { mut peer, client, .. }, publishing, _) = cut_publication().await;
+        let request = peer.expect("subscribe_channel").await;
+        if is_refused {
+            refuse(&mut peer, &request, "already_subscribed", 0).await;
+        } else {
+            let mut data = entry("a", 5);
+            (data["epoch"], data["recovered"], data["reason"]) =
+                (json!(NEXT_EPOCH), json!(false), json!("epoch_changed"));
+            peer.ack(&request, data).await;
+        }
+        assert!(matches!(publishing.await.unwrap(), Err(Error::OutcomeUnknown)), "it may be forgotten");
+        drop(client);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_that_was_cut_off_twice_is_judged_by_the_session_that_began_anew() {
+    let (Subscribed { peer, mut script, client: _client, .. }, publishing, _) = cut_publication().await;
+    // The time for the others has passed, and the next connection goes on with the new session, which has nothing of the old one.
+    turned(Duration::from_secs(12)).await;
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    let mut greeting = session("three");
+    greeting["resumed"] = json!(true);
+    greeting["subscriptions"] = json!([]);
+    peer.send(greeting).await;
+    let request = peer.expect("subscribe_channel").await;
+    let mut data = entry("a", 0);
+    (data["epoch"], data["recovered"], data["reason"]) =
+        (json!(NEXT_EPOCH), json!(false), json!("epoch_changed"));
+    peer.ack(&request, data).await;
+    assert!(matches!(publishing.await.unwrap(), Err(Error::OutcomeUnknown)));
 }
 
 #[tokio::test(start_paused = true)]
