@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
 
-const PAGE = 11_880;
-const CORE = 11_800;
+const PAGE = 11_930;
+const CORE = 11_850;
 const BINDING = 1_500;
 const STORES = 3_330;
 const FRAMEWORK = /^(hauyna|react|vue|svelte)(\/|$)/;

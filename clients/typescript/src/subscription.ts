@@ -321,7 +321,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.outbox.urgent({ message })) as HistoryAnswer;
+        const page = (await this.host.gate.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");

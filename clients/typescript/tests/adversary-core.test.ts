@@ -391,3 +391,37 @@ test("changes of presence that were not told when a message could not be read ar
   await world.socket.say(state(["di"]));
   expect(seen).toEqual(["ana", "di"]);
 });
+
+test("gaps in a hundred channels at once are filled a few at a time, and none is lost to a rate limit", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const names = Array.from({ length: 100 }, (_, at) => `room-${at}`);
+  const gaps: string[] = [];
+  const heard = new Map<string, number[]>();
+  client.onGap(({ reason }) => gaps.push(reason));
+  for (const name of names) {
+    client.channel(name).on("message", ({ offset }) => heard.set(name, [...(heard.get(name) ?? []), offset as number]));
+    void client.channel(name).subscribe();
+  }
+  await settle();
+  const answered = new Set<unknown>();
+  const open = (type: string) => world.socket.all(type).filter(({ id }) => !answered.has(id));
+  const answer = async (type: string, say: (asked: ServerMessage, at: number) => object) => {
+    const all = open(type);
+    for (const { id } of all) answered.add(id);
+    await world.socket.say(...all.map((asked, at) => ({ id: asked["id"], ...say(asked, at) })));
+    return all.length;
+  };
+  const page = (channel: unknown) => ({ channel, epoch: "E", offset: 11, oldest: 1, messages: [{ ...message(11), channel }] });
+  while (await answer("subscribe_channel", ({ channel }) => ({ type: "ack", data: { channel, ...start, recoverable: true } })));
+  await world.socket.say(...names.map((channel) => ({ type: "gap", channel, ...start, missed: 1 })));
+  expect(open("history").length).toBe(16);
+  const refused = { type: "error", error_type: "rate_limited", message: "", timestamp: 1, temporary: true, details: { retry_after: 100 } };
+  for (let round = 0; round < 100; round++) {
+    expect(open("history").length).toBeLessThanOrEqual(16);
+    await answer("history", ({ channel }, at) => (round < 3 && at % 2 ? refused : { type: "ack", data: page(channel) }));
+    await world.pass(100);
+  }
+  await world.socket.say(...names.map((channel) => ({ ...message(12), channel })));
+  expect([gaps, names.filter((name) => `${heard.get(name)}` !== "11,12")]).toEqual([[], []]);
+});
