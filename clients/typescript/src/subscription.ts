@@ -45,7 +45,7 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.outbox.urgent({ message: { type: "presence", channel: name, after } }),
+      ask: (after) => host.gate.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
         const options = this.#options;
         const take = () => void (options.metadata = metadata);

@@ -425,3 +425,25 @@ test("gaps in a hundred channels at once are filled a few at a time, and none is
   await world.socket.say(...names.map((channel) => ({ ...message(12), channel })));
   expect([gaps, names.filter((name) => `${heard.get(name)}` !== "11,12")]).toEqual([[], []]);
 });
+
+test("lists of presence are asked for a few at a time, and again where the server has asked to wait", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const names = Array.from({ length: 40 }, (_, at) => `room-${at}`);
+  const answered = new Set<unknown>();
+  for (const name of names) void client.channel(name).subscribe();
+  await settle();
+  while (await ackAll(world.socket, "subscribe_channel", answered));
+  await world.socket.say(...names.flatMap((channel) => [{ ...state(["ana"]), channel }, { type: "gap", channel, missed: 0 }]));
+  expect(world.socket.all("presence").length).toBe(16);
+  const first = world.socket.all("presence")[0] as ServerMessage;
+  answered.add(first["id"]);
+  await world.socket.say({ type: "error", id: first["id"], error_type: "rate_limited", message: "", timestamp: 1, temporary: true, details: { retry_after: 100 } });
+  for (let round = 0; round < 10; round++) {
+    await world.pass(100);
+    const open = world.socket.all("presence").filter(({ id }) => !answered.has(id));
+    for (const { id } of open) answered.add(id);
+    await world.socket.say(...open.map(({ id, channel }) => ({ type: "ack", id, data: { ...state(["ana", "bo"], 5), channel } })));
+  }
+  expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
+});
