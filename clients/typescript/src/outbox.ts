@@ -190,18 +190,18 @@ export class Outbox {
 
   /** Sends what is not answered, where there is a connection; what is too large or cannot be encoded fails. */
   tell(message: ServerMessage): void {
-    const frame = this.#encode(message);
-    this.#check(frame);
-    this.#send?.(frame);
+    this.#send?.(this.#check(this.#encode(message)));
   }
 
-  #check(frame: Frame): void {
+  #check(frame: Frame): Frame {
     if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
+    return frame;
   }
 
-  /** There is a connection, whose subscriptions come first. */
+  /** There is a connection, whose subscriptions come first, and before them what is asked for their tokens. */
   begin(send: (frame: Frame) => void): void {
     this.#send = send;
+    this.flush();
   }
 
   /** Everything may be sent on it. */

@@ -135,6 +135,7 @@ export class Roster implements Presence {
   clear(count = 0): void {
     this.#kept = undefined;
     this.#users = new Map();
+    this.#news = [];
     this.#snapshot = undefined;
     this.isListed = false;
     this.count = count;

@@ -1,4 +1,4 @@
-// How subscriptions are asked for and given up: a few at a time, in order, and none while the server has asked to wait.
+// How subscriptions are asked for and given up, and gaps filled: a few at a time, in order, and none while the server has asked to wait.
 
 import { delayAfter } from "./backoff.js";
 import type { Environment } from "./environment.js";
@@ -37,6 +37,17 @@ export class Gate {
       });
       this.#next();
     });
+  }
+
+  /** As {@link pass}, and again where the server has asked to wait. */
+  async insist<T>(ask: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await this.pass(ask);
+      } catch (error) {
+        if (!(error instanceof ServerError && error.retryAfter)) throw error;
+      }
+    }
   }
 
   /** The connection is lost: nothing is under way any more. */

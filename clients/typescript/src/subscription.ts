@@ -45,7 +45,7 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.outbox.urgent({ message: { type: "presence", channel: name, after } }),
+      ask: (after) => host.gate.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
         const options = this.#options;
         const take = () => void (options.metadata = metadata);
@@ -321,7 +321,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.outbox.urgent({ message })) as HistoryAnswer;
+        const page = (await this.host.gate.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");

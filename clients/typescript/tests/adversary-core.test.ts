@@ -360,3 +360,90 @@ test("the last state that a listener hears of is the one that holds", async () =
   await world.socket.accept();
   expect([client.state.name, states.at(-1)]).toEqual(["closed", "closed"]);
 });
+
+test("a request for a token that was sent on the connection before is sent again at once", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "t" } });
+  const room = client.channel("room");
+  let pending: Promise<unknown> | undefined;
+  // One request at a time, whoever asks.
+  const getToken = () => (pending ??= client.request("token", {}, { repeatable: true })).then((data) => (data as { token: string }).token);
+  void room.subscribe({ getToken });
+  await settle();
+  await world.lose();
+  expect(world.socket.all("token").length).toBe(1);
+  await world.socket.ack("token", { token: "t1" });
+  expect(world.socket.last("subscribe_channel")["token"]).toBe("t1");
+});
+
+test("changes of presence that were not told when a message could not be read are not told of another subscription", async () => {
+  const { room, world } = await subscriber();
+  const seen: unknown[] = [];
+  room.presence.on("join", ({ user }) => seen.push(user));
+  await world.socket.say(state(["ana"]));
+  await world.socket.say({ type: "presence_diff", channel: "room", count: 3, joins: { bo: entry(), cy: null }, leaves: [], updates: {}, offset: 2 });
+  expect(seen).toEqual(["ana"]);
+  await room.unsubscribe();
+  void room.subscribe();
+  await world.attempt();
+  await world.socket.accept();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.socket.say(state(["di"]));
+  expect(seen).toEqual(["ana", "di"]);
+});
+
+test("gaps in a hundred channels at once are filled a few at a time, and none is lost to a rate limit", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const names = Array.from({ length: 100 }, (_, at) => `room-${at}`);
+  const gaps: string[] = [];
+  const heard = new Map<string, number[]>();
+  client.onGap(({ reason }) => gaps.push(reason));
+  for (const name of names) {
+    client.channel(name).on("message", ({ offset }) => heard.set(name, [...(heard.get(name) ?? []), offset as number]));
+    void client.channel(name).subscribe();
+  }
+  await settle();
+  const answered = new Set<unknown>();
+  const open = (type: string) => world.socket.all(type).filter(({ id }) => !answered.has(id));
+  const answer = async (type: string, say: (asked: ServerMessage, at: number) => object) => {
+    const all = open(type);
+    for (const { id } of all) answered.add(id);
+    await world.socket.say(...all.map((asked, at) => ({ id: asked["id"], ...say(asked, at) })));
+    return all.length;
+  };
+  const page = (channel: unknown) => ({ channel, epoch: "E", offset: 11, oldest: 1, messages: [{ ...message(11), channel }] });
+  while (await answer("subscribe_channel", ({ channel }) => ({ type: "ack", data: { channel, ...start, recoverable: true } })));
+  await world.socket.say(...names.map((channel) => ({ type: "gap", channel, ...start, missed: 1 })));
+  expect(open("history").length).toBe(16);
+  const refused = { type: "error", error_type: "rate_limited", message: "", timestamp: 1, temporary: true, details: { retry_after: 100 } };
+  for (let round = 0; round < 100; round++) {
+    expect(open("history").length).toBeLessThanOrEqual(16);
+    await answer("history", ({ channel }, at) => (round < 3 && at % 2 ? refused : { type: "ack", data: page(channel) }));
+    await world.pass(100);
+  }
+  await world.socket.say(...names.map((channel) => ({ ...message(12), channel })));
+  expect([gaps, names.filter((name) => `${heard.get(name)}` !== "11,12")]).toEqual([[], []]);
+});
+
+test("lists of presence are asked for a few at a time, and again where the server has asked to wait", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const names = Array.from({ length: 40 }, (_, at) => `room-${at}`);
+  const answered = new Set<unknown>();
+  for (const name of names) void client.channel(name).subscribe();
+  await settle();
+  while (await ackAll(world.socket, "subscribe_channel", answered));
+  await world.socket.say(...names.flatMap((channel) => [{ ...state(["ana"]), channel }, { type: "gap", channel, missed: 0 }]));
+  expect(world.socket.all("presence").length).toBe(16);
+  const first = world.socket.all("presence")[0] as ServerMessage;
+  answered.add(first["id"]);
+  await world.socket.say({ type: "error", id: first["id"], error_type: "rate_limited", message: "", timestamp: 1, temporary: true, details: { retry_after: 100 } });
+  for (let round = 0; round < 10; round++) {
+    await world.pass(100);
+    const open = world.socket.all("presence").filter(({ id }) => !answered.has(id));
+    for (const { id } of open) answered.add(id);
+    await world.socket.say(...open.map(({ id, channel }) => ({ type: "ack", id, data: { ...state(["ana", "bo"], 5), channel } })));
+  }
+  expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
+});

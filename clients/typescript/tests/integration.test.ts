@@ -77,6 +77,8 @@ test("cutting the wire again and again loses nothing, doubles nothing, and keeps
   for (let n = 0; n < 50; n++) {
     await of.publish(n);
     if (n % 10 === 5) {
+      // An attempt that the wire has not taken yet would not be cut, and nobody be told of a loss.
+      await expect.poll(() => ana.state.name, { timeout: 10_000 }).toBe("connected");
       const gone = lost();
       wire.cut();
       await gone;
