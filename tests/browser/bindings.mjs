@@ -2,7 +2,7 @@
 // for development, for then React mounts everything twice.
 
 import assert from "node:assert/strict";
-import { rmSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
@@ -90,7 +90,8 @@ export function testHotReload(example, extension) {
       const before = { sockets: heard.sockets, subscriptions: heard.asked.filter((type) => type.includes("subscribe")).length };
       for (const component of ["Room", "App", "Room"]) {
         const file = join(common.root, "src", `${component}.${extension}`);
-        const [module] = dev.moduleGraph.getModulesByFile(file);
+        // Not the text of it, which the page shows.
+        const module = [...dev.moduleGraph.getModulesByFile(file)].find(({ url }) => !url.includes("raw"));
         const updated = page.waitForEvent("console", (line) => line.text().includes("hot updated"));
         await dev.reloadModule(module);
         await updated;
@@ -129,7 +130,7 @@ export function testExample(example, { title = example, settings } = {}) {
   testTalking(title, world);
   testTunnel(title, world);
   testOlder(title, world);
-  testOneSocket(title, world);
+  testOneSocket(title, world, example);
 }
 
 function testTalking(title, world) {
@@ -152,7 +153,7 @@ function testTalking(title, world) {
     await reads(ann, [...all, "Bob: written (sent)"]);
     await ann.at("typing").filter({ hasText: /^$/ }).waitFor({ state: "attached" });
     await bob.page.close();
-    await ann.page.getByText("Here now: 1").waitFor();
+    await ann.page.getByText("Here now: 1").waitFor({ timeout: 30_000 }); // the session is kept for a while
     assert.deepEqual([...ann.faults, ...bob.faults], []);
     await ann.page.context().close();
   });
@@ -210,7 +211,18 @@ function testOlder(title, world) {
   });
 }
 
-function testOneSocket(title, world) {
+/** The page shows lines that its own files have. */
+async function showsCode(person, example) {
+  const code = await person.at("code").locator("pre").textContent();
+  const folder = fileURLToPath(new URL(`../../examples/${example}/src/`, import.meta.url));
+  const files = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+  const real = new Set(files.flatMap((text) => text.split("\n").map((line) => line.trim())));
+  const shown = code.split("\n").filter((line) => /[;{]$/.test(line)).map((line) => line.trim());
+  assert.ok(shown.length > 8, code);
+  assert.deepEqual(shown.filter((line) => !real.has(line)), []);
+}
+
+function testOneSocket(title, world, example) {
   test(`${title}: one page opens one socket and asks once for each channel, and fits a phone`, async () => {
     const { browser, pages } = world;
     const context = await browser.newContext(PHONE);
@@ -224,6 +236,7 @@ function testOneSocket(title, world) {
     const count = (type) => heard.asked.filter((other) => other === type).length;
     assert.deepEqual([count("subscribe_channel"), count("unsubscribe_channel"), count("history")], [1, 0, 1]);
     await fits(phone, title);
+    await showsCode(phone, example);
     await phone.shot(`${title.replaceAll(" ", "-")}-phone`);
     const found = [];
     for (const viewport of [PHONE.viewport, { width: 1120, height: 760 }]) {

@@ -10,9 +10,9 @@ export function delay(terms: RetryTerms, attempt: number, random: number): numbe
   return random * (longest > 0 ? longest : retryTerms.maxDelay);
 }
 
-/** The delay in milliseconds before what was refused for now is asked again: as long as the server says, else a second. */
+/** The delay in milliseconds before what was refused for now is asked again: as long as the server says, within bounds, else a second. */
 export function delayAfter(error: unknown): number {
-  return Math.max((error instanceof ServerError && error.retryAfter) || 1000, 50);
+  return Math.min(Math.max((error instanceof ServerError && error.retryAfter) || 1000, 50), 60_000);
 }
 
 /** How to come back until the server says: never giving up, 1 s × 2 up to 30 s. */

@@ -1,6 +1,7 @@
 // One channel, as an application sees it. What is behind it is subscription.ts.
 
 import type { AnyContent, AnyEvents, Fields } from "./contract.js";
+import type { Environment } from "./environment.js";
 import type { HauynaError } from "./error.js";
 import type { Off } from "./listeners.js";
 import type { RequestOptions } from "./outbox.js";
@@ -134,6 +135,8 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   readonly position: Position | undefined;
   /** Who is present, where the channel shows it. */
   readonly presence: Presence;
+  /** Time, chance and network, as the client's. */
+  readonly environment: Environment;
   /** Listens to `message`, the publications, or to a type of the application's own. */
   on<Event extends (keyof C & string) | "message" | "channel_event">(
     event: Event,
@@ -145,7 +148,8 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   onGap(listener: (gap: Gap) => void): Off;
   onState(listener: (state: ChannelState) => void): Off;
   /**
-   * Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses. Each call is a
+   * Subscribes, now and after every reconnect. Resolves when the server says so; fails where it refuses, or where the client
+   * is closed before, and then leaves nothing behind. Each call is a
    * share of one subscription: several components of a page may use a channel without knowing of each other.
    */
   subscribe(options?: SubscribeOptions): Promise<Subscribed>;
@@ -163,8 +167,9 @@ export interface Channel<C = AnyContent, E = AnyEvents> {
   /** The past from here, or from `before`, to its beginning: the newest first, `limit` messages a request. */
   older(range?: Pick<HistoryRange, "before" | "limit" | "signal">): AsyncGenerator<Past<C>, void, undefined>;
   /**
-   * The publications from now on, for `for await`. Ends with the subscription. Fails with its error where it was refused,
-   * with `overflow` where the loop falls more than 10,000 messages behind.
+   * The publications from now on, for `for await`. Ends with the subscription, and when the client is closed. Fails with the
+   * error where it was refused or the client was not closed by the application, with `overflow` where the loop falls more than
+   * 10,000 messages behind.
    */
   messages(options?: { readonly signal?: AbortSignalLike | undefined }): AsyncGenerator<Publication<ContentOf<C>>, void, undefined>;
 }

@@ -77,7 +77,8 @@ export class Client<T extends Contract = Contract> {
   readonly #outbox: Outbox;
   readonly #listeners: Listeners;
   readonly #codec: Codec;
-  readonly #environment: Environment;
+  /** Time, chance and network of this client, as its options have them. */
+  readonly environment: Environment;
   readonly #logger: Logger;
   readonly #options: ClientOptions;
   readonly #questions = new Map<string, QuestionHandler<never, unknown>>();
@@ -94,15 +95,15 @@ export class Client<T extends Contract = Contract> {
     bindMembers(this);
     this.#options = options;
     this.#logger = options.logger ?? consoleLogger();
-    this.#environment = options.environment ?? surroundings;
+    const environment = (this.environment = options.environment ?? surroundings);
     this.#codec = options.codec ?? json;
     this.#listeners = new Listeners(this.#logger);
-    this.#name = unique(this.#environment);
-    this.#outbox = new Outbox(this.#codec, this.#environment, options);
+    this.#name = unique(environment);
+    this.#outbox = new Outbox(this.#codec, environment, options);
     this.#session = new Session(
       {
         logger: this.#logger,
-        after: (delay, run) => this.#environment.after(delay, run),
+        environment,
         key: () => this.#key(),
         gap: (gap) => this.#listeners.emit("gap", gap),
         send: (frame) => this.#connection.send(frame),
@@ -114,7 +115,7 @@ export class Client<T extends Contract = Contract> {
         url: () => absolute(url),
         codec: this.#codec,
         WebSocket: () => options.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor | undefined),
-        environment: this.#environment,
+        environment,
         logger: this.#logger,
         connectTimeout: amount(options.connectTimeout, 10_000),
         retry: options.retry,
@@ -171,7 +172,7 @@ export class Client<T extends Contract = Contract> {
     };
     const late = () => end(() => reject(new HauynaError("timeout", "not connected in time")));
     const offs = [
-      timeout === undefined ? () => {} : this.#environment.after(timeout, late),
+      timeout === undefined ? () => {} : this.environment.after(timeout, late),
       onAbort(signal, () => {
         quiet(connected);
         end(() => reject(signal?.reason));
@@ -288,8 +289,8 @@ export class Client<T extends Contract = Contract> {
     if (state.name === "connected") this.#info = state.session;
     else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.error);
-    else this.#outbox.reopen();
-    this.#listeners.emit("state", state);
+    else this.#outbox.closed = undefined;
+    this.#listeners.emit("state", state, () => state === this.state);
   }
 
   #began(session: SessionMessage): void {
@@ -346,11 +347,11 @@ export class Client<T extends Contract = Contract> {
     this.#cancelRefresh();
     const { getToken } = this.#options;
     // An older server tells only the moment, which the own clock may misjudge: it takes these credentials.
-    const byClock = (expires_at ?? NaN) - this.#environment.now();
+    const byClock = (expires_at ?? NaN) - this.environment.now();
     const left = expires_in ?? (byClock <= 0 ? UNKNOWN_LIFE : byClock);
     if (Number.isNaN(left) || !getToken) return;
     const session = this.#info;
-    this.#cancelRefresh = this.#environment.after(Math.max(SOONEST, left * 0.9), async () => {
+    this.#cancelRefresh = this.environment.after(Math.max(SOONEST, left * 0.9), async () => {
       try {
         const token = await getToken({ isRefresh: true });
         if (session !== this.#info || token === undefined) return;
@@ -372,7 +373,7 @@ function unique({ random }: Environment): string {
   const bytes = new Uint8Array(15);
   if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
   else for (const at of bytes.keys()) bytes[at] = random() * 256;
-  return Array.from(bytes, (byte) => byte.toString(36).padStart(2, "0")).join("");
+  return Array.from(bytes, (byte) => byte.toString(36)).join("");
 }
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */

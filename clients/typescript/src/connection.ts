@@ -148,7 +148,7 @@ export class Connection {
       this.#comeBack(code, reason);
       this.#failureLog.failed(this.#options.url, this.state, code, reason);
     };
-    if (this.#become({ name: this.#trying(), attempt: this.#attempt, ...why })) void this.#open(turn, failed);
+    if (this.#seek(why)) void this.#open(turn, failed);
   }
 
   /** Opens the next socket. Exactly one of a session, `failed`, and another turn follows. */
@@ -174,14 +174,11 @@ export class Connection {
     const message = resume && options.codec.encode(resume.message);
     const WebSocket = options.WebSocket();
     if (!WebSocket) return failed(BAD_REQUEST, "no WebSocket here: pass one");
-    let url: string;
-    try {
-      url = options.url();
-    } catch {
-      return failed(BAD_REQUEST, "the address is not a URL");
-    }
     let socket: Socket;
+    let fault = "the address is not a URL";
     try {
+      const url = options.url();
+      fault = "bad address or token";
       const after = (delay: number, run: () => void) => void environment.after(delay, run);
       socket = new Socket({ ...options, WebSocket, url, bearer, resume: resume?.token, after }, {
         open: () => message && socket.send(message),
@@ -196,7 +193,7 @@ export class Connection {
     } catch {
       cancel();
       // It would never do. What the runtime says of it may hold the token.
-      return failed(BAD_REQUEST, "bad address or token");
+      return failed(BAD_REQUEST, fault);
     }
     this.#next = socket;
   }
@@ -288,7 +285,7 @@ export class Connection {
     if (!isMoving) {
       this.#comeBack(code, reason);
       if (this.state.name === "closed") this.#options.logger.warn("closed for good", { code, reason });
-    } else if (code !== REPLACED) this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
+    } else if (code !== REPLACED) this.#seek({ code, reason });
   }
 
   /** The next attempt, if there is to be one. */
@@ -297,18 +294,14 @@ export class Connection {
     if (!comesBack(code)) return this.#end(code, reason, false);
     const { environment } = this.#options;
     // Without a network nothing is tried, and so nothing counts.
-    if (!environment.isOnline()) return this.#pausedBy(code, reason);
+    if (!environment.isOnline()) return void this.#seek({ code, reason });
     this.#attempt++;
     const most = this.#retry.maxAttempts ?? Infinity;
     if (++this.#failures > most) return this.#end(code, `gave up after ${most} attempts`, true);
     const wait = delay(this.#retry, this.#attempt, environment.random());
     const why = { code, reason };
     this.#cancel = environment.after(wait, () => turn === this.#turn && this.#try(why));
-    this.#become({ name: this.#trying(), attempt: this.#attempt, retryAt: environment.now() + wait, ...why });
-  }
-
-  #pausedBy(code: number, reason: string): void {
-    this.#become({ name: this.#trying(), attempt: this.#attempt, code, reason });
+    this.#seek({ retryAt: environment.now() + wait, ...why });
   }
 
   /** Nothing is tried any more. */
@@ -351,7 +344,7 @@ export class Connection {
       this.#stop();
       this.#attempt--;
       this.#failures--;
-      return this.#pausedBy(state.code ?? LOST, "offline");
+      return void this.#seek({ code: state.code ?? LOST, reason: "offline" });
     }
     const isWaiting = state.name !== "closed" && !this.#isTrying && this.#options.environment.isOnline();
     if (this.#hasGivenUp || isWaiting) this.#now();
@@ -362,8 +355,9 @@ export class Connection {
     this.#retry = this.#options.retry ?? terms ?? this.#retry;
   }
 
-  #trying(): "connecting" | "reconnecting" {
-    return this.#wasConnected ? "reconnecting" : "connecting";
+  /** There is no connection, and there is to be one. */
+  #seek(why: { retryAt?: number; code?: number; reason?: string }): boolean {
+    return this.#become({ name: this.#wasConnected ? "reconnecting" : "connecting", attempt: this.#attempt, ...why });
   }
 
   /** False where somebody who was told has decided otherwise. */

@@ -2,13 +2,18 @@
 
 import type { Channel, HistoryRange, Past, Publication } from "./channel.js";
 import { HauynaError } from "./error.js";
+import type { Off } from "./listeners.js";
 import type { Position } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
 type Readable = Pick<Channel, "on" | "onState" | "history">;
 
-/** Gives out the publications from now on, until the subscription ends or the signal is aborted. */
-export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGenerator<Publication<unknown>, void, undefined> {
+/** Gives out the publications from now on, until the subscription ends, the client is closed, or the signal is aborted. */
+export function messages(
+  channel: Readable,
+  signal?: AbortSignalLike,
+  onClosed: (listener: (how: { error?: unknown }) => void) => Off = () => () => {},
+): AsyncGenerator<Publication<unknown>, void, undefined> {
   const waiting: Publication<unknown>[] = [];
   let ended: { error?: unknown } | undefined;
   let wake = () => {};
@@ -28,6 +33,7 @@ export function messages(channel: Readable, signal?: AbortSignalLike): AsyncGene
       wake();
     }),
     channel.onState((state) => state.name === "unsubscribed" && end(state)),
+    onClosed(end),
     onAbort(signal, abort),
   ];
   if (signal?.aborted) abort();
@@ -57,7 +63,10 @@ export async function* older(
 ): AsyncGenerator<Past<{ message: unknown }>, void, undefined> {
   for (let at: Position | undefined = before; ; ) {
     const page = await channel.history({ ...(at ? { before: at } : { reverse: true }), limit, signal });
-    yield* page.messages as Past<{ message: unknown }>[];
+    for (const message of page.messages as Past<{ message: unknown }>[]) {
+      if (signal?.aborted) throw signal.reason;
+      yield message;
+    }
     const { last, oldest } = page;
     if (!last || last.offset <= oldest || (at && last.offset >= at.offset)) return;
     at = last;

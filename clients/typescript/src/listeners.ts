@@ -44,12 +44,13 @@ export class Listeners {
     };
   }
 
-  emit(event: string, value: unknown): void {
+  /** Tells everybody, or until `isCurrent` does not hold any more: who is told may have changed what is told. */
+  emit(event: string, value: unknown, isCurrent = () => true): void {
     const all = this.#all.get(event) ?? new Set();
     const failed = (error: unknown) => this.#logger.error(`a listener of ${event} failed`, { error });
     for (const listener of [...all] as ((value: unknown) => unknown)[]) {
       // Unless one before has ended it.
-      if (!all.has(listener)) continue;
+      if (!all.has(listener) || !isCurrent()) continue;
       try {
         const work = listener(value);
         if (work instanceof Promise) work.catch(failed);

@@ -1,20 +1,30 @@
-// What an application may listen to in a channel, by listeners and by iterators. The subscription says when it happens.
+// What an application may hear and look up in a channel, by listeners and by iterators. The subscription says when it happens.
 
 import { bindMembers } from "./bind.js";
 import type { ChannelState, Gap, HistoryPage, HistoryRange } from "./channel.js";
+import type { Environment } from "./environment.js";
+import { pageOf } from "./filling.js";
+import type { ChannelHost } from "./host.js";
 import { messages, older } from "./iterate.js";
 import { Listeners, type Off, on } from "./listeners.js";
-import type { Logger } from "./logger.js";
+import type { Asked } from "./outbox.js";
 import type { AbortSignalLike } from "./standard.js";
 
-/** The listeners of one channel. */
+/** The listeners of one channel, and its past. */
 export abstract class Listening {
+  readonly name: string;
+  abstract readonly state: ChannelState;
+  readonly environment: Environment;
+  protected readonly host: ChannelHost;
   protected readonly listeners: Listeners;
 
   /** `changed` is called when somebody has begun or ended to listen. */
-  constructor(logger: Logger, changed: () => void) {
+  constructor(name: string, host: ChannelHost, changed: () => void) {
     bindMembers(this);
-    this.listeners = new Listeners(logger, changed);
+    this.name = name;
+    this.host = host;
+    this.environment = host.environment;
+    this.listeners = new Listeners(host.logger, changed);
   }
 
   on(event: string, listener: (value: never) => void): Off {
@@ -33,13 +43,21 @@ export abstract class Listening {
     return this.listeners.add("state", listener);
   }
 
-  abstract history(range?: HistoryRange): Promise<HistoryPage<{ message: unknown }>>;
+  history({ signal, ...range }: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
+    const message = { type: "history", channel: this.name, ...range };
+    return this.ask({ message, retry: "always", signal, take: pageOf }) as Promise<HistoryPage<{ message: unknown }>>;
+  }
 
   older(range: HistoryRange = {}) {
     return older(this as never, range);
   }
 
   messages({ signal }: { readonly signal?: AbortSignalLike } = {}) {
-    return messages(this as never, signal);
+    return messages(this as never, signal, (listener) => this.listeners.add("closed", listener));
+  }
+
+  /** What is asked right behind `subscribe` goes behind it on the wire, too. */
+  protected ask(asked: Asked): Promise<unknown> {
+    return this.host.outbox.request({ ...asked, isHeld: () => this.state.name === "subscribing" });
   }
 }

@@ -1,7 +1,7 @@
 // The messages of a channel in one list: its history, what comes live or is recovered, and the own ones from the moment
 // they are written. Ordered by epoch and offset, each once, bounded; where some may be missing stands a gap.
 
-import type { AnyChannel, AnyClient, ChannelState, Gap, HauynaError, Off, Position, Publication } from "hauyna";
+import type { AnyChannel, AnyClient, Channel, ChannelState, ContentOf, Gap, HauynaError, Off, Position, Publication, State } from "hauyna";
 import { type Store, createStore, endAll, nothing } from "./store.js";
 import { Timeline } from "./timeline.js";
 
@@ -64,18 +64,21 @@ export interface MessagesOptions {
 
 type Message = ListedMessage<any>;
 type AnyPublication = Publication<any>;
+type Placed = Pick<Message, "content" | "user" | "timestamp" | "offset">;
 
 /** The messages of a channel, while the list is listened to. It needs a subscription, which it does not ask for. */
-export function createMessageList<Content>(
+export function createMessageList<C>(
   client: AnyClient,
-  channel: AnyChannel | null,
+  channel: Channel<C, any> | null,
   options: MessagesOptions = {},
-): Store<MessagesState<Content>> & MessageActions<Content> {
+): Store<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
   const list = new List(client, channel, options);
   return {
     ...createStore(
       () => list.state(),
       (changed) => list.start(changed),
+      list.state(),
+      client.environment,
     ),
     publish: (content) => list.publish(content),
     retry: (key) => list.retry(key),
@@ -126,35 +129,52 @@ class List {
     const channel = this.#channel;
     if (!channel) return nothing;
     this.#tell = changed;
+    const all = lists.get(channel) ?? new Set();
+    lists.set(channel, all.add(this));
     let isNew = true;
+    let isFirst = true;
     const follow = () => {
       const { name, error }: ChannelState = channel.state;
       if (name === "unsubscribed") {
         isNew = true;
-        this.#report(!error, error);
+        this.#turn++;
+        // Once it has ended, nothing is on its way.
+        this.#report(isFirst && !error, error);
       } else if (name === "subscribed" && isNew) {
-        isNew = false;
+        isNew = isFirst = false;
         this.#begin(channel);
       }
     };
+    // Of a client that was closed for good nothing comes, until somebody connects it again.
+    const attend = (state: State) => {
+      if (state.name !== "closed") {
+        if (isNew && this.#error && this.#error.kind !== "refused") this.#report(true);
+      } else if (this.#isLoading && state.code !== undefined) this.#report(false, state.error);
+    };
     follow();
+    attend(this.#client.state);
     const off = endAll(
+      this.#client.onState(attend),
       channel.on("message", (message) => this.#arrive(message, channel)),
       channel.onState(follow),
       channel.onGap((gap) => {
-        this.#timeline.mark(gap.to?.epoch, { kind: "gap", key: this.#key(), gap });
+        const isSame = this.#timeline.mark(gap.to?.epoch, { kind: "gap", key: this.#key(), gap });
+        if (!isSame) this.#edge = undefined;
         this.#load(channel);
       }),
     );
     return () => {
       off();
+      all.delete(this);
       this.#tell = nothing;
     };
   }
 
   async publish(content: unknown): Promise<boolean> {
     if (!this.#channel) return false;
-    const own: Message = { kind: "message", key: unique(), status: "pending", content, user: this.#client.user, timestamp: Date.now() };
+    const { user, environment } = this.#client;
+    const timestamp = environment.now();
+    const own: Message = { kind: "message", key: unique(), status: "pending", content: snapshot(content), user, timestamp };
     this.#unsent.push(own);
     return this.#send(own, this.#channel);
   }
@@ -172,7 +192,10 @@ class List {
   }
 
   async loadOlder(): Promise<void> {
-    if (this.#channel && !this.#isLoading && (this.#hasOlder || this.#error)) await this.#load(this.#channel, this.#edge);
+    const channel = this.#channel;
+    if (!channel || channel.state.name === "unsubscribed" || this.#isLoading || !(this.#hasOlder || this.#error)) return;
+    // The numbering may have gone on under another epoch.
+    await this.#load(channel, this.#edge && { ...this.#edge, epoch: channel.position?.epoch ?? this.#edge.epoch });
   }
 
   /** A subscription begins; what came before it has no connection with it. */
@@ -186,7 +209,7 @@ class List {
 
   #arrive(message: AnyPublication, channel: AnyChannel): void {
     const { content, user, offset } = message;
-    const isSame = (own: Message) => own.error?.kind !== "refused" && own.error?.kind !== "invalid" && text(own.content) === text(content);
+    const isSame = (own: Message) => !UNDONE.has(own.error?.kind) && text(own.content) === text(content);
     // After a reconnect an own message may come back before its answer.
     const own = offset !== undefined && user === this.#client.user ? this.#take(isSame) : undefined;
     this.#insert(message, channel.position?.epoch, own?.key);
@@ -200,7 +223,7 @@ class List {
     // Without a position there is no history.
     this.#isLoading = channel.position !== undefined;
     this.#change();
-    if (!this.#isLoading) return;
+    if (!this.#isLoading) return this.#trim();
     try {
       const limit = this.#pageSize;
       const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
@@ -208,7 +231,7 @@ class List {
       for (const message of messages) if (message.type === "message") this.#insert(message as AnyPublication, position.epoch);
       if (before) this.#room += messages.length;
       // The newest page again, after a gap, changes nothing about the oldest.
-      if (before || this.#edge?.epoch !== position.epoch) {
+      if (before || !this.#edge) {
         this.#edge = last;
         this.#hasOlder = last !== undefined && last.offset > oldest;
       }
@@ -231,8 +254,10 @@ class List {
       const position = await channel.publish(own.content, { key: own.key, echo: false });
       // Where it has come back before, this is known; unless that was another one with the same content.
       const key = this.#take(({ key }) => key === own.key)?.key;
-      this.#insert({ ...own, offset: position?.offset }, position?.epoch, key);
-      this.#trim();
+      // Before the first connection, nobody knew the user.
+      const sent = { ...own, user: this.#client.user ?? own.user, offset: position?.offset };
+      // The other lists of this page do not hear of it from the server.
+      for (const list of new Set(lists.get(channel)).add(this)) list.#add(sent, position?.epoch, list === this ? key : own.key);
       return true;
     } catch (error) {
       const isGone = !this.#unsent.some(({ key }) => key === own.key);
@@ -243,7 +268,12 @@ class List {
     }
   }
 
-  #insert({ content, user, timestamp, offset }: Omit<Message, "kind" | "key" | "status">, epoch: string | undefined, key = this.#key()): void {
+  #add(message: Placed, epoch: string | undefined, key: string | undefined): void {
+    this.#insert(message, epoch, key);
+    this.#trim();
+  }
+
+  #insert({ content, user, timestamp, offset }: Placed, epoch: string | undefined, key = this.#key()): void {
     const order = this.#timeline.order(epoch, offset);
     this.#timeline.insert(order, { kind: "message", key, status: "sent", content, user, timestamp, offset });
   }
@@ -286,6 +316,27 @@ function text(content: unknown): string | undefined {
     return undefined;
   }
 }
+
+/** What it is now: an application may go on changing what it has published, as the fields of a form. */
+function snapshot(content: unknown): unknown {
+  try {
+    return copy(content);
+  } catch {
+    // Without an end: it will be refused.
+    return content;
+  }
+}
+
+function copy(content: unknown): unknown {
+  if (Array.isArray(content)) return content.map(copy);
+  if (typeof content !== "object" || content === null || Object.getPrototypeOf(content) !== Object.prototype) return content;
+  return Object.fromEntries(Object.entries(content).map(([name, value]) => [name, copy(value)]));
+}
+
+/** The lists of each channel that are listened to. */
+const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
+/** With one of these, it was certainly not published. */
+const UNDONE = /* @__PURE__ */ new Set<string | undefined>(["refused", "invalid", "expired", "not_connected", "outbox_full"]);
 
 /** A key that no other client has. React Native has no `crypto`. */
 function unique(): string {

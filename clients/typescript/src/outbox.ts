@@ -48,6 +48,8 @@ export interface Asked extends RequestOptions {
   readonly take?: (data: unknown) => unknown;
   /** Whether it has to wait, though there is a connection. */
   readonly isHeld?: () => boolean;
+  /** It does not wait for the subscriptions. */
+  readonly isEarly?: boolean;
 }
 
 /** One request past everything that waits. */
@@ -68,6 +70,8 @@ interface Entry extends Asked {
   /** When it was sent for the first time. */
   sentAt: number | undefined;
   cancel: () => void;
+  /** It was sent on an earlier connection, too. */
+  isRepeated?: boolean;
   /** What the application waits for. */
   answer?: Promise<unknown>;
   /** Stops listening to the signal. */
@@ -92,15 +96,20 @@ export class Outbox {
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
   #number = 0;
-  /** How to send; only while requests may be. */
+  /** How to send on the connection that is there. */
   #send: ((frame: Frame) => void) | undefined;
+  /** Its subscriptions are restored, as far as anybody waits for that. */
+  #isOpen = false;
+  /** Tokens that are being asked for. */
+  #early = 0;
   /** Another connection is about to take over. */
   #isPaused = false;
-  #idle: (() => void)[] = [];
+  /** Called when nothing that was sent waits for its answer. */
+  #idle = () => {};
   /** The application ends what fails now: it need not hear of that. */
   isQuiet = false;
-  /** Why nothing is taken. */
-  #closed: HauynaError | undefined;
+  /** Why nothing is taken, where that is so; a connection that is being looked for ends it. */
+  closed: HauynaError | undefined;
 
   constructor(
     codec: Codec,
@@ -129,8 +138,7 @@ export class Outbox {
 
   /** The connection ended because a message was too large: its request fails, so that the others can go on. */
   giveUpLargest(): void {
-    const sent = [...this.#sent.values()];
-    const largest = sent.reduce<Entry | undefined>((most, one) => (size(one.frame) > size(most?.frame ?? "") ? one : most), undefined);
+    const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
     if (largest) this.#fail(largest, tooLarge());
   }
 
@@ -139,13 +147,14 @@ export class Outbox {
    * application as it is: another one around it would be rejected, and unhandled, where the application has aborted.
    */
   request(asked: Asked): Promise<unknown> {
-    if (this.#closed) return Promise.reject(this.#closed);
+    if (this.closed) return Promise.reject(this.closed);
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    if (asked.volatile && (!this.#send || this.#isPaused)) return Promise.reject(unconnected());
+    const isEarly = this.#early > 0 && asked.retry !== "keyed";
+    if (asked.volatile && (!this.#send || this.#isPaused || !(this.#isOpen || isEarly))) return Promise.reject(unconnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
-      const entry = this.#entry(asked, resolve, reject);
+      const entry = this.#entry({ ...asked, isEarly }, resolve, reject);
       const { length } = entry.frame;
       const { count, bytes } = this.#limits;
       if (this.#waiting.size + this.#sent.size >= count || this.#bytes + length > bytes) {
@@ -163,34 +172,61 @@ export class Outbox {
     return answer;
   }
 
-  /** Sends past everything that waits, on the connection that is there; lost with it. */
-  urgent(asked: Urgent, send: (frame: Frame) => void): Promise<unknown> {
+  /** Whether there is a connection, be it that its subscriptions are still being restored. */
+  get isConnected(): boolean {
+    return this.#send !== undefined;
+  }
+
+  /** Sends past everything that waits, on the connection that is there; lost with it. Fails where there is none. */
+  urgent(asked: Urgent): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      if (!this.#send) throw unconnected();
       const entry = this.#entry({ ...asked, retry: "never" }, resolve, reject);
-      if (this.isTooLarge(entry.frame)) throw tooLarge(this.#largest);
+      this.#check(entry.frame);
       this.#bytes += entry.frame.length;
-      this.#deliver(entry, send);
+      this.#deliver(entry, this.#send);
     });
   }
 
-  /** Sends what is not answered; what is too large or cannot be encoded fails. */
-  tell(message: ServerMessage, send: (frame: Frame) => void): void {
+  /** Sends what is not answered, where there is a connection; what is too large or cannot be encoded fails. */
+  tell(message: ServerMessage): void {
     const frame = this.#encode(message);
-    if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
-    send(frame);
+    this.#check(frame);
+    this.#send?.(frame);
   }
 
-  /** There is a connection, on which requests may be sent. */
-  open(send: (frame: Frame) => void): void {
+  #check(frame: Frame): void {
+    if (this.isTooLarge(frame)) throw tooLarge(this.#largest);
+  }
+
+  /** There is a connection, whose subscriptions come first. */
+  begin(send: (frame: Frame) => void): void {
     this.#send = send;
+  }
+
+  /** Everything may be sent on it. */
+  open(): void {
+    this.#isOpen = true;
     this.flush();
+  }
+
+  /** Asks for a token of a subscription: what is requested meanwhile may be for it, and does not wait for the subscriptions. */
+  async early<T>(ask: () => T): Promise<Awaited<T>> {
+    this.#early++;
+    try {
+      return await ask();
+    } finally {
+      this.#early--;
+    }
   }
 
   /** Nothing is sent for now. Resolves when what was sent is answered. */
   pause(): Promise<void> {
     this.#isPaused = true;
-    if (this.#sent.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idle.push(resolve));
+    return new Promise((resolve) => {
+      this.#idle = resolve;
+      this.#settled();
+    });
   }
 
   /** It did not. */
@@ -202,7 +238,7 @@ export class Outbox {
   /** The connection is lost, or another takes its place. */
   lost(): void {
     this.#send = undefined;
-    this.#isPaused = false;
+    this.#isOpen = this.#isPaused = false;
     const again: Entry[] = [];
     for (const entry of [...this.#sent.values()]) {
       entry.cancel();
@@ -211,7 +247,10 @@ export class Outbox {
     }
     this.#sent.clear();
     this.#waiting = new Set([...again, ...this.#waiting]);
-    for (const entry of again) this.#expire(entry);
+    for (const entry of again) {
+      entry.isRepeated = true;
+      this.#expire(entry);
+    }
     this.#settled();
   }
 
@@ -232,8 +271,11 @@ export class Outbox {
     const entry = this.#sent.get(message["id"]);
     if (!entry) return false;
     this.#remove(entry);
-    if (message.type === "error") entry.reject(new ServerError(message as unknown as ErrorMessage));
-    else {
+    if (message.type === "error") {
+      const refused = new ServerError(message as unknown as ErrorMessage);
+      // It says nothing of the first time.
+      entry.reject(entry.isRepeated && entry.retry !== "always" ? unknown(refused) : refused);
+    } else {
       const { take = (data: unknown) => data } = entry;
       try {
         entry.resolve(take(message["data"]));
@@ -244,23 +286,13 @@ export class Outbox {
     return true;
   }
 
-  /** Nothing will be sent, until it is reopened. */
+  /** Nothing will be sent. */
   close(closed: HauynaError): void {
     this.#send = undefined;
-    this.#closed = closed;
+    this.closed = closed;
     for (const entry of [...this.#sent.values(), ...this.#waiting]) {
-      this.#fail(entry, entry.sentAt === undefined ? closed : unknown());
+      this.#fail(entry, unsent(entry, closed));
     }
-  }
-
-  /** Why nothing is taken, where that is so. */
-  get closed(): HauynaError | undefined {
-    return this.#closed;
-  }
-
-  /** A connection is being looked for: what is asked waits for it. */
-  reopen(): void {
-    this.#closed = undefined;
   }
 
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
@@ -282,19 +314,16 @@ export class Outbox {
   flush(): void {
     for (const entry of this.#waiting) {
       if (!this.#send || this.#isPaused) return;
-      if (entry.isHeld?.()) continue;
+      if (!(this.#isOpen || entry.isEarly) || entry.isHeld?.()) continue;
       const now = this.#environment.now();
-      if (now >= entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED)) {
-        this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
-        continue;
+      const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
+      if (isLate) this.#fail(entry, unsent(entry));
+      else if (this.isTooLarge(entry.frame)) this.#fail(entry, tooLarge(this.#largest));
+      else {
+        this.#waiting.delete(entry);
+        entry.cancel();
+        this.#deliver(entry, this.#send);
       }
-      if (this.isTooLarge(entry.frame)) {
-        this.#fail(entry, tooLarge(this.#largest));
-        continue;
-      }
-      this.#waiting.delete(entry);
-      entry.cancel();
-      this.#deliver(entry, this.#send);
     }
   }
 
@@ -309,8 +338,7 @@ export class Outbox {
   #expire(entry: Entry): void {
     const left = Math.max(0, entry.until - this.#environment.now());
     if (left === Infinity) return;
-    const late = () => this.#fail(entry, entry.sentAt === undefined ? expired() : unknown());
-    entry.cancel = this.#environment.after(left, late);
+    entry.cancel = this.#environment.after(left, () => this.#fail(entry, unsent(entry)));
   }
 
   #fail(entry: Entry, error: unknown): void {
@@ -329,10 +357,7 @@ export class Outbox {
   }
 
   #settled(): void {
-    if (this.#sent.size > 0) return;
-    const idle = this.#idle;
-    this.#idle = [];
-    for (const resolve of idle) resolve();
+    if (this.#sent.size === 0) this.#idle();
   }
 }
 
@@ -359,12 +384,13 @@ function size(frame: Frame): number {
   return bytes;
 }
 
-function expired(): HauynaError {
-  return new HauynaError("expired", "not sent in time");
+/** Why it fails without having been sent, unless it was before. */
+function unsent({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
+  return sentAt === undefined ? error : unknown();
 }
 
-function unknown(): HauynaError {
-  return new HauynaError("outcome_unknown", "lost before the answer");
+function unknown(cause?: ServerError): HauynaError {
+  return new HauynaError("outcome_unknown", "lost before the answer", { cause });
 }
 
 /** Milliseconds that a request waits before the first session, and at least. */

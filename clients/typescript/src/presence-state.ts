@@ -34,7 +34,7 @@ export function createPresence(channel: AnyChannel | null): Store<PresenceState>
     isStale = true;
     return endAll(channel.presence.on("change", change), channel.onState(change));
   };
-  return createStore(get, start);
+  return createStore(get, start, NOBODY, channel?.environment);
 }
 
 const NOBODY: PresenceState = { users: new Map(), count: 0, isListed: false };

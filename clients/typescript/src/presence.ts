@@ -86,6 +86,8 @@ export class Roster implements Presence {
   /** As the client's. */
   readonly __v_skip = true;
   #users = new Map<string, Present>();
+  /** What has changed, and was not told yet: who is told of one change sees all that belong to it. */
+  #news: [keyof PresenceEvents, unknown][] = [];
   /** What was given out since the last change. */
   #snapshot: ReadonlyMap<string, Present> | undefined;
   count = 0;
@@ -121,21 +123,21 @@ export class Roster implements Presence {
         this.#kept = undefined;
         return this.#replace(read(message as unknown as Page));
       case "occupancy":
-        this.#kept = undefined;
-        return this.#unlist(message["count"] as number);
+        this.clear(message["count"] as number);
+        return this.#tell();
     }
     if (!this.isListed) return;
     if (this.#kept) this.#keep(message, this.#kept);
     else this.#apply(message);
   }
 
-  /** Nobody is known any more, and nobody is told. */
-  clear(): void {
+  /** Nobody is known any more but for their number, and nobody is told. */
+  clear(count = 0): void {
     this.#kept = undefined;
-    this.#users.clear();
+    this.#users = new Map();
     this.#snapshot = undefined;
     this.isListed = false;
-    this.count = 0;
+    this.count = count;
   }
 
   /** Asks for the list anew, for something may have been missed. */
@@ -177,12 +179,12 @@ export class Roster implements Presence {
 
   #apply(message: ServerMessage): void {
     const offset = message["offset"] as number;
-    if (offset <= this.#offset) return;
+    if (!this.isListed || offset <= this.#offset) return;
     if (message.type === "presence_diff") this.#diff(message as unknown as Diff);
     else if (offset > this.#offset + 1) return void this.refresh();
     else this.#change(message as unknown as Change);
     this.#offset = offset;
-    this.#emit("change", this);
+    this.#tell();
     if (this.#users.size !== this.count) void this.refresh();
   }
 
@@ -212,33 +214,28 @@ export class Roster implements Presence {
       if (!users.has(user)) this.#leave(user);
     }
     for (const present of users.values()) this.#set(present);
-    this.#emit("change", this);
-  }
-
-  #unlist(count: number): void {
-    this.#users.clear();
-    this.#snapshot = undefined;
-    this.isListed = false;
-    this.count = count;
-    this.#emit("change", this);
+    this.#tell();
   }
 
   #set(now: Present): void {
     const before = this.#users.get(now.user);
     this.#users.set(now.user, now);
     this.#snapshot = undefined;
-    if (!before) this.#emit("join", now);
-    else if (!isSame(before, now)) this.#emit("update", now);
+    if (!before) this.#news.push(["join", now]);
+    else if (!isSame(before, now)) this.#news.push(["update", now]);
   }
 
   #leave(user: string): void {
     const gone = this.#users.get(user);
     this.#snapshot = undefined;
-    if (this.#users.delete(user)) this.#emit("leave", gone);
+    if (this.#users.delete(user)) this.#news.push(["leave", gone]);
   }
 
-  #emit(event: keyof PresenceEvents, value: unknown): void {
-    this.#listeners.emit(`presence ${event}`, value);
+  #tell(): void {
+    const users = this.#users;
+    for (const [event, value] of [...this.#news.splice(0), ["change", this]]) {
+      this.#listeners.emit(`presence ${event}`, value, () => users === this.#users);
+    }
   }
 }
 

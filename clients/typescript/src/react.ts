@@ -1,25 +1,6 @@
 "use client";
 // React 18 and 19. Every hook reads a store of stores.ts; what is not React's own is there.
 
-import type {
-  AnyChannel,
-  AnyClient,
-  AnyContent,
-  AnyEvents,
-  Channel,
-  ChannelState,
-  Client,
-  ClientEvent,
-  ContentOf,
-  Contract,
-  MessageOf,
-  RequestData,
-  RequestName,
-  RequestOptions,
-  RequestReply,
-  State,
-  SubscribeOptions,
-} from "hauyna";
 import {
   type ReactNode,
   createContext,
@@ -32,18 +13,39 @@ import {
   useRef,
   useSyncExternalStore,
 } from "react";
-import type { ChannelNamed, EventData, Known } from "./named.js";
+import type {
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
+  Channel,
+  ChannelNamed,
+  ChannelState,
+  Client,
+  ClientEvent,
+  ContentOf,
+  Contract,
+  EventData,
+  Known,
+  MessageActions,
+  MessageOf,
+  MessagesOptions,
+  MessagesState,
+  PresenceState,
+  RequestActions,
+  RequestData,
+  RequestName,
+  RequestOptions,
+  RequestReply,
+  RequestState,
+  State,
+  Store,
+  SubscribeOptions,
+  TypingActions,
+  TypingArguments,
+  TypingState,
+} from "./binding.js";
 import {
-  type MessageActions,
-  type MessagesOptions,
-  type MessagesState,
-  type PresenceState,
-  type RequestActions,
-  type RequestState,
-  type Store,
-  type TypingActions,
-  type TypingOptions,
-  type TypingState,
   createChannel,
   createChannelState,
   createConnectionState,
@@ -78,7 +80,7 @@ export function useClient<T extends Contract = Contract>(): Client<T> {
 /** How the connection is, with the moment of the next attempt. */
 export function useConnection(): State {
   const client = useClient();
-  return useStore(useMemo(() => createConnectionState(client), [client]));
+  return useStore(useMemo(() => createConnectionState(client, true), [client]));
 }
 
 /** Subscribes to a channel while the component is mounted; null is none. The same object as long as the name is the same. */
@@ -93,7 +95,7 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
 export function useChannel(name: string | null, options?: SubscribeOptions): unknown {
   const client = useClient();
   const latest = useLatest(options);
-  return useStore(useMemo(() => createChannel(client, name, () => latest.current), [client, name, latest]));
+  return useStore(useMemo(() => createChannel<AnyContent>(client, name, () => latest.current), [client, name, latest]));
 }
 
 /** How this client stands to a channel: whether it is subscribed, and why not. */
@@ -133,7 +135,7 @@ export function useMessages<C>(
   options?: MessagesOptions,
 ): MessagesState<ContentOf<C>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList<ContentOf<C>>(client, channel, options);
+  const make = () => createMessageList(client, channel, options);
   return useBoth(useMemo(make, [client, channel]));
 }
 
@@ -143,13 +145,13 @@ export function useRequest<Data = object, Reply = unknown>(
   options?: RequestOptions,
 ): RequestState<Reply> & RequestActions<Data, Reply> {
   const client = useClient();
-  return useBoth(useMemo(() => createRequest<Data, Reply>(client, name, options), [client, name]));
+  return useBoth(useMemo(() => createRequest<Data, Reply>(client, name as never, options), [client, name]));
 }
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
-export function useTyping(channel: AnyChannel | null, options?: TypingOptions): TypingState & TypingActions {
+export function useTyping<E>(channel: Channel<any, E> | null, ...options: TypingArguments<E>): TypingState & TypingActions {
   const client = useClient();
-  return useBoth(useMemo(() => createTyping(client, channel, options), [client, channel]));
+  return useBoth(useMemo(() => createTyping(client, channel, ...options), [client, channel]));
 }
 
 /** The hooks, typed by a contract. */

@@ -1,7 +1,7 @@
 // A request of an application, with what became of it: the store behind `useRequest`.
 
-import type { AnyClient, HauynaError, RequestOptions } from "hauyna";
-import { type Store, createStore } from "./store.js";
+import type { AnyClient, Client, Contract, HauynaError, RequestData, RequestName, RequestOptions, RequestReply } from "hauyna";
+import { type Store, createStore, nothing } from "./store.js";
 
 /** What became of the last request. */
 export interface RequestState<Reply> {
@@ -19,32 +19,40 @@ export interface RequestActions<Data, Reply> {
   request(...data: object extends Data ? [data?: Data] : [data: Data]): Promise<Reply | undefined>;
 }
 
+type RequestStore<Data, Reply> = Store<RequestState<Reply>> & RequestActions<Data, Reply>;
+
 /** Asks the application. Where requests overlap, the state is that of the last one. */
-export function createRequest<Data, Reply>(
+export function createRequest<Data = never, Reply = unknown>(
   client: AnyClient,
-  name: string,
+  name: [Data] extends [never] ? never : string,
   options?: RequestOptions,
-): Store<RequestState<Reply>> & RequestActions<Data, Reply> {
-  let state: RequestState<Reply> = { reply: undefined, error: undefined, isPending: false };
+): RequestStore<Data, Reply>;
+export function createRequest<T extends Contract, Name extends RequestName<T>>(
+  client: Client<T>,
+  name: Name,
+  options?: RequestOptions,
+): RequestStore<RequestData<T, Name>, RequestReply<T, Name>>;
+export function createRequest(client: AnyClient, name: string, options?: RequestOptions): RequestStore<object, unknown> {
+  let state: RequestState<unknown> = { reply: undefined, error: undefined, isPending: false };
   let turn = 0;
-  let tell = () => {};
-  const become = (part: Partial<RequestState<Reply>>) => {
+  let tell = nothing;
+  const become = (part: Partial<RequestState<unknown>>) => {
     state = { ...state, error: undefined, isPending: false, ...part };
     tell();
   };
   const start = (changed: () => void) => {
     tell = changed;
     return () => {
-      tell = () => {};
+      tell = nothing;
     };
   };
   return {
-    ...createStore(() => state, start),
+    ...createStore(() => state, start, state, client.environment),
     async request(data?) {
       const own = ++turn;
       become({ isPending: true });
       try {
-        const reply = (await client.request(name as never, data as never, options)) as Reply;
+        const reply = await client.request(name as never, data as never, options);
         if (own === turn) become({ reply });
         return reply;
       } catch (error) {

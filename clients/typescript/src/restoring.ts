@@ -1,58 +1,68 @@
-// How subscriptions are asked for: a few at a time, and none while the server has asked to wait.
+// How subscriptions are asked for and given up: a few at a time, in order, and none while the server has asked to wait.
 
 import { delayAfter } from "./backoff.js";
+import type { Environment } from "./environment.js";
 import { ServerError } from "./error.js";
+import { unconnected } from "./outbox.js";
 
-/** Lets a few requests pass at a time. */
+/** Lets a few requests pass at a time, in the order in which they come. */
 export class Gate {
-  readonly #after: (delay: number, run: () => void) => () => void;
+  readonly #environment: Environment;
   #free = AT_ONCE;
-  #waiting: (() => void)[] = [];
+  readonly #waiting: (() => void)[] = [];
   /** Ends the pause that the server has asked for. */
   #pause: (() => void) | undefined;
   /** Changes with the connection: what an earlier one has asked takes no place any more. */
   #turn = 0;
 
-  constructor(after: (delay: number, run: () => void) => () => void) {
-    this.#after = after;
+  constructor(environment: Environment) {
+    this.#environment = environment;
   }
 
-  /** Runs it when there is a place. */
-  async pass<T>(ask: () => Promise<T>): Promise<T> {
-    while (this.#pause || this.#free === 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Runs it when there is a place; fails where the connection is lost before. */
+  pass<T>(ask: () => Promise<T>): Promise<T> {
     const turn = this.#turn;
-    this.#free--;
-    try {
-      return await ask();
-    } catch (error) {
-      if (turn === this.#turn && error instanceof ServerError && error.retryAfter) this.#wait(delayAfter(error));
-      throw error;
-    } finally {
-      if (turn === this.#turn) {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push(async () => {
+        if (turn !== this.#turn) return reject(unconnected());
+        try {
+          resolve(await ask());
+        } catch (error) {
+          if (turn === this.#turn && error instanceof ServerError && error.retryAfter) this.#wait(delayAfter(error));
+          reject(error);
+        }
+        if (turn !== this.#turn) return;
         this.#free++;
-        this.#waiting.shift()?.();
-      }
-    }
+        this.#next();
+      });
+      this.#next();
+    });
   }
 
   /** The connection is lost: nothing is under way any more. */
   reset(): void {
     this.#turn++;
     this.#free = AT_ONCE;
-    this.#resume();
+    this.#pause?.();
+    this.#pause = undefined;
+    for (const run of this.#waiting.splice(0)) run();
+  }
+
+  #next(): void {
+    while (this.#free > 0 && !this.#pause && this.#waiting.length > 0) {
+      this.#free--;
+      this.#waiting.shift()?.();
+    }
   }
 
   #wait(delay: number): void {
     this.#pause?.();
-    this.#pause = this.#after(delay, () => this.#resume());
-  }
-
-  #resume(): void {
-    this.#pause?.();
-    this.#pause = undefined;
-    for (const resolve of this.#waiting.splice(0)) resolve();
+    this.#pause = this.#environment.after(delay, () => {
+      this.#pause = undefined;
+      this.#next();
+    });
   }
 }
 
-/** Subscriptions that are asked for at a time. */
+/** Requests that are under way at a time. */
 const AT_ONCE = 16;

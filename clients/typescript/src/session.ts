@@ -4,13 +4,13 @@
 import type { Gap } from "./channel.js";
 import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./host.js";
-import { type Outbox, unconnected } from "./outbox.js";
+import type { Outbox } from "./outbox.js";
 import { Gate } from "./restoring.js";
 import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
-export interface SessionHost extends Pick<ChannelHost, "logger" | "after" | "key"> {
+export interface SessionHost extends Pick<ChannelHost, "logger" | "environment" | "key"> {
   send(frame: string | Uint8Array): void;
   gap(gap: Gap): void;
 }
@@ -25,38 +25,30 @@ export class Session {
   readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
   readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
   readonly #gate: Gate;
+  /** What every channel has of it. */
+  readonly #channelHost: ChannelHost;
   #token: string | undefined;
-  #isConnected = false;
-  /** A session began anew, and what was sent before has not been judged yet. Outlives connections. */
-  #isUnjudged = false;
   /** Changes with the socket. */
   #turn = 0;
-  /** Ends what this connection waits for. */
+  /** Ends the waiting for what is restored on this connection. */
   #interrupt = () => {};
 
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
     this.#outbox = outbox;
-    this.#gate = new Gate(host.after);
+    this.#gate = new Gate(host.environment);
+    this.#channelHost = {
+      ...host,
+      outbox,
+      gate: this.#gate,
+      keep: (channel, isKept) => this.#keep(channel, isKept),
+    };
   }
 
   channel(name: string): Subscription {
     let found = this.#channels.get(name) ?? this.#idle.get(name)?.deref();
     if (!found) {
-      const host: ChannelHost = {
-        ...this.#host,
-        tell: (message) => this.#tell(message),
-        flush: () => this.#outbox.flush(),
-        inTurn: (ask) => this.#gate.pass(ask),
-        keep: (channel, isKept) => this.#keep(channel, isKept),
-        // What is asked right behind `subscribe` goes behind it on the wire, too.
-        request: (asked) => this.#outbox.request({ ...asked, isHeld: () => this.#channels.get(name)?.state.name === "subscribing" }),
-        urgent: (asked) => (this.#isConnected ? this.#outbox.urgent(asked, this.#host.send) : Promise.reject(unconnected())),
-        isConnected: () => this.#isConnected,
-        closed: () => this.#outbox.closed,
-        turned: () => this.#outbox.forget((other) => other !== name),
-      };
-      found = new Subscription(name, host);
+      found = new Subscription(name, this.#channelHost);
       this.#keep(found, false);
       this.#gone?.register(found, name);
     }
@@ -80,15 +72,17 @@ export class Session {
   /** A socket has this session. */
   take(session: SessionMessage): void {
     const turn = ++this.#turn;
-    this.#isConnected = true;
     this.#token = session.resume?.token;
-    this.#isUnjudged ||= session.resumed !== true;
-    // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-    const isResumed = !this.#isUnjudged;
+    this.#outbox.begin(this.#host.send);
+    // A session that begins anew knows nothing of what was sent before, but for what the recovery of a channel proves.
+    if (session.resumed !== true) {
+      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
+      for (const channel of this.#channels.values()) channel.isUnjudged = true;
+    }
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
-      this.#established(entry, isResumed);
+      this.#established(entry);
       // Who was told may have ended this connection.
       if (turn !== this.#turn) return;
     }
@@ -101,16 +95,20 @@ export class Session {
       else channel.end();
       if (turn !== this.#turn) return;
     }
-    // Whether the server still knows the keys of what was sent is what the recoveries tell.
-    if (isResumed || restored.length === 0) return this.#goOn(isResumed);
-    void this.#within(PATIENCE, Promise.all(restored)).then(() => turn === this.#turn && this.#goOn(false));
+    if (session.resumed === true || restored.length === 0) return this.#outbox.open();
+    const goOn = () => {
+      if (turn !== this.#turn) return;
+      this.#interrupt();
+      this.#outbox.open();
+    };
+    this.#interrupt = this.#host.environment.after(PATIENCE, goOn);
+    void Promise.all(restored).then(goOn);
   }
 
   /** The socket is gone. */
   lost(): void {
     this.#turn++;
     this.#interrupt();
-    this.#isConnected = false;
     this.#outbox.lost();
     this.#gate.reset();
     for (const channel of this.#channels.values()) channel.lost();
@@ -120,7 +118,7 @@ export class Session {
   close(closed: HauynaError): void {
     this.#token = undefined;
     this.#outbox.close(closed);
-    for (const channel of this.#channels.values()) channel.refuse(closed);
+    for (const channel of this.#channels.values()) channel.refuse(closed, this.#outbox.isQuiet);
   }
 
   /** Takes a message about a channel. False if it is not about one that anybody knows. */
@@ -129,7 +127,7 @@ export class Session {
     if (typeof name !== "string") return false;
     const type = typeOf(message);
     if (type === "subscribed") {
-      this.#established(message as unknown as SubscriptionEntry, false);
+      this.#established(message as unknown as SubscriptionEntry);
       return true;
     }
     const channel = this.#channels.get(name);
@@ -137,14 +135,6 @@ export class Session {
     // What is being asked for is decided by the answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
     return channel !== undefined;
-  }
-
-  #tell(message: ServerMessage): void {
-    try {
-      if (this.#isConnected) this.#outbox.tell(message, this.#host.send);
-    } catch (error) {
-      this.#host.logger.warn("not sent", { type: message.type, error });
-    }
   }
 
   #keep(channel: Subscription, isKept: boolean): void {
@@ -163,28 +153,10 @@ export class Session {
     if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
   }
 
-  #goOn(isResumed: boolean): void {
-    if (!isResumed) {
-      this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isRemembered === true);
-      for (const channel of this.#channels.values()) channel.judged();
-      this.#isUnjudged = false;
-    }
-    this.#outbox.open(this.#host.send);
-  }
-
-  /** Waits for what never fails, but not longer than this connection, and not longer than `patience`. */
-  #within(patience: number, work: Promise<unknown>): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.#host.after(patience, resolve);
-      this.#interrupt = () => (cancel(), resolve());
-      void work.then(this.#interrupt);
-    });
-  }
-
-  #established(entry: SubscriptionEntry, isResumed: boolean): void {
+  #established(entry: SubscriptionEntry): void {
     const channel = this.channel(entry.channel);
     if (channel.isGivenUp) void channel.giveUp();
-    else channel.established(entry, isResumed);
+    else channel.established(entry);
   }
 }
 

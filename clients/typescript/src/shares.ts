@@ -8,6 +8,8 @@ import { type AbortSignalLike, onAbort } from "./standard.js";
 export type Standing = Pick<Subscribed, "position" | "recoverable">;
 
 interface Share {
+  /** The subscription was there since it began. */
+  isThere: boolean;
   /** Settles the promise of `subscribe`; later calls change nothing. */
   readonly resolve: (standing: Standing) => void;
   readonly reject: (error: unknown) => void;
@@ -29,12 +31,14 @@ export class Shares {
   add(signal?: AbortSignalLike): Promise<Subscribed> {
     const { promise: answer, resolve, reject } = deferred<Subscribed>();
     const unsubscribe = async (reason?: unknown) => {
-      share.reject(reason ?? new HauynaError("unsubscribed", "unsubscribed"));
-      share.unlisten();
-      if (this.#all.delete(share) && this.#all.size === 0) await this.#ended();
+      if (this.#end(share, reason ?? new HauynaError("unsubscribed", "unsubscribed")) && this.#all.size === 0) await this.#ended();
     };
     const share: Share = {
-      resolve: (standing) => resolve({ ...standing, unsubscribe: () => unsubscribe() }),
+      isThere: false,
+      resolve: (standing) => {
+        share.isThere = true;
+        resolve({ ...standing, unsubscribe: () => unsubscribe() });
+      },
       reject: (error) => {
         // All others are of the application's own making, or told by the state of the client.
         if (!(error instanceof ServerError)) quiet(answer);
@@ -51,17 +55,22 @@ export class Shares {
     for (const share of [...this.#all]) share.resolve(standing);
   }
 
-  /** Nobody need wait any more, but the subscription is still wanted. */
-  refuse(error: HauynaError): void {
-    for (const share of [...this.#all]) share.reject(error);
+  /** Ends the shares that still wait. True where there is no other. */
+  refuse(error: HauynaError): boolean {
+    const waiting = [...this.#all].filter(({ isThere }) => !isThere);
+    for (const share of waiting) this.#end(share, error);
+    return waiting.length > 0 && this.#all.size === 0;
   }
 
   /** The subscription has ended, for everybody. */
   clear(error: HauynaError): void {
-    for (const share of [...this.#all]) {
-      share.unlisten();
-      this.#all.delete(share);
-      share.reject(error);
-    }
+    for (const share of [...this.#all]) this.#end(share, error);
+  }
+
+  /** False where it had ended before. */
+  #end(share: Share, error: unknown): boolean {
+    share.unlisten();
+    share.reject(error);
+    return this.#all.delete(share);
   }
 }

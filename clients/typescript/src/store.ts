@@ -1,7 +1,7 @@
 // A value that changes, as React, Vue and Svelte read it: the base of everything that the bindings show. Knows nothing of
 // channels.
 
-import type { Off } from "hauyna";
+import type { Environment, Off } from "hauyna";
 
 /** A value that changes, with work behind it that runs only while somebody listens. */
 export interface Store<T> {
@@ -13,18 +13,25 @@ export interface Store<T> {
   readonly initial: T;
 }
 
+/** How time passes for a store: as for its client, whose time a test may turn. */
+export type Clock = Pick<Environment, "after">;
+
 /**
  * Makes a store. `start` begins the work with the first listener, and returns what ends it. The work outlives the last
  * listener for a moment: a component that is mounted anew (StrictMode, a route, a hot reload) finds it running.
  */
-export function createStore<T>(get: () => T, start: (changed: () => void) => Off, initial: T = get()): Store<T> {
+export function createStore<T>(get: () => T, start: (changed: () => void) => Off, initial: T = get(), clock: Clock = PROCESS): Store<T> {
   const listeners = new Set<() => void>();
   let stop: Off | undefined;
-  let ending: Timer;
-  let frame: Timer;
+  let keep = nothing;
+  let isDue = false;
   const notify = () => {
-    frame = undefined;
-    for (const listener of [...listeners]) if (listeners.has(listener)) listener();
+    isDue = false;
+    for (const listener of [...listeners]) if (listeners.has(listener)) safely(listener);
+  };
+  const changed = () => {
+    if (!isDue) clock.after(FRAME, notify);
+    isDue = true;
   };
   return {
     get,
@@ -32,17 +39,33 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Off
     subscribe(listener) {
       const own = () => listener();
       listeners.add(own);
-      clearTimeout(ending);
-      stop ??= start(() => (frame ??= setTimeout(notify, FRAME)));
+      keep();
+      if (!stop) {
+        // Whoever is told that it begins may listen, too.
+        let end = nothing;
+        stop = () => end();
+        end = start(changed);
+      }
       return () => {
         if (!listeners.delete(own) || listeners.size > 0) return;
-        ending = setTimeout(() => {
+        keep = clock.after(0, () => {
           stop?.();
           stop = undefined;
         });
       };
     },
   };
+}
+
+/** A listener that fails costs the others nothing. */
+function safely(listener: () => void): void {
+  try {
+    listener();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
 }
 
 /** Ends all of these. */
@@ -53,7 +76,12 @@ export function endAll(...offs: Off[]): Off {
 /** Does nothing. */
 export const nothing = (): void => {};
 
-export type Timer = ReturnType<typeof setTimeout> | undefined;
+const PROCESS: Clock = {
+  after(delay, run) {
+    const timer = setTimeout(run, delay);
+    return () => clearTimeout(timer);
+  },
+};
 
 /** Milliseconds. Not an animation frame: those stop in hidden tabs, whose titles count messages. */
-const FRAME = 16;
+export const FRAME = 16;

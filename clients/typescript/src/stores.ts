@@ -11,5 +11,5 @@ export {
   createMessageList,
 } from "./message-list.js";
 export { type PresenceState, createPresence } from "./presence-state.js";
-export { type Store, createStore } from "./store.js";
-export { type TypingActions, type TypingOptions, type TypingState, createTyping } from "./typing.js";
+export { type Clock, type Store, createStore } from "./store.js";
+export { type TypingActions, type TypingArguments, type TypingEvent, type TypingOptions, type TypingState, createTyping } from "./typing.js";

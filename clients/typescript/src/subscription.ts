@@ -2,10 +2,10 @@
 // reconnect and each gap whether anything is missing. Never silent about it.
 
 import { delayAfter } from "./backoff.js";
-import type { ChannelState, Gap, HistoryPage, HistoryRange, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
+import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, defined, distance, isNumber, pageOf, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
@@ -17,7 +17,6 @@ import { type Standing, Shares } from "./shares.js";
 export class Subscription extends Listening {
   /** As the client's. */
   readonly __v_skip = true;
-  readonly name: string;
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
   position: Position | undefined;
@@ -27,12 +26,10 @@ export class Subscription extends Listening {
   isWanted = false;
   /** The application has given it up, and the server may not know yet. */
   isGivenUp = false;
-  /** What the server knew of this channel's publications on the connection before, it knows still. */
-  isRemembered = false;
-  /** It was found to know nothing of what was sent before, which has not been judged yet. Outlives connections. */
-  #hasForgotten = false;
-  readonly #host: ChannelHost;
-  #options: SubscribeOptions = {};
+  /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
+  isUnjudged = false;
+  /** Another object with each subscription. */
+  #options: { -readonly [Name in keyof SubscribeOptions]: SubscribeOptions[Name] } = {};
   /** There was a subscription on the connection before. */
   #wasLive = false;
   readonly #shares = new Shares(() => this.unsubscribe());
@@ -46,27 +43,30 @@ export class Subscription extends Listening {
   #cancel = () => {};
 
   constructor(name: string, host: ChannelHost) {
-    super(host.logger, () => this.#review());
-    this.name = name;
-    this.#host = host;
+    super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.urgent({ message: { type: "presence", channel: name, after } }),
+      ask: (after) => host.outbox.urgent({ message: { type: "presence", channel: name, after } }),
       update: (metadata) => {
-        const take = () => void (this.#options = { ...this.#options, metadata });
-        return host.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
+        const options = this.#options;
+        const take = () => void (options.metadata = metadata);
+        return this.ask({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
       },
     });
-    this.#events = new EventSender(host.after, (event, data) => {
-      if (this.state.name === "subscribed") host.tell({ type: "client_event", channel: name, event, data });
+    this.#events = new EventSender(host.environment, (event, data) => {
+      try {
+        if (this.state.name === "subscribed") host.outbox.tell({ type: "client_event", channel: name, event, data });
+      } catch (error) {
+        host.logger.warn("not sent", { event, error });
+      }
     });
   }
 
   subscribe({ signal, ...options }: SubscribeOptions = {}): Promise<Subscribed> {
-    const closed = this.#host.closed();
+    const { closed } = this.host.outbox;
     if (closed) return Promise.reject(closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // What somebody else has asked for is kept, but for what this one says otherwise.
-    this.#options = { ...(this.isWanted && this.#options), ...defined(options) };
+    Object.assign(this.#options, defined(options));
     this.isWanted = true;
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
@@ -89,7 +89,7 @@ export class Subscription extends Listening {
   }
 
   publish(content: unknown, { key, echo, ...options }: PublishOptions = {}): Promise<Published> {
-    const message = { type: "channel_message", channel: this.name, content, key: key ?? this.#host.key(), ...(echo === false && { echo }) };
+    const message = { type: "channel_message", channel: this.name, content, key: key ?? this.host.key(), ...(echo === false && { echo }) };
     const take = (data: unknown) => {
       const at = positionOf(data);
       // What is not echoed is seen. Where it is the next one, nothing lies before it that was not.
@@ -97,16 +97,11 @@ export class Subscription extends Listening {
       if (at && isNext) this.#arrived = (this.position = at).offset;
       return at;
     };
-    return this.#host.request({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
+    return this.ask({ ...options, message, retry: "keyed", channel: this.name, take }) as Promise<Published>;
   }
 
   send(type: string, data?: unknown): void {
     if (this.state.name === "subscribed") this.#events.send(type, data);
-  }
-
-  history({ signal, ...range }: HistoryRange = {}): Promise<HistoryPage<{ message: unknown }>> {
-    const message = { type: "history", channel: this.name, ...range };
-    return this.#host.request({ message, retry: "always", signal, take: pageOf }) as Promise<HistoryPage<{ message: unknown }>>;
   }
 
   /** Subscribes on the connection that is there. Resolves when that is decided, whichever way. */
@@ -114,26 +109,27 @@ export class Subscription extends Listening {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
     // Else the next connection asks.
-    if (turn !== this.#turn || !this.#host.isConnected()) return;
+    if (turn !== this.#turn || !this.host.outbox.isConnected) return;
     const { metadata, getToken } = this.#options;
     // A source that does not answer is asked again.
     if (getToken) this.#after(TOKEN, () => this.restore());
     try {
-      const token = await getToken?.();
+      // Also without a token a moment later: who is told of this and gives it up comes first.
+      const token = await (getToken && this.host.outbox.early(getToken));
       if (turn !== this.#turn) return;
       this.#cancel();
       const recover = (this.named = this.position);
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
-      await this.#host.inTurn(async () => turn === this.#turn && this.#host.urgent({ message, timeout: Infinity, take }));
+      await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
   }
 
   /** The server has this subscription on this connection; or, where that is known, goes on under another epoch. */
-  established(entry: SubscriptionEntry, isResumed = false): void {
+  established(entry: SubscriptionEntry): void {
     const before = this.position;
     const now = positionOf(entry);
     const { recovered } = entry;
@@ -143,7 +139,7 @@ export class Subscription extends Listening {
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // What it has already, or what is being fetched.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
-    if (before && !isSameStream) this.#host.turned();
+    this.#judge(isSameStream, before !== undefined);
     // What was missed before cannot be fetched any more.
     const earlier = this.#turn;
     while (isLive && recovered && this.#filling) {
@@ -153,11 +149,6 @@ export class Subscription extends Listening {
     }
     const turn = this.#reset();
     this.#wasLive = false;
-    if (!isLive) {
-      const isRemembered = isResumed || isSameStream;
-      this.#hasForgotten ||= wasKnown && !isRemembered;
-      this.isRemembered = isRemembered && !this.#hasForgotten;
-    }
     const isReplayed = recovered && !isLive && before && now;
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
@@ -176,11 +167,6 @@ export class Subscription extends Listening {
     this.#gap(reason, before, now);
   }
 
-  /** What was sent before has been judged. */
-  judged(): void {
-    this.#hasForgotten = false;
-  }
-
   /** The connection is lost. */
   lost(): void {
     this.#reset();
@@ -193,22 +179,25 @@ export class Subscription extends Listening {
     this.#reset();
     this.presence.clear();
     this.isWanted = false;
+    this.#options = {};
+    this.#judge(false);
     // First: who is told may subscribe again.
     this.#shares.clear(error ?? new HauynaError("unsubscribed", "unsubscribed"));
     this.#become({ name: "unsubscribed", ...(error && { error }) });
     this.#review();
   }
 
-  /** Nobody need wait for it. */
-  refuse(error: HauynaError): void {
-    this.#shares.refuse(error);
+  /** The client was closed: by the application itself, where that is `isQuiet`. Who waits is refused. */
+  refuse(error: HauynaError, isQuiet: boolean): void {
+    this.listeners.emit("closed", isQuiet ? {} : { error });
+    if (this.#shares.refuse(error)) this.end(error);
   }
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
     const turn = this.#turn;
     try {
-      await this.#host.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+      await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !(error instanceof ServerError)) return;
@@ -262,8 +251,14 @@ export class Subscription extends Listening {
 
   /** Stays in memory as long as there is something to remember. */
   #review(): void {
-    const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp && !this.position;
-    this.#host.keep(this, !isIdle || !this.listeners.isEmpty);
+    const isIdle = this.state.name === "unsubscribed" && !this.isWanted && !this.isGivenUp;
+    this.host.keep(this, !isIdle || !this.listeners.isEmpty);
+  }
+
+  /** Whether the server remembers what was sent here before: where it may not, that is not sent again. */
+  #judge(isSameStream: boolean, hasTurned = false): void {
+    if (!isSameStream && (hasTurned || this.isUnjudged)) this.host.outbox.forget((other) => other !== this.name);
+    this.isUnjudged = false;
   }
 
   #standing(): Standing {
@@ -286,8 +281,8 @@ export class Subscription extends Listening {
     if (state.name === this.state.name && !state.error) return;
     this.state = state;
     this.#review();
-    this.listeners.emit("state", state);
-    this.#host.flush();
+    this.listeners.emit("state", state, () => state === this.state);
+    this.host.outbox.flush();
   }
 
   #failed(error: unknown): void {
@@ -295,12 +290,8 @@ export class Subscription extends Listening {
       // The server's application was quicker.
       if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
       if (!error.temporary) return this.end(error);
-    } else if (!(error instanceof HauynaError)) {
-      this.#host.logger.warn("no token", { channel: this.name, error });
-    } else if (error.kind !== "timeout") {
-      // Else there is no connection: the next one asks again.
-      return error.kind === "invalid" ? this.end(error) : undefined;
-    }
+    } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
+    else this.host.logger.warn("no token", { channel: this.name, error });
     this.#later(error, () => this.restore());
   }
 
@@ -311,7 +302,7 @@ export class Subscription extends Listening {
 
   #after(delay: number, run: () => Promise<void>): void {
     this.#cancel();
-    this.#cancel = this.#host.after(delay, () => void run());
+    this.#cancel = this.environment.after(delay, () => void run());
   }
 
   #dropped({ epoch, offset, missed }: Dropped): void {
@@ -330,7 +321,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.#host.urgent({ message })) as HistoryAnswer;
+        const page = (await this.host.outbox.urgent({ message })) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");
@@ -350,7 +341,7 @@ export class Subscription extends Listening {
       this.#filled();
     } catch (error) {
       if (turn !== this.#turn) return;
-      this.#host.logger.warn("a gap was not closed", { channel: this.name, error });
+      this.host.logger.warn("a gap was not closed", { channel: this.name, error });
       this.#filled(((error as Partial<ServerError>).details?.["reason"] as RecoveryReason | undefined) ?? "not_recoverable");
     }
   }
@@ -389,7 +380,7 @@ export class Subscription extends Listening {
   #gap(reason: Gap["reason"], from: Position | undefined, to: Position | undefined, missed?: number): void {
     const gap: Gap = { channel: this.name, reason, from, to, missed: missed ?? distance(from, to) };
     this.listeners.emit("gap", gap);
-    this.#host.gap(gap);
+    this.host.gap(gap);
   }
 }
 

@@ -1,41 +1,43 @@
 // Svelte 5. Every function gives an object that is reactive where it is read, and a store by `$`. It works while somebody
 // reads it; nothing happens on a server that renders pages. What is not Svelte's own is in stores.ts.
 
+import { getContext, onMount, setContext } from "svelte";
+import { createSubscriber } from "svelte/reactivity";
+import { toStore } from "svelte/store";
 import type {
   AnyChannel,
   AnyClient,
   AnyContent,
   AnyEvents,
   Channel,
+  ChannelNamed,
   ChannelState,
   Client,
   ClientEvent,
   ContentOf,
   Contract,
+  EventData,
+  Known,
+  MessageActions,
   MessageOf,
+  MessagesOptions,
+  MessagesState,
   Off,
+  PresenceState,
+  RequestActions,
   RequestData,
   RequestName,
   RequestOptions,
   RequestReply,
+  RequestState,
   State,
+  Store,
   SubscribeOptions,
-} from "hauyna";
-import { getContext, onMount, setContext } from "svelte";
-import { createSubscriber } from "svelte/reactivity";
-import { toStore } from "svelte/store";
-import type { ChannelNamed, EventData, Known } from "./named.js";
+  TypingActions,
+  TypingArguments,
+  TypingState,
+} from "./binding.js";
 import {
-  type MessageActions,
-  type MessagesOptions,
-  type MessagesState,
-  type PresenceState,
-  type RequestActions,
-  type RequestState,
-  type Store,
-  type TypingActions,
-  type TypingOptions,
-  type TypingState,
   createChannel,
   createChannelState,
   createConnectionState,
@@ -79,7 +81,7 @@ export function useClient<T extends Contract = Contract>(): Client<T> {
 /** How the connection is, with the moment of the next attempt. */
 export function useConnection(): Reactive<State> {
   const client = useClient();
-  return reactive(() => client, createConnectionState);
+  return reactive(() => client, () => createConnectionState(client, true));
 }
 
 /** Subscribes to a channel while `current` is read; null is none. */
@@ -90,7 +92,7 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
   const client = useClient();
   return reactive(
     () => read(name),
-    (of) => createChannel(client, of, () => read(options)),
+    (of) => createChannel<AnyContent>(client, of, () => read(options)),
   ) as Reactive<any>;
 }
 
@@ -129,7 +131,7 @@ export function useMessages<C>(
   options?: MessagesOptions,
 ): Reactive<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const list = reactive(() => channelOf(channel), (room) => createMessageList<ContentOf<C>>(client, room, options));
+  const list = reactive(() => channelOf(channel), (room) => createMessageList<C>(client, room, options));
   return withActions(list, ["publish", "retry", "discard", "loadOlder"]);
 }
 
@@ -139,13 +141,13 @@ export function useRequest<Data = object, Reply = unknown>(
   options?: RequestOptions,
 ): Reactive<RequestState<Reply>> & RequestActions<Data, Reply> {
   const client = useClient();
-  return withActions(reactive(() => name, () => createRequest<Data, Reply>(client, name, options)), ["request"]);
+  return withActions(reactive(() => name, () => createRequest<Data, Reply>(client, name as never, options)), ["request"]);
 }
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
-export function useTyping(channel: ChannelSource, options?: TypingOptions): Reactive<TypingState> & TypingActions {
+export function useTyping<E>(channel: ChannelSource<any, E>, ...options: TypingArguments<E>): Reactive<TypingState> & TypingActions {
   const client = useClient();
-  const typing = reactive(() => channelOf(channel), (room) => createTyping(client, room, options));
+  const typing = reactive(() => channelOf(channel), (room) => createTyping<E>(client, room, ...options));
   return withActions(typing, ["startTyping", "stopTyping"]);
 }
 

@@ -1,7 +1,7 @@
 // The entries of a message list that have their place: ordered by the life of the stream and the offset, each once,
 // bounded. Used by message-list.ts.
 
-import type { Position } from "hauyna";
+import type { Gap, Position } from "hauyna";
 import type { ListedGap, ListedMessage } from "./message-list.js";
 
 type Entry = ListedMessage<any> | ListedGap;
@@ -28,31 +28,43 @@ export class Timeline {
 
   /** Puts an entry at its place, unless that publication is here. */
   insert(order: number, entry: Entry): void {
-    let at = this.rows.length;
-    for (let before = this.rows[at - 1]; before && before.order >= order; before = this.rows[at - 1]) {
-      if (before.order === order) {
-        if (offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
-        break;
-      }
-      at--;
+    let at = 0;
+    for (let end = this.rows.length; at < end; ) {
+      const middle = (at + end) >>> 1;
+      if ((this.rows[middle] as Row).order <= order) at = middle + 1;
+      else end = middle;
     }
+    const before = this.rows[at - 1];
+    if (before?.order === order && offsetOf(entry) !== undefined && offsetOf(before.entry) !== undefined) return;
     this.rows.splice(at, 0, { order, entry });
   }
 
-  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. */
-  mark(epoch: string | undefined, entry: ListedGap): void {
-    if (entry.gap.reason === "epoch_changed" || (epoch !== undefined && epoch !== this.#epoch)) this.#era++;
+  /** Marks the end as a place where messages may be missing; what is newer than that in `epoch` comes behind it. Several
+   * without a message between them are one. Gives whether
+   * the numbering goes on. */
+  mark(epoch: string | undefined, entry: ListedGap): boolean {
+    const isSame = entry.gap.reason !== "epoch_changed" && (epoch === undefined || epoch === this.#epoch);
+    if (!isSame) this.#era++;
     this.#epoch = epoch ?? this.#epoch;
-    this.insert((this.rows.at(-1)?.order ?? 0) + 0.5, entry);
+    const last = this.rows.at(-1);
+    if (last?.entry.kind === "gap") this.rows.splice(-1, 1, { ...last, entry: joined(last.entry, entry.gap) });
+    else this.insert((last?.order ?? 0) + 0.5, entry);
+    return isSame;
   }
 
   /** Drops the oldest beyond `most`. Gives the position of the oldest left, where the server may have what was dropped. */
   trim(most: number): Position | undefined {
-    const dropped = this.rows.splice(0, this.rows.length - most);
+    if (this.rows.length <= most) return undefined;
+    this.rows.splice(0, this.rows.length - most);
     const first = this.rows.find(({ entry }) => offsetOf(entry) !== undefined);
-    if (dropped.length === 0 || this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
+    if (this.#epoch === undefined || !first || first.order < this.#era * ERA) return undefined;
     return { epoch: this.#epoch, offset: first.order - this.#era * ERA };
   }
+}
+
+/** An earlier gap, up to the end of a later one. */
+function joined({ gap, ...entry }: ListedGap, later: Gap): ListedGap {
+  return { ...entry, gap: { ...later, from: gap.from, missed: (gap.missed ?? NaN) + (later.missed ?? NaN) || undefined } };
 }
 
 function offsetOf(entry: Entry): number | undefined {

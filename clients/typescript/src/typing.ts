@@ -1,13 +1,13 @@
 // Who is typing in a channel, by client events: they say so while they type, and whoever is not heard of any more has
 // stopped.
 
-import type { AnyChannel, AnyClient } from "hauyna";
-import { type Store, type Timer, createStore, endAll, nothing } from "./store.js";
+import type { AnyChannel, AnyClient, Channel, Off } from "hauyna";
+import { type Store, createStore, endAll, nothing } from "./store.js";
 
 /** How typing is told. */
-export interface TypingOptions {
+export interface TypingOptions<Event extends string = string> {
   /** The type of the client event, whose data is true or false. Default: `typing`. */
-  readonly event?: string | undefined;
+  readonly event?: Event | undefined;
   /** Milliseconds after which somebody has stopped who is not heard of. Default: 5 s. */
   readonly timeout?: number | undefined;
 }
@@ -26,50 +26,68 @@ export interface TypingActions {
   stopTyping(): void;
 }
 
+/** The client events of a channel that may tell of typing: their data is true or false. */
+export type TypingEvent<E> = { [Type in keyof E & string]: boolean extends E[Type] ? Type : never }[keyof E & string];
+
+/** The options, which have to name the event where `typing` is none of the channel's. */
+export type TypingArguments<E> = "typing" extends TypingEvent<E>
+  ? [options?: TypingOptions<TypingEvent<E>>]
+  : [options: TypingOptions<TypingEvent<E>> & { readonly event: TypingEvent<E> }];
+
 /** Who types in a channel, and what tells the others that this user does. */
-export function createTyping(
+export function createTyping<E>(
   client: AnyClient,
-  channel: AnyChannel | null,
-  { event = "typing", timeout = 5000 }: TypingOptions = {},
+  channel: Channel<any, E> | null,
+  ...given: TypingArguments<E>
 ): Store<TypingState> & TypingActions {
-  const timers = new Map<string, Timer>();
+  const { event = "typing", timeout = 5000 }: TypingOptions = given[0] ?? {};
+  const { environment } = client;
+  const room: AnyChannel | null = channel;
+  const timers = new Map<string, Off>();
   let state: TypingState = { users: [] };
-  /** When the others were told. */
-  let told = -Infinity;
+  /** The others were told last that this user types; and that was not long ago. */
+  let isTyping = false;
+  let isFresh = false;
+  let cancel = nothing;
   const start = (changed: () => void) => {
-    if (!channel) return nothing;
+    if (!room) return nothing;
     const set = (user: string | undefined, isTyping: boolean) => {
       if (user === undefined || user === client.user || (!isTyping && !timers.has(user))) return;
-      clearTimeout(timers.get(user));
-      if (isTyping) timers.set(user, setTimeout(set, timeout, user, false));
+      timers.get(user)?.();
+      if (isTyping) timers.set(user, environment.after(timeout, () => set(user, false)));
       else timers.delete(user);
       if (timers.size === state.users.length) return;
       state = { users: [...timers.keys()] };
       changed();
     };
     const off = endAll(
-      channel.onEvent(event, ({ user, data }) => set(user, data !== false)),
-      channel.on("message", ({ user }) => set(user, false)),
-      channel.presence.on("leave", ({ user }) => set(user, false)),
+      room.onEvent(event, ({ user, data }) => set(user, data !== false)),
+      room.on("message", ({ user }) => set(user, false)),
+      room.presence.on("leave", ({ user }) => set(user, false)),
     );
     return () => {
       off();
-      timers.forEach(clearTimeout);
+      cancel();
+      isTyping = isFresh = false;
+      timers.forEach((stop) => stop());
       timers.clear();
       state = { users: [] };
     };
   };
-  const tell = (isTyping: boolean) => {
-    told = isTyping ? performance.now() : -Infinity;
-    channel?.send(event, isTyping);
+  const tell = (now: boolean) => {
+    cancel();
+    isTyping = isFresh = now;
+    // Not by a clock, which somebody may set.
+    if (now) cancel = environment.after(timeout / 2, () => (isFresh = false));
+    room?.send(event, now);
   };
   return {
-    ...createStore(() => state, start),
+    ...createStore(() => state, start, state, environment),
     startTyping() {
-      if (performance.now() - told > timeout / 2) tell(true);
+      if (!isFresh) tell(true);
     },
     stopTyping() {
-      if (told > 0) tell(false);
+      if (isTyping) tell(false);
     },
   };
 }

@@ -1,25 +1,6 @@
 // Vue 3. Every composable reads a store of stores.ts; what is not Vue's own is there. They work in any effect scope, and
 // begin once the component is mounted: nothing happens on a server that renders pages.
 
-import type {
-  AnyChannel,
-  AnyClient,
-  AnyContent,
-  AnyEvents,
-  Channel,
-  ChannelState,
-  Client,
-  ClientEvent,
-  ContentOf,
-  Contract,
-  MessageOf,
-  RequestData,
-  RequestName,
-  RequestOptions,
-  RequestReply,
-  State,
-  SubscribeOptions,
-} from "hauyna";
 import {
   type ComputedRef,
   type InjectionKey,
@@ -35,20 +16,41 @@ import {
   provide,
   shallowRef,
   toValue,
-  watchEffect,
+  watch,
 } from "vue";
-import type { ChannelNamed, EventData, Known } from "./named.js";
+import type {
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
+  Channel,
+  ChannelNamed,
+  ChannelState,
+  Client,
+  ClientEvent,
+  ContentOf,
+  Contract,
+  EventData,
+  Known,
+  MessageActions,
+  MessageOf,
+  MessagesOptions,
+  MessagesState,
+  PresenceState,
+  RequestActions,
+  RequestData,
+  RequestName,
+  RequestOptions,
+  RequestReply,
+  RequestState,
+  State,
+  Store,
+  SubscribeOptions,
+  TypingActions,
+  TypingArguments,
+  TypingState,
+} from "./binding.js";
 import {
-  type MessageActions,
-  type MessagesOptions,
-  type MessagesState,
-  type PresenceState,
-  type RequestActions,
-  type RequestState,
-  type Store,
-  type TypingActions,
-  type TypingOptions,
-  type TypingState,
   createChannel,
   createChannelState,
   createConnectionState,
@@ -79,20 +81,20 @@ export const hauyna: Plugin<[client: AnyClient]> = {
 /** Gives a client to the components inside this one, and connects it while this one is mounted. */
 export function provideClient(client: AnyClient): void {
   provide(KEY, client);
-  begin((onCleanup) => onCleanup(holdConnection(client)));
+  begin(() => client, holdConnection);
 }
 
 /** The client of the plugin, or of the nearest component that provides one. */
 export function useClient<T extends Contract = Contract>(): Client<T> {
   const client = inject(KEY, null);
-  if (!client) throw new Error("no client is provided: app.use(hauyna, client) or provideClient(client)");
+  if (!client) throw new Error("no client is provided: app.use(hauyna, client), or provideClient(client) in a component around this one");
   return client;
 }
 
 /** How the connection is, with the moment of the next attempt. */
 export function useConnection(): Readonly<ShallowRef<State>> {
   const client = useClient();
-  return useStore(() => createConnectionState(client)).value;
+  return useStore(() => client, () => createConnectionState(client, true)).value;
 }
 
 /** Subscribes to a channel until the scope ends; null is none. */
@@ -101,12 +103,15 @@ export function useChannel<C extends object = AnyContent, E extends object = Any
   options?: MaybeRefOrGetter<SubscribeOptions | undefined>,
 ): Readonly<ShallowRef<Channel<C, E> | null>> {
   const client = useClient();
-  return useStore(() => createChannel(client, toValue(name), () => toValue(options))).value as ShallowRef<never>;
+  return useStore(
+    () => toValue(name),
+    (of) => createChannel<AnyContent>(client, of, () => toValue(options)),
+  ).value as ShallowRef<never>;
 }
 
 /** How this client stands to a channel: whether it is subscribed, and why not. */
 export function useChannelState(channel: MaybeRefOrGetter<AnyChannel | null>): Readonly<ShallowRef<ChannelState>> {
-  return useStore(() => createChannelState(toValue(channel))).value;
+  return useStore(() => toValue(channel), createChannelState).value;
 }
 
 /** Listens to messages of a channel of one type. */
@@ -115,10 +120,10 @@ export function useEvent<C, Event extends (keyof C & string) | "message" | "chan
   type: Event,
   handler: (message: MessageOf<C, Event>) => void,
 ): void {
-  begin((onCleanup) => {
-    const off = toValue(channel)?.on(type, handler);
-    if (off) onCleanup(off);
-  });
+  begin(
+    () => toValue(channel),
+    (of) => of?.on(type, handler),
+  );
 }
 
 /** Listens to the client events of others of one type, and returns what sends one. */
@@ -127,16 +132,16 @@ export function useClientEvent<E, Type extends keyof E & string>(
   type: Type,
   handler?: (event: ClientEvent<Type, E[Type]>) => void,
 ): (...data: EventData<E[Type]>) => void {
-  begin((onCleanup) => {
-    const off = handler && toValue(channel)?.onEvent(type, handler);
-    if (off) onCleanup(off);
-  });
+  begin(
+    () => toValue(channel),
+    (of) => handler && of?.onEvent(type, handler),
+  );
   return (...data) => toValue(channel)?.send(type, ...(data as [never]));
 }
 
 /** Who is present. Needs a subscription to the channel. */
 export function usePresence(channel: MaybeRefOrGetter<AnyChannel | null>): Refs<PresenceState> {
-  const { value } = useStore(() => createPresence(toValue(channel)));
+  const { value } = useStore(() => toValue(channel), createPresence);
   return refs(value, ["users", "count", "isListed"]);
 }
 
@@ -146,8 +151,10 @@ export function useMessages<C>(
   options?: MessagesOptions,
 ): Refs<MessagesState<ContentOf<C>>> & MessageActions<ContentOf<C>> {
   const client = useClient();
-  const make = () => createMessageList<ContentOf<C>>(client, toValue(channel), options);
-  const { value, store } = useStore(make);
+  const { value, store } = useStore(
+    () => toValue(channel),
+    (of) => createMessageList(client, of, options),
+  );
   return {
     ...refs(value, ["messages", "hasOlder", "isLoading", "error"]),
     publish: (content) => store.value.publish(content),
@@ -163,17 +170,23 @@ export function useRequest<Data = object, Reply = unknown>(
   options?: RequestOptions,
 ): Refs<RequestState<Reply>> & RequestActions<Data, Reply> {
   const client = useClient();
-  const { value, store } = useStore(() => createRequest<Data, Reply>(client, name, options));
+  const { value, store } = useStore(
+    () => name,
+    () => createRequest<Data, Reply>(client, name as never, options),
+  );
   return { ...refs(value, ["reply", "error", "isPending"]), request: (...data) => store.value.request(...data) };
 }
 
 /** Who types in a channel, and what says that this user does. Options count when the channel changes. */
-export function useTyping(
-  channel: MaybeRefOrGetter<AnyChannel | null>,
-  options?: TypingOptions,
+export function useTyping<E>(
+  channel: MaybeRefOrGetter<Channel<any, E> | null>,
+  ...options: TypingArguments<E>
 ): Refs<TypingState> & TypingActions {
   const client = useClient();
-  const { value, store } = useStore(() => createTyping(client, toValue(channel), options));
+  const { value, store } = useStore(
+    () => toValue(channel),
+    (of) => createTyping(client, of, ...options),
+  );
   return {
     ...refs(value, ["users"]),
     startTyping: () => store.value.startTyping(),
@@ -199,25 +212,39 @@ export function createComposables<T extends Contract>(): Composables<T> {
   return { useClient, useChannel, useRequest } as unknown as Composables<T>;
 }
 
-/** The store that `make` gives, another one where what `make` reads has changed, and its value. */
-function useStore<T, S extends Store<T>>(make: () => S & Store<T>): { value: ShallowRef<T>; store: ComputedRef<S> } {
-  const store = computed(make);
+/** The store that `make` gives, another one where the source has another value, and its value. */
+function useStore<Source, T, S extends Store<T>>(
+  source: () => Source,
+  make: (of: Source) => S & Store<T>,
+): { value: ShallowRef<T>; store: ComputedRef<S> } {
+  // Two steps: what the source reads may change, and the source still be the same.
+  const of = computed(source);
+  const store = computed(() => make(of.value));
   const value = shallowRef(store.value.initial) as ShallowRef<T>;
-  begin((onCleanup) => {
-    const { get, subscribe } = store.value;
+  begin(store, ({ get, subscribe }) => {
     const read = () => {
       value.value = get();
     };
-    onCleanup(subscribe(read));
+    const off = subscribe(read);
     read();
+    return off;
   });
   return { value, store };
 }
 
-/** Runs an effect in the current scope: once the component is mounted, or at once where there is none that will be. */
-function begin(run: (onCleanup: (off: () => void) => void) => void): void {
+/**
+ * Begins with the value of the source, and anew with each other one, in the current scope: once the component is mounted, or
+ * at once where there is none that will be. What is read meanwhile is not watched.
+ */
+function begin<Source>(source: (() => Source) | ComputedRef<Source>, run: (of: Source) => (() => void) | undefined): void {
   const scope = getCurrentScope();
-  const start = () => watchEffect(run, { flush: "sync" });
+  const start = () => {
+    const next = (of: Source, _: unknown, onCleanup: (off: () => void) => void) => {
+      const off = run(of);
+      if (off) onCleanup(off);
+    };
+    watch(source, next, { immediate: true, flush: "sync" });
+  };
   const instance = getCurrentInstance();
   if (instance && !instance.isMounted) onMounted(() => scope?.run(start));
   else start();

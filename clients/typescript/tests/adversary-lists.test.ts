@@ -11,7 +11,7 @@ async function listed(count: number, options = {}, prepare = (_: Chat) => {}) {
   const chat = await Chat.connected(count);
   prepare(chat);
   const room = chat.client.channel("room");
-  const list = createMessageList<any>(chat.client, room, options);
+  const list = createMessageList(chat.client, room, options);
   const off = list.subscribe(() => {});
   void room.subscribe().catch(() => {});
   await chat.turn();
@@ -99,7 +99,7 @@ test("a listener that unsubscribes and subscribes", async () => {
   room.onState(({ name }) => {
     if (name === "subscribed" && once) { once = false; void room.unsubscribe(); }
   });
-  const list = createMessageList<any>(chat.client, room);
+  const list = createMessageList(chat.client, room);
   list.subscribe(() => {});
   room.subscribe().catch(() => {});
   await chat.turn();
@@ -131,7 +131,7 @@ test("close and connect: createChannel and list go on", async () => {
   const chat = new Chat();
   chat.keep("#1");
   const c = createChannel(chat.client, "room").subscribe(() => {});
-  const list = createMessageList<any>(chat.client, chat.client.channel("room"));
+  const list = createMessageList(chat.client, chat.client.channel("room"));
   list.subscribe(() => {});
   const end = holdConnection(chat.client);
   await chat.turn();

@@ -3,7 +3,7 @@
 import { vi } from "vitest";
 import type { Client, ClientOptions } from "../src/index.js";
 import type { ServerMessage } from "../src/protocol.js";
-import { type Peer, World, settle } from "./world.js";
+import { type Peer, World } from "./world.js";
 
 interface Kept {
   readonly [field: string]: unknown;
@@ -59,7 +59,7 @@ export class Chat {
   async turn(): Promise<void> {
     for (let n = 0; n < 4; n++) {
       await vi.advanceTimersByTimeAsync(20);
-      await settle();
+      await this.world.pass(20);
       const socket = this.world.sockets.at(-1);
       if (!socket) continue;
       if (socket.onopen && !this.#answered.has(socket as never)) {

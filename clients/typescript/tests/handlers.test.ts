@@ -243,6 +243,8 @@ test("who is told that the attempts are used up may connect at once, with the sa
   const world = new World();
   const client = await world.connected({}, { retry: { base_delay: 1, max_delay: 1, backoff_multiplier: 1, max_attempts: 0 } });
   void client.channel("room").subscribe().catch(() => {});
+  await settle();
+  await world.socket.ack("subscribe_channel", start);
   once(client, "closed", () => void client.connect());
   await world.socket.drop();
   expect(world.sockets).toHaveLength(2);

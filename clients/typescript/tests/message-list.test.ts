@@ -1,6 +1,7 @@
 // The list of a channel's messages: what stands in it, in which order, and what becomes of the own ones.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { Channel } from "../src/index.js";
 import { type ListedMessage, createMessageList } from "../src/stores.js";
 import { Chat, fakeTimers } from "./chat.js";
 
@@ -12,7 +13,7 @@ async function listed(count: number, options = {}, prepare = (_: Chat) => {}) {
   const chat = await Chat.connected(count);
   prepare(chat);
   const room = chat.client.channel("room");
-  const list = createMessageList<string>(chat.client, room, options);
+  const list = createMessageList(chat.client, room as Channel<{ message: string }>, options);
   let changes = 0;
   const off = list.subscribe(() => changes++);
   void room.subscribe().catch(() => {});

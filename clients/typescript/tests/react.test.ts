@@ -5,7 +5,7 @@
 import { type ReactNode, StrictMode, act, createElement as h, useState } from "react";
 import { type Root, createRoot, hydrateRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server";
-import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import { beforeEach, expect, expectTypeOf, test, vi } from "vitest";
 import { type Channel, Client } from "../src/index.js";
 import {
   HauynaProvider,
@@ -21,25 +21,15 @@ import {
   useRequest,
   useTyping,
 } from "../src/react.js";
-import { Chat, fakeTimers } from "./chat.js";
+import { Chat } from "./chat.js";
+import { type Chatter, eachPage } from "./page.js";
 
-const rejections: unknown[] = [];
-const note = (reason: unknown) => rejections.push(reason);
 let root: Root | undefined;
 
-beforeEach(() => {
-  fakeTimers();
-  vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true);
-  process.on("unhandledRejection", note);
-});
-
-afterEach(async () => {
+beforeEach(() => void vi.stubGlobal("IS_REACT_ACT_ENVIRONMENT", true));
+eachPage(async () => {
   await act(async () => root?.unmount());
   root = undefined;
-  vi.useRealTimers();
-  process.off("unhandledRejection", note);
-  document.body.replaceChildren();
-  expect(rejections.splice(0)).toEqual([]);
 });
 
 /** Renders into the page, in StrictMode. */
@@ -217,12 +207,6 @@ test("without a provider a hook says what is missing", () => {
   const Alone = () => h("p", null, useClient().state.name);
   expect(() => renderToString(h(Alone))).toThrow("there is no HauynaProvider around this component");
 });
-
-interface Chatter {
-  requests: { rename: { data: { name: string }; reply: { name: string } } };
-  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
-  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
-}
 
 test("the hooks are typed by the contract, once", () => {
   const hooks = createHooks<Chatter>();

@@ -2,30 +2,20 @@
 // The Svelte bindings in a page: names that change, values that are read, components that go.
 
 import { flushSync, mount, unmount } from "svelte";
-import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import { expect, expectTypeOf, test } from "vitest";
 import type { Channel } from "../src/index.js";
 import type { Reactive, createBindings, useEvent, useMessages } from "../src/svelte.js";
-import { Chat, fakeTimers } from "./chat.js";
+import { Chat } from "./chat.js";
+import { type Chatter, eachPage } from "./page.js";
 import App from "./svelte/App.svelte";
 import Room from "./svelte/Room.svelte";
 import { props } from "./svelte/props.svelte.js";
 
-const rejections: unknown[] = [];
-const note = (reason: unknown) => rejections.push(reason);
 let page: object | undefined;
 
-beforeEach(() => {
-  fakeTimers();
-  process.on("unhandledRejection", note);
-});
-
-afterEach(async () => {
+eachPage(async () => {
   if (page) await unmount(page);
   page = undefined;
-  vi.useRealTimers();
-  process.off("unhandledRejection", note);
-  document.body.replaceChildren();
-  expect(rejections.splice(0)).toEqual([]);
 });
 
 async function open(chat: Chat, name: string | null) {
@@ -99,16 +89,57 @@ test("with the component go the subscription and the connection", async () => {
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
 
+test("the first thing that is shown is no closed connection", async () => {
+  const chat = new Chat();
+  const opened = open(chat, "room");
+  flushSync();
+  expect(text()[0]).toBe("connecting unsubscribed");
+  await opened;
+  expect(text()[0]).toBe("connected subscribed");
+});
+
+test("a name that goes from a to b and back while it is asked for, and a component that goes meanwhile", async () => {
+  const chat = new Chat();
+  chat.answers = ({ type }) => type !== "subscribe_channel";
+  const { given } = await open(chat, "a");
+  for (const name of ["b", null, "a"]) {
+    given["name"] = name;
+    flushSync();
+  }
+  await turn(chat);
+  chat.answers = () => true;
+  await turn(chat);
+  await turn(chat);
+  const states = () => ["a", "b"].map((of) => chat.client.channel(of).state.name);
+  expect(states()).toEqual(["subscribed", "unsubscribed"]);
+  chat.answers = ({ type }) => type !== "subscribe_channel";
+  given["name"] = "b";
+  await turn(chat);
+  await unmount(page as object);
+  page = undefined;
+  chat.answers = () => true;
+  await turn(chat);
+  expect(states()).toEqual(["unsubscribed", "unsubscribed"]);
+});
+
+test("a burst is one change of the page", async () => {
+  const chat = new Chat();
+  await open(chat, "room");
+  let changes = 0;
+  const observer = new MutationObserver(() => changes++);
+  observer.observe(document.querySelectorAll("p")[0] as Node, { characterData: true, childList: true, subtree: true });
+  for (let n = 0; n < 50; n++) await chat.say(n);
+  await turn(chat);
+  await turn(chat);
+  expect(text()[0]?.split(" ")).toHaveLength(52);
+  expect(changes).toBeLessThanOrEqual(1);
+  observer.disconnect();
+});
+
 test("without a client a function says what is missing", () => {
   const alone = () => mount(Room, { target: document.body, props: { name: null, heard: [], expose: () => {} } });
   expect(alone).toThrow("no client is provided");
 });
-
-interface Chatter {
-  requests: { rename: { data: { name: string }; reply: { name: string } } };
-  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
-  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
-}
 
 test("the functions are typed by the contract, once", () => {
   const use = (bindings: ReturnType<typeof createBindings<Chatter>>, on: typeof useEvent, messages: typeof useMessages) => {

@@ -3,7 +3,7 @@
 
 import { type App, createApp, createSSRApp, defineComponent, effectScope, h, nextTick, ref, watch } from "vue";
 import { renderToString } from "vue/server-renderer";
-import { afterEach, beforeEach, expect, expectTypeOf, test, vi } from "vitest";
+import { expect, expectTypeOf, test, vi } from "vitest";
 import { type Channel, Client } from "../src/index.js";
 import {
   createComposables,
@@ -20,24 +20,14 @@ import {
   useRequest,
   useTyping,
 } from "../src/vue.js";
-import { Chat, fakeTimers } from "./chat.js";
+import { Chat } from "./chat.js";
+import { type Chatter, eachPage } from "./page.js";
 
-const rejections: unknown[] = [];
-const note = (reason: unknown) => rejections.push(reason);
 let app: App | undefined;
 
-beforeEach(() => {
-  fakeTimers();
-  process.on("unhandledRejection", note);
-});
-
-afterEach(() => {
+eachPage(() => {
   app?.unmount();
   app = undefined;
-  vi.useRealTimers();
-  process.off("unhandledRejection", note);
-  document.body.replaceChildren();
-  expect(rejections.splice(0)).toEqual([]);
 });
 
 /** Mounts a component, with the client of the chat. */
@@ -197,12 +187,6 @@ test("without a client a composable says what is missing", async () => {
   const Alone = defineComponent(() => () => h("p", useClient().state.name));
   await expect(renderToString(createSSRApp(Alone))).rejects.toThrow("no client is provided");
 });
-
-interface Chatter {
-  requests: { rename: { data: { name: string }; reply: { name: string } } };
-  channels: { "room:{id}": { message: { text: string }; closing: { minutes: number } } };
-  clientEvents: { "room:{id}": { cursor: { x: number }; typing: boolean } };
-}
 
 test("the composables are typed by the contract, once", () => {
   const composables = createComposables<Chatter>();

@@ -207,7 +207,8 @@ impl Builder {
         self
     }
 
-    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not need to.
+    /// Starts the client. It connects by itself; [`Client::connected`] waits for that, and requests do not need to. In a runtime
+    /// without a timer it ends at once, with [`Closed::TaskEnded`](crate::Closed::TaskEnded).
     ///
     /// # Errors
     ///

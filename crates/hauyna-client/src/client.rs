@@ -4,13 +4,14 @@ use crate::builder::Builder;
 use crate::call::Call;
 use crate::channel::{Channel, object, raw, read_event};
 use crate::direct::Direct;
-use crate::error::{Closed, Error, StreamError};
+use crate::error::{Closed, Error, Refusal, StreamError};
 use crate::gap::{Gap, read_gap};
 use crate::outbox::{Draft, Repeat};
 use crate::run::{Command, Nudge};
 use crate::shared::{ChannelShared, Shared};
 use crate::stream::{Bounds, Interest, Note, Stream};
-use hauyna_protocol::{Epoch, Position};
+use hauyna_protocol::received::Session;
+use hauyna_protocol::{Epoch, Position, RetryTerms};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -69,7 +70,7 @@ pub enum State {
 }
 
 /// The session of the current connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SessionInfo {
     /// The connection, as the server calls it.
@@ -78,11 +79,27 @@ pub struct SessionInfo {
     pub user: String,
     /// Whether it goes on where the connection before it ended.
     pub resumed: bool,
+    /// The server's retry policy.
+    pub retry: Option<RetryTerms>,
+    /// When the credentials end, in ms since the Unix epoch by the server's clock.
+    pub expires_at: Option<u64>,
+    /// In how many ms that was when the session began.
+    pub expires_in: Option<u64>,
+    /// Bytes of the largest message that the server takes, as it is encoded.
+    pub max_message: Option<u64>,
 }
 
 impl SessionInfo {
-    pub(crate) fn new(connection_id: String, user: String, resumed: bool) -> Self {
-        Self { connection_id, user, resumed }
+    pub(crate) fn of(session: &Session) -> Self {
+        Self {
+            connection_id: session.connection_id.clone(),
+            user: session.user.clone(),
+            resumed: session.resumed,
+            retry: session.retry,
+            expires_at: session.expires_at,
+            expires_in: session.expires_in,
+            max_message: session.limits.as_ref().map(|limits| limits.max_message),
+        }
     }
 }
 
@@ -240,6 +257,15 @@ impl Client {
         self.reader(Interest::Gaps, read_gap)
     }
 
+    /// Streams the errors of the server that answer no request, such as a client event that it refuses.
+    #[must_use]
+    pub fn errors(&self) -> Stream<Refusal> {
+        self.reader(Interest::Errors, |note| match note {
+            Note::Refused(refusal) => Ok(Arc::unwrap_or_clone(refusal)),
+            _ => Err(StreamError::Unreadable(String::new())),
+        })
+    }
+
     /// Says that the network is back, or that there is reason to doubt the connection: one that lives has five seconds to show
     /// it, and one that does not is attempted at once, after giving up too.
     ///
@@ -247,7 +273,7 @@ impl Client {
     ///
     /// The client was closed by [`close`](Self::close).
     pub async fn reconnect(&self) -> Result<(), Error> {
-        self.command(Command::Reconnect).await
+        self.obeyed(Command::Reconnect).await
     }
 
     /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect). A connection that
@@ -257,7 +283,14 @@ impl Client {
     ///
     /// The client was closed by [`close`](Self::close).
     pub async fn offline(&self) -> Result<(), Error> {
-        self.command(Command::Offline).await
+        self.obeyed(Command::Offline).await
+    }
+
+    /// Waits until the task has done it, so that the state is the one that follows.
+    async fn obeyed(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Error> {
+        let (reply, obeyed) = oneshot::channel();
+        self.command(command(reply)).await?;
+        obeyed.await.map_err(|_| self.closed())
     }
 
     /// Ends the connection, the session and the client. What was not answered fails; streams end behind what waits in them.

@@ -6,6 +6,7 @@ use hauyna_protocol::ErrorType;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::str::FromStr as _;
+use std::time::Duration;
 
 /// Why a request has no answer, or not the one that was hoped for.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -110,6 +111,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Returns how long to wait before a request that is `rate_limited` is made again, where the server says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        #[derive(serde::Deserialize)]
+        struct Details {
+            retry_after: Option<u64>,
+        }
+        let details: Details = serde_json::from_str(self.details.as_ref()?.get()).ok()?;
+        details.retry_after.map(Duration::from_millis)
+    }
+
     /// A message that is larger than the server takes.
     pub(crate) fn too_large(limit: Option<usize>) -> Self {
         let details = limit.and_then(|limit| RawValue::from_string(format!("{{\"limit\":{limit}}}")).ok());

@@ -123,6 +123,11 @@ fn last_of(history: &History) -> Option<Position> {
     Some(Position { offset: last.offset, ..history.position })
 }
 
+/// Whether a page that was asked before a position ends further back. Else the past would never end.
+fn goes_on(before: Option<Position>, last: Option<Position>) -> bool {
+    before.zip(last).is_none_or(|(before, last)| last.offset < before.offset)
+}
+
 /// Publications of the past, newest first; see [`Channel::older`](crate::Channel::older).
 ///
 /// It is a [`futures_core::Stream`]; [`next`](Self::next) needs no further crate. It ends with the oldest publication that the
@@ -192,6 +197,11 @@ impl<M: DeserializeOwned + 'static> Older<M> {
             let answer = ready!(asked.as_mut().poll(cx));
             self.asked = None;
             match answer {
+                Ok(past) if !goes_on(self.before, past.last) => {
+                    self.is_over = true;
+                    let text = "a page of the past does not end before the last one".to_owned();
+                    return Poll::Ready(Some(Err(Error::Unreadable(text))));
+                }
                 Ok(past) => {
                     // A page may be empty of publications, and has a place behind it all the same.
                     self.is_over = past.last.is_none_or(|last| last.offset <= past.oldest);

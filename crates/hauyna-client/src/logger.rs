@@ -4,6 +4,7 @@
 use crate::connector::Endpoint;
 use crate::error::Closed;
 use crate::socket::{Failure, Loss};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a warning, and the connection
@@ -14,15 +15,18 @@ pub(crate) struct FailureLog {
     url: String,
     /// Whether a warning was logged since the last connection.
     has_warned: bool,
-    /// The kind of error that the server reported last on this connection.
-    unasked: Option<String>,
+    /// The kinds of error that the server has reported on this connection.
+    unasked: BTreeSet<String>,
+    /// Whether the server has sent what is no message on this connection.
+    was_unreadable: bool,
 }
 
 impl FailureLog {
     pub(crate) fn new(endpoint: &Endpoint) -> Self {
         let scheme = if endpoint.is_secure { "wss" } else { "ws" };
         let path = endpoint.path.split(['?', '#']).next().unwrap_or_default();
-        Self { url: format!("{scheme}://{}{path}", endpoint.authority), has_warned: false, unasked: None }
+        let url = format!("{scheme}://{}{path}", endpoint.authority);
+        Self { url, has_warned: false, unasked: BTreeSet::new(), was_unreadable: false }
     }
 
     /// Logs the beginning of an attempt.
@@ -44,7 +48,8 @@ impl FailureLog {
 
     /// Logs a connection, which ends the series.
     pub(crate) fn connected(&mut self, connection: &str, resumed: bool) {
-        self.unasked = None;
+        self.unasked.clear();
+        self.was_unreadable = false;
         if std::mem::take(&mut self.has_warned) {
             tracing::info!(target: TARGET, url = self.url, connection, resumed, "connected again");
         } else {
@@ -55,11 +60,22 @@ impl FailureLog {
     /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that is refused may be
     /// one of many.
     pub(crate) fn unasked(&mut self, error_type: &str) {
-        if self.unasked.as_deref() == Some(error_type) {
-            tracing::debug!(target: TARGET, error_type = ?error_type, "the server reports an error");
+        // What a peer calls an error is not trusted to be short, nor to be one of a few.
+        let error_type: String = error_type.chars().take(LONGEST).collect();
+        if self.unasked.len() >= KINDS || self.unasked.contains(&error_type) {
+            tracing::debug!(target: TARGET, ?error_type, "the server reports an error");
         } else {
-            tracing::warn!(target: TARGET, error_type = ?error_type, "the server reports an error");
-            self.unasked = Some(error_type.to_owned());
+            tracing::warn!(target: TARGET, ?error_type, "the server reports an error");
+            self.unasked.insert(error_type);
+        }
+    }
+
+    /// Logs what is no message: the first on a connection as a warning, for an application may send such all the time.
+    pub(crate) fn unreadable(&mut self, fault: &hauyna_protocol::Fault) {
+        if std::mem::replace(&mut self.was_unreadable, true) {
+            tracing::debug!(target: TARGET, error = %fault, "the server sent what is no message");
+        } else {
+            tracing::warn!(target: TARGET, error = %fault, "the server sent what is no message");
         }
     }
 
@@ -88,12 +104,16 @@ pub(crate) fn gap(gap: &crate::gap::Gap) {
     tracing::warn!(target: TARGET, channel = ?gap.channel, reason = gap.reason.as_str(), "messages may be missing");
 }
 
-pub(crate) fn unreadable(fault: &hauyna_protocol::Fault) {
-    tracing::warn!(target: TARGET, error = %fault, "the server sent what is no message");
-}
-
 pub(crate) fn too_large_event(channel: &str, event: &str) {
     tracing::warn!(target: TARGET, channel = ?channel, event = ?event, "a client event is larger than the server takes");
 }
 
+/// Logs that a share of a subscription ends with its handle.
+pub(crate) fn dropped(channel: &str) {
+    tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
+}
+
 const TARGET: &str = "hauyna_client";
+/// Characters of a text of the peer's, and kinds of error of a connection, that are logged.
+const LONGEST: usize = 64;
+const KINDS: usize = 16;

@@ -1,106 +1,17 @@
 //! The requests of the application that have no answer yet: in their order, bounded in number and bytes, each with its life
 //! time, and what becomes of each when the connection is lost. Pure: instants are given. The task sends from it.
 
+mod draft;
+
 use crate::clock::{Moment, after};
 use crate::error::Error;
-use hauyna_protocol::{Direction, Position, Raw, Request};
+use draft::AfterLoss;
+pub(crate) use draft::{Draft, Repeat};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-/// What the application asks for.
-#[derive(Clone, Debug)]
-pub(crate) enum Draft {
-    Publish { channel: String, content: Box<RawValue>, key: String, echo: bool },
-    Private { to: String, message: Box<RawValue>, key: String },
-    Group { room: String, message: Box<RawValue>, key: String },
-    Broadcast { message: Box<RawValue>, key: String },
-    Event { name: String, body: Box<RawValue>, repeat: Repeat },
-    UpdateStatus { status: String, body: Box<RawValue> },
-    UpdatePresence { channel: String, metadata: Box<RawValue> },
-    History { channel: String, since: Option<Position>, limit: Option<u32>, direction: Direction },
-}
-
-/// Whether doing a request twice is the same as doing it once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    #[default]
-    Never,
-    Harmless,
-}
-
-impl Draft {
-    pub(crate) fn request(&self) -> Request<'_> {
-        match self {
-            Self::Publish { channel, content, key, echo } => Request::Publish {
-                channel: channel.into(),
-                content: json(content),
-                key: some(key),
-                echo: *echo,
-            },
-            Self::Private { to, message, key } => {
-                Request::Private { to: to.into(), message: json(message), key: some(key) }
-            }
-            Self::Group { room, message, key } => {
-                Request::Group { room: room.into(), message: json(message), key: some(key) }
-            }
-            Self::Broadcast { message, key } => Request::Broadcast { message: json(message), key: some(key) },
-            Self::Event { name, body, .. } => Request::Event { name: name.into(), body: json(body) },
-            Self::UpdateStatus { status, body } => {
-                Request::UpdateStatus { status: status.into(), body: json(body) }
-            }
-            Self::UpdatePresence { channel, metadata } => {
-                Request::UpdatePresence { channel: channel.into(), metadata: json(metadata) }
-            }
-            Self::History { channel, since, limit, direction } => Request::History {
-                channel: channel.into(),
-                since: *since,
-                limit: *limit,
-                direction: *direction,
-            },
-        }
-    }
-
-    /// About how many bytes it keeps.
-    fn size(&self) -> usize {
-        const SELF: usize = 160;
-        SELF + match self {
-            Self::Publish { channel, content, .. } => channel.len() + content.get().len(),
-            Self::Private { to: name, message, .. } | Self::Group { room: name, message, .. } => {
-                name.len() + message.get().len()
-            }
-            Self::Broadcast { message, .. } => message.get().len(),
-            Self::Event { name, body, .. } | Self::UpdateStatus { status: name, body } => {
-                name.len() + body.get().len()
-            }
-            Self::UpdatePresence { channel, metadata } => channel.len() + metadata.get().len(),
-            Self::History { channel, .. } => channel.len(),
-        }
-    }
-
-    fn after_loss(&self) -> AfterLoss<'_> {
-        match self {
-            Self::Publish { channel, .. } => AfterLoss::Vouched(Some(channel)),
-            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::Vouched(None),
-            Self::Event { repeat: Repeat::Never, .. } => AfterLoss::Unknown,
-            Self::Event { .. }
-            | Self::UpdateStatus { .. }
-            | Self::UpdatePresence { .. }
-            | Self::History { .. } => AfterLoss::Again,
-        }
-    }
-}
-
-/// What becomes of a request that was on its way when the connection was lost.
-enum AfterLoss<'a> {
-    /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at all.
-    Vouched(Option<&'a str>),
-    Again,
-    Unknown,
-}
 
 /// Where the answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<Option<Box<RawValue>>, Error>>;
@@ -123,6 +34,15 @@ impl Entry {
         // Nobody waits any more: nobody is to be told.
         let _ = self.reply.send(Err(error));
     }
+}
+
+/// What is known of a server's memory of the keys that it was sent before a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    Kept,
+    Lost,
+    /// The subscription that tells is on its way.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +94,8 @@ pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
     /// How many at the front are on their way: what is to be sent next is looked for behind them.
     sent: usize,
+    /// Where the one is that was given last to be sent.
+    last: usize,
     bytes: usize,
     most: usize,
     most_bytes: usize,
@@ -181,7 +103,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), sent: 0, bytes: 0, most, most_bytes }
+        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, most, most_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
@@ -213,10 +135,12 @@ impl Outbox {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
-    /// Gives the first request that is to be sent, and takes it as sent.
-    pub(crate) fn next(&mut self, now: Moment) -> Option<(u64, &Draft)> {
+    /// Gives the first request that is to be sent, and takes it as sent. Those about a channel that is held stay in their place.
+    pub(crate) fn next(&mut self, now: Moment, is_held: impl Fn(&str) -> bool) -> Option<(u64, &Draft)> {
         let at = loop {
-            let is_next = |queued: &Queued| !matches!(queued.phase, Phase::Sent(_));
+            let is_next = |queued: &Queued| {
+                !matches!(queued.phase, Phase::Sent(_)) && !queued.entry.draft.channel().is_some_and(&is_held)
+            };
             let at = self.sent + self.queue.range(self.sent..).position(is_next)?;
             let queued = &self.queue[at];
             if queued.may_repeat_itself(now) {
@@ -227,10 +151,14 @@ impl Outbox {
                 break at;
             }
         };
-        self.sent = at + 1;
         let queued = &mut self.queue[at];
         queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
         queued.sent.get_or_insert(now);
+        self.last = at;
+        while self.queue.get(self.sent).is_some_and(|queued| matches!(queued.phase, Phase::Sent(_))) {
+            self.sent += 1;
+        }
+        let queued = &self.queue[at];
         Some((queued.id, &queued.entry.draft))
     }
 
@@ -245,20 +173,21 @@ impl Outbox {
 
     /// Notes how large the request is that [`Outbox::next`] gave last, in bytes as it is encoded.
     pub(crate) fn note_size(&mut self, bytes: usize) {
-        if let Some(queued) = self.sent.checked_sub(1).and_then(|last| self.queue.get_mut(last)) {
+        if let Some(queued) = self.queue.get_mut(self.last) {
             queued.encoded = bytes;
         }
     }
 
     /// Takes the request out that [`Outbox::next`] gave last: it cannot be sent.
     pub(crate) fn take_back(&mut self) -> Option<Entry> {
-        self.remove(self.sent.checked_sub(1)?)
+        self.remove(self.last)
     }
 
-    /// Takes the largest request out that is on its way.
-    pub(crate) fn take_largest_sent(&mut self) -> Option<Entry> {
+    /// Takes the largest request out that is on its way, unless something else of so many bytes is.
+    pub(crate) fn take_largest_sent(&mut self, other: usize) -> Option<Entry> {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
-        let (at, _) = sent.max_by_key(|(_, queued)| queued.encoded)?;
+        let (at, _) =
+            sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other)?;
         self.remove(at)
     }
 
@@ -286,15 +215,15 @@ impl Outbox {
         });
     }
 
-    /// The next connection is there. What was sent and needs the server's memory fails, unless `vouches` knows that it has
-    /// lived on: of one channel, or, asked for `None`, of everything.
-    pub(crate) fn restored(&mut self, vouches: impl Fn(Option<&str>) -> bool) {
-        self.fail_where(|queued| match queued.entry.draft.after_loss() {
-            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut && !vouches(channel) => {
-                Some(Error::OutcomeUnknown)
-            }
-            _ => None,
-        });
+    /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked for `None`, of
+    /// everything – fails, unless that has lived on. Returns whether that is not known yet of some.
+    pub(crate) fn restored(&mut self, memory: impl Fn(Option<&str>) -> Memory) -> bool {
+        let memory = |queued: &Queued| match queued.entry.draft.after_loss() {
+            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut => memory(channel),
+            _ => Memory::Kept,
+        };
+        self.fail_where(|queued| (memory(queued) == Memory::Lost).then_some(Error::OutcomeUnknown));
+        self.queue.iter().any(|queued| memory(queued) == Memory::Unknown)
     }
 
     /// Fails what has waited, or has been on its way, for too long.
@@ -364,15 +293,6 @@ impl Outbox {
 
 /// Servers remember keys for five minutes, and clocks differ. The TypeScript client has the same bound.
 const REMEMBERED: Duration = Duration::from_secs(270);
-
-fn json(raw: &RawValue) -> Raw<'_> {
-    Raw::assume_valid(hauyna_protocol::Encoding::Json, raw.get().as_bytes())
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "the field is optional on the wire, not here")]
-fn some(key: &str) -> Option<Cow<'_, str>> {
-    Some(key.into())
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@
 use crate::call::Call;
 use crate::channel::{PresenceUpdate, object};
 use crate::client::Client;
+use crate::error::Error;
 use crate::outbox::Draft;
+use crate::run::Command;
 use hauyna_protocol::received::{
     PresenceChange, PresenceConnection, PresenceDiff, PresenceEntry, PresenceKind, PresencePage,
     PresenceState,
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// One user who is present.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +31,7 @@ pub struct Member {
     /// How many connections the user has in the channel.
     pub connections: u64,
     /// Those of them that the server has told, by their id. Where one went and others stay, the server does not tell which: it is
-    /// empty then, until it tells all of them.
+    /// empty then, until it tells all of them, as where it is asked to ([`ChannelPresence::refresh`]).
     pub devices: BTreeMap<String, Device>,
 }
 
@@ -50,9 +53,9 @@ pub struct Presence {
     /// How many users are there; `None` before the server has told.
     pub count: Option<u64>,
     /// The users, where they are few enough to be named.
-    pub members: Arc<BTreeMap<String, Arc<Member>>>,
-    /// Whether `members` are all of them.
-    pub is_complete: bool,
+    pub users: Arc<BTreeMap<String, Arc<Member>>>,
+    /// Whether `users` are all of them, and not only counted.
+    pub is_listed: bool,
 }
 
 /// Who is present in a channel, and the way to change what this connection shows; made by
@@ -83,6 +86,20 @@ impl ChannelPresence {
         let channel = self.channel.clone();
         let draft = object(metadata).map(|metadata| Draft::UpdatePresence { channel, metadata });
         Call::new(self.client.clone(), draft, |_| Ok(()))
+    }
+
+    /// Asks for the list anew, as where somebody's `devices` are not known, and returns when it is there or will not come. What it
+    /// changes is told by [`Channel::presence_updates`](crate::Channel::presence_updates), and in the snapshots of later. Without a
+    /// list it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// The client is closed, or no answer came in time.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        let channel = self.channel.clone();
+        self.client.command(Command::RenewList { channel, reply }).await?;
+        self.client.answer(answer).await
     }
 
     /// Returns the snapshot alone.
@@ -171,7 +188,7 @@ impl Roster {
     }
 
     pub(crate) fn change(&mut self, change: PresenceChange) -> Applied {
-        if change.offset <= self.offset || !self.presence.is_complete {
+        if change.offset <= self.offset || !self.presence.is_listed {
             return Applied::Updates(Vec::new());
         }
         if self.listing.is_some() {
@@ -191,13 +208,13 @@ impl Roster {
         };
         let left = change.event == PresenceKind::Leave;
         let updates = self.set(change.user, (!left).then(|| Arc::new(member)));
-        self.presence.count = Some(self.presence.members.len() as u64);
+        self.presence.count = Some(self.presence.users.len() as u64);
         Applied::Updates(updates.into_iter().collect())
     }
 
     /// The connections of a user after a change, as far as they are known.
     fn devices_after(&self, change: &PresenceChange) -> BTreeMap<String, Device> {
-        let known = self.presence.members.get(&change.user);
+        let known = self.presence.users.get(&change.user);
         let mut devices = known.map_or_else(BTreeMap::new, |member| member.devices.clone());
         if let Some(connection) = &change.connection {
             devices.insert(connection.connection_id.clone(), device(connection));
@@ -210,7 +227,7 @@ impl Roster {
     }
 
     pub(crate) fn diff(&mut self, diff: PresenceDiff) -> Vec<PresenceUpdate> {
-        if diff.offset <= self.offset || !self.presence.is_complete {
+        if diff.offset <= self.offset || !self.presence.is_listed {
             return Vec::new();
         }
         if self.listing.is_some() {
@@ -227,6 +244,12 @@ impl Roster {
         }
         self.presence.count = Some(diff.count);
         updates
+    }
+
+    /// Whether the server counts others than are listed: a change was missed.
+    pub(crate) fn is_miscounted(&self) -> bool {
+        let Presence { count, users, is_listed } = &self.presence;
+        *is_listed && count.is_some_and(|count| count != users.len() as u64)
     }
 
     /// They are too many to be named.
@@ -291,33 +314,33 @@ impl Roster {
     fn replace(&mut self, members: BTreeMap<String, Arc<Member>>) -> Vec<PresenceUpdate> {
         let mut updates = Vec::new();
         let gone: Vec<_> =
-            self.presence.members.keys().filter(|user| !members.contains_key(*user)).cloned().collect();
+            self.presence.users.keys().filter(|user| !members.contains_key(*user)).cloned().collect();
         for user in gone {
             updates.extend(self.set(user, None));
         }
         for (user, member) in members {
             updates.extend(self.set(user, Some(member)));
         }
-        self.presence.is_complete = true;
+        self.presence.is_listed = true;
         updates
     }
 
     /// Puts a user in, or takes them out; tells what that changed, if anything.
     fn set(&mut self, user: String, member: Option<Arc<Member>>) -> Option<PresenceUpdate> {
         let Some(member) = member else {
-            if !self.presence.members.contains_key(&user) {
+            if !self.presence.users.contains_key(&user) {
                 return None;
             }
-            let member = Arc::make_mut(&mut self.presence.members).remove(&user)?;
+            let member = Arc::make_mut(&mut self.presence.users).remove(&user)?;
             return Some(PresenceUpdate { kind: PresenceKind::Leave, user, member });
         };
-        let kind = match self.presence.members.get(&user) {
+        let kind = match self.presence.users.get(&user) {
             None => PresenceKind::Join,
             Some(old) if *old == member => return None,
             Some(_) => PresenceKind::Update,
         };
         // Snapshots keep the list as it was; of its members only the pointers are copied.
-        Arc::make_mut(&mut self.presence.members).insert(user.clone(), member.clone());
+        Arc::make_mut(&mut self.presence.users).insert(user.clone(), member.clone());
         Some(PresenceUpdate { kind, user, member })
     }
 }

@@ -6,6 +6,7 @@ mod due;
 mod events;
 mod hear;
 mod held;
+mod lists;
 mod nudge;
 mod queue;
 mod travel;
@@ -43,15 +44,16 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use travel::{Former, Next};
 pub(crate) use wishes::Wish;
-use wishes::{Kept, Reply};
+use wishes::{Kept, Reply, Waiter};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
     Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
     Unsubscribe { channel: String, reply: Reply<()> },
-    Reconnect,
-    Offline,
+    RenewList { channel: String, reply: Reply<()> },
+    Reconnect(oneshot::Sender<()>),
+    Offline(oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Run {
     lapse_at: Option<Instant>,
     asked: BTreeMap<u64, Purpose>,
     wishes: BTreeMap<String, Kept>,
+    /// Who waits for the list of a channel that is being asked for.
+    lists: BTreeMap<String, Vec<Waiter<()>>>,
     queue: Queue,
     /// The channels in which client events wait, with the moment at which the next one may be sent.
     events: BTreeMap<String, Instant>,
@@ -96,6 +100,8 @@ pub(crate) struct Run {
     liveness: Option<Liveness>,
     failure_log: FailureLog,
     work: JoinSet<Done>,
+    /// Questions of this connection's server that the application has not answered.
+    questions: usize,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
@@ -144,6 +150,7 @@ impl Run {
             lapse_at: None,
             asked: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            lists: BTreeMap::new(),
             queue: Queue::default(),
             events: BTreeMap::new(),
             given_up: BTreeMap::new(),
@@ -154,6 +161,7 @@ impl Run {
             liveness: None,
             failure_log,
             work: JoinSet::new(),
+            questions: 0,
             refresh_at: None,
             drain_at: None,
             turn: 0,
@@ -264,6 +272,7 @@ impl Run {
         match nudge {
             Nudge::Events(channel) => self.note_events(&channel),
             Nudge::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
+            Nudge::Kept { channel, share } => self.keep_share(&channel, share),
         }
     }
 
@@ -306,7 +315,10 @@ impl Run {
         self.shared.nudges.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            self.obey(command);
+            // No attempt begins any more.
+            if !matches!(command, Command::Reconnect(_) | Command::Offline(_)) {
+                self.obey(command);
+            }
         }
         if let Some(reply) = reply {
             // Whoever asked may have gone.

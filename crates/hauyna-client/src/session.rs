@@ -1,9 +1,13 @@
 //! What survives a socket: the token, the subscriptions and where each stands. It decides what is a duplicate, what a gap,
 //! and what a recovery proves. Pure; the task feeds it with what was received.
 
+mod place;
+
 use crate::gap::{Gap, GapReason};
 use hauyna_protocol::received::{Resume, Subscribed};
 use hauyna_protocol::{Epoch, Position};
+pub(crate) use place::Place;
+use place::same_epoch;
 use std::collections::BTreeMap;
 
 /// The session of a client.
@@ -12,112 +16,6 @@ pub(crate) struct Session {
     pub(crate) resume: Option<Resume>,
     /// Ordered, so that a simulation can be repeated.
     places: BTreeMap<String, Place>,
-}
-
-/// One subscription.
-#[derive(Debug, Default)]
-pub(crate) struct Place {
-    /// Whether the client asked for it; else the server made it.
-    pub(crate) is_wanted: bool,
-    pub(crate) standing: Standing,
-    pub(crate) position: Option<Position>,
-    pub(crate) is_recoverable: bool,
-    /// Whether the server has proved since the last connection that its memory of this channel has lived on.
-    is_vouched: bool,
-    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet. Outlives connections.
-    has_forgotten: bool,
-    /// Whether it was live in this session, so that a return may have missed something.
-    was_live: bool,
-    /// From where history is being fetched: live messages are held back meanwhile.
-    catching: bool,
-    /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
-    /// before.
-    named: Option<Position>,
-    /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
-    arrived: Option<u64>,
-    /// Whether it was not, and it is being asked whether the epoch is the same still.
-    is_doubtful: bool,
-}
-
-impl Place {
-    /// The position from which the server is asked to bring it up to date.
-    pub(crate) fn recover(&mut self) -> Option<Position> {
-        self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
-        self.named
-    }
-
-    pub(crate) const fn was_live(&self) -> bool {
-        self.was_live
-    }
-
-    fn is_restoring(&self) -> bool {
-        self.standing == Standing::Asked && self.was_live
-    }
-
-    /// The subscription begins on this connection.
-    fn begins(&mut self, entry: &Subscribed) -> Missed {
-        let old = self.position;
-        (self.standing, self.catching, self.is_doubtful) = (Standing::Live, false, false);
-        self.is_vouched = same_epoch(old, entry.position);
-        let returns = std::mem::replace(&mut self.was_live, true);
-        self.has_forgotten |= returns && !self.is_vouched;
-        if entry.recovered == Some(true) {
-            // What was missed follows from the own offset on, which cannot be past the end that the server has named.
-            self.position = match (old, entry.position) {
-                (Some(old), Some(_)) if self.is_vouched => Some(old),
-                (Some(old), Some(end)) => {
-                    Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
-                }
-                (_, end) => end,
-            };
-            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
-            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
-            self.arrived = self.named.map(|named| named.offset);
-            return Missed::Nothing;
-        }
-        self.arrived = entry.position.map(|named| named.offset);
-        if !returns {
-            self.position = entry.position;
-            return Missed::Nothing;
-        }
-        self.judge(entry)
-    }
-
-    /// The server says anew where a live subscription stands, in the order of the channel's messages.
-    fn goes_on(&mut self, entry: &Subscribed) -> Missed {
-        let is_same = same_epoch(self.position, entry.position);
-        let is_behind = is_behind(self.position, entry.position);
-        match entry.recovered {
-            Some(_) if is_same && !is_behind => return Missed::Nothing,
-            // The history that is being fetched gives what lies between.
-            Some(true) if is_same && self.catching => return Missed::Nothing,
-            _ => {}
-        }
-        (self.arrived, self.is_doubtful) = (entry.position.map(|named| named.offset), false);
-        if entry.recovered == Some(true) {
-            self.position = entry.position;
-            return Missed::Nothing;
-        }
-        self.is_vouched = is_same;
-        self.judge(entry)
-    }
-
-    /// What was missed, where the server has not vouched for everything.
-    fn judge(&mut self, entry: &Subscribed) -> Missed {
-        let old = self.position;
-        let reason = match (entry.recovered, &entry.reason) {
-            (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
-            (None, _) if !entry.recoverable => GapReason::NotRecoverable,
-            (None, _) if self.is_vouched => {
-                self.catching |= is_behind(old, entry.position);
-                return if self.catching { Missed::InHistory } else { Missed::Nothing };
-            }
-            (None, _) => GapReason::EpochChanged,
-        };
-        (self.position, self.catching) = (entry.position, false);
-        let channel = entry.channel.clone();
-        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
-    }
 }
 
 /// What the server knows of a subscription.
@@ -189,13 +87,19 @@ impl Session {
             // Also where the server said only that there is a subscription already.
             place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
-            (place.arrived, place.is_doubtful) = (None, false);
+            place.arrives_after(None);
+            place.is_doubtful = false;
         }
     }
 
     /// Whether the server has said that a subscription is there. What comes of a channel without is left of an earlier one.
     pub(crate) fn is_live(&self, channel: &str) -> bool {
         self.places.get(channel).is_some_and(|place| place.standing == Standing::Live)
+    }
+
+    /// Whether the application wants a channel, and the server has not said that the subscription is there.
+    pub(crate) fn is_awaited(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(Place::is_awaited)
     }
 
     fn live_place(&mut self, channel: &str) -> Option<&mut Place> {
@@ -229,9 +133,10 @@ impl Session {
         self.places.get(channel).is_some_and(|place| place.is_vouched && !place.has_forgotten)
     }
 
-    /// What was sent before has been judged.
+    /// What was sent before has been judged, but of the channels whose subscription is on its way.
     pub(crate) fn judged(&mut self) {
-        self.places.values_mut().for_each(|place| place.has_forgotten = false);
+        let places = self.places.values_mut().filter(|place| !place.is_awaited());
+        places.for_each(|place| place.has_forgotten = false);
     }
 
     /// Whether what the server says of a subscription names another epoch than the own one.
@@ -250,15 +155,20 @@ impl Session {
         if was_live_here { place.goes_on(entry) } else { place.begins(entry) }
     }
 
-    /// Judges a message of a channel, and remembers it.
-    pub(crate) fn admit(&mut self, channel: &str, offset: Option<u64>) -> Verdict {
+    /// Judges a message of a channel, and remembers it. `mark` tells what it says from what others say.
+    pub(crate) fn admit(
+        &mut self,
+        channel: &str,
+        offset: Option<u64>,
+        mark: impl FnOnce() -> String,
+    ) -> Verdict {
         let Some(place) = self.live_place(channel) else { return Verdict::Stray };
-        let (Some(offset), Some(position)) = (offset, &mut place.position) else { return Verdict::Deliver };
-        let went_back = place.arrived.replace(offset).is_some_and(|last| offset <= last);
-        if went_back {
+        let Some(offset) = offset.filter(|_| place.position.is_some()) else { return Verdict::Deliver };
+        if place.arrives(offset, mark) {
             (place.catching, place.is_doubtful) = (true, true);
             return Verdict::WentBack;
         }
+        let Some(position) = &mut place.position else { return Verdict::Deliver };
         if place.is_doubtful {
             return Verdict::Hold;
         }
@@ -279,7 +189,9 @@ impl Session {
         let is_next = same_epoch(place.position, Some(at))
             && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {
+            // No echo comes: a live message that is not further on is one of another epoch.
             place.position = Some(at);
+            place.arrives_after(Some(at));
         }
         is_next
     }
@@ -302,7 +214,8 @@ impl Session {
                 return Missed::Gap(gap);
             }
             (place.position, place.catching) = (Some(before), true);
-            (place.arrived, place.is_doubtful) = (Some(before.offset), false);
+            place.arrives_after(Some(before));
+            place.is_doubtful = false;
             return Missed::GapThenHistory(gap);
         }
         // From the own position, never from one further on: the history has what lies between.
@@ -329,7 +242,8 @@ impl Session {
     /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
     pub(crate) fn lose_position(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
-            (place.position, place.arrived, place.is_doubtful) = (None, None, false);
+            (place.position, place.is_doubtful) = (None, false);
+            place.arrives_after(None);
         }
     }
 
@@ -355,6 +269,15 @@ impl Session {
         self.places.get(channel).is_some_and(|place| place.catching)
     }
 
+    /// The history gives a message. Where it is the one that comes live next, what comes has to be the same.
+    pub(crate) fn expects(&mut self, channel: &str, offset: Option<u64>, mark: impl FnOnce() -> String) {
+        let place = self.places.get_mut(channel);
+        let is_next = |place: &&mut Place| place.arrived.unwrap_or(0).checked_add(1) == offset;
+        if let (Some(place), Some(offset)) = (place.filter(is_next), offset) {
+            place.expected = Some((offset, mark()));
+        }
+    }
+
     /// A message of the history; `false` if it was seen before.
     pub(crate) fn replay(&mut self, channel: &str, offset: Option<u64>) -> bool {
         let Some(position) = self.places.get_mut(channel).and_then(|place| place.position.as_mut()) else {
@@ -376,16 +299,6 @@ impl Session {
             (place.catching, place.is_doubtful) = (false, false);
         }
     }
-}
-
-fn is_behind(one: Option<Position>, other: Option<Position>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.offset < other.offset)
-}
-
-/// Two positions in the same life of a stream. What no server of ours wrote is the same as nothing.
-fn same_epoch(one: Option<Position>, other: Option<Position>) -> bool {
-    let known = |position: Option<Position>| position.map(|at| at.epoch).filter(|at| *at != Epoch::UNKNOWN);
-    known(one).is_some_and(|epoch| known(other) == Some(epoch))
 }
 
 #[cfg(test)]

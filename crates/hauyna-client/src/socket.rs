@@ -216,7 +216,8 @@ impl Socket {
         if !self.messages.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
-        let read = self.poll_read(cx);
+        // A server that reads nothing is not answered without end: what it says waits until it has read.
+        let read = if self.out.len() - self.written < FULL { self.poll_read(cx) } else { Poll::Pending };
         if let Some(payload) = self.ping.take() {
             encode_into(&mut self.out, OpCode::Pong, &payload, Some(random.mask()));
         }
@@ -330,3 +331,5 @@ impl fmt::Debug for Socket {
 const READ: usize = 16 << 10;
 /// Bytes that may wait for the socket before the outbox keeps the rest.
 const ROOM: usize = 64 << 10;
+/// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at once.
+const FULL: usize = 8 << 20;

@@ -3,7 +3,7 @@
 
 use crate::channel::PresenceUpdate;
 use crate::client::State;
-use crate::error::StreamError;
+use crate::error::{Refusal, StreamError};
 use crate::gap::Gap;
 use hauyna_protocol::Position;
 use hauyna_protocol::received::{Application, ChannelEvent, ClientEvent, Direct, Publication};
@@ -82,6 +82,8 @@ pub(crate) enum Note {
     Presence(Arc<PresenceUpdate>),
     Gap(Arc<Gap>),
     State(State),
+    /// An error of the server's that answers nothing.
+    Refused(Arc<Refusal>),
 }
 
 /// How a direct message was sent.
@@ -102,6 +104,9 @@ impl Note {
             Self::Direct(direct) => direct.1.message.get().len(),
             Self::Subscriber(event) => event.metadata.get().len(),
             Self::ClientEvent(event) => event.data.as_ref().map_or(0, |data| data.get().len()),
+            Self::Refused(refusal) => {
+                refusal.message.len() + refusal.details.as_ref().map_or(0, |details| details.get().len())
+            }
             Self::Presence(_) | Self::Gap(_) | Self::State(_) => 0,
         }
     }
@@ -119,6 +124,7 @@ pub(crate) enum Interest {
     Presence,
     Gaps,
     States,
+    Errors,
 }
 
 impl Interest {
@@ -129,7 +135,8 @@ impl Interest {
             | (Self::Subscribers, Note::Subscriber(_))
             | (Self::Presence, Note::Presence(_))
             | (Self::Gaps, Note::Gap(_))
-            | (Self::States, Note::State(_)) => true,
+            | (Self::States, Note::State(_))
+            | (Self::Errors, Note::Refused(_)) => true,
             (Self::Events(kind), Note::Application(application)) => **kind == application.kind,
             (Self::ClientEvents(kind), Note::ClientEvent(event)) => **kind == event.event,
             _ => false,

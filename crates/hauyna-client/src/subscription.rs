@@ -100,17 +100,37 @@ impl fmt::Debug for Subscribing {
 /// list.unsubscribe().await?; // now the server sends nothing more
 /// # Ok(()) }
 /// ```
+///
+/// Keep the handle in a variable that lives as long as you want messages: `_subscription` does, `_` does not. What is asked of a handle
+/// that is dropped at once does not compile:
+///
+/// ```compile_fail,E0716
+/// # async fn run(room: hauyna_client::Channel) -> Result<(), hauyna_client::Error> {
+/// let position = room.subscribe().await?.position(); // the handle is dropped here, and the subscription with it
+/// println!("begins at {position:?}");
+/// # Ok(()) }
+/// ```
 #[must_use = "the subscription ends when its last handle is dropped; `keep` lets it last until `Channel::unsubscribe`"]
-#[non_exhaustive]
 pub struct Subscription {
-    /// Where it stood when it began; `None` where the channel does not number its publications.
-    pub position: Option<Position>,
-    /// Whether the channel keeps a history to recover from.
-    pub recoverable: bool,
+    position: Option<Position>,
+    recoverable: bool,
     share: Share,
 }
 
 impl Subscription {
+    /// Returns where it stood when it began; `None` where the channel does not number its publications. It is borrowed, so that
+    /// the handle outlives it.
+    #[must_use]
+    pub const fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
+    }
+
+    /// Returns whether the channel keeps a history to recover from.
+    #[must_use]
+    pub const fn is_recoverable(&self) -> bool {
+        self.recoverable
+    }
+
     /// Ends this share, and with the last one the subscription. What was received waits in the streams still.
     ///
     /// # Errors
@@ -128,7 +148,9 @@ impl Subscription {
 
     /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the client.
     pub fn keep(mut self) {
-        self.share.number = None;
+        if let Some(share) = self.share.number.take() {
+            self.share.client.nudge(Nudge::Kept { channel: self.share.channel.clone(), share });
+        }
     }
 }
 
@@ -162,6 +184,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.number.is_some() {
+            crate::logger::dropped(&self.channel);
             self.end(oneshot::channel().0);
         }
     }

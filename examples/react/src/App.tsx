@@ -3,6 +3,7 @@
 import { useConnection } from "hauyna/react";
 import { useState } from "react";
 import { ROOMS, type RoomName, TRY, describe, title } from "../../vite/chat.js";
+import { Code } from "./Code.js";
 import { People } from "./People.js";
 import { Room } from "./Room.js";
 
@@ -27,6 +28,7 @@ export function App({ name }: { name: string }) {
       <Room key={room} name={room} />
       <aside className="side">
         <People room={room} />
+        <Code />
         <section>
           <h2>Try this</h2>
           <ul className="try">

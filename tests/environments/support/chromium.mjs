@@ -39,6 +39,17 @@ export async function openPage() {
       await page.close();
       return result;
     },
+    /** Loads a page, waits until it shows a text, and returns what the console says of hydration. */
+    async hydrate(address, text) {
+      const page = await browser.newPage();
+      const said = [];
+      page.on("console", (line) => said.push(line.text()));
+      page.on("pageerror", (error) => said.push(`hydration: ${error.message}`));
+      await page.goto(address);
+      await page.getByText(text).waitFor();
+      await page.close();
+      return said.filter((line) => /hydrat/i.test(line));
+    },
     close: () => browser.close(),
   };
 }

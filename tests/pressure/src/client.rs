@@ -332,6 +332,10 @@ impl State {
             }
         } else if is("presence_change\"") {
             self.take_update(text);
+        } else if is("client_event\"") {
+            if let Some((source, number)) = sequence(text) {
+                self.tally.note_event(source, number);
+            }
         } else if !is("presence_state\"") {
             if is("ack\"") || is("pong\"") {
                 self.answers += 1;

@@ -7,8 +7,8 @@ use crate::streams;
 use anyhow::Result;
 use clap::ValueEnum;
 use hauyna::{
-    Channels, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles, Router, SlowConsumer,
-    Value, json,
+    Channels, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles, Router,
+    SlowConsumer, Value, json,
 };
 use serde_json::value::RawValue;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -100,6 +100,7 @@ fn hub(policy: Policy) -> HubBuilder {
         .channels("hang:{n}", channels())
         .channels("room:{n}", channels().presence(Presence::each()))
         .channels("own:{n}", channels())
+        .channels("event:{n}", channels().client_events(ClientEvents::new().event("cursor", 1000)))
         .channels("{user}", channels().no_history())
         .roles("{*any}", Roles::new().define("speaker", ["send"]))
         .allow_transition(ConnectionState::Connected, BUSY)

@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     sources: BTreeMap<u64, Sequence>,
+    /// The highest number of each source of client events.
+    events: BTreeMap<u64, u64>,
+    /// Client events that came late or twice.
+    misplaced: Difference,
     /// Sum of `missed` over the gaps that came.
     told: u64,
 }
@@ -60,6 +64,14 @@ impl Tally {
         self.sources.entry(source).or_default().note(number);
     }
 
+    /// A client event: any may be left out, but they keep their order.
+    pub(crate) fn note_event(&mut self, source: u64, number: u64) {
+        let last = self.events.entry(source).or_default();
+        self.misplaced.disorder += u64::from(number < *last);
+        self.misplaced.duplicates += u64::from(number == *last);
+        *last = number.max(*last);
+    }
+
     pub(crate) fn note_gap(&mut self, missed: u64) {
         self.told += missed;
     }
@@ -98,8 +110,9 @@ impl Tally {
         let overcounted = if is_closed { 0 } else { self.told.saturating_sub(missing) };
         Difference {
             lost: missing.saturating_sub(self.told),
-            disorder: self.sources.values().map(|sequence| sequence.disorder).sum(),
-            duplicates: self.sources.values().map(|sequence| sequence.duplicates).sum(),
+            disorder: self.sources.values().map(|one| one.disorder).sum::<u64>() + self.misplaced.disorder,
+            duplicates: self.sources.values().map(|one| one.duplicates).sum::<u64>()
+                + self.misplaced.duplicates,
             overcounted,
         }
     }
@@ -166,6 +179,17 @@ mod tests {
         assert!(tally.is_complete());
         tally.note_gap(1);
         assert_eq!(tally.difference(false), Difference { overcounted: 1, ..Difference::default() });
+    }
+
+    #[test]
+    fn client_events_may_be_missing_and_keep_their_order() {
+        let mut tally = tally(1, &[1]);
+        [1, 5, 5, 3, 9].iter().for_each(|number| tally.note_event(1, *number));
+        assert!(tally.is_complete());
+        assert_eq!(
+            tally.difference(false),
+            Difference { disorder: 1, duplicates: 1, ..Difference::default() }
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ fn push_for(outbox: &mut Outbox, id: u64, draft: Draft, ttl: Duration) -> Answer
 }
 
 fn sent(outbox: &mut Outbox) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.next(Moment::now()).map(|(id, _)| id)).collect()
+    std::iter::from_fn(|| outbox.next(Moment::now(), |_| false).map(|(id, _)| id)).collect()
+}
+
+fn memory_of(kept: &str, channel: Option<&str>) -> Memory {
+    if channel == Some(kept) { Memory::Kept } else { Memory::Lost }
 }
 
 fn outcome(answer: &mut Answer) -> Option<Error> {
@@ -61,7 +65,7 @@ async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_rem
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 1, event(Repeat::Never));
     outbox.lost();
-    outbox.restored(|_| false);
+    outbox.restored(|_| Memory::Lost);
     assert_eq!(sent(&mut outbox), [1]);
 }
 
@@ -72,7 +76,7 @@ async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
     assert_eq!(sent(&mut outbox), [1, 2]);
     outbox.lost();
     let _new = push(&mut outbox, 3, publication("a", "3"));
-    outbox.restored(|channel| channel == Some("a"));
+    outbox.restored(|channel| memory_of("a", channel));
     assert_eq!(sent(&mut outbox), [1, 2, 3]);
 }
 
@@ -83,7 +87,7 @@ async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome(
     let mut gone = push(&mut outbox, 2, publication("gone", "2"));
     sent(&mut outbox);
     outbox.lost();
-    outbox.restored(|channel| channel == Some("kept"));
+    outbox.restored(|channel| memory_of("kept", channel));
     assert!(outcome(&mut kept).is_none());
     assert!(matches!(outcome(&mut gone), Some(Error::OutcomeUnknown)));
     assert_eq!(sent(&mut outbox), [1]);
@@ -97,7 +101,7 @@ async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
     sent(&mut outbox);
     outbox.lost();
     assert!(matches!(outcome(&mut once), Some(Error::OutcomeUnknown)));
-    outbox.restored(|_| false);
+    outbox.restored(|_| Memory::Lost);
     assert!(outcome(&mut again).is_none());
     assert_eq!(sent(&mut outbox), [2]);
 }
@@ -174,7 +178,7 @@ async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
     sent(&mut outbox);
     outbox.lost();
     tokio::time::advance(Duration::from_secs(269)).await;
-    outbox.restored(|_| true);
+    outbox.restored(|_| Memory::Kept);
     assert_eq!(sent(&mut outbox), [1, 2], "the server remembers the key");
     outbox.lost();
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -205,7 +209,7 @@ async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
     let mut after = push(&mut outbox, 3, publication("a", "3"));
     sent(&mut outbox);
     outbox.lost();
-    outbox.restored(|_| true);
+    outbox.restored(|_| Memory::Kept);
     assert_eq!(sent(&mut outbox), [2, 3]);
     assert!(matches!(outcome(&mut before), Some(Error::OutcomeUnknown)));
     assert!(outcome(&mut elsewhere).is_none() && outcome(&mut after).is_none());
@@ -223,4 +227,23 @@ async fn an_answer_may_take_any_time() {
     assert_eq!(sent(&mut outbox), [1]);
     outbox.expire(Moment::now());
     assert!(outcome(&mut answer).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_keeps_its_place_and_holds_nothing_else() {
+    let mut outbox = Outbox::new(10, 10_000);
+    let channel = |id: u64| if id % 2 == 1 { "held" } else { "a" };
+    let _answers: Vec<_> =
+        (1..=6).map(|id| push(&mut outbox, id, publication(channel(id), &id.to_string()))).collect();
+    let is_held = |channel: &str| channel == "held";
+    let others: Vec<_> =
+        std::iter::from_fn(|| outbox.next(Moment::now(), is_held).map(|(id, _)| id)).collect();
+    assert_eq!(others, [2, 4, 6]);
+    assert!(outbox.answered(4).is_some());
+    assert_eq!(sent(&mut outbox), [1, 3, 5]);
+    let last = outbox.take_back().unwrap();
+    assert!(matches!(&last.draft, Draft::Publish { key, .. } if key == "k-5"));
+    assert!(sent(&mut outbox).is_empty());
+    outbox.lost();
+    assert_eq!(sent(&mut outbox), [1, 2, 3, 6], "after a loss in their order");
 }

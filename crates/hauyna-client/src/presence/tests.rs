@@ -34,7 +34,7 @@ fn page(offset: u64, users: &[&str], next: Option<&str>) -> Option<PresencePage>
 }
 
 fn members(roster: &Roster) -> Vec<String> {
-    roster.presence().members.keys().cloned().collect()
+    roster.presence().users.keys().cloned().collect()
 }
 
 fn names(updates: &[PresenceUpdate]) -> Vec<(PresenceKind, &str)> {
@@ -88,10 +88,10 @@ fn a_mere_count_drops_the_list_until_a_new_one_comes() {
     roster.state(state(&[("alice", "online")], 4));
     roster.occupancy(5_000);
     let presence = roster.presence();
-    assert_eq!((presence.count, presence.members.len(), presence.is_complete), (Some(5_000), 0, false));
+    assert_eq!((presence.count, presence.users.len(), presence.is_listed), (Some(5_000), 0, false));
     assert_eq!(applied(&roster.change(change("join", "bob", 9))), [], "of a list that nobody keeps");
     roster.state(state(&[("bob", "online")], 20));
-    assert!(roster.presence().is_complete);
+    assert!(roster.presence().is_listed);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn change_of(user: &str, offset: u64, connections: u64, connection: Option<&str>
 fn the_devices_of_a_user_are_known_while_none_of_several_goes() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 1));
-    let devices = |roster: &Roster| roster.presence().members["alice"].devices.clone();
+    let devices = |roster: &Roster| roster.presence().users["alice"].devices.clone();
     assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["c"]);
     roster.change(change_of("alice", 2, 2, Some("d")));
     assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["c", "d"]);
@@ -186,7 +186,7 @@ fn the_devices_of_a_user_are_known_while_none_of_several_goes() {
     assert_eq!(devices(&roster).len(), 2, "what is the user's changes no device");
     roster.change(change_of("alice", 4, 1, None));
     assert_eq!(devices(&roster).len(), 0, "one of the two went");
-    assert_eq!(roster.presence().members["alice"].connections, 1);
+    assert_eq!(roster.presence().users["alice"].connections, 1);
     roster.change(change_of("alice", 5, 1, Some("d")));
     assert_eq!(devices(&roster).keys().collect::<Vec<_>>(), ["d"]);
 }
@@ -196,8 +196,8 @@ fn a_snapshot_stays_as_it_was_and_is_shared_until_something_changes() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online"), ("bob", "online")], 1));
     let before = roster.presence();
-    assert!(Arc::ptr_eq(&before.members, &roster.presence().members));
+    assert!(Arc::ptr_eq(&before.users, &roster.presence().users));
     roster.change(change("leave", "bob", 2));
-    assert_eq!((before.members.len(), roster.presence().members.len()), (2, 1));
-    assert!(Arc::ptr_eq(&before.members["alice"], &roster.presence().members["alice"]));
+    assert_eq!((before.users.len(), roster.presence().users.len()), (2, 1));
+    assert!(Arc::ptr_eq(&before.users["alice"], &roster.presence().users["alice"]));
 }

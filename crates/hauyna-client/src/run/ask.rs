@@ -9,10 +9,10 @@ use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
-use crate::presence::Paged;
+use crate::outbox::Memory;
 use crate::session::Standing;
 use crate::socket::Loss;
-use hauyna_protocol::received::{PresencePage, Question, Subscribed};
+use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(super) enum Purpose {
         wish: u64,
         /// Until when it counts as on its way.
         answer_by: Option<Instant>,
+        /// Bytes of its message.
+        bytes: usize,
     },
     Unsubscribe {
         channel: String,
@@ -77,6 +79,9 @@ impl Run {
         if !self.is_restored && !self.session.is_restoring() {
             self.restored();
         }
+        if self.is_restored && self.is_unjudged {
+            self.judge();
+        }
         // During a hand-over new requests wait for the new socket.
         if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
             return;
@@ -84,7 +89,8 @@ impl Run {
         let Some(socket) = &mut self.current else { return };
         let now = Moment::now();
         while socket.has_room() {
-            let Some((id, draft)) = self.outbox.next(now) else { return };
+            let is_held = |channel: &str| self.session.is_awaited(channel);
+            let Some((id, draft)) = self.outbox.next(now, is_held) else { return };
             let message = codec::encode(socket.encoding(), Some(id), &draft.request());
             let bytes = message.1.len();
             if bytes <= self.max_message {
@@ -98,12 +104,21 @@ impl Run {
 
     /// Requests of the application may be sent from now on.
     pub(super) fn restored(&mut self) {
+        (self.is_restored, self.restore_by) = (true, None);
+        self.judge();
+    }
+
+    /// Judges what was sent before the loss, and once more what a channel has that is restored later.
+    fn judge(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
         let (session, knows_all) = (&self.session, !self.is_unjudged);
-        self.outbox.restored(|channel| knows_all || channel.is_some_and(|name| session.vouches(name)));
+        self.is_unjudged = self.outbox.restored(|channel| match channel {
+            _ if knows_all => Memory::Kept,
+            Some(name) if session.is_awaited(name) => Memory::Unknown,
+            Some(name) if session.vouches(name) => Memory::Kept,
+            _ => Memory::Lost,
+        });
         self.session.judged();
-        self.is_unjudged = false;
-        (self.is_restored, self.restore_by) = (true, None);
     }
 
     pub(super) fn obey(&mut self, command: Command) {
@@ -118,8 +133,15 @@ impl Run {
             }
             Command::Subscribe { wish, share, reply } => self.wish(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
-            Command::Reconnect => self.reconnect(),
-            Command::Offline => self.offline(),
+            Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
+            Command::Reconnect(obeyed) => {
+                self.reconnect();
+                let _ = obeyed.send(()); // Whoever asked may have gone.
+            }
+            Command::Offline(obeyed) => {
+                self.offline();
+                let _ = obeyed.send(());
+            }
             Command::Close(reply) => {
                 // Only one of several can be the first; the others are answered when it is done.
                 let _ = reply.send(());
@@ -141,12 +163,15 @@ impl Run {
 
     /// Sends a request of the client's own; without a connection its purpose comes up again with the next one. A request that is
     /// larger than the server takes is refused here: it would end this connection and each later one.
-    pub(super) fn ask(&mut self, purpose: Purpose, request: &Request<'_>) {
+    pub(super) fn ask(&mut self, mut purpose: Purpose, request: &Request<'_>) {
         let id = self.id();
         let Some(socket) = &mut self.current else { return };
         let message = codec::encode(socket.encoding(), Some(id), request);
         if message.1.len() > self.max_message {
             return self.serve(purpose, Err(Refusal::too_large(Some(self.max_message))));
+        }
+        if let Purpose::Subscribe { bytes, .. } = &mut purpose {
+            *bytes = message.1.len();
         }
         socket.send(message, &mut self.random);
         self.asked.insert(id, purpose);
@@ -195,59 +220,20 @@ impl Run {
     }
 
     pub(super) fn ping(&mut self) {
+        // One that the server has never answered is not waited for any more.
+        self.asked.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
         self.ask(Purpose::Ping, &Request::Ping);
-    }
-
-    /// Asks for the list of who is present anew, where there is one.
-    pub(super) fn refresh_presence(&mut self, channel: &str) {
-        let is_listed =
-            self.channel(channel).is_some_and(|shared| shared.roster.lock().presence().is_complete);
-        if is_listed && self.session.is_live(channel) {
-            self.ask_presence(channel);
-        }
-    }
-
-    /// Asks who is present, unless that is being asked.
-    pub(super) fn ask_presence(&mut self, channel: &str) {
-        let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask() {
-            // What an earlier list was asked for is of no use any more.
-            let is_earlier =
-                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
-            self.asked.retain(|_, purpose| !is_earlier(purpose));
-            self.ask_page(channel, None);
-        }
-    }
-
-    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
-        let request =
-            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
-        self.ask(Purpose::Presence(channel.to_owned()), &request);
-    }
-
-    /// A page of a list is there, or will not come.
-    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
-        let mut followed_by = Paged::Whole;
-        self.roster(channel, |roster| {
-            let (updates, paged) = roster.page(page);
-            followed_by = paged;
-            updates
-        });
-        match followed_by {
-            Paged::Whole => {}
-            Paged::Skipped => self.ask_presence(channel),
-            Paged::More(after) => self.ask_page(channel, Some(&after)),
-        }
     }
 
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
     pub(super) fn question(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
-        let responder = self.options.responders.get(&event).filter(|_| self.work.len() < QUESTIONS);
+        let responder = self.options.responders.get(&event).filter(|_| self.questions < QUESTIONS);
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
         let generation = self.generation;
+        self.questions += 1;
         self.work.spawn(async move {
             let answered = tokio::spawn(async move { responder(data).await }).await;
             let answer = answered.unwrap_or_else(|_| Err("the handler failed".to_owned()));
@@ -284,20 +270,13 @@ impl Run {
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Answer { generation, id, answer } if generation == self.generation => {
+                self.questions = self.questions.saturating_sub(1);
                 self.answer(&id, &answer);
             }
-            Done::ChannelToken { generation, channel, wish, token }
-                if generation == self.generation && self.is_wish(&channel, wish) =>
-            {
-                if token.is_some() {
-                    return self.queue.push_front(Queued { channel, wish, token });
-                }
-                // It may have one the next time; until then nothing can be said.
-                if let Some(place) = self.session.place(&channel) {
-                    place.standing = Standing::Absent;
-                }
-                if let Some(kept) = self.wishes.get_mut(&channel) {
-                    kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
+            Done::ChannelToken { generation, channel, wish, token } if generation == self.generation => {
+                self.queue.fetched();
+                if self.is_wish(&channel, wish) {
+                    self.take_token(Queued { channel, wish, token });
                 }
             }
             Done::Refresh { generation, token: Some(token) } if generation == self.generation => {
@@ -309,6 +288,22 @@ impl Run {
                 self.give_up(&channel, number, None);
             }
             _ => {}
+        }
+    }
+}
+
+impl Run {
+    /// The source of a channel's tokens has answered.
+    fn take_token(&mut self, queued: Queued) {
+        if queued.token.is_some() {
+            return self.queue.push_front(queued);
+        }
+        // It may have one the next time; until then nothing can be said. Unless the server has made the subscription meanwhile.
+        let place = self.session.place(&queued.channel);
+        let Some(place) = place.filter(|place| place.standing == Standing::Asked) else { return };
+        place.standing = Standing::Absent;
+        if let Some(kept) = self.wishes.get_mut(&queued.channel) {
+            kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
         }
     }
 }

@@ -30,6 +30,7 @@ impl Run {
             .chain(self.queue.deadline())
             .chain(self.events_deadline())
             .chain(waiting)
+            .chain(self.lists.values().flatten().map(|waiter| waiter.answer_by))
             .chain(asked)
             .chain(catching)
             .min()

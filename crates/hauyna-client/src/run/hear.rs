@@ -1,14 +1,14 @@
 //! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
 
 use super::Run;
-use super::held::Held;
+use super::ask::Purpose;
+use super::held::{Held, mark};
 use super::travel::Former;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
-use crate::logger;
 use crate::outbox::Draft;
 use crate::presence::{Applied, Roster};
 use crate::session::{Missed, Verdict};
@@ -37,7 +37,7 @@ impl Run {
             match codec::decode(encoding, &payload) {
                 Ok(message) => self.hear(message),
                 Err(fault) => {
-                    logger::unreadable(&fault);
+                    self.failure_log.unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
                         self.lost(&Loss::abnormal("a message could not be read"));
@@ -80,14 +80,18 @@ impl Run {
     fn hear(&mut self, message: Received) {
         match message {
             Received::Ack(ack) => self.answered(&ack.id, Ok(ack.data)),
-            Received::Pong { id } => {
-                if let Some(RequestId::Number(id)) = id {
+            Received::Pong { id: Some(RequestId::Number(id)) } => {
+                if matches!(self.asked.get(&id), Some(Purpose::Ping)) {
                     self.asked.remove(&id);
                 }
             }
+            Received::Pong { .. } => {}
             Received::Error(refused) => match refused.id.clone() {
                 Some(id) => self.answered(&id, Err(Refusal::from(*refused))),
-                None => self.failure_log.unasked(&refused.error_type),
+                None => {
+                    self.failure_log.unasked(&refused.error_type);
+                    self.shared.feed.push(&Note::Refused(Arc::new(Refusal::from(*refused))));
+                }
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;
@@ -145,8 +149,15 @@ impl Run {
                 self.roster(&channel, |roster| roster.state(state));
             }
             Received::PresenceDiff(diff) => {
-                let channel = diff.channel.clone();
-                self.roster(&channel, |roster| roster.diff(diff));
+                let (channel, mut is_miscounted) = (diff.channel.clone(), false);
+                self.roster(&channel, |roster| {
+                    let updates = roster.diff(diff);
+                    is_miscounted = roster.is_miscounted();
+                    updates
+                });
+                if is_miscounted {
+                    self.ask_presence(&channel);
+                }
             }
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);
@@ -190,7 +201,7 @@ impl Run {
             _ => None,
         };
         let Some(channel) = channel.cloned() else { return self.give(None, &note) };
-        match self.session.admit(&channel, offset) {
+        match self.session.admit(&channel, offset, || mark(&note)) {
             Verdict::Deliver => self.give(Some(&channel), &note),
             // An application's message without a number may have been sent to this connection alone.
             Verdict::Stray if offset.is_none() && matches!(note, Note::Application(_)) => {
@@ -243,9 +254,15 @@ impl Run {
             self.stop_catching(&entry.channel);
         }
         let position = self.session.place(&entry.channel).and_then(|place| place.position);
+        if let Some(kept) = self.wishes.get_mut(&entry.channel) {
+            kept.retry_at = None;
+        }
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
+        if self.is_restored && !self.is_unjudged {
+            self.session.judged(); // Nothing of this channel waits to be judged.
+        }
         self.answer_waiters(&entry.channel, &Ok(Live { position, recoverable: entry.recoverable }));
         self.make_up_for(&entry.channel, missed, None);
     }
@@ -277,6 +294,7 @@ impl Run {
     pub(super) fn forget(&mut self, channel: &str) {
         self.session.forget(channel);
         self.stop_catching(channel);
+        self.list_ends(channel);
         self.wishes.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;

@@ -178,6 +178,9 @@ impl Run {
             }
             _ => (number(message), None),
         };
+        if let Some(note) = &note {
+            self.session.expects(channel, offset, || mark(note));
+        }
         if self.session.replay(channel, offset)
             && let Some(note) = note
         {
@@ -193,7 +196,7 @@ impl Run {
         let is_lost = went_back || reason == GapReason::EpochChanged;
         let to = from.filter(|_| !is_lost).and_then(|from| {
             let next = held?.next_after(from)?;
-            Some(Position { offset: next, ..from })
+            Some(Position { offset: next - 1, ..from })
         });
         self.tell(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
         self.release(channel, is_lost);
@@ -255,6 +258,15 @@ impl Waiting {
     }
 }
 
+/// What tells a message of a channel from others of the same offset.
+pub(super) fn mark(note: &Note) -> String {
+    match note {
+        Note::Publication(publication, _) => format!("{} {}", publication.timestamp, publication.content),
+        Note::Application(application) => application.body.get().to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// The offset of any message that has one.
 fn number(message: &str) -> Option<u64> {
     #[derive(serde::Deserialize)]
@@ -277,16 +289,14 @@ fn reason(refusal: &Refusal) -> GapReason {
 
 /// When a request that was refused for now may be asked again.
 pub(super) fn retry_after(refusal: &Refusal) -> Duration {
-    #[derive(serde::Deserialize)]
-    struct Details {
-        retry_after: Option<u64>,
-    }
-    let details: Option<Details> =
-        refusal.details.as_ref().and_then(|details| serde_json::from_str(details.get()).ok());
-    let told = details.and_then(|details| details.retry_after).unwrap_or(1_000);
-    Duration::from_millis(told.clamp(50, 60_000))
+    refusal.retry_after().unwrap_or(RETRY).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
+/// The pause before a request is asked again, where the server says nothing.
+const RETRY: Duration = Duration::from_secs(1);
+/// The bounds of what a server may ask for: see `PROTOCOL.md`.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The least time for a page of the history, however little a request is given.
 const LEAST: Duration = Duration::from_secs(1);
 /// What may be held back for one channel.

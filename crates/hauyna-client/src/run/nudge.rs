@@ -15,6 +15,8 @@ pub(crate) enum Nudge {
     Events(Arc<ChannelShared>),
     /// A share of a subscription has ended, by its handle or with it.
     Ended { channel: String, share: u64, reply: Reply<()> },
+    /// A share of a subscription lasts as long as that.
+    Kept { channel: String, share: u64 },
 }
 
 /// What the task has been told and has not looked at.

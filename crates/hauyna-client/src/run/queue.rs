@@ -20,6 +20,8 @@ use tokio::time::Instant;
 pub(super) struct Queue {
     waiting: VecDeque<Queued>,
     paused_until: Option<Instant>,
+    /// How many tokens of channels are being fetched.
+    fetching: usize,
 }
 
 /// A subscription that waits.
@@ -33,6 +35,11 @@ pub(super) struct Queued {
 }
 
 impl Queue {
+    /// A token is there, or will not come.
+    pub(super) const fn fetched(&mut self) {
+        self.fetching = self.fetching.saturating_sub(1);
+    }
+
     pub(super) fn push_front(&mut self, queued: Queued) {
         self.waiting.push_front(queued);
     }
@@ -51,13 +58,16 @@ impl Queue {
         self.paused_until = self.paused_until.max(Some(until));
     }
 
-    /// Takes the next one, unless the queue is paused.
-    fn next(&mut self, now: Instant) -> Option<Queued> {
+    /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are being fetched, and
+    /// let the others go ahead.
+    fn next(&mut self, now: Instant, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
         if self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         self.paused_until = None;
-        self.waiting.pop_front()
+        let may_fetch = self.fetching < MOST_AT_ONCE;
+        let at = self.waiting.iter().position(|queued| may_fetch || !needs_token(queued))?;
+        self.waiting.remove(at)
     }
 }
 
@@ -65,6 +75,9 @@ impl Run {
     /// Asks for a channel that is wanted, behind those that wait already.
     pub(super) fn subscribe(&mut self, channel: &str) {
         let Some(place) = self.session.place(channel) else { return };
+        if place.standing == Standing::Live {
+            return; // The server has subscribed this client meanwhile.
+        }
         place.standing = Standing::Asked;
         let Some(kept) = self.wishes.get(channel) else { return };
         let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
@@ -80,11 +93,16 @@ impl Run {
             |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
         let mut on_their_way = self.asked.values().filter(is_on_its_way).count();
         while on_their_way < MOST_AT_ONCE {
-            let Some(Queued { channel, wish, token }) = self.queue.next(now) else { return };
-            if !self.is_wish(&channel, wish) {
-                continue; // It was given up meanwhile.
+            let wishes = &self.wishes;
+            let has_source =
+                |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
+            let needs_token = |queued: &Queued| queued.token.is_none() && has_source(&queued.channel);
+            let Some(queued) = self.queue.next(now, needs_token) else { return };
+            let needs_token = needs_token(&queued);
+            let Queued { channel, wish, token } = queued;
+            if !self.is_wish(&channel, wish) || self.session.is_live(&channel) {
+                continue; // It was given up meanwhile, or the server has made the subscription.
             }
-            let needs_token = token.is_none() && self.wishes[&channel].wish.token.is_some();
             match needs_token {
                 true => self.fetch_token(channel, wish),
                 false => {
@@ -98,6 +116,7 @@ impl Run {
     fn fetch_token(&mut self, channel: String, wish: u64) {
         let Some(source) = self.wishes.get(&channel).and_then(|kept| kept.wish.token.clone()) else { return };
         let (generation, patience) = (self.generation, self.patience());
+        self.queue.fetching += 1;
         self.work.spawn(async move {
             let token = settled(source, patience).await;
             Done::ChannelToken { generation, channel, wish, token }
@@ -116,14 +135,17 @@ impl Run {
             token: token.map(Into::into),
         };
         let answer_by = Some(after(Instant::now(), self.shared.timeout.max(RESTORING)));
-        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by }, &request);
+        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
     /// A channel was refused.
     pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
         let Some(place) = self.session.place(channel) else { return };
+        if place.standing == Standing::Live {
+            return; // The server has subscribed this connection meanwhile, which no refusal ends.
+        }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            // The server has subscribed this connection meanwhile, and says so by a notice of its own.
+            // The same, and its notice is on its way.
             place.standing = Standing::Live;
             let subscription = Live { position: place.position, recoverable: place.is_recoverable };
             return self.answer_waiters(channel, &Ok(subscription));

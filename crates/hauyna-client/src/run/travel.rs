@@ -1,6 +1,7 @@
 //! Coming and going: attempts, greetings, losses, hand-overs to another node, and the end. Part of the task.
 
 use super::Run;
+use super::ask::Purpose;
 use super::queue::RESTORING;
 use crate::client::{SessionInfo, State};
 use crate::clock::after;
@@ -91,7 +92,7 @@ impl Run {
                     return self.greeted(socket, *session);
                 }
                 Ok(_) => {}
-                Err(fault) => logger::unreadable(&fault),
+                Err(fault) => self.failure_log.unreadable(&fault),
             }
         }
         let Some(loss) = socket.end().cloned() else { return };
@@ -101,6 +102,7 @@ impl Run {
             self.session.resume = None;
         }
         if self.current.is_none() && should_reconnect(loss.code) == Reconnect::StayAway {
+            *self.shared.last_failure.lock() = Some(Failure::Ended(loss.clone()).to_string());
             return self.close(Closed::ByServer { code: loss.code, reason: loss.reason });
         }
         self.failed(&Failure::Ended(loss));
@@ -108,7 +110,7 @@ impl Run {
 
     /// A connection is there.
     fn greeted(&mut self, socket: Socket, session: Session) {
-        let now = Instant::now();
+        let (now, info) = (Instant::now(), SessionInfo::of(&session));
         self.failure_log.connected(&session.connection_id, session.resumed);
         *self.shared.last_failure.lock() = None;
         if let Some(mut socket) = self.current.replace(socket) {
@@ -123,6 +125,7 @@ impl Run {
         }
         self.forget_connection();
         self.generation += 1;
+        self.questions = 0;
         self.is_unjudged |= !session.resumed;
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
         self.given_up.retain(|channel, _| session.resumed && is_there(channel));
@@ -135,10 +138,8 @@ impl Run {
         }
         self.backoff.connected(now);
         self.set_renewal(session.expires_at, session.expires_in);
-        let max_message =
-            session.limits.map(|limits| usize::try_from(limits.max_message).unwrap_or(usize::MAX));
+        let max_message = info.max_message.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         self.max_message = max_message.unwrap_or(usize::MAX);
-        let info = SessionInfo::new(session.connection_id, session.user, session.resumed);
         *self.shared.session.lock() = Some(info);
         for entry in &session.subscriptions {
             self.live(entry);
@@ -155,8 +156,16 @@ impl Run {
 
     /// The connection ended because a message was too large: its request fails, so that the others can go on.
     fn give_up_largest(&mut self) {
-        if let Some(entry) = self.outbox.take_largest_sent() {
-            entry.fail(Error::Refused(Refusal::too_large(None)));
+        let size = |purpose: &Purpose| match purpose {
+            Purpose::Subscribe { channel, bytes, .. } => Some((*bytes, channel.clone())),
+            _ => None,
+        };
+        let own = self.asked.values().filter_map(size).max();
+        let refusal = Refusal::too_large(None);
+        match (self.outbox.take_largest_sent(own.as_ref().map_or(0, |own| own.0)), own) {
+            (Some(entry), _) => entry.fail(Error::Refused(refusal)),
+            (None, Some((_, channel))) => self.refused(&channel, &refusal),
+            (None, None) => {}
         }
     }
 
@@ -194,10 +203,10 @@ impl Run {
         // The server has moved the session to the socket whose greeting is on its way: nobody is offline.
         let is_moving = loss.code == CloseCode::REPLACED.0 && matches!(self.next, Next::Greeting(..));
         (self.current, self.former, self.liveness) = (None, None, None);
-        self.forget_connection();
         if loss.code == CloseCode::MESSAGE_TOO_BIG.0 {
             self.give_up_largest();
         }
+        self.forget_connection();
         self.outbox.lost();
         self.backoff.lost(now);
         if should_reconnect(loss.code) == Reconnect::StayAway {
@@ -227,6 +236,8 @@ impl Run {
         *self.shared.last_failure.lock() = Some(failure.to_string());
         let closed = match (failure.lasting(self.options.token.is_some()), failure) {
             (Some(status), _) => Some(Closed::Refused { status }),
+            // It may be the server's own token that cannot be written: without it, the next attempt begins anew.
+            (None, Failure::Request(_)) if self.session.resume.take().is_some() => None,
             (None, Failure::Request(_)) => Some(Closed::InvalidRequest),
             _ => None,
         };
@@ -308,6 +319,7 @@ impl Run {
         self.failure_log.closed(&closed);
         (self.current, self.former, self.liveness) = (None, None, None);
         self.next = Next::Idle;
+        *self.shared.retry_at.lock() = None;
         self.forget_connection();
         self.session.resume = None;
         let error = Error::from(closed.clone());

@@ -31,7 +31,7 @@ pub(super) struct Kept {
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
     /// The shares of it; it is given up with the last.
-    shares: BTreeSet<u64>,
+    shares: Shares,
     pub(super) waiters: Vec<Waiter<Live>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
@@ -39,11 +39,33 @@ pub(super) struct Kept {
     pub(super) refusal: Option<Refusal>,
 }
 
+/// The shares of one subscription. Those that last are one: a program that subscribes and keeps again and again takes no more memory.
+#[derive(Debug, Default)]
+struct Shares {
+    ending: BTreeSet<u64>,
+    lasts: bool,
+}
+
+impl Shares {
+    fn add(&mut self, share: u64) {
+        self.ending.insert(share);
+    }
+
+    fn keep(&mut self, share: u64) {
+        self.lasts |= self.ending.remove(&share);
+    }
+
+    /// Ends a share; `true` where it was the last.
+    fn end(&mut self, share: u64) -> bool {
+        self.ending.remove(&share) && self.ending.is_empty() && !self.lasts
+    }
+}
+
 /// A call that is awaited. The task keeps its time: whoever awaits it may have no timer, as outside a runtime.
 #[derive(Debug)]
 pub(super) struct Waiter<T> {
     reply: Reply<T>,
-    answer_by: Instant,
+    pub(super) answer_by: Instant,
 }
 
 impl<T> Waiter<T> {
@@ -55,7 +77,7 @@ impl<T> Waiter<T> {
 
 impl Kept {
     fn new(wish: Wish, number: u64) -> Self {
-        let (shares, waiters, refusal) = (BTreeSet::new(), Vec::new(), None);
+        let (shares, waiters, refusal) = (Shares::default(), Vec::new(), None);
         Self { wish, number, shares, waiters, retry_at: None, refusal }
     }
 
@@ -77,7 +99,7 @@ impl Purpose {
 }
 
 impl Run {
-    fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
+    pub(super) fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
         let wait = self.shared.ttl().saturating_add(self.shared.timeout);
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
@@ -106,13 +128,13 @@ impl Run {
                 kept
             }
         };
-        kept.shares.insert(share);
+        kept.shares.add(share);
         if standing == Standing::Live {
             return waiter.answer(Ok(Live { position, recoverable }));
         }
-        kept.waiters.retain(|waiter| !waiter.reply.is_closed());
-        if kept.waiters.len() >= WAITERS {
-            return waiter.answer(Err(Error::OutboxFull));
+        // Those that nobody awaits any more go whenever there are twice as many.
+        if kept.waiters.len().is_power_of_two() {
+            kept.waiters.retain(|waiter| !waiter.reply.is_closed());
         }
         kept.waiters.push(waiter);
         if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
@@ -133,12 +155,18 @@ impl Run {
 
     /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
     pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
-        let shares = self.wishes.get_mut(channel).map(|kept| &mut kept.shares);
-        let is_last = shares.is_some_and(|shares| shares.remove(&share) && shares.is_empty());
+        let is_last = self.wishes.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
         match is_last {
             true => self.unsubscribe(channel, reply),
             // Whoever asked may have gone.
             false => _ = reply.send(Ok(())),
+        }
+    }
+
+    /// A share lasts from now on.
+    pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
+        if let Some(kept) = self.wishes.get_mut(channel) {
+            kept.shares.keep(share);
         }
     }
 
@@ -179,6 +207,11 @@ impl Run {
                 waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
             }
         }
+        for waiters in self.lists.values_mut() {
+            for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
+                waiter.answer(Err(Error::Timeout));
+            }
+        }
         for purpose in self.asked.values_mut() {
             if purpose.deadline().is_some_and(|by| by <= now)
                 && let Purpose::Unsubscribe { waiter, .. } = purpose
@@ -194,12 +227,34 @@ impl Run {
         for purpose in std::mem::take(&mut self.asked).into_values() {
             match purpose {
                 Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
-                Purpose::Presence(channel) => self.roster(&channel, |roster| roster.page(None).0),
+                Purpose::Presence(channel) => {
+                    self.roster(&channel, |roster| roster.page(None).0);
+                    self.list_ends(&channel);
+                }
                 _ => {}
             }
         }
     }
 }
 
-/// Calls that may wait for one subscription at once.
-const WAITERS: usize = 64;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_that_last_take_no_memory_and_the_last_of_the_others_ends_nothing() {
+        let mut shares = Shares::default();
+        shares.add(0);
+        for share in 1..=1_000 {
+            shares.add(share);
+            shares.keep(share);
+        }
+        shares.keep(2_000);
+        assert_eq!(shares.ending.len(), 1);
+        assert!(!shares.end(0) && !shares.end(1));
+        let mut shares = Shares::default();
+        shares.keep(1);
+        shares.add(2);
+        assert!(!shares.end(1) && shares.end(2) && !shares.end(2));
+    }
+}

@@ -26,14 +26,14 @@ fn live_at(offset: u64) -> Session {
 #[test]
 fn what_is_not_behind_the_position_is_a_duplicate() {
     let mut session = live_at(5);
-    let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset)));
+    let verdicts = [6, 9].map(|offset| session.admit("a", Some(offset), String::new));
     // From 6 to 9: publications that were not for this subscriber are no gap.
     assert_eq!(verdicts, [Verdict::Deliver; 2]);
     assert!(session.replay("a", Some(12)));
-    let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset)));
+    let verdicts = [10, 12, 13].map(|offset| session.admit("a", Some(offset), String::new));
     use Verdict::{Deliver, Drop};
     assert_eq!(verdicts, [Drop, Drop, Deliver]);
-    assert_eq!(session.admit("a", None), Deliver);
+    assert_eq!(session.admit("a", None, String::new), Deliver);
     assert_eq!(session.positions(), [("a".into(), at(OLD, 13))]);
 }
 
@@ -44,8 +44,10 @@ fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
     assert!(session.publishes("a", at(OLD, 6)) && !session.publishes("a", at(OLD, 6)));
     assert!(!session.publishes("a", at(NEW, 7)) && !session.publishes("b", at(OLD, 7)));
     assert_eq!(session.positions(), [("a".into(), at(OLD, 6))]);
-    assert_eq!(session.admit("a", Some(6)), Verdict::Drop);
-    assert_eq!(session.admit("a", Some(7)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(7), String::new), Verdict::Deliver);
+    let mut session = live_at(5);
+    assert!(session.publishes("a", at(OLD, 6)));
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::WentBack, "it is no echo");
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn a_recovered_subscription_keeps_its_own_position() {
     session.lost();
     let missed = session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true,"recovered":true"#));
     assert_eq!(missed, Missed::Nothing);
-    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver, "what was missed follows");
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver, "what was missed follows");
     assert!(session.vouches("a"));
 }
 
@@ -68,7 +70,7 @@ fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
         let rest = format!(r#""recoverable":true,"recovered":false,"reason":"{reason}""#);
         let Missed::Gap(gap) = session.live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
         assert_eq!((gap.reason.as_str(), gap.from, gap.to), (reason, Some(at(OLD, 5)), Some(at(epoch, 9))));
-        assert_eq!(session.admit("a", Some(10)), Verdict::Deliver);
+        assert_eq!(session.admit("a", Some(10), String::new), Verdict::Deliver);
         assert_eq!(session.vouches("a"), epoch == OLD, "{reason}");
     }
 }
@@ -90,11 +92,11 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
     let mut session = live_at(5);
     session.lost();
     assert_eq!(session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)), Missed::InHistory);
-    assert_eq!(session.admit("a", Some(10)), Verdict::Hold);
+    assert_eq!(session.admit("a", Some(10), String::new), Verdict::Hold);
     assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
     assert!(session.replay("a", Some(10)));
-    assert_eq!(session.admit("a", Some(11)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(11), String::new), Verdict::Deliver);
 
     let mut session = live_at(5);
     session.lost();
@@ -107,7 +109,7 @@ fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
     let mut session = live_at(5);
     assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), Missed::InHistory);
     assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)));
-    assert_eq!(session.admit("a", Some(9)), Verdict::Hold);
+    assert_eq!(session.admit("a", Some(9), String::new), Verdict::Hold);
     assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
 }
 
@@ -119,7 +121,7 @@ fn a_gap_without_history_is_told() {
     let unknown = Some(at(Epoch::UNKNOWN, 0));
     let Missed::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
-    assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
 fn a_gap_of_messages_without_offsets_changes_no_position() {
     let mut session = live_at(5);
     assert_eq!(session.gap("a", None, 0), Missed::Nothing);
-    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
         let turned = entry(Some(at(NEW, offset)), r#""recoverable":true,"recovered":true"#);
         assert!(session.is_turned_by(&turned));
         assert_eq!(session.live(&turned), Missed::Nothing);
-        assert_eq!(session.admit("a", Some(offset + 1)), Verdict::Deliver);
+        assert_eq!(session.admit("a", Some(offset + 1), String::new), Verdict::Deliver);
         assert_eq!(session.positions(), [("a".into(), at(NEW, offset + 1))]);
     }
 }
@@ -199,13 +201,13 @@ fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
     let rest = r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#;
     let Missed::Gap(gap) = session.live(&entry(Some(at(NEW, 0)), rest)) else { panic!("it is silent") };
     assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 0))));
-    assert_eq!(session.admit("a", Some(1)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(1), String::new), Verdict::Deliver);
 }
 
 #[test]
 fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
     let mut session = live_at(5);
-    assert_eq!(session.admit("a", Some(9)), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
     for rest in [
         r#""recoverable":true,"recovered":true"#,
         r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#,
@@ -231,16 +233,16 @@ fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that
 #[test]
 fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not() {
     let mut session = live_at(41);
-    assert_eq!(session.admit("a", Some(1)), Verdict::WentBack);
-    assert_eq!(session.admit("a", Some(2)), Verdict::Hold, "until the history has answered");
+    assert_eq!(session.admit("a", Some(1), String::new), Verdict::WentBack);
+    assert_eq!(session.admit("a", Some(2), String::new), Verdict::Hold, "until the history has answered");
     assert!(session.takes_page("a", at(OLD, 41)));
-    assert_eq!(session.admit("a", Some(3)), Verdict::Drop, "it is the same numbering still");
+    assert_eq!(session.admit("a", Some(3), String::new), Verdict::Drop, "it is the same numbering still");
     let mut session = live_at(5);
-    assert_eq!(session.admit("a", Some(6)), Verdict::Deliver);
-    assert_eq!(session.admit("a", Some(6)), Verdict::WentBack);
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::WentBack);
     session.lose_position("a");
     session.caught_up("a");
-    assert_eq!(session.admit("a", Some(2)), Verdict::Deliver, "offsets say nothing any more");
+    assert_eq!(session.admit("a", Some(2), String::new), Verdict::Deliver, "offsets say nothing any more");
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_n
     assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), Missed::InHistory);
     assert!((6..=20).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
-    assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset))), {
+    assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset), String::new)), {
         use Verdict::{Deliver, Drop};
         [Drop, Drop, Drop, Deliver]
     });

@@ -371,3 +371,52 @@ fn a_url_that_makes_no_sense_is_refused_at_once() {
     assert_eq!(Client::builder("wss://a/").connect().unwrap_err(), InvalidUrl::NoTls);
     assert_eq!(Client::builder("ws://a:99999/").connect().unwrap_err(), InvalidUrl::Malformed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_another_try_and_waits_gets_its_outcome_and_not_that_of_the_last() {
+    let (mut script, builder) = script();
+    let client = builder.retry(terms(Some(1))).connect().unwrap();
+    for _ in 0..2 {
+        drop(script.raw().await);
+    }
+    assert_eq!(client.connected().await, Err(Closed::GaveUp));
+    client.reconnect().await.unwrap();
+    assert_ne!(client.state(), State::Closed(Closed::GaveUp));
+    let (connected, _peer) = tokio::join!(client.connected(), script.greet("one"));
+    connected.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_closed_plans_no_attempt_and_says_why_it_has_no_connection() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    drop(script.raw().await);
+    while client.retry_at().is_none() {
+        tokio::task::yield_now().await;
+    }
+    client.close().await;
+    assert_eq!(client.retry_at(), None);
+
+    let (mut script, builder) = self::script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.accept().await;
+    peer.close(3507).await;
+    assert!(matches!(client.connected().await, Err(Closed::ByServer { code: 3507, .. })));
+    let why = client.last_failure().expect("a reason");
+    assert!(why.contains("3507"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_and_reconnects_at_once_has_a_client_that_was_closed_by_itself() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let ending = async {
+        while peer.next().await.is_some() {}
+        drop(peer);
+    };
+    let ((), reconnected, ()) = tokio::join!(client.close(), client.reconnect(), ending);
+    assert_eq!(client.state(), State::Closed(Closed::ByUs));
+    assert!(matches!(reconnected, Err(Error::Closed(Closed::ByUs))), "{reconnected:?}");
+}

@@ -214,7 +214,7 @@ async fn on_a_real_server_others_see_what_a_connection_says_about_itself() {
         }
     }
     assert_eq!(shown, [json!({ "device": "phone" }), json!({ "device": "phone", "muted": true })]);
-    assert_eq!(device(&at_ana.presence().members["bob"]), shown.pop());
+    assert_eq!(device(&at_ana.presence().users["bob"]), shown.pop());
     let refused = bob.channel::<u32>("room:2").presence().update(&json!({})).await.unwrap_err();
     assert_eq!(refused.error_type(), Some(ErrorType::NotSubscribed));
 }

@@ -327,7 +327,7 @@ fn calls_may_be_awaited_outside_a_runtime() {
     block_on(async {
         client.connected().await.unwrap();
         let subscription = room.subscribe().await.unwrap();
-        assert_eq!(subscription.position.unwrap().offset, 1);
+        assert_eq!(subscription.position().unwrap().offset, 1);
         assert_eq!(client.request::<u32>("buy", &json!({})).await.unwrap(), 1);
         assert_eq!(room.publish(&7).await.unwrap().unwrap().offset, 2);
         assert_eq!(room.history().await.unwrap().oldest, 1);
@@ -390,4 +390,16 @@ async fn subscriptions_that_nobody_answers_time_out() {
     peer.expect("subscribe_channel").await;
     assert!(matches!(room.unsubscribe().await, Err(Error::Timeout)));
     assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[test]
+fn a_client_in_a_runtime_without_a_timer_says_that_it_has_ended() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let (_script, builder) = script();
+        let client = builder.connect().unwrap();
+        assert_eq!(client.connected().await, Err(Closed::TaskEnded));
+        assert_eq!(client.request::<()>("x", &json!({})).await.unwrap_err().kind(), "closed");
+        assert!(client.states().next().await.is_none());
+    });
 }

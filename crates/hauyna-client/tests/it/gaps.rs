@@ -57,7 +57,7 @@ async fn a_gap_that_the_history_cannot_close_is_told_where_it_is() {
     peer.send(refusal).await;
     assert_eq!(content(&mut messages).await, 2);
     let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
-    assert_eq!((gap.reason, gap.from.unwrap().offset, gap.to.unwrap().offset), (GapReason::TooOld, 2, 7));
+    assert_eq!((gap.reason, gap.from.unwrap().offset, gap.to.unwrap().offset), (GapReason::TooOld, 2, 6));
     assert_eq!(content(&mut messages).await, 7);
 }
 

@@ -15,10 +15,10 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// What this thread has logged since it began.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn capture() -> (Self, DefaultGuard) {
+    pub(crate) fn capture() -> (Self, DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::DEBUG)
@@ -29,12 +29,12 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
     /// The client's lines of a level, without their target.
-    fn lines(&self, level: &str) -> Vec<String> {
+    pub(crate) fn lines(&self, level: &str) -> Vec<String> {
         let start = format!("{level} hauyna_client: ");
         self.text()
             .lines()

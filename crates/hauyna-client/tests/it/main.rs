@@ -9,6 +9,7 @@ mod epochs;
 mod extremes;
 mod gaps;
 mod handover;
+mod hostile;
 mod lapses;
 mod log;
 mod outage;
@@ -19,6 +20,8 @@ mod resume;
 mod script;
 mod sessions;
 mod shares;
+mod standing;
+mod stress;
 mod support;
 mod talk;
 #[cfg(feature = "tls")]

@@ -41,9 +41,9 @@ async fn the_list_follows_joins_changes_and_leaves() {
     bob.update_status("away", &json!({ "mood": "tea" })).await.unwrap();
     assert_eq!(told(&mut updates).await, (Update, "bob".into()));
     let presence = ana.channel::<()>("room:1").presence();
-    assert_eq!((presence.count, presence.is_complete), (Some(2), true));
-    assert_eq!(presence.members["bob"].status, "away");
-    assert_eq!(presence.members["bob"].metadata["mood"], "tea");
+    assert_eq!((presence.count, presence.is_listed), (Some(2), true));
+    assert_eq!(presence.users["bob"].status, "away");
+    assert_eq!(presence.users["bob"].metadata["mood"], "tea");
     bob.close().await;
     assert_eq!(told(&mut updates).await, (Leave, "bob".into()));
 }
@@ -78,4 +78,28 @@ async fn a_reconnect_shows_nobody_coming_or_going_here_or_there() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn devices_that_are_not_known_are_asked_for() {
+    let server = server();
+    let (bob, mut updates) = enter(&server.url("/?user=bob")).await;
+    let (_one, _) = enter(&server.url("/?user=ana")).await;
+    let (two, _) = enter(&server.url("/?user=ana")).await;
+    let room = bob.channel::<()>("room:1");
+    let until = async |updates: &mut Stream<PresenceUpdate>, connections: u64| {
+        loop {
+            let update = next(updates).await.unwrap();
+            if update.user == "ana" && update.member.connections == connections {
+                return update.member.devices.len();
+            }
+        }
+    };
+    assert_eq!(until(&mut updates, 2).await, 2);
+    two.close().await;
+    assert_eq!(until(&mut updates, 1).await, 0, "which one went is not told");
+    room.presence().refresh().await.unwrap();
+    assert_eq!(room.presence().users["ana"].devices.len(), 1);
+    // Without a list there is nothing to ask for, and nobody waits.
+    bob.channel::<()>("room:2").presence().refresh().await.unwrap();
 }

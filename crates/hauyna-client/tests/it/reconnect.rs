@@ -129,7 +129,7 @@ async fn a_position_that_was_kept_is_recovered_from_in_another_life() {
     let room = first.channel::<u32>("room:1");
     room.subscribe().await.unwrap().keep();
     room.publish(&1).await.unwrap();
-    let kept = room.position().or(room.subscribe().await.unwrap().position).unwrap();
+    let kept = room.position().or(room.subscribe().await.unwrap().position().copied()).unwrap();
     first.close().await;
     server.hub().channel("room:1").broadcast(2).await.unwrap();
     let second = client(&server.url("/"));

@@ -26,7 +26,7 @@ async fn a_client_that_comes_back_shows_its_token_and_its_positions_at_once() {
     let mut peer = script.greet("one").await;
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 4));
     let subscribed = subscribed.unwrap();
-    assert_eq!(subscribed.position.unwrap().offset, 4);
+    assert_eq!(subscribed.position().unwrap().offset, 4);
     peer.publication("a", 5).await;
     assert_eq!(content(&mut messages).await, 5);
     drop(peer);

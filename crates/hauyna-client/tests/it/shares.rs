@@ -77,6 +77,19 @@ async fn unsubscribing_the_channel_ends_all_shares_and_those_that_wait() {
     assert!(matches!(waiting.await.unwrap(), Err(Error::Unsubscribed)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn any_number_of_calls_wait_for_one_subscription() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let waiting: Vec<_> = (0..500).map(|_| tokio::spawn(room.subscribe().into_future())).collect();
+    let mut peer = script.greet("one").await;
+    answered(&mut peer, "subscribe_channel").await;
+    for call in waiting {
+        call.await.unwrap().unwrap().keep();
+    }
+}
+
 #[tokio::test]
 async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
     let server = server();

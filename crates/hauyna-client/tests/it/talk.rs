@@ -27,7 +27,7 @@ async fn what_one_client_publishes_another_receives_in_either_encoding() {
     let mut messages = to.messages();
     from.subscribe().await.unwrap().keep();
     let subscription = to.subscribe().await.unwrap();
-    assert!(subscription.recoverable);
+    assert!(subscription.is_recoverable());
     let position = from.publish(&line("hello")).await.unwrap().expect("a numbered channel");
     let message = next(&mut messages).await.unwrap();
     assert_eq!((message.content, message.user.as_deref()), (line("hello"), Some("ana")));
@@ -238,7 +238,7 @@ async fn a_page_of_the_history_starts_at_one_position() {
     let client = client(&server.url("/"));
     let room = client.channel::<u32>("room:1");
     let subscription = room.subscribe().await.unwrap();
-    let first = subscription.position.unwrap();
+    let first = *subscription.position().unwrap();
     let second = room.publish(&1).await.unwrap().unwrap();
     let history = || room.history().since(first);
     for twice in [history().before(second), history().since(second)] {

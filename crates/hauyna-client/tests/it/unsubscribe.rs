@@ -32,7 +32,7 @@ async fn a_channel_that_was_given_up_without_a_connection_stays_so_when_the_sess
     // Wanted again, it begins anew; nothing of the time between was delivered.
     let (subscribed, ()) = tokio::join!(room.subscribe().into_future(), peer.subscribe("a", 7));
     let subscribed = subscribed.unwrap();
-    assert_eq!(subscribed.position.unwrap().offset, 7);
+    assert_eq!(subscribed.position().unwrap().offset, 7);
     peer.send(publication("a", 8)).await;
     assert_eq!(content(&mut messages).await, 8);
 }
@@ -97,7 +97,7 @@ async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_n
     peer.ack(&granted, json!({ "channel": "a", "epoch": EPOCH, "offset": 4, "recoverable": true })).await;
     ending.await.unwrap().unwrap();
     let second = second.await.unwrap().unwrap();
-    assert_eq!(second.position.unwrap().offset, 4);
+    assert_eq!(second.position().unwrap().offset, 4);
     peer.publication("a", 5).await;
     assert_eq!(content(&mut messages).await, 5);
 }

@@ -77,7 +77,7 @@ pub(crate) async fn run(plan: Plan, desk: Desk) -> turmoil::Result {
     count_resumes(&client, &desk);
     loop {
         if let Ok(subscription) = channel.subscribe().await {
-            desk.note(Told::Subscribed(subscription.position));
+            desk.note(Told::Subscribed(subscription.position().copied()));
             subscription.keep();
             break;
         }

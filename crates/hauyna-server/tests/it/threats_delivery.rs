@@ -6,8 +6,8 @@ use crate::common::{
     raise_descriptor_limit, raw_frame,
 };
 use hauyna::{
-    Channels, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker, LocalOptions, Reject,
-    Router, SlowConsumer,
+    Channels, ClientEvents, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker,
+    LocalOptions, Reject, Router, SlowConsumer,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -289,6 +289,43 @@ fn row_51_a_slow_consumer_is_told_and_recovers_what_it_missed() {
     for offset in last + 1..=top {
         assert_eq!(back.message("message")["offset"], offset);
     }
+}
+
+#[test]
+fn client_events_of_many_senders_wait_within_bounds_for_stalled_readers_and_close_none() {
+    const STALLED: usize = 10;
+    let events = (0..16).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
+    let channels = Channels::new().client_events(events);
+    let hub = Hub::builder().channels("{*any}", channels).build();
+    let server = Local::start(hub.clone(), Handler::new().write_timeout(Duration::from_secs(60)));
+    let mut stalled: Vec<Client> = (0..STALLED).map(|n| server.open_narrow(&format!("stalled{n}"))).collect();
+    let mut senders: Vec<Client> = (0..20).map(|n| server.open(&format!("sender{n}"))).collect();
+    for client in stalled.iter_mut().chain(&mut senders) {
+        client.subscribe("c");
+    }
+    let mut healthy = server.open("healthy");
+    healthy.subscribe("c");
+    let (mut sent, padding) = (0_u64, "x".repeat(4000));
+    // 320 kinds of events, 1.3 MB of them the latest of their kind.
+    let is_full = || {
+        let dropped = hub.stats().client_events_dropped;
+        dropped > 1000 * STALLED as u64
+    };
+    while !is_full() {
+        assert!(sent < 50_000, "nobody is stalled");
+        for (n, sender) in senders.iter_mut().enumerate() {
+            let event = json!({ "type": "client_event", "channel": "c", "event": format!("e{}", sent % 16), "id": n, "data": padding });
+            assert_eq!(sender.verdict(event), "ack");
+            assert_eq!(healthy.message("client_event")["user"], format!("sender{n}"));
+        }
+        sent += 1;
+    }
+    for n in 0..STALLED {
+        let waiting = hub.connections().of_user(format!("stalled{n}"))[0].backlog();
+        assert!(waiting <= 64 * 1024 + 8192, "{waiting} bytes wait");
+    }
+    let stats = hub.stats();
+    assert_eq!((stats.slow_consumers, stats.dropped, stats.connections), (0, 0, STALLED + 21));
 }
 
 #[test]

@@ -75,6 +75,39 @@ fn row_48_without_a_rate_limit_the_program_refuses_nobody_for_talking_fast() {
     assert_eq!(fast.verdict(json!({ "type": "ping", "id": 1 })), "pong");
 }
 
+#[test]
+fn client_events_beyond_their_rate_reach_nobody_and_end_their_sender() {
+    let server = Server::start();
+    let (mut ann, mut eve) = (server.chat("ann"), server.chat("eve"));
+    for client in [&mut ann, &mut eve] {
+        client.subscribe("room:7");
+    }
+    let event = json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": { "x": 1 } });
+    let made_up = json!({ "type": "client_event", "channel": "room:7", "event": "made up", "id": 1 });
+    assert_eq!(eve.verdict(made_up), "permission_denied");
+    let (began, chunk) = (Instant::now(), frame(TEXT, event.to_string().as_bytes()).repeat(500));
+    let mut reading = eve.other_half();
+    std::thread::scope(|scope| {
+        scope.spawn(|| while !reading.frame().payload.starts_with(&3509_u16.to_be_bytes()) {});
+        eve.flood(&chunk, 100);
+    });
+    // It comes behind them.
+    ann.say(&json!({ "type": "channel_message", "channel": "room:7", "content": "that was all" }));
+    let mut seen = 0;
+    loop {
+        let message = ann.frame().json();
+        match message["type"].as_str() {
+            Some("client_event") => seen += 1,
+            Some("message") => break,
+            _ => {}
+        }
+    }
+    let allowed = 20 * (began.elapsed().as_secs() + 2);
+    measured("client events of a flood", format!("{seen} of 50,000"));
+    assert!((1..=allowed).contains(&seen), "{seen} of {allowed}");
+    assert_eq!(ann.verdict(json!({ "type": "ping", "id": 1 })), "pong");
+}
+
 /// FxHash of bytes from a state, word by word: what a guessable hash looks like.
 fn fx(state: u64, bytes: &[u8]) -> u64 {
     let words = bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));

@@ -14,12 +14,18 @@ pub struct ChannelRequest {
     params: Vec<(Box<str>, Box<str>)>,
     token: Option<Box<str>>,
     metadata: Option<Arc<str>>,
+    is_update: bool,
 }
 
 impl ChannelRequest {
     pub(crate) fn new(channel: ChannelName, params: &Params<'_>) -> Self {
         let params = params.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { channel, params, token: None, metadata: None }
+        Self { channel, params, token: None, metadata: None, is_update: false }
+    }
+
+    /// A subscriber replaces its metadata.
+    pub(crate) fn update(self, metadata: Arc<str>) -> Self {
+        Self { metadata: Some(metadata), is_update: true, ..self }
     }
 
     /// What only `subscribe_channel` has.
@@ -44,7 +50,13 @@ impl ChannelRequest {
         self.token.as_deref()
     }
 
-    /// The metadata that came with `subscribe_channel`, as a type of yours; none as `null`.
+    /// Whether a subscriber replaces its metadata with `update_presence`, which comes without a token. Otherwise the client
+    /// is about to subscribe.
+    pub fn is_update(&self) -> bool {
+        self.is_update
+    }
+
+    /// The metadata that came with `subscribe_channel` or `update_presence`, as a type of yours; none as `null`.
     ///
     /// # Errors
     ///

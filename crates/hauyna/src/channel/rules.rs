@@ -23,7 +23,8 @@ pub(crate) struct Rules {
 
 impl Channels {
     /// Decides who may subscribe, as [`Channels::authorize`] does, by a function that may wait and that sees the
-    /// token and the metadata of the request. Where both are set, both must allow it.
+    /// token and the metadata of the request. Where both are set, both must allow it. It is asked again where a subscriber
+    /// replaces its metadata with `update_presence`: [`ChannelRequest::is_update`] tells it, and there is no token then.
     ///
     /// | who may… | by a handler | by a channel pattern | where neither says |
     /// |---|---|---|---|

@@ -2,6 +2,7 @@
 //! count against a slow consumer: where the socket takes nothing, the latest of each sender and type. Part of `lanes`.
 
 use super::Outgoing;
+use super::queued::{Room, Stretch};
 use crate::channel::{Publication, Subscription};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -9,9 +10,11 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct LatestEvents {
-    waiting: VecDeque<(Arc<Publication>, Arc<Subscription>)>,
+    waiting: VecDeque<Waiting>,
     bytes: usize,
 }
+
+type Waiting = (Arc<Publication>, Arc<Subscription>);
 
 impl LatestEvents {
     pub(super) fn is_empty(&self) -> bool {
@@ -25,59 +28,51 @@ impl LatestEvents {
 
     /// Whether an event of the same sender and type waits.
     pub(super) fn has_earlier(&self, event: &Publication, subscription: &Arc<Subscription>) -> bool {
-        self.earlier(event, subscription).is_some()
+        self.waiting.iter().any(|waiting| is_superseded(waiting, event, subscription))
     }
 
-    fn earlier(&self, event: &Publication, subscription: &Arc<Subscription>) -> Option<usize> {
-        self.waiting
-            .iter()
-            .position(|(waiting, own)| Arc::ptr_eq(own, subscription) && waiting.is_superseded_by(event))
+    /// Whether one more fits where the consumer takes nothing. The first one always does.
+    pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
+        self.fits(Pace::Lagging.room(room), bytes)
     }
 
-    /// Queues an event. Where the consumer `lags`, or there is no room, the earlier one of its kind goes; where there is
-    /// still no room, the oldest go.
+    /// Queues an event. Where the consumer takes nothing the earlier ones of its kind go, and where there is no room the
+    /// oldest.
     pub(super) fn push(
         &mut self,
         event: &Arc<Publication>,
         subscription: &Arc<Subscription>,
         (out, pace): (Outgoing<'_>, Pace),
     ) {
-        let bytes = event.frame(out.wire, out.deflate).len();
-        if (pace == Pace::Lagging || !self.has_room(out, bytes))
-            && let Some(index) = self.earlier(event, subscription)
-        {
-            self.drop_at(index, out);
+        let (bytes, room) = (event.frame(out.wire, out.deflate).len(), pace.room(out.room));
+        let before = self.waiting.len();
+        if pace == Pace::Lagging || !self.fits(room, bytes) {
+            self.remove(out, |waiting| is_superseded(waiting, event, subscription));
         }
-        while !self.has_room(out, bytes) {
-            self.drop_at(0, out);
-        }
+        while !self.fits(room, bytes) && self.pop(out).is_some() {}
+        out.traffic.client_events_dropped.add((before - self.waiting.len()) as u64);
         self.bytes += bytes;
         self.waiting.push_back((event.clone(), subscription.clone()));
     }
 
-    /// Whether one more fits. The first one always does.
-    fn has_room(&self, out: Outgoing<'_>, bytes: usize) -> bool {
-        let fits = self.bytes + bytes <= out.room.bytes.min(MAX_BYTES);
-        self.waiting.is_empty() || fits && self.waiting.len() < out.room.frames.min(MAX_EVENTS)
+    fn fits(&self, room: Room, bytes: usize) -> bool {
+        self.waiting.is_empty() || self.bytes + bytes <= room.bytes && self.waiting.len() < room.frames
     }
 
-    fn drop_at(&mut self, index: usize, out: Outgoing<'_>) {
-        if let Some((event, _)) = self.waiting.remove(index) {
-            self.bytes -= event.frame(out.wire, out.deflate).len();
-            out.traffic.client_events_dropped.increment();
-        }
+    fn remove(&mut self, out: Outgoing<'_>, is_removed: impl Fn(&Waiting) -> bool) {
+        let bytes = &mut self.bytes;
+        self.waiting.retain(|waiting| {
+            let is_kept = !is_removed(waiting);
+            if !is_kept {
+                *bytes -= waiting.0.frame(out.wire, out.deflate).len();
+            }
+            is_kept
+        });
     }
 
     /// Drops those of a subscription that has ended.
     pub(super) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
-        let bytes = &mut self.bytes;
-        self.waiting.retain(|(event, own)| {
-            let is_kept = !Arc::ptr_eq(own, subscription);
-            if !is_kept {
-                *bytes -= event.frame(out.wire, out.deflate).len();
-            }
-            is_kept
-        });
+        self.remove(out, |(_, own)| Arc::ptr_eq(own, subscription));
     }
 
     pub(super) fn frames<'a>(&'a self, out: Outgoing<'a>) -> impl Iterator<Item = &'a Bytes> {
@@ -93,13 +88,28 @@ impl LatestEvents {
     }
 }
 
+/// Whether a later event takes the place of one that waits.
+fn is_superseded((waiting, own): &Waiting, later: &Publication, subscription: &Arc<Subscription>) -> bool {
+    Arc::ptr_eq(own, subscription) && waiting.is_superseded_by(later)
+}
+
 /// How a consumer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Its socket takes more, as far as is known.
+    /// Its socket has taken all, as far as is known.
     Reading,
+    /// Its socket can be written by its task alone, which has yet to try.
+    Unknown,
     /// Its socket takes nothing.
     Lagging,
+}
+
+impl Pace {
+    /// How much may wait.
+    fn room(self, room: Room) -> Room {
+        let bounds = Room { bytes: room.bytes.min(MAX_BYTES), frames: room.frames.min(MAX_EVENTS) };
+        if self == Self::Unknown { bounds.stretched(Stretch::Short) } else { bounds }
+    }
 }
 
 /// Events that wait for one connection, at most.

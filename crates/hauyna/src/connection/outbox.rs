@@ -286,19 +286,25 @@ impl Outbox {
         self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
     }
 
-    /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, the socket is asked first:
-    /// only who takes nothing gets the latest alone.
+    /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, or there is no room, the
+    /// socket is asked first: only who takes nothing gets the latest alone.
     fn push_client_event(
         &mut self,
         event: &Arc<Publication>,
         subscription: &Arc<Subscription>,
         out: Outgoing<'_>,
     ) {
-        let has_earlier = |lanes: &Lanes| lanes.events.has_earlier(event, subscription);
-        let waits = self.lanes.as_deref().is_some_and(has_earlier);
-        let is_lagging = waits && self.was_asked() && self.ask(out) == Answer::Refused;
+        let bytes = event.frame(out.wire, out.deflate).len();
+        let is_tried = self.is_stream_tried();
+        let must_ask = self.lanes.as_deref().is_some_and(|Lanes { events, .. }| {
+            !events.has_room(out.room, bytes) || is_tried && events.has_earlier(event, subscription)
+        });
+        let pace = match must_ask.then(|| self.ask(out)) {
+            Some(Answer::Refused) => Pace::Lagging,
+            Some(Answer::Open) => Pace::Unknown,
+            Some(Answer::Taken) | None => Pace::Reading,
+        };
         if self.phase == Phase::Open {
-            let pace = if is_lagging { Pace::Lagging } else { Pace::Reading };
             self.lanes().events.push(event, subscription, (out, pace));
         }
     }

@@ -61,6 +61,18 @@ pub(super) fn presence(core: &Core, own: &Subscription) -> Verdict {
     asked(core, Verb::Presence, (own, own.channel.options.rules.presence.as_ref()))
 }
 
+/// What a subscriber says about itself is decided about by whoever has seen it when it subscribed.
+pub(super) fn update_presence(core: &Core, own: &Subscription, metadata: &Arc<str>) -> Verdict {
+    let Some(rule) = &own.channel.options.rules.subscribe else { return Verdict::Allowed };
+    if core.endpoint().authorizer(Verb::Subscribe).is_some() {
+        return Verdict::Allowed; // a handler's sees no metadata
+    }
+    let name = &own.channel.name;
+    let (_, params) = core.hub().declarations.resolve(name.as_str());
+    let request = ChannelRequest::new(name.clone(), &params).update(metadata.clone());
+    Verdict::Asked(rule(Context::new(core.clone()), request))
+}
+
 /// When a request began to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Since {

@@ -195,13 +195,24 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
         return Next::Now(Reply::refused(id, error));
     }
     let text: Arc<str> = metadata.as_json().into();
-    if !core.hub().is_congested() {
-        return Next::Now(Reply::of(id, describe(core.hub(), &own, text)));
-    }
-    let core = core.clone();
+    let allowed = match authority::update_presence(core, &own, &text) {
+        Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
+        Verdict::Allowed if !core.hub().is_congested() => {
+            return Next::Now(Reply::of(id, describe(core.hub(), &own, text)));
+        }
+        Verdict::Allowed => Box::pin(std::future::ready(Ok(()))),
+        Verdict::Asked(allowed) => allowed,
+    };
+    let (core, name, since) = (core.clone(), own.channel.name.clone(), Since::now(core));
     Next::Later(Box::pin(async move {
-        core.hub().room().await;
-        Reply::of(id, describe(core.hub(), &own, text))
+        let described = async {
+            allowed.await?;
+            core.hub().room().await;
+            since.check_rights(&core)?;
+            let own = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
+            describe(core.hub(), &own, text)
+        };
+        Reply::of(id, described.await)
     }))
 }
 

@@ -1,8 +1,10 @@
 //! Client events: who gets them, what is refused, what rates allow, and that no slow consumer is ever harmed by them.
 
-use crate::support::{named, recover, subscribe, subscriber};
+use crate::sessions::{back, lost};
+use crate::support::{named, packet, recover, subscribe, subscriber};
 use hauyna::{
-    Channels, ClientEvents, Hub, Publishers, Rate, RateLimit, Reject, SlowConsumer, SystemKind, json,
+    Channels, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Reject, Roles, SlowConsumer,
+    SystemKind, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
@@ -223,6 +225,128 @@ async fn each_type_has_its_rate_which_coming_back_does_not_reset() {
     ann.request(elsewhere).await.unwrap();
     hauyna_test::advance(Duration::from_secs(2)).await;
     ann.request(typing()).await.unwrap();
+}
+
+#[tokio::test]
+async fn coming_back_with_the_session_resets_no_rate() {
+    let hub = rooms(ClientEvents::new().event("typing", 1));
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.json("/?user=ann").await;
+    let mut session = ann.expect("session").await;
+    subscribe(&mut ann, "room:7").await;
+    ann.request(typing()).await.unwrap();
+    let mut sent = 1;
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        lost(&hub, ann).await;
+        (ann, session) = back(&server, "ann", &session, &json!({})).await;
+        assert_eq!(session["resumed"], true);
+        sent += u64::from(ann.request(typing()).await.is_ok());
+    }
+    assert!(sent <= 1 + began.elapsed().as_secs() + 1, "{sent} in {:?}", began.elapsed());
+}
+
+/// A channel for each number, and each type of event in it.
+const MANY: (usize, usize) = (20, 16);
+
+/// A hub where one client can send hundreds of events that do not replace each other.
+pub(crate) fn many_kinds() -> Hub {
+    let events = (0..MANY.1).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
+    Hub::builder().shards(1).channels("room:{id}", Channels::new().client_events(events)).build()
+}
+
+/// One event of each type in each channel, as one packet.
+pub(crate) fn one_of_each_kind() -> Vec<u8> {
+    packet((0..MANY.0 * MANY.1).map(|n| {
+        let event =
+            json!({ "type": "client_event", "channel": format!("room:{}", n / MANY.1), "event": format!("e{}", n % MANY.1) });
+        event.to_string()
+    }))
+}
+
+pub(crate) async fn subscribe_to_many(client: &mut Client) {
+    for room in 0..MANY.0 {
+        subscribe(client, &format!("room:{room}")).await;
+    }
+}
+
+/// Nothing of [`one_of_each_kind`] is missing.
+pub(crate) async fn expect_one_of_each_kind(hub: &Hub, client: &mut Client) {
+    for n in 0..MANY.0 * MANY.1 {
+        let event = client.expect("client_event").await;
+        let kind = (&event["channel"], &event["event"]);
+        assert_eq!(kind, (&json!(format!("room:{}", n / MANY.1)), &json!(format!("e{}", n % MANY.1))), "{n}");
+    }
+    assert_eq!(hub.stats().client_events_dropped, 0);
+}
+
+#[tokio::test]
+async fn who_reads_gets_all_events_however_many_come_at_once() {
+    let hub = many_kinds();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = subscriber(&server, "ann", "room:alone").await;
+    subscribe_to_many(&mut ann).await;
+    let mut bob = subscriber(&server, "bob", "room:alone").await;
+    subscribe_to_many(&mut bob).await;
+    ann.send_raw(&one_of_each_kind()).await;
+    expect_one_of_each_kind(&hub, &mut bob).await;
+}
+
+#[tokio::test]
+async fn channels_of_groups_and_users_take_no_client_events() {
+    let events = || Channels::new().client_events(cursors());
+    let hub = Hub::builder()
+        .channels("{*any}", events())
+        .roles("{*any}", Roles::new().define("speaker", ["send"]))
+        .build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.json("/?user=ann").await;
+    let mut bob = server.json("/?user=bob").await;
+    for client in [&mut ann, &mut bob] {
+        client.expect("session").await;
+    }
+    for user in ["ann", "bob"] {
+        hub.groups().add_with_role("team", user, "speaker").unwrap();
+    }
+    for name in
+        ["@group:team", "@groups:team", "team", "@user:bob", "@users:bob", "bob", "@everybody", "@all", "@"]
+    {
+        let event = json!({ "type": "client_event", "channel": name, "event": "cursor" });
+        assert_eq!(refused(&mut ann, event).await["error_type"], "not_subscribed", "{name}");
+    }
+    bob.expect_nothing().await;
+}
+
+#[tokio::test]
+async fn application_may_send_the_sender_away_while_it_decides() {
+    let hub_of_rule = Arc::new(std::sync::OnceLock::<Hub>::new());
+    let own = hub_of_rule.clone();
+    let events = ClientEvents::new().event("typing", 1000).on_event(move |cx, event| {
+        let hub = own.get().unwrap();
+        match cx.user().as_str() {
+            "closed" => cx.connection().close(CloseCode::NORMAL, "no"),
+            "unsubscribed" => hub.channel(event.channel()).unsubscribe(&cx.connection()).unwrap(),
+            _ => {}
+        }
+        Ok(())
+    });
+    let hub = rooms(events);
+    hub_of_rule.set(hub.clone()).unwrap();
+    let server = TestServer::start(hub.clone(), named());
+    let mut bob = subscriber(&server, "bob", "room:7").await;
+    for user in ["closed", "unsubscribed"] {
+        let mut client = subscriber(&server, user, "room:7").await;
+        client.send(typing()).await;
+        match user {
+            "closed" => drop(client.expect_close().await),
+            _ => {
+                client.wait_for("unsubscribed").await;
+                assert_eq!(refused(&mut client, typing()).await["error_type"], "not_subscribed");
+            }
+        }
+    }
+    bob.request(typing()).await.unwrap();
+    assert_eq!(hub.stats().panics, 0);
 }
 
 #[tokio::test]

@@ -3,10 +3,12 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};
-use hauyna::{Channels, Hub, Presence, Rate, RateLimit, json};
+use hauyna::{ChannelRequest, Channels, Context, Hub, Presence, Rate, RateLimit, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 fn rooms() -> Hub {
     Hub::builder()
@@ -154,4 +156,86 @@ async fn what_is_not_allowed_is_refused_and_changes_nothing() {
     assert_eq!(error["error_type"], "rate_limited");
     assert!(error["details"]["retry_after"].as_u64().unwrap() > 0);
     assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([{ "tool": "brush" }]));
+}
+
+#[derive(serde::Deserialize)]
+struct Device {
+    kind: String,
+}
+
+/// Phones alone, with a ticket.
+async fn phones(_: Context, request: ChannelRequest) -> Result<(), Reject> {
+    if !request.is_update() && request.token() != Some("ticket") {
+        return Err(Reject::denied("a ticket is needed"));
+    }
+    let device: Device = request.metadata()?;
+    if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
+}
+
+#[tokio::test]
+async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_updates() {
+    let channels = Channels::new().presence(Presence::each()).authorize_subscribe(phones);
+    let hub = Hub::builder().channels("room:{id}", channels).build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    let phone = json!({ "kind": "phone" });
+    let request =
+        json!({ "type": "subscribe_channel", "channel": "room:1", "metadata": phone, "token": "ticket" });
+    ann.request(request).await.unwrap();
+    ann.expect("presence_state").await;
+    let error = ann.request(update("room:1", &json!({ "kind": "tv" }))).await.unwrap_err();
+    assert_eq!(error["error_type"], "permission_denied");
+    let error = ann.request(update("room:1", &json!({ "kind": 7 }))).await.unwrap_err();
+    assert_eq!(
+        (&error["error_type"], &error["details"]["path"]),
+        (&json!("validation_error"), &json!("metadata.kind"))
+    );
+    assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([phone]));
+    let connection = hub.connections().of_user("ann").remove(0);
+    assert_eq!(hub.channel("room:1").metadata(&connection), Some(phone));
+    let better = json!({ "kind": "phone", "model": 2 });
+    ann.request(update("room:1", &better)).await.unwrap();
+    assert_eq!(metadata_of(&mut ann, "room:1", "ann").await, json!([better]));
+}
+
+#[tokio::test]
+async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_meanwhile() {
+    let (gate, asked) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (open, count) = (gate.clone(), asked.clone());
+    let rule = move |_: Context, request: ChannelRequest| {
+        let (open, count) = (open.clone(), count.clone());
+        async move {
+            if request.is_update() {
+                count.add_permits(1);
+                open.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        }
+    };
+    let channels = Channels::new().presence(Presence::each()).authorize_subscribe(rule);
+    let hub = Hub::builder()
+        .channels("room:{id}", channels)
+        .channels("{*any}", Channels::new().presence(Presence::each()))
+        .build();
+    let server = TestServer::start(hub.clone(), named());
+    let mut ann = server.json("/?user=ann").await;
+    ann.expect("session").await;
+    // She stays present elsewhere.
+    for channel in ["other", "room:1"] {
+        subscribe(&mut ann, channel).await;
+    }
+    let mut bob = server.json("/?user=bob").await;
+    bob.expect("session").await;
+    enter(&mut bob, "room:1", Value::Null).await;
+    let connection = hub.connections().of_user("ann").remove(0);
+    let request = json!({ "type": "update_presence", "id": 7, "channel": "room:1", "metadata": { "x": 1 } });
+    ann.send(request).await;
+    asked.acquire().await.unwrap().forget();
+    hub.channel("room:1").unsubscribe(&connection).unwrap();
+    gate.add_permits(1);
+    let error = ann.wait_for("error").await;
+    assert_eq!((&error["id"], &error["error_type"]), (&json!(7), &json!("not_subscribed")));
+    assert_eq!(bob.expect("presence_change").await["event"], "leave");
+    bob.expect_nothing().await;
 }

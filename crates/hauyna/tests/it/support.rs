@@ -6,6 +6,7 @@ use hauyna::{
 };
 pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer};
+use hauyna_websocket::OpCode;
 use hauyna_websocket::handshake::{HeadReader, check};
 use serde_json::Value;
 use std::sync::Arc;
@@ -60,6 +61,15 @@ pub(crate) fn retry_terms(policy: RetryPolicy) -> Value {
         terms["max_attempts"] = json!(max_attempts);
     }
     terms
+}
+
+/// Text frames of a client, one behind the other, to be sent as one packet.
+pub(crate) fn packet(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
+    let mut packet = Vec::new();
+    for text in texts {
+        hauyna_websocket::encode_into(&mut packet, OpCode::Text, text.as_bytes(), Some([0; 4]));
+    }
+    packet
 }
 
 /// Polls until something of the hub is so. There is no event for it, so it looks again after a moment.

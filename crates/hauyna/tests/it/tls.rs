@@ -1,9 +1,10 @@
 //! TLS in the stand-alone server: the whole protocol over it, its part of the handshake's deadline, its certificates.
 
+use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind, subscribe_to_many};
 use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hauyna::{Heartbeat, Hub, Router, Server, TlsConfig, json};
+use hauyna::{Channels, ClientEvents, Heartbeat, Hub, Router, Server, SlowConsumer, TlsConfig, json};
 use hauyna_test::{Client, Frame, TestServer};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -12,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -52,7 +53,19 @@ impl Certificate {
     }
 
     async fn connect(&self, server: &TestServer, target: &str) -> Client {
-        let stream = self.dial(server).await.unwrap();
+        Self::open(self.dial(server).await.unwrap(), target).await
+    }
+
+    /// With little room for what it does not read.
+    async fn connect_slowly(&self, server: &TestServer, target: &str) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(server.address()).await.unwrap();
+        let stream = self.connector.connect(ServerName::try_from("localhost").unwrap(), stream).await;
+        Self::open(stream.unwrap(), target).await
+    }
+
+    async fn open(stream: TlsStream<TcpStream>, target: &str) -> Client {
         Client::to(&format!("ws://localhost{target}")).json().over(stream).await.unwrap()
     }
 }
@@ -90,6 +103,78 @@ async fn wss_serves_the_whole_protocol_beside_plain_tcp() {
     tls.close(1000, "").await;
     tcp.close(1000, "").await;
     emptied(&hub).await;
+}
+
+#[tokio::test]
+async fn who_reads_over_tls_gets_all_client_events_however_many_come_at_once() {
+    let (certificate, hub) = (certificate(), many_kinds());
+    let plain = serve(&hub);
+    let secure = TestServer::serve(hub.clone(), server(&hub).tls(certificate.config()));
+    let mut ann = plain.json("/?user=ann").await;
+    let mut bob = certificate.connect(&secure, "/?user=bob").await;
+    for client in [&mut ann, &mut bob] {
+        client.expect("session").await;
+        subscribe_to_many(client).await;
+    }
+    ann.send_raw(&one_of_each_kind()).await;
+    expect_one_of_each_kind(&hub, &mut bob).await;
+}
+
+#[tokio::test]
+async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_and_no_gap() {
+    let certificate = certificate();
+    for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest] {
+        let events = ClientEvents::new().event("cursor", 1000);
+        let channels = Channels::new().slow_consumer(policy).client_events(events);
+        let hub = Hub::builder().channels("room:{id}", channels).outbox(256 * 1024, 64).build();
+        let handler = named().write_timeout(Duration::from_secs(60));
+        let secure = Router::new(hub.clone()).websocket("/", handler).into_server().tls(certificate.config());
+        let (plain, secure) = (serve(&hub), TestServer::serve(hub.clone(), secure));
+        let mut slow = certificate.connect_slowly(&secure, "/?user=slow").await;
+        slow.expect("session").await;
+        subscribe(&mut slow, "room:7").await;
+        let mut good = certificate.connect(&secure, "/?user=good").await;
+        good.expect("session").await;
+        subscribe(&mut good, "room:7").await;
+        let mut senders =
+            [subscriber(&plain, "ann", "room:7").await, subscriber(&plain, "eve", "room:7").await];
+        let (mut last, padding) = (0, "x".repeat(16 * 1024));
+        while hub.stats().client_events_dropped < 50 {
+            last += 1;
+            assert!(last < 1000, "nobody was slow");
+            for sender in &mut senders {
+                let data = json!({ "x": last, "padding": padding });
+                sender.send(json!({ "type": "client_event", "channel": "room:7", "event": "cursor", "data": data })).await;
+                assert_eq!(good.expect("client_event").await["data"]["x"], last);
+            }
+        }
+        let waiting = hub.connections().of_user("slow")[0].backlog();
+        assert!(waiting < 128 * 1024, "{policy:?}: {waiting} bytes wait");
+        // Publications have the whole room beside them.
+        for n in 1..=40 {
+            hub.channel("room:7").broadcast(json!({ "n": n })).await.unwrap();
+            assert_eq!(good.expect("message").await["content"]["n"], n);
+        }
+        let (mut seen, mut published) = ([0, 0], 0);
+        while seen != [last, last] || published < 40 {
+            let message = slow.next().await;
+            match message["type"].as_str().unwrap() {
+                "client_event" => {
+                    let of_user = &mut seen[usize::from(message["user"] == "eve")];
+                    let x = message["data"]["x"].as_u64().unwrap();
+                    assert!(x > *of_user, "{policy:?}: {x} after {of_user}");
+                    *of_user = x;
+                }
+                "message" => {
+                    published += 1;
+                    assert_eq!(message["content"]["n"], published);
+                }
+                other => panic!("{policy:?}: {other}"),
+            }
+        }
+        let stats = hub.stats();
+        assert_eq!((stats.dropped, stats.slow_consumers, stats.connections), (0, 0, 4), "{policy:?}");
+    }
 }
 
 #[tokio::test]

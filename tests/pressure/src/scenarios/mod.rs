@@ -76,6 +76,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("stalled-reader", ALL, |stage| Box::pin(stalls::stalled(stage))),
     scenario("trickling-reader", ALL, |stage| Box::pin(stalls::trickling(stage))),
     scenario("stalled-presence", DROPPING, |stage| Box::pin(stalls::with_presence(stage))),
+    scenario("client-events", STAYING, |stage| Box::pin(stalls::beside_client_events(stage))),
     scenario("state-loop", ONE, |stage| Box::pin(control::states(stage))),
     scenario("presence-lists", ONE, |stage| Box::pin(control::presence_lists(stage))),
     scenario("unread-answers", ONE, |stage| Box::pin(control::answers(stage))),

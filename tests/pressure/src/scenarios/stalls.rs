@@ -2,7 +2,7 @@
 //! bounded. When it reads again, it has everything or was told what it missed.
 
 use crate::client::{Pace, frames};
-use crate::order::{Order, Verb};
+use crate::order::{Order, Verb, content};
 use crate::stage::Stage;
 use anyhow::Result;
 
@@ -35,6 +35,37 @@ pub(crate) async fn with_presence(stage: &mut Stage) -> Result<()> {
     }
     stage.await_orders().await?;
     stage.clients[slow].release();
+    Ok(())
+}
+
+/// A reader that reads nothing while others send client events: no policy concerns these, so it gets every publication.
+pub(crate) async fn beside_client_events(stage: &mut Stage) -> Result<()> {
+    let people = stage.readers("person", 8, &["event:1"]).await?;
+    let slow = stage.slow_reader("slow", Pace::Stalled).await?;
+    stage.clients[slow].send("{\"type\":\"subscribe_channel\",\"channel\":\"event:1\"}").await?;
+    stage.begin().await?;
+    stage.bounds.message = 2000;
+    let sources: Vec<_> = people.clone().map(|person| (person, stage.source())).collect();
+    let event = |source, number| {
+        let data = content(source, number, 2000);
+        format!("{{\"type\":\"client_event\",\"channel\":\"event:1\",\"event\":\"cursor\",\"data\":{data}}}")
+    };
+    let rounds = stage.choose(60, 200);
+    for round in 0..rounds {
+        for (person, source) in &sources {
+            let events = frames((1..=10).map(|step| event(*source, 10 * round + step)));
+            stage.clients[*person].send_frames(&events).await?;
+        }
+        stage.bounds.published += 10 * people.len() as u64;
+        stage.pause(50).await;
+    }
+    // As many as the outbox holds.
+    let source = stage.order(Order::new(Verb::Channel, "event:1", 200, 500)).await?;
+    stage.expect(people.start..slow + 1, source, 200);
+    stage.await_orders().await?;
+    stage.clients[slow].release();
+    stage.settle().await;
+    stage.require_whole(slow);
     Ok(())
 }
 

@@ -45,7 +45,7 @@ async fn schedule(seed: u64) -> Vec<String> {
     tokio::spawn(async move {
         loop {
             if let Ok(subscription) = own.subscribe().await {
-                *begun.lock().unwrap() = subscription.position;
+                *begun.lock().unwrap() = subscription.position().copied();
                 subscription.keep();
                 return;
             }
@@ -71,9 +71,9 @@ async fn schedule(seed: u64) -> Vec<String> {
         if model.dice.chance(3) {
             model.drain();
         }
-        if starts_at.is_none()
-            && let Some(position) = *start.lock().unwrap()
-        {
+        if starts_at.is_some() {
+            model.subscribe_by_application();
+        } else if let Some(position) = *start.lock().unwrap() {
             let is_it = |start: &&(String, u64, usize)| {
                 start.0 == position.epoch.to_string() && start.1 == position.offset
             };

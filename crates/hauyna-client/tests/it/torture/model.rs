@@ -336,6 +336,20 @@ impl Model {
         self.connections[at].out.extend(answers.into_iter().map(Out::Message));
     }
 
+    /// The application subscribes the newest connection now and then, whatever its client has asked.
+    pub(super) fn subscribe_by_application(&mut self) {
+        if !self.dice.chance(10) {
+            return;
+        }
+        let mut said = self.standing();
+        said["type"] = json!("subscribed");
+        let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;
+        if let Some(one) = self.connections.iter_mut().rfind(is_there).filter(|one| !one.is_subscribed) {
+            one.is_subscribed = true;
+            one.out.push_back(Out::Message(said));
+        }
+    }
+
     /// Asks the newest connection to move.
     pub(super) fn drain(&mut self) {
         let is_there = |one: &&mut Connection| !one.is_over && one.is_greeted;

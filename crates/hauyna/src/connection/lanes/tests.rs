@@ -1,8 +1,9 @@
 //! The order of the lanes, what the slow-consumer policies drop and tell, and writes that are cut anywhere.
 
 use super::*;
-use crate::channel::{ChannelCore, ChannelName, Channels, Draft, SlowConsumer, UserId, Wire};
+use crate::channel::{ChannelCore, ChannelName, Channels, Draft, Kind, SlowConsumer, UserId, Wire};
 use crate::connection::core::{ConnectionCore, Particulars};
+use crate::connection::latest::Pace;
 use crate::connection::outbox::{Full, Outbox};
 use crate::connection::{Arrival, ConnectionId, Outgoing, Stretch};
 use crate::metrics::Traffic;
@@ -241,5 +242,54 @@ fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
         let received = [&whole[7..cut], &rest].concat();
         let late = frames(&received).iter().filter(|message| **message == json!(true)).count();
         assert_eq!((frames(&received).len(), late), (4, 1), "cut at {cut}");
+    }
+}
+
+fn client_event(own: &Subscription, sender: u64, data: &Value) -> Arc<Publication> {
+    let mut draft = Draft::new(own.channel.name.clone(), data).unwrap();
+    draft.kind = Kind::ClientEvent;
+    (draft.except, draft.conflate) = (Some(ConnectionId::new(sender)), Some("cursor".into()));
+    Arc::new(draft.publication(None))
+}
+
+#[test]
+fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
+    let own = subscription("x", SlowConsumer::Disconnect);
+    let mut bench = Bench::new(1000);
+    let out = Bench::out(&bench.traffic, 1000);
+    for x in 0..10 {
+        for sender in [1, 2] {
+            bench.lanes.events.push(&client_event(&own, sender, &json!(x)), &own, (out, Pace::Unknown));
+        }
+    }
+    assert_eq!(bench.lanes.events.frames(out).count(), 20);
+    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, (out, Pace::Lagging));
+    assert_eq!(bench.lanes.events.frames(out).count(), 11);
+    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, (out, Pace::Lagging));
+    assert_eq!(bench.traffic.client_events_dropped.value(), 20);
+    let bytes = bench.written(usize::MAX);
+    let data: Vec<_> = frames(&bytes).iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(data, [10, 10]);
+}
+
+#[test]
+fn client_events_of_any_number_of_senders_wait_within_bounds() {
+    let own = subscription("x", SlowConsumer::Disconnect);
+    for (pace, bytes, count) in [(Pace::Lagging, 64 * 1024, 256), (Pace::Unknown, 1 << 20, 4096)] {
+        for size in [1, 1000] {
+            let mut bench = Bench::new(10_000);
+            let out = Bench::out(&bench.traffic, 10_000);
+            for sender in 0..5000 {
+                let event = client_event(&own, sender, &json!("x".repeat(size)));
+                bench.lanes.events.push(&event, &own, (out, pace));
+                assert!(bench.lanes.bytes() <= bytes && bench.lanes.events.frames(out).count() <= count);
+            }
+            let waiting = bench.lanes.events.frames(out).count() as u64;
+            assert_eq!(bench.traffic.client_events_dropped.value(), 5000 - waiting);
+            bench.lanes.events.push(&client_event(&own, 9, &json!("x".repeat(2 << 20))), &own, (out, pace));
+            assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one waits alone");
+            bench.lanes.forget(&own, out);
+            assert!(bench.lanes.is_unused() && bench.lanes.bytes() == 0);
+        }
     }
 }

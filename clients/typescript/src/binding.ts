@@ -1,0 +1,24 @@
+// What the bindings for React, Vue and Svelte have in common: the types that they name.
+
+export type {
+  AnyChannel,
+  AnyClient,
+  AnyContent,
+  AnyEvents,
+  Channel,
+  ChannelState,
+  Client,
+  ClientEvent,
+  ContentOf,
+  Contract,
+  MessageOf,
+  Off,
+  RequestData,
+  RequestName,
+  RequestOptions,
+  RequestReply,
+  State,
+  SubscribeOptions,
+} from "hauyna";
+export type { ChannelNamed, EventData, Known } from "./named.js";
+export type * from "./stores.js";

@@ -1,0 +1,74 @@
+//! The lists of who is present, as the client asks for them page by page. Part of the task.
+
+use super::Run;
+use super::ask::Purpose;
+use super::wishes::Reply;
+use crate::presence::Paged;
+use crate::shared::ChannelShared;
+use hauyna_protocol::Request;
+use hauyna_protocol::received::PresencePage;
+use std::sync::Arc;
+
+impl Run {
+    /// Asks for the list of who is present anew, where there is one.
+    pub(super) fn refresh_presence(&mut self, channel: &str) {
+        if self.is_listed(channel) {
+            self.ask_presence(channel);
+        }
+    }
+
+    /// Asks who is present, unless that is being asked.
+    pub(super) fn ask_presence(&mut self, channel: &str) {
+        let Some(shared) = self.channel(channel) else { return };
+        if shared.roster.lock().ask() {
+            // What an earlier list was asked for is of no use any more.
+            let is_earlier =
+                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
+            self.asked.retain(|_, purpose| !is_earlier(purpose));
+            self.ask_page(channel, None);
+        }
+    }
+
+    /// The application wants the list anew. It waits until that is there, or will not come.
+    pub(super) fn renew_list(&mut self, channel: &str, reply: Reply<()>) {
+        let waiter = self.waiter(reply);
+        if !self.is_listed(channel) {
+            return waiter.answer(Ok(()));
+        }
+        self.lists.entry(channel.to_owned()).or_default().push(waiter);
+        self.ask_presence(channel);
+    }
+
+    /// Nobody need wait for a list any more.
+    pub(super) fn list_ends(&mut self, channel: &str) {
+        for waiter in self.lists.remove(channel).unwrap_or_default() {
+            waiter.answer(Ok(()));
+        }
+    }
+
+    fn is_listed(&self, channel: &str) -> bool {
+        let is_listed = |shared: Arc<ChannelShared>| shared.roster.lock().presence().is_listed;
+        self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
+    }
+
+    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
+        let request =
+            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
+        self.ask(Purpose::Presence(channel.to_owned()), &request);
+    }
+
+    /// A page of a list is there, or will not come.
+    pub(super) fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+        let mut followed_by = Paged::Whole;
+        self.roster(channel, |roster| {
+            let (updates, paged) = roster.page(page);
+            followed_by = paged;
+            updates
+        });
+        match followed_by {
+            Paged::Whole => self.list_ends(channel),
+            Paged::Skipped => self.ask_presence(channel),
+            Paged::More(after) => self.ask_page(channel, Some(&after)),
+        }
+    }
+}

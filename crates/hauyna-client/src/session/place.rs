@@ -1,0 +1,143 @@
+//! One subscription: where it stands, and what was missed when it begins on a connection or goes on under another epoch. Pure; the
+//! session asks it.
+
+use super::{Missed, Standing};
+use crate::gap::{Gap, GapReason};
+use hauyna_protocol::received::Subscribed;
+use hauyna_protocol::{Epoch, Position};
+
+/// One subscription.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// Whether the client asked for it; else the server made it.
+    pub(crate) is_wanted: bool,
+    pub(crate) standing: Standing,
+    pub(crate) position: Option<Position>,
+    pub(crate) is_recoverable: bool,
+    /// Whether the server has proved since the last connection that its memory of this channel has lived on.
+    pub(super) is_vouched: bool,
+    /// Whether it was found to have lost its memory, and what was sent before has not been failed yet. Outlives connections.
+    pub(super) has_forgotten: bool,
+    /// Whether it was live in this session, so that a return may have missed something.
+    pub(super) was_live: bool,
+    /// From where history is being fetched: live messages are held back meanwhile.
+    pub(super) catching: bool,
+    /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
+    /// before.
+    pub(super) named: Option<Position>,
+    /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
+    pub(super) arrived: Option<u64>,
+    /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it says. One of the same
+    /// offset that says something else is of another epoch.
+    pub(super) expected: Option<(u64, String)>,
+    /// Whether it was not, and it is being asked whether the epoch is the same still.
+    pub(super) is_doubtful: bool,
+}
+
+impl Place {
+    /// The position from which the server is asked to bring it up to date.
+    pub(crate) fn recover(&mut self) -> Option<Position> {
+        self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
+        self.named
+    }
+
+    pub(crate) const fn was_live(&self) -> bool {
+        self.was_live
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_wanted && self.standing != Standing::Live
+    }
+
+    pub(super) fn is_restoring(&self) -> bool {
+        self.standing == Standing::Asked && self.was_live
+    }
+
+    /// The next message that arrives live is behind this position.
+    pub(super) fn arrives_after(&mut self, position: Option<Position>) {
+        (self.arrived, self.expected) = (position.map(|position| position.offset), None);
+    }
+
+    /// Notes a message that arrives live; `true` where it is one of another epoch.
+    pub(super) fn arrives(&mut self, offset: u64, mark: impl FnOnce() -> String) -> bool {
+        let expected = self.expected.take();
+        let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != mark());
+        self.arrived.replace(offset).is_some_and(|last| offset <= last) || is_other
+    }
+
+    /// The subscription begins on this connection.
+    pub(super) fn begins(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        (self.standing, self.catching, self.is_doubtful) = (Standing::Live, false, false);
+        self.is_vouched = same_epoch(old, entry.position);
+        let returns = std::mem::replace(&mut self.was_live, true);
+        self.has_forgotten |= returns && !self.is_vouched;
+        if entry.recovered == Some(true) {
+            // What was missed follows from the own offset on, which cannot be past the end that the server has named.
+            self.position = match (old, entry.position) {
+                (Some(old), Some(_)) if self.is_vouched => Some(old),
+                (Some(old), Some(end)) => {
+                    Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
+                }
+                (_, end) => end,
+            };
+            // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
+            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
+            self.arrives_after(self.named);
+            return Missed::Nothing;
+        }
+        self.arrives_after(entry.position);
+        if !returns {
+            self.position = entry.position;
+            return Missed::Nothing;
+        }
+        self.judge(entry)
+    }
+
+    /// The server says anew where a live subscription stands, in the order of the channel's messages.
+    pub(super) fn goes_on(&mut self, entry: &Subscribed) -> Missed {
+        let is_same = same_epoch(self.position, entry.position);
+        let is_behind = is_behind(self.position, entry.position);
+        match entry.recovered {
+            Some(_) if is_same && !is_behind => return Missed::Nothing,
+            // The history that is being fetched gives what lies between.
+            Some(true) if is_same && self.catching => return Missed::Nothing,
+            _ => {}
+        }
+        self.arrives_after(entry.position);
+        self.is_doubtful = false;
+        if entry.recovered == Some(true) {
+            self.position = entry.position;
+            return Missed::Nothing;
+        }
+        self.is_vouched = is_same;
+        self.judge(entry)
+    }
+
+    /// What was missed, where the server has not vouched for everything.
+    fn judge(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        let reason = match (entry.recovered, &entry.reason) {
+            (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
+            (None, _) if !entry.recoverable => GapReason::NotRecoverable,
+            (None, _) if self.is_vouched => {
+                self.catching |= is_behind(old, entry.position);
+                return if self.catching { Missed::InHistory } else { Missed::Nothing };
+            }
+            (None, _) => GapReason::EpochChanged,
+        };
+        (self.position, self.catching) = (entry.position, false);
+        let channel = entry.channel.clone();
+        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
+    }
+}
+
+fn is_behind(one: Option<Position>, other: Option<Position>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.offset < other.offset)
+}
+
+/// Two positions in the same life of a stream. What no server of ours wrote is the same as nothing.
+pub(super) fn same_epoch(one: Option<Position>, other: Option<Position>) -> bool {
+    let known = |position: Option<Position>| position.map(|at| at.epoch).filter(|at| *at != Epoch::UNKNOWN);
+    known(one).is_some_and(|epoch| known(other) == Some(epoch))
+}

@@ -1,0 +1,246 @@
+//! Servers that lie: answers that nobody has asked for, pages that go in circles, names and numbers without measure. None costs
+//! more than what it is about. Scripted, on a paused clock.
+
+use crate::log::Log;
+use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
+use crate::support::{content, next};
+use hauyna_client::protocol::{Epoch, Position};
+use hauyna_client::{Error, StreamError};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn refused(error_type: &str) -> Value {
+    json!({ "type": "error", "error_type": error_type, "message": "", "timestamp": 1, "temporary": true })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_the_past_that_comes_again_ends_with_an_error() {
+    let Subscribed { mut peer, client: _client, room, .. } = subscribed(9).await;
+    let reading = tokio::spawn(async move {
+        let (mut older, mut told) = (room.older(), Vec::new());
+        while let Some(item) = older.next().await {
+            told.push(item.map(|publication| publication.content));
+        }
+        told
+    });
+    let page = json!({ "channel": "a", "epoch": EPOCH, "offset": 9, "oldest": 1,
+        "messages": [publication("a", 9), publication("a", 8)] });
+    for _ in 0..2 {
+        let request = peer.expect("history").await;
+        peer.ack(&request, page.clone()).await;
+    }
+    let told = tokio::select! {
+        told = reading => told.unwrap(),
+        request = peer.expect("history") => panic!("it asks for ever: {request}"),
+    };
+    assert!(matches!(told.as_slice(), [Ok(9), Ok(8), Err(Error::Unreadable(_))]), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_answers_no_subscription() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    peer.send(json!({ "type": "pong", "id": request["id"] })).await;
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true });
+    for _ in 0..2 {
+        peer.ack(&request, data.clone()).await;
+    }
+    subscribing.await.unwrap().unwrap().keep();
+    assert_eq!(room.position().unwrap().offset, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_error_that_answers_nothing_is_one_warning_and_a_short_one() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    for _ in 0..10 {
+        for kind in ["rate_limited", "permission_denied", "not_subscribed"] {
+            peer.send(refused(kind)).await;
+        }
+    }
+    for n in 0..1_000 {
+        peer.send(refused(&format!("{n}{}", "x".repeat(300)))).await;
+    }
+    settled(&client, &mut peer).await;
+    let warned = log.lines("WARN");
+    assert!((3..=20).contains(&warned.len()), "{}", warned.len());
+    assert!(log.text().lines().all(|line| line.len() < 300), "a line holds what a server says in full");
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_that_are_no_messages_are_one_warning_a_connection() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    for _ in 0..20 {
+        peer.send(json!([1, 2, 3])).await;
+    }
+    settled(&client, &mut peer).await;
+    assert_eq!(log.lines("WARN").len(), 1, "{:#?}", log.lines("WARN"));
+}
+
+/// Waits until the client has read everything.
+async fn settled(client: &hauyna_client::Client, peer: &mut Peer) {
+    client.reconnect().await.unwrap();
+    peer.expect("ping").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_begins_anew_behind_a_publication_without_an_echo_is_told() {
+    let Subscribed { mut peer, client: _client, script: _script, room, mut messages } = subscribed(0).await;
+    let publishing = tokio::spawn(room.publish(&7).echo(false).into_future());
+    let request = peer.expect("channel_message").await;
+    peer.ack(&request, json!({ "epoch": EPOCH, "offset": 1 })).await;
+    publishing.await.unwrap().unwrap();
+    assert_eq!(room.position(), Some(Position { epoch: Epoch::parse(EPOCH), offset: 1 }));
+    // The next one has the same number: of another epoch, which nobody has told of.
+    peer.publication("a", 1).await;
+    let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
+    peer.refuse_history(&history.expect("the history knows"), "epoch_changed").await;
+    assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
+    assert_eq!(content(&mut messages).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_too_large_for_the_way_costs_no_other_request() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing =
+        tokio::spawn(room.subscribe().metadata(&json!({ "text": "x".repeat(3_000) })).into_future());
+    peer.expect("subscribe_channel").await;
+    let small = tokio::spawn(client.request::<()>("small", &json!({})).repeatable().into_future());
+    peer.expect("small").await;
+    peer.close(1009).await;
+    let error = subscribing.await.unwrap().unwrap_err();
+    assert_eq!(error.error_type(), Some(hauyna_client::protocol::ErrorType::PayloadTooLarge));
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let request = peer.expect("small").await;
+    peer.ack(&request, Value::Null).await;
+    small.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_a_server_asks_for_is_a_minute_at_most() {
+    for retry_after in [json!(u64::MAX), json!(86_400_000), json!(1e300), json!(-5), json!("soon")] {
+        let (mut script, builder) = script();
+        let client = builder.ttl(Duration::from_secs(600)).connect().unwrap();
+        let mut peer = script.greet("one").await;
+        let room = client.channel::<u64>("a");
+        let subscribing = tokio::spawn(room.subscribe().into_future());
+        let request = peer.expect("subscribe_channel").await;
+        let mut refusal = refused("rate_limited");
+        refusal["id"] = request["id"].clone();
+        refusal["details"] = json!({ "retry_after": retry_after });
+        peer.send(refusal).await;
+        let began = tokio::time::Instant::now();
+        loop {
+            let request = peer.next().await.expect("a client that is there");
+            if request["type"] == "subscribe_channel" {
+                let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "recoverable": true });
+                break peer.ack(&request, data).await;
+            }
+            peer.send(json!({ "type": "pong", "id": request["id"] })).await;
+        }
+        assert!(began.elapsed() <= Duration::from_secs(61), "{retry_after}: {:?}", began.elapsed());
+        subscribing.await.unwrap().unwrap().keep();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_turns_behind_a_page_of_the_history_is_told() {
+    let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
+        subscribed(0).await;
+    peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 3 })).await;
+    let history = peer.expect("history").await;
+    let page: Vec<_> = (1..=3).map(|offset| publication("a", offset)).collect();
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": page });
+    peer.ack(&history, data).await;
+    for offset in 1..=3 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+    // The stream begins anew without a word.
+    let mut first = publication("a", 1);
+    (first["content"], first["timestamp"]) = (json!(77), json!(9));
+    peer.send(first).await;
+    let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
+    let history = history.expect("the history knows");
+    assert_eq!(history["since"], json!({ "epoch": EPOCH, "offset": 3 }));
+    peer.refuse_history(&history, "epoch_changed").await;
+    assert!(matches!(next(&mut messages).await, Err(StreamError::Gap(_))));
+    assert_eq!(content(&mut messages).await, 77);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_live_behind_a_page_that_has_it_is_no_other_epoch() {
+    let Subscribed { mut peer, client: _client, script: _script, room: _room, mut messages } =
+        subscribed(0).await;
+    peer.send(json!({ "type": "gap", "channel": "a", "epoch": EPOCH, "offset": 0, "missed": 1 })).await;
+    let history = peer.expect("history").await;
+    let page: Vec<_> = (1..=3).map(|offset| publication("a", offset)).collect();
+    let data = json!({ "channel": "a", "epoch": EPOCH, "offset": 3, "oldest": 1, "messages": page });
+    peer.ack(&history, data).await;
+    for offset in 1..=4 {
+        peer.publication("a", offset).await;
+    }
+    for offset in 1..=4 {
+        assert_eq!(content(&mut messages).await, offset, "each once");
+    }
+    assert_eq!(peer.expect("ping").await["type"], "ping", "the history is not asked again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_and_reads_nothing_is_not_answered_without_end() {
+    let (mut script, builder) = script();
+    let builder = builder.on_request("all", |_: Value| async { Ok::<_, String>("x".repeat(100_000)) });
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let question = json!({ "type": "request", "id": 1, "event": "all", "data": "x".repeat(10_000) });
+    for _ in 0..1_000 {
+        if tokio::time::timeout(Duration::from_secs(1), peer.send(question.clone())).await.is_err() {
+            return;
+        }
+    }
+    panic!("the client takes in a hundred megabytes of answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_the_servers_that_cannot_be_written_keeps_nobody_out() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let peer = script.greet("two words").await;
+    client.connected().await.unwrap();
+    drop(peer);
+    let peer = tokio::time::timeout(Duration::from_secs(60), script.greet("one")).await;
+    let peer = peer.expect("another attempt");
+    assert!(!peer.protocols.iter().any(|protocol| protocol.starts_with("hauyna.resume.")));
+    client.connected().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_others_than_are_listed_asks_for_the_list() {
+    let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
+    let ana =
+        json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+    let state =
+        json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "ana": ana }, "offset": 1 });
+    peer.send(state).await;
+    peer.send(json!({ "type": "presence_diff", "channel": "a", "count": 2, "joins": {}, "leaves": [],
+        "updates": {}, "offset": 2 }))
+        .await;
+    let request = peer.expect("presence").await;
+    let page = json!({ "channel": "a", "count": 2, "users": { "ana": ana, "bob": ana }, "offset": 2 });
+    peer.ack(&request, page).await;
+    peer.expect("ping").await;
+    assert_eq!(room.presence().users.len(), 2);
+}

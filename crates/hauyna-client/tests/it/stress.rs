@@ -1,0 +1,85 @@
+//! Many threads that share a client: subscriptions come, go, are kept, given up and taken back in the middle, while the network cuts.
+//! What is left is what was wanted.
+
+use crate::support::{builder, content, hub, named};
+use hauyna_client::{Channel, Client};
+use hauyna_test::{Cut, FaultProxy, TestServer};
+use serde_json::json;
+use std::time::Duration;
+
+/// Numbers that look random, and are the same in every run.
+fn dice(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 31)
+}
+
+/// Does something with a channel; its share has ended when it returns.
+async fn step(room: &Channel<u64>, state: &mut u64) {
+    let wait = Duration::from_micros(dice(state) % 3_000);
+    let subscribing = tokio::time::timeout(wait, room.subscribe().into_future()).await;
+    let Ok(Ok(subscription)) = subscribing else { return };
+    match dice(state) % 5 {
+        0 => drop(subscription),
+        1 => _ = tokio::time::timeout(wait, subscription.unsubscribe()).await,
+        2 => {
+            subscription.keep();
+            _ = tokio::time::timeout(wait, room.unsubscribe()).await;
+        }
+        3 => {
+            _ = tokio::time::timeout(wait, room.publish(&1).into_future()).await;
+        }
+        _ => drop((room.messages(), room.clone(), subscription)),
+    }
+}
+
+async fn answered(client: &Client) {
+    // Nobody handles it, which is an answer.
+    let error = client.request::<()>("nothing", &json!({})).repeatable().await.unwrap_err();
+    assert_eq!(error.kind(), "refused", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn shares_that_come_and_go_on_many_threads_leave_nothing_but_what_was_wanted() {
+    let server = TestServer::start(hub().build(), named());
+    let proxy = FaultProxy::start(server.address()).await;
+    let client = builder(&proxy.url("/?user=ana")).connect().unwrap();
+    let kept = client.channel::<u64>("room:kept");
+    let mut messages = kept.messages();
+    kept.subscribe().await.unwrap().keep();
+    let workers: Vec<_> = (0..16)
+        .map(|worker| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let mut state = worker;
+                for _ in 0..150 {
+                    let room = client.channel::<u64>(&format!("room:{}", dice(&mut state) % 4));
+                    step(&room, &mut state).await;
+                }
+            })
+        })
+        .collect();
+    for n in 0..12 {
+        kept.publish(&n).await.unwrap();
+        proxy.cut_all(Cut::Reset);
+    }
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    for n in 0..12 {
+        assert_eq!(content(&mut messages).await, n);
+    }
+    // On the connection that there is now, with everything that was to be told on it.
+    answered(&client).await;
+    for room in (0..4).map(|n| server.hub().channel(format!("room:{n}"))) {
+        for _ in 0..50 {
+            if room.subscribers().is_empty() {
+                break;
+            }
+            answered(&client).await;
+        }
+        assert_eq!(room.subscribers().len(), 0, "{}", room.name());
+    }
+    assert_eq!(server.hub().channel("room:kept").subscribers().len(), 1);
+}
