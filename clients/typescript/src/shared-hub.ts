@@ -133,7 +133,11 @@ export class Hub {
 
   #frame(tab: Tab, number: number, frame: string | Uint8Array): void {
     if (tab.socket !== number) return;
-    const message = this.#codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire;
+    const message = read(this.#codec, frame);
+    if (!message) {
+      tab.end(LOST, "unreadable");
+      return tab.say({ say: "network", isThere: true });
+    }
     if (message.type === "ping") tab.tell({ type: "pong", id: message.id });
     else if (message.type !== "resume" && !tab.answered(message) && this.#client) void this.#requests.perform(this.#client, tab, message);
   }
@@ -236,6 +240,16 @@ export class Hub {
       const answers = [...this.#tabs].map((tab) => tab.question(event, data));
       return Promise.any(answers).catch(({ errors }) => Promise.reject(errors[0] ?? new Error("nobody answers this")));
     });
+  }
+}
+
+/** The message of a frame, if it is one. */
+function read(codec: Codec, frame: string | Uint8Array): Wire | undefined {
+  try {
+    const message = codec.decode(typeof frame === "string" ? frame : frame.slice().buffer) as Wire | null;
+    return typeof message?.type === "string" ? message : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -126,7 +126,7 @@ class Link {
     this.#release = release;
     this.say({ say: "hello", version: VERSION, lock, settings: this.#settings() });
     for (const message of unsaid) this.say(message);
-    if (lock === undefined) this.#stayAlive(port);
+    this.#stayAlive(port);
   }
 
   /** Copied by value: the options of an application may be proxies, which no port takes. */
@@ -137,6 +137,7 @@ class Link {
     return { url, protocol: codec.protocol, hasToken: getToken !== undefined, retry: own, timeout, connectTimeout };
   }
 
+  /** Without locks each knows of the other by these alone; with them a worker is found out that has ended before it said its own. */
   #stayAlive(port: PortLike): void {
     this.#host.environment.after(ALIVE, () => {
       if (port !== this.#port) return;
@@ -246,5 +247,5 @@ class LinkSocket implements WebSocketLike {
   }
 }
 
-/** Milliseconds between two signs of life of a page that has no locks. */
+/** Milliseconds between two signs of life. */
 const ALIVE = 20_000;

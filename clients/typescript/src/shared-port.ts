@@ -8,7 +8,7 @@ export const VERSION = 1;
 
 /** From a page to the worker. The first message is `hello`. */
 export type FromPage =
-  /** The page is there. It holds the lock of this name as long as it lives; without one it says `alive` now and then. */
+  /** The page is there. It holds the lock of this name as long as it lives; without one, `alive` is all that tells so. */
   | { readonly say: "hello"; readonly version: number; readonly lock: string | undefined; readonly settings: Settings }
   | { readonly say: "alive" }
   /** The page ends, is put into the browser's cache, or connects by itself from now on. */

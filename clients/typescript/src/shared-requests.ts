@@ -262,8 +262,10 @@ export class Requests {
         all = { ...all, ...list.users };
       }
       tab.pass(name, { type, ...first, channel: name, users: all });
-    } catch {
-      // The connection is lost, and the page will ask anew; or it may not see who is there.
+    } catch (error) {
+      // Else the connection is lost, and the page will ask anew; or it may not see who is there.
+      if (!(error instanceof ServerError) || !error.temporary) return;
+      this.#after(error.retryAfter ?? AGAIN, () => tab.hears(name) && void this.#present(client, tab, name, type));
     }
   }
 
@@ -319,6 +321,8 @@ const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
 const LONGEST = 3_600_000;
 /** Milliseconds for which a channel's messages wait for the number of a publication. */
 const ANSWER = 2_000;
+/** Milliseconds before something is asked again that failed for now. */
+const AGAIN = 1_000;
 const GIVEN_UP = "given up before the answer";
 /** Milliseconds for the echo of a publication, behind its answer. */
 const ECHO = 10_000;

@@ -191,15 +191,23 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     return this.#subscriptions.has(connection);
   }
 
-  /** Subscribes a connection: what it is answered, and what follows the answer. */
-  add(connection: FakeConnection, metadata: unknown, recover: Position | undefined): { standing: Standing; follow: () => void } {
+  /** Subscribes a connection, perhaps in the place of the one that had its session: what it is answered, and what follows. */
+  add(
+    connection: FakeConnection,
+    metadata: unknown,
+    recover: Position | undefined,
+    before?: FakeConnection,
+  ): { standing: Standing; follow: () => void } {
+    if (before) this.#subscriptions.delete(before);
     this.#subscriptions.set(connection, metadata);
     const replay = recover && this.#recover(recover, connection);
     const standing = { ...this.#standing(), ...(replay && (Array.isArray(replay) ? { recovered: true } : { recovered: false, reason: replay })) };
     const follow = () => {
       if (Array.isArray(replay)) for (const message of replay) connection.say(message);
       if (this.#options.presence === false) return;
-      this.#enter(connection.user, { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() }, undefined, connection);
+      if (!before || !this.#goOn(before, connection)) {
+        this.#enter(connection.user, { connection_id: connection.id, metadata: metadata ?? {}, joined_at: this.#now() }, undefined, connection);
+      }
       connection.say({ type: "presence_state", ...this.roster() });
     };
     return { standing, follow };
@@ -274,6 +282,13 @@ export class FakeChannel<Content = unknown, Events = Record<string, unknown>> {
     if (this.#limit === 0) return undefined;
     const isOwn = (message: object) => session !== undefined && this.#quiet.get(message) === session;
     return this.#lost(since) ?? this.#kept.filter((message) => (message.offset ?? 0) > since.offset && !isOwn(message));
+  }
+
+  /** A connection goes on with the session of another: nobody was gone, and nobody is told. */
+  #goOn(before: FakeConnection, { id, user }: FakeConnection): boolean {
+    const own = this.#present.get(user)?.connections.find(({ connection_id }) => connection_id === before.id);
+    if (own) own.connection_id = id;
+    return own !== undefined;
   }
 
   #enter(user: string, connection: Entry["connections"][number] | undefined, metadata?: object, except?: FakeConnection): void {

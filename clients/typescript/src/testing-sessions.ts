@@ -92,8 +92,8 @@ export class FakeSessions {
     const follow: (() => void)[] = [];
     const entries = [...session.channels].map(([name, metadata]) => {
       const channel = this.#channel(name);
-      const added = channel.add(connection, metadata, positions?.[name]);
-      follow.push(added.follow, () => channel.remove(before));
+      const added = channel.add(connection, metadata, positions?.[name], before);
+      follow.push(added.follow);
       return { ...added.standing, ...(added.standing.recoverable && !positions?.[name] && { recovered: false, reason: "unknown_position" }) };
     });
     const token = `fake-session-${++this.#ids}`;

@@ -192,4 +192,38 @@ describe.each([
     const second = (await client.request("presence", { channel: "presence:pages", after: first.next })) as { users: object; next?: string };
     expect([Object.keys(second.users), second.next]).toEqual([["zoe"], undefined]);
   });
+
+  test.skipIf(!isThere)("others hear of who comes, changes and goes, and of nothing when somebody is back in time", async () => {
+    const [bob, one, two] = [await join("bob-there"), await join("ana-there"), await join("ana-there")];
+    const seen: string[] = [];
+    const list = bob.channel("room:there").presence;
+    await bob.channel("room:there").subscribe();
+    await expect.poll(() => list.users.size).toBe(1);
+    for (const event of ["join", "update", "leave"] as const) {
+      list.on(event, ({ user, status, connections }) => seen.push(`${event} ${user} ${status} ${connections}`));
+    }
+    const sees = async (...expected: string[]) => {
+      // What is sent behind it has arrived: so has everything that bob hears before.
+      await bob.channel("room:there").publish("mark");
+      await expect.poll(() => seen, { timeout: 3000 }).toEqual(expected);
+      seen.length = 0;
+    };
+    await one.channel("room:there").subscribe({ metadata: { device: "phone" } });
+    await sees("join ana-there online 1");
+    await two.channel("room:there").subscribe();
+    await sees("update ana-there online 2");
+    await one.updateStatus("away", { note: "lunch" });
+    await sees("update ana-there away 2");
+    await one.channel("room:there").presence.update({ device: "desk" });
+    one.reconnect();
+    await expect.poll(() => one.state.name).toBe("connected");
+    await one.channel("room:there").publish("back");
+    await sees();
+    expect(list.users.get("ana-there")?.metadata).toEqual({ status: "away", note: "lunch" });
+    expect(list.users.get("ana-there")?.devices?.map(({ metadata }) => metadata)).toEqual(expect.arrayContaining([{ device: "desk" }, {}]));
+    await two.channel("room:there").unsubscribe();
+    await sees("update ana-there away 1");
+    one.close();
+    await sees("leave ana-there away 1");
+  });
 });

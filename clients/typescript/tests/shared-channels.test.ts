@@ -252,6 +252,18 @@ test("bytes stay bytes between pages of either encoding", async () => {
   expect(server.users).toEqual(["ana", "ana"]);
 });
 
+test("a page is told who is present, though the server has asked the worker to wait", async () => {
+  const server = new FakeServer();
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  await one.client.channel("room").subscribe();
+  await server.channel("room").join("bob");
+  server.refuse("presence", new Refusal("rate_limited", "slow down", { retry_after: 5000 }));
+  await two.client.channel("room").subscribe();
+  await browser.pass(10_000);
+  expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
+});
+
 test("a worker that lives for weeks remembers nothing of channels that were given up", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);

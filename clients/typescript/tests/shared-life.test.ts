@@ -221,6 +221,18 @@ test("what a worker does not understand changes nothing", async () => {
   expect(page.client.state.name).toBe("connected");
 });
 
+test("a frame that cannot be read costs its page the socket, and nobody else anything", async () => {
+  const server = new FakeServer();
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  const states: string[] = [];
+  for (const [n, { client }] of [one, two].entries()) client.onState(({ name }) => states.push(`${n} ${name}`));
+  one.post({ say: "frame", socket: 1, frame: "{" });
+  one.post({ say: "frame", socket: 1, frame: "null" });
+  await browser.pass(10_000);
+  expect(states).toEqual(["0 reconnecting", "0 reconnecting", "0 connected"]);
+});
+
 test("options that are proxies, and tokens that are no texts, reach the worker", async () => {
   const asked: unknown[] = [];
   const server = new FakeServer({ authenticate: ({ token }) => (asked.push(token), "ana") });

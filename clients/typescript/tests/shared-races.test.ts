@@ -75,6 +75,20 @@ test("a page that goes at any moment leaves nothing behind", async () => {
   }
 });
 
+test("a worker that ends before it has said its lock is replaced, also while there is no network", async () => {
+  const server = new FakeServer();
+  const browser = new Browser(server);
+  const request = browser.locks.request.bind(browser.locks);
+  browser.locks.request = (name, held) => (name.startsWith("hauyna worker") ? new Promise(() => {}) : request(name, held));
+  await server.cut();
+  const page = await browser.connected();
+  await browser.pass(30_000);
+  await browser.kill();
+  await server.restore();
+  await browser.pass(120_000);
+  expect([page.client.state.name, browser.started]).toEqual(["connected", 2]);
+});
+
 test("a page that connects anew by itself is not seen to leave", async () => {
   const server = new FakeServer();
   const browser = new Browser(server);

@@ -94,6 +94,7 @@ export class Page {
   readonly client: Client;
   /** Everything that it has said to workers. */
   readonly said: any[] = [];
+  readonly ports: PortLike[] = [];
   readonly #browser: Browser;
   readonly #shows: ((isShown: boolean) => void)[] = [];
   readonly #held: (() => void)[] = [];
@@ -126,6 +127,11 @@ export class Page {
       return { port, addEventListener: (_: "error", listener: () => void) => void this.#errors.push(listener) };
     };
     this.client = linkedClient(url, worker, { logger: SILENT, ...options }, host);
+  }
+
+  /** Says something to the worker past its own client. */
+  post(message: unknown): void {
+    this.ports.at(-1)?.postMessage(message);
   }
 
   /** Runs it, unless the page is gone; later, where it is frozen. */
@@ -219,6 +225,7 @@ class Worker {
     const far = new Port((work) => this.#isGone || work(), () => this.#isGone);
     near.other = far;
     far.other = near;
+    page.ports.push(near);
     near.spy = (message) => page.said.push(message);
     this.#ports.push({ page, near, far });
     this.#tabs.join(far);
