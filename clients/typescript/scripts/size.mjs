@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { rolldown } from "rolldown";
 
-const PAGE = 11_980;
-const CORE = 11_900;
+const PAGE = 12_030;
+const CORE = 11_950;
 const BINDING = 1_500;
 const STORES = 3_330;
 const FRAMEWORK = /^(hauyna|react|vue|svelte)(\/|$)/;
