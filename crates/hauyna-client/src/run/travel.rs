@@ -14,7 +14,6 @@ use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The way to the next connection.
@@ -334,16 +333,21 @@ impl Run {
 
     /// Says goodbye on the connection, and on the next one where a move is under way: the session may be with either.
     pub(super) async fn leave(&mut self) {
-        let mut left = [None, self.current.take()];
-        if let Next::Greeting(socket, _) = std::mem::replace(&mut self.next, Next::Idle) {
-            left[0] = Some(socket);
-        }
-        let mut ended = JoinSet::new();
-        for mut socket in left.into_iter().flatten() {
+        let mut current = self.current.take();
+        let mut greeting = match std::mem::replace(&mut self.next, Next::Idle) {
+            Next::Greeting(socket, _) => Some(socket),
+            _ => None,
+        };
+        for socket in [&mut greeting, &mut current].into_iter().flatten() {
             socket.leave(hauyna_websocket::CloseCode::NORMAL, &mut self.random);
-            ended.spawn(socket.ended(CLOSING));
         }
-        ended.join_all().await;
+        // Not in tasks of their own: where the runtime ends it cancels them, and waiting for a cancelled task may panic.
+        let ended = async |socket: Option<Socket>| {
+            if let Some(socket) = socket {
+                socket.ended(CLOSING).await;
+            }
+        };
+        tokio::join!(ended(greeting), ended(current));
     }
 
     /// Plans the renewal of the credentials, when a tenth of their time is left. `expires_in` is the time left in

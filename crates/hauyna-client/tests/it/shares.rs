@@ -1,9 +1,10 @@
 //! Several parts of a program use one channel: each has a share of the subscription, and the last one ends it.
 
 use crate::script::{Peer, script};
-use crate::support::{content, server};
+use crate::support::{client, content, server};
 use hauyna_client::{Client, Error, Subscription};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 async fn answered(peer: &mut Peer, kind: &str) -> Value {
     let request = peer.expect(kind).await;
@@ -104,4 +105,29 @@ async fn on_a_real_server_messages_come_until_the_last_share_is_gone() {
     second.unsubscribe().await.unwrap();
     assert_eq!(server.hub().channel("room:1").subscribers().len(), 0);
     assert_eq!(room.position(), None);
+}
+
+#[test]
+fn a_client_that_is_dropped_as_its_runtime_ends_panics_nowhere() {
+    static PANICS: AtomicU32 = AtomicU32::new(0);
+    let serving = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let server = serving.block_on(async { server() });
+    let url = server.url("/?user=ana");
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().name() == Some("ending") {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+        }
+        report(panic);
+    }));
+    for _ in 0..300 {
+        let mut ending = tokio::runtime::Builder::new_multi_thread();
+        let ending = ending.worker_threads(2).thread_name("ending").enable_all().build().unwrap();
+        ending.block_on(async {
+            let client = client(&url);
+            let room = client.channel::<u64>("room:1");
+            let _subscription = room.subscribe().await.unwrap();
+        });
+    }
+    assert_eq!(PANICS.load(Ordering::Relaxed), 0);
 }
