@@ -2,14 +2,14 @@
 //! each rate belongs to the connection, and is made when the first event of a type comes.
 
 use super::admission::{limited, uncount_message};
-use super::{Core, Next, Reply, denied};
+use super::{Core, Next, Reply};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, Extras, Kind, Subscription};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
-use hauyna_protocol::{Raw, RequestId};
+use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::time::Duration;
 
 pub(super) fn client_event(
@@ -61,7 +61,7 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
     let channel = &own.channel;
     let events = channel.options.client_events.as_ref();
     let found = events.and_then(|events| Some((events, events.index(event)?)));
-    let (events, index) = found.ok_or_else(|| denied("clients do not send this event in this channel"))?;
+    let (events, index) = found.ok_or_else(|| undeclared(&channel.name, event))?;
     let now = core.hub().clock.millis();
     core.attached()
         .event_rates
@@ -73,6 +73,15 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
         index,
         (&channel.name, data),
         (|| Context::new(core.clone()), core.metrics().panics.as_ref()),
+    )
+}
+
+/// A client event carries no `id` as a rule, so the text alone tells its client which one was refused.
+fn undeclared(channel: &ChannelName, event: &str) -> Error {
+    let event: String = event.chars().take(64).collect(); // whatever the client has sent
+    Error::protocol(
+        ErrorType::PermissionDenied,
+        format!("clients do not send the event {event:?} in the channel {:?}", channel.as_str()),
     )
 }
 

@@ -134,6 +134,9 @@ async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
     ann.send(unknown).await;
     let error = ann.expect("error").await;
     assert_eq!((&error["error_type"], error.get("id")), (&json!("permission_denied"), None));
+    assert_eq!(error["message"], r#"clients do not send the event "shout" in the channel "room:7""#);
+    ann.send(json!({ "type": "client_event", "channel": "room:7", "event": "\u{7}é".repeat(10_000) })).await;
+    assert!(ann.expect("error").await["message"].as_str().unwrap().len() < 1_000);
     assert_eq!(hub.stats().client_events, 0);
 }
 
