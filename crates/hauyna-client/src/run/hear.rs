@@ -260,6 +260,7 @@ impl Run {
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
+        shared.roster.lock().refuse_until(None);
         if self.is_restored && !self.is_unjudged {
             self.session.judged(); // Nothing of this channel waits to be judged.
         }

@@ -1,13 +1,16 @@
 //! The lists of who is present, as the client asks for them page by page. Part of the task.
 
 use super::Run;
-use super::ask::Purpose;
-use super::wishes::Reply;
+use super::ask::{Answer, Purpose};
+use super::held::retry_after;
+use super::wishes::{Reply, keep_waiter};
+use crate::clock::{FAR, after};
 use crate::presence::Paged;
 use crate::shared::ChannelShared;
 use hauyna_protocol::Request;
 use hauyna_protocol::received::PresencePage;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Run {
     /// Asks for the list of who is present anew, where there is one.
@@ -17,10 +20,10 @@ impl Run {
         }
     }
 
-    /// Asks who is present, unless that is being asked.
+    /// Asks who is present, unless that is being asked, or was refused.
     pub(super) fn ask_presence(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask() {
+        if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
             let is_earlier =
                 |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
@@ -35,7 +38,10 @@ impl Run {
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
-        self.lists.entry(channel.to_owned()).or_default().push(waiter);
+        keep_waiter(self.lists.entry(channel.to_owned()).or_default(), waiter);
+        if let Some(shared) = self.channel(channel) {
+            shared.roster.lock().refuse_until(None);
+        }
         self.ask_presence(channel);
     }
 
@@ -57,8 +63,25 @@ impl Run {
         self.ask(Purpose::Presence(channel.to_owned()), &request);
     }
 
+    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a server that is asked with
+    /// each of them closes the connection for its errors.
+    pub(super) fn list_answered(&mut self, channel: &str, answer: Answer) {
+        let now = Instant::now();
+        let (page, until) = match answer {
+            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, FAR)),
+            Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
+            Err(_) => (None, after(now, FAR)),
+        };
+        if page.is_none()
+            && let Some(shared) = self.channel(channel)
+        {
+            shared.roster.lock().refuse_until(Some(until));
+        }
+        self.presence_page(channel, page);
+    }
+
     /// A page of a list is there, or will not come.
-    pub(super) fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = Paged::Whole;
         self.roster(channel, |roster| {
             let (updates, paged) = roster.page(page);
