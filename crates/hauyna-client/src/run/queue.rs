@@ -60,11 +60,10 @@ impl Queue {
 
     /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are being fetched, and
     /// let the others go ahead.
-    fn next(&mut self, now: Instant, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
-        if self.paused_until.is_some_and(|until| now < until) {
+    fn next(&mut self, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
+        if self.paused_until.is_some() {
             return None;
         }
-        self.paused_until = None;
         let may_fetch = self.fetching < MOST_AT_ONCE;
         let at = self.waiting.iter().position(|queued| may_fetch || !needs_token(queued))?;
         self.waiting.remove(at)
@@ -86,6 +85,8 @@ impl Run {
 
     /// Asks for as many of those that wait as may be on their way at once.
     pub(super) fn ask_queued(&mut self, now: Instant) {
+        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task awake.
+        self.queue.paused_until.take_if(|until| now >= *until);
         if self.queue.waiting.is_empty() {
             return;
         }
@@ -97,7 +98,7 @@ impl Run {
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token = |queued: &Queued| queued.token.is_none() && has_source(&queued.channel);
-            let Some(queued) = self.queue.next(now, needs_token) else { return };
+            let Some(queued) = self.queue.next(needs_token) else { return };
             let needs_token = needs_token(&queued);
             let Queued { channel, wish, token } = queued;
             if !self.is_wish(&channel, wish) || self.session.is_live(&channel) {

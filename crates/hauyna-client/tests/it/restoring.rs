@@ -126,6 +126,23 @@ async fn subscriptions_that_are_not_answered_make_room_for_others() {
     assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_their_way() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let _subscribing = subscribe_to(&client, 40);
+    let late = asked(&mut peer).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(asked(&mut peer).await.len(), 16);
+    let began = Instant::now();
+    refuse(&mut peer, &late[0], 100).await;
+    let next = peer.expect("subscribe_channel").await;
+    assert_eq!(next["channel"], late[0]["channel"]);
+    assert_eq!(began.elapsed().as_secs(), 9, "there is room when the others are late");
+}
+
 /// A server that takes so few messages that a hundred subscriptions need seconds.
 fn limited() -> TestServer {
     let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));
