@@ -36,7 +36,10 @@ pub(super) enum Purpose {
         waiter: Option<Waiter<()>>,
     },
     CatchUp(String),
-    Presence(String),
+    Presence {
+        channel: String,
+        answer_by: Instant,
+    },
     Refresh,
     Ping,
 }
@@ -200,7 +203,7 @@ impl Run {
                 }
             }
             (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
-            (Purpose::Presence(channel), answer) => self.list_answered(&channel, answer),
+            (Purpose::Presence { channel, .. }, answer) => self.list_answered(&channel, answer),
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
                 struct Data {

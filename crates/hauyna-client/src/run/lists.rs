@@ -3,6 +3,7 @@
 use super::Run;
 use super::ask::{Answer, Purpose};
 use super::held::retry_after;
+use super::queue::RESTORING;
 use super::wishes::{Reply, keep_waiter};
 use crate::clock::{FAR, after};
 use crate::presence::Paged;
@@ -25,8 +26,7 @@ impl Run {
         let Some(shared) = self.channel(channel) else { return };
         if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
-            let is_earlier =
-                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
+            let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
             self.asked.retain(|_, purpose| !is_earlier(purpose));
             self.ask_page(channel, None);
         }
@@ -57,10 +57,11 @@ impl Run {
         self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
-    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
+    fn ask_page(&mut self, channel: &str, behind: Option<&str>) {
         let request =
-            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
-        self.ask(Purpose::Presence(channel.to_owned()), &request);
+            Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
+        let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORING));
+        self.ask(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }
 
     /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a server that is asked with
@@ -72,12 +73,30 @@ impl Run {
             Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
             Err(_) => (None, after(now, FAR)),
         };
-        if page.is_none()
-            && let Some(shared) = self.channel(channel)
-        {
-            shared.roster.lock().refuse_until(Some(until));
+        if page.is_none() {
+            return self.list_fails(channel, until);
         }
         self.presence_page(channel, page);
+    }
+
+    fn list_fails(&mut self, channel: &str, until: Instant) {
+        if let Some(shared) = self.channel(channel) {
+            shared.roster.lock().refuse_until(Some(until));
+        }
+        self.presence_page(channel, None);
+    }
+
+    /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
+    pub(super) fn expire_lists(&mut self, now: Instant) {
+        let is_late =
+            |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
+        let late: Vec<_> =
+            self.asked.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some(Purpose::Presence { channel, .. }) = self.asked.remove(&id) {
+                self.list_fails(&channel, after(now, self.shared.timeout.max(RESTORING)));
+            }
+        }
     }
 
     /// A page of a list is there, or will not come.

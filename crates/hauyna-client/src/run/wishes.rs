@@ -101,6 +101,7 @@ impl Purpose {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
             Self::Subscribe { answer_by, .. } => *answer_by,
+            Self::Presence { answer_by, .. } => Some(*answer_by),
             _ => None,
         }
     }
@@ -231,7 +232,7 @@ impl Run {
         for purpose in std::mem::take(&mut self.asked).into_values() {
             match purpose {
                 Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
-                Purpose::Presence(channel) => {
+                Purpose::Presence { channel, .. } => {
                     self.roster(&channel, |roster| roster.page(None).0);
                     self.list_ends(&channel);
                 }

@@ -316,3 +316,27 @@ async fn a_list_that_is_refused_is_not_asked_for_with_every_change() {
         refreshed.abort();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
+    let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
+    let ana =
+        json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+    let diff = |offset: u64, joins: Value| {
+        json!({ "type": "presence_diff", "channel": "a", "count": 3, "joins": joins, "leaves": [],
+            "updates": {}, "offset": offset })
+    };
+    peer.send(
+        json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "ana": ana }, "offset": 1 }),
+    )
+    .await;
+    peer.send(diff(2, json!({}))).await;
+    peer.expect("presence").await;
+    let mut updates = room.presence_updates();
+    peer.send(diff(3, json!({ "bob": ana }))).await;
+    let told = tokio::time::timeout(Duration::from_secs(15), updates.next()).await;
+    assert_eq!(told.expect("what has changed meanwhile").unwrap().unwrap().user, "bob");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    peer.send(diff(4, json!({}))).await;
+    while peer.next().await.expect("a client that is there")["type"] != "presence" {}
+}
