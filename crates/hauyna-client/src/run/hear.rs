@@ -324,6 +324,9 @@ impl Run {
     fn answered(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.asked.remove(&id) {
+            if matches!(purpose, Purpose::Subscribe { .. }) {
+                self.extend_subscriptions_behind(id);
+            }
             return self.serve(purpose, answer);
         }
         if let Some(entry) = self.outbox.answered(id) {

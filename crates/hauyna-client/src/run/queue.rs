@@ -135,7 +135,7 @@ impl Run {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(after(Instant::now(), self.shared.timeout.max(RESTORING)));
+        let answer_by = Some(self.next_answer_by());
         self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
@@ -176,6 +176,21 @@ impl Run {
         let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
         self.queue.push_front(queued);
         self.queue.pause(Instant::now() + retry_after(refusal));
+    }
+
+    fn next_answer_by(&self) -> Instant {
+        after(Instant::now(), self.shared.timeout.max(RESTORING))
+    }
+
+    /// A server decides about one subscription after the other, and may have to wait for each: those that were asked for behind
+    /// one that it has answered have their time anew.
+    pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
+        let by = self.next_answer_by();
+        for (_, purpose) in self.asked.range_mut(answered..) {
+            if let Purpose::Subscribe { answer_by: Some(at), .. } = purpose {
+                *at = by;
+            }
+        }
     }
 
     /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its memory.
