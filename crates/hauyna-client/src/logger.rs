@@ -6,6 +6,7 @@ use crate::error::Closed;
 use crate::socket::{Failure, Loss};
 use hauyna_protocol::{Encoding, Limits, Raw};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 /// Logs what may come in series. Of failed attempts the first, and the one that ends the client, is a warning, and the connection
@@ -114,14 +115,15 @@ pub(crate) fn dropped(channel: &str) {
     tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
 }
 
-/// Logs a message by its head, for those who debug: nothing is read of it otherwise.
+/// Logs a message by its head, for those who debug: nothing is read of it otherwise. What an application puts there is no longer than
+/// a name.
 pub(crate) fn message(direction: Direction, encoding: Encoding, payload: &[u8]) {
     #[derive(Default, serde::Deserialize)]
     struct Head {
-        r#type: Option<String>,
-        channel: Option<String>,
-        id: Option<serde_json::Value>,
-        offset: Option<u64>,
+        r#type: Option<Short>,
+        channel: Option<Short>,
+        id: Option<Short>,
+        offset: Option<Short>,
     }
 
     if !tracing::enabled!(target: TARGET, tracing::Level::DEBUG) {
@@ -130,12 +132,40 @@ pub(crate) fn message(direction: Direction, encoding: Encoding, payload: &[u8]) 
     let read = |raw: Raw<'_>| serde_json::from_str(&raw.as_json()).ok();
     let head = Raw::parse(encoding, payload, &Limits::default()).ok().and_then(read);
     let Head { r#type: kind, channel, id, offset } = head.unwrap_or_default();
-    let (channel, id) = (channel.map(tracing::field::debug), id.map(tracing::field::display));
+    let kind = kind.as_ref().and_then(Short::as_str);
+    let channel = channel.as_ref().and_then(Short::as_str).map(tracing::field::debug);
+    let (id, offset) = (id.map(tracing::field::debug), offset.map(tracing::field::debug));
     let bytes = payload.len();
     match direction {
         Direction::Sent => tracing::debug!(target: TARGET, r#type = kind, channel, id, bytes, "sent"),
         Direction::Received => {
             tracing::debug!(target: TARGET, r#type = kind, channel, id, offset, bytes, "received");
+        }
+    }
+}
+
+/// A number or the beginning of a text; anything else in its place is not looked at.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Short {
+    Number(u64),
+    Text(String),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Short {
+    fn as_str(&self) -> Option<&str> {
+        let Self::Text(text) = self else { return None };
+        Some(text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end]))
+    }
+}
+
+impl fmt::Debug for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.as_str()) {
+            (Self::Number(number), _) => number.fmt(f),
+            (_, Some(text)) => text.fmt(f),
+            _ => f.write_str("?"),
         }
     }
 }

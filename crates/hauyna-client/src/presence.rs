@@ -19,6 +19,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// One user who is present.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +135,8 @@ pub(crate) struct Roster {
     offset: u64,
     /// The list that is being asked for.
     listing: Option<Listing>,
+    /// Until when the server has refused it.
+    refused_until: Option<Instant>,
 }
 
 /// A list that was asked for, so far.
@@ -182,7 +185,7 @@ impl Roster {
     }
 
     pub(crate) fn state(&mut self, state: PresenceState) -> Vec<PresenceUpdate> {
-        self.listing = None;
+        (self.listing, self.refused_until) = (None, None);
         (self.offset, self.presence.count) = (state.offset, Some(state.count));
         self.replace(state.users.into_iter().map(|(user, entry)| (user, member(entry))).collect())
     }
@@ -258,8 +261,16 @@ impl Roster {
         self.listing = None;
     }
 
-    /// Begins to ask for the list; `false` where that is under way.
-    pub(crate) fn ask(&mut self) -> bool {
+    /// Notes until when the server refuses the list, or that it is worth asking again.
+    pub(crate) const fn refuse_until(&mut self, until: Option<Instant>) {
+        self.refused_until = until;
+    }
+
+    /// Begins to ask for the list; `false` where that is under way, or refused.
+    pub(crate) fn ask(&mut self, now: Instant) -> bool {
+        if self.refused_until.is_some_and(|until| now < until) {
+            return false;
+        }
         let is_new = self.listing.is_none();
         self.listing.get_or_insert_default();
         is_new

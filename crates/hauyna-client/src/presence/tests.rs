@@ -3,6 +3,7 @@
 use super::*;
 use hauyna_protocol::received::Received;
 use serde_json::json;
+use tokio::time::Instant;
 
 fn entry(status: &str) -> Value {
     json!({ "status": status, "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [
@@ -74,7 +75,7 @@ fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online"), ("bob", "online")], 4));
     assert_eq!(roster.change(change("join", "dora", 7)), Applied::Skipped);
-    assert!(roster.ask() && !roster.ask(), "once");
+    assert!(roster.ask(Instant::now()) && !roster.ask(Instant::now()), "once");
     let first = roster.page(page(7, &["alice", "carol"], Some("carol")));
     assert_eq!(first, (Vec::new(), Paged::More("carol".into())));
     let (updates, Paged::Whole) = roster.page(page(7, &["dora"], None)) else { panic!("the last page") };
@@ -99,7 +100,7 @@ fn who_comes_between_two_pages_is_in_the_list() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
     assert_eq!(roster.change(change("join", "zoe", 5)), Applied::Skipped);
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     roster.page(page(5, &["alice", "bob"], Some("bob")));
     // Of the part that the first page has told, and known to the second.
     assert_eq!(applied(&roster.change(change("join", "aaron", 6))), []);
@@ -118,7 +119,7 @@ fn a_page_that_comes_after_a_newer_list_is_dropped() {
     ] {
         let mut roster = Roster::default();
         roster.state(state(&[("alice", "online")], 3));
-        assert!(roster.ask());
+        assert!(roster.ask(Instant::now()));
         roster.page(page(5, &["alice"], Some("alice")));
         newer(&mut roster);
         let told = roster.presence();
@@ -131,10 +132,10 @@ fn a_page_that_comes_after_a_newer_list_is_dropped() {
 fn pages_of_a_list_that_was_refused_are_forgotten() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     roster.page(page(5, &["alice", "ghost"], Some("ghost")));
     assert_eq!(roster.page(None), (Vec::new(), Paged::Whole));
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     roster.page(page(8, &["alice", "bob"], None));
     assert_eq!(members(&roster), ["alice", "bob"]);
 }
@@ -143,7 +144,7 @@ fn pages_of_a_list_that_was_refused_are_forgotten() {
 fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::More("alice".into()));
     assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::Whole);
     assert_eq!(members(&roster), ["alice"]);
@@ -153,10 +154,10 @@ fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
 fn a_number_that_is_skipped_while_the_list_is_asked_for_asks_anew() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     assert_eq!(applied(&roster.change(change("join", "bob", 9))), []);
     assert_eq!(roster.page(page(5, &["alice"], None)).1, Paged::Skipped);
-    assert!(roster.ask());
+    assert!(roster.ask(Instant::now()));
     let (updates, paged) = roster.page(page(9, &["alice", "bob"], None));
     assert_eq!((names(&updates), paged), (vec![(Join, "bob")], Paged::Whole));
 }

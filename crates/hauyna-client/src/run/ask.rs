@@ -36,7 +36,10 @@ pub(super) enum Purpose {
         waiter: Option<Waiter<()>>,
     },
     CatchUp(String),
-    Presence(String),
+    Presence {
+        channel: String,
+        answer_by: Instant,
+    },
     Refresh,
     Ping,
 }
@@ -66,7 +69,7 @@ pub(super) enum Done {
     },
 }
 
-type Answer = Result<Option<Box<RawValue>>, Refusal>;
+pub(super) type Answer = Result<Option<Box<RawValue>>, Refusal>;
 
 impl Run {
     /// Sends what may be sent, as far as the socket takes it.
@@ -200,10 +203,7 @@ impl Run {
                 }
             }
             (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
-            (Purpose::Presence(channel), answer) => {
-                let page = answer.ok().flatten().and_then(|data| serde_json::from_str(data.get()).ok());
-                self.presence_page(&channel, page);
-            }
+            (Purpose::Presence { channel, .. }, answer) => self.list_answered(&channel, answer),
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
                 struct Data {

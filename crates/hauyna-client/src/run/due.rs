@@ -47,6 +47,7 @@ impl Run {
         self.expire_waiters(now);
         self.travel_on(now);
         self.expire_subscriptions(now);
+        self.expire_lists(now);
         if self.restore_by.is_some_and(|by| now >= by) {
             // What the application or a rate limit delays goes on behind the requests.
             self.restored();

@@ -260,6 +260,7 @@ impl Run {
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
+        shared.roster.lock().refuse_until(None);
         if self.is_restored && !self.is_unjudged {
             self.session.judged(); // Nothing of this channel waits to be judged.
         }
@@ -323,6 +324,9 @@ impl Run {
     fn answered(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
         if let Some(purpose) = self.asked.remove(&id) {
+            if matches!(purpose, Purpose::Subscribe { .. }) {
+                self.extend_subscriptions_behind(id);
+            }
             return self.serve(purpose, answer);
         }
         if let Some(entry) = self.outbox.answered(id) {

@@ -1,13 +1,17 @@
 //! The lists of who is present, as the client asks for them page by page. Part of the task.
 
 use super::Run;
-use super::ask::Purpose;
-use super::wishes::Reply;
+use super::ask::{Answer, Purpose};
+use super::held::retry_after;
+use super::queue::RESTORING;
+use super::wishes::{Reply, keep_waiter};
+use crate::clock::{FAR, after};
 use crate::presence::Paged;
 use crate::shared::ChannelShared;
 use hauyna_protocol::Request;
 use hauyna_protocol::received::PresencePage;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 impl Run {
     /// Asks for the list of who is present anew, where there is one.
@@ -17,13 +21,12 @@ impl Run {
         }
     }
 
-    /// Asks who is present, unless that is being asked.
+    /// Asks who is present, unless that is being asked, or was refused.
     pub(super) fn ask_presence(&mut self, channel: &str) {
         let Some(shared) = self.channel(channel) else { return };
-        if shared.roster.lock().ask() {
+        if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
-            let is_earlier =
-                |purpose: &Purpose| matches!(purpose, Purpose::Presence(name) if name == channel);
+            let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
             self.asked.retain(|_, purpose| !is_earlier(purpose));
             self.ask_page(channel, None);
         }
@@ -35,7 +38,10 @@ impl Run {
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
-        self.lists.entry(channel.to_owned()).or_default().push(waiter);
+        keep_waiter(self.lists.entry(channel.to_owned()).or_default(), waiter);
+        if let Some(shared) = self.channel(channel) {
+            shared.roster.lock().refuse_until(None);
+        }
         self.ask_presence(channel);
     }
 
@@ -51,14 +57,50 @@ impl Run {
         self.session.is_live(channel) && self.channel(channel).is_some_and(is_listed)
     }
 
-    fn ask_page(&mut self, channel: &str, after: Option<&str>) {
+    fn ask_page(&mut self, channel: &str, behind: Option<&str>) {
         let request =
-            Request::Presence { channel: channel.into(), after: after.map(Into::into), limit: None };
-        self.ask(Purpose::Presence(channel.to_owned()), &request);
+            Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
+        let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORING));
+        self.ask(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
+    }
+
+    /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a server that is asked with
+    /// each of them closes the connection for its errors.
+    pub(super) fn list_answered(&mut self, channel: &str, answer: Answer) {
+        let now = Instant::now();
+        let (page, until) = match answer {
+            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, FAR)),
+            Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
+            Err(_) => (None, after(now, FAR)),
+        };
+        if page.is_none() {
+            return self.list_fails(channel, until);
+        }
+        self.presence_page(channel, page);
+    }
+
+    fn list_fails(&mut self, channel: &str, until: Instant) {
+        if let Some(shared) = self.channel(channel) {
+            shared.roster.lock().refuse_until(Some(until));
+        }
+        self.presence_page(channel, None);
+    }
+
+    /// Gives up the lists that are not answered in time: what has changed meanwhile waits for them.
+    pub(super) fn expire_lists(&mut self, now: Instant) {
+        let is_late =
+            |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
+        let late: Vec<_> =
+            self.asked.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
+        for id in late {
+            if let Some(Purpose::Presence { channel, .. }) = self.asked.remove(&id) {
+                self.list_fails(&channel, after(now, self.shared.timeout.max(RESTORING)));
+            }
+        }
     }
 
     /// A page of a list is there, or will not come.
-    pub(super) fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
+    fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
         let mut followed_by = Paged::Whole;
         self.roster(channel, |roster| {
             let (updates, paged) = roster.page(page);

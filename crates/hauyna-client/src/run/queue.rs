@@ -60,11 +60,10 @@ impl Queue {
 
     /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are being fetched, and
     /// let the others go ahead.
-    fn next(&mut self, now: Instant, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
-        if self.paused_until.is_some_and(|until| now < until) {
+    fn next(&mut self, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
+        if self.paused_until.is_some() {
             return None;
         }
-        self.paused_until = None;
         let may_fetch = self.fetching < MOST_AT_ONCE;
         let at = self.waiting.iter().position(|queued| may_fetch || !needs_token(queued))?;
         self.waiting.remove(at)
@@ -86,6 +85,8 @@ impl Run {
 
     /// Asks for as many of those that wait as may be on their way at once.
     pub(super) fn ask_queued(&mut self, now: Instant) {
+        // Also where nothing more may be asked yet: a moment that stays in the past would keep the task awake.
+        self.queue.paused_until.take_if(|until| now >= *until);
         if self.queue.waiting.is_empty() {
             return;
         }
@@ -97,7 +98,7 @@ impl Run {
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
             let needs_token = |queued: &Queued| queued.token.is_none() && has_source(&queued.channel);
-            let Some(queued) = self.queue.next(now, needs_token) else { return };
+            let Some(queued) = self.queue.next(needs_token) else { return };
             let needs_token = needs_token(&queued);
             let Queued { channel, wish, token } = queued;
             if !self.is_wish(&channel, wish) || self.session.is_live(&channel) {
@@ -134,7 +135,7 @@ impl Run {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(after(Instant::now(), self.shared.timeout.max(RESTORING)));
+        let answer_by = Some(self.next_answer_by());
         self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
@@ -175,6 +176,21 @@ impl Run {
         let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
         self.queue.push_front(queued);
         self.queue.pause(Instant::now() + retry_after(refusal));
+    }
+
+    fn next_answer_by(&self) -> Instant {
+        after(Instant::now(), self.shared.timeout.max(RESTORING))
+    }
+
+    /// A server decides about one subscription after the other, and may have to wait for each: those that were asked for behind
+    /// one that it has answered have their time anew.
+    pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
+        let by = self.next_answer_by();
+        for (_, purpose) in self.asked.range_mut(answered..) {
+            if let Purpose::Subscribe { answer_by: Some(at), .. } = purpose {
+                *at = by;
+            }
+        }
     }
 
     /// Gives up the connection where the server owes the answer to a subscription that it ended by losing its memory.

@@ -75,6 +75,14 @@ impl<T> Waiter<T> {
     }
 }
 
+/// Keeps a call that is awaited. Those that nobody awaits any more go whenever there are twice as many.
+pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
+    if waiters.len().is_power_of_two() {
+        waiters.retain(|waiter| !waiter.reply.is_closed());
+    }
+    waiters.push(waiter);
+}
+
 impl Kept {
     fn new(wish: Wish, number: u64) -> Self {
         let (shares, waiters, refusal) = (Shares::default(), Vec::new(), None);
@@ -93,6 +101,7 @@ impl Purpose {
         match self {
             Self::Unsubscribe { waiter, .. } => waiter.as_ref().map(|waiter| waiter.answer_by),
             Self::Subscribe { answer_by, .. } => *answer_by,
+            Self::Presence { answer_by, .. } => Some(*answer_by),
             _ => None,
         }
     }
@@ -132,11 +141,7 @@ impl Run {
         if standing == Standing::Live {
             return waiter.answer(Ok(Live { position, recoverable }));
         }
-        // Those that nobody awaits any more go whenever there are twice as many.
-        if kept.waiters.len().is_power_of_two() {
-            kept.waiters.retain(|waiter| !waiter.reply.is_closed());
-        }
-        kept.waiters.push(waiter);
+        keep_waiter(&mut kept.waiters, waiter);
         if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
             self.subscribe(&channel);
         }
@@ -227,7 +232,7 @@ impl Run {
         for purpose in std::mem::take(&mut self.asked).into_values() {
             match purpose {
                 Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
-                Purpose::Presence(channel) => {
+                Purpose::Presence { channel, .. } => {
                     self.roster(&channel, |roster| roster.page(None).0);
                     self.list_ends(&channel);
                 }
@@ -240,6 +245,22 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_that_nobody_awaits_any_more_take_no_memory() {
+        let mut waiters = Vec::new();
+        let mut awaited = Vec::new();
+        for n in 0..10_000 {
+            let (reply, answer) = oneshot::channel::<Result<(), Error>>();
+            keep_waiter(&mut waiters, Waiter { reply, answer_by: Instant::now() });
+            if n % 1_000 == 0 {
+                awaited.push(answer);
+            }
+        }
+        assert!(waiters.len() <= 4 * awaited.len(), "{} are kept", waiters.len());
+        let is_awaited = |waiter: &&Waiter<()>| !waiter.reply.is_closed();
+        assert_eq!(waiters.iter().filter(is_awaited).count(), awaited.len());
+    }
 
     #[test]
     fn shares_that_last_take_no_memory_and_the_last_of_the_others_ends_nothing() {

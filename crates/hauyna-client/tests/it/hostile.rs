@@ -272,3 +272,71 @@ async fn a_count_of_others_than_are_listed_asks_for_the_list() {
     peer.expect("ping").await;
     assert_eq!(room.presence().users.len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_is_not_asked_for_with_every_change() {
+    let lasting = json!({ "error_type": "permission_denied", "temporary": false });
+    let passing =
+        json!({ "error_type": "rate_limited", "temporary": true, "details": { "retry_after": 10_000 } });
+    for (refusal, asked_later) in [(lasting, 0), (passing, 1)] {
+        let Subscribed { mut peer, client, script: _script, room, .. } = subscribed(1).await;
+        let ana =
+            json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+        peer.send(json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "ana": ana },
+            "offset": 1 }))
+            .await;
+        let mut offset = 1;
+        let mut asked = async |peer: &mut Peer| {
+            let mut asked = 0;
+            for _ in 0..10 {
+                offset += 1;
+                peer.send(json!({ "type": "presence_diff", "channel": "a", "count": 2, "joins": {},
+                    "leaves": [], "updates": {}, "offset": offset }))
+                    .await;
+                client.reconnect().await.unwrap();
+                while let Some(message) = peer.next().await
+                    && message["type"] != "ping"
+                {
+                    assert_eq!(message["type"], "presence");
+                    asked += 1;
+                    let mut answer =
+                        json!({ "type": "error", "id": message["id"], "message": "", "timestamp": 1 });
+                    answer.as_object_mut().unwrap().extend(refusal.as_object().unwrap().clone());
+                    peer.send(answer).await;
+                }
+            }
+            asked
+        };
+        assert_eq!(asked(&mut peer).await, 1);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(asked(&mut peer).await, asked_later, "{refusal}");
+        let presence = room.presence();
+        let refreshed = tokio::spawn(async move { presence.refresh().await });
+        while peer.next().await.unwrap()["type"] != "presence" {}
+        refreshed.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
+    let Subscribed { mut peer, client: _client, script: _script, room, .. } = subscribed(1).await;
+    let ana =
+        json!({ "status": "online", "metadata": {}, "joined_at": 1, "updated_at": 1, "connections": [] });
+    let diff = |offset: u64, joins: Value| {
+        json!({ "type": "presence_diff", "channel": "a", "count": 3, "joins": joins, "leaves": [],
+            "updates": {}, "offset": offset })
+    };
+    peer.send(
+        json!({ "type": "presence_state", "channel": "a", "count": 1, "users": { "ana": ana }, "offset": 1 }),
+    )
+    .await;
+    peer.send(diff(2, json!({}))).await;
+    peer.expect("presence").await;
+    let mut updates = room.presence_updates();
+    peer.send(diff(3, json!({ "bob": ana }))).await;
+    let told = tokio::time::timeout(Duration::from_secs(15), updates.next()).await;
+    assert_eq!(told.expect("what has changed meanwhile").unwrap().unwrap().user, "bob");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    peer.send(diff(4, json!({}))).await;
+    while peer.next().await.expect("a client that is there")["type"] != "presence" {}
+}

@@ -119,6 +119,28 @@ async fn each_message_is_logged_by_its_head_for_those_who_debug() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_application_puts_in_the_head_of_a_message_is_no_content_in_the_log() {
+    let (log, _guard) = Log::capture();
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut events = client.events::<serde_json::Value>("order");
+    let mut peer = script.greet("one").await;
+    peer.send(json!({ "type": "order", "id": { "card": "s3cr3t" }, "channel": null, "offset": ["s3cr3t"] }))
+        .await;
+    peer.send(json!({ "type": "order", "id": "é".repeat(100_000) + "s3cr3t" })).await;
+    peer.send(json!({ "type": "order", "id": "7\nWARN all is lost", "offset": -1 })).await;
+    for _ in 0..3 {
+        events.next().await.unwrap().unwrap();
+    }
+    assert!(!log.text().contains("s3cr3t"));
+    let lines = log.lines("DEBUG");
+    let orders: Vec<_> = lines.iter().filter(|line| line.starts_with("received type=\"order\"")).collect();
+    assert_eq!(orders.len(), 3, "{lines:#?}");
+    assert!(orders.iter().all(|line| line.len() < 300), "{orders:#?}");
+    assert!(orders[2].contains("id=\"7\\nWARN all is lost\""), "{orders:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_of_one_kind_that_answer_nothing_are_one_warning_a_connection() {
     let (log, _guard) = Log::capture();
     let (mut script, builder) = script();

@@ -126,6 +126,49 @@ async fn subscriptions_that_are_not_answered_make_room_for_others() {
     assert_eq!(began.elapsed().as_secs(), 9, "ten seconds are an answer's");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let mut subscribing = subscribe_to(&client, 16);
+    for request in asked(&mut peer).await {
+        answer(&mut peer, &request).await;
+    }
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    let requests = asked(&mut peer).await;
+    assert_eq!(requests.len(), 16);
+    for request in &requests {
+        assert!(script.is_idle(Duration::from_secs(2)).await, "another attempt begins everything anew");
+        answer(&mut peer, request).await;
+    }
+    assert!(script.is_idle(Duration::from_secs(20)).await);
+    assert_eq!(client.state(), State::Connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_their_way() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    client.connected().await.unwrap();
+    let _subscribing = subscribe_to(&client, 40);
+    let late = asked(&mut peer).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(asked(&mut peer).await.len(), 16);
+    let began = Instant::now();
+    refuse(&mut peer, &late[0], 100).await;
+    let next = peer.expect("subscribe_channel").await;
+    assert_eq!(next["channel"], late[0]["channel"]);
+    assert_eq!(began.elapsed().as_secs(), 10, "there is room when the others are late");
+}
+
 /// A server that takes so few messages that a hundred subscriptions need seconds.
 fn limited() -> TestServer {
     let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));

@@ -50,7 +50,7 @@ pub(crate) struct Cut {
     end: Option<Pin<Box<Sleep>>>,
     is_silent: bool,
     is_sliced: bool,
-    /// The order to move that is put among what the server says.
+    /// The order to move that is put among what the server says, before the calm: who moves then may miss what no history keeps.
     order: Option<Order>,
     /// Bytes that the client has not taken.
     read: VecDeque<u8>,
@@ -148,6 +148,9 @@ impl AsyncRead for Cut {
         let mut part = ReadBuf::new(&mut some);
         if self.read.is_empty() {
             ready!(Pin::new(self.live(cx)?).poll_read(cx, &mut part))?;
+            if self.wire.is_calm.load(Ordering::Relaxed) {
+                self.order = None;
+            }
             for byte in part.filled() {
                 self.read.push_back(*byte);
                 if let Some(order) = &mut self.order
