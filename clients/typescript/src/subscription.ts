@@ -200,7 +200,7 @@ export class Subscription extends Listening {
       await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
-      if (turn !== this.#turn || !(error instanceof ServerError)) return;
+      if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#later(error, () => this.giveUp());
     }
     // From now on the server may subscribe this client anew.
