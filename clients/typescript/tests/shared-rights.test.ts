@@ -2,6 +2,8 @@
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
+import type { Environment, WebSocketConstructor } from "../src/index.js";
+import { linkedClient } from "../src/shared-link.js";
 import { TabServer } from "../src/shared-worker.js";
 import { VERSION } from "../src/shared-port.js";
 import { Browser } from "./shared-world.js";
@@ -150,4 +152,17 @@ test("a page that is not known to be the connection's user does not renew its cr
   expect(await bob.give("bob-1")).toBe(false);
   expect(await ana.give("ana-2")).toBe(true);
   expect(world.socket.all("refresh").map(({ token }) => token)).toEqual(["bob-1", "ana-2"]);
+});
+
+test("a page whose worker cannot be made connects with its credentials from the first", async () => {
+  const server = withTokens();
+  const { environment } = server.clientOptions as { environment: Environment };
+  const host = { environment, locks: undefined, WebSocket: server.WebSocket as WebSocketConstructor, onShown() {} };
+  const worker = (): never => {
+    throw new Error("not by this page's policy");
+  };
+  const client = linkedClient("wss://fake.example/", worker, { getToken: () => "ana-1" }, host);
+  void client.connect();
+  for (let n = 0; n < 10; n++) await server.settled();
+  expect([client.state.name, client.user]).toEqual(["connected", "ana"]);
 });
