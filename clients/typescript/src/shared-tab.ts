@@ -64,9 +64,9 @@ export class Tab {
     return this.#shares.has(channel) || this.#earlier.has(channel) || this.#flows.has(channel);
   }
 
-  /** Whether it gets the channel's messages. */
-  hears(channel: string): boolean {
-    return this.#flows.has(channel);
+  /** What stands for one subscription of the page, where it gets the channel's messages. */
+  flow(channel: string): object | undefined {
+    return this.#flows.get(channel);
   }
 
   /** Every channel that {@link has} is true of. */
