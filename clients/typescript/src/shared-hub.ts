@@ -74,8 +74,16 @@ export class Hub {
     const client = (this.#client ??= this.#connect());
     const { state } = client;
     tab.say({ say: "network", isThere: state.name === "connected" });
-    if (state.name === "connected") void this.#begin(tab, state);
-    else hurry(client);
+    if (state.name === "connected") return void this.#begin(tab, state);
+    // By itself, a page waits until there is a connection.
+    this.#doubt(tab);
+    hurry(client);
+  }
+
+  /** The page's client is told to connect anew, or closed: somebody else may have signed in there. */
+  #doubt(tab: Tab): void {
+    tab.vouchedFor = undefined;
+    if (this.#offer.tab === tab) this.#offer.tab = undefined;
   }
 
   /** Gives the waiting socket its session, unless the page is somebody else's. */
@@ -115,9 +123,7 @@ export class Hub {
   }
 
   #close(tab: Tab, number: number): void {
-    // By the time of the next socket, somebody else may have signed in there.
-    tab.vouchedFor = undefined;
-    if (this.#offer.tab === tab) this.#offer.tab = undefined;
+    this.#doubt(tab);
     if (tab.waiting === number) tab.waiting = undefined;
     if (tab.socket === number) tab.end(LOST, "");
     // Until it is closed, the page's client will come back.
