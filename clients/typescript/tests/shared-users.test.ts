@@ -43,12 +43,15 @@ class Storm {
   }
 
   #user(): string {
-    return this.#one(["ana", "bob", "cyd"]);
+    return this.#one(["ana", "bob", "cyd", "guest"]);
   }
 
   #arrive(): void {
     const getToken = () =>
-      new Promise<string>((resolve) => this.#browser.environment.after(this.#one(WAITS), () => resolve(`${person.user}-${this.#roll(3)}`)));
+      new Promise<string | undefined>((resolve) => {
+        const give = () => resolve(person.user === "guest" ? undefined : `${person.user}-${this.#roll(3)}`);
+        this.#browser.environment.after(this.#one(WAITS), give);
+      });
     const person: Person = { page: this.#browser.page({ getToken }), user: this.#user() };
     this.#people.push(person);
     void person.page.client.connect().catch(() => {});
