@@ -228,6 +228,8 @@ export class Tab {
   token(isRefresh: boolean): Promise<Given> {
     // A page that is frozen answers nothing: only the latest question is open.
     this.#credentials?.resolve(NOTHING);
+    // Whoever signs in before it connects again is not known yet.
+    if (!this.isWanted) return Promise.resolve(NOTHING);
     const id = ++this.#ids;
     this.say({ say: "token?", id, isRefresh });
     return new Promise((resolve) => (this.#credentials = { id, resolve }));

@@ -81,6 +81,26 @@ test("the page that gave the connection its credentials, too", async () => {
   expect([one, two].map(({ client }) => client.user)).toEqual(["bob", "ana"]);
 });
 
+test("a page that was closed before its turn is not asked for the connection's credentials", async () => {
+  const server = withTokens();
+  const browser = new Browser(server);
+  let user = "ana";
+  const one = await browser.connected({ getToken: () => `${user}-1` });
+  const two = await browser.connected({ getToken: () => "ana-2" });
+  await two.freeze();
+  await server.drop(1006);
+  // The newest is asked, and does not answer.
+  await browser.pass(1000);
+  one.client.close();
+  await browser.pass(5000);
+  user = "bob";
+  void one.client.connect();
+  await browser.pass(20_000);
+  await two.thaw();
+  await browser.pass(60_000);
+  expect([one, two].map(({ client }) => client.user)).toEqual(["bob", "ana"]);
+});
+
 /** A page of a worker, by what they say to each other. */
 class Raw {
   readonly heard: any[] = [];
