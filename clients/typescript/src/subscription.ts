@@ -45,7 +45,7 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.gate.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
+      ask: (after) => host.reads.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
         const options = this.#options;
         const take = () => void (options.metadata = metadata);
@@ -111,11 +111,15 @@ export class Subscription extends Listening {
     // Else the next connection asks.
     if (turn !== this.#turn || !this.host.outbox.isConnected) return;
     const { metadata, getToken } = this.#options;
-    // A source that does not answer is asked again.
-    if (getToken) this.#after(TOKEN, () => this.restore());
+    if (getToken) {
+      // A source that does not answer is asked again.
+      this.#after(TOKEN, () => this.restore());
+      const offs = [this.#cancel, this.host.outbox.early()];
+      this.#cancel = () => offs.forEach((off) => off());
+    }
     try {
       // Also without a token a moment later: who is told of this and gives it up comes first.
-      const token = await (getToken && this.host.outbox.early(getToken));
+      const token = await getToken?.();
       if (turn !== this.#turn) return;
       this.#cancel();
       const recover = (this.named = this.position);
@@ -321,7 +325,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.gate.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
+        const page = (await this.host.reads.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");

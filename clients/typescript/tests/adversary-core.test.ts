@@ -447,3 +447,31 @@ test("lists of presence are asked for a few at a time, and again where the serve
   }
   expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
 });
+
+test("a token that never comes lets requests overtake the subscriptions only as long as somebody waits for it", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room").subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await room;
+  const never = client.channel("slow");
+  void never.subscribe({ getToken: () => new Promise<string>(() => {}) });
+  await settle();
+  void never.unsubscribe();
+  await settle();
+  await world.socket.ack("unsubscribe_channel");
+  await world.lose();
+  void client.request("ask" as never).catch(() => {});
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel"]);
+});
+
+test("a gap is filled though a server takes its time for the subscriptions of sixteen other channels", async () => {
+  const { client, world, heard } = await subscriber();
+  for (let n = 0; n < 20; n++) void client.channel(`slow-${n}`).subscribe().catch(() => {});
+  await settle();
+  await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 }, message(12));
+  await world.socket.ack("history", { channel: "room", epoch: "E", offset: 12, oldest: 1, messages: [message(11), message(12)] });
+  expect(heard).toEqual([11, 12]);
+});
