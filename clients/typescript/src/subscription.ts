@@ -47,9 +47,11 @@ export class Subscription extends Listening {
     this.presence = new Roster(this.listeners, {
       ask: (after) => host.reads.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
-        const options = this.#options;
+        let options = this.#options;
         const take = () => void (options.metadata = metadata);
-        return this.ask({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
+        // Asked right before it is sent: it is about the subscription of that time.
+        const isHeld = () => (options = this.#options) && this.state.name === "subscribing";
+        return host.outbox.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take, isHeld }) as Promise<void>;
       },
     });
     this.#events = new EventSender(host.environment, (event, data) => {

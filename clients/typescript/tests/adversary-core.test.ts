@@ -475,3 +475,17 @@ test("a gap is filled though a server takes its time for the subscriptions of si
   await world.socket.ack("history", { channel: "room", epoch: "E", offset: 12, oldest: 1, messages: [message(11), message(12)] });
   expect(heard).toEqual([11, 12]);
 });
+
+test("what is said about the own presence is said again by the subscription on which it was sent", async () => {
+  const { client, room, world } = await subscriber();
+  await world.socket.drop();
+  void room.presence.update({ n: 1 });
+  void room.unsubscribe();
+  void room.subscribe({ metadata: { n: 0 } });
+  await world.attempt();
+  await world.socket.accept();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.socket.ack("update_presence");
+  await world.lose();
+  expect([client.state.name, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["connected", { n: 1 }]);
+});
