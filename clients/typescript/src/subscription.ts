@@ -127,7 +127,13 @@ export class Subscription extends Listening {
       const recover = (this.named = this.position);
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
-      const take = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
+      const take = (entry: unknown) => {
+        if (turn === this.#turn) return this.established(entry as SubscriptionEntry);
+        // The application's server has ended one of its own meanwhile, and this client knows of no other.
+        if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
+        this.isGivenUp = true;
+        void this.giveUp();
+      };
       await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
@@ -207,7 +213,7 @@ export class Subscription extends Listening {
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
-      if (error.temporary) return this.#later(error, () => this.giveUp());
+      if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     }
     // From now on the server may subscribe this client anew.
     if (turn === this.#turn) this.isGivenUp = false;
@@ -298,12 +304,7 @@ export class Subscription extends Listening {
       if (!error.temporary) return this.end(error);
     } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
     else this.host.logger.warn("no token", { channel: this.name, error });
-    this.#later(error, () => this.restore());
-  }
-
-  /** Tries again after as long as the server says. */
-  #later(error: unknown, run: () => Promise<void>): void {
-    this.#after(delayAfter(error), run);
+    this.#after(delayAfter(error), () => this.restore());
   }
 
   #after(delay: number, run: () => Promise<void>): void {

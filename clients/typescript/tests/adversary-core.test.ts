@@ -489,3 +489,15 @@ test("what is said about the own presence is said again by the subscription on w
   await world.lose();
   expect([client.state.name, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["connected", { n: 1 }]);
 });
+
+test("where the server ended its own subscription, that which the client has asked for meanwhile is not left behind", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.say({ type: "subscribed", channel: "room", recoverable: false }, { type: "unsubscribed", channel: "room" });
+  expect(room.state.name).toBe("unsubscribed");
+  await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
+  expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
+});
