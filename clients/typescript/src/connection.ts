@@ -250,7 +250,9 @@ export class Connection {
     const planned = min + environment.random() * (max - min);
     if (!(planned >= 0)) return; // of a window that is none
     // However often it is said, one move does not follow the other at once.
-    const wait = Math.max(planned, this.#movedAt + BETWEEN_MOVES - environment.now());
+    const rest = this.#movedAt + BETWEEN_MOVES - environment.now();
+    // Longer than that only where the clock was set back.
+    const wait = Math.max(planned, Math.min(rest, BETWEEN_MOVES));
     const turn = this.#stop();
     this.#events.unpause(); // by an earlier window
     const failed = (code: number, reason: string) => {

@@ -14,6 +14,8 @@ export interface ChannelHost {
   readonly outbox: Outbox;
   /** A few channels are subscribed to, or given up, at a time. */
   readonly gate: Gate;
+  /** Of lists and of the history, too; they do not wait for who may subscribe. */
+  readonly reads: Gate;
   key(): string;
   gap(gap: Gap): void;
   /** Whether the channel stays in memory though nobody holds it. */

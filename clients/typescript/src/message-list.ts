@@ -260,9 +260,10 @@ class List {
       return true;
     } catch (error) {
       const isGone = !this.#unsent.some(({ key }) => key === own.key);
-      // Another one's was taken for it.
-      if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push(own);
-      this.#become({ ...own, status: "failed", error: error as HauynaError });
+      const failed: Message = { ...own, status: "failed", error: error as HauynaError };
+      // Another one's was taken for it, and has its key.
+      if (isGone && UNDONE.test((error as HauynaError).kind)) this.#unsent.push({ ...failed, key: unique() });
+      this.#become(failed);
       return false;
     }
   }
@@ -335,7 +336,7 @@ function copy(content: unknown): unknown {
 /** The lists of each channel that are listened to. */
 const lists = /* @__PURE__ */ new WeakMap<AnyChannel, Set<List>>();
 /** With one of these, it was certainly not published. */
-const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full)$/;
+const UNDONE = /^(refused|invalid|expired|not_connected|outbox_full|closed|gave_up)$/;
 
 /** A key that no other client has. React Native has no `crypto`. */
 function unique(): string {

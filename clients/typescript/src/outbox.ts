@@ -101,7 +101,7 @@ export class Outbox {
   /** Its subscriptions are restored, as far as anybody waits for that. */
   #isOpen = false;
   /** Tokens that are being asked for. */
-  #early = 0;
+  readonly #early = new Set<object>();
   /** Another connection is about to take over. */
   #isPaused = false;
   /** Called when nothing that was sent waits for its answer. */
@@ -150,7 +150,7 @@ export class Outbox {
     if (this.closed) return Promise.reject(this.closed);
     const { signal } = asked;
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
-    const isEarly = this.#early > 0 && asked.retry !== "keyed";
+    const isEarly = this.#early.size > 0 && asked.retry !== "keyed";
     if (asked.volatile && (!this.#send || this.#isPaused || !(this.#isOpen || isEarly))) return Promise.reject(unconnected());
     const { promise: answer, resolve, reject } = deferred<unknown>();
     try {
@@ -210,14 +210,11 @@ export class Outbox {
     this.flush();
   }
 
-  /** Asks for a token of a subscription: what is requested meanwhile may be for it, and does not wait for the subscriptions. */
-  async early<T>(ask: () => T): Promise<Awaited<T>> {
-    this.#early++;
-    try {
-      return await ask();
-    } finally {
-      this.#early--;
-    }
+  /** Until the returned function is called, a token is asked for: what is requested may be for it, and does not wait for the subscriptions. */
+  early(): () => void {
+    const token = {};
+    this.#early.add(token);
+    return () => void this.#early.delete(token);
   }
 
   /** Nothing is sent for now. Resolves when what was sent is answered. */

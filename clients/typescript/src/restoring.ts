@@ -1,4 +1,5 @@
-// How subscriptions are asked for and given up, and gaps filled: a few at a time, in order, and none while the server has asked to wait.
+// How subscriptions are asked for and given up, and gaps filled: a few of a kind at a time, in order, and none while the server has
+// asked that kind to wait.
 
 import { delayAfter } from "./backoff.js";
 import type { Environment } from "./environment.js";

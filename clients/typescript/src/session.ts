@@ -24,7 +24,6 @@ export class Session {
   /** Those that only the application holds, if anybody. */
   readonly #idle = new Map<string, Pick<WeakRef<Subscription>, "deref">>();
   readonly #gone = globalThis.FinalizationRegistry && new FinalizationRegistry((name: string) => this.#forget(name));
-  readonly #gate: Gate;
   /** What every channel has of it. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
@@ -36,11 +35,11 @@ export class Session {
   constructor(host: SessionHost, outbox: Outbox) {
     this.#host = host;
     this.#outbox = outbox;
-    this.#gate = new Gate(host.environment);
     this.#channelHost = {
       ...host,
       outbox,
-      gate: this.#gate,
+      gate: new Gate(host.environment),
+      reads: new Gate(host.environment),
       keep: (channel, isKept) => this.#keep(channel, isKept),
     };
   }
@@ -110,7 +109,8 @@ export class Session {
     this.#turn++;
     this.#interrupt();
     this.#outbox.lost();
-    this.#gate.reset();
+    this.#channelHost.gate.reset();
+    this.#channelHost.reads.reset();
     for (const channel of this.#channels.values()) channel.lost();
   }
 

@@ -9,6 +9,12 @@ import { LOST, type Tab, type Wire } from "./shared-tab.js";
 /** What has come of a page's credentials: they are this connection's, another user's, or were not to be had. */
 type Verdict = "same" | "other" | "unknown";
 
+/** Credentials, and the page that gave them. */
+interface Offer {
+  token?: string;
+  tab?: Tab | undefined;
+}
+
 /** The connection, and the pages that share it. */
 export class Hub {
   readonly #settings: Settings;
@@ -19,9 +25,10 @@ export class Hub {
   /** The server's questions that pages are asked. */
   readonly #questions = new Set<string>();
   #client: Client | undefined;
-  /** The credentials of the connection, and the page that gave them. */
+  /** The credentials of the connection. */
   #shown: string | undefined;
-  #giver: Tab | undefined;
+  /** What the latest attempt to connect has got. */
+  #offer: Offer = {};
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
   /** Called when the last page has gone. */
@@ -67,8 +74,16 @@ export class Hub {
     const client = (this.#client ??= this.#connect());
     const { state } = client;
     tab.say({ say: "network", isThere: state.name === "connected" });
-    if (state.name === "connected") void this.#begin(tab, state);
-    else hurry(client);
+    if (state.name === "connected") return void this.#begin(tab, state);
+    // By itself, a page waits until there is a connection.
+    this.#doubt(tab);
+    hurry(client);
+  }
+
+  /** The page's client is told to connect anew, or closed: somebody else may have signed in there. */
+  #doubt(tab: Tab): void {
+    tab.vouchedFor = undefined;
+    if (this.#offer.tab === tab) this.#offer.tab = undefined;
   }
 
   /** Gives the waiting socket its session, unless the page is somebody else's. */
@@ -108,6 +123,7 @@ export class Hub {
   }
 
   #close(tab: Tab, number: number): void {
+    this.#doubt(tab);
     if (tab.waiting === number) tab.waiting = undefined;
     if (tab.socket === number) tab.end(LOST, "");
     // Until it is closed, the page's client will come back.
@@ -122,7 +138,8 @@ export class Hub {
     void this.#requests.leave(tab);
     if (this.#wanted.length > 0) return;
     this.#client?.close();
-    this.#client = this.#giver = this.#shown = undefined;
+    this.#client = this.#shown = undefined;
+    this.#offer = {};
     this.#requests.clear();
     this.#questions.clear();
   }
@@ -168,7 +185,11 @@ export class Hub {
   #changed(client: Client, state: State): void {
     if (client !== this.#client) return;
     const isConnected = state.name === "connected";
-    if (isConnected && this.#giver) this.#giver.vouchedFor = state.session.user;
+    if (isConnected) {
+      const { token, tab } = this.#offer;
+      this.#shown = token;
+      if (tab) tab.vouchedFor = state.session.user;
+    }
     for (const tab of this.#wanted) {
       if (state.name === "closed") {
         // A page that was told to come back would make the worker try again.
@@ -186,14 +207,20 @@ export class Hub {
     }
   }
 
-  /** Asks the pages, the newest first, until one gives credentials. One that is frozen holds up the others only for a moment. */
+  /**
+   * Asks the pages, the newest first, until one gives credentials. One that is frozen holds up the others only for a moment.
+   * What comes later counts for nothing. Only those that share the connection can renew its credentials.
+   */
   #token(isRefresh: boolean): Promise<string | undefined> {
-    const tabs = this.#wanted;
+    const user = this.#client?.user;
+    const tabs = this.#wanted.filter(({ vouchedFor }) => !isRefresh || vouchedFor === user);
     let left = tabs.length;
     let isAnonymous = false;
+    const offer: Offer = {};
+    if (!isRefresh) this.#offer = offer;
     return new Promise((resolve, reject) => {
       const ask = () => {
-        const tab = tabs.pop();
+        const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
         let isNextAsked = false;
         const next = () => {
@@ -203,15 +230,15 @@ export class Hub {
         const cancel = this.#host.environment.after(PATIENCE, next);
         void tab.token(isRefresh).then(({ token, hasFailed }) => {
           cancel();
+          if (offer.token !== undefined) return;
           if (token !== undefined) {
-            if (!isRefresh) this.#giver = tab;
-            this.#shown = token;
+            Object.assign(offer, { token, tab });
             return resolve(token);
           }
           isAnonymous ||= !hasFailed;
           if (--left > 0) return next();
           // Without credentials that there should be, the connection would be somebody else's.
-          if (isAnonymous) resolve((this.#shown = this.#giver = undefined));
+          if (isAnonymous) resolve(undefined);
           else reject(new Error("no page gave a token"));
         });
       };

@@ -15,7 +15,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   const { getToken } = options;
   return new Client<T>(url, {
     ...options,
-    getToken: getToken && ((context) => (link.isBroken ? getToken(context) : undefined)),
+    getToken: getToken && ((context) => (link.open() ? undefined : getToken(context))),
     WebSocket: link.WebSocket,
     environment: {
       now: () => environment.now(),
@@ -89,8 +89,7 @@ class Link {
   }
 
   #socket(url: string, protocols: string[]): WebSocketLike {
-    if (!this.isBroken) this.#open();
-    if (this.isBroken) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
+    if (!this.open()) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
     const number = ++this.#numbers;
     const socket = new LinkSocket(number, this);
     this.#sockets.set(number, socket);
@@ -99,7 +98,13 @@ class Link {
     return socket;
   }
 
-  #open(): void {
+  /** Leads to the worker, unless it cannot be used: whether it can is known before credentials are needed. */
+  open(): boolean {
+    if (!this.isBroken) this.#connect();
+    return !this.isBroken;
+  }
+
+  #connect(): void {
     if (!this.#isWatchingPage) this.#host.onShown((isShown) => this.#show(isShown));
     this.#isWatchingPage = true;
     let port = this.#port;

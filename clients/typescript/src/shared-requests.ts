@@ -253,19 +253,24 @@ export class Requests {
   async #present(client: Client, tab: Tab, name: string, type: string): Promise<void> {
     const channel = client.channel<object>(name as never);
     if (type === "occupancy") return tab.pass(name, { type, channel: name, count: channel.presence.count });
+    const flow = tab.flow(name);
     try {
       let list = (await client.request("presence", { channel: name } as never)) as { users: object; next?: string };
       const { users, ...first } = list;
-      let all = users;
-      while (list.next !== undefined) {
+      const all = { ...users };
+      const count = () => Object.keys(all).length;
+      // A page without anybody new is the last one, whatever it says.
+      for (let before = 0; list.next !== undefined && count() > before && tab.flow(name) === flow; ) {
+        before = count();
         list = (await client.request("presence", { channel: name, after: list.next } as never)) as typeof list;
-        all = { ...all, ...list.users };
+        Object.assign(all, list.users);
       }
-      tab.pass(name, { type, ...first, channel: name, users: all });
+      if (tab.flow(name) === flow) tab.pass(name, { type, ...first, channel: name, users: all });
     } catch (error) {
       // Else the connection is lost, and the page will ask anew; or it may not see who is there.
       if (!(error instanceof ServerError) || !error.temporary) return;
-      this.#after(error.retryAfter ?? AGAIN, () => tab.hears(name) && void this.#present(client, tab, name, type));
+      const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
+      this.#after(Math.max(error.retryAfter ?? 0, AGAIN), again);
     }
   }
 
@@ -321,7 +326,7 @@ const OWN = new Set(["session", "ack", "pong", "retry_policy", "reconnect"]);
 const LONGEST = 3_600_000;
 /** Milliseconds for which a channel's messages wait for the number of a publication. */
 const ANSWER = 2_000;
-/** Milliseconds before something is asked again that failed for now. */
+/** Milliseconds, at least, before something is asked again that failed for now. */
 const AGAIN = 1_000;
 const GIVEN_UP = "given up before the answer";
 /** Milliseconds for the echo of a publication, behind its answer. */

@@ -64,9 +64,9 @@ export class Tab {
     return this.#shares.has(channel) || this.#earlier.has(channel) || this.#flows.has(channel);
   }
 
-  /** Whether it gets the channel's messages. */
-  hears(channel: string): boolean {
-    return this.#flows.has(channel);
+  /** What stands for one subscription of the page, where it gets the channel's messages. */
+  flow(channel: string): object | undefined {
+    return this.#flows.get(channel);
   }
 
   /** Every channel that {@link has} is true of. */
@@ -228,6 +228,8 @@ export class Tab {
   token(isRefresh: boolean): Promise<Given> {
     // A page that is frozen answers nothing: only the latest question is open.
     this.#credentials?.resolve(NOTHING);
+    // Whoever signs in before it connects again is not known yet.
+    if (!this.isWanted) return Promise.resolve(NOTHING);
     const id = ++this.#ids;
     this.say({ say: "token?", id, isRefresh });
     return new Promise((resolve) => (this.#credentials = { id, resolve }));

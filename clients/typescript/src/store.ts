@@ -49,8 +49,10 @@ export function createStore<T>(get: () => T, start: (changed: () => void) => Off
       return () => {
         if (!listeners.delete(own) || listeners.size > 0) return;
         keep = clock.after(0, () => {
-          stop?.();
+          // Whoever is told that it ends may listen anew.
+          const end = stop;
           stop = undefined;
+          end?.();
         });
       };
     },

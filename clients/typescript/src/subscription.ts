@@ -45,11 +45,13 @@ export class Subscription extends Listening {
   constructor(name: string, host: ChannelHost) {
     super(name, host, () => this.#review());
     this.presence = new Roster(this.listeners, {
-      ask: (after) => host.gate.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
+      ask: (after) => host.reads.insist(() => host.outbox.urgent({ message: { type: "presence", channel: name, after } })),
       update: (metadata) => {
-        const options = this.#options;
+        let options = this.#options;
         const take = () => void (options.metadata = metadata);
-        return this.ask({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take }) as Promise<void>;
+        // Asked right before it is sent: it is about the subscription of that time.
+        const isHeld = () => (options = this.#options) && this.state.name === "subscribing";
+        return host.outbox.request({ message: { type: "update_presence", channel: name, metadata }, retry: "always", take, isHeld }) as Promise<void>;
       },
     });
     this.#events = new EventSender(host.environment, (event, data) => {
@@ -111,17 +113,27 @@ export class Subscription extends Listening {
     // Else the next connection asks.
     if (turn !== this.#turn || !this.host.outbox.isConnected) return;
     const { metadata, getToken } = this.#options;
-    // A source that does not answer is asked again.
-    if (getToken) this.#after(TOKEN, () => this.restore());
+    if (getToken) {
+      // A source that does not answer is asked again.
+      this.#after(TOKEN, () => this.restore());
+      const offs = [this.#cancel, this.host.outbox.early()];
+      this.#cancel = () => offs.forEach((off) => off());
+    }
     try {
       // Also without a token a moment later: who is told of this and gives it up comes first.
-      const token = await (getToken && this.host.outbox.early(getToken));
+      const token = await getToken?.();
       if (turn !== this.#turn) return;
       this.#cancel();
       const recover = (this.named = this.position);
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
-      const take = (entry: unknown) => turn === this.#turn && this.established(entry as SubscriptionEntry);
+      const take = (entry: unknown) => {
+        if (turn === this.#turn) return this.established(entry as SubscriptionEntry);
+        // The application's server has ended one of its own meanwhile, and this client knows of no other.
+        if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
+        this.isGivenUp = true;
+        void this.giveUp();
+      };
       await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
@@ -200,8 +212,8 @@ export class Subscription extends Listening {
       await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
       // Without an answer, the next connection shows what the server knows.
-      if (turn !== this.#turn || !(error instanceof ServerError)) return;
-      if (error.temporary) return this.#later(error, () => this.giveUp());
+      if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
+      if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     }
     // From now on the server may subscribe this client anew.
     if (turn === this.#turn) this.isGivenUp = false;
@@ -292,12 +304,7 @@ export class Subscription extends Listening {
       if (!error.temporary) return this.end(error);
     } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
     else this.host.logger.warn("no token", { channel: this.name, error });
-    this.#later(error, () => this.restore());
-  }
-
-  /** Tries again after as long as the server says. */
-  #later(error: unknown, run: () => Promise<void>): void {
-    this.#after(delayAfter(error), run);
+    this.#after(delayAfter(error), () => this.restore());
   }
 
   #after(delay: number, run: () => Promise<void>): void {
@@ -321,7 +328,7 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.gate.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
+        const page = (await this.host.reads.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
         if (turn !== this.#turn) return;
         const { epoch, offset: end } = page;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");

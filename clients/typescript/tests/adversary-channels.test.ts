@@ -55,6 +55,22 @@ test("a client event named like a member of objects", async () => {
   expect(world.socket.all("client_event").length).toBeLessThan(3);
 });
 
+test("giving up that is refused for now does not end the subscription that a listener has asked for since", async () => {
+  const { room, world } = await subscriber();
+  const end = room.onState(({ name }) => {
+    if (name !== "unsubscribed") return;
+    end();
+    void room.subscribe();
+  });
+  void room.unsubscribe();
+  await settle();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 1000 } });
+  await world.pass(1000);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.pass(5000);
+  expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
+});
+
 test("client event timer after close", async () => {
   const { room, client, world } = await subscriber({ ...start, recoverable: true, client_events: { cursor: 1 } });
   room.send("cursor");

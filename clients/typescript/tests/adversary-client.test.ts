@@ -165,3 +165,20 @@ test("timers and watchers after close", async () => {
   await settle();
   expect([world.timers, world.watchers]).toEqual([0, 0]);
 });
+
+test("a clock that was set back between two moves delays the second only as long as one follows another", async () => {
+  const world = new World();
+  await world.connected();
+  const window = { type: "reconnect", after: [0, 100], reason: "drain" };
+  await world.socket.say(window);
+  await world.pass(100);
+  await world.socket.accept({ connection_id: "c-2" });
+  world.setBack(3_600_000);
+  const moved = world.socket;
+  await moved.say(window);
+  for (let second = 0; second < 10; second++) {
+    await world.pass(1000);
+    if (second % 4 === 0) await moved.say({ type: "pong" });
+  }
+  expect([moved.closed, world.sockets.length]).toEqual([undefined, 3]);
+});

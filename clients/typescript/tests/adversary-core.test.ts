@@ -447,3 +447,57 @@ test("lists of presence are asked for a few at a time, and again where the serve
   }
   expect(names.filter((name) => client.channel(name).presence.count !== 2)).toEqual([]);
 });
+
+test("a token that never comes lets requests overtake the subscriptions only as long as somebody waits for it", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room").subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await room;
+  const never = client.channel("slow");
+  void never.subscribe({ getToken: () => new Promise<string>(() => {}) });
+  await settle();
+  void never.unsubscribe();
+  await settle();
+  await world.socket.ack("unsubscribe_channel");
+  await world.lose();
+  void client.request("ask" as never).catch(() => {});
+  await settle();
+  expect(world.socket.heard.map(({ type }) => type)).toEqual(["subscribe_channel"]);
+});
+
+test("a gap is filled though a server takes its time for the subscriptions of sixteen other channels", async () => {
+  const { client, world, heard } = await subscriber();
+  for (let n = 0; n < 20; n++) void client.channel(`slow-${n}`).subscribe().catch(() => {});
+  await settle();
+  await world.socket.say({ type: "gap", channel: "room", ...start, missed: 1 }, message(12));
+  await world.socket.ack("history", { channel: "room", epoch: "E", offset: 12, oldest: 1, messages: [message(11), message(12)] });
+  expect(heard).toEqual([11, 12]);
+});
+
+test("what is said about the own presence is said again by the subscription on which it was sent", async () => {
+  const { client, room, world } = await subscriber();
+  await world.socket.drop();
+  void room.presence.update({ n: 1 });
+  void room.unsubscribe();
+  void room.subscribe({ metadata: { n: 0 } });
+  await world.attempt();
+  await world.socket.accept();
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  await world.socket.ack("update_presence");
+  await world.lose();
+  expect([client.state.name, world.socket.last("subscribe_channel")["metadata"]]).toEqual(["connected", { n: 1 }]);
+});
+
+test("where the server ended its own subscription, that which the client has asked for meanwhile is not left behind", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  room.subscribe().catch(() => {});
+  await settle();
+  await world.socket.say({ type: "subscribed", channel: "room", recoverable: false }, { type: "unsubscribed", channel: "room" });
+  expect(room.state.name).toBe("unsubscribed");
+  await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
+  expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
+});

@@ -245,3 +245,39 @@ test("the stores are typed by their channel, and those by the contract", () => {
   };
   expect(use).toBeTypeOf("function");
 });
+
+test("who listens again while the work of a store ends, starts it again", async () => {
+  const chat = new Chat();
+  let running = 0;
+  let ended = () => {};
+  const start = () => {
+    running++;
+    return () => {
+      running--;
+      ended();
+    };
+  };
+  const store = createStore(() => 0, start, 0, chat.client.environment);
+  const off = store.subscribe(listen);
+  ended = () => {
+    ended = listen;
+    store.subscribe(listen);
+  };
+  off();
+  await chat.turn();
+  expect(running).toBe(1);
+});
+
+test("who holds the connection when told that it is closed, has it again", async () => {
+  const chat = new Chat();
+  const off = holdConnection(chat.client);
+  await chat.turn();
+  const end = chat.client.onState(({ name }) => {
+    if (name !== "closed") return;
+    end();
+    holdConnection(chat.client);
+  });
+  off();
+  await chat.turn();
+  expect(chat.client.state.name).toBe("connected");
+});

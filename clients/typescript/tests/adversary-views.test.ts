@@ -81,6 +81,28 @@ test("what expires while another window's same message has taken its place is th
   await chat.world.pass(3000);
   expect(await taken).toBe(false);
   expect(shown()).toEqual(["ok", "ok failed"]);
+  const keys = list.get().messages.map(({ key }) => key);
+  expect(new Set(keys).size).toBe(2);
+  list.discard(keys[1]!);
+  expect(shown()).toEqual(["ok"]);
+});
+
+test("what was not sent before the client was closed is there, though another window's same message had taken its place", async () => {
+  const { chat, list, shown } = await listed(0, {});
+  void chat.client.channel("slow").subscribe().catch(() => {});
+  await chat.turn();
+  await chat.socket.drop();
+  const taken = list.publish("ok");
+  chat.keep("ok", "ana");
+  // Nothing is sent while a subscription is not restored.
+  chat.answers = ({ channel }) => channel !== "slow";
+  await chat.world.attempt();
+  await chat.turn();
+  expect(shown()).toEqual(["ok"]);
+  chat.client.close();
+  await chat.turn();
+  expect(await taken).toBe(false);
+  expect(shown()).toEqual(["ok", "ok failed"]);
 });
 
 test("what is written before the first connection has its author in the end", async () => {

@@ -280,3 +280,20 @@ test("a worker that lives for weeks remembers nothing of channels that were give
   await browser.settle();
   expect(heard).toEqual(["room:7"]);
 });
+
+test("who is present is asked at most once a second, however soon the server lets a page ask again, and by one subscription", async () => {
+  const server = new FakeServer();
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  await one.client.channel("room").subscribe();
+  server.refuse("presence", new Refusal("rate_limited", "slow down", { retry_after: 1 }), 1000);
+  const room = two.client.channel("room");
+  for (let n = 0; n < 3; n++) {
+    const share = await room.subscribe();
+    await browser.settle();
+    if (n < 2) await share.unsubscribe();
+  }
+  const before = server.requests("presence").length;
+  await browser.pass(10_000);
+  expect(server.requests("presence").length - before).toBe(10);
+});
