@@ -30,9 +30,10 @@ export type MessageLog = (direction: "sent" | "received", message: unknown) => v
 export function messageLog(logger: Logger): MessageLog | undefined {
   if (!logger.logsMessages) return undefined;
   return (direction, message) => {
-    const { type, channel, id, offset } = Object(message) as Record<string, unknown>;
-    logger.debug(direction, { type, channel, id, offset });
+    const heads = Object.entries(Object(message) as object).filter(([name, value]) => HEAD.test(name) && typeof value !== "object");
+    logger.debug(direction, Object.fromEntries(heads.map(([name, value]) => [name, typeof value === "string" ? value.slice(0, 64) : value])));
   };
 }
 
+const HEAD = /^(type|channel|id|offset)$/;
 const LEVELS: Level[] = ["debug", "info", "warn", "error"];

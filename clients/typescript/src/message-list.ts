@@ -87,6 +87,9 @@ export function createMessageList<C>(
   };
 }
 
+/** Pages that one call loads at most, where none has a publication. */
+const PAGES = 20;
+
 class List {
   readonly #client: AnyClient;
   readonly #channel: AnyChannel | null;
@@ -215,7 +218,7 @@ class List {
     this.#add(message, channel.position?.epoch, own?.key);
   }
 
-  /** Loads the page before this position, or the newest one. */
+  /** Loads the page before this position, or the newest one, and further ones while all that comes is the application's own. */
   async #load(channel: AnyChannel, before?: Position): Promise<void> {
     const turn = ++this.#turn;
     this.#error = undefined;
@@ -225,14 +228,19 @@ class List {
     if (!this.#isLoading) return this.#trim();
     try {
       const limit = this.#pageSize;
-      const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
-      if (turn !== this.#turn) return;
-      for (const message of messages) if (message.type === "message") this.#insert(message as AnyPublication, position.epoch);
-      if (before) this.#room += messages.length;
       // The newest page again, after a gap, changes nothing about the oldest.
-      if (before || !this.#edge) {
-        this.#edge = last;
+      const isOldest = before !== undefined || !this.#edge;
+      for (let pages = 0, isEmpty = true; isEmpty && pages < PAGES; pages++) {
+        const { messages, position, last, oldest } = await channel.history(before ? { before, limit } : { reverse: true, limit });
+        if (turn !== this.#turn) return;
+        const publications = messages.filter((message) => message.type === "message") as AnyPublication[];
+        for (const message of publications) this.#insert(message, position.epoch);
+        if (before) this.#room += publications.length;
+        isEmpty = false;
+        if (!isOldest) continue;
+        this.#edge = before = last;
         this.#hasOlder = last !== undefined && last.offset > oldest;
+        isEmpty = publications.length === 0 && this.#hasOlder;
       }
       this.#report(false);
       this.#trim();

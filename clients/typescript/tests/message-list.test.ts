@@ -48,6 +48,24 @@ test("older pages come before it, to the beginning", async () => {
   expect(chat.socket.all("history")).toHaveLength(3);
 });
 
+test("pages that have nothing but the application's own messages are passed over", async () => {
+  const { chat, list, shown } = await listed(20, { pageSize: 2 }, (chat) => {
+    chat.kept = chat.kept.map((one) => (one.offset > 3 && one.offset !== 12 ? { ...one, type: "order_changed" } : one));
+  });
+  const turns = async () => {
+    for (let n = 0; n < 8; n++) await chat.turn();
+  };
+  await turns();
+  expect(shown()).toEqual(["#12"]);
+  void list.loadOlder();
+  await turns();
+  expect(shown()).toEqual(["#3", "#12"]);
+  void list.loadOlder();
+  await turns();
+  expect(shown()).toEqual(["#1", "#2", "#3", "#12"]);
+  expect(list.get()).toMatchObject({ hasOlder: false, isLoading: false });
+});
+
 test("a message that is in the history and comes live is there once", async () => {
   const { chat, shown } = await listed(2, {}, (chat) => (chat.answers = ({ type }) => type !== "history"));
   await chat.say("both");

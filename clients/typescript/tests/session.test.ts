@@ -244,7 +244,7 @@ test("each message is logged by its head where the logger wants that", async () 
     const client = await world.connected({ logger: { ...logger, logsMessages } });
     lines.length = 0;
     client.request("order", { secret: 1 }).catch(() => {});
-    await world.socket.say({ type: "message", channel: "room", offset: 7, content: "psst" }, []);
+    await world.socket.say({ type: "message", channel: "room", offset: 7, content: "psst" }, { type: "own", id: { content: "psst" }, channel: "x".repeat(65) });
     client.close();
     const heads = lines.filter(([message]: any) => message === "sent" || message === "received");
     const sent = world.socket.last("order");
@@ -253,7 +253,7 @@ test("each message is logged by its head where the logger wants that", async () 
         ? [
             ["sent", { type: "order", id: sent["id"] }],
             ["received", { type: "message", channel: "room", offset: 7 }],
-            ["received", {}],
+            ["received", { type: "own", channel: "x".repeat(64) }],
           ]
         : [],
     );
