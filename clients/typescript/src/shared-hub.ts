@@ -220,7 +220,7 @@ export class Hub {
   /** The connection is another user's now: it goes on with nothing of the one before, be it subscriptions or what waits to be sent. */
   #startAnew(): void {
     this.#end();
-    for (const tab of this.#tabs) {
+    for (const tab of this.#wanted) {
       tab.say({ say: "network", isThere: false });
       tab.end(LOST, "another user");
       void tab.release();
