@@ -212,13 +212,13 @@ export class Subscription extends Listening {
     try {
       await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
-      if (!this.isGivenUp && error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
+      if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     }
     // From now on the server may subscribe this client anew.
-    if (turn === this.#turn) this.isGivenUp = false;
+    if (turn === this.#turn) this.isGivenUp = this.#isLeftBehind = false;
     this.#review();
   }
 

@@ -502,14 +502,16 @@ test("where the server ended its own subscription, that which the client has ask
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
 });
 
-test("a subscription whose end was refused for now begins anew where it is wanted again", async () => {
+test.each([true, false])("a subscription whose end was refused for now begins anew where it is wanted again", async (isAtOnce) => {
   const { client, room, world } = await subscriber();
   void room.unsubscribe();
-  void room.subscribe();
+  if (isAtOnce) void room.subscribe();
   await settle();
   await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
-  await world.socket.refuse("subscribe_channel", "already_subscribed");
+  if (!isAtOnce) void room.subscribe();
   await world.pass(100);
+  await world.socket.refuse("subscribe_channel", "already_subscribed");
+  await settle();
   expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
   await world.socket.ack("unsubscribe_channel");
   await world.pass(1000);
