@@ -83,7 +83,7 @@ export class Subscription extends Listening {
   }
 
   async unsubscribe(): Promise<void> {
-    const wasAsked = this.state.name !== "unsubscribed";
+    const wasAsked = this.state.name !== "unsubscribed" || this.isGivenUp;
     this.isGivenUp ||= wasAsked;
     this.position = undefined;
     this.end();

@@ -530,3 +530,13 @@ test("a subscription of the server's own that was quicker stays, where no end wa
   await world.pass(2000);
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
 });
+
+test("a subscription whose end was refused for now is ended, though the application gives it up twice", async () => {
+  const { room, world } = await subscriber();
+  void room.unsubscribe();
+  await settle();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
+  void room.unsubscribe();
+  await world.pass(5000);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});
