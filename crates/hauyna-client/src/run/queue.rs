@@ -135,7 +135,7 @@ impl Run {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.next_answer_by());
+        let answer_by = Some(self.answer_by(self.session.restores(channel)));
         self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
@@ -178,17 +178,20 @@ impl Run {
         self.queue.pause(Instant::now() + retry_after(refusal));
     }
 
-    fn next_answer_by(&self) -> Instant {
-        after(Instant::now(), self.shared.timeout.max(RESTORING))
+    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for
+    /// it anew on another connection would begin the same wait.
+    fn answer_by(&self, was_live: bool) -> Instant {
+        let least = if was_live { OWED } else { RESTORING };
+        after(Instant::now(), self.shared.timeout.max(least))
     }
 
     /// A server decides about one subscription after the other, and may have to wait for each: those that were asked for behind
     /// one that it has answered have their time anew.
     pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
-        let by = self.next_answer_by();
+        let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.asked.range_mut(answered..) {
-            if let Purpose::Subscribe { answer_by: Some(at), .. } = purpose {
-                *at = by;
+            if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
+                *at = if self.session.restores(channel) { owed } else { new };
             }
         }
     }
@@ -214,3 +217,5 @@ impl Run {
 const MOST_AT_ONCE: usize = 16;
 /// The least time for a subscription to be answered, however little a request is given.
 pub(super) const RESTORING: Duration = Duration::from_secs(1);
+/// The same for one that was live before the loss: twice what a server gives its application by default.
+const OWED: Duration = Duration::from_secs(60);
