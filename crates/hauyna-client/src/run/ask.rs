@@ -99,8 +99,12 @@ impl Run {
             if bytes <= self.max_message {
                 self.outbox.note_size(bytes);
                 socket.send(message, &mut self.random);
-            } else if let Some(entry) = self.outbox.take_back() {
-                entry.fail(Error::Refused(Refusal::too_large(Some(self.max_message))));
+                continue;
+            }
+            let may_be_done = self.outbox.may_be_done(id);
+            if let Some(entry) = self.outbox.take_back() {
+                let refused = Error::Refused(Refusal::too_large(Some(self.max_message)));
+                entry.fail(if may_be_done { Error::OutcomeUnknown } else { refused });
             }
         }
     }

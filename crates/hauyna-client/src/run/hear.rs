@@ -329,12 +329,14 @@ impl Run {
             }
             return self.serve(purpose, answer);
         }
+        let may_be_done = answer.is_err() && self.outbox.may_be_done(id);
         if let Some(entry) = self.outbox.answered(id) {
             if let Ok(data) = &answer {
                 self.done_as_asked(&entry.draft, data.as_deref());
             }
+            let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
             // Whoever asked may have gone.
-            let _ = entry.reply.send(answer.map_err(Error::Refused));
+            let _ = entry.reply.send(answer.map_err(refused));
         }
     }
 }
