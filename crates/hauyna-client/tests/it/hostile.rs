@@ -3,9 +3,10 @@
 
 use crate::log::Log;
 use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
-use crate::support::{content, next};
+use crate::support::{builder, content, next, server};
 use hauyna_client::protocol::{Epoch, Position};
-use hauyna_client::{Error, StreamError};
+use hauyna_client::{Builder, Error, StreamError};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -339,4 +340,32 @@ async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
     tokio::time::sleep(Duration::from_secs(11)).await;
     peer.send(diff(4, json!({}))).await;
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
+}
+
+/// A client that is subscribed gets past a publication that nests deeper than anybody reads.
+async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
+    let server = server();
+    let client = encode(builder(&server.url("/"))).connect().unwrap();
+    let (shallow, raw) = (client.channel::<u64>("room:1"), client.channel::<Box<RawValue>>("room:1"));
+    let (mut contents, mut texts) = (shallow.messages(), raw.messages());
+    shallow.subscribe().await.unwrap().keep();
+    let room = server.hub().channel("room:1");
+    let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    room.broadcast(RawValue::from_string(deep.clone()).unwrap()).await.unwrap();
+    room.broadcast(7).await.unwrap();
+    let unread = next(&mut contents).await.unwrap_err();
+    assert!(matches!(unread, StreamError::Unreadable(_)), "{unread}");
+    assert_eq!(content(&mut contents).await, 7);
+    assert_eq!(content(&mut texts).await.get(), deep);
+    let newest = raw.history().await.unwrap();
+    assert_eq!(newest.messages.len(), 2, "a page has it as well");
+    assert_eq!(server.hub().stats().opened, 1, "the connection is the first one still");
+}
+
+#[tokio::test]
+async fn a_publication_that_nests_deeply_ends_no_connection() {
+    for depth in [118, 126, 127, 128, 200, 5_000] {
+        get_past_depth(depth, |builder| builder).await;
+        get_past_depth(depth, Builder::message_pack).await;
+    }
 }
