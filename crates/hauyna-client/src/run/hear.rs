@@ -40,7 +40,8 @@ impl Run {
                     self.failure_log.unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
-                        self.lost(&Loss::abnormal("a message could not be read"));
+                        let loss = Loss::abnormal("a message could not be read");
+                        self.lost(&Loss { is_unreadable: true, ..loss });
                     }
                 }
             }

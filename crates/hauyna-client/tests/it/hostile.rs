@@ -6,6 +6,7 @@ use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
 use crate::support::{builder, content, next, server};
 use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Builder, Error, StreamError};
+use hauyna_test::TestServer;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -368,4 +369,50 @@ async fn a_publication_that_nests_deeply_ends_no_connection() {
         get_past_depth(depth, |builder| builder).await;
         get_past_depth(depth, Builder::message_pack).await;
     }
+}
+
+/// A publication that the client cannot take costs what lies around it, which is told, and not the client.
+async fn get_past(builder: Builder, server: &TestServer, large: String) {
+    let client = builder.connect().unwrap();
+    let room = client.channel::<Value>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap().keep();
+    server.hub().channel("room:1").broadcast(1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    server.hub().channel("room:1").broadcast(large).await.unwrap();
+    server.hub().channel("room:1").broadcast(3).await.unwrap();
+    let StreamError::Gap(_) = next(&mut messages).await.unwrap_err() else { panic!("a gap") };
+    server.hub().channel("room:1").broadcast(4).await.unwrap();
+    let newest = loop {
+        match content(&mut messages).await {
+            newest if newest == 3 => {}
+            newest => break newest,
+        }
+    };
+    assert_eq!(newest, 4);
+}
+
+#[tokio::test]
+async fn a_publication_that_the_client_does_not_take_is_part_of_a_gap() {
+    let server = server();
+    get_past(builder(&server.url("/")).max_message(10_000), &server, "x".repeat(20_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_on_two_connections_is_not_asked_for_again() {
+    let Subscribed { mut script, mut peer, client: _client, room: _room, mut messages } = subscribed(1).await;
+    let unreadable = json!({ "channel": "a", "offset": 2 });
+    peer.send(unreadable.clone()).await;
+    let mut peer = script.greet("two").await;
+    let resume = peer.expect("resume").await;
+    assert_eq!(resume["positions"]["a"]["offset"], 1, "the first time it may have been an accident");
+    peer.send(unreadable).await;
+    let mut peer = script.greet("three").await;
+    assert_eq!(peer.expect("resume").await["positions"], json!({}));
+    let request = peer.expect("subscribe_channel").await;
+    assert_eq!(request["recover"], Value::Null);
+    peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 2, "recoverable": true })).await;
+    let StreamError::Gap(_) = next(&mut messages).await.unwrap_err() else { panic!("a gap") };
+    peer.publication("a", 3).await;
+    assert_eq!(content(&mut messages).await, 3);
 }
