@@ -338,7 +338,7 @@ async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
     peer.send(diff(3, json!({ "bob": ana }))).await;
     let told = tokio::time::timeout(Duration::from_secs(15), updates.next()).await;
     assert_eq!(told.expect("what has changed meanwhile").unwrap().unwrap().user, "bob");
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(11)).await;
     peer.send(diff(4, json!({}))).await;
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
 }

@@ -207,7 +207,7 @@ async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_t
     client.connected().await.unwrap();
     let _subscribing = subscribe_to(&client, 40);
     let late = asked(&mut peer).await;
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep_until(Instant::now() + Duration::from_secs(10)).await;
     assert_eq!(asked(&mut peer).await.len(), 16);
     let began = Instant::now();
     refuse(&mut peer, &late[0], 100).await;

@@ -177,7 +177,7 @@ impl Run {
             self.check(device).await;
         }
         if self.random.below(10) == 0 {
-            self.questions();
+            self.questions().await;
         }
         if self.random.below(25) == 0 {
             self.check_all().await;
