@@ -187,7 +187,11 @@ impl Run {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe { channel, wish, .. }, _) if !self.is_wish(&channel, wish) => {}
+            (Purpose::Subscribe { channel, wish, .. }, answer) if !self.is_wish(&channel, wish) => {
+                if answer.is_ok() {
+                    self.disown(&channel);
+                }
+            }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {
