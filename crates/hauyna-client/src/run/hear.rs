@@ -270,7 +270,7 @@ impl Run {
     }
 
     /// Does what is to be done about what was missed, after a position where the server has named one.
-    fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
+    pub(super) fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
         match missed {
             Missed::Nothing => {}
             Missed::InHistory => self.catch_up(channel, before),

@@ -146,10 +146,11 @@ impl Run {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            // The same, and its notice is on its way.
-            place.standing = Standing::Live;
+            // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
+            let missed = place.joins_unannounced();
             let subscription = Live { position: place.position, recoverable: place.is_recoverable };
-            return self.answer_waiters(channel, &Ok(subscription));
+            self.answer_waiters(channel, &Ok(subscription));
+            return self.make_up_for(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             return self.ask_again_after(channel, refusal);
