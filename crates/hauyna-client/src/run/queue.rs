@@ -90,10 +90,8 @@ impl Run {
         if self.queue.waiting.is_empty() {
             return;
         }
-        let is_on_its_way =
-            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        let mut on_their_way = self.asked.values().filter(is_on_its_way).count();
-        while on_their_way < MOST_AT_ONCE {
+        // Counted anew each time: one that is refused right here is not on its way.
+        while self.on_their_way() < MOST_AT_ONCE {
             let wishes = &self.wishes;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
@@ -106,12 +104,15 @@ impl Run {
             }
             match needs_token {
                 true => self.fetch_token(channel, wish),
-                false => {
-                    self.ask_subscribe(&channel, token);
-                    on_their_way += 1;
-                }
+                false => self.ask_subscribe(&channel, token),
             }
         }
+    }
+
+    fn on_their_way(&self) -> usize {
+        let is_on_its_way =
+            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
+        self.asked.values().filter(is_on_its_way).count()
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {

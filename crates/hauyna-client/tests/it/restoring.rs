@@ -216,6 +216,39 @@ async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_t
     assert_eq!(began.elapsed().as_secs(), 10, "there is room when the others are late");
 }
 
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let mut subscribing: JoinSet<_> = (0..16)
+        .map(|n| client.channel::<u64>(&format!("a:{n:02}")))
+        .map(|room| async move {
+            let metadata = json!({ "text": "x".repeat(1_000) });
+            room.subscribe().metadata(&metadata).await.map(Subscription::keep)
+        })
+        .collect();
+    for request in asked(&mut peer).await {
+        answer(&mut peer, &request).await;
+    }
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+    let mut subscribing = subscribe_to(&client, 1);
+    let requests = asked(&mut peer).await;
+    answer(&mut peer, &requests[0]).await;
+    subscribing.join_next().await.unwrap().unwrap().unwrap();
+    drop(peer);
+    let mut peer = script.accept().await;
+    let mut session = crate::script::session("two");
+    session["limits"] = json!({ "max_message": 500 });
+    peer.send(session).await;
+    peer.expect("resume").await;
+    let began = Instant::now();
+    assert_eq!(peer.expect("subscribe_channel").await["channel"], "room:000");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 /// A server that takes so few messages that a hundred subscriptions need seconds.
 fn limited() -> TestServer {
     let limit = RateLimit::new().messages(Rate::per_second(40).burst(40));
