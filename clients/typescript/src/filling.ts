@@ -51,3 +51,6 @@ export function distance(from: Position | undefined, to: Position | undefined): 
 
 /** The epoch of a gap in a channel without history. */
 export const UNKNOWN = "AAAAAAAAAAA";
+
+/** Messages that are kept while the history is asked. */
+export const KEPT = 10_000;

@@ -25,8 +25,9 @@ export class Hub {
   /** The server's questions that pages are asked. */
   readonly #questions = new Set<string>();
   #client: Client | undefined;
-  /** The credentials of the connection. */
+  /** The credentials of the connection, and whose it was last. */
   #shown: string | undefined;
+  #user: string | undefined;
   /** What the latest attempt to connect has got. */
   #offer: Offer = {};
   /** The session that has just begun does not go on with everything that the one before had. */
@@ -71,18 +72,18 @@ export class Hub {
     const { refusal } = tab;
     tab.refusal = undefined;
     if (refusal) return tab.turnAway(refusal.code, refusal.reason);
+    // By itself, a page waits until there is a connection.
+    if (this.#client?.state.name !== "connected") this.#doubt(tab);
     const client = (this.#client ??= this.#connect());
     const { state } = client;
     tab.say({ say: "network", isThere: state.name === "connected" });
     if (state.name === "connected") return void this.#begin(tab, state);
-    // By itself, a page waits until there is a connection.
-    this.#doubt(tab);
     hurry(client);
   }
 
   /** The page's client is told to connect anew, or closed: somebody else may have signed in there. */
   #doubt(tab: Tab): void {
-    tab.vouchedFor = undefined;
+    tab.doubt();
     if (this.#offer.tab === tab) this.#offer.tab = undefined;
   }
 
@@ -136,10 +137,15 @@ export class Hub {
     tab.isWanted = false;
     tab.refusal = undefined;
     void this.#requests.leave(tab);
-    if (this.#wanted.length > 0) return;
-    this.#client?.close();
-    this.#client = this.#shown = undefined;
+    if (this.#wanted.length === 0) this.#end();
+  }
+
+  /** Nothing is left of the connection. */
+  #end(): void {
+    const client = this.#client;
+    this.#client = this.#shown = this.#user = undefined;
     this.#offer = {};
+    client?.close();
     this.#requests.clear();
     this.#questions.clear();
   }
@@ -187,8 +193,12 @@ export class Hub {
     const isConnected = state.name === "connected";
     if (isConnected) {
       const { token, tab } = this.#offer;
+      const { user } = state.session;
+      const isGuest = token === undefined && this.#shown === undefined;
+      if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startAnew();
+      this.#user = user;
       this.#shown = token;
-      if (tab) tab.vouchedFor = state.session.user;
+      if (tab) tab.vouchedFor = user;
     }
     for (const tab of this.#wanted) {
       if (state.name === "closed") {
@@ -205,6 +215,17 @@ export class Hub {
       }
       if (isConnected) void this.#begin(tab, state);
     }
+  }
+
+  /** The connection is another user's now: it goes on with nothing of the one before, be it subscriptions or what waits to be sent. */
+  #startAnew(): void {
+    this.#end();
+    for (const tab of this.#wanted) {
+      tab.say({ say: "network", isThere: false });
+      tab.end(LOST, "another user");
+      void tab.release();
+    }
+    this.#client = this.#connect();
   }
 
   /**

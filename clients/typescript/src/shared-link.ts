@@ -177,6 +177,7 @@ class Link {
   }
 
   async #giveToken(id: number, isRefresh: boolean): Promise<void> {
+    const port = this.#port;
     let token: string | undefined;
     let hasFailed = false;
     try {
@@ -186,7 +187,8 @@ class Link {
       hasFailed = true;
       this.#options.logger?.warn("no token", { error });
     }
-    this.say({ say: "token", id, token, hasFailed });
+    // Another worker may have asked under the same number, after somebody else has signed in.
+    if (port === this.#port) this.say({ say: "token", id, token, hasFailed });
   }
 
   /** A page that ends, or may end in the cache, says goodbye, and looks for no other worker until it is shown again. */

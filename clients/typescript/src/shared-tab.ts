@@ -235,6 +235,12 @@ export class Tab {
     return new Promise((resolve) => (this.#credentials = { id, resolve }));
   }
 
+  /** Somebody else may have signed in: what the page has shown means nothing, nor what it has been asked for. */
+  doubt(): void {
+    this.vouchedFor = undefined;
+    this.#credentials?.resolve(NOTHING);
+  }
+
   give(id: number, given: Given): void {
     if (this.#credentials?.id === id) this.#credentials.resolve(given);
   }

@@ -5,7 +5,7 @@ import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, KEPT, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
@@ -24,8 +24,9 @@ export class Subscription extends Listening {
   named: Position | undefined;
   /** The application wants it, whatever becomes of connections. */
   isWanted = false;
-  /** The application has given it up, and the server may not know yet. */
+  /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
   isGivenUp = false;
+  #isLeftBehind = false;
   /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
   /** Another object with each subscription. */
@@ -82,7 +83,7 @@ export class Subscription extends Listening {
   }
 
   async unsubscribe(): Promise<void> {
-    const wasAsked = this.state.name !== "unsubscribed";
+    const wasAsked = this.state.name !== "unsubscribed" || this.isGivenUp;
     this.isGivenUp ||= wasAsked;
     this.position = undefined;
     this.end();
@@ -211,12 +212,13 @@ export class Subscription extends Listening {
     try {
       await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
+      if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     }
     // From now on the server may subscribe this client anew.
-    if (turn === this.#turn) this.isGivenUp = false;
+    if (turn === this.#turn) this.isGivenUp = this.#isLeftBehind = false;
     this.#review();
   }
 
@@ -285,6 +287,7 @@ export class Subscription extends Listening {
 
   #reset(): number {
     this.#events.clear();
+    this.#isLeftBehind = false;
     this.#filling = undefined;
     return this.#next();
   }
@@ -299,9 +302,11 @@ export class Subscription extends Listening {
 
   #failed(error: unknown): void {
     if (error instanceof ServerError) {
-      // The server's application was quicker.
-      if (error.type === "already_subscribed") return this.established({ channel: this.name, recoverable: false });
-      if (!error.temporary) return this.end(error);
+      // The server's application was quicker, or what was not ended is still there: where it stands, nobody knows.
+      const isThere = error.type === "already_subscribed";
+      if (isThere && !this.#isLeftBehind) return this.established({ channel: this.name, recoverable: false });
+      if (isThere) void this.giveUp();
+      else if (!error.temporary) return this.end(error);
     } else if (error instanceof HauynaError && error.kind === "invalid") return this.end(error);
     else this.host.logger.warn("no token", { channel: this.name, error });
     this.#after(delayAfter(error), () => this.restore());
@@ -391,7 +396,5 @@ export class Subscription extends Listening {
   }
 }
 
-/** Messages that are kept while the history is asked. */
-const KEPT = 10_000;
 /** Milliseconds for a token of a channel. */
 const TOKEN = 60_000;

@@ -65,6 +65,12 @@ interface FakeQuestion {
 
 type Answer = (data: never, user: string) => unknown;
 
+/** The answer to a request, and what comes right behind it. */
+interface Performed {
+  readonly data?: unknown;
+  readonly follow?: () => void;
+}
+
 /** A server in the process of a test. */
 export class FakeServer<T extends Contract = Contract> {
   /** The class of sockets that lead here, for clients that the application makes. */
@@ -272,7 +278,9 @@ export class FakeServer<T extends Contract = Contract> {
       const next = this.#refusals.find((entry) => entry.type === type && entry.times > 0);
       if (next && next.times-- > 0) throw next.refusal;
       checked(message);
-      const { data, follow } = await this.#perform(connection, message);
+      // What is done in a channel is answered at once: nothing may come between.
+      const done = this.#perform(connection, message);
+      const { data, follow } = done instanceof Promise ? await done : done;
       if (id !== undefined) connection.say({ type: "ack", id, data });
       follow?.();
     } catch (error) {
@@ -282,9 +290,9 @@ export class FakeServer<T extends Contract = Contract> {
     }
   }
 
-  async #perform(connection: FakeConnection, message: WireMessage): Promise<{ data?: unknown; follow?: () => void }> {
+  #perform(connection: FakeConnection, message: WireMessage): Performed | Promise<Performed> {
     const { type, id: _, ...fields } = message;
-    if (!IN_CHANNELS.includes(type)) return { data: await this.#outsideOfChannels(connection, message, fields) };
+    if (!IN_CHANNELS.includes(type)) return this.#outsideOfChannels(connection, message, fields).then((data) => ({ data }));
     const channel = this.#channel(String(message["channel"]));
     const channels = this.#sessions.channelsOf(connection);
     if (type === "subscribe_channel") {

@@ -501,3 +501,42 @@ test("where the server ended its own subscription, that which the client has ask
   await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
   expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["unsubscribed", 1]);
 });
+
+test.each([true, false])("a subscription whose end was refused for now begins anew where it is wanted again", async (isAtOnce) => {
+  const { client, room, world } = await subscriber();
+  void room.unsubscribe();
+  if (isAtOnce) void room.subscribe();
+  await settle();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
+  if (!isAtOnce) void room.subscribe();
+  await world.pass(100);
+  await world.socket.refuse("subscribe_channel", "already_subscribed");
+  await settle();
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+  await world.socket.ack("unsubscribe_channel");
+  await world.pass(1000);
+  expect(world.socket.all("subscribe_channel")).toHaveLength(3);
+  await world.socket.ack("subscribe_channel", { channel: "room", ...start, recoverable: true });
+  expect([client.state.name, room.state.name, room.position]).toEqual(["connected", "subscribed", start]);
+});
+
+test("a subscription of the server's own that was quicker stays, where no end was refused", async () => {
+  const { room, world } = await subscriber();
+  void room.unsubscribe();
+  await world.socket.ack("unsubscribe_channel");
+  void room.subscribe();
+  await settle();
+  await world.socket.refuse("subscribe_channel", "already_subscribed");
+  await world.pass(2000);
+  expect([room.state.name, world.socket.all("unsubscribe_channel").length]).toEqual(["subscribed", 1]);
+});
+
+test("a subscription whose end was refused for now is ended, though the application gives it up twice", async () => {
+  const { room, world } = await subscriber();
+  void room.unsubscribe();
+  await settle();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 100 } });
+  void room.unsubscribe();
+  await world.pass(5000);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});

@@ -1,5 +1,5 @@
 // Pages of several users at one worker, at random: they sign in and out, their credentials are slow, they freeze, and workers
-// and connections end. No page ever has the session of somebody else.
+// and connections end. No page ever has the session of somebody else, and nothing is published as somebody else.
 
 import { beforeEach, expect, test, vi } from "vitest";
 import { FakeServer } from "../src/testing.js";
@@ -25,6 +25,8 @@ const PASSES = [0, 50, 500, 1500, 4000];
 interface Person {
   readonly page: Page;
   user: string;
+  /** It publishes, and closes before somebody else signs in: else what waits would be the next one's. */
+  readonly isTalking: boolean;
 }
 
 class Storm {
@@ -49,10 +51,12 @@ class Storm {
   #arrive(): void {
     const getToken = () =>
       new Promise<string | undefined>((resolve) => {
-        const give = () => resolve(person.user === "guest" ? undefined : `${person.user}-${this.#roll(3)}`);
+        const { user } = person;
+        const give = () => resolve(user === "guest" ? undefined : `${user}-${this.#roll(3)}`);
         this.#browser.environment.after(this.#one(WAITS), give);
       });
-    const person: Person = { page: this.#browser.page({ getToken }), user: this.#user() };
+    const person: Person = { page: this.#browser.page({ getToken }), user: this.#user(), isTalking: this.#roll(2) === 0 };
+    if (this.#roll(2)) void person.page.client.channel("room").subscribe().catch(() => {});
     this.#people.push(person);
     void person.page.client.connect().catch(() => {});
   }
@@ -60,7 +64,7 @@ class Storm {
   async #step(): Promise<void> {
     const person = this.#one(this.#people);
     const { page } = person;
-    const kind = this.#roll(10);
+    const kind = this.#roll(12);
     if (kind === 0 && this.#people.length < 5) this.#arrive();
     else if (kind === 1 && !page.isFrozen) {
       page.client.close();
@@ -68,12 +72,14 @@ class Storm {
       if (this.#roll(2)) await this.#browser.pass(this.#roll(3000));
       void page.client.connect().catch(() => {});
     } else if (kind === 2 && !page.isFrozen) {
-      person.user = this.#user();
+      if (!person.isTalking) person.user = this.#user();
       page.client.reconnect();
     } else if (kind === 3) await this.#server.drop(1006);
     else if (kind === 4) await this.#browser.kill();
     else if (kind === 5 && this.#people.some((other) => other !== person && !other.page.isFrozen)) await page.freeze();
     else if (kind === 6) await page.thaw();
+    else if (kind === 7 && person.isTalking) void page.client.channel("room").publish(person.user).catch(() => {});
+    else if (kind === 8) await this.#server.send(person.user, { type: "reconnect", after: [0, 1000], reason: "drain" });
     else await this.#browser.pass(this.#one(PASSES));
   }
 
@@ -90,6 +96,7 @@ class Storm {
       await this.#step();
       expect(this.#others()).toEqual([]);
     }
+    expect(this.#server.channel("room").messages.filter(({ user, content }) => user !== content)).toEqual([]);
     for (const { page } of this.#people) await page.thaw();
     await this.#browser.pass(200_000);
     expect(this.#people.map(({ page }) => [page.client.state.name, page.client.user])).toEqual(this.#people.map(({ user }) => ["connected", user]));

@@ -377,3 +377,17 @@ test("nothing between server and client needs a timer or a task", async () => {
   await server.channel("room:1").publish({ text: "hi" });
   expect(heard).toEqual(["app: hi"]);
 });
+
+test("a message that is published at any moment of a subscription is behind its position, or arrives", async () => {
+  for (let moment = 0; moment < 40; moment++) {
+    const server = new FakeServer<Chat>();
+    const client = await server.connected({ user: "ana" });
+    const room = client.channel("room:1");
+    const heard: (number | undefined)[] = [];
+    room.on("message", ({ offset }) => heard.push(offset));
+    const subscribed = room.subscribe();
+    for (let turn = 0; turn < moment; turn++) await undefined;
+    await server.channel("room:1").publish({ text: "hi" });
+    expect([moment, (await subscribed).position?.offset === 1 ? [1] : heard]).toEqual([moment, [1]]);
+  }
+});

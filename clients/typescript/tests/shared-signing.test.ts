@@ -1,0 +1,94 @@
+// Pages of one worker where another user signs in, and what of the earlier one is still on its way.
+
+import { beforeEach, expect, test, vi } from "vitest";
+import { FakeServer } from "../src/testing.js";
+import { Browser } from "./shared-world.js";
+
+// The worker has the console for its log.
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
+
+/** A browser whose server takes a token for that of the user whose name it begins with. */
+function withTokens(): { server: FakeServer; browser: Browser } {
+  const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? "guest" });
+  return { server, browser: new Browser(server) };
+}
+
+test("credentials that a page was asked for before somebody else signed in there count for nothing", async () => {
+  const { browser } = withTokens();
+  let user = "ana";
+  const asked: (() => void)[] = [];
+  const getToken = () => {
+    const token = `${user}-1`;
+    return new Promise<string>((resolve) => asked.push(() => resolve(token)));
+  };
+  const page = await browser.connected({ getToken });
+  expect(asked).toHaveLength(1);
+  user = "bob";
+  page.client.reconnect();
+  await browser.settle();
+  for (let n = 0; n < 20; n++) {
+    for (const answer of asked.splice(0)) answer();
+    await browser.pass(1000);
+    expect([page.client.state.name === "connected", page.client.user]).not.toEqual([true, "ana"]);
+  }
+  expect([page.client.state.name, page.client.user]).toEqual(["connected", "bob"]);
+});
+
+test("what a page has asked, and the worker has not sent, is not sent for another user", async () => {
+  const { server, browser } = withTokens();
+  const ana = await browser.connected({ getToken: () => "ana-1" });
+  await ana.client.channel("room").subscribe();
+  // The worker waits for an answer before it moves, and so ana's message waits.
+  server.answer("slow" as never, (() => new Promise(() => {})) as never);
+  void ana.client.request("slow" as never).catch(() => {});
+  await browser.settle();
+  await server.send("ana", { type: "reconnect", after: [0, 0], reason: "drain" });
+  await browser.settle();
+  await server.pass(1);
+  await browser.settle();
+  let outcome = "";
+  ana.client.channel("room").publish("a secret").then(() => (outcome = "published"), ({ kind }) => (outcome = kind));
+  await browser.settle();
+  expect(server.sent.filter(({ message }) => message.type === "channel_message")).toEqual([]);
+  await ana.freeze();
+  await server.drop(1006);
+  const bob = await browser.connected({ getToken: () => "bob-1" });
+  await browser.pass(30_000);
+  await ana.thaw();
+  await browser.pass(60_000);
+  expect([ana, bob].map(({ client }) => client.user)).toEqual(["ana", "bob"]);
+  expect([outcome, server.channel("room").messages]).toEqual(["timeout", []]);
+});
+
+test("a connection of another user does not go on with the subscriptions of a page that is frozen", async () => {
+  const { server, browser } = withTokens();
+  const ana = await browser.connected({ getToken: () => "ana-1" });
+  await ana.client.channel("room").subscribe();
+  await ana.freeze();
+  await server.drop(1006);
+  const bob = await browser.connected({ getToken: () => "bob-1" });
+  await browser.pass(30_000);
+  expect([bob.client.state.name, bob.client.user]).toEqual(["connected", "bob"]);
+  expect(server.channel("room").subscribers.filter((user) => user !== "ana")).toEqual([]);
+});
+
+test("credentials that an earlier worker has asked for are not given to the next one", async () => {
+  const { server, browser } = withTokens();
+  let user = "ana";
+  const asked: (() => void)[] = [];
+  const getToken = () => {
+    const token = `${user}-1`;
+    return new Promise<string>((resolve) => asked.push(() => resolve(token)));
+  };
+  const page = await browser.connected({ getToken });
+  user = "bob";
+  await browser.kill();
+  expect([browser.started, asked.length]).toEqual([2, 2]);
+  for (const answer of asked.splice(0)) {
+    answer();
+    await browser.settle();
+  }
+  await browser.pass(60_000);
+  expect(server.users).toEqual(["bob"]);
+  expect([page.client.state.name, page.client.user]).toEqual(["connected", "bob"]);
+});
