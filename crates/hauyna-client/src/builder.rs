@@ -162,7 +162,8 @@ impl Builder {
         self
     }
 
-    /// Bounds a message of the server's, in bytes. Default: 16 MiB.
+    /// Bounds a message of the server's, in bytes. Default: 16 MiB. A larger one ends the connection; where it comes on the next one
+    /// again, each channel tells a gap.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.options.max_message = bytes;
         self

@@ -21,7 +21,8 @@ pub enum Error {
     /// It was sent, and no answer came in time. It may have been done.
     #[error("no answer in time")]
     Timeout,
-    /// It was sent, the connection was lost before the answer, and a repetition might do it twice. It may have been done.
+    /// It was sent, the connection was lost before the answer, and a repetition might do it twice, or was refused. It may have been
+    /// done.
     #[error("the connection was lost before the answer")]
     OutcomeUnknown,
     /// It was `volatile`, and there is no connection: nothing has happened.

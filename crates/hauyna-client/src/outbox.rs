@@ -62,6 +62,8 @@ struct Queued {
     phase: Phase,
     /// When it was sent for the first time.
     sent: Option<Moment>,
+    /// It was sent on an earlier connection, too.
+    is_repeated: bool,
     /// The server may have forgotten its key since.
     is_forgotten: bool,
     size: usize,
@@ -124,6 +126,7 @@ impl Outbox {
             entry,
             phase: Phase::Waiting,
             sent: None,
+            is_repeated: false,
             is_forgotten: false,
             size,
             encoded: 0,
@@ -152,6 +155,7 @@ impl Outbox {
             }
         };
         let queued = &mut self.queue[at];
+        queued.is_repeated |= queued.phase == Phase::Cut;
         queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
         queued.sent.get_or_insert(now);
         self.last = at;
@@ -189,6 +193,12 @@ impl Outbox {
         let (at, _) =
             sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other)?;
         self.remove(at)
+    }
+
+    /// Whether a refusal says nothing of it: it may have been done the first time.
+    pub(crate) fn may_be_done(&self, id: u64) -> bool {
+        let is_keyed = |queued: &Queued| matches!(queued.entry.draft.after_loss(), AfterLoss::Vouched(_));
+        self.queue.iter().any(|queued| queued.id == id && queued.is_repeated && is_keyed(queued))
     }
 
     /// Takes the request out that an answer belongs to.

@@ -74,6 +74,8 @@ pub(crate) struct Run {
     session: Session,
     /// Whether a session began anew since what was sent and cut was last judged: one that was resumed vouches for it.
     is_unjudged: bool,
+    /// Whether the last connection was lost for a message that could not be read.
+    was_unreadable: bool,
     outbox: Outbox,
     /// Bytes of the largest message that the server takes.
     max_message: usize,
@@ -143,6 +145,7 @@ impl Run {
             is_resuming: false,
             session: Session::default(),
             is_unjudged: false,
+            was_unreadable: false,
             outbox: Outbox::new(most, most_bytes),
             max_message: usize::MAX,
             is_restored: false,

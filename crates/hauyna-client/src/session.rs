@@ -247,6 +247,11 @@ impl Session {
         }
     }
 
+    /// Nothing is recovered of any subscription: each tells a gap when it is back.
+    pub(crate) fn lose_positions(&mut self) {
+        self.places.values_mut().for_each(|place| place.position = None);
+    }
+
     /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
     /// Under another epoch the numbering has gone on.
     pub(crate) fn takes_page(&mut self, channel: &str, end: Position) -> bool {

@@ -87,11 +87,13 @@ pub(crate) struct Loss {
     /// 1006 where no close frame came.
     pub(crate) code: u16,
     pub(crate) reason: String,
+    /// Whether a message of the server's is why: no message, or larger than this client takes.
+    pub(crate) is_unreadable: bool,
 }
 
 impl Loss {
     pub(crate) fn abnormal(reason: impl Into<String>) -> Self {
-        Self { code: CloseCode::ABNORMAL.as_u16(), reason: reason.into() }
+        Self { code: CloseCode::ABNORMAL.as_u16(), reason: reason.into(), is_unreadable: false }
     }
 }
 
@@ -303,11 +305,12 @@ impl Socket {
                 Ok(Some(Event::Ping(payload))) => self.ping = Some(payload.to_vec()),
                 Ok(Some(Event::Close(close))) => {
                     let (code, reason) = close.unwrap_or((CloseCode::NO_STATUS, ""));
-                    end = Some(Loss { code: code.as_u16(), reason: reason.to_owned() });
+                    end = Some(Loss { code: code.as_u16(), ..Loss::abnormal(reason) });
                 }
                 Err(error) => {
                     // The fault is the server's, or a proxy's: another connection may do better.
-                    end = Some(Loss::abnormal(error.to_string()));
+                    let is_unreadable = error.close_code() == CloseCode::TOO_BIG;
+                    end = Some(Loss { is_unreadable, ..Loss::abnormal(error.to_string()) });
                     break;
                 }
             }

@@ -99,8 +99,12 @@ impl Run {
             if bytes <= self.max_message {
                 self.outbox.note_size(bytes);
                 socket.send(message, &mut self.random);
-            } else if let Some(entry) = self.outbox.take_back() {
-                entry.fail(Error::Refused(Refusal::too_large(Some(self.max_message))));
+                continue;
+            }
+            let may_be_done = self.outbox.may_be_done(id);
+            if let Some(entry) = self.outbox.take_back() {
+                let refused = Error::Refused(Refusal::too_large(Some(self.max_message)));
+                entry.fail(if may_be_done { Error::OutcomeUnknown } else { refused });
             }
         }
     }
@@ -183,7 +187,11 @@ impl Run {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe { channel, wish, .. }, _) if !self.is_wish(&channel, wish) => {}
+            (Purpose::Subscribe { channel, wish, .. }, answer) if !self.is_wish(&channel, wish) => {
+                if answer.is_ok() {
+                    self.disown(&channel);
+                }
+            }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {

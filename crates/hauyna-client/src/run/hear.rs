@@ -40,7 +40,8 @@ impl Run {
                     self.failure_log.unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
-                        self.lost(&Loss::abnormal("a message could not be read"));
+                        let loss = Loss::abnormal("a message could not be read");
+                        self.lost(&Loss { is_unreadable: true, ..loss });
                     }
                 }
             }
@@ -269,7 +270,7 @@ impl Run {
     }
 
     /// Does what is to be done about what was missed, after a position where the server has named one.
-    fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
+    pub(super) fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
         match missed {
             Missed::Nothing => {}
             Missed::InHistory => self.catch_up(channel, before),
@@ -329,12 +330,14 @@ impl Run {
             }
             return self.serve(purpose, answer);
         }
+        let may_be_done = answer.is_err() && self.outbox.may_be_done(id);
         if let Some(entry) = self.outbox.answered(id) {
             if let Ok(data) = &answer {
                 self.done_as_asked(&entry.draft, data.as_deref());
             }
+            let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
             // Whoever asked may have gone.
-            let _ = entry.reply.send(answer.map_err(Error::Refused));
+            let _ = entry.reply.send(answer.map_err(refused));
         }
     }
 }

@@ -90,10 +90,8 @@ impl Run {
         if self.queue.waiting.is_empty() {
             return;
         }
-        let is_on_its_way =
-            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        let mut on_their_way = self.asked.values().filter(is_on_its_way).count();
-        while on_their_way < MOST_AT_ONCE {
+        // Counted anew each time: one that is refused right here is not on its way.
+        while self.on_their_way() < MOST_AT_ONCE {
             let wishes = &self.wishes;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
@@ -106,12 +104,15 @@ impl Run {
             }
             match needs_token {
                 true => self.fetch_token(channel, wish),
-                false => {
-                    self.ask_subscribe(&channel, token);
-                    on_their_way += 1;
-                }
+                false => self.ask_subscribe(&channel, token),
             }
         }
+    }
+
+    fn on_their_way(&self) -> usize {
+        let is_on_its_way =
+            |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
+        self.asked.values().filter(is_on_its_way).count()
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
@@ -135,7 +136,7 @@ impl Run {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.next_answer_by());
+        let answer_by = Some(self.answer_by(self.session.restores(channel)));
         self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
@@ -146,10 +147,11 @@ impl Run {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
-            // The same, and its notice is on its way.
-            place.standing = Standing::Live;
+            // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
+            let missed = place.joins_unannounced();
             let subscription = Live { position: place.position, recoverable: place.is_recoverable };
-            return self.answer_waiters(channel, &Ok(subscription));
+            self.answer_waiters(channel, &Ok(subscription));
+            return self.make_up_for(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
             return self.ask_again_after(channel, refusal);
@@ -178,17 +180,20 @@ impl Run {
         self.queue.pause(Instant::now() + retry_after(refusal));
     }
 
-    fn next_answer_by(&self) -> Instant {
-        after(Instant::now(), self.shared.timeout.max(RESTORING))
+    /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for
+    /// it anew on another connection would begin the same wait.
+    fn answer_by(&self, was_live: bool) -> Instant {
+        let least = if was_live { OWED } else { RESTORING };
+        after(Instant::now(), self.shared.timeout.max(least))
     }
 
     /// A server decides about one subscription after the other, and may have to wait for each: those that were asked for behind
     /// one that it has answered have their time anew.
     pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
-        let by = self.next_answer_by();
+        let (new, owed) = (self.answer_by(false), self.answer_by(true));
         for (_, purpose) in self.asked.range_mut(answered..) {
-            if let Purpose::Subscribe { answer_by: Some(at), .. } = purpose {
-                *at = by;
+            if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
+                *at = if self.session.restores(channel) { owed } else { new };
             }
         }
     }
@@ -214,3 +219,5 @@ impl Run {
 const MOST_AT_ONCE: usize = 16;
 /// The least time for a subscription to be answered, however little a request is given.
 pub(super) const RESTORING: Duration = Duration::from_secs(1);
+/// The same for one that was live before the loss: twice what a server gives its application by default.
+const OWED: Duration = Duration::from_secs(60);

@@ -206,6 +206,10 @@ impl Run {
             self.give_up_largest();
         }
         self.forget_connection();
+        if std::mem::replace(&mut self.was_unreadable, loss.is_unreadable) && loss.is_unreadable {
+            // It is replayed, and would end each later connection, too: from here on there is a gap.
+            self.session.lose_positions();
+        }
         self.outbox.lost();
         self.backoff.lost(now);
         if should_reconnect(loss.code) == Reconnect::StayAway {

@@ -192,6 +192,17 @@ impl Run {
         }
     }
 
+    /// The server has made a subscription that is not wanted any more, unless it has been told so: its application had ended one of
+    /// its own before, and with it the wish.
+    pub(super) fn disown(&mut self, channel: &str) {
+        if self.session.place(channel).is_some() || self.given_up.contains_key(channel) {
+            return;
+        }
+        let number = self.id();
+        self.given_up.insert(channel.to_owned(), number);
+        self.give_up(channel, number, None);
+    }
+
     /// A later subscription begins with the metadata that the server has taken last.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
         if let Some(kept) = self.wishes.get_mut(channel) {

@@ -94,6 +94,13 @@ impl Place {
         self.judge(entry)
     }
 
+    /// The server has this subscription, and has not said where it stands: what lies behind the own position is in the history.
+    pub(crate) fn joins_unannounced(&mut self) -> Missed {
+        self.standing = Standing::Live;
+        self.catching = self.was_live && self.position.is_some();
+        if self.catching { Missed::InHistory } else { Missed::Nothing }
+    }
+
     /// The server says anew where a live subscription stands, in the order of the channel's messages.
     pub(super) fn goes_on(&mut self, entry: &Subscribed) -> Missed {
         let is_same = same_epoch(self.position, entry.position);

@@ -3,9 +3,11 @@
 
 use crate::log::Log;
 use crate::script::{EPOCH, Peer, Subscribed, publication, script, subscribed};
-use crate::support::{content, next};
+use crate::support::{builder, content, next, server};
 use hauyna_client::protocol::{Epoch, Position};
-use hauyna_client::{Error, StreamError};
+use hauyna_client::{Builder, Error, StreamError};
+use hauyna_test::TestServer;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -339,4 +341,78 @@ async fn a_list_that_is_never_answered_holds_up_no_change_for_long() {
     tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_secs(11)).await;
     peer.send(diff(4, json!({}))).await;
     while peer.next().await.expect("a client that is there")["type"] != "presence" {}
+}
+
+/// A client that is subscribed gets past a publication that nests deeper than anybody reads.
+async fn get_past_depth(depth: usize, encode: impl Fn(Builder) -> Builder) {
+    let server = server();
+    let client = encode(builder(&server.url("/"))).connect().unwrap();
+    let (shallow, raw) = (client.channel::<u64>("room:1"), client.channel::<Box<RawValue>>("room:1"));
+    let (mut contents, mut texts) = (shallow.messages(), raw.messages());
+    shallow.subscribe().await.unwrap().keep();
+    let room = server.hub().channel("room:1");
+    let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    room.broadcast(RawValue::from_string(deep.clone()).unwrap()).await.unwrap();
+    room.broadcast(7).await.unwrap();
+    let unread = next(&mut contents).await.unwrap_err();
+    assert!(matches!(unread, StreamError::Unreadable(_)), "{unread}");
+    assert_eq!(content(&mut contents).await, 7);
+    assert_eq!(content(&mut texts).await.get(), deep);
+    let newest = raw.history().await.unwrap();
+    assert_eq!(newest.messages.len(), 2, "a page has it as well");
+    assert_eq!(server.hub().stats().opened, 1, "the connection is the first one still");
+}
+
+#[tokio::test]
+async fn a_publication_that_nests_deeply_ends_no_connection() {
+    for depth in [118, 126, 127, 128, 200, 5_000] {
+        get_past_depth(depth, |builder| builder).await;
+        get_past_depth(depth, Builder::message_pack).await;
+    }
+}
+
+/// A publication that the client cannot take costs what lies around it, which is told, and not the client.
+async fn get_past(builder: Builder, server: &TestServer, large: String) {
+    let client = builder.connect().unwrap();
+    let room = client.channel::<Value>("room:1");
+    let mut messages = room.messages();
+    room.subscribe().await.unwrap().keep();
+    server.hub().channel("room:1").broadcast(1).await.unwrap();
+    assert_eq!(content(&mut messages).await, 1);
+    server.hub().channel("room:1").broadcast(large).await.unwrap();
+    server.hub().channel("room:1").broadcast(3).await.unwrap();
+    let StreamError::Gap(_) = next(&mut messages).await.unwrap_err() else { panic!("a gap") };
+    server.hub().channel("room:1").broadcast(4).await.unwrap();
+    let newest = loop {
+        match content(&mut messages).await {
+            newest if newest == 3 => {}
+            newest => break newest,
+        }
+    };
+    assert_eq!(newest, 4);
+}
+
+#[tokio::test]
+async fn a_publication_that_the_client_does_not_take_is_part_of_a_gap() {
+    let server = server();
+    get_past(builder(&server.url("/")).max_message(10_000), &server, "x".repeat(20_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_on_two_connections_is_not_asked_for_again() {
+    let Subscribed { mut script, mut peer, client: _client, room: _room, mut messages } = subscribed(1).await;
+    let unreadable = json!({ "channel": "a", "offset": 2 });
+    peer.send(unreadable.clone()).await;
+    let mut peer = script.greet("two").await;
+    let resume = peer.expect("resume").await;
+    assert_eq!(resume["positions"]["a"]["offset"], 1, "the first time it may have been an accident");
+    peer.send(unreadable).await;
+    let mut peer = script.greet("three").await;
+    assert_eq!(peer.expect("resume").await["positions"], json!({}));
+    let request = peer.expect("subscribe_channel").await;
+    assert_eq!(request["recover"], Value::Null);
+    peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 2, "recoverable": true })).await;
+    let StreamError::Gap(_) = next(&mut messages).await.unwrap_err() else { panic!("a gap") };
+    peer.publication("a", 3).await;
+    assert_eq!(content(&mut messages).await, 3);
 }

@@ -116,6 +116,37 @@ async fn a_subscription_that_the_server_has_kept_is_one_whose_loss_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_subscription_that_the_server_has_kept_has_missed_is_read_from_the_history() {
+    let Subscribed { script: _script, mut peer, client: _client, room, mut messages } = subscribed(5).await;
+    let since = room.position().unwrap();
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let request = peer.expect("unsubscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": true, "details": { "retry_after": 60_000 } }))
+        .await;
+    assert!(ending.await.unwrap().is_err());
+    peer.publication("a", 6).await;
+    let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+    let request = peer.expect("subscribe_channel").await;
+    peer.send(json!({ "type": "error", "error_type": "already_subscribed", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": false }))
+        .await;
+    subscribing.await.unwrap().unwrap().keep();
+    peer.publication("a", 8).await;
+    let answering = async {
+        let request = peer.expect("history").await;
+        assert_eq!(request["since"]["offset"], 5);
+        let missed = [6, 7, 8].map(|offset| crate::script::publication("a", offset));
+        peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 8, "messages": missed })).await;
+    };
+    tokio::time::timeout(Duration::from_secs(5), answering).await.expect("the history is asked");
+    for offset in 6..=8 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_of_presence_that_comes_after_the_end_of_a_subscription_shows_nobody() {
     let Subscribed { script: _script, mut peer, client: _client, room, messages: _messages } =
         subscribed(1).await;

@@ -153,6 +153,53 @@ async fn a_server_that_decides_slowly_is_not_given_up_while_it_answers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_takes_long_for_one_subscription_is_not_given_up() {
+    let (mut script, builder) = script();
+    let client = builder.timeout(Duration::from_secs(2)).connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let mut subscribing = subscribe_to(&client, 2);
+    for request in asked(&mut peer).await {
+        answer(&mut peer, &request).await;
+    }
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    peer.expect("resume").await;
+    for request in &asked(&mut peer).await {
+        // A server gives its application 30 s by default.
+        assert!(script.is_idle(Duration::from_secs(29)).await, "another attempt begins everything anew");
+        answer(&mut peer, request).await;
+    }
+    assert!(script.is_idle(Duration::from_secs(20)).await);
+    assert_eq!(client.state(), State::Connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_never_answered_ends_the_connection_on_which_it_was_asked() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let mut subscribing = subscribe_to(&client, 1);
+    let requests = asked(&mut peer).await;
+    answer(&mut peer, &requests[0]).await;
+    subscribing.join_next().await.unwrap().unwrap().unwrap();
+    drop(peer);
+    let mut peer = script.greet("two").await;
+    let began = Instant::now();
+    let answering = async {
+        while let Some(message) = peer.next().await {
+            if message["type"] == "ping" {
+                peer.send(json!({ "type": "pong", "id": message["id"] })).await;
+            }
+        }
+    };
+    answering.await;
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_their_way() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();
@@ -167,6 +214,39 @@ async fn a_late_refusal_for_rate_leaves_the_client_at_rest_while_others_are_on_t
     let next = peer.expect("subscribe_channel").await;
     assert_eq!(next["channel"], late[0]["channel"]);
     assert_eq!(began.elapsed().as_secs(), 10, "there is room when the others are late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_the_client_itself_refuses_hold_up_no_other() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let mut subscribing: JoinSet<_> = (0..16)
+        .map(|n| client.channel::<u64>(&format!("a:{n:02}")))
+        .map(|room| async move {
+            let metadata = json!({ "text": "x".repeat(1_000) });
+            room.subscribe().metadata(&metadata).await.map(Subscription::keep)
+        })
+        .collect();
+    for request in asked(&mut peer).await {
+        answer(&mut peer, &request).await;
+    }
+    while let Some(subscribed) = subscribing.join_next().await {
+        subscribed.unwrap().unwrap();
+    }
+    let mut subscribing = subscribe_to(&client, 1);
+    let requests = asked(&mut peer).await;
+    answer(&mut peer, &requests[0]).await;
+    subscribing.join_next().await.unwrap().unwrap().unwrap();
+    drop(peer);
+    let mut peer = script.accept().await;
+    let mut session = crate::script::session("two");
+    session["limits"] = json!({ "max_message": 500 });
+    peer.send(session).await;
+    peer.expect("resume").await;
+    let began = Instant::now();
+    assert_eq!(peer.expect("subscribe_channel").await["channel"], "room:000");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// A server that takes so few messages that a hundred subscriptions need seconds.

@@ -81,6 +81,28 @@ async fn in_a_resumed_session_cut_publications_are_repeated_with_their_key_befor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let room = client.channel::<u64>("a");
+    let mut peer = script.greet("one").await;
+    let publishing = tokio::spawn(room.publish(&1).into_future());
+    peer.expect("channel_message").await;
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    let mut session = session("two");
+    session["resumed"] = json!(true);
+    peer.send(session).await;
+    let request = peer.expect("channel_message").await;
+    peer.send(json!({ "type": "error", "error_type": "rate_limited", "message": "", "timestamp": 1,
+        "id": request["id"], "temporary": true }))
+        .await;
+    let error = publishing.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown), "it may have been published: {error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

@@ -337,3 +337,45 @@ async fn questions_that_are_never_answered_cost_a_later_connection_nothing() {
     peer.send(json!({ "type": "request", "id": "q", "event": "sure", "data": null })).await;
     assert_eq!(peer.expect("ack").await["data"], true);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_answered_when_nobody_wants_it_any_more_is_given_up() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    subscribe_by_server(&mut peer, 5).await;
+    subscribing.await.unwrap().unwrap().keep();
+    peer.send(json!({ "type": "unsubscribed", "channel": "a" })).await;
+    peer.ack(&request, entry("a", 5)).await;
+    let request = timeout(Duration::from_secs(5), peer.expect("unsubscribe_channel")).await.expect("the end");
+    peer.ack(&request, Value::Null).await;
+    settled().await;
+    // The server's application may subscribe it anew.
+    let mut messages = room.messages();
+    subscribe_by_server(&mut peer, 5).await;
+    peer.publication("a", 6).await;
+    assert_eq!(content(&mut messages).await, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_given_up_before_its_answer_is_ended_once() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<u64>("a");
+    let subscribing = tokio::spawn(room.subscribe().into_future());
+    let request = peer.expect("subscribe_channel").await;
+    let ending = tokio::spawn({
+        let room = room.clone();
+        async move { room.unsubscribe().await }
+    });
+    let end = peer.expect("unsubscribe_channel").await;
+    peer.ack(&request, entry("a", 5)).await;
+    peer.ack(&end, Value::Null).await;
+    ending.await.unwrap().unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    assert!(timeout(Duration::from_secs(5), peer.next()).await.is_err(), "nothing more is asked");
+}

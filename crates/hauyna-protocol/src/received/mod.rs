@@ -13,7 +13,7 @@ pub use presence::{
 };
 
 use crate::reserved::is_of_application;
-use crate::{Encoding, Fault, HeartbeatTerms, Limits, Raw, RequestId, RetryTerms, SessionLimits};
+use crate::{Encoding, Fault, HeartbeatTerms, Raw, RequestId, RetryTerms, SessionLimits};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -87,16 +87,22 @@ pub enum Received {
 }
 
 impl Received {
-    /// Reads one message. MessagePack is read as the JSON it stands for.
+    /// Reads one message. MessagePack is read as the JSON it stands for. However deep it nests, it is read: an application on the
+    /// server may publish what no client may, and a subscriber that could not read it would never come past it.
     ///
     /// # Errors
     ///
     /// A [`Fault`]: the frame is not an object with a `type`. A message that has a type of the protocol and not its
     /// fields is an [`Application`] message: an application may use that type, too.
     pub fn decode(encoding: Encoding, bytes: &[u8]) -> Result<Self, Fault> {
-        let limits = Limits { depth: DEPTH, ..Limits::default() };
-        let raw = Raw::parse(encoding, bytes, &limits)?;
-        let text = raw.as_json();
+        let text = match encoding {
+            Encoding::Json => Cow::Borrowed(
+                simdutf8::basic::from_utf8(bytes)
+                    .map_err(|_| Fault::parse("the message is not UTF-8", None))?,
+            ),
+            // Of bytes that are no value it makes `null`, which is no message.
+            Encoding::MessagePack => Raw::assume_valid(encoding, bytes).as_json(),
+        };
         Self::read(&text)
     }
 
@@ -375,6 +381,3 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Fault> {
         Fault::parse("the message is not one of the protocol's", Some(error.to_string().into()))
     })
 }
-
-/// Payloads nest as deep as the server allows, and a history wraps them in four levels more.
-const DEPTH: u16 = 120;
