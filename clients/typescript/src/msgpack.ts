@@ -148,7 +148,7 @@ let view: DataView;
 let at = 0;
 
 function read(depth: number): unknown {
-  if (depth > DEEPEST) throw new TypeError(FOREIGN);
+  if (depth > DEEPEST_READ) throw new TypeError(FOREIGN);
   const marker = input[skip(1)] as number;
   if (marker < 0x80) return marker;
   if (marker < 0x90) return readMap(marker & 0xf, depth);
@@ -247,6 +247,8 @@ let decoder: TextDecoder | undefined;
 
 /** Short texts that were read, by their hash. */
 const texts: string[] = [];
-/** The server's own bound. */
+/** The bound of a server for what clients send. */
 const DEEPEST = 64;
+/** What the server's application sends is bounded by nothing, and a history wraps it. A message that cannot be read ends the connection. */
+const DEEPEST_READ = 1000;
 const FOREIGN = "not MessagePack";

@@ -243,6 +243,7 @@ export class Outbox {
       else again.push(entry);
     }
     this.#sent.clear();
+    for (const entry of this.#waiting) if (entry.volatile) this.#fail(entry, unconnected());
     this.#waiting = new Set([...again, ...this.#waiting]);
     for (const entry of again) {
       entry.isRepeated = true;

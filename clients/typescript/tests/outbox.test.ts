@@ -288,6 +288,20 @@ test("what is volatile is sent as soon as connect resolves, and never a second t
   expect(world.socket.all("channel_message")).toEqual([]);
 });
 
+test("what is volatile and waits for its channel is not sent on a later connection", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const room = client.channel("room");
+  room.subscribe().catch(() => {});
+  const cursor = fate(room.publish("cursor", { volatile: true }));
+  await settle();
+  expect(cursor.now).toBe("pending");
+  await world.lose();
+  expect(cursor.now).toBe("not_connected");
+  await world.socket.ack("subscribe_channel", { channel: "room", recoverable: false });
+  expect(world.socket.all("channel_message")).toEqual([]);
+});
+
 test("what is larger than the server takes is refused here, and costs nothing else", async () => {
   const world = new World();
   const client = await world.connected({}, { limits: { max_message: 200 } });

@@ -166,6 +166,10 @@ describe("MessagePack", () => {
     }
   });
 
+  test("what a server sends is read however deep a history wraps it", () => {
+    expect(read(`${"91".repeat(900)}c0`)).toBeInstanceOf(Array);
+  });
+
   test("what has no end, a claimed length and what is nested too deeply cost nothing", () => {
     expect(() => read("dfffffffff")).toThrow(RangeError);
     expect(() => read("ddffffffff")).toThrow(RangeError);
