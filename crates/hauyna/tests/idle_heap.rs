@@ -19,7 +19,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Connects by hand and subscribes; returns when the answer is there.
 fn subscribed(address: SocketAddr, number: usize) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let request = format!(
         "GET /?user=user-{number} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -72,7 +72,7 @@ async fn heap_per_idle_subscribed_connection_is_small() {
 /// Connects by hand as a client that has a session, sends requests, and returns when the last one is answered.
 fn with_session(address: SocketAddr, user: &str, requests: &[String]) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let request = format!(
         "GET /?user={user} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Protocol: hauyna.v1.json\r\n\
