@@ -206,7 +206,10 @@ impl Run {
             self.give_up_largest();
         }
         self.forget_connection();
-        if std::mem::replace(&mut self.was_unreadable, loss.is_unreadable) && loss.is_unreadable {
+        let is_unreadable_again =
+            std::mem::replace(&mut self.was_unreadable, loss.is_unreadable) && loss.is_unreadable;
+        // A socket whose greeting is on its way was told the positions, and replays from there.
+        if is_unreadable_again && !matches!(self.next, Next::Greeting(..)) {
             // It is replayed, and would end each later connection, too: from here on there is a gap.
             self.session.lose_positions();
         }

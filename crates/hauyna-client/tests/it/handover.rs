@@ -306,3 +306,33 @@ async fn closing_during_a_move_ends_the_session_wherever_it_is() {
         assert_eq!(peer.closed_with, Some(1000));
     }
 }
+
+fn moved(token: &str, offset: u64) -> serde_json::Value {
+    let mut resumed = session(token);
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] =
+        json!([{ "channel": "a", "epoch": EPOCH, "offset": offset, "recoverable": true, "recovered": true }]);
+    resumed
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_during_a_move_costs_nothing_of_what_the_new_socket_replays() {
+    let Subscribed { mut script, mut peer, client: _client, room: _room, mut messages } = subscribed(1).await;
+    let unreadable = json!({ "channel": "a", "offset": 2 });
+    peer.send(unreadable.clone()).await;
+    let mut old = script.accept().await;
+    old.expect("resume").await;
+    old.send(moved("two", 1)).await;
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 1);
+    old.send(unreadable).await;
+    assert!(old.next().await.is_none());
+    new.send(moved("three", 3)).await;
+    for offset in 2..=4 {
+        new.publication("a", offset).await;
+    }
+    for offset in 2..=4 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
