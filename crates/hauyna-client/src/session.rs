@@ -64,7 +64,9 @@ impl Session {
     pub(crate) fn want(&mut self, channel: &str, recover: Option<Position>) -> &mut Place {
         let place = self.places.entry(channel.to_owned()).or_default();
         place.is_wanted = true;
-        if let Some(position) = recover.filter(|_| place.position.is_none()) {
+        // Where a live one stands is the server's to say, also where that is lost.
+        let begins = place.position.is_none() && place.standing != Standing::Live;
+        if let Some(position) = recover.filter(|_| begins) {
             (place.position, place.is_recoverable, place.was_live) = (Some(position), true, true);
         }
         place

@@ -92,6 +92,19 @@ async fn a_stream_that_begins_anew_is_heard_where_the_history_is_not_to_be_had()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_share_that_begins_at_a_position_of_another_epoch_silences_no_stream_whose_own_is_lost() {
+    let Subscribed { mut peer, mut messages, room, client: _client, script: _script } = subscribed(41).await;
+    publish(&mut peer, 1..=2).await;
+    let history = peer.expect("history").await;
+    peer.refuse_history(&history, "epoch_changed").await;
+    let _ = gap(&mut messages).await;
+    read(&mut messages, 1..=2).await;
+    room.subscribe().since(at(EPOCH, 41)).await.unwrap().keep();
+    publish(&mut peer, 3..=4).await;
+    read(&mut messages, 3..=4).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_comes_twice_is_delivered_once_and_is_no_gap() {
     let Subscribed { mut peer, mut messages, client: _client, script: _script, .. } = subscribed(1).await;
     publish(&mut peer, [2, 3, 3, 4]).await;
