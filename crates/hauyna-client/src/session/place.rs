@@ -82,9 +82,12 @@ impl Place {
                 (_, end) => end,
             };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
-            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes.
             self.arrives_after(self.named);
-            return Missed::Nothing;
+            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes: what is missed behind the
+            // position that it is wanted from is in the history.
+            let is_missing = self.named.is_none() && is_behind(old, entry.position);
+            self.catching = returns && self.is_vouched && is_missing;
+            return if self.catching { Missed::InHistory } else { Missed::Nothing };
         }
         self.arrives_after(entry.position);
         if !returns {

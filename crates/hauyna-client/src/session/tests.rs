@@ -54,6 +54,7 @@ fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
 fn a_recovered_subscription_keeps_its_own_position() {
     let mut session = live_at(5);
     session.lost();
+    assert_eq!(session.positions(), [("a".into(), at(OLD, 5))]);
     let missed = session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true,"recovered":true"#));
     assert_eq!(missed, Missed::Nothing);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver, "what was missed follows");

@@ -336,3 +336,34 @@ async fn what_cannot_be_read_during_a_move_costs_nothing_of_what_the_new_socket_
         assert_eq!(content(&mut messages).await, offset);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_from_further_back_while_its_session_goes_on_gets_what_lies_between() {
+    let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(1).await;
+    let since = room.position().unwrap();
+    for offset in 2..=3 {
+        peer.publication("a", offset).await;
+        assert_eq!(content(&mut messages).await, offset);
+    }
+    drop(peer);
+    let mut peer = script.accept().await;
+    assert_eq!(peer.expect("resume").await["positions"]["a"]["offset"], 3);
+    room.unsubscribe().await.unwrap();
+    drop(messages);
+    let mut messages = room.messages();
+    let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+    tokio::task::yield_now().await;
+    peer.send(moved("two", 4)).await;
+    peer.publication("a", 4).await;
+    subscribing.await.unwrap().unwrap().keep();
+    let answering = async {
+        let request = peer.expect("history").await;
+        assert_eq!(request["since"]["offset"], 1);
+        let missed = [2, 3, 4].map(|offset| crate::script::publication("a", offset));
+        peer.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 4, "messages": missed })).await;
+    };
+    tokio::time::timeout(Duration::from_secs(5), answering).await.expect("the history is asked");
+    for offset in 2..=4 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
