@@ -13,7 +13,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   const link = new Link(url, worker, options, host);
   const { environment } = host;
   const { getToken } = options;
-  return new Client<T>(url, {
+  const client = new Client<T>(url, {
     ...options,
     getToken: getToken && ((context) => (link.open() ? undefined : getToken(context))),
     WebSocket: link.WebSocket,
@@ -25,6 +25,13 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
       watch: (listener) => link.watch(listener),
     },
   });
+  const { reconnect } = client;
+  // Also where there is no socket to close: the worker, connected again meanwhile, would take the next one for the page's own attempt.
+  client.reconnect = () => {
+    link.say({ say: "close", socket: NONE });
+    reconnect();
+  };
+  return client;
 }
 
 /** The page's end of the port. */
@@ -254,5 +261,7 @@ class LinkSocket implements WebSocketLike {
   }
 }
 
+/** The number of no socket. */
+const NONE = -1;
 /** Milliseconds between two signs of life. */
 const ALIVE = 20_000;

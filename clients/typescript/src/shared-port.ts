@@ -17,7 +17,10 @@ export type FromPage =
   | { readonly say: "retry" }
   | { readonly say: "open"; readonly socket: number }
   | { readonly say: "frame"; readonly socket: number; readonly frame: string | Uint8Array }
-  /** With 0: the page's client is closed, and no socket will follow unless it is told to connect. */
+  /**
+   * Somebody else may have signed in: the page shows its credentials before it has another session, be it that no socket has this
+   * number. With 0: the page's client is closed, and no socket will follow unless it is told to connect.
+   */
   | { readonly say: "close"; readonly socket: number }
   /** The credentials that the worker has asked for. */
   | { readonly say: "token"; readonly id: number; readonly token: string | undefined; readonly hasFailed: boolean };

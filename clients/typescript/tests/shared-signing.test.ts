@@ -92,3 +92,23 @@ test("credentials that an earlier worker has asked for are not given to the next
   expect(server.users).toEqual(["bob"]);
   expect([page.client.state.name, page.client.user]).toEqual(["connected", "bob"]);
 });
+
+test("a page that reconnects before it has heard of the worker's next connection shows its credentials again", async () => {
+  const { server, browser } = withTokens();
+  let user = "ana";
+  const one = await browser.connected({ getToken: () => `${user}-1` });
+  const two = await browser.connected({ getToken: () => "ana-2" });
+  await server.drop(1006);
+  await browser.settle();
+  expect(one.client.state.name).toBe("reconnecting");
+  await one.freeze();
+  await browser.pass(20_000);
+  expect([two.client.state.name, two.client.user]).toEqual(["connected", "ana"]);
+  user = "bob";
+  // Its own handlers run before what has arrived at its port.
+  one.isFrozen = false;
+  one.client.reconnect();
+  await one.thaw();
+  await browser.pass(20_000);
+  expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
+});

@@ -71,9 +71,13 @@ class Storm {
       person.user = this.#user();
       if (this.#roll(2)) await this.#browser.pass(this.#roll(3000));
       void page.client.connect().catch(() => {});
-    } else if (kind === 2 && !page.isFrozen) {
+    } else if (kind === 2) {
       if (!person.isTalking) person.user = this.#user();
+      // A page that wakes runs its own handlers first.
+      const wasFrozen = page.isFrozen;
+      page.isFrozen = false;
       page.client.reconnect();
+      if (wasFrozen) await page.thaw();
     } else if (kind === 3) await this.#server.drop(1006);
     else if (kind === 4) await this.#browser.kill();
     else if (kind === 5 && this.#people.some((other) => other !== person && !other.page.isFrozen)) await page.freeze();
