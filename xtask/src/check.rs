@@ -3,7 +3,7 @@
 use crate::house::House;
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
-use crate::{deny, rules, typescript};
+use crate::{deny, figures, ratchet, rules, typescript};
 use anyhow::Result;
 use std::process::Command;
 use std::time::Duration;
@@ -15,10 +15,12 @@ pub(crate) fn run(house: &House) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 12] = [
     Step { name: "lock", run: lock },
     Step { name: "fmt", run: fmt },
     Step { name: "rules", run: rules::run },
+    Step { name: "figures", run: figures::run },
+    Step { name: "ratchet", run: ratchet::run },
     Step { name: "fixtures", run: rules::fixtures },
     Step { name: "typescript", run: typescript::types },
     Step { name: "clippy", run: clippy },
