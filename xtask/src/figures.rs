@@ -46,7 +46,7 @@ struct Figures {
     tuple_parameters: usize,
     /// `pub(crate)` and lines of code in `crates/hauyna`.
     crate_visible: usize,
-    library_lines: usize,
+    crate_lines: usize,
     /// Names that `hauyna` exports at its root.
     root_names: usize,
     /// Documented public functions whose sentence is not in the third person.
@@ -57,7 +57,7 @@ struct Figures {
 
 impl Figures {
     fn named(&self) -> [(&'static str, usize); 5] {
-        let per_thousand = (self.crate_visible * 1000).div_ceil(self.library_lines.max(1));
+        let per_thousand = (self.crate_visible * 1000).div_ceil(self.crate_lines.max(1));
         [
             ("tuple parameters", self.tuple_parameters),
             ("pub(crate) per 1,000 lines", per_thousand),
@@ -84,7 +84,7 @@ impl Figures {
         if name.starts_with("hauyna/src/") {
             self.crate_visible +=
                 lines.iter().map(|line| line.code.matches("pub(crate)").count()).sum::<usize>();
-            self.library_lines += lines.len();
+            self.crate_lines += lines.len();
         }
     }
 }
