@@ -1,33 +1,15 @@
 // @vitest-environment happy-dom
 // What an adversary has tried with the Vue bindings: getters, what is watched by mistake, KeepAlive, scopes, proxies.
 
-import { type App, KeepAlive, createApp, createSSRApp, defineComponent, effectScope, h, nextTick, reactive, ref, watchEffect } from "vue";
+import { KeepAlive, createApp, createSSRApp, defineComponent, effectScope, h, reactive, ref, watchEffect } from "vue";
 import { renderToString } from "vue/server-renderer";
 import { expect, expectTypeOf, test, vi } from "vitest";
 import { type ListedGap, type ListedMessage, createComposables, hauyna, provideClient, useChannel, useChannelState, useConnection, useEvent, useMessages, useTyping } from "../src/vue.js";
 import { Chat } from "./chat.js";
-import { type Chatter, eachPage } from "./page.js";
+import type { Chatter } from "./page.js";
+import { eachVuePage, mount, remember, text, turn, unmount } from "./vue-page.js";
 
-let app: App | undefined;
-
-eachPage(() => {
-  app?.unmount();
-  app = undefined;
-});
-
-async function mount(chat: Chat, setup: () => () => unknown): Promise<void> {
-  app = createApp(defineComponent({ setup }));
-  app.use(hauyna, chat.client);
-  app.mount(document.body.appendChild(document.createElement("main")));
-  await turn(chat);
-}
-
-async function turn(chat: Chat): Promise<void> {
-  await chat.turn();
-  await nextTick();
-}
-
-const text = () => document.querySelector("main")?.textContent;
+eachVuePage();
 
 test("a getter whose dependencies change, and not its channel, keeps the list", async () => {
   const chat = new Chat();
@@ -81,8 +63,7 @@ test("a component that is kept alive stays subscribed, and the last one that goe
   await turn(chat);
   expect(text()).toBe("while hidden");
   expect(chat.socket.all("subscribe_channel")).toHaveLength(1);
-  app?.unmount();
-  app = undefined;
+  unmount();
   await turn(chat);
   expect(chat.client.channel("room").state.name).toBe("unsubscribed");
 });
@@ -131,7 +112,7 @@ test("the first thing that is shown is no closed connection, whoever provides th
     watchEffect(() => shown.push(state.value.name), { flush: "sync" });
     return () => state.value.name;
   });
-  app = createApp(defineComponent(() => (provideClient(chat.client), () => h(Inside))));
+  const app = remember(createApp(defineComponent(() => (provideClient(chat.client), () => h(Inside)))));
   app.mount(document.body.appendChild(document.createElement("main")));
   await turn(chat);
   expect(new Set(shown)).toEqual(new Set(["connecting", "connected"]));
@@ -160,7 +141,7 @@ test("a server renders as the page does before it is hydrated, and hydration fin
   const complaints = vi.spyOn(console, "error");
   const main = document.body.appendChild(document.createElement("main"));
   main.innerHTML = html;
-  app = createSSRApp(Room).use(hauyna, chat.client);
+  const app = remember(createSSRApp(Room).use(hauyna, chat.client));
   app.mount(main);
   await turn(chat);
   expect(text()).toBe("connected subscribed 2 false");

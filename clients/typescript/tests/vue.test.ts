@@ -1,7 +1,7 @@
 // @vitest-environment happy-dom
 // The Vue bindings in a page: names that change, scopes that end, values that can be watched; and nothing on a server.
 
-import { type App, createApp, createSSRApp, defineComponent, effectScope, h, nextTick, ref, watch } from "vue";
+import { createApp, createSSRApp, defineComponent, effectScope, h, ref, watch } from "vue";
 import { renderToString } from "vue/server-renderer";
 import { expect, expectTypeOf, test, vi } from "vitest";
 import { type Channel, Client } from "../src/index.js";
@@ -21,29 +21,10 @@ import {
   useTyping,
 } from "../src/vue.js";
 import { Chat } from "./chat.js";
-import { type Chatter, eachPage } from "./page.js";
+import type { Chatter } from "./page.js";
+import { eachVuePage, mount, remember, text, turn, unmount } from "./vue-page.js";
 
-let app: App | undefined;
-
-eachPage(() => {
-  app?.unmount();
-  app = undefined;
-});
-
-/** Mounts a component, with the client of the chat. */
-async function mount(chat: Chat, setup: () => () => unknown): Promise<void> {
-  app = createApp(defineComponent({ setup }));
-  app.use(hauyna, chat.client);
-  app.mount(document.body.appendChild(document.createElement("main")));
-  await turn(chat);
-}
-
-async function turn(chat: Chat): Promise<void> {
-  await chat.turn();
-  await nextTick();
-}
-
-const text = () => document.querySelector("main")?.textContent;
+eachVuePage();
 
 test("a room shows its messages, live and older, and one socket is opened", async () => {
   const chat = new Chat();
@@ -93,7 +74,7 @@ test("a name that changes changes the channel, and what listens to it", async ()
 test("a scope outside of components ends its subscription, and its values can be watched", async () => {
   const chat = await Chat.connected();
   const seen: number[] = [];
-  app = createApp({ render: () => null }).use(hauyna, chat.client);
+  const app = remember(createApp({ render: () => null }).use(hauyna, chat.client));
   const scope = effectScope();
   app.mount(document.createElement("main"));
   app.runWithContext(() =>
@@ -116,13 +97,12 @@ test("a scope outside of components ends its subscription, and its values can be
 test("the client is closed when the application is unmounted, and one that was connected is not", async () => {
   const chat = new Chat();
   await mount(chat, () => () => null);
-  app?.unmount();
+  unmount();
   await turn(chat);
   expect(chat.client.state.name).toBe("closed");
   const other = await Chat.connected();
   await mount(other, () => () => null);
-  app?.unmount();
-  app = undefined;
+  unmount();
   await turn(other);
   expect(other.client.state.name).toBe("connected");
 });
@@ -133,12 +113,11 @@ test("a component can provide a client", async () => {
     const state = useConnection();
     return () => h("p", `${state.value.name}, ${useClient().user}`);
   });
-  app = createApp(
-    defineComponent(() => {
-      provideClient(chat.client);
-      return () => h(Inside);
-    }),
-  );
+  const Provider = defineComponent(() => {
+    provideClient(chat.client);
+    return () => h(Inside);
+  });
+  const app = remember(createApp(Provider));
   app.mount(document.body.appendChild(document.createElement("main")));
   await turn(chat);
   expect(text()).toBe("connected, ana");
