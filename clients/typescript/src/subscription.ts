@@ -85,7 +85,7 @@ export class Subscription extends Listening {
   async unsubscribe(): Promise<void> {
     const wasAsked = this.state.name !== "unsubscribed" || this.isGivenUp;
     this.isGivenUp ||= wasAsked;
-    this.position = undefined;
+    this.position = this.named = undefined;
     this.end();
     this.#wasLive = false;
     if (wasAsked) await this.giveUp();
@@ -166,16 +166,16 @@ export class Subscription extends Listening {
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...before, epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    // Where the channel was given up and wanted again during a move, nobody knows from where the replay comes.
+    // Where the channel was given up and wanted again meanwhile, nobody knows from where the replay comes.
+    const isMissing = isReplayed && !this.named && before.offset < now.offset;
     this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
     this.#events.rates = entry.client_events ?? {};
     this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
-    // Whoever waits now may wait for another subscription.
-    if (turn !== this.#turn) return;
+    if (turn !== this.#turn) return; // whoever waits now may wait for another subscription
     this.#shares.settle(this.#standing());
+    // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
+    if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();
     if (!wasKnown || recovered) return;
-    // Nobody has recovered what a server's own subscription missed.
-    if (!isAsked && isSameStream) return void this.#fill();
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
     this.#gap(reason, before, now);
   }

@@ -365,6 +365,34 @@ test("who reconnects when told of an epoch that has turned recovers from what wa
   expect(room.position).toEqual({ epoch: "E", offset: 12 });
 });
 
+test("a channel that is wanted from further back while its session goes on gets what lies between", async () => {
+  const world = new World();
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  room.onGap(({ reason }) => heard.push(reason));
+  const message = (offset: number) => ({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset });
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 1 });
+  await world.socket.say(message(2), message(3));
+  await world.socket.drop();
+  const next = await world.attempt();
+  await next.open();
+  expect(next.last("resume")).toMatchObject({ positions: { "room:1": { epoch: "E", offset: 3 } } });
+  void room.unsubscribe();
+  void room.subscribe({ since: { epoch: "E", offset: 1 } });
+  await settle();
+  heard.length = 0;
+  const said = { channel: "room:1", epoch: "E", offset: 4, recoverable: true, recovered: true };
+  await next.say({ type: "session", connection_id: "c-2", user: "ana", resumed: true, subscriptions: [said] }, message(4));
+  await settle();
+  expect(next.last("history")).toMatchObject({ since: { epoch: "E", offset: 1 } });
+  await next.ack("history", { epoch: "E", offset: 4, messages: [message(2), message(3), message(4)] });
+  expect(heard).toEqual([2, 3, 4]);
+});
+
 test("a channel that is given up and wanted again while a session moves is not doubled", async () => {
   const world = new World();
   const client = await world.connected({}, { resume: { token: "tok-1" } });
