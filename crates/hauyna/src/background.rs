@@ -221,7 +221,7 @@ impl Job {
     /// Does some of what is due.
     async fn work(self, hub: &Arc<HubCore>, turn: u64) -> Due {
         match self {
-            Self::Presence => presence::work(hub),
+            Self::Presence => presence::run_due(hub),
             Self::Sessions => session::work(hub),
             Self::Events => {
                 let liveness = &hub.background.tasks[self as usize].liveness;
@@ -235,7 +235,7 @@ impl Job {
     /// Whether there is anything to do, now or later.
     fn is_needed(self, hub: &HubCore) -> bool {
         match self {
-            Self::Presence => presence::is_work_left(hub),
+            Self::Presence => presence::has_tasks(hub),
             Self::Sessions => hub.sessions.count() > 0,
             Self::Events => !hub.events.queue().is_idle(),
             Self::Drain => false,

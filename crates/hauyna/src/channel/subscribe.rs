@@ -237,7 +237,7 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
             ChannelCore::new(name.clone(), options.clone(), hub.shards.len())
         });
         let Some(channel) = channel else {
-            if presence::give_way(hub) {
+            if presence::evict_oldest_lost_channel(hub) {
                 continue; // who is here goes before who is lost
             }
             let error =

@@ -148,7 +148,7 @@ impl ChannelCore {
     }
 
     fn has_lost(&self) -> bool {
-        self.presence.as_ref().is_some_and(|presence| presence.has_ghosts())
+        self.presence.as_ref().is_some_and(|presence| presence.has_lost_members())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::connection::{Belongs, Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
-use crate::presence::{self, Departure};
+use crate::presence::{self, DepartureKind};
 use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ pub(crate) fn unsubscribe(
     answer: impl FnOnce(),
 ) -> Result<(), Error> {
     let subscription = connection.subscription(name).ok_or_else(not_subscribed)?;
-    detach_with(hub, &subscription, Departure::Gone, answer).ok_or_else(not_subscribed)
+    detach_with(hub, &subscription, DepartureKind::Gone, answer).ok_or_else(not_subscribed)
 }
 
 /// Takes a subscription out of its connection, channel and shard. What the shard has for it, or has queued, is not
 /// written: a next subscription's answer must not be overtaken by it. Returns whether nobody else was quicker.
-pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: Departure) -> bool {
+pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: DepartureKind) -> bool {
     detach_with(hub, subscription, departure, || {}).is_some()
 }
 
@@ -38,12 +38,12 @@ pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure:
 fn detach_with(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    departure: Departure,
+    departure: DepartureKind,
     answer: impl FnOnce(),
 ) -> Option<()> {
     let take_out = || take_out(hub, subscription, departure, answer);
     let announce = || {
-        if departure != Departure::Kept {
+        if departure != DepartureKind::Kept {
             announce_change(hub, subscription, None, ChannelEvent::SubscriptionRemoved);
         }
     };
@@ -65,7 +65,7 @@ enum Left {
 fn take_out(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    departure: Departure,
+    departure: DepartureKind,
     answer: impl FnOnce(),
 ) -> Option<Left> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
@@ -79,7 +79,7 @@ fn take_out(
     answer();
     state.per_shard[connection.shard()] -= 1;
     hub.shards[connection.shard()].post(Item::Unsubscribe(subscription.clone()));
-    if departure != Departure::Kept && channel.presence.is_none() {
+    if departure != DepartureKind::Kept && channel.presence.is_none() {
         announce_change(hub, subscription, Some(&state), ChannelEvent::SubscriptionRemoved);
     }
     if Belongs::of(&channel.name) == Belongs::ToConnection {
@@ -105,7 +105,7 @@ fn take_out(
 /// Takes a connection out of a group's channel, where it is in it.
 pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
     if let Some(subscription) = connection.take_subscription(name.as_str(), Belongs::ToGroup) {
-        detach(hub, &subscription, Departure::Gone);
+        detach(hub, &subscription, DepartureKind::Gone);
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
-use crate::presence::{self, Departure};
+use crate::presence::{self, DepartureKind};
 use crate::session::{self, Kept, KeptSubscription};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
@@ -172,14 +172,14 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     contained(&|| core.forget_expiry());
     contained(&|| core.end_requests());
     let state = core.state_to_keep();
-    let departure = if is_kept { Departure::Kept } else { presence::departure(reason) };
+    let departure = if is_kept { DepartureKind::Kept } else { presence::departure(reason) };
     let mut subscriptions = core.take_subscriptions();
     // What somebody else ends in this moment has ended for the session, too.
     subscriptions.retain(|subscription| {
         let detach = || crate::channel::detach(hub, subscription, departure);
         contain::call(&hub.metrics.panics, detach).unwrap_or(false)
     });
-    contained(&|| presence::depart(hub, core, departure));
+    contained(&|| presence::connection_gone(hub, core, departure));
     contained(&|| core.leave_states(reason));
     hub.limits.release(core);
     keep_remainder(core);

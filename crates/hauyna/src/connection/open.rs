@@ -100,7 +100,7 @@ impl Unanswered {
         let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
         if claim.is_none() {
-            presence::watch(&core.hub, &core);
+            presence::watch_user(&core.hub, &core);
             take_remainder(&core, core.id());
         }
         let is_unopened = claim.is_none() && core.is_closed_unopened();

@@ -3,10 +3,10 @@
 //! channels that nobody uses any more. Used by `flow`, whose verbs say only what is new.
 
 use super::entry::Profile;
-use super::flow::ChannelPresence;
+use super::changes::ChannelPresence;
 use super::members::{Members, Mode};
-use super::people::{Device, Part, People, Person};
-use super::telling::{Told, tell, tell_hub, tell_watched};
+use super::people::{Device, Stripe, People, Person};
+use super::notify::{Notice, notify_subscribers, notify_hub, notify_watched};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use crate::event::PresenceChange;
@@ -23,12 +23,12 @@ impl People {
         user: &UserId,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> R {
-        let part = self.part(user);
+        let part = self.stripe(user);
         let person = part.get(user.as_str());
         let was_visible = person.is_some_and(Person::is_visible);
         let was_watched = person.is_some_and(Person::is_watched);
         let mut changing =
-            Change { hub, user, part, was_visible, was_watched, is_announced: false, left: Vec::new() };
+            Change { hub, user, part, was_visible, was_watched, is_announced: false, left_channels: Vec::new() };
         let result = change(&mut changing);
         for channel in changing.finish() {
             hub.retire(&channel);
@@ -41,13 +41,13 @@ impl People {
 pub(super) struct Change<'a> {
     hub: &'a HubCore,
     user: &'a UserId,
-    part: MutexGuard<'a, Part>,
+    part: MutexGuard<'a, Stripe>,
     was_visible: bool,
     was_watched: bool,
     /// Whether listeners hear of this change although the user is as visible as before.
     is_announced: bool,
     /// Channels that a connection of the user was taken out of.
-    left: Vec<Arc<ChannelCore>>,
+    left_channels: Vec<Arc<ChannelCore>>,
 }
 
 impl Change<'_> {
@@ -57,7 +57,7 @@ impl Change<'_> {
     }
 
     /// The user, made where nothing is known of it. One that was not present has said nothing about itself yet.
-    pub(super) fn entering(&mut self, now: u64) -> &mut Person {
+    pub(super) fn person_or_insert(&mut self, now: u64) -> &mut Person {
         let person = self.part.entry(self.user.clone()).or_insert_with(|| Person::new(now));
         if !self.was_visible {
             (person.joined_at, person.profile) = (now, Profile::empty(now));
@@ -67,11 +67,11 @@ impl Change<'_> {
 
     /// A connection of the user.
     pub(super) fn device(&mut self, connection: ConnectionId) -> Option<&mut Device> {
-        self.person()?.known(connection)
+        self.person()?.device_mut(connection)
     }
 
     /// Has listeners hear of this change.
-    pub(super) fn announce(&mut self) {
+    pub(super) fn mark_announced(&mut self) {
         self.is_announced = true;
     }
 
@@ -85,7 +85,7 @@ impl Change<'_> {
                 roster.remove(self.user, connection);
             }
         }
-        self.left.extend(device.channels.iter().cloned());
+        self.left_channels.extend(device.channels.iter().cloned());
         Some(device)
     }
 
@@ -100,8 +100,8 @@ impl Change<'_> {
         for channel in person.channels() {
             let Some(mut roster) = Roster::of(hub, &channel) else { continue };
             let step = roster.members.set_profile(user, &person.profile);
-            roster.settle();
-            roster.notify(Told { user, step, left: None, connection: None, except: None });
+            roster.update_mode();
+            roster.notify(Notice { user, step, member_before: None, connection: None, except: None });
         }
     }
 
@@ -109,12 +109,12 @@ impl Change<'_> {
     fn finish(mut self) -> Vec<Arc<ChannelCore>> {
         let (hub, user, was_visible, was_watched) = (self.hub, self.user, self.was_visible, self.was_watched);
         let is_announced = self.is_announced;
-        let Some(person) = self.person() else { return self.left };
+        let Some(person) = self.person() else { return self.left_channels };
         person.devices.retain(Device::is_needed);
         if is_announced {
-            tell_hub(hub, user, person, was_visible);
+            notify_hub(hub, user, person, was_visible);
         }
-        tell_watched(hub, user, person, was_watched);
+        notify_watched(hub, user, person, was_watched);
         if person.devices.is_empty() {
             let part = &mut self.part;
             part.remove(user.as_str());
@@ -122,7 +122,7 @@ impl Change<'_> {
                 part.shrink_to_fit();
             }
         }
-        self.left
+        self.left_channels
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) struct Roster<'a> {
     presence: &'a ChannelPresence,
     pub(super) members: MutexGuard<'a, Members>,
     /// How much was shown before the change.
-    before: Mode,
+    mode_before: Mode,
 }
 
 impl<'a> Roster<'a> {
@@ -142,36 +142,36 @@ impl<'a> Roster<'a> {
         let presence = channel.presence.as_deref()?;
         let members = presence.members();
         let before = members.mode;
-        Some(Self { hub, channel, presence, members, before })
+        Some(Self { hub, channel, presence, members, mode_before: before })
     }
 
     /// Counts the lost connections: while there are any, the channel stays.
-    pub(super) fn count_lost(&self) {
-        self.presence.count_lost(&self.members);
+    pub(super) fn update_lost_count(&self) {
+        self.presence.update_lost_count(&self.members);
     }
 
     /// Decides how much is shown from now on, before anybody is notified.
-    pub(super) fn settle(&mut self) {
-        self.count_lost();
-        self.before = self.members.settle_mode(self.presence.options);
+    pub(super) fn update_mode(&mut self) {
+        self.update_lost_count();
+        self.mode_before = self.members.update_mode(self.presence.options);
     }
 
     /// Notifies the subscribers, and the listeners of the hub.
-    pub(super) fn notify(&mut self, told: Told<'_>) {
-        tell(self.hub, self.channel, &mut self.members, (self.before, told));
+    pub(super) fn notify(&mut self, told: Notice<'_>) {
+        notify_subscribers(self.hub, self.channel, &mut self.members, (self.mode_before, told));
     }
 
     /// Removes one connection, and notifies of it.
     pub(super) fn remove(&mut self, user: &UserId, connection: ConnectionId) {
         let Some((step, left)) = self.members.leave(user, connection) else { return };
-        self.settle();
-        self.notify(Told { user, step: Some(step), left: Some(&left), connection: None, except: None });
+        self.update_mode();
+        self.notify(Notice { user, step: Some(step), member_before: Some(&left), connection: None, except: None });
     }
 
     /// Replaces what one connection says about itself, and notifies of it.
-    pub(super) fn describe(&mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
-        let step: Option<PresenceChange> = self.members.describe(user, connection, metadata);
-        self.settle();
-        self.notify(Told { user, step, left: None, connection: Some(connection), except: None });
+    pub(super) fn set_connection_metadata(&mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
+        let step: Option<PresenceChange> = self.members.set_connection_metadata(user, connection, metadata);
+        self.update_mode();
+        self.notify(Notice { user, step, member_before: None, connection: Some(connection), except: None });
     }
 }

@@ -22,7 +22,7 @@ pub enum Status {
     /// `offline`: connected, but not to be seen as such.
     Offline,
     /// A word of the application's own.
-    Own(Box<str>),
+    Custom(Box<str>),
 }
 
 impl Status {
@@ -32,7 +32,7 @@ impl Status {
             Self::Online => "online",
             Self::Away => "away",
             Self::Offline => "offline",
-            Self::Own(word) => word,
+            Self::Custom(word) => word,
         }
     }
 }
@@ -43,7 +43,7 @@ impl From<&str> for Status {
             "online" => Self::Online,
             "away" => Self::Away,
             "offline" => Self::Offline,
-            word => Self::Own(word.into()),
+            word => Self::Custom(word.into()),
         }
     }
 }

@@ -16,20 +16,20 @@ use std::sync::Arc;
 pub(crate) struct Members {
     pub(super) users: BTreeMap<UserId, Member>,
     /// The number of the last change.
-    pub(super) number: u64,
+    pub(super) change_number: u64,
     pub(super) mode: Mode,
     /// Bytes of all of them as JSON, about.
     bytes: usize,
     /// Who changed since the last diff, and who knew of them before.
-    pending: BTreeMap<UserId, KnownTo>,
+    pending: BTreeMap<UserId, ShownTo>,
     /// A diff or an occupancy is on the agenda.
     pub(super) is_due: bool,
     /// The list as frames, by encoding, until the next diff.
     pub(super) list: [Option<Bytes>; 2],
     /// The count that everybody was told last.
-    told: Option<usize>,
+    notified_count: Option<usize>,
     /// Places of lost connections.
-    pub(super) ghosts: usize,
+    pub(super) lost_count: usize,
 }
 
 /// One user in one channel.
@@ -37,26 +37,26 @@ pub(crate) struct Members {
 pub(super) struct Member {
     pub(super) profile: Arc<Profile>,
     pub(super) joined_at: u64,
-    pub(super) places: Vec<Place>,
+    pub(super) connections: Vec<MemberConnection>,
 }
 
 /// One connection of a member.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct MemberConnection {
     pub(super) connection: ConnectionId,
     pub(super) metadata: Option<Arc<str>>,
     pub(super) joined_at: u64,
-    hold: Hold,
+    held_by: HeldBy,
 }
 
 /// Who has what a connection was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hold {
-    Live,
+pub(super) enum HeldBy {
+    Connection,
     /// It is lost, and its session keeps it.
-    Kept,
+    Session,
     /// It is lost for the grace time, without a session: it goes to whichever of the user's connections comes next.
-    Free,
+    Nobody,
 }
 
 /// How much is shown.
@@ -69,7 +69,7 @@ pub(super) enum Mode {
 
 /// Who knew of a user before the changes that wait for the next diff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KnownTo {
+enum ShownTo {
     All,
     /// Those who have got a list since the last diff.
     Some,
@@ -94,16 +94,16 @@ impl Members {
     pub(super) fn new(options: PresenceOptions) -> Self {
         let mut members = Self {
             users: BTreeMap::new(),
-            number: 0,
+            change_number: 0,
             mode: Mode::Each,
             bytes: 0,
             pending: BTreeMap::new(),
             is_due: false,
             list: [None, None],
-            told: None,
-            ghosts: 0,
+            notified_count: None,
+            lost_count: 0,
         };
-        members.settle_mode(options);
+        members.update_mode(options);
         members
     }
 
@@ -112,33 +112,33 @@ impl Members {
     pub(super) fn enter(
         &mut self,
         user: &UserId,
-        (place, replaces): (Place, Option<ConnectionId>),
+        (place, replaces): (MemberConnection, Option<ConnectionId>),
         profile: &Arc<Profile>,
     ) -> (Option<PresenceChange>, Replaced) {
         let Some(member) = self.users.get_mut(user) else {
-            let member = Member { profile: profile.clone(), joined_at: place.joined_at, places: vec![place] };
+            let member = Member { profile: profile.clone(), joined_at: place.joined_at, connections: vec![place] };
             self.bytes += member.weight(user);
             self.users.insert(user.clone(), member);
-            return (self.changed(user, PresenceChange::Join), Replaced(None));
+            return (self.note_change(user, PresenceChange::Join), Replaced(None));
         };
-        let is_its = |kept: &Place| kept.hold == Hold::Kept && Some(kept.connection) == replaces;
-        let is_free = |lost: &Place| lost.hold == Hold::Free;
-        let is_same = |lost: &Place| is_free(lost) && lost.metadata == place.metadata;
-        let index = member.places.iter().position(is_its);
-        let index = index.or_else(|| member.places.iter().position(is_same));
-        let index = index.or_else(|| member.places.iter().position(is_free));
-        let Some(lost) = index.map(|index| &mut member.places[index]) else {
+        let is_its = |kept: &MemberConnection| kept.held_by == HeldBy::Session && Some(kept.connection) == replaces;
+        let is_free = |lost: &MemberConnection| lost.held_by == HeldBy::Nobody;
+        let is_same = |lost: &MemberConnection| is_free(lost) && lost.metadata == place.metadata;
+        let index = member.connections.iter().position(is_its);
+        let index = index.or_else(|| member.connections.iter().position(is_same));
+        let index = index.or_else(|| member.connections.iter().position(is_free));
+        let Some(lost) = index.map(|index| &mut member.connections[index]) else {
             self.bytes += place.weight();
-            member.places.push(place);
-            return (self.changed(user, PresenceChange::Update), Replaced(None));
+            member.connections.push(place);
+            return (self.note_change(user, PresenceChange::Update), Replaced(None));
         };
-        self.ghosts -= 1;
+        self.lost_count -= 1;
         let is_same = lost.metadata == place.metadata;
         self.bytes = self.bytes + place.weight() - lost.weight();
         let old = std::mem::replace(lost, place);
         self.list = [None, None];
         (
-            if is_same { None } else { self.changed(user, PresenceChange::Update) },
+            if is_same { None } else { self.note_change(user, PresenceChange::Update) },
             Replaced(Some(old.connection)),
         )
     }
@@ -150,43 +150,43 @@ impl Members {
         connection: ConnectionId,
     ) -> Option<(PresenceChange, Member)> {
         let member = self.users.get_mut(user)?;
-        let index = member.places.iter().position(|place| place.connection == connection)?;
-        self.bytes -= member.places[index].weight();
-        let place = member.places.remove(index);
-        self.ghosts -= usize::from(place.hold != Hold::Live);
-        if !member.places.is_empty() {
+        let index = member.connections.iter().position(|place| place.connection == connection)?;
+        self.bytes -= member.connections[index].weight();
+        let place = member.connections.remove(index);
+        self.lost_count -= usize::from(place.held_by != HeldBy::Connection);
+        if !member.connections.is_empty() {
             let copy =
-                Member { profile: member.profile.clone(), joined_at: member.joined_at, places: Vec::new() };
-            return self.changed(user, PresenceChange::Update).map(|step| (step, copy));
+                Member { profile: member.profile.clone(), joined_at: member.joined_at, connections: Vec::new() };
+            return self.note_change(user, PresenceChange::Update).map(|step| (step, copy));
         }
         let member = self.users.remove(user)?;
         self.bytes -= member.weight(user);
-        self.changed(user, PresenceChange::Leave).map(|step| (step, member))
+        self.note_change(user, PresenceChange::Leave).map(|step| (step, member))
     }
 
     /// A connection is lost, and its place stays for now.
-    pub(super) fn lose(&mut self, user: &UserId, connection: ConnectionId, hold: Hold) {
-        let Some(place) = self.place(user, connection) else { return };
-        let was_live = std::mem::replace(&mut place.hold, hold) == Hold::Live;
-        self.ghosts += usize::from(was_live);
+    pub(super) fn mark_lost(&mut self, user: &UserId, connection: ConnectionId, hold: HeldBy) {
+        let Some(place) = self.connection_mut(user, connection) else { return };
+        let was_live = std::mem::replace(&mut place.held_by, hold) == HeldBy::Connection;
+        self.lost_count += usize::from(was_live);
     }
 
     /// The places of lost connections.
-    pub(super) fn lost(&self) -> Vec<(UserId, ConnectionId)> {
+    pub(super) fn lost_connections(&self) -> Vec<(UserId, ConnectionId)> {
         let places =
-            self.users.iter().flat_map(|(user, member)| member.places.iter().map(move |place| (user, place)));
-        let lost = places.filter(|(_, place)| place.hold != Hold::Live);
+            self.users.iter().flat_map(|(user, member)| member.connections.iter().map(move |place| (user, place)));
+        let lost = places.filter(|(_, place)| place.held_by != HeldBy::Connection);
         lost.map(|(user, place)| (user.clone(), place.connection)).collect()
     }
 
     /// A connection's own metadata changes.
-    pub(super) fn describe(
+    pub(super) fn set_connection_metadata(
         &mut self,
         user: &UserId,
         connection: ConnectionId,
         metadata: Option<Arc<str>>,
     ) -> Option<PresenceChange> {
-        let place = self.place(user, connection)?;
+        let place = self.connection_mut(user, connection)?;
         if place.metadata == metadata {
             return None;
         }
@@ -194,7 +194,7 @@ impl Members {
         place.metadata = metadata;
         let after = place.weight();
         self.bytes = self.bytes + after - before;
-        self.changed(user, PresenceChange::Update)
+        self.note_change(user, PresenceChange::Update)
     }
 
     /// A user's metadata changes.
@@ -202,19 +202,19 @@ impl Members {
         let member = self.users.get_mut(user)?;
         self.bytes = self.bytes + profile.text.len() - member.profile.text.len();
         member.profile = profile.clone();
-        self.changed(user, PresenceChange::Update)
+        self.note_change(user, PresenceChange::Update)
     }
 
-    fn place(&mut self, user: &UserId, connection: ConnectionId) -> Option<&mut Place> {
+    fn connection_mut(&mut self, user: &UserId, connection: ConnectionId) -> Option<&mut MemberConnection> {
         let member = self.users.get_mut(user)?;
-        member.places.iter_mut().find(|place| place.connection == connection)
+        member.connections.iter_mut().find(|place| place.connection == connection)
     }
 
-    fn changed(&mut self, user: &UserId, step: PresenceChange) -> Option<PresenceChange> {
-        self.number += 1;
+    fn note_change(&mut self, user: &UserId, step: PresenceChange) -> Option<PresenceChange> {
+        self.change_number += 1;
         if self.mode != Mode::Each || step == PresenceChange::Join {
             // A join may be what makes the channel too large for showing each change.
-            let known = if step == PresenceChange::Join { KnownTo::Nobody } else { KnownTo::All };
+            let known = if step == PresenceChange::Join { ShownTo::Nobody } else { ShownTo::All };
             self.pending.entry(user.clone()).or_insert(known);
         }
         if self.mode == Mode::Each {
@@ -224,7 +224,7 @@ impl Members {
     }
 
     /// Decides how much is shown from now on. Returns the mode before.
-    pub(super) fn settle_mode(&mut self, options: PresenceOptions) -> Mode {
+    pub(super) fn update_mode(&mut self, options: PresenceOptions) -> Mode {
         let (before, count) = (self.mode, self.users.len());
         let is_long = |users: usize, bytes: usize| count > users || self.bytes > bytes;
         self.mode = match before {
@@ -240,7 +240,7 @@ impl Members {
             self.pending.clear();
         }
         if self.mode != Mode::Occupancy {
-            self.told = None;
+            self.notified_count = None;
         }
         if self.mode != before {
             self.list = [None, None];
@@ -253,10 +253,10 @@ impl Members {
         let mut changes = Changes::default();
         for (user, known) in std::mem::take(&mut self.pending) {
             match (known, self.users.contains_key(&user)) {
-                (KnownTo::All, true) => changes.updates.push(user),
-                (KnownTo::Some | KnownTo::Nobody, true) => changes.joins.push(user),
-                (KnownTo::All | KnownTo::Some, false) => changes.leaves.push(user),
-                (KnownTo::Nobody, false) => {}
+                (ShownTo::All, true) => changes.updates.push(user),
+                (ShownTo::Some | ShownTo::Nobody, true) => changes.joins.push(user),
+                (ShownTo::All | ShownTo::Some, false) => changes.leaves.push(user),
+                (ShownTo::Nobody, false) => {}
             }
         }
         self.list = [None, None];
@@ -264,10 +264,10 @@ impl Members {
     }
 
     /// Somebody is shown users as they are now: if they go again, the next diff must say so.
-    pub(super) fn show(&mut self) {
+    pub(super) fn note_list_shown(&mut self) {
         for (user, known) in &mut self.pending {
-            if *known == KnownTo::Nobody && self.users.contains_key(user) {
-                *known = KnownTo::Some;
+            if *known == ShownTo::Nobody && self.users.contains_key(user) {
+                *known = ShownTo::Some;
             }
         }
     }
@@ -275,13 +275,13 @@ impl Members {
     /// The count, where it is not the one that was told last.
     pub(super) fn take_count(&mut self) -> Option<usize> {
         let count = self.users.len();
-        (self.told.replace(count) != Some(count)).then_some(count)
+        (self.notified_count.replace(count) != Some(count)).then_some(count)
     }
 
     /// The count for one who has come: if it changes back, the next tick must say so.
-    pub(super) fn show_count(&mut self) -> usize {
+    pub(super) fn note_count_shown(&mut self) -> usize {
         let count = self.users.len();
-        self.told = self.told.filter(|told| *told == count);
+        self.notified_count = self.notified_count.filter(|told| *told == count);
         count
     }
 
@@ -296,7 +296,7 @@ impl Members {
     }
 
     pub(super) fn entry(user: &UserId, member: &Member) -> PresenceEntry {
-        let connections = member.places.iter().map(|place| PresentConnection {
+        let connections = member.connections.iter().map(|place| PresentConnection {
             connection_id: place.connection,
             metadata: parsed(place.metadata.as_deref()),
             joined_at: place.joined_at,
@@ -319,14 +319,14 @@ pub(super) struct Replaced(pub(super) Option<ConnectionId>);
 
 impl Member {
     pub(super) fn weight(&self, user: &UserId) -> usize {
-        let places: usize = self.places.iter().map(Place::weight).sum();
+        let places: usize = self.connections.iter().map(MemberConnection::weight).sum();
         user.len() + self.profile.text.len() + places + 110
     }
 }
 
-impl Place {
+impl MemberConnection {
     pub(super) fn new(connection: ConnectionId, metadata: Option<Arc<str>>, joined_at: u64) -> Self {
-        Self { connection, metadata, joined_at, hold: Hold::Live }
+        Self { connection, metadata, joined_at, held_by: HeldBy::Connection }
     }
 
     fn weight(&self) -> usize {

@@ -1,7 +1,7 @@
 //! The messages that a channel's roster makes, as frames for one connection or as announcements to all.
 
 use super::members::{Changes, Member, Members, Mode};
-use super::telling::Told;
+use super::notify::Notice;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::{ConnectionCore, frame};
 use crate::event::PresenceChange;
@@ -12,17 +12,17 @@ use hauyna_protocol::{
 };
 
 /// Users as the protocol writes them: the texts first, then what borrows them.
-pub(super) struct Users<'a> {
+pub(super) struct UserTexts<'a> {
     members: Vec<(&'a UserId, &'a Member)>,
     identifiers: Vec<Vec<String>>,
 }
 
-impl<'a> Users<'a> {
+impl<'a> UserTexts<'a> {
     pub(super) fn of(members: impl Iterator<Item = (&'a UserId, &'a Member)>) -> Self {
         let members: Vec<_> = members.collect();
         let identifiers = members
             .iter()
-            .map(|(_, member)| member.places.iter().map(|place| place.connection.to_string()).collect());
+            .map(|(_, member)| member.connections.iter().map(|place| place.connection.to_string()).collect());
         Self { identifiers: identifiers.collect(), members }
     }
 
@@ -33,7 +33,7 @@ impl<'a> Users<'a> {
             .iter()
             .zip(&self.identifiers)
             .map(|((_, member), identifiers)| {
-                let places = member.places.iter().zip(identifiers);
+                let places = member.connections.iter().zip(identifiers);
                 places
                     .map(|(place, identifier)| PresenceConnection {
                         connection_id: identifier,
@@ -66,7 +66,7 @@ impl<'a> Users<'a> {
 pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
     let name = channel.name.as_str();
     if members.mode == Mode::Occupancy {
-        let count = members.show_count() as u64;
+        let count = members.note_count_shown() as u64;
         return frame(core, &Message::Occupancy { channel: name, count });
     }
     let index = usize::from(core.wire().encoding() == Encoding::MessagePack);
@@ -80,9 +80,9 @@ pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &Conne
 
 /// Lends the whole list as a message.
 pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
-    members.show();
-    Users::of(members.users.iter()).with(|users| {
-        let state = PresenceState { channel, count: users.len() as u64, users, offset: members.number };
+    members.note_list_shown();
+    UserTexts::of(members.users.iter()).with(|users| {
+        let state = PresenceState { channel, count: users.len() as u64, users, offset: members.change_number };
         f(&Message::PresenceState(state))
     })
 }
@@ -91,12 +91,12 @@ pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce
 pub(super) fn with_change<R>(
     members: &Members,
     channel: &str,
-    (step, told): (PresenceChange, &Told<'_>),
+    (step, told): (PresenceChange, &Notice<'_>),
     f: impl FnOnce(&Message<'_>) -> R,
 ) -> Option<R> {
     let member = members.users.get(told.user);
-    let profile = &member.or(told.left)?.profile;
-    let mut places = member.into_iter().flat_map(|member| &member.places);
+    let profile = &member.or(told.member_before)?.profile;
+    let mut places = member.into_iter().flat_map(|member| &member.connections);
     let place = told.connection.and_then(|connection| places.find(|place| place.connection == connection));
     let identifier = place.map(|place| place.connection.to_string()).unwrap_or_default();
     let connection = place.map(|place| PresenceConnection {
@@ -114,10 +114,10 @@ pub(super) fn with_change<R>(
         channel,
         metadata: json(&profile.text),
         status: profile.status(),
-        connections: member.map_or(0, |member| member.places.len() as u64),
+        connections: member.map_or(0, |member| member.connections.len() as u64),
         connection,
         timestamp: crate::clock::unix_ms(),
-        offset: members.number,
+        offset: members.change_number,
     };
     Some(f(&Message::PresenceChange(change)))
 }
@@ -134,7 +134,7 @@ pub(super) fn with_diff<R>(
     };
     let (joins, updates) = (of(&changes.joins), of(&changes.updates));
     let leaves: Vec<&str> = changes.leaves.iter().map(UserId::as_str).collect();
-    let (joins, updates) = (Users::of(joins.into_iter()), Users::of(updates.into_iter()));
+    let (joins, updates) = (UserTexts::of(joins.into_iter()), UserTexts::of(updates.into_iter()));
     joins.with(|joins| {
         updates.with(|updates| {
             let diff = PresenceDiff {
@@ -143,7 +143,7 @@ pub(super) fn with_diff<R>(
                 joins,
                 leaves: &leaves,
                 updates,
-                offset: members.number,
+                offset: members.change_number,
             };
             f(&Message::PresenceDiff(diff))
         })
@@ -157,14 +157,14 @@ pub(super) fn with_page<R>(
     (after, limit): (Option<&str>, usize),
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
-    members.show();
+    members.note_list_shown();
     let mut bytes = 0;
     let mut fits = |(user, member): &(&UserId, &Member)| {
         bytes += member.weight(user);
-        bytes <= PAGE
+        bytes <= MAX_PAGE_BYTES
     };
     // At least one, or a client would never come further.
-    let users = Users::of(
+    let users = UserTexts::of(
         members
             .page(after, limit.max(1))
             .enumerate()
@@ -175,7 +175,7 @@ pub(super) fn with_page<R>(
     let next = last.filter(|last| members.page(Some(last), 1).next().is_some());
     users.with(|users| {
         let count = members.users.len() as u64;
-        f(PresencePage { channel, count, users, offset: members.number, next })
+        f(PresencePage { channel, count, users, offset: members.change_number, next })
     })
 }
 
@@ -184,4 +184,4 @@ fn json(text: &str) -> Raw<'_> {
 }
 
 /// Bytes of one answer, about.
-const PAGE: usize = 256 * 1024;
+const MAX_PAGE_BYTES: usize = 256 * 1024;

@@ -3,25 +3,25 @@
 //! `telling` says it to whom, in the words of `message`; `agenda` is what is done later; `options` and `entry` are what
 //! applications say and see.
 
-mod agenda;
+mod timers;
 mod change;
 mod entry;
-mod flow;
-mod lost;
+mod changes;
+mod lost_members;
 mod members;
 mod message;
 mod options;
 mod people;
 mod query;
-mod telling;
+mod notify;
 
 pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
-pub(crate) use agenda::{is_work_left, work};
-pub(crate) use flow::{ChannelPresence, Departure, depart, expire, inherit, join, leave, watch};
-pub(crate) use lost::{give_way, leave_lost, weight, weight_of_lost_channel};
+pub(crate) use timers::{has_tasks, run_due};
+pub(crate) use changes::{ChannelPresence, DepartureKind, connection_gone, expire, take_over, join, leave, watch_user};
+pub(crate) use lost_members::{evict_oldest_lost_channel, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
 
 use crate::channel::{ChannelCore, Subscription, UserId};
@@ -60,11 +60,11 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Presence {
     hub: Hub,
-    own: Own,
+    owner: Owner,
 }
 
 #[derive(Debug, Clone)]
-enum Own {
+enum Owner {
     Nobody,
     User(Box<str>),
     Connection(Arc<ConnectionCore>),
@@ -109,11 +109,11 @@ enum Scope<'a> {
 
 impl Presence {
     pub(crate) fn of_hub(hub: Hub) -> Self {
-        Self { hub, own: Own::Nobody }
+        Self { hub, owner: Owner::Nobody }
     }
 
     pub(crate) fn of_connection(hub: Hub, core: Arc<ConnectionCore>) -> Self {
-        Self { hub, own: Own::Connection(core) }
+        Self { hub, owner: Owner::Connection(core) }
     }
 
     fn core(&self) -> &HubCore {
@@ -123,21 +123,21 @@ impl Presence {
     /// The presence of one user, to track and update it from anywhere.
     #[must_use]
     pub fn of(&self, user: impl AsRef<str>) -> Self {
-        Self { hub: self.hub.clone(), own: Own::User(user.as_ref().into()) }
+        Self { hub: self.hub.clone(), owner: Owner::User(user.as_ref().into()) }
     }
 
     fn connection(&self) -> Result<&Arc<ConnectionCore>, Error> {
-        match &self.own {
-            Own::Connection(core) => Ok(core),
-            Own::Nobody | Own::User(_) => Err(Error::application("this presence has no connection")),
+        match &self.owner {
+            Owner::Connection(core) => Ok(core),
+            Owner::Nobody | Owner::User(_) => Err(Error::application("this presence has no connection")),
         }
     }
 
     fn subject(&self) -> Result<Subject<'_>, Error> {
-        match &self.own {
-            Own::Connection(core) => Ok(Subject::Connection(core)),
-            Own::User(user) => Ok(Subject::User(UserId::new(user)?)),
-            Own::Nobody => Err(Error::application("this presence has no user: see `Presence::of`")),
+        match &self.owner {
+            Owner::Connection(core) => Ok(Subject::Connection(core)),
+            Owner::User(user) => Ok(Subject::User(UserId::new(user)?)),
+            Owner::Nobody => Err(Error::application("this presence has no user: see `Presence::of`")),
         }
     }
 
@@ -153,14 +153,14 @@ impl Presence {
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = entry::object(metadata)?;
         self.core().room().await;
-        flow::track(self.core(), &self.subject()?, fields)
+        changes::track(self.core(), &self.subject()?, fields)
     }
 
     /// Ends what [`track`](Presence::track) began: for this connection, or for all of the user's. The user stays present
     /// while other connections of theirs are tracked, or any is in a channel with presence.
     pub fn untrack(&self) {
         if let Ok(subject) = self.subject() {
-            flow::untrack(self.core(), &subject);
+            changes::untrack(self.core(), &subject);
         }
     }
 
@@ -173,7 +173,7 @@ impl Presence {
     pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = entry::object(metadata)?;
         self.core().room().await;
-        flow::update(self.core(), self.subject()?.user(), fields)
+        changes::update(self.core(), self.subject()?.user(), fields)
     }
 
     /// Changes the user's status, which is the field `status` of their metadata.
@@ -198,7 +198,7 @@ impl Presence {
         let text = serde_json::to_string(&entry::object(metadata)?)?;
         entry::check_length(&text)?;
         self.core().room().await;
-        flow::describe(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
+        changes::set_connection_metadata(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
     }
 }
 
@@ -210,7 +210,7 @@ impl Presence {
 pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) -> Result<(), Error> {
     let mut fields = body.as_object().cloned().unwrap_or_default();
     fields.retain(|name, _| !matches!(name.as_str(), "type" | "id"));
-    flow::update(hub, core.user(), fields)
+    changes::update(hub, core.user(), fields)
 }
 
 /// Replaces the metadata of a subscription, which is what the connection says about itself in the channel.
@@ -220,7 +220,7 @@ pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscripti
         return;
     }
     // One that is leaving has nothing to say any more.
-    let _ = flow::describe(hub, &subscription.connection, Scope::Channel(subscription), text);
+    let _ = changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), text);
 }
 
 /// Replaces what a connection says about itself in a channel that shows presence, at its client's request.
@@ -230,7 +230,7 @@ pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscripti
 /// `limit_exceeded` where it is too long as JSON; `not_subscribed` where the connection is not present there any more.
 pub(crate) fn describe(hub: &HubCore, subscription: &Subscription, text: Arc<str>) -> Result<(), Error> {
     entry::check_length(&text)?;
-    flow::describe(hub, &subscription.connection, Scope::Channel(subscription), Some(text))
+    changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), Some(text))
 }
 
 /// Lends a page of those who are present in a channel.
@@ -239,7 +239,7 @@ pub(crate) fn with_page<R>(
     range: (Option<&str>, Option<u32>),
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
-    let limit = range.1.map_or(MOST, |limit| MOST.min(limit as usize));
+    let limit = range.1.map_or(MAX_RESULTS, |limit| MAX_RESULTS.min(limit as usize));
     message::with_page(&mut presence.members(), channel.name.as_str(), (range.0, limit), f)
 }
 
@@ -248,18 +248,18 @@ fn not_present() -> Error {
 }
 
 /// Whether a connection that ended may come back.
-pub(crate) fn departure(reason: CloseReason) -> Departure {
+pub(crate) fn departure(reason: CloseReason) -> DepartureKind {
     match reason {
         // `close()` without a code, which a page does on purpose.
-        CloseReason::Client(1005) => Departure::Gone,
+        CloseReason::Client(1005) => DepartureKind::Gone,
         CloseReason::Client(code) | CloseReason::Application(code) => match should_reconnect(code) {
-            Reconnect::ComeBack => Departure::Lost,
-            Reconnect::StayAway => Departure::Gone,
+            Reconnect::ComeBack => DepartureKind::Lost,
+            Reconnect::StayAway => DepartureKind::Gone,
         },
-        CloseReason::Protocol | CloseReason::Replaced | CloseReason::Failed => Departure::Gone,
-        _ => Departure::Lost,
+        CloseReason::Protocol | CloseReason::Replaced | CloseReason::Failed => DepartureKind::Gone,
+        _ => DepartureKind::Lost,
     }
 }
 
 /// Users of one page, at most.
-const MOST: usize = 1000;
+const MAX_RESULTS: usize = 1000;

@@ -1,9 +1,9 @@
 //! Who is present over the hub: every user with a connection that was tracked, stands in a channel with presence,
 //! or is watched for `on_user_online`. Pure data by user, many locks; `flow` changes it.
 
-use super::agenda::Agenda;
+use super::timers::Timers;
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
-use super::members::Hold;
+use super::members::HeldBy;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use parking_lot::{Mutex, MutexGuard};
@@ -16,12 +16,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct People {
     hasher: RandomState,
-    parts: Box<[Mutex<Part>]>,
-    pub(super) agenda: Agenda,
+    parts: Box<[Mutex<Stripe>]>,
+    pub(super) timers: Timers,
 }
 
 /// The users of one lock. `RandomState`: the names come from clients.
-pub(super) type Part = HashMap<UserId, Person>;
+pub(super) type Stripe = HashMap<UserId, Person>;
 
 /// One user.
 #[derive(Debug)]
@@ -43,24 +43,24 @@ pub(super) struct Device {
     pub(super) is_watched: bool,
     /// The channels with presence that it is in.
     pub(super) channels: Vec<Arc<ChannelCore>>,
-    pub(super) hold: Hold,
+    pub(super) held_by: HeldBy,
 }
 
 impl People {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
-            agenda: Agenda::default(),
+            parts: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            timers: Timers::default(),
         }
     }
 
-    pub(super) fn part(&self, user: &str) -> MutexGuard<'_, Part> {
-        self.parts[self.hasher.hash_one(user) as usize % PARTS].lock()
+    pub(super) fn stripe(&self, user: &str) -> MutexGuard<'_, Stripe> {
+        self.parts[self.hasher.hash_one(user) as usize % STRIPES].lock()
     }
 
     /// Looks at everybody who is visible, one part after the other.
-    pub(super) fn each(&self, mut look: impl FnMut(&UserId, &Person)) {
+    pub(super) fn for_each_visible(&self, mut look: impl FnMut(&UserId, &Person)) {
         for part in &self.parts {
             part.lock()
                 .iter()
@@ -76,7 +76,7 @@ impl Person {
     }
 
     /// The device of a connection, made where it has none.
-    pub(super) fn device(&mut self, connection: ConnectionId, now: u64) -> &mut Device {
+    pub(super) fn device_or_insert(&mut self, connection: ConnectionId, now: u64) -> &mut Device {
         let index = self.devices.iter().position(|device| device.connection == connection);
         let index = index.unwrap_or_else(|| {
             self.devices.push(Device {
@@ -86,7 +86,7 @@ impl Person {
                 is_tracked: false,
                 is_watched: false,
                 channels: Vec::new(),
-                hold: Hold::Live,
+                held_by: HeldBy::Connection,
             });
             self.devices.len() - 1
         });
@@ -97,7 +97,7 @@ impl Person {
         device
     }
 
-    pub(super) fn known(&mut self, connection: ConnectionId) -> Option<&mut Device> {
+    pub(super) fn device_mut(&mut self, connection: ConnectionId) -> Option<&mut Device> {
         self.devices.iter_mut().find(|device| device.connection == connection)
     }
 
@@ -112,11 +112,11 @@ impl Person {
 
     /// Takes a role from one device without a connection and a session that has it: the connection that comes has it
     /// now.
-    pub(super) fn relieve(&mut self, role: impl Fn(&mut Device) -> bool) {
+    pub(super) fn release_role(&mut self, role: impl Fn(&mut Device) -> bool) {
         let relieved = self
             .devices
             .iter_mut()
-            .filter(|device| device.hold == Hold::Free)
+            .filter(|device| device.held_by == HeldBy::Nobody)
             .find_map(|device| role(device).then_some(()));
         if relieved.is_some() {
             self.devices.retain(Device::is_needed);
@@ -168,4 +168,4 @@ impl Device {
     }
 }
 
-const PARTS: usize = 64;
+const STRIPES: usize = 64;

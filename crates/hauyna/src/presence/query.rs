@@ -92,12 +92,12 @@ impl Presence {
     /// Whether a user is present anywhere.
     pub fn is_present(&self, user: impl AsRef<str>) -> bool {
         let user = user.as_ref();
-        self.core().presence.part(user).get(user).is_some_and(Person::is_visible)
+        self.core().presence.stripe(user).get(user).is_some_and(Person::is_visible)
     }
 
     /// A present user.
     pub fn get(&self, user: impl AsRef<str>) -> Option<PresenceEntry> {
-        let people = self.core().presence.part(user.as_ref());
+        let people = self.core().presence.stripe(user.as_ref());
         let (user, person) = people.get_key_value(user.as_ref()).filter(|(_, person)| person.is_visible())?;
         Some(person.entry(user))
     }
@@ -105,21 +105,21 @@ impl Presence {
     /// Everybody present, in no order.
     pub fn list(&self) -> Vec<PresenceEntry> {
         let mut list = Vec::new();
-        self.core().presence.each(|user, person| list.push(person.entry(user)));
+        self.core().presence.for_each_visible(|user, person| list.push(person.entry(user)));
         list
     }
 
     /// How many users are present.
     pub fn count(&self) -> usize {
         let mut count = 0;
-        self.core().presence.each(|_, _| count += 1);
+        self.core().presence.for_each_visible(|_, _| count += 1);
         count
     }
 
     /// How many users and connections are present, and with which status.
     pub fn stats(&self) -> PresenceStats {
         let mut stats = PresenceStats::default();
-        self.core().presence.each(|_, person| {
+        self.core().presence.for_each_visible(|_, person| {
             stats.users += 1;
             stats.connections += person.devices.iter().filter(|device| device.is_visible()).count();
             *stats.statuses.entry(person.profile.status().into()).or_default() += 1;
@@ -130,31 +130,31 @@ impl Presence {
     /// Those who meet the criteria, in no order.
     pub fn list_by(&self, criteria: &Criteria) -> Vec<PresenceEntry> {
         let mut list = Vec::new();
-        self.each_by(criteria, |user, person| list.push(person.entry(user)));
+        self.for_each_match(criteria, |user, person| list.push(person.entry(user)));
         list
     }
 
     /// How many meet the criteria.
     pub fn count_by(&self, criteria: &Criteria) -> usize {
         let mut count = 0;
-        self.each_by(criteria, |_, _| count += 1);
+        self.for_each_match(criteria, |_, _| count += 1);
         count
     }
 
     /// Whether a user is present and meets the criteria.
     pub fn present_in(&self, user: impl AsRef<str>, criteria: &Criteria) -> bool {
         let user = user.as_ref();
-        let place = self.place(criteria);
-        let people = self.core().presence.part(user);
+        let place = self.search_scope(criteria);
+        let people = self.core().presence.stripe(user);
         people
             .get_key_value(user)
-            .is_some_and(|(user, person)| person.is_visible() && place.has(user, person))
+            .is_some_and(|(user, person)| person.is_visible() && place.contains_user(user, person))
     }
 
-    fn each_by(&self, criteria: &Criteria, mut look: impl FnMut(&UserId, &Person)) {
-        let place = self.place(criteria);
-        self.core().presence.each(|user, person| {
-            if place.has(user, person) {
+    fn for_each_match(&self, criteria: &Criteria, mut look: impl FnMut(&UserId, &Person)) {
+        let place = self.search_scope(criteria);
+        self.core().presence.for_each_visible(|user, person| {
+            if place.contains_user(user, person) {
                 look(user, person);
             }
         });
@@ -203,28 +203,28 @@ fn subscribers(core: &ChannelCore) -> Vec<UserId> {
 }
 
 /// Criteria with what they refer to looked up.
-struct Place<'a> {
+struct SearchScope<'a> {
     criteria: &'a Criteria,
-    channels: Vec<Where>,
+    channels: Vec<ChannelMembers>,
     groups: Vec<HashSet<UserId>>,
 }
 
 /// Who is in a channel of some criteria.
-enum Where {
-    Nowhere,
-    Member(Arc<ChannelCore>),
-    Among(HashSet<UserId>),
+enum ChannelMembers {
+    None,
+    OfRoster(Arc<ChannelCore>),
+    Subscribers(HashSet<UserId>),
 }
 
 impl Presence {
-    fn place<'a>(&self, criteria: &'a Criteria) -> Place<'a> {
+    fn search_scope<'a>(&self, criteria: &'a Criteria) -> SearchScope<'a> {
         let channel = |name: &String| match self.core().channels.find_str(name) {
-            None => Where::Nowhere,
-            Some(channel) if channel.presence.is_some() => Where::Member(channel),
-            Some(channel) => Where::Among(subscribers(&channel).into_iter().collect()),
+            None => ChannelMembers::None,
+            Some(channel) if channel.presence.is_some() => ChannelMembers::OfRoster(channel),
+            Some(channel) => ChannelMembers::Subscribers(subscribers(&channel).into_iter().collect()),
         };
         let groups = criteria.groups.iter().map(|name| self.hub.groups().members(name).into_iter().collect());
-        Place {
+        SearchScope {
             criteria,
             channels: criteria.channels.iter().map(channel).collect(),
             groups: groups.collect(),
@@ -232,8 +232,8 @@ impl Presence {
     }
 }
 
-impl Place<'_> {
-    fn has(&self, user: &UserId, person: &Person) -> bool {
+impl SearchScope<'_> {
+    fn contains_user(&self, user: &UserId, person: &Person) -> bool {
         let field = |(name, values): (&String, &Vec<Value>)| {
             values.iter().all(|wanted| match name.as_str() {
                 "status" => wanted.as_str() == Some(person.profile.status()),
@@ -246,15 +246,15 @@ impl Place<'_> {
     }
 }
 
-impl Where {
+impl ChannelMembers {
     fn has(&self, user: &UserId, person: &Person) -> bool {
         match self {
-            Self::Nowhere => false,
-            Self::Member(channel) => {
+            Self::None => false,
+            Self::OfRoster(channel) => {
                 let mut channels = person.devices.iter().flat_map(|device| &device.channels);
                 channels.any(|own| Arc::ptr_eq(own, channel))
             }
-            Self::Among(users) => users.contains(user),
+            Self::Subscribers(users) => users.contains(user),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::background::Job;
 use crate::channel::{ChannelName, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
-use crate::presence::{self, Departure, departure};
+use crate::presence::{self, DepartureKind, departure};
 use end::Closing;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -235,7 +235,7 @@ impl Sessions {
 pub(crate) fn is_resumable(reason: CloseReason) -> bool {
     use CloseReason::{Client, Drain, Shutdown, TooManyErrors};
     let stays_away = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
-    !stays_away && departure(reason) == Departure::Lost
+    !stays_away && departure(reason) == DepartureKind::Lost
 }
 
 /// Whether somebody meant a session to end that was to be taken over: its client, the application, or the hub that goes.

@@ -163,8 +163,8 @@ fn go_live(
     for one in prepared {
         go_on(hub, one, old.id());
     }
-    presence::inherit(hub, &old, core);
-    presence::watch(hub, core);
+    presence::take_over(hub, &old, core);
+    presence::watch_user(hub, core);
     for one in session.kept.subscriptions {
         if failed.iter().any(|failed| failed.channel == one.channel) {
             announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());

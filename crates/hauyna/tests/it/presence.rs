@@ -256,7 +256,7 @@ async fn queries_find_users_by_status_metadata_and_channel() {
     let mut bob = server.connect("/?user=bob&role=guest").await;
     subscribe(&mut ann, "room:1").await;
     subscribe(&mut bob, "plain").await;
-    presence.of("bob").set_status(Status::Own("lunch".into())).await.unwrap();
+    presence.of("bob").set_status(Status::Custom("lunch".into())).await.unwrap();
     assert_eq!((presence.count(), presence.list().len()), (2, 2));
     let who = |criteria: Value| {
         let list = presence.list_by(&Criteria::from(criteria));
@@ -279,7 +279,7 @@ async fn queries_find_users_by_status_metadata_and_channel() {
     assert_eq!(who(json!({ "group": "admins", "channel": "room:1" })), ["ann"]);
     assert_eq!(who(json!({ "group": "admins", "channel": "plain" })), Vec::<String>::new());
     let stats = presence.stats();
-    assert_eq!((stats.users, stats.connections, stats.statuses[&Status::Own("lunch".into())]), (2, 2, 1));
+    assert_eq!((stats.users, stats.connections, stats.statuses[&Status::Custom("lunch".into())]), (2, 2, 1));
     let entry = presence.get("ann").unwrap();
     assert_eq!(entry.connections[0].metadata, json!({ "device": "phone" }));
     assert_eq!(entry.connections[0].channels[0].as_str(), "room:1");

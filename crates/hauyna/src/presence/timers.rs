@@ -1,7 +1,7 @@
 //! What presence has to do later: send a channel's diff, let a lost connection's grace time end. Done by a task of
 //! the hub's `background`.
 
-use super::{flow, telling};
+use super::{changes, notify};
 use crate::background::{Due, Job};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
@@ -16,10 +16,10 @@ use tokio::time::Instant;
 
 /// The tasks that are not due yet.
 #[derive(Debug, Default)]
-pub(crate) struct Agenda(Mutex<BinaryHeap<Reverse<Entry>>>);
+pub(crate) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
 
 #[derive(Debug)]
-struct Entry {
+struct Timer {
     at: Instant,
     task: Task,
 }
@@ -28,15 +28,15 @@ struct Entry {
 #[derive(Debug)]
 pub(super) enum Task {
     /// A channel's diff or count.
-    Tell(Arc<ChannelCore>),
+    NotifyChannel(Arc<ChannelCore>),
     /// The grace time of a connection ends.
-    Expire(UserId, ConnectionId),
+    ExpireConnection(UserId, ConnectionId),
 }
 
-impl Agenda {
+impl Timers {
     /// Innermost of the locks.
     pub(super) fn add(&self, hub: &HubCore, after: Duration, task: Task) {
-        let entry = Entry { at: crate::clock::after(after), task };
+        let entry = Timer { at: crate::clock::after(after), task };
         let mut entries = self.0.lock();
         let is_first = entries.peek().is_none_or(|Reverse(first)| entry.at < first.at);
         entries.push(Reverse(entry));
@@ -52,7 +52,7 @@ impl Agenda {
     }
 
     /// What is due now, one at a time, else when the next will be.
-    fn next(&self) -> Result<Task, Due> {
+    fn next_due(&self) -> Result<Task, Due> {
         let mut entries = self.0.lock();
         if entries.peek().is_some_and(|Reverse(first)| first.at <= Instant::now())
             && let Some(Reverse(entry)) = entries.pop()
@@ -67,44 +67,44 @@ impl Agenda {
 }
 
 /// Does up to a turn's worth of what is due.
-pub(crate) fn work(hub: &HubCore) -> Due {
-    for _ in 0..TURN {
-        let task = match hub.presence.agenda.next() {
+pub(crate) fn run_due(hub: &HubCore) -> Due {
+    for _ in 0..MAX_TASKS_PER_RUN {
+        let task = match hub.presence.timers.next_due() {
             Ok(task) => task,
             Err(due) => return due,
         };
         let _ = contain::call(&hub.metrics.panics, || match task {
-            Task::Tell(channel) => telling::tell_gathered(hub, &channel),
-            Task::Expire(user, connection) => flow::expire(hub, &user, connection),
+            Task::NotifyChannel(channel) => notify::notify_pending(hub, &channel),
+            Task::ExpireConnection(user, connection) => changes::expire(hub, &user, connection),
         });
     }
     Due::Now
 }
 
 /// Whether anything is to be done, now or later.
-pub(crate) fn is_work_left(hub: &HubCore) -> bool {
-    !hub.presence.agenda.is_empty()
+pub(crate) fn has_tasks(hub: &HubCore) -> bool {
+    !hub.presence.timers.is_empty()
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Timer {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Timer {}
 
-impl PartialOrd for Entry {
+impl PartialOrd for Timer {
     fn partial_cmp(&self, other: &Self) -> Option<Compared> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl Ord for Timer {
     fn cmp(&self, other: &Self) -> Compared {
         self.at.cmp(&other.at)
     }
 }
 
 /// Tasks done before others of the thread have their turn.
-const TURN: usize = 64;
+const MAX_TASKS_PER_RUN: usize = 64;

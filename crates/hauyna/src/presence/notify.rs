@@ -1,7 +1,7 @@
 //! Who hears of a change: the subscribers of the channel, as its mode has it, at once or later, and the listeners of
 //! the hub. Called by `flow` under its locks, and by the agenda.
 
-use super::agenda::Task;
+use super::timers::Task;
 use super::members::{Member, Members, Mode};
 use super::message;
 use super::people::Person;
@@ -12,22 +12,22 @@ use crate::hub::HubCore;
 use std::sync::Arc;
 
 /// What is to be told about one user.
-pub(super) struct Told<'a> {
+pub(super) struct Notice<'a> {
     pub(super) user: &'a UserId,
     pub(super) step: Option<PresenceChange>,
     /// The member as it was, where it is gone.
-    pub(super) left: Option<&'a Member>,
+    pub(super) member_before: Option<&'a Member>,
     /// The connection that came, or that says something else about itself.
     pub(super) connection: Option<ConnectionId>,
     pub(super) except: Option<ConnectionId>,
 }
 
 /// Tells a channel's subscribers, as the mode has it.
-pub(super) fn tell(
+pub(super) fn notify_subscribers(
     hub: &HubCore,
     channel: &Arc<ChannelCore>,
     members: &mut Members,
-    (before, told): (Mode, Told<'_>),
+    (before, told): (Mode, Notice<'_>),
 ) {
     let Some(presence) = &channel.presence else { return };
     let name = &channel.name;
@@ -44,7 +44,7 @@ pub(super) fn tell(
                 announce_except(hub, channel, state, told.except);
             });
         }
-        (Mode::Each | Mode::Diff, Mode::Occupancy) => count(hub, channel, members),
+        (Mode::Each | Mode::Diff, Mode::Occupancy) => notify_count(hub, channel, members),
         (_, Mode::Each) => {
             let Some(step) = told.step else { return };
             message::with_change(members, name.as_str(), (step, &told), |change| {
@@ -54,17 +54,17 @@ pub(super) fn tell(
         (_, Mode::Diff | Mode::Occupancy) => {
             if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
                 let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
-                hub.presence.agenda.add(
+                hub.presence.timers.add(
                     hub,
                     presence.options.tick.saturating_mul(ticks),
-                    Task::Tell(channel.clone()),
+                    Task::NotifyChannel(channel.clone()),
                 );
             }
         }
     }
 }
 
-fn count(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members) {
+fn notify_count(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members) {
     if let Some(count) = members.take_count() {
         let occupancy =
             hauyna_protocol::Message::Occupancy { channel: channel.name.as_str(), count: count as u64 };
@@ -73,7 +73,7 @@ fn count(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members) {
 }
 
 /// Sends what has gathered in a channel.
-pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
+pub(super) fn notify_pending(hub: &HubCore, channel: &Arc<ChannelCore>) {
     let Some(presence) = &channel.presence else { return };
     let mut members = presence.members();
     members.is_due = false;
@@ -82,7 +82,7 @@ pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
         return; // as in `tell`
     }
     match members.mode {
-        Mode::Occupancy => count(hub, channel, &mut members),
+        Mode::Occupancy => notify_count(hub, channel, &mut members),
         Mode::Each => {}
         Mode::Diff => {
             let changes = members.take_changes();
@@ -91,12 +91,12 @@ pub(super) fn tell_gathered(hub: &HubCore, channel: &Arc<ChannelCore>) {
                     announce_except(hub, channel, diff, None);
                 });
             }
-            members.settle_mode(presence.options);
+            members.update_mode(presence.options);
         }
     }
 }
 
-pub(super) fn tell_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
+pub(super) fn notify_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
     match (was_watched, person.is_watched()) {
         (false, true) => {
             hub.events.emit(SystemKind::UserOnline, || SystemEvent::UserOnline { user: user.clone() });
@@ -109,7 +109,7 @@ pub(super) fn tell_watched(hub: &HubCore, user: &UserId, person: &Person, was_wa
 }
 
 /// Listeners hear what changed over the hub.
-pub(super) fn tell_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
+pub(super) fn notify_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
     let change = match (was_visible, person.is_visible()) {
         (false, false) => return,
         (false, true) => PresenceChange::Join,

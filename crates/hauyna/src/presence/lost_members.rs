@@ -2,7 +2,7 @@
 //! and what all of it weighs. Called by `session` and by whoever makes a channel.
 
 use super::change::Roster;
-use super::members::{Member, Place};
+use super::members::{Member, MemberConnection};
 use super::people::{Device, Person};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::{ConnectionCore, ConnectionId};
@@ -17,16 +17,16 @@ pub(crate) fn leave_lost(hub: &HubCore, channel: &Arc<ChannelCore>, user: &UserI
         }
         if let Some(device) = change.device(lost) {
             device.leave(channel);
-            change.announce();
+            change.mark_announced();
         }
     });
 }
 
 /// The channel that lost connections alone have held for the longest time gives way. Returns `false` where there is none.
-pub(crate) fn give_way(hub: &HubCore) -> bool {
+pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
     let Some(channel) = hub.channels.take_oldest_lost() else { return false };
     if let Some(presence) = &channel.presence {
-        let lost = presence.members().lost();
+        let lost = presence.members().lost_connections();
         for (user, connection) in lost {
             leave_lost(hub, &channel, &user, connection);
         }
@@ -37,23 +37,23 @@ pub(crate) fn give_way(hub: &HubCore) -> bool {
 
 /// Bytes that a connection takes in the rosters, about; without what channels take that it holds alone.
 pub(crate) fn weight(hub: &HubCore, core: &ConnectionCore) -> usize {
-    let mut people = hub.presence.part(core.user());
+    let mut people = hub.presence.stripe(core.user());
     let Some(person) = people.get_mut(core.user().as_str()) else { return 0 };
-    let profile = PERSON + 3 * person.profile.text.len();
-    let Some(device) = person.known(core.id()) else { return 0 };
+    let profile = PERSON_BYTES + 3 * person.profile.text.len();
+    let Some(device) = person.device_mut(core.id()) else { return 0 };
     let metadata = device.metadata.as_ref().map_or(0, |metadata| metadata.len());
-    let places = device.channels.len() * (size_of::<Arc<ChannelCore>>() + PLACE);
+    let places = device.channels.len() * (size_of::<Arc<ChannelCore>>() + CONNECTION_BYTES);
     profile + size_of::<Device>() + metadata + places
 }
 
 /// Bytes of a channel that lost connections alone hold.
 pub(crate) fn weight_of_lost_channel(shards: usize) -> usize {
-    size_of::<ChannelCore>() + size_of::<super::ChannelPresence>() + ROSTER + shards * 8
+    size_of::<ChannelCore>() + size_of::<super::ChannelPresence>() + ROSTER_BYTES + shards * 8
 }
 
 /// Bytes of a user's entry among the present, and of an empty profile.
-const PERSON: usize = size_of::<Person>() + 3 * size_of::<Device>() + 128;
+const PERSON_BYTES: usize = size_of::<Person>() + 3 * size_of::<Device>() + 128;
 /// Bytes of a place in a roster that others are in, too.
-const PLACE: usize = size_of::<Member>() + size_of::<UserId>() + size_of::<Place>();
+const CONNECTION_BYTES: usize = size_of::<Member>() + size_of::<UserId>() + size_of::<MemberConnection>();
 /// Bytes of the tree of a roster with one entry, and of what else a channel has allocated: names, lists, places in maps.
-const ROSTER: usize = 11 * (size_of::<Member>() + size_of::<UserId>()) + 680;
+const ROSTER_BYTES: usize = 11 * (size_of::<Member>() + size_of::<UserId>()) + 680;

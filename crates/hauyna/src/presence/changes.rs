@@ -2,13 +2,13 @@
 //! numbered and sent under the user's lock and the channel's, so a list and the changes after it never race. What all
 //! changes have in common is done by the guards of `change`.
 
-use super::agenda::Task;
+use super::timers::Task;
 use super::change::{Change, Roster};
 use super::entry::Profile;
-use super::members::{Hold, Members, Place, Replaced};
+use super::members::{HeldBy, Members, MemberConnection, Replaced};
 use super::message;
 use super::people::Person;
-use super::telling::Told;
+use super::notify::Notice;
 use super::{PresenceOptions, Scope, Subject};
 use crate::channel::{Subscription, UserId};
 use crate::connection::{ConnectionCore, ConnectionId};
@@ -27,12 +27,12 @@ pub(crate) struct ChannelPresence {
     pub(super) options: PresenceOptions,
     members: Mutex<Members>,
     /// Places of lost connections: the channel stays while there are any.
-    ghosts: AtomicUsize,
+    lost_count: AtomicUsize,
 }
 
 /// How a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub(crate) enum DepartureKind {
     /// For good.
     Gone,
     /// It may come back within the grace time.
@@ -41,12 +41,12 @@ pub(crate) enum Departure {
     Kept,
 }
 
-impl Departure {
+impl DepartureKind {
     /// Who has what the connection was; nobody where it goes at once.
-    fn hold(self, grace: Duration) -> Option<Hold> {
+    fn held_by(self, grace: Duration) -> Option<HeldBy> {
         match self {
-            Self::Kept => Some(Hold::Kept),
-            Self::Lost if !grace.is_zero() => Some(Hold::Free),
+            Self::Kept => Some(HeldBy::Session),
+            Self::Lost if !grace.is_zero() => Some(HeldBy::Nobody),
             Self::Lost | Self::Gone => None,
         }
     }
@@ -54,19 +54,19 @@ impl Departure {
 
 impl ChannelPresence {
     pub(crate) fn new(options: PresenceOptions) -> Self {
-        Self { options, members: Mutex::new(Members::new(options)), ghosts: AtomicUsize::new(0) }
+        Self { options, members: Mutex::new(Members::new(options)), lost_count: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn has_ghosts(&self) -> bool {
-        self.ghosts.load(Ordering::Relaxed) > 0
+    pub(crate) fn has_lost_members(&self) -> bool {
+        self.lost_count.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock()
     }
 
-    pub(super) fn count_lost(&self, members: &Members) {
-        self.ghosts.store(members.ghosts, Ordering::Relaxed);
+    pub(super) fn update_lost_count(&self, members: &Members) {
+        self.lost_count.store(members.lost_count, Ordering::Relaxed);
     }
 }
 
@@ -91,20 +91,20 @@ pub(crate) fn join(
         let Some(mut roster) = Roster::of(hub, channel) else { return go_live() };
         go_live()?;
         let now = crate::clock::unix_ms();
-        let person = change.entering(now);
-        let place = Place::new(core.id(), subscription.metadata.lock().clone(), now);
+        let person = change.person_or_insert(now);
+        let place = MemberConnection::new(core.id(), subscription.metadata.lock().clone(), now);
         let (step, Replaced(lost)) = roster.members.enter(user, (place, replaces), &person.profile);
-        if let Some(lost) = lost.and_then(|lost| person.known(lost)) {
+        if let Some(lost) = lost.and_then(|lost| person.device_mut(lost)) {
             lost.leave(channel);
         }
-        person.device(core.id(), now).channels.push(channel.clone());
-        roster.settle();
+        person.device_or_insert(core.id(), now).channels.push(channel.clone());
+        roster.update_mode();
         core.push_reply(message::welcome(&mut roster.members, channel, core));
         core.request_flush();
         let own = Some(core.id());
-        roster.notify(Told { user, step, left: None, connection: own, except: own });
+        roster.notify(Notice { user, step, member_before: None, connection: own, except: own });
         announce();
-        change.announce();
+        change.mark_announced();
         Ok(())
     })
 }
@@ -114,7 +114,7 @@ pub(crate) fn join(
 pub(crate) fn leave<R>(
     hub: &HubCore,
     subscription: &Subscription,
-    departure: Departure,
+    departure: DepartureKind,
     take_out: impl FnOnce() -> Option<R>,
     announce: impl FnOnce(),
 ) -> Option<R> {
@@ -125,10 +125,10 @@ pub(crate) fn leave<R>(
     let user = core.user();
     hub.presence.change(hub, user, |change| {
         let Some(mut roster) = Roster::of(hub, channel) else { return take_out() };
-        if let Some(hold) = departure.hold(hub.config.presence_grace) {
-            roster.members.lose(user, core.id(), hold);
+        if let Some(hold) = departure.held_by(hub.config.presence_grace) {
+            roster.members.mark_lost(user, core.id(), hold);
             // Before the channel is looked at: it must not go with its last subscriber.
-            roster.count_lost();
+            roster.update_lost_count();
             let result = take_out()?;
             announce();
             return Some(result);
@@ -139,20 +139,20 @@ pub(crate) fn leave<R>(
         if let Some(device) = change.device(core.id()) {
             device.leave(channel);
         }
-        change.announce();
+        change.mark_announced();
         Some(result)
     })
 }
 
 /// A connection is gone from all its channels: what it was besides ends, now or after the grace time.
-pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure) {
+pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: DepartureKind) {
     hub.presence.change(hub, core.user(), |change| {
         let Some(device) = change.device(core.id()) else { return };
         let grace = hub.config.presence_grace;
-        if let Some(hold) = departure.hold(grace) {
-            device.hold = hold;
-            if hold == Hold::Free {
-                hub.presence.agenda.add(hub, grace, Task::Expire(core.user().clone(), core.id()));
+        if let Some(hold) = departure.held_by(grace) {
+            device.held_by = hold;
+            if hold == HeldBy::Nobody {
+                hub.presence.timers.add(hub, grace, Task::ExpireConnection(core.user().clone(), core.id()));
             }
             return;
         }
@@ -162,26 +162,26 @@ pub(crate) fn depart(hub: &HubCore, core: &ConnectionCore, departure: Departure)
 
 /// What a lost connection was besides its subscriptions is the one's that goes on with its session. Channels that it
 /// has not come back to are left now.
-pub(crate) fn inherit(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
+pub(crate) fn take_over(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
     hub.presence.change(hub, new.user(), |change| {
         let Some(lost) = change.remove_device(old.id()) else { return };
         // One that is closed again by now is taken out later, with all of this.
         if (lost.is_tracked || lost.is_watched)
             && let Some(person) = change.person()
         {
-            let device = person.device(new.id(), lost.joined_at);
+            let device = person.device_or_insert(new.id(), lost.joined_at);
             device.is_tracked |= lost.is_tracked;
             device.is_watched |= lost.is_watched;
             device.metadata = device.metadata.take().or(lost.metadata);
         }
-        change.announce();
+        change.mark_announced();
     });
 }
 
 /// The grace time of a lost connection is over, or its session has ended.
 pub(crate) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
     hub.presence.change(hub, user, |change| {
-        if change.device(connection).is_some_and(|device| device.hold != Hold::Live) {
+        if change.device(connection).is_some_and(|device| device.held_by != HeldBy::Connection) {
             remove(change, connection);
         }
     });
@@ -192,7 +192,7 @@ fn remove(change: &mut Change<'_>, connection: ConnectionId) {
     let is_seen = change.device(connection).is_some_and(|device| device.is_visible());
     change.remove_device(connection);
     if is_seen {
-        change.announce();
+        change.mark_announced();
     }
 }
 
@@ -212,15 +212,15 @@ pub(super) fn track(hub: &HubCore, subject: &Subject<'_>, fields: Map<String, Va
         let known = change.person().filter(|person| person.is_visible());
         let known = known.map(|person| person.profile.clone());
         let profile = known.unwrap_or_else(|| Profile::empty(now)).merged(fields, now)?;
-        let person = change.entering(now);
+        let person = change.person_or_insert(now);
         for connection in connections {
-            if !person.known(connection).is_some_and(|device| device.is_tracked) {
-                person.relieve(|device| std::mem::take(&mut device.is_tracked));
+            if !person.device_mut(connection).is_some_and(|device| device.is_tracked) {
+                person.release_role(|device| std::mem::take(&mut device.is_tracked));
             }
-            person.device(connection, now).is_tracked = true;
+            person.device_or_insert(connection, now).is_tracked = true;
         }
         change.set_profile(profile);
-        change.announce();
+        change.mark_announced();
         Ok(())
     })
 }
@@ -232,7 +232,7 @@ pub(super) fn untrack(hub: &HubCore, subject: &Subject<'_>) {
         for device in devices.filter(|device| subject.is_about(device.connection)) {
             device.is_tracked = false;
         }
-        change.announce();
+        change.mark_announced();
     });
 }
 
@@ -246,7 +246,7 @@ pub(super) fn update(hub: &HubCore, user: &UserId, fields: Map<String, Value>) -
         let person = change.person().filter(|person| person.is_visible()).ok_or_else(super::not_present)?;
         let profile = person.profile.merged(fields, crate::clock::unix_ms())?;
         change.set_profile(profile);
-        change.announce();
+        change.mark_announced();
         Ok(())
     })
 }
@@ -256,7 +256,7 @@ pub(super) fn update(hub: &HubCore, user: &UserId, fields: Map<String, Value>) -
 /// # Errors
 ///
 /// `not_subscribed` where the connection is not present there.
-pub(super) fn describe(
+pub(super) fn set_connection_metadata(
     hub: &HubCore,
     core: &ConnectionCore,
     scope: Scope<'_>,
@@ -272,11 +272,11 @@ pub(super) fn describe(
         match scope {
             Scope::Hub => {
                 device.metadata = metadata;
-                change.announce();
+                change.mark_announced();
             }
             Scope::Channel(subscription) => {
                 if let Some(mut roster) = Roster::of(hub, &subscription.channel) {
-                    roster.describe(core.user(), core.id(), metadata);
+                    roster.set_connection_metadata(core.user(), core.id(), metadata);
                 }
             }
         }
@@ -285,7 +285,7 @@ pub(super) fn describe(
 }
 
 /// The watched connections of a user, and what listeners hear of the first and the last.
-pub(crate) fn watch(hub: &HubCore, core: &ConnectionCore) {
+pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
     if !hub.events.wants(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
         return;
     }
@@ -294,11 +294,11 @@ pub(crate) fn watch(hub: &HubCore, core: &ConnectionCore) {
             return;
         }
         let now = crate::clock::unix_ms();
-        let person = change.entering(now);
-        if !person.known(core.id()).is_some_and(|device| device.is_watched) {
-            person.relieve(|device| std::mem::take(&mut device.is_watched));
+        let person = change.person_or_insert(now);
+        if !person.device_mut(core.id()).is_some_and(|device| device.is_watched) {
+            person.release_role(|device| std::mem::take(&mut device.is_watched));
         }
-        person.device(core.id(), now).is_watched = true;
+        person.device_or_insert(core.id(), now).is_watched = true;
     });
 }
 
@@ -311,7 +311,7 @@ impl Subject<'_> {
                 let live = hub.registry.of_user(user);
                 let live = live.iter().filter(|core| core.is_open()).map(|core| core.id());
                 let devices = person.into_iter().flat_map(|person| &person.devices);
-                let kept = devices.filter(|device| device.hold == Hold::Kept).map(|device| device.connection);
+                let kept = devices.filter(|device| device.held_by == HeldBy::Session).map(|device| device.connection);
                 live.chain(kept).collect()
             }
         }
