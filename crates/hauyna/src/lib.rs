@@ -93,7 +93,7 @@ pub use channel::{
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{
-    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, Requesting, StateCounts,
+    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, ClientRequest, StateCounts,
 };
 #[cfg(feature = "contract")]
 pub use contract::{ChannelContract, Contract, Question};

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A state of our own. Who is busy does not become idle: the table does not let them.
-const BUSY: ConnectionState = ConnectionState::Own("busy");
+const BUSY: ConnectionState = ConnectionState::Custom("busy");
 
 #[derive(Deserialize)]
 struct Wish {

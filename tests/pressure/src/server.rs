@@ -225,7 +225,7 @@ fn change_states(hub: &Hub, user: &str, count: u64) {
     }
 }
 
-const BUSY: ConnectionState = ConnectionState::Own("busy");
+const BUSY: ConnectionState = ConnectionState::Custom("busy");
 /// Publications that `long:…` and `slow:…` keep.
 pub(crate) const HISTORY: u32 = 1000;
 /// Verbs that take turns in [`Verb::Mixed`].

@@ -6,7 +6,7 @@ use super::catch_up::{Replay, Start};
 use super::turn::{Turned, turn};
 use super::{ChannelCore, ChannelName, Subscription, SubscriptionPhase, Target};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Belongs, Connection, ConnectionCore, ConnectionId};
+use crate::connection::{Owner, Connection, ConnectionCore, ConnectionId};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -112,7 +112,7 @@ pub(crate) async fn subscribe(
     wish: (&ChannelName, Wish),
     answer: impl FnOnce(&ChannelCore, &Welcome) + Send,
 ) -> Result<Welcome, Error> {
-    connection.may_subscribe_anew(wish.0)?;
+    connection.check_new_subscription(wish.0)?;
     let prepared = prepare(hub, connection, wish).await?;
     let welcome = prepared.welcome();
     commit(hub, prepared, None, answer)?;
@@ -292,7 +292,7 @@ fn go_live(
     let event = event_of(start.telling);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
-    let belongs = Belongs::of(&channel.name);
+    let belongs = Owner::of(&channel.name);
     let is_going_on = start.telling == Telling::Before;
     // Of a session that goes on its takeover says so.
     if !is_going_on && state.has_ended_early(connection.id(), start.number) {
@@ -327,7 +327,7 @@ fn go_live(
     }
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
-    if belongs == Belongs::ToConnection {
+    if belongs == Owner::Connection {
         hub.events.emit(SystemKind::Subscribed, || {
             let connection = Connection::new(connection.clone());
             SystemEvent::Subscribed { connection, channel: channel.name.clone() }

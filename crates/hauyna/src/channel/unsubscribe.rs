@@ -3,7 +3,7 @@
 
 use super::announcing::announce_change;
 use super::{ChannelName, Subscription};
-use crate::connection::{Belongs, Connection, ConnectionCore};
+use crate::connection::{Owner, Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -82,7 +82,7 @@ fn take_out(
     if departure != DepartureKind::Kept && channel.presence.is_none() {
         announce_change(hub, subscription, Some(&state), ChannelEvent::SubscriptionRemoved);
     }
-    if Belongs::of(&channel.name) == Belongs::ToConnection {
+    if Owner::of(&channel.name) == Owner::Connection {
         hub.events.emit(SystemKind::Unsubscribed, || {
             let connection = Connection::new(connection.clone());
             SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
@@ -104,7 +104,7 @@ fn take_out(
 
 /// Takes a connection out of a group's channel, where it is in it.
 pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
-    if let Some(subscription) = connection.take_subscription(name.as_str(), Belongs::ToGroup) {
+    if let Some(subscription) = connection.take_subscription(name.as_str(), Owner::Group) {
         detach(hub, &subscription, DepartureKind::Gone);
     }
 }

@@ -1,7 +1,7 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
-use super::{Arrival, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
-use super::{Opening, Particulars, Session, register, sendable};
+use super::{ConnectInfo, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
+use super::{Opening, ConnectionParts, SessionAnnouncement, register, sendable};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId, Wire};
 use crate::error::Error;
@@ -98,12 +98,12 @@ impl Connections {
             return Err(Error::protocol(ErrorType::Unavailable, "the hub is shutting down"));
         }
         let place = hub.take_place(&user, None).map_err(|limit| Error::from(hub.limits.refusal(limit)))?;
-        let particulars = Particulars {
+        let particulars = ConnectionParts {
             id: place.id(),
             shard: hub.choose_shard(place.id().number()),
             user,
             wire: Wire::new(Encoding::Json, false),
-            arrival: Arrival::new(None, None, "/"),
+            arrival: ConnectInfo::new(None, None, "/"),
             attached: None,
             session_key: None,
         };
@@ -111,10 +111,10 @@ impl Connections {
             hub: hub.clone(),
             endpoint: handler.0.clone(),
             particulars,
-            place,
+            limit_place: place,
             inflate: None,
             credentials: Credentials { revocations: hub.revocations.made(), ..Credentials::default() },
-            session: Session::Plain,
+            session: SessionAnnouncement::Plain,
             claim: None,
         };
         Ok(Connection::new(register(opening).start(Link::other(Box::new(socket), Vec::new()))))

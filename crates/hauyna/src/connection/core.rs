@@ -1,13 +1,13 @@
 //! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
 //! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
 
-use super::arrival::Arrival;
-use super::attached::Attached;
-use super::extensions::Loose;
+use super::connect_info::ConnectInfo;
+use super::cold::ColdState;
+use super::extensions::DetachedExtensions;
 use super::outbox::Outbox;
-use super::pulse::{Deadlines, Pulse};
+use super::liveness::{Deadlines, Liveness};
 use super::state::Index;
-use super::{CloseReason, ConnectionId, Outgoing, Phase, Room, Stretch};
+use super::{CloseReason, ConnectionId, Outgoing, Phase, QueueBounds, Widening};
 use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
 use crate::clock::Tick;
 use crate::error::Error;
@@ -33,41 +33,41 @@ pub(crate) struct ConnectionCore {
     /// There are at most 256.
     shard: u8,
     /// In how many lists of its shard it stands; 255 stands for more, too, and then stays. Changed by its shard alone.
-    pub(super) lists: AtomicU8,
+    pub(super) shard_list_count: AtomicU8,
     /// When it came into its state.
-    pub(super) since: AtomicU32,
+    pub(super) state_since_tick: AtomicU32,
     pub(super) hub: Arc<HubCore>,
     pub(super) endpoint: Arc<Endpoint>,
     id: ConnectionId,
     user: UserId,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
-    pub(super) pulse: Pulse,
-    arrival: Arrival,
-    pub(super) attached: OnceLock<Box<Attached>>,
+    pub(super) liveness: Liveness,
+    connect_info: ConnectInfo,
+    pub(super) cold: OnceLock<Box<ColdState>>,
 }
 
 /// Whose a subscription is: the connection's own, or its user's by a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Belongs {
-    ToConnection,
-    ToGroup,
+pub(crate) enum Owner {
+    Connection,
+    Group,
 }
 
-impl Belongs {
+impl Owner {
     pub(crate) fn of(channel: &ChannelName) -> Self {
-        if channel.is_of_group() { Self::ToGroup } else { Self::ToConnection }
+        if channel.is_of_group() { Self::Group } else { Self::Connection }
     }
 }
 
 /// What a new connection is.
-pub(crate) struct Particulars {
+pub(crate) struct ConnectionParts {
     pub(crate) id: ConnectionId,
     pub(crate) shard: u8,
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
-    pub(crate) arrival: Arrival,
+    pub(crate) arrival: ConnectInfo,
     /// To the HTTP request, and by `identify`; callbacks see it.
-    pub(crate) attached: Option<Loose>,
+    pub(crate) attached: Option<DetachedExtensions>,
     /// What its session is bound to, where the handler says so.
     pub(crate) session_key: Option<Box<str>>,
 }
@@ -76,32 +76,32 @@ impl ConnectionCore {
     pub(super) fn new(
         hub: Arc<HubCore>,
         endpoint: Arc<Endpoint>,
-        particulars: Particulars,
+        particulars: ConnectionParts,
         outbox: Outbox,
     ) -> Self {
-        let Particulars { id, shard, user, wire, arrival, attached, session_key } = particulars;
+        let ConnectionParts { id, shard, user, wire, arrival, attached, session_key } = particulars;
         let now = hub.clock.tick();
         let this = Self {
             outbox: Mutex::new(outbox),
             wire,
             state: AtomicU8::new(Index::CONNECTED.0),
             shard,
-            lists: AtomicU8::new(0),
-            since: AtomicU32::new(now.0),
+            shard_list_count: AtomicU8::new(0),
+            state_since_tick: AtomicU32::new(now.0),
             id,
             endpoint,
             hub,
             user,
             subscriptions: Mutex::default(),
-            pulse: Pulse::new(now),
-            arrival,
-            attached: OnceLock::new(),
+            liveness: Liveness::new(now),
+            connect_info: arrival,
+            cold: OnceLock::new(),
         };
         if let Some(attached) = attached.filter(|attached| !attached.is_empty()) {
-            this.attached().extensions.begin(attached);
+            this.cold().extensions.begin(attached);
         }
         if let Some(key) = session_key {
-            let _ = this.attached().session_key.set(key); // it is new
+            let _ = this.cold().session_key.set(key); // it is new
         }
         this
     }
@@ -123,8 +123,8 @@ impl ConnectionCore {
     }
 
     /// How it came.
-    pub(crate) fn arrival(&self) -> &Arrival {
-        &self.arrival
+    pub(crate) fn connect_info(&self) -> &ConnectInfo {
+        &self.connect_info
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -156,53 +156,53 @@ impl ConnectionCore {
     }
 
     /// What few connections have, made when it is first asked for.
-    pub(crate) fn attached(&self) -> &Attached {
-        self.attached.get_or_init(Box::default)
+    pub(crate) fn cold(&self) -> &ColdState {
+        self.cold.get_or_init(Box::default)
     }
 
-    pub(crate) fn attached_already(&self) -> Option<&Attached> {
-        self.attached.get().map(|attached| &**attached)
+    pub(crate) fn existing_cold(&self) -> Option<&ColdState> {
+        self.cold.get().map(|attached| &**attached)
     }
 
     /// How the client comes back: as was said of it, else of its handler, else of the hub.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        let own = self.attached.get().and_then(|attached| *attached.retry.lock());
+        let own = self.cold.get().and_then(|attached| *attached.retry.lock());
         own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
     pub(super) fn outgoing(&self) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
-        let (room, stretch) = (self.bounded(), Stretch::Short);
-        Outgoing { wire, deflate, room, stretch, may_conflate: false, traffic }
+        let (room, stretch) = (self.bounded(), Widening::Short);
+        Outgoing { wire, deflate, bounds: room, bounds_kind: stretch, may_conflate: false, traffic }
     }
 
     /// As [`outgoing`](Self::outgoing), for what was posted to its shard.
-    pub(super) fn outgoing_posts(&self) -> Outgoing<'_> {
-        Outgoing { stretch: Stretch::Inbox, ..self.outgoing() }
+    pub(super) fn outgoing_for_inbox(&self) -> Outgoing<'_> {
+        Outgoing { bounds_kind: Widening::Inbox, ..self.outgoing() }
     }
 
-    pub(super) fn bounded(&self) -> Room {
+    pub(super) fn bounded(&self) -> QueueBounds {
         let limits = self.hub.config.outbox;
-        Room { bytes: limits.bytes, frames: limits.frames }
+        QueueBounds { bytes: limits.bytes, frames: limits.frames }
     }
 
     /// Whether so much waits to be written that nothing more should be read.
     pub(super) fn is_backed_up(&self) -> bool {
-        self.outbox.lock().is_over(self.bounded())
+        self.outbox.lock().is_over_bounds(self.bounded())
     }
 
     // Subscriptions.
 
     /// The list that subscriptions of this kind stand in.
-    pub(crate) fn subscriptions_of(&self, belongs: Belongs) -> &Mutex<Vec<Arc<Subscription>>> {
+    pub(crate) fn subscriptions_of(&self, belongs: Owner) -> &Mutex<Vec<Arc<Subscription>>> {
         match belongs {
-            Belongs::ToConnection => &self.subscriptions,
-            Belongs::ToGroup => &self.attached().groups,
+            Owner::Connection => &self.subscriptions,
+            Owner::Group => &self.cold().groups,
         }
     }
 
     /// Takes one subscription out of its list; the channel still has it.
-    pub(crate) fn take_subscription(&self, channel: &str, belongs: Belongs) -> Option<Arc<Subscription>> {
+    pub(crate) fn take_subscription(&self, channel: &str, belongs: Owner) -> Option<Arc<Subscription>> {
         let mut own = self.subscriptions_of(belongs).lock();
         let index = own.iter().position(|subscription| subscription.channel.name.as_str() == channel)?;
         let subscription = own.swap_remove(index);
@@ -211,7 +211,7 @@ impl ConnectionCore {
 
     /// Takes one subscription out of its list, where it is in it; the channel's lock is held.
     pub(crate) fn drop_subscription(&self, subscription: &Arc<Subscription>) {
-        let belongs = Belongs::of(&subscription.channel.name);
+        let belongs = Owner::of(&subscription.channel.name);
         let mut own = self.subscriptions_of(belongs).lock();
         if let Some(index) = own.iter().position(|other| Arc::ptr_eq(other, subscription)) {
             own.swap_remove(index);
@@ -221,7 +221,7 @@ impl ConnectionCore {
     /// Takes all of them, when the connection is gone.
     pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = std::mem::take(&mut *self.subscriptions.lock());
-        if let Some(attached) = self.attached.get() {
+        if let Some(attached) = self.cold.get() {
             all.append(&mut attached.groups.lock());
         }
         all
@@ -236,11 +236,11 @@ impl ConnectionCore {
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
         self.check_open()?;
         let own = self.subscriptions.lock();
-        self.check(&own, Belongs::ToConnection, 0, |subscription| subscription.channel.name == *channel)
+        self.check(&own, Owner::Connection, 0, |subscription| subscription.channel.name == *channel)
     }
 
     /// As [`may_subscribe`](Self::may_subscribe), for anybody but the session that the connection takes over.
-    pub(crate) fn may_subscribe_anew(&self, channel: &ChannelName) -> Result<(), Error> {
+    pub(crate) fn check_new_subscription(&self, channel: &ChannelName) -> Result<(), Error> {
         if self.reserved(channel).1 { Err(already_subscribed()) } else { Ok(()) }
     }
 
@@ -248,7 +248,7 @@ impl ConnectionCore {
         &self,
         own: &[Arc<Subscription>],
         channel: &Arc<ChannelCore>,
-        (belongs, is_going_on): (Belongs, bool),
+        (belongs, is_going_on): (Owner, bool),
     ) -> Result<(), Error> {
         let is_same = |subscription: &Subscription| Arc::ptr_eq(&subscription.channel, channel);
         // A session that goes on stays whole where its connection is gone again: its task takes it out when this is
@@ -258,8 +258,8 @@ impl ConnectionCore {
         }
         self.check_open()?;
         let (reserved, is_reserved) = match belongs {
-            Belongs::ToConnection => self.reserved(&channel.name),
-            Belongs::ToGroup => (0, false),
+            Owner::Connection => self.reserved(&channel.name),
+            Owner::Group => (0, false),
         };
         if is_reserved {
             return Err(already_subscribed());
@@ -278,13 +278,13 @@ impl ConnectionCore {
     fn check(
         &self,
         own: &[Arc<Subscription>],
-        belongs: Belongs,
+        belongs: Owner,
         reserved: usize,
         is_same: impl Fn(&Subscription) -> bool,
     ) -> Result<(), Error> {
         Self::check_same(own, is_same)?;
         let most = self.hub.config.channels_per_connection;
-        if belongs == Belongs::ToConnection && own.len() + reserved >= most as usize {
+        if belongs == Owner::Connection && own.len() + reserved >= most as usize {
             let error = Error::protocol(ErrorType::LimitExceeded, "too many channels on this connection");
             return Err(error.with_details(serde_json::json!({ "limit": most })));
         }
@@ -305,7 +305,7 @@ impl ConnectionCore {
     /// How long ago something was read.
     pub(crate) fn silent_for(&self) -> Duration {
         let now = self.hub.clock.tick();
-        now.since(self.pulse.heard().date(|| now))
+        now.since(self.liveness.last_read().date(|| now))
     }
 
     /// Bytes that wait to be written.
@@ -317,26 +317,26 @@ impl ConnectionCore {
 
     /// How far it is, since when its socket takes nothing, and how many bytes wait. What was noted since the last sweep
     /// is now.
-    pub(crate) fn progress(&self) -> (Phase, Option<Tick>, usize) {
+    pub(crate) fn note_progress(&self) -> (Phase, Option<Tick>, usize) {
         let mut outbox = self.outbox.lock();
-        outbox.date(|| self.hub.clock.tick());
+        outbox.set_times(|| self.hub.clock.tick());
         (outbox.phase, outbox.blocked, outbox.bytes())
     }
 
     pub(crate) fn deadlines(&self) -> Deadlines {
-        self.pulse.dated(|| self.hub.clock.tick())
+        self.liveness.with_known_times(|| self.hub.clock.tick())
     }
 
     /// Nothing can be read of the peer now, and so it cannot be late.
-    pub(crate) fn hold_peer(&self) {
-        self.pulse.hold(self.hub.clock.tick());
+    pub(crate) fn stop_reading_timeout(&self) {
+        self.liveness.hold(self.hub.clock.tick());
     }
 
     pub(crate) fn ping(self: &Arc<Self>, last: Tick, interval: Duration) {
         let now = self.hub.clock.tick();
         // Pings keep their pace, though the sweep is late by a part of its own period each time.
         let is_late = now.since(last) >= interval.saturating_mul(2);
-        self.pulse.beat(if is_late { now } else { last.after(interval) }, now);
+        self.liveness.note_ping(if is_late { now } else { last.after(interval) }, now);
         self.push_control(encode(OpCode::Ping, b""));
     }
 
@@ -347,8 +347,8 @@ impl ConnectionCore {
 
     /// The callback at work has its whole time again.
     pub(crate) fn restart_callback(&self) {
-        if self.pulse.busy().is_some() {
-            self.pulse.set_busy(true);
+        if self.liveness.busy().is_some() {
+            self.liveness.set_busy(true);
         }
     }
 
@@ -357,7 +357,7 @@ impl ConnectionCore {
         let is_over = |since: Tick| {
             since != Tick::RECENT && self.hub.clock.tick().since(since) >= self.endpoint.callback_timeout
         };
-        self.pulse.busy().is_some_and(is_over) && !self.is_resuming()
+        self.liveness.busy().is_some_and(is_over) && !self.is_resuming()
     }
 }
 

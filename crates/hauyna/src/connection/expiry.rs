@@ -10,57 +10,57 @@ use std::time::SystemTime;
 
 /// Credentials that end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lease {
+pub(crate) struct CredentialsExpiry {
     expiry: Expiry,
     /// On the hub's clock, so that an adjusted wall clock ends nothing early.
-    due: u64,
+    check_at: u64,
 }
 
 impl ConnectionCore {
     /// When the credentials end, by the wall clock.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
-        self.attached_already()?.lease.lock().map(|lease| lease.expiry.at)
+        self.existing_cold()?.credentials_expiry.lock().map(|lease| lease.expiry.at)
     }
 
     pub(crate) fn set_expiry(&self, expiry: Option<Expiry>) {
-        if expiry.is_none() && self.attached_already().is_none() {
+        if expiry.is_none() && self.existing_cold().is_none() {
             return;
         }
-        let new = expiry.map(|expiry| self.lease(expiry));
-        let mut lease = self.attached().lease.lock();
+        let new = expiry.map(|expiry| self.credentials_expiry(expiry));
+        let mut lease = self.cold().credentials_expiry.lock();
         let old = std::mem::replace(&mut *lease, new);
         let shard = &self.hub.shards[self.shard()];
-        shard.expiries.replace(self.id(), old.map(|old| old.due), new.map(|new| new.due));
+        shard.expiries.replace(self.id(), old.map(|old| old.check_at), new.map(|new| new.check_at));
         // `forget_expiry` may have been before us, and nobody comes after.
         if self.outbox.lock().phase == Phase::Gone {
-            shard.expiries.replace(self.id(), new.map(|new| new.due), None);
+            shard.expiries.replace(self.id(), new.map(|new| new.check_at), None);
         } else if new.is_some() {
             shard.watch_expiries();
         }
     }
 
-    fn lease(&self, expiry: Expiry) -> Lease {
+    fn credentials_expiry(&self, expiry: Expiry) -> CredentialsExpiry {
         // Both are cut to milliseconds: never early.
         let left = u64::try_from(expiry.left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
         let due = self.hub.clock.millis().saturating_add(left);
-        Lease { expiry, due }
+        CredentialsExpiry { expiry, check_at: due }
     }
 
     /// The connection is gone, and need not be closed any more. When its credentials end stays known: it holds for its
     /// session, too.
-    pub(super) fn forget_expiry(&self) {
-        if let Some(attached) = self.attached_already()
-            && let Some(lease) = &*attached.lease.lock()
+    pub(super) fn clear_expiry(&self) {
+        if let Some(attached) = self.existing_cold()
+            && let Some(lease) = &*attached.credentials_expiry.lock()
         {
-            self.hub.shards[self.shard()].expiries.replace(self.id(), Some(lease.due), None);
+            self.hub.shards[self.shard()].expiries.replace(self.id(), Some(lease.check_at), None);
         }
     }
 
     /// The credentials it came with or was refreshed with, without the user's name; `None` where they have ended or are
     /// revoked.
     pub(crate) fn valid_credentials(&self) -> Option<Credentials> {
-        let attached = self.attached_already();
-        let lease = attached.and_then(|attached| *attached.lease.lock());
+        let attached = self.existing_cold();
+        let lease = attached.and_then(|attached| *attached.credentials_expiry.lock());
         let token = attached.and_then(|attached| attached.token.lock().clone());
         let expiry = lease.map(|lease| lease.expiry);
         let credentials = Credentials { expiry, token, revocations: self.hub.revocations.made() };
@@ -76,25 +76,25 @@ impl ConnectionCore {
         if self.hub.revocations.made() == revocations {
             return Ok(());
         }
-        let token = self.attached_already().and_then(|attached| attached.token.lock().clone());
+        let token = self.existing_cold().and_then(|attached| attached.token.lock().clone());
         self.hub.check_revoked(self.user(), &Credentials { token, revocations, ..Credentials::default() })
     }
 
     /// Whether the end of its credentials is past.
     pub(crate) fn has_ended_credentials(&self) -> bool {
-        let lease = self.attached_already().and_then(|attached| *attached.lease.lock());
-        lease.is_some_and(|lease| lease.due <= self.hub.clock.millis())
+        let lease = self.existing_cold().and_then(|attached| *attached.credentials_expiry.lock());
+        lease.is_some_and(|lease| lease.check_at <= self.hub.clock.millis())
     }
 
     /// Takes over what the credentials say that its session was opened with, where its own say nothing of that.
-    pub(super) fn inherit_credentials(self: &Arc<Self>, old: &Self) {
-        let Some(of_session) = old.attached_already() else { return };
-        let expiry = of_session.lease.lock().map(|lease| lease.expiry);
+    pub(super) fn take_over_credentials(self: &Arc<Self>, old: &Self) {
+        let Some(of_session) = old.existing_cold() else { return };
+        let expiry = of_session.credentials_expiry.lock().map(|lease| lease.expiry);
         if expiry.is_some() && self.expires_at().is_none() {
             self.set_expiry(expiry);
         }
         let token = of_session.token.lock().clone();
-        let own = self.attached();
+        let own = self.cold();
         if token.is_none() || own.token.lock().is_some() {
             return;
         }
@@ -108,8 +108,8 @@ impl ConnectionCore {
 
     /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.
     pub(crate) fn expire(self: &Arc<Self>, now: u64) {
-        let is_due = |lease: &Lease| lease.due <= now;
-        if self.attached_already().is_some_and(|attached| attached.lease.lock().as_ref().is_some_and(is_due))
+        let is_due = |lease: &CredentialsExpiry| lease.check_at <= now;
+        if self.existing_cold().is_some_and(|attached| attached.credentials_expiry.lock().as_ref().is_some_and(is_due))
         {
             self.close(CloseCode::EXPIRED, "expired", (CloseReason::Expired, Backlog::Drop));
         }
@@ -117,14 +117,14 @@ impl ConnectionCore {
 
     /// Keeps the identifier of its token, or that it has none.
     pub(super) fn set_token(&self, token: Option<Box<str>>) {
-        if token.is_some() || self.attached_already().is_some() {
-            *self.attached().token.lock() = token;
+        if token.is_some() || self.existing_cold().is_some() {
+            *self.cold().token.lock() = token;
         }
     }
 
     /// Whether it came with this token.
     pub(crate) fn has_token(&self, id: &str) -> bool {
-        self.attached_already().is_some_and(|attached| attached.token.lock().as_deref() == Some(id))
+        self.existing_cold().is_some_and(|attached| attached.token.lock().as_deref() == Some(id))
     }
 
     /// Closes the connection: its credentials are worth nothing any more, and nothing more is sent to it.
@@ -146,8 +146,8 @@ impl ConnectionCore {
         }
         let credentials = Credentials { token: identity.token, revocations, ..Credentials::default() };
         self.hub.check_revoked(self.user(), &credentials)?;
-        if !identity.attached.is_empty() || self.attached_already().is_some() {
-            self.attached().extensions.renew(identity.attached, &self.hub.metrics.panics);
+        if !identity.attached.is_empty() || self.existing_cold().is_some() {
+            self.cold().extensions.renew(identity.attached, &self.hub.metrics.panics);
         }
         self.set_expiry(identity.expiry);
         self.set_token(credentials.token.clone());

@@ -19,38 +19,38 @@ use std::time::Duration;
 #[derive(Default)]
 pub struct Extensions {
     /// Those of callbacks. Of one type, a value here stands before one of the identity, and that before one of the request.
-    own: OwnValues,
+    of_connection: Values,
     /// Those of `identify`, or of the last `refresh`.
     identity: http::Extensions,
     /// Those of tower layers and middleware.
     request: http::Extensions,
 }
 
-type OwnValues = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
+type Values = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 impl Extensions {
     /// Attaches a value; returns the one of the same type that was there.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
         let old = self.remove();
-        self.own.insert(TypeId::of::<T>(), Box::new(value));
+        self.of_connection.insert(TypeId::of::<T>(), Box::new(value));
         old
     }
 
     /// The value of a type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        let own = self.own.get(&TypeId::of::<T>()).and_then(|own| own.downcast_ref());
+        let own = self.of_connection.get(&TypeId::of::<T>()).and_then(|own| own.downcast_ref());
         own.or_else(|| self.identity.get()).or_else(|| self.request.get())
     }
 
     /// The value of a type, to change it.
     pub fn get_mut<T: Send + Sync + 'static>(&mut self) -> Option<&mut T> {
-        let own = self.own.get_mut(&TypeId::of::<T>()).and_then(|own| own.downcast_mut());
+        let own = self.of_connection.get_mut(&TypeId::of::<T>()).and_then(|own| own.downcast_mut());
         own.or_else(|| self.identity.get_mut()).or_else(|| self.request.get_mut())
     }
 
     /// Takes a value out.
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
-        let own = self.own.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
+        let own = self.of_connection.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
         let (own, of_identity, of_request) =
             (own.map(|own| *own), self.identity.remove(), self.request.remove());
         own.or(of_identity).or(of_request)
@@ -59,14 +59,14 @@ impl Extensions {
     /// Bytes of what is attached: the values themselves, and what the common ones own.
     pub(super) fn weight(&self) -> usize {
         let own =
-            self.own.values().map(|value| ENTRY + size_of_val(&**value) + owned(&**value)).sum::<usize>();
+            self.of_connection.values().map(|value| ENTRY_BYTES + size_of_val(&**value) + owned(&**value)).sum::<usize>();
         let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
         let claims = claims.map_or(0, Claims::weight);
         #[cfg(feature = "axum")]
         let target = crate::router::weight_of_target(&self.request);
         #[cfg(not(feature = "axum"))]
         let target = 0;
-        own + (self.identity.len() + self.request.len()) * ENTRY + claims + target
+        own + (self.identity.len() + self.request.len()) * ENTRY_BYTES + claims + target
     }
 }
 
@@ -79,16 +79,16 @@ fn owned(value: &(dyn Any + Send + Sync)) -> usize {
 }
 
 /// Bytes of an entry in a map of types, and of the allocation of its value.
-const ENTRY: usize = 96;
+const ENTRY_BYTES: usize = 96;
 
 impl Extensions {
     fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.identity.is_empty() && self.request.is_empty()
+        self.of_connection.is_empty() && self.identity.is_empty() && self.request.is_empty()
     }
 
     /// Drops every value, whatever the others' destructors do.
     fn discard(&mut self, panics: &Counter) {
-        contain::discard(panics, std::mem::take(&mut self.own).into_values());
+        contain::discard(panics, std::mem::take(&mut self.of_connection).into_values());
         contain::discard(panics, [std::mem::take(&mut self.identity), std::mem::take(&mut self.request)]);
     }
 }
@@ -128,7 +128,7 @@ impl Attachments {
     }
 
     /// Begins with what was attached before there was a connection.
-    pub(super) fn begin(&self, mut values: Loose) {
+    pub(super) fn begin(&self, mut values: DetachedExtensions) {
         self.with(|all| *all = std::mem::take(&mut values.extensions));
     }
 
@@ -137,7 +137,7 @@ impl Attachments {
     pub(super) fn renew(&self, identity: http::Extensions, panics: &Counter) {
         let replaced = self.with(|all| {
             if identity.get::<Claims>().is_some() {
-                drop(all.own.remove(&TypeId::of::<Claims>()));
+                drop(all.of_connection.remove(&TypeId::of::<Claims>()));
             }
             std::mem::replace(&mut all.identity, identity)
         });
@@ -146,12 +146,12 @@ impl Attachments {
 
     /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
-        let inherited = old.with(|old| std::mem::take(&mut old.own));
+        let inherited = old.with(|old| std::mem::take(&mut old.of_connection));
         let replaced = self.with(|new| {
             let mut replaced: Vec<_> =
-                inherited.into_iter().filter_map(|(of, value)| new.own.insert(of, value)).collect();
+                inherited.into_iter().filter_map(|(of, value)| new.of_connection.insert(of, value)).collect();
             if new.identity.get::<Claims>().or_else(|| new.request.get()).is_some() {
-                replaced.extend(new.own.remove(&TypeId::of::<Claims>()));
+                replaced.extend(new.of_connection.remove(&TypeId::of::<Claims>()));
             }
             replaced
         });
@@ -165,7 +165,7 @@ impl Attachments {
         if extensions.is_empty() {
             return;
         }
-        let values = Loose { extensions, hub: hub.clone() };
+        let values = DetachedExtensions { extensions, hub: hub.clone() };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { drop(values) });
         }
@@ -173,12 +173,12 @@ impl Attachments {
 }
 
 /// Values that are attached to no connection, yet or any more. Their destructors are contained.
-pub(crate) struct Loose {
+pub(crate) struct DetachedExtensions {
     extensions: Extensions,
     hub: Arc<HubCore>,
 }
 
-impl Loose {
+impl DetachedExtensions {
     /// Those of a handshake.
     pub(crate) fn new(hub: &Arc<HubCore>, request: http::Extensions, identity: http::Extensions) -> Self {
         Self { extensions: Extensions { request, identity, ..Extensions::default() }, hub: hub.clone() }
@@ -189,7 +189,7 @@ impl Loose {
     }
 }
 
-impl Drop for Loose {
+impl Drop for DetachedExtensions {
     fn drop(&mut self) {
         self.extensions.discard(&self.hub.metrics.panics);
     }
@@ -219,7 +219,7 @@ impl Drop for Held {
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.own.len() + self.identity.len() + self.request.len();
+        let len = self.of_connection.len() + self.identity.len() + self.request.len();
         f.debug_struct("Extensions").field("len", &len).finish()
     }
 }

@@ -1,7 +1,7 @@
 //! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
 //! that the connection is closed.
 
-use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions, Requesting};
+use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions, ClientRequest};
 use crate::channel::{Content, UserId};
 use crate::error::Error;
 use crate::handler::Expiry;
@@ -113,8 +113,8 @@ impl Connection {
     /// assert_eq!(client.expect("ack").await["data"], "deleted");
     /// # }
     /// ```
-    pub fn request<T>(&self, event: &str, data: impl Serialize) -> Requesting<T> {
-        Requesting::new(self.0.clone(), event, &data)
+    pub fn request<T>(&self, event: &str, data: impl Serialize) -> ClientRequest<T> {
+        ClientRequest::new(self.0.clone(), event, &data)
     }
 
     /// Closes the connection: what is queued is written first. `code` says whether the client comes back
@@ -137,7 +137,7 @@ impl Connection {
 
     /// When it came into its state, to about the pace of the heartbeat; at most 24 days ago.
     pub fn state_since(&self) -> SystemTime {
-        ago(self.0.in_state_for())
+        time_since(self.0.time_in_state())
     }
 
     /// Changes the state, and tells the client with a `connection_state` message. Nothing happens where it is in
@@ -160,22 +160,22 @@ impl Connection {
 
     /// The other end of its socket: the client, or the proxy before it. Unknown where a tower service is not told.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.arrival().peer()
+        self.0.connect_info().peer()
     }
 
     /// The address that limits count it by: that of [`Connection::peer`], without the port.
     pub fn address(&self) -> Option<IpAddr> {
-        self.0.arrival().address()
+        self.0.connect_info().address()
     }
 
     /// When it was opened.
     pub fn connected_at(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_millis(self.0.arrival().at())
+        UNIX_EPOCH + Duration::from_millis(self.0.connect_info().at())
     }
 
     /// When something was last read from it, be it a pong; to about a second, and at most 24 days ago.
     pub fn last_heard(&self) -> SystemTime {
-        ago(self.0.silent_for())
+        time_since(self.0.silent_for())
     }
 
     /// How the client comes back after a loss: its own policy, else its handler's, else the hub's.
@@ -208,8 +208,8 @@ impl Connection {
         }
         {
             // Under the lock, so that the last one told is the one that counts.
-            let mut own = self.0.attached().retry.lock();
-            self.0.tell(&Message::RetryPolicy(policy.terms()))?;
+            let mut own = self.0.cold().retry.lock();
+            self.0.send_message(&Message::RetryPolicy(policy.terms()))?;
             *own = Some(policy);
         }
         self.0.hub.settle_congested();
@@ -230,7 +230,7 @@ impl Connection {
     /// Where it is called inside itself, as by [`Context::extension`](crate::Context::extension), for the same
     /// connection: the values are at hand there.
     pub fn with_extensions<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
-        self.0.attached().extensions.with(f)
+        self.0.cold().extensions.with(f)
     }
 
     /// Bytes that wait to be written.
@@ -239,7 +239,7 @@ impl Connection {
     }
 }
 
-fn ago(time: Duration) -> SystemTime {
+fn time_since(time: Duration) -> SystemTime {
     SystemTime::now().checked_sub(time).unwrap_or(UNIX_EPOCH)
 }
 

@@ -3,7 +3,7 @@
 
 use super::Outgoing;
 use super::latest::LatestEvents;
-use super::queued::{Gap, Queued, Room};
+use super::queued::{Gap, Queued, QueueBounds};
 use super::replay::Replays;
 use crate::channel::{Publication, Subscription};
 use bytes::{Buf, Bytes};
@@ -123,14 +123,14 @@ impl Lanes {
     }
 
     /// Drops everything of a subscription.
-    pub(super) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
+    pub(super) fn remove_subscription(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         self.replays.remove(subscription);
-        self.events.forget(subscription, out);
+        self.events.remove_subscription(subscription, out);
         let mut data = std::mem::take(&mut self.data);
         data.retain(|queued| {
             let is_kept = !queued.belongs_to(subscription);
             if !is_kept {
-                self.uncount(queued, out);
+                self.subtract_bytes(queued, out);
             }
             is_kept
         });
@@ -138,7 +138,7 @@ impl Lanes {
     }
 
     /// Counts an entry that is taken out of the data lane.
-    fn uncount(&mut self, queued: &Queued, out: Outgoing<'_>) {
+    fn subtract_bytes(&mut self, queued: &Queued, out: Outgoing<'_>) {
         match queued {
             Queued::Frame(frame) => self.data_bytes -= frame.len(),
             Queued::Reply(frame) => {
@@ -158,30 +158,30 @@ impl Lanes {
     }
 
     /// Whether one more message fits into the data lane. The first one always does.
-    pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
-        let count = self.counted();
+    pub(super) fn has_room(&self, room: QueueBounds, bytes: usize) -> bool {
+        let count = self.counted_bytes();
         self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
     }
 
     /// Whether more waits in the data lane than may, and not only one message that is too large.
-    pub(super) fn is_over(&self, room: Room) -> bool {
-        self.counted() > 1 && !self.has_room(room, 0)
+    pub(super) fn is_over_bounds(&self, room: QueueBounds) -> bool {
+        self.counted_bytes() > 1 && !self.has_room(room, 0)
     }
 
     /// Messages of the data lane that its bounds count.
-    fn counted(&self) -> usize {
+    fn counted_bytes(&self) -> usize {
         self.data.len() - self.replayed - self.replies
     }
 
     /// Whether one more frame fits into the control lane. The first one always does.
-    pub(super) fn has_control_room(&self, room: Room, bytes: usize) -> bool {
+    pub(super) fn has_control_room(&self, room: QueueBounds, bytes: usize) -> bool {
         self.control_bytes + bytes <= room.bytes && self.control.len() < room.frames
             || self.control.is_empty()
     }
 
     /// Whether no more answers and messages of the protocol wait than may: a long answer to one request is no lag.
-    pub(super) fn has_answer_room(&self, room: Room) -> bool {
-        self.control_bytes + self.reply_bytes <= room.bytes.max(ANSWERS)
+    pub(super) fn has_answer_room(&self, room: QueueBounds) -> bool {
+        self.control_bytes + self.reply_bytes <= room.bytes.max(MAX_WAITING_ANSWERS)
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
@@ -255,7 +255,7 @@ impl Lanes {
         out: Outgoing<'_>,
         write: &mut dyn FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let data = self.data.iter().map(|queued| match queued {
             Queued::Frame(frame) | Queued::Reply(frame) | Queued::Gap(Gap { frame: Some(frame), .. }) => {
                 frame
@@ -263,7 +263,7 @@ impl Lanes {
             Queued::Publication(publication, _) | Queued::Replayed(publication, _) => {
                 publication.frame(out.wire, out.deflate)
             }
-            Queued::Gap(Gap { frame: None, .. }) => &EMPTY, // rendered before; never reached
+            Queued::Gap(Gap { frame: None, .. }) => &EMPTY_BYTES, // rendered before; never reached
         });
         let partial = (!self.partial.is_empty()).then_some(&self.partial);
         let all = partial.into_iter().chain(&self.control).chain(&self.pong).chain(data);
@@ -306,7 +306,7 @@ impl Lanes {
             let event = self.events.pop(out).inspect(|_| out.traffic.delivered.increment());
             return event.or_else(|| self.close.take());
         };
-        self.uncount(&queued, out);
+        self.subtract_bytes(&queued, out);
         Some(match queued {
             Queued::Frame(frame) | Queued::Reply(frame) => frame,
             Queued::Publication(publication, _) => {
@@ -324,11 +324,11 @@ impl Lanes {
     }
 }
 
-static EMPTY: Bytes = Bytes::new();
+static EMPTY_BYTES: Bytes = Bytes::new();
 /// Bytes of answers that may wait whatever the bound of the outbox is: twice the longest one.
-const ANSWERS: usize = 512 * 1024;
+const MAX_WAITING_ANSWERS: usize = 512 * 1024;
 /// Slices in one vectored write.
-const SLICES: usize = 64;
+const MAX_SLICES: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 //! count against a slow consumer: where the socket takes nothing, the latest of each sender and type. Part of `lanes`.
 
 use super::Outgoing;
-use super::queued::{Room, Stretch};
+use super::queued::{QueueBounds, Widening};
 use crate::channel::{Publication, Subscription};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct LatestEvents {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingEvents>,
     bytes: usize,
 }
 
-type Waiting = (Arc<Publication>, Arc<Subscription>);
+type WaitingEvents = (Arc<Publication>, Arc<Subscription>);
 
 impl LatestEvents {
     pub(super) fn is_empty(&self) -> bool {
@@ -32,8 +32,8 @@ impl LatestEvents {
     }
 
     /// Whether one more fits where the consumer takes nothing. The first one always does.
-    pub(super) fn has_room(&self, room: Room, bytes: usize) -> bool {
-        self.fits(Pace::Lagging.room(room), bytes)
+    pub(super) fn has_room(&self, room: QueueBounds, bytes: usize) -> bool {
+        self.fits(ReadingPace::Lagging.room(room), bytes)
     }
 
     /// Queues an event. Where the consumer takes nothing the earlier ones of its kind go, and where there is no room the
@@ -42,11 +42,11 @@ impl LatestEvents {
         &mut self,
         event: &Arc<Publication>,
         subscription: &Arc<Subscription>,
-        (out, pace): (Outgoing<'_>, Pace),
+        (out, pace): (Outgoing<'_>, ReadingPace),
     ) {
-        let (bytes, room) = (event.frame(out.wire, out.deflate).len(), pace.room(out.room));
+        let (bytes, room) = (event.frame(out.wire, out.deflate).len(), pace.room(out.bounds));
         let before = self.waiting.len();
-        if pace == Pace::Lagging || !self.fits(room, bytes) {
+        if pace == ReadingPace::Lagging || !self.fits(room, bytes) {
             self.remove(out, |waiting| is_superseded(waiting, event, subscription));
         }
         while !self.fits(room, bytes) && self.pop(out).is_some() {}
@@ -55,11 +55,11 @@ impl LatestEvents {
         self.waiting.push_back((event.clone(), subscription.clone()));
     }
 
-    fn fits(&self, room: Room, bytes: usize) -> bool {
+    fn fits(&self, room: QueueBounds, bytes: usize) -> bool {
         self.waiting.is_empty() || self.bytes + bytes <= room.bytes && self.waiting.len() < room.frames
     }
 
-    fn remove(&mut self, out: Outgoing<'_>, is_removed: impl Fn(&Waiting) -> bool) {
+    fn remove(&mut self, out: Outgoing<'_>, is_removed: impl Fn(&WaitingEvents) -> bool) {
         let bytes = &mut self.bytes;
         self.waiting.retain(|waiting| {
             let is_kept = !is_removed(waiting);
@@ -71,7 +71,7 @@ impl LatestEvents {
     }
 
     /// Drops those of a subscription that has ended.
-    pub(super) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
+    pub(super) fn remove_subscription(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         self.remove(out, |(_, own)| Arc::ptr_eq(own, subscription));
     }
 
@@ -89,13 +89,13 @@ impl LatestEvents {
 }
 
 /// Whether a later event takes the place of one that waits.
-fn is_superseded((waiting, own): &Waiting, later: &Publication, subscription: &Arc<Subscription>) -> bool {
+fn is_superseded((waiting, own): &WaitingEvents, later: &Publication, subscription: &Arc<Subscription>) -> bool {
     Arc::ptr_eq(own, subscription) && waiting.is_superseded_by(later)
 }
 
 /// How a consumer reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum ReadingPace {
     /// Its socket has taken all, as far as is known.
     Reading,
     /// Its socket can be written by its task alone, which has yet to try.
@@ -104,11 +104,11 @@ pub(super) enum Pace {
     Lagging,
 }
 
-impl Pace {
+impl ReadingPace {
     /// How much may wait.
-    fn room(self, room: Room) -> Room {
-        let bounds = Room { bytes: room.bytes.min(MAX_BYTES), frames: room.frames.min(MAX_EVENTS) };
-        if self == Self::Unknown { bounds.stretched(Stretch::Short) } else { bounds }
+    fn room(self, room: QueueBounds) -> QueueBounds {
+        let bounds = QueueBounds { bytes: room.bytes.min(MAX_BYTES), frames: room.frames.min(MAX_EVENTS) };
+        if self == Self::Unknown { bounds.widened(Widening::Short) } else { bounds }
     }
 }
 

@@ -2,52 +2,52 @@
 //! end by time; `open` is its beginning, `run` its life with `work` and `ahead`, `reader` what comes in, `outbox`
 //! and `lanes` what goes out, `state` and `transition` what state it is in, `connections` all of them.
 
-mod ahead;
-mod arrival;
-mod attached;
+mod read_ahead;
+mod connect_info;
+mod cold;
 mod connections;
 mod core;
-mod ending;
+mod close;
 mod expiry;
 mod extensions;
 mod handle;
-mod inherit;
+mod takeover;
 mod lanes;
 mod latest;
 mod open;
 mod outbox;
-mod pulse;
+mod liveness;
 mod queued;
 mod reader;
 mod replay;
 mod replies;
-mod requests;
-mod run;
-mod sending;
-mod slow;
+mod client_requests;
+mod driver;
+mod send;
+mod slow_consumer;
 mod state;
 mod stream;
 mod transition;
-mod work;
-mod writing;
+mod callback;
+mod write;
 
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
-pub use requests::Requesting;
+pub use client_requests::ClientRequest;
 pub use state::{ConnectionState, StateCounts};
 
-pub(crate) use self::core::{Belongs, ConnectionCore, Particulars};
-pub(crate) use arrival::Arrival;
-pub(crate) use ending::{evict, supersede};
-pub(crate) use extensions::Loose;
-pub(crate) use open::{Opening, Session, Unanswered, register};
-pub(crate) use outbox::{Backlog, Phase, Told};
-pub(crate) use pulse::Deadlines;
-pub(crate) use queued::{Room, Stretch};
+pub(crate) use self::core::{Owner, ConnectionCore, ConnectionParts};
+pub(crate) use connect_info::ConnectInfo;
+pub(crate) use close::{evict, close_replaced};
+pub(crate) use extensions::DetachedExtensions;
+pub(crate) use open::{Opening, SessionAnnouncement, UnopenedConnection, register};
+pub(crate) use outbox::{Backlog, Phase, SessionNotice};
+pub(crate) use liveness::Deadlines;
+pub(crate) use queued::{QueueBounds, Widening};
 pub(crate) use reader::{Resumed, announce_session, frame};
 pub(crate) use state::States;
-pub(crate) use writing::TaskIsDue;
+pub(crate) use write::TaskUrgency;
 
 use crate::channel::Wire;
 use crate::metrics::Traffic;
@@ -195,8 +195,8 @@ pub(crate) fn sendable(code: CloseCode) -> CloseCode {
 pub(crate) struct Outgoing<'a> {
     pub(crate) wire: Wire,
     pub(crate) deflate: Option<&'a Deflate>,
-    pub(crate) room: Room,
-    pub(crate) stretch: Stretch,
+    pub(crate) bounds: QueueBounds,
+    pub(crate) bounds_kind: Widening,
     /// Whether the socket takes nothing, so that what waits may be superseded.
     pub(crate) may_conflate: bool,
     pub(crate) traffic: &'a Traffic,

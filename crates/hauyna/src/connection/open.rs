@@ -1,11 +1,11 @@
 //! How a connection begins: what a handshake has decided becomes a registered connection, and once the handshake is
 //! answered that gets its socket and a task of its own. Called by the router, once for each upgrade.
 
-use super::core::Particulars;
-use super::ending::take_back;
-use super::outbox::{Outbox, Told};
-use super::run::Run;
-use super::work::Work;
+use super::core::ConnectionParts;
+use super::close::take_back_session;
+use super::outbox::{Outbox, SessionNotice};
+use super::driver::Driver;
+use super::callback::PendingCallback;
 use super::{CloseReason, ConnectionCore, Phase, reader};
 use crate::contain::Contained;
 use crate::dispatch::{guarded_open, take_remainder};
@@ -22,10 +22,10 @@ use std::sync::Arc;
 pub(crate) struct Opening {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) particulars: Particulars,
-    pub(crate) place: Place,
+    pub(crate) particulars: ConnectionParts,
+    pub(crate) limit_place: Place,
     pub(crate) inflate: Option<Inflate>,
-    pub(crate) session: Session,
+    pub(crate) session: SessionAnnouncement,
     pub(crate) credentials: Credentials,
     /// The session that it takes over.
     pub(crate) claim: Option<Claim>,
@@ -33,14 +33,14 @@ pub(crate) struct Opening {
 
 /// Whether the client negotiated a sub-protocol and gets the `session` message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Session {
+pub(crate) enum SessionAnnouncement {
     Announce,
     Plain,
 }
 
 /// A registered connection whose handshake is not answered yet: what is sent to it waits. Dropped before it was
 /// [started](Unanswered::start), it is taken back.
-pub(crate) struct Unanswered {
+pub(crate) struct UnopenedConnection {
     core: Arc<ConnectionCore>,
     pending: Option<Pending>,
 }
@@ -52,8 +52,8 @@ struct Pending {
 }
 
 /// Registers the connection, before its client can know of it: whoever has seen the answer is found.
-pub(crate) fn register(opening: Opening) -> Unanswered {
-    let Opening { hub, endpoint, particulars, place, inflate, session, credentials, claim } = opening;
+pub(crate) fn register(opening: Opening) -> UnopenedConnection {
+    let Opening { hub, endpoint, particulars, limit_place: place, inflate, session, credentials, claim } = opening;
     hub.background.remember_runtime();
     hub.background.adopt();
     let shard = &hub.shards[usize::from(particulars.shard)];
@@ -61,16 +61,16 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
     let core =
         Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(Socket::Unanswered)));
     // Nothing is read before the handshake is answered: silence says nothing.
-    core.pulse.set_busy(true);
+    core.liveness.set_busy(true);
     let expires_at = credentials.expiry.map(|expiry| expiry.at);
     let claim = claim.map(|mut claim| {
         claim.begin(&core);
         claim
     });
-    if session == Session::Announce && claim.is_none() {
+    if session == SessionAnnouncement::Announce && claim.is_none() {
         reader::announce_session(&core, None, expires_at);
         if core.endpoint.on_open.is_some() {
-            core.await_decision(Told::Opening);
+            core.await_decision(SessionNotice::Opening);
         }
     }
     hub.groups.welcome(&hub, &core);
@@ -88,15 +88,15 @@ pub(crate) fn register(opening: Opening) -> Unanswered {
         // A newer handshake was done earlier; it has not found this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
-    Unanswered { core, pending: Some(Pending { inflate, claim }) }
+    UnopenedConnection { core, pending: Some(Pending { inflate, claim }) }
 }
 
-impl Unanswered {
+impl UnopenedConnection {
     /// The handshake is answered: from now on the socket is the connection's, which has a task.
     pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
         let core = self.core.clone();
         let Link { socket, io, early } = link;
-        core.pulse.restart(core.hub.clock.tick());
+        core.liveness.restart(core.hub.clock.tick());
         let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
         // Who takes over a session is watched once it has it: until then the lost connection is.
         if claim.is_none() {
@@ -111,12 +111,12 @@ impl Unanswered {
         let work = match claim {
             Some(claim) => {
                 let resumed = Box::pin(session::resume(core.clone(), claim));
-                Some(Work::Open(Contained::new(&core.hub.metrics.panics, resumed)))
+                Some(PendingCallback::Open(Contained::new(&core.hub.metrics.panics, resumed)))
             }
             None => {
                 let opened = (!is_unopened).then(|| core.endpoint.opened(&Context::new(core.clone())));
                 let opened = opened.flatten().map(|opened| guarded_open(&core, opened));
-                opened.map(|opened| Work::Open(Contained::new(&core.hub.metrics.panics, opened)))
+                opened.map(|opened| PendingCallback::Open(Contained::new(&core.hub.metrics.panics, opened)))
             }
         };
         {
@@ -127,7 +127,7 @@ impl Unanswered {
                 outbox.socket = socket;
             }
         }
-        core.pulse.set_busy(work.is_some());
+        core.liveness.set_busy(work.is_some());
         core.traffic().received.add(early.len() as u64);
         let rest = (!early.is_empty()).then(|| early.into_boxed_slice());
         tracing::debug!(
@@ -137,7 +137,7 @@ impl Unanswered {
             route = core.endpoint().route,
             "opened",
         );
-        let run = Run::new(core.clone(), decoder, io, rest, work);
+        let run = Driver::new(core.clone(), decoder, io, rest, work);
         tokio::spawn(if is_unopened { run.unopened() } else { run });
         core
     }
@@ -145,27 +145,27 @@ impl Unanswered {
 
 impl ConnectionCore {
     /// A callback is about to decide if the client may stay. Until it has, nobody takes over the session by its token.
-    pub(crate) fn await_decision(&self, told: Told) {
+    pub(crate) fn await_decision(&self, told: SessionNotice) {
         let mut outbox = self.outbox.lock();
-        if outbox.told == Told::Token {
-            outbox.told = told;
+        if outbox.session_notice == SessionNotice::Token {
+            outbox.session_notice = told;
         }
     }
 
     /// Whether that callback is at work.
     pub(crate) fn is_undecided(&self) -> bool {
         let outbox = self.outbox.lock();
-        outbox.told.is_undecided() && outbox.phase == Phase::Open
+        outbox.session_notice.is_undecided() && outbox.phase == Phase::Open
     }
 
     /// The callback has let the client in: it may come back from now on.
-    pub(super) fn let_in(&self) {
+    pub(super) fn admit(&self) {
         {
             let mut outbox = self.outbox.lock();
-            if !outbox.told.is_undecided() {
+            if !outbox.session_notice.is_undecided() {
                 return;
             }
-            outbox.told = Told::Token;
+            outbox.session_notice = SessionNotice::Token;
         }
         self.hub.sessions.notify_decided(self.id());
     }
@@ -176,17 +176,17 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         let is_closed = outbox.phase != Phase::Open;
         if is_closed {
-            outbox.told = Told::Nothing;
+            outbox.session_notice = SessionNotice::Nothing;
         }
         is_closed
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for UnopenedConnection {
     fn drop(&mut self) {
         if let Some(pending) = self.pending.take() {
             drop(pending); // a session that it was to take over waits again
-            take_back(&self.core);
+            take_back_session(&self.core);
         }
     }
 }

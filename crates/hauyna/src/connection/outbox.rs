@@ -3,9 +3,9 @@
 //! the outbox's lock; it never waits. Where a bound is reached, the socket is asked before a policy acts.
 
 use super::lanes::Lanes;
-use super::latest::Pace;
-use super::queued::{Queued, Room};
-use super::writing::{Answer, Asked};
+use super::latest::ReadingPace;
+use super::queued::{Queued, QueueBounds};
+use super::write::{SocketAnswer, TaskAttempt};
 use super::{CloseReason, Outgoing};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
@@ -25,23 +25,23 @@ pub(crate) struct Outbox {
     /// On the list of connections that their shard will flush.
     pub(crate) is_enqueued: bool,
     /// How far the task of a stream that only it may write to is with the last question.
-    pub(super) asked: Asked,
+    pub(super) task_attempt: TaskAttempt,
     /// Replies on their way through the shard: no later one may overtake them.
     pub(super) ordered_replies: u16,
     /// To be closed by its task when all that was read is answered: the hub drains.
-    pub(crate) leaving: bool,
-    pub(crate) told: Told,
+    pub(crate) closes_when_answered: bool,
+    pub(crate) session_notice: SessionNotice,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
 }
 
 /// What its client was told of its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum SessionNotice {
     /// It negotiated no sub-protocol, and is told nothing.
     Nothing,
     /// It is to be told, and nothing is written before.
-    NotYet,
+    Undecided,
     /// That it has one, without a way to resume it.
     Session,
     /// How to resume it, once `on_open` has let it in: until then nothing is kept of it.
@@ -52,7 +52,7 @@ pub(crate) enum Told {
     Token,
 }
 
-impl Told {
+impl SessionNotice {
     /// Whether its client has a token.
     pub(super) fn is_token(self) -> bool {
         matches!(self, Self::Opening | Self::Reconnecting | Self::Token)
@@ -98,10 +98,10 @@ impl Outbox {
             phase: Phase::Open,
             blocked: None,
             is_enqueued: false,
-            asked: Asked::No,
+            task_attempt: TaskAttempt::No,
             ordered_replies: 0,
-            leaving: false,
-            told: Told::Nothing,
+            closes_when_answered: false,
+            session_notice: SessionNotice::Nothing,
             reason: None,
             waker: None,
         }
@@ -118,7 +118,7 @@ impl Outbox {
     }
 
     fn awaits_session(&self) -> bool {
-        self.told == Told::NotYet && self.phase == Phase::Open
+        self.session_notice == SessionNotice::Undecided && self.phase == Phase::Open
     }
 
     /// Whether the socket may take something now.
@@ -127,7 +127,7 @@ impl Outbox {
     }
 
     /// Gives what was noted since the last sweep the time of this one.
-    pub(crate) fn date(&mut self, now: impl Fn() -> Tick) {
+    pub(crate) fn set_times(&mut self, now: impl Fn() -> Tick) {
         self.blocked = self.blocked.map(|since| since.date(&now));
         if let Phase::Closing(since) | Phase::Closed(since) = &mut self.phase {
             *since = since.date(&now);
@@ -140,14 +140,14 @@ impl Outbox {
     }
 
     /// Whether so much waits that nothing more should be read of the client.
-    pub(crate) fn is_over(&self, room: Room) -> bool {
+    pub(crate) fn is_over_bounds(&self, room: QueueBounds) -> bool {
         self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
     }
 
     /// Whether too many answers and messages of the protocol wait although the socket was asked. What else waits has bounds
     /// of its own, and a replay is no lag.
-    pub(crate) fn is_over_when_asked(&mut self, out: Outgoing<'_>) -> bool {
-        self.ask_socket(out, |lanes, room| lanes.has_answer_room(room)).is_err()
+    pub(crate) fn is_over_bounds_after_ask(&mut self, out: Outgoing<'_>) -> bool {
+        self.bounds_after_ask(out, |lanes, room| lanes.has_answer_room(room)).is_err()
     }
 
     /// Whether the next page of a replay should be fetched.
@@ -177,7 +177,7 @@ impl Outbox {
 
     /// Nothing waits any more: what the socket said to the last question does not count for the next one.
     pub(super) fn note_emptied(&mut self) {
-        (self.blocked, self.asked) = (None, Asked::No);
+        (self.blocked, self.task_attempt) = (None, TaskAttempt::No);
     }
 
     /// Queues a reply: before everything of the data lane. Reading pauses while too much waits, which bounds it.
@@ -188,7 +188,7 @@ impl Outbox {
     }
 
     /// Queues a control frame that the client did not ask for: before everything of the data lane.
-    pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+    pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.control_room(frame.len(), out)?;
         if self.phase == Phase::Open {
             self.lanes().push_control(frame);
@@ -198,21 +198,21 @@ impl Outbox {
 
     /// Queues what is told of a subscription, behind the replies to earlier requests: the last one that a client gets says
     /// whether it is subscribed.
-    pub(super) fn push_notice(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
+    pub(super) fn push_notice(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.control_room(frame.len(), out)?;
-        self.ask_socket(out, Lanes::has_answer_room)?;
+        self.bounds_after_ask(out, Lanes::has_answer_room)?;
         self.push_reply(frame);
         Ok(())
     }
 
     /// Whether one more frame fits into the control lane.
-    pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), Full> {
-        self.ask_socket(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
+    pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), OutboxFull> {
+        self.bounds_after_ask(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
     }
 
     /// Queues the session message, before everything that has waited for it.
-    pub(crate) fn push_session(&mut self, frame: Bytes, told: Told) {
-        self.told = told;
+    pub(crate) fn push_session(&mut self, frame: Bytes, told: SessionNotice) {
+        self.session_notice = told;
         if self.phase == Phase::Open {
             self.lanes().push_first(frame);
         }
@@ -226,8 +226,8 @@ impl Outbox {
     }
 
     /// Queues a message of the application to this connection alone, behind the publications.
-    pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), Full> {
-        self.ask_socket(out, |lanes, room| lanes.has_room(room, frame.len()))?;
+    pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
+        self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, frame.len()))?;
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Frame(frame));
         }
@@ -252,7 +252,7 @@ impl Outbox {
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), OutboxFull> {
         if self.phase != Phase::Open {
             return Ok(());
         }
@@ -274,16 +274,16 @@ impl Outbox {
         }
         let is_superseding =
             self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
-        let may_conflate = is_superseding && self.was_asked() && self.ask(out) == Answer::Refused;
+        let may_conflate = is_superseding && self.was_asked() && self.try_socket(out) == SocketAnswer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
-        let room = match self.ask_socket(out, |lanes, room| lanes.has_room(room, bytes)) {
+        let room = match self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, bytes)) {
             Ok(room) => room,
-            Err(Full) => out.room,
+            Err(OutboxFull) => out.bounds,
         };
         if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(publication, subscription, Outgoing { room, may_conflate, ..out })
+        self.lanes().push_publication(publication, subscription, Outgoing { bounds: room, may_conflate, ..out })
     }
 
     /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, or there is no room, the
@@ -297,12 +297,12 @@ impl Outbox {
         let bytes = event.frame(out.wire, out.deflate).len();
         let is_tried = self.is_stream_tried();
         let must_ask = self.lanes.as_deref().is_some_and(|Lanes { events, .. }| {
-            !events.has_room(out.room, bytes) || is_tried && events.has_earlier(event, subscription)
+            !events.has_room(out.bounds, bytes) || is_tried && events.has_earlier(event, subscription)
         });
-        let pace = match must_ask.then(|| self.ask(out)) {
-            Some(Answer::Refused) => Pace::Lagging,
-            Some(Answer::Open) => Pace::Unknown,
-            Some(Answer::Taken) | None => Pace::Reading,
+        let pace = match must_ask.then(|| self.try_socket(out)) {
+            Some(SocketAnswer::Refused) => ReadingPace::Lagging,
+            Some(SocketAnswer::Open) => ReadingPace::Unknown,
+            Some(SocketAnswer::Taken) | None => ReadingPace::Reading,
         };
         if self.phase == Phase::Open {
             self.lanes().events.push(event, subscription, (out, pace));
@@ -319,9 +319,9 @@ impl Outbox {
     }
 
     /// Drops what waits of a subscription; returns whether now nothing waits any more.
-    pub(crate) fn forget(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+    pub(crate) fn remove_subscription(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
         let Some(lanes) = &mut self.lanes else { return false };
-        lanes.forget(subscription, out);
+        lanes.remove_subscription(subscription, out);
         let is_emptied = lanes.is_unused();
         if is_emptied {
             self.note_emptied();
@@ -350,7 +350,7 @@ impl Outbox {
 
     /// Its client is back on another socket: the task writes the close frame here as far as the stream takes it at
     /// once, and that is the end.
-    pub(crate) fn is_parting(&self) -> bool {
+    pub(crate) fn is_replaced(&self) -> bool {
         self.reason == Some(CloseReason::Resumed) && self.socket.is_of_task()
     }
 
@@ -379,4 +379,4 @@ pub(crate) enum Backlog {
 
 /// The outbox is full and the policy is to disconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) struct OutboxFull;

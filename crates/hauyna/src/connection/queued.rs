@@ -34,24 +34,24 @@ pub(super) struct Gap {
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct QueueBounds {
     pub(crate) bytes: usize,
     pub(crate) frames: usize,
 }
 
-impl Room {
+impl QueueBounds {
     /// For the first message that does not fit, until the connection's task has been asked to try its stream.
-    pub(super) const ENDLESS: Self = Self { bytes: usize::MAX, frames: usize::MAX };
+    pub(super) const UNBOUNDED: Self = Self { bytes: usize::MAX, frames: usize::MAX };
 
     /// For a connection whose task has yet to ask its stream.
-    pub(super) fn stretched(self, stretch: Stretch) -> Self {
+    pub(super) fn widened(self, stretch: Widening) -> Self {
         let least = match stretch {
-            Stretch::Short => Self { bytes: STRETCHED_BYTES, frames: STRETCHED_FRAMES },
-            Stretch::Inbox => Self { bytes: INBOX_BYTES, frames: INBOX_FRAMES },
+            Widening::Short => Self { bytes: WIDENED_BYTES, frames: WIDENED_FRAMES },
+            Widening::Inbox => Self { bytes: INBOX_BYTES, frames: INBOX_FRAMES },
         };
         Self {
-            bytes: self.bytes.saturating_mul(STRETCH).max(least.bytes),
-            frames: self.frames.saturating_mul(STRETCH).max(least.frames),
+            bytes: self.bytes.saturating_mul(WIDENING_FACTOR).max(least.bytes),
+            frames: self.frames.saturating_mul(WIDENING_FACTOR).max(least.frames),
         }
     }
 
@@ -62,7 +62,7 @@ impl Room {
 
 /// How far the bounds of a connection stretch until its task has asked its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stretch {
+pub(crate) enum Widening {
     /// As much as a task that does not run may cost.
     Short,
     /// What was posted to the shard has bounds of its own. The shard waits for the task long before, but not in the middle
@@ -118,9 +118,9 @@ impl Gap {
 }
 
 /// How far the bounds stretch until the task of a connection has asked its stream, and at least to what.
-const STRETCH: usize = 4;
-const STRETCHED_BYTES: usize = 1 << 20;
-const STRETCHED_FRAMES: usize = 4096;
+const WIDENING_FACTOR: usize = 4;
+const WIDENED_BYTES: usize = 1 << 20;
+const WIDENED_FRAMES: usize = 4096;
 /// Twice what a shard takes before publishers wait: the rest of one inbox, and the next one.
 const INBOX_BYTES: usize = 32 << 20;
 const INBOX_FRAMES: usize = 16 * 1024;

@@ -1,8 +1,8 @@
 //! What comes in on one connection, event by event: control frames are answered here, messages go to
 //! `dispatch`. Also what a fault and a refusal do.
 
-use super::ending::close_frame_of;
-use super::outbox::Told;
+use super::close::close_frame_of;
+use super::outbox::SessionNotice;
 use super::replies::flush_replies;
 use super::{Backlog, CloseReason, ConnectionCore};
 use crate::channel::Content;
@@ -87,28 +87,28 @@ fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
 }
 
 pub(super) fn closed_by_peer(core: &ConnectionCore, code: Option<u16>, replies: &mut Vec<u8>) {
-    core.settle_ordered_replies();
+    core.wait_for_ordered_replies();
     let mut outbox = core.outbox.lock();
     let _ = outbox.write_replies(replies, core.traffic());
     replies.clear();
     let answer = code.map_or_else(Bytes::new, |code| close_frame_of(CloseCode(code), ""));
     let answer = if answer.is_empty() { hauyna_websocket::encode(OpCode::Close, b"") } else { answer };
-    outbox.close(answer, by_peer(code), Backlog::Drop);
+    outbox.close(answer, closed_cleanly(code), Backlog::Drop);
 }
 
-pub(super) fn by_peer(code: Option<u16>) -> CloseReason {
+pub(super) fn closed_cleanly(code: Option<u16>) -> CloseReason {
     CloseReason::Client(code.unwrap_or(NO_STATUS))
 }
 
 /// What was read is no message: closes the connection behind the replies so far.
-pub(super) fn fail(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
-    explain(core, error, replies);
+pub(super) fn close_for_fault(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+    log_refusal(core, error, replies);
     flush_replies(core, replies);
     refuse(core, error);
 }
 
 /// A message that is too large is answered before the connection is closed for it.
-fn explain(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
+fn log_refusal(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
     if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
         let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
         let error =
@@ -123,7 +123,7 @@ fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
-    core.settle_ordered_replies();
+    core.wait_for_ordered_replies();
     // A client whose message was too large comes back without it.
     let reason = match code {
         CloseCode::MESSAGE_TOO_BIG => CloseReason::MessageTooBig,
@@ -183,7 +183,7 @@ pub(crate) fn announce_session(
     };
     let frame = frame(core, &Message::Session(session));
     let mut outbox = core.outbox.lock();
-    outbox.push_session(frame, if token.is_some() { Told::Token } else { Told::Session });
+    outbox.push_session(frame, if token.is_some() { SessionNotice::Token } else { SessionNotice::Session });
 }
 
 /// One message as a frame for this connection.

@@ -2,7 +2,7 @@
 //! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
 //! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
 
-use super::queued::Room;
+use super::queued::QueueBounds;
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
 use crate::channel::{Publication, Subscription, SubscriptionPhase, Turned};
@@ -23,7 +23,7 @@ pub(super) struct Replays {
 
 /// Messages without a number that came live meanwhile: they follow when the replay has ended.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldPublications {
     pub(super) publications: Vec<Arc<Publication>>,
     bytes: usize,
     /// There was no room for one more.
@@ -42,7 +42,7 @@ struct Replay {
     is_behind: bool,
     /// The stream goes on under another epoch, or after a loss: the history says where.
     has_turned: bool,
-    held: Held,
+    held: HeldPublications,
 }
 
 /// How far a replay is.
@@ -51,7 +51,7 @@ enum Stage {
     /// The next page is to be fetched.
     Due,
     /// It is being fetched.
-    Asked,
+    Fetching,
     /// The present is reached, as far as the history says; the shard has to confirm it.
     Ending,
 }
@@ -69,8 +69,8 @@ impl Replays {
 
     /// Whether a page should be fetched: not too many are on their way.
     pub(super) fn is_due(&self) -> bool {
-        let asked = self.all.iter().filter(|replay| replay.stage == Stage::Asked).count();
-        asked < PAGES && self.all.iter().any(|replay| replay.stage == Stage::Due)
+        let asked = self.all.iter().filter(|replay| replay.stage == Stage::Fetching).count();
+        asked < MAX_PAGES_AT_ONCE && self.all.iter().any(|replay| replay.stage == Stage::Due)
     }
 
     fn find(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Replay> {
@@ -78,7 +78,7 @@ impl Replays {
     }
 
     /// Ends a replay; returns what waited behind it.
-    pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) -> Option<Held> {
+    pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) -> Option<HeldPublications> {
         let index = self.all.iter().position(|replay| Arc::ptr_eq(&replay.subscription, subscription))?;
         let held = self.all.remove(index).held;
         self.held -= held.publications.len();
@@ -92,7 +92,7 @@ impl Replays {
         publication: &Arc<Publication>,
         subscription: &Arc<Subscription>,
         bytes: usize,
-        room: Room,
+        room: QueueBounds,
     ) -> bool {
         let has_room = self.held == 0 || self.held < room.frames && self.held_bytes + bytes <= room.bytes;
         let Some(Replay { held, .. }) = self.find(subscription) else { return true };
@@ -122,10 +122,10 @@ impl Replays {
 
     fn next(&mut self) -> Option<Page> {
         let replay = self.all.iter_mut().find(|replay| replay.stage == Stage::Due)?;
-        replay.stage = Stage::Asked;
+        replay.stage = Stage::Fetching;
         replay.has_turned = false;
         let since = (!replay.is_behind).then_some(replay.at);
-        let range = HistoryRange { since, limit: PAGE, order: Order::Forward };
+        let range = HistoryRange { since, limit: MAX_PAGE_PUBLICATIONS, order: Order::Forward };
         Some(Page { subscription: replay.subscription.clone(), range })
     }
 }
@@ -147,7 +147,7 @@ impl ConnectionCore {
         subscription.set_phase(SubscriptionPhase::Replaying);
         let lanes = outbox.lanes();
         let page = page.filter(|_| !lanes.has_replayed());
-        let stage = if page.is_some() { Stage::Asked } else { Stage::Due };
+        let stage = if page.is_some() { Stage::Fetching } else { Stage::Due };
         let own = subscription.clone();
         lanes.replays.all.push(Replay {
             subscription: own,
@@ -156,7 +156,7 @@ impl ConnectionCore {
             stage,
             is_behind: false,
             has_turned: false,
-            held: Held::default(),
+            held: HeldPublications::default(),
         });
         drop(outbox);
         if let Some(page) = page {
@@ -170,7 +170,7 @@ impl ConnectionCore {
     /// fetch.
     pub(super) fn fetch_replay(self: &Arc<Self>) -> bool {
         let mut outbox = self.outbox.lock();
-        if outbox.is_over(self.bounded()) {
+        if outbox.is_over_bounds(self.bounded()) {
             return false;
         }
         let lanes = outbox.existing_lanes().filter(|lanes| lanes.wants_replay());
@@ -248,13 +248,13 @@ impl ConnectionCore {
                 if offset <= at.offset {
                     continue;
                 }
-                if bytes >= PAGE_BYTES {
+                if bytes >= MAX_PAGE_BYTES {
                     break;
                 }
                 if offset > at.offset + 1 {
                     lanes.push_gap(subscription, at, offset - at.offset - 1);
                 }
-                if !self.is_left_out_of(publication) {
+                if !self.is_unsubscribed_meanwhile(publication) {
                     bytes += lanes.push_replayed(publication, subscription, out);
                 }
                 at.offset = offset;
@@ -301,8 +301,8 @@ impl ConnectionCore {
 }
 
 /// Publications of one page, at most.
-const PAGE: u32 = 64;
+const MAX_PAGE_PUBLICATIONS: u32 = 64;
 /// Bytes after which the rest of a page is left for the next one.
-const PAGE_BYTES: usize = 64 * 1024;
+const MAX_PAGE_BYTES: usize = 64 * 1024;
 /// Pages that are fetched at once, for several channels.
-const PAGES: usize = 4;
+const MAX_PAGES_AT_ONCE: usize = 4;

@@ -5,13 +5,13 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Backed {
+pub(super) enum ReplyProgress {
     Up,
     Not,
 }
 
 /// Writes the replies gathered so far and what waits behind them.
-pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -> Backed {
+pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -> ReplyProgress {
     let mut outbox = core.outbox.lock();
     if !replies.is_empty() && outbox.ordered_replies > 0 {
         drop(outbox);
@@ -27,8 +27,8 @@ pub(super) fn flush_replies(core: &Arc<ConnectionCore>, replies: &mut Vec<u8>) -
         // The task itself is running: what cannot be written, `write` waits for.
         let _ = outbox.flush(core.outgoing());
     }
-    if outbox.is_empty() { Backed::Not } else { Backed::Up }
+    if outbox.is_empty() { ReplyProgress::Not } else { ReplyProgress::Up }
 }
 
 /// Bytes of replies after which they are written although there is more to handle.
-pub(super) const REPLIES: usize = 64 * 1024;
+pub(super) const MAX_REPLY_BYTES: usize = 64 * 1024;

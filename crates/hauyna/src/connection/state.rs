@@ -32,7 +32,7 @@ pub enum ConnectionState {
     /// It failed: the client broke the protocol, `on_open` failed, or nothing could be written in time.
     Error,
     /// A state of the application's own, by its name.
-    Own(&'static str),
+    Custom(&'static str),
 }
 
 impl ConnectionState {
@@ -50,7 +50,7 @@ impl ConnectionState {
             Self::Disconnected => "disconnected",
             Self::Reconnecting => "reconnecting",
             Self::Error => "error",
-            Self::Own(name) => name,
+            Self::Custom(name) => name,
         }
     }
 }
@@ -111,7 +111,7 @@ impl States {
             counts: all.iter().map(|_| AtomicUsize::new(0)).collect(),
             all: all.into(),
         };
-        for (from, to) in ORIGINAL.iter().chain(added) {
+        for (from, to) in DEFAULT_TRANSITIONS.iter().chain(added) {
             if let (Some(from), Some(to)) = (states.index(*from), states.index(*to)) {
                 states.allowed[usize::from(from.0)] |= 1 << to.0;
             }
@@ -183,7 +183,7 @@ impl Serialize for StateCounts {
 
 fn check(name: &str) -> Result<(), Error> {
     let is_taken = ConnectionState::ALL.iter().any(|state| state.name() == name);
-    if is_taken || name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+    if is_taken || name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return Err(Error::config(format!("`{}` cannot be the name of a state", name.escape_debug())));
     }
     Ok(())
@@ -192,7 +192,7 @@ fn check(name: &str) -> Result<(), Error> {
 use ConnectionState::{Connected, Disconnected, Error as Failed, Idle, Reconnecting};
 
 /// What may follow what in every hub.
-const ORIGINAL: [(ConnectionState, ConnectionState); 13] = [
+const DEFAULT_TRANSITIONS: [(ConnectionState, ConnectionState); 13] = [
     (Connected, Idle),
     (Connected, Disconnected),
     (Connected, Failed),
@@ -211,12 +211,12 @@ const ORIGINAL: [(ConnectionState, ConnectionState); 13] = [
 /// As many as an `u64` has bits.
 const MAX_STATES: usize = 64;
 /// Bytes.
-const MAX_NAME: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ConnectionState::Own;
+    use ConnectionState::Custom;
 
     #[test]
     fn the_table_is_that_of_the_documentation_and_nothing_else() {
@@ -245,28 +245,28 @@ mod tests {
     #[test]
     fn own_states_and_transitions_are_added_and_bad_names_are_refused() {
         let states =
-            States::new(&[(Connected, Own("busy")), (Own("busy"), Idle), (Failed, Connected)]).unwrap();
-        let busy = states.index(Own("busy")).unwrap();
-        assert_eq!((busy, states.state(busy)), (Index(5), Own("busy")));
+            States::new(&[(Connected, Custom("busy")), (Custom("busy"), Idle), (Failed, Connected)]).unwrap();
+        let busy = states.index(Custom("busy")).unwrap();
+        assert_eq!((busy, states.state(busy)), (Index(5), Custom("busy")));
         assert!(states.allows(Index::CONNECTED, busy) && states.allows(busy, Index::IDLE));
         assert!(!states.allows(busy, Index::CONNECTED) && !states.allows(Index::IDLE, busy));
         assert!(states.allows(Index::ERROR, Index::CONNECTED));
-        assert_eq!(states.index(Own("other")), None);
+        assert_eq!(states.index(Custom("other")), None);
         for name in ["", "idle", "a\nb", &"x".repeat(65)] {
             let name: &'static str = name.to_owned().leak();
-            assert!(States::new(&[(Connected, Own(name))]).is_err(), "{name:?}");
+            assert!(States::new(&[(Connected, Custom(name))]).is_err(), "{name:?}");
         }
-        let many: Vec<_> = (0..60).map(|number| (Connected, Own(format!("s{number}").leak()))).collect();
+        let many: Vec<_> = (0..60).map(|number| (Connected, Custom(format!("s{number}").leak()))).collect();
         assert!(States::new(&many[..59]).is_ok() && States::new(&many).is_err());
     }
 
     #[test]
     fn what_is_in_no_other_state_is_connected() {
-        let states = States::new(&[(Connected, Own("busy"))]).unwrap();
+        let states = States::new(&[(Connected, Custom("busy"))]).unwrap();
         states.count_in(Index::IDLE);
         states.count_in(Index(5));
         let counts = states.counts(7);
-        assert_eq!((counts.of(Connected), counts.of(Idle), counts.of(Own("busy"))), (5, 1, 1));
+        assert_eq!((counts.of(Connected), counts.of(Idle), counts.of(Custom("busy"))), (5, 1, 1));
         let json = serde_json::to_value(&counts).unwrap();
         assert_eq!((&json["connected"], &json["busy"], &json["error"]), (&5.into(), &1.into(), &0.into()));
     }

@@ -1,7 +1,7 @@
 //! What a connection's task does with a stream that only it may write to, and how it finds out whether that takes more.
 
 use super::ConnectionCore;
-use super::run::Run;
+use super::driver::Driver;
 use crate::transport::Io;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-impl Run {
+impl Driver {
     /// Reads from the socket, or from the stream.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
@@ -29,7 +29,7 @@ pub(super) fn write_other(
     cx: &mut Context<'_>,
     slices: &[IoSlice<'_>],
 ) -> io::Result<usize> {
-    match poll_in_full(cx, |cx| Pin::new(&mut *io).poll_write_vectored(cx, slices)) {
+    match poll_unconstrained(cx, |cx| Pin::new(&mut *io).poll_write_vectored(cx, slices)) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
@@ -37,7 +37,7 @@ pub(super) fn write_other(
 
 /// Polls outside of the budget that tokio gives a task for one turn. A stream of tokio's is pending where that is used up,
 /// too, and its client would be taken for one that does not read.
-pub(super) fn poll_in_full<T>(
+pub(super) fn poll_unconstrained<T>(
     cx: &mut Context<'_>,
     poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
@@ -45,7 +45,7 @@ pub(super) fn poll_in_full<T>(
 }
 
 /// Has the task try its stream again when the runtime has looked at the sockets.
-pub(super) fn await_look(core: &Arc<ConnectionCore>) {
+pub(super) fn retry_after_look(core: &Arc<ConnectionCore>) {
     let waker = Waker::from(core.clone());
     // Tokio wakes who yields after it has looked, and says so in no other way.
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));

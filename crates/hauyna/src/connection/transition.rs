@@ -19,14 +19,14 @@ impl ConnectionCore {
     }
 
     /// How long it has been in its state; counted up to 24 days.
-    pub(crate) fn in_state_for(&self) -> Duration {
-        self.hub.clock.tick().since(Tick(self.since.load(Ordering::Relaxed)))
+    pub(crate) fn time_in_state(&self) -> Duration {
+        self.hub.clock.tick().since(Tick(self.state_since_tick.load(Ordering::Relaxed)))
     }
 
     /// What ticks need now and then, from the sweep.
     pub(crate) fn keep_past(&self, now: Tick) {
-        self.pulse.keep_past(now);
-        now.keep_past(&self.since);
+        self.liveness.keep_past(now);
+        now.keep_past(&self.state_since_tick);
     }
 
     fn index(&self) -> Index {
@@ -63,28 +63,28 @@ impl ConnectionCore {
     }
 
     /// Nothing was heard for too long, or no message. States from which the table lets nobody idle stay.
-    pub(crate) fn rest(self: &Arc<Self>) {
-        self.turn(Index::IDLE);
+    pub(crate) fn mark_idle(self: &Arc<Self>) {
+        self.transition_to(Index::IDLE);
     }
 
     /// Something was read. Where messages are what counts, it must not be long since the last one.
     #[cold]
-    pub(super) fn hear_idle(self: &Arc<Self>) {
+    pub(super) fn note_read_while_idle(self: &Arc<Self>) {
         let now = self.hub.clock.tick();
-        let is_enough = |patience| now.since(self.pulse.spoke().date(|| now)) < patience;
+        let is_enough = |patience| now.since(self.liveness.last_message().date(|| now)) < patience;
         if self.endpoint.idle_after.is_none_or(is_enough) {
-            self.wake_up();
+            self.mark_active();
         }
     }
 
     /// A sign of life.
-    pub(super) fn wake_up(self: &Arc<Self>) {
+    pub(super) fn mark_active(self: &Arc<Self>) {
         if self.is_idle() {
-            self.turn(Index::CONNECTED);
+            self.transition_to(Index::CONNECTED);
         }
     }
 
-    fn turn(self: &Arc<Self>, to: Index) {
+    fn transition_to(self: &Arc<Self>, to: Index) {
         if !self.hub.states.allows(self.index(), to) {
             return; // as most often: it is there already
         }
@@ -99,7 +99,7 @@ impl ConnectionCore {
     /// The connection is being closed: where that is for a failure, its state says so until it is gone.
     pub(super) fn note_failure(self: &Arc<Self>, outbox: &Outbox, reason: CloseReason) {
         if outbox.phase == Phase::Open && is_failure(reason) && self.index() != Index::ERROR {
-            self.change_in_silence(Index::ERROR);
+            self.change_unannounced(Index::ERROR);
         }
     }
 
@@ -107,10 +107,10 @@ impl ConnectionCore {
     pub(super) fn leave_states(self: &Arc<Self>, reason: CloseReason) {
         let _outbox = self.outbox.lock();
         if is_failure(reason) && self.index() != Index::ERROR {
-            self.change_in_silence(Index::ERROR);
+            self.change_unannounced(Index::ERROR);
         }
         if self.index() != Index::DISCONNECTED {
-            self.change_in_silence(Index::DISCONNECTED);
+            self.change_unannounced(Index::DISCONNECTED);
         }
         self.hub.states.count_out(Index::DISCONNECTED);
     }
@@ -118,28 +118,28 @@ impl ConnectionCore {
     /// The state that a connection which takes over this one's session begins with.
     pub(super) fn state_to_keep(&self) -> u8 {
         let index = self.index().0;
-        if index >= OWN { index } else { Index::CONNECTED.0 }
+        if index >= FIRST_CUSTOM { index } else { Index::CONNECTED.0 }
     }
 
     /// The connection is gone, and its session waits for the client.
-    pub(super) fn await_client(self: &Arc<Self>) {
+    pub(super) fn mark_reconnecting(self: &Arc<Self>) {
         let _outbox = self.outbox.lock();
         self.hub.states.count_in(Index::DISCONNECTED);
-        self.change_in_silence(Index::RECONNECTING);
+        self.change_unannounced(Index::RECONNECTING);
     }
 
     /// The client did not come back.
-    pub(crate) fn give_up(self: &Arc<Self>) {
+    pub(crate) fn mark_disconnected(self: &Arc<Self>) {
         let _outbox = self.outbox.lock();
-        self.change_in_silence(Index::ERROR);
+        self.change_unannounced(Index::ERROR);
         self.hub.states.count_out(Index::ERROR);
     }
 
     /// The client is back: this connection is in the state that the old one was in before the loss.
-    pub(crate) fn take_state(self: &Arc<Self>, old: &Arc<Self>, state: u8) {
+    pub(crate) fn restore_state(self: &Arc<Self>, old: &Arc<Self>, state: u8) {
         {
             let _outbox = old.outbox.lock();
-            old.change_in_silence(Index::CONNECTED);
+            old.change_unannounced(Index::CONNECTED);
             // A handle on the old one says for good that it is gone.
             old.state.store(Index::DISCONNECTED.0, Ordering::Relaxed);
         }
@@ -152,7 +152,7 @@ impl ConnectionCore {
     }
 
     fn change(self: &Arc<Self>, outbox: &mut Outbox, to: Index) {
-        self.change_in_silence(to);
+        self.change_unannounced(to);
         if self.endpoint.mode == Mode::Protocol {
             let state = self.hub.states.state(to).name();
             let timestamp = crate::clock::unix_ms();
@@ -162,10 +162,10 @@ impl ConnectionCore {
     }
 
     /// The outbox is locked. The client is told nothing: a close code tells it more.
-    fn change_in_silence(self: &Arc<Self>, to: Index) {
+    fn change_unannounced(self: &Arc<Self>, to: Index) {
         let (states, from) = (&self.hub.states, self.index());
         self.state.store(to.0, Ordering::Relaxed);
-        self.since.store(self.hub.clock.tick().0, Ordering::Relaxed);
+        self.state_since_tick.store(self.hub.clock.tick().0, Ordering::Relaxed);
         states.count_in(to);
         states.count_out(from);
         self.hub.events.emit(SystemKind::StateChanged, || SystemEvent::StateChanged {
@@ -177,7 +177,7 @@ impl ConnectionCore {
 }
 
 /// The index of the first state of the application's own.
-const OWN: u8 = 5;
+const FIRST_CUSTOM: u8 = 5;
 /// Bytes of a `connection_state` message, at most: the names of the user and of the state, and what stands around them.
 const STATE_BYTES: usize = 512;
 

@@ -1,7 +1,7 @@
 //! A question to clients with the types of both sides, declared once: `Contract::question` describes it, `ask` asks
 //! it.
 
-use crate::connection::{Connection, Requesting};
+use crate::connection::{Connection, ClientRequest};
 use serde::Serialize;
 use std::fmt;
 use std::marker::PhantomData;
@@ -47,7 +47,7 @@ impl<Data, Reply> Question<Data, Reply> {
 
 impl<Data: Serialize, Reply> Question<Data, Reply> {
     /// Asks a client; await it. As [`Connection::request`], with the types of this question.
-    pub fn ask(&self, connection: &Connection, data: &Data) -> Requesting<Reply> {
+    pub fn ask(&self, connection: &Connection, data: &Data) -> ClientRequest<Reply> {
         connection.request(self.name, data)
     }
 }

@@ -55,7 +55,7 @@ pub(crate) struct Remainder {
 
 /// Keeps what a connection that goes has left, where it has spent anything.
 pub(crate) fn keep_remainder(core: &ConnectionCore) {
-    let Some(attached) = core.attached_already() else { return };
+    let Some(attached) = core.existing_cold() else { return };
     let (meters, errors) = (attached.meters.lock().take(), attached.errors.lock().take());
     let (endpoint, now) = (core.endpoint(), core.hub().clock.millis());
     let limit = endpoint.rate_limit.as_deref();
@@ -81,7 +81,7 @@ pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
         return;
     }
     if let Some(Remainder { meters, errors }) = spent.take(&spender(core), from.number()) {
-        let attached = core.attached();
+        let attached = core.cold();
         *attached.meters.lock() = meters;
         *attached.errors.lock() = errors;
     }
@@ -117,7 +117,7 @@ pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> 
 pub(super) fn uncount_message(core: &ConnectionCore) {
     let Some(limit) = &core.endpoint().rate_limit else { return };
     let Some(rate) = limit.messages else { return };
-    let mut meters = core.attached().meters.lock();
+    let mut meters = core.cold().meters.lock();
     if let Some(bucket) = meters.as_mut().and_then(|meters| meters.messages.as_mut()) {
         bucket.give_back(rate, 1);
     }
@@ -166,7 +166,7 @@ fn metered(
 ) -> Result<(), Error> {
     // The shard's time stands still while the shard rests.
     let now = core.hub().clock.millis();
-    let mut meters = core.attached().meters.lock();
+    let mut meters = core.cold().meters.lock();
     count(meters.get_or_insert_with(|| Box::new(Meters::full(limit, now))), now)
 }
 
@@ -189,7 +189,7 @@ pub(super) fn charge(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut
     };
     let now = core.hub().clock.millis();
     let taken = {
-        let mut errors = core.attached().errors.lock();
+        let mut errors = core.cold().errors.lock();
         errors.get_or_insert_with(|| Bucket::full(budget, now)).take(budget, cost, now)
     };
     if taken.is_err() && core.is_open() {
@@ -199,6 +199,6 @@ pub(super) fn charge(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut
         });
         let code = CloseCode::TOO_MANY_ERRORS;
         let ending = (CloseReason::TooManyErrors, Backlog::Drop);
-        core.close_behind(replies, (code, code.name().unwrap_or_default()), ending);
+        core.close_after_queued(replies, (code, code.name().unwrap_or_default()), ending);
     }
 }

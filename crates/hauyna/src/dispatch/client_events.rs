@@ -63,7 +63,7 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
     let found = events.and_then(|events| Some((events, events.index(event)?)));
     let (events, index) = found.ok_or_else(|| undeclared(&channel.name, event))?;
     let now = core.hub().clock.millis();
-    core.attached()
+    core.cold()
         .event_rates
         .lock()
         .get_or_insert_default()

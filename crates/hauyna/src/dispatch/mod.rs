@@ -162,7 +162,7 @@ fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
 
 /// Queues the answers so far, so that the next one can be queued under a lock and still come behind them.
 fn queue_replies(core: &Core, replies: &mut Vec<u8>) {
-    core.settle_ordered_replies();
+    core.wait_for_ordered_replies();
     if !replies.is_empty() {
         core.push_reply(Bytes::copy_from_slice(replies));
         replies.clear();
@@ -215,7 +215,7 @@ pub(crate) fn other_opcode(
     if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
         let code = CloseCode::UNSUPPORTED_DATA;
         let ending = (CloseReason::Protocol, Backlog::Drop);
-        core.close_behind(replies, (code, code.name().unwrap_or_default()), ending);
+        core.close_after_queued(replies, (code, code.name().unwrap_or_default()), ending);
         return None;
     }
     if let Err(error) = admission::message(core, payload.len()) {

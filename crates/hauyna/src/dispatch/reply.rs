@@ -180,7 +180,7 @@ impl Reply {
             }
             Data::Close(code, reason) => {
                 let ending = (CloseReason::application(*code), Backlog::Write);
-                return core.close_behind(replies, (*code, reason), ending);
+                return core.close_after_queued(replies, (*code, reason), ending);
             }
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use crate::auth::Claims;
 use crate::channel::{Channel, UserId};
-use crate::connection::{Connection, ConnectionCore, Requesting};
+use crate::connection::{Connection, ConnectionCore, ClientRequest};
 use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;
@@ -83,7 +83,7 @@ impl Context {
     }
 
     /// Asks this connection's client and waits for its answer; see [`Connection::request`].
-    pub fn request<T>(&self, event: &str, data: impl Serialize) -> Requesting<T> {
+    pub fn request<T>(&self, event: &str, data: impl Serialize) -> ClientRequest<T> {
         self.connection().request(event, data)
     }
 
@@ -99,12 +99,12 @@ impl Context {
 
     /// A query parameter of the request, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
-        router::query(self.core.arrival().target(), name)
+        router::query(self.core.connect_info().target(), name)
     }
 
     /// A path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        router::path_param(&self.core.endpoint().route, self.core.arrival().target(), name)
+        router::path_param(&self.core.endpoint().route, self.core.connect_info().target(), name)
     }
 
     /// All query parameters of the request as a type of yours; see [`ConnectRequest::query_as`].
@@ -113,7 +113,7 @@ impl Context {
     ///
     /// [`Reject::invalid`], with the parameter in `details.path`.
     pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Reject> {
-        router::query_as(self.core.arrival().target())
+        router::query_as(self.core.connect_info().target())
     }
 
     /// All path parameters of the route as a type of yours; see [`ConnectRequest::path`].
@@ -122,7 +122,7 @@ impl Context {
     ///
     /// [`Reject::invalid`], with the parameter in `details.path`.
     pub fn path<T: DeserializeOwned>(&self) -> Result<T, Reject> {
-        router::path_as(&self.core.endpoint().route, self.core.arrival().target())
+        router::path_as(&self.core.endpoint().route, self.core.connect_info().target())
     }
 
     /// A value attached to the connection: by a callback, or before by `identify`, a middleware or a tower layer.

@@ -146,7 +146,7 @@ impl HubCore {
         for (index, connection) in self.registry.all().into_iter().enumerate() {
             if plan.notice == Notice::Told {
                 // One that is closed already need not be told.
-                let _ = connection.tell(&Message::Reconnect {
+                let _ = connection.send_message(&Message::Reconnect {
                     min: 0,
                     max: millis(window),
                     reason: &plan.reason,
@@ -164,7 +164,7 @@ impl HubCore {
             let due = start + slot.mul_f64(index as f64 + dice.unit());
             tokio::time::sleep_until(due.min(plan.until)).await;
             if let Some(connection) = self.registry.by_id(*id) {
-                connection.leave();
+                connection.close_when_answered();
             }
         }
         tokio::time::sleep_until(plan.until).await;

@@ -134,7 +134,7 @@ impl Limits {
     /// Gives back what a connection has.
     pub(crate) fn release(&self, connection: &ConnectionCore) {
         for limit in ALL {
-            self.give_back(limit, connection.id(), (connection.user(), connection.arrival().address()));
+            self.give_back(limit, connection.id(), (connection.user(), connection.connect_info().address()));
         }
     }
 
@@ -142,7 +142,7 @@ impl Limits {
     pub(crate) fn holds(&self, connection: &ConnectionCore) -> bool {
         ALL.into_iter().all(|limit| {
             let Some(scope) = self.scope(limit) else { return true };
-            let key = Key::of(limit, Some(connection.user()), connection.arrival().address());
+            let key = Key::of(limit, Some(connection.user()), connection.connect_info().address());
             key.is_none_or(|key| scope.holds(&key, connection.id()))
         })
     }
@@ -193,7 +193,7 @@ impl Limits {
     fn let_go(&self, connection: &ConnectionCore) {
         for limit in ALL {
             if self.scope(limit).is_some_and(|scope| scope.at_limit() == AtLimit::CloseOldest) {
-                self.give_back(limit, connection.id(), (connection.user(), connection.arrival().address()));
+                self.give_back(limit, connection.id(), (connection.user(), connection.connect_info().address()));
             }
         }
     }

@@ -62,7 +62,7 @@ fn watch_broker(hub: &HubCore) {
 
 /// Returns how many bytes wait for the connection.
 fn look_at(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
-    let (phase, blocked, backlog) = connection.progress();
+    let (phase, blocked, backlog) = connection.note_progress();
     enforce(connection, (phase, blocked), now);
     backlog
 }
@@ -79,7 +79,7 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
     }
     connection.keep_past(now);
     if blocked.is_some_and(|since| expired(since, endpoint.write_timeout)) {
-        connection.count_slow();
+        connection.count_slow_consumer();
         return connection.end(CloseReason::WriteTimeout);
     }
     let Deadlines { busy, unfinished, heard, spoke, beat, pinged } = connection.deadlines();
@@ -88,7 +88,7 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
     }
     if busy.is_some() || blocked.is_some() {
         // Nothing is read meanwhile, so silence says nothing about the peer.
-        return connection.hold_peer();
+        return connection.stop_reading_timeout();
     }
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
         return connection.close_with(hauyna_protocol::close::CloseCode::BAD_REQUEST, CloseReason::Protocol);
@@ -96,7 +96,7 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
     let is_silent =
         endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, heartbeat.interval.saturating_mul(2)));
     if is_silent || endpoint.idle_after.is_some_and(|patience| expired(spoke, patience)) {
-        connection.rest();
+        connection.mark_idle();
     }
     let Some(heartbeat) = endpoint.heartbeat else { return };
     if pinged.is_some_and(|since| expired(since, heartbeat.timeout)) {

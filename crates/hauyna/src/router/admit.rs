@@ -5,7 +5,7 @@ use super::origin::log_refused;
 use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{Arrival, Loose, Opening, Particulars, Session, Unanswered, register};
+use crate::connection::{ConnectInfo, DetachedExtensions, Opening, ConnectionParts, SessionAnnouncement, UnopenedConnection, register};
 use crate::contain::{self, Panicked};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
@@ -29,13 +29,13 @@ use tracing::Instrument;
 pub(crate) struct Admission {
     endpoint: Arc<Endpoint>,
     user: UserId,
-    arrival: Arrival,
+    arrival: ConnectInfo,
     place: Place,
     credentials: Credentials,
     /// The session that it goes on with.
     claim: Option<Claim>,
     /// What was attached to the request, and by `identify`.
-    attached: Loose,
+    attached: DetachedExtensions,
     session_key: Option<Box<str>>,
     pub(crate) upgrade: Upgrade,
     encoding: Option<Encoding>,
@@ -97,11 +97,11 @@ async fn decide(
     let negotiated = endpoint.deflate.as_ref().and_then(|deflate| deflate.negotiate(request.headers()));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let target = without_tokens(target, endpoint.token_parameter.as_deref());
-    let arrival = Arrival::new(request.peer(), address, &target);
+    let arrival = ConnectInfo::new(request.peer(), address, &target);
     let arrival = if is_generated { arrival.with_generated_name() } else { arrival };
     let token = encoding.and_then(|_| request.resume_token()).map(Cow::into_owned);
     let scope = session_key.as_deref().unwrap_or(arrival.path());
-    let attached = Loose::new(hub, request.into_extensions(), attached);
+    let attached = DetachedExtensions::new(hub, request.into_extensions(), attached);
     // Before the place is taken: the connection that was lost may still have it.
     let claim = match token {
         Some(token) => {
@@ -217,12 +217,12 @@ impl Admission {
     }
 
     /// Registers the connection, before the answer is sent.
-    pub(crate) fn register(self, routes: &Routes) -> Unanswered {
+    pub(crate) fn register(self, routes: &Routes) -> UnopenedConnection {
         let hub = routes.hub.0.clone();
         let id = self.place.id();
         // A peer with a smaller window than ours gets plain frames, which is always allowed (RFC 7692 §6).
         let deflate = self.negotiated.as_ref().is_some_and(|negotiated| negotiated.window.fits(usize::MAX));
-        let particulars = Particulars {
+        let particulars = ConnectionParts {
             id,
             shard: hub.choose_shard(id.number()),
             user: self.user,
@@ -235,11 +235,11 @@ impl Admission {
             hub,
             endpoint: self.endpoint,
             particulars,
-            place: self.place,
+            limit_place: self.place,
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
             credentials: self.credentials,
             claim: self.claim,
-            session: if self.encoding.is_some() { Session::Announce } else { Session::Plain },
+            session: if self.encoding.is_some() { SessionAnnouncement::Announce } else { SessionAnnouncement::Plain },
         })
     }
 }

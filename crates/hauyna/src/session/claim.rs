@@ -5,7 +5,7 @@ use super::store::Found;
 use super::takeover::Claim;
 use super::{Sessions, is_resumable};
 use crate::channel::UserId;
-use crate::connection::{ConnectionCore, ConnectionId, evict, supersede};
+use crate::connection::{ConnectionCore, ConnectionId, evict, close_replaced};
 use crate::handler::{Credentials, Endpoint};
 use crate::hub::HubCore;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Sessions {
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
         // One that is sent away has no session any more, though its close handshake goes on.
         let is_sent_away = core.reason().is_some_and(|reason| !is_resumable(reason));
-        if is_sent_away || !core.arrival().has_generated_name() || !shown.is_bound_to(&core) {
+        if is_sent_away || !core.connect_info().has_generated_name() || !shown.is_bound_to(&core) {
             return None;
         }
         Some(Vouched { user: core.user().clone(), credentials: core.valid_credentials()? })
@@ -109,7 +109,7 @@ impl Sessions {
                     // Where it does not have the session yet, it gives it back, now.
                     let taker = takeover.taker().and_then(|taker| hub.registry.by_id(taker));
                     match taker.filter(|_| takeover.superseded()) {
-                        Some(taker) => supersede(&taker),
+                        Some(taker) => close_replaced(&taker),
                         None => settled.await,
                     }
                 }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
-    core.give_up();
+    core.mark_disconnected();
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let Kept { subscriptions, reason, .. } = kept;

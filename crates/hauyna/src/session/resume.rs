@@ -4,7 +4,7 @@
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
 use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare};
-use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, Told, announce_session, frame};
+use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, SessionNotice, announce_session, frame};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
@@ -149,13 +149,13 @@ fn go_live(
     // What the application has ended meanwhile does not go on.
     prepared.retain(|one| session.kept.has(one.name()));
     failed.retain(|one| session.kept.has(&one.channel));
-    core.inherit(&old);
+    core.take_over_session(&old);
     let subscriptions: Vec<Subscribed<'_>> = prepared.iter().map(Prepared::told).collect();
     let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
     let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
     announce_session(core, Some(resumed), core.expires_at());
     if core.endpoint().on_reconnect.is_some() {
-        core.await_decision(Told::Reconnecting);
+        core.await_decision(SessionNotice::Reconnecting);
     }
     if let Some(id) = id {
         core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
@@ -176,7 +176,7 @@ fn go_live(
     }
     // Not before: a socket that fails here must not leave half a session behind.
     core.request_flush();
-    core.take_state(&old, session.kept.state);
+    core.restore_state(&old, session.kept.state);
     hub.metrics.resumed.increment();
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
     hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });

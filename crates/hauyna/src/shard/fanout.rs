@@ -56,12 +56,12 @@ impl Fanout {
     /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
         let Some(Late { connection, since }) = &self.late else { return false };
-        if connection.awaits_task() {
+        if connection.is_task_due() {
             let now = Instant::now();
             if now.saturating_duration_since(*since) < self.patience.time(now) {
                 return true;
             }
-            connection.give_up_task();
+            connection.mark_task_absent();
             self.patience.give_up(now);
         }
         self.late = None;
@@ -91,7 +91,7 @@ impl Fanout {
         }
         let Some(connection) = portion.late else { return Left::Some };
         // The first one is waited for; the others have their turns meanwhile.
-        if !self.late.as_ref().is_some_and(|late| late.connection.awaits_task()) {
+        if !self.late.as_ref().is_some_and(|late| late.connection.is_task_due()) {
             self.late = Some(Late { connection, since: Instant::now() });
         }
         Left::Late
@@ -288,7 +288,7 @@ impl Fanout {
                     portion.follow(connection, task);
                 } else {
                     for publication in publications {
-                        if !connection.is_left_out_of(publication) {
+                        if !connection.is_unsubscribed_meanwhile(publication) {
                             portion.follow(connection, connection.push_publication(publication, None));
                         }
                     }
@@ -351,7 +351,7 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
-            if !connection.is_left_out_of(publication) {
+            if !connection.is_unsubscribed_meanwhile(publication) {
                 portion.follow(connection, connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }

@@ -1,6 +1,6 @@
 //! One portion of a shard's work: what it may cost until other tasks of the thread have their turn. Used by `fanout`.
 
-use crate::connection::{ConnectionCore, TaskIsDue};
+use crate::connection::{ConnectionCore, TaskUrgency};
 use std::sync::Arc;
 
 /// What one portion of the work may cost.
@@ -23,11 +23,11 @@ impl Portion {
     }
 
     /// Ends where a connection's task has to run before the next message.
-    pub(super) fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskIsDue) {
-        if task != TaskIsDue::No {
+    pub(super) fn follow(&mut self, connection: &Arc<ConnectionCore>, task: TaskUrgency) {
+        if task != TaskUrgency::No {
             self.left = 0;
         }
-        if task == TaskIsDue::Now {
+        if task == TaskUrgency::Now {
             self.late = Some(connection.clone());
         }
     }

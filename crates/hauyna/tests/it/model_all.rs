@@ -8,7 +8,7 @@ use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
 use crate::support::{Random, eventually, named};
-use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Own, Reconnecting};
+use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Custom, Reconnecting};
 use hauyna::{CloseCode, Connection, Context, Handler, Hub, Roles, SystemEvent, SystemKind, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::Client;
@@ -442,7 +442,7 @@ impl Run {
     }
 
     fn set_state(&mut self, device: u64) {
-        let states = [Connected, Idle, Idle, BUSY, Error, Reconnecting, Disconnected, Own("unknown")];
+        let states = [Connected, Idle, Idle, BUSY, Error, Reconnecting, Disconnected, Custom("unknown")];
         let state = self.one(&states);
         self.note(device, format_args!("is put into {state}"));
         let result = self.clients[&device].connection.set_state(state);

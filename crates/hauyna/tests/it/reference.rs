@@ -9,7 +9,7 @@ pub(crate) use beside::lane_of_events;
 pub(crate) use sessions::{Asked, Waiting};
 pub(crate) use view::View;
 
-use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
+use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Custom, Reconnecting};
 use hauyna::json;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,7 +21,7 @@ pub(crate) const ROOMS: [&str; 2] = ["room:a", "room:b"];
 /// With presence that is gathered past one user, and only counted past [`CROWD_LISTED`].
 pub(crate) const CROWD: &str = "crowd";
 pub(crate) const CROWD_LISTED: usize = 3;
-pub(crate) const BUSY: ConnectionState = Own("busy");
+pub(crate) const BUSY: ConnectionState = Custom("busy");
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Reference {
             Disconnected => &[Reconnecting, Error],
             Reconnecting => &[Connected, Disconnected, Error],
             Error => &[Reconnecting, Disconnected],
-            Own(_) => &[Connected],
+            Custom(_) => &[Connected],
         };
         if from != to && allowed.contains(&to) {
             self.enter_state(device, to);

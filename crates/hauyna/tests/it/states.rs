@@ -2,7 +2,7 @@
 //! and who hears of it in which order.
 
 use crate::support::{emptied, eventually, named, registered};
-use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Own, Reconnecting};
+use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Custom, Reconnecting};
 use hauyna::{CloseCode, Connection, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{FrameHead, OpCode};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
-const BUSY: ConnectionState = Own("busy");
+const BUSY: ConnectionState = Custom("busy");
 
 type Changes = mpsc::Receiver<(String, ConnectionState, ConnectionState)>;
 
@@ -230,7 +230,7 @@ async fn the_application_moves_a_connection_only_as_the_table_allows() {
         Err(ErrorKind::Transition { from, to: refused }) => (from, refused) == (connection.state(), to),
         _ => false,
     };
-    assert!(refused(Reconnecting) && refused(Own("unknown")));
+    assert!(refused(Reconnecting) && refused(Custom("unknown")));
     let before = SystemTime::now();
     for state in [BUSY, Connected, Error, Reconnecting, Disconnected, Reconnecting, Connected, BUSY] {
         connection.set_state(state).unwrap();
@@ -395,7 +395,7 @@ async fn a_connection_tells_where_it_comes_from_and_since_when() {
 #[test]
 fn a_state_with_a_bad_name_is_a_mistake_of_the_program() {
     for name in ["", "connected", "a\u{7}b"] {
-        let error = Hub::builder().allow_transition(Connected, Own(name)).try_build().unwrap_err();
+        let error = Hub::builder().allow_transition(Connected, Custom(name)).try_build().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     }
 }

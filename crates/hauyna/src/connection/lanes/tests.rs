@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::channel::{ChannelCore, ChannelName, Channels, Draft, Kind, SlowConsumer, UserId, Wire};
-use crate::connection::core::{ConnectionCore, Particulars};
-use crate::connection::latest::Pace;
-use crate::connection::outbox::{Full, Outbox};
-use crate::connection::{Arrival, ConnectionId, Outgoing, Stretch};
+use crate::connection::core::{ConnectionCore, ConnectionParts};
+use crate::connection::latest::ReadingPace;
+use crate::connection::outbox::{OutboxFull, Outbox};
+use crate::connection::{ConnectInfo, ConnectionId, Outgoing, Widening};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
 use crate::{Encoding, Handler, Hub};
@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
-    let identity = Particulars {
+    let identity = ConnectionParts {
         id: ConnectionId::new(1),
         shard: 0,
         user: UserId::new("u").unwrap(),
         wire: Wire::new(Encoding::Json, false),
-        arrival: Arrival::new(None, None, "/"),
+        arrival: ConnectInfo::new(None, None, "/"),
         attached: None,
         session_key: None,
     };
@@ -55,12 +55,12 @@ impl Bench {
     }
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
-        let (room, stretch) = (Room { bytes: 1 << 20, frames }, Stretch::Short);
+        let (room, stretch) = (QueueBounds { bytes: 1 << 20, frames }, Widening::Short);
         let wire = Wire::new(Encoding::Json, false);
-        Outgoing { wire, deflate: None, room, stretch, may_conflate: true, traffic }
+        Outgoing { wire, deflate: None, bounds: room, bounds_kind: stretch, may_conflate: true, traffic }
     }
 
-    fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), Full> {
+    fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), OutboxFull> {
         let out = Self::out(&self.traffic, self.frames);
         self.lanes.push_publication(&publication(own, offset, key), Some(own), out)
     }
@@ -123,7 +123,7 @@ fn disconnecting_says_full_and_takes_one_message_of_any_size() {
     for offset in 1..=2 {
         bench.push(&own, offset, "").unwrap();
     }
-    assert_eq!(bench.push(&own, 3, ""), Err(Full));
+    assert_eq!(bench.push(&own, 3, ""), Err(OutboxFull));
     let big = Arc::new(Draft::new(own.channel.name.clone(), &"x".repeat(2 << 20)).unwrap().publication(None));
     let mut empty = Bench::new(2);
     let out = Bench::out(&empty.traffic, 2);
@@ -193,7 +193,7 @@ fn forgetting_a_subscription_leaves_the_others_alone() {
         bench.push(&a, offset, "").unwrap();
     }
     let out = Bench::out(&bench.traffic, 4);
-    bench.lanes.forget(&a, out);
+    bench.lanes.remove_subscription(&a, out);
     assert_eq!(bench.read(), ["1"]);
     assert_eq!((bench.lanes.data_bytes, bench.lanes.gaps), (0, 0));
 }
@@ -259,13 +259,13 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
     let out = Bench::out(&bench.traffic, 1000);
     for x in 0..10 {
         for sender in [1, 2] {
-            bench.lanes.events.push(&client_event(&own, sender, &json!(x)), &own, (out, Pace::Unknown));
+            bench.lanes.events.push(&client_event(&own, sender, &json!(x)), &own, (out, ReadingPace::Unknown));
         }
     }
     assert_eq!(bench.lanes.events.frames(out).count(), 20);
-    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, (out, Pace::Lagging));
+    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, (out, ReadingPace::Lagging));
     assert_eq!(bench.lanes.events.frames(out).count(), 11);
-    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, (out, Pace::Lagging));
+    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, (out, ReadingPace::Lagging));
     assert_eq!(bench.traffic.client_events_dropped.value(), 20);
     let bytes = bench.written(usize::MAX);
     let data: Vec<_> = frames(&bytes).iter().map(|event| event["data"].clone()).collect();
@@ -275,7 +275,7 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
 #[test]
 fn client_events_of_any_number_of_senders_wait_within_bounds() {
     let own = subscription("x", SlowConsumer::Disconnect);
-    for (pace, bytes, count) in [(Pace::Lagging, 64 * 1024, 256), (Pace::Unknown, 1 << 20, 4096)] {
+    for (pace, bytes, count) in [(ReadingPace::Lagging, 64 * 1024, 256), (ReadingPace::Unknown, 1 << 20, 4096)] {
         for size in [1, 1000] {
             let mut bench = Bench::new(10_000);
             let out = Bench::out(&bench.traffic, 10_000);
@@ -288,7 +288,7 @@ fn client_events_of_any_number_of_senders_wait_within_bounds() {
             assert_eq!(bench.traffic.client_events_dropped.value(), 5000 - waiting);
             bench.lanes.events.push(&client_event(&own, 9, &json!("x".repeat(2 << 20))), &own, (out, pace));
             assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one waits alone");
-            bench.lanes.forget(&own, out);
+            bench.lanes.remove_subscription(&own, out);
             assert!(bench.lanes.is_unused() && bench.lanes.bytes() == 0);
         }
     }

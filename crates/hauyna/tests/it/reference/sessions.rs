@@ -1,7 +1,7 @@
 //! What a lost connection leaves behind in the reference, until its client is back or it ends.
 
 use super::{Device, Holder, PLAIN, REPLAYED, Reference, kept_of};
-use hauyna::ConnectionState::{self, Connected, Own};
+use hauyna::ConnectionState::{self, Connected, Custom};
 use hauyna::json;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ impl Reference {
         for channel in channels.keys().filter(|channel| **channel != PLAIN) {
             self.pass_on(channel, user, (Holder::Device(device), Holder::Session(number)));
         }
-        let state = if matches!(state, Own(_)) { state } else { Connected };
+        let state = if matches!(state, Custom(_)) { state } else { Connected };
         let waiting = Waiting { user, tracked, state, channels, line, ends, order: 0 };
         self.put(number, waiting);
         number

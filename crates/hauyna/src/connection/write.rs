@@ -3,8 +3,8 @@
 
 use super::Outgoing;
 use super::lanes::Lanes;
-use super::outbox::{Flushed, Full, Outbox, Phase};
-use super::queued::{Room, Stretch};
+use super::outbox::{Flushed, OutboxFull, Outbox, Phase};
+use super::queued::{QueueBounds, Widening};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
 use crate::metrics::Traffic;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// socket only what the runtime has seen, which looks at the sockets now and then: only a stream that takes nothing
 /// after such a look takes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum TaskAttempt {
     /// Not since nothing waited.
     No,
     Woken,
@@ -34,7 +34,7 @@ pub(super) enum Asked {
 /// Whether a connection's task, which alone may write, has to run before more is given to the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum TaskIsDue {
+pub(crate) enum TaskUrgency {
     No,
     /// The bounds are reached.
     Soon,
@@ -44,7 +44,7 @@ pub(crate) enum TaskIsDue {
 
 /// What a socket says when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum SocketAnswer {
     /// It has taken what waited, or some of it.
     Taken,
     /// It takes nothing more.
@@ -56,46 +56,46 @@ pub(super) enum Answer {
 impl Outbox {
     /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first: only one that
     /// takes nothing belongs to a slow consumer.
-    pub(super) fn ask_socket(
+    pub(super) fn bounds_after_ask(
         &mut self,
         out: Outgoing<'_>,
-        fits: impl Fn(&Lanes, Room) -> bool,
-    ) -> Result<Room, Full> {
+        fits: impl Fn(&Lanes, QueueBounds) -> bool,
+    ) -> Result<QueueBounds, OutboxFull> {
         let does_fit = |outbox: &Self, room| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, room));
-        if does_fit(self, out.room) || self.phase != Phase::Open {
-            return Ok(out.room);
+        if does_fit(self, out.bounds) || self.phase != Phase::Open {
+            return Ok(out.bounds);
         }
         let (was_asked, is_held) = (self.was_asked(), self.is_held());
-        let room = match self.ask(out) {
-            Answer::Open if is_held => out.room.stretched(Stretch::Short), // nobody is asked for long
-            Answer::Open if !was_asked => Room::ENDLESS,
-            Answer::Open => out.room.stretched(out.stretch),
-            Answer::Taken | Answer::Refused => out.room,
+        let room = match self.try_socket(out) {
+            SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short), // nobody is asked for long
+            SocketAnswer::Open if !was_asked => QueueBounds::UNBOUNDED,
+            SocketAnswer::Open => out.bounds.widened(out.bounds_kind),
+            SocketAnswer::Taken | SocketAnswer::Refused => out.bounds,
         };
-        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(Full) }
+        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(OutboxFull) }
     }
 
     /// Whether a stream that only the connection's task may write to was asked, or tried, since something waits.
     pub(super) fn was_asked(&self) -> bool {
-        self.asked != Asked::No || self.blocked.is_some() || !self.socket.is_of_task()
+        self.task_attempt != TaskAttempt::No || self.blocked.is_some() || !self.socket.is_of_task()
     }
 
     /// Asks the socket to take what waits.
-    pub(super) fn ask(&mut self, out: Outgoing<'_>) -> Answer {
+    pub(super) fn try_socket(&mut self, out: Outgoing<'_>) -> SocketAnswer {
         if self.is_held() {
-            return Answer::Open; // it will be asked once the handshake is answered, and the session told
+            return SocketAnswer::Open; // it will be asked once the handshake is answered, and the session told
         }
         if self.socket.is_of_task() {
-            if let Asked::Tried | Asked::Absent = self.asked {
-                return Answer::Refused; // its stream wakes it when it takes more, and then it writes
+            if let TaskAttempt::Tried | TaskAttempt::Absent = self.task_attempt {
+                return SocketAnswer::Refused; // its stream wakes it when it takes more, and then it writes
             }
-            if let Asked::No | Asked::Woken = self.asked {
-                self.asked = Asked::Woken;
+            if let TaskAttempt::No | TaskAttempt::Woken = self.task_attempt {
+                self.task_attempt = TaskAttempt::Woken;
                 if let Some(waker) = &self.waker {
                     waker.wake_by_ref();
                 }
             }
-            return Answer::Open;
+            return SocketAnswer::Open;
         }
         let was_blocked = self.blocked.is_some();
         let socket = std::mem::replace(&mut self.socket, Socket::Gone);
@@ -109,43 +109,43 @@ impl Outbox {
         {
             waker.wake_by_ref();
         }
-        if matches!(flushed, Flushed::Blocked) { Answer::Refused } else { Answer::Taken }
+        if matches!(flushed, Flushed::Blocked) { SocketAnswer::Refused } else { SocketAnswer::Taken }
     }
 
     /// How far more waits than the bounds allow until the connection's task has tried its stream.
-    pub(crate) fn task_is_due(&self, room: Room) -> TaskIsDue {
-        let is_open = matches!(self.asked, Asked::Woken | Asked::Waiting | Asked::Looked);
+    pub(crate) fn task_is_due(&self, room: QueueBounds) -> TaskUrgency {
+        let is_open = matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
         let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
-            return TaskIsDue::No;
+            return TaskUrgency::No;
         };
         if lanes.has_room(room, 0) {
-            TaskIsDue::No
-        } else if lanes.has_room(room.stretched(Stretch::Short).halved(), 0) {
-            TaskIsDue::Soon
+            TaskUrgency::No
+        } else if lanes.has_room(room.widened(Widening::Short).halved(), 0) {
+            TaskUrgency::Soon
         } else {
-            TaskIsDue::Now
+            TaskUrgency::Now
         }
     }
 
     /// The task has not run for long.
-    pub(super) fn give_up_task(&mut self) {
-        self.asked = Asked::Absent;
+    pub(super) fn mark_task_absent(&mut self) {
+        self.task_attempt = TaskAttempt::Absent;
     }
 
     /// Whether the task has tried, and should try once more when the runtime has looked at the sockets.
     pub(super) fn awaits_look(&self) -> bool {
-        self.asked == Asked::Waiting
+        self.task_attempt == TaskAttempt::Waiting
     }
 
     /// The runtime has looked at the sockets.
     pub(super) fn note_look(&mut self) {
-        if self.asked == Asked::Waiting {
-            self.asked = Asked::Looked;
+        if self.task_attempt == TaskAttempt::Waiting {
+            self.task_attempt = TaskAttempt::Looked;
         }
     }
 
     /// Whether more control frames wait than the bounds allow, and only the connection's task may write them.
-    pub(super) fn is_control_due(&self, room: Room) -> bool {
+    pub(super) fn is_control_due(&self, room: QueueBounds) -> bool {
         let is_over = |lanes: &Lanes| !lanes.has_control_room(room, 0);
         self.socket.is_of_task() && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
     }
@@ -153,16 +153,16 @@ impl Outbox {
     /// Whether a bound that is reached says something about the peer: a stream that only the connection's task may write
     /// to has taken nothing since that tried.
     pub(super) fn is_stream_tried(&self) -> bool {
-        let is_tried = matches!(self.asked, Asked::Tried | Asked::Absent);
+        let is_tried = matches!(self.task_attempt, TaskAttempt::Tried | TaskAttempt::Absent);
         !self.is_held() && (is_tried || !self.socket.is_of_task())
     }
 
     /// Whether more waits than the bounds allow although the connection's task has tried its stream, and the policy is to
     /// disconnect.
-    pub(super) fn is_overdue(&self, room: Room) -> bool {
-        let is_over = |lanes: &Lanes| lanes.is_over(room) && lanes.is_disconnecting();
+    pub(super) fn is_overdue(&self, room: QueueBounds) -> bool {
+        let is_over = |lanes: &Lanes| lanes.is_over_bounds(room) && lanes.is_disconnecting();
         self.phase == Phase::Open
-            && self.asked == Asked::Tried
+            && self.task_attempt == TaskAttempt::Tried
             && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
     }
 
@@ -174,7 +174,7 @@ impl Outbox {
         publications: &[Arc<Publication>],
         subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
-    ) -> Result<Flushed, Full> {
+    ) -> Result<Flushed, OutboxFull> {
         if self.phase != Phase::Open {
             return Ok(Flushed::Empty);
         }
@@ -281,17 +281,17 @@ impl Outbox {
                 Ok(written) => {
                     out.traffic.sent.add(written as u64);
                     self.blocked = None;
-                    if self.asked != Asked::No {
-                        self.asked = Asked::Woken;
+                    if self.task_attempt != TaskAttempt::No {
+                        self.task_attempt = TaskAttempt::Woken;
                     }
                     lanes.advance(written, out);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.blocked.get_or_insert(Tick::RECENT);
-                    self.asked = match self.asked {
-                        Asked::Woken | Asked::Absent => Asked::Waiting,
-                        Asked::Looked => Asked::Tried,
+                    self.task_attempt = match self.task_attempt {
+                        TaskAttempt::Woken | TaskAttempt::Absent => TaskAttempt::Waiting,
+                        TaskAttempt::Looked => TaskAttempt::Tried,
                         asked => asked,
                     };
                     self.lanes = Some(lanes);

@@ -5,38 +5,38 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The moment (6 bytes, of which the first bit says that the hub made up the client's name), the peer, the address that
 /// limits count where it is another one, path and query.
-pub(crate) struct Arrival(Box<[u8]>);
+pub(crate) struct ConnectInfo(Box<[u8]>);
 
-impl Arrival {
+impl ConnectInfo {
     /// `address` is who the client is taken for by limits; without one it is the peer's.
     pub(crate) fn new(peer: Option<SocketAddr>, address: Option<IpAddr>, target: &str) -> Self {
-        let mut bytes = Vec::with_capacity(MOMENT + 2 * (1 + 16) + 2 + target.len());
-        bytes.extend_from_slice(&crate::clock::unix_ms().to_be_bytes()[8 - MOMENT..]);
-        put(&mut bytes, peer.map(|peer| peer.ip()));
+        let mut bytes = Vec::with_capacity(TIME_BYTES + 2 * (1 + 16) + 2 + target.len());
+        bytes.extend_from_slice(&crate::clock::unix_ms().to_be_bytes()[8 - TIME_BYTES..]);
+        write_part(&mut bytes, peer.map(|peer| peer.ip()));
         if let Some(peer) = peer {
             bytes.extend_from_slice(&peer.port().to_be_bytes());
         }
-        put(&mut bytes, address.filter(|address| peer.is_none_or(|peer| peer.ip() != *address)));
+        write_part(&mut bytes, address.filter(|address| peer.is_none_or(|peer| peer.ip() != *address)));
         bytes.extend_from_slice(target.as_bytes());
         Self(bytes.into())
     }
 
     /// Notes that the hub made up the client's name.
     pub(crate) fn with_generated_name(mut self) -> Self {
-        self.0[0] |= GENERATED;
+        self.0[0] |= GENERATED_NAME;
         self
     }
 
     /// Whether the hub made up the client's name, so that no credentials are behind it.
     pub(crate) fn has_generated_name(&self) -> bool {
-        self.0[0] & GENERATED != 0
+        self.0[0] & GENERATED_NAME != 0
     }
 
     /// In milliseconds since the Unix epoch.
     pub(crate) fn at(&self) -> u64 {
         let mut moment = [0; 8];
-        moment[8 - MOMENT..].copy_from_slice(&self.0[..MOMENT]);
-        moment[8 - MOMENT] &= !GENERATED;
+        moment[8 - TIME_BYTES..].copy_from_slice(&self.0[..TIME_BYTES]);
+        moment[8 - TIME_BYTES] &= !GENERATED_NAME;
         u64::from_be_bytes(moment)
     }
 
@@ -65,20 +65,20 @@ impl Arrival {
     }
 
     fn parts(&self) -> (Option<SocketAddr>, Option<IpAddr>, &[u8]) {
-        let mut rest = &self.0[MOMENT..];
-        let peer = take(&mut rest).map(|address| {
+        let mut rest = &self.0[TIME_BYTES..];
+        let peer = read_part(&mut rest).map(|address| {
             let port = rest.split_first_chunk().map_or(0, |(port, after)| {
                 rest = after;
                 u16::from_be_bytes(*port)
             });
             SocketAddr::new(address, port)
         });
-        let address = take(&mut rest);
+        let address = read_part(&mut rest);
         (peer, address, rest)
     }
 }
 
-fn put(bytes: &mut Vec<u8>, address: Option<IpAddr>) {
+fn write_part(bytes: &mut Vec<u8>, address: Option<IpAddr>) {
     match address {
         None => bytes.push(0),
         Some(IpAddr::V4(address)) => {
@@ -92,7 +92,7 @@ fn put(bytes: &mut Vec<u8>, address: Option<IpAddr>) {
     }
 }
 
-fn take(rest: &mut &[u8]) -> Option<IpAddr> {
+fn read_part(rest: &mut &[u8]) -> Option<IpAddr> {
     let (kind, after) = rest.split_first()?;
     let (address, after) = match kind {
         4 => after.split_first_chunk().map(|(octets, after)| (Ipv4Addr::from(*octets).into(), after))?,
@@ -107,8 +107,8 @@ fn take(rest: &mut &[u8]) -> Option<IpAddr> {
 }
 
 /// Bytes; enough for 4,400 years, with a bit to spare.
-const MOMENT: usize = 6;
-const GENERATED: u8 = 0x80;
+const TIME_BYTES: usize = 6;
+const GENERATED_NAME: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
@@ -122,7 +122,7 @@ mod tests {
         for (peer, address) in peers.iter().flat_map(|peer| addresses.map(|address| (*peer, address))) {
             for target in ["", "/", "/räume/7?q=\u{4}\u{6}"] {
                 let before = crate::clock::unix_ms();
-                let arrival = Arrival::new(peer, address, target);
+                let arrival = ConnectInfo::new(peer, address, target);
                 assert_eq!((arrival.peer(), arrival.target()), (peer, target));
                 assert_eq!(arrival.address(), address.or(peer.map(|peer| peer.ip())));
                 assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
@@ -137,6 +137,6 @@ mod tests {
     #[test]
     fn an_ordinary_one_takes_fourteen_bytes_and_the_target() {
         let peer: SocketAddr = "192.0.2.1:1234".parse().unwrap();
-        assert_eq!(Arrival::new(Some(peer), Some(peer.ip()), "/x").0.len(), 16);
+        assert_eq!(ConnectInfo::new(Some(peer), Some(peer.ip()), "/x").0.len(), 16);
     }
 }

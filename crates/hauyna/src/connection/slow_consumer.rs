@@ -3,7 +3,7 @@
 
 use super::Outgoing;
 use super::lanes::Lanes;
-use super::outbox::Full;
+use super::outbox::OutboxFull;
 use super::queued::{Gap, Queued};
 use crate::channel::{Kind, Publication, SlowConsumer, Subscription, Turned, notice};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Lanes {
             return out.traffic.client_events_dropped.increment(); // outdated when the replay ends
         }
         let bytes = publication.frame(out.wire, out.deflate).len();
-        if !self.replays.hold(publication, subscription, bytes, out.room) {
+        if !self.replays.hold(publication, subscription, bytes, out.bounds) {
             count_dropped(publication, out);
         }
     }
@@ -59,29 +59,29 @@ impl Lanes {
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
         out: Outgoing<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), OutboxFull> {
         let bytes = publication.frame(out.wire, out.deflate).len();
         let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
         if let (SlowConsumer::Conflate, Some(subscription), true) = (policy, subscription, out.may_conflate)
-            && let Some(index) = self.superseded(subscription, publication)
+            && let Some(index) = self.superseded_index(subscription, publication)
         {
             self.drop_at(index, out);
         }
-        if !self.has_room(out.room, bytes) {
+        if !self.has_room(out.bounds, bytes) {
             let subscription = match (policy, subscription) {
-                (SlowConsumer::Disconnect, _) | (_, None) => return Err(Full),
+                (SlowConsumer::Disconnect, _) | (_, None) => return Err(OutboxFull),
                 (_, Some(subscription)) => subscription,
             };
             if policy == SlowConsumer::DropNewest && !publication.is_turn() {
-                self.gap_at_end(subscription, publication, out);
+                self.add_gap_at_end(subscription, publication, out);
                 return Ok(());
             }
-            while !self.has_room(out.room, bytes) {
+            while !self.has_room(out.bounds, bytes) {
                 if !self.drop_oldest(subscription, out) {
                     if publication.is_turn() {
-                        return Err(Full);
+                        return Err(OutboxFull);
                     }
-                    self.gap_at_end(subscription, publication, out);
+                    self.add_gap_at_end(subscription, publication, out);
                     return Ok(());
                 }
             }
@@ -106,11 +106,11 @@ impl Lanes {
     pub(super) fn would_conflate(&self, new: &Publication, subscription: Option<&Arc<Subscription>>) -> bool {
         subscription.is_some_and(|subscription| {
             subscription.channel.options.slow_consumer == SlowConsumer::Conflate
-                && self.superseded(subscription, new).is_some()
+                && self.superseded_index(subscription, new).is_some()
         })
     }
 
-    fn superseded(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
+    fn superseded_index(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
         if new.is_turn() {
             return None;
         }
@@ -145,7 +145,7 @@ impl Lanes {
             (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
         });
         if let Some(earlier) = earlier.filter(|earlier| matches!(self.data[*earlier], Queued::Gap(_))) {
-            self.widen(earlier, &publication);
+            self.widen_gap(earlier, &publication);
             self.data.remove(index);
         } else {
             self.data[index] = Queued::Gap(Gap::of(&publication, subscription));
@@ -154,13 +154,13 @@ impl Lanes {
         }
     }
 
-    fn gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
+    fn add_gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
         count_dropped(publication, out);
         // One gap for all that follows the channel's last message here, or channels that overflow in turn
         // would queue one for each.
         let last = self.data.iter().rposition(|queued| queued.belongs_to(subscription));
         match last {
-            Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen(index, publication),
+            Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen_gap(index, publication),
             _ => {
                 self.data.push_back(Queued::Gap(Gap::of(publication, subscription.clone())));
                 self.gaps += 1;
@@ -170,7 +170,7 @@ impl Lanes {
     }
 
     /// One more message is missing behind a gap.
-    fn widen(&mut self, index: usize, publication: &Publication) {
+    fn widen_gap(&mut self, index: usize, publication: &Publication) {
         let Queued::Gap(gap) = &mut self.data[index] else { return };
         gap.add(publication);
         if let Some(frame) = gap.frame.take() {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Six moments of a connection; all but the first three are 0 where it is not so.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Liveness {
     /// When something was last read.
-    heard: AtomicU32,
+    last_read: AtomicU32,
     /// When the last message ended.
-    spoke: AtomicU32,
+    last_message: AtomicU32,
     /// When the last ping was due.
-    beat: AtomicU32,
+    last_ping: AtomicU32,
     /// When the first ping was sent that is unanswered.
     pinged: AtomicU32,
     busy: AtomicU32,
@@ -33,12 +33,12 @@ pub(crate) struct Deadlines {
     pub(crate) pinged: Option<Tick>,
 }
 
-impl Pulse {
+impl Liveness {
     pub(super) fn new(now: Tick) -> Self {
         Self {
-            heard: AtomicU32::new(now.0),
-            spoke: AtomicU32::new(now.0),
-            beat: AtomicU32::new(now.0),
+            last_read: AtomicU32::new(now.0),
+            last_message: AtomicU32::new(now.0),
+            last_ping: AtomicU32::new(now.0),
             pinged: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             unfinished: AtomicU32::new(0),
@@ -46,8 +46,8 @@ impl Pulse {
     }
 
     /// What deadlines are reckoned from. What was noted since the last time is `now`.
-    pub(super) fn dated(&self, now: impl Fn() -> Tick) -> Deadlines {
-        for moment in [&self.heard, &self.spoke, &self.busy, &self.unfinished] {
+    pub(super) fn with_known_times(&self, now: impl Fn() -> Tick) -> Deadlines {
+        for moment in [&self.last_read, &self.last_message, &self.busy, &self.unfinished] {
             Tick::date_in(moment, &now);
         }
         self.deadlines()
@@ -59,16 +59,16 @@ impl Pulse {
         Deadlines {
             busy: optional(&self.busy),
             unfinished: optional(&self.unfinished),
-            heard: self.heard(),
-            spoke: self.spoke(),
-            beat: Tick(self.beat.load(Ordering::Relaxed)),
+            heard: self.last_read(),
+            spoke: self.last_message(),
+            beat: Tick(self.last_ping.load(Ordering::Relaxed)),
             pinged: optional(&self.pinged),
         }
     }
 
     /// Everything begins now: the handshake is over.
     pub(super) fn restart(&self, now: Tick) {
-        for moment in [&self.heard, &self.spoke, &self.beat] {
+        for moment in [&self.last_read, &self.last_message, &self.last_ping] {
             moment.store(now.0, Ordering::Relaxed);
         }
         self.pinged.store(0, Ordering::Relaxed);
@@ -76,29 +76,29 @@ impl Pulse {
     }
 
     /// A ping is sent. One that was not answered before it stays the one that counts.
-    pub(super) fn beat(&self, due: Tick, now: Tick) {
-        self.beat.store(due.0, Ordering::Relaxed);
+    pub(super) fn note_ping(&self, due: Tick, now: Tick) {
+        self.last_ping.store(due.0, Ordering::Relaxed);
         let _ = self.pinged.compare_exchange(0, now.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The peer lives: whatever comes answers a ping.
-    pub(super) fn hear(&self) {
-        self.heard.store(Tick::RECENT.0, Ordering::Relaxed);
+    pub(super) fn note_read(&self) {
+        self.last_read.store(Tick::RECENT.0, Ordering::Relaxed);
         self.pinged.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn heard(&self) -> Tick {
-        Tick(self.heard.load(Ordering::Relaxed))
+    pub(super) fn last_read(&self) -> Tick {
+        Tick(self.last_read.load(Ordering::Relaxed))
     }
 
     /// A message ended, and the time of the next one begins.
-    pub(super) fn speak(&self) {
-        self.spoke.store(Tick::RECENT.0, Ordering::Relaxed);
+    pub(super) fn note_message(&self) {
+        self.last_message.store(Tick::RECENT.0, Ordering::Relaxed);
         self.unfinished.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn spoke(&self) -> Tick {
-        Tick(self.spoke.load(Ordering::Relaxed))
+    pub(super) fn last_message(&self) -> Tick {
+        Tick(self.last_message.load(Ordering::Relaxed))
     }
 
     /// Nothing is read now: the time in which the peer has to answer a ping, and to end a message, does not go on.
@@ -113,8 +113,8 @@ impl Pulse {
 
     /// Keeps moments of long ago from becoming those of the future, as ticks wrap.
     pub(super) fn keep_past(&self, now: Tick) {
-        now.keep_past(&self.heard);
-        now.keep_past(&self.spoke);
+        now.keep_past(&self.last_read);
+        now.keep_past(&self.last_message);
     }
 
     /// A callback begins its work, has its whole time again, or has ended.

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Something that a connection waits for before it reads on.
-pub(super) enum Work {
+pub(super) enum PendingCallback {
     Open(Contained<Result<(), Error>>),
     /// On the heap, as few callbacks wait, and every connection has room for this.
     Request(Box<RunningRequest>),
     Close(Lasting),
     /// A shard that the connection's requests make write has too much to do.
-    Room(BoxFuture<()>),
+    AwaitRoom(BoxFuture<()>),
 }
 
 /// A request whose callback is at work.
@@ -59,31 +59,31 @@ impl RunningRequest {
 }
 
 /// Polls a callback for the first time; gives it back where it is not done.
-pub(super) fn begin(
+pub(super) fn start_request(
     core: &Arc<ConnectionCore>,
     Pending { id, future }: Pending,
     replies: &mut Vec<u8>,
     cx: &mut Context<'_>,
-) -> Option<Work> {
+) -> Option<PendingCallback> {
     let future = Contained::new(&core.metrics().panics, future);
     let mut request = RunningRequest { id, future, has_sent: false, has_waited: false };
     match request.poll(core, cx) {
         Poll::Ready(Some(reply)) => request.write(core, reply, replies),
         Poll::Ready(None) => request.write(core, Reply::panicked(request.id.clone()), replies),
         Poll::Pending => {
-            core.pulse.set_busy(true);
-            return Some(Work::Request(Box::new(request)));
+            core.liveness.set_busy(true);
+            return Some(PendingCallback::Request(Box::new(request)));
         }
     }
     None
 }
 
 /// Where a shard that this connection's requests make write has too much to do: what waits until it has room again.
-pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<Work> {
+pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallback> {
     let shard = core.hub.congested_shard_of(core)?;
-    core.pulse.set_busy(true);
+    core.liveness.set_busy(true);
     let hub = core.hub.clone();
-    Some(Work::Room(Box::pin(async move { hub.room_of(shard).await })))
+    Some(PendingCallback::AwaitRoom(Box::pin(async move { hub.room_of(shard).await })))
 }
 
 /// Polls a future of the application's; `None` where it panicked, which is counted.

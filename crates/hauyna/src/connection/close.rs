@@ -1,7 +1,7 @@
 //! How a connection ends: the close frame that its client gets, and its leaving of every list, be it for good or with a
 //! session that waits. Called by its own task, by the sweep, and by whoever closes it from outside.
 
-use super::outbox::{Outbox, Told};
+use super::outbox::{Outbox, SessionNotice};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::contain;
 use crate::dispatch::keep_remainder;
@@ -25,9 +25,9 @@ impl ConnectionCore {
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
-        let is_undecided = outbox.told.is_undecided();
+        let is_undecided = outbox.session_notice.is_undecided();
         if outbox.phase != Phase::Open && !session::is_resumable(reason) {
-            forbid_return(&mut outbox, reason);
+            forbid_resume(&mut outbox, reason);
         }
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
@@ -41,7 +41,7 @@ impl ConnectionCore {
     }
 
     /// Closes behind these replies, already framed.
-    pub(crate) fn close_behind(
+    pub(crate) fn close_after_queued(
         self: &Arc<Self>,
         replies: &mut Vec<u8>,
         (code, text): (CloseCode, &str),
@@ -49,7 +49,7 @@ impl ConnectionCore {
     ) {
         match backlog {
             Backlog::Write => self.hub.settle(self.shard()),
-            Backlog::Drop => self.settle_ordered_replies(),
+            Backlog::Drop => self.wait_for_ordered_replies(),
         }
         let mut outbox = self.outbox.lock();
         let _ = outbox.write_replies(replies, self.traffic());
@@ -60,16 +60,16 @@ impl ConnectionCore {
     }
 
     /// Has its task close the connection as soon as it has answered what it has read.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn close_when_answered(&self) {
         let mut outbox = self.outbox.lock();
-        outbox.leaving = true;
+        outbox.closes_when_answered = true;
         self.wake(&outbox);
     }
 
     /// All that was read is answered: closes the connection where it has to leave. Returns whether it had.
-    pub(super) fn take_leave(&self) -> bool {
+    pub(super) fn close_if_draining(&self) -> bool {
         let mut outbox = self.outbox.lock();
-        let is_due = outbox.leaving && outbox.phase == Phase::Open;
+        let is_due = outbox.closes_when_answered && outbox.phase == Phase::Open;
         if is_due {
             let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
             outbox.close(frame, CloseReason::Drain, Backlog::Write);
@@ -80,7 +80,7 @@ impl ConnectionCore {
     /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
     pub(crate) fn close_dead(&self) {
         let mut outbox = self.outbox.lock();
-        let is_written = self.tell_end(
+        let is_written = self.send_session_end(
             &mut outbox,
             (CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout"),
             CloseReason::Heartbeat,
@@ -93,13 +93,13 @@ impl ConnectionCore {
 
     /// Its client is on another socket, and need not hear of it on this one.
     pub(super) fn replace(&self, outbox: &mut Outbox) {
-        self.tell_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
+        self.send_session_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
         self.wake(outbox);
     }
 
     /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
     /// sweep ends what it does not get written.
-    fn tell_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
+    fn send_session_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
         outbox.close(close_frame_of(code, text), reason, Backlog::Drop);
         let may_write = !outbox.socket.is_of_task();
         if may_write {
@@ -116,9 +116,9 @@ impl ConnectionCore {
 }
 
 /// A connection that is being closed, or has just broken, is to stay away: it leaves no session behind.
-fn forbid_return(outbox: &mut Outbox, reason: CloseReason) {
-    if outbox.told.is_token() {
-        outbox.told = Told::Session;
+fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
+    if outbox.session_notice.is_token() {
+        outbox.session_notice = SessionNotice::Session;
     }
     // One whose client is back elsewhere keeps its reason, which says that nobody waits for the peer.
     let may_return = |old| old != CloseReason::Resumed && session::is_resumable(old);
@@ -132,7 +132,7 @@ pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
 }
 
 /// What becomes of a connection that has ended.
-pub(super) enum Ending {
+pub(super) enum CloseNotice {
     /// It is over: `on_close` is to know.
     Over(CloseReason),
     /// Its session waits for the client, or was never this connection's.
@@ -141,10 +141,10 @@ pub(super) enum Ending {
 
 /// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
 /// client may come back, the session is kept.
-pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
+pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     {
         let mut outbox = core.outbox.lock();
-        if !outbox.is_parting() {
+        if !outbox.is_replaced() {
             outbox.end(CloseReason::Lost);
         }
     }
@@ -155,21 +155,21 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     let was_there = hub.registry.remove(core, || {
         let outbox = core.outbox.lock();
         reason = outbox.reason.unwrap_or(CloseReason::Lost);
-        is_undecided = outbox.told.is_undecided();
+        is_undecided = outbox.session_notice.is_undecided();
         // Nobody comes back to a hub that ends.
-        is_kept = outbox.told.has_session() && session::is_resumable(reason) && hub.ending.is_open();
+        is_kept = outbox.session_notice.has_session() && session::is_resumable(reason) && hub.ending.is_open();
         if is_kept {
             hub.sessions.begin(core, std::mem::take(&mut channels));
         }
     });
     if !was_there {
-        return Ending::Silent;
+        return CloseNotice::Silent;
     }
     // Whatever panics in one step, the next ones follow.
     let contained = |step: &dyn Fn()| {
         let _ = contain::call(&hub.metrics.panics, step);
     };
-    contained(&|| core.forget_expiry());
+    contained(&|| core.clear_expiry());
     contained(&|| core.end_requests());
     let state = core.state_to_keep();
     let departure = if is_kept { DepartureKind::Kept } else { presence::departure(reason) };
@@ -195,7 +195,7 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
     }
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     if is_kept {
-        core.await_client();
+        core.mark_reconnecting();
         let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
         let kept = kept.map(|own| KeptSubscription {
             channel: own.channel.name.clone(),
@@ -209,20 +209,20 @@ pub(super) fn forget(core: &Arc<ConnectionCore>) -> Ending {
         hub.sessions.notify_decided(core.id()); // its client may be back already, and wait for what becomes of this one
     }
     if is_kept {
-        return Ending::Silent;
+        return CloseNotice::Silent;
     }
-    if core.is_resuming() { Ending::Silent } else { Ending::Over(reason) }
+    if core.is_resuming() { CloseNotice::Silent } else { CloseNotice::Over(reason) }
 }
 
 /// The handshake of a registered connection failed: it leaves everything, as if it had not come. No callback has seen
 /// it, and none hears of its end.
-pub(super) fn take_back(core: &Arc<ConnectionCore>) {
+pub(super) fn take_back_session(core: &Arc<ConnectionCore>) {
     {
         let mut outbox = core.outbox.lock();
-        outbox.told = Told::Nothing; // a client that was told nothing has no session to come back to
+        outbox.session_notice = SessionNotice::Nothing; // a client that was told nothing has no session to come back to
         outbox.end(CloseReason::Lost);
     }
-    let _ = forget(core);
+    let _ = tear_down(core);
 }
 
 /// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
@@ -231,15 +231,15 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
         // One that is being closed for good stays so.
-        if !outbox.told.has_session() || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
+        if !outbox.session_notice.has_session() || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
             return false;
         }
         core.replace(&mut outbox);
     }
-    match forget(core) {
-        Ending::Silent => true,
+    match tear_down(core) {
+        CloseNotice::Silent => true,
         // The hub has begun to end.
-        Ending::Over(reason) => {
+        CloseNotice::Over(reason) => {
             session::close(core, reason);
             false
         }
@@ -248,7 +248,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
 
 /// The client of a connection that has yet to say where it stands is back on another one, which has the session now:
 /// the socket is closed.
-pub(crate) fn supersede(core: &Arc<ConnectionCore>) {
+pub(crate) fn close_replaced(core: &Arc<ConnectionCore>) {
     core.replace(&mut core.outbox.lock());
-    let _ = forget(core); // silent: its client was told of no session
+    let _ = tear_down(core); // silent: its client was told of no session
 }

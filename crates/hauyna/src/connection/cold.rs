@@ -1,9 +1,9 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
 use super::ConnectionCore;
-use super::expiry::Lease;
+use super::expiry::CredentialsExpiry;
 use super::extensions::Attachments;
-use super::requests::Requests;
+use super::client_requests::ClientRequests;
 use crate::channel::Subscription;
 use crate::dispatch::{EventRates, Meters};
 use crate::rate::Bucket;
@@ -14,9 +14,9 @@ use std::sync::{Arc, OnceLock};
 
 /// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
-pub(crate) struct Attached {
+pub(crate) struct ColdState {
     pub(crate) extensions: Attachments,
-    pub(crate) requests: Mutex<Requests>,
+    pub(crate) requests: Mutex<ClientRequests>,
     /// Where it differs from the handler's.
     pub(crate) retry: Mutex<Option<RetryPolicy>>,
     /// To the channels of its user's groups: the application's affair, so neither counted nor shown.
@@ -32,7 +32,7 @@ pub(crate) struct Attached {
     /// Of the session that it takes over, or has.
     pub(super) takeover: OnceLock<Arc<Takeover>>,
     /// Where the credentials end.
-    pub(super) lease: Mutex<Option<Lease>>,
+    pub(super) credentials_expiry: Mutex<Option<CredentialsExpiry>>,
     /// The identifier of the token it came with.
     pub(super) token: Mutex<Option<Box<str>>>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Attached {
 impl Drop for ConnectionCore {
     /// What the application attached goes with the last handle.
     fn drop(&mut self) {
-        if let Some(attached) = self.attached.take() {
+        if let Some(attached) = self.cold.take() {
             attached.extensions.discard(&self.hub);
         }
     }

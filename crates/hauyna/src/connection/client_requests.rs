@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 /// [`Connection::request`](super::Connection::request).
 #[derive(Debug)]
 #[must_use = "nothing is asked before it is awaited"]
-pub struct Requesting<T> {
+pub struct ClientRequest<T> {
     core: Arc<ConnectionCore>,
     event: Box<str>,
     prepared: Result<Content, Error>,
@@ -28,7 +28,7 @@ pub struct Requesting<T> {
 
 /// The questions that one client has not answered.
 #[derive(Debug, Default)]
-pub(crate) struct Requests {
+pub(crate) struct ClientRequests {
     /// The `id` of the last one. They count from 1 on each connection, which alone can answer them.
     last: u64,
     /// No answer can come any more.
@@ -39,10 +39,10 @@ pub(crate) struct Requests {
 /// JSON text, or why there is none.
 type Answer = Result<Box<str>, Error>;
 
-impl<T> Requesting<T> {
+impl<T> ClientRequest<T> {
     pub(super) fn new(core: Arc<ConnectionCore>, event: &str, data: &impl Serialize) -> Self {
         let prepared = Content::inner(data);
-        Self { core, event: event.into(), prepared, timeout: TIMEOUT, answer: PhantomData }
+        Self { core, event: event.into(), prepared, timeout: DEFAULT_TIMEOUT, answer: PhantomData }
     }
 
     /// Sets how long the client has to answer. Default: 10 s.
@@ -52,7 +52,7 @@ impl<T> Requesting<T> {
     }
 }
 
-impl<T: DeserializeOwned + 'static> IntoFuture for Requesting<T> {
+impl<T: DeserializeOwned + 'static> IntoFuture for ClientRequest<T> {
     type Output = Result<T, Error>;
     type IntoFuture = BoxFuture<Self::Output>;
 
@@ -70,8 +70,8 @@ async fn ask(core: &Arc<ConnectionCore>, question: (&str, &Content), timeout: Du
     if !core.is_open() {
         return Err(Error::closed());
     }
-    let (id, answer) = core.attached().requests.lock().add()?;
-    let _open = Open { core, id };
+    let (id, answer) = core.cold().requests.lock().add()?;
+    let _open = OpenRequest { core, id };
     let (event, data) = question;
     let data = Raw::assume_valid(Encoding::Json, data.bytes());
     let message = Message::Request { id: &RequestId::Number(id), event, data };
@@ -88,28 +88,28 @@ async fn ask(core: &Arc<ConnectionCore>, question: (&str, &Content), timeout: Du
 }
 
 /// Takes a question out when nobody waits for its answer any more.
-struct Open<'a> {
+struct OpenRequest<'a> {
     core: &'a ConnectionCore,
     id: u64,
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenRequest<'_> {
     fn drop(&mut self) {
-        drop(self.core.attached().requests.lock().take(self.id));
+        drop(self.core.cold().requests.lock().take(self.id));
     }
 }
 
-impl Requests {
+impl ClientRequests {
     fn add(&mut self) -> Result<(u64, oneshot::Receiver<Answer>), Error> {
         if self.has_ended {
             return Err(Error::closed());
         }
-        if self.open.len() >= MOST {
+        if self.open.len() >= MAX_OPEN_REQUESTS {
             let error = Error::protocol(
                 ErrorType::LimitExceeded,
                 "too many requests that this client has not answered",
             );
-            return Err(error.with_details(serde_json::json!({ "limit": MOST })));
+            return Err(error.with_details(serde_json::json!({ "limit": MAX_OPEN_REQUESTS })));
         }
         let (sender, answer) = oneshot::channel();
         self.last += 1;
@@ -126,7 +126,7 @@ impl Requests {
 impl ConnectionCore {
     /// Hands in what the client said to a question; false for one that is not open, or no longer.
     pub(crate) fn answer(&self, id: &RequestId, answer: Result<Option<Raw<'_>>, Option<&str>>) -> bool {
-        let (RequestId::Number(id), Some(attached)) = (id, self.attached_already()) else { return false };
+        let (RequestId::Number(id), Some(attached)) = (id, self.existing_cold()) else { return false };
         let Some(sender) = attached.requests.lock().take(*id) else { return false };
         let answer = match answer {
             Ok(data) => Ok(data.unwrap_or(Raw::NULL).as_json().into()),
@@ -138,7 +138,7 @@ impl ConnectionCore {
 
     /// Whether something waits for this client to answer.
     pub(super) fn awaits_answer(&self) -> bool {
-        self.attached_already().is_some_and(|attached| {
+        self.existing_cold().is_some_and(|attached| {
             let is_awaiting = attached.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
             is_awaiting || !attached.requests.lock().open.is_empty()
         })
@@ -146,7 +146,7 @@ impl ConnectionCore {
 
     /// No answer comes any more: who waits for one is told, and so is who asks later.
     pub(super) fn end_requests(&self) {
-        let Some(attached) = self.attached_already() else { return };
+        let Some(attached) = self.existing_cold() else { return };
         if let Some(takeover) = attached.takeover.get() {
             takeover.client_closed(self.reason().unwrap_or(CloseReason::Lost));
         }
@@ -161,6 +161,6 @@ impl ConnectionCore {
 }
 
 /// How long a client has to answer, unless the question says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Open questions to one connection.
-const MOST: usize = 64;
+const MAX_OPEN_REQUESTS: usize = 64;

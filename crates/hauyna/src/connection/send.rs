@@ -1,8 +1,8 @@
 //! What goes out of a connection, between its shard and its outbox.
 
-use super::ending::close_frame_of;
-use super::outbox::{Flushed, Full, Outbox};
-use super::writing::TaskIsDue;
+use super::close::close_frame_of;
+use super::outbox::{Flushed, OutboxFull, Outbox};
+use super::write::TaskUrgency;
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::error::Error;
@@ -21,27 +21,27 @@ impl ConnectionCore {
         self: &Arc<Self>,
         publication: &Arc<Publication>,
         subscription: Option<&Arc<Subscription>>,
-    ) -> TaskIsDue {
+    ) -> TaskUrgency {
         let mut outbox = self.outbox.lock();
-        if outbox.push(publication, subscription, self.outgoing_posts()) == Err(Full) {
-            self.overflow(&mut outbox);
+        if outbox.push(publication, subscription, self.outgoing_for_inbox()) == Err(OutboxFull) {
+            self.close_as_slow(&mut outbox);
         }
         self.notify_of_gaps(&mut outbox, subscription);
         outbox.task_is_due(self.bounded())
     }
 
     /// Whether its task still has to run.
-    pub(crate) fn awaits_task(&self) -> bool {
-        self.outbox.lock().task_is_due(self.bounded()) == TaskIsDue::Now
+    pub(crate) fn is_task_due(&self) -> bool {
+        self.outbox.lock().task_is_due(self.bounded()) == TaskUrgency::Now
     }
 
     /// Its task has not run for long.
-    pub(crate) fn give_up_task(&self) {
-        self.outbox.lock().give_up_task();
+    pub(crate) fn mark_task_absent(&self) {
+        self.outbox.lock().mark_task_absent();
     }
 
     /// Queues a frame behind the publications; the caller sees to the flush.
-    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> TaskIsDue {
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> TaskUrgency {
         let mut outbox = self.outbox.lock();
         match origin {
             FrameOrigin::Protocol => {
@@ -49,8 +49,8 @@ impl ConnectionCore {
                 outbox.push_ordered_reply(frame);
             }
             FrameOrigin::Application => {
-                if outbox.push_frame(frame, self.outgoing_posts()) == Err(Full) {
-                    self.overflow(&mut outbox);
+                if outbox.push_frame(frame, self.outgoing_for_inbox()) == Err(OutboxFull) {
+                    self.close_as_slow(&mut outbox);
                 }
             }
         }
@@ -61,7 +61,7 @@ impl ConnectionCore {
     pub(crate) fn end_subscription(&self, subscription: &Arc<Subscription>) {
         let mut outbox = self.outbox.lock();
         subscription.set_phase(SubscriptionPhase::Ended);
-        if outbox.forget(subscription, self.outgoing()) {
+        if outbox.remove_subscription(subscription, self.outgoing()) {
             self.wake(&outbox);
         }
     }
@@ -83,8 +83,8 @@ impl ConnectionCore {
     /// As [`ConnectionCore::push_control`], for what is told of subscriptions: behind the answers of earlier requests.
     pub(crate) fn push_notice(self: &Arc<Self>, frame: Bytes) {
         let mut outbox = self.outbox.lock();
-        if outbox.push_notice(frame, self.outgoing()) == Err(Full) {
-            self.overflow(&mut outbox);
+        if outbox.push_notice(frame, self.outgoing()) == Err(OutboxFull) {
+            self.close_as_slow(&mut outbox);
         }
         drop(outbox);
         self.request_flush();
@@ -99,8 +99,8 @@ impl ConnectionCore {
     pub(super) fn check_control_room(&self, outbox: &mut Outbox, bytes: usize) -> Result<(), Error> {
         let is_tried = outbox.is_stream_tried();
         match outbox.control_room(bytes, self.outgoing()) {
-            Err(Full) if !is_tried => Err(not_asked_yet()),
-            Ok(()) | Err(Full) => Ok(()),
+            Err(OutboxFull) if !is_tried => Err(task_not_run_yet()),
+            Ok(()) | Err(OutboxFull) => Ok(()),
         }
     }
 
@@ -114,16 +114,16 @@ impl ConnectionCore {
 
     /// As [`ConnectionCore::push_control`], for those who hold the outbox and see to the flush.
     pub(super) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
-        if outbox.push_control(frame, self.outgoing()) == Err(Full) {
-            self.overflow(outbox);
+        if outbox.push_control(frame, self.outgoing()) == Err(OutboxFull) {
+            self.close_as_slow(outbox);
         }
     }
 
     /// After something was queued that no bound was asked about: a client that does not read it is a slow consumer.
     pub(crate) fn check_bounds(self: &Arc<Self>) {
         let mut outbox = self.outbox.lock();
-        if outbox.phase == Phase::Open && outbox.is_over_when_asked(self.outgoing()) {
-            self.overflow(&mut outbox);
+        if outbox.phase == Phase::Open && outbox.is_over_bounds_after_ask(self.outgoing()) {
+            self.close_as_slow(&mut outbox);
         }
     }
 
@@ -144,11 +144,11 @@ impl ConnectionCore {
             return; // nothing to do, or the connection's task waits for the socket
         }
         let flushed = outbox.flush(self.outgoing());
-        self.follow_up(outbox, &flushed);
+        self.wake_after_flush(outbox, &flushed);
     }
 
     /// Wakes the connection's task where a write asks for it.
-    fn follow_up(&self, outbox: &mut Outbox, flushed: &Flushed) {
+    fn wake_after_flush(&self, outbox: &mut Outbox, flushed: &Flushed) {
         let must_wake = match flushed {
             Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)) || outbox.wants_replay(),
             Flushed::Blocked | Flushed::Failed => true,
@@ -160,28 +160,28 @@ impl ConnectionCore {
 
     /// Whether it stands in one list of its shard at most.
     pub(crate) fn has_one_list(&self) -> bool {
-        self.lists.load(Ordering::Relaxed) <= 1
+        self.shard_list_count.load(Ordering::Relaxed) <= 1
     }
 
     /// Notes one list more, and returns in how many it stands.
     pub(crate) fn enter_list(&self) -> u8 {
-        let lists = self.lists.load(Ordering::Relaxed).saturating_add(1);
-        self.lists.store(lists, Ordering::Relaxed);
+        let lists = self.shard_list_count.load(Ordering::Relaxed).saturating_add(1);
+        self.shard_list_count.store(lists, Ordering::Relaxed);
         lists
     }
 
     /// Notes one list less.
     pub(crate) fn leave_list(&self) {
-        let lists = self.lists.load(Ordering::Relaxed);
+        let lists = self.shard_list_count.load(Ordering::Relaxed);
         if lists < u8::MAX {
-            self.lists.store(lists.saturating_sub(1), Ordering::Relaxed);
+            self.shard_list_count.store(lists.saturating_sub(1), Ordering::Relaxed);
         }
     }
 
     /// Its subscriptions, those to the channels of its user's groups included.
     pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = self.subscriptions.lock().clone();
-        if let Some(attached) = self.attached.get() {
+        if let Some(attached) = self.cold.get() {
             all.extend(attached.groups.lock().iter().cloned());
         }
         all
@@ -189,7 +189,7 @@ impl ConnectionCore {
 
     /// Reads what a delivery will need first, for the sake of the cache.
     pub(crate) fn prefetch(&self) -> u32 {
-        u32::from(self.lists.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
+        u32::from(self.shard_list_count.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
     }
 
     /// The fast path of a fan-out: `joined`, the frames of `publications`, goes straight to the socket.
@@ -198,12 +198,12 @@ impl ConnectionCore {
         joined: &Bytes,
         publications: &[Arc<Publication>],
         subscription: Option<&Arc<Subscription>>,
-    ) -> TaskIsDue {
+    ) -> TaskUrgency {
         let mut outbox = self.outbox.lock();
-        match outbox.write_or_push(joined, publications, subscription, self.outgoing_posts()) {
-            Ok(Flushed::Empty) if !outbox.has_lanes() => return TaskIsDue::No,
-            Ok(flushed) => self.follow_up(&mut outbox, &flushed),
-            Err(Full) => self.overflow(&mut outbox),
+        match outbox.write_or_push(joined, publications, subscription, self.outgoing_for_inbox()) {
+            Ok(Flushed::Empty) if !outbox.has_lanes() => return TaskUrgency::No,
+            Ok(flushed) => self.wake_after_flush(&mut outbox, &flushed),
+            Err(OutboxFull) => self.close_as_slow(&mut outbox),
         }
         self.notify_of_gaps(&mut outbox, subscription);
         outbox.task_is_due(self.bounded())
@@ -225,15 +225,15 @@ impl ConnectionCore {
         }
     }
 
-    pub(super) fn overflow(self: &Arc<Self>, outbox: &mut Outbox) {
-        self.count_slow();
+    pub(super) fn close_as_slow(self: &Arc<Self>, outbox: &mut Outbox) {
+        self.count_slow_consumer();
         self.note_failure(outbox, CloseReason::SlowConsumer);
         let frame = close_frame_of(CloseCode::SLOW_CONSUMER, "slow consumer");
         outbox.close(frame, CloseReason::SlowConsumer, Backlog::Drop);
         self.wake(outbox);
     }
 
-    pub(crate) fn count_slow(self: &Arc<Self>) {
+    pub(crate) fn count_slow_consumer(self: &Arc<Self>) {
         self.hub.metrics.slow_consumers.increment();
         self.hub.events.emit(SystemKind::SlowConsumer, || {
             let connection = Connection::new(self.clone());
@@ -255,7 +255,7 @@ impl ConnectionCore {
             self.check_open()?;
             let is_of_task = self.outbox.lock().socket.is_of_task();
             if is_of_task && self.hub.is_shard_congested(self.shard()) {
-                return Err(not_asked_yet());
+                return Err(task_not_run_yet());
             }
             let connection = self.clone();
             shard.post(Item::Frame(Box::new(OrderedFrame {
@@ -273,12 +273,12 @@ impl ConnectionCore {
             return Err(Error::closed());
         }
         let is_tried = outbox.is_stream_tried();
-        let is_full = outbox.push_frame(frame, self.outgoing()) == Err(Full);
+        let is_full = outbox.push_frame(frame, self.outgoing()) == Err(OutboxFull);
         if is_full && !is_tried {
-            return Err(not_asked_yet());
+            return Err(task_not_run_yet());
         }
         if is_full {
-            self.overflow(&mut outbox);
+            self.close_as_slow(&mut outbox);
         }
         if outbox.phase != Phase::Open {
             return Err(Error::closed());
@@ -313,7 +313,7 @@ impl ConnectionCore {
     }
 
     /// A reply that does not go the way of the others must not overtake them.
-    pub(crate) fn settle_ordered_replies(&self) {
+    pub(crate) fn wait_for_ordered_replies(&self) {
         if self.has_ordered_replies() {
             self.hub.settle(self.shard());
         }
@@ -324,7 +324,7 @@ impl ConnectionCore {
     /// # Errors
     ///
     /// The connection is closed, or too much waits until its task has run.
-    pub(crate) fn tell(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
+    pub(crate) fn send_message(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
         if self.endpoint.mode == Mode::Protocol {
             self.check_open()?;
             let frame = super::frame(self, message);
@@ -341,6 +341,6 @@ impl ConnectionCore {
 }
 
 /// More was sent than may wait before the connection's task, which alone may write, has run.
-fn not_asked_yet() -> Error {
+fn task_not_run_yet() -> Error {
     Error::protocol(ErrorType::Unavailable, "too many messages wait until the connection's task runs")
 }

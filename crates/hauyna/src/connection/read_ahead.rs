@@ -3,9 +3,9 @@
 //! has ended. A part of the life in `run`.
 
 use super::reader::{self, Handled};
-use super::replies::{REPLIES, flush_replies};
-use super::run::{Next, Run};
-use super::work::{begin, wait_for_room};
+use super::replies::{MAX_REPLY_BYTES, flush_replies};
+use super::driver::{Next, Driver};
+use super::callback::{start_request, wait_for_room};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;
@@ -13,15 +13,15 @@ use std::task::{Context, Poll};
 
 /// What was read and not yet handled: messages that came before their time, oldest first, then bytes.
 #[derive(Debug, Default)]
-pub(super) struct Ahead {
-    held: VecDeque<Held>,
+pub(super) struct ReadAhead {
+    held: VecDeque<HeldMessage>,
     /// Of what is held.
     bytes: usize,
-    pub(super) rest: Box<[u8]>,
+    pub(super) rest_bytes: Box<[u8]>,
 }
 
 #[derive(Debug)]
-enum Held {
+enum HeldMessage {
     Text(Box<str>),
     Binary(Box<[u8]>),
     Ping(Box<[u8]>),
@@ -30,62 +30,62 @@ enum Held {
     Fault(ProtocolError),
 }
 
-impl Ahead {
+impl ReadAhead {
     pub(super) fn of(rest: Box<[u8]>) -> Option<Box<Self>> {
-        (!rest.is_empty()).then(|| Box::new(Self { rest, ..Self::default() }))
+        (!rest.is_empty()).then(|| Box::new(Self { rest_bytes: rest, ..Self::default() }))
     }
 
     /// Whether messages come before the bytes.
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn has_messages(&self) -> bool {
         !self.held.is_empty()
     }
 
-    fn push(&mut self, held: Held) {
+    fn push(&mut self, held: HeldMessage) {
         self.bytes += held.cost();
         self.held.push_back(held);
     }
 
-    fn pop(&mut self) -> Option<Held> {
+    fn pop(&mut self) -> Option<HeldMessage> {
         let held = self.held.pop_front()?;
         self.bytes -= held.cost();
         Some(held)
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= ROOM
+        self.bytes >= CAPACITY
     }
 }
 
-impl Held {
+impl HeldMessage {
     fn cost(&self) -> usize {
         let payload = match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
             Self::Close(_) | Self::Fault(_) => 0,
         };
-        payload + OVERHEAD
+        payload + OVERHEAD_BYTES
     }
 
     /// Whether no answer can come after it.
-    fn is_end(&self) -> bool {
+    fn ends_reading(&self) -> bool {
         matches!(self, Self::Close(_) | Self::Fault(_))
     }
 }
 
-impl Run {
+impl Driver {
     /// Reads on, if the callback at work may be waiting for what comes. Past the bound reading pauses: a client
     /// that sends so much before it answers does not get its answer through.
     pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> Next {
         if !self.core.awaits_answer() {
             return Next::Wait;
         }
-        if let Some(ahead) = &mut self.ahead {
+        if let Some(ahead) = &mut self.read_ahead {
             if ahead.is_full() {
                 return Next::Wait;
             }
-            let mut rest = std::mem::take(&mut ahead.rest);
+            let mut rest = std::mem::take(&mut ahead.rest_bytes);
             if !rest.is_empty() {
-                self.look_ahead(&mut rest);
+                self.scan(&mut rest);
                 return Next::Again;
             }
         }
@@ -93,7 +93,7 @@ impl Run {
             let read = self.poll_read(cx, scratch);
             if let Poll::Ready(Ok(read @ 1..)) = read {
                 self.core.traffic().received.add(read as u64);
-                self.look_ahead(&mut scratch[..read]);
+                self.scan(&mut scratch[..read]);
             }
             read
         });
@@ -108,10 +108,10 @@ impl Run {
         }
     }
 
-    fn look_ahead(&mut self, input: &mut [u8]) {
-        let Self { core, decoder, ahead, .. } = self;
+    fn scan(&mut self, input: &mut [u8]) {
+        let Self { core, decoder, read_ahead: ahead, .. } = self;
         let ahead = ahead.get_or_insert_default();
-        core.pulse.hear();
+        core.liveness.note_read();
         let mut has_ended = false;
         let mut events = decoder.feed(input);
         loop {
@@ -120,22 +120,22 @@ impl Run {
                 Ok(Some(Event::Text(text))) => {
                     has_ended = true;
                     let is_answer = reader::take_answer(core, OpCode::Text, text.as_bytes());
-                    (!is_answer).then(|| Held::Text(text.into()))
+                    (!is_answer).then(|| HeldMessage::Text(text.into()))
                 }
                 Ok(Some(Event::Binary(bytes))) => {
                     has_ended = true;
                     let is_answer = reader::take_answer(core, OpCode::Binary, bytes);
-                    (!is_answer).then(|| Held::Binary(bytes.into()))
+                    (!is_answer).then(|| HeldMessage::Binary(bytes.into()))
                 }
-                Ok(Some(Event::Ping(payload))) => Some(Held::Ping(payload.into())),
-                Ok(Some(Event::Pong(payload))) => Some(Held::Pong(payload.into())),
-                Ok(Some(Event::Close(frame))) => Some(Held::Close(frame.map(|(code, _)| code.as_u16()))),
-                Err(error) => Some(Held::Fault(error)),
+                Ok(Some(Event::Ping(payload))) => Some(HeldMessage::Ping(payload.into())),
+                Ok(Some(Event::Pong(payload))) => Some(HeldMessage::Pong(payload.into())),
+                Ok(Some(Event::Close(frame))) => Some(HeldMessage::Close(frame.map(|(code, _)| code.as_u16()))),
+                Err(error) => Some(HeldMessage::Fault(error)),
             };
             let Some(held) = held else { continue };
-            let is_end = held.is_end();
-            if let (Held::Close(code), Some(takeover)) = (&held, core.takeover()) {
-                takeover.client_closed(reader::by_peer(*code));
+            let is_end = held.ends_reading();
+            if let (HeldMessage::Close(code), Some(takeover)) = (&held, core.takeover()) {
+                takeover.client_closed(reader::closed_cleanly(*code));
             }
             ahead.push(held);
             if is_end {
@@ -143,44 +143,44 @@ impl Run {
                 break;
             }
             if ahead.is_full() {
-                ahead.rest = (&*events.rest()).into();
+                ahead.rest_bytes = (&*events.rest()).into();
                 break;
             }
         }
         if has_ended {
-            core.wake_up();
+            core.mark_active();
         }
-        self.reckon(has_ended);
+        self.update_message_deadline(has_ended);
     }
 
     /// Handles what was kept, until another callback is at work.
-    pub(super) fn catch_up(&mut self, mut ahead: Box<Ahead>, cx: &mut Context<'_>) {
-        let Self { core, work, .. } = self;
+    pub(super) fn replay_held(&mut self, mut ahead: Box<ReadAhead>, cx: &mut Context<'_>) {
+        let Self { core, callback: work, .. } = self;
         with_replies(|replies| {
             while work.is_none()
                 && let Some(held) = ahead.pop()
             {
                 let handled = match held {
-                    Held::Text(text) => reader::handle(core, Event::Text(&text), replies),
-                    Held::Binary(bytes) => reader::handle(core, Event::Binary(&bytes), replies),
-                    Held::Ping(payload) => reader::handle(core, Event::Ping(&payload), replies),
-                    Held::Pong(payload) => reader::handle(core, Event::Pong(&payload), replies),
-                    Held::Close(code) => {
+                    HeldMessage::Text(text) => reader::handle(core, Event::Text(&text), replies),
+                    HeldMessage::Binary(bytes) => reader::handle(core, Event::Binary(&bytes), replies),
+                    HeldMessage::Ping(payload) => reader::handle(core, Event::Ping(&payload), replies),
+                    HeldMessage::Pong(payload) => reader::handle(core, Event::Pong(&payload), replies),
+                    HeldMessage::Close(code) => {
                         reader::closed_by_peer(core, code, replies);
                         Handled::Done
                     }
-                    Held::Fault(error) => {
-                        reader::fail(core, &error, replies);
+                    HeldMessage::Fault(error) => {
+                        reader::close_for_fault(core, &error, replies);
                         Handled::Done
                     }
                 };
                 if let Handled::Later(pending) = handled {
-                    *work = begin(core, pending, replies, cx);
+                    *work = start_request(core, pending, replies, cx);
                     if core.is_backed_up() {
                         break;
                     }
                 }
-                if replies.len() >= REPLIES {
+                if replies.len() >= MAX_REPLY_BYTES {
                     break;
                 }
                 if work.is_none() {
@@ -189,13 +189,13 @@ impl Run {
             }
             flush_replies(core, replies);
         });
-        if ahead.is_held() || !ahead.rest.is_empty() {
-            self.ahead = Some(ahead);
+        if ahead.has_messages() || !ahead.rest_bytes.is_empty() {
+            self.read_ahead = Some(ahead);
         }
     }
 }
 
 /// Bytes that may be kept; one message may go past it.
-const ROOM: usize = 64 * 1024;
+const CAPACITY: usize = 64 * 1024;
 /// What a message costs beside its payload.
-const OVERHEAD: usize = 64;
+const OVERHEAD_BYTES: usize = 64;

@@ -2,13 +2,13 @@
 //! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
 //! what one read brought. However it ends, the guard in `Run` cleans up.
 
-use super::ahead::Ahead;
-use super::ending::{Ending, forget};
+use super::read_ahead::ReadAhead;
+use super::close::{CloseNotice, tear_down};
 use super::outbox::Flushed;
 use super::reader::{self, Handled};
-use super::replies::{Backed, REPLIES, flush_replies};
-use super::stream::{await_look, poll_in_full, write_other};
-use super::work::{Work, begin, poll_callback, wait_for_room};
+use super::replies::{ReplyProgress, MAX_REPLY_BYTES, flush_replies};
+use super::stream::{retry_after_look, poll_unconstrained, write_other};
+use super::callback::{PendingCallback, start_request, poll_callback, wait_for_room};
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::contain;
 use crate::dispatch::Reply;
@@ -22,13 +22,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-pub(super) struct Run {
+pub(super) struct Driver {
     pub(super) core: Arc<ConnectionCore>,
     pub(super) decoder: Decoder,
     pub(super) io: Option<Box<dyn Io>>,
     /// What was read and not yet handled.
-    pub(super) ahead: Option<Box<Ahead>>,
-    pub(super) work: Option<Work>,
+    pub(super) read_ahead: Option<Box<ReadAhead>>,
+    pub(super) callback: Option<PendingCallback>,
     stage: Stage,
 }
 
@@ -42,7 +42,7 @@ enum Stage {
 }
 
 /// What is left when the socket has taken everything that waited.
-enum Written {
+enum WriteProgress {
     All,
     /// Somebody catches up, and the next page of the history may be fetched.
     ReplayIsDue,
@@ -55,12 +55,12 @@ pub(super) enum Next {
     End,
 }
 
-impl Future for Run {
+impl Future for Driver {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        for _ in 0..READS {
+        for _ in 0..MAX_READS_PER_TURN {
             match this.step(cx) {
                 Next::Again => {}
                 Next::Wait => return Poll::Pending,
@@ -68,24 +68,24 @@ impl Future for Run {
             }
         }
         // A peer that floods leaves no other moment to go.
-        if this.work.is_none() && this.ahead.is_none() {
-            this.rest();
+        if this.callback.is_none() && this.read_ahead.is_none() {
+            this.close_if_draining();
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-impl Run {
+impl Driver {
     /// `rest` came with the handshake.
     pub(super) fn new(
         core: Arc<ConnectionCore>,
         decoder: Decoder,
         io: Option<Box<dyn Io>>,
         rest: Option<Box<[u8]>>,
-        work: Option<Work>,
+        work: Option<PendingCallback>,
     ) -> Self {
-        Self { core, decoder, io, ahead: rest.and_then(Ahead::of), work, stage: Stage::Living }
+        Self { core, decoder, io, read_ahead: rest.and_then(ReadAhead::of), callback: work, stage: Stage::Living }
     }
 
     /// Of a connection that was closed before it was opened.
@@ -100,32 +100,32 @@ impl Run {
         }
         let mut is_replaying = false;
         match self.write(cx) {
-            Poll::Ready(Written::All) => {}
+            Poll::Ready(WriteProgress::All) => {}
             // Reading goes on beside a long replay.
-            Poll::Ready(Written::ReplayIsDue) => is_replaying = self.core.fetch_replay(),
-            Poll::Ready(Written::Closing(phase)) => {
-                if self.wind_down(phase) {
+            Poll::Ready(WriteProgress::ReplayIsDue) => is_replaying = self.core.fetch_replay(),
+            Poll::Ready(WriteProgress::Closing(phase)) => {
+                if self.continue_closing(phase) {
                     return Next::Again;
                 }
             }
             // A callback may go on; reading may not.
-            Poll::Pending if self.work.is_some() => {}
+            Poll::Pending if self.callback.is_some() => {}
             Poll::Pending => return Next::Wait,
         }
-        match self.go_on_reading(cx) {
+        match self.resume_reading(cx) {
             Next::Wait if is_replaying => Next::Again,
             next => next,
         }
     }
 
-    fn go_on_reading(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Some(work) = self.work.take() {
-            return self.go_on(work, cx);
+    fn resume_reading(&mut self, cx: &mut Context<'_>) -> Next {
+        if let Some(work) = self.callback.take() {
+            return self.poll_callback(work, cx);
         }
-        if let Some(mut ahead) = self.ahead.take() {
-            self.guarded(|run| match ahead.is_held() {
-                true => run.catch_up(ahead, cx),
-                false => run.handle(&mut ahead.rest, cx),
+        if let Some(mut ahead) = self.read_ahead.take() {
+            self.contain_panic(|run| match ahead.has_messages() {
+                true => run.replay_held(ahead, cx),
+                false => run.handle(&mut ahead.rest_bytes, cx),
             });
             return Next::Again;
         }
@@ -133,12 +133,12 @@ impl Run {
             let read = self.poll_read(cx, scratch);
             if let Poll::Ready(Ok(read @ 1..)) = read {
                 self.core.traffic().received.add(read as u64);
-                self.guarded(|run| run.handle(&mut scratch[..read], cx));
+                self.contain_panic(|run| run.handle(&mut scratch[..read], cx));
             }
             read
         });
         match read {
-            Poll::Pending => self.rest(),
+            Poll::Pending => self.close_if_draining(),
             Poll::Ready(Ok(1..)) => Next::Again,
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.core.end(CloseReason::Lost);
@@ -148,7 +148,7 @@ impl Run {
     }
 
     /// The connection is being closed; whether that goes a step further.
-    fn wind_down(&mut self, phase: Phase) -> bool {
+    fn continue_closing(&mut self, phase: Phase) -> bool {
         self.core.end_requests();
         match phase {
             Phase::Gone => self.clean_up(),
@@ -164,12 +164,12 @@ impl Run {
     }
 
     /// Everything that was read is answered: the moment to go, where the hub drains.
-    fn rest(&self) -> Next {
+    fn close_if_draining(&self) -> Next {
         if !self.core.hub.ending.is_draining() {
             return Next::Wait;
         }
         self.core.hub.settle(self.core.shard()); // it goes behind what was published before
-        if self.core.take_leave() { Next::Again } else { Next::Wait }
+        if self.core.close_if_draining() { Next::Again } else { Next::Wait }
     }
 
     /// Whether we closed because of the peer's fault: it may still be sending, and closing the socket under
@@ -183,7 +183,7 @@ impl Run {
     }
 
     /// Writes what waits; ready when nothing does.
-    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
+    fn write(&mut self, cx: &mut Context<'_>) -> Poll<WriteProgress> {
         let mut outbox = self.core.outbox.lock();
         if !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             outbox.waker = Some(cx.waker().clone());
@@ -202,38 +202,38 @@ impl Run {
             };
             // A TCP socket is asked again, and tells us when it takes more; other streams have been asked.
             if let (Flushed::Blocked, Some(_)) = (flushed, &self.io) {
-                if outbox.is_parting() {
+                if outbox.is_replaced() {
                     break;
                 }
                 if outbox.is_overdue(self.core.bounded()) {
-                    self.core.overflow(&mut outbox);
+                    self.core.close_as_slow(&mut outbox);
                     continue;
                 }
                 if outbox.awaits_look() {
                     drop(outbox);
-                    await_look(&self.core);
+                    retry_after_look(&self.core);
                 }
                 return Poll::Pending;
             }
         }
         if let Some(io) = &mut self.io {
-            let flushed = poll_in_full(cx, |cx| Pin::new(&mut *io).poll_flush(cx));
+            let flushed = poll_unconstrained(cx, |cx| Pin::new(&mut *io).poll_flush(cx));
             if let (Poll::Ready(Ok(())), Phase::Closed(_)) = (&flushed, outbox.phase) {
                 let _ = Pin::new(io).poll_shutdown(cx);
             }
-            if outbox.is_parting() {
+            if outbox.is_replaced() {
                 outbox.end(CloseReason::Lost);
             }
         }
         Poll::Ready(match outbox.phase {
-            Phase::Open if outbox.wants_replay() => Written::ReplayIsDue,
-            Phase::Open => Written::All,
-            phase => Written::Closing(phase),
+            Phase::Open if outbox.wants_replay() => WriteProgress::ReplayIsDue,
+            Phase::Open => WriteProgress::All,
+            phase => WriteProgress::Closing(phase),
         })
     }
 
     /// Handles input; a panic of the application's code costs this connection alone.
-    fn guarded(&mut self, handle: impl FnOnce(&mut Self)) {
+    fn contain_panic(&mut self, handle: impl FnOnce(&mut Self)) {
         if contain::quietly(|| handle(self)).is_err() {
             self.core.metrics().panics.increment();
             self.core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
@@ -241,11 +241,11 @@ impl Run {
     }
 
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
-        let Self { core, decoder, work, ahead, .. } = self;
-        core.pulse.hear();
+        let Self { core, decoder, callback: work, read_ahead: ahead, .. } = self;
+        core.liveness.note_read();
         let is_idle = core.is_idle();
         if is_idle {
-            core.hear_idle();
+            core.note_read_while_idle();
         }
         let mut has_ended = false;
         with_replies(|replies| {
@@ -256,62 +256,62 @@ impl Run {
                     Ok(Some(event)) => {
                         let is_message = matches!(event, Event::Text(_) | Event::Binary(_));
                         if is_idle && is_message {
-                            core.wake_up();
+                            core.mark_active();
                         }
                         has_ended |= is_message;
                         reader::handle(core, event, replies)
                     }
                     Err(error) => {
-                        reader::fail(core, &error, replies);
+                        reader::close_for_fault(core, &error, replies);
                         break;
                     }
                 };
                 let mut is_full = false;
                 if let Handled::Later(pending) = handled {
-                    *work = begin(core, pending, replies, cx);
+                    *work = start_request(core, pending, replies, cx);
                     is_full = core.is_backed_up();
                 }
-                is_full |= replies.len() >= REPLIES && flush_replies(core, replies) == Backed::Up;
+                is_full |= replies.len() >= MAX_REPLY_BYTES && flush_replies(core, replies) == ReplyProgress::Up;
                 if work.is_none() {
                     *work = wait_for_room(core);
                 }
                 if work.is_some() || is_full {
-                    *ahead = Ahead::of((&*events.rest()).into());
+                    *ahead = ReadAhead::of((&*events.rest()).into());
                     break;
                 }
             }
             flush_replies(core, replies);
         });
-        self.reckon(has_ended);
+        self.update_message_deadline(has_ended);
     }
 
     /// With a message that ended, the time of the next one begins.
-    pub(super) fn reckon(&self, has_ended: bool) {
+    pub(super) fn update_message_deadline(&self, has_ended: bool) {
         if has_ended {
-            self.core.pulse.speak();
+            self.core.liveness.note_message();
             if let Some(takeover) = self.core.takeover() {
                 takeover.confirm();
             }
         }
-        self.core.pulse.set_unfinished(self.decoder.is_mid_message());
+        self.core.liveness.set_unfinished(self.decoder.is_mid_message());
     }
 
     /// Polls the callback at work.
-    fn go_on(&mut self, work: Work, cx: &mut Context<'_>) -> Next {
+    fn poll_callback(&mut self, work: PendingCallback, cx: &mut Context<'_>) -> Next {
         let core = self.core.clone();
         match work {
-            Work::Close(future) => self.work = Some(Work::Close(future)),
-            Work::Room(mut room) => {
+            PendingCallback::Close(future) => self.callback = Some(PendingCallback::Close(future)),
+            PendingCallback::AwaitRoom(mut room) => {
                 if room.as_mut().poll(cx).is_pending() {
-                    self.work = Some(Work::Room(room));
+                    self.callback = Some(PendingCallback::AwaitRoom(room));
                     return Next::Wait;
                 }
             }
-            Work::Open(mut future) => match poll_callback(&core, &mut future, cx) {
+            PendingCallback::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 // What it has sent goes out before the answer to the first request.
                 Poll::Ready(Some(Ok(()))) => {
                     core.hub.settle(core.shard());
-                    core.let_in();
+                    core.admit();
                 }
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
                 Poll::Ready(None) => {
@@ -321,17 +321,17 @@ impl Run {
                     core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
                 }
                 Poll::Pending => {
-                    self.work = Some(Work::Open(future));
+                    self.callback = Some(PendingCallback::Open(future));
                     return self.read_ahead(cx);
                 }
             },
-            Work::Request(mut request) => {
+            PendingCallback::Request(mut request) => {
                 let reply = match request.poll(&core, cx) {
                     Poll::Ready(Some(reply)) => reply,
                     Poll::Ready(None) => Reply::panicked(request.id.clone()),
                     Poll::Pending if core.has_expired() => Reply::expired(request.id.clone()),
                     Poll::Pending => {
-                        self.work = Some(Work::Request(request));
+                        self.callback = Some(PendingCallback::Request(request));
                         return self.read_ahead(cx);
                     }
                 };
@@ -341,10 +341,10 @@ impl Run {
                 });
             }
         }
-        core.pulse.set_busy(false);
+        core.liveness.set_busy(false);
         // A message that began meanwhile could not go on: its time begins now.
-        core.pulse.set_unfinished(false);
-        core.pulse.set_unfinished(self.decoder.is_mid_message());
+        core.liveness.set_unfinished(false);
+        core.liveness.set_unfinished(self.decoder.is_mid_message());
         Next::Again
     }
 
@@ -355,29 +355,29 @@ impl Run {
         }
         let was_opened = self.stage != Stage::Unopened;
         self.stage = Stage::Ended;
-        self.work = None;
-        self.ahead = None;
+        self.callback = None;
+        self.read_ahead = None;
         // A socket that the application made; what follows must follow whatever it does.
         contain::discard(&self.core.metrics().panics, self.io.take());
-        if let (Ending::Over(reason), true) = (forget(&self.core), was_opened) {
+        if let (CloseNotice::Over(reason), true) = (tear_down(&self.core), was_opened) {
             let cx = HandlerContext::new(self.core.clone());
-            self.work = self.core.endpoint.closed(&cx, reason).map(Work::Close);
+            self.callback = self.core.endpoint.closed(&cx, reason).map(PendingCallback::Close);
         }
     }
 
     fn finish(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Some(Work::Close(future)) = &mut self.work
+        if let Some(PendingCallback::Close(future)) = &mut self.callback
             && poll_callback(&self.core, future, cx).is_pending()
         {
             return Next::Wait;
         }
-        self.work = None;
+        self.callback = None;
         self.core.outbox.lock().waker = None;
         Next::End
     }
 }
 
-impl Drop for Run {
+impl Drop for Driver {
     /// The runtime drops the task, or it panicked.
     fn drop(&mut self) {
         self.clean_up();
@@ -386,7 +386,7 @@ impl Drop for Run {
 }
 
 /// Rounds of one turn: a peer that floods is served some reads, then others are.
-const READS: usize = 2;
+const MAX_READS_PER_TURN: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -394,6 +394,6 @@ mod tests {
 
     #[test]
     fn the_task_of_a_connection_stays_within_144_bytes() {
-        assert!(size_of::<Run>() <= 144, "{} bytes", size_of::<Run>());
+        assert!(size_of::<Driver>() <= 144, "{} bytes", size_of::<Driver>());
     }
 }
