@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the program's own load tool against a fresh release server on one core, in one table.
 //! `--side-by-side` measures beside the physical limit instead.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process;
 use crate::server::Server;
 use crate::side_by_side;
@@ -15,7 +15,7 @@ use std::time::Duration;
 pub(crate) const MEASURED: u64 = 5;
 
 /// Measures and prints; `true` unless a row failed.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     println!("building the release program");
     release_build(house)?;
     if house.side_by_side {
@@ -57,7 +57,7 @@ const ROWS: [Row; 8] = [
     Row { name: "slow", path: "/chat", options: "slow --conns 200 --stalled 20 --size 8192 --rate 100" },
 ];
 
-fn measure(house: &House, row: &Row) -> Result<Value> {
+fn measure(house: &Workspace, row: &Row) -> Result<Value> {
     let server = Server::start_pinned(house, &house.program(), &["--echo", "/echo", "--log", "error"])?;
     let mut command = house.command(&house.program().to_string_lossy());
     command.arg("bench").args(row.options.replace("{pid}", &server.id().to_string()).split(' '));

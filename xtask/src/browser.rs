@@ -1,7 +1,7 @@
 //! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release
 //! program and the examples.
 
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Two people chat, one is cut off, and misses nothing; the pages of the examples do what they say.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let chromium = find_or_install_chromium(house)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
 
 /// What the tests of the bindings build their pages from: the client, and the packages of each example, whose types are
 /// checked here, for Vite looks at none.
-fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
+fn prepare_bindings(house: &Workspace, folder: &Path) -> Result<()> {
     typescript::build(house)?;
     for example in ["react", "vue", "svelte"] {
         let example = house.root.join("examples").join(example);
@@ -46,7 +46,7 @@ fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
     install_packages(house, &folder.join("react-18"))
 }
 
-fn find_or_install_chromium(house: &House) -> Result<PathBuf> {
+fn find_or_install_chromium(house: &Workspace) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path(&CHROMIUM)) {
         return Ok(path);
     }
@@ -65,7 +65,7 @@ fn find_or_install_chromium(house: &House) -> Result<PathBuf> {
 }
 
 /// `npm ci`, unless what it would install is there.
-pub(crate) fn install_packages(house: &House, folder: &Path) -> Result<()> {
+pub(crate) fn install_packages(house: &Workspace, folder: &Path) -> Result<()> {
     let modified = |file: &str| std::fs::metadata(folder.join(file)).and_then(|data| data.modified()).ok();
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
         return Ok(());

@@ -1,6 +1,6 @@
 //! `cargo xtask check`: everything that can be said about the tree without running it.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
 use crate::{deny, figures, ratchet, rules, typescript};
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Runs the checks; `true` when all passed.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     let tally = run_all(house, &STEPS)?;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
@@ -31,11 +31,11 @@ const STEPS: [Step; 12] = [
 ];
 
 /// `Cargo.lock` is what the manifests ask for.
-fn lock(house: &House) -> Result<Outcome> {
+fn lock(house: &Workspace) -> Result<Outcome> {
     passes(house, "lock", &mut house.cargo(&["metadata", "--locked", "--format-version", "1"]))
 }
 
-fn fmt(house: &House) -> Result<Outcome> {
+fn fmt(house: &Workspace) -> Result<Outcome> {
     // Names only: what to do about them is `cargo fmt`.
     passes(house, "fmt", &mut house.cargo(&["fmt", "--all", "--check", "--", "--files-with-diff"]))?;
     if house.root.join("fuzz/Cargo.toml").is_file() {
@@ -45,30 +45,30 @@ fn fmt(house: &House) -> Result<Outcome> {
     Ok(Outcome::passed())
 }
 
-fn clippy(house: &House) -> Result<Outcome> {
+fn clippy(house: &Workspace) -> Result<Outcome> {
     lint(house, "clippy", &["--workspace"])
 }
 
-fn clippy_minimal(house: &House) -> Result<Outcome> {
+fn clippy_minimal(house: &Workspace) -> Result<Outcome> {
     lint(house, "clippy-minimal", &["--package", "hauyna", "--no-default-features"])
 }
 
-fn clippy_full(house: &House) -> Result<Outcome> {
+fn clippy_full(house: &Workspace) -> Result<Outcome> {
     lint(house, "clippy-full", &["--package", "hauyna", "--all-features"])
 }
 
-fn lint(house: &House, name: &str, what: &[&str]) -> Result<Outcome> {
+fn lint(house: &Workspace, name: &str, what: &[&str]) -> Result<Outcome> {
     let mut command = house.cargo(&["clippy", "--quiet", "--all-targets"]);
     command.args(what).args(["--", "-D", "warnings"]);
     passes(house, name, &mut command)
 }
 
-fn docs(house: &House) -> Result<Outcome> {
+fn docs(house: &Workspace) -> Result<Outcome> {
     let mut command = house.cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
     passes(house, "docs", command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn passes(house: &House, name: &str, command: &mut Command) -> Result<Outcome> {
+fn passes(house: &Workspace, name: &str, command: &mut Command) -> Result<Outcome> {
     process::run(house, name, command, LIMIT)?;
     Ok(Outcome::passed())
 }

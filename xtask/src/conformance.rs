@@ -1,7 +1,7 @@
 //! The suites of Autobahn|Testsuite, the WebSocket conformance suite, against the release program's echo endpoint.
 //! Its installer lives beside the workspace; where it does not, the suites are skipped.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process;
 use crate::server::Server;
 use crate::steps::Outcome;
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 /// Framing, pings, fragments, UTF-8, close handshake.
-pub(crate) fn core(house: &House) -> Result<Outcome> {
+pub(crate) fn core(house: &Workspace) -> Result<Outcome> {
     run(
         house,
         &Sections { name: "autobahn", cases: "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*", count: 247, options: &[] },
@@ -18,7 +18,7 @@ pub(crate) fn core(house: &House) -> Result<Outcome> {
 }
 
 /// Compression at several sizes.
-pub(crate) fn deflate(house: &House) -> Result<Outcome> {
+pub(crate) fn deflate(house: &Workspace) -> Result<Outcome> {
     run(
         house,
         &Sections { name: "autobahn-deflate", cases: "12.1.*,13.1.*", count: 36, options: &["--deflate"] },
@@ -32,7 +32,7 @@ struct Sections {
     options: &'static [&'static str],
 }
 
-fn run(house: &House, sections: &Sections) -> Result<Outcome> {
+fn run(house: &Workspace, sections: &Sections) -> Result<Outcome> {
     let Some(suite) = house.shared("autobahn/run.sh") else {
         return Ok(Outcome::Skipped("no autobahn/run.sh beside the workspace".into()));
     };

@@ -1,7 +1,7 @@
 //! The servers that are measured side by side: built where they lie beside the workspace, started one at a time on
 //! the first core, ended by their process.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process::{self, Guard};
 use crate::rows::{Row, Traffic};
 use crate::server::{Server, pinned};
@@ -38,7 +38,7 @@ enum Held {
 
 impl Contender {
     /// Compiles the floor, fetching Debian's liburing where that is possible.
-    pub(crate) fn floor(house: &House, source: &Path) -> Result<Contender> {
+    pub(crate) fn floor(house: &Workspace, source: &Path) -> Result<Contender> {
         Ok(Contender::Floor {
             each: compile(house, source, "floor")?,
             joined: compile(house, source, "floorb")?,
@@ -46,7 +46,7 @@ impl Contender {
     }
 
     /// Builds the peer of this name. The path of a program stands for another build of ours.
-    pub(crate) fn peer(house: &House, source: &Path, name: &str) -> Result<Contender> {
+    pub(crate) fn peer(house: &Workspace, source: &Path, name: &str) -> Result<Contender> {
         if let Ok(program) = std::fs::canonicalize(name)
             && program.is_file()
         {
@@ -89,7 +89,7 @@ impl Contender {
     }
 
     /// Starts it and waits until it listens.
-    pub(crate) fn start(&self, house: &House, row: &Row) -> Result<Running> {
+    pub(crate) fn start(&self, house: &Workspace, row: &Row) -> Result<Running> {
         let (program, script) = match self {
             Contender::Hauyna => return ours(house, &house.program()),
             Contender::Build { program, .. } => return ours(house, program),
@@ -111,13 +111,13 @@ impl Contender {
     }
 }
 
-fn ours(house: &House, program: &Path) -> Result<Running> {
+fn ours(house: &Workspace, program: &Path) -> Result<Running> {
     let server = Server::start_pinned(house, program, &["--echo", "/echo", "--log", "error"])?;
     let (port, id) = (server.address.port(), server.id());
     Ok(Running { _process: Held::Ours(server), port, id })
 }
 
-fn bun(house: &House, source: &Path) -> Result<Contender> {
+fn bun(house: &Workspace, source: &Path) -> Result<Contender> {
     let folder = house.scratch.join("bun");
     let program = folder.join("node_modules/.bin/bun");
     if !program.is_file() {
@@ -130,7 +130,7 @@ fn bun(house: &House, source: &Path) -> Result<Contender> {
     Ok(Contender::Peer { name: "bun".to_owned(), program, script, protocol: "raw" })
 }
 
-fn compile(house: &House, source: &Path, name: &str) -> Result<PathBuf> {
+fn compile(house: &Workspace, source: &Path, name: &str) -> Result<PathBuf> {
     let program = house.scratch.join(name);
     let gcc = || {
         let mut gcc = house.command("gcc");

@@ -2,14 +2,14 @@
 //! AsyncAPI look at what the tests in Rust have made.
 
 use crate::browser::install_packages;
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use anyhow::{Context, Result};
 use std::time::Duration;
 
 /// Generated types take what serde takes, and nothing else.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let folder = house.root.join("tests/contract");

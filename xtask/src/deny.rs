@@ -1,7 +1,7 @@
 //! Licences, duplicates and sources of the dependencies, by cargo-deny and `deny.toml`. Installs the tool into
 //! the build folder where it is missing, because no two machines have it.
 
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Runs cargo-deny. Advisories are left out: their database cannot be fetched from everywhere.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let tool = find_or_install(house)?;
     let mut command = house.command(&tool.to_string_lossy());
     command.args(["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
@@ -17,7 +17,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     Ok(Outcome::Passed("advisories not asked for".into()))
 }
 
-fn find_or_install(house: &House) -> Result<PathBuf> {
+fn find_or_install(house: &Workspace) -> Result<PathBuf> {
     let own = house.scratch.join("bin/cargo-deny");
     if let Some(tool) = on_path(&["cargo-deny"]).or_else(|| own.is_file().then(|| own.clone())) {
         return Ok(tool);

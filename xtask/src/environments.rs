@@ -2,7 +2,7 @@
 //! runners, frameworks, bundlers, runtimes and versions of TypeScript, each pinned in a folder of its own.
 
 use crate::browser::install_packages;
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Builds the package, then runs every environment. Each installs what its folder pins, once; bundles run in Chromium
 /// by the driver of `tests/browser`, where there is a Chromium.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let package = house.root.join("clients/typescript");
     install_packages(house, &package)?;

@@ -1,14 +1,14 @@
 //! The step `figures`: how easy the code is to read, in numbers. Each has a limit that is only ever lowered: a figure
 //! that is better than its limit asks for the lower limit, so that nothing that was won is lost again.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::source::{self, Line};
 use crate::steps::Outcome;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// Counts, and compares with [`LIMITS`].
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let mut found = Figures::default();
     let crates = house.root.join("crates");
     for path in source::files(&crates, &["rs"])? {

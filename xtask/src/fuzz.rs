@@ -1,14 +1,14 @@
 //! A short run of each fuzz target, where cargo-fuzz is there. Elsewhere the committed corpora are still replayed:
 //! by the ordinary tests of the crates.
 
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use anyhow::Result;
 use std::time::Duration;
 
 /// Fuzzes each target for a while, starting from its committed corpus, which stays as it is.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let targets = targets(house);
     if targets.is_empty() {
         return Ok(Outcome::Skipped("no targets".into()));
@@ -33,7 +33,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("{} targets, {SECONDS} s each", targets.len())))
 }
 
-fn targets(house: &House) -> Vec<String> {
+fn targets(house: &Workspace) -> Vec<String> {
     let folder = std::fs::read_dir(house.root.join("fuzz/fuzz_targets"));
     let names =
         folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());

@@ -12,7 +12,7 @@ mod deny;
 mod environments;
 mod figures;
 mod fuzz;
-mod house;
+mod workspace;
 mod pressure;
 mod process;
 mod ratchet;
@@ -27,13 +27,13 @@ mod test;
 mod torture;
 mod typescript;
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let task = words.next().unwrap_or_default();
-    let done = House::find(words).and_then(|house| match task.as_str() {
+    let done = Workspace::find(words).and_then(|house| match task.as_str() {
         "check" => check::run(&house),
         "test" => test::run(&house),
         "bench" => bench::run(&house),

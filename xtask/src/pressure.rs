@@ -1,7 +1,7 @@
 //! `cargo xtask pressure`, and its short form in `cargo xtask test`: builds `tests/pressure` and runs it. What is
 //! measured and what is a violation is said there.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process;
 use crate::steps::Outcome;
 use anyhow::Result;
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Runs the full form and prints its table; `true` where no required count is broken.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     println!("building");
     let mut command = program(house)?;
     for scenario in &house.only {
@@ -30,7 +30,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 
 /// Each scenario with each policy once, with fewer messages. Optimised: readers that are slower than the server lag in
 /// earnest, and cannot tell.
-pub(crate) fn short(house: &House) -> Result<Outcome> {
+pub(crate) fn short(house: &Workspace) -> Result<Outcome> {
     let mut command = program(house)?;
     command.arg("--short");
     let table = process::run(house, "pressure", &mut command, FULL)?;
@@ -39,7 +39,7 @@ pub(crate) fn short(house: &House) -> Result<Outcome> {
 }
 
 /// Builds it; gives the command of a run.
-fn program(house: &House) -> Result<Command> {
+fn program(house: &Workspace) -> Result<Command> {
     let mut build = house.cargo(&["build", "--profile", PROFILE, "--package", "hauyna-pressure"]);
     process::run(house, "pressure-build", &mut build, Duration::from_secs(30 * 60))?;
     let mut command = house.command(&house.target.join(PROFILE).join("hauyna-pressure").to_string_lossy());

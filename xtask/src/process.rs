@@ -1,7 +1,7 @@
 //! Runs a child process with a deadline, its output in a log file, and ends it with all that it started. Every
 //! step goes through here, so that none can hang and none leaves a process behind.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::Write;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// # Errors
 ///
 /// The command cannot be started, does not end in time, or ends with a failure; the error carries its last lines.
-pub(crate) fn run(house: &House, name: &str, command: &mut Command, limit: Duration) -> Result<String> {
+pub(crate) fn run(house: &Workspace, name: &str, command: &mut Command, limit: Duration) -> Result<String> {
     let log = house.scratch.join(format!("{name}.log"));
     let status = run_into(command, &log, limit)?;
     let output = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();

@@ -1,7 +1,7 @@
 //! The step `ratchet`: which module of the library may name which. `xtask/modules.txt` has a line for each module with
 //! those that it names; the list only ever shrinks, so that lower modules never come to depend on higher ones.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::source;
 use crate::steps::Outcome;
 use anyhow::{Context, Result, bail};
@@ -11,7 +11,7 @@ use std::path::Path;
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Compares what the modules name with what they may.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let list = house.root.join("xtask/modules.txt");
     let text = std::fs::read_to_string(&list).with_context(|| list.display().to_string())?;
     let allowed = read_list(&text);

@@ -1,14 +1,14 @@
 //! The rules of CONTRIBUTING.md that no lint knows: sizes, headers, depth, who may name what, what is not left
 //! behind. Reads the source as text; each broken rule is one line `file:line: what`.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::source::{self, Line};
 use crate::steps::Outcome;
 use anyhow::{Result, bail};
 use std::path::Path;
 
 /// Checks every Rust file of the project and the few rules about the whole.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let mut faults = Vec::new();
     let mut deliver = Vec::new();
     let files = source::files(&house.root, &["rs"])?;
@@ -36,7 +36,7 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
 }
 
 /// Every JSON file is JSON.
-pub(crate) fn fixtures(house: &House) -> Result<Outcome> {
+pub(crate) fn fixtures(house: &Workspace) -> Result<Outcome> {
     let files = source::files(&house.root, &["json"])?;
     let mut faults = Vec::new();
     for path in &files {
@@ -157,7 +157,7 @@ impl<'a> File<'a> {
 }
 
 /// Each member of the workspace takes its lints.
-fn manifests(house: &House, faults: &mut Vec<String>) -> Result<()> {
+fn manifests(house: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&house.root, &["toml"])? {
         let text = std::fs::read_to_string(&path)?;
         let is_member = path.ends_with("Cargo.toml") && !text.contains("[workspace]");
@@ -169,7 +169,7 @@ fn manifests(house: &House, faults: &mut Vec<String>) -> Result<()> {
 }
 
 /// The README's program is compiled by a doc test.
-fn readme(house: &House, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
+fn readme(house: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
     let readme = std::fs::read_to_string(house.root.join("README.md")).unwrap_or_default();
     let mut included = false;
     for path in files.iter().filter(|path| path.ends_with("src/lib.rs")) {
@@ -182,7 +182,7 @@ fn readme(house: &House, files: &[std::path::PathBuf], faults: &mut Vec<String>)
 }
 
 /// Nothing is left open in pages, scripts and tests outside of Rust either.
-fn leftovers_elsewhere(house: &House, faults: &mut Vec<String>) -> Result<()> {
+fn leftovers_elsewhere(house: &Workspace, faults: &mut Vec<String>) -> Result<()> {
     for path in source::files(&house.root, &["js", "mjs", "ts", "css", "html", "sh", "toml"])? {
         let text = std::fs::read_to_string(&path)?;
         for (at, line) in text.lines().enumerate() {

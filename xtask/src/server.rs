@@ -1,7 +1,7 @@
 //! The program under test as a child process: started on a free port, its address read from its first lines,
 //! asked to end when dropped. Tests and benchmarks start it only through here.
 
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process::Guard;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -24,7 +24,7 @@ impl Server {
     /// # Errors
     ///
     /// The program cannot be started, or does not print an address in time.
-    pub(crate) fn start(house: &House, options: &[&str]) -> Result<Server> {
+    pub(crate) fn start(house: &Workspace, options: &[&str]) -> Result<Server> {
         Server::spawn(house, house.command(&house.program().to_string_lossy()), options)
     }
 
@@ -33,11 +33,11 @@ impl Server {
     /// # Errors
     ///
     /// As [`start`](Server::start).
-    pub(crate) fn start_pinned(house: &House, program: &Path, options: &[&str]) -> Result<Server> {
+    pub(crate) fn start_pinned(house: &Workspace, program: &Path, options: &[&str]) -> Result<Server> {
         Server::spawn(house, pinned(house, &program.to_string_lossy()), options)
     }
 
-    fn spawn(house: &House, mut command: Command, options: &[&str]) -> Result<Server> {
+    fn spawn(house: &Workspace, mut command: Command, options: &[&str]) -> Result<Server> {
         let log = File::create(house.scratch.join("server.log"))?;
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
@@ -76,7 +76,7 @@ impl Server {
 }
 
 /// A command on the first core, where `taskset` is there.
-pub(crate) fn pinned(house: &House, program: &str) -> Command {
+pub(crate) fn pinned(house: &Workspace, program: &str) -> Command {
     match on_path(&["taskset"]) {
         Some(taskset) => {
             let mut command = house.command(&taskset.to_string_lossy());

@@ -3,7 +3,7 @@
 
 use crate::bench::MEASURED;
 use crate::contender::Contender;
-use crate::house::House;
+use crate::workspace::Workspace;
 use crate::process;
 use crate::rows::{ROWS, Row};
 use crate::table::{Table, figure};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measures every row; `true` unless one failed.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     let source = house.shared("wsload").context("there is no wsload beside the workspace")?;
     println!("building the load generator and the other servers");
     let load = load_generator(house, &source)?;
@@ -51,7 +51,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
     Ok(failures.is_empty())
 }
 
-fn load_generator(house: &House, source: &Path) -> Result<PathBuf> {
+fn load_generator(house: &Workspace, source: &Path) -> Result<PathBuf> {
     let target = house.scratch.join("wsload");
     let mut build = house.cargo(&["build", "--release", "--locked", "--manifest-path"]);
     build.arg(source.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target);
@@ -59,7 +59,7 @@ fn load_generator(house: &House, source: &Path) -> Result<PathBuf> {
     Ok(target.join("release/wsload"))
 }
 
-fn measure(house: &House, load: &Path, contender: &Contender, row: &Row) -> Result<Value> {
+fn measure(house: &Workspace, load: &Path, contender: &Contender, row: &Row) -> Result<Value> {
     let server = contender.start(house, row)?;
     let mut command = house.command(&load.to_string_lossy());
     command.args(row.options.replace("{}", &house.seconds.unwrap_or(MEASURED).to_string()).split(' '));

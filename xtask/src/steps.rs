@@ -1,7 +1,7 @@
 //! A list of named steps, run one after the other, each with a line and its time; the failures are told in full
 //! at the end. `check` and `test` are such lists.
 
-use crate::house::House;
+use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use std::io::Write;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use std::time::Instant;
 /// One thing to do. An error is its failure.
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    pub(crate) run: fn(&House) -> Result<Outcome>,
+    pub(crate) run: fn(&Workspace) -> Result<Outcome>,
 }
 
 /// How a step ended that did not fail.
@@ -38,7 +38,7 @@ pub(crate) struct Tally {
 /// # Errors
 ///
 /// `--only` names a step that does not exist.
-pub(crate) fn run_all(house: &House, steps: &[Step]) -> Result<Tally> {
+pub(crate) fn run_all(house: &Workspace, steps: &[Step]) -> Result<Tally> {
     let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
     if let Some(unknown) = house.only.iter().find(|name| !names.contains(&name.as_str())) {
         bail!("there is no step {unknown}; the steps are: {}", names.join(" "));

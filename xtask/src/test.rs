@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every suite there is. What a suite needs beyond Rust it fetches, or says what to install.
 
-use crate::house::{House, on_path, other_program};
+use crate::workspace::{Workspace, on_path, other_program};
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
 use crate::{browser, conformance, contract, environments, fuzz, pressure, torture, typescript};
@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// Runs the suites; `true` when all passed. The last line is their tally.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     let tally = run_all(house, if house.quick { &SUITES[..QUICK] } else { &SUITES })?;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
@@ -32,7 +32,7 @@ const SUITES: [Step; 12] = [
 const QUICK: usize = 2;
 
 /// Unit and integration tests, those of every feature among them; a process for each where nextest is there.
-fn tests(house: &House) -> Result<Outcome> {
+fn tests(house: &Workspace) -> Result<Outcome> {
     let mut command = if on_path(&["cargo-nextest"]).is_some() {
         house.cargo(&["nextest", "run", "--no-tests=warn", "--color=never"])
     } else {
@@ -44,7 +44,7 @@ fn tests(house: &House) -> Result<Outcome> {
 }
 
 /// The examples of the documentation, the README's among them.
-fn doc_tests(house: &House) -> Result<Outcome> {
+fn doc_tests(house: &Workspace) -> Result<Outcome> {
     let mut command = house.cargo(&["test", "--doc"]);
     command.args(EVERYTHING);
     let output = process::run(house, "doc-tests", &mut command, BUILD_AND_TEST)?;
@@ -52,7 +52,7 @@ fn doc_tests(house: &House) -> Result<Outcome> {
 }
 
 /// The program as users build it.
-pub(crate) fn release_build(house: &House) -> Result<Outcome> {
+pub(crate) fn release_build(house: &Workspace) -> Result<Outcome> {
     if let Some(program) = other_program() {
         return Ok(Outcome::Skipped(format!("HAUYNA_BIN is {}", program.display())));
     }

@@ -2,7 +2,7 @@
 //! and runs them. What is measured and what is a violation is said there.
 
 use crate::browser::install_packages;
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use anyhow::Result;
@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Runs it at length and prints its table; `true` where every target was met.
-pub(crate) fn run(house: &House) -> Result<bool> {
+pub(crate) fn run(house: &Workspace) -> Result<bool> {
     println!("building");
     let node = driver(house)?;
     if node.is_none() {
@@ -34,7 +34,7 @@ pub(crate) fn run(house: &House) -> Result<bool> {
 }
 
 /// Ten seconds of it with few clients.
-pub(crate) fn short(house: &House) -> Result<Outcome> {
+pub(crate) fn short(house: &Workspace) -> Result<Outcome> {
     let table = torture(house, program(house, "dev", driver(house)?)?, [10, 20, 100])?;
     let figure = |name: &str| {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(crate) fn short(house: &House) -> Result<Outcome> {
 }
 
 /// Builds it; gives the command without its figures.
-fn program(house: &House, profile: &str, node: Option<PathBuf>) -> Result<Command> {
+fn program(house: &Workspace, profile: &str, node: Option<PathBuf>) -> Result<Command> {
     let mut build = house.cargo(&["build", "--profile", profile, "--package", "hauyna-torture"]);
     process::run(house, "torture-build", &mut build, Duration::from_secs(30 * 60))?;
     let folder = if profile == "dev" { "debug" } else { profile };
@@ -58,7 +58,7 @@ fn program(house: &House, profile: &str, node: Option<PathBuf>) -> Result<Comman
     Ok(command)
 }
 
-fn torture(house: &House, mut command: Command, [seconds, clients, rate]: [u64; 3]) -> Result<String> {
+fn torture(house: &Workspace, mut command: Command, [seconds, clients, rate]: [u64; 3]) -> Result<String> {
     let options = [("--seconds", seconds), ("--clients", clients), ("--rate", rate), ("--seed", house.seed)];
     for (option, number) in options {
         command.args([option, &number.to_string()]);
@@ -68,7 +68,7 @@ fn torture(house: &House, mut command: Command, [seconds, clients, rate]: [u64; 
 }
 
 /// The driver of the TypeScript clients, with what it needs built; none where there is no Node.js.
-fn driver(house: &House) -> Result<Option<PathBuf>> {
+fn driver(house: &Workspace) -> Result<Option<PathBuf>> {
     if on_path(&["node"]).is_none() || on_path(&["npm"]).is_none() {
         return Ok(None);
     }

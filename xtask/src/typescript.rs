@@ -2,7 +2,7 @@
 //! size. And that the file which the pages load is what the build gives.
 
 use crate::browser::install_packages;
-use crate::house::{House, on_path};
+use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Installs what it needs, then types, build, tests, package, size, one after the other.
-pub(crate) fn run(house: &House) -> Result<Outcome> {
+pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
     let folder = install(house)?;
     release_build(house)?;
     npm(house, "types", &folder)?;
@@ -27,14 +27,14 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
 }
 
 /// The package as the bindings' examples take it.
-pub(crate) fn build(house: &House) -> Result<()> {
+pub(crate) fn build(house: &Workspace) -> Result<()> {
     let folder = install(house)?;
     npm(house, "build", &folder)?;
     Ok(())
 }
 
 /// The types alone, where the client's tools are installed: they take seconds.
-pub(crate) fn types(house: &House) -> Result<Outcome> {
+pub(crate) fn types(house: &Workspace) -> Result<Outcome> {
     let folder = folder(house);
     if !folder.join("node_modules/.bin/tsc").is_file() {
         return Ok(Outcome::Skipped(
@@ -45,19 +45,19 @@ pub(crate) fn types(house: &House) -> Result<Outcome> {
     Ok(Outcome::passed())
 }
 
-fn install(house: &House) -> Result<PathBuf> {
+fn install(house: &Workspace) -> Result<PathBuf> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
     let folder = folder(house);
     install_packages(house, &folder)?;
     Ok(folder)
 }
 
-fn folder(house: &House) -> PathBuf {
+fn folder(house: &Workspace) -> PathBuf {
     house.root.join("clients/typescript")
 }
 
 /// A script of the package in this folder.
-pub(crate) fn npm(house: &House, script: &str, folder: &std::path::Path) -> Result<String> {
+pub(crate) fn npm(house: &Workspace, script: &str, folder: &std::path::Path) -> Result<String> {
     let mut command = house.command("npm");
     command
         .args(["run", "--silent", script])

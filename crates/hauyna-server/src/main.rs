@@ -55,7 +55,7 @@ fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&error);
+            output::print_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -65,7 +65,7 @@ fn run() -> ExitCode {
 fn refuse(error: &clap::Error) -> ExitCode {
     let asks_for_help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_negative(error) {
-        output::complain(&anyhow::anyhow!("no option takes a negative value (see --help)"));
+        output::print_error(&anyhow::anyhow!("no option takes a negative value (see --help)"));
         return ExitCode::from(2);
     }
     if error.use_stderr() && !asks_for_help {
@@ -73,13 +73,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
         // The options that are missing, or the values that there are, stand in lines of their own.
         let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
         let line = lines.join(" ");
-        output::complain(&anyhow::anyhow!("{} (see --help)", line.trim_start_matches("error: ")));
+        output::print_error(&anyhow::anyhow!("{} (see --help)", line.trim_start_matches("error: ")));
         return ExitCode::from(2);
     }
     match help(error) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&error);
+            output::print_error(&error);
             ExitCode::FAILURE
         }
     }

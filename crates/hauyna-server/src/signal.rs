@@ -17,7 +17,7 @@ pub(crate) struct Signals {
 impl Signals {
     /// Starts to listen, within a runtime. A hang-up that was ignored at the start of the process (`nohup`) stays so.
     pub(crate) fn new() -> io::Result<Self> {
-        let heeded = ENDING.iter().filter(|signal| **signal != Signal::HUP || !is_ignored(Signal::HUP));
+        let heeded = TERMINATION_SIGNALS.iter().filter(|signal| **signal != Signal::HUP || !is_ignored(Signal::HUP));
         let listeners = heeded.map(|signal| Ok((*signal, listen(*signal)?))).collect::<io::Result<_>>()?;
         Ok(Self { listeners })
     }
@@ -41,7 +41,7 @@ pub(crate) fn exit_code(signal: Signal) -> i32 {
 
 /// Has those signals do nothing that would end the process by default and mean nothing here. Within a runtime.
 pub(crate) fn ignore_meaningless() {
-    for number in MEANINGLESS.iter().map(|signal| signal.as_raw()).chain(REAL_TIME) {
+    for number in IGNORED_SIGNALS.iter().map(|signal| signal.as_raw()).chain(REAL_TIME) {
         // A handler stays when its listener is dropped. Where a system has no such signal, nobody can send it.
         let _ = signal(SignalKind::from_raw(number));
     }
@@ -60,7 +60,7 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 /// A supervisor, Ctrl-C, Ctrl-\, a terminal that closes, a limit of processor time, a failing power supply.
-const ENDING: &[Signal] = &[
+const TERMINATION_SIGNALS: &[Signal] = &[
     Signal::TERM,
     Signal::INT,
     Signal::QUIT,
@@ -71,7 +71,7 @@ const ENDING: &[Signal] = &[
 ];
 
 /// For users, timers and descriptors, and the limit of a file's size, at which writing fails anyway.
-const MEANINGLESS: &[Signal] = &[
+const IGNORED_SIGNALS: &[Signal] = &[
     Signal::USR1,
     Signal::USR2,
     Signal::ALARM,

@@ -3,10 +3,10 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
-mod bench;
+mod fixture;
 mod history;
 
-pub use bench::Bench;
+pub use fixture::BrokerFixture;
 pub use history::{
     a_known_position_is_continued_whole, a_position_is_refused_with_the_reason,
     history_is_kept_up_to_its_age, history_is_kept_up_to_its_count, history_is_read_from_either_end,
@@ -14,7 +14,7 @@ pub use history::{
     without_retention_there_is_no_position_and_no_history,
 };
 
-use bench::{channel, number, numbers, offset, position, publish};
+use fixture::{channel, number, numbers, offset, position, publish};
 use hauyna::{Broker, Continuity, Epoch, HistoryRange, Position, Repeat, Retention};
 use std::collections::HashSet;
 use std::ops::AsyncFn;
@@ -34,30 +34,30 @@ use std::time::Duration;
 /// # }
 /// ```
 pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {
-    offsets_begin_at_1_and_grow_by_one(Bench::new(make().await)).await;
-    what_is_relayed_is_what_was_published(Bench::new(make().await)).await;
-    a_publication_is_in_the_history_first(Bench::new(make().await)).await;
-    an_epoch_lasts_as_long_as_the_numbering(Bench::new(make().await)).await;
-    a_stream_with_subscribers_keeps_its_epoch(Bench::new(make().await)).await;
-    the_last_word_about_a_subscription_counts(Bench::new(make().await)).await;
-    concurrent_publishers_share_one_order(Bench::new(make().await)).await;
-    a_repeated_key_answers_with_the_first_result(Bench::new(make().await)).await;
-    a_key_belongs_to_its_channel(Bench::new(make().await)).await;
-    racing_repetitions_of_a_key_publish_once(Bench::new(make().await)).await;
-    history_is_kept_up_to_its_count(Bench::new(make().await)).await;
-    history_is_kept_up_to_its_age(Bench::new(make().await)).await;
-    history_is_read_from_either_end(Bench::new(make().await)).await;
-    scrolling_back_ends_at_the_oldest_that_is_kept(Bench::new(make().await)).await;
-    no_range_is_too_large_and_none_too_small(Bench::new(make().await)).await;
-    a_known_position_is_continued_whole(Bench::new(make().await)).await;
-    a_position_is_refused_with_the_reason(Bench::new(make().await)).await;
-    without_retention_there_is_no_position_and_no_history(Bench::new(make().await)).await;
-    names_are_taken_literally(Bench::new(make().await)).await;
-    a_working_broker_is_ready(Bench::new(make().await)).await;
+    offsets_begin_at_1_and_grow_by_one(BrokerFixture::new(make().await)).await;
+    what_is_relayed_is_what_was_published(BrokerFixture::new(make().await)).await;
+    a_publication_is_in_the_history_first(BrokerFixture::new(make().await)).await;
+    an_epoch_lasts_as_long_as_the_numbering(BrokerFixture::new(make().await)).await;
+    a_stream_with_subscribers_keeps_its_epoch(BrokerFixture::new(make().await)).await;
+    the_last_word_about_a_subscription_counts(BrokerFixture::new(make().await)).await;
+    concurrent_publishers_share_one_order(BrokerFixture::new(make().await)).await;
+    a_repeated_key_answers_with_the_first_result(BrokerFixture::new(make().await)).await;
+    a_key_belongs_to_its_channel(BrokerFixture::new(make().await)).await;
+    racing_repetitions_of_a_key_publish_once(BrokerFixture::new(make().await)).await;
+    history_is_kept_up_to_its_count(BrokerFixture::new(make().await)).await;
+    history_is_kept_up_to_its_age(BrokerFixture::new(make().await)).await;
+    history_is_read_from_either_end(BrokerFixture::new(make().await)).await;
+    scrolling_back_ends_at_the_oldest_that_is_kept(BrokerFixture::new(make().await)).await;
+    no_range_is_too_large_and_none_too_small(BrokerFixture::new(make().await)).await;
+    a_known_position_is_continued_whole(BrokerFixture::new(make().await)).await;
+    a_position_is_refused_with_the_reason(BrokerFixture::new(make().await)).await;
+    without_retention_there_is_no_position_and_no_history(BrokerFixture::new(make().await)).await;
+    names_are_taken_literally(BrokerFixture::new(make().await)).await;
+    a_working_broker_is_ready(BrokerFixture::new(make().await)).await;
 }
 
 /// The first publication of a channel has offset 1, and each one more than the last; channels count apart.
-pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(bench: Bench<B>) {
+pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(bench: BrokerFixture<B>) {
     let (a, b) = (channel("a"), channel("b"));
     for expected in 1..=20 {
         assert_eq!(offset(bench.publish(&a, 0, KEEP).await), expected);
@@ -66,7 +66,7 @@ pub async fn offsets_begin_at_1_and_grow_by_one<B: Broker>(bench: Bench<B>) {
 }
 
 /// Content, channel and position arrive at the relay as they were answered, once.
-pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut bench: Bench<B>) {
+pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     bench.subscribe(&a).await;
     for count in 1..=20 {
@@ -80,7 +80,7 @@ pub async fn what_is_relayed_is_what_was_published<B: Broker>(mut bench: Bench<B
 }
 
 /// Who reads the history after the answer, or after the relay, finds the publication there.
-pub async fn a_publication_is_in_the_history_first<B: Broker>(mut bench: Bench<B>) {
+pub async fn a_publication_is_in_the_history_first<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     bench.subscribe(&a).await;
     for count in 1..=20 {
@@ -106,7 +106,7 @@ pub async fn a_publication_is_in_the_history_first<B: Broker>(mut bench: Bench<B
 }
 
 /// All publications of one life of a stream have one epoch, that of its history; none is the unknown one.
-pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(bench: Bench<B>) {
+pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     let before = bench.history(&a, HistoryRange::top()).await.top;
     assert_eq!(before.offset, 0);
@@ -121,7 +121,7 @@ pub async fn an_epoch_lasts_as_long_as_the_numbering<B: Broker>(bench: Bench<B>)
 
 /// Whatever else is published and forgotten: what a subscriber was told of its stream holds, also where nothing had
 /// been published, and for a while after the last one left.
-pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(bench: Bench<B>) {
+pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(bench: BrokerFixture<B>) {
     let (quiet, silent) = (channel("quiet"), channel("silent"));
     for name in [&quiet, &silent] {
         bench.subscribe(name).await;
@@ -143,7 +143,7 @@ pub async fn a_stream_with_subscribers_keeps_its_epoch<B: Broker>(bench: Bench<B
 }
 
 /// Of `subscribe` and `unsubscribe` the one that was called last holds, however often the other one was.
-pub async fn the_last_word_about_a_subscription_counts<B: Broker>(mut bench: Bench<B>) {
+pub async fn the_last_word_about_a_subscription_counts<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
         bench.subscribe(&a).await;
@@ -157,7 +157,7 @@ pub async fn the_last_word_about_a_subscription_counts<B: Broker>(mut bench: Ben
 }
 
 /// Eight publishers at once: relayed in the order of offsets, none left out, none twice.
-pub async fn concurrent_publishers_share_one_order<B: Broker>(mut bench: Bench<B>) {
+pub async fn concurrent_publishers_share_one_order<B: Broker>(mut bench: BrokerFixture<B>) {
     const EACH: u32 = 200;
     let a = channel("a");
     bench.subscribe(&a).await;
@@ -188,7 +188,7 @@ pub async fn concurrent_publishers_share_one_order<B: Broker>(mut bench: Bench<B
 }
 
 /// A key that was published before publishes nothing: same position, `Repeat::Yes`, no relay.
-pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut bench: Bench<B>) {
+pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     bench.subscribe(&a).await;
     let first = bench.keyed(&a, 1, (KEEP, "alice\0k")).await;
@@ -206,7 +206,7 @@ pub async fn a_repeated_key_answers_with_the_first_result<B: Broker>(mut bench: 
 }
 
 /// The same key in another channel is another publication.
-pub async fn a_key_belongs_to_its_channel<B: Broker>(bench: Bench<B>) {
+pub async fn a_key_belongs_to_its_channel<B: Broker>(bench: BrokerFixture<B>) {
     // Many, so that some share whatever the broker divides its channels by.
     for count in 0..200 {
         let name = channel(&format!("c{count}"));
@@ -215,7 +215,7 @@ pub async fn a_key_belongs_to_its_channel<B: Broker>(bench: Bench<B>) {
 }
 
 /// Of eight that race with one key, one publishes.
-pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut bench: Bench<B>) {
+pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     bench.subscribe(&a).await;
     for round in 0..50_u32 {
@@ -237,7 +237,7 @@ pub async fn racing_repetitions_of_a_key_publish_once<B: Broker>(mut bench: Benc
 }
 
 /// No name is a pattern, a separator or a command of what stands below.
-pub async fn names_are_taken_literally<B: Broker>(mut bench: Bench<B>) {
+pub async fn names_are_taken_literally<B: Broker>(mut bench: BrokerFixture<B>) {
     let longest = "\u{10ffff}".repeat(63);
     let names = [
         "*",
@@ -267,7 +267,7 @@ pub async fn names_are_taken_literally<B: Broker>(mut bench: Bench<B>) {
 }
 
 /// One that publishes says that it can.
-pub async fn a_working_broker_is_ready<B: Broker>(bench: Bench<B>) {
+pub async fn a_working_broker_is_ready<B: Broker>(bench: BrokerFixture<B>) {
     bench.publish(&channel("a"), 1, KEEP).await;
     assert!(bench.broker.is_ready());
 }

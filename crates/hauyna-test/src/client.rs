@@ -55,7 +55,7 @@ pub struct Client {
     protocol: Option<String>,
     headers: http::HeaderMap,
     local: Option<SocketAddr>,
-    patience: Duration,
+    timeout: Duration,
     pongs: Pongs,
     next_id: u64,
     /// Messages that arrived while something else was awaited.
@@ -149,8 +149,8 @@ impl Client {
             let _ = self.wire.stream.write_all(bytes).await;
             let _ = self.wire.stream.flush().await;
         };
-        if tokio::time::timeout_at(after(self.patience), sent).await.is_err() {
-            panic!("the server did not take {} bytes in {:?}", bytes.len(), self.patience);
+        if tokio::time::timeout_at(after(self.timeout), sent).await.is_err() {
+            panic!("the server did not take {} bytes in {:?}", bytes.len(), self.timeout);
         }
     }
 
@@ -339,8 +339,8 @@ impl Client {
 
     /// The next frame that is not a ping; those are answered.
     async fn frame(&mut self, awaited: &str) -> Frame {
-        let frame = self.within(self.patience).await;
-        frame.unwrap_or_else(|| panic!("waited {:?} for {awaited} in vain", self.patience))
+        let frame = self.within(self.timeout).await;
+        frame.unwrap_or_else(|| panic!("waited {:?} for {awaited} in vain", self.timeout))
     }
 
     fn answers_pings(&self) -> bool {

@@ -34,6 +34,6 @@ mod server;
 pub use client::{Client, Connect, Frame, Refused};
 pub use clock::{advance, settle};
 pub use memory::MemoryServer;
-pub use proxy::{Conduct, Cut, Direction, Fault, FaultProxy, Faults, Link, Schedule};
+pub use proxy::{Behaviour, Cut, Direction, Fault, FaultProxy, Faults, Link, Schedule};
 pub use random::Random;
 pub use server::TestServer;

@@ -42,12 +42,12 @@ use tokio::task::JoinSet;
 /// ```
 pub struct MemoryServer {
     hub: Hub,
-    dial: Dial,
+    connector: MemoryConnector,
 }
 
 /// Opens a pipe of so many bytes to a server.
 #[derive(Clone)]
-pub(crate) struct Dial {
+pub(crate) struct MemoryConnector {
     service: RouterService,
     connections: Arc<Mutex<JoinSet<()>>>,
 }
@@ -63,7 +63,7 @@ impl MemoryServer {
     #[must_use]
     pub fn route(hub: Hub, routes: impl FnOnce(Router) -> Router) -> Self {
         let service = routes(Router::new(hub.clone())).into_service();
-        Self { hub, dial: Dial { service, connections: Arc::default() } }
+        Self { hub, connector: MemoryConnector { service, connections: Arc::default() } }
     }
 
     /// Returns the hub.
@@ -75,7 +75,7 @@ impl MemoryServer {
     /// Options for a connection to a path; see [`Connect`]. `receive_buffer` is the length of the pipe, 64 KiB unless
     /// it is set: what waits in it counts as sent.
     pub fn client(&self, target: &str) -> Connect {
-        Client::to(&format!("ws://memory{target}")).through(self.dial.clone())
+        Client::to(&format!("ws://memory{target}")).through(self.connector.clone())
     }
 
     /// Connects a plain client: JSON, no `session`.
@@ -94,7 +94,7 @@ impl MemoryServer {
     }
 }
 
-impl Dial {
+impl MemoryConnector {
     pub(crate) fn open(&self, bytes: Option<usize>) -> DuplexStream {
         let (near, far) = tokio::io::duplex(bytes.unwrap_or(PIPE));
         let service = TowerToHyperService::new(self.service.clone());

@@ -2,11 +2,11 @@
 //! and changes its target. Tests of anything that speaks over TCP put it between client and server. It knows
 //! nothing of what it forwards.
 
-mod conduct;
+mod behaviour;
 mod pump;
 mod schedule;
 
-pub use conduct::{Conduct, Cut, Direction};
+pub use behaviour::{Behaviour, Cut, Direction};
 pub use schedule::{Fault, Schedule};
 
 use crate::random::Random;
@@ -72,7 +72,7 @@ pub struct Faults {
 /// What a link's task is told.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Orders {
-    conduct: Conduct,
+    behaviour: Behaviour,
     cut: Option<Cut>,
 }
 
@@ -84,14 +84,14 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     target: SocketAddr,
-    entrance: Entrance,
-    conduct: Conduct,
+    accept_policy: AcceptPolicy,
+    conduct: Behaviour,
     links: BTreeMap<u64, Link>,
     faults: Faults,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Entrance {
+enum AcceptPolicy {
     Open,
     Refusing,
 }
@@ -108,8 +108,8 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 target,
-                entrance: Entrance::Open,
-                conduct: Conduct::new(),
+                accept_policy: AcceptPolicy::Open,
+                conduct: Behaviour::new(),
                 links: BTreeMap::new(),
                 faults: Faults::default(),
             }),
@@ -137,21 +137,21 @@ impl FaultProxy {
 
     /// Resets whoever connects from now on.
     pub fn refuse(&self) {
-        self.shared.state.lock().entrance = Entrance::Refusing;
+        self.shared.state.lock().accept_policy = AcceptPolicy::Refusing;
     }
 
     /// Forwards whoever connects from now on, which is how it begins.
     pub fn admit(&self) {
-        self.shared.state.lock().entrance = Entrance::Open;
+        self.shared.state.lock().accept_policy = AcceptPolicy::Open;
     }
 
     /// Treats connections that come from now on like this.
-    pub fn set_next(&self, conduct: Conduct) {
+    pub fn set_next(&self, conduct: Behaviour) {
         self.shared.state.lock().conduct = conduct;
     }
 
     /// Treats every connection like this, those that are there and those that come.
-    pub fn set_all(&self, conduct: Conduct) {
+    pub fn set_all(&self, conduct: Behaviour) {
         self.set_next(conduct);
         for link in self.links() {
             link.set(conduct);
@@ -186,11 +186,11 @@ impl FaultProxy {
     }
 
     /// Ends the schedule, and lets every connection go on undisturbed.
-    pub fn rest(&self) {
+    pub fn undisturbed(&self) {
         if let Some(schedule) = self.schedule.lock().take() {
             schedule.abort();
         }
-        self.set_all(Conduct::new());
+        self.set_all(Behaviour::new());
     }
 
     /// Returns what it has done so far.
@@ -217,8 +217,8 @@ impl Link {
     }
 
     /// Treats this connection like this from now on; bytes that are on their way keep their delay.
-    pub fn set(&self, conduct: Conduct) {
-        self.orders.send_modify(|orders| orders.conduct = conduct);
+    pub fn set(&self, conduct: Behaviour) {
+        self.orders.send_modify(|orders| orders.behaviour = conduct);
     }
 
     /// Cuts this connection, on both sides; what is on its way is lost.
@@ -247,11 +247,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn forward(shared: Arc<Shared>, near: TcpStream, (id, client): (u64, SocketAddr)) {
     let (target, entrance) = {
         let state = shared.state.lock();
-        (state.target, state.entrance)
+        (state.target, state.accept_policy)
     };
     let far = match entrance {
-        Entrance::Open => TcpStream::connect(target).await.ok(),
-        Entrance::Refusing => None,
+        AcceptPolicy::Open => TcpStream::connect(target).await.ok(),
+        AcceptPolicy::Refusing => None,
     };
     let Some(far) = far else {
         shared.state.lock().faults.refused += 1;
@@ -259,7 +259,7 @@ async fn forward(shared: Arc<Shared>, near: TcpStream, (id, client): (u64, Socke
     };
     let orders = {
         let mut state = shared.state.lock();
-        let (sender, orders) = watch::channel(Orders { conduct: state.conduct, cut: None });
+        let (sender, orders) = watch::channel(Orders { behaviour: state.conduct, cut: None });
         state.links.insert(id, Link { client, orders: Arc::new(sender) });
         state.faults.links += 1;
         orders

@@ -4,7 +4,7 @@
 //! came with goes on with it, or the next one that calls into the hub; a panic costs the item it happens in.
 
 use crate::broker::BoxFuture;
-use crate::contain::{self, Contained, Lasting};
+use crate::contain::{self, Contained, Guaranteed};
 use crate::hub::HubCore;
 use crate::liveness::Liveness;
 use crate::{presence, session};
@@ -47,7 +47,7 @@ pub(crate) struct Background {
     orphans: AtomicU32,
     /// Runtimes that connections came with, the newest last.
     runtimes: Mutex<Vec<Handle>>,
-    errands: Mutex<VecDeque<Lasting>>,
+    errands: Mutex<VecDeque<Guaranteed>>,
 }
 
 /// Whether the task of one job exists.
@@ -73,7 +73,7 @@ impl Background {
 
     /// Sees that the task of a job exists, on this runtime or another; called after something was added to the job. May be
     /// called under any lock of the hub.
-    pub(crate) fn ensure(&self, job: Job) {
+    pub(crate) fn ensure_running(&self, job: Job) {
         if self.tasks[job as usize].is_running.load(Ordering::SeqCst) {
             return;
         }
@@ -84,7 +84,7 @@ impl Background {
     }
 
     /// Goes on, on this runtime, with the jobs whose tasks stand on a runtime that nobody drives.
-    pub(crate) fn supervise(&self) {
+    pub(crate) fn adopt_stalled(&self) {
         let Ok(runtime) = Handle::try_current() else { return };
         for job in Job::ALL {
             let task = &self.tasks[job as usize];
@@ -115,7 +115,7 @@ impl Background {
             return;
         }
         runtimes.retain(is_alive);
-        if runtimes.len() >= RUNTIMES {
+        if runtimes.len() >= MAX_RUNTIMES {
             runtimes.remove(0);
         }
         runtimes.push(runtime);
@@ -141,13 +141,13 @@ impl Background {
     }
 
     /// Lets a future come to its end that nobody waits for, on this runtime or on the next.
-    pub(crate) fn finish(&self, future: BoxFuture<()>) {
+    pub(crate) fn finish_detached(&self, future: BoxFuture<()>) {
         if let Some(hub) = self.hub.upgrade() {
-            self.spawn(Lasting::new(&hub, future));
+            self.spawn(Guaranteed::new(&hub, future));
         }
     }
 
-    fn spawn(&self, future: Lasting) {
+    fn spawn(&self, future: Guaranteed) {
         match Handle::try_current() {
             // Where the runtime ends before the future has begun, it comes back to `keep`.
             Ok(runtime) => drop(runtime.spawn(future)),
@@ -159,16 +159,16 @@ impl Background {
     pub(crate) fn keep(&self, future: BoxFuture<()>) {
         let Some(hub) = self.hub.upgrade() else { return };
         let mut errands = self.errands.lock();
-        if errands.len() >= ERRANDS {
+        if errands.len() >= MAX_ERRANDS {
             drop(errands);
             crate::log::limited("errands", || {
-                tracing::warn!(target: "hauyna::connection", most = ERRANDS, "no runtime for a callback");
+                tracing::warn!(target: "hauyna::connection", most = MAX_ERRANDS, "no runtime for a callback");
             });
             return contain::discard(&hub.metrics.panics, [future]);
         }
-        errands.push_back(Lasting::new(&hub, future));
+        errands.push_back(Guaranteed::new(&hub, future));
         drop(errands);
-        self.ensure(Job::Errands);
+        self.ensure_running(Job::Errands);
     }
 
     fn start_on(&self, job: Job, runtime: &Handle) {
@@ -204,7 +204,7 @@ impl Background {
                 self.orphans.fetch_or(job.bit(), Ordering::AcqRel);
                 // Whoever waits for the end of the hub does it.
                 if let Some(hub) = self.hub.upgrade() {
-                    hub.ending.wake();
+                    hub.lifecycle.wake();
                 }
             }
         }
@@ -219,15 +219,15 @@ impl Job {
     }
 
     /// Does some of what is due.
-    async fn work(self, hub: &Arc<HubCore>, turn: u64) -> Due {
+    async fn run_due(self, hub: &Arc<HubCore>, turn: u64) -> Due {
         match self {
             Self::Presence => presence::run_due(hub),
-            Self::Sessions => session::work(hub),
+            Self::Sessions => session::end_due(hub),
             Self::Events => {
                 let liveness = &hub.background.tasks[self as usize].liveness;
-                hub.events.work(hub, || !liveness.is_turn(turn)).await
+                hub.events.notify_pending(hub, || !liveness.is_turn(turn)).await
             }
-            Self::Drain => hub.run_dry().await,
+            Self::Drain => hub.run_drain().await,
             Self::Errands => run_errands(&hub.background),
         }
     }
@@ -245,7 +245,7 @@ impl Job {
 }
 
 fn run_errands(background: &Background) -> Due {
-    for _ in 0..TURN {
+    for _ in 0..MAX_ERRANDS_PER_TURN {
         let next = background.errands.lock().pop_front();
         let Some(errand) = next else { return Due::Never };
         background.spawn(errand);
@@ -297,11 +297,12 @@ async fn run(mut running: Running, changed: Arc<Notify>) {
         let worker = hub.clone();
         // A panic that gets here is ours: the item it happened in is gone, and the next one has its turn.
         let due =
-            Contained::new(&hub.metrics.panics, Box::pin(async move { job.work(&worker, turn).await })).await;
+            Contained::new(&hub.metrics.panics, Box::pin(async move { job.run_due(&worker, turn).await }))
+                .await;
         match due.unwrap_or(Due::Now) {
             Due::Now => {
                 drop(hub);
-                crate::shard::take_turns().await;
+                crate::shard::yield_to_thread().await;
             }
             Due::At(next) => {
                 drop(hub); // it may go meanwhile
@@ -328,8 +329,8 @@ fn is_alive(runtime: &Handle) -> bool {
 }
 
 /// Runtimes that a hub remembers.
-const RUNTIMES: usize = 8;
+const MAX_RUNTIMES: usize = 8;
 /// Callbacks that wait for a runtime.
-const ERRANDS: usize = 16 * 1024;
+const MAX_ERRANDS: usize = 16 * 1024;
 /// Callbacks begun before other tasks have their turn.
-const TURN: usize = 64;
+const MAX_ERRANDS_PER_TURN: usize = 64;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// The longest time that is counted: thirty years. Every instant of a running process plus this one can be represented on
 /// every platform, and twice or four times this duration still fits into a `Duration`.
-pub(crate) const ENDLESS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// The instant that is `time` from now, at most [`ENDLESS`] ahead.
 pub(crate) fn after(time: Duration) -> Instant {
@@ -23,19 +23,19 @@ pub(crate) fn after(time: Duration) -> Instant {
 
 /// The instant that is `time` after another one, at most [`ENDLESS`] after it.
 pub(crate) fn later(from: Instant, time: Duration) -> Instant {
-    from.checked_add(time.min(ENDLESS)).unwrap_or(from)
+    from.checked_add(time.min(MAX_TIME)).unwrap_or(from)
 }
 
 /// Why a future did not finish in its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
+pub(crate) enum TimeoutError {
     /// Its time is over.
     Elapsed,
     /// There is no runtime here, it has no timers, or it has shut down.
     NoTimers,
 }
 
-impl Late {
+impl TimeoutError {
     /// The error for the caller of a public method; `elapsed` where there was a timer.
     pub(crate) fn error(self, elapsed: impl FnOnce() -> Error) -> Error {
         match self {
@@ -60,7 +60,7 @@ pub(crate) fn runtime() -> Result<Handle, Error> {
 ///
 /// `NoRuntime`: there is no runtime, or it has none.
 pub(crate) fn timers() -> Result<(), Error> {
-    contain::quietly(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| Error::no_runtime())
+    contain::call_uncounted(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| Error::no_runtime())
 }
 
 /// Waits for a future for so long.
@@ -68,12 +68,12 @@ pub(crate) fn timers() -> Result<(), Error> {
 /// # Errors
 ///
 /// The time is over; or there are no timers here, where tokio's own timers would panic.
-pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, Late> {
+pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) -> Result<T, TimeoutError> {
     if Handle::try_current().is_err() {
-        return Err(Late::NoTimers);
+        return Err(TimeoutError::NoTimers);
     }
-    let Ok(sleep) = contain::quietly(|| tokio::time::sleep_until(after(time))) else {
-        return Err(Late::NoTimers);
+    let Ok(sleep) = contain::call_uncounted(|| tokio::time::sleep_until(after(time))) else {
+        return Err(TimeoutError::NoTimers);
     };
     let mut future = pin!(future);
     // Outside of the budget: a future that uses it up each time must not keep its own deadline from being looked at.
@@ -82,8 +82,10 @@ pub(crate) async fn timeout<T>(time: Duration, future: impl Future<Output = T>) 
         if let Poll::Ready(value) = future.as_mut().poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        let slept = contain::quietly(|| sleep.as_mut().poll(cx));
-        slept.map_or(Poll::Ready(Err(Late::NoTimers)), |slept| slept.map(|()| Err(Late::Elapsed)))
+        let slept = contain::call_uncounted(|| sleep.as_mut().poll(cx));
+        slept.map_or(Poll::Ready(Err(TimeoutError::NoTimers)), |slept| {
+            slept.map(|()| Err(TimeoutError::Elapsed))
+        })
     })
     .await
 }
@@ -114,21 +116,21 @@ impl Tick {
     pub(crate) const RECENT: Self = Self(1);
 
     /// Gives a recent moment the time of the sweep that finds it, rounded up.
-    pub(crate) fn date(self, now: impl FnOnce() -> Self) -> Self {
+    pub(crate) fn assign_time(self, now: impl FnOnce() -> Self) -> Self {
         if self == Self::RECENT { now().after(Duration::from_millis(1)) } else { self }
     }
 
     /// As [`date`](Tick::date), for a moment that others may note anew meanwhile. 0 stands for none.
-    pub(crate) fn date_in(moment: &AtomicU32, now: impl FnOnce() -> Self) {
+    pub(crate) fn assign_time_in(moment: &AtomicU32, now: impl FnOnce() -> Self) {
         if moment.load(Ordering::Relaxed) == Self::RECENT.0 {
-            let dated = Self::RECENT.date(now).0;
+            let dated = Self::RECENT.assign_time(now).0;
             let _ = moment.compare_exchange(Self::RECENT.0, dated, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     /// The tick `time` later, at most 24 days: what is further away cannot be told from the past.
     pub(crate) fn after(self, time: Duration) -> Self {
-        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).min(LONGEST);
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).min(MAX_TICK);
         Self(self.0.wrapping_add(millis).max(2))
     }
 
@@ -139,10 +141,10 @@ impl Tick {
         if then == Self::RECENT.0 {
             return;
         }
-        if self.0.wrapping_sub(then) > LONGEST && self.since(Self(then)) > Duration::ZERO {
+        if self.0.wrapping_sub(then) > MAX_TICK && self.since(Self(then)) > Duration::ZERO {
             let _ = moment.compare_exchange(
                 then,
-                self.0.wrapping_sub(LONGEST).max(2),
+                self.0.wrapping_sub(MAX_TICK).max(2),
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
@@ -157,7 +159,7 @@ impl Tick {
 }
 
 /// 24 days, in ms.
-const LONGEST: u32 = 24 * 24 * 60 * 60 * 1000;
+const MAX_TICK: u32 = 24 * 24 * 60 * 60 * 1000;
 
 /// Counts ticks from the moment it was made.
 #[derive(Debug, Clone, Copy)]
@@ -191,9 +193,9 @@ mod tests {
     fn durations_without_end_become_instants_in_the_far_future() {
         let now = Instant::now();
         for time in
-            [ENDLESS, Duration::from_secs(i64::MAX as u64), Duration::from_secs(u64::MAX), Duration::MAX]
+            [MAX_TIME, Duration::from_secs(i64::MAX as u64), Duration::from_secs(u64::MAX), Duration::MAX]
         {
-            assert_eq!(later(now, time), now + ENDLESS);
+            assert_eq!(later(now, time), now + MAX_TIME);
         }
         assert_eq!(later(now, Duration::ZERO), now);
         assert_eq!(Tick(7).after(Duration::MAX), Tick(7).after(Duration::from_secs(24 * 24 * 60 * 60)));
@@ -210,14 +212,14 @@ mod tests {
             }
         }
         let never = || timeout(Duration::MAX, std::future::pending::<()>());
-        assert_eq!(poll(never()), Err(Late::NoTimers));
+        assert_eq!(poll(never()), Err(TimeoutError::NoTimers));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(runtime.block_on(never()), Err(Late::NoTimers), "it has no timers");
+        assert_eq!(runtime.block_on(never()), Err(TimeoutError::NoTimers), "it has no timers");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let handle = runtime.handle().clone();
         drop(runtime);
         let _inside = handle.enter();
-        assert_eq!(poll(never()), Err(Late::NoTimers), "it has ended");
+        assert_eq!(poll(never()), Err(TimeoutError::NoTimers), "it has ended");
     }
 
     #[tokio::test(start_paused = true)]
@@ -229,7 +231,7 @@ mod tests {
         };
         let began = std::time::Instant::now();
         let real = tokio::spawn(async move { timeout(Duration::ZERO, busy).await });
-        assert_eq!(real.await.unwrap(), Err::<(), _>(Late::Elapsed));
+        assert_eq!(real.await.unwrap(), Err::<(), _>(TimeoutError::Elapsed));
         assert!(began.elapsed() < Duration::from_secs(30));
     }
 
@@ -241,15 +243,15 @@ mod tests {
 
     #[test]
     fn a_recent_moment_is_dated_once_and_never_before_it_was() {
-        assert_eq!(Tick::RECENT.date(|| Tick(500)), Tick(501));
-        assert_eq!(Tick(7).date(|| unreachable!("it has its date")), Tick(7));
+        assert_eq!(Tick::RECENT.assign_time(|| Tick(500)), Tick(501));
+        assert_eq!(Tick(7).assign_time(|| unreachable!("it has its date")), Tick(7));
         let moment = AtomicU32::new(Tick::RECENT.0);
         Tick(900_000).keep_past(&moment);
-        Tick::date_in(&moment, || Tick(20));
-        Tick::date_in(&moment, || unreachable!("it has its date"));
+        Tick::assign_time_in(&moment, || Tick(20));
+        Tick::assign_time_in(&moment, || unreachable!("it has its date"));
         assert_eq!(moment.load(Ordering::Relaxed), 21);
         let none = AtomicU32::new(0);
-        Tick::date_in(&none, || unreachable!("there is none"));
+        Tick::assign_time_in(&none, || unreachable!("there is none"));
         assert_eq!(none.load(Ordering::Relaxed), 0);
         assert!(Clock::start().tick() > Tick::RECENT && Tick(0).after(Duration::ZERO) > Tick::RECENT);
     }

@@ -1,7 +1,7 @@
 //! The bounds of a hub, with their defaults. Set through `HubBuilder`; read everywhere.
 
-use crate::clock::ENDLESS;
-use crate::hub::Bound;
+use crate::clock::MAX_TIME;
+use crate::hub::LimitOptions;
 use crate::retry::RetryPolicy;
 use crate::session::SessionOptions;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub(crate) struct HubConfig {
     pub(crate) channels: usize,
     pub(crate) channels_per_connection: u32,
     /// By [`Limit`](crate::Limit).
-    pub(crate) limits: [Bound; 3],
+    pub(crate) limits: [LimitOptions; 3],
     pub(crate) unknown_users: UnknownUsers,
     /// How long a lost connection stays present.
     pub(crate) presence_grace: Duration,
@@ -81,7 +81,7 @@ impl Heartbeat {
     ///
     /// `interval` is at least 10 ms; one of more than 24 days never comes.
     pub fn every(interval: Duration) -> Self {
-        let interval = interval.clamp(Duration::from_millis(10), ENDLESS);
+        let interval = interval.clamp(Duration::from_millis(10), MAX_TIME);
         Self { interval, timeout: interval.min(Duration::from_secs(8)) }
     }
 
@@ -89,7 +89,7 @@ impl Heartbeat {
     /// 24 days never end.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.clamp(Duration::from_millis(10), ENDLESS);
+        self.timeout = timeout.clamp(Duration::from_millis(10), MAX_TIME);
         self
     }
 }

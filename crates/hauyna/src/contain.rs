@@ -20,7 +20,7 @@ pub(crate) struct Panicked;
 
 /// Calls the application's code, and counts its panic.
 pub(crate) fn call<R>(panics: &Counter, f: impl FnOnce() -> R) -> Result<R, Panicked> {
-    quietly(f).inspect_err(|Panicked| panics.increment())
+    call_uncounted(f).inspect_err(|Panicked| panics.increment())
 }
 
 /// Drops values of the application's, and counts a panic of a destructor. Of several values each is dropped, whatever
@@ -32,15 +32,15 @@ pub(crate) fn discard<T>(panics: &Counter, values: impl IntoIterator<Item = T>) 
 }
 
 /// As [`call`], where there is no hub to count for.
-pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
+pub(crate) fn call_uncounted<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        dispose(payload);
+        drop_payload(payload);
         Panicked
     })
 }
 
 /// What a panic was given is the application's, too: its destructor may panic in turn.
-fn dispose(payload: Box<dyn Any + Send>) {
+fn drop_payload(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }
@@ -67,7 +67,7 @@ impl<T> Deref for Foreign<T> {
 impl<T> Drop for Foreign<T> {
     fn drop(&mut self) {
         let value = self.0.take();
-        let _ = quietly(|| drop(value));
+        let _ = call_uncounted(|| drop(value));
     }
 }
 
@@ -111,19 +111,19 @@ impl<T: Send + 'static> Drop for Contained<T> {
 }
 
 /// A [`Contained`] future that has to run: where its runtime ends before it has begun, it runs on another one.
-pub(crate) struct Lasting {
+pub(crate) struct Guaranteed {
     future: Contained<()>,
     hub: Arc<HubCore>,
     is_begun: bool,
 }
 
-impl Lasting {
+impl Guaranteed {
     pub(crate) fn new(hub: &Arc<HubCore>, future: BoxFuture<()>) -> Self {
         Self { future: Contained::new(&hub.metrics.panics, future), hub: hub.clone(), is_begun: false }
     }
 }
 
-impl Future for Lasting {
+impl Future for Guaranteed {
     type Output = Result<(), Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -132,7 +132,7 @@ impl Future for Lasting {
     }
 }
 
-impl Drop for Lasting {
+impl Drop for Guaranteed {
     fn drop(&mut self) {
         if let Some(future) = self.future.future.take_if(|_| !self.is_begun) {
             self.hub.background.keep(future);
@@ -140,7 +140,7 @@ impl Drop for Lasting {
     }
 }
 
-impl fmt::Debug for Lasting {
+impl fmt::Debug for Guaranteed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lasting").field("is_begun", &self.is_begun).finish_non_exhaustive()
     }
@@ -174,7 +174,7 @@ mod tests {
         let holder = || Holder((0..3).map(|_| Bomb(&DROPPED)).collect(), panics.clone());
         drop(holder());
         assert_eq!((DROPPED.load(Ordering::Relaxed), panics.value()), (3, 3));
-        let unwound = quietly(|| {
+        let unwound = call_uncounted(|| {
             let _holder = holder();
             panic!("in a call");
         });

@@ -186,7 +186,7 @@ impl Drop for Error {
     /// What it was made of may be the application's.
     fn drop(&mut self) {
         if let Some(source) = self.source.take() {
-            let _ = crate::contain::quietly(|| drop(source));
+            let _ = crate::contain::call_uncounted(|| drop(source));
         }
     }
 }

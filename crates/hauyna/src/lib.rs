@@ -75,8 +75,8 @@ mod retry;
 mod router;
 mod session;
 mod shard;
-mod spent;
 mod transport;
+mod used_limits;
 mod user;
 mod validate;
 
@@ -84,27 +84,28 @@ pub use auth::{ApiKeys, Claims, Revocation, Verifier};
 #[cfg(feature = "jwt")]
 pub use auth::{Jwt, JwtAlgorithm, JwtKey, JwtKeys};
 pub use broker::{
-    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Order, Publish,
+    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions, Order, Publish,
     Published, Relay, Repeat, Retention,
 };
 pub use channel::{
-    Channel, ChannelName, ChannelRequest, Channels, ClientEvent, ClientEvents, Content, Draft, Kind, Params,
-    Publication, Publishers, Publishing, SlowConsumer, UserId,
+    Channel, ChannelName, ChannelRequest, ChannelOptions, ClientEvent, ClientEvents, Content, Draft, Params,
+    Publication, PublicationKind, Publishers, PublishBuilder, SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{
-    CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions, ClientRequest, StateCounts,
+    ClientRequest, CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions,
+    StateCounts,
 };
 #[cfg(feature = "contract")]
-pub use contract::{ChannelContract, Contract, Question};
+pub use contract::{ChannelContract, Contract, ClientRequestType};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
 };
 pub use group::{Groups, Roles};
 pub use handler::{
-    Context, Decided, Failed, Handler, Identified, Identity, IntoIdentity, Occasion, RateLimit, Recovery,
-    SharedHandler,
+    Context, Failed, Handler, Identity, IntoIdentity, IntoIdentityFuture, IntoRecovery, Operation, RateLimit,
+    Recovery, SharedHandler,
 };
 pub use hauyna_protocol::close::CloseCode;
 pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};

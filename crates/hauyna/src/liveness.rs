@@ -71,7 +71,7 @@ impl Liveness {
         let is_polled = self.is_polled.load(Ordering::Acquire);
         match *seen {
             Some((known, since)) if known == signs && !is_polled => {
-                if now.saturating_duration_since(since) >= PATIENCE {
+                if now.saturating_duration_since(since) >= MAX_POLL_DELAY {
                     *seen = None;
                     return true;
                 }
@@ -88,7 +88,7 @@ impl Liveness {
 }
 
 /// How long a task that was woken may take until it is polled.
-const PATIENCE: Duration = Duration::from_secs(2);
+const MAX_POLL_DELAY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
@@ -101,18 +101,18 @@ mod tests {
         let first = liveness.begin_turn();
         for _ in 0..10 {
             assert!(!liveness.is_idle(now));
-            now += PATIENCE;
+            now += MAX_POLL_DELAY;
             assert_eq!(liveness.poll(first, cx, |_| Poll::<()>::Pending), Poll::Pending);
         }
         let blocking = liveness.poll(first, cx, |_| {
-            let is_idle = |step: u32| liveness.is_idle(now + PATIENCE * step);
+            let is_idle = |step: u32| liveness.is_idle(now + MAX_POLL_DELAY * step);
             Poll::Ready((0..5).any(is_idle))
         });
         assert_eq!(blocking, Poll::Ready(Some(false)));
-        now += PATIENCE * 5;
-        assert!(!liveness.is_idle(now) && !liveness.is_idle(now + PATIENCE / 2));
-        assert!(liveness.is_idle(now + PATIENCE));
-        assert!(!liveness.is_idle(now + PATIENCE), "another one has just taken over");
+        now += MAX_POLL_DELAY * 5;
+        assert!(!liveness.is_idle(now) && !liveness.is_idle(now + MAX_POLL_DELAY / 2));
+        assert!(liveness.is_idle(now + MAX_POLL_DELAY));
+        assert!(!liveness.is_idle(now + MAX_POLL_DELAY), "another one has just taken over");
         let second = liveness.begin_turn();
         assert_eq!(liveness.poll(first, cx, |_| Poll::Ready(())), Poll::Ready(None));
         assert_eq!(liveness.poll(second, cx, |_| Poll::Ready(())), Poll::Ready(Some(())));

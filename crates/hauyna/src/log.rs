@@ -24,36 +24,36 @@ pub(crate) fn limited(cause: &'static str, line: impl FnOnce()) {
 
 /// A name that somebody outside chose.
 pub(crate) fn name(text: &str) -> impl Display {
-    Line { text, most: NAME }
+    Line { text, max: MAX_NAME_CHARS }
 }
 
 /// A text that somebody outside chose and that is of use only as a whole, such as an origin or a host.
-pub(crate) fn whole(text: &str) -> impl Display {
-    Line { text, most: FAULT }
+pub(crate) fn untruncated(text: &str) -> impl Display {
+    Line { text, max: MAX_FAULT_CHARS }
 }
 
 /// An error with what it is made of. Its text may be the application's, and panic while it is formatted.
-pub(crate) fn fault<E: Debug>(error: &E) -> Fault<'_, E> {
-    Fault { error, panics: None }
+pub(crate) fn error_text<E: Debug>(error: &E) -> ErrorText<'_, E> {
+    ErrorText { error, panics: None }
 }
 
 /// The text of an error on one line.
-pub(crate) struct Fault<'a, E> {
+pub(crate) struct ErrorText<'a, E> {
     error: &'a E,
     panics: Option<&'a Counter>,
 }
 
-impl<'a, E> Fault<'a, E> {
+impl<'a, E> ErrorText<'a, E> {
     /// Counts where its text panics.
     pub(crate) fn counting(self, panics: &'a Counter) -> Self {
         Self { panics: Some(panics), ..self }
     }
 }
 
-impl<E: Debug> Display for Fault<'_, E> {
+impl<E: Debug> Display for ErrorText<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = Line { text: Debugged(self.error), most: FAULT };
-        let written = contain::quietly(|| Display::fmt(&line, f));
+        let line = Line { text: DebugText(self.error), max: MAX_FAULT_CHARS };
+        let written = contain::call_uncounted(|| Display::fmt(&line, f));
         written.unwrap_or_else(|Panicked| {
             self.panics.iter().for_each(|panics| panics.increment());
             f.write_str("(its text panicked)")
@@ -65,12 +65,12 @@ impl<E: Debug> Display for Fault<'_, E> {
 struct Line<T> {
     text: T,
     /// Characters after which it is cut.
-    most: usize,
+    max: usize,
 }
 
 impl<T: Display> Display for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut escaping = Escaping { out: f, left: self.most };
+        let mut escaping = Escaping { out: f, left: self.max };
         match write!(escaping, "{}", self.text) {
             Err(_) if escaping.left == 0 => f.write_str("…"),
             written => written,
@@ -78,9 +78,9 @@ impl<T: Display> Display for Line<T> {
     }
 }
 
-struct Debugged<'a, E>(&'a E);
+struct DebugText<'a, E>(&'a E);
 
-impl<E: Debug> Display for Debugged<'_, E> {
+impl<E: Debug> Display for DebugText<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -126,17 +126,17 @@ impl Window {
             *self = Self { began: now, lines: 0, suppressed: 0 };
         }
         self.lines += 1;
-        let allowed = self.lines <= LINES;
+        let allowed = self.lines <= MAX_LINES_PER_SECOND;
         self.suppressed += u64::from(!allowed);
         (allowed, ended)
     }
 }
 
-const LINES: u32 = 20;
+const MAX_LINES_PER_SECOND: u32 = 20;
 /// Characters of a name.
-const NAME: usize = 64;
+const MAX_NAME_CHARS: usize = 64;
 /// Characters of a fault.
-const FAULT: usize = 512;
+const MAX_FAULT_CHARS: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(name(forged).to_string(), "x\\n{\"level\":\"error\"}\\u{1b}[2J\\u{202e}\\u{9b}");
         assert_eq!(name(&"n".repeat(64)).to_string(), "n".repeat(64));
         assert_eq!(name(&"n".repeat(65)).to_string(), format!("{}…", "n".repeat(64)));
-        let fault = fault(&("a\nb", "y".repeat(10_000))).to_string();
+        let fault = error_text(&("a\nb", "y".repeat(10_000))).to_string();
         assert!(fault.starts_with("(\"a\\nb\", \"yyy") && fault.ends_with("y…"), "{fault}");
         assert!(fault.chars().count() <= 513);
     }

@@ -84,28 +84,28 @@ impl Metrics {
 #[derive(Debug, Default)]
 pub(crate) struct Durations {
     /// By the first bound that was not exceeded; the last one for those beyond all bounds.
-    counts: [Counter; BOUNDS.len() + 1],
+    counts: [Counter; BUCKET_BOUNDS.len() + 1],
     microseconds: Counter,
 }
 
 impl Durations {
     pub(crate) fn observe(&self, duration: Duration) {
-        let index = BOUNDS.iter().position(|bound| duration <= *bound).unwrap_or(BOUNDS.len());
+        let index = BUCKET_BOUNDS.iter().position(|bound| duration <= *bound).unwrap_or(BUCKET_BOUNDS.len());
         self.counts[index].increment();
         self.microseconds.add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Seconds in all, and counts by upper bound in seconds.
     #[cfg(feature = "metrics")]
-    pub(crate) fn buckets(&self) -> (f64, [(f64, u64); BOUNDS.len() + 1]) {
-        let bound = |index: usize| BOUNDS.get(index).map_or(f64::MAX, Duration::as_secs_f64);
+    pub(crate) fn buckets(&self) -> (f64, [(f64, u64); BUCKET_BOUNDS.len() + 1]) {
+        let bound = |index: usize| BUCKET_BOUNDS.get(index).map_or(f64::MAX, Duration::as_secs_f64);
         let buckets = std::array::from_fn(|index| (bound(index), self.counts[index].value()));
         (Duration::from_micros(self.microseconds.value()).as_secs_f64(), buckets)
     }
 }
 
 /// The bounds of a duration's classes.
-const BOUNDS: [Duration; 12] = [
+const BUCKET_BOUNDS: [Duration; 12] = [
     Duration::from_millis(1),
     Duration::from_micros(2_500),
     Duration::from_millis(5),

@@ -11,14 +11,14 @@ pub(crate) fn u64() -> u64 {
 }
 
 /// Many random numbers from one seed, for what nobody gains by guessing (SplitMix64).
-pub(crate) struct Dice(u64);
+pub(crate) struct SplitMix64(u64);
 
-impl Dice {
+impl SplitMix64 {
     pub(crate) fn new() -> Self {
         Self(u64())
     }
 
-    fn roll(&mut self) -> u64 {
+    fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -26,13 +26,13 @@ impl Dice {
     }
 
     /// From 0 up to 1, without it.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.roll() >> 11) as f64 / (1_u64 << 53) as f64
+    pub(crate) fn next_f64(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
-            let chosen = (self.unit() * (last + 1) as f64) as usize;
+            let chosen = (self.next_f64() * (last + 1) as f64) as usize;
             items.swap(last, chosen.min(last));
         }
     }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn every_order_of_three_comes_about_equally_often() {
-        let (mut dice, mut seen) = (Dice::new(), std::collections::BTreeMap::new());
+        let (mut dice, mut seen) = (SplitMix64::new(), std::collections::BTreeMap::new());
         for _ in 0..6000 {
             let mut items = [0, 1, 2];
             dice.shuffle(&mut items);

@@ -29,7 +29,7 @@ impl Rate {
     /// At most `count` in `time` on average, and `count` at once. `count` is at least 1; `time` is between
     /// 1 ms and a day.
     pub fn new(count: u32, time: Duration) -> Self {
-        let per = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).clamp(1, DAY);
+        let per = u32::try_from(time.as_millis()).unwrap_or(u32::MAX).clamp(1, DAY_MS);
         Self { count: count.max(1), per, burst: count.max(1) }
     }
 
@@ -46,7 +46,7 @@ impl Rate {
     }
 
     /// The same rate of something that is counted in parts.
-    pub(crate) fn in_parts(self, parts: u32) -> Self {
+    pub(crate) fn in_units(self, parts: u32) -> Self {
         Self {
             count: self.count.saturating_mul(parts),
             burst: self.burst.saturating_mul(parts),
@@ -63,26 +63,26 @@ pub(crate) struct Bucket {
     level: i64,
     at: u64,
     /// The latest moment at which somebody was told to try again.
-    promised: u64,
+    latest_promise: u64,
 }
 
 impl Bucket {
     pub(crate) fn full(rate: Rate, now: u64) -> Self {
-        Self { level: rate.capacity(), at: now, promised: 0 }
+        Self { level: rate.capacity(), at: now, latest_promise: 0 }
     }
 
     /// Takes `cost` out, or tells how long to wait for it. What costs more than the bucket holds is taken from
     /// a full one, and owed.
     pub(crate) fn take(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
-        self.look(rate, cost, now)?;
+        self.check(rate, cost, now)?;
         self.spend(rate, cost);
         Ok(())
     }
 
     /// Tells how long to wait before `cost` can be taken.
-    pub(crate) fn look(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
+    pub(crate) fn check(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         self.refill(rate, now);
-        match rate.time_for(rate.worth(cost).min(rate.capacity()) - self.level) {
+        match rate.refill_time(rate.scaled(cost).min(rate.capacity()) - self.level) {
             Duration::ZERO => Ok(()),
             wait => Err(wait),
         }
@@ -90,19 +90,19 @@ impl Bucket {
 
     /// As [`Bucket::look`], but whoever is refused while others wait is told to come after them: requests that were
     /// refused together do not come back together. For what one client alone can spend.
-    pub(crate) fn look_in_turn(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
-        let Err(wait) = self.look(rate, cost, now) else { return Ok(()) };
+    pub(crate) fn check_in_turn(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
+        let Err(wait) = self.check(rate, cost, now) else { return Ok(()) };
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let (earliest, own) = (now.saturating_add(ms(wait)), ms(rate.time_for(rate.worth(cost))));
-        let latest = earliest.saturating_add(own.saturating_mul(TURNS));
-        self.promised = self.promised.saturating_add(own).clamp(earliest, latest);
-        Err(Duration::from_millis(self.promised - now))
+        let (earliest, own) = (now.saturating_add(ms(wait)), ms(rate.refill_time(rate.scaled(cost))));
+        let latest = earliest.saturating_add(own.saturating_mul(MAX_TURNS_AHEAD));
+        self.latest_promise = self.latest_promise.saturating_add(own).clamp(earliest, latest);
+        Err(Duration::from_millis(self.latest_promise - now))
     }
 
     /// Returns how long it takes to be full again; zero where it is.
-    pub(crate) fn whole_after(mut self, rate: Rate, now: u64) -> Duration {
+    pub(crate) fn full_after(mut self, rate: Rate, now: u64) -> Duration {
         self.refill(rate, now);
-        rate.time_for(rate.capacity() - self.level)
+        rate.refill_time(rate.capacity() - self.level)
     }
 
     fn refill(&mut self, rate: Rate, now: u64) {
@@ -115,35 +115,35 @@ impl Bucket {
 
     /// Puts `cost` back that was taken out.
     pub(crate) fn give_back(&mut self, rate: Rate, cost: u32) {
-        self.level = self.level.saturating_add(rate.worth(cost)).min(rate.capacity());
+        self.level = self.level.saturating_add(rate.scaled(cost)).min(rate.capacity());
     }
 
     /// Takes `cost` out after a look that allowed it.
     pub(crate) fn spend(&mut self, rate: Rate, cost: u32) {
-        self.level = self.level.saturating_sub(rate.worth(cost));
+        self.level = self.level.saturating_sub(rate.scaled(cost));
     }
 }
 
 impl Rate {
-    fn worth(self, cost: u32) -> i64 {
+    fn scaled(self, cost: u32) -> i64 {
         i64::from(cost).saturating_mul(self.per.into())
     }
 
     fn capacity(self) -> i64 {
-        self.worth(self.burst)
+        self.scaled(self.burst)
     }
 
     /// How long it takes to gain what is missing.
-    fn time_for(self, missing: i64) -> Duration {
+    fn refill_time(self, missing: i64) -> Duration {
         let missing = u64::try_from(missing).unwrap_or_default();
         Duration::from_millis(missing.div_ceil(self.count.into()))
     }
 }
 
 /// How many turns ahead a refused request is told to come, at most.
-const TURNS: u64 = 256;
+const MAX_TURNS_AHEAD: u64 = 256;
 /// Milliseconds.
-const DAY: u32 = 24 * 60 * 60 * 1000;
+const DAY_MS: u32 = 24 * 60 * 60 * 1000;
 
 #[cfg(test)]
 mod tests {
@@ -179,17 +179,17 @@ mod tests {
         let rate = Rate::per_second(20);
         let mut bucket = Bucket::full(rate, 5);
         for _ in 0..20 {
-            bucket.look_in_turn(rate, 1, 5).unwrap();
+            bucket.check_in_turn(rate, 1, 5).unwrap();
             bucket.spend(rate, 1);
         }
         let waits: Vec<_> =
-            (0..80).map(|_| bucket.look_in_turn(rate, 1, 5).unwrap_err().as_millis()).collect();
+            (0..80).map(|_| bucket.check_in_turn(rate, 1, 5).unwrap_err().as_millis()).collect();
         assert_eq!(waits, (1..=80).map(|turn| turn * 50).collect::<Vec<_>>());
         for wait in waits {
-            bucket.look_in_turn(rate, 1, 5 + wait as u64).unwrap();
+            bucket.check_in_turn(rate, 1, 5 + wait as u64).unwrap();
             bucket.spend(rate, 1);
         }
-        let wait = (0..10_000).map(|_| bucket.look_in_turn(rate, 1, 4_005).unwrap_err()).max().unwrap();
+        let wait = (0..10_000).map(|_| bucket.check_in_turn(rate, 1, 4_005).unwrap_err()).max().unwrap();
         assert!(wait <= Duration::from_millis(50 * 257), "a flood is not told to wait for ever: {wait:?}");
     }
 
@@ -219,11 +219,11 @@ mod tests {
     fn a_bucket_knows_when_it_is_whole_again() {
         let rate = Rate::new(1, Duration::from_secs(60)).burst(3);
         let mut bucket = Bucket::full(rate, 7);
-        assert_eq!(bucket.whole_after(rate, 7), Duration::ZERO);
+        assert_eq!(bucket.full_after(rate, 7), Duration::ZERO);
         bucket.take(rate, 2, 7).unwrap();
-        assert_eq!(bucket.whole_after(rate, 7), Duration::from_secs(120));
-        assert_eq!(bucket.whole_after(rate, 60_007), Duration::from_secs(60));
-        assert_eq!(bucket.whole_after(rate, u64::MAX), Duration::ZERO);
+        assert_eq!(bucket.full_after(rate, 7), Duration::from_secs(120));
+        assert_eq!(bucket.full_after(rate, 60_007), Duration::from_secs(60));
+        assert_eq!(bucket.full_after(rate, u64::MAX), Duration::ZERO);
     }
 
     #[test]

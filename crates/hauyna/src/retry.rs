@@ -97,7 +97,7 @@ impl RetryPolicy {
         for attempt in 1..=max_attempts {
             let delay = self.delay_with(attempt, 1.0);
             let left = max_attempts - attempt;
-            if attempt == STEPS || delay >= self.max_delay {
+            if attempt == EXACT_STEPS || delay >= self.max_delay {
                 return total.saturating_add(delay.saturating_mul(left.saturating_add(1)));
             }
             total = total.saturating_add(delay);
@@ -117,7 +117,7 @@ impl RetryPolicy {
             "base_delay is shorter than 1 ms"
         } else if self.max_delay < self.base_delay {
             "max_delay is shorter than base_delay"
-        } else if self.max_delay > LONGEST {
+        } else if self.max_delay > MAX_DELAY {
             "max_delay is longer than 24 hours"
         } else if !(self.backoff_multiplier >= 1.0 && self.backoff_multiplier.is_finite()) {
             "backoff_multiplier is not 1 or more"
@@ -155,9 +155,9 @@ impl Default for RetryPolicy {
     }
 }
 
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Attempts that [`RetryPolicy::total`] adds up one by one; of those after, each counts as the last one did.
-const STEPS: u32 = 4096;
+const EXACT_STEPS: u32 = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! A user: all connections that were identified by one name.
 
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId};
+use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId};
 use crate::connection::{Backlog, CloseReason, Connection, sendable};
 use crate::error::Error;
 use crate::hub::Hub;
@@ -29,9 +29,9 @@ impl User {
     /// `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
     pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
         let user = UserId::new(&self.name)?;
-        let message = (Kind::Private, Content::of_application(&message)?);
+        let message = (PublicationKind::Private, Content::of_application(&message)?);
         let channel = ChannelName::of_user(user.as_str());
-        Ok(channel::publish_paced(&self.hub.0, channel, message, Extras::default()).await?)
+        Ok(channel::publish_paced(&self.hub.0, channel, message, PublishOptions::default()).await?)
     }
 
     /// The names of the groups the user is a member of, in no order.
@@ -62,11 +62,11 @@ impl User {
             return close();
         }
         let name = self.name.clone();
-        session::end_while(&self.hub.0, move |core| core.user().as_str() == &*name, close)
+        session::end_matching(&self.hub.0, move |core| core.user().as_str() == &*name, close)
     }
 
     /// Whether the user has a connection on this node.
     pub fn is_connected(&self) -> bool {
-        self.hub.0.registry.devices(&self.name) > 0
+        self.hub.0.registry.connection_count(&self.name) > 0
     }
 }

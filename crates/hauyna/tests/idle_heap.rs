@@ -1,7 +1,7 @@
 //! What an idle connection costs, and a session that waits. A binary of its own: it counts every allocation of the
 //! process. The clients are bare sockets of the standard library, which hold nothing on the heap.
 
-use hauyna::{Channels, Context, Handler, Hub, Presence, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, json};
 use hauyna_test::TestServer;
 use hauyna_test::alloc::{COUNTING, Counting, live_bytes};
 use hauyna_websocket::OpCode;
@@ -50,7 +50,7 @@ fn connect(address: SocketAddr, numbers: std::ops::Range<usize>) -> io::Result<V
 async fn heap_per_idle_subscribed_connection_is_small() {
     let _alone = ALONE.lock().await;
     const CONNECTIONS: usize = 4_000;
-    let hub = Hub::builder().channels("general", Channels::new()).build();
+    let hub = Hub::builder().channels("general", ChannelOptions::new()).build();
     let handler =
         Handler::new().identify(|request| request.query("user").ok_or(hauyna::Reject::denied("who?")));
     let server = TestServer::start(hub.clone(), handler);
@@ -154,9 +154,9 @@ async fn sessions_that_wait_are_weighed_as_what_they_are() {
         let hub = Hub::builder()
             .channels(
                 "room:{id}",
-                Channels::new().no_history().presence(Presence::each().each_up_to(1).list_up_to(1)),
+                ChannelOptions::new().no_history().presence(Presence::each().each_up_to(1).list_up_to(1)),
             )
-            .channels("{*any}", Channels::new().no_history())
+            .channels("{*any}", ChannelOptions::new().no_history())
             .build();
         let handler = Handler::new()
             .identify(|request| Ok(request.query("user")))

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
 use hauyna::{
-    Admitted, Channels, ConnectRequest, Context, Handler, Hub, Jwt, JwtAlgorithm, JwtKey, Next, Reject,
+    Admitted, ChannelOptions, ConnectRequest, Context, Handler, Hub, Jwt, JwtAlgorithm, JwtKey, Next, Reject,
     Verifier, json,
 };
 use hauyna_example_page::Page;
@@ -91,7 +91,7 @@ async fn who_am_i(cx: Context, _: IgnoredAny) -> hauyna::Result<hauyna::Value> {
 
 /// Page, login and WebSocket in one application.
 fn application(tokens: Tokens) -> Router {
-    let staff = Channels::new()
+    let staff = ChannelOptions::new()
         .private()
         .authorize(|who, _| who.claims::<Said>().is_ok_and(|said| said.role == "staff"));
     let hub = Hub::builder().channels("staff", staff).build();

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use hauyna::{Channels, Context, Handler, Hub, Publishers, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Publishers, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 
@@ -33,7 +33,7 @@ async fn welcome(cx: Context) -> hauyna::Result {
 
 /// The application: ordinary routes, and the WebSocket beside them.
 fn application() -> Router {
-    let hub = Hub::builder().channels("orders", Channels::new().publishers(Publishers::Application)).build();
+    let hub = Hub::builder().channels("orders", ChannelOptions::new().publishers(Publishers::Application)).build();
     let realtime = hauyna::Router::new(hub.clone()).websocket("/live", Handler::new().on_open(welcome));
     Router::new()
         .route("/orders", post(place))

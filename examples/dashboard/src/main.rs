@@ -3,7 +3,7 @@
 //! `cargo run --package hauyna-example-dashboard`, then open <http://127.0.0.1:3009> and make some noise; or
 //! `curl http://127.0.0.1:3009/metrics`.
 
-use hauyna::{Channels, Context, Handler, Hub, Publishers, Reject, Router, SlowConsumer, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Publishers, Reject, Router, SlowConsumer, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use std::time::Duration;
@@ -15,11 +15,11 @@ struct Noise {
 
 /// Whoever is slow gets the latest counts, not all of them.
 fn hub() -> Hub {
-    let latest = Channels::new()
+    let latest = ChannelOptions::new()
         .publishers(Publishers::Application)
         .slow_consumer(SlowConsumer::Conflate)
         .no_history();
-    let noise = Channels::new().publishers(Publishers::Application).no_history();
+    let noise = ChannelOptions::new().publishers(Publishers::Application).no_history();
     Hub::builder().channels("stats", latest).channels("noise", noise).build()
 }
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use hauyna::{Channels, ErrorType, Handler, Hub, Publishers, Reject, json};
+use hauyna::{ChannelOptions, ErrorType, Handler, Hub, Publishers, Reject, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Notification {
 
 fn hub() -> Hub {
     let day = Duration::from_secs(86_400);
-    let own = Channels::new()
+    let own = ChannelOptions::new()
         .private()
         .authorize(|who, params| who.user() == params["user"])
         .publishers(Publishers::Application)

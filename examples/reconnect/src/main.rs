@@ -3,7 +3,7 @@
 //!
 //! `cargo run --package hauyna-example-reconnect`, then open <http://127.0.0.1:3003> and cut the socket.
 
-use hauyna::{Channels, CloseCode, Context, Handler, Hub, Publishers, RetryPolicy, Router, json};
+use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Publishers, RetryPolicy, Router, json};
 use hauyna_example_page::Page;
 use serde::de::IgnoredAny;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Ten minutes are remembered, which is more than one recovery replays at once (1,000 numbers, 200 s).
 fn hub() -> Hub {
     let numbers =
-        Channels::new().history(3_000, Duration::from_secs(600)).publishers(Publishers::Application);
+        ChannelOptions::new().history(3_000, Duration::from_secs(600)).publishers(Publishers::Application);
     Hub::builder().channels("numbers", numbers).build()
 }
 

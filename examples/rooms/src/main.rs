@@ -3,7 +3,7 @@
 //!
 //! `cargo run --package hauyna-example-rooms`, then open <http://127.0.0.1:3002> twice.
 
-use hauyna::{Channel, Channels, Context, Handler, Hub, Publishers, Reject, Router, json};
+use hauyna::{Channel, ChannelOptions, Context, Handler, Hub, Publishers, Reject, Router, json};
 use hauyna_example_page::Page;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ struct People {
 
 /// Any room may be entered. What is said in it goes through `room_message` alone.
 fn hub() -> Hub {
-    let room = Channels::new()
+    let room = ChannelOptions::new()
         .history(200, Duration::from_secs(3600))
         .announce_subscribers()
         .publishers(Publishers::Application);

@@ -1,7 +1,7 @@
 //! The chat over real sockets: two people talk, and one is cut off in the middle.
 
 use super::*;
-use hauyna::{Channels, ClientEvents, Handler, Hub, RetryPolicy};
+use hauyna::{ChannelOptions, ClientEvents, Handler, Hub, RetryPolicy};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use std::time::Duration;
 use tokio::io::{DuplexStream, Lines, duplex};
@@ -41,7 +41,7 @@ impl Terminal {
 async fn two_people_talk_and_one_who_is_cut_off_misses_nothing() {
     let base_delay = Duration::from_millis(20);
     let hub = Hub::builder()
-        .channels("general", Channels::new().history(100, Duration::from_secs(60)))
+        .channels("general", ChannelOptions::new().history(100, Duration::from_secs(60)))
         .retry_policy(RetryPolicy { base_delay, max_delay: base_delay, ..RetryPolicy::default() })
         .build();
     let server = TestServer::start(hub, Handler::new().identify(|request| Ok(request.query("user_id"))));
@@ -67,7 +67,7 @@ async fn two_people_talk_and_one_who_is_cut_off_misses_nothing() {
 #[tokio::test]
 async fn who_is_typing_is_shown_once_until_they_have_written() {
     let events = ClientEvents::new().event("typing", 5);
-    let hub = Hub::builder().channels("general", Channels::new().client_events(events)).build();
+    let hub = Hub::builder().channels("general", ChannelOptions::new().client_events(events)).build();
     let server = TestServer::start(hub, Handler::new().identify(|request| Ok(request.query("user_id"))));
     let mut ana = Terminal::open(&server.url("/?user_id=ana"));
     ana.see("* you are in general").await;

@@ -3,7 +3,7 @@
 //! `cargo run --package hauyna-example-typed`, then open <http://127.0.0.1:3010>. After a change of the types, give
 //! `--types examples/typed/page/contract.ts` to have them written.
 
-use hauyna::{ChannelContract, Channels, Context, Contract, Handler, Hub, Question, Reject, Router};
+use hauyna::{ChannelContract, ChannelOptions, Context, Contract, Handler, Hub, ClientRequestType, Reject, Router};
 use hauyna_example_page::Page;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,7 @@ struct Confirm {
 }
 
 /// Asked of whoever wants a card of somebody else's removed.
-const CONFIRM: Question<Confirm, bool> = Question::new("confirm");
+const CONFIRM: ClientRequestType<Confirm, bool> = ClientRequestType::new("confirm");
 
 /// Everything that the page and this program say to each other.
 fn contract() -> Contract {
@@ -71,7 +71,7 @@ fn contract() -> Contract {
         .event::<ListCards, Vec<Card>>("list_cards")
         .event::<AddCard, Card>("add_card")
         .event::<RemoveCard, bool>("remove_card")
-        .question(CONFIRM)
+        .client_request(CONFIRM)
         .channel("board:{name}", ChannelContract::new().content::<Remark>().messages::<BoardEvent>())
 }
 
@@ -107,7 +107,7 @@ async fn remove_card(cx: Context, RemoveCard { number }: RemoveCard) -> hauyna::
 }
 
 fn hub() -> Hub {
-    Hub::builder().channels("board:{name}", Channels::new().content::<Remark>()).build()
+    Hub::builder().channels("board:{name}", ChannelOptions::new().content::<Remark>()).build()
 }
 
 fn handler() -> Handler {

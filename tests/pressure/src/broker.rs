@@ -2,7 +2,7 @@
 //! `hang:…` never ends. Everything else is the local broker's.
 
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, LocalOptions, Publish,
+    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions, Publish,
     Published, Relay,
 };
 use std::sync::Arc;
@@ -13,8 +13,8 @@ pub(crate) struct SlowBroker(Arc<LocalBroker>);
 
 impl SlowBroker {
     pub(crate) fn new() -> Self {
-        let mut options = LocalOptions::default();
-        options.history_bytes = HISTORIES;
+        let mut options = LocalBrokerOptions::default();
+        options.max_history_bytes = HISTORIES;
         Self(Arc::new(LocalBroker::new(options)))
     }
 }

@@ -7,7 +7,7 @@ use crate::streams;
 use anyhow::Result;
 use clap::ValueEnum;
 use hauyna::{
-    Channels, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles, Router,
+    ChannelOptions, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles, Router,
     SlowConsumer, Value, json,
 };
 use serde_json::value::RawValue;
@@ -90,7 +90,7 @@ pub(crate) fn serve(options: &Options) -> Result<()> {
 }
 
 fn hub(policy: Policy) -> HubBuilder {
-    let channels = || Channels::new().slow_consumer(policy.of_channels());
+    let channels = || ChannelOptions::new().slow_consumer(policy.of_channels());
     let long = || channels().history(HISTORY, Duration::from_secs(600));
     Hub::builder()
         .channels("live:{n}", channels().history(64, Duration::from_secs(60)))

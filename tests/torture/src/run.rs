@@ -65,7 +65,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     }
     let all = options.clients * u32::try_from(drivers.len())?;
     let every = Duration::from_secs(60) / (options.faults * all).max(1);
-    proxy.follow(Schedule::new(options.seed).every(every).lasting(STALL));
+    proxy.follow(Schedule::new(options.seed).every(every).duration(STALL));
     let half = Duration::from_secs(options.seconds) / 2;
     sleep(half / 2).await;
     // Everybody is lost at once, and nobody gets through for a moment.
@@ -85,7 +85,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     let restart = (drained, now() + u64::try_from((STALL + AFTERWARDS).as_millis())?);
     sleep(half.saturating_sub(Duration::from_millis(now() - drained))).await;
 
-    proxy.rest();
+    proxy.undisturbed();
     for driver in drivers.values_mut() {
         driver.order("stop").await?;
     }

@@ -3,7 +3,7 @@
 
 use crate::child::{self, orders};
 use anyhow::Result;
-use hauyna::{Channels, Drain, Handler, Heartbeat, Hub, Presence, RetryPolicy, Router};
+use hauyna::{ChannelOptions, Drain, Handler, Heartbeat, Hub, Presence, RetryPolicy, Router};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(4);
 ///
 /// No port is free.
 pub(crate) async fn serve() -> Result<()> {
-    let rooms = Channels::new().history(20_000, Duration::from_secs(300)).presence(Presence::each());
+    let rooms = ChannelOptions::new().history(20_000, Duration::from_secs(300)).presence(Presence::each());
     let retry = RetryPolicy {
         max_attempts: None,
         base_delay: Duration::from_millis(100),

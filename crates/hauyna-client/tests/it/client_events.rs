@@ -2,7 +2,7 @@
 
 use crate::script::{Peer, Subscribed, script, subscribed};
 use crate::support::{builder, client, content, named, next, quick};
-use hauyna::{Channels, ClientEvents, Hub, Presence};
+use hauyna::{ChannelOptions, ClientEvents, Hub, Presence};
 use hauyna_client::protocol::ErrorType;
 use hauyna_client::{Client, ClientEvent, Error, StreamError};
 use hauyna_test::{Cut, FaultProxy, TestServer};
@@ -143,7 +143,7 @@ async fn metadata_that_was_updated_is_that_of_the_next_subscription() {
 /// A server whose rooms allow cursors, show presence and keep a history.
 fn server() -> TestServer {
     let events = ClientEvents::new().event("cursor", 20).event("typing", 5);
-    let rooms = Channels::new()
+    let rooms = ChannelOptions::new()
         .presence(Presence::each())
         .history(100, Duration::from_secs(60))
         .client_events(events);

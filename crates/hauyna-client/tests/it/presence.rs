@@ -1,7 +1,7 @@
 //! The list of a channel, as a real server tells it.
 
 use crate::support::{client, named, next, quick};
-use hauyna::{Channels, Hub, Presence};
+use hauyna::{ChannelOptions, Hub, Presence};
 use hauyna_client::protocol::PresenceKind;
 use hauyna_client::{Client, PresenceUpdate, Stream};
 use hauyna_test::{Cut, FaultProxy, TestServer};
@@ -9,7 +9,7 @@ use serde_json::json;
 use std::time::Duration;
 
 fn server() -> TestServer {
-    let channels = Channels::new().presence(Presence::each()).history(100, Duration::from_secs(60));
+    let channels = ChannelOptions::new().presence(Presence::each()).history(100, Duration::from_secs(60));
     let hub = Hub::builder()
         .channels("room:{id}", channels)
         .presence_grace(Duration::from_secs(30))

@@ -1,20 +1,20 @@
 //! Sessions of a real server: cut sockets resume, and nobody notices.
 
 use crate::support::{client, content, named, next, quick};
-use hauyna::{Channels, Hub, Presence, SlowConsumer};
+use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer};
 use hauyna_client::protocol::PresenceKind;
 use hauyna_client::{Client, Publication, Stream, StreamError};
-use hauyna_test::{Conduct, Cut, Direction, FaultProxy, TestServer};
+use hauyna_test::{Behaviour, Cut, Direction, FaultProxy, TestServer};
 use std::time::Duration;
 
 fn server() -> TestServer {
-    let room = Channels::new()
+    let room = ChannelOptions::new()
         .history(1_000, Duration::from_secs(600))
         .presence(Presence::each())
         .announce_subscribers();
     let hub = Hub::builder()
         .channels("room:{id}", room)
-        .channels("live:{id}", Channels::new().no_history())
+        .channels("live:{id}", ChannelOptions::new().no_history())
         .retry_policy(quick());
     TestServer::start(hub.build(), named())
 }
@@ -109,7 +109,7 @@ async fn flood(
     (proxy, channel): (&FaultProxy, &str),
     is_over: impl Fn(&hauyna::Stats) -> bool,
 ) -> u32 {
-    proxy.set_all(Conduct::new().stall(Direction::Down));
+    proxy.set_all(Behaviour::new().stall(Direction::Down));
     let text = "x".repeat(32 * 1024);
     let mut count = 0;
     while !is_over(&server.hub().stats()) {
@@ -118,14 +118,14 @@ async fn flood(
         count += 1;
         tokio::task::yield_now().await;
     }
-    proxy.set_all(Conduct::new());
+    proxy.set_all(Behaviour::new());
     count
 }
 
 #[tokio::test]
 async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_order() {
     let hub = Hub::builder()
-        .channels("room:{id}", Channels::new().history(10_000, Duration::from_secs(600)))
+        .channels("room:{id}", ChannelOptions::new().history(10_000, Duration::from_secs(600)))
         .recovery_limit(10_000)
         .retry_policy(quick());
     let server = TestServer::start(hub.build(), named());
@@ -141,7 +141,7 @@ async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_ord
 #[tokio::test]
 async fn what_a_policy_drops_is_fetched_from_history_without_the_reader_noticing() {
     let room =
-        Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(SlowConsumer::DropOldest);
+        ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(SlowConsumer::DropOldest);
     let server = TestServer::start(Hub::builder().channels("room:{id}", room).build(), named());
     let proxy = FaultProxy::start(server.address()).await;
     let (client, mut messages, before) = reader(&proxy).await;

@@ -1,6 +1,6 @@
 //! What several themes share: servers, clients that come back quickly, waiting for a state.
 
-use hauyna::{Channels, Handler, Hub, HubBuilder, RetryPolicy};
+use hauyna::{ChannelOptions, Handler, Hub, HubBuilder, RetryPolicy};
 use hauyna_client::{Builder, Client, Publication, State, Stream, StreamError};
 use hauyna_test::TestServer;
 use std::time::Duration;
@@ -12,8 +12,8 @@ pub(crate) fn named() -> Handler {
 /// Channels with a history, and a policy that wastes no time of the tests.
 pub(crate) fn hub() -> HubBuilder {
     Hub::builder()
-        .channels("room:{id}", Channels::new().history(1_000, Duration::from_secs(600)))
-        .channels("live:{id}", Channels::new().no_history())
+        .channels("room:{id}", ChannelOptions::new().history(1_000, Duration::from_secs(600)))
+        .channels("live:{id}", ChannelOptions::new().no_history())
         .retry_policy(quick())
 }
 

@@ -3,7 +3,7 @@
 
 use crate::plan::{History, Plan};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, Handler, Heartbeat, HistoryPage, HistoryRange, Hub,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Handler, Heartbeat, HistoryPage, HistoryRange, Hub,
     LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router, SessionOptions,
 };
 use hyper::server::conn::http1;
@@ -66,7 +66,7 @@ impl Chronicle {
 
     fn note(&self, publication: &hauyna::Publication) {
         let Ok(content) = serde_json::from_slice(publication.content().bytes()) else { return };
-        if publication.channel().as_str() == ROOM && publication.kind() == hauyna::Kind::Message {
+        if publication.channel().as_str() == ROOM && publication.kind() == hauyna::PublicationKind::Message {
             let mut lives = self.0.lock().unwrap();
             lives.published.push(Entry { position: publication.position(), content });
         }
@@ -163,9 +163,9 @@ impl Broker for Noting {
 /// Runs until the host is crashed.
 pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
     let room = match plan.history {
-        History::Long => Channels::new().history(10_000, Duration::from_secs(600)),
-        History::Short => Channels::new().history(4, Duration::from_secs(600)),
-        History::None => Channels::new().no_history(),
+        History::Long => ChannelOptions::new().history(10_000, Duration::from_secs(600)),
+        History::Short => ChannelOptions::new().history(4, Duration::from_secs(600)),
+        History::None => ChannelOptions::new().no_history(),
     };
     let broker = Noting::new(chronicle.clone());
     // Longer than any fault, and shorter than what the end of a schedule waits for.

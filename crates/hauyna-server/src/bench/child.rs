@@ -79,7 +79,7 @@ impl Process {
             if tokio::time::Instant::now() > deadline {
                 bail!("the server has not ended within {:.0} s", patience.as_secs_f64());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -94,4 +94,4 @@ impl Drop for Process {
     }
 }
 
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);

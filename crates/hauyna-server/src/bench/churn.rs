@@ -4,7 +4,7 @@ use super::connection::{Connection, End};
 use super::mark::{Envelope, Mark};
 use super::protocol;
 use super::report::{Report, count};
-use super::run::{Phase, Run};
+use super::runner::{Phase, BenchRun};
 use anyhow::bail;
 use hauyna_websocket::{CloseCode, OpCode};
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 struct Churn {
-    run: Rc<Run>,
+    run: Rc<BenchRun>,
     channel: String,
     begun: Cell<u64>,
     /// Begun in the measured part.
@@ -22,7 +22,7 @@ struct Churn {
 }
 
 /// Tries one cycle, then measures and reports.
-pub(super) async fn run(run: &Rc<Run>, channel: &str) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, channel: &str) -> anyhow::Result<Report> {
     let churn = Rc::new(Churn {
         run: run.clone(),
         channel: channel.to_owned(),
@@ -35,7 +35,7 @@ pub(super) async fn run(run: &Rc<Run>, channel: &str) -> anyhow::Result<Report> 
     for slot in 0..run.conns {
         slots.spawn_local(churn.clone().repeat(slot));
     }
-    run.conduct(1, "cycles").await;
+    run.drive(1, "cycles").await;
     // Each cycle has a deadline.
     while slots.join_next().await.is_some() {}
     run.close();

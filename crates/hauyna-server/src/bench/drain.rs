@@ -4,9 +4,9 @@
 use super::child::Process;
 use super::connection::{Connection, End, Reader, Writer};
 use super::mark::{Envelope, Mark};
-use super::order::{Arrival, Order};
+use super::order::{OrderCheck, Order};
 use super::report::{Report, count};
-use super::run::{Phase, Run};
+use super::runner::{Phase, BenchRun};
 use anyhow::bail;
 use hauyna_websocket::OpCode;
 use serde::Deserialize;
@@ -26,13 +26,13 @@ struct Channel {
 /// One connection's end.
 #[derive(Debug, Clone, Copy)]
 struct Ended {
-    told: Option<u64>,
+    notified_at: Option<u64>,
     at: u64,
     lost: u64,
 }
 
 /// Connects all, lets them talk, ends the server and reports.
-pub(super) async fn run(run: &Rc<Run>, mut process: Process, window: Duration) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, mut process: Process, window: Duration) -> anyhow::Result<Report> {
     let channels: Rc<[Rc<Channel>]> = (0..run.conns.div_ceil(MEMBERS))
         .map(|number| {
             let name = format!("drain-{:08x}:{number}", std::process::id());
@@ -60,7 +60,7 @@ pub(super) async fn run(run: &Rc<Run>, mut process: Process, window: Duration) -
     process.terminate()?;
     run.progress.part("draining", u64::from(run.conns));
     let mut ends = Vec::new();
-    let patience = window + PATIENCE;
+    let patience = window + IDLE_TIMEOUT;
     let ending = async {
         while let Some(ended) = readers.join_next().await {
             ends.extend(ended.ok().flatten());
@@ -84,7 +84,7 @@ pub(super) async fn run(run: &Rc<Run>, mut process: Process, window: Duration) -
 }
 
 /// Says something once a second, until its connection is closed.
-async fn publish(run: Rc<Run>, channel: Rc<Channel>, writer: Rc<Writer>) {
+async fn publish(run: Rc<BenchRun>, channel: Rc<Channel>, writer: Rc<Writer>) {
     let head = format!(r#"{{"type":"channel_message","id":1,"channel":"{}","content":""#, channel.name);
     let envelope = Envelope { head: &head, split: "", tail: "\"}" };
     let mut template = run.marks.template(envelope, run.size);
@@ -99,7 +99,7 @@ async fn publish(run: Rc<Run>, channel: Rc<Channel>, writer: Rc<Writer>) {
 }
 
 /// Reads up to the close, which must be that of a drain.
-async fn listen(run: Rc<Run>, channel: Rc<Channel>, mut reader: Reader, writer: Rc<Writer>) -> Option<Ended> {
+async fn listen(run: Rc<BenchRun>, channel: Rc<Channel>, mut reader: Reader, writer: Rc<Writer>) -> Option<Ended> {
     let (mut order, mut told) = (Order::default(), None);
     let end = loop {
         let read = reader.read(&run.scratch, |message| {
@@ -107,9 +107,9 @@ async fn listen(run: Rc<Run>, channel: Rc<Channel>, mut reader: Reader, writer: 
             if let Some(mark) = run.marks.find(message) {
                 run.recorder.borrow_mut().note(mark.nanos, now);
                 match order.note(mark.number) {
-                    Arrival::InOrder => {}
-                    Arrival::Late => run.faults.borrow_mut().reordered += 1,
-                    Arrival::Again => run.faults.borrow_mut().duplicated += 1,
+                    OrderCheck::InOrder => {}
+                    OrderCheck::Late => run.faults.borrow_mut().reordered += 1,
+                    OrderCheck::Again => run.faults.borrow_mut().duplicated += 1,
                 }
                 return;
             }
@@ -133,7 +133,7 @@ async fn listen(run: Rc<Run>, channel: Rc<Channel>, mut reader: Reader, writer: 
     }
     // What was acknowledged before the close, with room for the order in which this tool comes to read.
     let due = channel.acknowledged.borrow().partition_point(|acknowledged| acknowledged + SLACK < at);
-    Some(Ended { told, at, lost: order.lost(due as u64) })
+    Some(Ended { notified_at: told, at, lost: order.lost(due as u64) })
 }
 
 fn kind(message: &[u8]) -> Option<&str> {
@@ -145,7 +145,7 @@ fn kind(message: &[u8]) -> Option<&str> {
 }
 
 fn report(
-    run: &Run,
+    run: &BenchRun,
     ends: &[Ended],
     (begun, window): (u64, Duration),
     (took, code): (Duration, Option<i32>),
@@ -160,9 +160,9 @@ fn report(
     let share = |count: Option<&u64>| count.map_or(0.0, |count| *count as f64 / even.max(f64::MIN_POSITIVE));
     let (least, most) = (share(parts.iter().min()), share(parts.iter().max()));
     let seconds = |nanos: Option<u64>| nanos.map_or(0.0, |at| at.saturating_sub(begun) as f64 / 1e9);
-    let told = seconds(ends.iter().filter_map(|ended| ended.told).max());
+    let told = seconds(ends.iter().filter_map(|ended| ended.notified_at).max());
     let last = seconds(ends.iter().map(|ended| ended.at).max());
-    let untold = ends.iter().filter(|ended| ended.told.is_none()).count();
+    let untold = ends.iter().filter(|ended| ended.notified_at.is_none()).count();
     let exit = code.map_or("its exit code is not known of another's process".to_owned(), |code| {
         format!("exit code {code}")
     });
@@ -199,4 +199,4 @@ const TALK: Duration = Duration::from_secs(2);
 const PACE: Duration = Duration::from_secs(1);
 /// What a server may take after the window.
 const LATEST: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -2,10 +2,10 @@
 
 use super::connection::{Connection, End, Writer};
 use super::mark::{Envelope, Mark, Template};
-use super::order::{Arrival, Order};
+use super::order::{OrderCheck, Order};
 use super::protocol::PING;
 use super::report::{Report, count};
-use super::run::{Phase, Run};
+use super::runner::{Phase, BenchRun};
 use hauyna_websocket::OpCode;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,10 +22,10 @@ pub(super) enum Kind {
 }
 
 struct Echo {
-    run: Rc<Run>,
+    run: Rc<BenchRun>,
     pipeline: u32,
     kind: Kind,
-    talks: RefCell<Vec<Talk>>,
+    talks: RefCell<Vec<EchoConnection>>,
     under_way: Cell<u64>,
     /// Requests of the measured part.
     asked: Cell<u64>,
@@ -33,18 +33,18 @@ struct Echo {
 
 /// One connection's requests.
 #[derive(Debug, Default)]
-struct Talk {
+struct EchoConnection {
     sent: u64,
     order: Order,
 }
 
 /// Connects, measures and reports.
-pub(super) async fn run(run: &Rc<Run>, pipeline: u32, kind: Kind) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, pipeline: u32, kind: Kind) -> anyhow::Result<Report> {
     let opener = run.clone();
     let connections =
         run.open_all(async move |number| opener.open(number, opener.setup(), None).await).await?;
     let mut talks = Vec::new();
-    talks.resize_with(connections.len(), Talk::default);
+    talks.resize_with(connections.len(), EchoConnection::default);
     let echo = Rc::new(Echo {
         run: run.clone(),
         pipeline,
@@ -55,10 +55,10 @@ pub(super) async fn run(run: &Rc<Run>, pipeline: u32, kind: Kind) -> anyhow::Res
     });
     let writers: Vec<_> = connections.iter().map(|connection| connection.writer.clone()).collect();
     for (number, connection) in connections.into_iter().enumerate() {
-        spawn_local(echo.clone().talk(number, connection));
+        spawn_local(echo.clone().talk_on_connection(number, connection));
     }
-    run.conduct(1, "rounds").await;
-    run.settle(|| echo.under_way.get()).await;
+    run.drive(1, "rounds").await;
+    run.wait_for_rest(|| echo.under_way.get()).await;
     run.faults.borrow_mut().lost +=
         echo.talks.borrow().iter().map(|talk| talk.order.lost(talk.sent)).sum::<u64>();
     run.close();
@@ -71,7 +71,7 @@ pub(super) async fn run(run: &Rc<Run>, pipeline: u32, kind: Kind) -> anyhow::Res
 }
 
 impl Echo {
-    async fn talk(self: Rc<Self>, number: usize, mut connection: Connection) {
+    async fn talk_on_connection(self: Rc<Self>, number: usize, mut connection: Connection) {
         let mut template = self.template();
         let writer = connection.writer.clone();
         let mut due = self.pipeline;
@@ -129,9 +129,9 @@ impl Echo {
             return false;
         };
         match self.talks.borrow_mut()[connection].order.note(mark.number) {
-            Arrival::InOrder => {}
-            Arrival::Late => self.run.faults.borrow_mut().reordered += 1,
-            Arrival::Again => {
+            OrderCheck::InOrder => {}
+            OrderCheck::Late => self.run.faults.borrow_mut().reordered += 1,
+            OrderCheck::Again => {
                 self.run.faults.borrow_mut().duplicated += 1;
                 return false;
             }

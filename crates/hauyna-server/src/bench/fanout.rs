@@ -4,11 +4,11 @@
 use super::connection::{Connection, End, Reader, Setup, Writer};
 use super::mark::{Envelope, Mark, Template};
 use super::options::Channels;
-use super::order::{Arrival, Order};
+use super::order::{OrderCheck, Order};
 use super::outstanding::Outstanding;
 use super::protocol;
 use super::report::{Report, count, number, thousands};
-use super::run::{Phase, Run};
+use super::runner::{Phase, BenchRun};
 use super::stalled;
 use anyhow::bail;
 use hauyna_websocket::OpCode;
@@ -40,7 +40,7 @@ enum Pace {
 
 impl Plan {
     /// The plan of `fanout`.
-    pub(super) fn of(channels: Channels, run: &Run) -> anyhow::Result<Self> {
+    pub(super) fn of(channels: Channels, run: &BenchRun) -> anyhow::Result<Self> {
         if channels.channels > run.conns {
             bail!("--channels {} needs as many connections, and there are {}", channels.channels, run.conns);
         }
@@ -52,7 +52,7 @@ impl Plan {
     }
 
     /// The plan of `slow`.
-    pub(super) fn stalled(mut channels: Channels, stalled: Option<u32>, run: &Run) -> anyhow::Result<Self> {
+    pub(super) fn stalled(mut channels: Channels, stalled: Option<u32>, run: &BenchRun) -> anyhow::Result<Self> {
         if channels.window.is_none() {
             channels.rate.get_or_insert(SLOW_RATE);
         }
@@ -78,7 +78,7 @@ impl Plan {
 }
 
 struct Fanout {
-    run: Rc<Run>,
+    run: Rc<BenchRun>,
     plan: Plan,
     /// Subscribers of each channel that read.
     members: RefCell<Vec<u32>>,
@@ -92,7 +92,7 @@ struct Fanout {
 }
 
 /// Connects, measures and reports.
-pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, plan: Plan) -> anyhow::Result<Report> {
     let healthy = run.conns - plan.stalled;
     let connections = connect(run, &plan, healthy).await?;
     let mut members = vec![0; plan.channels as usize];
@@ -123,8 +123,8 @@ pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
         }
     }
     let publisher = spawn_local(fanout.clone().publish(writers[..fanout.plan.channels as usize].to_vec()));
-    run.conduct(arrivals, "deliveries").await;
-    run.settle(|| fanout.outstanding.borrow().deliveries()).await;
+    run.drive(arrivals, "deliveries").await;
+    run.wait_for_rest(|| fanout.outstanding.borrow().deliveries()).await;
     // By now it has sent everything, or is stuck before a server that does not read.
     publisher.abort();
     fanout.tally();
@@ -141,7 +141,7 @@ pub(super) async fn run(run: &Rc<Run>, plan: Plan) -> anyhow::Result<Report> {
     Ok(fanout.report(&stalled))
 }
 
-async fn connect(run: &Rc<Run>, plan: &Plan, healthy: u32) -> anyhow::Result<Vec<Connection>> {
+async fn connect(run: &Rc<BenchRun>, plan: &Plan, healthy: u32) -> anyhow::Result<Vec<Connection>> {
     let (opener, name, channels) = (run.clone(), plan.name.clone(), plan.channels);
     run.open_all(async move |number| {
         let setup = opener.setup();
@@ -181,9 +181,9 @@ impl Fanout {
             return;
         }
         match self.orders.borrow_mut()[subscriber as usize].note(number / channels) {
-            Arrival::InOrder => {}
-            Arrival::Late => self.run.faults.borrow_mut().reordered += 1,
-            Arrival::Again => {
+            OrderCheck::InOrder => {}
+            OrderCheck::Late => self.run.faults.borrow_mut().reordered += 1,
+            OrderCheck::Again => {
                 self.run.faults.borrow_mut().duplicated += 1;
                 return;
             }

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::options::Idle;
 use super::report::{Report, count};
-use super::run::Run;
+use super::runner::BenchRun;
 use super::system;
 use hauyna_websocket::OpCode;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_local;
 
 /// Connects, rests and reports.
-pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, options: &Idle) -> anyhow::Result<Report> {
     let before = options.pid.map(system::resident).transpose()?;
     run.recorder.borrow_mut().begin(run.now());
     let connections = connect(run, (!options.no_subscribe).then_some(&options.channel)).await?;
@@ -29,7 +29,7 @@ pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report>
         });
     }
     let start = Instant::now();
-    run.rest().await;
+    run.pause().await;
     let rested = start.elapsed();
     let after = options.pid.map(system::resident).transpose()?;
     run.close();
@@ -41,7 +41,7 @@ pub(super) async fn run(run: &Rc<Run>, options: &Idle) -> anyhow::Result<Report>
     Ok(report(run, before.zip(after), rested, !options.no_subscribe))
 }
 
-async fn connect(run: &Rc<Run>, channel: Option<&String>) -> anyhow::Result<Vec<Connection>> {
+async fn connect(run: &Rc<BenchRun>, channel: Option<&String>) -> anyhow::Result<Vec<Connection>> {
     let (opener, channel) = (run.clone(), channel.cloned());
     run.open_all(async move |number| {
         let channel = channel.as_ref().map(|name| format!("{name}:{}", number / MEMBERS));
@@ -53,7 +53,7 @@ async fn connect(run: &Rc<Run>, channel: Option<&String>) -> anyhow::Result<Vec<
     .await
 }
 
-fn report(run: &Run, memory: Option<(u64, u64)>, rested: Duration, subscribed: bool) -> Report {
+fn report(run: &BenchRun, memory: Option<(u64, u64)>, rested: Duration, subscribed: bool) -> Report {
     let report = Report::new(run, "idle", "connects")
         .throughput(f64::from(run.conns) / run.connect_s().unwrap_or(f64::INFINITY), rested.as_secs_f64())
         .term(if subscribed { "each subscribed" } else { "without subscriptions" })

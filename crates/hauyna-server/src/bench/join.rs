@@ -4,7 +4,7 @@
 use super::connection::{Connection, Reader, Writer};
 use super::options::Join;
 use super::report::{Report, count};
-use super::run::Run;
+use super::runner::BenchRun;
 use super::system;
 use anyhow::bail;
 use hauyna_websocket::OpCode;
@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 
 /// What came to all of them.
 #[derive(Debug, Default)]
-struct Told {
+struct JoinReceived {
     joined: Cell<u32>,
     messages: Cell<u64>,
     bytes: Cell<u64>,
@@ -24,11 +24,11 @@ struct Told {
 }
 
 /// Connects, lets them join, waits until all have and nothing more comes, and reports.
-pub(super) async fn run(run: &Rc<Run>, options: &Join) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, options: &Join) -> anyhow::Result<Report> {
     let opener = run.clone();
     let connections =
         run.open_all(async move |number| opener.open(number, opener.setup(), None).await).await?;
-    let told: Rc<Told> = Rc::default();
+    let told: Rc<JoinReceived> = Rc::default();
     let channel = format!("{}:{:08x}", options.channel, std::process::id());
     let mut writers = Vec::new();
     for Connection { reader, writer } in connections {
@@ -53,7 +53,7 @@ pub(super) async fn run(run: &Rc<Run>, options: &Join) -> anyhow::Result<Report>
 }
 
 async fn join(
-    run: &Run,
+    run: &BenchRun,
     writers: &[(Rc<Writer>, Rc<Cell<u64>>)],
     channel: &str,
     over: Duration,
@@ -74,7 +74,7 @@ async fn join(
     Ok(())
 }
 
-async fn listen(run: Rc<Run>, told: Rc<Told>, mut reader: Reader, sent: Rc<Cell<u64>>) {
+async fn listen(run: Rc<BenchRun>, told: Rc<JoinReceived>, mut reader: Reader, sent: Rc<Cell<u64>>) {
     loop {
         let read = reader.read(&run.scratch, |message| {
             if is_answer(message) {
@@ -84,7 +84,7 @@ async fn listen(run: Rc<Run>, told: Rc<Told>, mut reader: Reader, sent: Rc<Cell<
             told.messages.set(told.messages.get() + 1);
             told.bytes.set(told.bytes.get() + message.len() as u64);
             told.largest.set(told.largest.get().max(message.len()));
-            if message.len() < LONGEST_ERROR {
+            if message.len() < MAX_ERROR_CHARS {
                 run.other(message);
             }
         });
@@ -100,30 +100,30 @@ fn is_answer(message: &[u8]) -> bool {
     struct Head<'a> {
         r#type: &'a str,
     }
-    message.len() < LONGEST_ERROR
+    message.len() < MAX_ERROR_CHARS
         && serde_json::from_slice::<Head<'_>>(message).is_ok_and(|head| head.r#type == "ack")
 }
 
 /// Until everybody has an answer, and then until nothing has come for a while.
-async fn await_all(run: &Run, told: &Told) -> anyhow::Result<()> {
+async fn await_all(run: &BenchRun, told: &JoinReceived) -> anyhow::Result<()> {
     let mut last = (0, Instant::now());
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = told.messages.get() + u64::from(told.joined.get());
         if now != last.0 {
             last = (now, Instant::now());
         }
-        let is_quiet = last.1.elapsed() > QUIET;
+        let is_quiet = last.1.elapsed() > QUIET_TIME;
         if is_quiet && told.joined.get() == run.conns {
             return Ok(());
         }
-        if last.1.elapsed() > PATIENCE {
+        if last.1.elapsed() > IDLE_TIMEOUT {
             bail!("{} of {} joined, and nothing more comes", told.joined.get(), run.conns);
         }
     }
 }
 
-fn report(run: &Run, told: &Told, seconds: f64, used: Option<Duration>) -> Report {
+fn report(run: &BenchRun, told: &JoinReceived, seconds: f64, used: Option<Duration>) -> Report {
     let each = |total: u64| total as f64 / f64::from(run.conns);
     let report = Report::new(run, "join", "joins")
         .throughput(f64::from(run.conns) / seconds, seconds)
@@ -149,8 +149,8 @@ fn report(run: &Run, told: &Told, seconds: f64, used: Option<Duration>) -> Repor
 }
 
 /// Bytes; errors and answers are shorter.
-const LONGEST_ERROR: usize = 2048;
-const LOOK: Duration = Duration::from_millis(50);
+const MAX_ERROR_CHARS: usize = 2048;
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Longer than a diff or a count takes to come.
-const QUIET: Duration = Duration::from_millis(1500);
-const PATIENCE: Duration = Duration::from_secs(20);
+const QUIET_TIME: Duration = Duration::from_millis(1500);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);

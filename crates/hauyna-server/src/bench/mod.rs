@@ -17,7 +17,7 @@ mod progress;
 mod protocol;
 mod recorder;
 mod report;
-mod run;
+mod runner;
 mod session;
 mod stalled;
 mod storm;
@@ -32,7 +32,7 @@ use anyhow::{Context as _, bail};
 use child::Process;
 use options::{Churn, Common, Echo, Fanout, Slow, Workload};
 use report::Report;
-use run::Run;
+use runner::BenchRun;
 use rustix::process::Signal;
 use std::rc::Rc;
 use tokio::task::LocalSet;
@@ -61,51 +61,51 @@ async fn measure(workload: Workload) -> anyhow::Result<Ended> {
     let signals = Signals::new().context("signals cannot be heeded")?;
     match workload {
         Workload::Fanout(Fanout { common, channels }) => {
-            let run = Run::prepare(&common, SIZE, 0)?;
+            let run = BenchRun::prepare(&common, SIZE, 0)?;
             let plan = fanout::Plan::of(channels, &run)?;
-            bounded(&run, &common, signals, fanout::run(&run, plan)).await
+            with_time_limit(&run, &common, signals, fanout::run(&run, plan)).await
         }
         Workload::Slow(Slow { common, channels, stalled }) => {
-            let run = Run::prepare(&common, SLOW_SIZE, 0)?;
+            let run = BenchRun::prepare(&common, SLOW_SIZE, 0)?;
             let plan = fanout::Plan::stalled(channels, stalled, &run)?;
-            bounded(&run, &common, signals, fanout::run(&run, plan)).await
+            with_time_limit(&run, &common, signals, fanout::run(&run, plan)).await
         }
         Workload::Echo(Echo { common, pipeline, raw }) => {
-            let run = Run::prepare(&common, SIZE, 0)?;
+            let run = BenchRun::prepare(&common, SIZE, 0)?;
             let kind = if raw { echo::Kind::Raw } else { echo::Kind::Ping };
-            bounded(&run, &common, signals, echo::run(&run, pipeline, kind)).await
+            with_time_limit(&run, &common, signals, echo::run(&run, pipeline, kind)).await
         }
         Workload::Idle(options) => {
-            let run = Run::prepare(&options.common, SIZE, 0)?;
-            bounded(&run, &options.common, signals, idle::run(&run, &options)).await
+            let run = BenchRun::prepare(&options.common, SIZE, 0)?;
+            with_time_limit(&run, &options.common, signals, idle::run(&run, &options)).await
         }
         Workload::Join(options) => {
-            let run = Run::prepare(&options.common, LISTS, 0)?;
-            bounded(&run, &options.common, signals, join::run(&run, &options)).await
+            let run = BenchRun::prepare(&options.common, LISTS, 0)?;
+            with_time_limit(&run, &options.common, signals, join::run(&run, &options)).await
         }
         Workload::Storm(mut options) => {
             let process = Process::of(options.pid, &[], &mut options.common)?;
             // Every connection takes another port, and its first one rests for a while.
-            let run = Run::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
-            bounded(&run, &options.common, signals, storm::run(&run, process.id(), &options)).await
+            let run = BenchRun::prepare(&options.common, SIZE, options.common.conns.saturating_mul(2))?;
+            with_time_limit(&run, &options.common, signals, storm::run(&run, process.id(), &options)).await
         }
         Workload::Drain(mut options) => {
             let window = format!("{}ms", options.window.as_millis());
             let process = Process::of(options.pid, &["--drain", &window], &mut options.common)?;
-            let run = Run::prepare(&options.common, SIZE, 0)?;
-            bounded(&run, &options.common, signals, drain::run(&run, process, options.window)).await
+            let run = BenchRun::prepare(&options.common, SIZE, 0)?;
+            with_time_limit(&run, &options.common, signals, drain::run(&run, process, options.window)).await
         }
         Workload::Churn(Churn { common, channel }) => {
             // Every cycle takes another port, which rests for a while after it.
-            let run = Run::prepare(&common, SIZE, u32::MAX)?;
-            bounded(&run, &common, signals, churn::run(&run, &channel)).await
+            let run = BenchRun::prepare(&common, SIZE, u32::MAX)?;
+            with_time_limit(&run, &common, signals, churn::run(&run, &channel)).await
         }
     }
 }
 
 /// Runs a workload within its deadline and under signals, and prints its report.
-async fn bounded(
-    run: &Rc<Run>,
+async fn with_time_limit(
+    run: &Rc<BenchRun>,
     common: &Common,
     mut signals: Signals,
     workload: impl Future<Output = anyhow::Result<Report>>,
@@ -113,7 +113,7 @@ async fn bounded(
     let deadline = common.deadline();
     let ended = tokio::select! {
         done = tokio::time::timeout(deadline, workload) => Ok(done),
-        signal = heed(run, &mut signals) => Err(signal),
+        signal = stop_on_signal(run, &mut signals) => Err(signal),
     };
     run.progress.clear();
     let report = match ended {
@@ -122,7 +122,7 @@ async fn bounded(
         Err(signal) => return Ok(Ended::BySignal(exit_code(signal))),
     };
     tokio::select! {
-        printed = output::print_aside(report.text(common.json)?) => printed?,
+        printed = output::print_to_stderr(report.text(common.json)?) => printed?,
         signal = signals.next() => return Ok(Ended::BySignal(exit_code(signal))),
     }
     report.verdict()?;
@@ -130,7 +130,7 @@ async fn bounded(
 }
 
 /// Waits for the signal that ends the run. The first Ctrl-C only ends its measurement.
-async fn heed(run: &Run, signals: &mut Signals) -> Signal {
+async fn stop_on_signal(run: &BenchRun, signals: &mut Signals) -> Signal {
     let first = signals.next().await;
     if first != Signal::INT {
         return first;

@@ -178,7 +178,7 @@ pub(super) struct Drain {
     #[command(flatten)]
     pub(super) common: Common,
     /// The server's `--drain`
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::serve::window)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::serve::drain_window)]
     pub(super) window: Duration,
     /// End this server, at --url, instead of one of the tool's own; its exit code cannot be known
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]

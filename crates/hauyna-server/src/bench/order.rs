@@ -12,7 +12,7 @@ pub(super) struct Order {
 
 /// How a number came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum OrderCheck {
     /// After all that were sent before it, as far as those came.
     InOrder,
     /// After one that was sent later.
@@ -22,21 +22,21 @@ pub(super) enum Arrival {
 }
 
 impl Order {
-    pub(super) fn note(&mut self, number: u64) -> Arrival {
+    pub(super) fn note(&mut self, number: u64) -> OrderCheck {
         if number >= self.next {
             if number > self.next {
                 self.missing.push(self.next..number);
             }
             self.next = number + 1;
-            return Arrival::InOrder;
+            return OrderCheck::InOrder;
         }
         let Some(at) = self.missing.iter().position(|gap| gap.contains(&number)) else {
-            return Arrival::Again;
+            return OrderCheck::Again;
         };
         let gap = self.missing[at].clone();
         let parts = [gap.start..number, number + 1..gap.end];
         self.missing.splice(at..=at, parts.into_iter().filter(|part| !part.is_empty()));
-        Arrival::Late
+        OrderCheck::Late
     }
 
     /// How many of the first `sent` have not come.
@@ -55,7 +55,7 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn note_all(numbers: &[u64]) -> (Order, Vec<Arrival>) {
+    fn note_all(numbers: &[u64]) -> (Order, Vec<OrderCheck>) {
         let mut order = Order::default();
         let arrivals = numbers.iter().map(|&number| order.note(number)).collect();
         (order, arrivals)
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_whole_stream_in_order_has_no_faults() {
         let (order, arrivals) = note_all(&[0, 1, 2, 3]);
-        assert!(arrivals.iter().all(|arrival| *arrival == Arrival::InOrder));
+        assert!(arrivals.iter().all(|arrival| *arrival == OrderCheck::InOrder));
         assert_eq!(order.lost(4), 0);
         assert_eq!(order.lost(6), 2, "the end can be lost, too");
         assert!(order.awaits(4) && !order.awaits(3));
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn late_numbers_fill_their_gap_once() {
-        use Arrival::{Again, InOrder, Late};
+        use OrderCheck::{Again, InOrder, Late};
         let (order, arrivals) = note_all(&[0, 5, 3, 3, 1, 2, 4, 5]);
         assert_eq!(arrivals, [InOrder, InOrder, Late, Again, Late, Late, Late, Again]);
         assert_eq!(order.lost(6), 0);

@@ -17,7 +17,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new() -> Self {
         let histogram =
-            Histogram::new_with_bounds(1, LONGEST, DIGITS).expect("invariant: the bounds are valid");
+            Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS).expect("invariant: the bounds are valid");
         Self { histogram, from: None, last: 0, count: 0 }
     }
 
@@ -106,7 +106,7 @@ impl Faults {
 }
 
 /// Ten minutes in nanoseconds.
-const LONGEST: u64 = 600_000_000_000;
+const MAX_LATENCY_US: u64 = 600_000_000_000;
 const DIGITS: u8 = 3;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a run measured, as a table for people or a line of JSON for programs, and whether it passed.
 
 use super::recorder::{Faults, Latency};
-use super::run::Run;
+use super::runner::BenchRun;
 use anyhow::bail;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -37,7 +37,7 @@ pub(super) struct Report {
 
 impl Report {
     /// The figures that every workload has; `unit` is what its throughput counts.
-    pub(super) fn new(run: &Run, workload: &'static str, unit: &'static str) -> Self {
+    pub(super) fn new(run: &BenchRun, workload: &'static str, unit: &'static str) -> Self {
         let recorder = run.recorder.borrow();
         let connect_s = run.connect_s();
         Self {

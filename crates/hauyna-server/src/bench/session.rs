@@ -28,7 +28,7 @@ pub(super) struct Policy {
     attempt: i32,
     attempts: u64,
     base: f64,
-    most: f64,
+    max: f64,
     multiplier: f64,
     seed: u64,
 }
@@ -60,7 +60,7 @@ impl Policy {
             attempt: 0,
             attempts: retry["max_attempts"].as_u64().unwrap_or(u64::MAX),
             base: figure("base_delay", 1000.0),
-            most: figure("max_delay", 30_000.0),
+            max: figure("max_delay", 30_000.0),
             multiplier: figure("backoff_multiplier", 2.0),
             seed: RandomState::new().hash_one(number) | 1,
         }
@@ -71,7 +71,7 @@ impl Policy {
         if u64::try_from(self.attempt).is_ok_and(|attempt| attempt >= self.attempts) {
             return None;
         }
-        let longest = (self.base * self.multiplier.powi(self.attempt)).min(self.most);
+        let longest = (self.base * self.multiplier.powi(self.attempt)).min(self.max);
         self.attempt += 1;
         // Xorshift: nobody gains by guessing it.
         self.seed ^= self.seed << 13;

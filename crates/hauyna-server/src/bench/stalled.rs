@@ -2,23 +2,23 @@
 
 use super::connection::{End, Reader};
 use super::report::{Report, count};
-use super::run::{Phase, Run};
+use super::runner::{Phase, BenchRun};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// Reads through the warm-up, stops, and when all is over reads what is left: how the connection ended, if it did.
-pub(super) async fn hold(run: Rc<Run>, mut reader: Reader) -> Option<End> {
+pub(super) async fn hold(run: Rc<BenchRun>, mut reader: Reader) -> Option<End> {
     tokio::select! {
         end = read_on(&run, &mut reader) => return Some(end),
         () = run.reaches(Phase::Measure) => {}
     }
     run.reaches(Phase::Over).await;
-    tokio::time::timeout(LAST_LOOK, read_on(&run, &mut reader)).await.ok()
+    tokio::time::timeout(LAST_CHECK, read_on(&run, &mut reader)).await.ok()
 }
 
-async fn read_on(run: &Run, reader: &mut Reader) -> End {
+async fn read_on(run: &BenchRun, reader: &mut Reader) -> End {
     loop {
         if let Err(end) = reader.read(&run.scratch, |_| {}).await {
             return end;
@@ -73,4 +73,4 @@ impl Outcome {
 /// Bytes; small, so that a connection that is not read soon shows.
 pub(super) const RECEIVE_BUFFER: u32 = 4096;
 /// How long a stalled connection that was not cut is read for.
-const LAST_LOOK: Duration = Duration::from_secs(2);
+const LAST_CHECK: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::options::Storm;
 use super::report::{Report, count};
-use super::run::Run;
+use super::runner::BenchRun;
 use super::session::{Policy, Session, recovered, resume, subscribe};
 use super::system;
 use anyhow::bail;
@@ -26,7 +26,7 @@ struct Outcome {
 }
 
 /// Connects all, cuts them, waits until they are back and reports.
-pub(super) async fn run(run: &Rc<Run>, pid: u32, options: &Storm) -> anyhow::Result<Report> {
+pub(super) async fn run(run: &Rc<BenchRun>, pid: u32, options: &Storm) -> anyhow::Result<Report> {
     let (opener, prefix) = (run.clone(), format!("{}-{:08x}", options.channel, std::process::id()));
     let subscribers = run
         .open_all(async move |number| {
@@ -50,7 +50,7 @@ pub(super) async fn run(run: &Rc<Run>, pid: u32, options: &Storm) -> anyhow::Res
     let (begun, outcome) = (run.now(), Rc::new(Outcome::default()));
     let mut returning = JoinSet::new();
     for (number, session) in (0..).zip(sessions) {
-        returning.spawn_local(come_back(run.clone(), outcome.clone(), number, session));
+        returning.spawn_local(reconnect_all(run.clone(), outcome.clone(), number, session));
     }
     let mut connections = Vec::new();
     while let Some(returned) = returning.join_next().await {
@@ -68,8 +68,8 @@ pub(super) async fn run(run: &Rc<Run>, pid: u32, options: &Storm) -> anyhow::Res
 }
 
 /// Attempts by the policy, until one succeeds.
-async fn come_back(
-    run: Rc<Run>,
+async fn reconnect_all(
+    run: Rc<BenchRun>,
     outcome: Rc<Outcome>,
     number: u32,
     mut session: Session,
@@ -91,7 +91,7 @@ async fn come_back(
 }
 
 async fn attempt(
-    run: &Run,
+    run: &BenchRun,
     outcome: &Outcome,
     number: u32,
     session: &mut Session,
@@ -117,7 +117,7 @@ async fn attempt(
     Ok(connection)
 }
 
-fn report(run: &Run, outcome: &Outcome, begun: u64, used: Duration) -> Report {
+fn report(run: &BenchRun, outcome: &Outcome, begun: u64, used: Duration) -> Report {
     let seconds = outcome.last.get().saturating_sub(begun) as f64 / 1e9;
     let (back, resumed, recovered) = (outcome.back.get(), outcome.resumed.get(), outcome.recovered.get());
     let micros = used.as_secs_f64() * 1e6 / f64::from(back.max(1));

@@ -19,7 +19,7 @@ pub(crate) fn announce(lines: &str) {
 }
 
 /// Queues a line for stderr, best effort: what is wrong and why, for people.
-pub(crate) fn complain(error: &anyhow::Error) {
+pub(crate) fn print_error(error: &anyhow::Error) {
     STDERR.push(format!("hauyna: {error:#}\n").as_bytes());
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Does the same from a thread of its own, so that the runtime heeds signals meanwhile.
-pub(crate) async fn print_aside(text: String) -> anyhow::Result<()> {
+pub(crate) async fn print_to_stderr(text: String) -> anyhow::Result<()> {
     let (done, printed) = tokio::sync::oneshot::channel();
     // After a signal nobody waits for it any more.
     let thread = thread::Builder::new().name("hauyna-print".to_owned());

@@ -67,8 +67,8 @@ impl Stream {
         let start = Instant::now();
         let mut queue = self.queue.lock();
         while queue.is_writing || !queue.bytes.is_empty() {
-            let is_stuck = self.written.wait_for(&mut queue, LOOK).timed_out() && !self.is_writable();
-            if is_stuck || start.elapsed() > LONGEST {
+            let is_stuck = self.written.wait_for(&mut queue, POLL_INTERVAL).timed_out() && !self.is_writable();
+            if is_stuck || start.elapsed() > MAX_WAIT {
                 return;
             }
         }
@@ -104,7 +104,7 @@ impl Stream {
     /// Waits for lines and takes them all.
     fn take(&self, batch: &mut Vec<u8>) {
         batch.clear();
-        batch.shrink_to(KEPT);
+        batch.shrink_to(MAX_QUEUED_BYTES);
         let mut queue = self.queue.lock();
         while queue.bytes.is_empty() {
             self.filled.wait(&mut queue);
@@ -160,11 +160,11 @@ fn count(lines: &[u8]) -> u64 {
 /// Bytes that wait for a writer; as many again are with it.
 const CAPACITY: usize = 1 << 20;
 /// Bytes of a buffer that stay allocated.
-const KEPT: usize = 64 << 10;
+const MAX_QUEUED_BYTES: usize = 64 << 10;
 /// Between two looks at whether the descriptor takes anything, at the end of the program.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest that the end of the program waits for a descriptor that does take something.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

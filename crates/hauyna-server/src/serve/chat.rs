@@ -2,7 +2,7 @@
 //! rooms show who is there, and keep what was said for a day.
 
 use hauyna::{
-    ChannelContract, Channels, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate, RateLimit,
+    ChannelContract, ChannelOptions, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate, RateLimit,
     Reject, Value,
 };
 use schemars::JsonSchema;
@@ -13,18 +13,18 @@ use std::time::Duration;
 pub(super) fn hub(shards: usize) -> Hub {
     Hub::builder()
         .shards(shards)
-        .channels("private:{*rest}", Channels::new().private())
+        .channels("private:{*rest}", ChannelOptions::new().private())
         .channels(GENERAL, room())
         .channels(CHAT, room())
         .channels(ROOMS, room())
-        .channels(PRESENCE, Channels::new().presence(Presence::each()))
-        .channels(OTHERS, Channels::new())
+        .channels(PRESENCE, ChannelOptions::new().presence(Presence::each()))
+        .channels(OTHERS, ChannelOptions::new())
         .build()
 }
 
 /// A channel in which people meet, and find what was said while they were away.
-fn room() -> Channels {
-    Channels::new()
+fn room() -> ChannelOptions {
+    ChannelOptions::new()
         .announce_subscribers()
         .presence(Presence::each())
         .history(KEPT, DAY)

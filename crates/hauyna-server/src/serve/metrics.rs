@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// What `--metrics` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum MetricsAddress {
     Off,
     At(SocketAddr),
 }
@@ -26,17 +26,17 @@ pub(super) struct Metrics {
     token: Option<Arc<str>>,
 }
 
-pub(super) fn place(text: &str) -> Result<Place, String> {
-    if text == "off" { Ok(Place::Off) } else { super::address(text).map(Place::At) }
+pub(super) fn place(text: &str) -> Result<MetricsAddress, String> {
+    if text == "off" { Ok(MetricsAddress::Off) } else { super::address(text).map(MetricsAddress::At) }
 }
 
 impl Metrics {
     /// Binds the listener. Nobody asked for the default one, so that its port is taken is only a warning.
-    pub(super) fn bind(place: Option<Place>, token: Option<String>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn bind(place: Option<MetricsAddress>, token: Option<String>) -> anyhow::Result<Option<Self>> {
         let token = token.filter(|token| !token.is_empty()).map(Arc::from);
         let address = match place {
-            Some(Place::Off) => return Ok(None),
-            Some(Place::At(address)) => address,
+            Some(MetricsAddress::Off) => return Ok(None),
+            Some(MetricsAddress::At(address)) => address,
             None => DEFAULT,
         };
         if !address.ip().is_loopback() && token.is_none() {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn other_machines_need_a_token() {
-        let everywhere = Some(Place::At("0.0.0.0:0".parse().unwrap()));
+        let everywhere = Some(MetricsAddress::At("0.0.0.0:0".parse().unwrap()));
         assert!(Metrics::bind(everywhere, None).is_err());
         assert!(Metrics::bind(everywhere, Some(String::new())).is_err());
         assert!(Metrics::bind(everywhere, Some("secret".to_owned())).unwrap().is_some());

@@ -3,7 +3,7 @@
 mod chat;
 mod metrics;
 mod pages;
-mod signal;
+mod signals;
 
 pub(crate) use chat::contract;
 
@@ -12,10 +12,10 @@ use crate::signal::{Signals, ignore_meaningless};
 use anyhow::Context as _;
 use clap::Parser;
 use hauyna::{AllowedOrigin, Handler, Hub, Origins, Router, TlsConfig};
-use metrics::{Metrics, Place};
+use metrics::{Metrics, MetricsAddress};
 use pages::{CHAT, DEMO};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-pub(crate) use signal::window;
+pub(crate) use signals::drain_window;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -59,10 +59,10 @@ pub(crate) struct Options {
     /// Address for Prometheus to read `/metrics` at, or `off`; beyond this machine only with a token in the
     /// environment variable HAUYNA_METRICS_TOKEN [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR", value_parser = metrics::place)]
-    metrics: Option<Place>,
+    metrics: Option<MetricsAddress>,
     /// After SIGTERM, SIGINT, SIGQUIT or SIGHUP: close the connections evenly over so long, such as 500ms, 30s or 2m, and
     /// exit with 0 at most 5 s later; a second signal exits at once, with 128 and its number
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = window)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = drain_window)]
     drain: Duration,
     /// What to log: error, warn, info, debug, trace, or a filter such as `hauyna::connection=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter)]
@@ -182,7 +182,7 @@ fn control(hub: Hub, metrics: Option<Metrics>, drain: Duration) -> anyhow::Resul
                     }
                 });
             }
-            signal::heed(signals, hub, drain, drained).await;
+            signals::shut_down_on_signal(signals, hub, drain, drained).await;
         });
     })?;
     Ok(over)

@@ -6,8 +6,8 @@ use crate::common::{
     raise_descriptor_limit, raw_frame,
 };
 use hauyna::{
-    Channels, ClientEvents, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker,
-    LocalOptions, Reject, Router, SlowConsumer,
+    ChannelOptions, ClientEvents, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker,
+    LocalBrokerOptions, Reject, Router, SlowConsumer,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -118,8 +118,8 @@ fn row_49_a_handler_that_never_ends_is_a_timeout_of_its_request() {
 #[test]
 fn row_50_panics_of_callbacks_cost_one_request_or_one_connection() {
     let hub = Hub::builder()
-        .channels("panics", Channels::new().authorize(|_, _| panic!("in authorize")))
-        .channels("{*any}", Channels::new())
+        .channels("panics", ChannelOptions::new().authorize(|_, _| panic!("in authorize")))
+        .channels("{*any}", ChannelOptions::new())
         .build();
     let handler = Handler::new()
         .on("at once", |_: Context, _: Value| -> std::future::Ready<hauyna::Result> { panic!("at once") })
@@ -165,7 +165,7 @@ fn row_50_panics_of_callbacks_cost_one_request_or_one_connection() {
 
 #[test]
 fn row_36_at_the_end_no_channel_is_left_in_the_hub() {
-    let hub = Hub::builder().channels("{*any}", Channels::new()).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).build();
     let server = Local::start(hub.clone(), Handler::new());
     let mut client = server.open("a");
     for n in 0..5000 {
@@ -259,7 +259,7 @@ fn sigterm_ends_the_program_in_time_whatever_its_clients_do() {
 
 #[test]
 fn row_51_a_slow_consumer_is_told_and_recovers_what_it_missed() {
-    let options = Channels::new().history(1000, Duration::from_secs(60));
+    let options = ChannelOptions::new().history(1000, Duration::from_secs(60));
     let hub = Hub::builder().channels("{*any}", options).outbox(64 * 1024, 64).build();
     let server = Local::start(hub.clone(), Handler::new());
     let mut slow = server.open_narrow("slow");
@@ -295,7 +295,7 @@ fn row_51_a_slow_consumer_is_told_and_recovers_what_it_missed() {
 fn client_events_of_many_senders_wait_within_bounds_for_stalled_readers_and_close_none() {
     const STALLED: usize = 10;
     let events = (0..16).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
-    let channels = Channels::new().client_events(events);
+    let channels = ChannelOptions::new().client_events(events);
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = Local::start(hub.clone(), Handler::new().write_timeout(Duration::from_secs(60)));
     let mut stalled: Vec<Client> = (0..STALLED).map(|n| server.open_narrow(&format!("stalled{n}"))).collect();
@@ -332,7 +332,7 @@ fn client_events_of_many_senders_wait_within_bounds_for_stalled_readers_and_clos
 fn row_52_a_burst_beyond_the_outbox_is_a_gap_or_a_close_never_silence() {
     const BURST: u64 = 1000;
     for policy in [SlowConsumer::DropOldest, SlowConsumer::DropNewest, SlowConsumer::Conflate] {
-        let options = Channels::new().slow_consumer(policy);
+        let options = ChannelOptions::new().slow_consumer(policy);
         let hub = Hub::builder().channels("{*any}", options).outbox(64 * 1024, 8).build();
         let server = Local::start(hub, Handler::new());
         let mut client = server.open_narrow("slow");
@@ -371,7 +371,7 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
     const DEAD: usize = 1_000;
     const INTERVAL: Duration = Duration::from_secs(1);
     const TIMEOUT: Duration = Duration::from_secs(1);
-    let hub = Hub::builder().channels("c", Channels::new().announce_subscribers()).build();
+    let hub = Hub::builder().channels("c", ChannelOptions::new().announce_subscribers()).build();
     let closed = Arc::new(Mutex::new(Vec::new()));
     let reasons = closed.clone();
     let handler =
@@ -477,7 +477,7 @@ fn a_busy_client_whose_reads_always_end_within_a_message_is_not_closed() {
 #[test]
 fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let hub = Hub::builder().channels("{*any}", Channels::new().announce_subscribers()).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let handler = Handler::new().authorize_subscribe(|_, _| async {
         // Some wait a turn or more, so that disconnects come before, within and after.
         for _ in 0..ASKED.fetch_add(1, Ordering::Relaxed) % 4 {
@@ -510,9 +510,9 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
 
 #[test]
 fn a_quiet_channel_is_not_forgotten_under_its_subscriber() {
-    let mut options = LocalOptions::default();
+    let mut options = LocalBrokerOptions::default();
     options.position_age = Duration::from_millis(100);
-    let channels = Channels::new().history(64, Duration::from_millis(100));
+    let channels = ChannelOptions::new().history(64, Duration::from_millis(100));
     let hub = Hub::builder().channels("{*any}", channels).broker(LocalBroker::new(options)).build();
     let server = Local::start(hub.clone(), Handler::new());
     for n in 0..10 {

@@ -2,13 +2,13 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a broken promise is a panic: said once, at `run`")]
 
-use super::bench::{Bench, PATIENCE, channel, numbers, offset, position};
+use super::fixture::{BrokerFixture, TIMEOUT, channel, numbers, offset, position};
 use super::{HOUR, KEEP};
 use hauyna::{Broker, Continuity, Epoch, HistoryRange, Order, Position, Retention};
 use std::time::Duration;
 
 /// The newest `messages` are kept, in order.
-pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: Bench<B>) {
+pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=25 {
         bench.publish(&a, count, Some(Retention { messages: 10, age: HOUR })).await;
@@ -19,10 +19,10 @@ pub async fn history_is_kept_up_to_its_count<B: Broker>(bench: Bench<B>) {
 }
 
 /// What is older than `age` is gone, the numbering goes on.
-pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: Bench<B>) {
+pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     let first = position(bench.publish(&a, 1, Some(Retention { messages: 10, age: SHORT })).await);
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIMEOUT;
     while !bench.history(&a, HistoryRange::all()).await.publications.is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "a publication outlives its age");
         tokio::time::sleep(SHORT / 10).await;
@@ -36,7 +36,7 @@ pub async fn history_is_kept_up_to_its_age<B: Broker>(bench: Bench<B>) {
 }
 
 /// Forward from the oldest or after a position, in reverse from the newest or before a position, up to the limit.
-pub async fn history_is_read_from_either_end<B: Broker>(bench: Bench<B>) {
+pub async fn history_is_read_from_either_end<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
         bench.publish(&a, count, KEEP).await;
@@ -58,7 +58,7 @@ pub async fn history_is_read_from_either_end<B: Broker>(bench: Bench<B>) {
 
 /// Page by page, newest first, to the oldest that is kept; that older ones are gone is no failure, and the page says
 /// where the beginning is.
-pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(bench: Bench<B>) {
+pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     assert_eq!(bench.history(&a, HistoryRange::newest()).await.oldest, 1);
     for count in 1..=20 {
@@ -89,7 +89,7 @@ pub async fn scrolling_back_ends_at_the_oldest_that_is_kept<B: Broker>(bench: Be
 }
 
 /// Nothing that a client may ask for is out of range.
-pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(bench: Bench<B>) {
+pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=3 {
         bench.publish(&a, count, KEEP).await;
@@ -110,7 +110,7 @@ pub async fn no_range_is_too_large_and_none_too_small<B: Broker>(bench: Bench<B>
 }
 
 /// From any position that is still covered, everything after it is in the page.
-pub async fn a_known_position_is_continued_whole<B: Broker>(bench: Bench<B>) {
+pub async fn a_known_position_is_continued_whole<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     let start = bench.history(&a, HistoryRange::top()).await.top;
     for count in 1..=10 {
@@ -126,7 +126,7 @@ pub async fn a_known_position_is_continued_whole<B: Broker>(bench: Bench<B>) {
 }
 
 /// Too old, another epoch, beyond the top, more than the limit: each is told apart, and never called whole.
-pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: Bench<B>) {
+pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: BrokerFixture<B>) {
     let a = channel("a");
     for count in 1..=10 {
         bench.publish(&a, count, Some(Retention { messages: 4, age: HOUR })).await;
@@ -145,7 +145,7 @@ pub async fn a_position_is_refused_with_the_reason<B: Broker>(bench: Bench<B>) {
 }
 
 /// Nothing is numbered and nothing kept, and what was kept before stays as it was.
-pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut bench: Bench<B>) {
+pub async fn without_retention_there_is_no_position_and_no_history<B: Broker>(mut bench: BrokerFixture<B>) {
     let a = channel("a");
     bench.subscribe(&a).await;
     assert_eq!(bench.publish(&a, 1, None).await.position, None);

@@ -3,7 +3,7 @@
 use super::frame::{self, Wire};
 use super::{Client, Pongs, Stream};
 use crate::clock::after;
-use crate::memory::Dial;
+use crate::memory::MemoryConnector;
 use hauyna_protocol::Encoding;
 use hauyna_websocket::handshake::{AnswerError, ClientRequest};
 use hauyna_websocket::{Decoder, Deflate, DeflateConfig, FrameHead, Limits, Role};
@@ -39,12 +39,12 @@ pub struct Connect {
     request: ClientRequest,
     encoding: Encoding,
     deflate: Option<Deflate>,
-    patience: Duration,
+    timeout: Duration,
     pongs: Pongs,
     receive_buffer: Option<usize>,
     source: Option<IpAddr>,
     first: Vec<u8>,
-    memory: Option<Dial>,
+    memory: Option<MemoryConnector>,
 }
 
 /// The server answered the handshake with something else than a connection.
@@ -83,7 +83,7 @@ impl Connect {
             request: ClientRequest::new(host, path),
             encoding: Encoding::Json,
             deflate: None,
-            patience: PATIENCE,
+            timeout: DEFAULT_TIMEOUT,
             pongs: Pongs::Answer,
             receive_buffer: None,
             source: None,
@@ -142,8 +142,8 @@ impl Connect {
     }
 
     /// Sets how long every wait lasts at most. Default: 10 s.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, patience: Duration) -> Self {
+        self.timeout = patience;
         self
     }
 
@@ -174,7 +174,7 @@ impl Connect {
     }
 
     /// Connects in memory.
-    pub(crate) fn through(mut self, memory: Dial) -> Self {
+    pub(crate) fn through(mut self, memory: MemoryConnector) -> Self {
         self.memory = Some(memory);
         self
     }
@@ -226,10 +226,10 @@ impl Connect {
         }
         socket.set_nonblocking(true).expect("a socket that does not block");
         let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
-        let stream = match tokio::time::timeout_at(after(self.patience), socket.connect(address)).await {
+        let stream = match tokio::time::timeout_at(after(self.timeout), socket.connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => panic!("cannot connect to {address}: {error}"),
-            Err(_) => panic!("cannot connect to {address} in {:?}", self.patience),
+            Err(_) => panic!("cannot connect to {address} in {:?}", self.timeout),
         };
         stream.set_nodelay(true).expect("a socket of TCP");
         stream
@@ -248,7 +248,7 @@ impl Connect {
         self,
         stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     ) -> Result<Client, Refused> {
-        let patience = self.patience;
+        let patience = self.timeout;
         match tokio::time::timeout_at(after(patience), self.shake_hands(Box::new(stream))).await {
             Ok(result) => result,
             Err(_) => panic!("no answer to the handshake in {patience:?}"),
@@ -288,7 +288,7 @@ impl Connect {
             protocol: accepted.protocol,
             headers: accepted.headers,
             local: None,
-            patience: self.patience,
+            timeout: self.timeout,
             pongs: self.pongs,
             next_id: 0,
             early: VecDeque::new(),
@@ -328,4 +328,4 @@ impl std::fmt::Debug for Connect {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

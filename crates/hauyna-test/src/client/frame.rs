@@ -40,7 +40,7 @@ impl Wire {
     ///
     /// Nothing is lost where it is dropped: what was read has been decoded.
     pub(super) async fn next(&mut self) -> Frame {
-        let mut buffer = vec![0; READ];
+        let mut buffer = vec![0; READ_BYTES];
         loop {
             if let Some(frame) = self.frames.pop_front() {
                 return frame;
@@ -113,4 +113,4 @@ pub(super) fn masked(head: FrameHead, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes of one read.
-const READ: usize = 16 * 1024;
+const READ_BYTES: usize = 16 * 1024;

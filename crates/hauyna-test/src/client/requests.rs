@@ -11,7 +11,7 @@ impl Client {
     ///
     /// Where the server refuses, or does not answer.
     pub async fn subscribe(&mut self, channel: &str) -> Value {
-        self.granted(json!({ "type": "subscribe_channel", "channel": channel })).await
+        self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel })).await
     }
 
     /// Subscribes to a channel from a place: whatever has `epoch` and `offset`, such as an earlier answer. Gives
@@ -42,7 +42,7 @@ impl Client {
     /// ```
     pub async fn recover(&mut self, channel: &str, place: &Value) -> Value {
         let recover = json!({ "epoch": place["epoch"], "offset": place["offset"] });
-        self.granted(json!({ "type": "subscribe_channel", "channel": channel, "recover": recover })).await
+        self.expect_ack(json!({ "type": "subscribe_channel", "channel": channel, "recover": recover })).await
     }
 
     /// Ends a subscription.
@@ -51,7 +51,7 @@ impl Client {
     ///
     /// As [`Client::subscribe`].
     pub async fn unsubscribe(&mut self, channel: &str) {
-        self.granted(json!({ "type": "unsubscribe_channel", "channel": channel })).await;
+        self.expect_ack(json!({ "type": "unsubscribe_channel", "channel": channel })).await;
     }
 
     /// Publishes in a channel; gives the position, `null` where the channel numbers nothing.
@@ -60,10 +60,10 @@ impl Client {
     ///
     /// As [`Client::subscribe`].
     pub async fn publish(&mut self, channel: &str, content: Value) -> Value {
-        self.granted(json!({ "type": "channel_message", "channel": channel, "content": content })).await
+        self.expect_ack(json!({ "type": "channel_message", "channel": channel, "content": content })).await
     }
 
-    async fn granted(&mut self, request: Value) -> Value {
+    async fn expect_ack(&mut self, request: Value) -> Value {
         let what = request.to_string();
         self.request(request).await.unwrap_or_else(|error| panic!("{what} was refused: {error}"))
     }

@@ -1,7 +1,7 @@
 //! Carries the bytes of one connection, each direction by a pump of its own, and ends both sockets as ordered.
 //! What is read waits, bounded in bytes, until it is due.
 
-use super::{Conduct, Cut, Direction, Orders};
+use super::{Behaviour, Cut, Direction, Orders};
 use crate::clock::after;
 use crate::random::Random;
 use std::collections::VecDeque;
@@ -52,7 +52,7 @@ pub(super) async fn close(near: TcpStream, far: TcpStream, end: End) {
         End::Cut(Cut::Fin) => {
             // A socket that is closed with unread bytes sends a reset, so these are read away.
             let both = async { tokio::join!(finish(near), finish(far)) };
-            let _ = tokio::time::timeout(FAREWELL, both).await;
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, both).await;
         }
     }
 }
@@ -106,7 +106,7 @@ impl<'a> Pump<'a> {
     /// Ends well at the end of the stream; an error is any other end.
     async fn run(mut self) -> Result<(), End> {
         loop {
-            let conduct = self.orders.borrow_and_update().conduct;
+            let conduct = self.orders.borrow_and_update().behaviour;
             let is_moving = !conduct.stalls(self.direction);
             let due = self.waiting.front().map(|(due, _)| *due);
             if is_moving && self.has_ended && due.is_none() {
@@ -114,7 +114,7 @@ impl<'a> Pump<'a> {
                     .shutdown(std::net::Shutdown::Write)
                     .or(Err(End::Broken));
             }
-            let may_read = is_moving && !self.has_ended && self.waiting_bytes < WAITING;
+            let may_read = is_moving && !self.has_ended && self.waiting_bytes < MAX_WAITING_BYTES;
             tokio::select! {
                 changed = self.orders.changed() => changed.or(Err(End::Broken))?,
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if is_moving && due.is_some() => {
@@ -128,7 +128,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn read(&mut self, conduct: Conduct) -> Result<(), End> {
+    fn read(&mut self, conduct: Behaviour) -> Result<(), End> {
         let mut bytes = vec![0; READ];
         let read = match self.from.try_read(&mut bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
@@ -147,7 +147,7 @@ impl<'a> Pump<'a> {
     }
 
     /// Forwards the chunk that is due, or the first slice of it, up to where the connection is to be cut.
-    async fn forward(&mut self, conduct: Conduct) -> Result<(), End> {
+    async fn forward(&mut self, conduct: Behaviour) -> Result<(), End> {
         let Some((due, mut bytes)) = self.waiting.pop_front() else { return Ok(()) };
         let allowance = conduct.allowance(self.direction, self.forwarded);
         let most = allowance.map_or(bytes.len(), |(left, _)| usize::try_from(left).unwrap_or(bytes.len()));
@@ -181,6 +181,6 @@ fn micros(duration: Duration) -> u64 {
 /// Bytes of one read.
 const READ: usize = 16 * 1024;
 /// Bytes that one direction may keep waiting.
-const WAITING: usize = 256 * 1024;
+const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// How long a side may take to end after a FIN.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

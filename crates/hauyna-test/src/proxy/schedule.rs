@@ -1,7 +1,7 @@
 //! Faults at random moments on random connections, from a seed: the same seed gives the same faults in the same
 //! order. The proxy's `follow` runs it.
 
-use super::{Conduct, Cut, Direction, Link, Shared};
+use super::{Behaviour, Cut, Direction, Link, Shared};
 use crate::clock::after;
 use crate::random::Random;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub enum Fault {
     /// It is cut.
     Cut(Cut),
     /// It is treated like this for a while.
-    Conduct(Conduct),
+    Conduct(Behaviour),
 }
 
 /// Which faults happen, how often and for how long. It begins with cuts of both kinds, stalls of both directions
@@ -39,15 +39,15 @@ impl Schedule {
     /// The schedule of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let stall = Conduct::new();
+        let stall = Behaviour::new();
         let faults = vec![
             Fault::Cut(Cut::Reset),
             Fault::Cut(Cut::Fin),
             Fault::Conduct(stall.stall_both()),
             Fault::Conduct(stall.stall(Direction::Up)),
             Fault::Conduct(stall.stall(Direction::Down)),
-            Fault::Conduct(Conduct::new().slice(3)),
-            Fault::Conduct(Conduct::new().delay(Duration::from_millis(100), Duration::from_millis(200))),
+            Fault::Conduct(Behaviour::new().slice(3)),
+            Fault::Conduct(Behaviour::new().delay(Duration::from_millis(100), Duration::from_millis(200))),
         ];
         let (every, lasting) = (Duration::from_millis(250), Duration::from_secs(2));
         Self { random: Random(seed), faults, every, lasting }
@@ -67,7 +67,7 @@ impl Schedule {
 
     /// Sets how long a conduct lasts at most.
     #[must_use]
-    pub fn lasting(self, lasting: Duration) -> Self {
+    pub fn duration(self, lasting: Duration) -> Self {
         Self { lasting, ..self }
     }
 
@@ -87,14 +87,14 @@ impl Schedule {
                 !is_over
             });
             if next <= now {
-                disturbed.extend(self.strike(&shared));
+                disturbed.extend(self.apply_fault(&shared));
                 next = after(self.up_to(self.every.saturating_mul(2)));
             }
         }
     }
 
     /// Does one fault to one connection; gives until when it lasts.
-    fn strike(&mut self, shared: &Shared) -> Option<(Instant, Link)> {
+    fn apply_fault(&mut self, shared: &Shared) -> Option<(Instant, Link)> {
         let kind = usize::try_from(self.random.next() % (self.faults.len() as u64).max(1)).ok()?;
         let fault = *self.faults.get(kind)?;
         let pick = self.random.next();

@@ -1,6 +1,6 @@
 //! Servers in memory under a paused clock: minutes of silence, grace and time-outs, tested in no time.
 
-use hauyna::{Channels, Handler, Heartbeat, Hub, Presence, json};
+use hauyna::{ChannelOptions, Handler, Heartbeat, Hub, Presence, json};
 use hauyna_test::{Frame, MemoryServer, advance, settle};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn rooms() -> Hub {
-    let channels = Channels::new().presence(Presence::each()).history(100, seconds(600));
+    let channels = ChannelOptions::new().presence(Presence::each()).history(100, seconds(600));
     Hub::builder().channels("room:{id}", channels).presence_grace(seconds(30)).build()
 }
 
@@ -79,7 +79,7 @@ async fn what_is_missed_is_replayed_in_order_as_over_a_socket() {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_pipe_is_a_client_that_the_server_cannot_write_to() {
-    let hub = Hub::builder().channels("x", Channels::new()).outbox(4096, 100).build();
+    let hub = Hub::builder().channels("x", ChannelOptions::new()).outbox(4096, 100).build();
     let server = MemoryServer::start(hub, named());
     let mut slow = server.client("/?user=slow").receive_buffer(256).connect().await;
     slow.subscribe("x").await;

@@ -1,6 +1,6 @@
 //! The fault proxy: each fault is what the two ends see of it.
 
-use hauyna_test::{Conduct, Cut, Direction, Fault, FaultProxy, Schedule};
+use hauyna_test::{Behaviour, Cut, Direction, Fault, FaultProxy, Schedule};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -104,7 +104,7 @@ async fn a_cut_is_a_reset_or_an_end_to_both_sides_and_to_nobody_else() {
 #[tokio::test]
 async fn a_connection_is_cut_after_exactly_so_many_bytes() {
     let (proxy, listener) = proxied().await;
-    proxy.set_next(Conduct::new().cut_after(Direction::Down, 10, Cut::Fin));
+    proxy.set_next(Behaviour::new().cut_after(Direction::Down, 10, Cut::Fin));
     let (mut client, mut server) = through(&proxy, &listener).await;
     says(&mut client, b"up is not counted").await;
     hears(&mut server, b"up is not counted").await;
@@ -120,7 +120,7 @@ async fn a_connection_is_cut_after_exactly_so_many_bytes() {
 async fn a_stalled_direction_keeps_everything_and_gives_it_when_it_goes_on() {
     let (proxy, listener) = proxied().await;
     let (mut client, mut server) = through(&proxy, &listener).await;
-    proxy.set_all(Conduct::new().stall(Direction::Up));
+    proxy.set_all(Behaviour::new().stall(Direction::Up));
     says(&mut client, b"held").await;
     hears_nothing(&mut server).await;
     says(&mut server, b"down").await;
@@ -128,7 +128,7 @@ async fn a_stalled_direction_keeps_everything_and_gives_it_when_it_goes_on() {
     // Not even its end is seen.
     client.shutdown().await.unwrap();
     hears_nothing(&mut server).await;
-    proxy.set_all(Conduct::new());
+    proxy.set_all(Behaviour::new());
     hears(&mut server, b"held").await;
     is_ended(&mut server).await;
 }
@@ -137,12 +137,12 @@ async fn a_stalled_direction_keeps_everything_and_gives_it_when_it_goes_on() {
 async fn slices_arrive_in_order_and_delays_are_kept() {
     let (proxy, listener) = proxied().await;
     let (mut client, mut server) = through(&proxy, &listener).await;
-    proxy.set_all(Conduct::new().slice(3));
+    proxy.set_all(Behaviour::new().slice(3));
     let text = "sliced into threes ".repeat(200);
     says(&mut client, text.as_bytes()).await;
     hears(&mut server, text.as_bytes()).await;
     let latency = Duration::from_millis(60);
-    proxy.set_all(Conduct::new().delay(latency, Duration::from_millis(20)));
+    proxy.set_all(Behaviour::new().delay(latency, Duration::from_millis(20)));
     let began = Instant::now();
     for number in 0..50 {
         says(&mut client, &[number]).await;
@@ -191,9 +191,9 @@ async fn a_schedule_strikes_until_the_proxy_rests() {
             });
         }
     });
-    let faults = [Fault::Cut(Cut::Reset), Fault::Conduct(Conduct::new().stall_both())];
+    let faults = [Fault::Cut(Cut::Reset), Fault::Conduct(Behaviour::new().stall_both())];
     let schedule = Schedule::new(7).faults(faults).every(Duration::from_millis(2));
-    proxy.follow(schedule.lasting(Duration::from_millis(5)));
+    proxy.follow(schedule.duration(Duration::from_millis(5)));
     let mut echoed = 0_u8;
     // Whoever comes back after each cut gets through in the end.
     while proxy.faults().cuts < 5 || proxy.faults().disturbed < 5 {
@@ -202,7 +202,7 @@ async fn a_schedule_strikes_until_the_proxy_rests() {
             echoed = echoed.wrapping_add(1);
         }
     }
-    proxy.rest();
+    proxy.undisturbed();
     let before = proxy.faults();
     let mut client = TcpStream::connect(proxy.address()).await.unwrap();
     for byte in 0..200 {

@@ -1,7 +1,7 @@
 //! The idempotency keys of one part of the local broker, in the order in which they came. Pure data, owned by
 //! `part`; it takes the time as an argument.
 
-use super::part::Stamp;
+use super::streams::Stamp;
 use hauyna_protocol::Position;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 //! the order of delivery. It never waits and never fails. The bounds are those of all parts together; whatever
 //! is past them goes oldest first, whichever part has it, and no two locks are ever held at once.
 
-use super::part::{Amounts, Part, Stamp};
 use super::stream::micros;
+use super::streams::{Amounts, Stamp, Streams};
 use super::{Answer, Broker, HistoryPage, HistoryRange, Publish, Published, Relay, Repeat};
 use crate::channel::{ChannelName, Publication};
 use crate::error::BrokerError;
@@ -21,10 +21,10 @@ use tokio::time::Instant;
 /// The default broker: everything in this process.
 #[derive(Debug)]
 pub struct LocalBroker {
-    options: LocalOptions,
+    options: LocalBrokerOptions,
     start: Instant,
     hasher: RandomState,
-    places: Box<[Place]>,
+    stripes: Box<[Stripe]>,
     totals: Totals,
     relay: OnceLock<Relay>,
 }
@@ -32,50 +32,50 @@ pub struct LocalBroker {
 /// Bounds of a [`LocalBroker`].
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct LocalOptions {
+pub struct LocalBrokerOptions {
     /// All histories together, in bytes, with the frames that were encoded of them; the oldest publications go first.
     /// Default 256 MiB.
-    pub history_bytes: usize,
+    pub max_history_bytes: usize,
     /// How long a channel's position is remembered after its last publication, or after its last subscriber left, at
     /// least. While it has subscribers it is not forgotten. Default 1 hour.
     pub position_age: Duration,
     /// How many channels are remembered; those that were used longest ago are forgotten first, history and position, so
     /// that names which clients make up are bounded too. Channels with subscribers count, and are not forgotten: those
     /// are bounded by [`HubBuilder::max_channels`](crate::HubBuilder::max_channels). Default 262,144.
-    pub channels: usize,
+    pub max_channels: usize,
     /// How long an idempotency key is remembered. Default 5 minutes.
     pub key_age: Duration,
     /// How many idempotency keys are remembered, all channels together; the oldest go first. Default 262,144.
-    pub keys: usize,
+    pub max_keys: usize,
     /// How many bytes idempotency keys may take, with the names of their channels and users; the oldest go first.
     /// Default 32 MiB.
-    pub key_bytes: usize,
+    pub max_key_bytes: usize,
 }
 
-impl Default for LocalOptions {
+impl Default for LocalBrokerOptions {
     fn default() -> Self {
         Self {
-            history_bytes: 256 << 20,
+            max_history_bytes: 256 << 20,
             position_age: Duration::from_secs(3600),
-            channels: 1 << 18,
+            max_channels: 1 << 18,
             key_age: Duration::from_secs(300),
-            keys: 1 << 18,
-            key_bytes: 32 << 20,
+            max_keys: 1 << 18,
+            max_key_bytes: 32 << 20,
         }
     }
 }
 
 /// A part of the streams and keys, those whose channels' names hash to it.
 #[derive(Debug)]
-struct Place {
-    part: Mutex<Part>,
+struct Stripe {
+    streams: Mutex<Streams>,
     /// Of each [`Kind`], when the oldest in the part came; [`NONE`] where there is none.
     oldest: [AtomicU64; 3],
 }
 
 /// What may be too much, and goes oldest first.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum BoundKind {
     Publications,
     Streams,
     Keys,
@@ -93,20 +93,20 @@ struct Totals {
 /// A part that is worked on. What that changed is counted when it is let go of.
 struct Locked<'a> {
     broker: &'a LocalBroker,
-    place: &'a Place,
-    part: MutexGuard<'a, Part>,
+    place: &'a Stripe,
+    part: MutexGuard<'a, Streams>,
     before: Amounts,
 }
 
 impl LocalBroker {
     /// A broker with bounds of one's own.
-    pub fn new(options: LocalOptions) -> Self {
-        let places = (0..PARTS).map(|_| Place::new()).collect();
+    pub fn new(options: LocalBrokerOptions) -> Self {
+        let places = (0..STRIPES).map(|_| Stripe::new()).collect();
         Self {
             options,
             start: Instant::now(),
             hasher: RandomState::new(),
-            places,
+            stripes: places,
             totals: Totals::default(),
             relay: OnceLock::new(),
         }
@@ -117,15 +117,15 @@ impl LocalBroker {
     }
 
     /// The index of the part that has a channel, and the channel's hash in it.
-    fn place(&self, channel: &ChannelName) -> (usize, u64) {
+    fn stripe_of(&self, channel: &ChannelName) -> (usize, u64) {
         let hash = self.hasher.hash_one(channel);
         // Bits that the table inside the part does not use.
-        ((hash >> 48) as usize % PARTS, hash)
+        ((hash >> 48) as usize % STRIPES, hash)
     }
 
     fn lock(&self, index: usize) -> Locked<'_> {
-        let place = &self.places[index];
-        let part = place.part.lock();
+        let place = &self.stripes[index];
+        let part = place.streams.lock();
         Locked { broker: self, place, before: part.amounts(), part }
     }
 
@@ -136,37 +136,37 @@ impl LocalBroker {
     }
 
     /// Has all parts together keep to a bound again. Called without a lock.
-    fn shrink(&self, kind: Kind) {
-        if !self.totals.exceed(&self.options, kind, 0) {
+    fn enforce_bound(&self, kind: BoundKind) {
+        if !self.totals.exceeds(&self.options, kind, 0) {
             return;
         }
-        let mut oldest: [Stamp; PARTS] = array::from_fn(|index| self.places[index].oldest(kind));
+        let mut oldest: [Stamp; STRIPES] = array::from_fn(|index| self.stripes[index].oldest(kind));
         // Many streams may have been used since they were listed: the next who comes goes on.
-        let mut steps = if matches!(kind, Kind::Streams) { STEPS } else { usize::MAX };
+        let mut steps = if matches!(kind, BoundKind::Streams) { MAX_STREAMS_CHECKED } else { usize::MAX };
         // A little more than must be, so that the parts are not compared for each publication.
-        while steps > 0 && self.totals.exceed(&self.options, kind, SLACK) {
+        while steps > 0 && self.totals.exceeds(&self.options, kind, SLACK) {
             steps -= 1;
             let Some((index, at)) = oldest.iter().copied().enumerate().min_by_key(|(_, at)| *at) else {
                 return;
             };
-            if at == NONE {
+            if at == NO_TIME {
                 return;
             }
             let mut part = self.lock(index);
             match kind {
-                Kind::Publications => part.drop_oldest_publication(),
-                Kind::Streams => part.forget_oldest_stream(),
-                Kind::Keys => part.keys.drop_oldest(),
+                BoundKind::Publications => part.drop_oldest_publication(),
+                BoundKind::Streams => part.remove_oldest_stream(),
+                BoundKind::Keys => part.keys.drop_oldest(),
             }
             drop(part);
-            oldest[index] = self.places[index].oldest(kind);
+            oldest[index] = self.stripes[index].oldest(kind);
         }
     }
 }
 
 impl Default for LocalBroker {
     fn default() -> Self {
-        Self::new(LocalOptions::default())
+        Self::new(LocalBrokerOptions::default())
     }
 }
 
@@ -178,7 +178,7 @@ impl Broker for LocalBroker {
 
     fn publish(&self, publish: Publish) -> Answer<Result<Published, BrokerError>> {
         let Publish { draft, retention, key } = publish;
-        let (now, (index, hash)) = (self.now(), self.place(draft.channel()));
+        let (now, (index, hash)) = (self.now(), self.stripe_of(draft.channel()));
         let mut part = self.lock(index);
         let key = key.map(|key| scoped(draft.channel(), &key));
         if let Some(key) = &key {
@@ -189,7 +189,7 @@ impl Broker for LocalBroker {
         }
         let (position, publication) = match retention.filter(|retention| retention.messages > 0) {
             Some(retention) => {
-                let (position, publication) = part.push(draft, hash, retention, now);
+                let (position, publication) = part.append(draft, hash, retention, now);
                 (Some(position), publication)
             }
             None => (None, Arc::new(draft.publication(None))),
@@ -201,26 +201,26 @@ impl Broker for LocalBroker {
         self.relay(&publication);
         drop(part);
         if position.is_some() {
-            self.shrink(Kind::Publications);
-            self.shrink(Kind::Streams);
+            self.enforce_bound(BoundKind::Publications);
+            self.enforce_bound(BoundKind::Streams);
         }
         if is_keyed {
-            self.shrink(Kind::Keys);
+            self.enforce_bound(BoundKind::Keys);
         }
         Answer::now(Ok(Published { position, repeat: Repeat::No }))
     }
 
     fn subscribe(&self, channel: &ChannelName) -> Answer<Result<(), BrokerError>> {
-        let (now, (index, hash)) = (self.now(), self.place(channel));
+        let (now, (index, hash)) = (self.now(), self.stripe_of(channel));
         self.lock(index).subscribe(channel, hash, now);
-        self.shrink(Kind::Streams);
+        self.enforce_bound(BoundKind::Streams);
         Answer::now(Ok(()))
     }
 
     fn unsubscribe(&self, channel: &ChannelName) {
-        let (now, (index, hash)) = (self.now(), self.place(channel));
+        let (now, (index, hash)) = (self.now(), self.stripe_of(channel));
         self.lock(index).unsubscribe(channel, hash, now);
-        self.shrink(Kind::Streams);
+        self.enforce_bound(BoundKind::Streams);
     }
 
     fn history(
@@ -228,7 +228,7 @@ impl Broker for LocalBroker {
         channel: &ChannelName,
         range: HistoryRange,
     ) -> Answer<Result<HistoryPage, BrokerError>> {
-        let (now, (index, hash)) = (self.now(), self.place(channel));
+        let (now, (index, hash)) = (self.now(), self.stripe_of(channel));
         let page = self.lock(index).page(channel, hash, range, now);
         Answer::now(Ok(page))
     }
@@ -236,27 +236,27 @@ impl Broker for LocalBroker {
     fn sweep(&self) {
         let now = self.now();
         let (key_age, position_age) = (micros(self.options.key_age), micros(self.options.position_age));
-        for index in 0..PARTS {
+        for index in 0..STRIPES {
             self.lock(index).sweep(now, key_age, position_age);
         }
     }
 
     fn memory(&self) -> usize {
-        self.places.iter().map(|place| place.part.lock().memory()).sum()
+        self.stripes.iter().map(|place| place.streams.lock().memory()).sum()
     }
 }
 
-impl Place {
+impl Stripe {
     fn new() -> Self {
-        Self { part: Mutex::new(Part::new()), oldest: array::from_fn(|_| AtomicU64::new(NONE)) }
+        Self { streams: Mutex::new(Streams::new()), oldest: array::from_fn(|_| AtomicU64::new(NO_TIME)) }
     }
 
-    fn oldest(&self, kind: Kind) -> Stamp {
+    fn oldest(&self, kind: BoundKind) -> Stamp {
         self.oldest[kind as usize].load(Ordering::Relaxed)
     }
 
-    fn set_oldest(&self, kind: Kind, at: Option<Stamp>) {
-        let at = at.unwrap_or(NONE);
+    fn set_oldest(&self, kind: BoundKind, at: Option<Stamp>) {
+        let at = at.unwrap_or(NO_TIME);
         if self.oldest(kind) != at {
             self.oldest[kind as usize].store(at, Ordering::Relaxed);
         }
@@ -265,27 +265,29 @@ impl Place {
 
 impl Totals {
     /// Whether there is more of a kind than there may be, or comes closer to it than a part in `slack`.
-    fn exceed(&self, options: &LocalOptions, kind: Kind, slack: usize) -> bool {
+    fn exceeds(&self, options: &LocalBrokerOptions, kind: BoundKind, slack: usize) -> bool {
         let most = |bound: usize| bound - bound.checked_div(slack).unwrap_or(0);
         let exceeds = |total: &AtomicUsize, bound| total.load(Ordering::Relaxed) > most(bound);
         match kind {
-            Kind::Publications => exceeds(&self.history_bytes, options.history_bytes),
-            Kind::Streams => exceeds(&self.streams, options.channels),
-            Kind::Keys => exceeds(&self.keys, options.keys) || exceeds(&self.key_bytes, options.key_bytes),
+            BoundKind::Publications => exceeds(&self.history_bytes, options.max_history_bytes),
+            BoundKind::Streams => exceeds(&self.streams, options.max_channels),
+            BoundKind::Keys => {
+                exceeds(&self.keys, options.max_keys) || exceeds(&self.key_bytes, options.max_key_bytes)
+            }
         }
     }
 }
 
 impl Deref for Locked<'_> {
-    type Target = Part;
+    type Target = Streams;
 
-    fn deref(&self) -> &Part {
+    fn deref(&self) -> &Streams {
         &self.part
     }
 }
 
 impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Part {
+    fn deref_mut(&mut self) -> &mut Streams {
         &mut self.part
     }
 }
@@ -297,9 +299,9 @@ impl Drop for Locked<'_> {
         change(&totals.streams, before.streams, after.streams);
         change(&totals.keys, before.keys, after.keys);
         change(&totals.key_bytes, before.key_bytes, after.key_bytes);
-        self.place.set_oldest(Kind::Publications, self.part.oldest_publication());
-        self.place.set_oldest(Kind::Streams, self.part.oldest_stream());
-        self.place.set_oldest(Kind::Keys, self.part.keys.oldest());
+        self.place.set_oldest(BoundKind::Publications, self.part.oldest_publication());
+        self.place.set_oldest(BoundKind::Streams, self.part.oldest_stream());
+        self.place.set_oldest(BoundKind::Keys, self.part.keys.oldest());
     }
 }
 
@@ -317,13 +319,13 @@ fn scoped(channel: &ChannelName, key: &str) -> Arc<str> {
 }
 
 /// Locks over the streams. Many, so that two publishers rarely meet.
-const PARTS: usize = 64;
+const STRIPES: usize = 64;
 /// No time at which anything came.
-const NONE: Stamp = Stamp::MAX;
+const NO_TIME: Stamp = Stamp::MAX;
 /// Past a bound, one part in so many more is freed than must be.
 const SLACK: usize = 1024;
 /// Streams that one caller looks at, at most, to forget some.
-const STEPS: usize = 256;
+const MAX_STREAMS_CHECKED: usize = 256;
 
 #[cfg(test)]
 mod tests;

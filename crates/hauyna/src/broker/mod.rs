@@ -4,11 +4,11 @@
 
 mod keys;
 mod local;
-mod part;
 mod relay;
 mod stream;
+mod streams;
 
-pub use local::{LocalBroker, LocalOptions};
+pub use local::{LocalBroker, LocalBrokerOptions};
 pub use relay::Relay;
 
 use crate::channel::{ChannelName, Draft, Publication};

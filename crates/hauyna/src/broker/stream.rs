@@ -1,7 +1,7 @@
 //! One channel's stream in memory: its epoch, the top offset and the publications still kept. Pure data,
 //! owned by `part`; it takes the time as an argument and does no I/O.
 
-use super::part::Stamp;
+use super::streams::Stamp;
 use super::{Continuity, HistoryPage, HistoryRange, Order, Retention};
 use crate::channel::Publication;
 use hauyna_protocol::{Epoch, Position};
@@ -13,14 +13,14 @@ use std::time::Duration;
 pub(super) struct Stream {
     epoch: Epoch,
     top: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<KeptPublication>,
     /// How old a publication may be, in microseconds.
     age: u64,
     last_used: Stamp,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct KeptPublication {
     at: Stamp,
     publication: Arc<Publication>,
 }
@@ -48,7 +48,7 @@ impl Stream {
         self.last_used
     }
 
-    pub(super) fn touch(&mut self, now: Stamp) {
+    pub(super) fn note_use(&mut self, now: Stamp) {
         self.last_used = self.last_used.max(now);
     }
 
@@ -62,7 +62,7 @@ impl Stream {
     }
 
     /// Stores the next publication; returns the bytes that came and the bytes that went.
-    pub(super) fn push(
+    pub(super) fn append(
         &mut self,
         publication: Arc<Publication>,
         retention: Retention,
@@ -70,12 +70,12 @@ impl Stream {
     ) -> (usize, usize) {
         self.top += 1;
         self.age = micros(retention.age);
-        self.touch(now);
+        self.note_use(now);
         let came = publication.weight();
-        self.kept.push_back(Kept { at: now, publication });
+        self.kept.push_back(KeptPublication { at: now, publication });
         let mut went = self.expire(now);
         while self.kept.len() > retention.messages as usize {
-            went += self.pop();
+            went += self.drop_oldest();
         }
         (came, went)
     }
@@ -84,13 +84,13 @@ impl Stream {
     pub(super) fn expire(&mut self, now: Stamp) -> usize {
         let mut went = 0;
         while self.kept.front().is_some_and(|kept| now.saturating_sub(kept.at) > self.age) {
-            went += self.pop();
+            went += self.drop_oldest();
         }
         went
     }
 
     /// Drops the oldest publication; returns its bytes.
-    pub(super) fn pop(&mut self) -> usize {
+    pub(super) fn drop_oldest(&mut self) -> usize {
         let went = self.kept.pop_front().map_or(0, |kept| kept.publication.weight());
         if self.kept.capacity() > 8 * (self.kept.len() + 4) {
             self.kept.shrink_to(2 * self.kept.len());

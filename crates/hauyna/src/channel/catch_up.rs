@@ -1,19 +1,19 @@
 //! From the history that a subscriber waited for to the position from which it is live, and what it gets before. Pure;
 //! `subscribe` calls it under the channel's lock.
 
-use super::subscribe::{Telling, Welcome};
+use super::subscribe::{Announced, SubscribeReply};
 use super::subscribers::ChannelState;
 use crate::broker::HistoryPage;
 use hauyna_protocol::{Position, RecoveryFailure};
 
 /// Where a subscriber begins.
-pub(super) struct Start {
+pub(super) struct CatchUpStart {
     /// The history, as it was read before the channel was locked, where the channel keeps one.
     pub(super) page: Option<HistoryPage>,
     pub(super) recovery: Option<Result<(), RecoveryFailure>>,
     /// The position that the subscriber recovers from.
     pub(super) since: Option<Position>,
-    pub(super) telling: Telling,
+    pub(super) announced: Announced,
     /// How often the stream had turned before the page was read.
     pub(super) turns: u32,
     /// Its number among the subscriptions that wait for their history.
@@ -21,8 +21,8 @@ pub(super) struct Start {
 }
 
 /// What a subscriber is told, and what it gets first.
-pub(super) struct Begun {
-    pub(super) welcome: Welcome,
+pub(super) struct StartedCatchUp {
+    pub(super) welcome: SubscribeReply,
     pub(super) replay: Option<Replay>,
     /// Publications up to this offset are not delivered to it.
     pub(super) after: u64,
@@ -38,36 +38,36 @@ pub(super) struct Replay {
     pub(super) page: Option<HistoryPage>,
 }
 
-impl Start {
+impl CatchUpStart {
     /// What was delivered since the page was read will not be delivered to this subscriber: whoever recovers gets it
     /// from the history, and anybody else is told a position behind it.
-    pub(super) fn begin(self, state: &ChannelState) -> Begun {
-        let Self { page, mut recovery, since, telling, turns, .. } = self;
-        let Some(page) = page else { return Begun::without_history() };
+    pub(super) fn start_catch_up(self, state: &ChannelState) -> StartedCatchUp {
+        let Self { page, mut recovery, since, announced: telling, turns, .. } = self;
+        let Some(page) = page else { return StartedCatchUp::without_history() };
         let is_newer = |top: &Position| match top.epoch == page.top.epoch {
             true => top.offset > page.top.offset,
             false => state.turns != turns,
         };
         let present = state.top.filter(is_newer).unwrap_or(page.top);
-        let told = if telling == Telling::Before { page.top } else { present };
-        if telling == Telling::Now && recovery == Some(Ok(())) && page.top.epoch != present.epoch {
+        let told = if telling == Announced::Before { page.top } else { present };
+        if telling == Announced::Now && recovery == Some(Ok(())) && page.top.epoch != present.epoch {
             recovery = Some(Err(RecoveryFailure::EpochChanged));
         }
         // The numbering has gone on from there under the epoch that the subscriber is told.
         let since = since.map(|since| Position { epoch: page.top.epoch, ..since });
         let (from, page) = match (recovery, telling) {
             (Some(Ok(())), _) => (since, Some(page)),
-            (_, Telling::Before) => (Some(told), None),
-            (_, Telling::Now) => (None, None),
+            (_, Announced::Before) => (Some(told), None),
+            (_, Announced::Now) => (None, None),
         };
         let replay = from.filter(|from| *from != present).map(|from| Replay { from, present, page });
         let after = if replay.is_some() { 0 } else { present.offset };
-        Begun { welcome: Welcome { top: Some(told), recovery }, replay, after }
+        StartedCatchUp { welcome: SubscribeReply { top: Some(told), recovery }, replay, after }
     }
 }
 
-impl Begun {
+impl StartedCatchUp {
     fn without_history() -> Self {
-        Self { welcome: Welcome { top: None, recovery: None }, replay: None, after: 0 }
+        Self { welcome: SubscribeReply { top: None, recovery: None }, replay: None, after: 0 }
     }
 }

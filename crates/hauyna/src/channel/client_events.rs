@@ -3,7 +3,7 @@
 
 use super::name::check;
 use super::request::decoded;
-use super::{ChannelName, Channels};
+use super::{ChannelName, ChannelOptions};
 use crate::contain::{self, Foreign};
 use crate::error::{Error, Reject};
 use crate::handler::Context;
@@ -135,7 +135,10 @@ impl ClientEvents {
         }
         assert!((1..=MAX_RATE).contains(&per_second), "`{name}`: 1 to {MAX_RATE} events a second");
         assert!(self.index(name).is_none(), "the client event `{name}` is declared twice");
-        assert!(self.rates.len() < MAX_TYPES, "a pattern has at most {MAX_TYPES} types of client events");
+        assert!(
+            self.rates.len() < MAX_EVENT_TYPES,
+            "a pattern has at most {MAX_EVENT_TYPES} types of client events"
+        );
         self.rates.push((name.into(), per_second));
         self.checks.push(check_data);
         self
@@ -187,7 +190,7 @@ impl fmt::Debug for ClientEvents {
     }
 }
 
-impl Channels {
+impl ChannelOptions {
     /// Sets which events clients may send to the other subscribers beside the publications, such as cursors, and how many a
     /// second. Default: none. Such an event has no position and is in no history; the connection that sends it does not
     /// get it. Of a consumer that lags only the latest of each sender and type waits, whatever
@@ -208,7 +211,7 @@ impl Channels {
 }
 
 /// Types of one pattern, at most.
-const MAX_TYPES: usize = 16;
+const MAX_EVENT_TYPES: usize = 16;
 /// Events of one type a second, at most.
 const MAX_RATE: u32 = 1000;
 
@@ -226,8 +229,9 @@ mod tests {
 
     #[test]
     fn bad_declarations_panic_at_start() {
-        let sixteen = || (0..MAX_TYPES).fold(ClientEvents::new(), |all, n| all.event(&format!("e{n}"), 1));
-        assert_eq!(sixteen().rates().len(), MAX_TYPES);
+        let sixteen =
+            || (0..MAX_EVENT_TYPES).fold(ClientEvents::new(), |all, n| all.event(&format!("e{n}"), 1));
+        assert_eq!(sixteen().rates().len(), MAX_EVENT_TYPES);
         assert!(catch_unwind(|| sixteen().event("one more", 1)).is_err());
         for (name, rate) in [("", 1), ("a\u{7}", 1), (&*"x".repeat(256), 1), ("a", 0), ("a", 1001)] {
             assert!(catch_unwind(|| ClientEvents::new().event(name, rate)).is_err(), "{name} {rate}");

@@ -18,7 +18,7 @@ pub(crate) fn history(
     range: HistoryRange,
 ) -> Answer<Result<HistoryPage, BrokerError>> {
     let range = HistoryRange { limit: range.limit.min(hub.config.recovery_limit), ..range };
-    hub.ask(|broker| broker.history(name, range))
+    hub.with_broker(|broker| broker.history(name, range))
 }
 
 /// Encodes a page, one message each, as far as an answer may be long: a client that does not read it pins it.

@@ -2,9 +2,10 @@
 //! to the shards, `subscribe` takes a connection in, `unsubscribe` out, `subscribers` is who is there, `options` what
 //! a channel is like.
 
-mod announcing;
+mod announce;
 mod catch_up;
 mod client_events;
+mod epoch_turn;
 mod history;
 mod name;
 mod options;
@@ -15,28 +16,29 @@ mod request;
 mod rules;
 mod subscribe;
 mod subscribers;
-mod turn;
 mod unsubscribe;
 
 pub use client_events::{ClientEvent, ClientEvents};
 pub use name::{ChannelName, UserId};
-pub use options::{Channels, Publishers, SlowConsumer};
+pub use options::{ChannelOptions, Publishers, SlowConsumer};
 pub use pattern::Params;
-pub use publication::{Content, Draft, Kind, Publication};
+pub use publication::{Content, Draft, Publication, PublicationKind};
 pub use request::ChannelRequest;
 
-pub(crate) use announcing::{announce_except, announce_removed, leave_lost};
+pub(crate) use announce::{announce_except, announce_removed, leave_lost};
+pub(crate) use epoch_turn::{EpochTurn, notice, turned};
 pub(crate) use history::{encoded, history};
 pub(crate) use name::{Target, check, is_reserved};
 pub(crate) use options::{Access, Declarations};
 pub(crate) use pattern::Pattern;
 pub(crate) use publication::Wire;
-pub(crate) use publish::{Extras, deliver, publish, publish_paced};
+pub(crate) use publish::{PublishOptions, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
-pub(crate) use subscribe::{Prepared, Welcome, Wish, enlist, go_on, prepare, subscribe, told};
+pub(crate) use subscribe::{
+    Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, subscribe, told,
+};
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
-pub(crate) use turn::{Turned, notice, turned};
-pub(crate) use unsubscribe::{detach, dismiss, not_subscribed, unsubscribe};
+pub(crate) use unsubscribe::{detach, end_subscription, not_subscribed, unsubscribe};
 
 use crate::broker::{HistoryPage, HistoryRange, Published};
 use crate::connection::{Connection, ConnectionCore, ConnectionId, frame};
@@ -110,9 +112,14 @@ impl Channel {
     }
 
     /// A publication with options; await it to publish.
-    pub fn publish(&self, value: impl Serialize) -> Publishing {
+    pub fn publish(&self, value: impl Serialize) -> PublishBuilder {
         let prepared = self.checked().and_then(|name| Ok((name, Content::of_application(&value)?)));
-        Publishing { hub: self.hub.clone(), kind: Kind::Application, prepared, extras: Extras::default() }
+        PublishBuilder {
+            hub: self.hub.clone(),
+            kind: PublicationKind::Application,
+            prepared,
+            options: PublishOptions::default(),
+        }
     }
 
     /// The connection, where it belongs to the channel's hub.
@@ -120,7 +127,7 @@ impl Channel {
     /// # Errors
     ///
     /// [`ErrorKind::OtherHub`](crate::ErrorKind::OtherHub).
-    fn own<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
+    fn with_kind<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
         if connection.is_of(&self.hub) { Ok(connection.core()) } else { Err(Error::other_hub()) }
     }
 
@@ -132,13 +139,13 @@ impl Channel {
     /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`; the connection is closed, or
     /// [of another hub](crate::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
-        let core = self.own(connection)?;
+        let core = self.with_kind(connection)?;
         core.let_task_write().await;
         let metadata = metadata_text(&metadata)?;
-        let wish = Wish { metadata, recover: None };
+        let wish = SubscribeRequest { metadata, recover: None };
         let name = self.checked()?;
         // A client that speaks the protocol keeps the position, to come back to.
-        let tell = |channel: &ChannelCore, welcome: &Welcome| {
+        let tell = |channel: &ChannelCore, welcome: &SubscribeReply| {
             if core.is_negotiated() {
                 core.push_notice(frame(core, &Message::Subscribed(told(channel, welcome))));
             }
@@ -155,12 +162,12 @@ impl Channel {
     ///
     /// `not_subscribed`; the connection is [of another hub](crate::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
-        let core = self.own(connection)?;
-        self.end_waiting(Some(core.id()));
-        self.take_out(core)
+        let core = self.with_kind(connection)?;
+        self.end_waiting_subscriptions(Some(core.id()));
+        self.remove_subscription(core)
     }
 
-    fn take_out(&self, core: &Arc<ConnectionCore>) -> Result<(), Error> {
+    fn remove_subscription(&self, core: &Arc<ConnectionCore>) -> Result<(), Error> {
         // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
         let tell = || {
             if core.is_negotiated() {
@@ -169,7 +176,7 @@ impl Channel {
         };
         let result = unsubscribe(&self.hub.0, core, &self.name, tell)
             .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
-        self.hub.0.settle_congested();
+        self.hub.0.process_congested_inline();
         result
     }
 
@@ -178,7 +185,7 @@ impl Channel {
     }
 
     /// Ends the subscriptions that are not live yet, of one connection or of all.
-    fn end_waiting(&self, connection: Option<ConnectionId>) {
+    fn end_waiting_subscriptions(&self, connection: Option<ConnectionId>) {
         if let Some(core) = self.core() {
             core.state.lock().end_waiting(connection);
         }
@@ -202,7 +209,7 @@ impl Channel {
     }
 
     fn subscription(&self, connection: &Connection) -> Option<Arc<Subscription>> {
-        self.own(connection).ok()?;
+        self.with_kind(connection).ok()?;
         self.core()?.subscription(connection.id())
     }
 
@@ -219,11 +226,11 @@ impl Channel {
     /// `not_subscribed`; `validation_error` where it is no object; the connection is
     /// [of another hub](crate::ErrorKind::OtherHub).
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
-        self.own(connection)?;
+        self.with_kind(connection)?;
         let metadata = metadata_text(&metadata)?;
         let subscription = self.subscription(connection).ok_or_else(not_subscribed)?;
         presence::set_subscription_metadata(&self.hub.0, &subscription, metadata);
-        self.hub.0.settle_congested();
+        self.hub.0.process_congested_inline();
         Ok(())
     }
 
@@ -244,12 +251,12 @@ impl Channel {
     /// Takes every subscriber on this node out of the channel, and the channel out of the sessions of those who were lost.
     /// Subscriptions that still wait for the broker fail with `permission_denied`.
     pub fn close(&self) {
-        self.end_waiting(None);
+        self.end_waiting_subscriptions(None);
         // A client that comes back meanwhile has no session with the channel.
         session::unsubscribe_all(&self.hub.0, &self.name);
         for connection in self.subscribers() {
             // One that has left by itself in between is what was wanted.
-            let _ = self.take_out(connection.core());
+            let _ = self.remove_subscription(connection.core());
         }
         // Who was lost in between is no subscriber any more, and has a session or is on the way to one.
         session::unsubscribe_all(&self.hub.0, &self.name);
@@ -262,43 +269,43 @@ impl Channel {
 /// awaited.
 #[derive(Debug)]
 #[must_use = "nothing is published before it is awaited"]
-pub struct Publishing {
+pub struct PublishBuilder {
     hub: Hub,
-    kind: Kind,
+    kind: PublicationKind,
     prepared: Result<(ChannelName, Content), Error>,
-    extras: Extras,
+    options: PublishOptions,
 }
 
-impl Publishing {
+impl PublishBuilder {
     pub(crate) fn to_group(hub: Hub, group: &str, message: &impl Serialize) -> Self {
         let prepared = check(group, "group")
             .and_then(|()| Ok((ChannelName::of_group(group), Content::of_application(message)?)));
-        Self { hub, kind: Kind::Group, prepared, extras: Extras::default() }
+        Self { hub, kind: PublicationKind::Group, prepared, options: PublishOptions::default() }
     }
 
     /// Sets the user it comes from.
     pub fn from_user(mut self, user: &UserId) -> Self {
-        let earlier = self.extras.user.replace(user.clone());
+        let earlier = self.options.user.replace(user.clone());
         self.given_once("from_user", earlier.is_some_and(|earlier| earlier != *user))
     }
 
     /// Leaves one connection out, and whichever goes on with its session. In the channel's history it is for everybody.
     pub fn except(mut self, connection: ConnectionId) -> Self {
-        let earlier = self.extras.except.replace(connection);
+        let earlier = self.options.except.replace(connection);
         self.given_once("except", earlier.is_some_and(|earlier| earlier != connection))
     }
 
     /// Publishes once: a second publication with this key within 5 minutes answers with the first one's
     /// position.
     pub fn key(mut self, key: &str) -> Self {
-        let earlier = self.extras.key.replace(key.into());
+        let earlier = self.options.key.replace(key.into());
         self.given_once("key", earlier.is_some_and(|earlier| *earlier != *key))
     }
 
     /// Replaces waiting publications with the same conflation key, where the channel's policy is
     /// [`SlowConsumer::Conflate`]. Without one, all of the channel's publications replace each other.
     pub fn conflate(mut self, key: &str) -> Self {
-        let earlier = self.extras.conflate.replace(key.into());
+        let earlier = self.options.conflate.replace(key.into());
         self.given_once("conflate", earlier.is_some_and(|earlier| *earlier != *key))
     }
 
@@ -312,14 +319,14 @@ impl Publishing {
     }
 }
 
-impl IntoFuture for Publishing {
+impl IntoFuture for PublishBuilder {
     type Output = Result<Published, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (name, content) = self.prepared?;
-            Ok(publish_paced(&self.hub.0, name, (self.kind, content), self.extras).await?)
+            Ok(publish_paced(&self.hub.0, name, (self.kind, content), self.options).await?)
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::metrics::Counter;
 use crate::once::call_once;
 use crate::presence::PresenceOptions;
 use crate::rate::{Bucket, Rate};
-use crate::spent::Spent;
+use crate::used_limits::UsedLimits;
 use crate::validate::Validator;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,7 +33,7 @@ use std::time::Duration;
 /// first, and panics. Validators add up. Of a single number or choice (`history` and `no_history`, `publishers`,
 /// `announce_subscribers`, `rate_limit`, `slow_consumer`) the last call counts.
 #[derive(Clone)]
-pub struct Channels {
+pub struct ChannelOptions {
     pub(crate) retention: Option<Retention>,
     pub(crate) access: Access,
     pub(crate) publishers: Publishers,
@@ -48,18 +48,18 @@ pub struct Channels {
     /// What clients may send beside publications.
     pub(crate) client_events: Option<Arc<ClientEvents>>,
     /// Of the pattern these options were declared for.
-    pub(crate) usage: Arc<Usage>,
+    pub(crate) usage: Arc<PatternUsage>,
 }
 
 /// What there is of the channels of one pattern.
 #[derive(Debug, Default)]
-pub(crate) struct Usage {
+pub(crate) struct PatternUsage {
     /// As it was declared.
     pub(crate) pattern: Option<Box<str>>,
     pub(crate) channels: Counter,
     pub(crate) subscriptions: Counter,
     /// What is left of the rates of channels that nobody subscribes to now.
-    pub(crate) spent: Spent<Box<Bucket>>,
+    pub(crate) spent: UsedLimits<Box<Bucket>>,
 }
 
 type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;
@@ -98,7 +98,7 @@ pub enum SlowConsumer {
     Conflate,
 }
 
-impl Channels {
+impl ChannelOptions {
     /// Options that say nothing special: open, 64 messages or 60 s of history, slow consumers disconnected.
     pub fn new() -> Self {
         Self {
@@ -233,13 +233,13 @@ impl Channels {
     }
 }
 
-impl Default for Channels {
+impl Default for ChannelOptions {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Channels {
+impl fmt::Debug for ChannelOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channels")
             .field("retention", &self.retention)
@@ -257,36 +257,36 @@ impl fmt::Debug for Channels {
 /// The patterns of a hub, in the order of their declaration: the first that matches decides.
 #[derive(Debug)]
 pub(crate) struct Declarations {
-    declared: Vec<(Pattern, Arc<Channels>)>,
-    undeclared: Arc<Channels>,
+    declared: Vec<(Pattern, Arc<ChannelOptions>)>,
+    undeclared: Arc<ChannelOptions>,
 }
 
 impl Declarations {
-    pub(crate) fn new(declared: Vec<(String, Channels)>) -> Result<Self, Error> {
-        let mut patterns: Vec<(Pattern, Arc<Channels>)> = Vec::with_capacity(declared.len());
+    pub(crate) fn new(declared: Vec<(String, ChannelOptions)>) -> Result<Self, Error> {
+        let mut patterns: Vec<(Pattern, Arc<ChannelOptions>)> = Vec::with_capacity(declared.len());
         for (text, mut options) in declared {
             let pattern = Pattern::parse(&text)?;
             pattern.check_behind(patterns.iter().map(|(earlier, _)| earlier))?;
-            options.usage = Arc::new(Usage { pattern: Some(text.into()), ..Usage::default() });
+            options.usage = Arc::new(PatternUsage { pattern: Some(text.into()), ..PatternUsage::default() });
             patterns.push((pattern, Arc::new(options)));
         }
-        Ok(Self { declared: patterns, undeclared: Arc::new(Channels::undeclared()) })
+        Ok(Self { declared: patterns, undeclared: Arc::new(ChannelOptions::undeclared()) })
     }
 
     /// What there is of each pattern, in the order of their declaration, and of no pattern.
     #[cfg(feature = "metrics")]
-    pub(crate) fn usages(&self) -> impl Iterator<Item = &Usage> {
+    pub(crate) fn usages(&self) -> impl Iterator<Item = &PatternUsage> {
         let declared = self.declared.iter().map(|(_, options)| &*options.usage);
         declared.chain([&*self.undeclared.usage])
     }
 
-    pub(crate) fn options(&self, channel: &str) -> &Arc<Channels> {
+    pub(crate) fn options(&self, channel: &str) -> &Arc<ChannelOptions> {
         let found = self.declared.iter().find(|(pattern, _)| pattern.matches(channel));
         found.map_or(&self.undeclared, |(_, options)| options)
     }
 
     /// The options with the parameters that the pattern takes from the name.
-    pub(crate) fn resolve<'a>(&'a self, channel: &'a str) -> (&'a Arc<Channels>, Params<'a>) {
+    pub(crate) fn resolve<'a>(&'a self, channel: &'a str) -> (&'a Arc<ChannelOptions>, Params<'a>) {
         self.declared
             .iter()
             .find_map(|(pattern, options)| Some((options, pattern.params(channel)?)))

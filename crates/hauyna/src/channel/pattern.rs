@@ -7,10 +7,10 @@ use std::ops::Index;
 
 /// A parsed pattern such as `room:{id}`, of channels or of groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pattern(Vec<Part>);
+pub(crate) struct Pattern(Vec<Segment>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum Segment {
     Literal(Box<str>),
     Param(Box<str>),
     Rest(Box<str>),
@@ -32,7 +32,7 @@ impl<'a> Params<'a> {
     }
 }
 
-impl Part {
+impl Segment {
     /// The name of a parameter.
     fn name(&self) -> Option<&str> {
         match self {
@@ -45,9 +45,9 @@ impl Part {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|part| match part {
-            Part::Literal(text) => f.write_str(text),
-            Part::Param(name) => write!(f, "{{{name}}}"),
-            Part::Rest(name) => write!(f, "{{*{name}}}"),
+            Segment::Literal(text) => f.write_str(text),
+            Segment::Param(name) => write!(f, "{{{name}}}"),
+            Segment::Rest(name) => write!(f, "{{*{name}}}"),
         })
     }
 }
@@ -72,7 +72,7 @@ impl Pattern {
         let mut parts = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
-            if matches!(parts.last(), Some(Part::Rest(_))) {
+            if matches!(parts.last(), Some(Segment::Rest(_))) {
                 return Err(bad("nothing may follow a catch-all"));
             }
             let Some(open) = rest.strip_prefix('{') else {
@@ -80,23 +80,24 @@ impl Pattern {
                 if rest[..end].contains('}') {
                     return Err(bad("a `}` without its `{`"));
                 }
-                parts.push(Part::Literal(rest[..end].into()));
+                parts.push(Segment::Literal(rest[..end].into()));
                 rest = &rest[end..];
                 continue;
             };
             let (name, after) = open.split_once('}').ok_or_else(|| bad("a `{` without its `}`"))?;
-            if !matches!(parts.last(), None | Some(Part::Literal(_))) {
+            if !matches!(parts.last(), None | Some(Segment::Literal(_))) {
                 return Err(bad("two parameters need a literal between them"));
             }
             let part = match name.strip_prefix('*') {
-                Some(name) => Part::Rest(name.into()),
-                None => Part::Param(name.into()),
+                Some(name) => Segment::Rest(name.into()),
+                None => Segment::Param(name.into()),
             };
-            if matches!(&part, Part::Rest(name) | Part::Param(name) if name.is_empty() || name.contains('{'))
+            if matches!(&part, Segment::Rest(name) | Segment::Param(name) if name.is_empty() || name.contains('{'))
             {
                 return Err(bad("a parameter without a proper name"));
             }
-            if parts.iter().any(|earlier: &Part| earlier.name().is_some() && earlier.name() == part.name()) {
+            if parts.iter().any(|earlier: &Segment| earlier.name().is_some() && earlier.name() == part.name())
+            {
                 return Err(bad("two parameters of one name, of which only the first could be read"));
             }
             parts.push(part);
@@ -127,9 +128,9 @@ impl Pattern {
 
     /// Whether both match the same names; parameters may be called differently.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let is_same = |(one, other): (&Part, &Part)| match (one, other) {
-            (Part::Literal(one), Part::Literal(other)) => one == other,
-            (Part::Param(_), Part::Param(_)) | (Part::Rest(_), Part::Rest(_)) => true,
+        let is_same = |(one, other): (&Segment, &Segment)| match (one, other) {
+            (Segment::Literal(one), Segment::Literal(other)) => one == other,
+            (Segment::Param(_), Segment::Param(_)) | (Segment::Rest(_), Segment::Rest(_)) => true,
             _ => false,
         };
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(is_same)
@@ -138,8 +139,8 @@ impl Pattern {
     /// Whether this is known to match every name that `other` matches.
     fn covers(&self, other: &Self) -> bool {
         // A parameter ends at a `:` or at the end, so whether a name matches depends on where its `:` stand alone.
-        let ends_at_colon = |parts: &[Part]| match parts {
-            [Part::Param(_), Part::Literal(next)] => next.starts_with(':'),
+        let ends_at_colon = |parts: &[Segment]| match parts {
+            [Segment::Param(_), Segment::Literal(next)] => next.starts_with(':'),
             _ => true,
         };
         let is_simple = self.0.windows(2).all(ends_at_colon);
@@ -151,9 +152,9 @@ impl Pattern {
     /// A name that it matches, with these values for its parameters.
     fn with_values(&self, param: &str, rest: &str) -> String {
         let values = self.0.iter().map(|part| match part {
-            Part::Literal(text) => text,
-            Part::Param(_) => param,
-            Part::Rest(_) => rest,
+            Segment::Literal(text) => text,
+            Segment::Param(_) => param,
+            Segment::Rest(_) => rest,
         });
         values.collect()
     }
@@ -171,15 +172,15 @@ impl Pattern {
         let mut rest = name;
         for (index, part) in self.0.iter().enumerate() {
             match part {
-                Part::Literal(text) => match rest.strip_prefix(&**text) {
+                Segment::Literal(text) => match rest.strip_prefix(&**text) {
                     Some(after) => rest = after,
                     None => return false,
                 },
-                Part::Rest(key) => {
+                Segment::Rest(key) => {
                     found(key, rest);
                     return !rest.is_empty();
                 }
-                Part::Param(key) => {
+                Segment::Param(key) => {
                     let end = self.end_of_param(index, rest);
                     let Some(end) = end.filter(|end| !rest[..*end].contains(':')) else {
                         return false;
@@ -196,7 +197,7 @@ impl Pattern {
     /// ends the pattern, before the end of the name.
     fn end_of_param(&self, index: usize, rest: &str) -> Option<usize> {
         let least = rest.chars().next()?.len_utf8();
-        let Some(Part::Literal(next)) = self.0.get(index + 1) else { return Some(rest.len()) };
+        let Some(Segment::Literal(next)) = self.0.get(index + 1) else { return Some(rest.len()) };
         if index + 2 == self.0.len() {
             return rest.strip_suffix(&**next).map(str::len).filter(|end| *end >= least);
         }

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 #[derive(Debug, Clone)]
 pub struct Draft {
     pub(crate) channel: ChannelName,
-    pub(crate) kind: Kind,
+    pub(crate) kind: PublicationKind,
     pub(crate) user: Option<UserId>,
     pub(crate) content: Content,
     pub(crate) timestamp: u64,
@@ -28,7 +28,7 @@ pub struct Draft {
 /// What shape a publication has on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum PublicationKind {
     /// A `message` with the content inside.
     Message,
     /// What the application broadcast: an object with a `type` of its own, or else wrapped as a `message`.
@@ -45,7 +45,7 @@ pub enum Kind {
     ClientEvent,
     /// `subscribed`: the stream goes on under another epoch, or after a loss. Made by each node for its own
     /// subscribers; brokers never see it.
-    Turn,
+    EpochTurned,
 }
 
 /// A value in the encoding it came in, never re-serialised for receivers of the same encoding.
@@ -141,7 +141,7 @@ impl Draft {
         let timestamp = crate::clock::unix_ms();
         Ok(Self {
             channel,
-            kind: Kind::Application,
+            kind: PublicationKind::Application,
             user: None,
             content,
             timestamp,
@@ -202,19 +202,19 @@ impl Publication {
     }
 
     /// The shape it has on the wire.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> PublicationKind {
         self.draft.kind
     }
 
     /// Whether it tells the subscribers that the stream goes on elsewhere: it must not be dropped, and publications
     /// on its two sides never count as one gap.
-    pub(crate) fn is_turn(&self) -> bool {
-        self.draft.kind == Kind::Turn
+    pub(crate) fn is_epoch_turn(&self) -> bool {
+        self.draft.kind == PublicationKind::EpochTurned
     }
 
     /// Whether one subscriber has sent it to the others beside the publications: it may be dropped silently.
     pub(crate) fn is_client_event(&self) -> bool {
-        self.draft.kind == Kind::ClientEvent
+        self.draft.kind == PublicationKind::ClientEvent
     }
 
     /// Whether a later client event of the same sender and type takes its place.
@@ -273,10 +273,12 @@ impl Publication {
         let user = user.as_ref().map(UserId::as_str);
         let offset = self.position.map(|position| position.offset);
         match kind {
-            Kind::Private | Kind::Group | Kind::Broadcast if content.is_whole() => {
+            PublicationKind::Private | PublicationKind::Group | PublicationKind::Broadcast
+                if content.is_whole() =>
+            {
                 raw.transcode_into(encoding, out);
             }
-            Kind::Message => {
+            PublicationKind::Message => {
                 let message = hauyna_protocol::Publication {
                     channel: channel.as_str(),
                     user,
@@ -286,25 +288,25 @@ impl Publication {
                 };
                 Message::Publication(message).encode(encoding, out);
             }
-            Kind::Application => {
+            PublicationKind::Application => {
                 let (shape, channel) = (content.shape, channel.as_str());
                 let application = Application { value: raw, shape, channel, timestamp, offset };
                 application.encode(encoding, out);
             }
-            Kind::Private => {
+            PublicationKind::Private => {
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Private(direct).encode(encoding, out);
             }
-            Kind::Group => {
+            PublicationKind::Group => {
                 let Target::Group(room) = channel.target() else { return };
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Group { room, direct }.encode(encoding, out);
             }
-            Kind::Broadcast => {
+            PublicationKind::Broadcast => {
                 let direct = Direct { from: user, message: raw, timestamp, offset };
                 Message::Broadcast(direct).encode(encoding, out);
             }
-            Kind::ClientEvent => {
+            PublicationKind::ClientEvent => {
                 let event = ClientEvent {
                     channel: channel.as_str(),
                     event: self.conflate().unwrap_or_default(),
@@ -313,7 +315,7 @@ impl Publication {
                 };
                 Message::ClientEvent(event).encode(encoding, out);
             }
-            Kind::Event | Kind::Turn => raw.transcode_into(encoding, out),
+            PublicationKind::Event | PublicationKind::EpochTurned => raw.transcode_into(encoding, out),
         }
     }
 }

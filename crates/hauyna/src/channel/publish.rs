@@ -2,11 +2,11 @@
 //! it and relays it, and `deliver`, the one door to subscribers, puts it into the inbox of each shard
 //! that has some.
 
+use super::epoch_turn::follow;
 use super::name::Target;
 use super::publication::Content;
 use super::subscribers::ChannelState;
-use super::turn::follow;
-use super::{ChannelCore, ChannelName, Channels, Draft, Kind, Publication, UserId};
+use super::{ChannelCore, ChannelName, ChannelOptions, Draft, Publication, PublicationKind, UserId};
 use crate::broker::{Answer, Publish, Published, Retention};
 use crate::connection::ConnectionId;
 use crate::error::BrokerError;
@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 /// What a publication carries besides its content. Made by [`Channel::publish`](super::Channel::publish).
 #[derive(Debug, Default)]
-pub(crate) struct Extras {
+pub(crate) struct PublishOptions {
     pub(crate) user: Option<UserId>,
     pub(crate) except: Option<ConnectionId>,
     pub(crate) conflate: Option<Box<str>>,
     pub(crate) key: Option<Box<str>>,
     /// The channel's options, where the caller has them at hand.
-    pub(crate) options: Option<Arc<Channels>>,
+    pub(crate) options: Option<Arc<ChannelOptions>>,
 }
 
 /// As [`publish`], when the shards that write it have room: a publisher is not faster than its subscribers are served.
@@ -37,10 +37,10 @@ pub(crate) struct Extras {
 pub(crate) async fn publish_paced(
     hub: &HubCore,
     channel: ChannelName,
-    message: (Kind, Content),
-    extras: Extras,
+    message: (PublicationKind, Content),
+    extras: PublishOptions,
 ) -> Result<Published, BrokerError> {
-    hub.room_for(&channel).await;
+    hub.wait_for_channel_room(&channel).await;
     publish(hub, channel, message, extras).await
 }
 
@@ -48,15 +48,20 @@ pub(crate) async fn publish_paced(
 pub(crate) fn publish(
     hub: &HubCore,
     channel: ChannelName,
-    (kind, content): (Kind, Content),
-    extras: Extras,
+    (kind, content): (PublicationKind, Content),
+    extras: PublishOptions,
 ) -> Answer<Result<Published, BrokerError>> {
     let retention = match kind {
-        Kind::Message | Kind::Application => match &extras.options {
+        PublicationKind::Message | PublicationKind::Application => match &extras.options {
             Some(options) => options.retention,
             None => retention_of(hub, &channel),
         },
-        Kind::Private | Kind::Group | Kind::Broadcast | Kind::ClientEvent | Kind::Event | Kind::Turn => None,
+        PublicationKind::Private
+        | PublicationKind::Group
+        | PublicationKind::Broadcast
+        | PublicationKind::ClientEvent
+        | PublicationKind::Event
+        | PublicationKind::EpochTurned => None,
     };
     let key = extras.key.map(|key| match &extras.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),
@@ -78,7 +83,7 @@ pub(crate) fn publish(
         retention,
         key,
     };
-    hub.ask_to_do(|broker| broker.publish(publish))
+    hub.with_broker_uncertain(|broker| broker.publish(publish))
 }
 
 fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
@@ -102,7 +107,7 @@ pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
             }
         }
         // An item for each of many connections would let small requests fill the inboxes.
-        Target::User(user) if hub.registry.devices(user) > 1 => {
+        Target::User(user) if hub.registry.connection_count(user) > 1 => {
             for shard in hub.shards.iter().filter(|shard| shard.has_started()) {
                 shard.post(Item::User(publication.clone()));
             }

@@ -1,7 +1,7 @@
 //! The part of a pattern's options that says who may do what, by functions that may wait. Asked by `dispatch`,
 //! unless the handler has an authoriser of its own.
 
-use super::{ChannelRequest, Channels};
+use super::{ChannelRequest, ChannelOptions};
 use crate::broker::BoxFuture;
 use crate::contain::Foreign;
 use crate::error::Reject;
@@ -21,7 +21,7 @@ pub(crate) struct Rules {
     pub(crate) presence: Option<Rule>,
 }
 
-impl Channels {
+impl ChannelOptions {
     /// Decides who may subscribe, as [`Channels::authorize`] does, by a function that may wait and that sees the
     /// token and the metadata of the request. Where both are set, both must allow it. It is asked again where a subscriber
     /// replaces its metadata with `update_presence`: [`ChannelRequest::is_update`] tells it, and there is no token then.

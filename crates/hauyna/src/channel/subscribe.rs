@@ -1,12 +1,12 @@
 //! Joining a channel. A subscription becomes live under the channel's lock, in one step with
 //! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
 
-use super::announcing::announce_change;
-use super::catch_up::{Replay, Start};
-use super::turn::{Turned, turn};
+use super::announce::announce_change;
+use super::catch_up::{CatchUpStart, Replay};
+use super::epoch_turn::{EpochTurn, turn};
 use super::{ChannelCore, ChannelName, Subscription, SubscriptionPhase, Target};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::connection::{Owner, Connection, ConnectionCore, ConnectionId};
+use crate::connection::{Connection, ConnectionCore, ConnectionId, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32};
 
 /// What a subscriber asks for.
 #[derive(Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct SubscribeRequest {
     /// JSON text.
     pub(crate) metadata: Option<Arc<str>>,
     pub(crate) recover: Option<Position>,
@@ -27,7 +27,7 @@ pub(crate) struct Wish {
 
 /// What a subscriber is told before anything else of the channel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Welcome {
+pub(crate) struct SubscribeReply {
     pub(crate) top: Option<Position>,
     pub(crate) recovery: Option<Result<(), RecoveryFailure>>,
 }
@@ -50,7 +50,7 @@ impl Drop for CatchingUp<'_> {
         let unused = self.channel.is_unused(&state);
         drop(state);
         if unused {
-            self.hub.retire(&self.channel);
+            self.hub.remove_channel(&self.channel);
         }
     }
 }
@@ -63,12 +63,12 @@ pub(crate) struct Prepared<'a> {
     recovery: Option<Result<(), RecoveryFailure>>,
     /// The position that the subscriber recovers from.
     since: Option<Position>,
-    telling: Telling,
+    announced: Announced,
 }
 
 /// When the subscriber is told its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum Announced {
     /// As it goes live.
     Now,
     /// It was told before, and gets everything after that position.
@@ -78,7 +78,7 @@ pub(super) enum Telling {
 impl Prepared<'_> {
     /// As part of a session that goes on, which tells its client of all its subscriptions first.
     pub(crate) fn resumed(mut self) -> Self {
-        self.telling = Telling::Before;
+        self.announced = Announced::Before;
         if self.page.is_some() {
             self.recovery.get_or_insert(Err(RecoveryFailure::UnknownPosition));
         }
@@ -90,12 +90,12 @@ impl Prepared<'_> {
     }
 
     /// What the client is told of it with its session.
-    pub(crate) fn told(&self) -> Subscribed<'_> {
-        told(&self.catching.channel, &self.welcome())
+    pub(crate) fn subscribed_message(&self) -> Subscribed<'_> {
+        told(&self.catching.channel, &self.send_reply())
     }
 
-    fn welcome(&self) -> Welcome {
-        Welcome { top: self.page.as_ref().map(|page| page.top), recovery: self.recovery }
+    fn send_reply(&self) -> SubscribeReply {
+        SubscribeReply { top: self.page.as_ref().map(|page| page.top), recovery: self.recovery }
     }
 }
 
@@ -109,18 +109,18 @@ impl Prepared<'_> {
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
-    wish: (&ChannelName, Wish),
-    answer: impl FnOnce(&ChannelCore, &Welcome) + Send,
-) -> Result<Welcome, Error> {
+    wish: (&ChannelName, SubscribeRequest),
+    answer: impl FnOnce(&ChannelCore, &SubscribeReply) + Send,
+) -> Result<SubscribeReply, Error> {
     connection.check_new_subscription(wish.0)?;
     let prepared = prepare(hub, connection, wish).await?;
-    let welcome = prepared.welcome();
+    let welcome = prepared.send_reply();
     commit(hub, prepared, None, answer)?;
     Ok(welcome)
 }
 
 /// A subscription of a lost connection goes on.
-pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
+pub(crate) fn activate_resumed(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
     // It fails where the application was quicker to subscribe this connection.
     let _ = commit(hub, prepared, Some(lost), |_, _| {});
 }
@@ -133,7 +133,7 @@ pub(crate) fn go_on(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
 pub(crate) async fn prepare<'a>(
     hub: &'a HubCore,
     connection: &Arc<ConnectionCore>,
-    (name, wish): (&ChannelName, Wish),
+    (name, wish): (&ChannelName, SubscribeRequest),
 ) -> Result<Prepared<'a>, Error> {
     // What is sent to users goes to their connections: a subscription would hear nothing of it.
     if name.target() != Target::Channel {
@@ -141,31 +141,38 @@ pub(crate) async fn prepare<'a>(
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
     connection.may_subscribe(name)?;
-    let catching = begin(hub, name)?;
-    hub.join(&catching.channel).await?;
+    let catching = start_catch_up(hub, name)?;
+    hub.broker_subscribe(&catching.channel).await?;
     let page = match catching.channel.options.retention {
         None => None,
         Some(_) => {
             let range = range(wish.recover, hub.config.recovery_limit);
-            Some(hub.ask(|broker| broker.history(name, range)).await?)
+            Some(hub.with_broker(|broker| broker.history(name, range)).await?)
         }
     };
     let subscription = subscription(&catching.channel, connection, wish.metadata);
     let recovery = page.as_ref().zip(wish.recover);
     let recovery = recovery.map(|(page, since)| recovery_of(page, since, hub.config.recovery_limit));
     let since = wish.recover;
-    Ok(Prepared { catching, subscription, page, recovery, since, telling: Telling::Now })
+    Ok(Prepared { catching, subscription, page, recovery, since, announced: Announced::Now })
 }
 
 fn commit(
     hub: &HubCore,
     prepared: Prepared<'_>,
     lost: Option<ConnectionId>,
-    answer: impl FnOnce(&ChannelCore, &Welcome),
+    answer: impl FnOnce(&ChannelCore, &SubscribeReply),
 ) -> Result<(), Error> {
-    let Prepared { catching, subscription, page, recovery, since, telling } = prepared;
-    let start = Start { page, recovery, since, telling, turns: catching.turns, number: catching.number };
-    let go_live = || go_live(hub, &subscription, start, answer);
+    let Prepared { catching, subscription, page, recovery, since, announced: telling } = prepared;
+    let start = CatchUpStart {
+        page,
+        recovery,
+        since,
+        announced: telling,
+        turns: catching.turns,
+        number: catching.number,
+    };
+    let go_live = || activate(hub, &subscription, start, answer);
     let announce = || announce_change(hub, &subscription, None, event_of(telling));
     presence::join(hub, (&subscription, lost), go_live, announce)?;
     drop(catching);
@@ -180,7 +187,7 @@ fn commit(
 }
 
 /// What a subscriber is told of its subscription.
-pub(crate) fn told<'a>(channel: &'a ChannelCore, welcome: &Welcome) -> Subscribed<'a> {
+pub(crate) fn told<'a>(channel: &'a ChannelCore, welcome: &SubscribeReply) -> Subscribed<'a> {
     Subscribed {
         channel: channel.name.as_str(),
         position: welcome.top,
@@ -214,19 +221,20 @@ fn subscription(
 /// # Errors
 ///
 /// It is there already, or the connection is closed.
-pub(crate) fn enlist(
+pub(crate) fn add_to_lists(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
     name: &ChannelName,
 ) -> Result<(), Error> {
-    let catching = begin(hub, name)?;
+    let catching = start_catch_up(hub, name)?;
     let (turns, number) = (catching.turns, catching.number);
-    let start = Start { page: None, recovery: None, since: None, telling: Telling::Now, turns, number };
-    go_live(hub, &subscription(&catching.channel, connection, None), start, |_, _| {})
+    let start =
+        CatchUpStart { page: None, recovery: None, since: None, announced: Announced::Now, turns, number };
+    activate(hub, &subscription(&catching.channel, connection, None), start, |_, _| {})
 }
 
 /// Finds or makes the channel, and keeps it until the history is there.
-fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
+fn start_catch_up<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
     loop {
         let (most, options) = match name.target() {
             Target::Group(_) => (usize::MAX, None),
@@ -245,7 +253,7 @@ fn begin<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Err
             return Err(error.with_details(serde_json::json!({ "limit": most })));
         };
         let mut state = channel.state.lock();
-        if !state.retired {
+        if !state.is_removed {
             let (turns, number) = (state.turns, state.begin_wait());
             hub.channels.note_holders(&channel, &mut state);
             drop(state);
@@ -282,18 +290,18 @@ pub(super) fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
 }
 
 /// The one step: answer, replay, live.
-fn go_live(
+fn activate(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
-    start: Start,
-    answer: impl FnOnce(&ChannelCore, &Welcome),
+    start: CatchUpStart,
+    answer: impl FnOnce(&ChannelCore, &SubscribeReply),
 ) -> Result<(), Error> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
-    let event = event_of(start.telling);
+    let event = event_of(start.announced);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
     let belongs = Owner::of(&channel.name);
-    let is_going_on = start.telling == Telling::Before;
+    let is_going_on = start.announced == Announced::Before;
     // Of a session that goes on its takeover says so.
     if !is_going_on && state.has_ended_early(connection.id(), start.number) {
         let text = "the application has ended this subscription";
@@ -311,9 +319,9 @@ fn go_live(
         && state.top.is_some_and(|top| top.epoch != page.top.epoch)
     {
         // The others will get no more of the epoch that they know.
-        turn(hub, channel, &mut state, Turned::lost(page.top));
+        turn(hub, channel, &mut state, EpochTurn::lost(page.top));
     }
-    let begun = start.begin(&state);
+    let begun = start.start_catch_up(&state);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
     answer(channel, &begun.welcome);
@@ -340,10 +348,10 @@ fn go_live(
     Ok(())
 }
 
-fn event_of(telling: Telling) -> ChannelEvent {
+fn event_of(telling: Announced) -> ChannelEvent {
     match telling {
-        Telling::Now => ChannelEvent::SubscriptionAdded,
-        Telling::Before => ChannelEvent::SubscriptionReconnected,
+        Announced::Now => ChannelEvent::SubscriptionAdded,
+        Announced::Before => ChannelEvent::SubscriptionReconnected,
     }
 }
 

@@ -2,7 +2,7 @@
 //! orders deliveries against subscriptions. Owned by the hub's channel map; changed by `subscribe` and
 //! `publish`; the lists that deliveries walk belong to the shards.
 
-use super::{ChannelName, Channels};
+use super::{ChannelName, ChannelOptions};
 use crate::connection::{ConnectionCore, ConnectionId};
 use crate::presence::ChannelPresence;
 use crate::rate::Bucket;
@@ -16,12 +16,12 @@ use tokio::sync::OnceCell;
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) name: ChannelName,
-    pub(crate) options: Arc<Channels>,
+    pub(crate) options: Arc<ChannelOptions>,
     pub(crate) state: Mutex<ChannelState>,
     /// Who is present, where the channel shows it. Its lock comes before that of `state`.
     pub(crate) presence: Option<Box<ChannelPresence>>,
     /// Set once the broker relays the channel; nobody is live before.
-    pub(crate) relayed: OnceCell<()>,
+    pub(crate) broker_subscription: OnceCell<()>,
     /// Where each shard keeps its part of the subscribers. Written and read by that shard's task alone.
     pub(crate) slots: Box<[AtomicU32]>,
 }
@@ -38,11 +38,11 @@ pub(crate) struct ChannelState {
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,
     /// How many have begun to wait since none did.
-    begun: u64,
+    started: u64,
     /// Those of them that the application has ended before they were live.
-    ended: Option<Box<EndedEarly>>,
+    ended: Option<Box<EndedWhileWaiting>>,
     /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
-    pub(crate) retired: bool,
+    pub(crate) is_removed: bool,
     /// Its place among the channels that lost connections alone hold.
     pub(crate) held_by_lost: Option<u64>,
     /// What is left of the channel's rate, where it has one.
@@ -51,7 +51,7 @@ pub(crate) struct ChannelState {
 
 /// Subscriptions that were ended while they waited for their history.
 #[derive(Debug, Default)]
-struct EndedEarly {
+struct EndedWhileWaiting {
     /// All up to this number.
     all: u64,
     /// Those of a connection up to a number.
@@ -66,15 +66,15 @@ impl ChannelState {
     /// A subscription begins to wait for its history; returns its number among those.
     pub(super) fn begin_wait(&mut self) -> u64 {
         self.catching_up += 1;
-        self.begun += 1;
-        self.begun
+        self.started += 1;
+        self.started
     }
 
     /// The subscription of this number waits no more.
     pub(super) fn end_wait(&mut self, number: u64) {
         self.catching_up -= 1;
         if self.catching_up == 0 {
-            (self.begun, self.ended) = (0, None);
+            (self.started, self.ended) = (0, None);
             return;
         }
         let Some(ended) = self.ended.as_mut().filter(|ended| number <= ended.seen) else { return };
@@ -82,7 +82,7 @@ impl ChannelState {
         if ended.left == 0 {
             let seen = ended.seen;
             ended.of.retain(|_, last| *last > seen);
-            (ended.seen, ended.left) = (self.begun, self.catching_up);
+            (ended.seen, ended.left) = (self.started, self.catching_up);
         }
     }
 
@@ -91,8 +91,9 @@ impl ChannelState {
         if self.catching_up == 0 {
             return;
         }
-        let (last, waiting) = (self.begun, self.catching_up);
-        let anew = || Box::new(EndedEarly { seen: last, left: waiting, ..EndedEarly::default() });
+        let (last, waiting) = (self.started, self.catching_up);
+        let anew =
+            || Box::new(EndedWhileWaiting { seen: last, left: waiting, ..EndedWhileWaiting::default() });
         let ended = self.ended.get_or_insert_with(anew);
         match connection {
             None => {
@@ -114,23 +115,30 @@ impl ChannelState {
 }
 
 impl ChannelCore {
-    pub(crate) fn new(name: ChannelName, options: Arc<Channels>, shards: usize) -> Self {
+    pub(crate) fn new(name: ChannelName, options: Arc<ChannelOptions>, shards: usize) -> Self {
         let state = ChannelState {
             subscribers: HashMap::new(),
             per_shard: vec![0; shards].into_boxed_slice(),
             top: None,
             turns: 0,
             catching_up: 0,
-            begun: 0,
+            started: 0,
             ended: None,
-            retired: false,
+            is_removed: false,
             held_by_lost: None,
             bucket: options.rate.and_then(|_| options.usage.spent.take(name.as_str(), 0)),
         };
         options.usage.channels.increment();
         let slots = (0..shards).map(|_| AtomicU32::new(NO_SLOT)).collect();
         let presence = options.presence.map(|options| Box::new(ChannelPresence::new(options)));
-        Self { name, options, presence, state: Mutex::new(state), relayed: OnceCell::new(), slots }
+        Self {
+            name,
+            options,
+            presence,
+            state: Mutex::new(state),
+            broker_subscription: OnceCell::new(),
+            slots,
+        }
     }
 
     pub(crate) fn subscription(&self, connection: ConnectionId) -> Option<Arc<Subscription>> {
@@ -144,7 +152,7 @@ impl ChannelCore {
 
     /// Whether nobody but lost connections, which may come back, holds it.
     pub(crate) fn is_held_by_lost(&self, state: &ChannelState) -> bool {
-        state.subscribers.is_empty() && state.catching_up == 0 && !state.retired && self.has_lost()
+        state.subscribers.is_empty() && state.catching_up == 0 && !state.is_removed && self.has_lost()
     }
 
     fn has_lost(&self) -> bool {

@@ -1,9 +1,9 @@
 //! Leaving a channel: out of the connection's list, the channel's and the shard's in one step, under the channel's lock,
 //! with its answer and what the others are told. Called by requests, by the application, and when a connection ends.
 
-use super::announcing::announce_change;
+use super::announce::announce_change;
 use super::{ChannelName, Subscription};
-use crate::connection::{Owner, Connection, ConnectionCore};
+use crate::connection::{Connection, ConnectionCore, Owner};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::hub::HubCore;
@@ -41,33 +41,33 @@ fn detach_with(
     departure: DepartureKind,
     answer: impl FnOnce(),
 ) -> Option<()> {
-    let take_out = || take_out(hub, subscription, departure, answer);
+    let take_out = || deactivate(hub, subscription, departure, answer);
     let announce = || {
         if departure != DepartureKind::Kept {
             announce_change(hub, subscription, None, ChannelEvent::SubscriptionRemoved);
         }
     };
     match presence::leave(hub, subscription, departure, take_out, announce)? {
-        Left::Nobody => hub.retire(&subscription.channel),
-        Left::Others => {}
+        RemainingSubscribers::Nobody => hub.remove_channel(&subscription.channel),
+        RemainingSubscribers::Others => {}
     }
     Some(())
 }
 
 /// Who uses a channel that a subscriber has left.
-enum Left {
+enum RemainingSubscribers {
     Nobody,
     Others,
 }
 
 /// Returns `None` where it was not in. Out of all lists in one step: whoever subscribes the connection again finds it in
 /// all of them or in none.
-fn take_out(
+fn deactivate(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
     departure: DepartureKind,
     answer: impl FnOnce(),
-) -> Option<Left> {
+) -> Option<RemainingSubscribers> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     let mut state = channel.state.lock();
     if !state.subscribers.get(&connection.id()).is_some_and(|own| Arc::ptr_eq(own, subscription)) {
@@ -99,11 +99,11 @@ fn take_out(
     );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
-    Some(if unused { Left::Nobody } else { Left::Others })
+    Some(if unused { RemainingSubscribers::Nobody } else { RemainingSubscribers::Others })
 }
 
 /// Takes a connection out of a group's channel, where it is in it.
-pub(crate) fn dismiss(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
+pub(crate) fn end_subscription(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
     if let Some(subscription) = connection.take_subscription(name.as_str(), Owner::Group) {
         detach(hub, &subscription, DepartureKind::Gone);
     }

@@ -3,10 +3,10 @@
 
 use super::ConnectionCore;
 use crate::broker::BoxFuture;
-use crate::contain::{Contained, Lasting, Panicked};
+use crate::contain::{Contained, Guaranteed, Panicked};
 use crate::dispatch::{Pending, Reply};
 use crate::error::Error;
-use crate::shard::posts_of_thread;
+use crate::shard::post_count_of_thread;
 use hauyna_protocol::RequestId;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ pub(super) enum PendingCallback {
     Open(Contained<Result<(), Error>>),
     /// On the heap, as few callbacks wait, and every connection has room for this.
     Request(Box<RunningRequest>),
-    Close(Lasting),
+    Close(Guaranteed),
     /// A shard that the connection's requests make write has too much to do.
     AwaitRoom(BoxFuture<()>),
 }
@@ -36,9 +36,9 @@ pub(super) struct RunningRequest {
 impl RunningRequest {
     /// Polls the callback; `None` where it panicked.
     pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
-        let before = posts_of_thread();
+        let before = post_count_of_thread();
         let poll = poll_callback(core, &mut self.future, cx);
-        self.has_sent |= posts_of_thread() != before;
+        self.has_sent |= post_count_of_thread() != before;
         self.has_waited |= poll.is_pending();
         poll
     }
@@ -83,7 +83,7 @@ pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallbac
     let shard = core.hub.congested_shard_of(core)?;
     core.liveness.set_busy(true);
     let hub = core.hub.clone();
-    Some(PendingCallback::AwaitRoom(Box::pin(async move { hub.room_of(shard).await })))
+    Some(PendingCallback::AwaitRoom(Box::pin(async move { hub.wait_for_shard_room(shard).await })))
 }
 
 /// Polls a future of the application's; `None` where it panicked, which is counted.

@@ -7,7 +7,7 @@ use crate::contain;
 use crate::dispatch::keep_remainder;
 use crate::event::{SystemEvent, SystemKind};
 use crate::presence::{self, DepartureKind};
-use crate::session::{self, Kept, KeptSubscription};
+use crate::session::{self, KeptSubscription, SessionContent};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::close_frame;
@@ -21,7 +21,7 @@ impl ConnectionCore {
         (reason, backlog): (CloseReason, Backlog),
     ) {
         if backlog == Backlog::Write {
-            self.hub.settle(self.shard()); // what was sent before goes out before
+            self.hub.process_inline(self.shard()); // what was sent before goes out before
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
@@ -48,7 +48,7 @@ impl ConnectionCore {
         (reason, backlog): (CloseReason, Backlog),
     ) {
         match backlog {
-            Backlog::Write => self.hub.settle(self.shard()),
+            Backlog::Write => self.hub.process_inline(self.shard()),
             Backlog::Drop => self.wait_for_ordered_replies(),
         }
         let mut outbox = self.outbox.lock();
@@ -71,7 +71,7 @@ impl ConnectionCore {
         let mut outbox = self.outbox.lock();
         let is_due = outbox.closes_when_answered && outbox.phase == Phase::Open;
         if is_due {
-            let frame = close_frame_of(CloseCode::DRAIN, self.hub.ending.reason());
+            let frame = close_frame_of(CloseCode::DRAIN, self.hub.lifecycle.reason());
             outbox.close(frame, CloseReason::Drain, Backlog::Write);
         }
         is_due
@@ -99,7 +99,12 @@ impl ConnectionCore {
 
     /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
     /// sweep ends what it does not get written.
-    fn send_session_end(&self, outbox: &mut Outbox, (code, text): (CloseCode, &str), reason: CloseReason) -> bool {
+    fn send_session_end(
+        &self,
+        outbox: &mut Outbox,
+        (code, text): (CloseCode, &str),
+        reason: CloseReason,
+    ) -> bool {
         outbox.close(close_frame_of(code, text), reason, Backlog::Drop);
         let may_write = !outbox.socket.is_of_task();
         if may_write {
@@ -157,7 +162,8 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
         reason = outbox.reason.unwrap_or(CloseReason::Lost);
         is_undecided = outbox.session_notice.is_undecided();
         // Nobody comes back to a hub that ends.
-        is_kept = outbox.session_notice.has_session() && session::is_resumable(reason) && hub.ending.is_open();
+        is_kept =
+            outbox.session_notice.has_session() && session::is_resumable(reason) && hub.lifecycle.is_open();
         if is_kept {
             hub.sessions.begin(core, std::mem::take(&mut channels));
         }
@@ -189,9 +195,9 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
         let connection = Connection::new(core.clone());
         SystemEvent::Closed { connection, reason }
     });
-    hub.departed.notify_waiters();
+    hub.connection_gone.notify_waiters();
     if !hub.shards[core.shard()].is_running() {
-        hub.settle(core.shard()); // no task takes it out of the lists
+        hub.process_inline(core.shard()); // no task takes it out of the lists
     }
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     if is_kept {
@@ -201,7 +207,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
             channel: own.channel.name.clone(),
             metadata: own.metadata.lock().clone(),
         });
-        hub.sessions.keep(hub, core, Kept { subscriptions: kept.collect(), state, reason });
+        hub.sessions.keep(hub, core, SessionContent { subscriptions: kept.collect(), state, reason });
     } else {
         hub.sessions.forget(core);
     }
@@ -231,7 +237,9 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
         // One that is being closed for good stays so.
-        if !outbox.session_notice.has_session() || outbox.reason.is_some_and(|reason| !session::is_resumable(reason)) {
+        if !outbox.session_notice.has_session()
+            || outbox.reason.is_some_and(|reason| !session::is_resumable(reason))
+        {
             return false;
         }
         core.replace(&mut outbox);

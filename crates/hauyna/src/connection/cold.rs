@@ -1,11 +1,11 @@
 //! What few connections have, in one allocation that the others are spared. Each part has its own lock.
 
 use super::ConnectionCore;
+use super::client_requests::ClientRequests;
 use super::expiry::CredentialsExpiry;
 use super::extensions::Attachments;
-use super::client_requests::ClientRequests;
 use crate::channel::Subscription;
-use crate::dispatch::{EventRates, Meters};
+use crate::dispatch::{ClientEventRates, Meters};
 use crate::rate::Bucket;
 use crate::retry::RetryPolicy;
 use crate::session::Takeover;
@@ -24,7 +24,7 @@ pub(crate) struct ColdState {
     /// What is left of the handler's limits.
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
     /// What is left of the rates of its client events.
-    pub(crate) event_rates: Mutex<Option<Box<EventRates>>>,
+    pub(crate) event_rates: Mutex<Option<Box<ClientEventRates>>>,
     /// What is left of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
     /// What its session is bound to, where the handler says so.

@@ -1,9 +1,9 @@
 //! All live connections of a hub: queries, and messages that go to several of them.
 
-use super::{ConnectInfo, Backlog, CloseReason, Connection, ConnectionId, ConnectionState};
-use super::{Opening, ConnectionParts, SessionAnnouncement, register, sendable};
+use super::{Backlog, CloseReason, ConnectInfo, Connection, ConnectionId, ConnectionState};
+use super::{ConnectionParts, Opening, SessionAnnouncement, register, sendable};
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, Extras, Kind, UserId, Wire};
+use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId, Wire};
 use crate::error::Error;
 use crate::handler::{Credentials, SharedHandler};
 use crate::hub::Hub;
@@ -135,7 +135,7 @@ impl Connections {
         let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
         match should_reconnect(sendable(code).0) {
             Reconnect::ComeBack => close(),
-            Reconnect::StayAway => session::end_while(&self.0.0, |_| true, close),
+            Reconnect::StayAway => session::end_matching(&self.0.0, |_| true, close),
         }
     }
 
@@ -163,7 +163,7 @@ impl Connections {
     ///
     /// `validation_error` where JSON cannot hold the value; `unavailable`.
     pub async fn broadcast(&self, message: impl Serialize) -> Result<Published, Error> {
-        self.publish(&message, Extras::default()).await
+        self.publish(&message, PublishOptions::default()).await
     }
 
     /// As [`Connections::broadcast`], to everybody but one connection.
@@ -176,13 +176,17 @@ impl Connections {
         message: impl Serialize,
         except: ConnectionId,
     ) -> Result<Published, Error> {
-        self.publish(&message, Extras { except: Some(except), ..Extras::default() }).await
+        self.publish(&message, PublishOptions { except: Some(except), ..PublishOptions::default() }).await
     }
 
-    async fn publish(&self, message: &impl Serialize, extras: Extras) -> Result<Published, Error> {
+    async fn publish(&self, message: &impl Serialize, extras: PublishOptions) -> Result<Published, Error> {
         let content = Content::of_application(message)?;
-        let answer =
-            channel::publish_paced(&self.0.0, ChannelName::everybody(), (Kind::Broadcast, content), extras);
+        let answer = channel::publish_paced(
+            &self.0.0,
+            ChannelName::everybody(),
+            (PublicationKind::Broadcast, content),
+            extras,
+        );
         Ok(answer.await?)
     }
 
@@ -277,9 +281,14 @@ impl Connections {
         for user in users {
             let user = UserId::new(user.as_ref())?;
             let channel = ChannelName::of_user(user.as_str());
-            let message = (Kind::Private, content.clone());
-            channel::publish_paced(&self.0.0, channel, message, Extras { except, ..Extras::default() })
-                .await?;
+            let message = (PublicationKind::Private, content.clone());
+            channel::publish_paced(
+                &self.0.0,
+                channel,
+                message,
+                PublishOptions { except, ..PublishOptions::default() },
+            )
+            .await?;
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
 //! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
 
-use super::connect_info::ConnectInfo;
 use super::cold::ColdState;
+use super::connect_info::ConnectInfo;
 use super::extensions::DetachedExtensions;
-use super::outbox::Outbox;
 use super::liveness::{Deadlines, Liveness};
+use super::outbox::Outbox;
 use super::state::Index;
 use super::{CloseReason, ConnectionId, Outgoing, Phase, QueueBounds, Widening};
 use crate::channel::{ChannelCore, ChannelName, Subscription, UserId, Wire};
@@ -305,7 +305,7 @@ impl ConnectionCore {
     /// How long ago something was read.
     pub(crate) fn silent_for(&self) -> Duration {
         let now = self.hub.clock.tick();
-        now.since(self.liveness.last_read().date(|| now))
+        now.since(self.liveness.last_read().assign_time(|| now))
     }
 
     /// Bytes that wait to be written.

@@ -2,13 +2,13 @@
 //! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
 //! what one read brought. However it ends, the guard in `Run` cleans up.
 
-use super::read_ahead::ReadAhead;
+use super::callback::{PendingCallback, poll_callback, start_request, wait_for_room};
 use super::close::{CloseNotice, tear_down};
 use super::outbox::Flushed;
+use super::read_ahead::ReadAhead;
 use super::reader::{self, Handled};
-use super::replies::{ReplyProgress, MAX_REPLY_BYTES, flush_replies};
-use super::stream::{retry_after_look, poll_unconstrained, write_other};
-use super::callback::{PendingCallback, start_request, poll_callback, wait_for_room};
+use super::replies::{MAX_REPLY_BYTES, ReplyProgress, flush_replies};
+use super::stream::{poll_unconstrained, retry_after_look, write_other};
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::contain;
 use crate::dispatch::Reply;
@@ -85,7 +85,14 @@ impl Driver {
         rest: Option<Box<[u8]>>,
         work: Option<PendingCallback>,
     ) -> Self {
-        Self { core, decoder, io, read_ahead: rest.and_then(ReadAhead::of), callback: work, stage: Stage::Living }
+        Self {
+            core,
+            decoder,
+            io,
+            read_ahead: rest.and_then(ReadAhead::of),
+            callback: work,
+            stage: Stage::Living,
+        }
     }
 
     /// Of a connection that was closed before it was opened.
@@ -165,10 +172,10 @@ impl Driver {
 
     /// Everything that was read is answered: the moment to go, where the hub drains.
     fn close_if_draining(&self) -> Next {
-        if !self.core.hub.ending.is_draining() {
+        if !self.core.hub.lifecycle.is_draining() {
             return Next::Wait;
         }
-        self.core.hub.settle(self.core.shard()); // it goes behind what was published before
+        self.core.hub.process_inline(self.core.shard()); // it goes behind what was published before
         if self.core.close_if_draining() { Next::Again } else { Next::Wait }
     }
 
@@ -234,7 +241,7 @@ impl Driver {
 
     /// Handles input; a panic of the application's code costs this connection alone.
     fn contain_panic(&mut self, handle: impl FnOnce(&mut Self)) {
-        if contain::quietly(|| handle(self)).is_err() {
+        if contain::call_uncounted(|| handle(self)).is_err() {
             self.core.metrics().panics.increment();
             self.core.close_with(CloseCode::INTERNAL_ERROR, CloseReason::Failed);
         }
@@ -271,7 +278,8 @@ impl Driver {
                     *work = start_request(core, pending, replies, cx);
                     is_full = core.is_backed_up();
                 }
-                is_full |= replies.len() >= MAX_REPLY_BYTES && flush_replies(core, replies) == ReplyProgress::Up;
+                is_full |=
+                    replies.len() >= MAX_REPLY_BYTES && flush_replies(core, replies) == ReplyProgress::Up;
                 if work.is_none() {
                     *work = wait_for_room(core);
                 }
@@ -310,7 +318,7 @@ impl Driver {
             PendingCallback::Open(mut future) => match poll_callback(&core, &mut future, cx) {
                 // What it has sent goes out before the answer to the first request.
                 Poll::Ready(Some(Ok(()))) => {
-                    core.hub.settle(core.shard());
+                    core.hub.process_inline(core.shard());
                     core.admit();
                 }
                 Poll::Ready(Some(Err(error))) => reader::refuse_open(&core, &error),
@@ -361,7 +369,7 @@ impl Driver {
         contain::discard(&self.core.metrics().panics, self.io.take());
         if let (CloseNotice::Over(reason), true) = (tear_down(&self.core), was_opened) {
             let cx = HandlerContext::new(self.core.clone());
-            self.callback = self.core.endpoint.closed(&cx, reason).map(PendingCallback::Close);
+            self.callback = self.core.endpoint.call_on_close(&cx, reason).map(PendingCallback::Close);
         }
     }
 

@@ -41,7 +41,7 @@ impl ConnectionCore {
 
     fn credentials_expiry(&self, expiry: Expiry) -> CredentialsExpiry {
         // Both are cut to milliseconds: never early.
-        let left = u64::try_from(expiry.left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
+        let left = u64::try_from(expiry.time_left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
         let due = self.hub.clock.millis().saturating_add(left);
         CredentialsExpiry { expiry, check_at: due }
     }
@@ -109,7 +109,9 @@ impl ConnectionCore {
     /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.
     pub(crate) fn expire(self: &Arc<Self>, now: u64) {
         let is_due = |lease: &CredentialsExpiry| lease.check_at <= now;
-        if self.existing_cold().is_some_and(|attached| attached.credentials_expiry.lock().as_ref().is_some_and(is_due))
+        if self
+            .existing_cold()
+            .is_some_and(|attached| attached.credentials_expiry.lock().as_ref().is_some_and(is_due))
         {
             self.close(CloseCode::EXPIRED, "expired", (CloseReason::Expired, Backlog::Drop));
         }

@@ -58,8 +58,11 @@ impl Extensions {
 
     /// Bytes of what is attached: the values themselves, and what the common ones own.
     pub(super) fn weight(&self) -> usize {
-        let own =
-            self.of_connection.values().map(|value| ENTRY_BYTES + size_of_val(&**value) + owned(&**value)).sum::<usize>();
+        let own = self
+            .of_connection
+            .values()
+            .map(|value| ENTRY_BYTES + size_of_val(&**value) + owned(&**value))
+            .sum::<usize>();
         let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
         let claims = claims.map_or(0, Claims::weight);
         #[cfg(feature = "axum")]

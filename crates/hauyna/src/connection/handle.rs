@@ -1,7 +1,7 @@
 //! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
 //! that the connection is closed.
 
-use super::{Backlog, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions, ClientRequest};
+use super::{Backlog, ClientRequest, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
 use crate::channel::{Content, UserId};
 use crate::error::Error;
 use crate::handler::Expiry;
@@ -126,7 +126,7 @@ impl Connection {
         let closing = CloseReason::application(code);
         self.0.close(code, reason, (closing, Backlog::Write));
         if !session::is_resumable(closing) {
-            session::end_of(&self.0);
+            session::end_session_of(&self.0);
         }
     }
 
@@ -154,7 +154,7 @@ impl Connection {
     /// [`Connection::send`]. Then nothing is changed.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
         self.0.set_state(state)?;
-        self.0.hub.settle_congested();
+        self.0.hub.process_congested_inline();
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Connection {
             self.0.send_message(&Message::RetryPolicy(policy.terms()))?;
             *own = Some(policy);
         }
-        self.0.hub.settle_congested();
+        self.0.hub.process_congested_inline();
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use super::Outgoing;
 use super::latest::LatestEvents;
-use super::queued::{Gap, Queued, QueueBounds};
+use super::queued::{Gap, QueueBounds, Queued};
 use super::replay::Replays;
 use crate::channel::{Publication, Subscription};
 use bytes::{Buf, Bytes};

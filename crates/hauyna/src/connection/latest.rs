@@ -89,7 +89,11 @@ impl LatestEvents {
 }
 
 /// Whether a later event takes the place of one that waits.
-fn is_superseded((waiting, own): &WaitingEvents, later: &Publication, subscription: &Arc<Subscription>) -> bool {
+fn is_superseded(
+    (waiting, own): &WaitingEvents,
+    later: &Publication,
+    subscription: &Arc<Subscription>,
+) -> bool {
     Arc::ptr_eq(own, subscription) && waiting.is_superseded_by(later)
 }
 

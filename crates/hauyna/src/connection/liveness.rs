@@ -48,7 +48,7 @@ impl Liveness {
     /// What deadlines are reckoned from. What was noted since the last time is `now`.
     pub(super) fn with_known_times(&self, now: impl Fn() -> Tick) -> Deadlines {
         for moment in [&self.last_read, &self.last_message, &self.busy, &self.unfinished] {
-            Tick::date_in(moment, &now);
+            Tick::assign_time_in(moment, &now);
         }
         self.deadlines()
     }

@@ -2,48 +2,48 @@
 //! end by time; `open` is its beginning, `run` its life with `work` and `ahead`, `reader` what comes in, `outbox`
 //! and `lanes` what goes out, `state` and `transition` what state it is in, `connections` all of them.
 
-mod read_ahead;
-mod connect_info;
+mod callback;
+mod client_requests;
+mod close;
 mod cold;
+mod connect_info;
 mod connections;
 mod core;
-mod close;
+mod driver;
 mod expiry;
 mod extensions;
 mod handle;
-mod takeover;
 mod lanes;
 mod latest;
+mod liveness;
 mod open;
 mod outbox;
-mod liveness;
 mod queued;
+mod read_ahead;
 mod reader;
 mod replay;
 mod replies;
-mod client_requests;
-mod driver;
 mod send;
 mod slow_consumer;
 mod state;
 mod stream;
+mod takeover;
 mod transition;
-mod callback;
 mod write;
 
+pub use client_requests::ClientRequest;
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
-pub use client_requests::ClientRequest;
 pub use state::{ConnectionState, StateCounts};
 
-pub(crate) use self::core::{Owner, ConnectionCore, ConnectionParts};
+pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
+pub(crate) use close::{close_replaced, evict};
 pub(crate) use connect_info::ConnectInfo;
-pub(crate) use close::{evict, close_replaced};
 pub(crate) use extensions::DetachedExtensions;
+pub(crate) use liveness::Deadlines;
 pub(crate) use open::{Opening, SessionAnnouncement, UnopenedConnection, register};
 pub(crate) use outbox::{Backlog, Phase, SessionNotice};
-pub(crate) use liveness::Deadlines;
 pub(crate) use queued::{QueueBounds, Widening};
 pub(crate) use reader::{Resumed, announce_session, frame};
 pub(crate) use state::States;

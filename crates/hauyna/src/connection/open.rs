@@ -1,14 +1,14 @@
 //! How a connection begins: what a handshake has decided becomes a registered connection, and once the handshake is
 //! answered that gets its socket and a task of its own. Called by the router, once for each upgrade.
 
-use super::core::ConnectionParts;
-use super::close::take_back_session;
-use super::outbox::{Outbox, SessionNotice};
-use super::driver::Driver;
 use super::callback::PendingCallback;
+use super::close::take_back_session;
+use super::core::ConnectionParts;
+use super::driver::Driver;
+use super::outbox::{Outbox, SessionNotice};
 use super::{CloseReason, ConnectionCore, Phase, reader};
 use crate::contain::Contained;
-use crate::dispatch::{guarded_open, take_remainder};
+use crate::dispatch::{open_with_recovery, take_remainder};
 use crate::handler::{Context, Credentials, Endpoint};
 use crate::hub::{HubCore, Place};
 use crate::presence;
@@ -53,7 +53,8 @@ struct Pending {
 
 /// Registers the connection, before its client can know of it: whoever has seen the answer is found.
 pub(crate) fn register(opening: Opening) -> UnopenedConnection {
-    let Opening { hub, endpoint, particulars, limit_place: place, inflate, session, credentials, claim } = opening;
+    let Opening { hub, endpoint, particulars, limit_place: place, inflate, session, credentials, claim } =
+        opening;
     hub.background.remember_runtime();
     hub.background.adopt();
     let shard = &hub.shards[usize::from(particulars.shard)];
@@ -73,13 +74,13 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
             core.await_decision(SessionNotice::Opening);
         }
     }
-    hub.groups.welcome(&hub, &core);
+    hub.groups.register(&hub, &core);
     place.keep();
     core.set_expiry(credentials.expiry);
     core.set_token(credentials.token.clone());
     hub.metrics.opened.increment();
     core.endpoint.connections.increment();
-    if let Some((code, reason)) = hub.ending.farewell() {
+    if let Some((code, reason)) = hub.lifecycle.close_for_newcomers() {
         core.close_with(code, reason);
     } else if hub.check_revoked(core.user(), &credentials).is_err() {
         // It was revoked since, when there was no connection to close yet.
@@ -114,8 +115,8 @@ impl UnopenedConnection {
                 Some(PendingCallback::Open(Contained::new(&core.hub.metrics.panics, resumed)))
             }
             None => {
-                let opened = (!is_unopened).then(|| core.endpoint.opened(&Context::new(core.clone())));
-                let opened = opened.flatten().map(|opened| guarded_open(&core, opened));
+                let opened = (!is_unopened).then(|| core.endpoint.call_on_open(&Context::new(core.clone())));
+                let opened = opened.flatten().map(|opened| open_with_recovery(&core, opened));
                 opened.map(|opened| PendingCallback::Open(Contained::new(&core.hub.metrics.panics, opened)))
             }
         };

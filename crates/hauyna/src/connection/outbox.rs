@@ -4,7 +4,7 @@
 
 use super::lanes::Lanes;
 use super::latest::ReadingPace;
-use super::queued::{Queued, QueueBounds};
+use super::queued::{QueueBounds, Queued};
 use super::write::{SocketAnswer, TaskAttempt};
 use super::{CloseReason, Outgoing};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
@@ -128,9 +128,9 @@ impl Outbox {
 
     /// Gives what was noted since the last sweep the time of this one.
     pub(crate) fn set_times(&mut self, now: impl Fn() -> Tick) {
-        self.blocked = self.blocked.map(|since| since.date(&now));
+        self.blocked = self.blocked.map(|since| since.assign_time(&now));
         if let Phase::Closing(since) | Phase::Closed(since) = &mut self.phase {
-            *since = since.date(&now);
+            *since = since.assign_time(&now);
         }
     }
 
@@ -274,7 +274,8 @@ impl Outbox {
         }
         let is_superseding =
             self.lanes.as_ref().is_some_and(|lanes| lanes.would_conflate(publication, subscription));
-        let may_conflate = is_superseding && self.was_asked() && self.try_socket(out) == SocketAnswer::Refused;
+        let may_conflate =
+            is_superseding && self.was_asked() && self.try_socket(out) == SocketAnswer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
         let room = match self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, bytes)) {
             Ok(room) => room,
@@ -283,7 +284,11 @@ impl Outbox {
         if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(publication, subscription, Outgoing { bounds: room, may_conflate, ..out })
+        self.lanes().push_publication(
+            publication,
+            subscription,
+            Outgoing { bounds: room, may_conflate, ..out },
+        )
     }
 
     /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, or there is no room, the
@@ -319,7 +324,11 @@ impl Outbox {
     }
 
     /// Drops what waits of a subscription; returns whether now nothing waits any more.
-    pub(crate) fn remove_subscription(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
+    pub(crate) fn remove_subscription(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        out: Outgoing<'_>,
+    ) -> bool {
         let Some(lanes) = &mut self.lanes else { return false };
         lanes.remove_subscription(subscription, out);
         let is_emptied = lanes.is_unused();

@@ -2,7 +2,7 @@
 //! were dropped; and how much may stand there.
 
 use super::Outgoing;
-use crate::channel::{Kind, Publication, Subscription};
+use crate::channel::{Publication, PublicationKind, Subscription};
 use bytes::Bytes;
 use hauyna_protocol::{Epoch, Message, Position};
 use hauyna_websocket::FrameBuilder;
@@ -102,7 +102,7 @@ impl Gap {
             self.after.get_or_insert(before);
             self.missed += 1;
         } else if self.after.is_some_and(|after| after.epoch == Epoch::UNKNOWN)
-            && publication.kind() != Kind::Event
+            && publication.kind() != PublicationKind::Event
         {
             self.missed += 1;
         }

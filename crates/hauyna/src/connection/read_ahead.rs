@@ -2,10 +2,10 @@
 //! go to who waits for them, everything else is kept, in its order and within a bound, until the callback
 //! has ended. A part of the life in `run`.
 
+use super::callback::{start_request, wait_for_room};
+use super::driver::{Driver, Next};
 use super::reader::{self, Handled};
 use super::replies::{MAX_REPLY_BYTES, flush_replies};
-use super::driver::{Next, Driver};
-use super::callback::{start_request, wait_for_room};
 use crate::transport::{with_replies, with_scratch};
 use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;
@@ -129,7 +129,9 @@ impl Driver {
                 }
                 Ok(Some(Event::Ping(payload))) => Some(HeldMessage::Ping(payload.into())),
                 Ok(Some(Event::Pong(payload))) => Some(HeldMessage::Pong(payload.into())),
-                Ok(Some(Event::Close(frame))) => Some(HeldMessage::Close(frame.map(|(code, _)| code.as_u16()))),
+                Ok(Some(Event::Close(frame))) => {
+                    Some(HeldMessage::Close(frame.map(|(code, _)| code.as_u16())))
+                }
                 Err(error) => Some(HeldMessage::Fault(error)),
             };
             let Some(held) = held else { continue };

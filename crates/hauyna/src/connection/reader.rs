@@ -6,7 +6,7 @@ use super::outbox::SessionNotice;
 use super::replies::flush_replies;
 use super::{Backlog, CloseReason, ConnectionCore};
 use crate::channel::Content;
-use crate::dispatch::{self, Asked, Pending};
+use crate::dispatch::{self, Attempt, Pending};
 use crate::error::Error;
 use crate::handler::{Context, Mode};
 use bytes::Bytes;
@@ -33,12 +33,12 @@ pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut
         Event::Binary(bytes) => message(core, (OpCode::Binary, bytes), replies),
         Event::Ping(payload) => {
             pong(core, payload, replies);
-            let pending = core.endpoint.pinged(&Context::new(core.clone()), payload);
-            pending.map(|pending| dispatch::guarded(core, || Asked::Ping(payload.into()), pending))
+            let pending = core.endpoint.call_on_ping(&Context::new(core.clone()), payload);
+            pending.map(|pending| dispatch::with_recovery(core, || Attempt::Ping(payload.into()), pending))
         }
         Event::Pong(payload) => {
-            let pending = core.endpoint.ponged(&Context::new(core.clone()), payload);
-            pending.map(|pending| dispatch::guarded(core, || Asked::Pong(payload.into()), pending))
+            let pending = core.endpoint.call_on_pong(&Context::new(core.clone()), payload);
+            pending.map(|pending| dispatch::with_recovery(core, || Attempt::Pong(payload.into()), pending))
         }
         Event::Close(frame) => {
             closed_by_peer(core, frame.map(|(code, _)| code.as_u16()), replies);
@@ -63,7 +63,7 @@ fn message(
             None
         }
         Mode::Protocol if opcode == core.wire().opcode() => dispatch::dispatch(core, payload, replies),
-        Mode::Protocol => dispatch::other_opcode(core, (opcode, payload), replies),
+        Mode::Protocol => dispatch::unexpected_opcode(core, (opcode, payload), replies),
     }
 }
 
@@ -137,7 +137,7 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     tracing::debug!(
         target: "hauyna::connection",
         id = %core.id(),
-        error = %crate::log::fault(error),
+        error = %crate::log::error_text(error),
         "refused by on_open",
     );
     core.push_reply(dispatch::error_frame(core, None, error));
@@ -166,7 +166,7 @@ pub(crate) fn announce_session(
         timeout: ms(heartbeat.interval.saturating_add(heartbeat.timeout)),
     });
     let sessions = &core.hub.sessions;
-    let token = sessions.are_kept().then(|| sessions.token(core.id()));
+    let token = sessions.is_enabled().then(|| sessions.token(core.id()));
     let terms = |token| ResumeTerms { token, window: ms(sessions.window(core)) };
     let session = Session {
         connection_id: &core.id().to_string(),

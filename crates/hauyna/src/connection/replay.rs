@@ -5,7 +5,7 @@
 use super::queued::QueueBounds;
 use super::{CloseReason, ConnectionCore, Phase};
 use crate::broker::{Continuity, HistoryPage, HistoryRange, Order};
-use crate::channel::{Publication, Subscription, SubscriptionPhase, Turned};
+use crate::channel::{EpochTurn, Publication, Subscription, SubscriptionPhase};
 use crate::error::BrokerError;
 use crate::shard::Item;
 use hauyna_protocol::Position;
@@ -178,7 +178,7 @@ impl ConnectionCore {
             return false;
         };
         drop(outbox);
-        let answer = self.hub.ask(|broker| broker.history(&subscription.channel.name, range));
+        let answer = self.hub.with_broker(|broker| broker.history(&subscription.channel.name, range));
         match answer.into_now() {
             Ok(page) => self.take_page(&subscription, page),
             Err(later) => {
@@ -200,7 +200,7 @@ impl ConnectionCore {
                 tracing::debug!(
                     target: "hauyna::channel",
                     id = %self.id(),
-                    error = %crate::log::fault(&error),
+                    error = %crate::log::error_text(&error),
                     "the history cannot be read",
                 );
                 // Its client comes back and recovers.
@@ -232,14 +232,14 @@ impl ConnectionCore {
         if has_turned && !is_lost {
             at.epoch = page.top.epoch;
             if is_negotiated {
-                lanes.push_turn(subscription, Turned::whole(at), out);
+                lanes.push_turn(subscription, EpochTurn::whole(at), out);
             }
         }
         if is_lost {
             // The numbering began anew: what was missed cannot be said, but that it was.
             at = page.top;
             if is_negotiated {
-                lanes.push_turn(subscription, Turned::lost(at), out);
+                lanes.push_turn(subscription, EpochTurn::lost(at), out);
             }
         } else {
             let mut bytes = 0;

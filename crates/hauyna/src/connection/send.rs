@@ -1,14 +1,14 @@
 //! What goes out of a connection, between its shard and its outbox.
 
 use super::close::close_frame_of;
-use super::outbox::{Flushed, OutboxFull, Outbox};
+use super::outbox::{Flushed, Outbox, OutboxFull};
 use super::write::TaskUrgency;
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Mode;
-use crate::shard::{FrameOrigin, Item, OrderedFrame, take_turns};
+use crate::shard::{FrameOrigin, Item, OrderedFrame, yield_to_thread};
 use bytes::Bytes;
 use hauyna_protocol::close::CloseCode;
 use hauyna_protocol::{ErrorType, Message};
@@ -108,7 +108,7 @@ impl ConnectionCore {
     pub(crate) async fn let_task_write(&self) {
         let is_due = self.outbox.lock().is_control_due(self.bounded());
         if is_due {
-            take_turns().await;
+            yield_to_thread().await;
         }
     }
 
@@ -251,7 +251,7 @@ impl ConnectionCore {
     /// whatever verb.
     pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
         let shard = &self.hub.shards[self.shard()];
-        if !shard.is_settled() {
+        if !shard.is_drained() {
             self.check_open()?;
             let is_of_task = self.outbox.lock().socket.is_of_task();
             if is_of_task && self.hub.is_shard_congested(self.shard()) {
@@ -264,7 +264,7 @@ impl ConnectionCore {
                 origin: FrameOrigin::Application,
             })));
             if self.hub.is_shard_congested(self.shard()) {
-                self.hub.settle(self.shard()); // it cannot wait here
+                self.hub.process_inline(self.shard()); // it cannot wait here
             }
             return Ok(());
         }
@@ -304,7 +304,7 @@ impl ConnectionCore {
 
     /// Whether something is on its way to the client that the reply of a callback may have to stay behind.
     pub(super) fn has_before_reply(&self) -> bool {
-        !self.hub.shards[self.shard()].is_settled() || self.outbox.lock().has_data()
+        !self.hub.shards[self.shard()].is_drained() || self.outbox.lock().has_data()
     }
 
     /// Whether replies are on their way through the shard.
@@ -315,7 +315,7 @@ impl ConnectionCore {
     /// A reply that does not go the way of the others must not overtake them.
     pub(crate) fn wait_for_ordered_replies(&self) {
         if self.has_ordered_replies() {
-            self.hub.settle(self.shard());
+            self.hub.process_inline(self.shard());
         }
     }
 

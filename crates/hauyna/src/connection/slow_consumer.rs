@@ -5,7 +5,7 @@ use super::Outgoing;
 use super::lanes::Lanes;
 use super::outbox::OutboxFull;
 use super::queued::{Gap, Queued};
-use crate::channel::{Kind, Publication, SlowConsumer, Subscription, Turned, notice};
+use crate::channel::{EpochTurn, Publication, PublicationKind, SlowConsumer, Subscription, notice};
 use std::sync::Arc;
 
 impl Lanes {
@@ -20,7 +20,7 @@ impl Lanes {
         if let Some(position) = publication.position() {
             return self.replays.note_delivered(subscription, position);
         }
-        if publication.is_turn() {
+        if publication.is_epoch_turn() {
             return self.replays.note_turn(subscription);
         }
         if publication.is_client_event() {
@@ -48,7 +48,12 @@ impl Lanes {
     }
 
     /// Tells a subscriber that catches up that the stream goes on under another epoch.
-    pub(super) fn push_turn(&mut self, subscription: &Arc<Subscription>, turned: Turned, out: Outgoing<'_>) {
+    pub(super) fn push_turn(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        turned: EpochTurn,
+        out: Outgoing<'_>,
+    ) {
         let notice = Arc::new(notice(&subscription.channel, turned));
         self.data_bytes += notice.frame(out.wire, out.deflate).len();
         self.data.push_back(Queued::Publication(notice, Some(subscription.clone())));
@@ -72,13 +77,13 @@ impl Lanes {
                 (SlowConsumer::Disconnect, _) | (_, None) => return Err(OutboxFull),
                 (_, Some(subscription)) => subscription,
             };
-            if policy == SlowConsumer::DropNewest && !publication.is_turn() {
+            if policy == SlowConsumer::DropNewest && !publication.is_epoch_turn() {
                 self.add_gap_at_end(subscription, publication, out);
                 return Ok(());
             }
             while !self.has_room(out.bounds, bytes) {
                 if !self.drop_oldest(subscription, out) {
-                    if publication.is_turn() {
+                    if publication.is_epoch_turn() {
                         return Err(OutboxFull);
                     }
                     self.add_gap_at_end(subscription, publication, out);
@@ -111,7 +116,7 @@ impl Lanes {
     }
 
     fn superseded_index(&self, subscription: &Arc<Subscription>, new: &Publication) -> Option<usize> {
-        if new.is_turn() {
+        if new.is_epoch_turn() {
             return None;
         }
         self.data.iter().position(|queued| match queued {
@@ -124,7 +129,9 @@ impl Lanes {
 
     fn drop_oldest(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) -> bool {
         let oldest = self.data.iter().position(|queued| match queued {
-            Queued::Publication(publication, _) => !publication.is_turn() && queued.belongs_to(subscription),
+            Queued::Publication(publication, _) => {
+                !publication.is_epoch_turn() && queued.belongs_to(subscription)
+            }
             _ => false,
         });
         oldest.is_some_and(|index| {
@@ -141,7 +148,7 @@ impl Lanes {
         count_dropped(&publication, out);
         // What lies on two sides of a turn never counts as one gap.
         let earlier = self.data.range(..index).rposition(|queued| {
-            let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_turn());
+            let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_epoch_turn());
             (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
         });
         if let Some(earlier) = earlier.filter(|earlier| matches!(self.data[*earlier], Queued::Gap(_))) {
@@ -154,7 +161,12 @@ impl Lanes {
         }
     }
 
-    fn add_gap_at_end(&mut self, subscription: &Arc<Subscription>, publication: &Publication, out: Outgoing<'_>) {
+    fn add_gap_at_end(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        publication: &Publication,
+        out: Outgoing<'_>,
+    ) {
         count_dropped(publication, out);
         // One gap for all that follows the channel's last message here, or channels that overflow in turn
         // would queue one for each.
@@ -181,7 +193,7 @@ impl Lanes {
 }
 
 fn count_dropped(publication: &Publication, out: Outgoing<'_>) {
-    if publication.kind() != Kind::Event {
+    if publication.kind() != PublicationKind::Event {
         out.traffic.dropped.increment();
     }
 }

@@ -71,7 +71,7 @@ impl ConnectionCore {
     #[cold]
     pub(super) fn note_read_while_idle(self: &Arc<Self>) {
         let now = self.hub.clock.tick();
-        let is_enough = |patience| now.since(self.liveness.last_message().date(|| now)) < patience;
+        let is_enough = |patience| now.since(self.liveness.last_message().assign_time(|| now)) < patience;
         if self.endpoint.idle_after.is_none_or(is_enough) {
             self.mark_active();
         }

@@ -3,7 +3,7 @@
 
 use super::Outgoing;
 use super::lanes::Lanes;
-use super::outbox::{Flushed, OutboxFull, Outbox, Phase};
+use super::outbox::{Flushed, Outbox, OutboxFull, Phase};
 use super::queued::{QueueBounds, Widening};
 use crate::channel::{Publication, Subscription, SubscriptionPhase};
 use crate::clock::Tick;
@@ -114,7 +114,8 @@ impl Outbox {
 
     /// How far more waits than the bounds allow until the connection's task has tried its stream.
     pub(crate) fn task_is_due(&self, room: QueueBounds) -> TaskUrgency {
-        let is_open = matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
+        let is_open =
+            matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
         let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
             return TaskUrgency::No;
         };

@@ -16,8 +16,8 @@ impl Document {
             let (data, reply) = request(name, one);
             outline.exchange(&connection, (name, "receive"), [&data, &reply]);
         }
-        for (name, one) in &self.terms.questions {
-            let (data, reply) = question(name, one);
+        for (name, one) in &self.terms.client_requests {
+            let (data, reply) = client_request(name, one);
             outline.exchange(&connection, (name, "send"), [&data, &reply]);
         }
         for (name, one) in &self.terms.messages {
@@ -128,7 +128,7 @@ fn request(name: &str, one: &Exchange<Value>) -> (Value, Value) {
     (json!({ "allOf": [envelope, plain(&one.data)] }), answer(&one.reply))
 }
 
-fn question(name: &str, one: &Exchange<Value>) -> (Value, Value) {
+fn client_request(name: &str, one: &Exchange<Value>) -> (Value, Value) {
     let fields = json!({ "id": id(), "event": { "const": name }, "data": plain(&one.data) });
     (json!({ "allOf": [envelope("request", &fields, &["id", "event", "data"])] }), answer(&one.reply))
 }

@@ -1,7 +1,7 @@
 //! What a declaration must keep to, be it made in Rust or read, and how a contract and a handler are compared.
 
 use super::declared::Declared;
-use super::{Exchange, Terms};
+use super::{Exchange, ContractTerms};
 use crate::channel::Pattern;
 use crate::handler::{Handler, Signature};
 use hauyna_protocol::is_reserved_type;
@@ -71,9 +71,9 @@ fn of_application(kind: &str, message: &Declared) -> Result<(), String> {
 
 /// What the protocol allows as the `type` of a message.
 pub(super) fn name(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
+    if text.is_empty() || text.len() > MAX_NAME_CHARS || text.chars().any(char::is_control) {
         return Err(format!(
-            "`{}` is no name: 1 to {LONGEST} bytes without control characters",
+            "`{}` is no name: 1 to {MAX_NAME_CHARS} bytes without control characters",
             text.escape_debug()
         ));
     }
@@ -81,7 +81,7 @@ pub(super) fn name(text: &str) -> Result<(), String> {
 }
 
 /// What a handler does otherwise than the contract says, one line each.
-pub(super) fn differences(terms: &Terms<Declared>, handler: &Handler) -> Vec<String> {
+pub(super) fn differences(terms: &ContractTerms<Declared>, handler: &Handler) -> Vec<String> {
     let endpoint = handler.endpoint();
     let mut found = Vec::new();
     for (event, exchange) in &terms.requests {
@@ -110,7 +110,7 @@ fn difference(event: &str, exchange: &Exchange<Declared>, signature: &Signature)
 }
 
 /// Bytes of a name.
-const LONGEST: usize = 255;
+const MAX_NAME_CHARS: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Default)]
 pub(super) struct Definitions(BTreeMap<String, Value>);
 
-type Names = BTreeMap<String, String>;
+type DefinitionNames = BTreeMap<String, String>;
 /// Pairs of a type's own definition and one of the set that are taken to be the same while they are compared.
 type Assumed = BTreeSet<(String, String)>;
 
@@ -16,7 +16,7 @@ impl Definitions {
     /// Takes in what a type refers to, and returns its schema with the names of this set.
     pub(super) fn admit(&mut self, declared: &Declared) -> Value {
         let own = &declared.definitions;
-        let mut names = Names::new();
+        let mut names = DefinitionNames::new();
         let mut fresh = BTreeSet::new();
         for name in reachable(&declared.schema, own) {
             let is_same = |there: &Value| self.is_same((&own[&name], own), there, &mut Assumed::new());
@@ -114,7 +114,7 @@ fn is_name_for(name: &str, plain: &str) -> bool {
     rest.strip_prefix(INPUT).unwrap_or(rest).bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn renamed(schema: &Value, names: &Names) -> Value {
+fn renamed(schema: &Value, names: &DefinitionNames) -> Value {
     match schema {
         Value::Object(fields) => {
             let target = referred(schema).and_then(|name| names.get(&name));

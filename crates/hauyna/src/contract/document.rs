@@ -4,7 +4,7 @@
 use super::channel::CONTENT;
 use super::check;
 use super::declared::{DEFINITIONS, Declared, Side};
-use super::{ChannelTerms, Contract, Exchange, Terms};
+use super::{ChannelTerms, Contract, Exchange, ContractTerms};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use std::sync::Arc;
 pub(super) struct Document {
     pub(super) title: String,
     pub(super) version: String,
-    pub(super) terms: Terms<Value>,
+    pub(super) terms: ContractTerms<Value>,
     pub(super) definitions: BTreeMap<String, Value>,
 }
 
 impl Document {
     pub(super) fn json_schema(&self) -> Value {
-        let Terms { requests, questions, messages, channels } = &self.terms;
+        let ContractTerms { requests, client_requests: questions, messages, channels } = &self.terms;
         let exchange = |one: &Exchange<Value>| {
             record([("data".into(), one.data.clone()), ("reply".into(), one.reply.clone())])
         };
@@ -34,7 +34,7 @@ impl Document {
             client_events.map(|(pattern, one)| (pattern.clone(), record(one.client_events.clone())));
         let sections = [
             (REQUESTS, record(requests.iter().map(|(name, one)| (name.clone(), exchange(one))))),
-            (QUESTIONS, record(questions.iter().map(|(name, one)| (name.clone(), exchange(one))))),
+            (CLIENT_REQUESTS, record(questions.iter().map(|(name, one)| (name.clone(), exchange(one))))),
             (MESSAGES, record(messages.clone())),
             (
                 CHANNELS,
@@ -96,7 +96,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn entry(&self, terms: &mut Terms<Declared>, entry: (&str, &str, &Value)) -> Result<(), String> {
+    fn entry(&self, terms: &mut ContractTerms<Declared>, entry: (&str, &str, &Value)) -> Result<(), String> {
         let (section, key, schema) = entry;
         match section {
             REQUESTS => {
@@ -104,9 +104,9 @@ impl Reader {
                 check::request(key, &exchange.data)?;
                 terms.requests.insert(key.to_owned(), exchange);
             }
-            QUESTIONS => {
+            CLIENT_REQUESTS => {
                 check::name(key)?;
-                terms.questions.insert(key.to_owned(), self.exchange(key, schema)?);
+                terms.client_requests.insert(key.to_owned(), self.exchange(key, schema)?);
             }
             MESSAGES => {
                 let message = self.declared(key, schema)?;
@@ -186,7 +186,7 @@ impl Reader {
 }
 
 fn channel<'a>(
-    terms: &'a mut Terms<Declared>,
+    terms: &'a mut ContractTerms<Declared>,
     pattern: &str,
 ) -> Result<&'a mut ChannelTerms<Declared>, String> {
     check::pattern(pattern, terms.channels.keys().filter(|earlier| *earlier != pattern))?;
@@ -200,7 +200,7 @@ fn fields<'a>(schema: &'a Value, place: &str) -> Result<&'a Map<String, Value>, 
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 pub(super) const REQUESTS: &str = "requests";
-pub(super) const QUESTIONS: &str = "questions";
+pub(super) const CLIENT_REQUESTS: &str = "questions";
 pub(super) const MESSAGES: &str = "messages";
 pub(super) const CHANNELS: &str = "channels";
 pub(super) const CLIENT_EVENTS: &str = "clientEvents";

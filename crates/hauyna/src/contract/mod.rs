@@ -9,12 +9,12 @@ mod check;
 mod declared;
 mod definitions;
 mod document;
-mod question;
+mod client_request;
 mod types;
 mod typescript;
 
 pub use channel::ChannelContract;
-pub use question::Question;
+pub use client_request::ClientRequestType;
 
 use crate::error::Error;
 use declared::{Declared, Side};
@@ -65,14 +65,14 @@ use std::path::Path;
 pub struct Contract {
     title: String,
     version: String,
-    terms: Terms<Declared>,
+    terms: ContractTerms<Declared>,
 }
 
 /// What is agreed on. `T` stands for a type: as it was declared, or its schema.
 #[derive(Debug, Clone)]
-struct Terms<T> {
+struct ContractTerms<T> {
     requests: BTreeMap<String, Exchange<T>>,
-    questions: BTreeMap<String, Exchange<T>>,
+    client_requests: BTreeMap<String, Exchange<T>>,
     messages: BTreeMap<String, T>,
     channels: BTreeMap<String, ChannelTerms<T>>,
 }
@@ -96,7 +96,7 @@ struct ChannelTerms<T> {
 impl Contract {
     /// A contract that says nothing yet. `title` and `version` are the application's, and stand in what is made of it.
     pub fn new(title: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { title: title.into(), version: version.into(), terms: Terms::default() }
+        Self { title: title.into(), version: version.into(), terms: ContractTerms::default() }
     }
 
     /// Declares an event of [`Handler::on`](crate::Handler::on): a client sends `Data` and gets `Reply`. `()` is an event
@@ -125,7 +125,7 @@ impl Contract {
     /// # Panics
     ///
     /// Where it is declared twice, or its name is none.
-    pub fn question<Data, Reply>(mut self, question: Question<Data, Reply>) -> Self
+    pub fn client_request<Data, Reply>(mut self, question: ClientRequestType<Data, Reply>) -> Self
     where
         Data: JsonSchema + Serialize,
         Reply: JsonSchema + DeserializeOwned,
@@ -134,7 +134,7 @@ impl Contract {
         agreed(check::name(name));
         let exchange =
             Exchange { data: Declared::of::<Data>(Side::Output), reply: Declared::of::<Reply>(Side::Input) };
-        let old = self.terms.questions.insert(name.to_owned(), exchange);
+        let old = self.terms.client_requests.insert(name.to_owned(), exchange);
         assert!(old.is_none(), "the question `{name}` is declared twice");
         self
     }
@@ -251,10 +251,10 @@ impl Contract {
     }
 }
 
-impl<T> Default for Terms<T> {
+impl<T> Default for ContractTerms<T> {
     fn default() -> Self {
         let (requests, questions, messages, channels) = Default::default();
-        Self { requests, questions, messages, channels }
+        Self { requests, client_requests: questions, messages, channels }
     }
 }
 
@@ -265,16 +265,16 @@ impl<T> Default for ChannelTerms<T> {
     }
 }
 
-impl<T> Terms<T> {
+impl<T> ContractTerms<T> {
     fn visit(&self, f: &mut impl FnMut(&T)) {
         self.map(&mut |one| f(one));
     }
 
     /// The same terms about something else.
-    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> Terms<U> {
-        Terms {
+    fn map<U>(&self, f: &mut impl FnMut(&T) -> U) -> ContractTerms<U> {
+        ContractTerms {
             requests: exchanges(&self.requests, f),
-            questions: exchanges(&self.questions, f),
+            client_requests: exchanges(&self.client_requests, f),
             messages: each(&self.messages, f),
             channels: each(&self.channels, &mut |channel| ChannelTerms {
                 messages: each(&channel.messages, f),

@@ -205,14 +205,14 @@ impl Proof {
             assert!(serde_json::from_value::<T>(value.clone()).is_err(), "{name} takes {value}");
         }
         self.add(name, "reply", (good, bad));
-        self.contract = self.contract.clone().question(Question::<(), T>::new(name));
+        self.contract = self.contract.clone().client_request(ClientRequestType::<(), T>::new(name));
     }
 
     /// What clients get as a `T`, and what they never get.
     fn output<T: JsonSchema + Serialize>(&mut self, name: &'static str, values: &[T], never: &[Value]) {
         let values: Vec<Value> = values.iter().map(|value| serde_json::to_value(value).unwrap()).collect();
         self.add(name, "data", (&values, never));
-        self.contract = self.contract.clone().question(Question::<T, bool>::new(name));
+        self.contract = self.contract.clone().client_request(ClientRequestType::<T, bool>::new(name));
     }
 
     fn add(&mut self, name: &str, part: &str, (good, bad): (&[Value], &[Value])) {
@@ -398,7 +398,7 @@ fn proof() -> Proof {
         .event::<zoo::NoFields, Vec<zoo::Folder>>("list folders")
         .event::<zoo::NoFields, Option<zoo::Folder>>("first_folder")
         .event::<zoo::NoFields, zoo::Nothing>("nothing")
-        .question(Question::<zoo::Point, ()>::new("look"))
+        .client_request(ClientRequestType::<zoo::Point, ()>::new("look"))
         .message::<Say>("private")
         .messages::<RoomEvent>()
         .channel("room:{id}", room)
@@ -539,7 +539,7 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
             Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
         ),
         ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
-        ("is no name", Box::new(move || drop(contract().question(Question::<(), ()>::new("a\nb"))))),
+        ("is no name", Box::new(move || drop(contract().client_request(ClientRequestType::<(), ()>::new("a\nb"))))),
     ];
     for (part, f) in faults {
         let told = panic_of(f);

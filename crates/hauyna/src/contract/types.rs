@@ -16,11 +16,11 @@ pub(super) struct Types<'a> {
 /// A type's text, and how it binds.
 struct Type {
     text: String,
-    binds: Binds,
+    binding: BindingStrength,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Binds {
+enum BindingStrength {
     /// A union: looser than everything.
     Union,
     Intersection,
@@ -90,7 +90,7 @@ impl Types<'_> {
         let items: Vec<Type> = match whole.get("prefixItems").and_then(Value::as_array) {
             Some(items) => items.iter().map(|item| self.of(item, level)).collect(),
             None => match (count("minItems"), count("maxItems"), whole.get("items")) {
-                (Some(least), Some(most), Some(item)) if least == most && most <= LONGEST_TUPLE => {
+                (Some(least), Some(most), Some(item)) if least == most && most <= MAX_TUPLE_ITEMS => {
                     (0..most).map(|_| self.of(item, level)).collect()
                 }
                 _ => return array_of(rest),
@@ -101,7 +101,7 @@ impl Types<'_> {
             || whole.get("items") == Some(&Value::Bool(false));
         let mut all: Vec<String> = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
-            all.push(if index < least { item.text } else { format!("{}?", bound(item, Binds::Whole)) });
+            all.push(if index < least { item.text } else { format!("{}?", bound(item, BindingStrength::Whole)) });
         }
         if !is_closed {
             all.push(format!("...{}", array_of(rest).text));
@@ -213,31 +213,31 @@ fn literal(value: &Value) -> Type {
 }
 
 fn whole_type(text: &str) -> Type {
-    Type { text: text.to_owned(), binds: Binds::Whole }
+    Type { text: text.to_owned(), binding: BindingStrength::Whole }
 }
 
 fn array_of(item: Type) -> Type {
-    whole_type(&format!("{}[]", bound(item, Binds::Whole)))
+    whole_type(&format!("{}[]", bound(item, BindingStrength::Whole)))
 }
 
-fn bound(part: Type, least: Binds) -> String {
-    if part.binds < least { format!("({})", part.text) } else { part.text }
+fn bound(part: Type, least: BindingStrength) -> String {
+    if part.binding < least { format!("({})", part.text) } else { part.text }
 }
 
 fn union(parts: impl Iterator<Item = Type>) -> Type {
     let mut texts: Vec<String> = Vec::new();
-    let mut last = Binds::Whole;
+    let mut last = BindingStrength::Whole;
     for part in parts {
         if part.text != "never" && !texts.contains(&part.text) {
-            last = part.binds;
+            last = part.binding;
             texts.push(part.text);
         }
     }
     match &texts[..] {
         [] => whole_type("never"),
-        [one] => Type { text: one.clone(), binds: last },
+        [one] => Type { text: one.clone(), binding: last },
         _ if texts.iter().any(|text| text == "unknown") => whole_type("unknown"),
-        _ => Type { text: texts.join(" | "), binds: Binds::Union },
+        _ => Type { text: texts.join(" | "), binding: BindingStrength::Union },
     }
 }
 
@@ -250,12 +250,12 @@ fn intersection(mut parts: Vec<Type>) -> Type {
     if parts.len() < 2 {
         return parts.pop().unwrap_or_else(|| whole_type("unknown"));
     }
-    let texts: Vec<String> = parts.into_iter().map(|part| bound(part, Binds::Intersection)).collect();
-    Type { text: texts.join(" & "), binds: Binds::Intersection }
+    let texts: Vec<String> = parts.into_iter().map(|part| bound(part, BindingStrength::Intersection)).collect();
+    Type { text: texts.join(" & "), binding: BindingStrength::Intersection }
 }
 
 const NO_FIELDS: &str = "object";
 /// How `schemars` writes integers as keys.
 const NUMBERS: [&str; 2] = ["^\\d+$", "^-?\\d+$"];
 /// Arrays of a fixed length are tuples up to this one.
-const LONGEST_TUPLE: u64 = 8;
+const MAX_TUPLE_ITEMS: u64 = 8;

@@ -4,7 +4,7 @@
 use super::declared::referred;
 use super::document::Document;
 use super::types::{Types, comment, is_identifier, key};
-use super::{ChannelTerms, Exchange, Terms};
+use super::{ChannelTerms, Exchange, ContractTerms};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -41,7 +41,7 @@ impl Document {
     }
 
     fn whole(&self, types: &Types<'_>, channels: &BTreeMap<&String, String>) -> String {
-        let Terms { requests, questions, messages, channels: terms } = &self.terms;
+        let ContractTerms { requests, client_requests: questions, messages, channels: terms } = &self.terms;
         let metadata = |of: fn(&ChannelTerms<Value>) -> &Option<Value>| -> Fields {
             terms
                 .iter()

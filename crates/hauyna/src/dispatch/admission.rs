@@ -5,7 +5,7 @@
 use crate::channel::ChannelCore;
 use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
-use crate::handler::{ERROR_PARTS, RateLimit};
+use crate::handler::{ERROR_UNITS, RateLimit};
 use crate::rate::{Bucket, Rate};
 use hauyna_protocol::ErrorType;
 use hauyna_protocol::close::CloseCode;
@@ -33,7 +33,7 @@ impl Meters {
     }
 
     /// How long it takes until nothing of any limit is spent.
-    fn whole_after(&self, limit: &RateLimit, now: u64) -> Duration {
+    fn full_after(&self, limit: &RateLimit, now: u64) -> Duration {
         let limits = [
             (limit.messages, self.messages),
             (limit.bytes, self.bytes),
@@ -41,7 +41,7 @@ impl Meters {
             (limit.presence_updates, self.presence_updates),
         ];
         let whole =
-            limits.iter().filter_map(|(rate, bucket)| Some(bucket.as_ref()?.whole_after((*rate)?, now)));
+            limits.iter().filter_map(|(rate, bucket)| Some(bucket.as_ref()?.full_after((*rate)?, now)));
         whole.max().unwrap_or_default()
     }
 }
@@ -59,12 +59,12 @@ pub(crate) fn keep_remainder(core: &ConnectionCore) {
     let (meters, errors) = (attached.meters.lock().take(), attached.errors.lock().take());
     let (endpoint, now) = (core.endpoint(), core.hub().clock.millis());
     let limit = endpoint.rate_limit.as_deref();
-    let of_meters = meters.as_ref().zip(limit).map(|(meters, limit)| meters.whole_after(limit, now));
-    let of_errors = errors.zip(endpoint.error_budget).map(|(errors, budget)| errors.whole_after(budget, now));
+    let of_meters = meters.as_ref().zip(limit).map(|(meters, limit)| meters.full_after(limit, now));
+    let of_errors = errors.zip(endpoint.error_budget).map(|(errors, budget)| errors.full_after(budget, now));
     let whole_after = of_meters.max(of_errors).unwrap_or_default();
     if !whole_after.is_zero() {
         let left = Remainder { meters, errors };
-        endpoint.spent.put(&spender(core), core.id().number(), left, whole_after);
+        endpoint.used_limits.keep(&spender(core), core.id().number(), left, whole_after);
     }
 }
 
@@ -76,7 +76,7 @@ fn spender(core: &ConnectionCore) -> String {
 
 /// Gives a connection what another one of its user had left: that one, else the one that had the least.
 pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
-    let spent = &core.endpoint().spent;
+    let spent = &core.endpoint().used_limits;
     if spent.is_empty() {
         return;
     }
@@ -89,10 +89,10 @@ pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
 
 /// Counts a message of so many bytes.
 #[inline]
-pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> {
+pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> {
     match &core.endpoint().rate_limit {
         None => Ok(()),
-        Some(limit) => metered(core, limit, |meters, now| {
+        Some(limit) => with_meters(core, limit, |meters, now| {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
             let messages = (limit.messages, meters.messages.as_mut(), 1, "too many messages");
             let bytes = (limit.bytes, meters.bytes.as_mut(), bytes, "too many bytes");
@@ -100,7 +100,7 @@ pub(super) fn message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> 
             // What is refused for one of the two costs nothing of the other.
             for (rate, bucket, cost, text) in &mut both {
                 if let (Some(rate), Some(bucket)) = (*rate, bucket) {
-                    bucket.look_in_turn(rate, *cost, now).map_err(|wait| limited(text, wait))?;
+                    bucket.check_in_turn(rate, *cost, now).map_err(|wait| rate_limited(text, wait))?;
                 }
             }
             for (rate, bucket, cost, _) in both {
@@ -124,34 +124,36 @@ pub(super) fn uncount_message(core: &ConnectionCore) {
 }
 
 /// Counts a request to subscribe.
-pub(super) fn subscription(core: &ConnectionCore) -> Result<(), Error> {
+pub(super) fn admit_subscription(core: &ConnectionCore) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.subscriptions else { return Ok(()) };
-    metered(core, limit, |meters, now| take(&mut meters.subscriptions, rate, "too many subscriptions", now))
+    with_meters(core, limit, |meters, now| {
+        take(&mut meters.subscriptions, rate, "too many subscriptions", now)
+    })
 }
 
 /// Counts a change of a client's own presence.
-pub(super) fn presence_update(core: &ConnectionCore) -> Result<(), Error> {
+pub(super) fn admit_presence_update(core: &ConnectionCore) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.presence_updates else { return Ok(()) };
-    metered(core, limit, |meters, now| {
+    with_meters(core, limit, |meters, now| {
         take(&mut meters.presence_updates, rate, "too many changes of presence", now)
     })
 }
 
 /// Counts a publication of a client's in a channel.
-pub(super) fn publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
+pub(super) fn admit_publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
     let Some(rate) = channel.options.rate else { return Ok(()) };
     let now = core.hub().clock.millis();
     let mut state = channel.state.lock();
     let bucket = state.bucket.get_or_insert_with(|| Box::new(Bucket::full(rate, now)));
-    bucket.take(rate, 1, now).map_err(|wait| limited("too many messages in this channel", wait))
+    bucket.take(rate, 1, now).map_err(|wait| rate_limited("too many messages in this channel", wait))
 }
 
 fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: u64) -> Result<(), Error> {
     match bucket {
         Some(bucket) => {
-            bucket.look_in_turn(rate, 1, now).map_err(|wait| limited(text, wait))?;
+            bucket.check_in_turn(rate, 1, now).map_err(|wait| rate_limited(text, wait))?;
             bucket.spend(rate, 1);
             Ok(())
         }
@@ -159,7 +161,7 @@ fn take(bucket: &mut Option<Bucket>, rate: Rate, text: &'static str, now: u64) -
     }
 }
 
-fn metered(
+fn with_meters(
     core: &ConnectionCore,
     limit: &RateLimit,
     count: impl FnOnce(&mut Meters, u64) -> Result<(), Error>,
@@ -171,7 +173,7 @@ fn metered(
 }
 
 /// The refusal of what is over a limit that passes.
-pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
+pub(super) fn rate_limited(text: &'static str, wait: Duration) -> Error {
     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
     let error = Error::protocol(ErrorType::RateLimited, text);
     error.with_details(serde_json::json!({ "retry_after": wait }))
@@ -179,13 +181,13 @@ pub(super) fn limited(text: &'static str, wait: Duration) -> Error {
 
 /// Counts an error against the connection's budget, where it is the client's own fault; closes the connection,
 /// behind what it is answered, where that was one too many.
-pub(super) fn charge(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut Vec<u8>) {
+pub(super) fn charge_error(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut Vec<u8>) {
     let Some(budget) = core.endpoint().error_budget else { return };
     // A client that restores its subscriptions may be refused many times before it knows the rate.
     let cost = match error {
         ErrorType::RateLimited => 1,
         error if error.is_temporary() => return,
-        _ => ERROR_PARTS,
+        _ => ERROR_UNITS,
     };
     let now = core.hub().clock.millis();
     let taken = {

@@ -1,12 +1,12 @@
 //! May this client do that in this channel? The handler is asked, else the channel's pattern, else it is as the
 //! pattern is open or private. Called for every request about a channel, before anything is done.
 
-use super::{Core, denied};
+use super::{Core, permission_denied};
 use crate::broker::BoxFuture;
 use crate::channel::{Access, ChannelName, ChannelRequest, Publishers, Rule, Subscription};
 use crate::connection::CloseReason;
 use crate::error::{Error, Reject};
-use crate::handler::{Context, Verb};
+use crate::handler::{Action, Context};
 use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) enum Verdict {
     Allowed,
     Refused(Error),
-    Asked(BoxFuture<Result<(), Reject>>),
+    Pending(BoxFuture<Result<(), Reject>>),
 }
 
 pub(super) fn subscribe(
@@ -22,7 +22,7 @@ pub(super) fn subscribe(
     name: &ChannelName,
     (token, metadata): (Option<Box<str>>, Option<Arc<str>>),
 ) -> Verdict {
-    if let Some(asked) = handler(core, Verb::Subscribe, name) {
+    if let Some(asked) = handler(core, Action::Subscribe, name) {
         return asked;
     }
     let (options, params) = core.hub().declarations.resolve(name.as_str());
@@ -33,54 +33,54 @@ pub(super) fn subscribe(
         (Some(authorize), _) => !authorize(&cx, &params),
     };
     if is_refused {
-        return Verdict::Refused(denied("this channel is not open to you"));
+        return Verdict::Refused(permission_denied("this channel is not open to you"));
     }
     match &options.rules.subscribe {
         None => Verdict::Allowed,
         Some(rule) => {
-            Verdict::Asked(rule(cx, ChannelRequest::new(name.clone(), &params).with(token, metadata)))
+            Verdict::Pending(rule(cx, ChannelRequest::new(name.clone(), &params).with(token, metadata)))
         }
     }
 }
 
 pub(super) fn publish(core: &Core, own: &Subscription) -> Verdict {
     let options = &own.channel.options;
-    match asked(core, Verb::Publish, (own, options.rules.publish.as_ref())) {
+    match pending_verdict(core, Action::Publish, (own, options.rules.publish.as_ref())) {
         Verdict::Allowed if options.publishers != Publishers::Subscribers => {
-            Verdict::Refused(denied("clients do not publish in this channel"))
+            Verdict::Refused(permission_denied("clients do not publish in this channel"))
         }
         verdict => verdict,
     }
 }
 
 pub(super) fn history(core: &Core, own: &Subscription) -> Verdict {
-    asked(core, Verb::History, (own, own.channel.options.rules.history.as_ref()))
+    pending_verdict(core, Action::History, (own, own.channel.options.rules.history.as_ref()))
 }
 
 pub(super) fn presence(core: &Core, own: &Subscription) -> Verdict {
-    asked(core, Verb::Presence, (own, own.channel.options.rules.presence.as_ref()))
+    pending_verdict(core, Action::Presence, (own, own.channel.options.rules.presence.as_ref()))
 }
 
 /// What a subscriber says about itself is decided about by whoever has seen it when it subscribed.
 pub(super) fn update_presence(core: &Core, own: &Subscription, metadata: &Arc<str>) -> Verdict {
     let Some(rule) = &own.channel.options.rules.subscribe else { return Verdict::Allowed };
-    if core.endpoint().authorizer(Verb::Subscribe).is_some() {
+    if core.endpoint().authorizer(Action::Subscribe).is_some() {
         return Verdict::Allowed; // a handler's sees no metadata
     }
     let name = &own.channel.name;
     let (_, params) = core.hub().declarations.resolve(name.as_str());
     let request = ChannelRequest::new(name.clone(), &params).update(metadata.clone());
-    Verdict::Asked(rule(Context::new(core.clone()), request))
+    Verdict::Pending(rule(Context::new(core.clone()), request))
 }
 
 /// When a request began to wait.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Since {
+pub(super) struct RequestStart {
     /// How many revocations there had been.
     revocations: u64,
 }
 
-impl Since {
+impl RequestStart {
     pub(super) fn now(core: &Core) -> Self {
         Self { revocations: core.hub().revocations.made() }
     }
@@ -103,17 +103,17 @@ impl Since {
     }
 }
 
-fn asked(core: &Core, verb: Verb, (own, rule): (&Subscription, Option<&Rule>)) -> Verdict {
+fn pending_verdict(core: &Core, verb: Action, (own, rule): (&Subscription, Option<&Rule>)) -> Verdict {
     let name = &own.channel.name;
     if let Some(asked) = handler(core, verb, name) {
         return asked;
     }
     let Some(rule) = rule else { return Verdict::Allowed };
     let (_, params) = core.hub().declarations.resolve(name.as_str());
-    Verdict::Asked(rule(Context::new(core.clone()), ChannelRequest::new(name.clone(), &params)))
+    Verdict::Pending(rule(Context::new(core.clone()), ChannelRequest::new(name.clone(), &params)))
 }
 
-fn handler(core: &Core, verb: Verb, name: &ChannelName) -> Option<Verdict> {
+fn handler(core: &Core, verb: Action, name: &ChannelName) -> Option<Verdict> {
     let authorizer = core.endpoint().authorizer(verb)?;
-    Some(Verdict::Asked(authorizer(Context::new(core.clone()), name.as_str().to_owned())))
+    Some(Verdict::Pending(authorizer(Context::new(core.clone()), name.as_str().to_owned())))
 }

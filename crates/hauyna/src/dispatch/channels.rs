@@ -1,9 +1,11 @@
 //! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they may.
 
-use super::authority::{self, Since, Verdict};
-use super::{Core, Next, Reply, admission, denied};
+use super::authority::{self, RequestStart, Verdict};
+use super::{Core, Next, Reply, admission, permission_denied};
 use crate::broker::{BoxFuture, HistoryRange};
-use crate::channel::{self, ChannelCore, ChannelName, Content, Extras, Kind, Subscription, Wish};
+use crate::channel::{
+    self, ChannelCore, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest, Subscription,
+};
 use crate::connection::frame;
 use crate::error::{Error, Reject};
 use crate::presence::{describe, with_page};
@@ -22,28 +24,28 @@ pub(super) fn publish(
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
     let name = own.channel.name.clone();
-    let message = (Kind::Message, Content::copy(raw));
-    let extras = Extras {
+    let message = (PublicationKind::Message, Content::copy(raw));
+    let extras = PublishOptions {
         user: Some(core.user().clone()),
         except: (!echo).then(|| core.id()),
         key: key.map(Into::into),
         options: Some(own.channel.options.clone()),
-        ..Extras::default()
+        ..PublishOptions::default()
     };
     match authority::publish(core, &own) {
         Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => match admitted(core, &own.channel, &message.1) {
+        Verdict::Allowed => match check_publication(core, &own.channel, &message.1) {
             Ok(()) => super::publish(core, id, (name, message, extras)),
             Err(error) => Next::Now(Reply::refused(id, error)),
         },
-        Verdict::Asked(allowed) => {
-            let (core, since) = (core.clone(), Since::now(core));
+        Verdict::Pending(allowed) => {
+            let (core, since) = (core.clone(), RequestStart::now(core));
             Next::Later(Box::pin(async move {
-                let own = match still(&core, &name, allowed).await {
+                let own = match with_permission(&core, &name, allowed).await {
                     Ok(own) => own,
                     Err(error) => return Reply::refused(id, error),
                 };
-                if let Err(error) = admitted(&core, &own.channel, &message.1) {
+                if let Err(error) = check_publication(&core, &own.channel, &message.1) {
                     return Reply::refused(id, error);
                 }
                 super::publish_late((&core, since), id, (name, message, extras)).await
@@ -53,7 +55,7 @@ pub(super) fn publish(
 }
 
 /// Waits for a permission; the subscription must live on meanwhile.
-async fn still(
+async fn with_permission(
     core: &Core,
     name: &ChannelName,
     allowed: BoxFuture<Result<(), Reject>>,
@@ -63,8 +65,8 @@ async fn still(
 }
 
 /// Whether a publication that its client may make is one that the channel takes now.
-fn admitted(core: &Core, channel: &ChannelCore, content: &Content) -> Result<(), Error> {
-    admission::publication(core, channel)?;
+fn check_publication(core: &Core, channel: &ChannelCore, content: &Content) -> Result<(), Error> {
+    admission::admit_publication(core, channel)?;
     match &channel.options.validators[..] {
         [] => Ok(()),
         some => check_content(some, core.metrics(), channel.name.as_str(), content.raw()),
@@ -75,13 +77,16 @@ pub(super) fn subscribe(
     core: &Core,
     id: Option<RequestId>,
     (name, token): (&str, Option<Cow<'_, str>>),
-    wish: Wish,
+    wish: SubscribeRequest,
 ) -> Next {
-    if let Err(error) = admission::subscription(core) {
+    if let Err(error) = admission::admit_subscription(core) {
         return Next::Now(Reply::refused(id, error));
     }
     if channel::is_reserved(name) {
-        return Next::Now(Reply::refused(id, denied("names that begin with @ are the server's own")));
+        return Next::Now(Reply::refused(
+            id,
+            permission_denied("names that begin with @ are the server's own"),
+        ));
     }
     let name = match ChannelName::new(name) {
         Ok(name) => name,
@@ -91,7 +96,7 @@ pub(super) fn subscribe(
     let allowed = match authority::subscribe(core, &name, asked) {
         Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
         Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, wish))),
-        Verdict::Asked(allowed) => allowed,
+        Verdict::Pending(allowed) => allowed,
     };
     let core = core.clone();
     Next::Later(Box::pin(async move {
@@ -102,7 +107,7 @@ pub(super) fn subscribe(
     }))
 }
 
-async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: Wish) -> Reply {
+async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: SubscribeRequest) -> Reply {
     let result = channel::subscribe(core.hub(), &core, (&name, wish), |channel, welcome| {
         if let Some(id) = &id {
             let data = AckData::Subscribed(channel::told(channel, welcome));
@@ -110,7 +115,7 @@ async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: 
         }
     });
     match result.await {
-        Ok(_) => Reply::answered(),
+        Ok(_) => Reply::sent(),
         Err(error) => Reply::refused(id, error),
     }
 }
@@ -122,7 +127,7 @@ pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Nex
         }
     };
     match channel::unsubscribe(core.hub(), core, name, answer) {
-        Ok(()) => Next::Now(Reply::answered()),
+        Ok(()) => Next::Now(Reply::sent()),
         Err(error) => Next::Now(Reply::refused(id, error)),
     }
 }
@@ -145,10 +150,10 @@ pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: His
                 Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
             }
         },
-        Verdict::Asked(allowed) => {
+        Verdict::Pending(allowed) => {
             let core = core.clone();
             Next::Later(Box::pin(async move {
-                if let Err(error) = still(&core, &name, allowed).await {
+                if let Err(error) = with_permission(&core, &name, allowed).await {
                     return Reply::refused(id, error);
                 }
                 let page = channel::history(core.hub(), &name, range).await;
@@ -171,10 +176,10 @@ pub(super) fn presence(
     match authority::presence(core, &own) {
         Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
         Verdict::Allowed => Next::Now(page(core, id, &own, (after, limit))),
-        Verdict::Asked(allowed) => {
+        Verdict::Pending(allowed) => {
             let (core, after) = (core.clone(), after.map(str::to_owned));
             Next::Later(Box::pin(async move {
-                match still(&core, &own.channel.name, allowed).await {
+                match with_permission(&core, &own.channel.name, allowed).await {
                     Ok(own) => page(&core, id, &own, (after.as_deref(), limit)),
                     Err(error) => Reply::refused(id, error),
                 }
@@ -191,7 +196,7 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
     if own.channel.presence.is_none() {
         return Next::Now(Reply::refused(id, no_presence()));
     }
-    if let Err(error) = admission::presence_update(core) {
+    if let Err(error) = admission::admit_presence_update(core) {
         return Next::Now(Reply::refused(id, error));
     }
     let text: Arc<str> = metadata.as_json().into();
@@ -201,13 +206,13 @@ pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, me
             return Next::Now(Reply::of(id, describe(core.hub(), &own, text)));
         }
         Verdict::Allowed => Box::pin(std::future::ready(Ok(()))),
-        Verdict::Asked(allowed) => allowed,
+        Verdict::Pending(allowed) => allowed,
     };
-    let (core, name, since) = (core.clone(), own.channel.name.clone(), Since::now(core));
+    let (core, name, since) = (core.clone(), own.channel.name.clone(), RequestStart::now(core));
     Next::Later(Box::pin(async move {
         let described = async {
             allowed.await?;
-            core.hub().room().await;
+            core.hub().wait_for_any_room().await;
             since.check_rights(&core)?;
             let own = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
             describe(core.hub(), &own, text)

@@ -1,10 +1,10 @@
 //! The request `client_event`: whether the client may send it now, and its way to the other subscribers. What is left of
 //! each rate belongs to the connection, and is made when the first event of a type comes.
 
-use super::admission::{limited, uncount_message};
+use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
 use crate::broker::Published;
-use crate::channel::{self, ChannelName, Content, Extras, Kind, Subscription};
+use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, Subscription};
 use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::rate::{Bucket, Rate};
@@ -33,23 +33,23 @@ pub(super) fn client_event(
         return Next::Now(Reply::of(id, Ok(())));
     }
     let content = data.map_or_else(Content::nothing, Content::copy);
-    let extras = Extras {
+    let extras = PublishOptions {
         user: Some(core.user().clone()),
         except: Some(core.id()),
         conflate: Some(event.into()),
-        ..Extras::default()
+        ..PublishOptions::default()
     };
-    match channel::publish(hub, name, (Kind::ClientEvent, content), extras).into_now() {
-        Ok(result) => Next::Now(published(core, id, result)),
+    match channel::publish(hub, name, (PublicationKind::ClientEvent, content), extras).into_now() {
+        Ok(result) => Next::Now(reply_for(core, id, result)),
         Err(later) => {
             let core = core.clone();
-            Next::Later(Box::pin(async move { published(&core, id, later.await) }))
+            Next::Later(Box::pin(async move { reply_for(&core, id, later.await) }))
         }
     }
 }
 
 /// What was sent does not count among the messages; what failed does, and may be tried again.
-fn published(core: &Core, id: Option<RequestId>, result: Result<Published, BrokerError>) -> Reply {
+fn reply_for(core: &Core, id: Option<RequestId>, result: Result<Published, BrokerError>) -> Reply {
     if result.is_ok() {
         uncount_message(core);
     }
@@ -68,7 +68,7 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
         .lock()
         .get_or_insert_default()
         .take((&channel.name, index), events.rate(index), now)
-        .map_err(|wait| limited("too many events of this type", wait))?;
+        .map_err(|wait| rate_limited("too many events of this type", wait))?;
     events.admit(
         index,
         (&channel.name, data),
@@ -87,21 +87,21 @@ fn undeclared(channel: &ChannelName, event: &str) -> Error {
 
 /// What one connection has left of the rates of its client events.
 #[derive(Debug, Default)]
-pub(crate) struct EventRates {
+pub(crate) struct ClientEventRates {
     /// By channel and place of the type.
     buckets: HashMap<(ChannelName, usize), (Rate, Bucket)>,
     /// How many there may be before those that are full again are removed.
     prune_at: usize,
 }
 
-impl EventRates {
+impl ClientEventRates {
     fn take(&mut self, key: (&ChannelName, usize), rate: Rate, now: u64) -> Result<(), Duration> {
         let key = (key.0.clone(), key.1);
         if let Some((_, bucket)) = self.buckets.get_mut(&key) {
             return bucket.take(rate, 1, now);
         }
         if self.buckets.len() >= self.prune_at {
-            self.buckets.retain(|_, (rate, bucket)| !bucket.whole_after(*rate, now).is_zero());
+            self.buckets.retain(|_, (rate, bucket)| !bucket.full_after(*rate, now).is_zero());
             if self.buckets.len() >= MAX_BUCKETS {
                 return Err(Duration::from_secs(1));
             }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn rates_of_channels_that_were_left_are_forgotten() {
-        let (mut rates, rate) = (EventRates::default(), Rate::per_second(5));
+        let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(5));
         for n in 0..100_000_u64 {
             let name = ChannelName::new(&format!("room:{n}")).unwrap();
             rates.take((&name, 0), rate, n * 100).unwrap();
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_connection_cannot_make_up_rates_without_end() {
-        let (mut rates, rate) = (EventRates::default(), Rate::per_second(1));
+        let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(1));
         let name = |n: usize| ChannelName::new(&format!("room:{n}")).unwrap();
         for n in 0..MAX_BUCKETS {
             rates.take((&name(n), 0), rate, 7).unwrap();
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn each_type_of_each_channel_has_its_own_rate() {
-        let (mut rates, rate) = (EventRates::default(), Rate::per_second(2));
+        let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(2));
         let (a, b) = (ChannelName::new("a").unwrap(), ChannelName::new("b").unwrap());
         for key in [(&a, 0), (&a, 1), (&b, 0)] {
             rates.take(key, rate, 9).unwrap();

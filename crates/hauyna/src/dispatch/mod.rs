@@ -2,7 +2,7 @@
 //! reader with a whole message; what must wait comes back as a future, what need not is answered in line.
 
 use crate::broker::{BoxFuture, HistoryRange, Order};
-use crate::channel::{self, ChannelName, Content, Extras, Kind, Wish};
+use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest};
 use crate::connection::{Backlog, CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::Context;
@@ -14,7 +14,7 @@ use hauyna_protocol::{Direction, ErrorType, Incoming, Limits, Raw, Request, Requ
 use hauyna_websocket::OpCode;
 use std::sync::Arc;
 
-use authority::Since;
+use authority::RequestStart;
 
 mod admission;
 mod authority;
@@ -26,15 +26,15 @@ mod refresh;
 mod reply;
 
 pub(crate) use admission::{Meters, Remainder, keep_remainder, take_remainder};
-pub(crate) use client_events::EventRates;
-pub(crate) use recovery::{Asked, guarded, guarded_open};
+pub(crate) use client_events::ClientEventRates;
+pub(crate) use recovery::{Attempt, open_with_recovery, with_recovery};
 pub(crate) use reply::{Pending, Reply, error_frame};
 
 type Core = Arc<ConnectionCore>;
 
 /// Handles one message; appends its answer to `replies`, or gives the future of it.
 pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Option<Pending> {
-    let admitted = admission::message(core, bytes.len());
+    let admitted = admission::admit_message(core, bytes.len());
     let (id, next) = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
         Ok(Incoming { id, request }) => match admitted {
             Ok(()) => (id.clone(), route(core, id, request, replies)),
@@ -57,39 +57,39 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
             None
         }
         Next::Later(future) if !has_recovery => Some(Pending { id, future }),
-        next => Some(recovery::watched(core, id, Asked::Message(bytes.into()), next)),
+        next => Some(recovery::run_with_recovery(core, id, Attempt::Message(bytes.into()), next)),
     }
 }
 
 /// Begins once more what has failed.
-fn again(core: &Core, asked: &Asked) -> Next {
+fn retry(core: &Core, asked: &Attempt) -> Next {
     let cx = Context::new(core.clone());
     let pending = match asked {
-        Asked::Message(bytes) => {
+        Attempt::Message(bytes) => {
             return match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
                 Ok(Incoming { id, request }) => route(core, id, request, &mut Vec::new()),
                 Err(fault) => Next::Now(Reply::refused(fault.id.clone(), fault.into())),
             };
         }
-        Asked::Open => {
-            let opened = core.endpoint().opened(&cx);
+        Attempt::Open => {
+            let opened = core.endpoint().call_on_open(&cx);
             return match opened {
                 Some(opened) => Next::Later(Box::pin(async move { Reply::of(None, opened.await) })),
-                None => Next::Now(Reply::answered()),
+                None => Next::Now(Reply::sent()),
             };
         }
-        Asked::Binary(bytes) => binary(core, bytes),
-        Asked::Ping(bytes) => core.endpoint().pinged(&cx, bytes),
-        Asked::Pong(bytes) => core.endpoint().ponged(&cx, bytes),
+        Attempt::Binary(bytes) => binary(core, bytes),
+        Attempt::Ping(bytes) => core.endpoint().call_on_ping(&cx, bytes),
+        Attempt::Pong(bytes) => core.endpoint().call_on_pong(&cx, bytes),
     };
-    pending.map_or_else(|| Next::Now(Reply::answered()), |pending| Next::Later(pending.future))
+    pending.map_or_else(|| Next::Now(Reply::sent()), |pending| Next::Later(pending.future))
 }
 
 fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut Vec<u8>) -> Next {
     match request {
         Request::Ping => {
             reply::pong(core, id.as_ref(), replies);
-            Next::Now(Reply::answered())
+            Next::Now(Reply::sent())
         }
         Request::Publish { channel, content, key, echo } => {
             channels::publish(core, id, (&channel, content), (key, echo))
@@ -100,7 +100,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         Request::Subscribe { channel, metadata, recover, token } => {
             // The answer stands in the outbox before the channel's messages; so must the earlier answers.
             queue_replies(core, replies);
-            let wish = Wish { metadata: metadata.map(|raw| raw.as_json().into()), recover };
+            let wish = SubscribeRequest { metadata: metadata.map(|raw| raw.as_json().into()), recover };
             channels::subscribe(core, id, (&channel, token), wish)
         }
         Request::Unsubscribe { channel } => {
@@ -133,11 +133,11 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         Request::UpdateStatus { body, .. } => update_status(core, id, body),
         Request::Ack { .. } | Request::Refusal { .. } => {
             answer(core, id.as_ref(), &request);
-            Next::Now(Reply::answered())
+            Next::Now(Reply::sent())
         }
         Request::Resume { .. } => Next::Now(Reply::of(id, Ok(()))),
         Request::Event { name, body } => event(core, id, &name, body),
-        _ => Next::Now(Reply::refused(id, unknown("this server does not offer this request"))),
+        _ => Next::Now(Reply::refused(id, unknown_channel("this server does not offer this request"))),
     }
 }
 
@@ -178,10 +178,10 @@ enum Next {
 fn publish(
     core: &Core,
     id: Option<RequestId>,
-    (channel, message, extras): (ChannelName, (Kind, Content), Extras),
+    (channel, message, extras): (ChannelName, (PublicationKind, Content), PublishOptions),
 ) -> Next {
     if core.hub().is_congested_for(&channel) {
-        let (core, since) = (core.clone(), Since::now(core));
+        let (core, since) = (core.clone(), RequestStart::now(core));
         return Next::Later(Box::pin(async move {
             publish_late((&core, since), id, (channel, message, extras)).await
         }));
@@ -194,11 +194,11 @@ fn publish(
 
 /// As [`publish`], for a request that has waited.
 async fn publish_late(
-    (core, since): (&Core, Since),
+    (core, since): (&Core, RequestStart),
     id: Option<RequestId>,
-    (channel, message, extras): (ChannelName, (Kind, Content), Extras),
+    (channel, message, extras): (ChannelName, (PublicationKind, Content), PublishOptions),
 ) -> Reply {
-    core.hub().room_for(&channel).await;
+    core.hub().wait_for_channel_room(&channel).await;
     match since.check_rights(core) {
         Ok(()) => Reply::published(id, channel::publish(core.hub(), channel, message, extras).await),
         Err(error) => Reply::refused(id, error),
@@ -207,7 +207,7 @@ async fn publish_late(
 
 /// A frame of the kind that the connection's encoding does not use: a message like any other, where the handler takes
 /// it.
-pub(crate) fn other_opcode(
+pub(crate) fn unexpected_opcode(
     core: &Core,
     (opcode, payload): (OpCode, &[u8]),
     replies: &mut Vec<u8>,
@@ -218,17 +218,17 @@ pub(crate) fn other_opcode(
         core.close_after_queued(replies, (code, code.name().unwrap_or_default()), ending);
         return None;
     }
-    if let Err(error) = admission::message(core, payload.len()) {
+    if let Err(error) = admission::admit_message(core, payload.len()) {
         Reply::refused(None, error).write(core, replies);
         return None;
     }
-    binary(core, payload).map(|pending| guarded(core, || Asked::Binary(payload.into()), pending))
+    binary(core, payload).map(|pending| with_recovery(core, || Attempt::Binary(payload.into()), pending))
 }
 
 /// A client says something about itself, where it is present: the user's other connections may be in any shard, so it
 /// waits until all of them have room.
 fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
-    let said = admission::presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
+    let said = admission::admit_presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
     let said = match said {
         Ok(said) => said,
         Err(error) => return Next::Now(Reply::refused(id, error)),
@@ -238,7 +238,7 @@ fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
     }
     let core = core.clone();
     Next::Later(Box::pin(async move {
-        core.hub().room().await;
+        core.hub().wait_for_any_room().await;
         Reply::of(id, presence::update_status(core.hub(), &core, &said))
     }))
 }
@@ -252,7 +252,7 @@ fn binary(core: &Core, payload: &[u8]) -> Option<Pending> {
 fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next {
     let endpoint = core.endpoint();
     let Some(task) = endpoint.events.get(name).or(endpoint.on_message.as_ref()) else {
-        return Next::Now(Reply::refused(id, unknown("nobody handles this type of message")));
+        return Next::Now(Reply::refused(id, unknown_channel("nobody handles this type of message")));
     };
     if let Some(validators) = &endpoint.validators
         && let Err(error) = validators.check(core.metrics(), name, body)
@@ -265,10 +265,10 @@ fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next 
     }
 }
 
-fn denied(text: &'static str) -> Error {
+fn permission_denied(text: &'static str) -> Error {
     Error::protocol(ErrorType::PermissionDenied, text)
 }
 
-fn unknown(text: &'static str) -> Error {
+fn unknown_channel(text: &'static str) -> Error {
     Error::protocol(ErrorType::UnknownEvent, text)
 }

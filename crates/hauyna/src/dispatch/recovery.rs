@@ -2,12 +2,12 @@
 //! connection, or another try. Stands between a callback and its answer where there is an `on_error`; without one
 //! nothing of this runs.
 
-use super::authority::Since;
-use super::{Core, Next, Pending, Reply, again};
+use super::authority::RequestStart;
+use super::{Core, Next, Pending, Reply, retry};
 use crate::broker::BoxFuture;
 use crate::contain::{self, Contained, Panicked};
 use crate::error::Error;
-use crate::handler::{Context, Failed, Occasion, Recovery};
+use crate::handler::{Context, Failed, Operation, Recovery};
 use hauyna_protocol::{ErrorType, Limits, RequestId};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use std::task::Poll;
 
 /// What was asked for, kept so that it can be done once more.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub(crate) enum Attempt {
     Open,
     Message(Box<[u8]>),
     Binary(Box<[u8]>),
@@ -25,15 +25,15 @@ pub(crate) enum Asked {
 }
 
 /// Has `on_error` decide about a callback that is not a request's, where there is one.
-pub(crate) fn guarded(core: &Core, asked: impl FnOnce() -> Asked, pending: Pending) -> Pending {
+pub(crate) fn with_recovery(core: &Core, asked: impl FnOnce() -> Attempt, pending: Pending) -> Pending {
     if core.endpoint().on_error.is_none() {
         return pending;
     }
-    watched(core, pending.id, asked(), Next::Later(pending.future))
+    run_with_recovery(core, pending.id, asked(), Next::Later(pending.future))
 }
 
 /// As [`guarded`], for `on_open`.
-pub(crate) fn guarded_open(
+pub(crate) fn open_with_recovery(
     core: &Core,
     future: BoxFuture<Result<(), Error>>,
 ) -> BoxFuture<Result<(), Error>> {
@@ -43,28 +43,28 @@ pub(crate) fn guarded_open(
     let core = core.clone();
     Box::pin(async move {
         let first = Next::Later(Box::pin(async move { Reply::of(None, future.await) }));
-        watch(&core, None, Asked::Open, first).await.end_of_open(&core)
+        watch_outcome(&core, None, Attempt::Open, first).await.end_of_open(&core)
     })
 }
 
-pub(super) fn watched(core: &Core, id: Option<RequestId>, asked: Asked, next: Next) -> Pending {
+pub(super) fn run_with_recovery(core: &Core, id: Option<RequestId>, asked: Attempt, next: Next) -> Pending {
     let (core, of) = (core.clone(), id.clone());
-    Pending { id, future: Box::pin(async move { watch(&core, of, asked, next).await }) }
+    Pending { id, future: Box::pin(async move { watch_outcome(&core, of, asked, next).await }) }
 }
 
-async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next) -> Reply {
-    let (mut retries, since) = (0, Since::now(core));
+async fn watch_outcome(core: &Core, id: Option<RequestId>, asked: Attempt, mut next: Next) -> Reply {
+    let (mut retries, since) = (0, RequestStart::now(core));
     loop {
-        let reply = finished(core, &id, next).await;
+        let reply = into_reply(core, &id, next).await;
         let error = match reply.into_refusal() {
             Ok(reply) => return reply,
             Err(error) if error.error_type() == ErrorType::RateLimited => return Reply::refused(id, error),
             Err(error) => Arc::new(error),
         };
-        let failed = Failed { error: error.clone(), occasion: asked.occasion(core), retries };
+        let failed = Failed { error: error.clone(), operation: asked.operation(core), retries };
         let recovery = decision(core, failed).await;
         match recovery {
-            Recovery::Retry { after } if retries < RETRIES && may_pass(error.error_type()) => {
+            Recovery::Retry { after } if retries < MAX_RETRIES && is_transient(error.error_type()) => {
                 retries += 1;
                 core.restart_callback();
                 let after = after.min(core.endpoint().callback_timeout / 2);
@@ -73,7 +73,7 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
                 if let Err(error) = since.check_rights(core) {
                     return Reply::refused(id, error);
                 }
-                next = again(core, &asked);
+                next = retry(core, &asked);
             }
             Recovery::Ignore if id.is_none() => return Reply::ignored(error.error_type()),
             Recovery::Close(code, reason) => return Reply::closing(code, reason),
@@ -85,12 +85,12 @@ async fn watch(core: &Core, id: Option<RequestId>, asked: Asked, mut next: Next)
 }
 
 /// Waits for an answer; a callback that panics or takes too long has failed.
-async fn finished(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
+async fn into_reply(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
     let future = match next {
         Next::Now(reply) => return reply,
         Next::Later(future) => future,
     };
-    match patiently(core, future).await {
+    match poll_contained(core, future).await {
         Ok(reply) => reply,
         Err(Stopped::Panicked) => Reply::panicked(id.clone()),
         Err(Stopped::Expired) => Reply::expired(id.clone()),
@@ -103,7 +103,7 @@ async fn decision(core: &Core, failed: Failed) -> Recovery {
     core.restart_callback();
     let cx = Context::new(core.clone());
     let stopped = match contain::call(&core.metrics().panics, || on_error(cx, failed)) {
-        Ok(future) => match patiently(core, future).await {
+        Ok(future) => match poll_contained(core, future).await {
             Ok(recovery) => return recovery,
             Err(stopped) => stopped,
         },
@@ -122,7 +122,7 @@ enum Stopped {
     Expired,
 }
 
-async fn patiently<T: Send + 'static>(core: &Core, future: BoxFuture<T>) -> Result<T, Stopped> {
+async fn poll_contained<T: Send + 'static>(core: &Core, future: BoxFuture<T>) -> Result<T, Stopped> {
     let mut future = Contained::new(&core.metrics().panics, future);
     poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
         Poll::Ready(Ok(value)) => Poll::Ready(Ok(value)),
@@ -133,17 +133,17 @@ async fn patiently<T: Send + 'static>(core: &Core, future: BoxFuture<T>) -> Resu
     .await
 }
 
-impl Asked {
-    fn occasion(&self, core: &Core) -> Occasion {
+impl Attempt {
+    fn operation(&self, core: &Core) -> Operation {
         match self {
-            Self::Open => Occasion::Open,
-            Self::Binary(_) => Occasion::Binary,
-            Self::Ping(_) => Occasion::Ping,
-            Self::Pong(_) => Occasion::Pong,
+            Self::Open => Operation::Open,
+            Self::Binary(_) => Operation::Binary,
+            Self::Ping(_) => Operation::Ping,
+            Self::Pong(_) => Operation::Pong,
             Self::Message(bytes) => {
                 match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
-                    Ok(incoming) => Occasion::Request(incoming.request.kind().into()),
-                    Err(_) => Occasion::Unreadable,
+                    Ok(incoming) => Operation::Request(incoming.request.kind().into()),
+                    Err(_) => Operation::Unreadable,
                 }
             }
         }
@@ -151,9 +151,9 @@ impl Asked {
 }
 
 /// Whether the same may succeed later. What the client did wrong stays wrong.
-fn may_pass(error: ErrorType) -> bool {
+fn is_transient(error: ErrorType) -> bool {
     error.is_temporary() || error == ErrorType::ApplicationError
 }
 
 /// Times that one request is tried again.
-const RETRIES: u32 = 3;
+const MAX_RETRIES: u32 = 3;

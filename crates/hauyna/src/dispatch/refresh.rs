@@ -1,13 +1,13 @@
 //! The request `refresh`: new credentials for a connection that lives on.
 
-use super::{Core, Next, Reply, unknown};
+use super::{Core, Next, Reply, unknown_channel};
 use crate::handler::Context;
 use hauyna_protocol::RequestId;
 use serde_json::json;
 
 pub(super) fn refresh(core: &Core, id: Option<RequestId>, token: &str) -> Next {
     let Some(verify) = &core.endpoint().refresh else {
-        return Next::Now(Reply::refused(id, unknown("this server does not offer this request")));
+        return Next::Now(Reply::refused(id, unknown_channel("this server does not offer this request")));
     };
     let revocations = core.hub().revocations.made();
     let verified = verify(Context::new(core.clone()), token.to_owned());

@@ -38,7 +38,7 @@ pub(crate) struct Reply {
 #[derive(Debug)]
 enum Data {
     /// The answer was written already.
-    Written,
+    Sent,
     /// An error that is not told.
     Ignored(ErrorType),
     /// Instead of an answer.
@@ -70,8 +70,8 @@ impl Reply {
         self.is_of_callback
     }
 
-    pub(super) fn answered() -> Self {
-        Self::new(None, Ok(Data::Written))
+    pub(super) fn sent() -> Self {
+        Self::new(None, Ok(Data::Sent))
     }
 
     pub(super) fn refused(id: Option<RequestId>, error: Error) -> Self {
@@ -169,14 +169,14 @@ impl Reply {
             Err(error) => {
                 core.metrics().refuse(error.error_type());
                 replies.extend_from_slice(&error_frame(core, self.id.as_ref(), &error));
-                admission::charge(core, error.error_type(), replies);
+                admission::charge_error(core, error.error_type(), replies);
                 return error.discard(&core.metrics().panics);
             }
         };
         match &data {
             Data::Ignored(error) => {
                 core.metrics().refuse(*error);
-                return admission::charge(core, *error, replies);
+                return admission::charge_error(core, *error, replies);
             }
             Data::Close(code, reason) => {
                 let ending = (CloseReason::application(*code), Backlog::Write);
@@ -187,7 +187,7 @@ impl Reply {
         let Some(id) = &self.id else { return };
         let messages: Vec<&[u8]>;
         let data = match &data {
-            Data::Written | Data::Ignored(_) | Data::Close(..) => return,
+            Data::Sent | Data::Ignored(_) | Data::Close(..) => return,
             Data::Nothing => None,
             Data::Value(value) => Some(AckData::Value(value)),
             Data::Message(message) => return write_payload(core, message, replies),
@@ -253,7 +253,7 @@ pub(crate) fn error_frame(core: &Core, id: Option<&RequestId>, error: &Error) ->
     report(core, error);
     if error.error_type() == ErrorType::InternalError {
         crate::log::limited("internal error", || {
-            let error = crate::log::fault(error).counting(&core.metrics().panics);
+            let error = crate::log::error_text(error).counting(&core.metrics().panics);
             tracing::error!(target: "hauyna::connection", id = %core.id(), %error, "a request failed");
         });
     }

@@ -1,7 +1,7 @@
 //! Who listens to what, and the running of listeners: in order, each with a time-out, none able to harm the
 //! next. A list is exchanged as a whole when it changes, so nobody is called under a lock.
 
-use super::queue::{Queue, Turn};
+use super::queue::{ListenerTurn, Queue};
 use super::system::{SystemEvent, SystemKind};
 use super::{Event, Flow};
 use crate::background::{Due, Job};
@@ -17,20 +17,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Listeners that this process has had: a hub must not take the listener of another one for its own.
-static LISTENERS: AtomicU64 = AtomicU64::new(1);
+static NEXT_LISTENER: AtomicU64 = AtomicU64::new(1);
 
-pub(super) type Listening = BoxFuture<Result<Flow, Error>>;
+pub(super) type Callbacks = BoxFuture<Result<Flow, Error>>;
 /// Data that does not fit the listener was not shown to it.
-pub(super) type Decoded = Result<Listening, Error>;
-type OfNamed = Box<dyn Fn(Event, Raw<'_>) -> Decoded + Send + Sync>;
-type OfSystem = Box<dyn Fn(Event, SystemEvent) -> Listening + Send + Sync>;
+pub(super) type Decoded = Result<Callbacks, Error>;
+type NamedCallback = Box<dyn Fn(Event, Raw<'_>) -> Decoded + Send + Sync>;
+type SystemCallback = Box<dyn Fn(Event, SystemEvent) -> Callbacks + Send + Sync>;
 
 /// The listeners of one hub, and the queue of what it tells them.
 pub(crate) struct Listeners {
     /// The kinds that somebody listens to, as bits: all that an emission looks at while nobody does.
-    wanted: AtomicU32,
-    named: Mutex<HashMap<Box<str>, List<OfNamed>>>,
-    system: Mutex<List<OfSystem>>,
+    listened_kinds: AtomicU32,
+    named: Mutex<HashMap<Box<str>, List<NamedCallback>>>,
+    system: Mutex<List<SystemCallback>>,
     queue: Queue,
     hub: Weak<HubCore>,
 }
@@ -72,12 +72,12 @@ pub(super) struct Listener<F> {
 type List<F> = Arc<[Arc<Listener<F>>]>;
 
 /// The listeners of system events, as they are at one moment.
-pub(super) type SystemListeners = List<OfSystem>;
+pub(super) type SystemListeners = List<SystemCallback>;
 
 impl Listeners {
     pub(crate) fn new(hub: Weak<HubCore>) -> Self {
         Self {
-            wanted: AtomicU32::new(0),
+            listened_kinds: AtomicU32::new(0),
             named: Mutex::default(),
             system: Mutex::new(Arc::from([])),
             queue: Queue::default(),
@@ -89,7 +89,7 @@ impl Listeners {
     /// lock of the hub: the queue's own is innermost, and listeners run later.
     #[inline]
     pub(crate) fn emit(&self, kind: SystemKind, event: impl FnOnce() -> SystemEvent) {
-        if self.wanted.load(Ordering::Relaxed) & kind.bit() != 0 {
+        if self.listened_kinds.load(Ordering::Relaxed) & kind.bit() != 0 {
             self.push(event());
         }
     }
@@ -99,26 +99,26 @@ impl Listeners {
         if self.queue.push(event)
             && let Some(hub) = self.hub.upgrade()
         {
-            hub.background.ensure(Job::Events);
+            hub.background.ensure_running(Job::Events);
         }
     }
 
     /// Whether anybody listens to one of these.
-    pub(crate) fn wants(&self, kinds: &[SystemKind]) -> bool {
+    pub(crate) fn has_listener_for(&self, kinds: &[SystemKind]) -> bool {
         let bits = kinds.iter().fold(0, |bits, kind| bits | kind.bit());
-        self.wanted.load(Ordering::Relaxed) & bits != 0
+        self.listened_kinds.load(Ordering::Relaxed) & bits != 0
     }
 
     pub(crate) fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    pub(super) fn add_named(&self, event: &str, priority: i32, f: OfNamed) -> ListenerId {
+    pub(super) fn add_named(&self, event: &str, priority: i32, f: NamedCallback) -> ListenerId {
         let listener = Self::listener(priority, 0, f);
         let id = listener.id;
         let mut named = self.named.lock();
         let list = named.entry(event.into()).or_insert_with(|| Arc::from([]));
-        *list = with(list, listener);
+        *list = list_with(list, listener);
         id
     }
 
@@ -126,19 +126,19 @@ impl Listeners {
         &self,
         kinds: impl IntoIterator<Item = SystemKind>,
         priority: i32,
-        f: OfSystem,
+        f: SystemCallback,
     ) -> ListenerId {
         let kinds = kinds.into_iter().fold(0, |bits, kind| bits | kind.bit());
         let listener = Self::listener(priority, kinds, f);
         let id = listener.id;
         let mut system = self.system.lock();
-        *system = with(&system, listener);
-        self.wanted.fetch_or(kinds, Ordering::Relaxed);
+        *system = list_with(&system, listener);
+        self.listened_kinds.fetch_or(kinds, Ordering::Relaxed);
         id
     }
 
     fn listener<F>(priority: i32, kinds: u32, f: F) -> Listener<F> {
-        let id = ListenerId(LISTENERS.fetch_add(1, Ordering::Relaxed));
+        let id = ListenerId(NEXT_LISTENER.fetch_add(1, Ordering::Relaxed));
         Listener { id, priority, kinds, f: Foreign::new(f) }
     }
 
@@ -146,9 +146,9 @@ impl Listeners {
         // The lists are dropped after their locks: with a listener goes what the application gave it.
         let mut gone = None;
         let mut system = self.system.lock();
-        if let Some(list) = without(&system, id) {
+        if let Some(list) = list_without(&system, id) {
             let wanted = list.iter().fold(0, |bits, listener| bits | listener.kinds);
-            self.wanted.store(wanted, Ordering::Relaxed);
+            self.listened_kinds.store(wanted, Ordering::Relaxed);
             gone = Some(std::mem::replace(&mut *system, list));
         }
         drop(system);
@@ -156,7 +156,8 @@ impl Listeners {
             return true;
         }
         let mut named = self.named.lock();
-        let found = named.iter().find_map(|(name, list)| without(list, id).map(|list| (name.clone(), list)));
+        let found =
+            named.iter().find_map(|(name, list)| list_without(list, id).map(|list| (name.clone(), list)));
         let Some((name, list)) = found else { return false };
         let old = if list.is_empty() { named.remove(&name) } else { named.insert(name, list) };
         drop(named);
@@ -178,12 +179,12 @@ impl Listeners {
 
     /// Tells listeners what waits, some at a time. Where another task has taken over meanwhile, the listener at work
     /// comes to its end, and no other one follows.
-    pub(crate) async fn work(&self, hub: &Arc<HubCore>, is_superseded: impl Fn() -> bool) -> Due {
-        for _ in 0..TURN {
+    pub(crate) async fn notify_pending(&self, hub: &Arc<HubCore>, is_superseded: impl Fn() -> bool) -> Due {
+        for _ in 0..MAX_NOTIFIED_PER_TURN {
             let next = self.queue.next(|| self.system.lock().clone());
             let Some(turn) = next else { return Due::Never };
             let number = turn.number;
-            if self.tell(hub, turn).await == Flow::Stop {
+            if self.notify_next(hub, turn).await == Flow::Stop {
                 self.queue.end_event(number);
             }
             if is_superseded() {
@@ -194,7 +195,11 @@ impl Listeners {
     }
 
     /// Lets one listener have its turn; stops where there is none left.
-    async fn tell(&self, hub: &Arc<HubCore>, Turn { event: told, listeners, index, .. }: Turn) -> Flow {
+    async fn notify_next(
+        &self,
+        hub: &Arc<HubCore>,
+        ListenerTurn { event: told, listeners, index, .. }: ListenerTurn,
+    ) -> Flow {
         let Some(listener) = listeners.get(index) else { return Flow::Stop };
         if listener.kinds & told.kind().bit() == 0 {
             return Flow::Continue;
@@ -219,7 +224,7 @@ impl Outcome {
             Err(error) => {
                 crate::log::limited("listener", || {
                     let name = crate::log::name(event.name());
-                    let error = crate::log::fault(&error).counting(&event.hub.0.metrics.panics);
+                    let error = crate::log::error_text(&error).counting(&event.hub.0.metrics.panics);
                     tracing::warn!(target: "hauyna::event", event = %name, ?listener, %error, "a listener failed");
                 });
                 self.failures.push(Failure { listener, error });
@@ -242,21 +247,21 @@ async fn run(event: &Event, call: impl FnOnce() -> Decoded) -> Result<Flow, Erro
 }
 
 /// The list with one more, behind those of its priority.
-fn with<F>(list: &List<F>, listener: Listener<F>) -> List<F> {
+fn list_with<F>(list: &List<F>, listener: Listener<F>) -> List<F> {
     let mut list = list.to_vec();
     let index = list.partition_point(|other| other.priority >= listener.priority);
     list.insert(index, Arc::new(listener));
     list.into()
 }
 
-fn without<F>(list: &List<F>, id: ListenerId) -> Option<List<F>> {
+fn list_without<F>(list: &List<F>, id: ListenerId) -> Option<List<F>> {
     let left = list.iter().filter(|listener| listener.id != id).cloned().collect::<List<F>>();
     (left.len() < list.len()).then_some(left)
 }
 
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("Listeners").field("wanted", &self.listened_kinds).finish_non_exhaustive()
     }
 }
 
@@ -267,4 +272,4 @@ impl<F> fmt::Debug for Listener<F> {
 }
 
 /// Listeners told before other tasks of the thread have their turn.
-const TURN: usize = 16;
+const MAX_NOTIFIED_PER_TURN: usize = 16;

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::handler::decode_input;
 use crate::hub::Hub;
 use hauyna_protocol::{Encoding, ErrorType, Raw};
-use listeners::{Decoded, Listening};
+use listeners::{Callbacks, Decoded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -151,7 +151,7 @@ impl Events {
         R: Into<Flow>,
     {
         let f = Arc::new(f);
-        let erased = move |event, told| -> Listening {
+        let erased = move |event, told| -> Callbacks {
             let f = f.clone();
             Box::pin(async move { f(event, told).await.map(Into::into) })
         };

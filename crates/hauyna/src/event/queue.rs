@@ -10,24 +10,24 @@ use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<QueueState>,
     /// Waits are woken whenever nothing is left to tell.
     idle: Notify,
     dropped: Counter,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct QueueState {
     events: VecDeque<SystemEvent>,
     /// The event whose listeners are at work.
-    telling: Option<Telling>,
+    current: Option<EventDelivery>,
     /// How many events have had their turn.
-    begun: u64,
+    started_count: u64,
 }
 
 /// An event on its way through the listeners that there were when its turn came.
 #[derive(Debug)]
-struct Telling {
+struct EventDelivery {
     event: SystemEvent,
     number: u64,
     listeners: SystemListeners,
@@ -36,7 +36,7 @@ struct Telling {
 }
 
 /// One listener's turn with one event.
-pub(super) struct Turn {
+pub(super) struct ListenerTurn {
     pub(super) event: SystemEvent,
     /// The number of the event.
     pub(super) number: u64,
@@ -49,7 +49,7 @@ impl Queue {
     /// Returns whether it was taken in.
     pub(super) fn push(&self, event: SystemEvent) -> bool {
         // Failures come as often as clients like; they must not push out what comes once for each connection.
-        let room = if event.kind() == SystemKind::Errored { ROOM / 2 } else { ROOM };
+        let room = if event.kind() == SystemKind::Errored { CAPACITY / 2 } else { CAPACITY };
         let mut waiting = self.waiting.lock();
         if waiting.events.len() < room {
             waiting.events.push_back(event);
@@ -71,11 +71,11 @@ impl Queue {
     /// Whether everything emitted so far was told.
     pub(crate) fn is_idle(&self) -> bool {
         let waiting = self.waiting.lock();
-        waiting.events.is_empty() && waiting.telling.is_none()
+        waiting.events.is_empty() && waiting.current.is_none()
     }
 
     /// Resolves when everything emitted so far was told.
-    pub(crate) async fn idle(&self) {
+    pub(crate) async fn until_idle(&self) {
         loop {
             let idle = self.idle.notified();
             if self.is_idle() {
@@ -87,21 +87,27 @@ impl Queue {
 
     /// The next listener's turn; each has one turn with each event, whatever becomes of it. `listeners` are those of now,
     /// for an event that begins.
-    pub(super) fn next(&self, listeners: impl FnOnce() -> SystemListeners) -> Option<Turn> {
+    pub(super) fn next(&self, listeners: impl FnOnce() -> SystemListeners) -> Option<ListenerTurn> {
         let mut waiting = self.waiting.lock();
-        if waiting.telling.is_none() {
+        if waiting.current.is_none() {
             let event = waiting.events.pop_front();
-            waiting.begun += 1;
-            let number = waiting.begun;
-            waiting.telling = event.map(|event| Telling { event, number, listeners: listeners(), next: 0 });
+            waiting.started_count += 1;
+            let number = waiting.started_count;
+            waiting.current =
+                event.map(|event| EventDelivery { event, number, listeners: listeners(), next: 0 });
         }
-        if let Some(telling) = &mut waiting.telling {
+        if let Some(telling) = &mut waiting.current {
             let index = telling.next;
             telling.next += 1;
-            let Telling { event, number, listeners, .. } = &*telling;
-            return Some(Turn { event: event.clone(), number: *number, listeners: listeners.clone(), index });
+            let EventDelivery { event, number, listeners, .. } = &*telling;
+            return Some(ListenerTurn {
+                event: event.clone(),
+                number: *number,
+                listeners: listeners.clone(),
+                index,
+            });
         }
-        if waiting.events.capacity() > SPARE {
+        if waiting.events.capacity() > SPARE_CAPACITY {
             waiting.events = VecDeque::new();
         }
         drop(waiting);
@@ -112,12 +118,12 @@ impl Queue {
     /// No listener is left for the event of this number, or none is to have it. It may have ended meanwhile.
     pub(super) fn end_event(&self, number: u64) {
         // Dropped after the lock: with an event may go the last handle on a connection.
-        let ended = self.waiting.lock().telling.take_if(|telling| telling.number == number);
+        let ended = self.waiting.lock().current.take_if(|telling| telling.number == number);
         drop(ended);
     }
 }
 
 /// Events that may wait.
-const ROOM: usize = 16 * 1024;
+const CAPACITY: usize = 16 * 1024;
 /// Events whose room is kept when nothing waits.
-const SPARE: usize = 256;
+const SPARE_CAPACITY: usize = 256;

@@ -3,7 +3,7 @@
 //! user's part. Changed by `Groups`; asked by `dispatch`; `connection::run` reports arrivals.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
-use crate::channel::{ChannelName, Channels, UserId, dismiss, enlist};
+use crate::channel::{ChannelName, ChannelOptions, UserId, add_to_lists, end_subscription};
 use crate::connection::{Connection, ConnectionCore};
 use crate::error::Error;
 use crate::event::{GroupChange, SystemEvent, SystemKind};
@@ -23,7 +23,7 @@ pub(crate) struct GroupMap {
     by_name: Mutex<HashMap<Box<str>, Arc<Group>>>,
     roles: RolesByPattern,
     /// What the channels of groups are like.
-    pub(crate) options: Arc<Channels>,
+    pub(crate) options: Arc<ChannelOptions>,
     /// Whether there ever was a member, so that hubs without groups do not look for them.
     is_used: AtomicBool,
 }
@@ -42,37 +42,37 @@ pub(super) struct Group {
 pub(super) struct State {
     pub(super) members: HashMap<UserId, Option<Arc<str>>>,
     /// Roles of this group's own, which go before those of its pattern.
-    pub(super) own: Roles,
+    pub(super) own_roles: Roles,
     /// The hub has dropped the group from its map; whoever still holds it looks the name up again.
-    retired: bool,
+    is_removed: bool,
 }
 
 impl GroupMap {
     pub(crate) fn new(roles: Vec<(String, Roles)>) -> Result<Self, Error> {
         Ok(Self {
             hasher: RandomState::new(),
-            by_user: (0..PARTS).map(|_| Mutex::default()).collect(),
+            by_user: (0..STRIPES).map(|_| Mutex::default()).collect(),
             by_name: Mutex::default(),
             roles: RolesByPattern::new(roles)?,
-            options: Arc::new(Channels::of_group()),
+            options: Arc::new(ChannelOptions::of_group()),
             is_used: AtomicBool::new(false),
         })
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
-    fn part(&self, user: &str) -> MutexGuard<'_, ByUser> {
-        self.by_user[self.hasher.hash_one(user) as usize % PARTS].lock()
+    fn stripe(&self, user: &str) -> MutexGuard<'_, ByUser> {
+        self.by_user[self.hasher.hash_one(user) as usize % STRIPES].lock()
     }
 
     /// Registers a connection that has come. It is in the channels of its user's groups before anybody finds it,
     /// and whoever changes them finds it afterwards. Returns what [`Registry::insert`](crate::hub::Registry) does.
-    pub(crate) fn welcome(&self, hub: &HubCore, connection: &Arc<ConnectionCore>) -> (usize, usize) {
+    pub(crate) fn register(&self, hub: &HubCore, connection: &Arc<ConnectionCore>) -> (usize, usize) {
         let user = connection.user();
-        let part = self.is_used.load(Ordering::Relaxed).then(|| self.part(user));
+        let part = self.is_used.load(Ordering::Relaxed).then(|| self.stripe(user));
         let enter = |part: &ByUser| {
             for group in part.get(user).into_iter().flatten() {
                 // It is there already, or is going: both are fine.
-                let _ = enlist(hub, connection, &group.channel);
+                let _ = add_to_lists(hub, connection, &group.channel);
             }
         };
         part.iter().for_each(|part| enter(part));
@@ -82,35 +82,45 @@ impl GroupMap {
         });
         // The hub's first group was made meanwhile. The registry's lock orders this load and who looks there.
         if part.is_none() && self.is_used.load(Ordering::Relaxed) {
-            enter(&self.part(user));
+            enter(&self.stripe(user));
         }
         counts
     }
 
     /// Makes a user a member, or gives a member another role; without one it keeps its own.
-    pub(super) fn put(&self, hub: &HubCore, user: UserId, group: &str, role: Option<&str>) -> Change {
+    pub(super) fn set_member(
+        &self,
+        hub: &HubCore,
+        user: UserId,
+        group: &str,
+        role: Option<&str>,
+    ) -> MembershipChange {
         self.is_used.store(true, Ordering::Relaxed);
-        let mut part = self.part(&user);
-        let change = self.change(group, |group, state| {
+        let mut part = self.stripe(&user);
+        let change = self.update_group(group, |group, state| {
             let Some(own) = state.members.get_mut(&user) else {
                 state.members.insert(user.clone(), role.map(Into::into));
-                return Change::Added(group.clone());
+                return MembershipChange::Added(group.clone());
             };
             if role.is_none() || own.as_deref() == role {
-                return Change::Nothing;
+                return MembershipChange::Nothing;
             }
             *own = role.map(Into::into);
-            Change::Role
+            MembershipChange::Role
         });
         let role = role.map(str::to_owned);
         match (&change, role) {
-            (Change::Nothing, _) | (Change::Role, None) => {}
-            (Change::Role, Some(role)) => tell(hub, &user, group, || GroupChange::RoleChanged(role)),
-            (Change::Added(_), role) => tell(hub, &user, group, || GroupChange::Added(role)),
+            (MembershipChange::Nothing, _) | (MembershipChange::Role, None) => {}
+            (MembershipChange::Role, Some(role)) => {
+                notify_listeners(hub, &user, group, || GroupChange::RoleChanged(role))
+            }
+            (MembershipChange::Added(_), role) => {
+                notify_listeners(hub, &user, group, || GroupChange::Added(role))
+            }
         }
-        if let Change::Added(group) = &change {
+        if let MembershipChange::Added(group) = &change {
             for connection in hub.registry.of_user(&user) {
-                let _ = enlist(hub, &connection, &group.channel);
+                let _ = add_to_lists(hub, &connection, &group.channel);
             }
             part.entry(user).or_default().push(group.clone());
         }
@@ -118,8 +128,8 @@ impl GroupMap {
     }
 
     /// Takes a user out. Afterwards nothing of the group is queued for its connections.
-    pub(super) fn take(&self, hub: &HubCore, user: &str, group: &str) -> bool {
-        let mut part = self.part(user);
+    pub(super) fn remove_member(&self, hub: &HubCore, user: &str, group: &str) -> bool {
+        let mut part = self.stripe(user);
         let Some(groups) = part.get_mut(user) else { return false };
         let Some(index) = groups.iter().position(|own| *own.name == *group) else { return false };
         let group = groups.swap_remove(index);
@@ -128,21 +138,21 @@ impl GroupMap {
         }
         let member = group.state.lock().members.remove_entry(user);
         if let Some((user, _)) = member {
-            tell(hub, &user, &group.name, || GroupChange::Removed);
+            notify_listeners(hub, &user, &group.name, || GroupChange::Removed);
         }
         for connection in hub.registry.of_user(user) {
-            dismiss(hub, &connection, &group.channel);
+            end_subscription(hub, &connection, &group.channel);
         }
-        self.retire(&group);
+        self.remove_if_unused(&group);
         true
     }
 
     /// Finds or makes the group, and changes it under its lock.
-    pub(super) fn change<R>(&self, name: &str, f: impl FnOnce(&Arc<Group>, &mut State) -> R) -> R {
+    pub(super) fn update_group<R>(&self, name: &str, f: impl FnOnce(&Arc<Group>, &mut State) -> R) -> R {
         loop {
             let group = self.find_or_insert(name);
             let mut state = group.state.lock();
-            if !state.retired {
+            if !state.is_removed {
                 return f(&group, &mut state);
             }
         }
@@ -168,20 +178,20 @@ impl GroupMap {
     }
 
     /// Forgets a group that has neither members nor roles of its own.
-    fn retire(&self, group: &Group) {
+    fn remove_if_unused(&self, group: &Group) {
         let mut groups = self.by_name.lock();
         let mut state = group.state.lock();
-        if !state.retired && state.members.is_empty() && state.own.is_empty() {
-            state.retired = true;
+        if !state.is_removed && state.members.is_empty() && state.own_roles.is_empty() {
+            state.is_removed = true;
             groups.remove(&group.name);
         }
     }
 
     /// Forgets the roles of a group's own.
-    pub(super) fn undefine(&self, name: &str) {
+    pub(super) fn clear_roles(&self, name: &str) {
         if let Some(group) = self.find(name) {
-            group.state.lock().own = Roles::new();
-            self.retire(&group);
+            group.state.lock().own_roles = Roles::new();
+            self.remove_if_unused(&group);
         }
     }
 
@@ -193,7 +203,7 @@ impl GroupMap {
     }
 
     pub(super) fn of_user(&self, user: &str) -> Vec<String> {
-        let part = self.part(user);
+        let part = self.stripe(user);
         part.get(user).into_iter().flatten().map(|group| group.name.to_string()).collect()
     }
 
@@ -214,16 +224,16 @@ impl GroupMap {
 impl Group {
     /// The role in force: the member's own, or the default of the group, or that of its pattern.
     pub(super) fn role<'a>(&'a self, state: &'a State, own: Option<&'a Arc<str>>) -> Option<&'a str> {
-        own.or(state.own.default.as_ref()).or(self.roles.default.as_ref()).map(AsRef::as_ref)
+        own.or(state.own_roles.default.as_ref()).or(self.roles.default.as_ref()).map(AsRef::as_ref)
     }
 
     fn permissions<'a>(&'a self, state: &'a State, role: &str) -> Option<&'a Permissions> {
-        state.own.defined.get(role).or_else(|| self.roles.defined.get(role))
+        state.own_roles.defined.get(role).or_else(|| self.roles.defined.get(role))
     }
 }
 
 /// Tells the listeners, in the order of the changes of one user.
-fn tell(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> GroupChange) {
+fn notify_listeners(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> GroupChange) {
     hub.events.emit(SystemKind::GroupChanged, || SystemEvent::GroupChanged {
         user: user.clone(),
         group: group.to_owned(),
@@ -233,11 +243,11 @@ fn tell(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> Grou
 
 /// What became of a wish to make somebody a member.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(super) enum MembershipChange {
     Nothing,
     Added(Arc<Group>),
     Role,
 }
 
 /// Locks over the users.
-const PARTS: usize = 64;
+const STRIPES: usize = 64;

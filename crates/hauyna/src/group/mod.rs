@@ -9,10 +9,10 @@ pub use roles::Roles;
 
 pub(crate) use members::GroupMap;
 
-use crate::channel::{Publishing, UserId, check};
+use crate::channel::{PublishBuilder, UserId, check};
 use crate::error::Error;
 use crate::hub::Hub;
-use members::Change;
+use members::MembershipChange;
 use roles::permitted;
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ impl Groups {
     ///
     /// `validation_error` for a bad name.
     pub fn add(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> Result<bool, Error> {
-        self.put(user.as_ref(), group.as_ref(), None)
+        self.set_member(user.as_ref(), group.as_ref(), None)
     }
 
     /// Makes a user a member with a role, or gives a member another one. The role may be defined later; until
@@ -81,21 +81,21 @@ impl Groups {
         role: impl AsRef<str>,
     ) -> Result<bool, Error> {
         check(role.as_ref(), "role")?;
-        self.put(user.as_ref(), group.as_ref(), Some(role.as_ref()))
+        self.set_member(user.as_ref(), group.as_ref(), Some(role.as_ref()))
     }
 
-    fn put(&self, user: &str, group: &str, role: Option<&str>) -> Result<bool, Error> {
+    fn set_member(&self, user: &str, group: &str, role: Option<&str>) -> Result<bool, Error> {
         check(group, "group")?;
-        let change = self.map().put(&self.0.0, UserId::new(user)?, group, role);
-        self.0.0.settle_congested();
-        Ok(!matches!(change, Change::Nothing))
+        let change = self.map().set_member(&self.0.0, UserId::new(user)?, group, role);
+        self.0.0.process_congested_inline();
+        Ok(!matches!(change, MembershipChange::Nothing))
     }
 
     /// Takes a user out of a group. When it returns, nothing more of the group reaches them, not even what
     /// waited for a slow connection. Returns whether they were a member.
     pub fn remove(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> bool {
-        let was_member = self.map().take(&self.0.0, user.as_ref(), group.as_ref());
-        self.0.0.settle_congested();
+        let was_member = self.map().remove_member(&self.0.0, user.as_ref(), group.as_ref());
+        self.0.0.process_congested_inline();
         was_member
     }
 
@@ -111,7 +111,7 @@ impl Groups {
         for user in self.members(group) {
             self.remove(user, group);
         }
-        self.map().undefine(group);
+        self.map().clear_roles(group);
     }
 
     /// The members of a group, in no order. Costs as much as there are.
@@ -168,8 +168,8 @@ impl Groups {
         check(group.as_ref(), "group")?;
         check(role.as_ref(), "role")?;
         let permissions = permitted(permissions);
-        self.map().change(group.as_ref(), |_, state| {
-            state.own.defined.insert(role.as_ref().into(), permissions);
+        self.map().update_group(group.as_ref(), |_, state| {
+            state.own_roles.defined.insert(role.as_ref().into(), permissions);
         });
         Ok(())
     }
@@ -182,7 +182,8 @@ impl Groups {
     pub fn set_default_role(&self, group: impl AsRef<str>, role: impl AsRef<str>) -> Result<(), Error> {
         check(group.as_ref(), "group")?;
         check(role.as_ref(), "role")?;
-        self.map().change(group.as_ref(), |_, state| state.own.default = Some(role.as_ref().into()));
+        self.map()
+            .update_group(group.as_ref(), |_, state| state.own_roles.default = Some(role.as_ref().into()));
         Ok(())
     }
 
@@ -200,8 +201,8 @@ impl Groups {
     /// # Errors
     ///
     /// When awaited: `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
-    pub fn send(&self, group: impl AsRef<str>, message: impl Serialize) -> Publishing {
-        Publishing::to_group(self.0.clone(), group.as_ref(), &message)
+    pub fn send(&self, group: impl AsRef<str>, message: impl Serialize) -> PublishBuilder {
+        PublishBuilder::to_group(self.0.clone(), group.as_ref(), &message)
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Roles {
     pub(super) defined: HashMap<Box<str>, Permissions>,
     pub(super) default: Option<Arc<str>>,
     /// What was said twice, for `HubBuilder::try_build` to tell.
-    twice: Option<String>,
+    defined_twice: Option<String>,
 }
 
 pub(super) type Permissions = HashSet<Box<str>>;
@@ -47,7 +47,7 @@ impl Roles {
     /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn define<P: AsRef<str>>(mut self, role: &str, permissions: impl IntoIterator<Item = P>) -> Self {
         if self.defined.insert(role.into(), permitted(permissions)).is_some() {
-            self.twice = Some(format!("`{role}` is defined twice"));
+            self.defined_twice = Some(format!("`{role}` is defined twice"));
         }
         self
     }
@@ -56,7 +56,7 @@ impl Roles {
     /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn default_role(mut self, role: &str) -> Self {
         if let Some(earlier) = self.default.replace(role.into()) {
-            self.twice =
+            self.defined_twice =
                 Some(format!("the default role is `{earlier}` already, and `{role}` would take its place"));
         }
         self
@@ -88,7 +88,7 @@ impl RolesByPattern {
             for role in roles.defined.keys().map(AsRef::as_ref).chain(roles.default.as_deref()) {
                 check(role, "role").map_err(|error| Error::config(format!("roles of `{text}`: {error}")))?;
             }
-            if let Some(fault) = &roles.twice {
+            if let Some(fault) = &roles.defined_twice {
                 return Err(Error::config(format!("roles of `{text}`: {fault}")));
             }
             let pattern = Pattern::parse(&text)?;

@@ -1,11 +1,11 @@
 //! The part of the builder that says who comes in: middleware and `identify`. Run by `router::admit` before
 //! the upgrade.
 
-use super::{Context, Handler, Identified, IntoIdentity};
+use super::{Context, Handler, IntoIdentity, IntoIdentityFuture};
 use crate::auth::Verifier;
 use crate::error::Reject;
 use crate::once::{call_once, set_once};
-use crate::router::{Admitted, ConnectRequest, Next, RESUME, erase_middleware};
+use crate::router::{Admitted, ConnectRequest, Next, RESUME_PARAMETER, erase_middleware};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ impl Handler {
     pub fn identify<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
-        R: Identified<M>,
+        R: IntoIdentityFuture<M>,
     {
-        let f = Box::new(move |request| f(request).identified());
-        set_once(&mut self.endpoint.identify, f, &decided("identify"));
+        let f = Box::new(move |request| f(request).into_identity_future());
+        set_once(&mut self.endpoint.identify, f, &decide_later("identify"));
         self
     }
 
@@ -48,7 +48,7 @@ impl Handler {
                 verifier.verify(&token).await
             }) as _
         });
-        set_once(&mut self.endpoint.identify, identify, &decided("authenticate"));
+        set_once(&mut self.endpoint.identify, identify, &decide_later("authenticate"));
         self.on_refresh(move |_, token| {
             let verifier = again.clone();
             async move { verifier.verify(&token).await }
@@ -91,7 +91,7 @@ impl Handler {
     /// Where it is called twice, or for `resume`, the parameter of sessions.
     pub fn token_in_query(mut self, parameter: impl Into<String>) -> Self {
         let parameter = parameter.into();
-        assert!(parameter != RESUME, "`{RESUME}` is the query parameter of sessions");
+        assert!(parameter != RESUME_PARAMETER, "`{RESUME_PARAMETER}` is the query parameter of sessions");
         call_once(&mut self.endpoint.token_parameter, parameter, "token_in_query");
         self
     }
@@ -167,7 +167,7 @@ impl Handler {
     }
 }
 
-fn decided(method: &str) -> String {
+fn decide_later(method: &str) -> String {
     format!(
         "`{method}`: an earlier `identify` or `authenticate` decides already who a client is, and would silently be \
          replaced: call one of the two, once"

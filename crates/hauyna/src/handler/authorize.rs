@@ -2,7 +2,7 @@
 //! channel pattern's own rule. Called by `dispatch` through the endpoint.
 
 use super::callback::erase;
-use super::{Context, Handler, Verb};
+use super::{Action, Context, Handler};
 use crate::error::Reject;
 use crate::once::call_once;
 use std::future::Future;
@@ -14,7 +14,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Subscribe, f)
+        self.authorize(Action::Subscribe, f)
     }
 
     /// Decides about `channel_message`, instead of the channel pattern's own rule. The client is subscribed.
@@ -23,7 +23,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Publish, f)
+        self.authorize(Action::Publish, f)
     }
 
     /// Decides about `history`, instead of the channel pattern's own rule. The client is subscribed.
@@ -32,7 +32,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::History, f)
+        self.authorize(Action::History, f)
     }
 
     /// Decides about `presence`, instead of the channel pattern's own rule. The client is subscribed.
@@ -41,7 +41,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Presence, f)
+        self.authorize(Action::Presence, f)
     }
 
     /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
@@ -50,7 +50,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Private, f)
+        self.authorize(Action::Private, f)
     }
 
     /// Decides about `group`, by the group's name, instead of the sender's permission `send` in that group.
@@ -59,7 +59,7 @@ impl Handler {
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Group, f)
+        self.authorize(Action::Group, f)
     }
 
     /// Decides about `broadcast`. Without it no client may broadcast.
@@ -68,11 +68,11 @@ impl Handler {
         F: Fn(Context) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        self.authorize(Verb::Broadcast, move |cx, _| f(cx))
+        self.authorize(Action::Broadcast, move |cx, _| f(cx))
     }
 
     #[track_caller]
-    fn authorize<F, Fut>(mut self, verb: Verb, f: F) -> Self
+    fn authorize<F, Fut>(mut self, verb: Action, f: F) -> Self
     where
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,

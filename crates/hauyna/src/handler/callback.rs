@@ -63,7 +63,7 @@ where
     Fut: Future<Output = Result<R, Error>> + Send + 'static,
     R: Serialize,
 {
-    called_with(f, |_| Ok(()))
+    start_callback(f, |_| Ok(()))
 }
 
 /// As [`decode_event`], for input that is asked whether it is valid.
@@ -74,10 +74,10 @@ where
     Fut: Future<Output = Result<R, Error>> + Send + 'static,
     R: Serialize,
 {
-    called_with(f, |input: &T| Ok(input.validate()?))
+    start_callback(f, |input: &T| Ok(input.validate()?))
 }
 
-fn called_with<T, F, Fut, R>(f: F, check: fn(&T) -> Result<(), Fault>) -> EventTask
+fn start_callback<T, F, Fut, R>(f: F, check: fn(&T) -> Result<(), Fault>) -> EventTask
 where
     T: DeserializeOwned + Send + 'static,
     F: Fn(Context, T) -> Fut + Send + Sync + 'static,

@@ -2,7 +2,7 @@
 
 use crate::auth::Claims;
 use crate::channel::{Channel, UserId};
-use crate::connection::{Connection, ConnectionCore, ClientRequest};
+use crate::connection::{ClientRequest, Connection, ConnectionCore};
 use crate::error::{Error, Reject};
 use crate::group::Groups;
 use crate::hub::Hub;

@@ -3,18 +3,18 @@
 
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
-use super::{Context, ERROR_PARTS, Identity, RateLimit};
+use super::{Context, ERROR_UNITS, Identity, RateLimit};
 use crate::broker::BoxFuture;
 use crate::config::Heartbeat;
 use crate::connection::{CloseReason, Connection};
-use crate::contain::{self, Contained, Lasting, Panicked};
+use crate::contain::{self, Contained, Guaranteed, Panicked};
 use crate::dispatch::{Pending, Remainder, Reply};
 use crate::error::{Error, Reject};
 use crate::metrics::Counter;
 use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::router::{ConnectRequest, Middleware, Origins};
-use crate::spent::Spent;
+use crate::used_limits::UsedLimits;
 use crate::validate::Validators;
 use hauyna_websocket::{Deflate, Limits};
 use std::any::{Any, TypeId};
@@ -69,7 +69,7 @@ pub(crate) struct Endpoint {
     /// Live connections.
     pub(crate) connections: Counter,
     /// What users have left of its limits whose connections are gone.
-    pub(crate) spent: Spent<Remainder>,
+    pub(crate) used_limits: UsedLimits<Remainder>,
 }
 
 /// What messages mean.
@@ -81,7 +81,7 @@ pub(crate) enum Mode {
 
 /// What can be authorised; the index of its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum Action {
     Subscribe,
     Publish,
     Private,
@@ -91,7 +91,7 @@ pub(crate) enum Verb {
     Presence,
 }
 
-impl Verb {
+impl Action {
     /// The builder's method that decides about it.
     pub(super) fn method(self) -> &'static str {
         match self {
@@ -135,13 +135,13 @@ impl Endpoint {
             retry: None,
             limits: Limits::default(),
             rate_limit: None,
-            error_budget: Some(Rate::new(1000, Duration::from_secs(10)).in_parts(ERROR_PARTS)),
+            error_budget: Some(Rate::new(1000, Duration::from_secs(10)).in_units(ERROR_UNITS)),
             deflate: None,
             origins: Origins::default(),
             state: HashMap::new(),
             route: String::new(),
             connections: Counter::default(),
-            spent: Spent::default(),
+            used_limits: UsedLimits::default(),
         }
     }
 
@@ -154,20 +154,24 @@ impl Endpoint {
         shortest / 4
     }
 
-    pub(crate) fn opened(&self, cx: &Context) -> Option<BoxFuture<Result<(), Error>>> {
-        self.on_open.as_ref().map(|f| called(cx, || f(cx.clone())))
+    pub(crate) fn call_on_open(&self, cx: &Context) -> Option<BoxFuture<Result<(), Error>>> {
+        self.on_open.as_ref().map(|f| start_callback(cx, || f(cx.clone())))
     }
 
     /// A session goes on, on the connection of `cx`.
-    pub(crate) fn reconnected(&self, cx: &Context, old: Connection) -> Option<BoxFuture<Result<(), Error>>> {
-        self.on_reconnect.as_ref().map(|f| called(cx, || f(cx.clone(), old)))
+    pub(crate) fn call_on_reconnect(
+        &self,
+        cx: &Context,
+        old: Connection,
+    ) -> Option<BoxFuture<Result<(), Error>>> {
+        self.on_reconnect.as_ref().map(|f| start_callback(cx, || f(cx.clone(), old)))
     }
 
     /// The last callback of a connection: where its runtime ends before it has begun, it runs on another one.
-    pub(crate) fn closed(&self, cx: &Context, reason: CloseReason) -> Option<Lasting> {
+    pub(crate) fn call_on_close(&self, cx: &Context, reason: CloseReason) -> Option<Guaranteed> {
         let f = self.on_close.as_ref()?;
         let hub = &cx.hub().0;
-        let ran = Contained::new(&hub.metrics.panics, called(cx, || f(cx.clone(), reason)));
+        let ran = Contained::new(&hub.metrics.panics, start_callback(cx, || f(cx.clone(), reason)));
         let (timeout, cx) = (self.callback_timeout, cx.clone());
         let finished = async move {
             let (id, hub) = (cx.connection().id(), cx.hub());
@@ -175,7 +179,7 @@ impl Endpoint {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(error))) => {
                     crate::log::limited("on_close", || {
-                        let error = crate::log::fault(&error).counting(&hub.0.metrics.panics);
+                        let error = crate::log::error_text(&error).counting(&hub.0.metrics.panics);
                         tracing::warn!(target: "hauyna::connection", %id, %error, "on_close failed");
                     });
                     error.discard(&hub.0.metrics.panics);
@@ -188,30 +192,37 @@ impl Endpoint {
                 }),
             }
         };
-        Some(Lasting::new(hub, Box::pin(finished)))
+        Some(Guaranteed::new(hub, Box::pin(finished)))
     }
 
-    pub(crate) fn pinged(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
-        Self::heard(self.on_ping.as_ref()?, cx, payload)
+    pub(crate) fn call_on_ping(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
+        Self::call_on_message(self.on_ping.as_ref()?, cx, payload)
     }
 
-    pub(crate) fn ponged(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
-        Self::heard(self.on_pong.as_ref()?, cx, payload)
+    pub(crate) fn call_on_pong(&self, cx: &Context, payload: &[u8]) -> Option<Pending> {
+        Self::call_on_message(self.on_pong.as_ref()?, cx, payload)
     }
 
-    fn heard(f: &Task<Vec<u8>, Result<(), Error>>, cx: &Context, payload: &[u8]) -> Option<Pending> {
+    fn call_on_message(
+        f: &Task<Vec<u8>, Result<(), Error>>,
+        cx: &Context,
+        payload: &[u8],
+    ) -> Option<Pending> {
         let future = f(cx.clone(), payload.to_vec());
         let future = Box::pin(async move { Reply::of_event(None, future.await.map(|()| None)) });
         Some(Pending { id: None, future })
     }
 
-    pub(crate) fn authorizer(&self, verb: Verb) -> Option<&Task<String, Result<(), Reject>>> {
+    pub(crate) fn authorizer(&self, verb: Action) -> Option<&Task<String, Result<(), Reject>>> {
         self.authorize[verb as usize].as_ref()
     }
 }
 
 /// Calls a callback; one that panics before its first await fails as one that panics later does.
-fn called(cx: &Context, f: impl FnOnce() -> BoxFuture<Result<(), Error>>) -> BoxFuture<Result<(), Error>> {
+fn start_callback(
+    cx: &Context,
+    f: impl FnOnce() -> BoxFuture<Result<(), Error>>,
+) -> BoxFuture<Result<(), Error>> {
     contain::call(&cx.hub().0.metrics.panics, f)
         .unwrap_or_else(|_| Box::pin(std::future::ready(Err(Error::other("a callback panicked")))))
 }
@@ -221,7 +232,7 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         fn each<T>(values: impl IntoIterator<Item = T>) {
             for value in values {
-                let _ = contain::quietly(|| drop(value));
+                let _ = contain::call_uncounted(|| drop(value));
             }
         }
         each(self.middleware.drain(..));

@@ -57,11 +57,11 @@ impl Expiry {
     ///
     /// `token_expired` where the end is past.
     pub(crate) fn check(&self) -> Result<(), Reject> {
-        if self.left().is_zero() { Err(Reject::expired("the credentials have expired")) } else { Ok(()) }
+        if self.time_left().is_zero() { Err(Reject::expired("the credentials have expired")) } else { Ok(()) }
     }
 
     /// How long the connection may live on. A moment that no clock reaches is the end of time.
-    pub(crate) fn left(&self) -> Duration {
+    pub(crate) fn time_left(&self) -> Duration {
         let Some(end) = self.at.checked_add(self.grace) else { return Duration::MAX };
         end.duration_since(SystemTime::now()).unwrap_or_default()
     }
@@ -144,31 +144,31 @@ impl IntoIdentity for Option<String> {
 
 /// What `identify` may return: `Result<impl IntoIdentity, Reject>`, or a future of it. The parameter only tells
 /// the two apart.
-pub trait Identified<M>: Send {
+pub trait IntoIdentityFuture<M>: Send {
     /// The identity, later.
-    fn identified(self) -> BoxFuture<Result<Identity, Reject>>;
+    fn into_identity_future(self) -> BoxFuture<Result<Identity, Reject>>;
 }
 
 /// Marks a value that is there at once.
 #[derive(Debug)]
-pub struct AtOnce;
+pub struct IsValue;
 
 /// Marks a future.
 #[derive(Debug)]
-pub struct Later;
+pub struct IsFuture;
 
-impl<U: IntoIdentity> Identified<AtOnce> for Result<U, Reject> {
-    fn identified(self) -> BoxFuture<Result<Identity, Reject>> {
+impl<U: IntoIdentity> IntoIdentityFuture<IsValue> for Result<U, Reject> {
+    fn into_identity_future(self) -> BoxFuture<Result<Identity, Reject>> {
         Box::pin(std::future::ready(self.map(IntoIdentity::into_identity)))
     }
 }
 
-impl<Fut, U> Identified<Later> for Fut
+impl<Fut, U> IntoIdentityFuture<IsFuture> for Fut
 where
     Fut: Future<Output = Result<U, Reject>> + Send + 'static,
     U: IntoIdentity,
 {
-    fn identified(self) -> BoxFuture<Result<Identity, Reject>> {
+    fn into_identity_future(self) -> BoxFuture<Result<Identity, Reject>> {
         Box::pin(async move { self.await.map(IntoIdentity::into_identity) })
     }
 }

@@ -96,7 +96,7 @@ impl Handler {
     /// let strict = Handler::new().error_budget(Rate::new(20, Duration::from_secs(60)));
     /// ```
     pub fn error_budget(mut self, errors: Rate) -> Self {
-        self.endpoint.error_budget = Some(errors.in_parts(ERROR_PARTS));
+        self.endpoint.error_budget = Some(errors.in_units(ERROR_UNITS));
         self
     }
 
@@ -108,4 +108,4 @@ impl Handler {
 }
 
 /// Parts in which the error budget counts one error; a `rate_limited` is one part.
-pub(crate) const ERROR_PARTS: u32 = 10;
+pub(crate) const ERROR_UNITS: u32 = 10;

@@ -16,13 +16,13 @@ mod recovery;
 mod validate;
 
 pub use context::Context;
-pub use identity::{Identified, Identity, IntoIdentity};
-pub(crate) use limits::ERROR_PARTS;
+pub use identity::{Identity, IntoIdentity, IntoIdentityFuture};
+pub(crate) use limits::ERROR_UNITS;
 pub use limits::RateLimit;
-pub use recovery::{Decided, Failed, Occasion, Recovery};
+pub use recovery::{Failed, IntoRecovery, Operation, Recovery};
 
 pub(crate) use callback::{EventAnswer, Signature};
-pub(crate) use endpoint::{Endpoint, Mode, Verb};
+pub(crate) use endpoint::{Action, Endpoint, Mode};
 pub(crate) use identity::{Credentials, Expiry};
 pub(crate) use input::decode_input;
 

@@ -18,7 +18,7 @@ pub struct Failed {
     /// What it failed with, source and all; a client sees nothing of an internal error but its kind.
     pub error: Arc<Error>,
     /// What was under way.
-    pub occasion: Occasion,
+    pub operation: Operation,
     /// How many times it has been tried again already.
     pub retries: u32,
 }
@@ -26,7 +26,7 @@ pub struct Failed {
 /// What was under way when something failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Occasion {
+pub enum Operation {
     /// `on_open`.
     Open,
     /// A message of this `type`: a request of the protocol or an event, the callbacks that decide about it
@@ -69,22 +69,22 @@ pub(crate) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + S
 
 /// What [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only tells the two
 /// apart.
-pub trait Decided<M>: Send {
+pub trait IntoRecovery<M>: Send {
     /// The decision, later.
-    fn decided(self) -> BoxFuture<Recovery>;
+    fn into_recovery(self) -> BoxFuture<Recovery>;
 }
 
-impl Decided<super::identity::AtOnce> for Recovery {
-    fn decided(self) -> BoxFuture<Recovery> {
+impl IntoRecovery<super::identity::IsValue> for Recovery {
+    fn into_recovery(self) -> BoxFuture<Recovery> {
         Box::pin(std::future::ready(self))
     }
 }
 
-impl<Fut> Decided<super::identity::Later> for Fut
+impl<Fut> IntoRecovery<super::identity::IsFuture> for Fut
 where
     Fut: Future<Output = Recovery> + Send + 'static,
 {
-    fn decided(self) -> BoxFuture<Recovery> {
+    fn into_recovery(self) -> BoxFuture<Recovery> {
         Box::pin(self)
     }
 }
@@ -115,9 +115,9 @@ impl Handler {
     pub fn on_error<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(Context, Failed) -> R + Send + Sync + 'static,
-        R: Decided<M>,
+        R: IntoRecovery<M>,
     {
-        let f = Box::new(move |cx, failed| f(cx, failed).decided());
+        let f = Box::new(move |cx, failed| f(cx, failed).into_recovery());
         call_once(&mut self.endpoint.on_error, f, "on_error");
         self
     }

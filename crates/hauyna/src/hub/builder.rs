@@ -2,12 +2,12 @@
 //! make are reported there.
 
 use super::limits::{AtLimit, ClientAddress, Limit, Limits, check_policies};
-use super::{ChannelMap, Ending, Hub, HubCore, Registry};
+use super::{ChannelMap, Hub, HubCore, Lifecycle, Registry};
 use crate::UnknownUsers;
 use crate::auth::Revocations;
 use crate::background::Background;
 use crate::broker::{Broker, LocalBroker, Relay};
-use crate::channel::{Channels, Declarations, UserId};
+use crate::channel::{ChannelOptions, Declarations, UserId};
 use crate::clock::Clock;
 use crate::config::{HubConfig, OutboxLimits};
 use crate::connection::{Connection, ConnectionState, States};
@@ -38,14 +38,14 @@ use tokio::sync::Notify;
 #[must_use]
 pub struct HubBuilder {
     config: HubConfig,
-    channels: Vec<(String, Channels)>,
+    channels: Vec<(String, ChannelOptions)>,
     broker: Option<Arc<dyn Broker>>,
     roles: Vec<(String, Roles)>,
     transitions: Vec<(ConnectionState, ConnectionState)>,
     hooks: Vec<Listen>,
     client_address: Option<ClientAddress>,
     /// The first mistake, for `try_build` to tell.
-    fault: Option<Error>,
+    first_error: Option<Error>,
 }
 
 /// Hubs that this process has had.
@@ -64,19 +64,19 @@ impl HubBuilder {
             transitions: Vec::new(),
             hooks: Vec::new(),
             client_address: None,
-            fault: None,
+            first_error: None,
         }
     }
 
     /// Notes that `method` was called for a part that has been given already.
     fn note_second_call(&mut self, method: &str) {
         let fault = format!("`{method}` is called twice: the second call would take the place of the first");
-        self.fault.get_or_insert_with(|| Error::config(fault));
+        self.first_error.get_or_insert_with(|| Error::config(fault));
     }
 
     /// Declares the channels whose names match a pattern: `room:{id}` takes one part, `{*rest}` the rest.
     /// The first pattern that matches decides, so a pattern all of whose names an earlier one matches is refused.
-    pub fn channels(mut self, pattern: &str, options: Channels) -> Self {
+    pub fn channels(mut self, pattern: &str, options: ChannelOptions) -> Self {
         self.channels.push((pattern.to_owned(), options));
         self
     }
@@ -133,14 +133,14 @@ impl HubBuilder {
     /// Sets how many connections this node takes; further ones get 503, unless [`HubBuilder::at_limit`] says
     /// otherwise. Default: no limit.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.limits[Limit::Total as usize].most = connections;
+        self.config.limits[Limit::Total as usize].max = connections;
         self
     }
 
     /// Sets how many connections one user may have on this node; further ones get 429, unless
     /// [`HubBuilder::at_limit`] says otherwise. Default: no limit.
     pub fn max_connections_per_user(mut self, connections: usize) -> Self {
-        self.config.limits[Limit::PerUser as usize].most = connections;
+        self.config.limits[Limit::PerUser as usize].max = connections;
         self
     }
 
@@ -148,7 +148,7 @@ impl HubBuilder {
     /// get 429, unless [`HubBuilder::at_limit`] says otherwise. Many people may share an address: leave room.
     /// Behind a proxy see [`HubBuilder::client_address`]. Who has no known address is not counted, but logged. Default: no limit.
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
-        self.config.limits[Limit::PerAddress as usize].most = connections;
+        self.config.limits[Limit::PerAddress as usize].max = connections;
         self
     }
 
@@ -348,7 +348,7 @@ impl HubBuilder {
     /// the broker, `client_address`, a role or a default role is given twice; the retry policy has a value out of its range, or a state a
     /// bad name.
     pub fn try_build(self) -> Result<Hub, Error> {
-        if let Some(fault) = self.fault {
+        if let Some(fault) = self.first_error {
             return Err(fault);
         }
         self.config.retry.validate().and_then(|()| check_policies(&self.config.limits))?;
@@ -374,9 +374,9 @@ impl HubBuilder {
             metrics: Metrics::default(),
             routes: Mutex::default(),
             clock: Clock::start(),
-            ending: Ending::new(),
+            lifecycle: Lifecycle::new(),
             background: Background::new(hub.clone()),
-            departed: Notify::new(),
+            connection_gone: Notify::new(),
             config: self.config,
         });
         core.broker.start(Relay::new(Arc::downgrade(&core)));

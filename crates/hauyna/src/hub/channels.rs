@@ -15,29 +15,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub(crate) struct ChannelMap {
     hasher: RandomState,
-    parts: Box<[Mutex<Part>]>,
-    orders: Box<[Mutex<()>]>,
+    parts: Box<[Mutex<Stripe>]>,
+    broker_orders: Box<[Mutex<()>]>,
     live: AtomicUsize,
     /// Those that lost connections alone hold.
-    lost: Mutex<Lost>,
+    lost: Mutex<LostChannels>,
 }
 
 /// Channels in the order in which their last subscriber was lost.
 #[derive(Debug, Default)]
-struct Lost {
+struct LostChannels {
     by_age: BTreeMap<u64, Arc<ChannelCore>>,
     last: u64,
 }
 
 /// Keyed by the channels' own names.
-type Part = HashTable<Arc<ChannelCore>>;
+type Stripe = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
-            orders: (0..PARTS).map(|_| Mutex::default()).collect(),
+            parts: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            broker_orders: (0..STRIPES).map(|_| Mutex::default()).collect(),
             live: AtomicUsize::new(0),
             lost: Mutex::default(),
         }
@@ -45,18 +45,18 @@ impl ChannelMap {
 
     /// Held while the broker is asked for a channel or let off it, so that it sees both in their order. No
     /// delivery takes it, so a broker may be asked under it.
-    pub(crate) fn order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
-        self.orders[self.hasher.hash_one(name.as_str()) as usize % PARTS].lock()
+    pub(crate) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
+        self.broker_orders[self.hasher.hash_one(name.as_str()) as usize % STRIPES].lock()
     }
 
     /// The part that has a name, and the name's hash in it.
-    fn part(&self, name: &str) -> (&Mutex<Part>, u64) {
+    fn stripe(&self, name: &str) -> (&Mutex<Stripe>, u64) {
         let hash = self.hasher.hash_one(name);
         // Bits that the table inside the part does not use.
-        (&self.parts[(hash >> 48) as usize % PARTS], hash)
+        (&self.parts[(hash >> 48) as usize % STRIPES], hash)
     }
 
-    fn rehash(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
+    fn hash_of_channel(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
         |channel| self.hasher.hash_one(channel.name.as_str())
     }
 
@@ -65,7 +65,7 @@ impl ChannelMap {
     }
 
     pub(crate) fn find_str(&self, name: &str) -> Option<Arc<ChannelCore>> {
-        let (part, hash) = self.part(name);
+        let (part, hash) = self.stripe(name);
         part.lock().find(hash, |channel| channel.name.as_str() == name).cloned()
     }
 
@@ -76,8 +76,8 @@ impl ChannelMap {
         most: usize,
         make: impl FnOnce() -> ChannelCore,
     ) -> Option<Arc<ChannelCore>> {
-        let (part, hash) = self.part(name.as_str());
-        match part.lock().entry(hash, |channel| channel.name == *name, self.rehash()) {
+        let (part, hash) = self.stripe(name.as_str());
+        match part.lock().entry(hash, |channel| channel.name == *name, self.hash_of_channel()) {
             Entry::Occupied(entry) => Some(entry.get().clone()),
             Entry::Vacant(entry) => {
                 // Other parts may be at it, too: who counts past the limit steps back.
@@ -93,18 +93,18 @@ impl ChannelMap {
     /// Removes the channel if nobody uses it. Whoever found it before sees `retired` and looks again. What is left of its
     /// rate `now`, in milliseconds of the hub's clock, is kept for the next channel of the name.
     pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
-        let (part, hash) = self.part(channel.name.as_str());
+        let (part, hash) = self.stripe(channel.name.as_str());
         let mut part = part.lock();
         let mut state = channel.state.lock();
-        if state.retired || !channel.is_unused(&state) {
+        if state.is_removed || !channel.is_unused(&state) {
             return false;
         }
-        state.retired = true;
+        state.is_removed = true;
         self.note_holders(channel, &mut state);
         if let (Some(rate), Some(bucket)) = (channel.options.rate, state.bucket.take()) {
-            let whole_after = bucket.whole_after(rate, now);
+            let whole_after = bucket.full_after(rate, now);
             if !whole_after.is_zero() {
-                channel.options.usage.spent.put(channel.name.as_str(), 0, bucket, whole_after);
+                channel.options.usage.spent.keep(channel.name.as_str(), 0, bucket, whole_after);
             }
         }
         self.live.fetch_sub(1, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl ChannelMap {
             entry.remove();
         }
         if part.capacity() > 8 * (part.len() + 8) {
-            part.shrink_to_fit(self.rehash());
+            part.shrink_to_fit(self.hash_of_channel());
         }
         true
     }
@@ -156,4 +156,4 @@ impl ChannelMap {
     }
 }
 
-const PARTS: usize = 64;
+const STRIPES: usize = 64;

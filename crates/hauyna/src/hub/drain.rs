@@ -2,13 +2,13 @@
 //! a window, each when it has been answered. One task with one timer does it, whatever the number of connections
 //! and runtimes; the connections themselves are closed by their own tasks.
 
-use super::ending::Stage;
+use super::shutdown::Stage;
 use super::{Hub, HubCore};
 use crate::background::{Due, Job};
 use crate::connection::{Backlog, CloseReason};
 use crate::error::Error;
-use crate::random::Dice;
-use crate::shard::take_turns;
+use crate::random::SplitMix64;
+use crate::shard::yield_to_thread;
 use hauyna_protocol::Message;
 use hauyna_protocol::close::CloseCode;
 use std::borrow::Cow;
@@ -40,7 +40,7 @@ pub struct Drain {
 
 /// What the first call has fixed for all.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct DrainPlan {
     until: Instant,
     pub(super) reason: Cow<'static, str>,
     notice: Notice,
@@ -49,14 +49,14 @@ pub(super) struct Plan {
 /// Whether clients hear of a drain before they are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Notice {
-    Told,
+    Reconnect,
     Silent,
 }
 
 impl Drain {
     /// Spreads the closes over `window`, at most 24 hours. The default is 30 s.
     pub fn over(window: Duration) -> Self {
-        Self { window: window.min(LONGEST), reason: Cow::Borrowed("drain"), notice: Notice::Told }
+        Self { window: window.min(MAX_WINDOW), reason: Cow::Borrowed("drain"), notice: Notice::Reconnect }
     }
 
     /// Sets what clients are told, in the `reconnect` message and in the close frame, there cut to 123 bytes.
@@ -100,7 +100,7 @@ impl Hub {
     pub async fn drain(&self, drain: Drain) -> Result<(), Error> {
         crate::clock::runtime()?;
         self.0.begin(drain);
-        self.0.drained().await;
+        self.0.until_drained().await;
         Ok(())
     }
 }
@@ -108,43 +108,43 @@ impl Hub {
 impl HubCore {
     fn begin(&self, drain: Drain) {
         let Drain { window, reason, notice } = drain;
-        self.ending.plan.get_or_init(|| Plan { until: crate::clock::after(window), reason, notice });
-        if self.ending.advance(Stage::Draining) {
+        self.lifecycle.plan.get_or_init(|| DrainPlan { until: crate::clock::after(window), reason, notice });
+        if self.lifecycle.advance(Stage::Draining) {
             let (connections, window_ms) = (self.registry.count(), millis(window));
             tracing::info!(target: "hauyna::server", connections, window_ms, "draining");
         }
-        self.background.ensure(Job::Drain);
+        self.background.ensure_running(Job::Drain);
     }
 
     /// From the beginning of a drain, or from where another task has left it when its runtime ended, to the end.
-    pub(crate) async fn run_dry(self: &Arc<Self>) -> Due {
-        if let (Stage::Draining, Some(plan)) = (self.ending.stage(), self.ending.plan.get()) {
+    pub(crate) async fn run_drain(self: &Arc<Self>) -> Due {
+        if let (Stage::Draining, Some(plan)) = (self.lifecycle.stage(), self.lifecycle.plan.get()) {
             tokio::select! {
-                () = self.ending.stopped() => {}
-                () = self.emptied() => {}
-                () = self.spread(plan) => {}
+                () = self.lifecycle.until_stopped() => {}
+                () = self.until_empty() => {}
+                () = self.close_over_window(plan) => {}
             }
         }
         // Without timers there is nobody left whom it could wait for.
-        let late = self.see_off(GRACE, CloseReason::Drain).await.unwrap_or_default();
+        let late = self.wait_until_empty(CLOSE_GRACE, CloseReason::Drain).await.unwrap_or_default();
         if late > 0 {
             // Their tasks have yet to see it.
-            let _ = tokio::time::timeout(LAST, self.emptied()).await;
+            let _ = tokio::time::timeout(FINAL_GRACE, self.until_empty()).await;
         }
-        if self.ending.advance(Stage::Stopped) {
+        if self.lifecycle.advance(Stage::Stopped) {
             tracing::info!(target: "hauyna::server", late, "drained");
         }
-        self.ending.end_drain();
+        self.lifecycle.end_drain();
         Due::Never
     }
 
     /// Tells all of them, closes one after the other, and at the end of the window those that could not be closed.
-    async fn spread(&self, plan: &Plan) {
+    async fn close_over_window(&self, plan: &DrainPlan) {
         let start = Instant::now();
         let window = plan.until.saturating_duration_since(start);
         let mut leaving = Vec::new();
         for (index, connection) in self.registry.all().into_iter().enumerate() {
-            if plan.notice == Notice::Told {
+            if plan.notice == Notice::Reconnect {
                 // One that is closed already need not be told.
                 let _ = connection.send_message(&Message::Reconnect {
                     min: 0,
@@ -153,15 +153,15 @@ impl HubCore {
                 });
             }
             leaving.push(connection.id());
-            if index % TURN == TURN - 1 {
-                take_turns().await;
+            if index % MAX_NOTIFIED_PER_TURN == MAX_NOTIFIED_PER_TURN - 1 {
+                yield_to_thread().await;
             }
         }
-        let mut dice = Dice::new();
+        let mut dice = SplitMix64::new();
         dice.shuffle(&mut leaving);
         let slot = window.div_f64(leaving.len().max(1) as f64);
         for (index, id) in leaving.iter().enumerate() {
-            let due = start + slot.mul_f64(index as f64 + dice.unit());
+            let due = start + slot.mul_f64(index as f64 + dice.next_f64());
             tokio::time::sleep_until(due.min(plan.until)).await;
             if let Some(connection) = self.registry.by_id(*id) {
                 connection.close_when_answered();
@@ -179,9 +179,9 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// With [`LAST`] the 5 s after the window.
-const GRACE: Duration = Duration::from_millis(4500);
-const LAST: Duration = Duration::from_millis(400);
+const CLOSE_GRACE: Duration = Duration::from_millis(4500);
+const FINAL_GRACE: Duration = Duration::from_millis(400);
 /// Connections that are told before others have their turn.
-const TURN: usize = 128;
+const MAX_NOTIFIED_PER_TURN: usize = 128;

@@ -3,7 +3,7 @@
 
 use super::Hub;
 use crate::broker::HistoryRange;
-use crate::channel::{self, ChannelCore, ChannelName, Channels, Publishers, SlowConsumer, UserId};
+use crate::channel::{self, ChannelCore, ChannelName, ChannelOptions, Publishers, SlowConsumer, UserId};
 use crate::connection::{ConnectionCore, ConnectionId, ConnectionState};
 use crate::error::Error;
 use crate::presence::PresenceEntry;
@@ -160,12 +160,12 @@ pub struct OptionsSnapshot {
 
 impl Inspect {
     pub(super) fn new(hub: Hub) -> Self {
-        Self { hub, limit: LIMIT, after: None }
+        Self { hub, limit: DEFAULT_LIMIT, after: None }
     }
 
     /// Sets how many entries a list has at most. 1 to 1,000; default: 100.
     pub fn limit(mut self, entries: usize) -> Self {
-        self.limit = entries.clamp(1, MOST);
+        self.limit = entries.clamp(1, MAX_LIMIT);
         self
     }
 
@@ -178,10 +178,10 @@ impl Inspect {
     /// A live connection.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionSnapshot> {
-        self.hub.0.registry.by_id(id).map(|core| self.look_at(&core))
+        self.hub.0.registry.by_id(id).map(|core| self.snapshot(&core))
     }
 
-    fn look_at(&self, core: &ConnectionCore) -> ConnectionSnapshot {
+    fn snapshot(&self, core: &ConnectionCore) -> ConnectionSnapshot {
         let (channels, channel_count) = {
             let own = core.subscriptions.lock();
             let names = own.iter().take(self.limit).map(|own| own.channel.name.as_str().to_owned());
@@ -220,7 +220,7 @@ impl Inspect {
         groups.truncate(self.limit);
         UserSnapshot {
             user: user.to_owned(),
-            connections: connections.iter().map(|core| self.look_at(core)).collect(),
+            connections: connections.iter().map(|core| self.snapshot(core)).collect(),
             connection_count,
             groups,
             group_count,
@@ -291,7 +291,7 @@ impl Inspect {
 }
 
 impl OptionsSnapshot {
-    fn of(options: &Channels) -> Self {
+    fn of(options: &ChannelOptions) -> Self {
         let retention = options.retention;
         Self {
             history: retention.map_or(0, |retention| retention.messages),
@@ -322,6 +322,6 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Entries of a list, unless the caller says otherwise.
-const LIMIT: usize = 100;
+const DEFAULT_LIMIT: usize = 100;
 /// Entries of a list, whatever the caller says.
-const MOST: usize = 1000;
+const MAX_LIMIT: usize = 1000;

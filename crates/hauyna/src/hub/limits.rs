@@ -44,14 +44,14 @@ pub enum AtLimit {
 
 /// One limit of a hub's options.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bound {
-    pub(crate) most: usize,
+pub(crate) struct LimitOptions {
+    pub(crate) max: usize,
     pub(crate) at_limit: AtLimit,
 }
 
-impl Default for Bound {
+impl Default for LimitOptions {
     fn default() -> Self {
-        Self { most: usize::MAX, at_limit: AtLimit::default() }
+        Self { max: usize::MAX, at_limit: AtLimit::default() }
     }
 }
 
@@ -60,9 +60,9 @@ impl Default for Bound {
 /// # Errors
 ///
 /// `Config`, with the method that sets the limit.
-pub(super) fn check_policies(bounds: &[Bound; 3]) -> Result<(), Error> {
+pub(super) fn check_policies(bounds: &[LimitOptions; 3]) -> Result<(), Error> {
     for limit in ALL {
-        let Bound { most, at_limit } = bounds[limit as usize];
+        let LimitOptions { max: most, at_limit } = bounds[limit as usize];
         if at_limit == AtLimit::CloseOldest && most == usize::MAX {
             let method = limit.method();
             return Err(Error::config(format!(
@@ -79,16 +79,16 @@ pub(crate) type ClientAddress = Box<dyn Fn(&ConnectRequest) -> Option<IpAddr> + 
 /// The places of one hub.
 pub(crate) struct Limits {
     /// By [`Limit`]; none where it is not set.
-    scopes: [Option<Scope>; 3],
+    scopes: [Option<LimitScope>; 3],
     client_address: Option<ClientAddress>,
 }
 
 impl Limits {
-    pub(crate) fn new(bounds: &[Bound; 3], client_address: Option<ClientAddress>) -> Self {
+    pub(crate) fn new(bounds: &[LimitOptions; 3], client_address: Option<ClientAddress>) -> Self {
         let scope = |limit: Limit| {
             let bound = bounds[limit as usize];
-            (bound.most != usize::MAX)
-                .then(|| Scope::new(bound, if limit == Limit::Total { 1 } else { PARTS }))
+            (bound.max != usize::MAX)
+                .then(|| LimitScope::new(bound, if limit == Limit::Total { 1 } else { STRIPES }))
         };
         Self { scopes: [Limit::Total, Limit::PerUser, Limit::PerAddress].map(scope), client_address }
     }
@@ -107,7 +107,7 @@ impl Limits {
     pub(crate) fn check(&self, user: Option<&UserId>, address: Option<IpAddr>) -> Result<(), Limit> {
         for limit in ALL {
             if let Some(scope) = self.scope(limit)
-                && let Some(key) = Key::of(limit, user, address)
+                && let Some(key) = SlotKey::of(limit, user, address)
                 && scope.would_refuse(&key)
             {
                 return Err(limit);
@@ -121,13 +121,13 @@ impl Limits {
         let reject = limit.reject();
         match self.scope(limit) {
             Some(scope) if reject.error == ErrorType::LimitExceeded => {
-                reject.with_details(serde_json::json!({ "limit": scope.bound.most }))
+                reject.with_details(serde_json::json!({ "limit": scope.bound.max }))
             }
             _ => reject,
         }
     }
 
-    fn scope(&self, limit: Limit) -> Option<&Scope> {
+    fn scope(&self, limit: Limit) -> Option<&LimitScope> {
         self.scopes[limit as usize].as_ref()
     }
 
@@ -142,14 +142,14 @@ impl Limits {
     pub(crate) fn holds(&self, connection: &ConnectionCore) -> bool {
         ALL.into_iter().all(|limit| {
             let Some(scope) = self.scope(limit) else { return true };
-            let key = Key::of(limit, Some(connection.user()), connection.connect_info().address());
+            let key = SlotKey::of(limit, Some(connection.user()), connection.connect_info().address());
             key.is_none_or(|key| scope.holds(&key, connection.id()))
         })
     }
 
     fn give_back(&self, limit: Limit, id: ConnectionId, (user, address): (&UserId, Option<IpAddr>)) {
         if let Some(scope) = self.scope(limit)
-            && let Some(key) = Key::of(limit, Some(user), address)
+            && let Some(key) = SlotKey::of(limit, Some(user), address)
         {
             scope.give_back(&key, id);
         }
@@ -172,12 +172,12 @@ impl HubCore {
                 else {
                     continue;
                 };
-                let Some(key) = Key::of(limit, Some(user), address) else { continue };
-                let outdone = scope.take(key, id).map_err(|Full| limit)?;
+                let Some(key) = SlotKey::of(limit, Some(user), address) else { continue };
+                let outdone = scope.take(key, id).map_err(|LimitReached| limit)?;
                 place.taken[limit as usize] = true;
                 // One that is not there yet finds out when it is opened.
                 if let Some(oldest) = outdone.and_then(|oldest| self.registry.by_id(oldest)) {
-                    self.limits.let_go(&oldest);
+                    self.limits.release_all(&oldest);
                     let ending = (CloseReason::Replaced, Backlog::Write);
                     oldest.close(CloseCode::CONNECTION_LIMIT, "replaced by a newer connection", ending);
                 }
@@ -190,10 +190,14 @@ impl HubCore {
 impl Limits {
     /// A connection that has lost one place gives up the others that newer ones may take, so that nobody else
     /// has to go for the same newcomer.
-    fn let_go(&self, connection: &ConnectionCore) {
+    fn release_all(&self, connection: &ConnectionCore) {
         for limit in ALL {
             if self.scope(limit).is_some_and(|scope| scope.at_limit() == AtLimit::CloseOldest) {
-                self.give_back(limit, connection.id(), (connection.user(), connection.connect_info().address()));
+                self.give_back(
+                    limit,
+                    connection.id(),
+                    (connection.user(), connection.connect_info().address()),
+                );
             }
         }
     }
@@ -265,7 +269,7 @@ impl Drop for Place {
 
 /// Whom a place is counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+enum SlotKey {
     Everybody,
     User(UserId),
     V4([u8; 4]),
@@ -273,7 +277,7 @@ enum Key {
     V6([u8; 8]),
 }
 
-impl Key {
+impl SlotKey {
     fn of(limit: Limit, user: Option<&UserId>, address: Option<IpAddr>) -> Option<Self> {
         match limit {
             Limit::Total => Some(Self::Everybody),
@@ -290,29 +294,29 @@ impl Key {
 }
 
 /// The places under one limit.
-struct Scope {
-    bound: Bound,
+struct LimitScope {
+    bound: LimitOptions,
     /// `RandomState`: the names come from clients.
     hasher: RandomState,
-    parts: Box<[Mutex<HashMap<Key, Held>>]>,
+    parts: Box<[Mutex<HashMap<SlotKey, Slots>>]>,
 }
 
 /// The places of one key.
-enum Held {
+enum Slots {
     Count(usize),
     /// By age, which is the order of identifiers, for the oldest to be found.
     Ids(BTreeSet<ConnectionId>),
 }
 
-struct Full;
+struct LimitReached;
 
-impl Scope {
-    fn new(bound: Bound, parts: usize) -> Self {
+impl LimitScope {
+    fn new(bound: LimitOptions, parts: usize) -> Self {
         let parts = (0..parts).map(|_| Mutex::default()).collect();
         Self { bound, hasher: RandomState::new(), parts }
     }
 
-    fn part(&self, key: &Key) -> &Mutex<HashMap<Key, Held>> {
+    fn stripe(&self, key: &SlotKey) -> &Mutex<HashMap<SlotKey, Slots>> {
         #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
         let index = self.hasher.hash_one(key) as usize % self.parts.len();
         &self.parts[index]
@@ -320,32 +324,32 @@ impl Scope {
 
     /// Where nobody may connect at all, no place of another's helps.
     fn at_limit(&self) -> AtLimit {
-        if self.bound.most == 0 { AtLimit::Reject } else { self.bound.at_limit }
+        if self.bound.max == 0 { AtLimit::Reject } else { self.bound.at_limit }
     }
 
-    fn would_refuse(&self, key: &Key) -> bool {
-        let count = self.part(key).lock().get(key).map_or(0, Held::count);
-        self.at_limit() == AtLimit::Reject && count >= self.bound.most
+    fn would_refuse(&self, key: &SlotKey) -> bool {
+        let count = self.stripe(key).lock().get(key).map_or(0, Slots::count);
+        self.at_limit() == AtLimit::Reject && count >= self.bound.max
     }
 
     /// Takes a place; gives whose it was, where it was somebody's.
-    fn take(&self, key: Key, id: ConnectionId) -> Result<Option<ConnectionId>, Full> {
-        let most = self.bound.most;
-        let mut part = self.part(&key).lock();
+    fn take(&self, key: SlotKey, id: ConnectionId) -> Result<Option<ConnectionId>, LimitReached> {
+        let most = self.bound.max;
+        let mut part = self.stripe(&key).lock();
         if most == 0 {
-            return Err(Full);
+            return Err(LimitReached);
         }
         let held = part.entry(key).or_insert_with(|| match self.at_limit() {
-            AtLimit::Reject => Held::Count(0),
-            AtLimit::CloseOldest => Held::Ids(BTreeSet::new()),
+            AtLimit::Reject => Slots::Count(0),
+            AtLimit::CloseOldest => Slots::Ids(BTreeSet::new()),
         });
         match held {
-            Held::Count(count) if *count >= most => Err(Full),
-            Held::Count(count) => {
+            Slots::Count(count) if *count >= most => Err(LimitReached),
+            Slots::Count(count) => {
                 *count += 1;
                 Ok(None)
             }
-            Held::Ids(ids) => {
+            Slots::Ids(ids) => {
                 let oldest = if ids.len() >= most { ids.pop_first() } else { None };
                 ids.insert(id);
                 Ok(oldest)
@@ -353,19 +357,19 @@ impl Scope {
         }
     }
 
-    fn holds(&self, key: &Key, id: ConnectionId) -> bool {
-        self.part(key).lock().get(key).is_some_and(|held| match held {
-            Held::Count(_) => true,
-            Held::Ids(ids) => ids.contains(&id),
+    fn holds(&self, key: &SlotKey, id: ConnectionId) -> bool {
+        self.stripe(key).lock().get(key).is_some_and(|held| match held {
+            Slots::Count(_) => true,
+            Slots::Ids(ids) => ids.contains(&id),
         })
     }
 
-    fn give_back(&self, key: &Key, id: ConnectionId) {
-        let mut part = self.part(key).lock();
+    fn give_back(&self, key: &SlotKey, id: ConnectionId) {
+        let mut part = self.stripe(key).lock();
         let Entry::Occupied(mut entry) = part.entry(key.clone()) else { return };
         match entry.get_mut() {
-            Held::Count(count) => *count -= 1,
-            Held::Ids(ids) => {
+            Slots::Count(count) => *count -= 1,
+            Slots::Ids(ids) => {
                 ids.remove(&id);
             }
         }
@@ -378,7 +382,7 @@ impl Scope {
     }
 }
 
-impl Held {
+impl Slots {
     fn count(&self) -> usize {
         match self {
             Self::Count(count) => *count,
@@ -396,7 +400,7 @@ impl fmt::Debug for Limits {
 
 /// The narrow ones first: who goes for one of them makes room under the others, too.
 const ALL: [Limit; 3] = [Limit::PerUser, Limit::PerAddress, Limit::Total];
-const PARTS: usize = 64;
+const STRIPES: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -440,15 +444,15 @@ mod tests {
         let hub = hub(2, AtLimit::CloseOldest);
         let take = || hub.take_place(&user(), address("192.0.2.1")).ok().unwrap();
         let places = [take(), take(), take(), take()];
-        let key = Key::of(Limit::PerAddress, None, address("192.0.2.1")).unwrap();
+        let key = SlotKey::of(Limit::PerAddress, None, address("192.0.2.1")).unwrap();
         let scope = hub.limits.scope(Limit::PerAddress).unwrap();
         let holds = places.each_ref().map(|place| scope.holds(&key, place.id));
         assert_eq!(holds, [false, false, true, true]);
         let [first, second, third, fourth] = places;
         drop((first, second));
-        assert_eq!(scope.part(&key).lock()[&key].count(), 2);
+        assert_eq!(scope.stripe(&key).lock()[&key].count(), 2);
         drop((third, fourth));
-        assert!(scope.part(&key).lock().is_empty());
+        assert!(scope.stripe(&key).lock().is_empty());
     }
 
     #[test]

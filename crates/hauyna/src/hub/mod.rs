@@ -2,33 +2,33 @@
 //! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two
 //! hubs live in one process.
 
-mod ask;
+mod broker_calls;
 mod builder;
 mod channels;
 mod drain;
-mod ending;
 mod expiries;
 mod inspect;
 mod limits;
 mod registry;
+mod shutdown;
 mod stats;
 mod sweep;
 
 pub use builder::HubBuilder;
 pub use drain::Drain;
-pub use ending::Readiness;
 pub use inspect::{
     ChannelSnapshot, ConnectionSnapshot, Inspect, OptionsSnapshot, PositionSnapshot, SubscriberSnapshot,
     UserSnapshot,
 };
 pub use limits::{AtLimit, Limit};
+pub use shutdown::Readiness;
 pub use stats::{Memory, Stats};
 
 pub(crate) use channels::ChannelMap;
-pub(crate) use ending::Ending;
 pub(crate) use expiries::{Expiries, expire};
-pub(crate) use limits::{Bound, Limits, Place};
+pub(crate) use limits::{LimitOptions, Limits, Place};
 pub(crate) use registry::Registry;
+pub(crate) use shutdown::Lifecycle;
 pub(crate) use sweep::sweep;
 
 use crate::auth::{Revocation, Revocations, Whose};
@@ -91,10 +91,10 @@ pub(crate) struct HubCore {
     /// The endpoints of all routers over this hub, for those who count by route.
     pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
     pub(crate) clock: Clock,
-    pub(crate) ending: Ending,
+    pub(crate) lifecycle: Lifecycle,
     pub(crate) background: Background,
     /// Waits are woken whenever a connection is gone.
-    pub(crate) departed: Notify,
+    pub(crate) connection_gone: Notify,
 }
 
 impl Hub {
@@ -143,7 +143,7 @@ impl Hub {
             Whose::User(name) => core.user().as_str() == &**name,
             Whose::Token(id) => core.has_token(id),
         };
-        let count = session::end_while(&self.0, is_meant, || {
+        let count = session::end_matching(&self.0, is_meant, || {
             let connections = match revocation.whose {
                 Whose::User(name) => self.0.registry.of_user(&name),
                 Whose::Token(id) => {

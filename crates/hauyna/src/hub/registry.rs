@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 type ById = HashMap<ConnectionId, Arc<ConnectionCore>>;
 /// Keyed by the user of its connections, which spares a copy of the name.
-type ByUser = HashTable<Devices>;
+type ByUser = HashTable<UserConnections>;
 
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -29,7 +29,7 @@ pub(crate) struct Registry {
 
 /// The connections of one user; almost everybody has one.
 #[derive(Debug)]
-enum Devices {
+enum UserConnections {
     One(Arc<ConnectionCore>),
     Many(Box<ById>),
 }
@@ -39,7 +39,7 @@ impl Registry {
         let hasher = RandomState::new();
         Self {
             by_shard: (0..shards).map(|_| Mutex::default()).collect(),
-            by_user: (0..USER_PARTS).map(|_| Mutex::default()).collect(),
+            by_user: (0..USER_STRIPES).map(|_| Mutex::default()).collect(),
             hasher,
             by_wire: Default::default(),
             count: AtomicUsize::new(0),
@@ -48,13 +48,13 @@ impl Registry {
     }
 
     /// The part that has a user, and the user's hash in it.
-    fn user_part(&self, user: &str) -> (&Mutex<ByUser>, u64) {
+    fn user_stripe(&self, user: &str) -> (&Mutex<ByUser>, u64) {
         let hash = self.hasher.hash_one(user);
         // Bits that the table inside the part does not use.
-        (&self.by_user[(hash >> 48) as usize % USER_PARTS], hash)
+        (&self.by_user[(hash >> 48) as usize % USER_STRIPES], hash)
     }
 
-    fn rehash(&self) -> impl Fn(&Devices) -> u64 {
+    fn hash_of_user(&self) -> impl Fn(&UserConnections) -> u64 {
         |devices| self.hasher.hash_one(devices.user())
     }
 
@@ -66,13 +66,13 @@ impl Registry {
     /// Returns how many connections there are now, and how many of this user. `arriving` runs before anybody can find it.
     pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>, arriving: impl FnOnce()) -> (usize, usize) {
         let mut by_id = self.by_shard[connection.shard()].lock();
-        let (part, hash) = self.user_part(connection.user());
+        let (part, hash) = self.user_stripe(connection.user());
         let mut part = part.lock();
         arriving();
         by_id.insert(connection.id(), connection.clone());
-        let is_same = |devices: &Devices| devices.user() == &**connection.user();
-        let devices = match part.entry(hash, is_same, self.rehash()) {
-            Entry::Vacant(entry) => entry.insert(Devices::One(connection.clone())).get().count(),
+        let is_same = |devices: &UserConnections| devices.user() == &**connection.user();
+        let devices = match part.entry(hash, is_same, self.hash_of_user()) {
+            Entry::Vacant(entry) => entry.insert(UserConnections::One(connection.clone())).get().count(),
             Entry::Occupied(mut entry) => {
                 entry.get_mut().add(connection.clone());
                 entry.get().count()
@@ -93,14 +93,14 @@ impl Registry {
             part.shrink_to_fit();
         }
         drop(part);
-        let (part, hash) = self.user_part(connection.user());
+        let (part, hash) = self.user_stripe(connection.user());
         let mut part = part.lock();
         if let Ok(mut entry) = part.find_entry(hash, |devices| devices.user() == &**connection.user())
             && entry.get_mut().remove(connection.id())
         {
             entry.remove();
             if part.capacity() > 8 * (part.len() + 16) {
-                part.shrink_to_fit(self.rehash());
+                part.shrink_to_fit(self.hash_of_user());
             }
         }
         self.by_wire[connection.wire().index()].fetch_sub(1, Ordering::Relaxed);
@@ -118,17 +118,17 @@ impl Registry {
     }
 
     pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<ConnectionCore>> {
-        let (part, hash) = self.user_part(user);
+        let (part, hash) = self.user_stripe(user);
         match part.lock().find(hash, |devices| devices.user() == user) {
             None => Vec::new(),
-            Some(Devices::One(connection)) => vec![connection.clone()],
-            Some(Devices::Many(connections)) => connections.values().cloned().collect(),
+            Some(UserConnections::One(connection)) => vec![connection.clone()],
+            Some(UserConnections::Many(connections)) => connections.values().cloned().collect(),
         }
     }
 
-    pub(crate) fn devices(&self, user: &str) -> usize {
-        let (part, hash) = self.user_part(user);
-        part.lock().find(hash, |devices| devices.user() == user).map_or(0, Devices::count)
+    pub(crate) fn connection_count(&self, user: &str) -> usize {
+        let (part, hash) = self.user_stripe(user);
+        part.lock().find(hash, |devices| devices.user() == user).map_or(0, UserConnections::count)
     }
 
     pub(crate) fn of_shard(&self, shard: usize) -> Vec<Arc<ConnectionCore>> {
@@ -144,7 +144,7 @@ impl Registry {
     }
 }
 
-impl Devices {
+impl UserConnections {
     fn user(&self) -> &str {
         match self {
             Self::One(connection) => connection.user(),
@@ -183,4 +183,4 @@ impl Devices {
     }
 }
 
-const USER_PARTS: usize = 64;
+const USER_STRIPES: usize = 64;

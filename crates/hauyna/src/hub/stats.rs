@@ -141,12 +141,12 @@ impl Stats {
             events_dropped: hub.events.queue().dropped(),
             accept_errors: metrics.accept_errors.value(),
             memory: Memory {
-                connections: connections * CONNECTION,
+                connections: connections * CONNECTION_BYTES,
                 sessions: hub.sessions.bytes(hub),
                 channels: channels.saturating_sub(hub.channels.count_lost())
-                    * (size_of::<ChannelCore>() + NAMED)
+                    * (size_of::<ChannelCore>() + CHANNEL_BYTES)
                     + usize::try_from(subscriptions).unwrap_or(usize::MAX)
-                        * (size_of::<Subscription>() + LISTED),
+                        * (size_of::<Subscription>() + SUBSCRIPTION_BYTES),
                 history: hub.broker.memory(),
                 outboxes: usize::try_from(sum(hub, |traffic| &traffic.backlog)).unwrap_or(usize::MAX),
             },
@@ -159,8 +159,8 @@ fn sum(hub: &HubCore, counter: impl Fn(&Traffic) -> &Counter) -> u64 {
 }
 
 /// Bytes of an idle connection without subscriptions: `tests/idle_heap.rs` measures it with one.
-const CONNECTION: usize = 900;
+const CONNECTION_BYTES: usize = 900;
 /// Bytes of a channel's name, of its counts for each shard and of its place in the map, about.
-const NAMED: usize = 128;
+const CHANNEL_BYTES: usize = 128;
 /// Bytes of a subscription's places in the lists of its channel, its shard and its connection.
-const LISTED: usize = 72;
+const SUBSCRIPTION_BYTES: usize = 72;

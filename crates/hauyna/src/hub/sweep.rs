@@ -6,7 +6,7 @@ use crate::clock::Tick;
 use crate::connection::{CloseReason, ConnectionCore, Deadlines, Phase};
 use crate::contain;
 use crate::event::{SystemEvent, SystemKind};
-use crate::shard::take_turns;
+use crate::shard::yield_to_thread;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,18 +16,18 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
     let (mut backlog, mut now) = (0, hub.clock.tick());
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
         // A panic costs one connection its deadlines until the next time, and no other one.
-        let looked = contain::call(&hub.metrics.panics, || look_at(&connection, now));
+        let looked = contain::call(&hub.metrics.panics, || check_connection(&connection, now));
         backlog += looked.unwrap_or_default() as u64;
-        if index % TURN == TURN - 1 {
-            take_turns().await;
+        if index % MAX_CHECKED_PER_TURN == MAX_CHECKED_PER_TURN - 1 {
+            yield_to_thread().await;
             now = hub.clock.tick();
         }
     }
     hub.background.adopt();
-    hub.background.supervise();
+    hub.background.adopt_stalled();
     hub.shards[shard].traffic.backlog.set(backlog);
     if is_broker_due(hub, hub.shards[shard].sweep_period()) {
-        watch_broker(hub);
+        check_broker(hub);
     }
 }
 
@@ -40,7 +40,7 @@ fn is_broker_due(hub: &HubCore, period: u32) -> bool {
 }
 
 /// Has the broker do its chores, and tells whether it can be reached, when that changes.
-fn watch_broker(hub: &HubCore) {
+fn check_broker(hub: &HubCore) {
     let looked = contain::call(&hub.metrics.panics, || {
         hub.broker.sweep();
         hub.broker.is_ready()
@@ -61,13 +61,13 @@ fn watch_broker(hub: &HubCore) {
 }
 
 /// Returns how many bytes wait for the connection.
-fn look_at(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
+fn check_connection(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
     let (phase, blocked, backlog) = connection.note_progress();
-    enforce(connection, (phase, blocked), now);
+    enforce_deadlines(connection, (phase, blocked), now);
     backlog
 }
 
-fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Tick>), now: Tick) {
+fn enforce_deadlines(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Tick>), now: Tick) {
     let endpoint = connection.endpoint();
     let expired = |since: Tick, patience: Duration| now.since(since) >= patience;
     match phase {
@@ -110,4 +110,4 @@ fn enforce(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Ti
 
 /// How long a close handshake may take (RFC 6455 §7.1.1 leaves it open).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-const TURN: usize = 512;
+const MAX_CHECKED_PER_TURN: usize = 512;

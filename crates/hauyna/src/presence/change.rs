@@ -2,11 +2,11 @@
 //! over, does what every change has to: compares with what was before, notifies, removes what is empty, and retires
 //! channels that nobody uses any more. Used by `flow`, whose verbs say only what is new.
 
-use super::entry::Profile;
 use super::changes::ChannelPresence;
+use super::entry::Profile;
 use super::members::{Members, Mode};
-use super::people::{Device, Stripe, People, Person};
-use super::notify::{Notice, notify_subscribers, notify_hub, notify_watched};
+use super::notify::{Notice, notify_hub, notify_subscribers, notify_watched};
+use super::people::{Device, People, Person, Stripe};
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use crate::event::PresenceChange;
@@ -27,11 +27,18 @@ impl People {
         let person = part.get(user.as_str());
         let was_visible = person.is_some_and(Person::is_visible);
         let was_watched = person.is_some_and(Person::is_watched);
-        let mut changing =
-            Change { hub, user, part, was_visible, was_watched, is_announced: false, left_channels: Vec::new() };
+        let mut changing = Change {
+            hub,
+            user,
+            part,
+            was_visible,
+            was_watched,
+            is_announced: false,
+            left_channels: Vec::new(),
+        };
         let result = change(&mut changing);
         for channel in changing.finish() {
-            hub.retire(&channel);
+            hub.remove_channel(&channel);
         }
         result
     }
@@ -165,11 +172,22 @@ impl<'a> Roster<'a> {
     pub(super) fn remove(&mut self, user: &UserId, connection: ConnectionId) {
         let Some((step, left)) = self.members.leave(user, connection) else { return };
         self.update_mode();
-        self.notify(Notice { user, step: Some(step), member_before: Some(&left), connection: None, except: None });
+        self.notify(Notice {
+            user,
+            step: Some(step),
+            member_before: Some(&left),
+            connection: None,
+            except: None,
+        });
     }
 
     /// Replaces what one connection says about itself, and notifies of it.
-    pub(super) fn set_connection_metadata(&mut self, user: &UserId, connection: ConnectionId, metadata: Option<Arc<str>>) {
+    pub(super) fn set_connection_metadata(
+        &mut self,
+        user: &UserId,
+        connection: ConnectionId,
+        metadata: Option<Arc<str>>,
+    ) {
         let step: Option<PresenceChange> = self.members.set_connection_metadata(user, connection, metadata);
         self.update_mode();
         self.notify(Notice { user, step, member_before: None, connection: Some(connection), except: None });

@@ -2,13 +2,13 @@
 //! numbered and sent under the user's lock and the channel's, so a list and the changes after it never race. What all
 //! changes have in common is done by the guards of `change`.
 
-use super::timers::Task;
 use super::change::{Change, Roster};
 use super::entry::Profile;
-use super::members::{HeldBy, Members, MemberConnection, Replaced};
+use super::members::{HeldBy, MemberConnection, Members, Replaced};
 use super::message;
-use super::people::Person;
 use super::notify::Notice;
+use super::people::Person;
+use super::timers::Task;
 use super::{PresenceOptions, Scope, Subject};
 use crate::channel::{Subscription, UserId};
 use crate::connection::{ConnectionCore, ConnectionId};
@@ -286,7 +286,7 @@ pub(super) fn set_connection_metadata(
 
 /// The watched connections of a user, and what listeners hear of the first and the last.
 pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
-    if !hub.events.wants(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
+    if !hub.events.has_listener_for(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
         return;
     }
     hub.presence.change(hub, core.user(), |change| {
@@ -311,7 +311,9 @@ impl Subject<'_> {
                 let live = hub.registry.of_user(user);
                 let live = live.iter().filter(|core| core.is_open()).map(|core| core.id());
                 let devices = person.into_iter().flat_map(|person| &person.devices);
-                let kept = devices.filter(|device| device.held_by == HeldBy::Session).map(|device| device.connection);
+                let kept = devices
+                    .filter(|device| device.held_by == HeldBy::Session)
+                    .map(|device| device.connection);
                 live.chain(kept).collect()
             }
         }

@@ -31,7 +31,7 @@ pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
             leave_lost(hub, &channel, &user, connection);
         }
     }
-    hub.retire(&channel);
+    hub.remove_channel(&channel);
     true
 }
 

@@ -116,12 +116,14 @@ impl Members {
         profile: &Arc<Profile>,
     ) -> (Option<PresenceChange>, Replaced) {
         let Some(member) = self.users.get_mut(user) else {
-            let member = Member { profile: profile.clone(), joined_at: place.joined_at, connections: vec![place] };
+            let member =
+                Member { profile: profile.clone(), joined_at: place.joined_at, connections: vec![place] };
             self.bytes += member.weight(user);
             self.users.insert(user.clone(), member);
             return (self.note_change(user, PresenceChange::Join), Replaced(None));
         };
-        let is_its = |kept: &MemberConnection| kept.held_by == HeldBy::Session && Some(kept.connection) == replaces;
+        let is_its =
+            |kept: &MemberConnection| kept.held_by == HeldBy::Session && Some(kept.connection) == replaces;
         let is_free = |lost: &MemberConnection| lost.held_by == HeldBy::Nobody;
         let is_same = |lost: &MemberConnection| is_free(lost) && lost.metadata == place.metadata;
         let index = member.connections.iter().position(is_its);
@@ -155,8 +157,11 @@ impl Members {
         let place = member.connections.remove(index);
         self.lost_count -= usize::from(place.held_by != HeldBy::Connection);
         if !member.connections.is_empty() {
-            let copy =
-                Member { profile: member.profile.clone(), joined_at: member.joined_at, connections: Vec::new() };
+            let copy = Member {
+                profile: member.profile.clone(),
+                joined_at: member.joined_at,
+                connections: Vec::new(),
+            };
             return self.note_change(user, PresenceChange::Update).map(|step| (step, copy));
         }
         let member = self.users.remove(user)?;
@@ -173,8 +178,10 @@ impl Members {
 
     /// The places of lost connections.
     pub(super) fn lost_connections(&self) -> Vec<(UserId, ConnectionId)> {
-        let places =
-            self.users.iter().flat_map(|(user, member)| member.connections.iter().map(move |place| (user, place)));
+        let places = self
+            .users
+            .iter()
+            .flat_map(|(user, member)| member.connections.iter().map(move |place| (user, place)));
         let lost = places.filter(|(_, place)| place.held_by != HeldBy::Connection);
         lost.map(|(user, place)| (user.clone(), place.connection)).collect()
     }

@@ -82,7 +82,8 @@ pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &Conne
 pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
     members.note_list_shown();
     UserTexts::of(members.users.iter()).with(|users| {
-        let state = PresenceState { channel, count: users.len() as u64, users, offset: members.change_number };
+        let state =
+            PresenceState { channel, count: users.len() as u64, users, offset: members.change_number };
         f(&Message::PresenceState(state))
     })
 }

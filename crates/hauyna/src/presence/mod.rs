@@ -3,26 +3,28 @@
 //! `telling` says it to whom, in the words of `message`; `agenda` is what is done later; `options` and `entry` are what
 //! applications say and see.
 
-mod timers;
 mod change;
-mod entry;
 mod changes;
+mod entry;
 mod lost_members;
 mod members;
 mod message;
+mod notify;
 mod options;
 mod people;
 mod query;
-mod notify;
+mod timers;
 
 pub use entry::{PresenceEntry, PresentConnection, Status};
 pub use options::PresenceOptions;
 pub use query::{Criteria, PresenceStats};
 
-pub(crate) use timers::{has_tasks, run_due};
-pub(crate) use changes::{ChannelPresence, DepartureKind, connection_gone, expire, take_over, join, leave, watch_user};
+pub(crate) use changes::{
+    ChannelPresence, DepartureKind, connection_gone, expire, join, leave, take_over, watch_user,
+};
 pub(crate) use lost_members::{evict_oldest_lost_channel, leave_lost, weight, weight_of_lost_channel};
 pub(crate) use people::People;
+pub(crate) use timers::{has_tasks, run_due};
 
 use crate::channel::{ChannelCore, Subscription, UserId};
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
@@ -152,7 +154,7 @@ impl Presence {
     /// user has none.
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = entry::object(metadata)?;
-        self.core().room().await;
+        self.core().wait_for_any_room().await;
         changes::track(self.core(), &self.subject()?, fields)
     }
 
@@ -172,7 +174,7 @@ impl Presence {
     /// [`track`](Presence::track); `application_error` where this presence has no user.
     pub async fn update(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = entry::object(metadata)?;
-        self.core().room().await;
+        self.core().wait_for_any_room().await;
         changes::update(self.core(), self.subject()?.user(), fields)
     }
 
@@ -197,7 +199,7 @@ impl Presence {
     pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(&entry::object(metadata)?)?;
         entry::check_length(&text)?;
-        self.core().room().await;
+        self.core().wait_for_any_room().await;
         changes::set_connection_metadata(self.core(), self.connection()?, Scope::Hub, Some(text.into()))
     }
 }
@@ -220,7 +222,8 @@ pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscripti
         return;
     }
     // One that is leaving has nothing to say any more.
-    let _ = changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), text);
+    let _ =
+        changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), text);
 }
 
 /// Replaces what a connection says about itself in a channel that shows presence, at its client's request.

@@ -1,10 +1,10 @@
 //! Who hears of a change: the subscribers of the channel, as its mode has it, at once or later, and the listeners of
 //! the hub. Called by `flow` under its locks, and by the agenda.
 
-use super::timers::Task;
 use super::members::{Member, Members, Mode};
 use super::message;
 use super::people::Person;
+use super::timers::Task;
 use crate::channel::{ChannelCore, ChannelName, UserId, announce_except};
 use crate::connection::ConnectionId;
 use crate::event::{PresenceChange, SystemEvent, SystemKind};

@@ -1,9 +1,9 @@
 //! Who is present over the hub: every user with a connection that was tracked, stands in a channel with presence,
 //! or is watched for `on_user_online`. Pure data by user, many locks; `flow` changes it.
 
-use super::timers::Timers;
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::HeldBy;
+use super::timers::Timers;
 use crate::channel::{ChannelCore, UserId};
 use crate::connection::ConnectionId;
 use parking_lot::{Mutex, MutexGuard};

@@ -44,7 +44,7 @@ impl Timers {
         if is_first {
             hub.background.wake(Job::Presence);
         }
-        hub.background.ensure(Job::Presence);
+        hub.background.ensure_running(Job::Presence);
     }
 
     fn is_empty(&self) -> bool {

@@ -38,7 +38,7 @@ impl Stream for tokio_rustls::server::TlsStream<TcpStream> {
 }
 
 /// How far a fresh connection has come when its deadline no longer counts.
-enum Arrived<S> {
+enum Outcome<S> {
     /// It was upgraded, or refused and closed.
     Done,
     /// An ordinary HTTP request, or one that has to pass layers.
@@ -49,9 +49,9 @@ enum Arrived<S> {
 pub(super) async fn accepted(
     service: RouterService,
     (stream, peer): (TcpStream, SocketAddr),
-    patience: Duration,
+    timeout: Duration,
 ) {
-    serve(service, (stream, peer), Deadline::after(patience)).await;
+    serve(service, (stream, peer), Deadline::after(timeout)).await;
 }
 
 /// As [`accepted`], with TLS: `patience` is for its handshake, too.
@@ -64,13 +64,13 @@ pub(super) async fn accepted_tls(
     let deadline = Deadline::after(patience);
     match tokio::time::timeout_at(deadline.at, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => serve(service, (stream, peer), deadline).await,
-        Ok(Err(error)) => lost(&service, &error.to_string()),
-        Err(_) => lost(&service, "too slow for the handshake of TLS"),
+        Ok(Err(error)) => log_lost_connection(&service, &error.to_string()),
+        Err(_) => log_lost_connection(&service, "too slow for the handshake of TLS"),
     }
 }
 
 #[cfg(feature = "tls")]
-fn lost(service: &RouterService, why: &str) {
+fn log_lost_connection(service: &RouterService, why: &str) {
     service.routes.hub.0.metrics.handshakes_refused.increment();
     tracing::debug!(target: "hauyna::server", why = %why.escape_debug(), "no TLS");
 }
@@ -92,12 +92,12 @@ async fn serve<S: Stream>(service: RouterService, (stream, peer): (S, SocketAddr
     let Deadline { at, patience } = deadline;
     let routes = service.routes.clone();
     match tokio::time::timeout_at(at, arrive(&service, stream, peer)).await {
-        Ok(Ok(Arrived::Http(stream, read))) => {
-            let service = service.of_peer(peer).with_patience(patience);
+        Ok(Ok(Outcome::Http(stream, read))) => {
+            let service = service.for_peer(peer).with_timeout(patience);
             // On the heap: almost nobody needs it, and everybody's task would be the larger for it.
             Box::pin(http(service, Rewound::new(read, stream, patience), patience)).await;
         }
-        Ok(Ok(Arrived::Done)) => {}
+        Ok(Ok(Outcome::Done)) => {}
         Ok(Err(error)) => tracing::debug!(target: "hauyna::server", %error, "lost before its upgrade"),
         Err(_) => {
             routes.hub.0.metrics.handshakes_refused.increment();
@@ -110,7 +110,7 @@ async fn arrive<S: Stream>(
     service: &RouterService,
     mut stream: S,
     peer: SocketAddr,
-) -> io::Result<Arrived<S>> {
+) -> io::Result<Outcome<S>> {
     let (routes, began) = (&service.routes, Instant::now());
     let head = match read_head(&mut stream).await? {
         Ok(head) => head,
@@ -125,7 +125,7 @@ async fn arrive<S: Stream>(
     let (parts, ()) = request.into_parts();
     let endpoint = routes.find(parts.uri.path()).cloned();
     let Some(endpoint) = endpoint.filter(|_| wants_websocket(&parts) && !service.is_layered()) else {
-        return Ok(Arrived::Http(stream, bytes.into()));
+        return Ok(Outcome::Http(stream, bytes.into()));
     };
     let request = ConnectRequest::new(parts, Some(peer), endpoint.clone());
     match admit(routes, &endpoint, request).await {
@@ -137,7 +137,7 @@ async fn arrive<S: Stream>(
             stream.write_all(&answer).await?;
             connection.start(stream.link(bytes[head_len..].to_vec()));
             routes.hub.0.metrics.handshakes.observe(began.elapsed());
-            Ok(Arrived::Done)
+            Ok(Outcome::Done)
         }
         Err(refused) => {
             let response = refused.response();
@@ -173,11 +173,11 @@ async fn read_head<S: Stream>(stream: &mut S) -> io::Result<Result<Head, Refusal
 }
 
 /// Sends a refusal and closes, without resetting the connection under an answer that is not read yet.
-async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Arrived<S>> {
+async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Outcome<S>> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     let drain = async {
-        let mut left = DRAINED;
+        let mut left = MAX_DRAINED_BYTES;
         while left > 0 {
             let read = poll_fn(|cx| {
                 with_scratch(|scratch| {
@@ -193,7 +193,7 @@ async fn refuse<S: Stream>(mut stream: S, answer: &[u8]) -> io::Result<Arrived<S
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
-    Ok(Arrived::Done)
+    Ok(Outcome::Done)
 }
 
 /// An ordinary HTTP/1.1 connection, the head of its first request read already.
@@ -210,7 +210,7 @@ async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Durat
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = hub.0.ending.stopped() => {
+        () = hub.0.lifecycle.until_stopped() => {
             connection.as_mut().graceful_shutdown();
             let _ = crate::clock::timeout(patience, connection).await;
         }
@@ -218,4 +218,4 @@ async fn http<S: Stream>(service: RouterService, io: Rewound<S>, patience: Durat
 }
 
 /// Bytes that are read and dropped after a refusal.
-const DRAINED: usize = 256 * 1024;
+const MAX_DRAINED_BYTES: usize = 256 * 1024;

@@ -5,12 +5,15 @@ use super::origin::log_refused;
 use super::request::{check_utf8, without_tokens};
 use super::{Admitted, ConnectRequest, Next, Routes};
 use crate::channel::{UserId, Wire};
-use crate::connection::{ConnectInfo, DetachedExtensions, Opening, ConnectionParts, SessionAnnouncement, UnopenedConnection, register};
+use crate::connection::{
+    ConnectInfo, ConnectionParts, DetachedExtensions, Opening, SessionAnnouncement, UnopenedConnection,
+    register,
+};
 use crate::contain::{self, Panicked};
 use crate::error::Reject;
 use crate::handler::{Credentials, Endpoint, Identity, Mode};
 use crate::hub::{HubCore, Place};
-use crate::session::{Claim, OwnExpiry, Shown, Vouched};
+use crate::session::{Claim, OwnExpiry, PresentedToken, RestoredIdentity};
 use hauyna_protocol::{Encoding, ErrorType};
 use hauyna_websocket::Negotiated;
 use hauyna_websocket::handshake::{self, Refusal, Upgrade};
@@ -43,7 +46,7 @@ pub(crate) struct Admission {
 }
 
 /// Why an upgrade may not go on.
-pub(crate) enum Refused {
+pub(crate) enum AdmissionError {
     Handshake(Refusal),
     Reject(Reject),
 }
@@ -53,10 +56,10 @@ pub(crate) async fn admit(
     routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
-) -> Result<Admission, Refused> {
+) -> Result<Admission, AdmissionError> {
     let route = endpoint.route.as_str();
     let span = tracing::debug_span!(target: "hauyna::server", "handshake", route, peer = ?request.peer());
-    let result = decide(routes, endpoint, request).instrument(span).await;
+    let result = admit_request(routes, endpoint, request).instrument(span).await;
     if let Err(refused) = &result {
         let status = refused.status().as_u16();
         tracing::debug!(target: "hauyna::server", route, status, "refused");
@@ -65,12 +68,12 @@ pub(crate) async fn admit(
     result
 }
 
-async fn decide(
+async fn admit_request(
     routes: &Arc<Routes>,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
-) -> Result<Admission, Refused> {
-    let upgrade = handshake::check(request.parts()).map_err(Refused::Handshake)?;
+) -> Result<Admission, AdmissionError> {
+    let upgrade = handshake::check(request.parts()).map_err(AdmissionError::Handshake)?;
     check_utf8(request.uri())?;
     if !endpoint.origins.allow(request.headers()) {
         log_refused(endpoint.route.as_str(), request.headers());
@@ -80,16 +83,16 @@ async fn decide(
     if routes.hub.is_stopping() {
         return Err(unavailable("the server is shutting down").into());
     }
-    let address = contained(hub, async { Ok(hub.limits.address(&request)) }).await?;
+    let address = contain_panic(hub, async { Ok(hub.limits.address(&request)) }).await?;
     if address.is_none() && hub.limits.has_limit_of_address() {
         log_no_address();
     }
-    if !is_back(hub, &request) {
+    if !is_resuming(hub, &request) {
         hub.limits.check(None, address).map_err(|limit| hub.limits.refusal(limit))?;
     }
     let next = Next::new(routes.clone(), endpoint.clone());
     let Admitted { request, user, credentials, is_generated, session_key, attached } =
-        contained(hub, next.run(request)).await?;
+        contain_panic(hub, next.run(request)).await?;
     let encoding = match endpoint.mode {
         Mode::Protocol => upgrade.protocols().find_map(Encoding::from_subprotocol),
         Mode::Echo => None,
@@ -105,7 +108,8 @@ async fn decide(
     // Before the place is taken: the connection that was lost may still have it.
     let claim = match token {
         Some(token) => {
-            let shown = Shown { token: &token, endpoint, scope, expiry: OwnExpiry::of(&credentials) };
+            let shown =
+                PresentedToken { token: &token, endpoint, scope, expiry: OwnExpiry::of(&credentials) };
             hub.sessions.claim(hub, &user, shown).await
         }
         None => None,
@@ -128,7 +132,7 @@ async fn decide(
 }
 
 /// What the last middleware comes to: who is it, and may they have one connection more?
-pub(super) async fn identified(
+pub(super) async fn check_identity(
     routes: &Routes,
     endpoint: &Arc<Endpoint>,
     request: ConnectRequest,
@@ -152,7 +156,7 @@ pub(super) async fn identified(
             let scope = session_key.as_deref().unwrap_or(request.uri().path());
             let token = request.resume_token();
             let expiry = OwnExpiry::of(&credentials);
-            let shown = token.as_deref().map(|token| Shown { token, endpoint, scope, expiry });
+            let shown = token.as_deref().map(|token| PresentedToken { token, endpoint, scope, expiry });
             anonymous(hub, &mut credentials, shown.as_ref())?
         }
     };
@@ -161,14 +165,14 @@ pub(super) async fn identified(
     }
     hub.check_revoked(&user, &credentials)?;
     let limits = &hub.limits;
-    if !is_back(hub, &request) {
+    if !is_resuming(hub, &request) {
         limits.check(Some(&user), None).map_err(|limit| limits.refusal(limit))?;
     }
     Ok(Admitted { request, user, credentials, is_generated, session_key, attached: identity.attached })
 }
 
 /// Whether it takes the place of a connection that still seems to live, so that it needs none of its own.
-fn is_back(hub: &HubCore, request: &ConnectRequest) -> bool {
+fn is_resuming(hub: &HubCore, request: &ConnectRequest) -> bool {
     request.resume_token().is_some_and(|token| hub.sessions.is_live(hub, &token))
 }
 
@@ -177,10 +181,10 @@ fn is_back(hub: &HubCore, request: &ConnectRequest) -> bool {
 fn anonymous(
     hub: &HubCore,
     credentials: &mut Credentials,
-    shown: Option<&Shown<'_>>,
+    shown: Option<&PresentedToken<'_>>,
 ) -> Result<UserId, Reject> {
-    let known = shown.and_then(|shown| hub.sessions.vouch(hub, shown));
-    let Some(Vouched { user, credentials: of_session }) = known else {
+    let known = shown.and_then(|shown| hub.sessions.identity_of_session(hub, shown));
+    let Some(RestoredIdentity { user, credentials: of_session }) = known else {
         let name = format!("anonymous_{:016x}", crate::random::u64());
         return UserId::new(&name).map_err(|error| Reject::invalid(error.to_string()));
     };
@@ -190,7 +194,10 @@ fn anonymous(
 }
 
 /// Runs the application's decision; where it panics, this client alone is refused.
-async fn contained<T>(hub: &HubCore, decision: impl Future<Output = Result<T, Reject>>) -> Result<T, Reject> {
+async fn contain_panic<T>(
+    hub: &HubCore,
+    decision: impl Future<Output = Result<T, Reject>>,
+) -> Result<T, Reject> {
     let mut decision = pin!(Some(decision));
     let decided = poll_fn(|cx| {
         let Some(polled) = decision.as_mut().as_pin_mut() else { return Poll::Ready(Err(Panicked)) };
@@ -239,12 +246,16 @@ impl Admission {
             inflate: self.negotiated.map(|negotiated| negotiated.inflate),
             credentials: self.credentials,
             claim: self.claim,
-            session: if self.encoding.is_some() { SessionAnnouncement::Announce } else { SessionAnnouncement::Plain },
+            session: if self.encoding.is_some() {
+                SessionAnnouncement::Announce
+            } else {
+                SessionAnnouncement::Plain
+            },
         })
     }
 }
 
-impl Refused {
+impl AdmissionError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Handshake(refusal) => refusal.response().status(),
@@ -282,7 +293,7 @@ impl Refused {
     }
 }
 
-impl From<Reject> for Refused {
+impl From<Reject> for AdmissionError {
     fn from(reject: Reject) -> Self {
         Self::Reject(reject)
     }

@@ -16,10 +16,10 @@ use tower_service::Service;
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A service of any type, called with a request of its own each time.
-pub(super) type Erased =
+pub(super) type ErasedService =
     Arc<dyn Fn(Request<Body>) -> BoxFuture<Result<Response<Body>, BoxError>> + Send + Sync>;
 
-pub(super) fn erase<S, B>(service: S) -> Erased
+pub(super) fn erase<S, B>(service: S) -> ErasedService
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone + Send + Sync + 'static,
     S::Error: Into<BoxError>,

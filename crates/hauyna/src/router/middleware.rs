@@ -50,7 +50,7 @@ impl Next {
     pub async fn run(mut self, request: ConnectRequest) -> Result<Admitted, Reject> {
         let all = self.routes.middleware.iter().chain(&self.endpoint.middleware);
         let Some(middleware) = all.clone().nth(self.position).cloned() else {
-            return admit::identified(&self.routes, &self.endpoint, request).await;
+            return admit::check_identity(&self.routes, &self.endpoint, request).await;
         };
         self.position += 1;
         middleware(request, self).await

@@ -28,13 +28,13 @@ pub use tls::TlsConfig;
 #[cfg(feature = "axum")]
 pub(crate) use self::axum::weight_of_target;
 pub(crate) use middleware::{Middleware, erase_middleware};
-pub(crate) use request::{RESUME, path_as, path_param, query, query_as};
+pub(crate) use request::{RESUME_PARAMETER, path_as, path_param, query, query_as};
 
 use crate::error::Result;
 use crate::handler::{Endpoint, Handler};
 use crate::hub::Hub;
 use crate::once::call_once;
-use layer::Erased;
+use layer::ErasedService;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub struct Router {
     paths: Vec<String>,
     middleware: Vec<Middleware>,
     layers: Vec<Wrap>,
-    fallback: Option<Erased>,
+    fallback: Option<ErasedService>,
 }
 
 /// What serving needs of a router, shared by all connections.
@@ -68,7 +68,7 @@ pub(crate) struct Routes {
     pub(crate) hub: Hub,
     routes: matchit::Router<Arc<Endpoint>>,
     middleware: Vec<Middleware>,
-    fallback: Option<Erased>,
+    fallback: Option<ErasedService>,
 }
 
 /// A tower layer, not yet around anything.
@@ -150,7 +150,7 @@ impl Router {
     pub fn into_service(self) -> RouterService {
         let Self { hub, routes, middleware, layers, fallback, .. } = self;
         let inner = RouterService::new(Arc::new(Routes { hub, routes, middleware, fallback }));
-        layers.into_iter().fold(inner, |service, wrap| wrap(service)).with_patience(HANDSHAKE)
+        layers.into_iter().fold(inner, |service, wrap| wrap(service)).with_timeout(HANDSHAKE_TIMEOUT)
     }
 }
 
@@ -173,4 +173,4 @@ impl fmt::Debug for Routes {
 }
 
 /// How long a client may take from its TCP connection, or its request, to its upgrade.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

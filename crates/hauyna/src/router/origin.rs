@@ -48,7 +48,7 @@ pub struct AllowedOrigin(Entry);
 enum Entry {
     /// The literal `null`.
     Opaque,
-    Of {
+    Exact {
         origin: Origin,
         hosts: Hosts,
         ports: Ports,
@@ -93,16 +93,16 @@ impl Origins {
     /// Whether a request with these headers may become a connection.
     pub(crate) fn allow(&self, headers: &HeaderMap) -> bool {
         let text = match single(headers, &header::ORIGIN) {
-            Single::None => return true,
-            Single::Several => return false,
-            Single::One(text) => text,
+            SingleHeader::None => return true,
+            SingleHeader::Several => return false,
+            SingleHeader::One(text) => text,
         };
         if *self == Self::Any {
             return true;
         }
         let origin = Origin::parse(text);
         let is_same = match (&origin, single(headers, &header::HOST)) {
-            (Some(origin), Single::One(host)) => origin.is_of(host),
+            (Some(origin), SingleHeader::One(host)) => origin.is_of(host),
             _ => false,
         };
         is_same
@@ -135,13 +135,13 @@ impl FromStr for AllowedOrigin {
                 "`{text}` is no origin: write scheme://host or scheme://host:port, without a path, or null"
             ))
         })?;
-        Ok(Self(Entry::Of { origin, hosts, ports }))
+        Ok(Self(Entry::Exact { origin, hosts, ports }))
     }
 }
 
 impl AllowedOrigin {
     fn allows(&self, page: &Origin) -> bool {
-        let Entry::Of { origin, hosts, ports } = &self.0 else { return false };
+        let Entry::Exact { origin, hosts, ports } = &self.0 else { return false };
         let is_host = match hosts {
             Hosts::This => page.host == origin.host,
             Hosts::Below => {
@@ -154,15 +154,15 @@ impl AllowedOrigin {
 
 /// Logs that a page was refused, with the origin that would have to be allowed. What is no origin is not worth a line.
 pub(crate) fn log_refused(route: &str, headers: &HeaderMap) {
-    let Single::One(origin) = single(headers, &header::ORIGIN) else { return };
+    let SingleHeader::One(origin) = single(headers, &header::ORIGIN) else { return };
     if origin != OPAQUE && Origin::parse(origin).is_none() {
         return;
     }
     let host = match single(headers, &header::HOST) {
-        Single::One(host) => host,
+        SingleHeader::One(host) => host,
         _ => "",
     };
-    let (origin, host) = (log::whole(origin), log::whole(host));
+    let (origin, host) = (log::untruncated(origin), log::untruncated(host));
     log::limited("origin", || {
         let remedy = "add its origin to `Handler::origins` (`hauyna serve --origin`)";
         tracing::info!(target: "hauyna::server", route, %origin, %host, remedy, "a page of another origin was refused");
@@ -235,18 +235,18 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
 /// What a browser sends for a page whose origin it keeps to itself.
 const OPAQUE: &str = "null";
 
-enum Single<'a> {
+enum SingleHeader<'a> {
     None,
     One(&'a str),
     Several,
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Single<'a> {
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> SingleHeader<'a> {
     let mut values = headers.get_all(name).into_iter();
     match (values.next(), values.next()) {
-        (None, _) => Single::None,
-        (Some(value), None) => value.to_str().map_or(Single::Several, Single::One),
-        (Some(_), Some(_)) => Single::Several,
+        (None, _) => SingleHeader::None,
+        (Some(value), None) => value.to_str().map_or(SingleHeader::Several, SingleHeader::One),
+        (Some(_), Some(_)) => SingleHeader::Several,
     }
 }
 

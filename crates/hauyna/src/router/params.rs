@@ -13,18 +13,18 @@ pub(super) type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 /// Reads parameters; those of one name must stand together.
 pub(super) fn read<T: DeserializeOwned>(pairs: &Pairs<'_>) -> Result<T, Reject> {
-    T::deserialize(Parameters(pairs)).map_err(Fault::reject)
+    T::deserialize(Parameters(pairs)).map_err(ParamError::reject)
 }
 
 /// Why parameters do not fit.
 #[derive(Debug)]
-struct Fault {
+struct ParamError {
     path: String,
-    kind: FaultKind,
+    kind: ParamErrorKind,
 }
 
 #[derive(Debug)]
-enum FaultKind {
+enum ParamErrorKind {
     Missing,
     Unknown,
     /// The type's own verdict, whose words are not for the peer.
@@ -32,9 +32,9 @@ enum FaultKind {
     Expected(Cow<'static, str>),
 }
 
-impl Fault {
+impl ParamError {
     fn expected(what: impl Into<Cow<'static, str>>) -> Self {
-        Self { path: String::new(), kind: FaultKind::Expected(what.into()) }
+        Self { path: String::new(), kind: ParamErrorKind::Expected(what.into()) }
     }
 
     fn at(mut self, name: &str) -> Self {
@@ -47,11 +47,11 @@ impl Fault {
     fn reject(self) -> Reject {
         let path = &self.path;
         let (message, expected) = match &self.kind {
-            FaultKind::Missing => (format!("`{path}` is missing"), None),
-            FaultKind::Unknown => (format!("`{path}` is not known"), None),
-            FaultKind::Invalid if path.is_empty() => ("the parameters do not fit".to_owned(), None),
-            FaultKind::Invalid => (format!("`{path}` is not valid"), None),
-            FaultKind::Expected(what) => (format!("`{path}` is not {what}"), Some(what)),
+            ParamErrorKind::Missing => (format!("`{path}` is missing"), None),
+            ParamErrorKind::Unknown => (format!("`{path}` is not known"), None),
+            ParamErrorKind::Invalid if path.is_empty() => ("the parameters do not fit".to_owned(), None),
+            ParamErrorKind::Invalid => (format!("`{path}` is not valid"), None),
+            ParamErrorKind::Expected(what) => (format!("`{path}` is not {what}"), Some(what)),
         };
         let mut details = serde_json::json!({ "path": path });
         if let Some(expected) = expected {
@@ -61,17 +61,17 @@ impl Fault {
     }
 }
 
-impl de::Error for Fault {
+impl de::Error for ParamError {
     fn custom<T: fmt::Display>(_: T) -> Self {
-        Self { path: String::new(), kind: FaultKind::Invalid }
+        Self { path: String::new(), kind: ParamErrorKind::Invalid }
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self { path: field.to_owned(), kind: FaultKind::Missing }
+        Self { path: field.to_owned(), kind: ParamErrorKind::Missing }
     }
 
     fn unknown_field(field: &str, _: &'static [&'static str]) -> Self {
-        Self { path: field.to_owned(), kind: FaultKind::Unknown }
+        Self { path: field.to_owned(), kind: ParamErrorKind::Unknown }
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
@@ -79,38 +79,38 @@ impl de::Error for Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ParamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}", self.kind, self.path)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ParamError {}
 
 /// All parameters: a struct or map of them, a tuple in their order, or the only one there is.
 struct Parameters<'a>(&'a [(Cow<'a, str>, Cow<'a, str>)]);
 
 impl<'a> Parameters<'a> {
-    fn only(&self) -> Result<Values<'a>, Fault> {
+    fn only(&self) -> Result<Values<'a>, ParamError> {
         match self.0 {
             [(name, _), rest @ ..] if rest.iter().all(|(other, _)| other == name) => Ok(Values(self.0)),
-            _ => Err(Fault { path: String::new(), kind: FaultKind::Invalid }),
+            _ => Err(ParamError { path: String::new(), kind: ParamErrorKind::Invalid }),
         }
     }
 }
 
 macro_rules! of_the_only_one {
     ($($method:ident)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
             self.only()?.$method(visitor)
         }
     )*};
 }
 
 impl<'de> de::Deserializer<'de> for Parameters<'_> {
-    type Error = Fault;
+    type Error = ParamError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_map(Fields { rest: self.0, values: None })
     }
 
@@ -125,7 +125,7 @@ impl<'de> de::Deserializer<'de> for Parameters<'_> {
         name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParamError> {
         self.only()?.deserialize_enum(name, variants, visitor)
     }
 
@@ -133,17 +133,17 @@ impl<'de> de::Deserializer<'de> for Parameters<'_> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParamError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_seq(Items(self.0))
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, ParamError> {
         if length != self.0.len() {
-            return Err(Fault { path: String::new(), kind: FaultKind::Invalid });
+            return Err(ParamError { path: String::new(), kind: ParamErrorKind::Invalid });
         }
         self.deserialize_seq(visitor)
     }
@@ -153,11 +153,11 @@ impl<'de> de::Deserializer<'de> for Parameters<'_> {
         _: &'static str,
         length: usize,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParamError> {
         self.deserialize_tuple(length, visitor)
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_unit()
     }
 
@@ -171,19 +171,19 @@ struct Fields<'a> {
 }
 
 impl<'de> de::MapAccess<'de> for Fields<'_> {
-    type Error = Fault;
+    type Error = ParamError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ParamError> {
         let Some((name, _)) = self.rest.first() else { return Ok(None) };
         let same = self.rest.iter().take_while(|(other, _)| other == name).count();
         let (values, rest) = self.rest.split_at(same);
         self.rest = rest;
         self.values = Some(Values(values));
-        let name: StrDeserializer<'_, Fault> = (&**name).into_deserializer();
+        let name: StrDeserializer<'_, ParamError> = (&**name).into_deserializer();
         seed.deserialize(name).map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ParamError> {
         let values = self.values.take().unwrap_or(Values(&[]));
         let name = values.0.first().map_or("", |(name, _)| name);
         seed.deserialize(values).map_err(|fault| fault.at(name))
@@ -201,16 +201,16 @@ impl<'a> Values<'a> {
 
 macro_rules! parsed {
     ($($method:ident => $visit:ident, $what:literal;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            visitor.$visit(self.first().parse().map_err(|_| Fault::expected($what))?)
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
+            visitor.$visit(self.first().parse().map_err(|_| ParamError::expected($what))?)
         }
     )*};
 }
 
 impl<'de> de::Deserializer<'de> for Values<'_> {
-    type Error = Fault;
+    type Error = ParamError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_str(self.first())
     }
 
@@ -231,7 +231,7 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
         deserialize_char => visit_char, "one character";
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_some(self)
     }
 
@@ -239,7 +239,7 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParamError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -248,15 +248,15 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, ParamError> {
         visitor.visit_enum(Variant(self.first()))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_seq(Items(self.0))
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ParamError> {
         visitor.visit_unit()
     }
 
@@ -269,9 +269,12 @@ impl<'de> de::Deserializer<'de> for Values<'_> {
 struct Items<'a>(&'a [(Cow<'a, str>, Cow<'a, str>)]);
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
-    type Error = Fault;
+    type Error = ParamError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ParamError> {
         let Some(((name, _), rest)) = self.0.split_first() else { return Ok(None) };
         let value = Values(&self.0[..1]);
         self.0 = rest;
@@ -283,31 +286,35 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 struct Variant<'a>(&'a str);
 
 impl<'de> EnumAccess<'de> for Variant<'_> {
-    type Error = Fault;
+    type Error = ParamError;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Fault> {
-        let name: StrDeserializer<'_, Fault> = self.0.into_deserializer();
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ParamError> {
+        let name: StrDeserializer<'_, ParamError> = self.0.into_deserializer();
         Ok((seed.deserialize(name)?, self))
     }
 }
 
 impl<'de> de::VariantAccess<'de> for Variant<'_> {
-    type Error = Fault;
+    type Error = ParamError;
 
-    fn unit_variant(self) -> Result<(), Fault> {
+    fn unit_variant(self) -> Result<(), ParamError> {
         Ok(())
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, Fault> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, ParamError> {
         Err(de::Error::custom(""))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Fault> {
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, ParamError> {
         Err(de::Error::custom(""))
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Fault> {
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, ParamError> {
         Err(de::Error::custom(""))
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn canonical_route(pattern: &str) -> Result<String, String> {
             Some(Parameter { name, .. }) if !names.insert(name) => {
                 return Err(format!("the parameter `{name}` stands in it twice"));
             }
-            Some(Parameter { name, takes: Takes::Rest }) if segments.peek().is_some() => {
+            Some(Parameter { name, kind: ParameterKind::RestOfPath }) if segments.peek().is_some() => {
                 return Err(format!("nothing may follow `{{*{name}}}`, which takes the rest of the path"));
             }
             Some(_) => canonical.push_str(segment),
@@ -43,13 +43,13 @@ pub(super) fn canonical_route(pattern: &str) -> Result<String, String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Parameter<'a> {
     name: &'a str,
-    takes: Takes,
+    kind: ParameterKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
+enum ParameterKind {
     Segment,
-    Rest,
+    RestOfPath,
 }
 
 /// The parameter that a segment of a pattern is; `None` for literal text.
@@ -68,8 +68,8 @@ fn parameter(segment: &str) -> Result<Option<Parameter<'_>>, String> {
         return Ok(None);
     };
     let (name, takes) = match inner.strip_prefix('*') {
-        Some(name) => (name, Takes::Rest),
-        None => (inner, Takes::Segment),
+        Some(name) => (name, ParameterKind::RestOfPath),
+        None => (inner, ParameterKind::Segment),
     };
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || !name.chars().all(is_name) {
@@ -77,7 +77,7 @@ fn parameter(segment: &str) -> Result<Option<Parameter<'_>>, String> {
             "`{segment}`: the name of a parameter has letters, digits, `_`, `-` and `.` alone"
         ));
     }
-    Ok(Some(Parameter { name, takes }))
+    Ok(Some(Parameter { name, kind: takes }))
 }
 
 fn literal(segment: &str) -> Result<String, String> {
@@ -131,10 +131,10 @@ pub(super) fn spellings(pattern: &str) -> Vec<String> {
         });
         segments.collect::<Vec<_>>().join("/")
     };
-    let upper = spell(&|text| utf8_percent_encode(text, ON_THE_WIRE).to_string());
+    let upper = spell(&|text| utf8_percent_encode(text, ENCODED_CHARACTERS).to_string());
     let lower = spell(&|text| {
         let escapes = text.chars().map(|c| {
-            let whole: String = utf8_percent_encode(c.encode_utf8(&mut [0; 4]), ON_THE_WIRE).collect();
+            let whole: String = utf8_percent_encode(c.encode_utf8(&mut [0; 4]), ENCODED_CHARACTERS).collect();
             if whole.len() > 1 { whole.to_ascii_lowercase() } else { whole }
         });
         escapes.collect()
@@ -151,7 +151,7 @@ pub(super) fn spellings(pattern: &str) -> Vec<String> {
 
 /// What browsers escape in a path (WHATWG URL, the path percent-encode set), beside what is not ASCII.
 #[cfg(feature = "axum")]
-const ON_THE_WIRE: &AsciiSet = &CONTROLS
+const ENCODED_CHARACTERS: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')

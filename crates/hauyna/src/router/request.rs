@@ -196,7 +196,7 @@ impl ConnectRequest {
     /// The token of the session that it wants to go on with.
     pub(super) fn resume_token(&self) -> Option<Cow<'_, str>> {
         let offered = self.offered(hauyna_protocol::RESUME_PREFIX).map(Cow::Borrowed);
-        offered.or_else(|| self.query(RESUME).map(Cow::Owned))
+        offered.or_else(|| self.query(RESUME_PARAMETER).map(Cow::Owned))
     }
 
     /// What follows a prefix among the sub-protocols.
@@ -206,12 +206,12 @@ impl ConnectRequest {
 }
 
 /// The query parameter with the token of a session.
-pub(crate) const RESUME: &str = "resume";
+pub(crate) const RESUME_PARAMETER: &str = "resume";
 
 /// Path and query without the parameters that hold tokens: the target is kept as long as the connection.
 pub(super) fn without_tokens<'a>(target: &'a str, parameter: Option<&str>) -> Cow<'a, str> {
     let Some((path, text)) = target.split_once('?') else { return target.into() };
-    let is_token = |name: &str| name == RESUME || Some(name) == parameter;
+    let is_token = |name: &str| name == RESUME_PARAMETER || Some(name) == parameter;
     let pairs = || form_urlencoded::parse(text.as_bytes());
     if !pairs().any(|(name, _)| is_token(&name)) {
         return target.into();

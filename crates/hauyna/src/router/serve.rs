@@ -4,8 +4,8 @@
 use super::accept::accepted;
 #[cfg(feature = "tls")]
 use super::accept::accepted_tls;
-use super::{HANDSHAKE, RouterService};
-use crate::clock::ENDLESS;
+use super::{HANDSHAKE_TIMEOUT, RouterService};
+use crate::clock::MAX_TIME;
 use crate::contain::{self, Panicked};
 use crate::error::{Error, Result};
 use crate::shard::set_home;
@@ -32,7 +32,7 @@ impl Server {
     pub(super) fn new(service: RouterService) -> Self {
         Self {
             service,
-            handshake_timeout: HANDSHAKE,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             handshakes: 16_384,
             #[cfg(feature = "tls")]
             tls: None,
@@ -43,7 +43,7 @@ impl Server {
     /// how long an HTTP connection may rest between requests, or take nothing of an answer. Default: 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         // hyper adds it to an instant.
-        self.handshake_timeout = timeout.min(ENDLESS);
+        self.handshake_timeout = timeout.min(MAX_TIME);
         self
     }
 
@@ -64,7 +64,7 @@ impl Server {
         crate::clock::runtime()?;
         let listener = listen(first(address).await?, Sharing::First)?;
         tracing::info!(target: "hauyna::server", address = %listener.local_addr()?, "listening");
-        self.serve_socket(listener, Delay::OffByListener).await
+        self.serve_socket(listener, NoDelay::OffByListener).await
     }
 
     /// Serves a listening socket until the hub is shut down.
@@ -75,12 +75,12 @@ impl Server {
     pub async fn serve_listener(self, listener: StdListener) -> Result {
         crate::clock::runtime()?;
         listener.set_nonblocking(true)?;
-        self.serve_socket(listener, Delay::On).await
+        self.serve_socket(listener, NoDelay::On).await
     }
 
-    async fn serve_socket(self, listener: StdListener, delay: Delay) -> Result {
+    async fn serve_socket(self, listener: StdListener, delay: NoDelay) -> Result {
         // tokio panics where the runtime has no I/O, and where it has no timers once somebody connects.
-        let listener = contain::quietly(|| TcpListener::from_std(listener));
+        let listener = contain::call_uncounted(|| TcpListener::from_std(listener));
         let listener = listener.map_err(|Panicked| Error::no_runtime())??;
         crate::clock::timers()?;
         self.accept(listener, delay).await;
@@ -137,17 +137,17 @@ impl Server {
             let shard = worker % hub.0.shards.len();
             set_home(shard);
             hub.0.start(shard);
-            self.serve_socket(listener, Delay::OffByListener).await?;
-            hub.0.emptied().await;
+            self.serve_socket(listener, NoDelay::OffByListener).await?;
+            hub.0.until_empty().await;
             Ok(())
         })
     }
 
-    async fn accept(self, listener: TcpListener, delay: Delay) {
+    async fn accept(self, listener: TcpListener, delay: NoDelay) {
         let slots = Arc::new(Semaphore::new(self.handshakes));
         let hub = self.service.routes.hub.clone();
         hub.0.background.remember_runtime();
-        let mut stopped = std::pin::pin!(hub.0.ending.stopped());
+        let mut stopped = std::pin::pin!(hub.0.lifecycle.until_stopped());
         let mut spare = File::open("/dev/null").ok();
         loop {
             let accepted_now = tokio::select! {
@@ -163,7 +163,7 @@ impl Server {
                         hub.0.metrics.handshakes_refused.increment();
                         continue;
                     };
-                    if delay == Delay::On || !cfg!(target_os = "linux") {
+                    if delay == NoDelay::On || !cfg!(target_os = "linux") {
                         let _ = stream.set_nodelay(true); // an error means it is closed
                     }
                     let (service, patience) = (self.service.clone(), self.handshake_timeout);
@@ -181,7 +181,7 @@ impl Server {
                         drop(slot);
                     });
                 }
-                Err(error) if is_of_the_client(&error) => {}
+                Err(error) if is_client_fault(&error) => {}
                 Err(error) => {
                     hub.0.metrics.accept_errors.increment();
                     crate::log::limited("accept", || {
@@ -216,7 +216,7 @@ enum Sharing {
 
 /// Whether small messages on what a listener accepts would wait for acknowledgements (Nagle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delay {
+enum NoDelay {
     On,
     /// Linux hands the option of a listener on to its connections, which spares each of them a system call.
     OffByListener,
@@ -249,7 +249,7 @@ fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
 }
 
 /// The errors of a connection that ended before it was accepted.
-fn is_of_the_client(error: &io::Error) -> bool {
+fn is_client_fault(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted

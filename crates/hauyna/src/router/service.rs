@@ -2,10 +2,10 @@
 //! Used by the stand-alone server behind hyper, and mounted into other applications.
 
 use super::admit::admit;
-use super::layer::{BoxError, Erased, boxed};
-use super::{ConnectRequest, HANDSHAKE, Routes};
+use super::layer::{BoxError, ErasedService, boxed};
+use super::{ConnectRequest, HANDSHAKE_TIMEOUT, Routes};
 use crate::broker::BoxFuture;
-use crate::clock::Late;
+use crate::clock::TimeoutError;
 use crate::transport::{on_upgrade, upgraded};
 use bytes::Bytes;
 use hauyna_websocket::handshake::wants_websocket;
@@ -29,19 +29,19 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 #[derive(Clone)]
 pub struct RouterService {
     pub(super) routes: Arc<Routes>,
-    layered: Option<Erased>,
+    layered: Option<ErasedService>,
     /// Where one service serves one socket.
     peer: Option<SocketAddr>,
     /// For a handshake; none inside of layers, which share the time with what they are around.
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 impl RouterService {
     pub(super) fn new(routes: Arc<Routes>) -> Self {
-        Self { routes, layered: None, peer: None, patience: None }
+        Self { routes, layered: None, peer: None, timeout: None }
     }
 
-    pub(super) fn layered(routes: Arc<Routes>, service: Erased) -> Self {
+    pub(super) fn layered(routes: Arc<Routes>, service: ErasedService) -> Self {
         Self { layered: Some(service), ..Self::new(routes) }
     }
 
@@ -49,12 +49,12 @@ impl RouterService {
         self.layered.is_some()
     }
 
-    pub(super) fn with_patience(mut self, patience: Duration) -> Self {
-        self.patience = Some(patience);
+    pub(super) fn with_timeout(mut self, patience: Duration) -> Self {
+        self.timeout = Some(patience);
         self
     }
 
-    pub(super) fn of_peer(mut self, peer: SocketAddr) -> Self {
+    pub(super) fn for_peer(mut self, peer: SocketAddr) -> Self {
         self.peer = Some(peer);
         self
     }
@@ -67,7 +67,7 @@ impl RouterService {
             None => answer(self.routes, request).await,
             Some(layered) => layered(request).await.unwrap_or_else(|error| {
                 crate::log::limited("a layer failed", || {
-                    let error = crate::log::fault(&error);
+                    let error = crate::log::error_text(&error);
                     tracing::error!(target: "hauyna::server", %error, "a layer failed");
                 });
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
@@ -95,7 +95,7 @@ where
         let is_upgrade = wants_websocket(&parts);
         let mut request = Request::from_parts(parts, boxed(body));
         Box::pin(async move {
-            let (routes, patience) = (this.routes.clone(), this.patience.filter(|_| is_upgrade));
+            let (routes, patience) = (this.routes.clone(), this.timeout.filter(|_| is_upgrade));
             let Some(patience) = patience else { return Ok(this.answer(request).await) };
             let handshake = Handshake { patience, refused: Arc::default() };
             let refused = handshake.refused.clone();
@@ -107,8 +107,12 @@ where
             Ok(answered.unwrap_or_else(|late| {
                 routes.hub.0.metrics.handshakes_refused.increment();
                 match late {
-                    Late::Elapsed => plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long"),
-                    Late::NoTimers => plain(StatusCode::NOT_IMPLEMENTED, "connections need a Tokio runtime"),
+                    TimeoutError::Elapsed => {
+                        plain(StatusCode::SERVICE_UNAVAILABLE, "the handshake took too long")
+                    }
+                    TimeoutError::NoTimers => {
+                        plain(StatusCode::NOT_IMPLEMENTED, "connections need a Tokio runtime")
+                    }
                 }
             }))
         })
@@ -168,7 +172,7 @@ struct Handshake {
 
 impl Default for Handshake {
     fn default() -> Self {
-        Self { patience: HANDSHAKE, refused: Arc::default() }
+        Self { patience: HANDSHAKE_TIMEOUT, refused: Arc::default() }
     }
 }
 
@@ -178,7 +182,7 @@ async fn fall_back(routes: &Routes, request: Request<Body>) -> Response<Body> {
     };
     fallback(request).await.unwrap_or_else(|error| {
         crate::log::limited("fallback", || {
-            let error = crate::log::fault(&error);
+            let error = crate::log::error_text(&error);
             tracing::error!(target: "hauyna::server", %error, "the fallback service failed");
         });
         plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error")

@@ -1,18 +1,18 @@
 //! What a request may do with a token that it shows: go on with a session, where it is the same user's, of the same
 //! route and of the same path or key; and be called what the hub had called it. Asked by `router::admit`.
 
-use super::store::Found;
+use super::store::Lookup;
 use super::takeover::Claim;
 use super::{Sessions, is_resumable};
 use crate::channel::UserId;
-use crate::connection::{ConnectionCore, ConnectionId, evict, close_replaced};
+use crate::connection::{ConnectionCore, ConnectionId, close_replaced, evict};
 use crate::handler::{Credentials, Endpoint};
 use crate::hub::HubCore;
 use std::sync::Arc;
 
 /// What a request shows of the session that it wants to go on with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct PresentedToken<'a> {
     pub(crate) token: &'a str,
     /// The route it came by.
     pub(crate) endpoint: &'a Arc<Endpoint>,
@@ -26,23 +26,23 @@ pub(crate) struct Shown<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnExpiry {
     Known,
-    OfSession,
+    SameAsSession,
 }
 
 impl OwnExpiry {
     pub(crate) fn of(credentials: &Credentials) -> Self {
-        if credentials.expiry.is_some() { Self::Known } else { Self::OfSession }
+        if credentials.expiry.is_some() { Self::Known } else { Self::SameAsSession }
     }
 }
 
 /// Whom a session vouches for.
-pub(crate) struct Vouched {
+pub(crate) struct RestoredIdentity {
     pub(crate) user: UserId,
     /// What the session was opened with.
     pub(crate) credentials: Credentials,
 }
 
-impl Shown<'_> {
+impl PresentedToken<'_> {
     /// Whether the session of a connection may go on where this was shown.
     fn is_bound_to(&self, core: &ConnectionCore) -> bool {
         core.is_of(self.endpoint) && core.session_scope() == self.scope
@@ -65,7 +65,11 @@ impl Sessions {
 
     /// The client whose name the hub had made up, and who has none of its own. A name that the application gave is
     /// nothing that a token could prove: it needs the credentials it was given for.
-    pub(crate) fn vouch(&self, hub: &HubCore, shown: &Shown<'_>) -> Option<Vouched> {
+    pub(crate) fn identity_of_session(
+        &self,
+        hub: &HubCore,
+        shown: &PresentedToken<'_>,
+    ) -> Option<RestoredIdentity> {
         let id = self.current(self.key.read(shown.token)?);
         let core = hub.registry.by_id(id).or_else(|| self.store.lock().core(id).cloned())?;
         // One that is sent away has no session any more, though its close handshake goes on.
@@ -73,22 +77,27 @@ impl Sessions {
         if is_sent_away || !core.connect_info().has_generated_name() || !shown.is_bound_to(&core) {
             return None;
         }
-        Some(Vouched { user: core.user().clone(), credentials: core.valid_credentials()? })
+        Some(RestoredIdentity { user: core.user().clone(), credentials: core.valid_credentials()? })
     }
 
     /// Takes over the session that a token names, from its waiting or from a connection that still seems to live.
-    pub(crate) async fn claim(&self, hub: &Arc<HubCore>, user: &UserId, shown: Shown<'_>) -> Option<Claim> {
+    pub(crate) async fn claim(
+        &self,
+        hub: &Arc<HubCore>,
+        user: &UserId,
+        shown: PresentedToken<'_>,
+    ) -> Option<Claim> {
         let token = self.key.read(shown.token)?;
         let is_its =
             |core: &ConnectionCore| core.user() == user && shown.is_bound_to(core) && shown.is_in_time(core);
         loop {
-            let settled = self.settled.notified();
+            let settled = self.takeover_changed.notified();
             let id = self.current(token);
             if let Some(core) = hub.registry.by_id(id) {
                 if !is_its(&core) {
                     return None;
                 }
-                let decided = self.decided(id).notified();
+                let decided = self.decision_made(id).notified();
                 if core.is_undecided() {
                     decided.await; // a callback says in a moment if the client may stay
                     continue;
@@ -103,9 +112,9 @@ impl Sessions {
             }
             let found = self.store.lock().claim(id, token, is_its);
             match found {
-                Found::Nothing => return None,
-                Found::Leaving => settled.await,
-                Found::Claimed(takeover) => {
+                Lookup::Nothing => return None,
+                Lookup::Leaving => settled.await,
+                Lookup::Claimed(takeover) => {
                     // Where it does not have the session yet, it gives it back, now.
                     let taker = takeover.taker().and_then(|taker| hub.registry.by_id(taker));
                     match taker.filter(|_| takeover.superseded()) {
@@ -113,7 +122,7 @@ impl Sessions {
                         None => settled.await,
                     }
                 }
-                Found::Waiting(takeover) => return Some(Claim::new(hub, id, takeover)),
+                Lookup::Waiting(takeover) => return Some(Claim::new(hub, id, takeover)),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. A
 //! task of the hub's `background` ends some at a time.
 
-use super::store::{Kept, LostSession, Unsubscribed};
+use super::store::{LostSession, SessionContent, Unsubscribed};
 use crate::background::Due;
 use crate::channel::{announce_removed, leave_lost};
 use crate::connection::{CloseReason, ConnectionCore};
@@ -14,12 +14,12 @@ use std::sync::atomic::Ordering;
 
 /// Ends a session for good.
 pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
-    let LostSession { core, kept, .. } = session;
+    let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
     core.mark_disconnected();
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
-    let Kept { subscriptions, reason, .. } = kept;
+    let SessionContent { subscriptions, reason, .. } = kept;
     for one in &subscriptions {
         announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());
     }
@@ -29,9 +29,9 @@ pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
 
 /// Runs `on_close` for a connection whose own task does not.
 pub(crate) fn close(core: &Arc<ConnectionCore>, reason: CloseReason) {
-    if let Some(closing) = core.endpoint().closed(&Context::new(core.clone()), reason) {
+    if let Some(closing) = core.endpoint().call_on_close(&Context::new(core.clone()), reason) {
         let at_work = Closing::new(core.hub());
-        core.hub().background.finish(Box::pin(async move {
+        core.hub().background.finish_detached(Box::pin(async move {
             let _ = closing.await; // it has logged its failure
             drop(at_work);
         }));
@@ -44,28 +44,28 @@ pub(super) struct Closing(Arc<HubCore>);
 
 impl Closing {
     pub(super) fn new(hub: &Arc<HubCore>) -> Self {
-        hub.sessions.closing.fetch_add(1, Ordering::AcqRel);
+        hub.sessions.running_close_callbacks.fetch_add(1, Ordering::AcqRel);
         Self(hub.clone())
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.0.sessions.closing.fetch_sub(1, Ordering::AcqRel);
-        self.0.departed.notify_waiters();
+        self.0.sessions.running_close_callbacks.fetch_sub(1, Ordering::AcqRel);
+        self.0.connection_gone.notify_waiters();
     }
 }
 
 /// Ends all sessions that are meant, those that wait, are on their way there or are being taken over, while `close`
 /// closes the connections: no session escapes from the one to the other. Each is somewhere in both sweeps, or is refused
 /// in between.
-pub(crate) fn end_while<R>(
+pub(crate) fn end_matching<R>(
     hub: &Arc<HubCore>,
     is_meant: impl Fn(&ConnectionCore) -> bool + Send + 'static,
     close: impl FnOnce() -> R,
 ) -> R {
     let number = hub.sessions.store.lock().bar(Box::new(is_meant));
-    let lifted = Lift { hub, number };
+    let lifted = LiftBar { hub, number };
     sweep_barred(hub);
     let result = close();
     drop(lifted);
@@ -73,12 +73,12 @@ pub(crate) fn end_while<R>(
 }
 
 /// Lifts a bar, after what has gathered before it.
-struct Lift<'a> {
+struct LiftBar<'a> {
     hub: &'a Arc<HubCore>,
     number: u64,
 }
 
-impl Drop for Lift<'_> {
+impl Drop for LiftBar<'_> {
     fn drop(&mut self) {
         let _ending = Closing::new(self.hub);
         let mut store = self.hub.sessions.store.lock();
@@ -99,7 +99,7 @@ fn end_each(hub: &Arc<HubCore>, taken: Vec<LostSession>) {
     if taken.is_empty() {
         return;
     }
-    hub.sessions.notify_settled();
+    hub.sessions.notify_takeover_changed();
     for session in taken {
         end(hub, session);
     }
@@ -112,7 +112,7 @@ pub(crate) fn end_all(hub: &Arc<HubCore>) {
 }
 
 /// Ends the session of a connection that was lost, or the one that a connection is about to take over.
-pub(crate) fn end_of(core: &ConnectionCore) -> bool {
+pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
     let hub = core.hub();
     let _ending = Closing::new(hub);
     let mut store = hub.sessions.store.lock();
@@ -134,7 +134,7 @@ pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
         ended = takeover.unsubscribe(channel);
     }
     drop(store);
-    left(hub, ended)
+    leave_channel(hub, ended)
 }
 
 /// Ends the subscriptions to one channel of all sessions.
@@ -142,12 +142,12 @@ pub(crate) fn unsubscribe_all(hub: &Arc<HubCore>, channel: &str) {
     let ids = hub.sessions.store.lock().ids();
     for id in ids {
         let ended = hub.sessions.store.lock().unsubscribe(id, channel);
-        left(hub, ended);
+        leave_channel(hub, ended);
     }
 }
 
 /// A lost connection leaves a channel, where it may still be present, and the others hear of it.
-fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
+fn leave_channel(hub: &HubCore, ended: Unsubscribed) -> bool {
     match ended {
         Unsubscribed::Nothing => false,
         Unsubscribed::Later => true,
@@ -159,7 +159,7 @@ fn left(hub: &HubCore, ended: Unsubscribed) -> bool {
 }
 
 /// Ends some of the sessions whose time is up.
-pub(crate) fn work(hub: &Arc<HubCore>) -> Due {
+pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     let _ending = Closing::new(hub);
     match hub.sessions.due() {
         Ok(due) => {
@@ -173,4 +173,4 @@ pub(crate) fn work(hub: &Arc<HubCore>) -> Due {
 }
 
 /// Sessions that are ended before others have their turn.
-pub(super) const TURN: usize = 64;
+pub(super) const MAX_ENDED_PER_TURN: usize = 64;

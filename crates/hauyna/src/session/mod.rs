@@ -14,10 +14,12 @@ mod weight;
 
 pub use options::SessionOptions;
 
-pub(crate) use claim::{OwnExpiry, Shown, Vouched};
-pub(crate) use end::{close, end, end_all, end_of, end_while, unsubscribe, unsubscribe_all, work};
+pub(crate) use claim::{OwnExpiry, PresentedToken, RestoredIdentity};
+pub(crate) use end::{
+    close, end, end_all, end_due, end_matching, end_session_of, unsubscribe, unsubscribe_all,
+};
 pub(crate) use resume::{first_message, resume};
-pub(crate) use store::{Kept, KeptSubscription};
+pub(crate) use store::{KeptSubscription, SessionContent};
 pub(crate) use takeover::{Claim, Takeover};
 
 use crate::background::Job;
@@ -31,40 +33,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use store::{LostSession, SessionStore};
-use takeover::End;
-use token::Key;
+use takeover::TakeoverEnd;
+use token::TokenKey;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The sessions of one hub.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    key: Key,
+    key: TokenKey,
     options: SessionOptions,
     store: Mutex<SessionStore>,
     /// `on_close` callbacks of ended sessions that are at work.
-    closing: AtomicUsize,
+    running_close_callbacks: AtomicUsize,
     /// Woken when a session has come to be kept, is about to be taken over, or is.
-    settled: Notify,
+    takeover_changed: Notify,
     /// Woken when a callback has decided whether the client of a connection may stay, or the connection has ended: in
     /// stripes by its identifier, as many clients may be back at once.
-    decided: Box<[Notify; STRIPES]>,
+    decision_made: Box<[Notify; STRIPES]>,
 }
 
 impl Sessions {
     pub(crate) fn new(options: SessionOptions) -> Self {
         Self {
-            key: Key::new(),
+            key: TokenKey::new(),
             options,
             store: Mutex::default(),
-            closing: AtomicUsize::new(0),
-            settled: Notify::new(),
-            decided: Box::new([const { Notify::const_new() }; STRIPES]),
+            running_close_callbacks: AtomicUsize::new(0),
+            takeover_changed: Notify::new(),
+            decision_made: Box::new([const { Notify::const_new() }; STRIPES]),
         }
     }
 
     /// Whether lost connections may come back.
-    pub(crate) fn are_kept(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         !self.options.window.is_zero()
     }
 
@@ -75,7 +77,7 @@ impl Sessions {
 
     /// Whether `on_close` of one that has ended is still at work, or will be.
     pub(crate) fn is_closing(&self) -> bool {
-        self.store.lock().is_leaving() || self.closing.load(Ordering::Acquire) > 0
+        self.store.lock().is_leaving() || self.running_close_callbacks.load(Ordering::Acquire) > 0
     }
 
     /// Bytes that they take, about, with the channels that lost connections alone hold.
@@ -91,7 +93,7 @@ impl Sessions {
     /// How long a connection's session is kept: as long as its client may still try, each attempt taking a while.
     pub(crate) fn window(&self, core: &ConnectionCore) -> Duration {
         let policy = core.retry_policy();
-        let attempts = ATTEMPT.saturating_mul(policy.max_attempts.unwrap_or_default());
+        let attempts = ATTEMPT_DURATION.saturating_mul(policy.max_attempts.unwrap_or_default());
         policy.total().saturating_add(attempts).min(self.options.window)
     }
 
@@ -102,7 +104,7 @@ impl Sessions {
     }
 
     /// It has left everything, and waits, unless its session was ended meanwhile.
-    pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, mut kept: Kept) {
+    pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, mut kept: SessionContent) {
         let window = self.window(core);
         tracing::debug!(
             target: "hauyna::connection",
@@ -115,34 +117,34 @@ impl Sessions {
         let mut session = LostSession::new(core.clone(), kept, ends);
         let _ending = Closing::new(hub);
         let mut store = self.store.lock();
-        let (may_wait, ended) = store.arrive(core);
+        let (may_wait, ended) = store.finish_leaving(core);
         if !may_wait {
             drop(store);
-            self.notify_settled();
+            self.notify_takeover_changed();
             end(hub, session);
-            hub.departed.notify_waiters();
+            hub.connection_gone.notify_waiters();
             return;
         }
         let left: Vec<_> =
-            ended.iter().filter_map(|channel| session.kept.unsubscribe(channel.as_str())).collect();
-        let is_first = store.first_end().is_none_or(|first| session.ends < first);
+            ended.iter().filter_map(|channel| session.content.unsubscribe(channel.as_str())).collect();
+        let is_first = store.first_end().is_none_or(|first| session.ends_at < first);
         store.put(Box::new(session));
         drop(store);
         for one in left {
             leave_lost(hub, core, &one.channel, one.metadata.as_deref());
         }
-        self.has_put(hub, is_first);
-        hub.departed.notify_waiters();
+        self.evict_for_new(hub, is_first);
+        hub.connection_gone.notify_waiters();
     }
 
     /// One session more waits: the oldest go for it where there are too many.
-    fn has_put(&self, hub: &Arc<HubCore>, is_first: bool) {
-        self.settled.notify_waiters();
+    fn evict_for_new(&self, hub: &Arc<HubCore>, is_first: bool) {
+        self.takeover_changed.notify_waiters();
         if is_first {
             hub.background.wake(Job::Sessions);
         }
-        hub.background.ensure(Job::Sessions);
-        while self.count() > self.options.most || self.bytes(hub) > self.options.bytes {
+        hub.background.ensure_running(Job::Sessions);
+        while self.count() > self.options.max_sessions || self.bytes(hub) > self.options.max_bytes {
             let _ending = Closing::new(hub);
             let Some(oldest) = self.store.lock().take_oldest() else { return };
             hub.metrics.sessions_evicted.increment();
@@ -156,21 +158,21 @@ impl Sessions {
 
     /// A takeover comes to nothing: its session waits again, or ends where the client does not mean to come back.
     /// Returns whether it was here.
-    fn give_back(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
+    fn return_session(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
         let _ending = Closing::new(hub);
         let mut store = self.store.lock();
-        let Some(session) = takeover.end(End::GivenBack) else { return false };
-        if reason.is_some_and(is_meant) || store.is_barred(&session.core) {
+        let Some(session) = takeover.end(TakeoverEnd::GivenBack) else { return false };
+        if reason.is_some_and(ends_session) || store.is_barred(&session.core) {
             store.release(session.core.id());
             drop(store);
-            self.notify_settled();
+            self.notify_takeover_changed();
             end(hub, *session);
             return true;
         }
-        let is_first = store.first_end().is_none_or(|first| session.ends < first);
+        let is_first = store.first_end().is_none_or(|first| session.ends_at < first);
         store.put(session);
         drop(store);
-        self.has_put(hub, is_first);
+        self.evict_for_new(hub, is_first);
         true
     }
 
@@ -178,11 +180,11 @@ impl Sessions {
     fn take(&self, takeover: &Arc<Takeover>) -> Option<LostSession> {
         let mut store = self.store.lock();
         if takeover.with_session(|session| store.is_barred(&session.core))? {
-            let session = takeover.end(End::Withdrawn)?;
+            let session = takeover.end(TakeoverEnd::Withdrawn)?;
             let _ending = Closing::new(session.core.hub());
             store.release(session.core.id());
             drop(store);
-            self.notify_settled();
+            self.notify_takeover_changed();
             end(session.core.clone().hub(), *session);
             return None;
         }
@@ -193,29 +195,29 @@ impl Sessions {
 
     /// All of a session has gone to its next connection. Returns the channels that the application has ended its
     /// subscriptions of meanwhile.
-    fn settle(&self, takeover: &Takeover, lost: ConnectionId) -> Vec<ChannelName> {
+    fn complete_takeover(&self, takeover: &Takeover, lost: ConnectionId) -> Vec<ChannelName> {
         let mut store = self.store.lock();
         let ended = takeover.restored();
         store.release(lost);
         drop(store);
-        self.notify_settled();
+        self.notify_takeover_changed();
         ended
     }
 
     /// Whoever waits for a session looks again.
-    fn notify_settled(&self) {
-        self.settled.notify_waiters();
+    fn notify_takeover_changed(&self) {
+        self.takeover_changed.notify_waiters();
     }
 
     /// Whoever waits for what a callback decides of a connection looks again.
     pub(crate) fn notify_decided(&self, id: ConnectionId) {
-        self.decided(id).notify_waiters();
+        self.decision_made(id).notify_waiters();
     }
 
-    fn decided(&self, id: ConnectionId) -> &Notify {
+    fn decision_made(&self, id: ConnectionId) -> &Notify {
         #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
         let number = id.number() as usize;
-        &self.decided[number % STRIPES]
+        &self.decision_made[number % STRIPES]
     }
 
     /// A connection's session has ended.
@@ -226,7 +228,7 @@ impl Sessions {
     }
 
     fn due(&self) -> Result<Vec<LostSession>, Option<Instant>> {
-        self.store.lock().due(Instant::now(), end::TURN)
+        self.store.lock().due(Instant::now(), end::MAX_ENDED_PER_TURN)
     }
 }
 
@@ -240,12 +242,12 @@ pub(crate) fn is_resumable(reason: CloseReason) -> bool {
 
 /// Whether somebody meant a session to end that was to be taken over: its client, the application, or the hub that goes.
 /// What only went wrong before the connection had the session costs the connection.
-fn is_meant(reason: CloseReason) -> bool {
+fn ends_session(reason: CloseReason) -> bool {
     !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
 /// What an attempt to connect may take besides the delay before it.
-const ATTEMPT: Duration = Duration::from_secs(10);
+const ATTEMPT_DURATION: Duration = Duration::from_secs(10);
 /// Connections whose callbacks are waited for, by the last digits of their identifiers.
 const STRIPES: usize = 64;
 
@@ -259,10 +261,10 @@ mod tests {
     #[test]
     fn who_waits_for_the_callback_of_one_connection_is_not_woken_by_that_of_another() {
         let sessions = Sessions::new(SessionOptions::default());
-        let mut waiting = pin!(sessions.decided(ConnectionId::new(7)).notified());
+        let mut waiting = pin!(sessions.decision_made(ConnectionId::new(7)).notified());
         let cx = &mut Context::from_waker(Waker::noop());
         sessions.notify_decided(ConnectionId::new(8));
-        sessions.notify_settled();
+        sessions.notify_takeover_changed();
         assert!(waiting.as_mut().poll(cx).is_pending());
         sessions.notify_decided(ConnectionId::new(7));
         assert!(waiting.as_mut().poll(cx).is_ready());

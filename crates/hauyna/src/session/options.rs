@@ -23,20 +23,20 @@ pub struct SessionOptions {
     /// The longest time for which a session is kept. Default: 120 s. Zero: none is.
     pub window: Duration,
     /// Sessions that wait at once, at most. Default: 65,536.
-    pub most: usize,
+    pub max_sessions: usize,
     /// Bytes that they may take, about; at least 1 KiB each. Default: 128 MiB.
-    pub bytes: usize,
+    pub max_bytes: usize,
 }
 
 impl SessionOptions {
     /// No session is kept: a client that was lost begins anew.
     pub const fn none() -> Self {
-        Self { window: Duration::ZERO, most: 0, bytes: 0 }
+        Self { window: Duration::ZERO, max_sessions: 0, max_bytes: 0 }
     }
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { window: Duration::from_secs(120), most: 65_536, bytes: 128 * 1024 * 1024 }
+        Self { window: Duration::from_secs(120), max_sessions: 65_536, max_bytes: 128 * 1024 * 1024 }
     }
 }

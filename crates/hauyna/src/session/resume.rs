@@ -3,8 +3,12 @@
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
-use crate::channel::{Channel, ChannelName, Prepared, Wish, announce_removed, go_on, prepare};
-use crate::connection::{CloseReason, Connection, ConnectionCore, Resumed, SessionNotice, announce_session, frame};
+use crate::channel::{
+    Channel, ChannelName, Prepared, SubscribeRequest, activate_resumed, announce_removed, prepare,
+};
+use crate::connection::{
+    CloseReason, Connection, ConnectionCore, Resumed, SessionNotice, announce_session, frame,
+};
 use crate::error::Error;
 use crate::event::{SystemEvent, SystemKind};
 use crate::handler::Context;
@@ -40,7 +44,7 @@ pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, F
 /// Those of `on_reconnect`.
 pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<(), Error> {
     let takeover = claim.takeover();
-    let said = match tokio::time::timeout(FIRST_MESSAGE, takeover.positions()).await {
+    let said = match tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, takeover.positions()).await {
         Ok(said) => said,
         Err(_) => {
             takeover.client_spoke(Positions::default());
@@ -48,13 +52,13 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
         }
     };
     let Some(Positions { id, positions }) = said else {
-        come_anew(&core, takeover);
+        continue_without_session(&core, takeover);
         return Ok(());
     };
     let hub = core.hub().clone();
     let restoring = restore(&hub, &core, takeover, positions);
     let Ok(restored) = crate::clock::timeout(core.endpoint().callback_timeout, restoring).await else {
-        come_later(&core);
+        reject_resume_for_now(&core);
         return Ok(());
     };
     if !core.is_open() {
@@ -63,41 +67,41 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
     // Where the broker is gone for everybody, the session waits for it rather than lose its subscriptions.
     if restored.failed.iter().any(|failed| failed.error.error_type().is_temporary()) && !hub.broker.is_ready()
     {
-        come_later(&core);
+        reject_resume_for_now(&core);
         return Ok(());
     }
-    let Some(old) = go_live(&core, &claim, restored, id) else {
-        come_anew(&core, claim.takeover());
+    let Some(old) = activate_session(&core, &claim, restored, id) else {
+        continue_without_session(&core, claim.takeover());
         return Ok(());
     };
     drop(claim);
     core.restart_callback();
-    match core.endpoint().reconnected(&Context::new(core.clone()), old) {
+    match core.endpoint().call_on_reconnect(&Context::new(core.clone()), old) {
         Some(reconnected) => reconnected.await,
         None => Ok(()),
     }
 }
 
 /// Nothing can be resumed just now.
-fn come_later(core: &Arc<ConnectionCore>) {
+fn reject_resume_for_now(core: &Arc<ConnectionCore>) {
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "no broker to resume with now");
     core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
 }
 
 /// The session was ended while its client was there: who may stay comes anew, without one.
-fn come_anew(core: &Arc<ConnectionCore>, takeover: &Takeover) {
+fn continue_without_session(core: &Arc<ConnectionCore>, takeover: &Takeover) {
     if takeover.is_withdrawn() {
         core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
     }
 }
 
 /// The subscriptions of a session, ready to go live or not.
-struct Restored<'a> {
+struct RestoredSubscriptions<'a> {
     prepared: Vec<Prepared<'a>>,
-    failed: Vec<Failed>,
+    failed: Vec<FailedRestore>,
 }
 
-struct Failed {
+struct FailedRestore {
     channel: ChannelName,
     error: Error,
 }
@@ -108,15 +112,15 @@ async fn restore<'a>(
     core: &Arc<ConnectionCore>,
     takeover: &Takeover,
     positions: Vec<(Box<str>, Position)>,
-) -> Restored<'a> {
+) -> RestoredSubscriptions<'a> {
     let positions: HashMap<_, _> = positions.into_iter().collect();
     let wish = |kept: &KeptSubscription| {
         let recover = positions.get(kept.channel.as_str()).copied();
-        (kept.channel.clone(), Wish { metadata: kept.metadata.clone(), recover })
+        (kept.channel.clone(), SubscribeRequest { metadata: kept.metadata.clone(), recover })
     };
-    let wishes: Option<Vec<(ChannelName, Wish)>> =
-        takeover.with_session(|session| session.kept.subscriptions.iter().map(wish).collect());
-    let mut restored = Restored { prepared: Vec::new(), failed: Vec::new() };
+    let wishes: Option<Vec<(ChannelName, SubscribeRequest)>> =
+        takeover.with_session(|session| session.content.subscriptions.iter().map(wish).collect());
+    let mut restored = RestoredSubscriptions { prepared: Vec::new(), failed: Vec::new() };
     for (channel, wish) in wishes.unwrap_or_default() {
         match prepare(hub, core, (&channel, wish)).await {
             Ok(one) => restored.prepared.push(one.resumed()),
@@ -125,10 +129,10 @@ async fn restore<'a>(
                     target: "hauyna::connection",
                     id = %core.id(),
                     channel = %crate::log::name(channel.as_str()),
-                    error = %crate::log::fault(&error),
+                    error = %crate::log::error_text(&error),
                     "cannot be resumed",
                 );
-                restored.failed.push(Failed { channel, error });
+                restored.failed.push(FailedRestore { channel, error });
             }
         }
     }
@@ -137,21 +141,21 @@ async fn restore<'a>(
 
 /// The session becomes the connection's: the client is told, then everything goes live. Returns the lost connection, or
 /// `None` where the session has gone elsewhere.
-fn go_live(
+fn activate_session(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
-    Restored { mut prepared, mut failed }: Restored<'_>,
+    RestoredSubscriptions { mut prepared, mut failed }: RestoredSubscriptions<'_>,
     id: Option<RequestId>,
 ) -> Option<Connection> {
     let hub = core.hub();
     let session = hub.sessions.take(claim.takeover())?;
     let old = session.core;
     // What the application has ended meanwhile does not go on.
-    prepared.retain(|one| session.kept.has(one.name()));
-    failed.retain(|one| session.kept.has(&one.channel));
+    prepared.retain(|one| session.content.has(one.name()));
+    failed.retain(|one| session.content.has(&one.channel));
     core.take_over_session(&old);
-    let subscriptions: Vec<Subscribed<'_>> = prepared.iter().map(Prepared::told).collect();
-    let failures: Vec<FailedSubscription<'_>> = failed.iter().map(Failed::told).collect();
+    let subscriptions: Vec<Subscribed<'_>> = prepared.iter().map(Prepared::subscribed_message).collect();
+    let failures: Vec<FailedSubscription<'_>> = failed.iter().map(FailedRestore::as_message).collect();
     let resumed = Resumed { subscriptions: &subscriptions, failed: &failures };
     announce_session(core, Some(resumed), core.expires_at());
     if core.endpoint().on_reconnect.is_some() {
@@ -161,22 +165,22 @@ fn go_live(
         core.push_reply(frame(core, &Message::Ack { id: &id, data: None }));
     }
     for one in prepared {
-        go_on(hub, one, old.id());
+        activate_resumed(hub, one, old.id());
     }
     presence::take_over(hub, &old, core);
     presence::watch_user(hub, core);
-    for one in session.kept.subscriptions {
+    for one in session.content.subscriptions {
         if failed.iter().any(|failed| failed.channel == one.channel) {
             announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());
         }
     }
-    for channel in hub.sessions.settle(claim.takeover(), old.id()) {
+    for channel in hub.sessions.complete_takeover(claim.takeover(), old.id()) {
         // One that failed is gone already.
         let _ = Channel::new(Hub(hub.clone()), channel.as_str()).unsubscribe(&Connection::new(core.clone()));
     }
     // Not before: a socket that fails here must not leave half a session behind.
     core.request_flush();
-    core.restore_state(&old, session.kept.state);
+    core.restore_state(&old, session.content.state);
     hub.metrics.resumed.increment();
     let (new, old) = (Connection::new(core.clone()), Connection::new(old));
     hub.events.emit(SystemKind::Resumed, || SystemEvent::Resumed { connection: new, old: old.clone() });
@@ -184,8 +188,8 @@ fn go_live(
     Some(old)
 }
 
-impl Failed {
-    fn told(&self) -> FailedSubscription<'_> {
+impl FailedRestore {
+    fn as_message(&self) -> FailedSubscription<'_> {
         FailedSubscription {
             channel: self.channel.as_str(),
             error: self.error.error_type(),
@@ -195,4 +199,4 @@ impl Failed {
 }
 
 /// How long the client's first message is awaited.
-const FIRST_MESSAGE: Duration = Duration::from_secs(5);
+const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The sessions of lost connections, by connection, by age and by their ends: pure data with bounds in number and
 //! bytes. `Sessions` owns the lock.
 
-use super::takeover::{End, Takeover};
+use super::takeover::{Takeover, TakeoverEnd};
 use super::weight;
 use crate::channel::ChannelName;
 use crate::connection::{CloseReason, ConnectionCore, ConnectionId};
@@ -15,18 +15,18 @@ use tokio::time::Instant;
 pub(crate) struct LostSession {
     /// The connection that was lost.
     pub(crate) core: Arc<ConnectionCore>,
-    pub(crate) kept: Kept,
+    pub(crate) content: SessionContent,
     /// When it is no longer kept.
-    pub(super) ends: Instant,
+    pub(super) ends_at: Instant,
     /// Its place in the order of the losses.
-    number: u64,
+    loss_number: u64,
     /// Bytes of it without its subscriptions.
     own_bytes: usize,
 }
 
 /// What a lost connection had.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SessionContent {
     pub(crate) subscriptions: Vec<KeptSubscription>,
     /// The index of its state before it was lost.
     pub(crate) state: u8,
@@ -49,7 +49,7 @@ pub(super) struct SessionStore {
     /// From the connection whose token was shown to what came of that.
     successors: HashMap<ConnectionId, Arc<Takeover>>,
     /// Whose sessions are being ended just now, by number.
-    bars: Vec<(u64, Bar)>,
+    active_bars: Vec<(u64, SessionFilter)>,
     /// No session is kept any more.
     is_closed: bool,
     /// How many slots are `Leaving`.
@@ -59,12 +59,12 @@ pub(super) struct SessionStore {
 }
 
 /// Tells whose sessions are meant.
-pub(super) type Bar = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
+pub(super) type SessionFilter = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
 
 #[derive(Debug)]
 enum Slot {
     /// The connection is being taken out of everything.
-    Leaving(Box<Leaving>),
+    Leaving(Box<LeavingSession>),
     Waiting(Box<LostSession>),
     Claimed {
         lost: Arc<ConnectionCore>,
@@ -74,7 +74,7 @@ enum Slot {
 
 /// A session that comes in a moment.
 #[derive(Debug)]
-struct Leaving {
+struct LeavingSession {
     core: Arc<ConnectionCore>,
     /// It was ended meanwhile.
     is_over: bool,
@@ -95,7 +95,7 @@ pub(super) enum Unsubscribed {
 }
 
 /// What a claim finds.
-pub(super) enum Found {
+pub(super) enum Lookup {
     Nothing,
     /// It waits in a moment.
     Leaving,
@@ -106,17 +106,17 @@ pub(super) enum Found {
 }
 
 impl LostSession {
-    pub(super) fn new(core: Arc<ConnectionCore>, kept: Kept, ends: Instant) -> Self {
+    pub(super) fn new(core: Arc<ConnectionCore>, kept: SessionContent, ends: Instant) -> Self {
         let own_bytes = weight::of_connection(core.hub(), &core);
-        Self { core, kept, ends, number: 0, own_bytes }
+        Self { core, content: kept, ends_at: ends, loss_number: 0, own_bytes }
     }
 
     fn bytes(&self) -> usize {
-        self.own_bytes + weight::of_subscriptions(&self.kept)
+        self.own_bytes + weight::of_subscriptions(&self.content)
     }
 }
 
-impl Kept {
+impl SessionContent {
     pub(super) fn has(&self, channel: &ChannelName) -> bool {
         self.subscriptions.iter().any(|one| one.channel == *channel)
     }
@@ -130,13 +130,13 @@ impl Kept {
 impl SessionStore {
     /// A connection has left the registry, and its session will come.
     pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>, channels: Vec<ChannelName>) {
-        let leaving = Leaving { core: core.clone(), is_over: false, channels, ended: Vec::new() };
+        let leaving = LeavingSession { core: core.clone(), is_over: false, channels, ended: Vec::new() };
         self.leaving += 1;
         self.by_id.insert(core.id(), Slot::Leaving(Box::new(leaving)));
     }
 
     /// It has come. Returns whether it may be kept. The subscriptions that were ended on its way are still to be left.
-    pub(super) fn arrive(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
+    pub(super) fn finish_leaving(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
         let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
         (!leaving.is_over && !self.is_barred(core), leaving.ended)
@@ -148,15 +148,15 @@ impl SessionStore {
     }
 
     /// From now on no session that is meant is kept or taken over.
-    pub(super) fn bar(&mut self, is_meant: Bar) -> u64 {
+    pub(super) fn bar(&mut self, matches: SessionFilter) -> u64 {
         self.last += 1;
-        self.bars.push((self.last, is_meant));
+        self.active_bars.push((self.last, matches));
         self.last
     }
 
     /// Ends what [`SessionStore::bar`] began.
     pub(super) fn lift(&mut self, number: u64) {
-        self.bars.retain(|(other, _)| *other != number);
+        self.active_bars.retain(|(other, _)| *other != number);
     }
 
     pub(super) fn close(&mut self) {
@@ -164,7 +164,7 @@ impl SessionStore {
     }
 
     pub(super) fn is_barred(&self, core: &ConnectionCore) -> bool {
-        self.is_closed || self.bars.iter().any(|(_, is_meant)| is_meant(core))
+        self.is_closed || self.active_bars.iter().any(|(_, is_meant)| is_meant(core))
     }
 
     /// Takes out every session that is barred, wherever it is.
@@ -183,7 +183,7 @@ impl SessionStore {
             }
             Slot::Waiting(_) => self.take(id).map(|session| *session),
             Slot::Claimed { takeover, .. } => {
-                let session = takeover.end(End::Withdrawn)?;
+                let session = takeover.end(TakeoverEnd::Withdrawn)?;
                 self.by_id.remove(&id);
                 Some(*session)
             }
@@ -203,7 +203,7 @@ impl SessionStore {
             Some(Slot::Claimed { takeover, .. }) => takeover.unsubscribe(channel),
             Some(Slot::Waiting(session)) => {
                 let before = session.bytes();
-                let Some(kept) = session.kept.unsubscribe(channel) else { return Unsubscribed::Nothing };
+                let Some(kept) = session.content.unsubscribe(channel) else { return Unsubscribed::Nothing };
                 self.bytes -= before - session.bytes();
                 Unsubscribed::OfSession(session.core.clone(), kept)
             }
@@ -218,11 +218,11 @@ impl SessionStore {
     /// Keeps a session.
     pub(super) fn put(&mut self, mut session: Box<LostSession>) {
         self.last += 1;
-        session.number = self.last;
+        session.loss_number = self.last;
         let id = session.core.id();
         self.bytes += session.bytes();
-        self.by_age.insert((session.number, id));
-        self.by_end.insert((session.ends, id));
+        self.by_age.insert((session.loss_number, id));
+        self.by_end.insert((session.ends_at, id));
         self.by_id.insert(id, Slot::Waiting(session));
     }
 
@@ -241,15 +241,15 @@ impl SessionStore {
     /// it has.
     pub(super) fn succeed(&mut self, lost: &ConnectionCore, takeover: &Arc<Takeover>) {
         self.forget_succession(lost);
-        self.successors.insert(takeover.shown(), takeover.clone());
+        self.successors.insert(takeover.presented(), takeover.clone());
     }
 
     /// The session of a connection has ended, or gone on to the next one.
     pub(super) fn forget_succession(&mut self, core: &ConnectionCore) {
         let Some(takeover) = core.takeover() else { return };
         let is_its = |successor: &Arc<Takeover>| Arc::ptr_eq(successor, takeover);
-        if self.successors.get(&takeover.shown()).is_some_and(is_its) {
-            self.successors.remove(&takeover.shown());
+        if self.successors.get(&takeover.presented()).is_some_and(is_its) {
+            self.successors.remove(&takeover.presented());
         }
         if self.successors.capacity() > 8 * (self.successors.len() + 128) {
             self.successors.shrink_to_fit();
@@ -278,18 +278,18 @@ impl SessionStore {
         id: ConnectionId,
         shown: ConnectionId,
         may_claim: impl Fn(&ConnectionCore) -> bool,
-    ) -> Found {
+    ) -> Lookup {
         match self.by_id.get(&id) {
-            Some(Slot::Leaving(leaving)) if may_claim(&leaving.core) => Found::Leaving,
-            Some(Slot::Claimed { lost, takeover }) if may_claim(lost) => Found::Claimed(takeover.clone()),
+            Some(Slot::Leaving(leaving)) if may_claim(&leaving.core) => Lookup::Leaving,
+            Some(Slot::Claimed { lost, takeover }) if may_claim(lost) => Lookup::Claimed(takeover.clone()),
             Some(Slot::Waiting(session)) if may_claim(&session.core) => {
-                let Some(session) = self.take(id) else { return Found::Nothing };
+                let Some(session) = self.take(id) else { return Lookup::Nothing };
                 let lost = session.core.clone();
                 let takeover = Arc::new(Takeover::new(shown, session));
                 self.by_id.insert(id, Slot::Claimed { lost, takeover: takeover.clone() });
-                Found::Waiting(takeover)
+                Lookup::Waiting(takeover)
             }
-            _ => Found::Nothing,
+            _ => Lookup::Nothing,
         }
     }
 
@@ -298,8 +298,8 @@ impl SessionStore {
             Slot::Leaving(_) | Slot::Claimed { .. } => None,
             Slot::Waiting(session) => {
                 self.bytes -= session.bytes();
-                self.by_age.remove(&(session.number, id));
-                self.by_end.remove(&(session.ends, id));
+                self.by_age.remove(&(session.loss_number, id));
+                self.by_end.remove(&(session.ends_at, id));
                 if self.by_id.capacity() > 8 * (self.by_id.len() + 128) {
                     self.by_id.shrink_to_fit();
                 }

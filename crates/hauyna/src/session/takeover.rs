@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(crate) struct Takeover {
     /// The connection whose token was shown.
-    shown: ConnectionId,
+    presented: ConnectionId,
     /// The connections that had the session before, the newest last.
     former: Box<[ConnectionId]>,
     /// The connection that takes over, set when it is there.
@@ -47,14 +47,14 @@ enum State {
     /// The subscriptions are brought up to date; what the client said is there until the driver takes it.
     Restoring(Box<LostSession>, Option<Positions>),
     /// The connection has the session, and its subscriptions go live.
-    Taken(Arriving),
+    Taken(ArrivingSubscriptions),
     Restored,
-    Ended(End),
+    Ended(TakeoverEnd),
 }
 
 /// The subscriptions of a session on their way to the connection that has it.
 #[derive(Debug, Default)]
-struct Arriving {
+struct ArrivingSubscriptions {
     channels: Vec<ChannelName>,
     /// Those among them that the application has ended meanwhile.
     ended: Vec<ChannelName>,
@@ -62,7 +62,7 @@ struct Arriving {
 
 /// Where a session has gone that was not taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum TakeoverEnd {
     /// It waits again, or its client does not want it.
     GivenBack,
     /// It was ended from outside, while its client was there.
@@ -79,7 +79,7 @@ pub(crate) struct Positions {
 impl Takeover {
     pub(super) fn new(shown: ConnectionId, session: Box<LostSession>) -> Self {
         Self {
-            shown,
+            presented: shown,
             former: former(&session.core),
             taker: OnceLock::new(),
             state: Mutex::new(State::Awaiting(session)),
@@ -93,7 +93,7 @@ impl Takeover {
     /// The client has said where it stands, or something else instead. Returns whether that was awaited.
     pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Ended(End::GivenBack)) {
+        match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
             State::Awaiting(session) => *state = State::Restoring(session, Some(positions)),
             other => {
                 *state = other;
@@ -124,10 +124,10 @@ impl Takeover {
     /// The session becomes the connection's. Returns `None` where it has gone elsewhere.
     pub(super) fn take(&self) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
-        match std::mem::replace(&mut *state, State::Ended(End::GivenBack)) {
+        match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
             State::Restoring(session, _) => {
-                let channels = session.kept.subscriptions.iter().map(|one| one.channel.clone()).collect();
-                *state = State::Taken(Arriving { channels, ended: Vec::new() });
+                let channels = session.content.subscriptions.iter().map(|one| one.channel.clone()).collect();
+                *state = State::Taken(ArrivingSubscriptions { channels, ended: Vec::new() });
                 Some(session)
             }
             other => {
@@ -149,10 +149,10 @@ impl Takeover {
     pub(super) fn unsubscribe(&self, channel: &str) -> Unsubscribed {
         match &mut *self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => session
-                .kept
+                .content
                 .unsubscribe(channel)
                 .map_or(Unsubscribed::Nothing, |kept| Unsubscribed::OfSession(session.core.clone(), kept)),
-            State::Taken(Arriving { channels, ended }) => {
+            State::Taken(ArrivingSubscriptions { channels, ended }) => {
                 let found = channels.iter().find(|one| one.as_str() == channel);
                 ended.extend(found.cloned());
                 if found.is_some() { Unsubscribed::Later } else { Unsubscribed::Nothing }
@@ -180,8 +180,8 @@ impl Takeover {
         size_of_val(self) + size_of_val(&*self.former)
     }
 
-    pub(super) fn shown(&self) -> ConnectionId {
-        self.shown
+    pub(super) fn presented(&self) -> ConnectionId {
+        self.presented
     }
 
     pub(super) fn taker(&self) -> Option<ConnectionId> {
@@ -203,7 +203,7 @@ impl Takeover {
 
     /// Whether the session was ended while its client was there.
     pub(super) fn is_withdrawn(&self) -> bool {
-        matches!(*self.state.lock(), State::Ended(End::Withdrawn))
+        matches!(*self.state.lock(), State::Ended(TakeoverEnd::Withdrawn))
     }
 
     /// Whether the client may not know of its new token.
@@ -219,7 +219,7 @@ impl Takeover {
         };
         match &*self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => {
-                count(&mut session.kept.subscriptions.iter().map(|one| &one.channel))
+                count(&mut session.content.subscriptions.iter().map(|one| &one.channel))
             }
             State::Taken(arriving) => count(&mut arriving.channels.iter()),
             State::Restored | State::Ended(_) => (0, false),
@@ -250,7 +250,7 @@ impl Takeover {
     }
 
     /// Takes the session out, as long as it is here. The store is locked, and decides where the session goes.
-    pub(super) fn end(&self, end: End) -> Option<Box<LostSession>> {
+    pub(super) fn end(&self, end: TakeoverEnd) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(end)) {
             State::Awaiting(session) | State::Restoring(session, _) => {
@@ -266,19 +266,19 @@ impl Takeover {
 
     fn give_up(&self, reason: Option<CloseReason>) -> bool {
         let hub = self.with_session(|session| session.core.hub().clone());
-        hub.is_some_and(|hub| hub.sessions.give_back(&hub, self, reason))
+        hub.is_some_and(|hub| hub.sessions.return_session(&hub, self, reason))
     }
 }
 
 /// A lost connection, and those whose session it had.
 fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
     let earlier = lost.takeover().map_or(&[][..], |takeover| &takeover.former);
-    let kept = earlier.len().saturating_sub(FORMER - 1);
+    let kept = earlier.len().saturating_sub(MAX_FORMER - 1);
     earlier[kept..].iter().copied().chain([lost.id()]).collect()
 }
 
 /// Connections of one session that are remembered, at most.
-const FORMER: usize = 32;
+const MAX_FORMER: usize = 32;
 
 /// Drives one takeover. Dropped before the session was taken, it gives it back.
 #[derive(Debug)]
@@ -304,7 +304,7 @@ impl Claim {
         taker.begin_takeover(self.takeover.clone());
         let _ = self.takeover.taker.set(taker.id()); // a claim has one taker
         self.taker = Some(taker.clone());
-        self.hub.sessions.notify_settled();
+        self.hub.sessions.notify_takeover_changed();
     }
 }
 
@@ -312,7 +312,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if self.takeover.is_taken() {
             // Something panicked in the midst of it: the connection ends with what it has.
-            self.hub.sessions.settle(&self.takeover, self.lost);
+            self.hub.sessions.complete_takeover(&self.takeover, self.lost);
         }
         self.takeover.abandoned(self.taker.as_ref().and_then(|taker| taker.reason()));
     }

@@ -10,9 +10,9 @@ use std::hash::Hasher;
 use subtle::ConstantTimeEq;
 
 /// The key of one hub, drawn at random.
-pub(super) struct Key([u8; 16]);
+pub(super) struct TokenKey([u8; 16]);
 
-impl Key {
+impl TokenKey {
     pub(super) fn new() -> Self {
         let mut key = [0; 16];
         key[..8].copy_from_slice(&crate::random::u64().to_le_bytes());
@@ -47,7 +47,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key")
     }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_token_names_its_connection_and_any_other_text_names_none() {
-        let (key, other) = (Key::new(), Key::new());
+        let (key, other) = (TokenKey::new(), TokenKey::new());
         let id = ConnectionId::new(0x0123_4567_89ab_cdef);
         let token = key.token(id);
         assert_eq!((token.len(), key.read(&token)), (32, Some(id)));

@@ -3,7 +3,7 @@
 
 use super::Shard;
 use crate::channel::{ChannelName, Target};
-use crate::clock::Late;
+use crate::clock::TimeoutError;
 use crate::connection::ConnectionCore;
 use crate::hub::HubCore;
 use std::future::{Future, poll_fn};
@@ -44,7 +44,7 @@ impl Deref for Shards {
 impl Shard {
     /// Load of the items that were posted and not yet worked off.
     fn load(&self) -> u64 {
-        let served = self.served.load(Ordering::SeqCst);
+        let served = self.processed.load(Ordering::SeqCst);
         self.posted.load(Ordering::SeqCst).saturating_sub(served)
     }
 
@@ -56,8 +56,8 @@ impl Shard {
     }
 
     /// Notes that items of this load were worked off, and wakes who waited for that.
-    pub(super) fn note_served(&self, load: u64) {
-        self.served.fetch_add(load, Ordering::SeqCst);
+    pub(super) fn note_processed(&self, load: u64) {
+        self.processed.fetch_add(load, Ordering::SeqCst);
         if self.is_congested.load(Ordering::SeqCst) {
             self.end_congestion();
         }
@@ -65,10 +65,10 @@ impl Shard {
 
     /// Whether the load is low; then whoever waits is woken.
     fn end_congestion(&self) -> bool {
-        let is_low = self.load() < RELAXED && !self.is_task_due.load(Ordering::SeqCst);
+        let is_low = self.load() < RELIEVED_LOAD && !self.is_task_due.load(Ordering::SeqCst);
         if is_low && self.is_congested.swap(false, Ordering::SeqCst) {
             self.congestion.0.fetch_sub(1, Ordering::SeqCst);
-            self.room.notify_waiters();
+            self.room_freed.notify_waiters();
         }
         is_low
     }
@@ -90,7 +90,7 @@ impl Shard {
 
     /// Wakes whoever waits for the shard's task, which has ended.
     pub(super) fn notify_publishers(&self) {
-        self.room.notify_waiters();
+        self.room_freed.notify_waiters();
     }
 
     fn is_congested(&self) -> bool {
@@ -133,38 +133,38 @@ impl HubCore {
     /// # Cancel safety
     ///
     /// Nothing is changed where the future is dropped.
-    pub(crate) async fn room_for(&self, channel: &ChannelName) {
+    pub(crate) async fn wait_for_channel_room(&self, channel: &ChannelName) {
         while self.shards.congestion.0.load(Ordering::Relaxed) > 0
             && let Some(shard) = self.congested_shard(channel)
         {
-            self.room_of(shard).await;
+            self.wait_for_shard_room(shard).await;
         }
     }
 
     /// As [`HubCore::room_for`], for what is told in many channels. Each shard is waited for once: of many that have much
     /// to do, one is past its bound at almost any time.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn wait_for_any_room(&self) {
         for index in 0..self.shards.len() {
             if self.is_shard_congested(index) {
-                self.room_of(index).await;
+                self.wait_for_shard_room(index).await;
             }
         }
     }
 
     /// Works off what was posted to shards past their bound, on this thread: for callers that cannot wait, and hold no
     /// lock.
-    pub(crate) fn settle_congested(&self) {
+    pub(crate) fn process_congested_inline(&self) {
         if self.shards.congestion.0.load(Ordering::Relaxed) > 0 {
             let congested = (0..self.shards.len()).filter(|index| self.shards[*index].is_congested());
-            congested.for_each(|index| self.settle(index));
+            congested.for_each(|index| self.process_inline(index));
         }
     }
 
     /// Waits until a shard has room.
-    pub(crate) async fn room_of(&self, index: usize) {
+    pub(crate) async fn wait_for_shard_room(&self, index: usize) {
         let shard = &self.shards[index];
         loop {
-            let mut room = pin!(shard.room.notified());
+            let mut room = pin!(shard.room_freed.notified());
             room.as_mut().enable();
             // Said before the load is looked at: whoever lowers it then sees that somebody waits.
             shard.note_congestion();
@@ -172,19 +172,19 @@ impl HubCore {
                 return;
             }
             if !shard.is_running() {
-                self.settle(index);
+                self.process_inline(index);
                 shard.end_wait_for_task(); // nobody waits for it
                 shard.end_congestion();
                 return;
             }
-            let waited = match crate::clock::timeout(PATIENCE, room.as_mut()).await {
-                Err(Late::NoTimers) => without_timers(PATIENCE, room).await,
+            let waited = match crate::clock::timeout(MAX_PUBLISHER_WAIT, room.as_mut()).await {
+                Err(TimeoutError::NoTimers) => without_timers(MAX_PUBLISHER_WAIT, room).await,
                 waited => waited,
             };
             // The task may stand on a runtime that nobody drives at present: its work is done here then.
             if waited.is_err() {
-                self.settle(index);
-                self.look_for_task(index);
+                self.process_inline(index);
+                self.give_up_late_task(index);
             }
         }
     }
@@ -208,16 +208,19 @@ impl HubCore {
 
 /// Waits for a future for so long, where the runtime has no timers. Such a runtime drives no connection, so that its thread
 /// may sleep.
-async fn without_timers(time: Duration, mut future: Pin<&mut impl Future<Output = ()>>) -> Result<(), Late> {
+async fn without_timers(
+    time: Duration,
+    mut future: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), TimeoutError> {
     let until = Instant::now() + time;
     poll_fn(|cx| {
         if future.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
         if Instant::now() >= until {
-            return Poll::Ready(Err(Late::Elapsed));
+            return Poll::Ready(Err(TimeoutError::Elapsed));
         }
-        std::thread::sleep(NAP);
+        std::thread::sleep(POLL_INTERVAL);
         cx.waker().wake_by_ref();
         Poll::Pending
     })
@@ -225,13 +228,13 @@ async fn without_timers(time: Duration, mut future: Pin<&mut impl Future<Output 
 }
 
 /// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
-pub(super) const CONGESTED: u64 = 4096;
+pub(super) const CONGESTED_LOAD: u64 = 4096;
 /// How long a publisher waits for a shard's task.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_PUBLISHER_WAIT: Duration = Duration::from_secs(1);
 /// How long a publisher without timers sleeps between two looks.
-const NAP: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Load below which they go on.
-const RELAXED: u64 = CONGESTED / 2;
+const RELIEVED_LOAD: u64 = CONGESTED_LOAD / 2;
 
 #[cfg(test)]
 mod tests {
@@ -245,18 +248,18 @@ mod tests {
         let shards = &hub.0.shards;
         let congest = |shard: &Shard| {
             shard.is_running.store(true, Ordering::SeqCst);
-            shard.posted.fetch_add(CONGESTED, Ordering::SeqCst);
+            shard.posted.fetch_add(CONGESTED_LOAD, Ordering::SeqCst);
             shard.note_congestion();
         };
         let cx = &mut Context::from_waker(Waker::noop());
-        let mut room = pin!(hub.0.room());
+        let mut room = pin!(hub.0.wait_for_any_room());
         congest(&shards[0]);
         assert!(room.as_mut().poll(cx).is_pending());
         congest(&shards[1]);
-        shards[0].note_served(CONGESTED);
+        shards[0].note_processed(CONGESTED_LOAD);
         assert!(room.as_mut().poll(cx).is_pending());
         congest(&shards[0]);
-        shards[1].note_served(CONGESTED);
+        shards[1].note_processed(CONGESTED_LOAD);
         assert!(room.as_mut().poll(cx).is_ready(), "they may go on in turns for ever");
     }
 }

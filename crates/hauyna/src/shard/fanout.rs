@@ -1,10 +1,10 @@
 //! The work of a shard: it collects a segment of what was posted, writes it, and asks the sockets of those for whom
 //! something was queued. It works in small portions, so that anybody with the lock can go on where another stopped.
 
-use super::members::{Lists, Member};
-use super::patience::Patience;
-use super::portion::{PUSH, Portion, SKIP, WRITE};
+use super::budget::{PUSH_COST, SKIP_COST, WRITE_COST, WorkBudget};
+use super::members::{Member, SubscriberLists};
 use super::segment::{Chunk, Segment, Stage, Step, is_for};
+use super::task_timeout::TaskTimeout;
 use super::{Item, Shard};
 use crate::channel::{ChannelCore, Publication, SubscriptionPhase, Target};
 use crate::connection::ConnectionCore;
@@ -15,26 +15,26 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Fanout {
-    lists: Lists,
+    subscriber_lists: SubscriberLists,
     /// Taken from the inbox and not yet begun.
     batch: VecDeque<Item>,
     segment: Segment,
     /// Connections with something queued.
     queued: Vec<Arc<ConnectionCore>>,
-    late: Option<Late>,
-    patience: Patience,
+    late_task: Option<LateTask>,
+    task_timeout: TaskTimeout,
 }
 
 /// A connection whose task has to run before the work goes on.
 #[derive(Debug)]
-struct Late {
+struct LateTask {
     connection: Arc<ConnectionCore>,
     since: Instant,
 }
 
 /// What is left after some work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remaining {
     Nothing,
     Some,
     /// A connection's task has to run first.
@@ -44,39 +44,39 @@ pub(super) enum Left {
 impl Fanout {
     pub(super) fn new(shard: usize) -> Self {
         Self {
-            lists: Lists::new(shard),
+            subscriber_lists: SubscriberLists::new(shard),
             batch: VecDeque::new(),
             segment: Segment::default(),
             queued: Vec::new(),
-            late: None,
-            patience: Patience::default(),
+            late_task: None,
+            task_timeout: TaskTimeout::default(),
         }
     }
 
     /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
-        let Some(Late { connection, since }) = &self.late else { return false };
+        let Some(LateTask { connection, since }) = &self.late_task else { return false };
         if connection.is_task_due() {
             let now = Instant::now();
-            if now.saturating_duration_since(*since) < self.patience.time(now) {
+            if now.saturating_duration_since(*since) < self.task_timeout.current(now) {
                 return true;
             }
             connection.mark_task_absent();
-            self.patience.give_up(now);
+            self.task_timeout.note_timeout(now);
         }
-        self.late = None;
+        self.late_task = None;
         false
     }
 
     /// Works until nothing is left or `cost` is spent. Every step is noted as done before it is begun, so that the work
     /// goes on behind one that panics.
-    pub(super) fn work(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Left {
-        let mut portion = Portion::new(cost);
-        while !portion.is_over() {
+    pub(super) fn process(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Remaining {
+        let mut portion = WorkBudget::new(cost);
+        while !portion.is_spent() {
             match self.segment.stage {
                 Stage::Collect => {
-                    if !self.collect(hub, shard) {
-                        return Left::Nothing;
+                    if !self.start_segment(hub, shard) {
+                        return Remaining::Nothing;
                     }
                 }
                 Stage::Joined => self.write_joined(&mut portion),
@@ -84,23 +84,23 @@ impl Fanout {
                 Stage::Everybody => self.write_to_everybody(&mut portion),
                 Stage::Flush => {
                     if self.flush(&mut portion) {
-                        shard.note_served(self.segment.finish(&mut self.lists));
+                        shard.note_processed(self.segment.finish(&mut self.subscriber_lists));
                     }
                 }
             }
         }
-        let Some(connection) = portion.late else { return Left::Some };
+        let Some(connection) = portion.waiting_for else { return Remaining::Some };
         // The first one is waited for; the others have their turns meanwhile.
-        if !self.late.as_ref().is_some_and(|late| late.connection.is_task_due()) {
-            self.late = Some(Late { connection, since: Instant::now() });
+        if !self.late_task.as_ref().is_some_and(|late| late.connection.is_task_due()) {
+            self.late_task = Some(LateTask { connection, since: Instant::now() });
         }
-        Left::Late
+        Remaining::Late
     }
 
     /// Begins the next segment; returns whether there was anything.
-    fn collect(&mut self, hub: &HubCore, shard: &Shard) -> bool {
+    fn start_segment(&mut self, hub: &HubCore, shard: &Shard) -> bool {
         if self.batch.is_empty() {
-            if self.batch.capacity() > SPARE {
+            if self.batch.capacity() > MAX_SPARE_ENTRIES {
                 self.batch = VecDeque::new();
             }
             std::mem::swap(&mut self.batch, &mut shard.inbox.lock().items);
@@ -108,73 +108,74 @@ impl Fanout {
                 return false;
             }
         }
-        while self.segment.load < SEGMENT
-            && self.segment.steps.len() < STEPS
+        while self.segment.load < MAX_SEGMENT_LOAD
+            && self.segment.steps.len() < MAX_STEPS
             && let Some(item) = self.batch.pop_front()
         {
-            if self.must_wait(&item) {
+            if self.starts_new_segment(&item) {
                 self.batch.push_front(item);
                 break;
             }
             self.segment.load += item.load();
-            self.begin(hub, item);
+            self.start_item(hub, item);
         }
         let is_for_everybody = !self.segment.everybody.publications.is_empty();
-        self.segment.enter(if is_for_everybody { Stage::Everybody } else { Stage::Joined });
+        self.segment.start_stage(if is_for_everybody { Stage::Everybody } else { Stage::Joined });
         true
     }
 
     /// Whether an item may only be begun when the segment has been written.
-    fn must_wait(&self, item: &Item) -> bool {
+    fn starts_new_segment(&self, item: &Item) -> bool {
         let is_for_everybody = !self.segment.everybody.publications.is_empty();
         match item {
             Item::Everybody(_) => !self.segment.is_empty(),
             Item::Publish { .. } | Item::Direct { .. } | Item::User(_) | Item::Frame(_) => is_for_everybody,
             // What was published before is not for this subscriber, or not yet.
             Item::Subscribe { subscription, .. } | Item::Activate { subscription, .. } => {
-                self.lists.has_pending(&subscription.channel)
+                self.subscriber_lists.has_pending(&subscription.channel)
             }
-            Item::Turn { channel, .. } => self.lists.has_pending(channel),
+            Item::EpochTurned { channel, .. } => self.subscriber_lists.has_pending(channel),
             Item::Unsubscribe(subscription) => {
-                self.lists.has_pending(&subscription.channel) && self.lists.is_last(subscription)
+                self.subscriber_lists.has_pending(&subscription.channel)
+                    && self.subscriber_lists.is_last(subscription)
             }
             Item::Flush(_) => false,
         }
     }
 
-    fn begin(&mut self, hub: &HubCore, item: Item) {
+    fn start_item(&mut self, hub: &HubCore, item: Item) {
         match item {
             Item::Publish { channel, publication, .. } => {
-                if let Some(list) = self.lists.number(&channel) {
-                    self.segment.push_publication(list, &mut self.lists, publication);
+                if let Some(list) = self.subscriber_lists.number(&channel) {
+                    self.segment.push_publication(list, &mut self.subscriber_lists, publication);
                 }
             }
             Item::Subscribe { subscription, after } => {
-                self.lists.add(&subscription, after);
+                self.subscriber_lists.add(&subscription, after);
                 enqueue(&mut self.queued, &subscription.connection);
             }
             Item::Activate { subscription, after } => {
                 if subscription.connection.activate(&subscription, after)
-                    && let Some(member) = self.lists.member(&subscription)
+                    && let Some(member) = self.subscriber_lists.member(&subscription)
                 {
                     member.after = after;
                 }
                 enqueue(&mut self.queued, &subscription.connection);
             }
-            Item::Unsubscribe(subscription) => self.lists.remove(&subscription),
-            Item::Turn { channel, notice } => self.turn(&channel, &notice),
+            Item::Unsubscribe(subscription) => self.subscriber_lists.remove(&subscription),
+            Item::EpochTurned { channel, notice } => self.restart_numbering(&channel, &notice),
             Item::Direct { connection, publication } => self.segment.push_direct(connection, publication),
             Item::User(publication) => {
                 let Target::User(user) = publication.channel().target() else { return };
                 for connection in hub.registry.of_user(user) {
-                    if connection.shard() == self.lists.shard() {
+                    if connection.shard() == self.subscriber_lists.shard() {
                         self.segment.push_direct(connection, publication.clone());
                     }
                 }
             }
             Item::Everybody(publication) => {
                 if self.segment.everybody.publications.is_empty() {
-                    self.segment.everybody.connections = hub.registry.of_shard(self.lists.shard());
+                    self.segment.everybody.connections = hub.registry.of_shard(self.subscriber_lists.shard());
                 }
                 self.segment.everybody.publications.push(publication);
             }
@@ -184,9 +185,9 @@ impl Fanout {
     }
 
     /// Has the subscribers of a channel start from the beginning of what the stream is now, and tells them.
-    fn turn(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
-        let Some(list) = self.lists.number(channel) else { return };
-        for Member { connection, subscription, after } in &mut self.lists.list(list).members {
+    fn restart_numbering(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
+        let Some(list) = self.subscriber_lists.number(channel) else { return };
+        for Member { connection, subscription, after } in &mut self.subscriber_lists.list(list).members {
             *after = 0;
             let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
             if is_replaying || connection.is_negotiated() {
@@ -198,22 +199,22 @@ impl Fanout {
     }
 
     /// Gives each connection that gets nothing else what its channel published, joined.
-    fn write_joined(&mut self, portion: &mut Portion) {
-        let Self { lists, segment, queued, .. } = self;
+    fn write_joined(&mut self, portion: &mut WorkBudget) {
+        let Self { subscriber_lists: lists, segment, queued, .. } = self;
         let is_alone = segment.is_of_one_channel();
-        while let Some(number) = segment.touched.get(segment.step).copied() {
+        while let Some(number) = segment.pending_lists.get(segment.step).copied() {
             let list = lists.list(number);
             while segment.member < list.members.len() && !segment.chunk.range.is_empty() {
-                if portion.is_over() {
+                if portion.is_spent() {
                     return;
                 }
-                if segment.member % PREFETCHED == 0 {
+                if segment.member % PREFETCH_COUNT == 0 {
                     prefetch(&list.members[segment.member..]);
                 }
                 let member = &list.members[segment.member];
                 segment.member += 1;
                 if !is_alone && !segment.is_plain(&member.connection) {
-                    portion.spend(SKIP);
+                    portion.spend(SKIP_COST);
                     continue;
                 }
                 write_member(member, &mut segment.chunk, &list.pending, queued, portion);
@@ -227,34 +228,34 @@ impl Fanout {
             segment.member = 0;
             segment.step += 1;
         }
-        segment.enter(if is_alone { Stage::Flush } else { Stage::Ordered });
+        segment.start_stage(if is_alone { Stage::Flush } else { Stage::Ordered });
     }
 
     /// Queues for everybody else, in the order of the steps.
-    fn write_in_order(&mut self, portion: &mut Portion) {
-        let Self { lists, segment, queued, .. } = self;
+    fn write_in_order(&mut self, portion: &mut WorkBudget) {
+        let Self { subscriber_lists: lists, segment, queued, .. } = self;
         while let Some(step) = segment.steps.get(segment.step) {
-            if portion.is_over() {
+            if portion.is_spent() {
                 return;
             }
             let Step::Channel { list, pending } = step else {
                 segment.step += 1;
-                portion.spend(PUSH);
+                portion.spend(PUSH_COST);
                 push_direct(&segment.steps[segment.step - 1], queued, portion);
                 continue;
             };
             let (list, pending) = (lists.list(*list), pending.clone());
-            let is_needed = list.has_several || !segment.addressed.is_empty();
+            let is_needed = list.has_several || !segment.directly_addressed.is_empty();
             while is_needed && segment.member < list.members.len() {
-                if portion.is_over() {
+                if portion.is_spent() {
                     return;
                 }
                 let member = &list.members[segment.member];
                 segment.member += 1;
-                portion.spend(SKIP);
+                portion.spend(SKIP_COST);
                 segment.has_seen_several |= !member.connection.has_one_list();
                 if !segment.is_plain(&member.connection) {
-                    portion.spend(PUSH * u32::try_from(pending.len()).unwrap_or(u32::MAX));
+                    portion.spend(PUSH_COST * u32::try_from(pending.len()).unwrap_or(u32::MAX));
                     push_each(member, &list.pending[pending.clone()], portion);
                     enqueue(queued, &member.connection);
                 }
@@ -266,20 +267,20 @@ impl Fanout {
             segment.member = 0;
             segment.step += 1;
         }
-        segment.enter(Stage::Flush);
+        segment.start_stage(Stage::Flush);
     }
 
-    fn write_to_everybody(&mut self, portion: &mut Portion) {
+    fn write_to_everybody(&mut self, portion: &mut WorkBudget) {
         let Segment { everybody, chunk, member, .. } = &mut self.segment;
         loop {
             while !chunk.range.is_empty()
                 && let Some(connection) = everybody.connections.get(*member)
             {
-                if portion.is_over() {
+                if portion.is_spent() {
                     return;
                 }
                 *member += 1;
-                portion.spend(WRITE);
+                portion.spend(WRITE_COST);
                 let all = &everybody.publications;
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
@@ -299,19 +300,19 @@ impl Fanout {
             *chunk = next;
             *member = 0;
         }
-        self.segment.enter(Stage::Flush);
+        self.segment.start_stage(Stage::Flush);
     }
 
     /// Asks the sockets of those for whom something was queued; returns whether that is done.
-    fn flush(&mut self, portion: &mut Portion) -> bool {
+    fn flush(&mut self, portion: &mut WorkBudget) -> bool {
         while let Some(connection) = self.queued.pop() {
             connection.flush_enqueued();
-            portion.spend(WRITE);
-            if portion.is_over() && !self.queued.is_empty() {
+            portion.spend(WRITE_COST);
+            if portion.is_spent() && !self.queued.is_empty() {
                 return false;
             }
         }
-        if self.queued.capacity() > SPARE {
+        if self.queued.capacity() > MAX_SPARE_ENTRIES {
             self.queued = Vec::new();
         }
         true
@@ -323,10 +324,10 @@ fn write_member(
     chunk: &mut Chunk,
     pending: &[Arc<Publication>],
     queued: &mut Vec<Arc<ConnectionCore>>,
-    portion: &mut Portion,
+    portion: &mut WorkBudget,
 ) {
     let Member { connection, subscription, after } = member;
-    portion.spend(WRITE);
+    portion.spend(WRITE_COST);
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
@@ -338,7 +339,7 @@ fn write_member(
     }
 }
 
-fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut Portion) {
+fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut WorkBudget) {
     let Member { connection, subscription, after } = member;
     for publication in publications {
         if is_for(publication, subscription, *after) {
@@ -347,7 +348,7 @@ fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut P
     }
 }
 
-fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut Portion) {
+fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut WorkBudget) {
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
@@ -375,17 +376,17 @@ fn enqueue(queued: &mut Vec<Arc<ConnectionCore>>, connection: &Arc<ConnectionCor
 /// pushed them out of the caches since last time: asked for together they come together, one after the
 /// other each would be waited for.
 fn prefetch(members: &[Member]) {
-    let next = &members[..members.len().min(PREFETCHED)];
+    let next = &members[..members.len().min(PREFETCH_COUNT)];
     std::hint::black_box(
         next.iter().fold(0, |sum: u32, member| sum.wrapping_add(member.connection.prefetch())),
     );
 }
 
 /// Connections that are loaded together.
-const PREFETCHED: usize = 16;
+const PREFETCH_COUNT: usize = 16;
 /// Steps of one segment, about: a message to a user with many connections is one for each of them.
-const STEPS: usize = 4096;
+const MAX_STEPS: usize = 4096;
 /// Load of the items that are written together.
-const SEGMENT: u64 = 1024;
+const MAX_SEGMENT_LOAD: u64 = 1024;
 /// Entries of a list that is kept for the next time.
-const SPARE: usize = 4096;
+const MAX_SPARE_ENTRIES: usize = 4096;

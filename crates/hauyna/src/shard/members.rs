@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 
 /// The lists of one shard; a channel knows the number of its list.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(super) struct SubscriberLists {
     shard: usize,
-    lists: Vec<List>,
+    lists: Vec<SubscriberList>,
     free: Vec<u32>,
 }
 
 /// One channel's subscribers in one shard, and what the current segment has for them.
 #[derive(Debug, Default)]
-pub(super) struct List {
+pub(super) struct SubscriberList {
     pub(super) members: Vec<Member>,
     pub(super) pending: Vec<Arc<Publication>>,
     /// Whether some of its connections may stand in other lists, too.
@@ -31,7 +31,7 @@ pub(super) struct Member {
     pub(super) after: u64,
 }
 
-impl Lists {
+impl SubscriberLists {
     pub(super) fn new(shard: usize) -> Self {
         Self { shard, lists: Vec::new(), free: Vec::new() }
     }
@@ -46,7 +46,7 @@ impl Lists {
         (number != NO_SLOT).then_some(number)
     }
 
-    pub(super) fn list(&mut self, number: u32) -> &mut List {
+    pub(super) fn list(&mut self, number: u32) -> &mut SubscriberList {
         &mut self.lists[number as usize]
     }
 
@@ -59,7 +59,7 @@ impl Lists {
     pub(super) fn add(&mut self, subscription: &Arc<Subscription>, after: u64) {
         let number = self.number(&subscription.channel).unwrap_or_else(|| {
             let number = self.free.pop().unwrap_or_else(|| {
-                self.lists.push(List::default());
+                self.lists.push(SubscriberList::default());
                 self.lists.len() as u32 - 1
             });
             subscription.channel.slots[self.shard].store(number, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl Lists {
             moved.subscription.index.store(index as u32, Ordering::Relaxed);
         }
         if members.is_empty() {
-            *list = List::default();
+            *list = SubscriberList::default();
             subscription.channel.slots[self.shard].store(NO_SLOT, Ordering::Relaxed);
             self.free.push(number);
         } else if members.capacity() > 8 * (members.len() + 8) {

@@ -2,17 +2,17 @@
 //! the hub, so the shard outlives any runtime; whoever holds `fanout` may work off what was posted. `task` drives
 //! it (in another runtime where `standby` sees that nobody does), `fanout` does the work, `congestion` makes publishers wait, `members` are the subscribers it writes to.
 
+mod budget;
 mod congestion;
 mod fanout;
 mod members;
-mod patience;
-mod portion;
 mod segment;
 mod standby;
 mod task;
+mod task_timeout;
 
 pub(crate) use congestion::{Congestion, Shards};
-pub(crate) use task::{set_home, take_turns};
+pub(crate) use task::{set_home, yield_to_thread};
 
 use crate::channel::{ChannelCore, Publication, Subscription};
 use crate::connection::ConnectionCore;
@@ -38,14 +38,14 @@ pub(crate) struct Shard {
     /// Load of all items that were ever posted.
     posted: AtomicU64,
     /// Load of all items that were worked off: their receivers' sockets have been asked.
-    served: AtomicU64,
+    processed: AtomicU64,
     fanout: Mutex<Fanout>,
     /// Publishers wait until the load is low again.
     is_congested: AtomicBool,
     /// Work that waited for nobody has left more for a connection than its task, which alone may write, has taken yet.
     is_task_due: AtomicBool,
     /// Wakes publishers when the load is low again.
-    room: Notify,
+    room_freed: Notify,
     congestion: Congestion,
     is_running: AtomicBool,
     /// Whether a connection ever belonged to this shard.
@@ -54,9 +54,9 @@ pub(crate) struct Shard {
     runtimes: Mutex<Vec<Handle>>,
     standby: Standby,
     /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
-    period: AtomicU32,
+    check_period: AtomicU32,
     /// Milliseconds between two sweeps over all connections.
-    sweep: AtomicU32,
+    sweep_interval: AtomicU32,
     pub(crate) expiries: Expiries,
     pub(crate) traffic: Traffic,
 }
@@ -91,7 +91,7 @@ pub(crate) enum Item {
     Unsubscribe(Arc<Subscription>),
     /// The channel's stream goes on elsewhere: no offset that a subscriber has had counts any more. `notice` tells
     /// those who negotiated a sub-protocol.
-    Turn {
+    EpochTurned {
         channel: Arc<ChannelCore>,
         notice: Arc<Publication>,
     },
@@ -141,7 +141,7 @@ impl Item {
             Self::Subscribe { .. }
             | Self::Activate { .. }
             | Self::Unsubscribe(_)
-            | Self::Turn { .. }
+            | Self::EpochTurned { .. }
             | Self::Flush(_) => 1,
         };
         load as u64
@@ -150,12 +150,12 @@ impl Item {
 
 thread_local! {
     /// Items that this thread has posted. A callback that posts nothing needs no order.
-    static POSTS: Cell<u64> = const { Cell::new(0) };
+    static POST_COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// How many items this thread has posted so far.
-pub(crate) fn posts_of_thread() -> u64 {
-    POSTS.get()
+pub(crate) fn post_count_of_thread() -> u64 {
+    POST_COUNT.get()
 }
 
 impl Shard {
@@ -163,18 +163,18 @@ impl Shard {
         Self {
             inbox: Mutex::default(),
             posted: AtomicU64::new(0),
-            served: AtomicU64::new(0),
+            processed: AtomicU64::new(0),
             fanout: Mutex::new(Fanout::new(index)),
             is_congested: AtomicBool::new(false),
             is_task_due: AtomicBool::new(false),
-            room: Notify::new(),
+            room_freed: Notify::new(),
             congestion,
             is_running: AtomicBool::new(false),
             has_started: AtomicBool::new(false),
             runtimes: Mutex::default(),
             standby: Standby::default(),
-            period: AtomicU32::new(task::SWEEP.as_millis() as u32),
-            sweep: AtomicU32::new(task::SWEEP.as_millis() as u32),
+            check_period: AtomicU32::new(task::SWEEP_INTERVAL.as_millis() as u32),
+            sweep_interval: AtomicU32::new(task::SWEEP_INTERVAL.as_millis() as u32),
             expiries: Expiries::default(),
             traffic: Traffic::default(),
         }
@@ -190,8 +190,8 @@ impl Shard {
         self.posted.store(posted, Ordering::SeqCst);
         let waker = inbox.waker.take();
         drop(inbox);
-        POSTS.set(POSTS.get().wrapping_add(1));
-        if posted.saturating_sub(self.served.load(Ordering::Relaxed)) >= congestion::CONGESTED {
+        POST_COUNT.set(POST_COUNT.get().wrapping_add(1));
+        if posted.saturating_sub(self.processed.load(Ordering::Relaxed)) >= congestion::CONGESTED_LOAD {
             self.note_congestion();
         }
         if let Some(waker) = waker {
@@ -216,34 +216,34 @@ impl Shard {
     }
 
     /// Whether everything that was posted has been worked off.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.served.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
+    pub(crate) fn is_drained(&self) -> bool {
+        self.processed.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
     }
 
     /// Whether there is nothing to do, nor to wait for.
     fn is_idle(&self) -> bool {
-        self.is_settled() && !self.is_task_due.load(Ordering::Acquire)
+        self.is_drained() && !self.is_task_due.load(Ordering::Acquire)
     }
 
     /// Sweeps at least this often from now on.
     pub(crate) fn sweep_every(&self, period: Duration) {
         let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(5);
-        self.sweep.fetch_min(period, Ordering::Relaxed);
-        self.look_every(period);
+        self.sweep_interval.fetch_min(period, Ordering::Relaxed);
+        self.check_at_least_every(period);
     }
 
     /// Milliseconds between two sweeps over all connections.
     pub(crate) fn sweep_period(&self) -> u32 {
-        self.sweep.load(Ordering::Relaxed)
+        self.sweep_interval.load(Ordering::Relaxed)
     }
 
     /// Looks often from now on at the connections whose credentials end, and at those alone.
     pub(crate) fn watch_expiries(&self) {
-        self.look_every(task::EXPIRY);
+        self.check_at_least_every(task::EXPIRY_TOLERANCE);
     }
 
-    fn look_every(&self, period: u32) {
-        if self.period.fetch_min(period, Ordering::Relaxed) > period {
+    fn check_at_least_every(&self, period: u32) {
+        if self.check_period.fetch_min(period, Ordering::Relaxed) > period {
             self.wake();
         }
     }

@@ -1,7 +1,7 @@
 //! What a shard writes together: items that were posted one after the other, and how far the writing is. A step never
 //! overtakes an earlier one towards the same connection; what one channel published is joined where nobody can tell.
 
-use super::members::Lists;
+use super::members::SubscriberLists;
 use crate::channel::{Publication, Subscription, Wire};
 use crate::connection::{ConnectionCore, ConnectionId};
 use crate::shard::OrderedFrame;
@@ -17,9 +17,9 @@ pub(super) struct Segment {
     /// In the order in which they were posted.
     pub(super) steps: Vec<Step>,
     /// Lists with something pending, in the order of their first publication.
-    pub(super) touched: Vec<u32>,
+    pub(super) pending_lists: Vec<u32>,
     /// Connections that get something besides the publications of their channels.
-    pub(super) addressed: HashSet<ConnectionId>,
+    pub(super) directly_addressed: HashSet<ConnectionId>,
     /// Sum of the loads of its items.
     pub(super) load: u64,
     /// How far the current stage is.
@@ -74,11 +74,16 @@ impl Segment {
         matches!(self.steps[..], [Step::Channel { .. }])
     }
 
-    pub(super) fn push_publication(&mut self, list: u32, lists: &mut Lists, publication: Arc<Publication>) {
+    pub(super) fn push_publication(
+        &mut self,
+        list: u32,
+        lists: &mut SubscriberLists,
+        publication: Arc<Publication>,
+    ) {
         let pending = &mut lists.list(list).pending;
         let index = pending.len();
         if index == 0 {
-            self.touched.push(list);
+            self.pending_lists.push(list);
         }
         pending.push(publication);
         match self.steps.last_mut() {
@@ -88,21 +93,22 @@ impl Segment {
     }
 
     pub(super) fn push_direct(&mut self, connection: Arc<ConnectionCore>, publication: Arc<Publication>) {
-        self.addressed.insert(connection.id());
+        self.directly_addressed.insert(connection.id());
         self.steps.push(Step::Direct(connection, publication));
     }
 
     pub(super) fn push_frame(&mut self, frame: Box<OrderedFrame>) {
-        self.addressed.insert(frame.connection.id());
+        self.directly_addressed.insert(frame.connection.id());
         self.steps.push(Step::Frame(frame));
     }
 
     /// Whether this connection gets nothing but the publications of one channel.
     pub(super) fn is_plain(&self, connection: &ConnectionCore) -> bool {
-        connection.has_one_list() && (self.addressed.is_empty() || !self.addressed.contains(&connection.id()))
+        connection.has_one_list()
+            && (self.directly_addressed.is_empty() || !self.directly_addressed.contains(&connection.id()))
     }
 
-    pub(super) fn enter(&mut self, stage: Stage) {
+    pub(super) fn start_stage(&mut self, stage: Stage) {
         self.stage = stage;
         self.step = 0;
         self.member = 0;
@@ -111,22 +117,22 @@ impl Segment {
     }
 
     /// Forgets what was written; returns its load.
-    pub(super) fn finish(&mut self, lists: &mut Lists) -> u64 {
-        for list in self.touched.drain(..) {
+    pub(super) fn finish(&mut self, lists: &mut SubscriberLists) -> u64 {
+        for list in self.pending_lists.drain(..) {
             let pending = &mut lists.list(list).pending;
             pending.clear();
-            if pending.capacity() > SPARE {
+            if pending.capacity() > MAX_SPARE_ENTRIES {
                 *pending = Vec::new();
             }
         }
         self.steps.clear();
         self.everybody.publications.clear();
         self.everybody.connections = Vec::new();
-        if self.addressed.capacity() > SPARE {
-            self.addressed = HashSet::new();
+        if self.directly_addressed.capacity() > MAX_SPARE_ENTRIES {
+            self.directly_addressed = HashSet::new();
         }
-        self.addressed.clear();
-        self.enter(Stage::Collect);
+        self.directly_addressed.clear();
+        self.start_stage(Stage::Collect);
         std::mem::take(&mut self.load)
     }
 }
@@ -148,7 +154,7 @@ impl Chunk {
         let mut bytes = 0;
         let fit = pending[start..].iter().take_while(|publication| {
             bytes += publication.content().bytes().len();
-            bytes <= JOINED
+            bytes <= MAX_JOINED_BYTES
         });
         let count = fit.count().max(1);
         if start >= pending.len() {
@@ -174,7 +180,9 @@ impl Chunk {
     ) -> bool {
         let is_new = after < self.first_offset;
         let is_excluded = self.excludes
-            && pending[self.range.clone()].iter().any(|publication| connection.is_unsubscribed_meanwhile(publication));
+            && pending[self.range.clone()]
+                .iter()
+                .any(|publication| connection.is_unsubscribed_meanwhile(publication));
         is_new && !is_excluded
     }
 
@@ -205,6 +213,6 @@ pub(super) fn is_for(publication: &Publication, subscription: &Subscription, aft
 }
 
 /// Bytes of content that are joined into one buffer, about.
-const JOINED: usize = 64 * 1024;
+const MAX_JOINED_BYTES: usize = 64 * 1024;
 /// Entries of a list that is kept for the next segment.
-const SPARE: usize = 256;
+const MAX_SPARE_ENTRIES: usize = 256;

@@ -15,7 +15,7 @@ pub(super) struct Standby {
     /// Counts the turns; the newest task works.
     turn: AtomicU64,
     /// Grows while that task is driven: at least with each look at deadlines.
-    life: AtomicU64,
+    sign_count: AtomicU64,
     /// Runtimes with a task of the shard.
     runtimes: Mutex<Vec<Id>>,
 }
@@ -42,7 +42,7 @@ impl Standby {
     }
 
     fn signs(&self) -> Signs {
-        Signs { turn: self.turn.load(Ordering::Acquire), life: self.life.load(Ordering::Relaxed) }
+        Signs { turn: self.turn.load(Ordering::Acquire), life: self.sign_count.load(Ordering::Relaxed) }
     }
 
     pub(super) fn is_turn(&self, turn: u64) -> bool {
@@ -50,17 +50,17 @@ impl Standby {
     }
 
     /// A task is driven; returns whether it is its turn.
-    pub(super) fn note_life(&self, turn: u64) -> bool {
+    pub(super) fn note_alive(&self, turn: u64) -> bool {
         let is_turn = self.is_turn(turn);
         if is_turn {
             // No other task writes it.
-            self.life.store(self.life.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            self.sign_count.store(self.sign_count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
         is_turn
     }
 
     /// A task of this runtime has ended.
-    pub(super) fn forget(&self, runtime: Id) {
+    pub(super) fn remove_runtime(&self, runtime: Id) {
         self.runtimes.lock().retain(|known| *known != runtime);
     }
 }
@@ -71,22 +71,22 @@ pub(super) fn ensure(hub: &Arc<HubCore>, index: usize, runtime: &Handle) {
     if !runtimes.contains(&runtime.id()) {
         runtimes.push(runtime.id());
         drop(runtimes);
-        let running = Running { hub: Arc::downgrade(hub), index, runtime: runtime.id(), turn: NEVER };
+        let running = Running { hub: Arc::downgrade(hub), index, runtime: runtime.id(), turn: NO_TURN };
         runtime.spawn(serve(running));
     }
 }
 
 /// Waits until it is this task's turn; `None` where the hub is gone.
 pub(super) async fn stand_by(running: &mut Running) -> Option<()> {
-    let (mut last, mut quiet) = (Signs { turn: NEVER, life: 0 }, 0);
+    let (mut last, mut quiet) = (Signs { turn: NO_TURN, life: 0 }, 0);
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         let hub = running.hub.upgrade()?;
         let shard = &hub.shards[running.index];
         let signs = shard.standby.signs();
         quiet = if signs == last { quiet + 1 } else { 0 };
         last = signs;
-        let patience = if shard.is_settled() { QUIET } else { 1 };
+        let patience = if shard.is_drained() { MAX_SILENT_CHECKS } else { 1 };
         if quiet >= patience
             && let Some(turn) = shard.standby.take_turn(signs.turn)
         {
@@ -99,9 +99,9 @@ pub(super) async fn stand_by(running: &mut Running) -> Option<()> {
 }
 
 /// The turn of a task that has had none.
-const NEVER: u64 = u64::MAX;
+const NO_TURN: u64 = u64::MAX;
 /// How often a task that stands by looks at the one at work.
-const LOOK: Duration = Duration::from_millis(500);
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Looks without a sign of life after which it takes over where nothing waits to be written: deadlines are looked at each
 /// second. Where something waits, one is enough.
-const QUIET: u32 = 4;
+const MAX_SILENT_CHECKS: u32 = 4;

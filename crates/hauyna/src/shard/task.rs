@@ -1,8 +1,8 @@
 //! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, or nobody drives
 //! it, another one that connections of the shard came with goes on: see `standby`.
 
-use super::fanout::Left;
-use super::{Shard, portion};
+use super::fanout::Remaining;
+use super::{Shard, budget};
 use crate::contain;
 use crate::hub::HubCore;
 use std::cell::Cell;
@@ -16,14 +16,14 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, Sleep};
 
 thread_local! {
-    static HOME: Cell<Option<usize>> = const { Cell::new(None) };
+    static HOME_SHARD: Cell<Option<usize>> = const { Cell::new(None) };
     /// Whether this thread is working for a shard.
     static IS_WORKING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Connections that this thread accepts belong to this shard: for servers with one runtime per core.
 pub(crate) fn set_home(shard: usize) {
-    HOME.set(Some(shard));
+    HOME_SHARD.set(Some(shard));
 }
 
 impl HubCore {
@@ -31,7 +31,7 @@ impl HubCore {
     pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> u8 {
         let shards = self.shards.len();
         #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
-        let index = HOME.get().unwrap_or(id as usize) % shards;
+        let index = HOME_SHARD.get().unwrap_or(id as usize) % shards;
         self.start(index);
         u8::try_from(index).unwrap_or_default()
     }
@@ -41,7 +41,7 @@ impl HubCore {
         let shard = &self.shards[index];
         shard.has_started.store(true, Ordering::Release);
         let Ok(runtime) = Handle::try_current() else { return };
-        shard.remember(&runtime);
+        shard.remember_runtime(&runtime);
         if !self.start_on(index, &runtime) {
             super::standby::ensure(self, index, &runtime);
         }
@@ -59,19 +59,19 @@ impl HubCore {
     }
 
     /// Works off, on this thread, what was posted to a shard so far. For callers that cannot wait.
-    pub(crate) fn settle(&self, index: usize) {
+    pub(crate) fn process_inline(&self, index: usize) {
         let shard = &self.shards[index];
         let goal = shard.posted.load(Ordering::SeqCst);
         // A destructor of the application's that the work runs into has the lock already.
-        while shard.served.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
-            if work(self, index, Waits::ForNobody) == Left::Late {
+        while shard.processed.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
+            if process(self, index, WaitPolicy::WaitForNobody) == Remaining::Late {
                 shard.wait_for_task();
             }
         }
     }
 
     /// Gives up the task of a connection that was waited for in vain.
-    pub(super) fn look_for_task(&self, index: usize) {
+    pub(super) fn give_up_late_task(&self, index: usize) {
         let shard = &self.shards[index];
         if !IS_WORKING.get() && !shard.fanout.lock().must_wait_for_task() {
             shard.end_wait_for_task();
@@ -81,12 +81,12 @@ impl HubCore {
 
 impl Shard {
     /// Notes a runtime that can run the task.
-    fn remember(&self, runtime: &Handle) {
+    fn remember_runtime(&self, runtime: &Handle) {
         let mut runtimes = self.runtimes.lock();
         if runtimes.iter().any(|known| known.id() == runtime.id()) {
             return;
         }
-        if runtimes.len() >= RUNTIMES {
+        if runtimes.len() >= MAX_RUNTIMES {
             runtimes.remove(0);
         }
         runtimes.push(runtime.clone());
@@ -113,7 +113,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let Some(hub) = self.hub.upgrade() else { return };
         let shard = &hub.shards[self.index];
-        shard.standby.forget(self.runtime);
+        shard.standby.remove_runtime(self.runtime);
         if !shard.standby.is_turn(self.turn) {
             return; // another one is at work
         }
@@ -123,7 +123,7 @@ impl Drop for Running {
         match shard.other_runtime(self.runtime) {
             Some(runtime) => drop(hub.start_on(self.index, &runtime)),
             // Connections that have ended before this stand in the lists still.
-            None => hub.settle(self.index),
+            None => hub.process_inline(self.index),
         }
     }
 }
@@ -140,33 +140,33 @@ pub(super) async fn serve(mut running: Running) {
 
 /// Whether work waits for the task of a connection that has more than its bounds allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
-    ForTasks,
-    ForNobody,
+enum WaitPolicy {
+    WaitForTasks,
+    WaitForNobody,
 }
 
 /// Works for a while.
-fn work(hub: &HubCore, index: usize, waits: Waits) -> Left {
+fn process(hub: &HubCore, index: usize, waits: WaitPolicy) -> Remaining {
     let shard = &hub.shards[index];
     IS_WORKING.set(true);
     let worked = contain::call(&hub.metrics.panics, || {
         let mut fanout = shard.fanout.lock();
-        if waits == Waits::ForTasks {
+        if waits == WaitPolicy::WaitForTasks {
             if fanout.must_wait_for_task() {
-                return Left::Late;
+                return Remaining::Late;
             }
             shard.end_wait_for_task();
         }
-        fanout.work(hub, shard, portion::TURN)
+        fanout.process(hub, shard, budget::TURN_COST)
     });
     IS_WORKING.set(false);
     // The work stands behind the step that panicked.
-    worked.unwrap_or(Left::Some)
+    worked.unwrap_or(Remaining::Some)
 }
 
 /// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
 /// look at the sockets, and a busy connection on this thread puts that off for 61 turns of its own.
-pub(crate) async fn take_turns() {
+pub(crate) async fn yield_to_thread() {
     let mut has_waited = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut has_waited, true) {
@@ -199,7 +199,8 @@ impl Schedule {
 /// Returns when the hub is gone, or another runtime works for the shard.
 async fn run(running: &Running) {
     let now = Instant::now();
-    let mut schedule = Schedule { period: SWEEP, due: now + SWEEP, swept: now, is_set: false };
+    let mut schedule =
+        Schedule { period: SWEEP_INTERVAL, due: now + SWEEP_INTERVAL, swept: now, is_set: false };
     let mut timer = pin!(tokio::time::sleep_until(schedule.due));
     // Taken one after the other for the sake of a connection's task.
     let mut turns = 0;
@@ -208,27 +209,27 @@ async fn run(running: &Running) {
         let Some((hub, now)) = next.await else { return };
         let shard = &hub.shards[running.index];
         if !shard.is_idle() {
-            match work(&hub, running.index, Waits::ForTasks) {
-                Left::Nothing => turns = 0,
-                Left::Some => {
+            match process(&hub, running.index, WaitPolicy::WaitForTasks) {
+                Remaining::Nothing => turns = 0,
+                Remaining::Some => {
                     turns = 0;
-                    take_turns().await;
+                    yield_to_thread().await;
                 }
                 // Mostly it stands behind this one on the same thread; else a sleep costs it nothing.
-                Left::Late if turns < TURNS => {
+                Remaining::Late if turns < YIELDS_BEFORE_SLEEP => {
                     turns += 1;
-                    take_turns().await;
+                    yield_to_thread().await;
                 }
-                Left::Late => tokio::time::sleep(NAP).await,
+                Remaining::Late => tokio::time::sleep(SLEEP_INTERVAL).await,
             }
         }
         if now >= schedule.due {
             schedule.set(schedule.period, now, timer.as_mut());
-            contained(&hub, async { crate::hub::expire(&hub, running.index) }).await;
-            let sweep = Duration::from_millis(shard.sweep.load(Ordering::Relaxed).into());
+            contain_panics(&hub, async { crate::hub::expire(&hub, running.index) }).await;
+            let sweep = Duration::from_millis(shard.sweep_interval.load(Ordering::Relaxed).into());
             if now.duration_since(schedule.swept) >= sweep {
                 schedule.swept = now;
-                contained(&hub, crate::hub::sweep(&hub, running.index)).await;
+                contain_panics(&hub, crate::hub::sweep(&hub, running.index)).await;
             }
         }
     }
@@ -243,11 +244,11 @@ fn wait(
 ) -> Poll<Option<(Arc<HubCore>, Instant)>> {
     let Some(hub) = running.hub.upgrade() else { return Poll::Ready(None) };
     let shard = &hub.shards[running.index];
-    if !shard.standby.note_life(running.turn) {
+    if !shard.standby.note_alive(running.turn) {
         return Poll::Ready(None);
     }
     let now = Instant::now();
-    let wanted = Duration::from_millis(shard.period.load(Ordering::Relaxed).into());
+    let wanted = Duration::from_millis(shard.check_period.load(Ordering::Relaxed).into());
     if wanted < schedule.period {
         schedule.set(wanted, now, timer.as_mut());
     }
@@ -266,18 +267,18 @@ fn wait(
 }
 
 /// Runs a future in which a panic ends that future alone.
-async fn contained(hub: &HubCore, future: impl Future<Output = ()>) {
+async fn contain_panics(hub: &HubCore, future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     poll_fn(|cx| contain::call(&hub.metrics.panics, || future.as_mut().poll(cx)).unwrap_or(Poll::Ready(())))
         .await;
 }
 
 /// Turns that the task lets others have for the sake of a connection's task before it sleeps for it.
-const TURNS: u32 = 16;
-const NAP: Duration = Duration::from_millis(1);
+const YIELDS_BEFORE_SLEEP: u32 = 16;
+const SLEEP_INTERVAL: Duration = Duration::from_millis(1);
 /// Runtimes that a shard remembers.
-const RUNTIMES: usize = 4;
+const MAX_RUNTIMES: usize = 4;
 /// How often deadlines are looked at, unless a handler needs it more often.
-pub(super) const SWEEP: Duration = Duration::from_secs(1);
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Milliseconds by which expired credentials may live on.
-pub(super) const EXPIRY: u32 = 200;
+pub(super) const EXPIRY_TOLERANCE: u32 = 200;

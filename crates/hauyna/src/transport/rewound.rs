@@ -13,14 +13,14 @@ use tokio::time::Sleep;
 pub(crate) struct Rewound<S> {
     read: Bytes,
     stream: S,
-    patience: Duration,
+    timeout: Duration,
     /// Runs while the socket takes nothing.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Rewound<S> {
     pub(crate) fn new(read: Bytes, stream: S, patience: Duration) -> Self {
-        Self { read, stream, patience, blocked: None }
+        Self { read, stream, timeout: patience, blocked: None }
     }
 
     /// What was put back and not yet read again, and the stream.
@@ -29,12 +29,16 @@ impl<S> Rewound<S> {
     }
 
     /// Turns a write that is pending for too long into an error.
-    fn in_time(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn with_timeout(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if write.is_ready() {
             self.blocked = None;
             return write;
         }
-        let patience = self.patience;
+        let patience = self.timeout;
         let blocked = self
             .blocked
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(crate::clock::after(patience))));
@@ -60,7 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.in_time(cx, write)
+        self.with_timeout(cx, write)
     }
 
     fn poll_write_vectored(
@@ -69,7 +73,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.in_time(cx, write)
+        self.with_timeout(cx, write)
     }
 
     fn is_write_vectored(&self) -> bool {

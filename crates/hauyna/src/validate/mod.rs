@@ -93,7 +93,7 @@ impl Invalid {
     /// an error is not to be as long as its cause.
     #[must_use]
     pub fn and(mut self, path: impl Into<String>, text: impl Into<String>) -> Self {
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_FLAWS {
             self.0.push(Flaw { path: cut(path.into()), text: cut(text.into()) });
         }
         self
@@ -219,8 +219,8 @@ fn all<'a>(
 }
 
 fn cut(mut text: String) -> String {
-    if text.len() > LONGEST {
-        let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    if text.len() > MAX_TEXT_CHARS {
+        let end = (0..=MAX_TEXT_CHARS).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
@@ -228,9 +228,9 @@ fn cut(mut text: String) -> String {
 }
 
 /// Faults that one answer names.
-const MOST: usize = 16;
+const MAX_FLAWS: usize = 16;
 /// Bytes of a path or a text.
-const LONGEST: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 
 #[cfg(test)]
 mod tests;

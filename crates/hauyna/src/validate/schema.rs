@@ -57,11 +57,11 @@ impl Validator for Schema {
             return Ok(());
         }
         let mut room = ROOM;
-        if !has_few_faults(value, DEPTH, &mut room) {
+        if !has_few_faults(value, MAX_DEPTH, &mut room) {
             return Err(Invalid::at("", "does not fit its schema, and is too large to say where"));
         }
         // Masked: an error need not bring the client's own value back.
-        let faults = self.0.iter_errors(value).take(super::MOST);
+        let faults = self.0.iter_errors(value).take(super::MAX_FLAWS);
         let mut faults =
             faults.map(|error| (path(error.instance_path()), words(&error.masked().to_string())));
         let (path, text) = faults.next().unwrap_or_else(|| (String::new(), "does not fit its schema".into()));
@@ -118,7 +118,7 @@ fn path(location: &Location) -> String {
 /// Values and bytes of names in a value whose faults are collected.
 const ROOM: usize = 2048;
 /// Its levels.
-const DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 #[cfg(test)]
 mod tests {

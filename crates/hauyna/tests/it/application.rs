@@ -3,7 +3,7 @@
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::{
-    Channels, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId, Value,
+    ChannelOptions, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId, Value,
     json,
 };
 use hauyna_protocol::Encoding;
@@ -248,7 +248,7 @@ async fn what_a_client_sends_to_others_is_wrapped_whatever_it_is() {
 
 #[tokio::test]
 async fn the_application_takes_clients_in_and_out_of_channels_of_any_kind() {
-    let hub = Hub::builder().channels("private", Channels::new().private()).build();
+    let hub = Hub::builder().channels("private", ChannelOptions::new().private()).build();
     let server = serve(&hub);
     let mut ann = server.connect("/?user=ann").await;
     eventually("ann is there", || hub.user("ann").is_connected()).await;
@@ -299,7 +299,7 @@ async fn a_connection_of_many_channels_gets_each_in_its_order() {
 
 #[tokio::test]
 async fn a_stalled_subscriber_that_is_taken_out_lives_on() {
-    let channels = Channels::new().slow_consumer(SlowConsumer::DropNewest);
+    let channels = ChannelOptions::new().slow_consumer(SlowConsumer::DropNewest);
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_millis(400)));
     let mut client = server.client("/?user=stalled").receive_buffer(4096).connect().await;

@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, named, recover, subscribe};
 use hauyna::{
-    ChannelRequest, Channels, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, Revocation,
+    ChannelRequest, ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, Revocation,
     json,
 };
 use hauyna_test::{Client, TestServer};
@@ -30,7 +30,7 @@ async fn with_ticket(cx: Context, request: ChannelRequest) -> Result<(), Reject>
 
 #[tokio::test]
 async fn a_token_of_the_subscription_allows_its_channel_alone() {
-    let private = Channels::new().private().authorize_subscribe(with_ticket);
+    let private = ChannelOptions::new().private().authorize_subscribe(with_ticket);
     let server = TestServer::start(Hub::builder().channels("game:{id}", private).build(), named());
     for mut client in [server.json("/?user=ada").await, server.message_pack("/?user=ada").await] {
         client.expect("session").await;
@@ -61,7 +61,7 @@ async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
         if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
     };
     let channels =
-        Channels::new().authorize(|who, params| who.user() == params["user"]).authorize_subscribe(phones);
+        ChannelOptions::new().authorize(|who, params| who.user() == params["user"]).authorize_subscribe(phones);
     let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
     let mut client = server.connect("/?user=ada").await;
     let ask = |channel: &str, metadata: Value| json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });
@@ -88,7 +88,7 @@ fn letter(
 
 #[tokio::test]
 async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() {
-    let channels = Channels::new()
+    let channels = ChannelOptions::new()
         .presence(Presence::each())
         .publishers(Publishers::Application)
         .authorize_publish(letter('p'))
@@ -122,7 +122,7 @@ async fn a_pattern_says_who_publishes_reads_the_history_and_asks_for_presence() 
 
 #[tokio::test]
 async fn what_a_recovery_replays_is_part_of_the_subscription() {
-    let channels = Channels::new()
+    let channels = ChannelOptions::new()
         .history(10, Duration::from_secs(60))
         .authorize_history(async |_, _| Err(Reject::denied("the history is not for you")));
     let hub = Hub::builder().channels("x", channels).build();
@@ -140,7 +140,7 @@ async fn what_a_recovery_replays_is_part_of_the_subscription() {
 #[tokio::test]
 async fn what_the_handler_says_stands_instead_of_the_pattern() {
     let never = async |_: Context, _: ChannelRequest| Err(Reject::denied("the pattern says no"));
-    let channels = Channels::new()
+    let channels = ChannelOptions::new()
         .presence(Presence::each())
         .authorize_subscribe(never)
         .authorize_history(never)
@@ -179,7 +179,7 @@ async fn who_leaves_while_it_is_asked_does_not_read_or_publish() {
         cx.unsubscribe(request.channel()).map_err(|_| Reject::invalid("gone"))?;
         Ok(())
     };
-    let channels = Channels::new().history(10, Duration::from_secs(60));
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(60));
     let channels = channels.authorize_history(slow).authorize_publish(slow);
     let server = TestServer::start(Hub::builder().channels("x", channels).build(), named());
     let mut client = server.connect("/?user=ada").await;
@@ -214,7 +214,7 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
         .authorize_private(waits())
         .authorize_group(waits())
         .authorize_broadcast(move |cx| broadcast(cx, String::new()));
-    let hub = Hub::builder().channels("x", Channels::new()).build();
+    let hub = Hub::builder().channels("x", ChannelOptions::new()).build();
     let server =
         TestServer::route(hub.clone(), |router| router.websocket("/", named()).websocket("/slow", handler));
     hub.groups().add("bob", "g").unwrap();
@@ -261,8 +261,8 @@ async fn what_waits_for_a_permission_is_not_done_after_the_rights_are_gone() {
 #[tokio::test]
 async fn a_pattern_decides_about_names_that_have_its_literal_twice() {
     let hub = Hub::builder()
-        .channels("{team}-private", Channels::new().private())
-        .channels("{*any}", Channels::new())
+        .channels("{team}-private", ChannelOptions::new().private())
+        .channels("{*any}", ChannelOptions::new())
         .build();
     let server = TestServer::start(hub, Handler::new());
     let mut client = server.json("/").await;

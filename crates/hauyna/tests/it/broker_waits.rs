@@ -2,7 +2,7 @@
 
 use crate::support::{named, registered};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, ErrorKind, ErrorType, HistoryPage, HistoryRange, Hub,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, ErrorKind, ErrorType, HistoryPage, HistoryRange, Hub,
     LocalBroker, Publish, Published, Relay, json,
 };
 use std::future::pending;
@@ -92,7 +92,7 @@ const TIMEOUT: Duration = Duration::from_secs(7);
 
 fn hub(broker: Stuck) -> (Hub, Arc<AtomicUsize>) {
     let waiting = broker.waiting.clone();
-    let channels = Channels::new().announce_subscribers();
+    let channels = ChannelOptions::new().announce_subscribers();
     let hub = Hub::builder().channels("{*any}", channels).broker_timeout(TIMEOUT).broker(broker).build();
     (hub, waiting)
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{named, open_hub, registered};
 use hauyna::{
-    ApiKeys, AtLimit, Channels, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, Limit,
+    ApiKeys, AtLimit, ChannelOptions, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, Limit,
     LocalBroker, Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, UserId, Value, json,
 };
 use hauyna_test::TestServer;
@@ -100,7 +100,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 #[test]
 fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
     let may = async |_: Context, _: hauyna::ChannelRequest| Ok::<(), Reject>(());
-    let twice: [(&str, &dyn Fn(Channels) -> Channels); 6] = [
+    let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 6] = [
         ("`authorize`", &|channels| channels.authorize(|_, _| true)),
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
         ("`authorize_publish`", &|channels| channels.authorize_publish(may)),
@@ -109,7 +109,7 @@ fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
         ("`presence`", &|channels| channels.presence(Presence::each())),
     ];
     for (text, call) in twice {
-        let once = call(Channels::new());
+        let once = call(ChannelOptions::new());
         let refusal = refusal(|| call(once));
         assert!(refusal.contains(text), "{text}: {refusal}");
     }
@@ -135,7 +135,7 @@ fn user_of_a_json_web_token_is_said_once() {
 #[test]
 fn mistakes_of_a_hub_are_told_when_it_is_built() {
     let roles = || Roles::new().define("member", ["send"]);
-    let channels = Channels::new;
+    let channels = ChannelOptions::new;
     for (text, builder) in [
         (
             "declared twice",
@@ -192,7 +192,7 @@ async fn number_time_or_switch_may_be_set_again_and_the_last_counts() {
         .callback_timeout(Duration::ZERO)
         .callback_timeout(Duration::from_secs(30));
     let hub = Hub::builder()
-        .channels("x", Channels::new().no_history().history(5, Duration::from_secs(60)))
+        .channels("x", ChannelOptions::new().no_history().history(5, Duration::from_secs(60)))
         .max_connections(0)
         .max_connections(10)
         .build();

@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
 use hauyna::{
-    Channels, ConnectionState, Context, ErrorType, Handler, Hub, HubBuilder, Presence, RetryPolicy,
+    ChannelOptions, ConnectionState, Context, ErrorType, Handler, Hub, HubBuilder, Presence, RetryPolicy,
     SlowConsumer, json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer};
@@ -26,7 +26,7 @@ fn open_to_all() -> Handler {
 
 /// Channels without history, which lose what is dropped.
 fn hub(policy: SlowConsumer) -> HubBuilder {
-    Hub::builder().channels("{*any}", Channels::new().no_history().slow_consumer(policy))
+    Hub::builder().channels("{*any}", ChannelOptions::new().no_history().slow_consumer(policy))
 }
 
 /// Requests as one write of masked frames (RFC 6455 §5.3, the mask is 0).
@@ -108,7 +108,7 @@ async fn one_message_in_each_of_many_channels_closes_nobody() {
 
 #[tokio::test]
 async fn status_changes_in_many_shared_channels_close_nobody() {
-    let channels = Channels::new().no_history().presence(Presence::each());
+    let channels = ChannelOptions::new().no_history().presence(Presence::each());
     let hub = Hub::builder().channels("{*any}", channels).build();
     let server = TestServer::start(hub.clone(), open_to_all());
     let mut clients = Vec::new();

@@ -3,7 +3,7 @@
 use crate::sessions::{back, lost};
 use crate::support::{Failing, named, packet, recover, subscribe, subscriber};
 use hauyna::{
-    Channels, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Recovery, Reject, Roles,
+    ChannelOptions, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Recovery, Reject, Roles,
     SlowConsumer, SystemKind, json,
 };
 use hauyna_test::{Client, TestServer};
@@ -24,7 +24,7 @@ fn cursors() -> ClientEvents {
 }
 
 fn rooms(events: ClientEvents) -> Hub {
-    Hub::builder().channels("room:{id}", Channels::new().client_events(events)).build()
+    Hub::builder().channels("room:{id}", ChannelOptions::new().client_events(events)).build()
 }
 
 fn cursor(x: u64) -> Value {
@@ -120,8 +120,8 @@ async fn subscriber_is_told_which_events_it_may_send() {
 #[tokio::test]
 async fn what_was_not_declared_or_is_not_subscribed_is_refused() {
     let hub = Hub::builder()
-        .channels("room:{id}", Channels::new().client_events(cursors()))
-        .channels("{*any}", Channels::new())
+        .channels("room:{id}", ChannelOptions::new().client_events(cursors()))
+        .channels("{*any}", ChannelOptions::new())
         .build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = subscriber(&server, "ann", "general").await;
@@ -182,7 +182,7 @@ async fn application_decides_about_each_event_and_its_faults_stay_its_own() {
 async fn declaration_is_the_permission_whoever_may_publish() {
     let asked = Arc::new(AtomicU64::new(0));
     let (rules, checks) = (asked.clone(), asked.clone());
-    let channels = Channels::new()
+    let channels = ChannelOptions::new()
         .publishers(Publishers::Application)
         .authorize_publish(move |_, _| {
             rules.fetch_add(1, Ordering::Relaxed);
@@ -255,7 +255,7 @@ const MANY: (usize, usize) = (20, 16);
 /// A hub where one client can send hundreds of events that do not replace each other.
 pub(crate) fn many_kinds() -> Hub {
     let events = (0..MANY.1).fold(ClientEvents::new(), |all, kind| all.event(&format!("e{kind}"), 1000));
-    Hub::builder().shards(1).channels("room:{id}", Channels::new().client_events(events)).build()
+    Hub::builder().shards(1).channels("room:{id}", ChannelOptions::new().client_events(events)).build()
 }
 
 /// One event of each type in each channel, as one packet.
@@ -297,7 +297,7 @@ async fn who_reads_gets_all_events_however_many_come_at_once() {
 
 #[tokio::test]
 async fn channels_of_groups_and_users_take_no_client_events() {
-    let events = || Channels::new().client_events(cursors());
+    let events = || ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder()
         .channels("{*any}", events())
         .roles("{*any}", Roles::new().define("speaker", ["send"]))
@@ -373,7 +373,7 @@ async fn what_a_rate_of_its_own_allows_uses_up_none_of_the_messages() {
 async fn event_that_is_tried_again_gives_back_no_message_that_it_did_not_take() {
     let broker = Failing::default();
     let down = broker.down.clone();
-    let channels = Channels::new().client_events(cursors());
+    let channels = ChannelOptions::new().client_events(cursors());
     let hub = Hub::builder().broker(broker).channels("room:{id}", channels).build();
     let six = Rate::new(1, Duration::from_secs(3600)).burst(6);
     let handler = named()
@@ -403,7 +403,7 @@ fn large_cursor(x: u64) -> Value {
 #[tokio::test]
 async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
     for policy in POLICIES {
-        let channels = Channels::new().history(1000, Duration::from_secs(600)).slow_consumer(policy);
+        let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()
             .channels("room:{id}", channels.client_events(cursors()))
             .outbox(256 * 1024, 64)
@@ -457,7 +457,7 @@ async fn lagging_consumer_of_any_policy_gets_the_latest_event_and_no_gap() {
 #[tokio::test]
 async fn subscriber_that_catches_up_gets_no_events_and_no_gap_for_them() {
     for policy in POLICIES {
-        let channels = Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
+        let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let hub = Hub::builder()
             .channels("room:{id}", channels.client_events(cursors()))
             .recovery_limit(10_000)

@@ -1,7 +1,7 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
-use hauyna::{Channels, CloseCode, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
+use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 fn hub() -> Hub {
-    let channels = Channels::new().no_history().slow_consumer(SlowConsumer::DropOldest);
+    let channels = ChannelOptions::new().no_history().slow_consumer(SlowConsumer::DropOldest);
     Hub::builder().shards(1).channels("{*any}", channels).build()
 }
 
@@ -143,7 +143,7 @@ async fn member(hub: &Hub) -> (TestServer, Client, Connection) {
 }
 
 fn hub_with_presence() -> Hub {
-    let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
     Hub::builder().shards(1).channels("{*any}", channels).build()
 }
 
@@ -236,7 +236,7 @@ fn a_publisher_without_timers_does_not_wait_for_a_runtime_that_nobody_drives() {
 
 #[tokio::test]
 async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
-    let hub = Hub::builder().shards(1).channels("{*any}", Channels::new().no_history()).build();
+    let hub = Hub::builder().shards(1).channels("{*any}", ChannelOptions::new().no_history()).build();
     let server = MemoryServer::start(hub.clone(), named());
     let mut reader = server.json("/?user=reader").await;
     reader.expect("session").await;
@@ -261,7 +261,7 @@ async fn inboxes_that_are_worked_off_in_a_row_close_no_reader_in_memory() {
 
 #[tokio::test]
 async fn a_change_of_status_waits_for_the_shards_of_the_users_other_connections() {
-    let channels = Channels::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
+    let channels = ChannelOptions::new().presence(Presence::each()).slow_consumer(SlowConsumer::DropOldest);
     let (hub, handler) = (Hub::builder().shards(2).channels("{*any}", channels).build(), named().share());
     // Shards are taken in turns; the task of this one stands on this thread.
     let (mut reader, _) = registered(&hub, "reader", &handler).await;

@@ -3,7 +3,7 @@
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
     LocalBroker, Position, Publication, Publish, Published, Relay, Repeat, SlowConsumer, json,
 };
 use hauyna_test::{Client, TestServer};
@@ -298,7 +298,7 @@ async fn a_subscription_that_ended_is_not_told_of_a_turn() {
 /// Publishes under two epochs to a client that does not read, then has it read; gives all that it got.
 async fn read_late(policy: SlowConsumer) -> Vec<Value> {
     let engine = Engine::new();
-    let channels = Channels::new().slow_consumer(policy);
+    let channels = ChannelOptions::new().slow_consumer(policy);
     let hub =
         Hub::builder().channels("{*any}", channels).outbox(64 * 1024, 64).broker(engine.clone()).build();
     let server = TestServer::start(hub.clone(), named().write_timeout(Duration::from_secs(600)));

@@ -2,7 +2,7 @@
 
 use crate::support::{Failing, eventually, named, open_hub, subscribe};
 use hauyna::{
-    CloseCode, Context, Error, ErrorType, Failed, Handler, Hub, Occasion, Rate, Recovery, Reject, json,
+    CloseCode, Context, Error, ErrorType, Failed, Handler, Hub, Operation, Rate, Recovery, Reject, json,
 };
 use hauyna_test::{Client, Frame, TestServer};
 use serde_json::Value;
@@ -11,18 +11,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What `on_error` was told: the occasion, the kind, and how many retries there had been.
-type Log = Arc<Mutex<Vec<(Occasion, ErrorType, u32)>>>;
+type Log = Arc<Mutex<Vec<(Operation, ErrorType, u32)>>>;
 
 fn note(log: &Log, failed: &Failed) {
-    log.lock().unwrap().push((failed.occasion.clone(), failed.error.error_type(), failed.retries));
+    log.lock().unwrap().push((failed.operation.clone(), failed.error.error_type(), failed.retries));
 }
 
-fn taken(log: &Log) -> Vec<(Occasion, ErrorType, u32)> {
+fn taken(log: &Log) -> Vec<(Operation, ErrorType, u32)> {
     std::mem::take(&mut *log.lock().unwrap())
 }
 
-fn request(name: &str) -> Occasion {
-    Occasion::Request(name.into())
+fn request(name: &str) -> Operation {
+    Operation::Request(name.into())
 }
 
 /// Fails as the message says.
@@ -82,10 +82,10 @@ async fn on_error_is_told_what_failed_and_by_default_the_client_is_told_too() {
             (request("subscribe_channel"), ErrorType::PermissionDenied, 0),
             (request("history"), ErrorType::NotSubscribed, 0),
             (request("nobody"), ErrorType::UnknownEvent, 0),
-            (Occasion::Unreadable, ErrorType::ValidationError, 0),
-            (Occasion::Unreadable, ErrorType::ParseError, 0),
-            (Occasion::Binary, ErrorType::ApplicationError, 0),
-            (Occasion::Ping, ErrorType::ApplicationError, 0),
+            (Operation::Unreadable, ErrorType::ValidationError, 0),
+            (Operation::Unreadable, ErrorType::ParseError, 0),
+            (Operation::Binary, ErrorType::ApplicationError, 0),
+            (Operation::Ping, ErrorType::ApplicationError, 0),
         ]
     );
     client.request(json!({ "type": "ping" })).await.unwrap();
@@ -214,10 +214,10 @@ async fn on_open_can_be_tried_again_ignored_or_end_with_a_code_of_the_applicatio
                 }
             }
         })
-        .on_error(|cx, failed| match (cx.user().as_str(), &failed.occasion) {
-            ("second", Occasion::Open) => Recovery::Retry { after: Duration::from_millis(1) },
-            ("ignored" | "panic", Occasion::Open) => Recovery::Ignore,
-            ("closed", Occasion::Open) => Recovery::Close(CloseCode(4009), "come back".into()),
+        .on_error(|cx, failed| match (cx.user().as_str(), &failed.operation) {
+            ("second", Operation::Open) => Recovery::Retry { after: Duration::from_millis(1) },
+            ("ignored" | "panic", Operation::Open) => Recovery::Ignore,
+            ("closed", Operation::Open) => Recovery::Close(CloseCode(4009), "come back".into()),
             _ => Recovery::Reply,
         });
     let server = TestServer::start(Hub::new(), handler);

@@ -2,7 +2,7 @@
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, CloseReason, ErrorKind, ErrorType, Event, Flow,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, CloseReason, ErrorKind, ErrorType, Event, Flow,
     HistoryPage, HistoryRange, Hub, LocalBroker, Publish, Published, Relay, Result, SystemEvent, SystemKind,
     json,
 };
@@ -195,7 +195,7 @@ async fn the_hub_tells_of_a_connections_life_in_order() {
 
 #[tokio::test]
 async fn a_connection_that_does_not_read_is_told_as_a_slow_consumer_before_it_closes() {
-    let hub = Hub::builder().channels("{*any}", Channels::new()).outbox(64 * 1024, 64).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).outbox(64 * 1024, 64).build();
     let mut lines = observed(&hub);
     let server = TestServer::start(hub.clone(), named());
     let _client = subscriber(&server, "u", "flood").await;

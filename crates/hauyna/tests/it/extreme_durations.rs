@@ -3,11 +3,11 @@
 
 use crate::support::{emptied, named, registered};
 use hauyna::{
-    Channels, CloseReason, Connection, Context, Drain, ErrorKind, ErrorType, Event, Handler, Heartbeat, Hub,
-    Identity, LocalBroker, LocalOptions, Presence, Rate, RateLimit, Recovery, Repeat, RetryPolicy,
+    ChannelOptions, CloseReason, Connection, Context, Drain, ErrorKind, ErrorType, Event, Handler, Heartbeat, Hub,
+    Identity, LocalBroker, LocalBrokerOptions, Presence, Rate, RateLimit, Recovery, Repeat, RetryPolicy,
     Revocation, SessionOptions, json,
 };
-use hauyna_test::{Client, Conduct, FaultProxy, MemoryServer, TestServer, advance, settle};
+use hauyna_test::{Client, Behaviour, FaultProxy, MemoryServer, TestServer, advance, settle};
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,7 +31,7 @@ fn all() -> impl Iterator<Item = Duration> {
 
 /// Channels of every kind, no sessions, one shard for all.
 fn hub() -> hauyna::HubBuilder {
-    let room = Channels::new().presence(Presence::each()).history(10, Duration::from_secs(60));
+    let room = ChannelOptions::new().presence(Presence::each()).history(10, Duration::from_secs(60));
     Hub::builder().shards(1).sessions(SessionOptions::none()).channels("room:{id}", room)
 }
 
@@ -102,7 +102,7 @@ async fn a_grace_of_any_length_loses_neither_limits_nor_on_close() {
 async fn a_tick_of_any_length_leaves_whole_subscriptions() {
     for tick in all() {
         for presence in [Presence::diff(), Presence::occupancy()] {
-            let channels = Channels::new().presence(presence.tick(tick));
+            let channels = ChannelOptions::new().presence(presence.tick(tick));
             let hub = hub().channels("many:{id}", channels).presence_grace(Duration::ZERO).build();
             let server = MemoryServer::start(hub.clone(), named());
             let mut all = Vec::new();
@@ -289,9 +289,9 @@ async fn revocations_and_rates_of_any_length() {
 #[tokio::test(start_paused = true)]
 async fn histories_keys_and_positions_of_any_age() {
     for age in all() {
-        let mut options = LocalOptions::default();
+        let mut options = LocalBrokerOptions::default();
         (options.key_age, options.position_age) = (age, age);
-        let channels = Channels::new().history(5, age);
+        let channels = ChannelOptions::new().history(5, age);
         let hub = hub().broker(LocalBroker::new(options)).channels("{*any}", channels).build();
         let server = MemoryServer::start(hub.clone(), named());
         let mut client = server.json("/?user=ann").await;
@@ -331,9 +331,9 @@ async fn the_test_kit_takes_durations_of_any_length() {
     let server = TestServer::start(hub.clone(), named());
     let proxy = FaultProxy::start(server.address()).await;
     for time in ENDLESS {
-        let mut client = server.client("/?user=ann").json().patience(time).connect().await;
+        let mut client = server.client("/?user=ann").json().timeout(time).connect().await;
         client.subscribe("room:1").await;
-        proxy.set_next(Conduct::new().delay(time, time));
+        proxy.set_next(Behaviour::new().delay(time, time));
         let mut stream = tokio::net::TcpStream::connect(proxy.address()).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         client.request(json!({ "type": "ping" })).await.unwrap();

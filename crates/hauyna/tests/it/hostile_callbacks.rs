@@ -4,7 +4,7 @@
 
 use crate::support::{emptied, eventually, named, registered};
 use hauyna::{
-    AtLimit, Channels, CloseReason, ConnectRequest, Context, Error, Event, Handler, Hub, HubBuilder,
+    AtLimit, ChannelOptions, CloseReason, ConnectRequest, Context, Error, Event, Handler, Hub, HubBuilder,
     Identity, Limit, Presence, Recovery, SessionOptions, SystemKind, json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer, settle};
@@ -75,7 +75,7 @@ impl Serialize for NotSerializable {
 }
 
 fn hub() -> HubBuilder {
-    let channels = Channels::new().presence(Presence::each()).history(10, Duration::from_secs(60));
+    let channels = ChannelOptions::new().presence(Presence::each()).history(10, Duration::from_secs(60));
     Hub::builder()
         .shards(1)
         .sessions(SessionOptions::none())
@@ -312,7 +312,7 @@ async fn what_cannot_be_serialized_is_the_panic_of_who_sends_it() {
 #[tokio::test(start_paused = true)]
 async fn closures_of_options_that_panic_cost_their_own_client() {
     quietly();
-    let channels = Channels::new().authorize(|cx: &Context, _| {
+    let channels = ChannelOptions::new().authorize(|cx: &Context, _| {
         assert!(cx.user().as_str() != "bad", "in authorize");
         true
     });
@@ -384,7 +384,7 @@ fn a_hub_whose_values_panic_when_they_are_dropped() {
     };
     let (address, middleware, authorize, may_publish, listener, validator) =
         (hold(), hold(), hold(), hold(), hold(), hold());
-    let channels = Channels::new()
+    let channels = ChannelOptions::new()
         .authorize(move |_, _| {
             authorize();
             true

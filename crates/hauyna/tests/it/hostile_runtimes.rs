@@ -4,7 +4,7 @@
 
 use crate::support::{eventually, named, registered};
 use hauyna::{
-    Channels, CloseReason, Drain, Error, ErrorKind, Event, Handler, Hub, HubBuilder, Presence, Router,
+    ChannelOptions, CloseReason, Drain, Error, ErrorKind, Event, Handler, Hub, HubBuilder, Presence, Router,
     SessionOptions, SystemEvent, SystemKind, json,
 };
 use hauyna_test::{Client, TestServer};
@@ -27,7 +27,7 @@ fn multi() -> Runtime {
 
 /// Public and secret channels; nobody who is lost comes back.
 fn hub() -> HubBuilder {
-    let channels = Channels::new().presence(Presence::each());
+    let channels = ChannelOptions::new().presence(Presence::each());
     Hub::builder().sessions(SessionOptions::none()).channels("{*any}", channels)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
 use hauyna::{
-    AtLimit, Channels, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, Limit,
+    AtLimit, ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, Limit,
     json,
 };
 use hauyna_test::{Client, Frame, TestServer};
@@ -180,7 +180,7 @@ async fn a_socket_made_elsewhere_is_a_connection_like_any_other() {
             async move { sender.send(reason).await.map_err(hauyna::Error::other) }
         })
         .share();
-    let hub = Hub::builder().channels("{*any}", Channels::new()).max_connections_per_user(1).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).max_connections_per_user(1).build();
     let (mut alice, connection) = registered(&hub, "alice", &handler).await;
     assert_eq!((connection.peer(), connection.address()), (None, None));
     assert_eq!(alice.request(json!({ "type": "echo", "value": 7 })).await.unwrap(), 7);

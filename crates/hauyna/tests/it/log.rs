@@ -1,7 +1,7 @@
 //! What is logged: targets, levels, fields and their names, which do not change; and what never is.
 
 use crate::support::{eventually, named, open_hub, subscribe};
-use hauyna::{Channels, Context, Handler, Hub, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, json};
 use hauyna_test::TestServer;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -147,8 +147,8 @@ async fn a_flood_of_failing_requests_is_few_lines() {
             Err(hauyna::Error::other("no"))
         })
         .on_close(|_, _| async { Err(hauyna::Error::other("no")) });
-    let server = TestServer::start(Hub::builder().channels("{*any}", Channels::new()).build(), handler);
-    let mut client = server.client("/").patience(Duration::from_secs(60)).connect().await;
+    let server = TestServer::start(Hub::builder().channels("{*any}", ChannelOptions::new()).build(), handler);
+    let mut client = server.client("/").timeout(Duration::from_secs(60)).connect().await;
     for _ in 0..2_000 {
         client.request(json!({ "type": "fail" })).await.unwrap_err();
     }

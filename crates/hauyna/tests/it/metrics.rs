@@ -1,7 +1,7 @@
 //! The metrics that Prometheus reads: their names and labels, which do not change, and that they count.
 
 use crate::support::{emptied, named, open_hub, subscriber};
-use hauyna::{Channels, Hub, json, metrics};
+use hauyna::{ChannelOptions, Hub, json, metrics};
 use hauyna_test::TestServer;
 
 /// The value of a metric with its labels.
@@ -12,7 +12,7 @@ fn value(page: &str, metric: &str) -> f64 {
 
 #[test]
 fn names_types_and_labels_are_those_that_dashboards_rely_on() {
-    let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
     let page = metrics::text(&hub);
     let types: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let expected = [
@@ -62,7 +62,7 @@ fn names_types_and_labels_are_those_that_dashboards_rely_on() {
 
 #[tokio::test]
 async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
-    let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
     let server = TestServer::route(hub.clone(), |router| router.websocket("/live/{zone}", named()));
     let mut client = server.connect("/live/1?user=ann").await;
     for room in ["room:1", "room:2"] {
@@ -107,7 +107,7 @@ async fn metrics_count_what_happens_by_route_pattern_reason_and_error() {
 #[test]
 fn patterns_with_quotes_are_escaped() {
     let odd = "say \"hi\" \\ {id}";
-    let page = metrics::text(&Hub::builder().channels(odd, Channels::new()).build());
+    let page = metrics::text(&Hub::builder().channels(odd, ChannelOptions::new()).build());
     assert_eq!(page.matches(r#"hauyna_channels{pattern="say \"hi\" \\ {id}"} 0"#).count(), 1, "{page}");
 }
 

@@ -3,7 +3,7 @@
 
 use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, Channels, Context, Handler, HistoryPage, HistoryRange, Hub, Invalid,
+    Answer, Broker, BrokerError, ChannelOptions, Context, Handler, HistoryPage, HistoryRange, Hub, Invalid,
     LocalBroker, Presence, Publish, Published, Reject, Relay, SystemKind, json,
 };
 use hauyna_test::{Client, TestServer};
@@ -74,7 +74,7 @@ async fn p99(client: &mut Client) -> Duration {
 #[tokio::test]
 async fn row_49_hooks_that_wait_hold_up_their_own_connections_alone_and_answers_keep_their_order() {
     let gate = Gate(Arc::new(Semaphore::new(0)));
-    let hub = Hub::builder().channels("{*any}", Channels::new()).shards(1).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new()).shards(1).build();
     let server = TestServer::start(hub.clone(), gated(&gate));
     let mut swift = subscriber(&server, "swift", "x").await;
     let before = p99(&mut swift).await;
@@ -215,7 +215,7 @@ fn panicking() -> Handler {
 async fn row_50_panics_in_decoding_publishing_presence_and_the_broker_leave_others_and_the_hub_as_they_were()
 {
     quietly();
-    let options = Channels::new().history(100, Duration::from_secs(60)).presence(Presence::each());
+    let options = ChannelOptions::new().history(100, Duration::from_secs(60)).presence(Presence::each());
     let hub = Hub::builder()
         .sessions(hauyna::SessionOptions::none())
         .broker(Raving::default())

@@ -8,7 +8,7 @@ use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
 use crate::support::{Random, eventually, named};
-use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Custom, Reconnecting};
+use hauyna::ConnectionState::{Connected, Custom, Disconnected, Error, Idle, Reconnecting};
 use hauyna::{CloseCode, Connection, Context, Handler, Hub, Roles, SystemEvent, SystemKind, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::Client;
@@ -115,7 +115,7 @@ impl Run {
         }
         let model = Reference {
             announces: world.has_sessions(),
-            most: world.options(seed).most,
+            most: world.options(seed).max_sessions,
             ..Reference::default()
         };
         Self {
@@ -198,7 +198,7 @@ impl Run {
         let user = USERS[device as usize % USERS.len()];
         self.note(device, format_args!("connects as {user} with {encoding:?} and {token:?}"));
         let target = format!("/?user={user}");
-        let options = self.server.client(&target).patience(Duration::from_secs(6)).encoding(encoding);
+        let options = self.server.client(&target).timeout(Duration::from_secs(6)).encoding(encoding);
         match token {
             None => options.connect().await,
             Some(token) if self.random.below(2) == 0 => {
@@ -206,7 +206,7 @@ impl Run {
             }
             Some(token) => {
                 let target = format!("{target}&resume={token}");
-                let options = self.server.client(&target).patience(Duration::from_secs(6));
+                let options = self.server.client(&target).timeout(Duration::from_secs(6));
                 options.encoding(encoding).connect().await
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::hostile_runtimes::Beside;
 use crate::support::{Random, named};
-use hauyna::{Channels, Hub, SessionOptions, json};
+use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
@@ -78,7 +78,7 @@ impl Run {
     fn new(seed: u64) -> Self {
         let hub = Hub::builder()
             .sessions(SessionOptions::none())
-            .channels("{*any}", Channels::new())
+            .channels("{*any}", ChannelOptions::new())
             .shards(1 << (seed % 2))
             .outbox(8 << 20, 1 << 16)
             .build();

@@ -3,7 +3,7 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};
-use hauyna::{ChannelRequest, Channels, Context, Hub, Presence, Rate, RateLimit, Reject, json};
+use hauyna::{ChannelRequest, ChannelOptions, Context, Hub, Presence, Rate, RateLimit, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 
 fn rooms() -> Hub {
     Hub::builder()
-        .channels("room:{id}", Channels::new().presence(Presence::each()))
-        .channels("crowd", Channels::new().presence(Presence::diff()))
-        .channels("{*any}", Channels::new())
+        .channels("room:{id}", ChannelOptions::new().presence(Presence::each()))
+        .channels("crowd", ChannelOptions::new().presence(Presence::diff()))
+        .channels("{*any}", ChannelOptions::new())
         .build()
 }
 
@@ -174,7 +174,7 @@ async fn phones(_: Context, request: ChannelRequest) -> Result<(), Reject> {
 
 #[tokio::test]
 async fn who_decides_about_the_metadata_of_a_subscription_decides_about_its_updates() {
-    let channels = Channels::new().presence(Presence::each()).authorize_subscribe(phones);
+    let channels = ChannelOptions::new().presence(Presence::each()).authorize_subscribe(phones);
     let hub = Hub::builder().channels("room:{id}", channels).build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.json("/?user=ann").await;
@@ -213,10 +213,10 @@ async fn update_that_waits_for_a_permission_is_nothing_for_who_was_taken_out_mea
             Ok(())
         }
     };
-    let channels = Channels::new().presence(Presence::each()).authorize_subscribe(rule);
+    let channels = ChannelOptions::new().presence(Presence::each()).authorize_subscribe(rule);
     let hub = Hub::builder()
         .channels("room:{id}", channels)
-        .channels("{*any}", Channels::new().presence(Presence::each()))
+        .channels("{*any}", ChannelOptions::new().presence(Presence::each()))
         .build();
     let server = TestServer::start(hub.clone(), named());
     let mut ann = server.json("/?user=ann").await;

@@ -3,7 +3,7 @@
 
 use crate::support::{Failing, eventually, named, subscribe};
 use hauyna::{
-    Channels, Criteria, Event, Hub, HubBuilder, Presence, Status, SystemEvent, SystemKind, UserId, json,
+    ChannelOptions, Criteria, Event, Hub, HubBuilder, Presence, Status, SystemEvent, SystemKind, UserId, json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
@@ -16,8 +16,8 @@ use std::time::Duration;
 
 fn rooms() -> HubBuilder {
     Hub::builder()
-        .channels("room:{id}", Channels::new().presence(Presence::each()))
-        .channels("{*any}", Channels::new())
+        .channels("room:{id}", ChannelOptions::new().presence(Presence::each()))
+        .channels("{*any}", ChannelOptions::new())
 }
 
 async fn enter(server: &TestServer, user: &str, metadata: Value) -> (Client, Value) {
@@ -184,7 +184,7 @@ async fn messagepack_clients_see_the_same() {
 #[tokio::test]
 async fn past_a_threshold_the_changes_of_a_tick_come_together() {
     let options = Presence::each().each_up_to(2).tick(Duration::from_millis(100));
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
@@ -209,7 +209,7 @@ async fn past_a_threshold_the_changes_of_a_tick_come_together() {
 #[tokio::test]
 async fn past_another_threshold_users_are_counted_and_come_back_as_a_list() {
     let options = Presence::each().each_up_to(1).list_up_to(4).tick(Duration::from_millis(20));
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let mut others = Vec::new();
@@ -344,7 +344,7 @@ async fn listeners_hear_the_first_and_the_last_connection_of_a_user() {
 #[tokio::test]
 async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile() {
     let options = Presence::each().each_up_to(1).tick(Duration::from_millis(200));
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     let (_bob, _) = enter(&server, "bob", Value::Null).await;
@@ -368,7 +368,7 @@ async fn who_goes_within_the_tick_is_taken_off_a_list_that_was_given_meanwhile()
 #[tokio::test]
 async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_again() {
     let options = Presence::each().each_up_to(1).list_up_to(2).tick(Duration::from_secs(600));
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     for _ in 0..2 {
@@ -389,7 +389,7 @@ async fn a_channel_that_is_too_large_again_with_as_many_as_before_is_counted_aga
 #[tokio::test]
 async fn what_is_left_to_tell_of_a_channel_that_is_gone_is_not_told_in_the_next_of_its_name() {
     let options = Presence::diff().tick(Duration::from_millis(200));
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(options)).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(options)).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
     assert_eq!(names(&ann.expect("presence_diff").await["joins"]), BTreeSet::from(["ann".to_owned()]));
@@ -540,7 +540,7 @@ async fn who_is_lost_again_before_the_session_goes_on_has_not_gone_offline() {
 async fn presence_and_announcements_need_no_broker() {
     let broker = Failing::default();
     let down = broker.down.clone();
-    let options = Channels::new().presence(Presence::each()).announce_subscribers().no_history();
+    let options = ChannelOptions::new().presence(Presence::each()).announce_subscribers().no_history();
     let hub = Hub::builder().channels("room:{id}", options).broker(broker).build();
     let server = TestServer::start(hub, named());
     let (mut ann, _) = enter(&server, "ann", Value::Null).await;
@@ -569,7 +569,7 @@ async fn presence_and_announcements_need_no_broker() {
 
 #[tokio::test]
 async fn criteria_of_one_kind_must_all_hold() {
-    let hub = Hub::builder().channels("room:{id}", Channels::new().presence(Presence::each())).build();
+    let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().presence(Presence::each())).build();
     let server = TestServer::start(hub.clone(), named());
     let mut clients = Vec::new();
     for (user, rooms) in [("ann", ["room:1", "room:2"]), ("ben", ["room:2", "room:3"])] {

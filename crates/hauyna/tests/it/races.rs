@@ -2,7 +2,7 @@
 //! and crowds that leave together.
 
 use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{Channels, Connection, Hub, Reject, SystemEvent, SystemKind, json};
+use hauyna::{ChannelOptions, Connection, Hub, Reject, SystemEvent, SystemKind, json};
 use hauyna_test::{Client, TestServer};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ async fn a_subscription_that_races_with_the_end_of_its_connection_leaves_nothing
         }
         if name.starts_with('d') { Err(Reject::denied("no")) } else { Ok(()) }
     });
-    let hub = Hub::builder().channels("{*any}", Channels::new().announce_subscribers()).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let server = Arc::new(TestServer::start(hub.clone(), handler));
     let workers = (0..8_u64).map(|worker| {
         let server = server.clone();
@@ -225,7 +225,7 @@ fn repeated(told: &[String]) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn subscribers_listeners_and_the_client_are_told_in_the_order_of_what_happened() {
-    let hub = Hub::builder().channels("x", Channels::new().announce_subscribers()).build();
+    let hub = Hub::builder().channels("x", ChannelOptions::new().announce_subscribers()).build();
     let server = TestServer::start(hub.clone(), named());
     let heard = Arc::new(Mutex::new(Vec::new()));
     let hears = heard.clone();

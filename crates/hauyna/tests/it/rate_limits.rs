@@ -2,7 +2,7 @@
 //! closed, and nobody else notices.
 
 use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
-use hauyna::{Channels, Context, Handler, Hub, Rate, RateLimit, Reject, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, RateLimit, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -129,8 +129,8 @@ async fn a_channel_has_a_rate_over_all_of_its_publishers_and_the_application_is_
         }),
     ] {
         let hub = Hub::builder()
-            .channels("calm", Channels::new().rate_limit(only(3)))
-            .channels("{*any}", Channels::new())
+            .channels("calm", ChannelOptions::new().rate_limit(only(3)))
+            .channels("{*any}", ChannelOptions::new())
             .build();
         let server = TestServer::start(hub.clone(), handler);
         let mut mute = subscriber(&server, "mute", "calm").await;
@@ -268,7 +268,7 @@ async fn changes_of_presence_have_a_limit_of_their_own() {
 
 #[tokio::test]
 async fn a_channels_rate_outlives_its_subscribers() {
-    let hub = Hub::builder().channels("{*any}", Channels::new().rate_limit(only(2))).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(only(2))).build();
     let server = TestServer::start(hub.clone(), named());
     let say = |channel: &str| json!({ "type": "channel_message", "channel": channel, "content": 1 });
     let mut ann = subscriber(&server, "ann", "x").await;
@@ -293,7 +293,7 @@ async fn a_channels_rate_outlives_its_subscribers() {
 #[tokio::test(start_paused = true)]
 async fn a_channels_rate_is_refilled_while_nobody_subscribes() {
     let rate = Rate::new(1, Duration::from_secs(3600)).burst(2);
-    let hub = Hub::builder().channels("{*any}", Channels::new().rate_limit(rate)).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().rate_limit(rate)).build();
     let handler = named().no_heartbeat().share();
     let say = || json!({ "type": "channel_message", "channel": "x", "content": 1 });
     let (mut ann, _) = registered(&hub, "ann", &handler).await;

@@ -2,7 +2,7 @@
 
 use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, HistoryPage, HistoryRange, Hub, LocalBroker, Publish,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, HistoryPage, HistoryRange, Hub, LocalBroker, Publish,
     Published, Relay, json,
 };
 use hauyna_test::{Client, TestServer};
@@ -49,7 +49,7 @@ async fn a_returning_client_gets_exactly_what_it_missed_in_order_and_then_what_i
 
 #[tokio::test]
 async fn a_recovery_that_fails_says_why_and_the_subscription_is_live() {
-    let channels = Channels::new().history(10, Duration::from_secs(600));
+    let channels = ChannelOptions::new().history(10, Duration::from_secs(600));
     let hub = Hub::builder().channels("{*any}", channels).recovery_limit(5).build();
     let server = serve(&hub);
     for number in 0..20 {

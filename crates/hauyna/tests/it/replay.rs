@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::{
-    Channels, Hub, LocalBroker, LocalOptions, Presence, SlowConsumer, SystemEvent, SystemKind, json,
+    ChannelOptions, Hub, LocalBroker, LocalBrokerOptions, Presence, SlowConsumer, SystemEvent, SystemKind, json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer};
 use parking_lot::Mutex;
@@ -15,9 +15,9 @@ const POLICIES: [SlowConsumer; 4] =
 
 /// A hub whose histories are longer than what kernels buffer.
 fn hub(policy: SlowConsumer, messages: u32) -> Hub {
-    let channels = Channels::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
-    let mut options = LocalOptions::default();
-    options.history_bytes = 16 << 30;
+    let channels = ChannelOptions::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
+    let mut options = LocalBrokerOptions::default();
+    options.max_history_bytes = 16 << 30;
     let builder = Hub::builder().channels("{*any}", channels).recovery_limit(10_000);
     builder.broker(LocalBroker::new(options)).build()
 }
@@ -95,7 +95,7 @@ async fn publications_that_expire_before_their_turn_are_told_as_a_gap() {
 #[tokio::test]
 async fn changes_of_presence_behind_a_recovery_close_nobody() {
     for policy in POLICIES {
-        let channels = Channels::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
+        let channels = ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(policy);
         let channels = channels.presence(Presence::each());
         let hub = Hub::builder().channels("{*any}", channels).recovery_limit(10_000).build();
         let dropped = Arc::new(Mutex::new(Vec::new()));
@@ -220,8 +220,8 @@ async fn let_others_run() {
 
 #[tokio::test]
 async fn what_has_waited_behind_a_replay_is_no_lag() {
-    let history = Channels::new().history(10_000, Duration::from_secs(600)).presence(Presence::each());
-    let builder = Hub::builder().shards(1).channels("x", history).channels("{*any}", Channels::new());
+    let history = ChannelOptions::new().history(10_000, Duration::from_secs(600)).presence(Presence::each());
+    let builder = Hub::builder().shards(1).channels("x", history).channels("{*any}", ChannelOptions::new());
     let hub = builder.recovery_limit(10_000).build();
     let server = MemoryServer::start(hub.clone(), named());
     let mut member = server.json("/?user=member").await;

@@ -1,7 +1,7 @@
 //! Every request of the protocol and its answer, in both encodings.
 
 use crate::support::{Random, eventually, named, open_hub, serve, subscribe, subscriber};
-use hauyna::{Channels, Hub, Publishers, UnknownUsers, json};
+use hauyna::{ChannelOptions, Hub, Publishers, UnknownUsers, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -77,7 +77,7 @@ async fn a_plain_client_gets_everything_but_the_session() {
 
 #[tokio::test]
 async fn metadata_is_kept_with_the_subscription_and_announced() {
-    let hub = Hub::builder().channels("{*any}", Channels::new().announce_subscribers()).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().announce_subscribers()).build();
     let server = serve(&hub);
     let mut alice = subscriber(&server, "alice", "x").await;
     assert_eq!(alice.expect("channel_event").await["user"], "alice");
@@ -246,7 +246,7 @@ async fn a_broadcast_is_denied_unless_the_application_allows_it() {
 
 #[tokio::test]
 async fn history_answers_a_page_from_either_end_and_from_a_position() {
-    let hub = Hub::builder().channels("x", Channels::new().history(10, Duration::from_secs(60))).build();
+    let hub = Hub::builder().channels("x", ChannelOptions::new().history(10, Duration::from_secs(60))).build();
     let server = serve(&hub);
     for number in 1..=12 {
         hub.channel("x").broadcast(json!({ "type": "tick", "number": number })).await.unwrap();
@@ -306,7 +306,7 @@ async fn the_history_limit_of_the_hub_bounds_every_page() {
 
 #[tokio::test]
 async fn a_channel_without_history_numbers_nothing() {
-    let hub = Hub::builder().channels("x", Channels::new().no_history()).build();
+    let hub = Hub::builder().channels("x", ChannelOptions::new().no_history()).build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;
     let data = subscribe(&mut alice, "x").await;
@@ -349,9 +349,9 @@ async fn a_request_without_id_is_answered_only_where_it_fails() {
 #[tokio::test]
 async fn who_may_use_a_channel_is_decided_by_its_pattern() {
     let hub = Hub::builder()
-        .channels("own:{user}", Channels::new().authorize(|cx, params| *cx.user() == params["user"]))
-        .channels("vip:{*rest}", Channels::new().private())
-        .channels("news", Channels::new().publishers(Publishers::Application))
+        .channels("own:{user}", ChannelOptions::new().authorize(|cx, params| *cx.user() == params["user"]))
+        .channels("vip:{*rest}", ChannelOptions::new().private())
+        .channels("news", ChannelOptions::new().publishers(Publishers::Application))
         .build();
     let server = serve(&hub);
     let mut alice = client(&server, Encoding::Json, "alice").await;

@@ -224,7 +224,7 @@ async fn a_broker_that_is_too_slow_costs_the_connection_and_not_the_session() {
     let target = format!("/?user=ann&resume={token}");
     for (bad, code) in [(Mood::Hangs, 3010), (Mood::Raves, 1011), (Mood::IsDown, 3010)] {
         *mood.lock() = bad;
-        let mut ann = server.client(&target).json().patience(Duration::from_secs(20)).connect().await;
+        let mut ann = server.client(&target).json().timeout(Duration::from_secs(20)).connect().await;
         ann.send(json!({ "type": "resume" })).await;
         assert_eq!(ann.expect_close().await.0, code, "{bad:?}");
         ann.vanish();
@@ -246,7 +246,7 @@ async fn a_client_may_be_slower_to_say_where_it_stands_than_a_callback_may_be() 
     ann.vanish();
     let token = session["resume"]["token"].as_str().unwrap();
     let target = format!("/?user=ann&resume={token}");
-    let mut ann = server.client(&target).json().patience(Duration::from_secs(20)).connect().await;
+    let mut ann = server.client(&target).json().timeout(Duration::from_secs(20)).connect().await;
     hauyna_test::advance(Duration::from_secs(4)).await;
     ann.send(json!({ "type": "resume" })).await;
     assert_eq!(ann.expect("session").await["resumed"], true);

@@ -4,7 +4,7 @@
 use crate::scattered::{Network, Scattered, turns};
 use crate::support::{Random, emptied, named, open_hub, registered};
 use hauyna::{
-    Channels, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind, json,
+    ChannelOptions, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind, json,
 };
 use hauyna_test::Client;
 use serde_json::Value;
@@ -77,7 +77,7 @@ async fn row_35_joins_that_wait_for_permission_race_with_leaving_and_disconnects
         }
     });
     let handler = handler.share();
-    let options = Channels::new().announce_subscribers().presence(Presence::each());
+    let options = ChannelOptions::new().announce_subscribers().presence(Presence::each());
     let hub = Hub::builder().channels("{*any}", options).broker(Scattered::new(seed, Network::Slow)).build();
     let balance = Balance::of(&hub);
     for batch in 0..rounds / AT_ONCE {

@@ -3,7 +3,7 @@
 
 use crate::support::{eventually, named, subscribe};
 use hauyna::{
-    Channels, CloseCode, CloseReason, Connection, ConnectionState, Context, Handler, Hub, HubBuilder,
+    ChannelOptions, CloseCode, CloseReason, Connection, ConnectionState, Context, Handler, Hub, HubBuilder,
     Presence, RetryPolicy, Revocation, SessionOptions, SystemEvent, SystemKind, json,
 };
 use hauyna_protocol::Encoding;
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 pub(crate) fn hub() -> HubBuilder {
     Hub::builder()
-        .channels("room:{id}", Channels::new().presence(Presence::each()).announce_subscribers())
-        .channels("live:{id}", Channels::new().no_history())
-        .channels("{*any}", Channels::new().history(1000, Duration::from_secs(600)))
+        .channels("room:{id}", ChannelOptions::new().presence(Presence::each()).announce_subscribers())
+        .channels("live:{id}", ChannelOptions::new().no_history())
+        .channels("{*any}", ChannelOptions::new().history(1000, Duration::from_secs(600)))
 }
 
 /// A window that a test can wait for: one attempt of 1 ms, and 10 s for it, cut to this.
@@ -395,12 +395,12 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
         three + (three - two) / 2
     };
     for options in [
-        SessionOptions { most: 3, ..SessionOptions::default() },
-        SessionOptions { bytes, ..SessionOptions::default() },
+        SessionOptions { max_sessions: 3, ..SessionOptions::default() },
+        SessionOptions { max_bytes, ..SessionOptions::default() },
     ] {
         let (hub, server, sessions) = lose(8, options).await;
         let count = hub.stats().sessions;
-        assert!(count == 3 && hub.stats().memory.sessions <= options.bytes, "{count}");
+        assert!(count == 3 && hub.stats().memory.sessions <= options.max_bytes, "{count}");
         assert_eq!(hub.stats().sessions_evicted, 5);
         let present = hub.channel("room:1").presence().len();
         assert_eq!(present, 3, "who has no session any more is not present");

@@ -1,7 +1,7 @@
 //! Clients that do not read: what each policy does, what they are told, and that nobody else notices.
 
 use crate::support::{eventually, named, subscribe, subscriber};
-use hauyna::{Channels, Hub, SlowConsumer, SystemEvent, SystemKind, json};
+use hauyna::{ChannelOptions, Hub, SlowConsumer, SystemEvent, SystemKind, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 const PAYLOAD: usize = 16 * 1024;
 
 fn hub(policy: SlowConsumer) -> Hub {
-    let channels = Channels::new().history(100_000, Duration::from_secs(600)).slow_consumer(policy);
+    let channels = ChannelOptions::new().history(100_000, Duration::from_secs(600)).slow_consumer(policy);
     Hub::builder().channels("{*any}", channels).outbox(256 * 1024, 64).build()
 }
 
@@ -181,7 +181,7 @@ async fn conflation_keeps_the_latest_while_the_subscriber_lags() {
 #[tokio::test]
 async fn reading_pauses_while_the_client_does_not_read_its_answers() {
     let server = TestServer::start(Hub::new(), named().write_timeout(Duration::from_secs(60)));
-    let client = server.client("/").receive_buffer(4096).patience(Duration::from_secs(30)).connect().await;
+    let client = server.client("/").receive_buffer(4096).timeout(Duration::from_secs(30)).connect().await;
     let (hub, mut client) = (server.hub().clone(), client);
     let id = "x".repeat(60);
     let mut sent = 0_u64;

@@ -2,7 +2,7 @@
 //! and who hears of it in which order.
 
 use crate::support::{emptied, eventually, named, registered};
-use hauyna::ConnectionState::{self, Connected, Disconnected, Error, Idle, Custom, Reconnecting};
+use hauyna::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
 use hauyna::{CloseCode, Connection, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{FrameHead, OpCode};

@@ -1,7 +1,7 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Channels, Connection, Handler, HistoryPage, HistoryRange, Hub,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Connection, Handler, HistoryPage, HistoryRange, Hub,
     HubBuilder, LocalBroker, Publish, Published, Relay, RetryPolicy, SharedHandler, json,
 };
 pub(crate) use hauyna_test::Random;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 
 /// Every channel is open, with a long history.
 pub(crate) fn open_hub() -> HubBuilder {
-    Hub::builder().channels("{*any}", Channels::new().history(100_000, Duration::from_secs(600)))
+    Hub::builder().channels("{*any}", ChannelOptions::new().history(100_000, Duration::from_secs(600)))
 }
 
 /// Users by the query parameter `user`, `anybody` without.
@@ -169,7 +169,7 @@ where
         socket.write_all(&answer).await.unwrap();
         hub.connections().register(wrap(socket), user, handler).unwrap()
     };
-    let client = Client::to("ws://memory/").without_pongs().patience(Duration::from_secs(600)).over(peer);
+    let client = Client::to("ws://memory/").without_pongs().timeout(Duration::from_secs(600)).over(peer);
     let (client, connection) = tokio::join!(client, answered);
     (client.unwrap_or_else(|refused| panic!("{refused:?}")), connection)
 }

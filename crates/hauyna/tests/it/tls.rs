@@ -4,7 +4,7 @@ use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind
 use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hauyna::{Channels, ClientEvents, Heartbeat, Hub, Router, Server, SlowConsumer, TlsConfig, json};
+use hauyna::{ChannelOptions, ClientEvents, Heartbeat, Hub, Router, Server, SlowConsumer, TlsConfig, json};
 use hauyna_test::{Client, Frame, TestServer};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -125,7 +125,7 @@ async fn lagging_consumer_over_tls_gets_the_latest_client_event_of_each_sender_a
     let certificate = certificate();
     for policy in [SlowConsumer::Disconnect, SlowConsumer::DropOldest] {
         let events = ClientEvents::new().event("cursor", 1000);
-        let channels = Channels::new().slow_consumer(policy).client_events(events);
+        let channels = ChannelOptions::new().slow_consumer(policy).client_events(events);
         let hub = Hub::builder().channels("room:{id}", channels).outbox(256 * 1024, 64).build();
         let handler = named().write_timeout(Duration::from_secs(60));
         let secure = Router::new(hub.clone()).websocket("/", handler).into_server().tls(certificate.config());

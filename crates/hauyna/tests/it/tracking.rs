@@ -2,12 +2,12 @@
 //! included, and from several tasks at once.
 
 use crate::support::{eventually, named, subscribe};
-use hauyna::{Channels, Hub, HubBuilder, Presence, json};
+use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
 
 fn rooms() -> HubBuilder {
-    Hub::builder().channels("room:{id}", Channels::new().presence(Presence::each()))
+    Hub::builder().channels("room:{id}", ChannelOptions::new().presence(Presence::each()))
 }
 
 #[tokio::test]

@@ -98,7 +98,7 @@ async fn a_stream_that_is_no_tcp_serves_the_whole_protocol() {
 
 #[tokio::test]
 async fn deadlines_and_policies_hold_on_a_stream_that_is_no_tcp() {
-    let channels = hauyna::Channels::new().slow_consumer(SlowConsumer::Disconnect);
+    let channels = hauyna::ChannelOptions::new().slow_consumer(SlowConsumer::Disconnect);
     let hub = Hub::builder().channels("{*any}", channels).outbox(16 * 1024, 64).build();
     let heartbeat = Heartbeat::every(Duration::from_millis(80)).timeout(Duration::from_millis(80));
     let router = || Router::new(hub.clone()).websocket("/", named().heartbeat(heartbeat));

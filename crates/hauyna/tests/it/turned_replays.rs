@@ -3,7 +3,7 @@
 
 use crate::support::{named, recover, subscribe};
 use crate::turning::{Engine, Latency, Turning};
-use hauyna::{Channels, Hub, SessionOptions, json};
+use hauyna::{ChannelOptions, Hub, SessionOptions, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
@@ -19,7 +19,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let engine = Engine::new(Latency::AtOnce);
-        let channels = Channels::new().history(100_000, Duration::from_secs(600));
+        let channels = ChannelOptions::new().history(100_000, Duration::from_secs(600));
         let hub = Hub::builder()
             .sessions(SessionOptions::none())
             .channels("x", channels)

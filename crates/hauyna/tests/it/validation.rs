@@ -1,7 +1,7 @@
 //! Validation over real sockets: what does not fit is answered with all its paths and reaches nobody.
 
 use crate::support::{named, open_hub, serve, subscribe, subscriber};
-use hauyna::{Channels, Context, Handler, Hub, Invalid, Result, Validate, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Invalid, Result, Validate, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
@@ -128,11 +128,11 @@ async fn a_validator_that_panics_costs_its_request_alone() {
 
 #[tokio::test]
 async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_nobody() {
-    let numbers = Channels::new().validate(|channel: &str, content: &Value| match &content["number"] {
+    let numbers = ChannelOptions::new().validate(|channel: &str, content: &Value| match &content["number"] {
         Value::Number(_) => Ok(()),
         _ => Err(Invalid::at("number", format!("is none in {channel}"))),
     });
-    let hub = Hub::builder().channels("numbers:{id}", numbers).channels("{*any}", Channels::new()).build();
+    let hub = Hub::builder().channels("numbers:{id}", numbers).channels("{*any}", ChannelOptions::new()).build();
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "numbers:1").await;
     for encoding in Encoding::ALL {
@@ -160,7 +160,7 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
 
 #[tokio::test]
 async fn a_handler_that_decides_about_publications_is_asked_before_the_validators() {
-    let channels = Channels::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
+    let channels = ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
     let handler = named().authorize_publish(|_, channel| async move {
         match channel.as_str() {
@@ -193,7 +193,7 @@ async fn a_handler_may_answer_with_faults_of_its_own() {
 async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
     let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
     let schema = || hauyna::Schema::new(&text).unwrap();
-    let hub = Hub::builder().channels("{*any}", Channels::new().validate(schema())).build();
+    let hub = Hub::builder().channels("{*any}", ChannelOptions::new().validate(schema())).build();
     let handler = named().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(hub, handler);
     let mut client = client(&server, Encoding::Json).await;
@@ -237,7 +237,7 @@ async fn the_content_of_a_channel_is_held_to_its_type_whatever_the_encoding() {
         #[expect(dead_code, reason = "only read")]
         text: String,
     }
-    let hub = Hub::builder().channels("notes", Channels::new().content::<Note>()).build();
+    let hub = Hub::builder().channels("notes", ChannelOptions::new().content::<Note>()).build();
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "notes").await;
     for encoding in Encoding::ALL {

@@ -1,7 +1,7 @@
 //! What operators see: counts, the memory estimate, snapshots of one user, channel or connection, metrics, log.
 
 use crate::support::{eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{Channels, Context, Handler, Hub, SlowConsumer, json};
+use hauyna::{ChannelOptions, Context, Handler, Hub, SlowConsumer, json};
 use hauyna_test::TestServer;
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ async fn a_snapshot_of_a_connection_says_who_it_is_and_how_it_fares() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_tells_how_long_a_connection_has_been_silent() {
     let server = TestServer::start(Hub::new(), named().no_heartbeat());
-    let mut client = server.client("/?user=ann").json().patience(Duration::from_secs(3600)).connect().await;
+    let mut client = server.client("/?user=ann").json().timeout(Duration::from_secs(3600)).connect().await;
     client.expect("session").await;
     let silent = || server.hub().inspect().user("ann").connections[0].silent_for;
     assert!(silent() < 2000);
@@ -139,9 +139,9 @@ async fn present(cx: Context) -> hauyna::Result {
 
 #[tokio::test]
 async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_pages() {
-    let room = Channels::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
+    let room = ChannelOptions::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
     let hub =
-        Hub::builder().channels("room:{id}", room).channels("lobby", Channels::new().no_history()).build();
+        Hub::builder().channels("room:{id}", room).channels("lobby", ChannelOptions::new().no_history()).build();
     let server = TestServer::start(hub.clone(), named());
     let mut clients = Vec::new();
     for number in 0..25 {

@@ -5,7 +5,7 @@ use crate::channel::Draft;
 use crate::{Continuity, Retention};
 use hauyna_protocol::Position;
 
-fn broker(options: LocalOptions) -> LocalBroker {
+fn broker(options: LocalBrokerOptions) -> LocalBroker {
     let broker = LocalBroker::new(options);
     broker.start(Relay::to(|_| {}));
     broker
@@ -34,7 +34,7 @@ fn name(text: &str) -> ChannelName {
 fn neighbours(broker: &LocalBroker, count: usize) -> Vec<ChannelName> {
     let first = name("n0");
     let names = (0..).map(|number| name(&format!("n{number}")));
-    names.filter(|other| broker.place(other).0 == broker.place(&first).0).take(count).collect()
+    names.filter(|other| broker.stripe_of(other).0 == broker.stripe_of(&first).0).take(count).collect()
 }
 
 fn names(count: usize) -> Vec<ChannelName> {
@@ -53,16 +53,18 @@ async fn tick() {
 /// What the accounts say must be what is there.
 fn audit(broker: &LocalBroker) {
     let mut sum = Amounts::default();
-    for place in &broker.places {
-        let part = place.part.lock();
+    for place in &broker.stripes {
+        let part = place.streams.lock();
         let amounts = part.audit();
         sum.history_bytes += amounts.history_bytes;
         sum.streams += amounts.streams;
         sum.keys += amounts.keys;
         sum.key_bytes += amounts.key_bytes;
         let oldest = [part.oldest_publication(), part.oldest_stream(), part.keys.oldest()];
-        for (kind, at) in [Kind::Publications, Kind::Streams, Kind::Keys].into_iter().zip(oldest) {
-            assert_eq!(place.oldest(kind), at.unwrap_or(NONE), "{kind:?}");
+        for (kind, at) in
+            [BoundKind::Publications, BoundKind::Streams, BoundKind::Keys].into_iter().zip(oldest)
+        {
+            assert_eq!(place.oldest(kind), at.unwrap_or(NO_TIME), "{kind:?}");
         }
     }
     let totals = &broker.totals;
@@ -74,7 +76,7 @@ fn audit(broker: &LocalBroker) {
 
 #[tokio::test(start_paused = true)]
 async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
-    let broker = broker(LocalOptions { history_bytes: 100 * weight(1000), ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { max_history_bytes: 100 * weight(1000), ..LocalBrokerOptions::default() });
     let names = names(30);
     for round in 0..5 {
         for channel in &names {
@@ -100,7 +102,7 @@ async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
 
 #[tokio::test(start_paused = true)]
 async fn one_channel_may_take_the_whole_budget() {
-    let broker = broker(LocalOptions { history_bytes: 1000 * weight(1000), ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { max_history_bytes: 1000 * weight(1000), ..LocalBrokerOptions::default() });
     for _ in 0..1000 {
         publish(&broker, &name("x"), 1000).await;
     }
@@ -110,11 +112,11 @@ async fn one_channel_may_take_the_whole_budget() {
 
 #[tokio::test]
 async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
-    let options = LocalOptions {
-        history_bytes: 200 * weight(1000),
-        channels: 50,
-        keys: 100,
-        ..LocalOptions::default()
+    let options = LocalBrokerOptions {
+        max_history_bytes: 200 * weight(1000),
+        max_channels: 50,
+        max_keys: 100,
+        ..LocalBrokerOptions::default()
     };
     let broker = Arc::new(broker(options));
     let publishers = (0..4_usize).map(|publisher| {
@@ -141,7 +143,7 @@ async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn channels_without_number_are_forgotten_but_not_those_in_use() {
-    let broker = broker(LocalOptions { channels: 16, ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { max_channels: 16, ..LocalBrokerOptions::default() });
     let names = names(200);
     let (busy, others) = names.split_first().unwrap();
     let first = publish(&broker, busy, 10).await;
@@ -167,7 +169,7 @@ async fn channels_without_number_are_forgotten_but_not_those_in_use() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_with_subscribers_is_never_forgotten() {
     let options =
-        LocalOptions { channels: 4, position_age: Duration::from_secs(100), ..LocalOptions::default() };
+        LocalBrokerOptions { max_channels: 4, position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() };
     let broker = broker(options);
     let neighbours = neighbours(&broker, 40);
     let (quiet, rest) = neighbours.split_first().unwrap();
@@ -191,7 +193,7 @@ async fn a_stream_with_subscribers_is_never_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_position_is_remembered_for_its_age_after_the_last_subscriber_left() {
-    let broker = broker(LocalOptions { position_age: Duration::from_secs(100), ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() });
     let channel = name("x");
     broker.subscribe(&channel).await.unwrap();
     let first = publish(&broker, &channel, 1).await;
@@ -211,7 +213,7 @@ async fn a_position_is_remembered_for_its_age_after_the_last_subscriber_left() {
 
 #[tokio::test(start_paused = true)]
 async fn names_that_were_only_subscribed_to_leave_nothing_behind() {
-    let broker = broker(LocalOptions::default());
+    let broker = broker(LocalBrokerOptions::default());
     for channel in names(1000) {
         broker.subscribe(&channel).await.unwrap();
         let told = broker.history(&channel, HistoryRange::top()).await.unwrap().top;
@@ -224,7 +226,7 @@ async fn names_that_were_only_subscribed_to_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
-    let broker = broker(LocalOptions { history_bytes: 1000, ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { max_history_bytes: 1000, ..LocalBrokerOptions::default() });
     let first = publish(&broker, &name("x"), 10_000).await;
     assert!(kept(&broker, &name("x")).await.is_empty());
     let range = HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() };
@@ -234,20 +236,20 @@ async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn age_frees_memory_even_where_nobody_reads() {
-    let broker = broker(LocalOptions::default());
+    let broker = broker(LocalBrokerOptions::default());
     for number in 0..100 {
         publish(&broker, &name(&format!("c{number}")), 100).await;
     }
     tokio::time::advance(Duration::from_secs(61)).await;
     broker.sweep();
     assert_eq!(broker.totals.history_bytes.load(Ordering::Relaxed), 0);
-    assert!(broker.places.iter().all(|place| place.oldest(Kind::Publications) == NONE));
+    assert!(broker.stripes.iter().all(|place| place.oldest(BoundKind::Publications) == NO_TIME));
     audit(&broker);
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_remembered_for_their_age() {
-    let broker = broker(LocalOptions::default());
+    let broker = broker(LocalBrokerOptions::default());
     let first = keyed(&broker, &name("x"), 1, Some("k")).await;
     tokio::time::advance(Duration::from_secs(299)).await;
     broker.sweep();
@@ -259,9 +261,9 @@ async fn keys_are_remembered_for_their_age() {
 
 #[tokio::test(start_paused = true)]
 async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
-    let by_number = LocalOptions { keys: 30, ..LocalOptions::default() };
+    let by_number = LocalBrokerOptions { max_keys: 30, ..LocalBrokerOptions::default() };
     // The channel's name and a NUL belong to the key.
-    let by_bytes = LocalOptions { key_bytes: 30 * 5, ..LocalOptions::default() };
+    let by_bytes = LocalBrokerOptions { max_key_bytes: 30 * 5, ..LocalBrokerOptions::default() };
     for options in [by_number, by_bytes] {
         let broker = broker(options);
         let channels = ["a", "b", "c", "d"].map(name);
@@ -281,7 +283,7 @@ async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
-    let broker = broker(LocalOptions { position_age: Duration::from_secs(100), ..LocalOptions::default() });
+    let broker = broker(LocalBrokerOptions { position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() });
     let names = neighbours(&broker, 2);
     let (quiet, busy) = (&names[0], &names[1]);
     let before = publish(&broker, quiet, 1).await;
@@ -306,11 +308,11 @@ async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
 
 #[tokio::test(start_paused = true)]
 async fn the_accounts_are_right_after_any_history() {
-    let broker = broker(LocalOptions {
-        history_bytes: 20 * weight(0),
+    let broker = broker(LocalBrokerOptions {
+        max_history_bytes: 20 * weight(0),
         position_age: Duration::from_secs(70),
-        channels: 6,
-        ..LocalOptions::default()
+        max_channels: 6,
+        ..LocalBrokerOptions::default()
     });
     let mut names = neighbours(&broker, 5);
     names.extend((0..5).map(|number| name(&format!("m{number}"))));
@@ -335,7 +337,7 @@ async fn the_accounts_are_right_after_any_history() {
 
 #[tokio::test(start_paused = true)]
 async fn no_range_is_too_large_and_none_too_small() {
-    let broker = broker(LocalOptions::default());
+    let broker = broker(LocalBrokerOptions::default());
     let channel = name("x");
     for _ in 0..3 {
         publish(&broker, &channel, 1).await;

@@ -1,10 +1,12 @@
 //! The order of the lanes, what the slow-consumer policies drop and tell, and writes that are cut anywhere.
 
 use super::*;
-use crate::channel::{ChannelCore, ChannelName, Channels, Draft, Kind, SlowConsumer, UserId, Wire};
+use crate::channel::{
+    ChannelCore, ChannelName, ChannelOptions, Draft, PublicationKind, SlowConsumer, UserId, Wire,
+};
 use crate::connection::core::{ConnectionCore, ConnectionParts};
 use crate::connection::latest::ReadingPace;
-use crate::connection::outbox::{OutboxFull, Outbox};
+use crate::connection::outbox::{Outbox, OutboxFull};
 use crate::connection::{ConnectInfo, ConnectionId, Outgoing, Widening};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
@@ -26,7 +28,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
     };
     let endpoint = Arc::new(Handler::new().into_endpoint());
     let connection = ConnectionCore::new(Hub::new().0, endpoint, identity, Outbox::new(Socket::Gone));
-    let options = Arc::new(Channels::new().slow_consumer(policy));
+    let options = Arc::new(ChannelOptions::new().slow_consumer(policy));
     Arc::new(Subscription {
         channel: Arc::new(ChannelCore::new(ChannelName::new(channel).unwrap(), options, 1)),
         connection: Arc::new(connection),
@@ -247,7 +249,7 @@ fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
 
 fn client_event(own: &Subscription, sender: u64, data: &Value) -> Arc<Publication> {
     let mut draft = Draft::new(own.channel.name.clone(), data).unwrap();
-    draft.kind = Kind::ClientEvent;
+    draft.kind = PublicationKind::ClientEvent;
     (draft.except, draft.conflate) = (Some(ConnectionId::new(sender)), Some("cursor".into()));
     Arc::new(draft.publication(None))
 }
@@ -259,7 +261,11 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
     let out = Bench::out(&bench.traffic, 1000);
     for x in 0..10 {
         for sender in [1, 2] {
-            bench.lanes.events.push(&client_event(&own, sender, &json!(x)), &own, (out, ReadingPace::Unknown));
+            bench.lanes.events.push(
+                &client_event(&own, sender, &json!(x)),
+                &own,
+                (out, ReadingPace::Unknown),
+            );
         }
     }
     assert_eq!(bench.lanes.events.frames(out).count(), 20);
@@ -275,7 +281,9 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
 #[test]
 fn client_events_of_any_number_of_senders_wait_within_bounds() {
     let own = subscription("x", SlowConsumer::Disconnect);
-    for (pace, bytes, count) in [(ReadingPace::Lagging, 64 * 1024, 256), (ReadingPace::Unknown, 1 << 20, 4096)] {
+    for (pace, bytes, count) in
+        [(ReadingPace::Lagging, 64 * 1024, 256), (ReadingPace::Unknown, 1 << 20, 4096)]
+    {
         for size in [1, 1000] {
             let mut bench = Bench::new(10_000);
             let out = Bench::out(&bench.traffic, 10_000);

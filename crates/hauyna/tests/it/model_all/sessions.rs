@@ -4,7 +4,7 @@
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
 use hauyna::{
-    Channels, ClientEvents, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation,
+    ChannelOptions, ClientEvents, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation,
     SessionOptions, json,
 };
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
@@ -54,7 +54,7 @@ impl World {
         match self {
             Self::WithoutSessions => SessionOptions::none(),
             _ if seed.is_multiple_of(3) => {
-                SessionOptions { window: WINDOW, most: 2, ..SessionOptions::default() }
+                SessionOptions { window: WINDOW, max_sessions: 2, ..SessionOptions::default() }
             }
             _ => SessionOptions { window: WINDOW, ..SessionOptions::default() },
         }
@@ -62,7 +62,7 @@ impl World {
 
     /// The channels of a hub.
     pub(super) fn declare(self, hub: HubBuilder, seed: u64) -> HubBuilder {
-        let channels = || Channels::new().client_events(ClientEvents::new().event("cursor", 1000));
+        let channels = || ChannelOptions::new().client_events(ClientEvents::new().event("cursor", 1000));
         let rooms = channels().presence(Presence::each());
         let crowd = Presence::each().each_up_to(1).list_up_to(CROWD_LISTED).tick(Duration::from_millis(10));
         let crowd = channels().presence(crowd);
@@ -71,7 +71,7 @@ impl World {
             let plain = channels().history(100, Duration::from_secs(600));
             return hub.channels("room:{id}", rooms).channels(CROWD, crowd).channels(PLAIN, plain);
         }
-        let keep = |channels: Channels, channel| channels.history(kept_of(channel) as u32, DAY);
+        let keep = |channels: ChannelOptions, channel| channels.history(kept_of(channel) as u32, DAY);
         hub.channels("room:{id}", rooms.no_history().announce_subscribers())
             .channels(CROWD, keep(crowd, CROWD))
             .channels(PLAIN, keep(channels().announce_subscribers(), PLAIN))

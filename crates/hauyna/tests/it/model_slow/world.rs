@@ -3,7 +3,7 @@
 
 use crate::support::named;
 use crate::turning::{Engine, Latency};
-use hauyna::{Channels, Handler, Hub, Rate, RateLimit, RetryPolicy, Router, SessionOptions, SlowConsumer};
+use hauyna::{ChannelOptions, Handler, Hub, Rate, RateLimit, RetryPolicy, Router, SessionOptions, SlowConsumer};
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
 use socket2::SockRef;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -107,7 +107,7 @@ impl World {
             .recovery_limit(RECOVERY_LIMIT as u32)
             .retry_policy(policy_of(RATED + 1));
         for (number, (name, policy)) in CHANNELS.into_iter().enumerate() {
-            let channels = Channels::new().slow_consumer(policy);
+            let channels = ChannelOptions::new().slow_consumer(policy);
             let channels = match number < NUMBERED {
                 true => channels.history(100_000, Duration::from_secs(600)),
                 false => channels.no_history(),
@@ -147,7 +147,7 @@ impl World {
                 Client::to(&format!("ws://{narrow}{target}")).receive_buffer(NARROW)
             }
         };
-        connect.patience(Duration::from_secs(20))
+        connect.timeout(Duration::from_secs(20))
     }
 }
 

@@ -5,7 +5,7 @@
 use super::publication::Content;
 use super::publish::post;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Draft, Kind, Subscription};
+use super::{ChannelCore, ChannelName, Draft, PublicationKind, Subscription};
 use crate::connection::{ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use crate::presence;
@@ -50,7 +50,7 @@ pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelNam
     let Some(channel) = hub.channels.find(name) else { return };
     presence::leave_lost(hub, &channel, core.user(), core.id());
     announce_removed(hub, name, core.user(), metadata);
-    hub.retire(&channel);
+    hub.remove_channel(&channel);
 }
 
 /// Sends a message of the protocol to all subscribers but one. The caller holds the lock that orders what it tells of.
@@ -88,7 +88,7 @@ fn event_draft(channel: &ChannelCore, message: &Message<'_>, except: Option<Conn
     message.encode(Encoding::Json, &mut json);
     Draft {
         channel: channel.name.clone(),
-        kind: Kind::Event,
+        kind: PublicationKind::Event,
         user: None,
         content: Content::of_protocol(json),
         timestamp: crate::clock::unix_ms(),

@@ -1,7 +1,7 @@
 //! A question to clients with the types of both sides, declared once: `Contract::question` describes it, `ask` asks
 //! it.
 
-use crate::connection::{Connection, ClientRequest};
+use crate::connection::{ClientRequest, Connection};
 use serde::Serialize;
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,12 +26,12 @@ use std::marker::PhantomData;
 ///     CONFIRM.ask(&cx.connection(), &Confirm { text: "Everything?".into() }).await
 /// }
 /// ```
-pub struct Question<Data, Reply> {
+pub struct ClientRequestType<Data, Reply> {
     name: &'static str,
     types: PhantomData<fn(Data) -> Reply>,
 }
 
-impl<Data, Reply> Question<Data, Reply> {
+impl<Data, Reply> ClientRequestType<Data, Reply> {
     /// A question by its name, the `event` of the protocol's `request`.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
@@ -45,22 +45,22 @@ impl<Data, Reply> Question<Data, Reply> {
     }
 }
 
-impl<Data: Serialize, Reply> Question<Data, Reply> {
+impl<Data: Serialize, Reply> ClientRequestType<Data, Reply> {
     /// Asks a client; await it. As [`Connection::request`], with the types of this question.
     pub fn ask(&self, connection: &Connection, data: &Data) -> ClientRequest<Reply> {
         connection.request(self.name, data)
     }
 }
 
-impl<Data, Reply> Clone for Question<Data, Reply> {
+impl<Data, Reply> Clone for ClientRequestType<Data, Reply> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<Data, Reply> Copy for Question<Data, Reply> {}
+impl<Data, Reply> Copy for ClientRequestType<Data, Reply> {}
 
-impl<Data, Reply> fmt::Debug for Question<Data, Reply> {
+impl<Data, Reply> fmt::Debug for ClientRequestType<Data, Reply> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Question").field(&self.name).finish()
     }

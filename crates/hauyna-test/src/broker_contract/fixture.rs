@@ -11,16 +11,16 @@ use tokio::sync::mpsc;
 
 /// A broker and what it relays.
 #[derive(Debug)]
-pub struct Bench<B> {
+pub struct BrokerFixture<B> {
     pub(super) broker: Arc<B>,
     relayed: mpsc::Receiver<Arc<Publication>>,
 }
 
 /// Where each stream is, as its subscribers know.
 #[derive(Debug, Default)]
-struct Told(Mutex<HashMap<ChannelName, Position>>);
+struct LastSubscription(Mutex<HashMap<ChannelName, Position>>);
 
-impl Told {
+impl LastSubscription {
     fn set(&self, channel: &ChannelName, to: Position) {
         self.0.lock().expect("no check has failed").insert(channel.clone(), to);
     }
@@ -37,11 +37,11 @@ impl Told {
     }
 }
 
-impl<B: Broker> Bench<B> {
+impl<B: Broker> BrokerFixture<B> {
     /// Starts the broker.
     pub fn new(broker: B) -> Self {
         let (sender, relayed) = mpsc::channel(QUEUE);
-        let told = Arc::new(Told::default());
+        let told = Arc::new(LastSubscription::default());
         let turns = told.clone();
         let relay = Relay::to(move |publication| {
             told.check(publication);
@@ -81,7 +81,7 @@ impl<B: Broker> Bench<B> {
     }
 
     pub(super) async fn next(&mut self) -> Arc<Publication> {
-        let next = tokio::time::timeout(PATIENCE, self.relayed.recv()).await;
+        let next = tokio::time::timeout(TIMEOUT, self.relayed.recv()).await;
         next.expect("a publication is relayed in time").expect("the broker keeps its relay")
     }
 
@@ -136,7 +136,7 @@ pub(super) fn numbers(page: &HistoryPage) -> Vec<u32> {
 }
 
 /// How long a relay or an expiry may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any test relays.
 const QUEUE: usize = 16 * 1024;
 const LAST: u32 = u32::MAX;

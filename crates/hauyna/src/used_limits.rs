@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The remainders of one kind of limit, by the name that they are of and by who has spent them.
-pub(crate) struct Spent<T> {
+pub(crate) struct UsedLimits<T> {
     remainders: Mutex<Remainders<T>>,
     /// Number of remainders, for those who only want to know whether there are any.
     count: AtomicUsize,
@@ -27,28 +27,28 @@ struct Remainders<T> {
     by_end: BTreeSet<(Instant, u64, Arc<str>)>,
 }
 
-impl<T> Default for Spent<T> {
+impl<T> Default for UsedLimits<T> {
     fn default() -> Self {
         Self::new(MAX_REMAINDERS)
     }
 }
 
-impl<T> Spent<T> {
+impl<T> UsedLimits<T> {
     fn new(max: usize) -> Self {
         let remainders = Remainders { by_name: BTreeMap::new(), by_end: BTreeSet::new() };
         Self { remainders: Mutex::new(remainders), count: AtomicUsize::new(0), max }
     }
 
     /// Keeps what `spender` has left under a name, until it is whole again.
-    pub(crate) fn put(&self, name: &str, spender: u64, left: T, whole_after: Duration) {
+    pub(crate) fn keep(&self, name: &str, spender: u64, left: T, full_after: Duration) {
         let now = Instant::now();
-        let (name, whole): (Arc<str>, _) = (name.into(), now + whole_after.min(LONGEST));
+        let (name, whole): (Arc<str>, _) = (name.into(), now + full_after.min(MAX_KEPT));
         let mut remainders = self.remainders.lock();
         remainders.by_end.insert((whole, spender, name.clone()));
         remainders.by_name.insert((name.clone(), whole, spender), left);
-        remainders.forget(now, self.max);
+        remainders.remove_full(now, self.max);
         let of_name = remainders.of_name(&name, now);
-        if of_name.len() > MAX_OF_NAME
+        if of_name.len() > MAX_PER_NAME
             && let Some(fullest) = of_name.first()
         {
             remainders.remove(fullest);
@@ -68,7 +68,7 @@ impl<T> Spent<T> {
         }
         let now = Instant::now();
         let mut remainders = self.remainders.lock();
-        remainders.forget(now, self.max);
+        remainders.remove_full(now, self.max);
         let of_name = remainders.of_name(name, now);
         let found = of_name.iter().find(|(.., other)| *other == spender).or_else(|| of_name.last());
         let left = found.and_then(|key| remainders.remove(key));
@@ -91,7 +91,7 @@ impl<T> Remainders<T> {
     }
 
     /// Forgets what is whole again, and past `max` what would be whole first.
-    fn forget(&mut self, now: Instant, max: usize) {
+    fn remove_full(&mut self, now: Instant, max: usize) {
         while let Some((whole, spender, name)) = self.by_end.first().cloned()
             && (whole <= now || self.by_end.len() > max)
         {
@@ -100,7 +100,7 @@ impl<T> Remainders<T> {
     }
 }
 
-impl<T> fmt::Debug for Spent<T> {
+impl<T> fmt::Debug for UsedLimits<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spent").field("count", &self.count).finish_non_exhaustive()
     }
@@ -109,9 +109,9 @@ impl<T> fmt::Debug for Spent<T> {
 /// Remainders of one channel pattern or handler.
 const MAX_REMAINDERS: usize = 65_536;
 /// Remainders of one name: whoever has more connections at once has so many limits, too.
-const MAX_OF_NAME: usize = 16;
+const MAX_PER_NAME: usize = 16;
 /// A year.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MAX_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -121,12 +121,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_remainder_is_given_back_once_and_not_after_it_is_whole() {
-        let spent = Spent::new(8);
-        spent.put("a", 1, "left", HOUR);
+        let spent = UsedLimits::new(8);
+        spent.keep("a", 1, "left", HOUR);
         assert_eq!(spent.take("b", 1), None);
         assert_eq!(spent.take("a", 1), Some("left"));
         assert_eq!(spent.take("a", 1), None);
-        spent.put("a", 1, "left", HOUR);
+        spent.keep("a", 1, "left", HOUR);
         tokio::time::advance(HOUR).await;
         assert_eq!(spent.take("a", 1), None);
         assert_eq!(spent.count.load(Ordering::Relaxed), 0);
@@ -134,11 +134,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_spent_nothing_here_gets_the_least_of_the_name() {
-        let spent = Spent::new(8);
-        spent.put("a", 1, "most", HOUR);
-        spent.put("a", 2, "least", 3 * HOUR);
-        spent.put("a", 3, "some", 2 * HOUR);
-        spent.put("b", 4, "of another", 9 * HOUR);
+        let spent = UsedLimits::new(8);
+        spent.keep("a", 1, "most", HOUR);
+        spent.keep("a", 2, "least", 3 * HOUR);
+        spent.keep("a", 3, "some", 2 * HOUR);
+        spent.keep("b", 4, "of another", 9 * HOUR);
         assert_eq!(spent.take("a", 3), Some("some"));
         assert_eq!(spent.take("a", 7), Some("least"));
         assert_eq!(spent.take("a", 7), Some("most"));
@@ -147,10 +147,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn names_without_end_are_kept_up_to_the_bound_and_the_emptiest_stay() {
-        let spent = Spent::new(100);
-        spent.put("precious", 0, u64::MAX, 2 * HOUR);
+        let spent = UsedLimits::new(100);
+        spent.keep("precious", 0, u64::MAX, 2 * HOUR);
         for number in 0..10_000 {
-            spent.put(&format!("name{number}"), 0, number, HOUR);
+            spent.keep(&format!("name{number}"), 0, number, HOUR);
         }
         assert_eq!(spent.count.load(Ordering::Relaxed), 100);
         assert_eq!(spent.take("precious", 0), Some(u64::MAX));
@@ -160,13 +160,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_name_keeps_the_emptiest_of_many() {
-        let spent = Spent::default();
+        let spent = UsedLimits::default();
         for number in 0..1000 {
-            spent.put("a", number, number, Duration::from_secs(1 + number));
+            spent.keep("a", number, number, Duration::from_secs(1 + number));
         }
-        assert_eq!(spent.count.load(Ordering::Relaxed), MAX_OF_NAME);
+        assert_eq!(spent.count.load(Ordering::Relaxed), MAX_PER_NAME);
         assert_eq!(spent.take("a", 7), Some(999));
-        spent.put("for ever", 0, 0, Duration::MAX);
+        spent.keep("for ever", 0, 0, Duration::MAX);
         assert_eq!(spent.take("for ever", 0), Some(0));
     }
 }

@@ -4,7 +4,7 @@
 
 use super::subscribe::verdict;
 use super::subscribers::ChannelState;
-use super::{ChannelCore, ChannelName, Content, Draft, Kind, Publication};
+use super::{ChannelCore, ChannelName, Content, Draft, Publication, PublicationKind};
 use crate::broker::Continuity;
 use crate::hub::HubCore;
 use crate::shard::Item;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 /// Where a stream goes on, and whether its subscribers have everything up to there.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Turned {
+pub(crate) struct EpochTurn {
     to: Position,
     recovery: Recovery,
 }
 
-impl Turned {
+impl EpochTurn {
     /// Nothing is missing up to `to`.
     pub(crate) fn whole(to: Position) -> Self {
         Self { to, recovery: Recovery::Recovered }
@@ -51,12 +51,12 @@ pub(super) fn follow(
     if top.epoch != position.epoch {
         // A broker whose memory was lost may start again at 1, which is not the next one after 0.
         let is_whole = is_next && top.offset > 0;
-        let turned = if is_whole { Turned::whole(before) } else { Turned::lost(before) };
+        let turned = if is_whole { EpochTurn::whole(before) } else { EpochTurn::lost(before) };
         turn(hub, channel, state, turned);
     } else if position.offset <= top.offset {
         return; // the first subscriber had it from the history
     } else if !is_next {
-        turn(hub, channel, state, Turned::failed(before, RecoveryFailure::TooOld));
+        turn(hub, channel, state, EpochTurn::failed(before, RecoveryFailure::TooOld));
     }
     state.top = Some(position);
 }
@@ -68,15 +68,15 @@ pub(crate) fn turned(hub: &HubCore, name: &ChannelName, to: Position, continuity
     let had_all = state.top.is_none_or(|top| top.offset == to.offset);
     let turned = match verdict(continuity) {
         Ok(()) if state.top == Some(to) => return,
-        Ok(()) if had_all => Turned::whole(to),
-        Ok(()) => Turned::lost(to),
-        Err(reason) => Turned::failed(to, reason),
+        Ok(()) if had_all => EpochTurn::whole(to),
+        Ok(()) => EpochTurn::lost(to),
+        Err(reason) => EpochTurn::failed(to, reason),
     };
     turn(hub, &channel, &mut state, turned);
 }
 
 /// Tells the subscribers. The offsets that they have had do not count any more.
-pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut ChannelState, turned: Turned) {
+pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut ChannelState, turned: EpochTurn) {
     state.top = Some(turned.to);
     state.turns = state.turns.wrapping_add(1);
     if state.subscribers.is_empty() || channel.options.retention.is_none() {
@@ -84,7 +84,7 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
     }
     let notice = Arc::new(notice(channel, turned));
     for (shard, _) in hub.shards.iter().zip(&state.per_shard).filter(|(_, count)| **count > 0) {
-        shard.post(Item::Turn { channel: channel.clone(), notice: notice.clone() });
+        shard.post(Item::EpochTurned { channel: channel.clone(), notice: notice.clone() });
     }
     tracing::debug!(
         target: "hauyna::broker",
@@ -95,7 +95,7 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
 }
 
 /// `subscribed`, for one who is subscribed already.
-pub(crate) fn notice(channel: &ChannelCore, turned: Turned) -> Publication {
+pub(crate) fn notice(channel: &ChannelCore, turned: EpochTurn) -> Publication {
     let message = Message::Subscribed(Subscribed {
         channel: channel.name.as_str(),
         position: Some(turned.to),
@@ -107,7 +107,7 @@ pub(crate) fn notice(channel: &ChannelCore, turned: Turned) -> Publication {
     message.encode(Encoding::Json, &mut json);
     let draft = Draft {
         channel: channel.name.clone(),
-        kind: Kind::Turn,
+        kind: PublicationKind::EpochTurned,
         user: None,
         content: Content::of_protocol(json),
         timestamp: crate::clock::unix_ms(),

@@ -13,29 +13,29 @@ use tokio::runtime::Handle;
 impl HubCore {
     /// Asks the broker. Where it panics it has failed, as if it could not be reached: whoever asks is often in the
     /// middle of taking a connection out of its channels, and goes on.
-    pub(crate) fn ask<T: Send + 'static>(
+    pub(crate) fn with_broker<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        self.ask_or(ask, BrokerError::new)
+        self.with_broker_or(ask, BrokerError::new)
     }
 
     /// As [`HubCore::ask`], for what may have been done though there is no answer.
-    pub(crate) fn ask_to_do<T: Send + 'static>(
+    pub(crate) fn with_broker_uncertain<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
     ) -> Answer<Result<T, BrokerError>> {
-        self.ask_or(ask, BrokerError::unknown)
+        self.with_broker_or(ask, BrokerError::unknown)
     }
 
-    fn ask_or<T: Send + 'static>(
+    fn with_broker_or<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
         failed: fn(&'static str) -> BrokerError,
     ) -> Answer<Result<T, BrokerError>> {
         let answer = contain::call(&self.metrics.panics, || ask(&*self.broker));
         let Ok(answer) = answer.map(Answer::into_now) else {
-            return Answer::now(Err(failed(PANICKED)));
+            return Answer::now(Err(failed(PANIC_TEXT)));
         };
         let later = match answer {
             Ok(now) => return Answer::now(now),
@@ -43,10 +43,10 @@ impl HubCore {
         };
         let (timeout, later) = (self.config.broker_timeout, Contained::new(&self.metrics.panics, later));
         Answer::later(async move {
-            match within(timeout, later).await {
+            match with_timeout(timeout, later).await {
                 Some(Ok(answer)) => answer,
-                Some(Err(Panicked)) => Err(failed(PANICKED)),
-                None => Err(failed(LATE)),
+                Some(Err(Panicked)) => Err(failed(PANIC_TEXT)),
+                None => Err(failed(TIMEOUT_TEXT)),
             }
         })
     }
@@ -61,22 +61,22 @@ impl HubCore {
     /// # Cancel safety
     ///
     /// The channel is not relayed where nobody waited to the end.
-    pub(crate) async fn join(&self, channel: &ChannelCore) -> Result<(), BrokerError> {
-        let relayed = channel.relayed.get_or_try_init(|| {
-            let _order = self.channels.order(&channel.name);
-            self.ask(|broker| broker.subscribe(&channel.name))
+    pub(crate) async fn broker_subscribe(&self, channel: &ChannelCore) -> Result<(), BrokerError> {
+        let relayed = channel.broker_subscription.get_or_try_init(|| {
+            let _order = self.channels.broker_order(&channel.name);
+            self.with_broker(|broker| broker.subscribe(&channel.name))
         });
-        match within(self.config.broker_timeout, relayed).await {
+        match with_timeout(self.config.broker_timeout, relayed).await {
             Some(relayed) => relayed.copied(),
-            None => Err(BrokerError::new(LATE)),
+            None => Err(BrokerError::new(TIMEOUT_TEXT)),
         }
     }
 
     /// Takes a channel without subscribers out of the map.
-    pub(crate) fn retire(&self, channel: &Arc<ChannelCore>) {
-        let _order = self.channels.order(&channel.name);
+    pub(crate) fn remove_channel(&self, channel: &Arc<ChannelCore>) {
+        let _order = self.channels.broker_order(&channel.name);
         if self.channels.remove_unused(channel, self.clock.millis()) && !channel.name.is_of_group() {
-            drop(self.ask(|broker| {
+            drop(self.with_broker(|broker| {
                 broker.unsubscribe(&channel.name);
                 Answer::now(Ok(()))
             }));
@@ -85,12 +85,12 @@ impl HubCore {
 }
 
 /// What comes within this time. Outside of a tokio runtime there is no clock; nothing but the broker ends the wait.
-async fn within<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
+async fn with_timeout<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
     if Handle::try_current().is_err() {
         return Some(future.await);
     }
     crate::clock::timeout(timeout, future).await.ok()
 }
 
-const PANICKED: &str = "the broker panicked";
-const LATE: &str = "the broker did not answer in time";
+const PANIC_TEXT: &str = "the broker panicked";
+const TIMEOUT_TEXT: &str = "the broker did not answer in time";

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Waits for a signal, then for the end of the hub, and says so to `drained`. Goes on until the process ends: a second
 /// signal counts at any time.
-pub(super) async fn heed(mut signals: Signals, hub: Hub, window: Duration, drained: SyncSender<()>) {
+pub(super) async fn shut_down_on_signal(mut signals: Signals, hub: Hub, window: Duration, drained: SyncSender<()>) {
     signals.next().await;
     tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
     tokio::select! {
@@ -28,7 +28,7 @@ fn exit(signal: Signal) -> ! {
 }
 
 /// A whole number with its unit: `500ms`, `30s`, `2m`.
-pub(crate) fn window(text: &str) -> Result<Duration, String> {
+pub(crate) fn drain_window(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let time = number.parse().ok().and_then(|number: u64| match unit {
@@ -37,11 +37,11 @@ pub(crate) fn window(text: &str) -> Result<Duration, String> {
         "m" => number.checked_mul(60).map(Duration::from_secs),
         _ => None,
     });
-    time.filter(|time| *time <= LONGEST)
+    time.filter(|time| *time <= MAX_WINDOW_SECONDS)
         .ok_or_else(|| "a time such as 500ms, 30s or 2m, at most 60m".to_owned())
 }
 
-const LONGEST: Duration = Duration::from_secs(60 * 60);
+const MAX_WINDOW_SECONDS: Duration = Duration::from_secs(60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -49,12 +49,12 @@ mod tests {
 
     #[test]
     fn times_have_a_unit() {
-        let times = ["0s", "500ms", "30s", "2m", "60m"].map(|text| window(text).unwrap().as_millis());
+        let times = ["0s", "500ms", "30s", "2m", "60m"].map(|text| drain_window(text).unwrap().as_millis());
         assert_eq!(times, [0, 500, 30_000, 120_000, 3_600_000]);
         for wrong in
             ["", "30", "s", "-1s", "1.5s", "30 s", "1h", "61m", "99999999999999999999s", "3601s", "1S"]
         {
-            assert!(window(wrong).is_err(), "{wrong}");
+            assert!(drain_window(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The workspace and the options of this run.
-pub(crate) struct House {
+pub(crate) struct Workspace {
     /// The workspace's folder.
     pub(crate) root: PathBuf,
     /// Cargo's build folder.
@@ -33,12 +33,12 @@ pub(crate) struct House {
     pub(crate) seed: u64,
 }
 
-impl House {
+impl Workspace {
     /// Reads the options and finds the folders.
-    pub(crate) fn find(words: impl Iterator<Item = String>) -> Result<House> {
+    pub(crate) fn find(words: impl Iterator<Item = String>) -> Result<Workspace> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
-        let mut house = House {
+        let mut house = Workspace {
             root: root.to_path_buf(),
             scratch: target.join("xtask"),
             target,

@@ -4,17 +4,17 @@ use crate::connection::{ConnectionCore, TaskUrgency};
 use std::sync::Arc;
 
 /// What one portion of the work may cost.
-pub(super) struct Portion {
+pub(super) struct WorkBudget {
     left: u32,
-    pub(super) late: Option<Arc<ConnectionCore>>,
+    pub(super) waiting_for: Option<Arc<ConnectionCore>>,
 }
 
-impl Portion {
+impl WorkBudget {
     pub(super) fn new(cost: u32) -> Self {
-        Self { left: cost, late: None }
+        Self { left: cost, waiting_for: None }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_spent(&self) -> bool {
         self.left == 0
     }
 
@@ -28,14 +28,14 @@ impl Portion {
             self.left = 0;
         }
         if task == TaskUrgency::Now {
-            self.late = Some(connection.clone());
+            self.waiting_for = Some(connection.clone());
         }
     }
 }
 
 /// Cost of a system call, of a message that is queued, and of a subscriber that is passed over.
-pub(super) const WRITE: u32 = 8;
-pub(super) const PUSH: u32 = 2;
-pub(super) const SKIP: u32 = 1;
+pub(super) const WRITE_COST: u32 = 8;
+pub(super) const PUSH_COST: u32 = 2;
+pub(super) const SKIP_COST: u32 = 1;
 /// Cost after which other tasks of the thread get their turn: 128 writes, about a millisecond.
-pub(super) const TURN: u32 = 128 * WRITE;
+pub(super) const TURN_COST: u32 = 128 * WRITE_COST;

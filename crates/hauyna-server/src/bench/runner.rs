@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 /// One run of the tool.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct BenchRun {
     pub(super) url: String,
     pub(super) target: Target,
     pub(super) conns: u32,
@@ -52,7 +52,7 @@ pub(super) enum Phase {
     Over,
 }
 
-impl Run {
+impl BenchRun {
     /// Checks everything that can be checked before connecting. `ports` is for workloads that use more than one
     /// per connection.
     pub(super) fn prepare(common: &Common, size: usize, ports: u32) -> anyhow::Result<Rc<Self>> {
@@ -207,7 +207,7 @@ impl Run {
 
     /// Leads through warm-up and measurement and returns when sending is over. `arrivals` is how many there are
     /// of each message, in `unit`.
-    pub(super) async fn conduct(&self, arrivals: u64, unit: &str) {
+    pub(super) async fn drive(&self, arrivals: u64, unit: &str) {
         self.progress.part("warming up", millis(self.warmup));
         self.pass(self.warmup, || 0.0).await;
         self.recorder.borrow_mut().begin(self.now());
@@ -228,7 +228,7 @@ impl Run {
     }
 
     /// Lets the idle connections rest.
-    pub(super) async fn rest(&self) {
+    pub(super) async fn pause(&self) {
         self.progress.part("resting", millis(self.limit));
         self.pass(self.limit, || 0.0).await;
     }
@@ -247,9 +247,9 @@ impl Run {
 
     /// Waits until nothing is under way any more, for as long as something still arrives; and then a little,
     /// for what arrives twice.
-    pub(super) async fn settle(&self, under_way: impl Fn() -> u64) {
+    pub(super) async fn wait_for_rest(&self, under_way: impl Fn() -> u64) {
         let (mut least, mut since) = (under_way(), Instant::now());
-        while least > 0 && since.elapsed() < PATIENCE {
+        while least > 0 && since.elapsed() < IDLE_TIMEOUT {
             tokio::time::sleep(TICK / 10).await;
             let now = under_way();
             if now < least {
@@ -284,4 +284,4 @@ const READ: usize = 64 << 10;
 const ENVELOPE: usize = 16 << 10;
 const TICK: Duration = Duration::from_millis(100);
 /// How long the last messages may be on their way without a sign of life.
-const PATIENCE: Duration = Duration::from_secs(3);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -17,18 +17,18 @@ use std::sync::Arc;
 pub(super) type Stamp = u64;
 
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Streams {
     /// The epoch of streams that are not there; changes when one that had it is forgotten.
     epoch: Epoch,
     /// Numbers of streams, by their names' hash.
     index: HashTable<usize>,
-    streams: Slab<Named>,
+    streams: Slab<NamedStream>,
     /// Bytes of all publications that are kept.
     bytes: usize,
     /// Every kept publication in the order it came, and some that are gone: the next victims.
-    oldest: VecDeque<Entry>,
+    oldest: VecDeque<KeptEntry>,
     /// How many publications are kept.
-    live: usize,
+    kept_count: usize,
     /// Streams without subscribers by when they were used, as far as that is known: each is looked at again before
     /// it is forgotten.
     idle: BinaryHeap<Reverse<(Stamp, StreamId)>>,
@@ -45,7 +45,7 @@ struct StreamId {
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedStream {
     name: ChannelName,
     hash: u64,
     serial: u32,
@@ -57,7 +57,7 @@ struct Named {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct KeptEntry {
     at: Stamp,
     stream: StreamId,
     offset: u64,
@@ -72,15 +72,15 @@ pub(super) struct Amounts {
     pub(super) key_bytes: usize,
 }
 
-impl Part {
+impl Streams {
     pub(super) fn new() -> Self {
         Self {
-            epoch: fresh_epoch(),
+            epoch: new_epoch(),
             index: HashTable::new(),
             streams: Slab::new(),
             bytes: 0,
             oldest: VecDeque::new(),
-            live: 0,
+            kept_count: 0,
             idle: BinaryHeap::new(),
             serial: 0,
             keys: Keys::default(),
@@ -98,8 +98,8 @@ impl Part {
 
     /// About how many bytes it holds.
     pub(super) fn memory(&self) -> usize {
-        let streams = self.streams.capacity() * size_of::<Named>() + self.index.capacity() * 9;
-        let victims = self.oldest.capacity() * size_of::<Entry>()
+        let streams = self.streams.capacity() * size_of::<NamedStream>() + self.index.capacity() * 9;
+        let victims = self.oldest.capacity() * size_of::<KeptEntry>()
             + self.idle.capacity() * size_of::<Reverse<(Stamp, StreamId)>>();
         self.bytes + streams + victims + self.keys.memory()
     }
@@ -113,7 +113,7 @@ impl Part {
             let stream = Stream::new(self.epoch, now);
             let (name, serial) = (channel.clone(), self.serial);
             self.serial = serial.wrapping_add(1);
-            let named = Named { name, hash, serial, stream, has_subscribers: false, is_listed: false };
+            let named = NamedStream { name, hash, serial, stream, has_subscribers: false, is_listed: false };
             let number = self.streams.insert(named);
             self.index.insert_unique(hash, number, |number| self.streams[*number].hash);
             number
@@ -125,14 +125,14 @@ impl Part {
         StreamId { number: number as u32, serial: self.streams[number].serial }
     }
 
-    fn get(&self, id: StreamId) -> Option<&Named> {
+    fn get(&self, id: StreamId) -> Option<&NamedStream> {
         self.streams.get(id.number as usize).filter(|named| named.serial == id.serial)
     }
 
     // Publications.
 
     /// Numbers the next publication of a channel and keeps it.
-    pub(super) fn push(
+    pub(super) fn append(
         &mut self,
         draft: Draft,
         hash: u64,
@@ -145,11 +145,11 @@ impl Part {
         let position = stream.next();
         let publication = Arc::new(draft.publication(Some(position)));
         let before = stream.len();
-        let (came, went) = stream.push(publication.clone(), retention, now);
+        let (came, went) = stream.append(publication.clone(), retention, now);
         let after = stream.len();
         self.bytes = self.bytes + came - went;
-        self.live = self.live + after - before;
-        self.oldest.push_back(Entry { at: now, stream: self.id(number), offset: position.offset });
+        self.kept_count = self.kept_count + after - before;
+        self.oldest.push_back(KeptEntry { at: now, stream: self.id(number), offset: position.offset });
         self.drop_dead_entries();
         (position, publication)
     }
@@ -172,7 +172,7 @@ impl Part {
         let stream = &mut self.streams[number].stream;
         let before = stream.len();
         self.bytes -= stream.expire(now);
-        self.live -= before - stream.len();
+        self.kept_count -= before - stream.len();
     }
 
     /// When the oldest publication came that is kept.
@@ -184,8 +184,8 @@ impl Part {
         if let Some(entry) = self.oldest.pop_front()
             && self.is_kept(&entry)
         {
-            self.bytes -= self.streams[entry.stream.number as usize].stream.pop();
-            self.live -= 1;
+            self.bytes -= self.streams[entry.stream.number as usize].stream.drop_oldest();
+            self.kept_count -= 1;
         }
         self.drop_dead_entries();
     }
@@ -195,7 +195,7 @@ impl Part {
         while self.oldest.front().is_some_and(|entry| !self.is_kept(entry)) {
             self.oldest.pop_front();
         }
-        if self.oldest.len() > 2 * self.live + 64 {
+        if self.oldest.len() > 2 * self.kept_count + 64 {
             let mut oldest = std::mem::take(&mut self.oldest);
             oldest.retain(|entry| self.is_kept(entry));
             self.oldest = oldest;
@@ -205,7 +205,7 @@ impl Part {
         }
     }
 
-    fn is_kept(&self, entry: &Entry) -> bool {
+    fn is_kept(&self, entry: &KeptEntry) -> bool {
         self.get(entry.stream).is_some_and(|named| entry.offset >= named.stream.first())
     }
 
@@ -222,7 +222,7 @@ impl Part {
         let Some(number) = self.find(channel, hash) else { return };
         let named = &mut self.streams[number];
         named.has_subscribers = false;
-        named.stream.touch(now);
+        named.stream.note_use(now);
         // Without an entry the channel has the same position.
         if named.stream.top() == (Position { epoch: self.epoch, offset: 0 }) {
             self.remove(number);
@@ -246,7 +246,7 @@ impl Part {
     }
 
     /// Forgets the stream without subscribers that was used longest ago, or learns that another one is that.
-    pub(super) fn forget_oldest_stream(&mut self) {
+    pub(super) fn remove_oldest_stream(&mut self) {
         let Some(Reverse((at, id))) = self.idle.pop() else { return };
         if self.get(id).is_none() {
             return;
@@ -259,9 +259,9 @@ impl Part {
         } else if last_used > at {
             self.idle.push(Reverse((last_used, id)));
         } else {
-            self.live -= named.stream.len();
+            self.kept_count -= named.stream.len();
             self.bytes -= named.stream.clear();
-            self.forget(number);
+            self.remove_stream(number);
             self.drop_dead_entries();
         }
     }
@@ -270,17 +270,17 @@ impl Part {
     pub(super) fn sweep(&mut self, now: Stamp, key_age: u64, position_age: u64) {
         self.keys.expire(now, key_age);
         let mut forgotten = Vec::new();
-        for (number, Named { stream, has_subscribers, .. }) in &mut self.streams {
+        for (number, NamedStream { stream, has_subscribers, .. }) in &mut self.streams {
             let before = stream.len();
             self.bytes -= stream.expire(now);
-            self.live -= before - stream.len();
+            self.kept_count -= before - stream.len();
             let unused = now.saturating_sub(stream.last_used());
             if stream.is_empty() && !*has_subscribers && unused >= position_age {
                 forgotten.push(number);
             }
         }
         for number in &forgotten {
-            self.forget(*number);
+            self.remove_stream(*number);
         }
         if !forgotten.is_empty() {
             let mut idle = std::mem::take(&mut self.idle);
@@ -292,15 +292,15 @@ impl Part {
     }
 
     /// Forgets an empty stream; its offsets count again only under another epoch.
-    fn forget(&mut self, number: usize) {
+    fn remove_stream(&mut self, number: usize) {
         if self.streams[number].stream.top().epoch == self.epoch {
-            self.epoch = fresh_epoch();
+            self.epoch = new_epoch();
         }
         self.remove(number);
     }
 
     fn remove(&mut self, number: usize) {
-        let Named { hash, .. } = self.streams.remove(number);
+        let NamedStream { hash, .. } = self.streams.remove(number);
         if let Ok(entry) = self.index.find_entry(hash, |entry| *entry == number) {
             entry.remove();
         }
@@ -312,27 +312,27 @@ impl Part {
 }
 
 #[cfg(test)]
-impl Part {
+impl Streams {
     /// Counts everything anew, and compares it with the accounts.
     pub(super) fn audit(&self) -> Amounts {
         let streams = || self.streams.iter().map(|(_, named)| &named.stream);
-        assert_eq!(self.live, streams().map(Stream::len).sum::<usize>());
+        assert_eq!(self.kept_count, streams().map(Stream::len).sum::<usize>());
         assert_eq!(self.index.len(), self.streams.len());
         let pages = streams().map(|stream| stream.page(HistoryRange::all()));
         let weights = pages.flat_map(|page| page.publications).map(|publication| publication.weight());
         assert_eq!(self.bytes, weights.sum::<usize>());
-        assert!(self.oldest.len() <= 2 * self.live + 65);
-        assert_eq!(self.oldest.iter().filter(|entry| self.is_kept(entry)).count(), self.live);
+        assert!(self.oldest.len() <= 2 * self.kept_count + 65);
+        assert_eq!(self.oldest.iter().filter(|entry| self.is_kept(entry)).count(), self.kept_count);
         let listed = self.streams.iter().filter(|(_, named)| named.is_listed).count();
         assert_eq!(self.idle.len(), listed);
-        let is_reachable = |named: &Named| named.is_listed || named.has_subscribers;
+        let is_reachable = |named: &NamedStream| named.is_listed || named.has_subscribers;
         assert!(self.streams.iter().all(|(_, named)| is_reachable(named)), "a stream is never forgotten");
         self.amounts()
     }
 }
 
 /// An epoch that no stream has had.
-fn fresh_epoch() -> Epoch {
+fn new_epoch() -> Epoch {
     loop {
         let epoch = Epoch::new(crate::random::u64());
         if epoch != Epoch::UNKNOWN {

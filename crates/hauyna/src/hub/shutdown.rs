@@ -2,9 +2,9 @@
 //! and what it has in common with the gentle one in `drain`: waiting for the last connection. Also whether the
 //! hub is ready, which its end decides with the broker.
 
-use super::drain::Plan;
+use super::drain::DrainPlan;
 use super::{Hub, HubCore};
-use crate::clock::{Late, timeout};
+use crate::clock::{TimeoutError, timeout};
 use crate::connection::{Backlog, CloseReason};
 use crate::error::Error;
 use crate::session;
@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 
 /// How far a hub is with its end.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct Lifecycle {
     stage: AtomicU8,
     changed: Notify,
     /// Of the first drain, from its beginning on.
-    pub(super) plan: OnceLock<Plan>,
+    pub(super) plan: OnceLock<DrainPlan>,
     /// The drain has come to its end.
     is_drained: AtomicBool,
 }
@@ -37,7 +37,7 @@ pub(crate) enum Stage {
     Stopped,
 }
 
-impl Ending {
+impl Lifecycle {
     pub(super) fn new() -> Self {
         Self {
             stage: AtomicU8::new(Stage::Open as u8),
@@ -73,7 +73,7 @@ impl Ending {
     }
 
     /// With what a connection is closed that comes now.
-    pub(crate) fn farewell(&self) -> Option<(CloseCode, CloseReason)> {
+    pub(crate) fn close_for_newcomers(&self) -> Option<(CloseCode, CloseReason)> {
         match self.stage() {
             Stage::Open => None,
             Stage::Draining => Some((CloseCode::DRAIN, CloseReason::Drain)),
@@ -97,7 +97,7 @@ impl Ending {
     }
 
     /// Resolves when listeners have to stop.
-    pub(crate) async fn stopped(&self) {
+    pub(crate) async fn until_stopped(&self) {
         loop {
             let changed = self.changed.notified();
             if self.stage() == Stage::Stopped {
@@ -111,7 +111,7 @@ impl Ending {
 impl Hub {
     /// Whether [`Hub::drain`] or [`Hub::shutdown`] has begun: no connection comes in any more.
     pub fn is_stopping(&self) -> bool {
-        self.0.ending.stage() != Stage::Open
+        self.0.lifecycle.stage() != Stage::Open
     }
 
     /// Whether publishing would work now, and new connections are taken. [`Hub::readiness`] says why not.
@@ -136,7 +136,7 @@ impl Hub {
     /// # }
     /// ```
     pub fn readiness(&self) -> Readiness {
-        match self.0.ending.stage() {
+        match self.0.lifecycle.stage() {
             Stage::Draining => Readiness::Draining,
             Stage::Stopped => Readiness::Stopped,
             Stage::Open if self.0.broker.is_ready() => Readiness::Ready,
@@ -156,25 +156,25 @@ impl Hub {
     /// # Cancel safety
     ///
     /// Dropped, it has closed all the connections, and waits for none.
-    pub async fn shutdown(&self, patience: Duration) -> Result<(), Error> {
-        if self.0.ending.advance(Stage::Stopped) {
+    pub async fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
+        if self.0.lifecycle.advance(Stage::Stopped) {
             tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
         }
         for connection in self.0.registry.all() {
             let ending = (CloseReason::Shutdown, Backlog::Write);
             connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
         }
-        self.0.see_off(patience, CloseReason::Shutdown).await.map(drop)
+        self.0.wait_until_empty(timeout, CloseReason::Shutdown).await.map(drop)
     }
 }
 
 impl HubCore {
     /// Resolves when a drain has come to its end. Goes on with it where its runtime ended.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn until_drained(&self) {
         loop {
-            let changed = self.ending.changed.notified();
+            let changed = self.lifecycle.changed.notified();
             self.background.adopt();
-            if self.ending.is_drained.load(Ordering::Acquire) {
+            if self.lifecycle.is_drained.load(Ordering::Acquire) {
                 return;
             }
             changed.await;
@@ -182,9 +182,9 @@ impl HubCore {
     }
 
     /// Resolves when there is no connection, and no callback of a session that has ended.
-    pub(crate) async fn emptied(&self) {
+    pub(crate) async fn until_empty(&self) {
         loop {
-            let departed = self.departed.notified();
+            let departed = self.connection_gone.notified();
             if self.registry.count() == 0 && !self.sessions.is_closing() {
                 return;
             }
@@ -198,7 +198,7 @@ impl HubCore {
     /// # Errors
     ///
     /// There is no runtime here to wait with.
-    pub(super) async fn see_off(
+    pub(super) async fn wait_until_empty(
         self: &Arc<Self>,
         patience: Duration,
         reason: CloseReason,
@@ -206,13 +206,13 @@ impl HubCore {
         session::end_all(self);
         self.background.adopt();
         let ended = async {
-            self.emptied().await;
-            self.events.queue().idle().await;
+            self.until_empty().await;
+            self.events.queue().until_idle().await;
         };
         match timeout(patience, ended).await {
             Ok(()) => return Ok(0),
-            Err(Late::NoTimers) => return Err(Error::no_runtime()),
-            Err(Late::Elapsed) => {}
+            Err(TimeoutError::NoTimers) => return Err(Error::no_runtime()),
+            Err(TimeoutError::Elapsed) => {}
         }
         let late = self.registry.all();
         late.iter().for_each(|connection| connection.end(reason));

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// # let _ = (slow, silent, unanswered);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Conduct {
+pub struct Behaviour {
     pub(super) latency: Duration,
     pub(super) jitter: Duration,
     pub(super) slice: Option<usize>,
@@ -41,7 +41,7 @@ pub enum Cut {
     Fin,
 }
 
-impl Conduct {
+impl Behaviour {
     /// Forwards at once and whole.
     #[must_use]
     pub fn new() -> Self {
