@@ -1,12 +1,12 @@
 //! `cargo xtask bench`: the program's own load tool against a fresh release server on one core, in one table.
 //! `--side-by-side` measures beside the physical limit instead.
 
-use crate::workspace::Workspace;
 use crate::process;
 use crate::server::Server;
 use crate::side_by_side;
 use crate::table::{Table, figure};
 use crate::test::release_build;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::time::Duration;

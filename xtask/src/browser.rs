@@ -1,11 +1,11 @@
 //! The suite in a real browser: `tests/browser`, playwright-core on Debian's Chromium, against the release
 //! program and the examples.
 
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
 use crate::typescript;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

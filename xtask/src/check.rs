@@ -1,8 +1,8 @@
 //! `cargo xtask check`: everything that can be said about the tree without running it.
 
-use crate::workspace::Workspace;
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
+use crate::workspace::Workspace;
 use crate::{deny, figures, ratchet, rules, typescript};
 use anyhow::Result;
 use std::process::Command;

@@ -1,11 +1,11 @@
 //! The suites of Autobahn|Testsuite, the WebSocket conformance suite, against the release program's echo endpoint.
 //! Its installer lives beside the workspace; where it does not, the suites are skipped.
 
-use crate::workspace::Workspace;
 use crate::process;
 use crate::server::Server;
 use crate::steps::Outcome;
 use crate::test::release_build;
+use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use std::time::Duration;
 

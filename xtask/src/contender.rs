@@ -1,10 +1,10 @@
 //! The servers that are measured side by side: built where they lie beside the workspace, started one at a time on
 //! the first core, ended by their process.
 
-use crate::workspace::Workspace;
 use crate::process::{self, Guard};
 use crate::rows::{Row, Traffic};
 use crate::server::{Server, pinned};
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -2,9 +2,9 @@
 //! AsyncAPI look at what the tests in Rust have made.
 
 use crate::browser::install_packages;
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Licences, duplicates and sources of the dependencies, by cargo-deny and `deny.toml`. Installs the tool into
 //! the build folder where it is missing, because no two machines have it.
 
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 //! runners, frameworks, bundlers, runtimes and versions of TypeScript, each pinned in a folder of its own.
 
 use crate::browser::install_packages;
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! The step `figures`: how easy the code is to read, in numbers. Each has a limit that is only ever lowered: a figure
 //! that is better than its limit asks for the lower limit, so that nothing that was won is lost again.
 
-use crate::workspace::Workspace;
 use crate::source::{self, Line};
 use crate::steps::Outcome;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 

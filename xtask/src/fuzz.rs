@@ -1,9 +1,9 @@
 //! A short run of each fuzz target, where cargo-fuzz is there. Elsewhere the committed corpora are still replayed:
 //! by the ordinary tests of the crates.
 
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
+use crate::workspace::{Workspace, on_path};
 use anyhow::Result;
 use std::time::Duration;
 

@@ -12,7 +12,6 @@ mod deny;
 mod environments;
 mod figures;
 mod fuzz;
-mod workspace;
 mod pressure;
 mod process;
 mod ratchet;
@@ -26,6 +25,7 @@ mod table;
 mod test;
 mod torture;
 mod typescript;
+mod workspace;
 
 use crate::workspace::Workspace;
 use std::process::ExitCode;

@@ -1,9 +1,9 @@
 //! `cargo xtask pressure`, and its short form in `cargo xtask test`: builds `tests/pressure` and runs it. What is
 //! measured and what is a violation is said there.
 
-use crate::workspace::Workspace;
 use crate::process;
 use crate::steps::Outcome;
+use crate::workspace::Workspace;
 use anyhow::Result;
 use std::process::Command;
 use std::time::Duration;

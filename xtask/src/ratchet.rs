@@ -1,9 +1,9 @@
 //! The step `ratchet`: which module of the library may name which. `xtask/modules.txt` has a line for each module with
 //! those that it names; the list only ever shrinks, so that lower modules never come to depend on higher ones.
 
-use crate::workspace::Workspace;
 use crate::source;
 use crate::steps::Outcome;
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

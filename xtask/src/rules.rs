@@ -1,9 +1,9 @@
 //! The rules of CONTRIBUTING.md that no lint knows: sizes, headers, depth, who may name what, what is not left
 //! behind. Reads the source as text; each broken rule is one line `file:line: what`.
 
-use crate::workspace::Workspace;
 use crate::source::{self, Line};
 use crate::steps::Outcome;
+use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The program under test as a child process: started on a free port, its address read from its first lines,
 //! asked to end when dropped. Tests and benchmarks start it only through here.
 
-use crate::workspace::{Workspace, on_path};
 use crate::process::Guard;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -3,10 +3,10 @@
 
 use crate::bench::MEASURED;
 use crate::contender::Contender;
-use crate::workspace::Workspace;
 use crate::process;
 use crate::rows::{ROWS, Row};
 use crate::table::{Table, figure};
+use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every suite there is. What a suite needs beyond Rust it fetches, or says what to install.
 
-use crate::workspace::{Workspace, on_path, other_program};
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
+use crate::workspace::{Workspace, on_path, other_program};
 use crate::{browser, conformance, contract, environments, fuzz, pressure, torture, typescript};
 use anyhow::Result;
 use std::time::Duration;

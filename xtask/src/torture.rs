@@ -2,9 +2,9 @@
 //! and runs them. What is measured and what is a violation is said there.
 
 use crate::browser::install_packages;
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
+use crate::workspace::{Workspace, on_path};
 use anyhow::Result;
 use std::path::PathBuf;
 use std::process::Command;

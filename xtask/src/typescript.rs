@@ -2,10 +2,10 @@
 //! size. And that the file which the pages load is what the build gives.
 
 use crate::browser::install_packages;
-use crate::workspace::{Workspace, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
+use crate::workspace::{Workspace, on_path};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;

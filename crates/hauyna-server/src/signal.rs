@@ -17,7 +17,8 @@ pub(crate) struct Signals {
 impl Signals {
     /// Starts to listen, within a runtime. A hang-up that was ignored at the start of the process (`nohup`) stays so.
     pub(crate) fn new() -> io::Result<Self> {
-        let heeded = TERMINATION_SIGNALS.iter().filter(|signal| **signal != Signal::HUP || !is_ignored(Signal::HUP));
+        let heeded =
+            TERMINATION_SIGNALS.iter().filter(|signal| **signal != Signal::HUP || !is_ignored(Signal::HUP));
         let listeners = heeded.map(|signal| Ok((*signal, listen(*signal)?))).collect::<io::Result<_>>()?;
         Ok(Self { listeners })
     }

@@ -6,11 +6,11 @@
 //! [`Broker`](hauyna::Broker) must pass, and [`alloc`] counts heap memory. The guide is `docs/testing.md`.
 //!
 //! ```
-//! use hauyna::{Channels, Handler, Hub, json};
+//! use hauyna::{ChannelOptions, Handler, Hub, json};
 //! use hauyna_test::TestServer;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
-//! let hub = Hub::builder().channels("news", Channels::new()).build();
+//! let hub = Hub::builder().channels("news", ChannelOptions::new()).build();
 //! let server = TestServer::start(hub.clone(), Handler::new());
 //! let mut reader = server.json("/").await;
 //! reader.expect("session").await;

@@ -19,11 +19,11 @@ use tokio::task::JoinSet;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
-/// use hauyna::{Channels, Handler, Hub, Presence};
+/// use hauyna::{ChannelOptions, Handler, Hub, Presence};
 /// use hauyna_test::{MemoryServer, advance};
 /// use std::time::Duration;
 ///
-/// let channels = Channels::new().presence(Presence::each());
+/// let channels = ChannelOptions::new().presence(Presence::each());
 /// let hub = Hub::builder().channels("room:{id}", channels).presence_grace(Duration::from_secs(30)).build();
 /// let handler = Handler::new().identify(|request| Ok(request.query("user")));
 /// let server = MemoryServer::start(hub, handler);

@@ -88,8 +88,8 @@ pub use broker::{
     Published, Relay, Repeat, Retention,
 };
 pub use channel::{
-    Channel, ChannelName, ChannelRequest, ChannelOptions, ClientEvent, ClientEvents, Content, Draft, Params,
-    Publication, PublicationKind, Publishers, PublishBuilder, SlowConsumer, UserId,
+    Channel, ChannelName, ChannelOptions, ChannelRequest, ClientEvent, ClientEvents, Content, Draft, Params,
+    Publication, PublicationKind, PublishBuilder, Publishers, SlowConsumer, UserId,
 };
 pub use config::{Heartbeat, UnknownUsers};
 pub use connection::{
@@ -97,7 +97,7 @@ pub use connection::{
     StateCounts,
 };
 #[cfg(feature = "contract")]
-pub use contract::{ChannelContract, Contract, ClientRequestType};
+pub use contract::{ChannelContract, ClientRequestType, Contract};
 pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
 pub use event::{
     Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,

@@ -33,7 +33,8 @@ async fn welcome(cx: Context) -> hauyna::Result {
 
 /// The application: ordinary routes, and the WebSocket beside them.
 fn application() -> Router {
-    let hub = Hub::builder().channels("orders", ChannelOptions::new().publishers(Publishers::Application)).build();
+    let hub =
+        Hub::builder().channels("orders", ChannelOptions::new().publishers(Publishers::Application)).build();
     let realtime = hauyna::Router::new(hub.clone()).websocket("/live", Handler::new().on_open(welcome));
     Router::new()
         .route("/orders", post(place))

@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::Query;
 use axum::routing::get;
 use hauyna::{
-    ChannelOptions, Context, Criteria, Event, Handler, Hub, Presence, Publishers, Reject, Router, UserId, json,
+    ChannelOptions, Context, Criteria, Event, Handler, Hub, Presence, Publishers, Reject, Router, UserId,
+    json,
 };
 use hauyna_example_page::Page;
 use serde::Deserialize;
@@ -27,8 +28,10 @@ struct Wanted {
 /// Whoever subscribes to `office` is present there, with what their pages say of themselves: `update_status` is the
 /// protocol's own. A lost connection keeps its place for the grace time.
 fn hub(grace: Duration) -> Hub {
-    let office = ChannelOptions::new().presence(Presence::each()).publishers(Publishers::Application).no_history();
-    let seen = ChannelOptions::new().publishers(Publishers::Application).history(200, Duration::from_secs(86_400));
+    let office =
+        ChannelOptions::new().presence(Presence::each()).publishers(Publishers::Application).no_history();
+    let seen =
+        ChannelOptions::new().publishers(Publishers::Application).history(200, Duration::from_secs(86_400));
     Hub::builder()
         .presence_grace(grace)
         .channels(OFFICE, office)

@@ -3,7 +3,9 @@
 //! `cargo run --package hauyna-example-typed`, then open <http://127.0.0.1:3010>. After a change of the types, give
 //! `--types examples/typed/page/contract.ts` to have them written.
 
-use hauyna::{ChannelContract, ChannelOptions, Context, Contract, Handler, Hub, ClientRequestType, Reject, Router};
+use hauyna::{
+    ChannelContract, ChannelOptions, ClientRequestType, Context, Contract, Handler, Hub, Reject, Router,
+};
 use hauyna_example_page::Page;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -2,8 +2,8 @@
 //! `hang:…` never ends. Everything else is the local broker's.
 
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions, Publish,
-    Published, Relay,
+    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions,
+    Publish, Published, Relay,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,7 @@ pub(crate) struct SlowBroker(Arc<LocalBroker>);
 
 impl SlowBroker {
     pub(crate) fn new() -> Self {
-        let mut options = LocalBrokerOptions::default();
-        options.max_history_bytes = HISTORIES;
+        let options = LocalBrokerOptions::new().max_history_bytes(HISTORIES);
         Self(Arc::new(LocalBroker::new(options)))
     }
 }

@@ -70,9 +70,9 @@ const INBOX_ITEMS: u64 = 16_384;
 const INBOX_BYTES: u64 = 64 << 20;
 /// What a publication takes besides content and frame: its names, its numbers, and its places in queues.
 const PUBLICATION: u64 = 512;
-/// `LocalOptions::history_bytes`.
+/// `LocalBrokerOptions::max_history_bytes`.
 const HISTORIES: u64 = crate::broker::HISTORIES as u64;
-/// `LocalOptions::key_bytes`, and what a key may take with its names.
+/// `LocalBrokerOptions::max_key_bytes`, and what a key may take with its names.
 const KEYS: u64 = 32 << 20;
 const KEY: u64 = 1024;
 /// Pages that the allocator's caches of each thread keep, and that a scenario is the first to touch.

@@ -7,8 +7,8 @@ use crate::streams;
 use anyhow::Result;
 use clap::ValueEnum;
 use hauyna::{
-    ChannelOptions, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles, Router,
-    SlowConsumer, Value, json,
+    ChannelOptions, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles,
+    Router, SlowConsumer, Value, json,
 };
 use serde_json::value::RawValue;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

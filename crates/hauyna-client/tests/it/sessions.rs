@@ -140,8 +140,9 @@ async fn a_slow_consumer_is_closed_comes_back_and_has_everything_once_and_in_ord
 
 #[tokio::test]
 async fn what_a_policy_drops_is_fetched_from_history_without_the_reader_noticing() {
-    let room =
-        ChannelOptions::new().history(10_000, Duration::from_secs(600)).slow_consumer(SlowConsumer::DropOldest);
+    let room = ChannelOptions::new()
+        .history(10_000, Duration::from_secs(600))
+        .slow_consumer(SlowConsumer::DropOldest);
     let server = TestServer::start(Hub::builder().channels("room:{id}", room).build(), named());
     let proxy = FaultProxy::start(server.address()).await;
     let (client, mut messages, before) = reader(&proxy).await;

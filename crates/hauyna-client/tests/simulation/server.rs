@@ -3,8 +3,9 @@
 
 use crate::plan::{History, Plan};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Handler, Heartbeat, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router, SessionOptions,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Handler, Heartbeat, HistoryPage, HistoryRange,
+    Hub, LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router,
+    SessionOptions,
 };
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -169,7 +170,7 @@ pub(crate) async fn serve(plan: Plan, chronicle: Chronicle) -> turmoil::Result {
     };
     let broker = Noting::new(chronicle.clone());
     // Longer than any fault, and shorter than what the end of a schedule waits for.
-    let sessions = SessionOptions { window: Duration::from_secs(6), ..SessionOptions::default() };
+    let sessions = SessionOptions::new().window(Duration::from_secs(6));
     let hub = Hub::builder()
         .channels(ROOM, room.presence(Presence::each()))
         .broker(broker.clone())

@@ -4,7 +4,7 @@ use super::connection::{Connection, End};
 use super::mark::{Envelope, Mark};
 use super::protocol;
 use super::report::{Report, count};
-use super::runner::{Phase, BenchRun};
+use super::runner::{BenchRun, Phase};
 use anyhow::bail;
 use hauyna_websocket::{CloseCode, OpCode};
 use std::cell::Cell;

@@ -4,9 +4,9 @@
 use super::child::Process;
 use super::connection::{Connection, End, Reader, Writer};
 use super::mark::{Envelope, Mark};
-use super::order::{OrderCheck, Order};
+use super::order::{Order, OrderCheck};
 use super::report::{Report, count};
-use super::runner::{Phase, BenchRun};
+use super::runner::{BenchRun, Phase};
 use anyhow::bail;
 use hauyna_websocket::OpCode;
 use serde::Deserialize;
@@ -32,7 +32,11 @@ struct Ended {
 }
 
 /// Connects all, lets them talk, ends the server and reports.
-pub(super) async fn run(run: &Rc<BenchRun>, mut process: Process, window: Duration) -> anyhow::Result<Report> {
+pub(super) async fn run(
+    run: &Rc<BenchRun>,
+    mut process: Process,
+    window: Duration,
+) -> anyhow::Result<Report> {
     let channels: Rc<[Rc<Channel>]> = (0..run.conns.div_ceil(MEMBERS))
         .map(|number| {
             let name = format!("drain-{:08x}:{number}", std::process::id());
@@ -99,7 +103,12 @@ async fn publish(run: Rc<BenchRun>, channel: Rc<Channel>, writer: Rc<Writer>) {
 }
 
 /// Reads up to the close, which must be that of a drain.
-async fn listen(run: Rc<BenchRun>, channel: Rc<Channel>, mut reader: Reader, writer: Rc<Writer>) -> Option<Ended> {
+async fn listen(
+    run: Rc<BenchRun>,
+    channel: Rc<Channel>,
+    mut reader: Reader,
+    writer: Rc<Writer>,
+) -> Option<Ended> {
     let (mut order, mut told) = (Order::default(), None);
     let end = loop {
         let read = reader.read(&run.scratch, |message| {

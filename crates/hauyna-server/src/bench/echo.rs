@@ -2,10 +2,10 @@
 
 use super::connection::{Connection, End, Writer};
 use super::mark::{Envelope, Mark, Template};
-use super::order::{OrderCheck, Order};
+use super::order::{Order, OrderCheck};
 use super::protocol::PING;
 use super::report::{Report, count};
-use super::runner::{Phase, BenchRun};
+use super::runner::{BenchRun, Phase};
 use hauyna_websocket::OpCode;
 use std::cell::{Cell, RefCell};
 use std::io;

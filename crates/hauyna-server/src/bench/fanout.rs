@@ -4,11 +4,11 @@
 use super::connection::{Connection, End, Reader, Setup, Writer};
 use super::mark::{Envelope, Mark, Template};
 use super::options::Channels;
-use super::order::{OrderCheck, Order};
+use super::order::{Order, OrderCheck};
 use super::outstanding::Outstanding;
 use super::protocol;
 use super::report::{Report, count, number, thousands};
-use super::runner::{Phase, BenchRun};
+use super::runner::{BenchRun, Phase};
 use super::stalled;
 use anyhow::bail;
 use hauyna_websocket::OpCode;
@@ -52,7 +52,11 @@ impl Plan {
     }
 
     /// The plan of `slow`.
-    pub(super) fn stalled(mut channels: Channels, stalled: Option<u32>, run: &BenchRun) -> anyhow::Result<Self> {
+    pub(super) fn stalled(
+        mut channels: Channels,
+        stalled: Option<u32>,
+        run: &BenchRun,
+    ) -> anyhow::Result<Self> {
         if channels.window.is_none() {
             channels.rate.get_or_insert(SLOW_RATE);
         }

@@ -2,7 +2,7 @@
 
 use super::connection::{End, Reader};
 use super::report::{Report, count};
-use super::runner::{Phase, BenchRun};
+use super::runner::{BenchRun, Phase};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;

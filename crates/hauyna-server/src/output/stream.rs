@@ -67,7 +67,8 @@ impl Stream {
         let start = Instant::now();
         let mut queue = self.queue.lock();
         while queue.is_writing || !queue.bytes.is_empty() {
-            let is_stuck = self.written.wait_for(&mut queue, POLL_INTERVAL).timed_out() && !self.is_writable();
+            let is_stuck =
+                self.written.wait_for(&mut queue, POLL_INTERVAL).timed_out() && !self.is_writable();
             if is_stuck || start.elapsed() > MAX_WAIT {
                 return;
             }

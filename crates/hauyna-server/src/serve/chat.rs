@@ -2,8 +2,8 @@
 //! rooms show who is there, and keep what was said for a day.
 
 use hauyna::{
-    ChannelContract, ChannelOptions, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate, RateLimit,
-    Reject, Value,
+    ChannelContract, ChannelOptions, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate,
+    RateLimit, Reject, Value,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

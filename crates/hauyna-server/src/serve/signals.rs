@@ -10,7 +10,12 @@ use std::time::Duration;
 
 /// Waits for a signal, then for the end of the hub, and says so to `drained`. Goes on until the process ends: a second
 /// signal counts at any time.
-pub(super) async fn shut_down_on_signal(mut signals: Signals, hub: Hub, window: Duration, drained: SyncSender<()>) {
+pub(super) async fn shut_down_on_signal(
+    mut signals: Signals,
+    hub: Hub,
+    window: Duration,
+    drained: SyncSender<()>,
+) {
     signals.next().await;
     tracing::info!(target: "hauyna::server", "a second signal ends the process at once");
     tokio::select! {

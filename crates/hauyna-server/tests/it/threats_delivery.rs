@@ -510,8 +510,7 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
 
 #[test]
 fn a_quiet_channel_is_not_forgotten_under_its_subscriber() {
-    let mut options = LocalBrokerOptions::default();
-    options.position_age = Duration::from_millis(100);
+    let options = LocalBrokerOptions::new().position_age(Duration::from_millis(100));
     let channels = ChannelOptions::new().history(64, Duration::from_millis(100));
     let hub = Hub::builder().channels("{*any}", channels).broker(LocalBroker::new(options)).build();
     let server = Local::start(hub.clone(), Handler::new());

@@ -28,10 +28,10 @@ impl Client {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use hauyna::{Channels, Handler, Hub};
+    /// use hauyna::{ChannelOptions, Handler, Hub};
     /// use hauyna_test::MemoryServer;
     ///
-    /// let hub = Hub::builder().channels("news", Channels::new()).build();
+    /// let hub = Hub::builder().channels("news", ChannelOptions::new()).build();
     /// let server = MemoryServer::start(hub.clone(), Handler::new());
     /// let mut reader = server.connect("/").await;
     /// reader.subscribe("news").await;

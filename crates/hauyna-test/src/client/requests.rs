@@ -25,10 +25,10 @@ impl Client {
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use hauyna::{Channels, Handler, Hub, json};
+    /// use hauyna::{ChannelOptions, Handler, Hub, json};
     /// use hauyna_test::TestServer;
     ///
-    /// let hub = Hub::builder().channels("news", Channels::new()).build();
+    /// let hub = Hub::builder().channels("news", ChannelOptions::new()).build();
     /// let server = TestServer::start(hub.clone(), Handler::new());
     /// let mut reader = server.connect("/").await;
     /// let place = reader.subscribe("news").await;

@@ -31,29 +31,19 @@ pub struct LocalBroker {
 
 /// Bounds of a [`LocalBroker`].
 #[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
+#[must_use]
 pub struct LocalBrokerOptions {
-    /// All histories together, in bytes, with the frames that were encoded of them; the oldest publications go first.
-    /// Default 256 MiB.
-    pub max_history_bytes: usize,
-    /// How long a channel's position is remembered after its last publication, or after its last subscriber left, at
-    /// least. While it has subscribers it is not forgotten. Default 1 hour.
-    pub position_age: Duration,
-    /// How many channels are remembered; those that were used longest ago are forgotten first, history and position, so
-    /// that names which clients make up are bounded too. Channels with subscribers count, and are not forgotten: those
-    /// are bounded by [`HubBuilder::max_channels`](crate::HubBuilder::max_channels). Default 262,144.
-    pub max_channels: usize,
-    /// How long an idempotency key is remembered. Default 5 minutes.
-    pub key_age: Duration,
-    /// How many idempotency keys are remembered, all channels together; the oldest go first. Default 262,144.
-    pub max_keys: usize,
-    /// How many bytes idempotency keys may take, with the names of their channels and users; the oldest go first.
-    /// Default 32 MiB.
-    pub max_key_bytes: usize,
+    max_history_bytes: usize,
+    position_age: Duration,
+    max_channels: usize,
+    key_age: Duration,
+    max_keys: usize,
+    max_key_bytes: usize,
 }
 
-impl Default for LocalBrokerOptions {
-    fn default() -> Self {
+impl LocalBrokerOptions {
+    /// Returns the default bounds; each method names its own.
+    pub const fn new() -> Self {
         Self {
             max_history_bytes: 256 << 20,
             position_age: Duration::from_secs(3600),
@@ -62,6 +52,54 @@ impl Default for LocalBrokerOptions {
             max_keys: 1 << 18,
             max_key_bytes: 32 << 20,
         }
+    }
+
+    /// Sets how many bytes all histories take at most, with the frames that were encoded of them. Beyond it the oldest
+    /// publications are dropped. Default: 256 MiB.
+    pub const fn max_history_bytes(mut self, bytes: usize) -> Self {
+        self.max_history_bytes = bytes;
+        self
+    }
+
+    /// Sets how long a channel's position is remembered at least, after its last publication or after its last
+    /// subscriber left. A channel with subscribers is never forgotten. Default: 1 hour.
+    pub const fn position_age(mut self, age: Duration) -> Self {
+        self.position_age = age;
+        self
+    }
+
+    /// Sets how many channels are remembered at most, so that names which clients make up are bounded too. Beyond it the
+    /// least recently used ones are forgotten, history and position. Channels with subscribers count but are never
+    /// forgotten; [`HubBuilder::max_channels`](crate::HubBuilder::max_channels) bounds them. Default: 262,144.
+    pub const fn max_channels(mut self, channels: usize) -> Self {
+        self.max_channels = channels;
+        self
+    }
+
+    /// Sets how long an idempotency key is remembered. Default: 5 minutes.
+    pub const fn key_age(mut self, age: Duration) -> Self {
+        self.key_age = age;
+        self
+    }
+
+    /// Sets how many idempotency keys of all channels are remembered at most. Beyond it the oldest are forgotten.
+    /// Default: 262,144.
+    pub const fn max_keys(mut self, keys: usize) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// Sets how many bytes idempotency keys take at most, with the names of their channels and users. Beyond it the
+    /// oldest are forgotten. Default: 32 MiB.
+    pub const fn max_key_bytes(mut self, bytes: usize) -> Self {
+        self.max_key_bytes = bytes;
+        self
+    }
+}
+
+impl Default for LocalBrokerOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
-/// The client events of a pattern; see [`Channels::client_events`]. At most 16 types.
+/// The client events of a pattern; see [`ChannelOptions::client_events`]. At most 16 types.
 ///
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Channels, ClientEvents, Hub, Reject};
+/// use hauyna::{ChannelOptions, ClientEvents, Hub, Reject};
 /// use serde::Deserialize;
 ///
 /// #[derive(Deserialize)]
@@ -36,7 +36,7 @@ use std::sync::Arc;
 ///         "cursor" if cx.user().starts_with("guest-") => Err(Reject::denied("guests have no cursor")),
 ///         _ => Ok(()),
 ///     });
-/// let hub = Hub::builder().channels("room:{id}", Channels::new().client_events(events)).build();
+/// let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().client_events(events)).build();
 /// # drop(hub);
 /// ```
 #[derive(Clone, Default)]
@@ -194,9 +194,9 @@ impl ChannelOptions {
     /// Sets which events clients may send to the other subscribers beside the publications, such as cursors, and how many a
     /// second. Default: none. Such an event has no position and is in no history; the connection that sends it does not
     /// get it. Of a consumer that lags only the latest of each sender and type waits, whatever
-    /// [`Channels::slow_consumer`] says.
+    /// [`ChannelOptions::slow_consumer`] says.
     ///
-    /// Every subscriber may send them: they are allowed by being declared. Neither [`Channels::publishers`] nor
+    /// Every subscriber may send them: they are allowed by being declared. Neither [`ChannelOptions::publishers`] nor
     /// `authorize_publish` nor a validator of publications is asked; [`ClientEvents::on_event`] is.
     #[must_use]
     pub fn client_events(mut self, events: ClientEvents) -> Self {

@@ -59,8 +59,8 @@ use std::sync::Arc;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
-/// use hauyna::{Channels, HistoryRange, Hub, json};
-/// let hub = Hub::builder().channels("news", Channels::new()).build();
+/// use hauyna::{ChannelOptions, HistoryRange, Hub, json};
+/// let hub = Hub::builder().channels("news", ChannelOptions::new()).build();
 /// let news = hub.channel("news");
 /// let published = news.broadcast(json!({ "headline": "It runs" })).await?;
 /// assert_eq!(published.position.unwrap().offset, 1);

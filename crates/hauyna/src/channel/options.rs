@@ -131,7 +131,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Refuses every client that neither [`Channels::authorize`] nor [`Channels::authorize_subscribe`] admits; all of
+    /// Refuses every client that neither [`ChannelOptions::authorize`] nor [`ChannelOptions::authorize_subscribe`] admits; all of
     /// them, where none is set.
     #[must_use]
     pub fn private(mut self) -> Self {
@@ -169,7 +169,7 @@ impl ChannelOptions {
     }
 
     /// Refuses what clients publish unless its `content` can be decoded into `T`: `validation_error`, with the place
-    /// of the fault. As [`Channels::validate`] otherwise.
+    /// of the fault. As [`ChannelOptions::validate`] otherwise.
     #[must_use]
     pub fn content<T: DeserializeOwned + 'static>(self) -> Self {
         self.validate(crate::validate::of_type::<T>)
@@ -181,7 +181,7 @@ impl ChannelOptions {
         self.announce_subscribers_up_to(1000)
     }
 
-    /// As [`Channels::announce_subscribers`], up to a number of subscribers of one's own: announcing costs
+    /// As [`ChannelOptions::announce_subscribers`], up to a number of subscribers of one's own: announcing costs
     /// one message per subscriber and change.
     #[must_use]
     pub fn announce_subscribers_up_to(mut self, subscribers: u32) -> Self {

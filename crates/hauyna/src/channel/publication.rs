@@ -19,7 +19,7 @@ pub struct Draft {
     pub(crate) content: Content,
     pub(crate) timestamp: u64,
     pub(crate) except: Option<ConnectionId>,
-    /// The key by which it supersedes earlier ones; of a [`Kind::ClientEvent`] the type of the event.
+    /// The key by which it supersedes earlier ones; of a [`PublicationKind::ClientEvent`] the type of the event.
     pub(crate) conflate: Option<Box<str>>,
     /// In how many wire variants it is going to be encoded, as far as that is known.
     pub(crate) variants: u8,
@@ -110,7 +110,7 @@ impl Content {
         Message::Private(direct).encode(encoding, out);
     }
 
-    /// A message of the protocol as JSON, for [`Kind::Event`].
+    /// A message of the protocol as JSON, for [`PublicationKind::Event`].
     pub(crate) fn of_protocol(json: Vec<u8>) -> Self {
         Self { encoding: Encoding::Json, bytes: json.into(), shape: Shape::Content }
     }

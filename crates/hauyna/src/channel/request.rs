@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a client asks of one channel; see [`Channels::authorize_subscribe`](super::Channels::authorize_subscribe).
+/// What a client asks of one channel; see [`ChannelOptions::authorize_subscribe`](super::ChannelOptions::authorize_subscribe).
 pub struct ChannelRequest {
     channel: ChannelName,
     params: Vec<(Box<str>, Box<str>)>,

@@ -1,7 +1,7 @@
 //! The part of a pattern's options that says who may do what, by functions that may wait. Asked by `dispatch`,
 //! unless the handler has an authoriser of its own.
 
-use super::{ChannelRequest, ChannelOptions};
+use super::{ChannelOptions, ChannelRequest};
 use crate::broker::BoxFuture;
 use crate::contain::Foreign;
 use crate::error::Reject;
@@ -22,7 +22,7 @@ pub(crate) struct Rules {
 }
 
 impl ChannelOptions {
-    /// Decides who may subscribe, as [`Channels::authorize`] does, by a function that may wait and that sees the
+    /// Decides who may subscribe, as [`ChannelOptions::authorize`] does, by a function that may wait and that sees the
     /// token and the metadata of the request. Where both are set, both must allow it. It is asked again where a subscriber
     /// replaces its metadata with `update_presence`: [`ChannelRequest::is_update`] tells it, and there is no token then.
     ///
@@ -39,7 +39,7 @@ impl ChannelOptions {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{ChannelRequest, Channels, Context, Hub, Reject};
+    /// use hauyna::{ChannelRequest, ChannelOptions, Context, Hub, Reject};
     ///
     /// async fn with_ticket(cx: Context, request: ChannelRequest) -> Result<(), Reject> {
     ///     let game = request.param("id").unwrap_or_default();
@@ -49,7 +49,7 @@ impl ChannelOptions {
     ///     }
     /// }
     ///
-    /// let hub = Hub::builder().channels("game:{id}", Channels::new().authorize_subscribe(with_ticket)).build();
+    /// let hub = Hub::builder().channels("game:{id}", ChannelOptions::new().authorize_subscribe(with_ticket)).build();
     /// # drop(hub);
     /// ```
     #[must_use]
@@ -62,7 +62,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Decides which subscribers may publish, instead of [`Channels::publishers`].
+    /// Decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
     #[must_use]
     pub fn authorize_publish<F, Fut>(mut self, f: F) -> Self
     where

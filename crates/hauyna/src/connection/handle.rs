@@ -81,7 +81,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// - `timeout`: no answer in time, see [`Requesting::timeout`].
+    /// - `timeout`: no answer in time, see [`ClientRequest::timeout`].
     /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): the client answered with `error`.
     /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed): the connection is closed, or was before the answer.
     /// - `validation_error`: the answer is no `T`, or `data` is not representable as JSON.

@@ -21,7 +21,7 @@ impl ChannelContract {
     }
 
     /// Declares the `content` of publications, those of clients and of the application alike.
-    /// [`Channels::content`](crate::Channels::content) with the same type holds clients to it.
+    /// [`ChannelOptions::content`](crate::ChannelOptions::content) with the same type holds clients to it.
     ///
     /// # Panics
     ///

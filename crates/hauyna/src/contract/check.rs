@@ -1,7 +1,7 @@
 //! What a declaration must keep to, be it made in Rust or read, and how a contract and a handler are compared.
 
 use super::declared::Declared;
-use super::{Exchange, ContractTerms};
+use super::{ContractTerms, Exchange};
 use crate::channel::Pattern;
 use crate::handler::{Handler, Signature};
 use hauyna_protocol::is_reserved_type;

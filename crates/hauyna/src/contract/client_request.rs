@@ -1,4 +1,4 @@
-//! A question to clients with the types of both sides, declared once: `Contract::question` describes it, `ask` asks
+//! A question to clients with the types of both sides, declared once: `Contract::client_request` describes it, `ask` asks
 //! it.
 
 use crate::connection::{ClientRequest, Connection};
@@ -11,16 +11,16 @@ use std::marker::PhantomData;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Context, Contract, Question};
+/// use hauyna::{Context, Contract, ClientRequestType};
 /// use schemars::JsonSchema;
 /// use serde::Serialize;
 ///
 /// #[derive(Serialize, JsonSchema)]
 /// struct Confirm { text: String }
 ///
-/// const CONFIRM: Question<Confirm, bool> = Question::new("confirm");
+/// const CONFIRM: ClientRequestType<Confirm, bool> = ClientRequestType::new("confirm");
 ///
-/// let contract = Contract::new("Board", "1.0.0").question(CONFIRM);
+/// let contract = Contract::new("Board", "1.0.0").client_request(CONFIRM);
 ///
 /// async fn clear(cx: Context, _: hauyna::Value) -> hauyna::Result<bool> {
 ///     CONFIRM.ask(&cx.connection(), &Confirm { text: "Everything?".into() }).await

@@ -4,7 +4,7 @@
 use super::channel::CONTENT;
 use super::check;
 use super::declared::{DEFINITIONS, Declared, Side};
-use super::{ChannelTerms, Contract, Exchange, ContractTerms};
+use super::{ChannelTerms, Contract, ContractTerms, Exchange};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -6,10 +6,10 @@
 mod async_api;
 mod channel;
 mod check;
+mod client_request;
 mod declared;
 mod definitions;
 mod document;
-mod client_request;
 mod types;
 mod typescript;
 
@@ -36,7 +36,7 @@ use std::path::Path;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Channels, ChannelContract, Context, Contract, Handler};
+/// use hauyna::{ChannelOptions, ChannelContract, Context, Contract, Handler};
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
@@ -120,7 +120,7 @@ impl Contract {
         self
     }
 
-    /// Declares a question to a client; [`Question::ask`] asks it with the types declared here.
+    /// Declares a question to a client; [`ClientRequestType::ask`] asks it with the types declared here.
     ///
     /// # Panics
     ///

@@ -539,7 +539,10 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
             Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
         ),
         ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
-        ("is no name", Box::new(move || drop(contract().client_request(ClientRequestType::<(), ()>::new("a\nb"))))),
+        (
+            "is no name",
+            Box::new(move || drop(contract().client_request(ClientRequestType::<(), ()>::new("a\nb")))),
+        ),
     ];
     for (part, f) in faults {
         let told = panic_of(f);

@@ -101,7 +101,11 @@ impl Types<'_> {
             || whole.get("items") == Some(&Value::Bool(false));
         let mut all: Vec<String> = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
-            all.push(if index < least { item.text } else { format!("{}?", bound(item, BindingStrength::Whole)) });
+            all.push(if index < least {
+                item.text
+            } else {
+                format!("{}?", bound(item, BindingStrength::Whole))
+            });
         }
         if !is_closed {
             all.push(format!("...{}", array_of(rest).text));
@@ -250,7 +254,8 @@ fn intersection(mut parts: Vec<Type>) -> Type {
     if parts.len() < 2 {
         return parts.pop().unwrap_or_else(|| whole_type("unknown"));
     }
-    let texts: Vec<String> = parts.into_iter().map(|part| bound(part, BindingStrength::Intersection)).collect();
+    let texts: Vec<String> =
+        parts.into_iter().map(|part| bound(part, BindingStrength::Intersection)).collect();
     Type { text: texts.join(" & "), binding: BindingStrength::Intersection }
 }
 

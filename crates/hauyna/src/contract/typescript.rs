@@ -4,7 +4,7 @@
 use super::declared::referred;
 use super::document::Document;
 use super::types::{Types, comment, is_identifier, key};
-use super::{ChannelTerms, Exchange, ContractTerms};
+use super::{ChannelTerms, ContractTerms, Exchange};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

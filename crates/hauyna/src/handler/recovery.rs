@@ -100,12 +100,12 @@ impl Handler {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{CloseCode, ErrorType, Handler, Occasion, Recovery};
+    /// use hauyna::{CloseCode, ErrorType, Handler, Operation, Recovery};
     /// use std::time::Duration;
     ///
     /// let handler = Handler::new().on_error(|cx, failed| match failed.error.error_type() {
     ///     ErrorType::Unavailable => Recovery::Retry { after: Duration::from_millis(200) },
-    ///     ErrorType::PermissionDenied if failed.occasion == Occasion::Request("admin".into()) => {
+    ///     ErrorType::PermissionDenied if failed.operation == Operation::Request("admin".into()) => {
     ///         println!("{} tried to be an administrator", cx.user());
     ///         Recovery::Close(CloseCode::PERMISSION_DENIED, "not here".into())
     ///     }

@@ -29,7 +29,7 @@ impl Handler {
 
     /// As [`Handler::validate`], for every event that this handler takes, those of
     /// [`Handler::on_message`] included. The protocol's own requests are none; see
-    /// [`Channels::validate`](crate::Channels::validate) for what is published.
+    /// [`ChannelOptions::validate`](crate::ChannelOptions::validate) for what is published.
     pub fn validate_all(mut self, validator: impl Validator) -> Self {
         self.assert_handles_messages("validate_all");
         self.endpoint.validators.get_or_insert_default().of_all.push(Arc::new(validator));

@@ -23,8 +23,8 @@ use std::time::Duration;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> hauyna::Result {
-/// use hauyna::{Channels, Hub};
-/// let hub = Hub::builder().channels("room:{id}", Channels::new()).build();
+/// use hauyna::{ChannelOptions, Hub};
+/// let hub = Hub::builder().channels("room:{id}", ChannelOptions::new()).build();
 /// hub.channel("room:7").broadcast("hello").await?;
 ///
 /// let room = hub.inspect().channel("room:7").await?;

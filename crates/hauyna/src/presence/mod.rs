@@ -40,7 +40,7 @@ use std::sync::Arc;
 /// ([`Presence::of`]), or as the hub does ([`Hub::presence`]). A cheap handle.
 ///
 /// A user is present while one of their connections is subscribed to a channel with
-/// [presence](crate::Channels::presence), or was [tracked](Presence::track). A connection that is lost stays for the
+/// [presence](crate::ChannelOptions::presence), or was [tracked](Presence::track). A connection that is lost stays for the
 /// [grace time](crate::HubBuilder::presence_grace): whoever comes back within it was never gone. The metadata is
 /// the user's and the same for all of their connections; each connection can have some of its own beside it.
 ///

@@ -4,7 +4,7 @@
 use super::Presence;
 use std::time::Duration;
 
-/// How a channel shows who is present; see [`Channels::presence`](crate::Channels::presence).
+/// How a channel shows who is present; see [`ChannelOptions::presence`](crate::ChannelOptions::presence).
 ///
 /// Whoever subscribes to such a channel is present in it and gets `presence_state`. What follows depends on how many
 /// users are there, so that N joiners cost O(N) and not O(N²):

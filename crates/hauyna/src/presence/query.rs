@@ -161,7 +161,7 @@ impl Presence {
     }
 
     /// Those who are present in a channel, by name: its members where the channel has
-    /// [presence](crate::Channels::presence), else the present users among its subscribers.
+    /// [presence](crate::ChannelOptions::presence), else the present users among its subscribers.
     pub fn list_in_channel(&self, channel: impl AsRef<str>) -> Vec<PresenceEntry> {
         let Some(core) = self.core().channels.find_str(channel.as_ref()) else { return Vec::new() };
         match &core.presence {

@@ -14,29 +14,50 @@ use std::time::Duration;
 /// use hauyna::{Hub, SessionOptions};
 /// use std::time::Duration;
 ///
-/// let sessions = SessionOptions { window: Duration::from_secs(300), ..SessionOptions::default() };
+/// let sessions = SessionOptions::new().window(Duration::from_secs(300));
 /// let hub = Hub::builder().sessions(sessions).build();
 /// # drop(hub);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub struct SessionOptions {
-    /// The longest time for which a session is kept. Default: 120 s. Zero: none is.
-    pub window: Duration,
-    /// Sessions that wait at once, at most. Default: 65,536.
-    pub max_sessions: usize,
-    /// Bytes that they may take, about; at least 1 KiB each. Default: 128 MiB.
-    pub max_bytes: usize,
+    pub(super) window: Duration,
+    pub(super) max_sessions: usize,
+    pub(super) max_bytes: usize,
 }
 
 impl SessionOptions {
-    /// No session is kept: a client that was lost begins anew.
+    /// Returns the default options: sessions are kept for 120 s, at most 65,536 of them in at most 128 MiB.
+    pub const fn new() -> Self {
+        Self { window: Duration::from_secs(120), max_sessions: 65_536, max_bytes: 128 * 1024 * 1024 }
+    }
+
+    /// Returns options under which no session is kept: a client that was lost begins anew.
     pub const fn none() -> Self {
         Self { window: Duration::ZERO, max_sessions: 0, max_bytes: 0 }
+    }
+
+    /// Sets the longest time for which a session is kept. Zero keeps none. Default: 120 s.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Sets how many sessions are kept at once at most. Zero keeps none. Default: 65,536.
+    pub const fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// Sets how many bytes all kept sessions take at most, by an estimate of at least 1 KiB each. Default: 128 MiB.
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
     }
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { window: Duration::from_secs(120), max_sessions: 65_536, max_bytes: 128 * 1024 * 1024 }
+        Self::new()
     }
 }

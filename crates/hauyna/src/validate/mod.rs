@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Checks values that clients send: application events ([`Handler::validate`](crate::Handler::validate)) or what
-/// they publish in channels ([`Channels::validate`](crate::Channels::validate)). A closure from the two arguments
+/// they publish in channels ([`ChannelOptions::validate`](crate::ChannelOptions::validate)). A closure from the two arguments
 /// is one; so is a `Schema`, with the feature `json-schema`.
 ///
 /// It runs on the connection's task, so it must not wait. A panic costs the request.

@@ -21,7 +21,7 @@ use std::fmt::Write;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Channels, Handler, Hub, Schema, Validator, json};
+/// use hauyna::{ChannelOptions, Handler, Hub, Schema, Validator, json};
 ///
 /// let schema = Schema::new(&json!({
 ///     "type": "object",
@@ -31,7 +31,7 @@ use std::fmt::Write;
 /// let invalid = schema.validate("say", &json!({ "text": 7 })).unwrap_err();
 /// assert_eq!(invalid.to_string(), "`text` is not of type \"string\"");
 ///
-/// let hub = Hub::builder().channels("room:{id}", Channels::new().validate(schema.clone())).build();
+/// let hub = Hub::builder().channels("room:{id}", ChannelOptions::new().validate(schema.clone())).build();
 /// let handler = Handler::new().validate("say", schema);
 /// # Ok::<(), hauyna::Error>(())
 /// ```

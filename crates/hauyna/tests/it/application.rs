@@ -3,8 +3,8 @@
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
 use hauyna::{
-    ChannelOptions, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId, Value,
-    json,
+    ChannelOptions, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId,
+    Value, json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};

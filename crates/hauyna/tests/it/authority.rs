@@ -2,8 +2,8 @@
 
 use crate::support::{eventually, named, recover, subscribe};
 use hauyna::{
-    ChannelRequest, ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, Revocation,
-    json,
+    ChannelOptions, ChannelRequest, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject,
+    Revocation, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
@@ -60,8 +60,9 @@ async fn an_authoriser_reads_metadata_as_a_type_and_both_kinds_must_allow() {
         let device: Device = request.metadata()?;
         if device.kind == "phone" { Ok(()) } else { Err(Reject::denied("phones alone")) }
     };
-    let channels =
-        ChannelOptions::new().authorize(|who, params| who.user() == params["user"]).authorize_subscribe(phones);
+    let channels = ChannelOptions::new()
+        .authorize(|who, params| who.user() == params["user"])
+        .authorize_subscribe(phones);
     let server = TestServer::start(Hub::builder().channels("of:{user}", channels).build(), named());
     let mut client = server.connect("/?user=ada").await;
     let ask = |channel: &str, metadata: Value| json!({ "type": "subscribe_channel", "channel": channel, "metadata": metadata });

@@ -2,8 +2,8 @@
 
 use crate::support::{named, registered};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, ErrorKind, ErrorType, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Publish, Published, Relay, json,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, ErrorKind, ErrorType, HistoryPage,
+    HistoryRange, Hub, LocalBroker, Publish, Published, Relay, json,
 };
 use std::future::pending;
 use std::sync::Arc;

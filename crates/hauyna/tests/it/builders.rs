@@ -2,8 +2,9 @@
 
 use crate::support::{named, open_hub, registered};
 use hauyna::{
-    ApiKeys, AtLimit, ChannelOptions, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity, Limit,
-    LocalBroker, Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, UserId, Value, json,
+    ApiKeys, AtLimit, ChannelOptions, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity,
+    Limit, LocalBroker, Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, UserId, Value,
+    json,
 };
 use hauyna_test::TestServer;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,8 +3,8 @@
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Continuity, Epoch, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Position, Publication, Publish, Published, Relay, Repeat, SlowConsumer, json,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Continuity, Epoch, HistoryPage, HistoryRange,
+    Hub, LocalBroker, Position, Publication, Publish, Published, Relay, Repeat, SlowConsumer, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;

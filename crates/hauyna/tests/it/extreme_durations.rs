@@ -3,11 +3,11 @@
 
 use crate::support::{emptied, named, registered};
 use hauyna::{
-    ChannelOptions, CloseReason, Connection, Context, Drain, ErrorKind, ErrorType, Event, Handler, Heartbeat, Hub,
-    Identity, LocalBroker, LocalBrokerOptions, Presence, Rate, RateLimit, Recovery, Repeat, RetryPolicy,
+    ChannelOptions, CloseReason, Connection, Context, Drain, ErrorKind, ErrorType, Event, Handler, Heartbeat,
+    Hub, Identity, LocalBroker, LocalBrokerOptions, Presence, Rate, RateLimit, Recovery, Repeat, RetryPolicy,
     Revocation, SessionOptions, json,
 };
-use hauyna_test::{Client, Behaviour, FaultProxy, MemoryServer, TestServer, advance, settle};
+use hauyna_test::{Behaviour, Client, FaultProxy, MemoryServer, TestServer, advance, settle};
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -211,7 +211,7 @@ async fn sessions_are_kept_for_any_time_and_any_number_of_attempts() {
     for window in ENDLESS {
         for attempts in [Some(1), Some(u32::MAX), None] {
             let retry = RetryPolicy { max_attempts: attempts, ..RetryPolicy::conservative() };
-            let sessions = SessionOptions { window, ..SessionOptions::default() };
+            let sessions = SessionOptions::new().window(window);
             let hub = hub().sessions(sessions).retry_policy(retry).build();
             let server = MemoryServer::start(hub.clone(), named());
             let mut ann = server.json("/?user=ann").await;
@@ -289,8 +289,7 @@ async fn revocations_and_rates_of_any_length() {
 #[tokio::test(start_paused = true)]
 async fn histories_keys_and_positions_of_any_age() {
     for age in all() {
-        let mut options = LocalBrokerOptions::default();
-        (options.key_age, options.position_age) = (age, age);
+        let options = LocalBrokerOptions::new().key_age(age).position_age(age);
         let channels = ChannelOptions::new().history(5, age);
         let hub = hub().broker(LocalBroker::new(options)).channels("{*any}", channels).build();
         let server = MemoryServer::start(hub.clone(), named());

@@ -1,7 +1,9 @@
 //! Scrolling back through a channel's history, from the wire and from the application.
 
 use crate::support::{open_hub, recover, serve, subscribe};
-use hauyna::{ChannelOptions, Continuity, Handler, HistoryRange, Hub, LocalBroker, LocalBrokerOptions, Position, json};
+use hauyna::{
+    ChannelOptions, Continuity, Handler, HistoryRange, Hub, LocalBroker, LocalBrokerOptions, Position, json,
+};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;
@@ -123,8 +125,9 @@ async fn an_application_reads_a_history_in_either_direction() {
 
 #[tokio::test(start_paused = true)]
 async fn what_has_passed_its_age_is_in_no_page_and_in_no_recovery() {
-    let hub =
-        Hub::builder().channels("{*any}", ChannelOptions::new().history(100, Duration::from_secs(60))).build();
+    let hub = Hub::builder()
+        .channels("{*any}", ChannelOptions::new().history(100, Duration::from_secs(60)))
+        .build();
     let first = hub.channel("x").broadcast("old").await.unwrap().position.unwrap();
     tokio::time::advance(Duration::from_secs(61)).await;
     for range in
@@ -155,8 +158,7 @@ async fn a_channel_keeps_as_many_messages_as_it_declares() {
 
 /// How many publications of 1,000 bytes are kept in 1 MiB while clients of so many wire variants are connected.
 async fn kept_in_a_mebibyte(variants: usize) -> usize {
-    let mut options = LocalBrokerOptions::default();
-    options.max_history_bytes = 1 << 20;
+    let options = LocalBrokerOptions::new().max_history_bytes(1 << 20);
     let channels = ChannelOptions::new().history(u32::MAX, Duration::from_secs(600));
     let builder = Hub::builder().channels("{*any}", channels).recovery_limit(u32::MAX);
     let hub = builder.broker(LocalBroker::new(options)).build();

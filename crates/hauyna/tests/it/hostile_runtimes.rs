@@ -261,7 +261,7 @@ fn lose_one(hub: &Hub, handler: Handler) {
 #[test]
 fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
-        let sessions = SessionOptions { window, ..SessionOptions::default() };
+        let sessions = SessionOptions::new().window(window);
         let grace = Duration::from_millis(30);
         let hub = hub().sessions(sessions).presence_grace(grace).max_connections(1).build();
         let (handler, mut told) = watched(&hub);
@@ -282,7 +282,7 @@ fn what_a_runtime_leaves_behind_is_done_by_the_next_one() {
 #[test]
 fn what_a_runtime_leaves_behind_is_done_by_one_that_is_there_unasked() {
     for window in [Duration::ZERO, Duration::from_millis(30)] {
-        let sessions = SessionOptions { window, ..SessionOptions::default() };
+        let sessions = SessionOptions::new().window(window);
         let hub = hub().sessions(sessions).presence_grace(Duration::from_millis(30)).build();
         let (handler, mut told) = watched(&hub);
         let second = Beside::new();

@@ -3,8 +3,8 @@
 
 use crate::support::{eventually, named, open_hub, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Error, HistoryPage, HistoryRange, Hub, LocalBroker,
-    Presence, Publish, Published, Relay, SessionOptions, SystemKind, json,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Error, HistoryPage, HistoryRange, Hub,
+    LocalBroker, Presence, Publish, Published, Relay, SessionOptions, SystemKind, json,
 };
 use hauyna_test::TestServer;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn events_are_told_though_nobody_drives_the_runtime_that_they_come_from() {
 
 #[test]
 fn sessions_and_presence_end_though_nobody_drives_the_runtime_that_they_come_from() {
-    let sessions = SessionOptions { window: Duration::from_millis(50), ..SessionOptions::default() };
+    let sessions = SessionOptions::new().window(Duration::from_millis(50));
     let channels = ChannelOptions::new().presence(Presence::each());
     let hub = Hub::builder().shards(1).sessions(sessions).channels("{*any}", channels).build();
     let (first, second) = (single(), single());

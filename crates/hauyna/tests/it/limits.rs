@@ -2,8 +2,8 @@
 
 use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
 use hauyna::{
-    AtLimit, ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, Limit,
-    json,
+    AtLimit, ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder,
+    Limit, json,
 };
 use hauyna_test::{Client, Frame, TestServer};
 use serde_json::Value;

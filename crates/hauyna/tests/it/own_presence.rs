@@ -3,7 +3,7 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};
-use hauyna::{ChannelRequest, ChannelOptions, Context, Hub, Presence, Rate, RateLimit, Reject, json};
+use hauyna::{ChannelOptions, ChannelRequest, Context, Hub, Presence, Rate, RateLimit, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;

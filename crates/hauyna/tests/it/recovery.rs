@@ -2,8 +2,8 @@
 
 use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, HistoryPage, HistoryRange, Hub, LocalBroker, Publish,
-    Published, Relay, json,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, HistoryPage, HistoryRange, Hub, LocalBroker,
+    Publish, Published, Relay, json,
 };
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;

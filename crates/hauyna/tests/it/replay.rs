@@ -2,7 +2,8 @@
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
 use hauyna::{
-    ChannelOptions, Hub, LocalBroker, LocalBrokerOptions, Presence, SlowConsumer, SystemEvent, SystemKind, json,
+    ChannelOptions, Hub, LocalBroker, LocalBrokerOptions, Presence, SlowConsumer, SystemEvent, SystemKind,
+    json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer};
 use parking_lot::Mutex;
@@ -16,8 +17,7 @@ const POLICIES: [SlowConsumer; 4] =
 /// A hub whose histories are longer than what kernels buffer.
 fn hub(policy: SlowConsumer, messages: u32) -> Hub {
     let channels = ChannelOptions::new().history(messages, Duration::from_secs(600)).slow_consumer(policy);
-    let mut options = LocalBrokerOptions::default();
-    options.max_history_bytes = 16 << 30;
+    let options = LocalBrokerOptions::new().max_history_bytes(16 << 30);
     let builder = Hub::builder().channels("{*any}", channels).recovery_limit(10_000);
     builder.broker(LocalBroker::new(options)).build()
 }

@@ -246,7 +246,8 @@ async fn a_broadcast_is_denied_unless_the_application_allows_it() {
 
 #[tokio::test]
 async fn history_answers_a_page_from_either_end_and_from_a_position() {
-    let hub = Hub::builder().channels("x", ChannelOptions::new().history(10, Duration::from_secs(60))).build();
+    let hub =
+        Hub::builder().channels("x", ChannelOptions::new().history(10, Duration::from_secs(60))).build();
     let server = serve(&hub);
     for number in 1..=12 {
         hub.channel("x").broadcast(json!({ "type": "tick", "number": number })).await.unwrap();

@@ -4,7 +4,8 @@
 use crate::scattered::{Network, Scattered, turns};
 use crate::support::{Random, emptied, named, open_hub, registered};
 use hauyna::{
-    ChannelOptions, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind, json,
+    ChannelOptions, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind,
+    json,
 };
 use hauyna_test::Client;
 use serde_json::Value;

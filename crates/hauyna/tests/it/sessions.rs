@@ -23,7 +23,7 @@ pub(crate) fn hub() -> HubBuilder {
 
 /// A window that a test can wait for: one attempt of 1 ms, and 10 s for it, cut to this.
 fn short(window: Duration) -> SessionOptions {
-    SessionOptions { window, ..SessionOptions::default() }
+    SessionOptions::new().window(window)
 }
 
 pub(crate) async fn enter(server: &TestServer, user: &str) -> (Client, Value) {
@@ -394,10 +394,7 @@ async fn sessions_are_bounded_in_number_and_bytes_and_the_oldest_end_first() {
         let three = hub.stats().memory.sessions;
         three + (three - two) / 2
     };
-    for options in [
-        SessionOptions { max_sessions: 3, ..SessionOptions::default() },
-        SessionOptions { max_bytes, ..SessionOptions::default() },
-    ] {
+    for options in [SessionOptions::new().max_sessions(3), SessionOptions::new().max_bytes(max_bytes)] {
         let (hub, server, sessions) = lose(8, options).await;
         let count = hub.stats().sessions;
         assert!(count == 3 && hub.stats().memory.sessions <= options.max_bytes, "{count}");

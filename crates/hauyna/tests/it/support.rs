@@ -1,8 +1,8 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Connection, Handler, HistoryPage, HistoryRange, Hub,
-    HubBuilder, LocalBroker, Publish, Published, Relay, RetryPolicy, SharedHandler, json,
+    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Connection, Handler, HistoryPage, HistoryRange,
+    Hub, HubBuilder, LocalBroker, Publish, Published, Relay, RetryPolicy, SharedHandler, json,
 };
 pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer};

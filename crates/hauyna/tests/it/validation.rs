@@ -132,7 +132,8 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
         Value::Number(_) => Ok(()),
         _ => Err(Invalid::at("number", format!("is none in {channel}"))),
     });
-    let hub = Hub::builder().channels("numbers:{id}", numbers).channels("{*any}", ChannelOptions::new()).build();
+    let hub =
+        Hub::builder().channels("numbers:{id}", numbers).channels("{*any}", ChannelOptions::new()).build();
     let server = serve(&hub);
     let mut listener = subscriber(&server, "listener", "numbers:1").await;
     for encoding in Encoding::ALL {
@@ -160,7 +161,8 @@ async fn what_a_channel_does_not_take_is_refused_with_its_path_and_published_to_
 
 #[tokio::test]
 async fn a_handler_that_decides_about_publications_is_asked_before_the_validators() {
-    let channels = ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
+    let channels =
+        ChannelOptions::new().validate(|_: &str, _: &Value| Err(Invalid::at("", "is never right")));
     let hub = Hub::builder().channels("{*any}", channels).build();
     let handler = named().authorize_publish(|_, channel| async move {
         match channel.as_str() {

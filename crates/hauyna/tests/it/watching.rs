@@ -139,9 +139,12 @@ async fn present(cx: Context) -> hauyna::Result {
 
 #[tokio::test]
 async fn a_snapshot_of_a_channel_has_its_options_its_end_and_its_subscribers_in_pages() {
-    let room = ChannelOptions::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
-    let hub =
-        Hub::builder().channels("room:{id}", room).channels("lobby", ChannelOptions::new().no_history()).build();
+    let room =
+        ChannelOptions::new().history(3, Duration::from_secs(60)).slow_consumer(SlowConsumer::Conflate);
+    let hub = Hub::builder()
+        .channels("room:{id}", room)
+        .channels("lobby", ChannelOptions::new().no_history())
+        .build();
     let server = TestServer::start(hub.clone(), named());
     let mut clients = Vec::new();
     for number in 0..25 {

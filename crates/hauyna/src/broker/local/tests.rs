@@ -76,7 +76,7 @@ fn audit(broker: &LocalBroker) {
 
 #[tokio::test(start_paused = true)]
 async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
-    let broker = broker(LocalBrokerOptions { max_history_bytes: 100 * weight(1000), ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().max_history_bytes(100 * weight(1000)));
     let names = names(30);
     for round in 0..5 {
         for channel in &names {
@@ -102,7 +102,7 @@ async fn total_bytes_evict_the_oldest_first_whatever_its_channel() {
 
 #[tokio::test(start_paused = true)]
 async fn one_channel_may_take_the_whole_budget() {
-    let broker = broker(LocalBrokerOptions { max_history_bytes: 1000 * weight(1000), ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().max_history_bytes(1000 * weight(1000)));
     for _ in 0..1000 {
         publish(&broker, &name("x"), 1000).await;
     }
@@ -112,12 +112,8 @@ async fn one_channel_may_take_the_whole_budget() {
 
 #[tokio::test]
 async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
-    let options = LocalBrokerOptions {
-        max_history_bytes: 200 * weight(1000),
-        max_channels: 50,
-        max_keys: 100,
-        ..LocalBrokerOptions::default()
-    };
+    let options =
+        LocalBrokerOptions::new().max_history_bytes(200 * weight(1000)).max_channels(50).max_keys(100);
     let broker = Arc::new(broker(options));
     let publishers = (0..4_usize).map(|publisher| {
         let broker = broker.clone();
@@ -143,7 +139,7 @@ async fn racing_publishers_keep_to_the_budget_without_waiting_for_each_other() {
 
 #[tokio::test(start_paused = true)]
 async fn channels_without_number_are_forgotten_but_not_those_in_use() {
-    let broker = broker(LocalBrokerOptions { max_channels: 16, ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().max_channels(16));
     let names = names(200);
     let (busy, others) = names.split_first().unwrap();
     let first = publish(&broker, busy, 10).await;
@@ -168,8 +164,7 @@ async fn channels_without_number_are_forgotten_but_not_those_in_use() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_with_subscribers_is_never_forgotten() {
-    let options =
-        LocalBrokerOptions { max_channels: 4, position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() };
+    let options = LocalBrokerOptions::new().max_channels(4).position_age(Duration::from_secs(100));
     let broker = broker(options);
     let neighbours = neighbours(&broker, 40);
     let (quiet, rest) = neighbours.split_first().unwrap();
@@ -193,7 +188,7 @@ async fn a_stream_with_subscribers_is_never_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn a_position_is_remembered_for_its_age_after_the_last_subscriber_left() {
-    let broker = broker(LocalBrokerOptions { position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().position_age(Duration::from_secs(100)));
     let channel = name("x");
     broker.subscribe(&channel).await.unwrap();
     let first = publish(&broker, &channel, 1).await;
@@ -226,7 +221,7 @@ async fn names_that_were_only_subscribed_to_leave_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_larger_than_the_budget_is_numbered_and_not_kept() {
-    let broker = broker(LocalBrokerOptions { max_history_bytes: 1000, ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().max_history_bytes(1000));
     let first = publish(&broker, &name("x"), 10_000).await;
     assert!(kept(&broker, &name("x")).await.is_empty());
     let range = HistoryRange { since: Some(Position { offset: 0, ..first }), ..HistoryRange::all() };
@@ -261,9 +256,9 @@ async fn keys_are_remembered_for_their_age() {
 
 #[tokio::test(start_paused = true)]
 async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
-    let by_number = LocalBrokerOptions { max_keys: 30, ..LocalBrokerOptions::default() };
+    let by_number = LocalBrokerOptions::new().max_keys(30);
     // The channel's name and a NUL belong to the key.
-    let by_bytes = LocalBrokerOptions { max_key_bytes: 30 * 5, ..LocalBrokerOptions::default() };
+    let by_bytes = LocalBrokerOptions::new().max_key_bytes(30 * 5);
     for options in [by_number, by_bytes] {
         let broker = broker(options);
         let channels = ["a", "b", "c", "d"].map(name);
@@ -283,7 +278,7 @@ async fn so_many_keys_are_remembered_and_the_oldest_go_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
-    let broker = broker(LocalBrokerOptions { position_age: Duration::from_secs(100), ..LocalBrokerOptions::default() });
+    let broker = broker(LocalBrokerOptions::new().position_age(Duration::from_secs(100)));
     let names = neighbours(&broker, 2);
     let (quiet, busy) = (&names[0], &names[1]);
     let before = publish(&broker, quiet, 1).await;
@@ -308,12 +303,12 @@ async fn a_stream_that_was_forgotten_begins_anew_under_another_epoch() {
 
 #[tokio::test(start_paused = true)]
 async fn the_accounts_are_right_after_any_history() {
-    let broker = broker(LocalBrokerOptions {
-        max_history_bytes: 20 * weight(0),
-        position_age: Duration::from_secs(70),
-        max_channels: 6,
-        ..LocalBrokerOptions::default()
-    });
+    let broker = broker(
+        LocalBrokerOptions::new()
+            .max_history_bytes(20 * weight(0))
+            .position_age(Duration::from_secs(70))
+            .max_channels(6),
+    );
     let mut names = neighbours(&broker, 5);
     names.extend((0..5).map(|number| name(&format!("m{number}"))));
     let mut random = 7_u64;

@@ -53,10 +53,8 @@ impl World {
     pub(super) fn options(self, seed: u64) -> SessionOptions {
         match self {
             Self::WithoutSessions => SessionOptions::none(),
-            _ if seed.is_multiple_of(3) => {
-                SessionOptions { window: WINDOW, max_sessions: 2, ..SessionOptions::default() }
-            }
-            _ => SessionOptions { window: WINDOW, ..SessionOptions::default() },
+            _ if seed.is_multiple_of(3) => SessionOptions::new().window(WINDOW).max_sessions(2),
+            _ => SessionOptions::new().window(WINDOW),
         }
     }
 
