@@ -15,21 +15,22 @@ use std::time::Duration;
 pub(crate) const MEASURED: u64 = 5;
 
 /// Measures and prints; `true` unless a row failed.
-pub(crate) fn run(house: &Workspace) -> Result<bool> {
+pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building the release program");
-    release_build(house)?;
-    if house.side_by_side {
-        return side_by_side::run(house);
+    release_build(workspace)?;
+    if workspace.side_by_side {
+        return side_by_side::run(workspace);
     }
     let mut heading = vec!["hauyna bench"];
     heading.extend(FIGURES.map(|(title, _)| title));
     let mut table = Table::new(&heading);
     let mut failures = Vec::new();
-    for row in
-        ROWS.iter().filter(|row| house.only.is_empty() || house.only.iter().any(|name| name == row.name))
+    for row in ROWS
+        .iter()
+        .filter(|row| workspace.only.is_empty() || workspace.only.iter().any(|name| name == row.name))
     {
         println!("measuring {}", row.name);
-        match measure(house, row) {
+        match measure(workspace, row) {
             Ok(report) => table.row(cells(row, &report)),
             Err(problem) => failures.push(format!("{}: {problem:#}", row.name)),
         }
@@ -57,13 +58,14 @@ const ROWS: [Row; 8] = [
     Row { name: "slow", path: "/chat", options: "slow --conns 200 --stalled 20 --size 8192 --rate 100" },
 ];
 
-fn measure(house: &Workspace, row: &Row) -> Result<Value> {
-    let server = Server::start_pinned(house, &house.program(), &["--echo", "/echo", "--log", "error"])?;
-    let mut command = house.command(&house.program().to_string_lossy());
+fn measure(workspace: &Workspace, row: &Row) -> Result<Value> {
+    let server =
+        Server::start_pinned(workspace, &workspace.program(), &["--echo", "/echo", "--log", "error"])?;
+    let mut command = workspace.command(&workspace.program().to_string_lossy());
     command.arg("bench").args(row.options.replace("{pid}", &server.id().to_string()).split(' '));
     command.args(["--url", &format!("ws://{}{}", server.address, row.path)]);
-    command.args(["--secs", &house.seconds.unwrap_or(MEASURED).to_string(), "--json"]);
-    let output = process::run(house, &format!("bench-{}", row.name), &mut command, LIMIT)?;
+    command.args(["--secs", &workspace.seconds.unwrap_or(MEASURED).to_string(), "--json"]);
+    let output = process::run(workspace, &format!("bench-{}", row.name), &mut command, LIMIT)?;
     server.stop()?;
     let json = output.lines().rfind(|line| line.starts_with('{')).context("the load tool printed no JSON")?;
     Ok(serde_json::from_str(json)?)

@@ -12,41 +12,41 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Two people chat, one is cut off, and misses nothing; the pages of the examples do what they say.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
-    let chromium = find_or_install_chromium(house)?;
-    let folder = house.root.join("tests/browser");
-    install_packages(house, &folder)?;
-    prepare_bindings(house, &folder)?;
-    release_build(house)?;
-    let mut examples = house.cargo(&["build", "--package", "hauyna-example-*"]);
-    process::run(house, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
-    let mut command = house.command(&node.to_string_lossy());
+    let chromium = find_or_install_chromium(workspace)?;
+    let folder = workspace.root.join("tests/browser");
+    install_packages(workspace, &folder)?;
+    prepare_bindings(workspace, &folder)?;
+    release_build(workspace)?;
+    let mut examples = workspace.cargo(&["build", "--package", "hauyna-example-*"]);
+    process::run(workspace, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
+    let mut command = workspace.command(&node.to_string_lossy());
     command
         .args(["--test", "--test-reporter=spec", "--test-concurrency=3"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
-        .env("HAUYNA_BIN", house.program())
-        .env("HAUYNA_EXAMPLES", house.target.join("debug"));
-    let output = process::run(house, "browser", &mut command, Duration::from_secs(600))?;
+        .env("HAUYNA_BIN", workspace.program())
+        .env("HAUYNA_EXAMPLES", workspace.target.join("debug"));
+    let output = process::run(workspace, "browser", &mut command, Duration::from_secs(600))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
 }
 
 /// What the tests of the bindings build their pages from: the client, and the packages of each example, whose types are
 /// checked here, for Vite looks at none.
-fn prepare_bindings(house: &Workspace, folder: &Path) -> Result<()> {
-    typescript::build(house)?;
+fn prepare_bindings(workspace: &Workspace, folder: &Path) -> Result<()> {
+    typescript::build(workspace)?;
     for example in ["react", "vue", "svelte"] {
-        let example = house.root.join("examples").join(example);
-        install_packages(house, &example)?;
-        typescript::npm(house, "types", &example)?;
+        let example = workspace.root.join("examples").join(example);
+        install_packages(workspace, &example)?;
+        typescript::npm(workspace, "types", &example)?;
     }
-    install_packages(house, &folder.join("react-18"))
+    install_packages(workspace, &folder.join("react-18"))
 }
 
-fn find_or_install_chromium(house: &Workspace) -> Result<PathBuf> {
+fn find_or_install_chromium(workspace: &Workspace) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path(&CHROMIUM)) {
         return Ok(path);
     }
@@ -57,22 +57,22 @@ fn find_or_install_chromium(house: &Workspace) -> Result<PathBuf> {
         );
     }
     for words in [&["update"][..], &["install", "--yes", "--no-install-recommends", "chromium"]] {
-        let mut apt = house.command("apt-get");
+        let mut apt = workspace.command("apt-get");
         apt.arg("--quiet").args(words).env("DEBIAN_FRONTEND", "noninteractive");
-        process::run(house, "browser-apt", &mut apt, Duration::from_secs(600))?;
+        process::run(workspace, "browser-apt", &mut apt, Duration::from_secs(600))?;
     }
     on_path(&CHROMIUM).context("apt-get installed no chromium")
 }
 
 /// `npm ci`, unless what it would install is there.
-pub(crate) fn install_packages(house: &Workspace, folder: &Path) -> Result<()> {
+pub(crate) fn install_packages(workspace: &Workspace, folder: &Path) -> Result<()> {
     let modified = |file: &str| std::fs::metadata(folder.join(file)).and_then(|data| data.modified()).ok();
     if modified("node_modules/.package-lock.json") >= modified("package-lock.json") {
         return Ok(());
     }
-    let mut npm = house.command("npm");
+    let mut npm = workspace.command("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(folder);
-    process::run(house, "browser-npm", &mut npm, Duration::from_secs(300))?;
+    process::run(workspace, "browser-npm", &mut npm, Duration::from_secs(300))?;
     Ok(())
 }
 

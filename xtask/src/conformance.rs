@@ -10,17 +10,17 @@ use anyhow::{Result, bail};
 use std::time::Duration;
 
 /// Framing, pings, fragments, UTF-8, close handshake.
-pub(crate) fn core(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn core(workspace: &Workspace) -> Result<Outcome> {
     run(
-        house,
+        workspace,
         &Sections { name: "autobahn", cases: "1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*", count: 247, options: &[] },
     )
 }
 
 /// Compression at several sizes.
-pub(crate) fn deflate(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn deflate(workspace: &Workspace) -> Result<Outcome> {
     run(
-        house,
+        workspace,
         &Sections { name: "autobahn-deflate", cases: "12.1.*,13.1.*", count: 36, options: &["--deflate"] },
     )
 }
@@ -32,17 +32,17 @@ struct Sections {
     options: &'static [&'static str],
 }
 
-fn run(house: &Workspace, sections: &Sections) -> Result<Outcome> {
-    let Some(suite) = house.shared("autobahn/run.sh") else {
+fn run(workspace: &Workspace, sections: &Sections) -> Result<Outcome> {
+    let Some(suite) = workspace.shared("autobahn/run.sh") else {
         return Ok(Outcome::Skipped("no autobahn/run.sh beside the workspace".into()));
     };
-    release_build(house)?;
+    release_build(workspace)?;
     let options = [&["--echo", "/echo", "--log", "error"], sections.options].concat();
-    let server = Server::start(house, &options)?;
-    let mut command = house.command("bash");
+    let server = Server::start(workspace, &options)?;
+    let mut command = workspace.command("bash");
     // STRICT: a NON-STRICT case or a wrong close code is a failure too.
     command.arg(suite).arg(format!("ws://{}/echo", server.address)).arg(sections.cases).env("STRICT", "1");
-    let output = process::run(house, sections.name, &mut command, Duration::from_secs(900))?;
+    let output = process::run(workspace, sections.name, &mut command, Duration::from_secs(900))?;
     server.stop()?;
     // A server that dies midway leaves fewer results, not failed ones.
     if !output.contains(&format!(": {} cases", sections.count)) {

@@ -38,22 +38,22 @@ enum Held {
 
 impl Contender {
     /// Compiles the floor, fetching Debian's liburing where that is possible.
-    pub(crate) fn floor(house: &Workspace, source: &Path) -> Result<Contender> {
+    pub(crate) fn floor(workspace: &Workspace, source: &Path) -> Result<Contender> {
         Ok(Contender::Floor {
-            each: compile(house, source, "floor")?,
-            joined: compile(house, source, "floorb")?,
+            each: compile(workspace, source, "floor")?,
+            joined: compile(workspace, source, "floorb")?,
         })
     }
 
     /// Builds the peer of this name. The path of a program stands for another build of ours.
-    pub(crate) fn peer(house: &Workspace, source: &Path, name: &str) -> Result<Contender> {
+    pub(crate) fn peer(workspace: &Workspace, source: &Path, name: &str) -> Result<Contender> {
         if let Ok(program) = std::fs::canonicalize(name)
             && program.is_file()
         {
             return Ok(Contender::Build { name: "other build".to_owned(), program });
         }
         let (binary, protocol) = match name {
-            "bun" => return bun(house, source),
+            "bun" => return bun(workspace, source),
             "axum" => ("axum_chat", "raw"),
             "tokio-websockets" => ("tokiows", "raw"),
             "fastwebsockets" => ("fastws", "raw"),
@@ -62,10 +62,11 @@ impl Contender {
                 "the peers are: bun axum tokio-websockets fastwebsockets socketioxide, or a program; not {name}"
             ),
         };
-        let target = house.scratch.join("peers");
-        let mut build = house.cargo(&["build", "--release", "--locked", "--bin", binary, "--manifest-path"]);
+        let target = workspace.scratch.join("peers");
+        let mut build =
+            workspace.cargo(&["build", "--release", "--locked", "--bin", binary, "--manifest-path"]);
         build.arg(source.join("peers/Cargo.toml")).env("CARGO_TARGET_DIR", &target);
-        process::run(house, "peers", &mut build, BUILD)?;
+        process::run(workspace, "peers", &mut build, BUILD)?;
         let program = target.join("release").join(binary);
         Ok(Contender::Peer { name: name.to_owned(), program, script: None, protocol })
     }
@@ -89,16 +90,16 @@ impl Contender {
     }
 
     /// Starts it and waits until it listens.
-    pub(crate) fn start(&self, house: &Workspace, row: &Row) -> Result<Running> {
+    pub(crate) fn start(&self, workspace: &Workspace, row: &Row) -> Result<Running> {
         let (program, script) = match self {
-            Contender::Hauyna => return ours(house, &house.program()),
-            Contender::Build { program, .. } => return ours(house, program),
+            Contender::Hauyna => return ours(workspace, &workspace.program()),
+            Contender::Build { program, .. } => return ours(workspace, program),
             Contender::Floor { joined, .. } if row.joined => (joined, None),
             Contender::Floor { each, .. } => (each, None),
             Contender::Peer { program, script, .. } => (program, script.as_ref()),
         };
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = pinned(house, &program.to_string_lossy());
+        let mut command = pinned(workspace, &program.to_string_lossy());
         command.args(script).arg(port.to_string());
         if matches!(self, Contender::Floor { .. }) {
             command.arg("send");
@@ -111,37 +112,38 @@ impl Contender {
     }
 }
 
-fn ours(house: &Workspace, program: &Path) -> Result<Running> {
-    let server = Server::start_pinned(house, program, &["--echo", "/echo", "--log", "error"])?;
+fn ours(workspace: &Workspace, program: &Path) -> Result<Running> {
+    let server = Server::start_pinned(workspace, program, &["--echo", "/echo", "--log", "error"])?;
     let (port, id) = (server.address.port(), server.id());
     Ok(Running { _process: Held::Ours(server), port, id })
 }
 
-fn bun(house: &Workspace, source: &Path) -> Result<Contender> {
-    let folder = house.scratch.join("bun");
+fn bun(workspace: &Workspace, source: &Path) -> Result<Contender> {
+    let folder = workspace.scratch.join("bun");
     let program = folder.join("node_modules/.bin/bun");
     if !program.is_file() {
         std::fs::create_dir_all(&folder)?;
-        let mut npm = house.command("npm");
+        let mut npm = workspace.command("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--no-save", "bun@1.4.5"]).current_dir(&folder);
-        process::run(house, "bun", &mut npm, BUILD)?;
+        process::run(workspace, "bun", &mut npm, BUILD)?;
     }
     let script = Some(source.join("peers/bun.js"));
     Ok(Contender::Peer { name: "bun".to_owned(), program, script, protocol: "raw" })
 }
 
-fn compile(house: &Workspace, source: &Path, name: &str) -> Result<PathBuf> {
-    let program = house.scratch.join(name);
+fn compile(workspace: &Workspace, source: &Path, name: &str) -> Result<PathBuf> {
+    let program = workspace.scratch.join(name);
     let gcc = || {
-        let mut gcc = house.command("gcc");
+        let mut gcc = workspace.command("gcc");
         gcc.args(["-O3", "-march=native", "-w", "-o"]).arg(&program);
         gcc.arg(source.join(format!("{name}.c"))).arg("-luring");
-        process::run(house, name, &mut gcc, BUILD)
+        process::run(workspace, name, &mut gcc, BUILD)
     };
     if gcc().is_err() {
-        let mut apt = house.command("apt-get");
+        let mut apt = workspace.command("apt-get");
         apt.args(["--quiet", "install", "--yes", "liburing-dev"]).env("DEBIAN_FRONTEND", "noninteractive");
-        process::run(house, "liburing", &mut apt, BUILD).context("the floor needs gcc and liburing-dev")?;
+        process::run(workspace, "liburing", &mut apt, BUILD)
+            .context("the floor needs gcc and liburing-dev")?;
         gcc()?;
     }
     Ok(program)

@@ -9,14 +9,14 @@ use anyhow::{Context, Result};
 use std::time::Duration;
 
 /// Generated types take what serde takes, and nothing else.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let node =
         on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
-    let folder = house.root.join("tests/contract");
-    install_packages(house, &folder)?;
-    let mut command = house.command(&node.to_string_lossy());
+    let folder = workspace.root.join("tests/contract");
+    install_packages(workspace, &folder)?;
+    let mut command = workspace.command(&node.to_string_lossy());
     command.args(["--test", "--test-reporter=spec"]).current_dir(&folder);
-    let output = process::run(house, "contract", &mut command, Duration::from_secs(300))?;
+    let output = process::run(workspace, "contract", &mut command, Duration::from_secs(300))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests")))
 }

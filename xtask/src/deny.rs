@@ -9,23 +9,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Runs cargo-deny. Advisories are left out: their database cannot be fetched from everywhere.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
-    let tool = find_or_install(house)?;
-    let mut command = house.command(&tool.to_string_lossy());
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+    let tool = find_or_install(workspace)?;
+    let mut command = workspace.command(&tool.to_string_lossy());
     command.args(["--log-level", "error", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
-    process::run(house, "deny", &mut command, Duration::from_secs(300))?;
+    process::run(workspace, "deny", &mut command, Duration::from_secs(300))?;
     Ok(Outcome::Passed("advisories not asked for".into()))
 }
 
-fn find_or_install(house: &Workspace) -> Result<PathBuf> {
-    let own = house.scratch.join("bin/cargo-deny");
+fn find_or_install(workspace: &Workspace) -> Result<PathBuf> {
+    let own = workspace.scratch.join("bin/cargo-deny");
     if let Some(tool) = on_path(&["cargo-deny"]).or_else(|| own.is_file().then(|| own.clone())) {
         return Ok(tool);
     }
     let mut install =
-        house.cargo(&["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--root"]);
-    install.arg(&house.scratch).env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
-    process::run(house, "deny-install", &mut install, Duration::from_secs(20 * 60)).context(
+        workspace.cargo(&["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--root"]);
+    install
+        .arg(&workspace.scratch)
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0");
+    process::run(workspace, "deny-install", &mut install, Duration::from_secs(20 * 60)).context(
         "cargo-deny is missing and could not be installed; try: cargo install cargo-deny --locked",
     )?;
     Ok(own)

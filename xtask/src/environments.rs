@@ -11,22 +11,22 @@ use std::time::Duration;
 
 /// Builds the package, then runs every environment. Each installs what its folder pins, once; bundles run in Chromium
 /// by the driver of `tests/browser`, where there is a Chromium.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
-    let package = house.root.join("clients/typescript");
-    install_packages(house, &package)?;
-    let mut build = house.command("npm");
+    let package = workspace.root.join("clients/typescript");
+    install_packages(workspace, &package)?;
+    let mut build = workspace.command("npm");
     build.args(["run", "--silent", "build"]).current_dir(&package).env("NO_COLOR", "1");
-    process::run(house, "environments-build", &mut build, Duration::from_secs(300))?;
-    install_packages(house, &house.root.join("tests/browser"))?;
-    release_build(house)?;
-    let mut tests = house.command("npm");
+    process::run(workspace, "environments-build", &mut build, Duration::from_secs(300))?;
+    install_packages(workspace, &workspace.root.join("tests/browser"))?;
+    release_build(workspace)?;
+    let mut tests = workspace.command("npm");
     tests
         .arg("test")
-        .current_dir(house.root.join("tests/environments"))
-        .env("HAUYNA_BIN", house.program())
+        .current_dir(workspace.root.join("tests/environments"))
+        .env("HAUYNA_BIN", workspace.program())
         .env("NO_COLOR", "1");
-    let output = process::run(house, "environments", &mut tests, LIMIT)?;
+    let output = process::run(workspace, "environments", &mut tests, LIMIT)?;
     Ok(Outcome::Passed(summary(&output)))
 }
 

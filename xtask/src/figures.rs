@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use std::path::Path;
 
 /// Counts, and compares with [`LIMITS`].
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut found = Figures::default();
-    let crates = house.root.join("crates");
+    let crates = workspace.root.join("crates");
     for path in source::files(&crates, &["rs"])? {
         let name = path.strip_prefix(&crates)?.to_string_lossy().replace('\\', "/");
         let is_test = name.contains("/tests/") || name.ends_with("tests.rs");
@@ -18,7 +18,7 @@ pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
             found.add_file(&name, &std::fs::read_to_string(&path)?);
         }
     }
-    found.root_names = root_names(&house.root.join("crates/hauyna/src/lib.rs"))?;
+    found.root_names = root_names(&workspace.root.join("crates/hauyna/src/lib.rs"))?;
     let figures = found.named();
     let faults: Vec<String> =
         figures.iter().zip(LIMITS).filter_map(|(figure, limit)| fault(figure, limit)).collect();

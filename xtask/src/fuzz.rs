@@ -8,8 +8,8 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// Fuzzes each target for a while, starting from its committed corpus, which stays as it is.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
-    let targets = targets(house);
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+    let targets = targets(workspace);
     if targets.is_empty() {
         return Ok(Outcome::Skipped("no targets".into()));
     }
@@ -17,24 +17,24 @@ pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::Skipped("no cargo-fuzz here; the tests replay the corpora".into()));
     }
     for target in &targets {
-        let found = house.target.join("fuzz-corpus").join(target);
+        let found = workspace.target.join("fuzz-corpus").join(target);
         std::fs::create_dir_all(&found)?;
-        let mut command = house.cargo(&["fuzz", "run", "--sanitizer", "none", target]);
+        let mut command = workspace.cargo(&["fuzz", "run", "--sanitizer", "none", target]);
         command.arg(found);
-        let committed = house.root.join("fuzz/corpus").join(target);
+        let committed = workspace.root.join("fuzz/corpus").join(target);
         if committed.is_dir() {
             command.arg(committed);
         }
         command.args(["--", &format!("-max_total_time={SECONDS}"), "-timeout=10"]);
         // A stable compiler fuzzes too, without sanitizers: nothing here is unsafe.
         command.env("RUSTC_BOOTSTRAP", "1");
-        process::run(house, &format!("fuzz-{target}"), &mut command, Duration::from_secs(900))?;
+        process::run(workspace, &format!("fuzz-{target}"), &mut command, Duration::from_secs(900))?;
     }
     Ok(Outcome::Passed(format!("{} targets, {SECONDS} s each", targets.len())))
 }
 
-fn targets(house: &Workspace) -> Vec<String> {
-    let folder = std::fs::read_dir(house.root.join("fuzz/fuzz_targets"));
+fn targets(workspace: &Workspace) -> Vec<String> {
+    let folder = std::fs::read_dir(workspace.root.join("fuzz/fuzz_targets"));
     let names =
         folder.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> =

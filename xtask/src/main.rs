@@ -15,6 +15,7 @@ mod fuzz;
 mod pressure;
 mod process;
 mod ratchet;
+mod references;
 mod rows;
 mod rules;
 mod server;
@@ -25,6 +26,7 @@ mod table;
 mod test;
 mod torture;
 mod typescript;
+mod words;
 mod workspace;
 
 use crate::workspace::Workspace;
@@ -33,12 +35,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let task = words.next().unwrap_or_default();
-    let done = Workspace::find(words).and_then(|house| match task.as_str() {
-        "check" => check::run(&house),
-        "test" => test::run(&house),
-        "bench" => bench::run(&house),
-        "torture" => torture::run(&house),
-        "pressure" => pressure::run(&house),
+    let done = Workspace::find(words).and_then(|workspace| match task.as_str() {
+        "check" => check::run(&workspace),
+        "test" => test::run(&workspace),
+        "bench" => bench::run(&workspace),
+        "torture" => torture::run(&workspace),
+        "pressure" => pressure::run(&workspace),
         _ => anyhow::bail!("{USAGE}"),
     });
     match done {

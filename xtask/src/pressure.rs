@@ -9,16 +9,16 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Runs the full form and prints its table; `true` where no required count is broken.
-pub(crate) fn run(house: &Workspace) -> Result<bool> {
+pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building");
-    let mut command = program(house)?;
-    for scenario in &house.only {
+    let mut command = program(workspace)?;
+    for scenario in &workspace.only {
         command.args(["--only", scenario]);
     }
-    if house.quick {
+    if workspace.quick {
         command.arg("--short");
     }
-    match process::run(house, "pressure", &mut command, FULL) {
+    match process::run(workspace, "pressure", &mut command, FULL) {
         Ok(table) => println!("\n{table}"),
         Err(violated) => {
             println!("\n{violated:#}");
@@ -30,19 +30,20 @@ pub(crate) fn run(house: &Workspace) -> Result<bool> {
 
 /// Each scenario with each policy once, with fewer messages. Optimised: readers that are slower than the server lag in
 /// earnest, and cannot tell.
-pub(crate) fn short(house: &Workspace) -> Result<Outcome> {
-    let mut command = program(house)?;
+pub(crate) fn short(workspace: &Workspace) -> Result<Outcome> {
+    let mut command = program(workspace)?;
     command.arg("--short");
-    let table = process::run(house, "pressure", &mut command, FULL)?;
+    let table = process::run(workspace, "pressure", &mut command, FULL)?;
     let sum = table.lines().find(|line| line.ends_with("rows are broken")).unwrap_or_default();
     Ok(Outcome::Passed(sum.trim().to_owned()))
 }
 
 /// Builds it; gives the command of a run.
-fn program(house: &Workspace) -> Result<Command> {
-    let mut build = house.cargo(&["build", "--profile", PROFILE, "--package", "hauyna-pressure"]);
-    process::run(house, "pressure-build", &mut build, Duration::from_secs(30 * 60))?;
-    let mut command = house.command(&house.target.join(PROFILE).join("hauyna-pressure").to_string_lossy());
+fn program(workspace: &Workspace) -> Result<Command> {
+    let mut build = workspace.cargo(&["build", "--profile", PROFILE, "--package", "hauyna-pressure"]);
+    process::run(workspace, "pressure-build", &mut build, Duration::from_secs(30 * 60))?;
+    let mut command =
+        workspace.command(&workspace.target.join(PROFILE).join("hauyna-pressure").to_string_lossy());
     command.arg("run");
     Ok(command)
 }

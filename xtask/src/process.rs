@@ -14,11 +14,16 @@ use std::time::{Duration, Instant};
 /// # Errors
 ///
 /// The command cannot be started, does not end in time, or ends with a failure; the error carries its last lines.
-pub(crate) fn run(house: &Workspace, name: &str, command: &mut Command, limit: Duration) -> Result<String> {
-    let log = house.scratch.join(format!("{name}.log"));
+pub(crate) fn run(
+    workspace: &Workspace,
+    name: &str,
+    command: &mut Command,
+    limit: Duration,
+) -> Result<String> {
+    let log = workspace.scratch.join(format!("{name}.log"));
     let status = run_into(command, &log, limit)?;
     let output = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
-    if house.verbose {
+    if workspace.verbose {
         std::io::stdout().write_all(output.as_bytes())?;
     }
     match status {

@@ -11,11 +11,11 @@ use std::path::Path;
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
 /// Compares what the modules name with what they may.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
-    let list = house.root.join("xtask/modules.txt");
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+    let list = workspace.root.join("xtask/modules.txt");
     let text = std::fs::read_to_string(&list).with_context(|| list.display().to_string())?;
     let allowed = read_list(&text);
-    let found = imports(&house.root.join("crates/hauyna/src"))?;
+    let found = imports(&workspace.root.join("crates/hauyna/src"))?;
     let mut faults = Vec::new();
     for (module, named) in &found {
         let may = allowed.get(module).cloned().unwrap_or_default();

@@ -8,14 +8,14 @@ use anyhow::{Result, bail};
 use std::path::Path;
 
 /// Checks every Rust file of the project and the few rules about the whole.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     let mut faults = Vec::new();
     let mut deliver = Vec::new();
-    let files = source::files(&house.root, &["rs"])?;
+    let files = source::files(&workspace.root, &["rs"])?;
     for path in &files {
         let text = std::fs::read_to_string(path)?;
         let lines = source::lines(&text);
-        let file = File::new(path.strip_prefix(&house.root)?, &text, &lines);
+        let file = File::new(path.strip_prefix(&workspace.root)?, &text, &lines);
         file.check(&mut faults);
         deliver.extend(file.definitions_of_deliver());
     }
@@ -26,9 +26,9 @@ pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
             deliver.join(" ")
         ));
     }
-    manifests(house, &mut faults)?;
-    readme(house, &files, &mut faults)?;
-    leftovers_elsewhere(house, &mut faults)?;
+    manifests(workspace, &mut faults)?;
+    readme(workspace, &files, &mut faults)?;
+    leftovers_elsewhere(workspace, &mut faults)?;
     if faults.is_empty() {
         return Ok(Outcome::Passed(format!("{} Rust files", files.len())));
     }
@@ -36,8 +36,8 @@ pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
 }
 
 /// Every JSON file is JSON.
-pub(crate) fn fixtures(house: &Workspace) -> Result<Outcome> {
-    let files = source::files(&house.root, &["json"])?;
+pub(crate) fn fixtures(workspace: &Workspace) -> Result<Outcome> {
+    let files = source::files(&workspace.root, &["json"])?;
     let mut faults = Vec::new();
     for path in &files {
         if let Err(fault) = serde_json::from_slice::<serde_json::Value>(&std::fs::read(path)?) {
@@ -157,8 +157,8 @@ impl<'a> File<'a> {
 }
 
 /// Each member of the workspace takes its lints.
-fn manifests(house: &Workspace, faults: &mut Vec<String>) -> Result<()> {
-    for path in source::files(&house.root, &["toml"])? {
+fn manifests(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
+    for path in source::files(&workspace.root, &["toml"])? {
         let text = std::fs::read_to_string(&path)?;
         let is_member = path.ends_with("Cargo.toml") && !text.contains("[workspace]");
         if is_member && !text.contains("[lints]\nworkspace = true") {
@@ -169,8 +169,8 @@ fn manifests(house: &Workspace, faults: &mut Vec<String>) -> Result<()> {
 }
 
 /// The README's program is compiled by a doc test.
-fn readme(house: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
-    let readme = std::fs::read_to_string(house.root.join("README.md")).unwrap_or_default();
+fn readme(workspace: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<String>) -> Result<()> {
+    let readme = std::fs::read_to_string(workspace.root.join("README.md")).unwrap_or_default();
     let mut included = false;
     for path in files.iter().filter(|path| path.ends_with("src/lib.rs")) {
         included |= std::fs::read_to_string(path)?.contains("README.md\")");
@@ -182,8 +182,8 @@ fn readme(house: &Workspace, files: &[std::path::PathBuf], faults: &mut Vec<Stri
 }
 
 /// Nothing is left open in pages, scripts and tests outside of Rust either.
-fn leftovers_elsewhere(house: &Workspace, faults: &mut Vec<String>) -> Result<()> {
-    for path in source::files(&house.root, &["js", "mjs", "ts", "css", "html", "sh", "toml"])? {
+fn leftovers_elsewhere(workspace: &Workspace, faults: &mut Vec<String>) -> Result<()> {
+    for path in source::files(&workspace.root, &["js", "mjs", "ts", "css", "html", "sh", "toml"])? {
         let text = std::fs::read_to_string(&path)?;
         for (at, line) in text.lines().enumerate() {
             if LEFT_IN_WORDS.iter().any(|word| has_word(line, word)) {

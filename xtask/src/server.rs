@@ -24,8 +24,8 @@ impl Server {
     /// # Errors
     ///
     /// The program cannot be started, or does not print an address in time.
-    pub(crate) fn start(house: &Workspace, options: &[&str]) -> Result<Server> {
-        Server::spawn(house, house.command(&house.program().to_string_lossy()), options)
+    pub(crate) fn start(workspace: &Workspace, options: &[&str]) -> Result<Server> {
+        Server::spawn(workspace, workspace.command(&workspace.program().to_string_lossy()), options)
     }
 
     /// Starts a program of ours in the same way, on the first core only.
@@ -33,12 +33,12 @@ impl Server {
     /// # Errors
     ///
     /// As [`start`](Server::start).
-    pub(crate) fn start_pinned(house: &Workspace, program: &Path, options: &[&str]) -> Result<Server> {
-        Server::spawn(house, pinned(house, &program.to_string_lossy()), options)
+    pub(crate) fn start_pinned(workspace: &Workspace, program: &Path, options: &[&str]) -> Result<Server> {
+        Server::spawn(workspace, pinned(workspace, &program.to_string_lossy()), options)
     }
 
-    fn spawn(house: &Workspace, mut command: Command, options: &[&str]) -> Result<Server> {
-        let log = File::create(house.scratch.join("server.log"))?;
+    fn spawn(workspace: &Workspace, mut command: Command, options: &[&str]) -> Result<Server> {
+        let log = File::create(workspace.scratch.join("server.log"))?;
         command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let mut guard = Guard(child.context("cannot start the server")?);
@@ -50,7 +50,7 @@ impl Server {
                 let status = guard.wait(Duration::from_secs(1))?;
                 bail!(
                     "the server ended ({status:?}) before it listened; see server.log in {}",
-                    house.scratch.display()
+                    workspace.scratch.display()
                 )
             }
         }
@@ -76,14 +76,14 @@ impl Server {
 }
 
 /// A command on the first core, where `taskset` is there.
-pub(crate) fn pinned(house: &Workspace, program: &str) -> Command {
+pub(crate) fn pinned(workspace: &Workspace, program: &str) -> Command {
     match on_path(&["taskset"]) {
         Some(taskset) => {
-            let mut command = house.command(&taskset.to_string_lossy());
+            let mut command = workspace.command(&taskset.to_string_lossy());
             command.args(["-c", "0", program]);
             command
         }
-        None => house.command(program),
+        None => workspace.command(program),
     }
 }
 

@@ -13,26 +13,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Measures every row; `true` unless one failed.
-pub(crate) fn run(house: &Workspace) -> Result<bool> {
-    let source = house.shared("wsload").context("there is no wsload beside the workspace")?;
+pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+    let source = workspace.shared("wsload").context("there is no wsload beside the workspace")?;
     println!("building the load generator and the other servers");
-    let load = load_generator(house, &source)?;
-    let mut contenders = vec![Contender::floor(house, &source)?, Contender::Hauyna];
-    for name in &house.peers {
-        contenders.push(Contender::peer(house, &source, name)?);
+    let load = load_generator(workspace, &source)?;
+    let mut contenders = vec![Contender::floor(workspace, &source)?, Contender::Hauyna];
+    for name in &workspace.peers {
+        contenders.push(Contender::peer(workspace, &source, name)?);
     }
     let mut heading = vec!["", "", "floor", "hauyna", "× floor", "p50 µs", "p99 µs", "busy", "wrong"];
     heading.extend(contenders[2..].iter().map(Contender::name));
     let mut table = Table::new(&heading);
     let mut failures = Vec::new();
-    for row in
-        ROWS.iter().filter(|row| house.only.is_empty() || house.only.iter().any(|name| name == row.name))
+    for row in ROWS
+        .iter()
+        .filter(|row| workspace.only.is_empty() || workspace.only.iter().any(|name| name == row.name))
     {
         let mut reports: Vec<Vec<Value>> = contenders.iter().map(|_| Vec::new()).collect();
-        for round in 1..=house.rounds {
-            println!("row {}, round {round} of {}", row.name, house.rounds);
+        for round in 1..=workspace.rounds {
+            println!("row {}, round {round} of {}", row.name, workspace.rounds);
             for (contender, reports) in contenders.iter().zip(&mut reports) {
-                match measure(house, &load, contender, row) {
+                match measure(workspace, &load, contender, row) {
                     Ok(report) => reports.push(report),
                     Err(problem) => failures.push((row.name, contender.name(), problem)),
                 }
@@ -42,7 +43,7 @@ pub(crate) fn run(house: &Workspace) -> Result<bool> {
     }
     println!(
         "\n{table}\nMedians of {} rounds. Server time, in brackets what of it is user space.",
-        house.rounds
+        workspace.rounds
     );
     println!("p50 to wrong are hauyna's; busy: share of its core; wrong: lost + doubled + reordered.");
     for (row, name, problem) in &failures {
@@ -51,24 +52,25 @@ pub(crate) fn run(house: &Workspace) -> Result<bool> {
     Ok(failures.is_empty())
 }
 
-fn load_generator(house: &Workspace, source: &Path) -> Result<PathBuf> {
-    let target = house.scratch.join("wsload");
-    let mut build = house.cargo(&["build", "--release", "--locked", "--manifest-path"]);
+fn load_generator(workspace: &Workspace, source: &Path) -> Result<PathBuf> {
+    let target = workspace.scratch.join("wsload");
+    let mut build = workspace.cargo(&["build", "--release", "--locked", "--manifest-path"]);
     build.arg(source.join("Cargo.toml")).env("CARGO_TARGET_DIR", &target);
-    process::run(house, "wsload", &mut build, Duration::from_secs(600))?;
+    process::run(workspace, "wsload", &mut build, Duration::from_secs(600))?;
     Ok(target.join("release/wsload"))
 }
 
-fn measure(house: &Workspace, load: &Path, contender: &Contender, row: &Row) -> Result<Value> {
-    let server = contender.start(house, row)?;
-    let mut command = house.command(&load.to_string_lossy());
-    command.args(row.options.replace("{}", &house.seconds.unwrap_or(MEASURED).to_string()).split(' '));
+fn measure(workspace: &Workspace, load: &Path, contender: &Contender, row: &Row) -> Result<Value> {
+    let server = contender.start(workspace, row)?;
+    let mut command = workspace.command(&load.to_string_lossy());
+    command.args(row.options.replace("{}", &workspace.seconds.unwrap_or(MEASURED).to_string()).split(' '));
     command.args(["--label", contender.name(), "--proto", contender.protocol(row), "--max-secs", "120"]);
     let numbers = [("--port", u32::from(server.port)), ("--pid", server.id), ("--size", row.size)];
     for (option, number) in numbers {
         command.args([option, &number.to_string()]);
     }
-    let output = process::run(house, &format!("row-{}", row.name), &mut command, Duration::from_secs(300))?;
+    let output =
+        process::run(workspace, &format!("row-{}", row.name), &mut command, Duration::from_secs(300))?;
     let json =
         output.lines().rfind(|line| line.starts_with('{')).context("the load generator printed nothing")?;
     Ok(serde_json::from_str(json)?)

@@ -38,19 +38,20 @@ pub(crate) struct Tally {
 /// # Errors
 ///
 /// `--only` names a step that does not exist.
-pub(crate) fn run_all(house: &Workspace, steps: &[Step]) -> Result<Tally> {
+pub(crate) fn run_all(workspace: &Workspace, steps: &[Step]) -> Result<Tally> {
     let names: Vec<&str> = steps.iter().map(|step| step.name).collect();
-    if let Some(unknown) = house.only.iter().find(|name| !names.contains(&name.as_str())) {
+    if let Some(unknown) = workspace.only.iter().find(|name| !names.contains(&name.as_str())) {
         bail!("there is no step {unknown}; the steps are: {}", names.join(" "));
     }
     let mut failures = Vec::new();
     let mut passed = 0;
-    for step in steps.iter().filter(|step| house.only.is_empty() || house.only.iter().any(|n| n == step.name))
+    for step in
+        steps.iter().filter(|step| workspace.only.is_empty() || workspace.only.iter().any(|n| n == step.name))
     {
         print!("{:<18}", step.name);
         std::io::stdout().flush()?;
         let start = Instant::now();
-        let outcome = (step.run)(house);
+        let outcome = (step.run)(workspace);
         let time = start.elapsed().as_secs_f64();
         match outcome {
             Ok(Outcome::Passed(note)) => {

@@ -8,8 +8,8 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// Runs the suites; `true` when all passed. The last line is their tally.
-pub(crate) fn run(house: &Workspace) -> Result<bool> {
-    let tally = run_all(house, if house.quick { &SUITES[..QUICK] } else { &SUITES })?;
+pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
+    let tally = run_all(workspace, if workspace.quick { &SUITES[..QUICK] } else { &SUITES })?;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
@@ -32,32 +32,32 @@ const SUITES: [Step; 12] = [
 const QUICK: usize = 2;
 
 /// Unit and integration tests, those of every feature among them; a process for each where nextest is there.
-fn tests(house: &Workspace) -> Result<Outcome> {
+fn tests(workspace: &Workspace) -> Result<Outcome> {
     let mut command = if on_path(&["cargo-nextest"]).is_some() {
-        house.cargo(&["nextest", "run", "--no-tests=warn", "--color=never"])
+        workspace.cargo(&["nextest", "run", "--no-tests=warn", "--color=never"])
     } else {
-        house.cargo(&["test", "--lib", "--bins", "--tests", "--examples"])
+        workspace.cargo(&["test", "--lib", "--bins", "--tests", "--examples"])
     };
     command.args(EVERYTHING);
-    let output = process::run(house, "tests", &mut command, BUILD_AND_TEST)?;
+    let output = process::run(workspace, "tests", &mut command, BUILD_AND_TEST)?;
     Ok(Outcome::Passed(tests_in(&output)))
 }
 
 /// The examples of the documentation, the README's among them.
-fn doc_tests(house: &Workspace) -> Result<Outcome> {
-    let mut command = house.cargo(&["test", "--doc"]);
+fn doc_tests(workspace: &Workspace) -> Result<Outcome> {
+    let mut command = workspace.cargo(&["test", "--doc"]);
     command.args(EVERYTHING);
-    let output = process::run(house, "doc-tests", &mut command, BUILD_AND_TEST)?;
+    let output = process::run(workspace, "doc-tests", &mut command, BUILD_AND_TEST)?;
     Ok(Outcome::Passed(tests_in(&output)))
 }
 
 /// The program as users build it.
-pub(crate) fn release_build(house: &Workspace) -> Result<Outcome> {
+pub(crate) fn release_build(workspace: &Workspace) -> Result<Outcome> {
     if let Some(program) = other_program() {
         return Ok(Outcome::Skipped(format!("HAUYNA_BIN is {}", program.display())));
     }
-    let mut command = house.cargo(&["build", "--release", "--package", "hauyna-server"]);
-    process::run(house, "release-build", &mut command, BUILD_AND_TEST)?;
+    let mut command = workspace.cargo(&["build", "--release", "--package", "hauyna-server"]);
+    process::run(workspace, "release-build", &mut command, BUILD_AND_TEST)?;
     Ok(Outcome::passed())
 }
 

@@ -11,19 +11,19 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Runs it at length and prints its table; `true` where every target was met.
-pub(crate) fn run(house: &Workspace) -> Result<bool> {
+pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     println!("building");
-    let node = driver(house)?;
+    let node = driver(workspace)?;
     if node.is_none() {
         println!("without TypeScript clients: there is no Node.js");
     }
-    let seconds = house.seconds.unwrap_or(60);
+    let seconds = workspace.seconds.unwrap_or(60);
     println!("{seconds} s of it, and what follows");
-    let mut command = program(house, "torture", node)?;
-    for language in &house.only {
+    let mut command = program(workspace, "torture", node)?;
+    for language in &workspace.only {
         command.args(["--only", language]);
     }
-    match torture(house, command, [seconds, house.clients, house.rate]) {
+    match torture(workspace, command, [seconds, workspace.clients, workspace.rate]) {
         Ok(table) => println!("\n{table}"),
         Err(violated) => {
             println!("\n{violated:#}");
@@ -34,8 +34,8 @@ pub(crate) fn run(house: &Workspace) -> Result<bool> {
 }
 
 /// Ten seconds of it with few clients.
-pub(crate) fn short(house: &Workspace) -> Result<Outcome> {
-    let table = torture(house, program(house, "dev", driver(house)?)?, [10, 20, 100])?;
+pub(crate) fn short(workspace: &Workspace) -> Result<Outcome> {
+    let table = torture(workspace, program(workspace, "dev", driver(workspace)?)?, [10, 20, 100])?;
     let figure = |name: &str| {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_whitespace().last().unwrap_or_default().to_owned()
@@ -45,37 +45,42 @@ pub(crate) fn short(house: &Workspace) -> Result<Outcome> {
 }
 
 /// Builds it; gives the command without its figures.
-fn program(house: &Workspace, profile: &str, node: Option<PathBuf>) -> Result<Command> {
-    let mut build = house.cargo(&["build", "--profile", profile, "--package", "hauyna-torture"]);
-    process::run(house, "torture-build", &mut build, Duration::from_secs(30 * 60))?;
+fn program(workspace: &Workspace, profile: &str, node: Option<PathBuf>) -> Result<Command> {
+    let mut build = workspace.cargo(&["build", "--profile", profile, "--package", "hauyna-torture"]);
+    process::run(workspace, "torture-build", &mut build, Duration::from_secs(30 * 60))?;
     let folder = if profile == "dev" { "debug" } else { profile };
-    let program = house.target.join(folder).join("hauyna-torture");
-    let mut command = house.command(&program.to_string_lossy());
-    command.arg("run").arg("--logs").arg(house.scratch.join("torture"));
+    let program = workspace.target.join(folder).join("hauyna-torture");
+    let mut command = workspace.command(&program.to_string_lossy());
+    command.arg("run").arg("--logs").arg(workspace.scratch.join("torture"));
     if let Some(node) = node {
         command.arg("--node").arg(node);
     }
     Ok(command)
 }
 
-fn torture(house: &Workspace, mut command: Command, [seconds, clients, rate]: [u64; 3]) -> Result<String> {
-    let options = [("--seconds", seconds), ("--clients", clients), ("--rate", rate), ("--seed", house.seed)];
+fn torture(
+    workspace: &Workspace,
+    mut command: Command,
+    [seconds, clients, rate]: [u64; 3],
+) -> Result<String> {
+    let options =
+        [("--seconds", seconds), ("--clients", clients), ("--rate", rate), ("--seed", workspace.seed)];
     for (option, number) in options {
         command.args([option, &number.to_string()]);
     }
     // Starting, settling and checking come on top.
-    process::run(house, "torture", &mut command, Duration::from_secs(seconds + 400))
+    process::run(workspace, "torture", &mut command, Duration::from_secs(seconds + 400))
 }
 
 /// The driver of the TypeScript clients, with what it needs built; none where there is no Node.js.
-fn driver(house: &Workspace) -> Result<Option<PathBuf>> {
+fn driver(workspace: &Workspace) -> Result<Option<PathBuf>> {
     if on_path(&["node"]).is_none() || on_path(&["npm"]).is_none() {
         return Ok(None);
     }
-    let folder = house.root.join("clients/typescript");
-    install_packages(house, &folder)?;
-    let mut build = house.command("npm");
+    let folder = workspace.root.join("clients/typescript");
+    install_packages(workspace, &folder)?;
+    let mut build = workspace.command("npm");
     build.args(["run", "build"]).current_dir(folder);
-    process::run(house, "torture-typescript", &mut build, Duration::from_secs(300))?;
-    Ok(Some(house.root.join("tests/torture/driver.mjs")))
+    process::run(workspace, "torture-typescript", &mut build, Duration::from_secs(300))?;
+    Ok(Some(workspace.root.join("tests/torture/driver.mjs")))
 }

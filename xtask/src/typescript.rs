@@ -11,15 +11,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Installs what it needs, then types, build, tests, package, size, one after the other.
-pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
-    let folder = install(house)?;
-    release_build(house)?;
-    npm(house, "types", &folder)?;
-    npm(house, "build", &folder)?;
-    let tests = npm(house, "test", &folder)?;
-    npm(house, "package", &folder)?;
-    npm(house, "page", &folder)?;
-    let size = npm(house, "size", &folder)?;
+pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
+    let folder = install(workspace)?;
+    release_build(workspace)?;
+    npm(workspace, "types", &folder)?;
+    npm(workspace, "build", &folder)?;
+    let tests = npm(workspace, "test", &folder)?;
+    npm(workspace, "package", &folder)?;
+    npm(workspace, "page", &folder)?;
+    let size = npm(workspace, "size", &folder)?;
     let line = |output: &str, word: &str| {
         output.lines().rfind(|line| line.contains(word)).unwrap_or_default().trim().to_owned()
     };
@@ -27,42 +27,42 @@ pub(crate) fn run(house: &Workspace) -> Result<Outcome> {
 }
 
 /// The package as the bindings' examples take it.
-pub(crate) fn build(house: &Workspace) -> Result<()> {
-    let folder = install(house)?;
-    npm(house, "build", &folder)?;
+pub(crate) fn build(workspace: &Workspace) -> Result<()> {
+    let folder = install(workspace)?;
+    npm(workspace, "build", &folder)?;
     Ok(())
 }
 
 /// The types alone, where the client's tools are installed: they take seconds.
-pub(crate) fn types(house: &Workspace) -> Result<Outcome> {
-    let folder = folder(house);
+pub(crate) fn types(workspace: &Workspace) -> Result<Outcome> {
+    let folder = folder(workspace);
     if !folder.join("node_modules/.bin/tsc").is_file() {
         return Ok(Outcome::Skipped(
             "needs npm ci in clients/typescript, which `cargo xtask test` does".into(),
         ));
     }
-    npm(house, "types", &folder)?;
+    npm(workspace, "types", &folder)?;
     Ok(Outcome::passed())
 }
 
-fn install(house: &Workspace) -> Result<PathBuf> {
+fn install(workspace: &Workspace) -> Result<PathBuf> {
     on_path(&["npm"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
-    let folder = folder(house);
-    install_packages(house, &folder)?;
+    let folder = folder(workspace);
+    install_packages(workspace, &folder)?;
     Ok(folder)
 }
 
-fn folder(house: &Workspace) -> PathBuf {
-    house.root.join("clients/typescript")
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("clients/typescript")
 }
 
 /// A script of the package in this folder.
-pub(crate) fn npm(house: &Workspace, script: &str, folder: &std::path::Path) -> Result<String> {
-    let mut command = house.command("npm");
+pub(crate) fn npm(workspace: &Workspace, script: &str, folder: &std::path::Path) -> Result<String> {
+    let mut command = workspace.command("npm");
     command
         .args(["run", "--silent", script])
         .current_dir(folder)
-        .env("HAUYNA_BIN", house.program())
+        .env("HAUYNA_BIN", workspace.program())
         .env("NO_COLOR", "1");
-    process::run(house, &format!("typescript-{script}"), &mut command, Duration::from_secs(600))
+    process::run(workspace, &format!("typescript-{script}"), &mut command, Duration::from_secs(600))
 }

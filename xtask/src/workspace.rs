@@ -38,7 +38,7 @@ impl Workspace {
     pub(crate) fn find(words: impl Iterator<Item = String>) -> Result<Workspace> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), |dir| root.join(dir));
-        let mut house = Workspace {
+        let mut workspace = Workspace {
             root: root.to_path_buf(),
             scratch: target.join("xtask"),
             target,
@@ -53,9 +53,9 @@ impl Workspace {
             rate: 500,
             seed: 1,
         };
-        house.read_options(words)?;
-        std::fs::create_dir_all(&house.scratch)?;
-        Ok(house)
+        workspace.read_options(words)?;
+        std::fs::create_dir_all(&workspace.scratch)?;
+        Ok(workspace)
     }
 
     fn read_options(&mut self, mut words: impl Iterator<Item = String>) -> Result<()> {

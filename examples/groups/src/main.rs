@@ -61,7 +61,7 @@ fn handler() -> Handler {
 async fn join(cx: Context, _: IgnoredAny) -> hauyna::Result {
     match cx.groups().count(TEAM) {
         0 => cx.groups().add_with_role(cx.user(), TEAM, "admin")?,
-        MOST.. => return Err(Reject::denied("the team is full").into()),
+        MAX_MEMBERS.. => return Err(Reject::denied("the team is full").into()),
         _ => cx.groups().add(cx.user(), TEAM)?,
     };
     tell(&cx.hub()).await
@@ -127,7 +127,7 @@ const TEAM: &str = "team";
 /// A channel that clients cannot subscribe to by themselves: no pattern declares it.
 const ROSTER: &str = "roster";
 /// Members of the team.
-const MOST: usize = 50;
+const MAX_MEMBERS: usize = 50;
 
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ fn handler() -> Handler {
 /// An ordinary handler: the hub is in axum's state. The user need not be there.
 async fn notify(State(hub): State<Hub>, Json(notification): Json<Notification>) -> (StatusCode, String) {
     let Notification { to, text } = notification;
-    if to.trim().is_empty() || text.trim().is_empty() || text.len() > LONGEST {
+    if to.trim().is_empty() || text.trim().is_empty() || text.len() > MAX_TEXT_BYTES {
         return (StatusCode::BAD_REQUEST, "`to` and `text` must say something".to_owned());
     }
     let channel = hub.channel(format!("notifications:{to}"));
@@ -76,7 +76,7 @@ const PAGE: Page = Page {
     program: include_str!("main.rs"),
 };
 /// Bytes of one text.
-const LONGEST: usize = 1000;
+const MAX_TEXT_BYTES: usize = 1000;
 
 #[cfg(test)]
 mod tests;

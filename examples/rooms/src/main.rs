@@ -63,7 +63,7 @@ async fn leave(cx: Context, Room { room }: Room) -> hauyna::Result {
 
 async fn say(cx: Context, message: RoomMessage) -> hauyna::Result {
     let channel = entered(&cx, &message.room)?;
-    if message.content.trim().is_empty() || message.content.len() > LONGEST {
+    if message.content.trim().is_empty() || message.content.len() > MAX_TEXT_BYTES {
         return Err(Reject::invalid("a message has 1 to 4,000 bytes").into());
     }
     let said = channel.publish(json!({
@@ -78,7 +78,7 @@ async fn say(cx: Context, message: RoomMessage) -> hauyna::Result {
 
 async fn people(cx: Context, Room { room }: Room) -> hauyna::Result<People> {
     let mut people = BTreeMap::new();
-    for connection in entered(&cx, &room)?.subscribers().into_iter().take(MOST) {
+    for connection in entered(&cx, &room)?.subscribers().into_iter().take(MAX_LISTED) {
         *people.entry(connection.user().to_string()).or_default() += 1;
     }
     Ok(People { room, people })
@@ -112,9 +112,9 @@ const PAGE: Page = Page {
     program: include_str!("main.rs"),
 };
 /// Bytes of one message.
-const LONGEST: usize = 4000;
+const MAX_TEXT_BYTES: usize = 4000;
 /// Connections of a room that are listed.
-const MOST: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const BUSY: ConnectionState = ConnectionState::Custom("busy");
 
 #[derive(Deserialize)]
-struct Wish {
+struct SetStateRequest {
     state: String,
 }
 
@@ -64,7 +64,7 @@ fn handler(idle_after: Duration, closed_for: Duration) -> Handler {
 }
 
 /// What the table does not allow is refused, and the client is told why.
-async fn set_state(cx: Context, wish: Wish) -> hauyna::Result {
+async fn set_state(cx: Context, wish: SetStateRequest) -> hauyna::Result {
     let known = ConnectionState::ALL.into_iter().chain([BUSY]).find(|state| state.name() == wish.state);
     let state = known.ok_or(Reject::invalid("there is no such state"))?;
     cx.connection().set_state(state).map_err(|error| Reject::denied(error.to_string()).into())

@@ -6,7 +6,7 @@ import { complain, enter, showState } from "/frame.js";
 import { Client, type State } from "/hauyna.js";
 import type { Card, Colour, Contract } from "./contract.js";
 
-const MOST = 50; // remarks on the page
+const MAX_LINES = 50; // remarks on the page
 const cards = new Map<number, Card>();
 let about: Card | undefined;
 
@@ -134,7 +134,7 @@ function tell(who: string, text: string, timestamp: number): void {
   line.append(face(who), make("span", "grow", `${who}: ${text}`), time(timestamp));
   const log = at("remarks", HTMLOListElement);
   log.prepend(line);
-  while (log.children.length > MOST) log.lastChild?.remove();
+  while (log.children.length > MAX_LINES) log.lastChild?.remove();
 }
 
 async function attempt(work: () => Promise<void>): Promise<void> {

@@ -102,9 +102,9 @@ struct Line {
 
 impl Line {
     fn connect(address: SocketAddr, number: u64) -> Result<Self> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         let (request, mut answer) =
             ClientRequest::new(&address.to_string(), &format!("/?user=bystander{number}")).start()?;
         stream.write_all(&request)?;
@@ -134,7 +134,7 @@ impl Line {
                     return Ok(());
                 }
             }
-            let read = self.stream.read(&mut buffer).with_context(|| format!("no {kind} in {PATIENCE:?}"))?;
+            let read = self.stream.read(&mut buffer).with_context(|| format!("no {kind} in {TIMEOUT:?}"))?;
             anyhow::ensure!(read > 0, "the connection ended without a close frame");
             let mut events = self.decoder.feed(&mut buffer[..read]);
             while let Some(event) = events.next()? {
@@ -158,7 +158,7 @@ const OVER: u8 = 2;
 /// Between two measurements.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A bystander that waits longer for an answer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {

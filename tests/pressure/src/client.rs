@@ -84,14 +84,14 @@ impl Client {
         if pace != Pace::Fast {
             socket.set_recv_buffer_size(SMALL_BUFFER)?;
         }
-        let stream = timeout(PATIENCE, socket.connect(address)).await??;
+        let stream = timeout(TIMEOUT, socket.connect(address)).await??;
         stream.set_nodelay(true)?;
         let request = ClientRequest::new(&address.to_string(), &format!("/?user={user}"));
         let (request, mut answer) = request.start()?;
         write(&stream, &request).await?;
         let mut buffer = [0; 4096];
         let accepted = loop {
-            timeout(PATIENCE, stream.readable()).await??;
+            timeout(TIMEOUT, stream.readable()).await??;
             match stream.try_read(&mut buffer) {
                 Ok(0) => bail!("the connection ended within the handshake"),
                 Ok(read) => {
@@ -177,7 +177,7 @@ impl Client {
                 }
             }
         };
-        timeout(PATIENCE, answered).await.with_context(|| format!("{text}: no answer"))?
+        timeout(TIMEOUT, answered).await.with_context(|| format!("{text}: no answer"))?
     }
 
     /// Subscribes to a channel.
@@ -201,7 +201,7 @@ pub(crate) fn frames(texts: impl IntoIterator<Item = String>) -> Vec<u8> {
 
 async fn write(socket: &TcpStream, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        timeout(PATIENCE, socket.writable()).await.context("the server takes nothing")??;
+        timeout(TIMEOUT, socket.writable()).await.context("the server takes nothing")??;
         match socket.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -387,5 +387,5 @@ pub(crate) const TICK: Duration = Duration::from_millis(50);
 pub(crate) const LAG: usize = 512 * 1024;
 /// Bytes that may come between a full socket and the gap or close that followed from it: an outbox, and one read.
 const QUEUED: usize = 256 * 1024 + 2 * BUFFER;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const KEPT_ERRORS: usize = 8;

@@ -58,7 +58,7 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     let proxy = FaultProxy::start(address).await;
     let mut drivers = start_drivers(options, proxy.address())?;
     for driver in drivers.values_mut() {
-        driver.report("ready", PATIENCE).await?;
+        driver.report("ready", TIMEOUT).await?;
     }
     for driver in drivers.values_mut() {
         driver.order("go").await?;
@@ -79,8 +79,8 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     let (mut second, address) = start_server(options, "server-2").await?;
     proxy.set_target(address);
     first.order("drain").await?;
-    let mut server_cpu: f64 = first.report("cpu", PATIENCE).await?.parse()?;
-    first.end(PATIENCE).await?;
+    let mut server_cpu: f64 = first.report("cpu", TIMEOUT).await?.parse()?;
+    first.end(TIMEOUT).await?;
     // Who was stalled meanwhile comes a little later.
     let restart = (drained, now() + u64::try_from((STALL + AFTERWARDS).as_millis())?);
     sleep(half.saturating_sub(Duration::from_millis(now() - drained))).await;
@@ -97,12 +97,12 @@ pub(crate) async fn run(options: &Options) -> Result<bool> {
     }
     let mut cpu = BTreeMap::new();
     for (language, mut driver) in drivers {
-        cpu.insert(language.to_owned(), driver.report("cpu", PATIENCE).await?.parse()?);
-        driver.end(PATIENCE).await?;
+        cpu.insert(language.to_owned(), driver.report("cpu", TIMEOUT).await?.parse()?);
+        driver.end(TIMEOUT).await?;
     }
     second.order("cpu").await?;
-    server_cpu += second.report("cpu", PATIENCE).await?.parse::<f64>()?;
-    second.end(PATIENCE).await?;
+    server_cpu += second.report("cpu", TIMEOUT).await?.parse::<f64>()?;
+    second.end(TIMEOUT).await?;
 
     let logs =
         cpu.keys().map(|language| log::read(&log_of(options, language))).collect::<Result<Vec<_>>>()?;
@@ -118,7 +118,7 @@ async fn start_server(options: &Options, name: &str) -> Result<(Child, SocketAdd
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("server");
     let mut server = Child::start("server", command, &options.logs.join(format!("{name}.err")))?;
-    let address = server.report("listening", PATIENCE).await?;
+    let address = server.report("listening", TIMEOUT).await?;
     Ok((server, address.parse().context("the server's address")?))
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// How long a child may take to do what it is told.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long everybody may take to come back and to hear of the last publication.
 const SETTLING: Duration = Duration::from_secs(120);
 /// How long nobody gets through.

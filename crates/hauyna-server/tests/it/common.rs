@@ -155,7 +155,7 @@ impl Server {
                 lines.iter().find_map(|line| line.split_once("metrics")?.1.trim().strip_prefix("http://"));
             address.map(|address| address.trim_end_matches("/metrics").parse().unwrap())
         };
-        eventually("the address of the metrics is printed", PATIENCE, || find().is_some());
+        eventually("the address of the metrics is printed", TIMEOUT, || find().is_some());
         find().unwrap()
     }
 
@@ -274,8 +274,8 @@ impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server accepts");
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         Self::of(stream)
     }
 
@@ -455,7 +455,7 @@ impl Client {
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.stream.set_read_timeout(Some(time)).unwrap();
         let outcome = self.stream.peek(&mut [0; 1]);
-        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         matches!(outcome, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
@@ -532,7 +532,7 @@ pub(crate) fn eventually(what: &str, patience: Duration, mut is_so: impl FnMut()
 }
 
 /// Longer than any deadline of the server.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) const CONTINUATION: u8 = 0;
 pub(crate) const TEXT: u8 = 1;

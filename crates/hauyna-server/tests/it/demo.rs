@@ -1,7 +1,7 @@
 //! The program as somebody meets it who tries it out: pages of other ports, a chat that remembers, and the page that
 //! the original's README printed.
 
-use crate::common::{Client, PATIENCE, Server, eventually, upgrade};
+use crate::common::{Client, Server, TIMEOUT, eventually, upgrade};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
@@ -19,7 +19,7 @@ fn a_page_of_another_port_is_let_in_by_an_option_that_the_log_names() {
     let refusing = Server::start();
     assert_eq!(status(&refusing, "/chat?user_id=ann&token=s3cr3t", vite), 403);
     let mut line = String::new();
-    eventually("the log says what to add", PATIENCE, || {
+    eventually("the log says what to add", TIMEOUT, || {
         let log = refusing.log();
         line = log.into_iter().find(|line| line.contains("a page of another origin")).unwrap_or_default();
         !line.is_empty()

@@ -1,7 +1,7 @@
 //! Names, keys and who may reach whom: what a client of `/chat` tries with channel names, users and idempotency
 //! keys that are not its own.
 
-use crate::common::{Client, PATIENCE, Server, measured};
+use crate::common::{Client, Server, TIMEOUT, measured};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ fn every_character_that_is_no_control_may_stand_in_a_name_and_means_nothing() {
         let private = json!({ "type": "private", "id": 1, "to": name, "message": 1 });
         assert_eq!(client.verdict(private), "validation_error", "{name:?}");
     }
-    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an attacker may try with the log and the metrics of the program: forge lines, find secrets, fill them
 //! with labels, reach them from outside.
 
-use crate::common::{Answer, Client, PATIENCE, Server, eventually, upgrade};
+use crate::common::{Answer, Client, Server, TIMEOUT, eventually, upgrade};
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ fn row_43_no_token_is_in_the_whole_log_of_a_busy_server() {
     bearer.send(TOKEN.as_bytes());
     bearer.frame();
     drop((ann, bearer));
-    eventually("the log tells of the end of both", PATIENCE, || {
+    eventually("the log tells of the end of both", TIMEOUT, || {
         server.log().iter().filter(|line| line.contains("closed")).count() >= 2
     });
     let log = server.log();

@@ -1,7 +1,7 @@
 //! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal that somebody
 //! may send it.
 
-use crate::common::{Answer, CLOSE, Client, PATIENCE, Server, eventually, frame};
+use crate::common::{Answer, CLOSE, Client, Server, TIMEOUT, eventually, frame};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::fs::File;
@@ -28,7 +28,7 @@ impl Program {
         let listen = address.to_string();
         let words = ["serve", "--listen", &listen, "--metrics", "off", "--shards", "2", "--drain", "1s"];
         let program = Self::start(&[&words[..], &["--log", "debug"]].concat(), stdout, stderr);
-        eventually("the server answers", PATIENCE, || std::net::TcpStream::connect(address).is_ok());
+        eventually("the server answers", TIMEOUT, || std::net::TcpStream::connect(address).is_ok());
         (program, address)
     }
 
@@ -39,7 +39,7 @@ impl Program {
     /// Its exit code; -1 where a signal has ended it.
     fn exit_code(&mut self) -> i32 {
         let mut status = None;
-        eventually("the program has ended", PATIENCE, || {
+        eventually("the program has ended", TIMEOUT, || {
             status = self.0.try_wait().unwrap();
             status.is_some()
         });
@@ -173,7 +173,7 @@ fn signals_that_end_a_process_drain_the_server_and_a_second_one_ends_it_at_once(
         client.message("reconnect");
         send(server.id(), signal);
         let mut code = None;
-        eventually("the program has ended", PATIENCE, || {
+        eventually("the program has ended", TIMEOUT, || {
             code = server.exit_code();
             code.is_some()
         });
@@ -210,7 +210,7 @@ fn a_server_under_nohup_outlives_its_terminal() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"trap "" HUP; exec "$0" "$@""#, env!("CARGO_BIN_EXE_hauyna")]).args(words);
     let program = Program::spawn(shell.stdout(Stdio::null()).stderr(Stdio::null()));
-    eventually("the server answers", PATIENCE, || std::net::TcpStream::connect(address).is_ok());
+    eventually("the server answers", TIMEOUT, || std::net::TcpStream::connect(address).is_ok());
     program.signal(Signal::HUP);
     behaves(address);
     drains(program, address, Signal::TERM);
@@ -277,7 +277,7 @@ fn a_load_tool_that_cannot_print_is_ended_by_signals() {
         let (_reader, writer) = stuck();
         let words = ["bench", "echo", "--url", &url, "--conns", "1", "--msgs", "5", "--warmup", "0"];
         let mut program = Program::start(&words, writer, Stdio::null());
-        eventually("it prints", PATIENCE, || {
+        eventually("it prints", TIMEOUT, || {
             threads(program.0.id()).iter().any(|name| name == "hauyna-print")
         });
         program.signal(signal);
@@ -292,12 +292,12 @@ fn a_load_tool_that_a_signal_ends_takes_its_own_server_with_it() {
         let mut program = Program::start(&words, Stdio::null(), Stdio::null());
         let id = program.0.id();
         let mut server = None;
-        eventually("it has a server", PATIENCE, || {
+        eventually("it has a server", TIMEOUT, || {
             server = child(id).filter(|child| threads(*child).iter().any(|name| name == "hauyna-0"));
             server.is_some()
         });
         // The first Ctrl-C only ends the measurement, if there is one yet.
-        eventually("it has ended", PATIENCE, || {
+        eventually("it has ended", TIMEOUT, || {
             let has_ended = program.0.try_wait().unwrap().is_some();
             if !has_ended {
                 program.signal(signal);

@@ -1,7 +1,7 @@
 //! Presence as a weapon: more members than anybody can list, each with as much to say as it may, and all gone
 //! at once.
 
-use crate::common::{Client, PATIENCE, Server, descriptor_limit, eventually, measured};
+use crate::common::{Client, Server, TIMEOUT, descriptor_limit, eventually, measured};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -104,7 +104,7 @@ fn row_37_thousands_of_members_are_listed_in_bounded_pages_and_all_leave_once() 
     assert!(longest <= 300 * 1024, "a page of {longest} bytes");
     measured("members in pages of at most, bytes", format_args!("{count}, {longest}"));
     drop(crowd);
-    eventually("the crowd has left", PATIENCE * 3, || pages(&mut asker).0 == staying);
+    eventually("the crowd has left", TIMEOUT * 3, || pages(&mut asker).0 == staying);
     follow(&mut watcher, &staying);
     assert!(watcher.is_silent(std::time::Duration::from_millis(600)), "and nobody leaves again");
 }

@@ -1,7 +1,7 @@
 //! Threats in the protocol, rows 27 to 50 of `SECURITY.md`, on `/chat` of the program: the messages that it must
 //! refuse, and what they may cost.
 
-use crate::common::{BINARY, Client, PATIENCE, Server, TEXT, eventually, frame, measured, upgrade};
+use crate::common::{BINARY, Client, Server, TEXT, TIMEOUT, eventually, frame, measured, upgrade};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -282,7 +282,7 @@ fn row_43_names_cannot_forge_log_lines_and_tokens_are_not_logged() {
     client.verdict(json!({ "type": "ev\u{2028}il", "id": 3 }));
     client.send(b"\xff\x00");
     client.ended();
-    eventually("its end is logged", PATIENCE, || server.log().iter().any(|line| line.contains("closed")));
+    eventually("its end is logged", TIMEOUT, || server.log().iter().any(|line| line.contains("closed")));
     for line in server.log() {
         assert!(line.starts_with("20") && line.contains(" hauyna::"), "a forged line: {line:?}");
         let is_odd = |c: char| c.is_control() || ['\u{2028}', '\u{202e}', '\u{200b}'].contains(&c);
@@ -364,9 +364,9 @@ fn row_47_hostile_offsets_and_limits_of_history_and_recovery_are_refused_or_clam
     assert_eq!(history(Some(0), 10, false), Some(vec![1, 2, 3, 4, 5]));
     assert_eq!(history(Some(5), 10, false), none);
     assert_eq!(history(Some(6), 10, false), None, "beyond the end there is nothing to continue");
-    assert_eq!(history(Some(MOST), 10, false), None);
+    assert_eq!(history(Some(MAX_SAFE_INTEGER), 10, false), None);
     let mut other = server.chat("b");
-    for (offset, epoch) in [(6, &*epoch), (MOST, &*epoch), (3, "AAAAAAAAAAA"), (0, "")] {
+    for (offset, epoch) in [(6, &*epoch), (MAX_SAFE_INTEGER, &*epoch), (3, "AAAAAAAAAAA"), (0, "")] {
         let recover = json!({ "epoch": epoch, "offset": offset });
         let request = json!({ "type": "subscribe_channel", "id": 1, "channel": "c", "recover": recover });
         let data = other.ask(request)["data"].clone();
@@ -376,7 +376,7 @@ fn row_47_hostile_offsets_and_limits_of_history_and_recovery_are_refused_or_clam
 }
 
 /// The largest number that every client can hold: 2^53-1.
-const MOST: u64 = (1 << 53) - 1;
+const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
 #[test]
 fn row_47_histories_that_nobody_reads_are_bounded() {
@@ -452,7 +452,7 @@ fn one_small_private_message_to_many_own_connections_does_not_multiply_in_memory
     let one = frame(TEXT, json!({ "type": "private", "to": "me", "message": 1 }).to_string().as_bytes());
     sender.flood(&one.repeat(1000), 10);
     let served = server.serves();
-    eventually("the server is back at rest", PATIENCE, || server.serves() < Duration::from_millis(200));
+    eventually("the server is back at rest", TIMEOUT, || server.serves() < Duration::from_millis(200));
     let grown = server.peak_rss() - peak;
     measured("10,000 privates to 1,000 own connections", format!("{grown} KiB, others waited {served:?}"));
     // 256 KiB an outbox would be 250 MiB; what a megabyte of small messages may cost is far less.

@@ -2,7 +2,7 @@
 //! acknowledged is lost on the way out, and what time people think it is disconnects nobody.
 
 use crate::common::{
-    Answer, CLOSE, Client, PATIENCE, Server, TEXT, eventually, files_below, frame, measured, upgrade,
+    Answer, CLOSE, Client, Server, TEXT, TIMEOUT, eventually, files_below, frame, measured, upgrade,
 };
 use serde_json::{Value, json};
 use std::io::Write;
@@ -167,7 +167,7 @@ fn row_61_what_is_acknowledged_during_a_drain_reaches_everybody_who_is_still_the
     for (last, _) in ends {
         assert!(last <= asked, "{last} of {asked}");
     }
-    assert_eq!(exit_code(&mut server, PATIENCE), 0);
+    assert_eq!(exit_code(&mut server, TIMEOUT), 0);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn row_61_clients_that_never_pause_are_closed_in_their_turn_too() {
     measured("twelve that never pause", format!("closed after {closed:?}"));
     // If each had to wait for a pause, all would have the whole window.
     assert!(closed[0] < Duration::from_secs(3), "{closed:?}");
-    assert_eq!(exit_code(&mut server, PATIENCE), 0);
+    assert_eq!(exit_code(&mut server, TIMEOUT), 0);
 }
 
 /// A shared object that moves the wall clock of a program by the seconds that a file says. `None` where there is no C

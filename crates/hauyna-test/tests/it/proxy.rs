@@ -33,7 +33,7 @@ async fn says(stream: &mut TcpStream, bytes: &[u8]) {
 
 async fn hears(stream: &mut TcpStream, bytes: &[u8]) {
     let mut heard = vec![0; bytes.len()];
-    timeout(PATIENCE, stream.read_exact(&mut heard)).await.expect("it comes in time").unwrap();
+    timeout(TIMEOUT, stream.read_exact(&mut heard)).await.expect("it comes in time").unwrap();
     assert_eq!(heard, bytes);
 }
 
@@ -45,13 +45,13 @@ async fn hears_nothing(stream: &mut TcpStream) {
 
 async fn is_reset(stream: &mut TcpStream) {
     let mut away = Vec::new();
-    let end = timeout(PATIENCE, stream.read_to_end(&mut away)).await.expect("it ends in time");
+    let end = timeout(TIMEOUT, stream.read_to_end(&mut away)).await.expect("it ends in time");
     assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 async fn is_ended(stream: &mut TcpStream) {
     let mut away = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut away)).await.expect("it ends in time").unwrap();
+    timeout(TIMEOUT, stream.read_to_end(&mut away)).await.expect("it ends in time").unwrap();
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_cut_is_a_reset_or_an_end_to_both_sides_and_to_nobody_else() {
         says(&mut other, b"unharmed").await;
         hears(&mut its, b"unharmed").await;
         proxy.cut_all(cut);
-        assert!(matches!(timeout(PATIENCE, its.read(&mut [0])).await, Ok(Ok(0) | Err(_))));
+        assert!(matches!(timeout(TIMEOUT, its.read(&mut [0])).await, Ok(Ok(0) | Err(_))));
         assert_eq!(proxy.faults().cuts, 2);
         assert!(proxy.links().is_empty());
     }
@@ -213,5 +213,5 @@ async fn a_schedule_strikes_until_the_proxy_rests() {
     echo.abort();
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(50);

@@ -83,7 +83,7 @@ impl Revocations {
         let barred = now.saturating_add(lasting);
         let mut entries = self.entries.lock();
         let before = entries.get(&revocation.whose).map(|entry| entry.barred);
-        if before.is_none() && entries.len() >= MOST {
+        if before.is_none() && entries.len() >= MAX_REVOCATIONS {
             make_room(&mut entries, now);
         }
         let number = self.made.load(Ordering::Relaxed) + 1;
@@ -108,20 +108,20 @@ impl Revocations {
 /// Forgets what is over, and where that is not enough what would be over first.
 fn make_room(entries: &mut HashMap<Whose, Entry>, now: u64) {
     entries.retain(|_, entry| entry.kept > now);
-    if entries.len() < MOST {
+    if entries.len() < MAX_REVOCATIONS {
         return;
     }
     let first = entries.iter().min_by_key(|(_, entry)| entry.kept).map(|(whose, _)| whose.clone());
     if let Some(whose) = first {
         entries.remove(&whose);
         crate::log::limited("revocations", || {
-            tracing::warn!(target: "hauyna::auth", most = MOST, "a revocation gave way to a newer one");
+            tracing::warn!(target: "hauyna::auth", most = MAX_REVOCATIONS, "a revocation gave way to a newer one");
         });
     }
 }
 
 /// Revocations that are kept.
-const MOST: usize = 65_536;
+const MAX_REVOCATIONS: usize = 65_536;
 /// Milliseconds from the identification of a client to the opening of its connection, at most.
 const HANDSHAKE: u64 = 60_000;
 
@@ -161,7 +161,7 @@ mod tests {
         revocations.add(&lasting(9_000)(Revocation::user("longest")), 0);
         revocations.add(&Revocation::user("longest"), 0);
         revocations.add(&lasting(100)(Revocation::user("shortest")), 0);
-        for number in 0..MOST - 2 {
+        for number in 0..MAX_REVOCATIONS - 2 {
             revocations.add(&lasting(3_600)(Revocation::token(format!("t{number}"))), 0);
         }
         let is_refused = |user: &str| revocations.refuses((user, None), revocations.made(), 1);
@@ -175,13 +175,13 @@ mod tests {
     fn revocations_without_end_cost_bounded_memory_and_the_shortest_gives_way() {
         let revocations = Revocations::default();
         revocations.add(&Revocation::token("long").lasting(Duration::MAX), 0);
-        for number in 0..MOST + 10 {
+        for number in 0..MAX_REVOCATIONS + 10 {
             let id = format!("t{number}");
             revocations.add(&Revocation::token(id).lasting(Duration::from_secs(3600 + number as u64)), 0);
         }
-        assert_eq!(revocations.entries.lock().len(), MOST);
+        assert_eq!(revocations.entries.lock().len(), MAX_REVOCATIONS);
         let is_refused = |id: &str| revocations.refuses(("ada", Some(id)), revocations.made(), 1);
-        assert!(is_refused("long") && is_refused(&format!("t{}", MOST + 9)));
+        assert!(is_refused("long") && is_refused(&format!("t{}", MAX_REVOCATIONS + 9)));
         assert!(!is_refused("t0"));
     }
 }

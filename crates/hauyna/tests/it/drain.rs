@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads to the close frame and answers it; gives code and reason.
-async fn see_off(client: &mut Client) -> (u16, String) {
+async fn wait_until_closed(client: &mut Client) -> (u16, String) {
     let close = client.expect_close().await;
     client.send_close(close.0, "").await;
     close
@@ -42,7 +42,7 @@ async fn a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_orde
             let reconnect = client.expect("reconnect").await;
             assert_eq!((&reconnect["after"], &reconnect["reason"]), (&json!([0, 10_000]), &json!("drain")));
             assert_eq!(began.elapsed().as_millis(), 0, "all are told before the first is closed");
-            assert_eq!(see_off(&mut client).await, drained());
+            assert_eq!(wait_until_closed(&mut client).await, drained());
             told.send((number, began.elapsed().as_millis())).await.unwrap();
         });
     }
@@ -84,7 +84,7 @@ async fn callbacks_at_work_answer_before_their_connections_are_closed() {
         let ack = client.expect("ack").await;
         assert_eq!((&ack["id"], &ack["data"]), (&json!(1), &json!("done")));
         assert_eq!(client.expect("pong").await["id"], 2);
-        assert_eq!(see_off(&mut client).await, drained());
+        assert_eq!(wait_until_closed(&mut client).await, drained());
     }
     endless.expect("reconnect").await;
     assert_eq!(endless.next_frame().await, Frame::Close(Some(drained())), "its time is the window");
@@ -108,7 +108,7 @@ async fn what_is_queued_is_written_before_the_close() {
     for number in 0..20 {
         assert_eq!(client.expect("message").await["content"]["number"], number);
     }
-    assert_eq!(see_off(&mut client).await, drained());
+    assert_eq!(wait_until_closed(&mut client).await, drained());
     end.await.unwrap();
     eventually("nobody listens", || std::net::TcpStream::connect(server.address()).is_err()).await;
 }
@@ -183,7 +183,7 @@ async fn a_shutdown_cuts_a_drain_short() {
     client.expect("reconnect").await;
     let stopping = hub.clone();
     let shutdown = tokio::spawn(async move { stopping.shutdown(Duration::from_secs(10)).await });
-    assert_eq!(see_off(&mut client).await.0, 3000);
+    assert_eq!(wait_until_closed(&mut client).await.0, 3000);
     shutdown.await.unwrap().unwrap();
     end.await.unwrap();
 }
@@ -245,7 +245,7 @@ async fn a_handshake_that_is_under_way_when_the_drain_begins_is_closed_with_3001
     let end = draining(&hub, Drain::over(DAY));
     early.expect("reconnect").await;
     go_on.notify_one();
-    assert_eq!(see_off(&mut late.await.unwrap()).await, drained());
+    assert_eq!(wait_until_closed(&mut late.await.unwrap()).await, drained());
     early.close(1000, "").await;
     end.await.unwrap();
 }
@@ -266,7 +266,7 @@ async fn a_drain_reaches_the_connections_of_every_runtime() {
         clients.push(tokio::spawn(async move {
             let latest = client.expect("reconnect").await["after"][1].as_u64().unwrap();
             assert!((300..=500).contains(&latest), "what is left of the window: {latest}");
-            see_off(&mut client).await
+            wait_until_closed(&mut client).await
         }));
     }
     let began = Instant::now();
