@@ -1,0 +1,44 @@
+// Pages of one worker of which one has credentials that the server does not take.
+
+import { beforeEach, expect, test, vi } from "vitest";
+import { FakeServer } from "../src/testing.js";
+import { Browser } from "./shared-world.js";
+
+// The worker has the console for its log.
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
+
+test("a page whose credentials are refused does not close the others", async () => {
+  const ended = new Set<string>();
+  const authenticate = ({ token = "" }) => {
+    if (ended.has(token)) throw new Error("ended");
+    return token.replace(/-.*/, "");
+  };
+  const server = new FakeServer({ authenticate });
+  const browser = new Browser(server);
+  const tokens = ["ana-1", "ana-2", "ana-3"];
+  const pages = [];
+  for (const token of tokens) pages.push(await browser.connected({ getToken: () => token }));
+  expect(server.users).toEqual(["ana"]);
+  const closed = { name: "closed", code: 3500, reason: "ended" };
+  // The two that are asked first.
+  ended.add("ana-2").add("ana-3");
+  await server.drop(1006);
+  await browser.pass(60_000);
+  expect(pages.map(({ client }) => client.state)).toMatchObject([{ name: "connected" }, closed, closed]);
+});
+
+test("a page that comes with credentials that are refused does not close those that wait for the network", async () => {
+  const authenticate = ({ token = "" }) => {
+    if (token === "bad") throw new Error("bad");
+    return token.replace(/-.*/, "");
+  };
+  const server = new FakeServer({ authenticate });
+  const browser = new Browser(server);
+  const one = await browser.connected({ getToken: () => "ana-1" });
+  await server.cut();
+  await browser.pass(20_000);
+  const two = await browser.connected({ getToken: () => "bad" });
+  await server.restore();
+  await browser.pass(60_000);
+  expect([one, two].map(({ client }) => client.state.name)).toEqual(["connected", "closed"]);
+});
