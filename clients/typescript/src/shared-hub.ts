@@ -200,11 +200,11 @@ export class Hub {
     if (isConnected) {
       const { token, tab } = this.#offer;
       const { user } = state.session;
+      if (tab) tab.vouchedFor = user;
       const isGuest = token === undefined && this.#shown === undefined;
       if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startAnew();
       this.#user = user;
       this.#shown = token;
-      if (tab) tab.vouchedFor = user;
     }
     for (const tab of this.#wanted) {
       // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
