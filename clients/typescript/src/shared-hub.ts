@@ -200,7 +200,10 @@ export class Hub {
     if (isConnected) {
       const { token, tab } = this.#offer;
       const { user } = state.session;
-      if (tab) tab.vouchedFor = user;
+      if (tab) {
+        tab.vouchedFor = user;
+        tab.timesAsked = 0;
+      }
       const isGuest = token === undefined && this.#shown === undefined;
       if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startAnew();
       this.#user = user;
@@ -246,12 +249,14 @@ export class Hub {
   }
 
   /**
-   * Asks the pages, the newest first, until one gives credentials. One that is frozen holds up the others only for a moment.
+   * Asks the pages until one gives credentials: those first that have been asked least since they led to a connection, and of them the
+   * newest. So none keeps the others from their turn for ever. One that is frozen holds them up only for a moment.
    * What comes later counts for nothing. Only those that share the connection can renew its credentials.
    */
   #token(isRefresh: boolean): Promise<string | undefined> {
     const user = this.#client?.user;
     const tabs = this.#wanted.filter(({ vouchedFor }) => !isRefresh || vouchedFor === user);
+    if (!isRefresh) tabs.sort((one, other) => other.timesAsked - one.timesAsked);
     let left = tabs.length;
     let isAnonymous = false;
     const offer: Offer = {};
@@ -260,6 +265,7 @@ export class Hub {
       const ask = () => {
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
+        if (!isRefresh) tab.timesAsked++;
         let isNextAsked = false;
         const next = () => {
           if (!isNextAsked) ask();

@@ -40,6 +40,8 @@ export class Tab {
   refusal: { readonly code: number; readonly reason: string } | undefined;
   /** The user whose credentials this page has shown. */
   vouchedFor: string | undefined;
+  /** How often it was asked for the connection's credentials since it has given some that led to one. */
+  timesAsked = 0;
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
   /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */

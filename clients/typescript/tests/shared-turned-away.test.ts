@@ -42,3 +42,46 @@ test("a page that comes with credentials that are refused does not close those t
   await browser.pass(60_000);
   expect([one, two].map(({ client }) => client.state.name)).toEqual(["connected", "closed"]);
 });
+
+/** Makes refusals look as they do in a browser, which tells no page why a handshake has failed. */
+function withoutReasons(server: FakeServer): void {
+  const Original = server.WebSocket;
+  const Blind = class extends Original {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      let listener: ((event: object) => void) | null = null;
+      Object.defineProperty(this, "onclose", {
+        get: () => () => listener?.({ code: 1006, reason: "" }),
+        set: (value) => (listener = value),
+      });
+    }
+  };
+  Object.assign(server, { WebSocket: Blind });
+}
+
+test("a page whose credentials lead to no connection does not keep the others from giving theirs", async () => {
+  const ended = new Set<string>();
+  const authenticate = ({ token = "" }) => {
+    if (ended.has(token)) throw new Error("ended");
+    return token.replace(/-.*/, "");
+  };
+  const server = new FakeServer({ authenticate });
+  withoutReasons(server);
+  const browser = new Browser(server);
+  const one = await browser.connected({ getToken: () => "ana-1" });
+  await browser.connected({ getToken: () => "ana-2" });
+  ended.add("ana-2");
+  await server.drop(1006);
+  await browser.pass(60_000);
+  expect([one.client.state.name, server.users]).toEqual(["connected", ["ana"]]);
+});
+
+test("however many pages are frozen, one that is not gives the credentials", async () => {
+  const server = new FakeServer({ authenticate: ({ token = "" }) => token.replace(/-.*/, "") });
+  const browser = new Browser(server);
+  const one = await browser.connected({ getToken: () => "ana-1" });
+  for (let n = 0; n < 12; n++) await (await browser.connected({ getToken: () => "ana-2" })).freeze();
+  await server.drop(1006);
+  await browser.pass(120_000);
+  expect([one.client.state.name, server.users]).toEqual(["connected", ["ana"]]);
+});
