@@ -242,7 +242,7 @@ export class Requests {
       for (let at = since.offset; at < offset; ) {
         const page = (await client.request("history", { channel, since: { epoch, offset: at } } as never)) as { messages: Wire[] };
         const last = page.messages.at(-1)?.["offset"];
-        if (typeof last !== "number") break;
+        if (!(typeof last === "number" && last > at)) return "too_old";
         found.push(...page.messages.filter((message) => (message["offset"] as number) <= offset));
         at = last;
       }

@@ -50,3 +50,23 @@ test("a page that subscribes behind a gap of the worker's connection gets what w
   await browser.settle();
   expect(heard).toEqual([["1", "2", "3", "4"], ["1", "2", "3", "4"]]);
 });
+
+test("what the history does not have any more is a gap for the page that asks for it", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const one = await browser.connected();
+  const two = await browser.connected();
+  const gaps: unknown[] = [];
+  two.client.onGap(({ reason }) => gaps.push(reason));
+  await one.client.channel("room").subscribe();
+  for (const content of ["1", "2", "3"]) await server.channel("room").publish(content);
+  // The end of the history is behind what has arrived.
+  filter.change = (frame) => {
+    const { data } = frame;
+    return data?.messages ? { ...frame, data: { ...data, messages: data.messages.filter(({ offset }: Frame) => offset < 3) } } : frame;
+  };
+  await two.client.channel("room").subscribe({ since: { epoch: "epoch-1", offset: 0 } });
+  await browser.settle();
+  expect(gaps).toEqual(["too_old"]);
+});
