@@ -43,6 +43,30 @@ test("a page that comes with credentials that are refused does not close those t
   expect([one, two].map(({ client }) => client.state.name)).toEqual(["connected", "closed"]);
 });
 
+test("where the credentials of all pages are refused, each is closed, and the server is not asked without end", async () => {
+  let attempts = 0;
+  let isEnded = false;
+  const authenticate = ({ token = "" }) => {
+    attempts++;
+    if (isEnded) throw new Error("ended");
+    return token.replace(/-.*/, "");
+  };
+  const server = new FakeServer({ authenticate });
+  const browser = new Browser(server);
+  const pages = [await browser.connected({ getToken: () => "ana-1" }), await browser.connected({ getToken: () => "ana-2" })];
+  await pages[0]?.freeze();
+  isEnded = true;
+  attempts = 0;
+  await server.drop(1006);
+  await browser.pass(20_000);
+  await pages[0]?.thaw();
+  await browser.pass(60_000);
+  expect([attempts, pages.map(({ client }) => client.state)]).toMatchObject([2, pages.map(() => ({ name: "closed", code: 3500, reason: "ended" }))]);
+  isEnded = false;
+  await Promise.all(pages.map(({ client }) => client.connect()));
+  expect(server.users).toEqual(["ana"]);
+});
+
 /** Makes refusals look as they do in a browser, which tells no page why a handshake has failed. */
 function withoutReasons(server: FakeServer): void {
   const Original = server.WebSocket;
