@@ -259,6 +259,7 @@ export class Requests {
     const channel = client.channel<object>(name as never);
     if (type === "occupancy") return tab.pass(name, { type, channel: name, count: channel.presence.count });
     const flow = tab.flow(name);
+    const release = tab.holdPresence(name);
     try {
       let list = (await client.request("presence", { channel: name } as never)) as { users: object; next?: string };
       const { users, ...first } = list;
@@ -270,8 +271,10 @@ export class Requests {
         list = (await client.request("presence", { channel: name, after: list.next } as never)) as typeof list;
         Object.assign(all, list.users);
       }
-      if (tab.flow(name) === flow) tab.pass(name, { type, ...first, channel: name, users: all });
+      // What changed meanwhile comes behind it, by the first page's number.
+      release({ type, ...first, channel: name, users: all });
     } catch (error) {
+      release();
       // Else the connection is lost, and the page will ask anew; or it may not see who is there.
       if (!(error instanceof ServerError) || !error.temporary) return;
       const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));

@@ -70,3 +70,26 @@ test("what the history does not have any more is a gap for the page that asks fo
   await browser.settle();
   expect(gaps).toEqual(["too_old"]);
 });
+
+test("who comes or goes while a long list of who is present is asked for is in it", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  for (let n = 1000; n < 2010; n++) void server.channel("room").join(`user-${n}`);
+  await one.client.channel("room").subscribe();
+  await browser.settle();
+  let isFirst = true;
+  filter.change = (frame) => {
+    if (frame["data"]?.next && isFirst) {
+      isFirst = false;
+      void server.channel("room").join("aaron");
+      void server.channel("room").leave("user-1000");
+    }
+    return frame;
+  };
+  await two.client.channel("room").subscribe();
+  await browser.settle();
+  const { users } = two.client.channel("room").presence;
+  expect([isFirst, users.size, users.has("aaron"), users.has("user-1000"), users.has("user-2009")]).toEqual([false, 1011, true, false, true]);
+});
