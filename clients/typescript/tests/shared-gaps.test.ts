@@ -93,3 +93,18 @@ test("who comes or goes while a long list of who is present is asked for is in i
   const { users } = two.client.channel("room").presence;
   expect([isFirst, users.size, users.has("aaron"), users.has("user-1000"), users.has("user-2009")]).toEqual([false, 1011, true, false, true]);
 });
+
+test("a page is told who is present, though the server is late once", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  await one.client.channel("room").subscribe();
+  await server.channel("room").join("bob");
+  filter.change = (frame) => (frame["data"]?.users ? undefined : frame);
+  await two.client.channel("room").subscribe();
+  await browser.settle();
+  filter.change = (frame) => frame;
+  await browser.pass(20_000);
+  expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
+});
