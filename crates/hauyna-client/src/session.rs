@@ -79,7 +79,7 @@ impl Session {
     /// Where every subscription stands, for the server that resumes the session.
     pub(crate) fn positions(&mut self) -> Vec<(Box<str>, Position)> {
         let known =
-            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.recover()?));
+            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.resume()?));
         self.places.iter_mut().filter_map(known).collect()
     }
 
@@ -90,7 +90,7 @@ impl Session {
             place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
             place.arrives_after(None);
-            place.is_doubtful = false;
+            (place.is_doubtful, place.named) = (false, place.resumed_from);
         }
     }
 

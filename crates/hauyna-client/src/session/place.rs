@@ -25,6 +25,8 @@ pub(crate) struct Place {
     /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
     /// before.
     pub(super) named: Option<Position>,
+    /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile says nothing of it.
+    pub(super) resumed_from: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
     /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it says. One of the same
@@ -39,6 +41,12 @@ impl Place {
     pub(crate) fn recover(&mut self) -> Option<Position> {
         self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
         self.named
+    }
+
+    /// The same, of the session that is resumed.
+    pub(super) fn resume(&mut self) -> Option<Position> {
+        self.resumed_from = self.recover();
+        self.resumed_from
     }
 
     pub(crate) const fn was_live(&self) -> bool {
