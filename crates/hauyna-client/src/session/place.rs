@@ -81,21 +81,12 @@ impl Place {
         let returns = std::mem::replace(&mut self.was_live, true);
         self.has_forgotten |= returns && !self.is_vouched;
         if entry.recovered == Some(true) {
-            // What was missed follows from the own offset on, which cannot be past the end that the server has named.
-            self.position = match (old, entry.position) {
-                (Some(old), Some(_)) if self.is_vouched => Some(old),
-                (Some(old), Some(end)) => {
-                    Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
-                }
-                (_, end) => end,
-            };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
             self.arrives_after(self.named);
-            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes: what is missed behind the
-            // position that it is wanted from is in the history.
-            let is_missing = self.named.is_none() && is_behind(old, entry.position);
-            self.catching = returns && self.is_vouched && is_missing;
-            return if self.catching { Missed::InHistory } else { Missed::Nothing };
+            return match self.named {
+                None if returns && old.is_some() => self.follows_another(entry),
+                _ => self.follows(entry),
+            };
         }
         self.arrives_after(entry.position);
         if !returns {
@@ -103,6 +94,29 @@ impl Place {
             return Missed::Nothing;
         }
         self.judge(entry)
+    }
+
+    /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server has named.
+    fn follows(&mut self, entry: &Subscribed) -> Missed {
+        self.position = match (self.position, entry.position) {
+            (Some(own), Some(_)) if self.is_vouched => Some(own),
+            (Some(own), Some(end)) => Some(Position { epoch: end.epoch, offset: own.offset.min(end.offset) }),
+            (_, end) => end,
+        };
+        Missed::Nothing
+    }
+
+    /// What comes follows a position of before: the channel was given up and wanted again from another one meanwhile. What lies behind
+    /// that is in the history, unless it is of another epoch.
+    fn follows_another(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        if self.is_vouched {
+            self.catching = is_behind(old, entry.position);
+            return if self.catching { Missed::InHistory } else { Missed::Nothing };
+        }
+        self.position = entry.position;
+        let (channel, reason) = (entry.channel.clone(), GapReason::EpochChanged);
+        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
     /// The server has this subscription, and has not said where it stands: what lies behind the own position is in the history.
