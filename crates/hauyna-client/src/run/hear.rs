@@ -117,6 +117,12 @@ impl Run {
                     channel.feed.push(&Note::ClientEvent(Arc::new(event)));
                 }
             }
+            // The epoch has turned of a subscription that was given up: one that is asked for since is answered by itself.
+            Received::Subscribed(entry)
+                if entry.recovered.is_some() && self.session.is_awaited(&entry.channel) =>
+            {
+                self.outbox.forget_keys(&entry.channel);
+            }
             Received::Subscribed(entry) => self.live(&entry),
             Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.taken_out(&channel),
             Received::Unsubscribed { .. } => {}
