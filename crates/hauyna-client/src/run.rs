@@ -18,7 +18,7 @@ use crate::client::State;
 use crate::clock::{FAR, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
-use crate::gap::Gap;
+use crate::gap::{Gap, GapReason};
 use crate::liveness::Liveness;
 use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
@@ -295,8 +295,11 @@ impl Run {
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
-    fn tell(&self, gap: Gap) {
+    fn tell(&mut self, gap: Gap) {
         logger::gap(&gap);
+        if gap.reason == GapReason::EpochChanged {
+            self.outbox.forget_keys(&gap.channel);
+        }
         let channel = self.channel(&gap.channel);
         let note = Note::Gap(Arc::new(gap));
         if let Some(channel) = channel {

@@ -141,10 +141,11 @@ impl Session {
         places.for_each(|place| place.has_forgotten = false);
     }
 
-    /// Whether what the server says of a subscription names another epoch than the own one.
+    /// Whether what the server says of a subscription names another epoch than the own one, or the own one is lost.
     pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
         let is_turned = |place: &Place| {
-            place.was_live && place.position.is_some() && !same_epoch(place.position, entry.position)
+            let is_numbered = place.position.is_some() || entry.position.is_some();
+            place.was_live && is_numbered && !same_epoch(place.position, entry.position)
         };
         self.places.get(&entry.channel).is_some_and(is_turned)
     }
