@@ -160,11 +160,12 @@ impl Run {
             _ => None,
         };
         let own = self.asked.values().filter_map(size).max();
-        let refusal = Refusal::too_large(None);
-        match (self.outbox.take_largest_sent(own.as_ref().map_or(0, |own| own.0)), own) {
-            (Some(entry), _) => entry.fail(Error::Refused(refusal)),
-            (None, Some((_, channel))) => self.refused(&channel, &refusal),
-            (None, None) => {}
+        let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
+        if self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())) {
+            return;
+        }
+        if let Some((_, channel)) = own {
+            self.refused(&channel, &refusal);
         }
     }
 
