@@ -151,3 +151,29 @@ async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_o
         subscribing.await.unwrap().unwrap().keep();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_the_servers_that_the_end_of_the_own_one_ends_is_not_taken_for_the_next_one() {
+    let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    let (give, given) = tokio::sync::watch::channel(false);
+    let token = move || {
+        let mut given = given.clone();
+        async move { given.wait_for(|given| *given).await.map(|_| "t".to_owned()) }
+    };
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    tokio::task::yield_now().await;
+    peer.send(
+        json!({ "type": "subscribed", "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true }),
+    )
+    .await;
+    peer.ack(&end, Value::Null).await;
+    ending.await.unwrap().unwrap();
+    give.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), peer.subscribe("a", 3)).await.expect("it is asked for");
+    subscribing.await.unwrap().unwrap().keep();
+    peer.publication("a", 4).await;
+    assert_eq!(content(&mut messages).await, 4);
+}
