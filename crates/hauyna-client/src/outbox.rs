@@ -234,6 +234,16 @@ impl Outbox {
         });
     }
 
+    /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since before the credentials were
+    /// asked for, up to the request of this id.
+    pub(crate) fn fail_asked_before(&mut self, last: u64) {
+        self.fail_where(|queued| match queued.phase {
+            Phase::Cut => Some(Error::OutcomeUnknown),
+            Phase::Waiting if queued.id <= last => Some(Error::Expired),
+            Phase::Waiting | Phase::Sent(_) => None,
+        });
+    }
+
     /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked for `None`, of
     /// everything – fails, unless that has lived on. Returns whether that is not known yet of some.
     pub(crate) fn restored(&mut self, memory: impl Fn(Option<&str>) -> Memory) -> bool {

@@ -96,6 +96,8 @@ pub(crate) struct Run {
     given_up: BTreeMap<String, u64>,
     held: BTreeMap<String, Held>,
     ids: u64,
+    /// The newest of them when the credentials of the last attempt were asked for.
+    ids_before_attempt: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -159,6 +161,7 @@ impl Run {
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
+            ids_before_attempt: 0,
             generation: 0,
             backoff,
             liveness: None,
