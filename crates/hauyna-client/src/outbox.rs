@@ -192,7 +192,8 @@ impl Outbox {
         self.remove(self.last)
     }
 
-    /// Fails the largest request that is on its way, unless something else of so many bytes is. Returns whether it did.
+    /// Fails the largest request that is on its way, unless something else of so many bytes is. Returns
+    /// whether it did.
     pub(crate) fn fail_largest_sent(&mut self, other: usize, error: Error) -> bool {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
         let largest =
@@ -234,8 +235,8 @@ impl Outbox {
         });
     }
 
-    /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since before the credentials were
-    /// asked for, up to the request of this id.
+    /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
+    /// before the credentials were asked for, up to the request of this id.
     pub(crate) fn fail_asked_before(&mut self, last: u64) {
         self.fail_where(|queued| match queued.phase {
             Phase::Cut => Some(Error::OutcomeUnknown),

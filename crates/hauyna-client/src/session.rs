@@ -141,7 +141,8 @@ impl Session {
         places.for_each(|place| place.has_forgotten = false);
     }
 
-    /// Whether what the server says of a subscription names another epoch than the own one, or the own one is lost.
+    /// Whether what the server says of a subscription names another epoch than the own one, or the own one is
+    /// lost.
     pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
         let is_turned = |place: &Place| {
             let is_numbered = place.position.is_some() || entry.position.is_some();

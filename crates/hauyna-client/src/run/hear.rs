@@ -117,7 +117,8 @@ impl Run {
                     channel.feed.push(&Note::ClientEvent(Arc::new(event)));
                 }
             }
-            // Of a subscription that goes on or is about to end: one that is asked for since is answered by itself.
+            // Of a subscription that goes on or is about to end: one that is asked for since is answered by
+            // itself.
             Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
                 if entry.recovered.is_some() {
                     self.outbox.forget_keys(&entry.channel);
@@ -138,8 +139,9 @@ impl Run {
         }
     }
 
-    /// Whether what the server says is about a subscription that was given up, while the channel is wanted again: the epoch has turned
-    /// for it, or its end, which the server has not answered, ends this one of the application's, too.
+    /// Whether what the server says is about a subscription that was given up, while the channel is wanted
+    /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
+    /// the application's, too.
     fn is_of_earlier(&self, entry: &Subscribed) -> bool {
         let is_its_end = |purpose: &Purpose| matches!(purpose, Purpose::Unsubscribe { channel, .. } if *channel == entry.channel);
         let is_ending = || self.asked.values().any(is_its_end);

@@ -25,7 +25,8 @@ pub(crate) struct Place {
     /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
     /// before.
     pub(super) named: Option<Position>,
-    /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile says nothing of it.
+    /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile
+    /// says nothing of it.
     pub(super) resumed_from: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
@@ -96,7 +97,8 @@ impl Place {
         self.judge(entry)
     }
 
-    /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server has named.
+    /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server
+    /// has named.
     fn follows(&mut self, entry: &Subscribed) -> Missed {
         self.position = match (self.position, entry.position) {
             (Some(own), Some(_)) if self.is_vouched => Some(own),
@@ -106,8 +108,8 @@ impl Place {
         Missed::Nothing
     }
 
-    /// What comes follows a position of before: the channel was given up and wanted again from another one meanwhile. What lies behind
-    /// that is in the history, unless it is of another epoch.
+    /// What comes follows a position of before: the channel was given up and wanted again from another one
+    /// meanwhile. What lies behind that is in the history, unless it is of another epoch.
     fn follows_another(&mut self, entry: &Subscribed) -> Missed {
         let old = self.position;
         if self.is_vouched {

@@ -1,5 +1,6 @@
-//! The same server, and a channel that is given up and wanted again from a position that was read before, whatever the connection
-//! does meanwhile: each stream has everything behind its position once and in order, or tells a gap.
+//! The same server, and a channel that is given up and wanted again from a position that was read before,
+//! whatever the connection does meanwhile: each stream has everything behind its position once and in order,
+//! or tells a gap.
 
 use super::model::{Entry, Model, Turn, passed, trace};
 use super::{Told, each_seed, terms};
