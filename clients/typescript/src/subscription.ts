@@ -20,8 +20,6 @@ export class Subscription extends Listening {
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
   position: Position | undefined;
-  /** What the server was told last: it replays from there, whatever has come since on the old socket of a move. */
-  named: Position | undefined;
   /** The application wants it, whatever becomes of connections. */
   isWanted = false;
   /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
@@ -85,7 +83,7 @@ export class Subscription extends Listening {
   async unsubscribe(): Promise<void> {
     const wasAsked = this.state.name !== "unsubscribed" || this.isGivenUp;
     this.isGivenUp ||= wasAsked;
-    this.position = this.named = undefined;
+    this.position = undefined;
     this.end();
     this.#wasLive = false;
     if (wasAsked) await this.giveUp();
@@ -125,11 +123,11 @@ export class Subscription extends Listening {
       const token = await getToken?.();
       if (turn !== this.#turn) return;
       this.#cancel();
-      const recover = (this.named = this.position);
+      const recover = this.position;
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => {
-        if (turn === this.#turn) return this.established(entry as SubscriptionEntry);
+        if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
         this.isGivenUp = true;
@@ -141,8 +139,8 @@ export class Subscription extends Listening {
     }
   }
 
-  /** The server has this subscription on this connection; or, where that is known, goes on under another epoch. */
-  established(entry: SubscriptionEntry): void {
+  /** The server has this subscription on this connection, and may replay what came after `named`; or it goes on under another epoch. */
+  established(entry: SubscriptionEntry, named?: Position): void {
     const before = this.position;
     const now = positionOf(entry);
     const { recovered } = entry;
@@ -163,21 +161,23 @@ export class Subscription extends Listening {
     const turn = this.#reset();
     this.#wasLive = false;
     const isReplayed = recovered && !isLive && before && now;
+    // It may have been given up and wanted again meanwhile, from a position of a numbering that is neither.
+    const isOther = isReplayed && named && ![named.epoch, now.epoch].includes(before.epoch);
     // A replay goes on from the own offset, under whatever epoch.
-    if (isReplayed) this.position = { ...before, epoch: now.epoch };
+    if (isReplayed) this.position = { ...(isOther ? named : before), epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    // Where the channel was given up and wanted again meanwhile, nobody knows from where the replay comes.
-    const isMissing = isReplayed && !this.named && before.offset < now.offset;
-    this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
+    // Or from further back.
+    const isMissing = isReplayed && !isOther && before.offset < (named ?? now).offset;
+    this.#arrived = (recovered && !isLive ? named : now)?.offset ?? 0;
     this.#events.rates = entry.client_events ?? {};
-    this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
+    this.#become({ name: "subscribed", ...(isReplayed && !isOther && { recovered: { from: before, to: now } }) });
     if (turn !== this.#turn) return; // whoever waits now may wait for another subscription
     this.#shares.settle(this.#standing());
     // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();
-    if (!wasKnown || recovered) return;
+    if (!wasKnown || (recovered && !isOther)) return;
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
-    this.#gap(reason, before, now);
+    this.#gap(reason, before, isOther ? this.position : now);
   }
 
   /** The connection is lost. */
