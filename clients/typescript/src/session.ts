@@ -129,11 +129,13 @@ export class Session {
     const name = message["channel"];
     if (typeof name !== "string") return false;
     const type = typeOf(message);
+    const channel = this.#channels.get(name);
     if (type === "subscribed") {
-      this.#established(message as unknown as SubscriptionEntry);
+      const entry = message as unknown as SubscriptionEntry;
+      // Where an earlier subscription goes on says nothing of the one that is being asked for.
+      if (entry.recovered == null || channel?.state.name !== "subscribing") this.#established(entry);
       return true;
     }
-    const channel = this.#channels.get(name);
     if (type !== "unsubscribed") channel?.receive(message);
     // What is being asked for is decided by the answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));

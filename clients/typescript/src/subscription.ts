@@ -109,8 +109,7 @@ export class Subscription extends Listening {
   async restore(): Promise<void> {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
-    // Else the next connection asks.
-    if (turn !== this.#turn || !this.host.outbox.isConnected) return;
+    if (turn !== this.#turn || !this.host.outbox.isConnected) return; // the next connection asks
     const { metadata, getToken } = this.#options;
     if (getToken) {
       // A source that does not answer is asked again.
@@ -127,7 +126,9 @@ export class Subscription extends Listening {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => {
-        if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
+        // Also where the application's server was quicker with one of its own, which may have ended since.
+        const isLive = this.state.name === "subscribed" && !(entry as SubscriptionEntry).recovered;
+        if (turn === this.#turn || isLive) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
         this.isGivenUp = true;
@@ -257,8 +258,7 @@ export class Subscription extends Listening {
   }
 
   #keep(message: ServerMessage, { kept }: Filling): void {
-    kept.push(message);
-    if (kept.length < KEPT) return;
+    if (kept.push(message) < KEPT) return;
     this.#next(); // the answer comes too late
     this.#filled("too_many");
   }

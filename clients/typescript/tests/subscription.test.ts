@@ -241,3 +241,38 @@ test("a position from elsewhere is where a subscription begins, and a failure to
     expect(client.channel("room").position?.offset).toBe(count === 0 ? 3 : 10);
   }
 });
+
+test("where an earlier subscription goes on is not taken for the answer to the one that is wanted now", async () => {
+  const { room, world, heard, gaps } = await subscriber();
+  void room.unsubscribe();
+  const subscribed = room.subscribe();
+  await settle();
+  // Said before the server has read either.
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 4, recoverable: true, recovered: false, reason: "epoch_changed" });
+  expect(room.state.name).toBe("subscribing");
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "F", offset: 6, recoverable: true });
+  expect((await subscribed).position).toEqual({ epoch: "F", offset: 6 });
+  await world.socket.say(message(7));
+  expect(heard).toEqual([7]);
+  expect(gaps).toEqual([]);
+});
+
+test("what lies between a subscription of the application's that has ended and the answer is read", async () => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  const heard: unknown[] = [];
+  room.on("message", ({ offset }) => heard.push(offset));
+  void room.subscribe().catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  const subscribed = room.subscribe();
+  await settle();
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "E", offset: 4, recoverable: true });
+  expect((await subscribed).position).toEqual({ epoch: "E", offset: 4 });
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 6, recoverable: true });
+  await world.socket.say(message(7));
+  await world.socket.ack("history", { epoch: "E", offset: 7, messages: [message(5), message(6), message(7)] });
+  expect(heard).toEqual([5, 6, 7]);
+});
