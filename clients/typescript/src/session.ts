@@ -132,8 +132,9 @@ export class Session {
     const channel = this.#channels.get(name);
     if (type === "subscribed") {
       const entry = message as unknown as SubscriptionEntry;
-      // Where an earlier subscription goes on says nothing of the one that is being asked for.
-      if (entry.recovered == null || channel?.state.name !== "subscribing") this.#established(entry);
+      // Of an earlier subscription, that goes on or is about to end, it says nothing of the one that is being asked for.
+      const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
+      if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);

@@ -11,6 +11,7 @@ import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
+import { TOKEN } from "./restoring.js";
 import { type Standing, Shares } from "./shares.js";
 
 /** What a client knows of one channel. */
@@ -25,6 +26,8 @@ export class Subscription extends Listening {
   /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
   isGivenUp = false;
   #isLeftBehind = false;
+  /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
+  endings = 0;
   /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
   /** Another object with each subscription. */
@@ -63,8 +66,7 @@ export class Subscription extends Listening {
   }
 
   subscribe({ signal, ...options }: SubscribeOptions = {}): Promise<Subscribed> {
-    const { closed } = this.host.outbox;
-    if (closed) return Promise.reject(closed);
+    if (this.host.outbox.closed) return Promise.reject(this.host.outbox.closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // What somebody else has asked for is kept, but for what this one says otherwise.
     Object.assign(this.#options, defined(options));
@@ -126,9 +128,7 @@ export class Subscription extends Listening {
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => {
-        // Also where the application's server was quicker with one of its own, which may have ended since.
-        const isLive = this.state.name === "subscribed" && !(entry as SubscriptionEntry).recovered;
-        if (turn === this.#turn || isLive) return this.established(entry as SubscriptionEntry, recover);
+        if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
         this.isGivenUp = true;
@@ -210,6 +210,7 @@ export class Subscription extends Listening {
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
     const turn = this.#turn;
+    this.endings++;
     try {
       await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
     } catch (error) {
@@ -217,6 +218,8 @@ export class Subscription extends Listening {
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
+    } finally {
+      this.endings--;
     }
     // From now on the server may subscribe this client anew.
     if (turn === this.#turn) this.isGivenUp = this.#isLeftBehind = false;
@@ -328,8 +331,7 @@ export class Subscription extends Listening {
   /** Asks the history for everything after the position, before anything else is delivered. */
   async #fill(): Promise<void> {
     const turn = this.#turn;
-    const filling: Filling = { kept: [] };
-    this.#filling = filling;
+    const filling: Filling = (this.#filling = { kept: [] });
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
@@ -395,6 +397,3 @@ export class Subscription extends Listening {
     this.host.gap(gap);
   }
 }
-
-/** Milliseconds for a token of a channel. */
-const TOKEN = 60_000;
