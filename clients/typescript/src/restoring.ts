@@ -78,5 +78,3 @@ export class Gate {
 
 /** Requests that are under way at a time. */
 const AT_ONCE = 16;
-/** Milliseconds for a token of a channel. */
-export const TOKEN = 60_000;

@@ -81,6 +81,7 @@ export class Session {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
+    for (const channel of this.#channels.values()) channel.isThere = false;
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
@@ -135,6 +136,7 @@ export class Session {
       // Of an earlier subscription, that goes on or is about to end, it says nothing of the one that is being asked for.
       const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
       if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
+      else channel.isThere = true;
       return true;
     }
     if (type !== "unsubscribed") channel?.receive(message);
@@ -161,6 +163,7 @@ export class Session {
 
   #established(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
+    channel.isThere = true;
     if (channel.isGivenUp) void channel.giveUp();
     else channel.established(entry, named);
   }

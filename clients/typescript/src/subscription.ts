@@ -5,14 +5,13 @@ import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, KEPT, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, KEPT, TOKEN, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-import { TOKEN } from "./restoring.js";
-import { type Standing, Shares } from "./shares.js";
+import { Shares } from "./shares.js";
 
 /** What a client knows of one channel. */
 export class Subscription extends Listening {
@@ -26,6 +25,8 @@ export class Subscription extends Listening {
   /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
   isGivenUp = false;
   #isLeftBehind = false;
+  /** The server may have it, as far as this client has asked or heard. What it does not have need not be ended. */
+  isThere = false;
   /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
   endings = 0;
   /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
@@ -74,7 +75,7 @@ export class Subscription extends Listening {
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
     this.#review();
-    if (this.state.name === "subscribed") this.#shares.settle(this.#standing());
+    if (this.state.name === "subscribed") this.#shares.settle(this.position);
     if (this.state.name === "unsubscribed") {
       this.position = options.since ?? this.position;
       void this.restore();
@@ -131,10 +132,10 @@ export class Subscription extends Listening {
         if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
-        this.isGivenUp = true;
+        this.isGivenUp = this.isThere = true;
         void this.giveUp();
       };
-      await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
+      await this.host.gate.pass(async () => turn === this.#turn && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
@@ -162,18 +163,17 @@ export class Subscription extends Listening {
     const turn = this.#reset();
     this.#wasLive = false;
     const isReplayed = recovered && !isLive && before && now;
-    // It may have been given up and wanted again meanwhile, from a position of a numbering that is neither.
+    // It may have been given up and wanted again meanwhile, from a position of a numbering that is neither, or from further back.
     const isOther = isReplayed && named && ![named.epoch, now.epoch].includes(before.epoch);
     // A replay goes on from the own offset, under whatever epoch.
     if (isReplayed) this.position = { ...(isOther ? named : before), epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    // Or from further back.
     const isMissing = isReplayed && !isOther && before.offset < (named ?? now).offset;
     this.#arrived = (recovered && !isLive ? named : now)?.offset ?? 0;
     this.#events.rates = entry.client_events ?? {};
     this.#become({ name: "subscribed", ...(isReplayed && !isOther && { recovered: { from: before, to: now } }) });
     if (turn !== this.#turn) return; // whoever waits now may wait for another subscription
-    this.#shares.settle(this.#standing());
+    this.#shares.settle(this.position);
     // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();
     if (!wasKnown || (recovered && !isOther)) return;
@@ -212,9 +212,14 @@ export class Subscription extends Listening {
     const turn = this.#turn;
     this.endings++;
     try {
-      await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
+      await this.host.gate.pass(async () => {
+        if (!this.isThere) return;
+        this.isThere = false;
+        await this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+      });
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
+      this.isThere ||= !(error instanceof ServerError) || error.temporary;
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
@@ -276,10 +281,6 @@ export class Subscription extends Listening {
   #judge(isSameStream: boolean, hasTurned = false): void {
     if (!isSameStream && (hasTurned || this.isUnjudged)) this.host.outbox.forget((other) => other !== this.name);
     this.isUnjudged = false;
-  }
-
-  #standing(): Standing {
-    return { position: this.position, recoverable: this.position !== undefined };
   }
 
   /** What was under way means nothing any more. */

@@ -263,7 +263,7 @@ test("a subscription of the application's that is about to be ended is not taken
   const room = (await world.connected()).channel("room");
   let give = (_: string) => {};
   const getToken = () => new Promise<string>((resolve) => (give = resolve));
-  void room.subscribe({ getToken }).catch(() => {});
+  void room.subscribe().catch(() => {});
   await settle();
   void room.unsubscribe();
   const subscribed = room.subscribe({ getToken });
@@ -276,4 +276,19 @@ test("a subscription of the application's that is about to be ended is not taken
   await settle();
   await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 6, recoverable: true });
   expect((await subscribed).position).toEqual({ epoch: "E", offset: 6 });
+});
+
+test("channels that are given up before it was their turn to be asked for cost the server nothing", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const rooms = Array.from({ length: 100 }, (_, n) => client.channel(`room:${n}`));
+  for (const room of rooms) void room.subscribe().catch(() => {});
+  await settle();
+  for (const room of rooms) void room.unsubscribe();
+  for (let n = 0; n < world.socket.heard.length; n++) {
+    const request = world.socket.heard[n];
+    await world.socket.say({ type: "ack", id: request?.["id"], data: { channel: request?.["channel"], recoverable: false } });
+  }
+  expect(world.socket.all("subscribe_channel")).toHaveLength(16);
+  expect(world.socket.all("unsubscribe_channel").map(({ channel }) => channel)).toEqual(rooms.slice(0, 16).map(({ name }) => name));
 });
