@@ -43,21 +43,21 @@ impl Backoff {
     }
 
     /// Notes a session. A client that reaches one never gives up, however short its connections are.
-    pub(crate) const fn connected(&mut self, now: Instant) {
+    pub(crate) const fn note_connected(&mut self, now: Instant) {
         self.connected_at = Some(now);
         self.failures = 0;
     }
 
     /// Notes the end of a connection. The delay starts over only if the connection was stable, or a server that accepts
     /// and drops would be asked without any pause.
-    pub(crate) fn lost(&mut self, now: Instant) {
-        if self.connected_at.take().is_some_and(|since| now.duration_since(since) >= STABLE) {
+    pub(crate) fn note_lost(&mut self, now: Instant) {
+        if self.connected_at.take().is_some_and(|since| now.duration_since(since) >= STABLE_AFTER) {
             self.attempts = 0;
         }
     }
 
     /// The number of the next attempt, from 1.
-    pub(crate) const fn upcoming(&self) -> u32 {
+    pub(crate) const fn next_delay(&self) -> u32 {
         self.attempts.saturating_add(1)
     }
 
@@ -73,7 +73,7 @@ impl Backoff {
         }
         self.failures = self.failures.saturating_add(1);
         self.attempts = self.attempts.saturating_add(1);
-        Some(self.ceiling(self.attempts).mul_f64(random.clamp(0.0, 1.0)))
+        Some(self.max_delay(self.attempts).mul_f64(random.clamp(0.0, 1.0)))
     }
 
     /// Starts over: the user, or the network, gives reason to.
@@ -83,8 +83,8 @@ impl Backoff {
     }
 
     /// Notes a move to another node that a server has asked for.
-    pub(crate) fn moved(&mut self, now: Instant) {
-        let is_soon = self.moved_at.is_some_and(|last| now.duration_since(last) < STABLE * 2);
+    pub(crate) fn note_moved(&mut self, now: Instant) {
+        let is_soon = self.moved_at.is_some_and(|last| now.duration_since(last) < STABLE_AFTER * 2);
         self.moves = if is_soon { self.moves.saturating_add(1) } else { 0 };
         self.moved_at = Some(now);
     }
@@ -92,12 +92,12 @@ impl Backoff {
     /// The earliest moment of the next move, whatever a server says: at once after a stable while, else after pauses that
     /// grow from one second to the time after which a connection is stable.
     pub(crate) fn next_move(&self, now: Instant) -> Instant {
-        let pause = Duration::from_secs(1 << self.moves.min(5)).min(STABLE);
+        let pause = Duration::from_secs(1 << self.moves.min(5)).min(STABLE_AFTER);
         self.moved_at.map_or(now, |last| last + pause)
     }
 
     /// The longest pause before attempt `n`: `min(max_delay, base_delay × multiplier^(n−1))`.
-    fn ceiling(&self, n: u32) -> Duration {
+    fn max_delay(&self, n: u32) -> Duration {
         let RetryTerms { base_delay, max_delay, backoff_multiplier, .. } = self.terms;
         let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = base_delay as f64 * backoff_multiplier.max(1.0).powi(exponent);
@@ -117,7 +117,7 @@ pub(crate) const DEFAULT_TERMS: RetryTerms = RetryTerms {
 };
 
 /// How long a connection has to last for its attempts to be forgotten.
-const STABLE: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -156,10 +156,10 @@ mod tests {
         let mut backoff = backoff(None);
         backoff.next(1.0);
         for (lasted, upcoming) in [(29, 2), (30, 1)] {
-            backoff.connected(Instant::now());
+            backoff.note_connected(Instant::now());
             tokio::time::advance(Duration::from_secs(lasted)).await;
-            backoff.lost(Instant::now());
-            assert_eq!(backoff.upcoming(), upcoming, "after {lasted} s");
+            backoff.note_lost(Instant::now());
+            assert_eq!(backoff.next_delay(), upcoming, "after {lasted} s");
         }
     }
 
@@ -168,9 +168,9 @@ mod tests {
         let mut backoff = backoff(Some(3));
         for n in 1..=100 {
             assert!(backoff.next(1.0).is_some(), "connection {n}");
-            backoff.connected(Instant::now());
+            backoff.note_connected(Instant::now());
             tokio::time::advance(Duration::from_secs(3)).await;
-            backoff.lost(Instant::now());
+            backoff.note_lost(Instant::now());
         }
         assert_eq!(backoff.next(1.0), Some(Duration::from_secs(30)));
         assert!(backoff.next(1.0).is_some() && backoff.next(1.0).is_some());
@@ -195,15 +195,15 @@ mod tests {
         let mut now = began;
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            backoff.moved(now);
+            backoff.note_moved(now);
             let next = backoff.next_move(now);
             pauses.push((next - now).as_secs());
             now = next;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-        let later = now + STABLE * 2;
+        let later = now + STABLE_AFTER * 2;
         assert!(backoff.next_move(later) <= later);
-        backoff.moved(later);
+        backoff.note_moved(later);
         assert_eq!((backoff.next_move(later) - later).as_secs(), 1);
     }
 

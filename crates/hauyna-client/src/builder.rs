@@ -1,12 +1,12 @@
 //! The options of a client, and its start.
 
-use crate::client::{Client, State, TokenSource, boxed};
+use crate::client::{Client, State, TokenSource, boxed_error};
 use crate::connector::{Connector, Endpoint, Network};
 use crate::error::InvalidUrl;
 use crate::random::Random;
-use crate::run::{Nudges, Run};
+use crate::run::{WakeUps, ClientTask};
 use crate::shared::{Channels, Shared};
-use crate::stream::{Bounds, Feed};
+use crate::stream::{BufferBounds, Broadcaster};
 use hauyna_protocol::{Encoding, RetryTerms};
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ pub struct Builder {
     seed: Option<u64>,
     timeout: Duration,
     ttl: Option<Duration>,
-    bounds: Bounds,
+    bounds: BufferBounds,
     options: Options,
 }
 
@@ -48,8 +48,8 @@ pub(crate) struct Options {
 }
 
 /// Answers one kind of question.
-pub(crate) type Responder = Arc<dyn Fn(Box<RawValue>) -> Answering + Send + Sync>;
-type Answering = Pin<Box<dyn Future<Output = Result<Box<RawValue>, String>> + Send>>;
+pub(crate) type Responder = Arc<dyn Fn(Box<RawValue>) -> ResponderFuture + Send + Sync>;
+type ResponderFuture = Pin<Box<dyn Future<Output = Result<Box<RawValue>, String>> + Send>>;
 
 impl Builder {
     pub(crate) fn new(url: &str) -> Self {
@@ -71,7 +71,7 @@ impl Builder {
             seed: None,
             timeout: Duration::from_secs(10),
             ttl: None,
-            bounds: Bounds { items: 1_024, bytes: 8 << 20 },
+            bounds: BufferBounds { items: 1_024, bytes: 8 << 20 },
             options,
         }
     }
@@ -89,7 +89,7 @@ impl Builder {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         assert!(self.options.token.is_none(), "`token` is called twice");
-        self.options.token = Some(boxed(source));
+        self.options.token = Some(boxed_error(source));
         self
     }
 
@@ -158,7 +158,7 @@ impl Builder {
 
     /// Bounds what waits for one slow reader of a stream: items and bytes. Default: 1,024 and 8 MiB.
     pub fn stream_buffer(mut self, items: usize, bytes: usize) -> Self {
-        self.bounds = Bounds { items: items.max(1), bytes };
+        self.bounds = BufferBounds { items: items.max(1), bytes };
         self
     }
 
@@ -225,23 +225,23 @@ impl Builder {
         }
         let mut random = Random::new(self.seed);
         let shared = Arc::new(Shared {
-            feed: Feed::default(),
+            broadcaster: Broadcaster::default(),
             channels: Channels::default(),
-            nudges: Nudges::default(),
+            nudges: WakeUps::default(),
             state: watch::Sender::new(State::Connecting),
             session: Mutex::new(None),
             last_failure: Mutex::new(None),
             retry_at: Mutex::new(None),
             timeout: self.timeout,
             ttl: self.ttl,
-            window: Mutex::new(WINDOW),
+            window: Mutex::new(DEFAULT_STREAM_BYTES),
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
-        let (commands, incoming) = mpsc::channel(COMMANDS);
-        let run = Run::new(self.options, (endpoint, connector), shared.clone(), incoming, random);
+        let (commands, incoming) = mpsc::channel(COMMAND_CAPACITY);
+        let run = ClientTask::new(self.options, (endpoint, connector), shared.clone(), incoming, random);
         tokio::spawn(run.run());
         Ok(Client::new(commands, shared))
     }
@@ -254,6 +254,6 @@ impl fmt::Debug for Builder {
 }
 
 /// How long a request waits for a connection before a session has told its window: that of a server by default.
-const WINDOW: Duration = Duration::from_secs(120);
+const DEFAULT_STREAM_BYTES: Duration = Duration::from_secs(120);
 /// Commands that may wait for the task; whoever has more to say waits too.
-const COMMANDS: usize = 256;
+const COMMAND_CAPACITY: usize = 256;

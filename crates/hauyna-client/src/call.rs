@@ -24,11 +24,11 @@ pub struct Call<T> {
     read: fn(Option<Box<RawValue>>) -> Result<T, Error>,
     ttl: Duration,
     timeout: Duration,
-    patience: Patience,
+    wait_policy: WaitPolicy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
+enum WaitPolicy {
     /// Waits for a connection.
     Queue,
     /// Fails where there is none.
@@ -41,8 +41,8 @@ impl<T> Call<T> {
         draft: Result<Draft, Error>,
         read: fn(Option<Box<RawValue>>) -> Result<T, Error>,
     ) -> Self {
-        let (ttl, timeout) = client.patience();
-        Self { client, draft, read, ttl, timeout, patience: Patience::Queue }
+        let (ttl, timeout) = client.request_timeout();
+        Self { client, draft, read, ttl, timeout, wait_policy: WaitPolicy::Queue }
     }
 
     /// Sets how long it may wait for a connection. Default: the client's.
@@ -60,7 +60,7 @@ impl<T> Call<T> {
     /// Makes it fail at once where there is no connection, with [`Error::NotConnected`]. It is sent on no later one: where it is lost
     /// with the connection, the error is that or [`Error::OutcomeUnknown`].
     pub fn volatile(mut self) -> Self {
-        self.patience = Patience::Volatile;
+        self.wait_policy = WaitPolicy::Volatile;
         self
     }
 
@@ -112,10 +112,10 @@ impl<T: 'static> IntoFuture for Call<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { client, draft, read, ttl, timeout, patience } = self;
+        let Self { client, draft, read, ttl, timeout, wait_policy: patience } = self;
         Box::pin(async move {
             let draft = draft?;
-            let is_volatile = patience == Patience::Volatile;
+            let is_volatile = patience == WaitPolicy::Volatile;
             if is_volatile && !client.is_connected() {
                 return Err(Error::NotConnected);
             }

@@ -4,16 +4,16 @@
 use crate::call::Call;
 use crate::client::Client;
 use crate::error::{Error, StreamError};
-use crate::events::{ClientEvent, Put};
+use crate::events::{ClientEvent, PutResult};
 use crate::gap::{Gap, read_gap};
-use crate::history::{HistoryCall, Older};
+use crate::history::{HistoryRequest, OlderPages};
 use crate::outbox::Draft;
 use crate::presence::{ChannelPresence, Member};
 use crate::publication::Publication;
-use crate::run::{Command, Nudge, Wish};
+use crate::run::{Command, WakeUp, SubscribeRequest};
 use crate::shared::ChannelShared;
-use crate::stream::{Interest, Note, Stream};
-use crate::subscription::Subscribing;
+use crate::stream::{Filter, Notification, Stream};
+use crate::subscription::SubscribeBuilder;
 use hauyna_protocol::Position;
 use hauyna_protocol::received::{ChannelEvent, PresenceKind};
 use serde::Serialize;
@@ -45,9 +45,9 @@ impl<M> Channel<M> {
     /// Subscribes, now and after every reconnect, until [`unsubscribe`](Self::unsubscribe). Await what it returns.
     ///
     /// What the server subscribes this client to is there without it.
-    pub fn subscribe(&self) -> Subscribing {
-        let wish = Wish { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
-        Subscribing::new(self.client.clone(), wish)
+    pub fn subscribe(&self) -> SubscribeBuilder {
+        let wish = SubscribeRequest { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
+        SubscribeBuilder::new(self.client.clone(), wish)
     }
 
     /// Ends the subscription, also one that the session would bring back after a reconnect. What was received waits in the
@@ -80,8 +80,8 @@ impl<M> Channel<M> {
     /// Streams who comes, goes and changes. A reconnect within the session shows nobody leaving.
     #[must_use]
     pub fn presence_updates(&self) -> Stream<PresenceUpdate> {
-        self.reader(Interest::Presence, |note| match note {
-            Note::Presence(update) => Ok(Arc::unwrap_or_clone(update)),
+        self.reader(Filter::Presence, |note| match note {
+            Notification::Presence(update) => Ok(Arc::unwrap_or_clone(update)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
@@ -89,7 +89,7 @@ impl<M> Channel<M> {
     /// Streams the application messages of one `type` that come through this channel, as whole objects.
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
-        self.reader(Interest::Events(kind.into()), read_event)
+        self.reader(Filter::Events(kind.into()), read_event)
     }
 
     /// Sends a client event to the other subscribers: something that is outdated a moment later, such as a cursor. It has no
@@ -126,9 +126,9 @@ impl<M> Channel<M> {
         let data = raw(data)?;
         let data = (data.get() != "null").then_some(data);
         match self.shared.events.lock().put(event, data) {
-            Put::Dropped | Put::Waits => {}
-            Put::Notify => self.client.nudge(Nudge::Events(self.shared.clone())),
-            Put::Undeclared => {
+            PutResult::Dropped | PutResult::Queued => {}
+            PutResult::Notify => self.client.nudge(WakeUp::Events(self.shared.clone())),
+            PutResult::Undeclared => {
                 let channel = &self.shared.name;
                 let text = format!("channel {channel:?} declares no client event {event:?}");
                 return Err(Error::Unsendable(text));
@@ -140,14 +140,14 @@ impl<M> Channel<M> {
     /// Streams the client events of one kind that other subscribers [`send`](Self::send), their data read into `T`.
     #[must_use]
     pub fn client_events<T: DeserializeOwned>(&self, event: &str) -> Stream<ClientEvent<T>> {
-        self.reader(Interest::ClientEvents(event.into()), ClientEvent::read)
+        self.reader(Filter::ClientEvents(event.into()), ClientEvent::read)
     }
 
     /// Streams the announcements of subscribers, where the channel makes such.
     #[must_use]
     pub fn subscribers(&self) -> Stream<ChannelEvent> {
-        self.reader(Interest::Subscribers, |note| match note {
-            Note::Subscriber(event) => Ok(Arc::unwrap_or_clone(event)),
+        self.reader(Filter::Subscribers, |note| match note {
+            Notification::Subscriber(event) => Ok(Arc::unwrap_or_clone(event)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
@@ -155,10 +155,10 @@ impl<M> Channel<M> {
     /// Streams the places where messages of this channel may be missing. [`messages`](Self::messages) has them too.
     #[must_use]
     pub fn gaps(&self) -> Stream<Gap> {
-        self.reader(Interest::Gaps, read_gap)
+        self.reader(Filter::Gaps, read_gap)
     }
 
-    fn reader<T>(&self, interest: Interest, read: fn(Note) -> Result<T, StreamError>) -> Stream<T> {
+    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
         self.shared.feed.reader(interest, self.client.bounds(), read)
     }
 }
@@ -168,16 +168,16 @@ impl<M: DeserializeOwned> Channel<M> {
     /// proved.
     #[must_use]
     pub fn messages(&self) -> Stream<Publication<M>> {
-        self.reader(Interest::Messages, |note| match note {
-            Note::Publication(publication, position) => Publication::read(&publication, position),
-            Note::Gap(gap) => Err(StreamError::Gap(Arc::unwrap_or_clone(gap))),
+        self.reader(Filter::Messages, |note| match note {
+            Notification::Publication(publication, position) => Publication::read(&publication, position),
+            Notification::Gap(gap) => Err(StreamError::Gap(Arc::unwrap_or_clone(gap))),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
 
     /// Asks for publications of the past, oldest first. Await what it returns.
-    pub fn history(&self) -> HistoryCall<M> {
-        HistoryCall::new(self.client.clone(), self.shared.name.clone())
+    pub fn history(&self) -> HistoryRequest<M> {
+        HistoryRequest::new(self.client.clone(), self.shared.name.clone())
     }
 
     /// Streams the publications of the past, newest first, to the beginning: what a reader sees who scrolls back. It asks the
@@ -207,8 +207,8 @@ impl<M: DeserializeOwned> Channel<M> {
     /// assert_eq!(contents, [5, 4, 3, 2, 1]);
     /// # Ok(()) }
     /// ```
-    pub fn older(&self) -> Older<M> {
-        Older::new(self.client.clone(), self.shared.name.clone())
+    pub fn older(&self) -> OlderPages<M> {
+        OlderPages::new(self.client.clone(), self.shared.name.clone())
     }
 }
 
@@ -233,7 +233,7 @@ impl<M> Clone for Channel<M> {
 
 impl<M> Drop for Channel<M> {
     fn drop(&mut self) {
-        self.client.release(&self.shared);
+        self.client.release_channel(&self.shared);
     }
 }
 
@@ -255,8 +255,8 @@ pub struct PresenceUpdate {
     pub member: Arc<Member>,
 }
 
-pub(crate) fn read_event<T: DeserializeOwned>(note: Note) -> Result<T, StreamError> {
-    let Note::Application(application) = note else { return Err(StreamError::Unreadable(String::new())) };
+pub(crate) fn read_event<T: DeserializeOwned>(note: Notification) -> Result<T, StreamError> {
+    let Notification::Application(application) = note else { return Err(StreamError::Unreadable(String::new())) };
     serde_json::from_str(application.body.get()).map_err(|error| StreamError::Unreadable(error.to_string()))
 }
 

@@ -7,9 +7,9 @@ use crate::direct::Direct;
 use crate::error::{Closed, Error, Refusal, StreamError};
 use crate::gap::{Gap, read_gap};
 use crate::outbox::{Draft, Repeat};
-use crate::run::{Command, Nudge};
+use crate::run::{Command, WakeUp};
 use crate::shared::{ChannelShared, Shared};
-use crate::stream::{Bounds, Interest, Note, Stream};
+use crate::stream::{BufferBounds, Filter, Notification, Stream};
 use hauyna_protocol::received::Session;
 use hauyna_protocol::{Epoch, Position, RetryTerms};
 use serde::de::DeserializeOwned;
@@ -180,8 +180,8 @@ impl Client {
     /// Streams the changes of the state.
     #[must_use]
     pub fn states(&self) -> Stream<State> {
-        self.reader(Interest::States, |note| match note {
-            Note::State(state) => Ok(state),
+        self.reader(Filter::States, |note| match note {
+            Notification::State(state) => Ok(state),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
@@ -191,7 +191,7 @@ impl Client {
     pub fn channel<M>(&self, name: &str) -> Channel<M> {
         let shared = self.shared.channels.open(name);
         // Nobody would end its streams later.
-        if self.shared.feed.is_closed() {
+        if self.shared.broadcaster.is_closed() {
             shared.feed.close();
         }
         Channel::new(self.clone(), shared)
@@ -241,27 +241,27 @@ impl Client {
     /// Streams what is sent to this user, to its groups and to everybody.
     #[must_use]
     pub fn directs<M: DeserializeOwned>(&self) -> Stream<Direct<M>> {
-        self.reader(Interest::Directs, Direct::read)
+        self.reader(Filter::Directs, Direct::read)
     }
 
     /// Streams the messages of one `type` that the protocol itself does not know, through whatever channel they come, as
     /// whole objects. `connection_state` is among them.
     #[must_use]
     pub fn events<T: DeserializeOwned>(&self, kind: &str) -> Stream<T> {
-        self.reader(Interest::Events(kind.into()), read_event)
+        self.reader(Filter::Events(kind.into()), read_event)
     }
 
     /// Streams the places where messages may be missing, of all channels.
     #[must_use]
     pub fn gaps(&self) -> Stream<Gap> {
-        self.reader(Interest::Gaps, read_gap)
+        self.reader(Filter::Gaps, read_gap)
     }
 
     /// Streams the errors of the server that answer no request, such as a client event that it refuses.
     #[must_use]
     pub fn errors(&self) -> Stream<Refusal> {
-        self.reader(Interest::Errors, |note| match note {
-            Note::Refused(refusal) => Ok(Arc::unwrap_or_clone(refusal)),
+        self.reader(Filter::Errors, |note| match note {
+            Notification::Refused(refusal) => Ok(Arc::unwrap_or_clone(refusal)),
             _ => Err(StreamError::Unreadable(String::new())),
         })
     }
@@ -273,7 +273,7 @@ impl Client {
     ///
     /// The client was closed by [`close`](Self::close).
     pub async fn reconnect(&self) -> Result<(), Error> {
-        self.obeyed(Command::Reconnect).await
+        self.command_done(Command::Reconnect).await
     }
 
     /// Says that there is no network: no attempts are made, nor counted, until [`reconnect`](Self::reconnect). A connection that
@@ -283,11 +283,11 @@ impl Client {
     ///
     /// The client was closed by [`close`](Self::close).
     pub async fn offline(&self) -> Result<(), Error> {
-        self.obeyed(Command::Offline).await
+        self.command_done(Command::Offline).await
     }
 
     /// Waits until the task has done it, so that the state is the one that follows.
-    async fn obeyed(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Error> {
+    async fn command_done(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<(), Error> {
         let (reply, obeyed) = oneshot::channel();
         self.command(command(reply)).await?;
         obeyed.await.map_err(|_| self.closed())
@@ -303,17 +303,17 @@ impl Client {
     }
 
     /// Tells the task something without waiting.
-    pub(crate) fn nudge(&self, nudge: Nudge) {
+    pub(crate) fn nudge(&self, nudge: WakeUp) {
         self.shared.nudges.push(nudge);
     }
 
     /// Returns a number that no other key, and no other share of a subscription, of this client has.
-    pub(crate) fn number(&self) -> u64 {
+    pub(crate) fn next_number(&self) -> u64 {
         self.shared.keys.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A handle on a channel is dropped.
-    pub(crate) fn release(&self, channel: &Arc<ChannelShared>) {
+    pub(crate) fn release_channel(&self, channel: &Arc<ChannelShared>) {
         self.shared.channels.release(channel);
     }
 
@@ -337,20 +337,20 @@ impl Client {
         }
     }
 
-    pub(crate) fn patience(&self) -> (Duration, Duration) {
+    pub(crate) fn request_timeout(&self) -> (Duration, Duration) {
         (self.shared.ttl(), self.shared.timeout)
     }
 
-    pub(crate) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self) -> BufferBounds {
         self.shared.bounds
     }
 
     pub(crate) fn key(&self) -> String {
-        format!("{:016x}-{:x}", self.shared.key_prefix, self.number())
+        format!("{:016x}-{:x}", self.shared.key_prefix, self.next_number())
     }
 
-    fn reader<T>(&self, interest: Interest, read: fn(Note) -> Result<T, StreamError>) -> Stream<T> {
-        self.shared.feed.reader(interest, self.shared.bounds, read)
+    fn reader<T>(&self, interest: Filter, read: fn(Notification) -> Result<T, StreamError>) -> Stream<T> {
+        self.shared.broadcaster.reader(interest, self.shared.bounds, read)
     }
 }
 
@@ -363,12 +363,12 @@ impl fmt::Debug for Client {
 /// Reads the data of an answer to a publication.
 pub(crate) fn read_position(data: Option<Box<RawValue>>) -> Result<Option<Position>, Error> {
     #[derive(Deserialize)]
-    struct Place {
+    struct EndpointOptions {
         epoch: String,
         offset: u64,
     }
     let Some(data) = data else { return Ok(None) };
-    let place: Place =
+    let place: EndpointOptions =
         serde_json::from_str(data.get()).map_err(|error| Error::Unreadable(error.to_string()))?;
     Ok(Some(Position { epoch: Epoch::parse(&place.epoch), offset: place.offset }))
 }
@@ -378,7 +378,7 @@ pub(crate) type TokenSource = Arc<dyn Fn() -> TokenFuture + Send + Sync>;
 pub(crate) type TokenFuture = Pin<Box<dyn Future<Output = Result<String, Fault>> + Send>>;
 type Fault = Box<dyn std::error::Error + Send + Sync>;
 
-pub(crate) fn boxed<F, R, E>(source: F) -> TokenSource
+pub(crate) fn boxed_error<F, R, E>(source: F) -> TokenSource
 where
     F: Fn() -> R + Send + Sync + 'static,
     R: Future<Output = Result<String, E>> + Send + 'static,

@@ -1,7 +1,7 @@
 //! What is sent to a user, to a group or to everybody, as the application reads it.
 
 use crate::error::StreamError;
-use crate::stream::{DirectKind, Note};
+use crate::stream::{DirectKind, Notification};
 use serde::de::DeserializeOwned;
 
 /// What was sent to this user by another way than a channel of the application's.
@@ -9,22 +9,22 @@ use serde::de::DeserializeOwned;
 #[non_exhaustive]
 pub enum Direct<M> {
     /// To this user.
-    Private(Sent<M>),
+    Private(DirectMessage<M>),
     /// To the members of a group.
     Group {
         /// The group.
         group: String,
         /// What was sent.
-        sent: Sent<M>,
+        sent: DirectMessage<M>,
     },
     /// To everybody.
-    Broadcast(Sent<M>),
+    Broadcast(DirectMessage<M>),
 }
 
 /// One such message.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Sent<M> {
+pub struct DirectMessage<M> {
     /// Who sent it; `None` when the application did.
     pub from: Option<String>,
     /// What was sent.
@@ -34,12 +34,12 @@ pub struct Sent<M> {
 }
 
 impl<M: DeserializeOwned> Direct<M> {
-    pub(crate) fn read(note: Note) -> Result<Self, StreamError> {
-        let Note::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
+        let Notification::Direct(direct) = note else { return Err(StreamError::Unreadable(String::new())) };
         let (kind, raw) = &*direct;
         let message = serde_json::from_str(raw.message.get())
             .map_err(|error| StreamError::Unreadable(error.to_string()))?;
-        let sent = Sent { from: raw.from.clone(), message, timestamp: raw.timestamp };
+        let sent = DirectMessage { from: raw.from.clone(), message, timestamp: raw.timestamp };
         Ok(match kind {
             DirectKind::Private => Self::Private(sent),
             DirectKind::Group => Self::Group { group: raw.room.clone().unwrap_or_default(), sent },

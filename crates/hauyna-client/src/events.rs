@@ -2,7 +2,7 @@
 //! one for each channel, and the ones of others as the application reads them. Pure; the task sends from it.
 
 use crate::error::StreamError;
-use crate::stream::Note;
+use crate::stream::Notification;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -24,8 +24,8 @@ pub struct ClientEvent<T> {
 }
 
 impl<T: DeserializeOwned> ClientEvent<T> {
-    pub(crate) fn read(note: Note) -> Result<Self, StreamError> {
-        let Note::ClientEvent(raw) = note else { return Err(StreamError::Unreadable(String::new())) };
+    pub(crate) fn read(note: Notification) -> Result<Self, StreamError> {
+        let Notification::ClientEvent(raw) = note else { return Err(StreamError::Unreadable(String::new())) };
         let data = raw.data.as_ref().map_or("null", |data| data.get());
         let data = serde_json::from_str(data).map_err(|error| StreamError::Unreadable(error.to_string()))?;
         Ok(Self { channel: raw.channel.clone(), event: raw.event.clone(), user: raw.user.clone(), data })
@@ -36,14 +36,14 @@ impl<T: DeserializeOwned> ClientEvent<T> {
 #[derive(Debug, Default)]
 pub(crate) struct EventQueue {
     /// The kinds that the channel allows; `None` without a subscription on a connection.
-    kinds: Option<BTreeMap<String, Kind>>,
+    kinds: Option<BTreeMap<String, EventKind>>,
     /// Whether the task knows that something waits.
     is_noted: bool,
 }
 
 /// One kind of event.
 #[derive(Debug)]
-struct Kind {
+struct EventKind {
     interval: Duration,
     /// When the next one may be sent.
     next_at: Option<Instant>,
@@ -55,13 +55,13 @@ pub(crate) type Data = Option<Box<RawValue>>;
 
 /// What became of an event that is to be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Put {
+pub(crate) enum PutResult {
     /// There is no subscription or no connection: it is dropped.
     Dropped,
     /// The channel does not allow this kind.
     Undeclared,
     /// It waits, and the task knows that something does.
-    Waits,
+    Queued,
     /// It waits, and the task has to be told.
     Notify,
 }
@@ -74,7 +74,7 @@ impl EventQueue {
             let interval = Duration::from_secs(1) / (*per_second).max(1);
             let (next_at, waiting) =
                 old.remove(name).map_or((None, None), |kind| (kind.next_at, kind.waiting));
-            (name.clone(), Kind { interval, next_at, waiting })
+            (name.clone(), EventKind { interval, next_at, waiting })
         });
         self.kinds = Some(kinds.collect());
     }
@@ -89,13 +89,13 @@ impl EventQueue {
     }
 
     /// Keeps an event in place of an older one of its kind.
-    pub(crate) fn put(&mut self, name: &str, data: Data) -> Put {
-        let Some(kinds) = &mut self.kinds else { return Put::Dropped };
-        let Some(kind) = kinds.get_mut(name) else { return Put::Undeclared };
+    pub(crate) fn put(&mut self, name: &str, data: Data) -> PutResult {
+        let Some(kinds) = &mut self.kinds else { return PutResult::Dropped };
+        let Some(kind) = kinds.get_mut(name) else { return PutResult::Undeclared };
         kind.waiting = Some(data);
         match std::mem::replace(&mut self.is_noted, true) {
-            true => Put::Waits,
-            false => Put::Notify,
+            true => PutResult::Queued,
+            false => PutResult::Notify,
         }
     }
 
@@ -144,12 +144,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_is_sent_at_once_and_of_later_ones_the_latest_in_its_turn() {
         let mut queue = queue();
-        assert_eq!(queue.put("cursor", data(1)), Put::Notify);
+        assert_eq!(queue.put("cursor", data(1)), PutResult::Notify);
         assert_eq!(taken(&mut queue), [("cursor".to_owned(), "1".to_owned())]);
         for n in 2..=9 {
             queue.put("cursor", data(n));
         }
-        assert_eq!(queue.put("typing", None), Put::Waits);
+        assert_eq!(queue.put("typing", None), PutResult::Queued);
         assert_eq!(taken(&mut queue), [("typing".to_owned(), String::new())], "each kind has its own rate");
         let next = queue.deadline().unwrap();
         assert_eq!((next - Instant::now()).as_millis(), 50);
@@ -161,10 +161,10 @@ mod tests {
     #[test]
     fn what_the_channel_does_not_allow_is_not_kept_nor_what_there_is_no_subscription_for() {
         let mut queue = queue();
-        assert_eq!(queue.put("wave", None), Put::Undeclared);
+        assert_eq!(queue.put("wave", None), PutResult::Undeclared);
         queue.put("cursor", data(1));
         queue.close();
-        assert_eq!(queue.put("cursor", data(2)), Put::Dropped);
+        assert_eq!(queue.put("cursor", data(2)), PutResult::Dropped);
         queue.open(&[("cursor".to_owned(), 20)].into());
         assert_eq!(taken(&mut queue), [], "what was to be sent before is outdated");
     }
@@ -179,6 +179,6 @@ mod tests {
         assert_eq!(taken(&mut queue), [], "the rate counts still");
         tokio::time::advance(Duration::from_millis(50)).await;
         assert_eq!(taken(&mut queue).len(), 1);
-        assert_eq!(queue.put("wave", None), Put::Notify);
+        assert_eq!(queue.put("wave", None), PutResult::Notify);
     }
 }

@@ -1,7 +1,7 @@
 //! Where messages of a channel may be missing, and why. The session finds gaps, the task tells them, streams carry them.
 
 use crate::error::StreamError;
-use crate::stream::Note;
+use crate::stream::Notification;
 use hauyna_protocol::Position;
 use std::fmt;
 use std::sync::Arc;
@@ -74,9 +74,9 @@ impl GapReason {
     }
 }
 
-pub(crate) fn read_gap(note: Note) -> Result<Gap, StreamError> {
+pub(crate) fn read_gap(note: Notification) -> Result<Gap, StreamError> {
     match note {
-        Note::Gap(gap) => Ok(Arc::unwrap_or_clone(gap)),
+        Notification::Gap(gap) => Ok(Arc::unwrap_or_clone(gap)),
         _ => Err(StreamError::Unreadable(String::new())),
     }
 }

@@ -18,16 +18,16 @@ use std::task::{Context, Poll, ready};
 /// A question for the past; see [`Channel::history`](crate::Channel::history).
 #[derive(Debug)]
 #[must_use = "nothing is sent before it is awaited"]
-pub struct HistoryCall<M>(Call<Past<M>>);
+pub struct HistoryRequest<M>(Call<HistoryMessages<M>>);
 
-impl<M: DeserializeOwned> HistoryCall<M> {
+impl<M: DeserializeOwned> HistoryRequest<M> {
     pub(crate) fn new(client: Client, channel: String) -> Self {
         let draft = Draft::History { channel, since: None, limit: None, direction: Direction::Forward };
-        Self(Call::new(client, Ok(draft), Past::read))
+        Self(Call::new(client, Ok(draft), HistoryMessages::read))
     }
 }
 
-impl<M> HistoryCall<M> {
+impl<M> HistoryRequest<M> {
     /// Asks for what came after a position; with [`reverse`](Self::reverse) for what came before it.
     pub fn since(self, position: Position) -> Self {
         self.start_at(position)
@@ -66,8 +66,8 @@ impl<M> HistoryCall<M> {
     }
 }
 
-impl<M: 'static> IntoFuture for HistoryCall<M> {
-    type Output = Result<Past<M>, Error>;
+impl<M: 'static> IntoFuture for HistoryRequest<M> {
+    type Output = Result<HistoryMessages<M>, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
@@ -78,7 +78,7 @@ impl<M: 'static> IntoFuture for HistoryCall<M> {
 /// Publications of the past.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Past<M> {
+pub struct HistoryMessages<M> {
     /// In the order that was asked for. Messages of the application that are no publications are left out.
     pub messages: Vec<Publication<M>>,
     /// The end of the stream.
@@ -90,7 +90,7 @@ pub struct Past<M> {
     pub last: Option<Position>,
 }
 
-impl<M: DeserializeOwned> Past<M> {
+impl<M: DeserializeOwned> HistoryMessages<M> {
     fn read(data: Option<Box<RawValue>>) -> Result<Self, Error> {
         let Page { items, position, oldest, last } = Page::read(data)?;
         Ok(Self { messages: items.into_iter().collect::<Result<_, _>>()?, position, oldest, last })
@@ -129,15 +129,15 @@ impl<M: DeserializeOwned> Page<M> {
 
 fn last_of(history: &History) -> Option<Position> {
     #[derive(serde::Deserialize)]
-    struct Numbered {
+    struct NumberedMessage {
         offset: u64,
     }
-    let last: Numbered = serde_json::from_str(history.messages.last()?.get()).ok()?;
+    let last: NumberedMessage = serde_json::from_str(history.messages.last()?.get()).ok()?;
     Some(Position { offset: last.offset, ..history.position })
 }
 
 /// Whether a page that was asked before a position ends further back. Else the past would never end.
-fn goes_on(before: Option<Position>, last: Option<Position>) -> bool {
+fn has_older(before: Option<Position>, last: Option<Position>) -> bool {
     before.zip(last).is_none_or(|(before, last)| last.offset < before.offset)
 }
 
@@ -147,13 +147,13 @@ fn goes_on(before: Option<Position>, last: Option<Position>) -> bool {
 /// [`Error::Unreadable`] in its place, and the stream goes on. It ends with the oldest publication that the server keeps, or with
 /// another error: a new one that begins [`before`](Self::before) the last publication goes on.
 #[must_use = "nothing is asked before it is read"]
-pub struct Older<M> {
+pub struct OlderPages<M> {
     client: Client,
     channel: String,
     before: Option<Position>,
     limit: Option<u32>,
     /// The page that is being asked for.
-    asked: Option<Asked<M>>,
+    pending_page: Option<Asked<M>>,
     /// What is left of the last page.
     page: VecDeque<Result<Publication<M>, Error>>,
     is_over: bool,
@@ -161,10 +161,10 @@ pub struct Older<M> {
 
 type Asked<M> = Pin<Box<dyn Future<Output = Result<Page<M>, Error>> + Send>>;
 
-impl<M> Older<M> {
+impl<M> OlderPages<M> {
     pub(crate) fn new(client: Client, channel: String) -> Self {
         let (asked, page) = (None, VecDeque::new());
-        Self { client, channel, before: None, limit: None, asked, page, is_over: false }
+        Self { client, channel, before: None, limit: None, pending_page: asked, page, is_over: false }
     }
 
     /// Begins before a position, such as that of the oldest publication that is shown. Default: with the newest.
@@ -180,7 +180,7 @@ impl<M> Older<M> {
     }
 }
 
-impl<M: DeserializeOwned + 'static> Older<M> {
+impl<M: DeserializeOwned + 'static> OlderPages<M> {
     /// Waits for the next publication; `None` at the beginning of the channel, and behind an error.
     ///
     /// # Cancel safety
@@ -198,15 +198,15 @@ impl<M: DeserializeOwned + 'static> Older<M> {
             if self.is_over {
                 return Poll::Ready(None);
             }
-            let asked = self.asked.get_or_insert_with(|| {
+            let asked = self.pending_page.get_or_insert_with(|| {
                 let (channel, since, limit) = (self.channel.clone(), self.before, self.limit);
                 let draft = Draft::History { channel, since, limit, direction: Direction::Backward };
                 Call::new(self.client.clone(), Ok(draft), Page::read).into_future()
             });
             let answer = ready!(asked.as_mut().poll(cx));
-            self.asked = None;
+            self.pending_page = None;
             match answer {
-                Ok(page) if !goes_on(self.before, page.last) => {
+                Ok(page) if !has_older(self.before, page.last) => {
                     self.is_over = true;
                     let text = "a page of the past does not end before the last one".to_owned();
                     return Poll::Ready(Some(Err(Error::Unreadable(text))));
@@ -225,9 +225,9 @@ impl<M: DeserializeOwned + 'static> Older<M> {
     }
 }
 
-impl<M> Unpin for Older<M> {}
+impl<M> Unpin for OlderPages<M> {}
 
-impl<M: DeserializeOwned + 'static> futures_core::Stream for Older<M> {
+impl<M: DeserializeOwned + 'static> futures_core::Stream for OlderPages<M> {
     type Item = Result<Publication<M>, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -235,7 +235,7 @@ impl<M: DeserializeOwned + 'static> futures_core::Stream for Older<M> {
     }
 }
 
-impl<M> fmt::Debug for Older<M> {
+impl<M> fmt::Debug for OlderPages<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Older").field("channel", &self.channel).finish_non_exhaustive()
     }

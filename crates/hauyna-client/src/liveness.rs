@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 /// What to do about the silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pulse {
-    Fine,
+pub(crate) enum LivenessCheck {
+    Alive,
     /// Ask whether somebody is there.
     Ping,
     /// Nobody is.
@@ -20,9 +20,9 @@ pub(crate) enum Pulse {
 pub(crate) struct Liveness {
     interval: Duration,
     timeout: Duration,
-    heard: Instant,
+    last_read: Instant,
     /// When the silence is taken for the end; set by a ping.
-    patience: Option<Instant>,
+    pong_timeout: Option<Instant>,
 }
 
 impl Liveness {
@@ -31,38 +31,38 @@ impl Liveness {
             let interval = Duration::from_millis(terms.interval.max(1));
             (interval, Duration::from_millis(terms.timeout).max(interval + interval / 2))
         });
-        Self { interval, timeout, heard: now, patience: None }
+        Self { interval, timeout, last_read: now, pong_timeout: None }
     }
 
     /// Something was heard, whatever it was.
-    pub(crate) const fn heard(&mut self, now: Instant) {
-        self.heard = now;
-        self.patience = None;
+    pub(crate) const fn note_read(&mut self, now: Instant) {
+        self.last_read = now;
+        self.pong_timeout = None;
     }
 
     /// The next moment at which [`check`](Self::check) has something to say.
     pub(crate) fn deadline(&self) -> Instant {
-        self.patience.unwrap_or(self.heard + self.interval)
+        self.pong_timeout.unwrap_or(self.last_read + self.interval)
     }
 
-    pub(crate) fn check(&mut self, now: Instant) -> Pulse {
-        match self.patience {
-            Some(end) if now >= end => Pulse::Lost,
-            Some(_) => Pulse::Fine,
-            None if now >= self.heard + self.interval => {
+    pub(crate) fn check(&mut self, now: Instant) -> LivenessCheck {
+        match self.pong_timeout {
+            Some(end) if now >= end => LivenessCheck::Lost,
+            Some(_) => LivenessCheck::Alive,
+            None if now >= self.last_read + self.interval => {
                 // A timer this late means that the process or the machine slept: the socket may be long dead.
-                let slept = now.duration_since(self.heard + self.interval) >= LATE;
-                self.patience = Some(if slept { now + PATIENCE } else { self.heard + self.timeout });
-                Pulse::Ping
+                let slept = now.duration_since(self.last_read + self.interval) >= LATE_WAKE_UP;
+                self.pong_timeout = Some(if slept { now + PONG_TIMEOUT } else { self.last_read + self.timeout });
+                LivenessCheck::Ping
             }
-            None => Pulse::Fine,
+            None => LivenessCheck::Alive,
         }
     }
 
     /// There is reason to doubt: a ping, and a short patience.
-    pub(crate) fn doubt(&mut self, now: Instant) {
-        let end = now + PATIENCE;
-        self.patience = Some(self.patience.map_or(end, |earlier| earlier.min(end)));
+    pub(crate) fn expect_answer(&mut self, now: Instant) {
+        let end = now + PONG_TIMEOUT;
+        self.pong_timeout = Some(self.pong_timeout.map_or(end, |earlier| earlier.min(end)));
     }
 }
 
@@ -70,9 +70,9 @@ impl Liveness {
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(25);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an answer may take where the connection is in doubt.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PONG_TIMEOUT: Duration = Duration::from_secs(5);
 /// How late a timer is where the machine slept.
-const LATE: Duration = Duration::from_secs(5);
+const LATE_WAKE_UP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -88,46 +88,46 @@ mod tests {
     async fn silence_is_answered_with_a_ping_and_then_with_the_end() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
-        assert_eq!(liveness.check(after(now, 24)), Pulse::Fine);
-        assert_eq!(liveness.check(after(now, 25)), Pulse::Ping);
-        assert_eq!(liveness.check(after(now, 59)), Pulse::Fine, "one ping, not many");
-        assert_eq!(liveness.check(after(now, 60)), Pulse::Lost);
+        assert_eq!(liveness.check(after(now, 24)), LivenessCheck::Alive);
+        assert_eq!(liveness.check(after(now, 25)), LivenessCheck::Ping);
+        assert_eq!(liveness.check(after(now, 59)), LivenessCheck::Alive, "one ping, not many");
+        assert_eq!(liveness.check(after(now, 60)), LivenessCheck::Lost);
     }
 
     #[tokio::test(start_paused = true)]
     async fn whatever_is_heard_begins_the_silence_anew() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
-        assert_eq!(liveness.check(after(now, 25)), Pulse::Ping);
-        liveness.heard(after(now, 26));
+        assert_eq!(liveness.check(after(now, 25)), LivenessCheck::Ping);
+        liveness.note_read(after(now, 26));
         assert_eq!(liveness.deadline(), after(now, 51));
-        assert_eq!(liveness.check(after(now, 50)), Pulse::Fine);
+        assert_eq!(liveness.check(after(now, 50)), LivenessCheck::Alive);
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_a_sleep_the_answer_has_five_seconds() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
-        assert_eq!(liveness.check(after(now, 3_600)), Pulse::Ping);
-        assert_eq!(liveness.check(after(now, 3_604)), Pulse::Fine);
-        assert_eq!(liveness.check(after(now, 3_605)), Pulse::Lost);
+        assert_eq!(liveness.check(after(now, 3_600)), LivenessCheck::Ping);
+        assert_eq!(liveness.check(after(now, 3_604)), LivenessCheck::Alive);
+        assert_eq!(liveness.check(after(now, 3_605)), LivenessCheck::Lost);
     }
 
     #[tokio::test(start_paused = true)]
     async fn doubt_shortens_the_patience_and_never_lengthens_it() {
         let now = Instant::now();
         let mut liveness = Liveness::new(TERMS, now);
-        liveness.doubt(now);
+        liveness.expect_answer(now);
         assert_eq!(liveness.deadline(), after(now, 5));
-        liveness.doubt(after(now, 3));
-        assert_eq!(liveness.check(after(now, 5)), Pulse::Lost);
+        liveness.expect_answer(after(now, 3));
+        assert_eq!(liveness.check(after(now, 5)), LivenessCheck::Lost);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_timeout_shorter_than_the_interval_leaves_time_for_the_answer() {
         let now = Instant::now();
         let mut liveness = Liveness::new(Some(HeartbeatTerms { interval: 1_000, timeout: 0 }), now);
-        assert_eq!(liveness.check(now + Duration::from_secs(1)), Pulse::Ping);
-        assert_eq!(liveness.check(now + Duration::from_millis(1_400)), Pulse::Fine);
+        assert_eq!(liveness.check(now + Duration::from_secs(1)), LivenessCheck::Ping);
+        assert_eq!(liveness.check(now + Duration::from_millis(1_400)), LivenessCheck::Alive);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::connector::Endpoint;
 use crate::error::Closed;
-use crate::socket::{Failure, Loss};
+use crate::socket::{AttemptFailure, ConnectionLoss};
 use hauyna_protocol::{Encoding, Limits, Raw};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,12 +32,12 @@ impl FailureLog {
     }
 
     /// Logs the beginning of an attempt.
-    pub(crate) fn attempting(&self) {
+    pub(crate) fn log_attempt(&self) {
         tracing::debug!(target: TARGET, url = self.url, "connecting");
     }
 
     /// Logs a failed attempt; without a next one, the client is closed by it.
-    pub(crate) fn failed(&mut self, failure: &Failure, next: Option<Duration>) {
+    pub(crate) fn log_failed(&mut self, failure: &AttemptFailure, next: Option<Duration>) {
         let (code, status) = (failure.code(), failure.status());
         let retry_in_ms = next.map(|next| next.as_millis() as u64);
         let (url, error) = (&self.url, failure);
@@ -49,7 +49,7 @@ impl FailureLog {
     }
 
     /// Logs a connection, which ends the series.
-    pub(crate) fn connected(&mut self, connection: &str, resumed: bool) {
+    pub(crate) fn log_connected(&mut self, connection: &str, resumed: bool) {
         self.unasked.clear();
         self.was_unreadable = false;
         if std::mem::take(&mut self.has_warned) {
@@ -61,10 +61,10 @@ impl FailureLog {
 
     /// Logs an error that answers nothing: each kind once a connection as a warning, for a client event that is refused may be
     /// one of many.
-    pub(crate) fn unasked(&mut self, error_type: &str) {
+    pub(crate) fn log_unasked_answer(&mut self, error_type: &str) {
         // What a peer calls an error is not trusted to be short, nor to be one of a few.
-        let error_type: String = error_type.chars().take(LONGEST).collect();
-        if self.unasked.len() >= KINDS || self.unasked.contains(&error_type) {
+        let error_type: String = error_type.chars().take(MAX_TEXT_CHARS).collect();
+        if self.unasked.len() >= MAX_KINDS || self.unasked.contains(&error_type) {
             tracing::debug!(target: TARGET, ?error_type, "the server reports an error");
         } else {
             tracing::warn!(target: TARGET, ?error_type, "the server reports an error");
@@ -73,7 +73,7 @@ impl FailureLog {
     }
 
     /// Logs what is no message: the first on a connection as a warning, for an application may send such all the time.
-    pub(crate) fn unreadable(&mut self, fault: &hauyna_protocol::Fault) {
+    pub(crate) fn log_unreadable(&mut self, fault: &hauyna_protocol::Fault) {
         if std::mem::replace(&mut self.was_unreadable, true) {
             tracing::debug!(target: TARGET, error = %fault, "the server sent what is no message");
         } else {
@@ -82,7 +82,7 @@ impl FailureLog {
     }
 
     /// Logs the end of the client.
-    pub(crate) fn closed(&mut self, closed: &Closed) {
+    pub(crate) fn log_closed(&mut self, closed: &Closed) {
         self.has_warned = false;
         match closed {
             // The application knows, or the failed attempt was logged.
@@ -94,30 +94,30 @@ impl FailureLog {
     }
 }
 
-pub(crate) fn lost(loss: &Loss) {
+pub(crate) fn log_lost(loss: &ConnectionLoss) {
     tracing::debug!(target: TARGET, code = loss.code, reason = ?loss.reason, "connection lost");
 }
 
-pub(crate) fn not_moved(failure: &Failure) {
+pub(crate) fn log_not_moved(failure: &AttemptFailure) {
     tracing::debug!(target: TARGET, error = %failure, "not moved to another node");
 }
 
-pub(crate) fn gap(gap: &crate::gap::Gap) {
+pub(crate) fn log_gap(gap: &crate::gap::Gap) {
     tracing::warn!(target: TARGET, channel = ?gap.channel, reason = gap.reason.as_str(), "messages may be missing");
 }
 
-pub(crate) fn too_large_event(channel: &str, event: &str) {
+pub(crate) fn log_too_large_event(channel: &str, event: &str) {
     tracing::warn!(target: TARGET, channel = ?channel, event = ?event, "a client event is larger than the server takes");
 }
 
 /// Logs that a share of a subscription ends with its handle.
-pub(crate) fn dropped(channel: &str) {
+pub(crate) fn log_dropped(channel: &str) {
     tracing::debug!(target: TARGET, ?channel, "a share of a subscription is dropped, and ends");
 }
 
 /// Logs a message by its head, for those who debug: nothing is read of it otherwise. What an application puts there is no longer than
 /// a name.
-pub(crate) fn message(direction: Direction, encoding: Encoding, payload: &[u8]) {
+pub(crate) fn log_message(direction: Direction, encoding: Encoding, payload: &[u8]) {
     #[derive(Default, serde::Deserialize)]
     struct Head {
         r#type: Option<Short>,
@@ -156,7 +156,7 @@ enum Short {
 impl Short {
     fn as_str(&self) -> Option<&str> {
         let Self::Text(text) = self else { return None };
-        Some(text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end]))
+        Some(text.char_indices().nth(MAX_TEXT_CHARS).map_or(text, |(end, _)| &text[..end]))
     }
 }
 
@@ -179,5 +179,5 @@ pub(crate) enum Direction {
 
 const TARGET: &str = "hauyna_client";
 /// Characters of a text of the peer's, and kinds of error of a connection, that are logged.
-const LONGEST: usize = 64;
-const KINDS: usize = 16;
+const MAX_TEXT_CHARS: usize = 64;
+const MAX_KINDS: usize = 16;

@@ -38,7 +38,7 @@ impl Entry {
 
 /// What is known of a server's memory of the keys that it was sent before a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Memory {
+pub(crate) enum ServerMemory {
     Kept,
     Lost,
     /// The subscription that tells is on its way.
@@ -52,7 +52,7 @@ enum Phase {
     /// On its way, until this moment.
     Sent(Instant),
     /// Sent on a connection that was lost.
-    Cut,
+    Interrupted,
 }
 
 #[derive(Debug)]
@@ -73,9 +73,9 @@ struct Queued {
 
 impl Queued {
     /// Until when the server remembers the key of a publication that was cut.
-    fn remembered(&self) -> Option<Instant> {
-        let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::Vouched(_));
-        self.sent.filter(|_| is_keyed && self.phase == Phase::Cut).map(|sent| after(sent.instant, REMEMBERED))
+    fn is_key_remembered(&self) -> Option<Instant> {
+        let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_));
+        self.sent.filter(|_| is_keyed && self.phase == Phase::Interrupted).map(|sent| after(sent.instant, KEY_LIFETIME))
     }
 
     /// Whether it was never sent, and nobody waits for it any more.
@@ -85,13 +85,13 @@ impl Queued {
 
     /// Whether a refusal says nothing of it: it may have been done the first time.
     fn may_be_done(&self) -> bool {
-        self.is_repeated && matches!(self.entry.draft.after_loss(), AfterLoss::Vouched(_))
+        self.is_repeated && matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_))
     }
 
     /// Whether sending it again might publish it twice.
     fn may_repeat_itself(&self, now: Moment) -> bool {
-        let is_old = |sent: Moment| now.since(sent) >= REMEMBERED;
-        self.remembered().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
+        let is_old = |sent: Moment| now.since(sent) >= KEY_LIFETIME;
+        self.is_key_remembered().is_some() && (self.is_forgotten || self.sent.is_some_and(is_old))
     }
 }
 
@@ -104,24 +104,24 @@ pub(crate) struct Outbox {
     /// Where the one is that was given last to be sent.
     last: usize,
     bytes: usize,
-    most: usize,
-    most_bytes: usize,
+    max_requests: usize,
+    max_bytes: usize,
 }
 
 impl Outbox {
     pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, most, most_bytes }
+        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, max_remax_bytes: quests: most, most_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
     pub(crate) fn push(&mut self, id: u64, entry: Entry) {
         let size = entry.draft.size();
-        if size > self.most_bytes {
+        if size > self.max_bytes {
             return entry.fail(Error::Unsendable("larger than the whole outbox".into()));
         }
-        if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
+        if self.queue.len() >= self.max_requests || self.bytes + sizemax_bytesst_bytes {
             self.forget_withdrawn();
-            if self.queue.len() >= self.most || self.bytes + size > self.most_bytes {
+            if self.queue.len() >= self.max_requests || self.bytes + sizemax_bytesst_bytes {
                 return entry.fail(Error::OutboxFull);
             }
         }
@@ -139,7 +139,7 @@ impl Outbox {
     }
 
     /// Whether anything that was sent has no answer.
-    pub(crate) fn has_sent(&self) -> bool {
+    pub(crate) fn mark_sent(&self) -> bool {
         self.queue.iter().any(|queued| matches!(queued.phase, Phase::Sent(_)))
     }
 
@@ -160,7 +160,7 @@ impl Outbox {
             }
         };
         let queued = &mut self.queue[at];
-        queued.is_repeated |= queued.phase == Phase::Cut;
+        queued.is_repeated |= queued.phase == Phase::Interrupted;
         queued.phase = Phase::Sent(after(now.instant, queued.entry.timeout));
         queued.sent.get_or_insert(now);
         self.last = at;
@@ -212,23 +212,23 @@ impl Outbox {
     }
 
     /// Takes the request out that an answer belongs to.
-    pub(crate) fn answered(&mut self, id: u64) -> Option<Entry> {
+    pub(crate) fn take_answered(&mut self, id: u64) -> Option<Entry> {
         let at = self.queue.iter().position(|queued| queued.id == id)?;
         self.remove(at)
     }
 
     /// The connection is lost. What may not be repeated fails now, whatever the next one brings.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn connection_lost(&mut self) {
         self.sent = 0;
         for queued in &mut self.queue {
             if matches!(queued.phase, Phase::Sent(_)) {
-                queued.phase = Phase::Cut;
+                queued.phase = Phase::Interrupted;
             }
         }
-        self.fail_where(|queued| {
+        self.fail_matching(|queued| {
             let is_unknown = matches!(queued.entry.draft.after_loss(), AfterLoss::Unknown);
             match queued.phase {
-                Phase::Cut if is_unknown || queued.entry.is_volatile => Some(Error::OutcomeUnknown),
+                Phase::Interrupted if is_unknown || queued.entry.is_volatile => Some(Error::OutcomeUnknown),
                 Phase::Waiting if queued.entry.is_volatile => Some(Error::NotConnected),
                 _ => None,
             }
@@ -238,8 +238,8 @@ impl Outbox {
     /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
     /// before the credentials were asked for, up to the request of this id.
     pub(crate) fn fail_asked_before(&mut self, last: u64) {
-        self.fail_where(|queued| match queued.phase {
-            Phase::Cut => Some(Error::OutcomeUnknown),
+        self.fail_matching(|queued| match queued.phase {
+            Phase::Interrupted => Some(Error::OutcomeUnknown),
             Phase::Waiting if queued.id <= last => Some(Error::Expired),
             Phase::Waiting | Phase::Sent(_) => None,
         });
@@ -247,20 +247,20 @@ impl Outbox {
 
     /// The next connection is there. What was sent and needs the server's memory – of one channel, or, asked for `None`, of
     /// everything – fails, unless that has lived on. Returns whether that is not known yet of some.
-    pub(crate) fn restored(&mut self, memory: impl Fn(Option<&str>) -> Memory) -> bool {
+    pub(crate) fn session_restored(&mut self, memory: impl Fn(Option<&str>) -> ServerMemory) -> bool {
         let memory = |queued: &Queued| match queued.entry.draft.after_loss() {
-            AfterLoss::Vouched(channel) if queued.phase == Phase::Cut => memory(channel),
-            _ => Memory::Kept,
+            AfterLoss::WhileRemembered(channel) if queued.phase == Phase::Interrupted => memory(channel),
+            _ => ServerMemory::Kept,
         };
-        self.fail_where(|queued| (memory(queued) == Memory::Lost).then_some(Error::OutcomeUnknown));
-        self.queue.iter().any(|queued| memory(queued) == Memory::Unknown)
+        self.fail_matching(|queued| (memory(queued) == ServerMemory::Lost).then_some(Error::OutcomeUnknown));
+        self.queue.iter().any(|queued| memory(queued) == ServerMemory::Unknown)
     }
 
     /// Fails what has waited, or has been on its way, for too long.
     pub(crate) fn expire(&mut self, now: Moment) {
-        self.fail_where(|queued| match queued.phase {
+        self.fail_matching(|queued| match queued.phase {
             Phase::Waiting if now.instant >= queued.entry.expires => Some(Error::Expired),
-            Phase::Cut if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
+            Phase::Interrupted if now.instant >= queued.entry.expires || queued.may_repeat_itself(now) => {
                 Some(Error::OutcomeUnknown)
             }
             Phase::Sent(end) if now.instant >= end => Some(Error::Timeout),
@@ -272,8 +272,8 @@ impl Outbox {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let end = |queued: &Queued| match queued.phase {
             Phase::Waiting => queued.entry.expires,
-            Phase::Cut => {
-                queued.remembered().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
+            Phase::Interrupted => {
+                queued.is_key_remembered().map_or(queued.entry.expires, |end| end.min(queued.entry.expires))
             }
             Phase::Sent(end) => end,
         };
@@ -282,9 +282,9 @@ impl Outbox {
 
     /// The client is closed: everything fails. What was on its way may have been done.
     pub(crate) fn close(&mut self, error: &Error) {
-        self.fail_where(|queued| match queued.phase {
+        self.fail_matching(|queued| match queued.phase {
             Phase::Waiting => Some(error.clone()),
-            Phase::Sent(_) | Phase::Cut => Some(Error::OutcomeUnknown),
+            Phase::Sent(_) | Phase::Interrupted => Some(Error::OutcomeUnknown),
         });
     }
 
@@ -299,7 +299,7 @@ impl Outbox {
         });
     }
 
-    fn fail_where(&mut self, error: impl Fn(&Queued) -> Option<Error>) {
+    fn fail_matching(&mut self, error: impl Fn(&Queued) -> Option<Error>) {
         let mut at = 0;
         while at < self.queue.len() {
             match error(&self.queue[at]) {
@@ -322,7 +322,7 @@ impl Outbox {
 }
 
 /// Servers remember keys for five minutes, and clocks differ. The TypeScript client has the same bound.
-const REMEMBERED: Duration = Duration::from_secs(270);
+const KEY_LIFETIME: Duration = Duration::from_secs(270);
 
 #[cfg(test)]
 mod tests;

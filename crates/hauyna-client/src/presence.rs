@@ -134,30 +134,30 @@ pub(crate) struct Roster {
     presence: Presence,
     offset: u64,
     /// The list that is being asked for.
-    listing: Option<Listing>,
+    listing: Option<PageLoading>,
     /// Until when the server has refused it.
     refused_until: Option<Instant>,
 }
 
 /// A list that was asked for, so far.
 #[derive(Debug, Default)]
-struct Listing {
+struct PageLoading {
     /// The number and the count of the first page, which is the oldest.
     first: Option<(u64, u64)>,
     members: BTreeMap<String, Arc<Member>>,
     /// The changes that came meanwhile: what the pages say of those users may be older, or newer.
-    kept: Vec<Kept>,
+    buffered: Vec<BufferedChange>,
 }
 
 #[derive(Debug)]
-enum Kept {
+enum BufferedChange {
     Change(PresenceChange),
     Diff(PresenceDiff),
 }
 
 /// What follows a page of a list.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Paged {
+pub(crate) enum PageResult {
     /// Nothing: the list is whole, or is not wanted any more.
     Whole,
     /// The list is whole, and a number was skipped since: it has to be asked for anew.
@@ -168,7 +168,7 @@ pub(crate) enum Paged {
 
 /// What a message did to the list.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Applied {
+pub(crate) enum ApplyResult {
     Updates(Vec<PresenceUpdate>),
     /// A number was skipped: the list has to be asked for.
     Skipped,
@@ -190,16 +190,16 @@ impl Roster {
         self.replace(state.users.into_iter().map(|(user, entry)| (user, member(entry))).collect())
     }
 
-    pub(crate) fn change(&mut self, change: PresenceChange) -> Applied {
+    pub(crate) fn change(&mut self, change: PresenceChange) -> ApplyResult {
         if change.offset <= self.offset || !self.presence.is_listed {
-            return Applied::Updates(Vec::new());
+            return ApplyResult::Updates(Vec::new());
         }
         if self.listing.is_some() {
-            self.keep(Kept::Change(change));
-            return Applied::Updates(Vec::new());
+            self.buffer(BufferedChange::Change(change));
+            return ApplyResult::Updates(Vec::new());
         }
         if change.offset > self.offset + 1 {
-            return Applied::Skipped;
+            return ApplyResult::Skipped;
         }
         self.offset = change.offset;
         let devices = self.devices_after(&change);
@@ -212,7 +212,7 @@ impl Roster {
         let left = change.event == PresenceKind::Leave;
         let updates = self.set(change.user, (!left).then(|| Arc::new(member)));
         self.presence.count = Some(self.presence.users.len() as u64);
-        Applied::Updates(updates.into_iter().collect())
+        ApplyResult::Updates(updates.into_iter().collect())
     }
 
     /// The connections of a user after a change, as far as they are known.
@@ -234,7 +234,7 @@ impl Roster {
             return Vec::new();
         }
         if self.listing.is_some() {
-            self.keep(Kept::Diff(diff));
+            self.buffer(BufferedChange::Diff(diff));
             return Vec::new();
         }
         self.offset = diff.offset;
@@ -277,9 +277,9 @@ impl Roster {
     }
 
     /// Takes a page of the list that was asked for, or that there is none; tells what that changed, and what follows.
-    pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, Paged) {
+    pub(crate) fn page(&mut self, page: Option<PresencePage>) -> (Vec<PresenceUpdate>, PageResult) {
         // A list that the server told meanwhile is newer.
-        let Some(mut listing) = self.listing.take() else { return (Vec::new(), Paged::Whole) };
+        let Some(mut listing) = self.listing.take() else { return (Vec::new(), PageResult::Whole) };
         let is_refused = page.is_none();
         if let Some(page) = page {
             let before = listing.members.len();
@@ -289,7 +289,7 @@ impl Roster {
             let is_longer = (before + 1..MAX_MEMBERS).contains(&listing.members.len());
             if let Some(next) = page.next.filter(|_| is_longer) {
                 self.listing = Some(listing);
-                return (Vec::new(), Paged::More(next));
+                return (Vec::new(), PageResult::More(next));
             }
         }
         let mut updates = Vec::new();
@@ -299,26 +299,26 @@ impl Roster {
             (self.offset, self.presence.count) = (offset, Some(count));
             updates = self.replace(listing.members);
         }
-        let mut paged = Paged::Whole;
-        for kept in listing.kept {
+        let mut paged = PageResult::Whole;
+        for kept in listing.buffered {
             match kept {
-                Kept::Diff(diff) => updates.extend(self.diff(diff)),
-                Kept::Change(change) => match self.change(change) {
-                    Applied::Updates(changed) => updates.extend(changed),
+                BufferedChange::Diff(diff) => updates.extend(self.diff(diff)),
+                BufferedChange::Change(change) => match self.change(change) {
+                    ApplyResult::Updates(changed) => updates.extend(changed),
                     // Of a list that was refused the next number asks again.
-                    Applied::Skipped if is_refused => {}
-                    Applied::Skipped => paged = Paged::Skipped,
+                    ApplyResult::Skipped if is_refused => {}
+                    ApplyResult::Skipped => paged = PageResult::Skipped,
                 },
             }
         }
         (updates, paged)
     }
 
-    fn keep(&mut self, kept: Kept) {
+    fn buffer(&mut self, kept: BufferedChange) {
         // Past the bound the answer will be too old: the next number that is skipped asks again.
-        self.listing.take_if(|listing| listing.kept.len() >= MAX_KEPT);
+        self.listing.take_if(|listing| listing.buffered.len() >= MAX_KEPT);
         if let Some(listing) = &mut self.listing {
-            listing.kept.push(kept);
+            listing.buffered.push(kept);
         }
     }
 

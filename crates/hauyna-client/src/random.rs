@@ -5,12 +5,12 @@
 #[derive(Debug)]
 pub(crate) struct Random {
     state: u64,
-    masks: Masks,
+    masks: MaskSource,
 }
 
 /// A mask must not be guessed by whoever chooses what is masked (RFC 6455 §5.3); a simulation has nobody to fear.
 #[derive(Debug)]
-enum Masks {
+enum MaskSource {
     Seeded,
     System { pool: Box<[u8; 256]>, used: usize },
 }
@@ -18,10 +18,10 @@ enum Masks {
 impl Random {
     pub(crate) fn new(seed: Option<u64>) -> Self {
         match seed {
-            Some(state) => Self { state, masks: Masks::Seeded },
+            Some(state) => Self { state, masks: MaskSource::Seeded },
             None => {
                 let state = getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15);
-                Self { state, masks: Masks::System { pool: Box::new([0; 256]), used: 256 } }
+                Self { state, masks: MaskSource::System { pool: Box::new([0; 256]), used: 256 } }
             }
         }
     }
@@ -40,7 +40,7 @@ impl Random {
     }
 
     pub(crate) fn mask(&mut self) -> [u8; 4] {
-        if let Masks::System { pool, used } = &mut self.masks {
+        if let MaskSource::System { pool, used } = &mut self.masks {
             if *used == pool.len() && getrandom::fill(&mut **pool).is_ok() {
                 *used = 0;
             }

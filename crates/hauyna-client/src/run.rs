@@ -1,21 +1,21 @@
 //! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to `travel` (coming
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
-mod ask;
-mod due;
+mod send;
+mod deadlines;
 mod events;
-mod hear;
-mod held;
-mod lists;
-mod nudge;
-mod queue;
-mod travel;
-mod wishes;
+mod receive;
+mod catch_up;
+mod presence_lists;
+mod wake_up;
+mod subscribe_queue;
+mod reconnect;
+mod subscriptions;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
 use crate::client::State;
-use crate::clock::{FAR, after};
+use crate::clock::{MAX_AHEAD, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
 use crate::gap::{Gap, GapReason};
@@ -25,13 +25,13 @@ use crate::outbox::{Entry, Outbox};
 use crate::random::Random;
 use crate::session::Session;
 use crate::shared::{ChannelShared, Shared};
-use crate::socket::{Failure, Socket};
-use crate::stream::Note;
-use crate::subscription::Live;
-use ask::{Done, Purpose};
-use held::Held;
-pub(crate) use nudge::{Nudge, Nudges};
-use queue::Queue;
+use crate::socket::{AttemptFailure, Socket};
+use crate::stream::Notification;
+use crate::subscription::LiveSubscription;
+use send::{BackgroundResult, Purpose};
+use catch_up::HeldMessages;
+pub(crate) use wake_up::{WakeUp, WakeUps};
+use subscribe_queue::SubscribeQueue;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,14 +42,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use travel::{Former, Next};
-pub(crate) use wishes::Wish;
-use wishes::{Kept, Reply, Waiter};
+use reconnect::{Former, Next};
+pub(crate) use subscriptions::SubscribeRequest;
+use subscriptions::{WantedChannel, Reply, Waiter};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Request(Entry),
-    Subscribe { wish: Wish, share: u64, reply: Reply<Live> },
+    Subscribe { wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription> },
     Unsubscribe { channel: String, reply: Reply<()> },
     RenewList { channel: String, reply: Reply<()> },
     Reconnect(oneshot::Sender<()>),
@@ -58,7 +58,7 @@ pub(crate) enum Command {
 }
 
 /// The state of the task.
-pub(crate) struct Run {
+pub(crate) struct ClientTask {
     options: Options,
     endpoint: Endpoint,
     connector: Arc<dyn Connector>,
@@ -73,7 +73,7 @@ pub(crate) struct Run {
     is_resuming: bool,
     session: Session,
     /// Whether a session began anew since what was sent and cut was last judged: one that was resumed vouches for it.
-    is_unjudged: bool,
+    needs_judgement: bool,
     /// Whether the last connection was lost for a message that could not be read.
     was_unreadable: bool,
     outbox: Outbox,
@@ -83,18 +83,18 @@ pub(crate) struct Run {
     is_restored: bool,
     restore_by: Option<Instant>,
     /// When subscriptions of the server's that have not come back are given up.
-    lapse_at: Option<Instant>,
-    asked: BTreeMap<u64, Purpose>,
-    wishes: BTreeMap<String, Kept>,
+    restored_lapse_at: Option<Instant>,
+    open_requests: BTreeMap<u64, Purpose>,
+    subscriptions: BTreeMap<String, WantedChannel>,
     /// Who waits for the list of a channel that is being asked for.
-    lists: BTreeMap<String, Vec<Waiter<()>>>,
-    queue: Queue,
+    presence_lists: BTreeMap<String, Vec<Waiter<()>>>,
+    subscribe_queue: SubscribeQueue,
     /// The channels in which client events wait, with the moment at which the next one may be sent.
     events: BTreeMap<String, Instant>,
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
-    given_up: BTreeMap<String, u64>,
-    held: BTreeMap<String, Held>,
+    given_up_requests: BTreeMap<String, u64>,
+    catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
     /// The newest of them when the credentials of the last attempt were asked for.
     ids_before_attempt: u64,
@@ -103,9 +103,9 @@ pub(crate) struct Run {
     backoff: Backoff,
     liveness: Option<Liveness>,
     failure_log: FailureLog,
-    work: JoinSet<Done>,
+    background_work: JoinSet<BackgroundResult>,
     /// Questions of this connection's server that the application has not answered.
-    questions: usize,
+    running_responders: usize,
     refresh_at: Option<Instant>,
     drain_at: Option<Instant>,
     /// Which source is looked at first, in turns: none starves the others.
@@ -113,18 +113,18 @@ pub(crate) struct Run {
 }
 
 /// What happened.
-enum Happened {
+enum Input {
     Command(Option<Command>),
-    Nudge(Nudge),
+    Nudge(WakeUp),
     Current,
     Former,
     Greeting,
-    Opened(Result<Socket, Failure>),
-    Work(Done),
+    Opened(Result<Socket, AttemptFailure>),
+    Work(BackgroundResult),
     Time,
 }
 
-impl Run {
+impl ClientTask {
     pub(crate) fn new(
         options: Options,
         (endpoint, connector): (Endpoint, Arc<dyn Connector>),
@@ -146,28 +146,28 @@ impl Run {
             next: Next::Idle,
             is_resuming: false,
             session: Session::default(),
-            is_unjudged: false,
+            needs_judgement: false,
             was_unreadable: false,
             outbox: Outbox::new(most, most_bytes),
             max_message: usize::MAX,
             is_restored: false,
             restore_by: None,
-            lapse_at: None,
-            asked: BTreeMap::new(),
-            wishes: BTreeMap::new(),
-            lists: BTreeMap::new(),
-            queue: Queue::default(),
+            restored_lapse_at: None,
+            open_requests: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            presence_lists: BTreeMap::new(),
+            subscribe_queue: SubscribeQueue::default(),
             events: BTreeMap::new(),
-            given_up: BTreeMap::new(),
-            held: BTreeMap::new(),
+            given_up_requests: BTreeMap::new(),
+            catching_up: BTreeMap::new(),
             ids: 0,
             ids_before_attempt: 0,
             generation: 0,
             backoff,
             liveness: None,
             failure_log,
-            work: JoinSet::new(),
-            questions: 0,
+            background_work: JoinSet::new(),
+            running_responders: 0,
             refresh_at: None,
             drain_at: None,
             turn: 0,
@@ -177,54 +177,54 @@ impl Run {
     /// Runs until the client is closed, or nobody holds a handle on it.
     pub(crate) async fn run(self) {
         let shared = self.shared.clone();
-        let task = pin!(self.go_on());
+        let task = pin!(self.continue_at_once());
         // Dropped before the task, which drops what others wait for: they find the state that says why.
-        let _ended = Ended(shared);
+        let _ended = EndGuard(shared);
         task.await;
     }
 
-    async fn go_on(mut self) {
+    async fn continue_at_once(mut self) {
         self.attempt();
         loop {
             self.read_what_came_in_time().await;
             self.due(Instant::now());
             self.pump();
             match self.wait().await {
-                Happened::Command(None) => return self.finish(None).await,
-                Happened::Command(Some(Command::Close(reply))) => return self.finish(Some(reply)).await,
-                Happened::Command(Some(command)) => self.obey(command),
-                Happened::Nudge(nudge) => self.nudged(nudge),
-                Happened::Current => self.read_current(),
-                Happened::Former => self.read_former(),
-                Happened::Greeting => self.read_greeting(),
-                Happened::Opened(result) => self.opened(result),
-                Happened::Work(done) => self.done(done),
-                Happened::Time => {}
+                Input::Command(None) => return self.shut_down(None).await,
+                Input::Command(Some(Command::Close(reply))) => return self.shut_down(Some(reply)).await,
+                Input::Command(Some(command)) => self.handle_command(command),
+                Input::Nudge(nudge) => self.woken_up(nudge),
+                Input::Current => self.read_current(),
+                Input::Former => self.read_former(),
+                Input::Greeting => self.read_greeting(),
+                Input::Opened(result) => self.socket_opened(result),
+                Input::Work(done) => self.background_done(done),
+                Input::Time => {}
             }
         }
     }
 
-    async fn wait(&mut self) -> Happened {
+    async fn wait(&mut self) -> Input {
         let deadline = self.deadline();
-        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), FAR))));
-        self.turn = (self.turn + 1) % SOURCES;
+        let mut timer = pin!(sleep_until(deadline.unwrap_or_else(|| after(Instant::now(), MAX_AHEAD))));
+        self.turn = (self.turn + 1) % INPUT_SOURCES;
         poll_fn(|cx| {
-            for step in 0..SOURCES {
+            for step in 0..INPUT_SOURCES {
                 let random = &mut self.random;
-                match (self.turn + step) % SOURCES {
+                match (self.turn + step) % INPUT_SOURCES {
                     0 => {
                         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-                            return Poll::Ready(Happened::Command(command));
+                            return Poll::Ready(Input::Command(command));
                         }
                     }
                     1 => {
                         if self.current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()) {
-                            return Poll::Ready(Happened::Current);
+                            return Poll::Ready(Input::Current);
                         }
                     }
                     2 => {
                         if self.former.as_mut().is_some_and(|old| old.socket.poll(cx, random).is_ready()) {
-                            return Poll::Ready(Happened::Former);
+                            return Poll::Ready(Input::Former);
                         }
                     }
                     3 => {
@@ -233,18 +233,18 @@ impl Run {
                         }
                     }
                     4 => {
-                        if let Poll::Ready(Some(Ok(done))) = self.work.poll_join_next(cx) {
-                            return Poll::Ready(Happened::Work(done));
+                        if let Poll::Ready(Some(Ok(done))) = self.background_work.poll_join_next(cx) {
+                            return Poll::Ready(Input::Work(done));
                         }
                     }
                     5 => {
                         if let Poll::Ready(nudge) = self.shared.nudges.poll(cx) {
-                            return Poll::Ready(Happened::Nudge(nudge));
+                            return Poll::Ready(Input::Nudge(nudge));
                         }
                     }
                     _ => {
                         if timer.as_mut().poll(cx).is_ready() {
-                            return Poll::Ready(Happened::Time);
+                            return Poll::Ready(Input::Time);
                         }
                     }
                 }
@@ -258,11 +258,11 @@ impl Run {
     async fn read_what_came_in_time(&mut self) {
         let now = Instant::now();
         let Some(at) = self.deadline().filter(|at| *at <= now) else { return };
-        if now - at >= SLEPT {
+        if now - at >= LONG_SLEEP {
             // The runtime may have seen its timers alone so far.
             tokio::task::yield_now().await;
         }
-        for _ in 0..READS {
+        for _ in 0..MAX_READS {
             let (current, random) = (&mut self.current, &mut self.random);
             let mut has_arrived = |cx: &mut Context<'_>| {
                 Poll::Ready(current.as_mut().is_some_and(|socket| socket.poll(cx, random).is_ready()))
@@ -274,18 +274,18 @@ impl Run {
         }
     }
 
-    fn nudged(&mut self, nudge: Nudge) {
+    fn woken_up(&mut self, nudge: WakeUp) {
         match nudge {
-            Nudge::Events(channel) => self.note_events(&channel),
-            Nudge::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
-            Nudge::Kept { channel, share } => self.keep_share(&channel, share),
+            WakeUp::Events(channel) => self.note_events(&channel),
+            WakeUp::Ended { channel, share, reply } => self.end_share(&channel, share, reply),
+            WakeUp::Kept { channel, share } => self.keep_share(&channel, share),
         }
     }
 
     fn set_state(&self, state: State) {
         if *self.shared.state.borrow() != state {
             self.shared.state.send_replace(state.clone());
-            self.shared.feed.push(&Note::State(state));
+            self.shared.broadcaster.push(&Notification::State(state));
         }
     }
 
@@ -298,35 +298,35 @@ impl Run {
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
-    fn tell(&mut self, gap: Gap) {
-        logger::gap(&gap);
+    fn notify(&mut self, gap: Gap) {
+        logger::log_gap(&gap);
         if gap.reason == GapReason::EpochChanged {
             self.outbox.forget_keys(&gap.channel);
         }
         let channel = self.channel(&gap.channel);
-        let note = Note::Gap(Arc::new(gap));
+        let note = Notification::Gap(Arc::new(gap));
         if let Some(channel) = channel {
             channel.feed.push(&note);
         }
-        self.shared.feed.push(&note);
+        self.shared.broadcaster.push(&note);
     }
 
-    async fn finish(mut self, reply: Option<oneshot::Sender<()>>) {
-        self.work.abort_all();
+    async fn shut_down(mut self, reply: Option<oneshot::Sender<()>>) {
+        self.background_work.abort_all();
         while let Some(nudge) = self.shared.nudges.next() {
-            self.nudged(nudge);
+            self.woken_up(nudge);
         }
         self.pump();
         self.leave().await;
         self.close(Closed::ByUs);
-        self.shared.feed.close();
+        self.shared.broadcaster.close();
         self.shared.channels.close();
         self.shared.nudges.close();
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             // No attempt begins any more.
             if !matches!(command, Command::Reconnect(_) | Command::Offline(_)) {
-                self.obey(command);
+                self.handle_command(command);
             }
         }
         if let Some(reply) = reply {
@@ -337,37 +337,37 @@ impl Run {
 }
 
 /// Tells the handles that nobody works for them any more, however the task ends: its runtime may have.
-struct Ended(Arc<Shared>);
+struct EndGuard(Arc<Shared>);
 
-impl Drop for Ended {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         let Self(shared) = self;
         if !matches!(*shared.state.borrow(), State::Closed(_)) {
             let closed = State::Closed(Closed::TaskEnded);
             shared.state.send_replace(closed.clone());
-            shared.feed.push(&Note::State(closed));
+            shared.broadcaster.push(&Notification::State(closed));
         }
         shared.nudges.close();
-        shared.feed.close();
+        shared.broadcaster.close();
         shared.channels.close();
     }
 }
 
-fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll<Happened> {
+fn poll_next(next: &mut Next, cx: &mut Context<'_>, random: &mut Random) -> Poll<Input> {
     match next {
-        Next::Greeting(socket, _) => socket.poll(cx, random).map(|()| Happened::Greeting),
+        Next::Greeting(socket, _) => socket.poll(cx, random).map(|()| Input::Greeting),
         Next::Opening(attempt) => {
             // The application's sources of tokens and streams run in it: their panic is a failed attempt.
             let polled = catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(cx)));
-            polled.unwrap_or(Poll::Ready(Err(Failure::Panic))).map(Happened::Opened)
+            polled.unwrap_or(Poll::Ready(Err(AttemptFailure::Panic))).map(Input::Opened)
         }
         _ => Poll::Pending,
     }
 }
 
 /// How many sources `wait` has.
-const SOURCES: usize = 7;
+const INPUT_SOURCES: usize = 7;
 /// How late a timer is of a process that slept.
-const SLEPT: Duration = Duration::from_millis(100);
+const LONG_SLEEP: Duration = Duration::from_millis(100);
 /// How often the socket is read before a time-out counts: enough for 1 MiB, and not so often that time-outs never do.
-const READS: usize = 64;
+const MAX_READS: usize = 64;

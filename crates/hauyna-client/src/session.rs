@@ -6,7 +6,7 @@ mod place;
 use crate::gap::{Gap, GapReason};
 use hauyna_protocol::received::{Resume, Subscribed};
 use hauyna_protocol::{Epoch, Position};
-pub(crate) use place::Place;
+pub(crate) use place::ChannelPlace;
 use place::same_epoch;
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 pub(crate) struct Session {
     pub(crate) resume: Option<Resume>,
     /// Ordered, so that a simulation can be repeated.
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, ChannelPlace>,
 }
 
 /// What the server knows of a subscription.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum SubscriptionState {
     /// Nothing.
     #[default]
     Absent,
@@ -38,14 +38,14 @@ pub(crate) enum Verdict {
     /// Keep it until the history has caught up.
     Hold,
     /// The numbering went back, and nobody has said that the epoch has changed: keep it, and ask the history.
-    WentBack,
+    NumberingRestarted,
     /// No subscription is live: it is left of an earlier one, or was never of one.
-    Stray,
+    Unexpected,
 }
 
 /// What a subscription has missed.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Missed {
+pub(crate) enum MissedMessages {
     /// Nothing, or it follows.
     Nothing,
     /// What the history can tell, from the position on.
@@ -56,16 +56,16 @@ pub(crate) enum Missed {
 }
 
 impl Session {
-    pub(crate) fn place(&mut self, channel: &str) -> Option<&mut Place> {
+    pub(crate) fn place_of(&mut self, channel: &str) -> Option<&mut ChannelPlace> {
         self.places.get_mut(channel)
     }
 
     /// Wants a channel, from a position that the application has kept, if any.
-    pub(crate) fn want(&mut self, channel: &str, recover: Option<Position>) -> &mut Place {
+    pub(crate) fn set_wanted(&mut self, channel: &str, recover: Option<Position>) -> &mut ChannelPlace {
         let place = self.places.entry(channel.to_owned()).or_default();
         place.is_wanted = true;
         // Where a live one stands is the server's to say, also where that is lost.
-        let begins = place.position.is_none() && place.standing != Standing::Live;
+        let begins = place.position.is_none() && place.state != SubscriptionState::Live;
         if let Some(position) = recover.filter(|_| begins) {
             (place.position, place.is_recoverable, place.was_live) = (Some(position), true, true);
         }
@@ -79,72 +79,72 @@ impl Session {
     /// Where every subscription stands, for the server that resumes the session.
     pub(crate) fn positions(&mut self) -> Vec<(Box<str>, Position)> {
         let known =
-            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.resume()?));
+            |(channel, place): (&String, &mut ChannelPlace)| Some((channel.as_str().into(), place.resume()?));
         self.places.iter_mut().filter_map(known).collect()
     }
 
     /// The connection is gone: nobody is subscribed to anything.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn connection_lost(&mut self) {
         for place in self.places.values_mut() {
             // Also where the server said only that there is a subscription already.
-            place.was_live |= place.standing == Standing::Live;
-            (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
-            place.arrives_after(None);
-            (place.is_doubtful, place.named) = (false, place.resumed_from);
+            place.was_live |= place.state == SubscriptionState::Live;
+            (place.state, place.is_same_epoch, place.catching_up_to) = (SubscriptionState::Absent, false, false);
+            place.expect_after(None);
+            (place.needs_judgement, place.named) = (false, place.resumed_from);
         }
     }
 
     /// Whether the server has said that a subscription is there. What comes of a channel without is left of an earlier one.
     pub(crate) fn is_live(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(|place| place.standing == Standing::Live)
+        self.places.get(channel).is_some_and(|place| place.state == SubscriptionState::Live)
     }
 
     /// Whether the application wants a channel, and the server has not said that the subscription is there.
     pub(crate) fn is_awaited(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(Place::is_awaited)
+        self.places.get(channel).is_some_and(ChannelPlace::is_awaited)
     }
 
-    fn live_place(&mut self, channel: &str) -> Option<&mut Place> {
-        self.places.get_mut(channel).filter(|place| place.standing == Standing::Live)
+    fn live_place(&mut self, channel: &str) -> Option<&mut ChannelPlace> {
+        self.places.get_mut(channel).filter(|place| place.state == SubscriptionState::Live)
     }
 
     /// The channels that the client has to subscribe to by itself.
-    pub(crate) fn absent(&self) -> Vec<String> {
-        let absent = |place: &Place| place.is_wanted && place.standing == Standing::Absent;
+    pub(crate) fn set_absent(&self) -> Vec<String> {
+        let absent = |place: &ChannelPlace| place.is_wanted && place.state == SubscriptionState::Absent;
         self.places.iter().filter(|(_, place)| absent(place)).map(|(channel, _)| channel.clone()).collect()
     }
 
     /// The channels that the server had subscribed this client to, and has not again.
-    pub(crate) fn lapsed(&self) -> Vec<String> {
-        let lapsed = |place: &Place| !place.is_wanted && place.standing == Standing::Absent;
+    pub(crate) fn end_restored(&self) -> Vec<String> {
+        let lapsed = |place: &ChannelPlace| !place.is_wanted && place.state == SubscriptionState::Absent;
         self.places.iter().filter(|(_, place)| lapsed(place)).map(|(channel, _)| channel.clone()).collect()
     }
 
     /// Whether a subscription has not been answered.
     pub(crate) fn is_restoring(&self) -> bool {
-        self.places.values().any(Place::is_restoring)
+        self.places.values().any(ChannelPlace::is_restoring)
     }
 
     /// Whether that of one channel has not.
-    pub(crate) fn restores(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(Place::is_restoring)
+    pub(crate) fn is_restored_by(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(ChannelPlace::is_restoring)
     }
 
     /// Whether the server still remembers what was published in a channel before the loss.
-    pub(crate) fn vouches(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(|place| place.is_vouched && !place.has_forgotten)
+    pub(crate) fn has_same_epoch(&self, channel: &str) -> bool {
+        self.places.get(channel).is_some_and(|place| place.is_same_epoch && !place.lost_history)
     }
 
     /// What was sent before has been judged, but of the channels whose subscription is on its way.
     pub(crate) fn judged(&mut self) {
         let places = self.places.values_mut().filter(|place| !place.is_awaited());
-        places.for_each(|place| place.has_forgotten = false);
+        places.for_each(|place| place.lost_history = false);
     }
 
     /// Whether what the server says of a subscription names another epoch than the own one, or the own one is
     /// lost.
     pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
-        let is_turned = |place: &Place| {
+        let is_turned = |place: &ChannelPlace| {
             let is_numbered = place.position.is_some() || entry.position.is_some();
             place.was_live && is_numbered && !same_epoch(place.position, entry.position)
         };
@@ -152,11 +152,11 @@ impl Session {
     }
 
     /// A subscription is live, by whatever way, as the server says.
-    pub(crate) fn live(&mut self, entry: &Subscribed) -> Missed {
+    pub(crate) fn set_live(&mut self, entry: &Subscribed) -> MissedMessages {
         let place = self.places.entry(entry.channel.clone()).or_default();
-        let was_live_here = place.standing == Standing::Live && place.was_live;
+        let was_live_here = place.state == SubscriptionState::Live && place.was_live;
         place.is_recoverable = entry.recoverable;
-        if was_live_here { place.goes_on(entry) } else { place.begins(entry) }
+        if was_live_here { place.continue_numbering(entry) } else { place.begin_subscription(entry) }
     }
 
     /// Judges a message of a channel, and remembers it. `mark` tells what it says from what others say.
@@ -166,20 +166,20 @@ impl Session {
         offset: Option<u64>,
         mark: impl FnOnce() -> String,
     ) -> Verdict {
-        let Some(place) = self.live_place(channel) else { return Verdict::Stray };
+        let Some(place) = self.live_place(channel) else { return Verdict::Unexpected };
         let Some(offset) = offset.filter(|_| place.position.is_some()) else { return Verdict::Deliver };
-        if place.arrives(offset, mark) {
-            (place.catching, place.is_doubtful) = (true, true);
-            return Verdict::WentBack;
+        if place.note_arrived(offset, mark) {
+            (place.catching_up_to, place.needs_judgement) = (true, true);
+            return Verdict::NumberingRestarted;
         }
         let Some(position) = &mut place.position else { return Verdict::Deliver };
-        if place.is_doubtful {
+        if place.needs_judgement {
             return Verdict::Hold;
         }
         if offset <= position.offset {
             return Verdict::Drop;
         }
-        if place.catching {
+        if place.catching_up_to {
             return Verdict::Hold;
         }
         position.offset = offset;
@@ -189,21 +189,21 @@ impl Session {
     /// A publication of this client's, which it does not get live, stands here. It is seen where it is the next one: nothing that
     /// was not lies before it.
     pub(crate) fn publishes(&mut self, channel: &str, at: Position) -> bool {
-        let Some(place) = self.live_place(channel).filter(|place| !place.catching) else { return false };
+        let Some(place) = self.live_place(channel).filter(|place| !place.catching_up_to) else { return false };
         let is_next = same_epoch(place.position, Some(at))
             && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {
             // No echo comes: a live message that is not further on is one of another epoch.
             place.position = Some(at);
-            place.arrives_after(Some(at));
+            place.expect_after(Some(at));
         }
         is_next
     }
 
     /// The server dropped messages; without a position only such as have no offset.
-    pub(crate) fn gap(&mut self, channel: &str, before: Option<Position>, missed: u64) -> Missed {
-        let Some(place) = self.live_place(channel) else { return Missed::Nothing };
-        let Some(before) = before else { return Missed::Nothing };
+    pub(crate) fn gap(&mut self, channel: &str, before: Option<Position>, missed: u64) -> MissedMessages {
+        let Some(place) = self.live_place(channel) else { return MissedMessages::Nothing };
+        let Some(before) = before else { return MissedMessages::Nothing };
         let is_known = before.epoch != Epoch::UNKNOWN;
         let is_turned = is_known && place.position.is_some() && !same_epoch(place.position, Some(before));
         let is_lost = !place.is_recoverable || (place.position.is_none() && !is_known);
@@ -215,22 +215,22 @@ impl Session {
             let missed = Some(missed).filter(|_| !is_turned);
             let gap = Gap { channel: channel.to_owned(), reason, from: place.position, to, missed };
             if is_lost {
-                return Missed::Gap(gap);
+                return MissedMessages::Gap(gap);
             }
-            (place.position, place.catching) = (Some(before), true);
-            place.arrives_after(Some(before));
-            place.is_doubtful = false;
-            return Missed::GapThenHistory(gap);
+            (place.position, place.catching_up_to) = (Some(before), true);
+            place.expect_after(Some(before));
+            place.needs_judgement = false;
+            return MissedMessages::GapThenHistory(gap);
         }
         // From the own position, never from one further on: the history has what lies between.
-        (place.position, place.catching) = (place.position.or(Some(before)), true);
+        (place.position, place.catching_up_to) = (place.position.or(Some(before)), true);
         place.arrived.get_or_insert(before.offset);
-        Missed::InHistory
+        MissedMessages::InHistory
     }
 
     /// More is to be fetched, after the own position or, where that is lost, after the one that the server has named. `false`
     /// where neither is known.
-    pub(crate) fn catches_again(
+    pub(crate) fn catch_up_again(
         &mut self,
         channel: &str,
         before: Option<Position>,
@@ -239,15 +239,15 @@ impl Session {
         let Some(place) = self.live_place(channel) else { return false };
         place.position = place.position.or(before);
         place.arrived = place.arrived.or(before.map(|before| before.offset));
-        (place.catching, place.is_doubtful) = (place.position.is_some(), is_doubtful);
-        place.catching
+        (place.catching_up_to, place.needs_judgement) = (place.position.is_some(), is_doubtful);
+        place.catching_up_to
     }
 
     /// Nothing is known any more of where a subscription stands: everything is delivered until the server says so anew.
     pub(crate) fn lose_position(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
-            (place.position, place.is_doubtful) = (None, false);
-            place.arrives_after(None);
+            (place.position, place.needs_judgement) = (None, false);
+            place.expect_after(None);
         }
     }
 
@@ -258,10 +258,10 @@ impl Session {
 
     /// A page of the history is there; `false` if it ends before the own position, and so is of another numbering.
     /// Under another epoch the numbering has gone on.
-    pub(crate) fn takes_page(&mut self, channel: &str, end: Position) -> bool {
+    pub(crate) fn take_page(&mut self, channel: &str, end: Position) -> bool {
         let Some(place) = self.places.get_mut(channel) else { return true };
         let Some(position) = &mut place.position else { return true };
-        place.is_doubtful &= end.offset < position.offset;
+        place.needs_judgement &= end.offset < position.offset;
         if end.epoch != Epoch::UNKNOWN && end.offset >= position.offset {
             position.epoch = end.epoch;
         }
@@ -275,13 +275,13 @@ impl Session {
     }
 
     pub(crate) fn is_catching(&self, channel: &str) -> bool {
-        self.places.get(channel).is_some_and(|place| place.catching)
+        self.places.get(channel).is_some_and(|place| place.catching_up_to)
     }
 
     /// The history gives a message. Where it is the one that comes live next, what comes has to be the same.
     pub(crate) fn expects(&mut self, channel: &str, offset: Option<u64>, mark: impl FnOnce() -> String) {
         let place = self.places.get_mut(channel);
-        let is_next = |place: &&mut Place| place.arrived.unwrap_or(0).checked_add(1) == offset;
+        let is_next = |place: &&mut ChannelPlace| place.arrived.unwrap_or(0).checked_add(1) == offset;
         if let (Some(place), Some(offset)) = (place.filter(is_next), offset) {
             place.expected = Some((offset, mark()));
         }
@@ -305,7 +305,7 @@ impl Session {
     /// The history has caught up, or cannot: live messages are admitted again.
     pub(crate) fn caught_up(&mut self, channel: &str) {
         if let Some(place) = self.places.get_mut(channel) {
-            (place.catching, place.is_doubtful) = (false, false);
+            (place.catching_up_to, place.needs_judgement) = (false, false);
         }
     }
 }

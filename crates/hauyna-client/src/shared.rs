@@ -3,8 +3,8 @@
 use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
 use crate::presence::Roster;
-use crate::run::Nudges;
-use crate::stream::{Bounds, Feed};
+use crate::run::WakeUps;
+use crate::stream::{BufferBounds, Broadcaster};
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 /// What the handles and the task share.
 pub(crate) struct Shared {
-    pub(crate) feed: Feed,
+    pub(crate) broadcaster: Broadcaster,
     pub(crate) channels: Channels,
-    pub(crate) nudges: Nudges,
+    pub(crate) nudges: WakeUps,
     pub(crate) state: watch::Sender<State>,
     pub(crate) session: Mutex<Option<SessionInfo>>,
     /// Why the last connection or attempt ended, until there is a connection.
@@ -30,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) ttl: Option<Duration>,
     /// How long it may wait otherwise: as long as the server keeps a session that was lost.
     pub(crate) window: Mutex<Duration>,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: BufferBounds,
     /// Makes keys differ from those of other clients of the same user.
     pub(crate) key_prefix: u64,
     pub(crate) keys: AtomicU64,
@@ -46,11 +46,11 @@ impl Shared {
 /// The channels that have a handle, a reader or a subscription.
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
-    named: Mutex<Named>,
+    named: Mutex<NamedChannels>,
 }
 
 #[derive(Debug, Default)]
-struct Named {
+struct NamedChannels {
     channels: BTreeMap<String, Arc<ChannelShared>>,
     /// When there are so many, those whose last stream was dropped meanwhile are looked for.
     sweep_at: usize,
@@ -66,7 +66,7 @@ impl Channels {
         if named.channels.len() >= named.sweep_at {
             named.channels.retain(|_, shared| Arc::strong_count(shared) > 1 || shared.is_needed());
             // Doubling keeps the cost of one name constant.
-            named.sweep_at = named.channels.len().max(SWEEP) * 2;
+            named.sweep_at = named.channels.len().max(SWEEP_AFTER) * 2;
         }
         let shared = Arc::new(ChannelShared::new(name));
         named.channels.insert(name.to_owned(), shared.clone());
@@ -91,12 +91,12 @@ impl Channels {
     /// Forgets a channel where the caller has the last handle on it, nobody reads, and there is no subscription.
     pub(crate) fn release(&self, shared: &Arc<ChannelShared>) {
         // The list holds one, and the caller another.
-        const LAST: usize = 2;
-        if Arc::strong_count(shared) > LAST {
+        const LAST_HANDLE: usize = 2;
+        if Arc::strong_count(shared) > LAST_HANDLE {
             return;
         }
         let mut named = self.named.lock();
-        if Arc::strong_count(shared) <= LAST && !shared.is_needed() {
+        if Arc::strong_count(shared) <= LAST_HANDLE && !shared.is_needed() {
             named.channels.remove(&shared.name);
         }
     }
@@ -111,7 +111,7 @@ impl Channels {
 #[derive(Debug)]
 pub(crate) struct ChannelShared {
     pub(crate) name: String,
-    pub(crate) feed: Feed,
+    pub(crate) feed: Broadcaster,
     pub(crate) roster: Mutex<Roster>,
     pub(crate) position: Mutex<Option<Position>>,
     pub(crate) events: Mutex<EventQueue>,
@@ -119,7 +119,7 @@ pub(crate) struct ChannelShared {
 
 impl ChannelShared {
     fn new(name: &str) -> Self {
-        let (feed, roster, position) = (Feed::default(), Mutex::new(Roster::default()), Mutex::new(None));
+        let (feed, roster, position) = (Broadcaster::default(), Mutex::new(Roster::default()), Mutex::new(None));
         Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
     }
 
@@ -131,7 +131,7 @@ impl ChannelShared {
 }
 
 /// Fewer channels are never looked through for those that nobody needs.
-const SWEEP: usize = 64;
+const SWEEP_AFTER: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn channels_whose_streams_were_dropped_last_are_found_when_others_come() {
         let channels = Channels::default();
-        let bounds = Bounds { items: 1, bytes: 1 };
+        let bounds = BufferBounds { items: 1, bytes: 1 };
         for n in 0..1_000 {
             let shared = channels.open(&format!("room:{n}"));
-            let reader = shared.feed.reader(crate::stream::Interest::Messages, bounds, |_| Ok(()));
+            let reader = shared.feed.reader(crate::stream::Filter::Messages, bounds, |_| Ok(()));
             channels.release(&shared);
             drop((shared, reader));
         }
-        assert!(channels.count() <= SWEEP * 2, "{}", channels.count());
+        assert!(channels.count() <= SWEEP_AFTER * 2, "{}", channels.count());
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
 /// What one attempt needs.
-pub(crate) struct Plan {
+pub(crate) struct SocketOptions {
     pub(crate) endpoint: Endpoint,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) token: Option<TokenSource>,
@@ -33,7 +33,7 @@ pub(crate) struct Plan {
 
 /// Why an attempt opened no socket.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum AttemptFailure {
     #[error("no token: {0}")]
     Token(String),
     #[error("cannot connect: {0}")]
@@ -47,14 +47,14 @@ pub(crate) enum Failure {
     #[error("no answer in time")]
     Timeout,
     #[error("the server closed the connection before it began: {} {:?}", .0.code, .0.reason)]
-    Ended(Loss),
+    Ended(ConnectionLoss),
     #[error("a source of tokens or streams panicked")]
     Panic,
 }
 
-impl Failure {
+impl AttemptFailure {
     /// The status, where another attempt would be answered with the same.
-    pub(crate) fn lasting(&self, may_renew_token: bool) -> Option<u16> {
+    pub(crate) fn is_permanent(&self, may_renew_token: bool) -> Option<u16> {
         let Self::Answer(AnswerError::Status(status)) = self else { return None };
         let lasting = match *status {
             StatusCode::UNAUTHORIZED => !may_renew_token,
@@ -83,7 +83,7 @@ impl Failure {
 
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loss {
+pub(crate) struct ConnectionLoss {
     /// 1006 where no close frame came.
     pub(crate) code: u16,
     pub(crate) reason: String,
@@ -91,13 +91,13 @@ pub(crate) struct Loss {
     pub(crate) is_unreadable: bool,
 }
 
-impl Loss {
+impl ConnectionLoss {
     pub(crate) fn abnormal(reason: impl Into<String>) -> Self {
         Self { code: CloseCode::ABNORMAL.as_u16(), reason: reason.into(), is_unreadable: false }
     }
 }
 
-impl fmt::Display for Loss {
+impl fmt::Display for ConnectionLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the connection was lost: {} {:?}", self.code, self.reason)
     }
@@ -111,30 +111,30 @@ pub(crate) struct Socket {
     /// Payloads of messages that were read and not yet looked at.
     messages: VecDeque<Vec<u8>>,
     /// Whether anything was heard since it was last asked.
-    heard: bool,
-    out: Vec<u8>,
+    messages_read_at: bool,
+    write_buffer: Vec<u8>,
     written: usize,
     /// The latest ping: the latest answer will do (RFC 6455 §5.5.3).
     ping: Option<Vec<u8>>,
-    end: Option<Loss>,
+    end: Option<ConnectionLoss>,
     buffer: Box<[u8]>,
 }
 
 impl Socket {
     /// Makes one attempt.
-    pub(crate) async fn open(plan: Plan) -> Result<Self, Failure> {
+    pub(crate) async fn open(plan: SocketOptions) -> Result<Self, AttemptFailure> {
         let patience = plan.timeout;
         match tokio::time::timeout(patience, Self::attempt(plan)).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Timeout),
+            Err(_) => Err(AttemptFailure::Timeout),
         }
     }
 
-    async fn attempt(plan: Plan) -> Result<Self, Failure> {
+    async fn attempt(plan: SocketOptions) -> Result<Self, AttemptFailure> {
         let mut request = ClientRequest::new(&plan.endpoint.authority, &plan.endpoint.path)
             .protocol(plan.encoding.subprotocol());
         if let Some(source) = plan.token {
-            let token = source().await.map_err(|error| Failure::Token(error.to_string()))?;
+            let token = source().await.map_err(|error| AttemptFailure::Token(error.to_string()))?;
             request = request.protocol(&format!("{BEARER_PREFIX}{token}"));
         }
         if let Some(token) = plan.resume {
@@ -150,7 +150,7 @@ impl Socket {
         let mut stream = plan.connector.connect(plan.endpoint).await?;
         stream.write_all(&bytes).await?;
         stream.flush().await?;
-        let mut buffer = vec![0; READ].into_boxed_slice();
+        let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         let accepted = loop {
             let read = stream.read(&mut buffer).await?;
             if read == 0 {
@@ -161,7 +161,7 @@ impl Socket {
             }
         };
         if accepted.protocol.as_deref() != Some(plan.encoding.subprotocol()) {
-            return Err(Failure::Protocol);
+            return Err(AttemptFailure::Protocol);
         }
         let limits = Limits { message: plan.max_message, frame: plan.max_message, ..Limits::default() };
         let mut decoder = Decoder::new(Role::Client, limits);
@@ -173,8 +173,8 @@ impl Socket {
             decoder,
             encoding: plan.encoding,
             messages: VecDeque::new(),
-            heard: false,
-            out: Vec::new(),
+            messages_read_at: false,
+            write_buffer: Vec::new(),
             written: 0,
             ping: None,
             end: None,
@@ -191,29 +191,29 @@ impl Socket {
 
     /// Queues a message; it is written by [`poll`](Self::poll).
     pub(crate) fn send(&mut self, (opcode, payload): (OpCode, Vec<u8>), random: &mut Random) {
-        logger::message(Direction::Sent, self.encoding(), &payload);
-        encode_into(&mut self.out, opcode, &payload, Some(random.mask()));
+        logger::log_message(Direction::Sent, self.encoding(), &payload);
+        encode_into(&mut self.write_buffer, opcode, &payload, Some(random.mask()));
     }
 
     /// Whether little enough waits to be written that more is welcome. The rest stays in the outbox, which is bounded.
     pub(crate) fn has_room(&self) -> bool {
-        self.out.len() - self.written < ROOM
+        self.write_buffer.len() - self.written < MAX_WRITE_BYTES
     }
 
     /// The next message that was read.
     pub(crate) fn message(&mut self) -> Option<Vec<u8>> {
         let payload = self.messages.pop_front()?;
-        logger::message(Direction::Received, self.encoding(), &payload);
+        logger::log_message(Direction::Received, self.encoding(), &payload);
         Some(payload)
     }
 
     /// Whether anything was heard since the last call.
-    pub(crate) fn take_heard(&mut self) -> bool {
-        std::mem::take(&mut self.heard)
+    pub(crate) fn take_read_time(&mut self) -> bool {
+        std::mem::take(&mut self.messages_read_at)
     }
 
     /// How it ended, once every message before the end was taken.
-    pub(crate) fn end(&self) -> Option<&Loss> {
+    pub(crate) fn end(&self) -> Option<&ConnectionLoss> {
         self.end.as_ref().filter(|_| self.messages.is_empty())
     }
 
@@ -223,9 +223,9 @@ impl Socket {
             return Poll::Ready(());
         }
         // A server that reads nothing is not answered without end: what it says waits until it has read.
-        let read = if self.out.len() - self.written < FULL { self.poll_read(cx) } else { Poll::Pending };
+        let read = if self.write_buffer.len() - self.written < MAX_MESSAGES { self.poll_read(cx) } else { Poll::Pending };
         if let Some(payload) = self.ping.take() {
-            encode_into(&mut self.out, OpCode::Pong, &payload, Some(random.mask()));
+            encode_into(&mut self.write_buffer, OpCode::Pong, &payload, Some(random.mask()));
         }
         let had_room = self.has_room();
         let _ = self.poll_write(cx);
@@ -234,14 +234,14 @@ impl Socket {
     }
 
     /// Queues a close frame behind what waits; [`poll`](Self::poll) or [`ended`](Self::ended) writes it.
-    pub(crate) fn leave(&mut self, code: CloseCode, random: &mut Random) {
-        encode_into(&mut self.out, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
+    pub(crate) fn close_and_drop(&mut self, code: CloseCode, random: &mut Random) {
+        encode_into(&mut self.write_buffer, OpCode::Close, &code.as_u16().to_be_bytes(), Some(random.mask()));
     }
 
     /// Writes what waits, as far as the peer takes it within `patience`, and waits for the end.
     pub(crate) async fn ended(mut self, patience: Duration) {
         let written = async {
-            self.stream.write_all(&self.out[self.written..]).await?;
+            self.stream.write_all(&self.write_buffer[self.written..]).await?;
             self.stream.flush().await?;
             // The peer's close frame, or the end: what it sends before is not wanted any more.
             while self.stream.read(&mut self.buffer).await? > 0 {}
@@ -258,8 +258,8 @@ impl Socket {
         if let Poll::Ready(result) = &result {
             match result {
                 Ok(()) if filled > 0 => self.feed(&mut buffer[..filled]),
-                Ok(()) => self.finish(Loss::abnormal("the stream ended")),
-                Err(error) => self.finish(Loss::abnormal(error.to_string())),
+                Ok(()) => self.finish(ConnectionLoss::abnormal("the stream ended")),
+                Err(error) => self.finish(ConnectionLoss::abnormal(error.to_string())),
             }
         }
         self.buffer = buffer;
@@ -269,26 +269,26 @@ impl Socket {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let written = ready!(self.poll_drain(cx));
         if let Err(error) = written {
-            self.finish(Loss::abnormal(error.to_string()));
+            self.finish(ConnectionLoss::abnormal(error.to_string()));
         }
         Poll::Ready(())
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.out.len() {
-            let wrote = ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.out[self.written..]))?;
+        while self.written < self.write_buffer.len() {
+            let wrote = ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.write_buffer[self.written..]))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += wrote;
         }
-        self.out.clear();
+        self.write_buffer.clear();
         self.written = 0;
         Pin::new(&mut *self.stream).poll_flush(cx)
     }
 
     fn feed(&mut self, bytes: &mut [u8]) {
-        self.heard = true;
+        self.messages_read_at = true;
         let mut end = None;
         let mut events = self.decoder.feed(bytes);
         loop {
@@ -305,12 +305,12 @@ impl Socket {
                 Ok(Some(Event::Ping(payload))) => self.ping = Some(payload.to_vec()),
                 Ok(Some(Event::Close(close))) => {
                     let (code, reason) = close.unwrap_or((CloseCode::NO_STATUS, ""));
-                    end = Some(Loss { code: code.as_u16(), ..Loss::abnormal(reason) });
+                    end = Some(ConnectionLoss { code: code.as_u16(), ..ConnectionLoss::abnormal(reason) });
                 }
                 Err(error) => {
                     // The fault is the server's, or a proxy's: another connection may do better.
                     let is_unreadable = error.close_code() == CloseCode::TOO_BIG;
-                    end = Some(Loss { is_unreadable, ..Loss::abnormal(error.to_string()) });
+                    end = Some(ConnectionLoss { is_unreadable, ..ConnectionLoss::abnormal(error.to_string()) });
                     break;
                 }
             }
@@ -320,7 +320,7 @@ impl Socket {
         }
     }
 
-    fn finish(&mut self, loss: Loss) {
+    fn finish(&mut self, loss: ConnectionLoss) {
         self.end.get_or_insert(loss);
     }
 }
@@ -335,8 +335,8 @@ impl fmt::Debug for Socket {
 }
 
 /// Bytes of one read.
-const READ: usize = 16 << 10;
+const READ_BYTES: usize = 16 << 10;
 /// Bytes that may wait for the socket before the outbox keeps the rest.
-const ROOM: usize = 64 << 10;
+const MAX_WRITE_BYTES: usize = 64 << 10;
 /// Bytes that may wait for the socket before nothing more is read: more than the answers that may be open at once.
-const FULL: usize = 8 << 20;
+const MAX_MESSAGES: usize = 8 << 20;

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 /// the oldest items and is told so by [`StreamError::Missed`].
 pub struct Stream<T> {
     queue: Arc<Queue>,
-    read: fn(Note) -> Result<T, StreamError>,
+    read: fn(Notification) -> Result<T, StreamError>,
 }
 
 impl<T> Stream<T> {
@@ -39,7 +39,7 @@ impl<T> Stream<T> {
             let missed = std::mem::take(&mut state.missed);
             return Poll::Ready(Some(Err(StreamError::Missed(missed))));
         }
-        match state.notes.pop_front() {
+        match state.notifications.pop_front() {
             Some(note) => {
                 state.bytes -= note.weight();
                 drop(state);
@@ -65,14 +65,14 @@ impl<T> futures_core::Stream for Stream<T> {
 impl<T> fmt::Debug for Stream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("waiting", &self.queue.state.lock().notes.len())
+            .field("waiting", &self.queue.state.lock().notifications.len())
             .finish_non_exhaustive()
     }
 }
 
 /// Something that happened, as it waits for its readers.
 #[derive(Clone, Debug)]
-pub(crate) enum Note {
+pub(crate) enum Notification {
     /// With its position, once it is given to its readers.
     Publication(Arc<Publication>, Option<Position>),
     Application(Arc<Application>),
@@ -94,11 +94,11 @@ pub(crate) enum DirectKind {
     Broadcast,
 }
 
-impl Note {
+impl Notification {
     /// About how many bytes it keeps.
     pub(crate) fn weight(&self) -> usize {
-        const SELF: usize = 128;
-        SELF + match self {
+        const ENTRY_BYTES: usize = 128;
+        ENTRY_BYTES + match self {
             Self::Publication(publication, _) => publication.content.get().len(),
             Self::Application(application) => application.body.get().len(),
             Self::Direct(direct) => direct.1.message.get().len(),
@@ -114,7 +114,7 @@ impl Note {
 
 /// What a reader wants of all that happens.
 #[derive(Clone, Debug)]
-pub(crate) enum Interest {
+pub(crate) enum Filter {
     Messages,
     Events(Box<str>),
     /// Of one kind.
@@ -127,18 +127,18 @@ pub(crate) enum Interest {
     Errors,
 }
 
-impl Interest {
-    fn covers(&self, note: &Note) -> bool {
+impl Filter {
+    fn matches(&self, note: &Notification) -> bool {
         match (self, note) {
-            (Self::Messages, Note::Publication(..) | Note::Gap(_))
-            | (Self::Directs, Note::Direct(_))
-            | (Self::Subscribers, Note::Subscriber(_))
-            | (Self::Presence, Note::Presence(_))
-            | (Self::Gaps, Note::Gap(_))
-            | (Self::States, Note::State(_))
-            | (Self::Errors, Note::Refused(_)) => true,
-            (Self::Events(kind), Note::Application(application)) => **kind == application.kind,
-            (Self::ClientEvents(kind), Note::ClientEvent(event)) => **kind == event.event,
+            (Self::Messages, Notification::Publication(..) | Notification::Gap(_))
+            | (Self::Directs, Notification::Direct(_))
+            | (Self::Subscribers, Notification::Subscriber(_))
+            | (Self::Presence, Notification::Presence(_))
+            | (Self::Gaps, Notification::Gap(_))
+            | (Self::States, Notification::State(_))
+            | (Self::Errors, Notification::Refused(_)) => true,
+            (Self::Events(kind), Notification::Application(application)) => **kind == application.kind,
+            (Self::ClientEvents(kind), Notification::ClientEvent(event)) => **kind == event.event,
             _ => false,
         }
     }
@@ -146,7 +146,7 @@ impl Interest {
 
 /// The readers of one channel, or of the client.
 #[derive(Debug, Default)]
-pub(crate) struct Feed {
+pub(crate) struct Broadcaster {
     readers: Mutex<Readers>,
 }
 
@@ -156,26 +156,26 @@ struct Readers {
     is_closed: bool,
 }
 
-impl Feed {
+impl Broadcaster {
     pub(crate) fn reader<T>(
         &self,
-        interest: Interest,
-        bounds: Bounds,
-        read: fn(Note) -> Result<T, StreamError>,
+        filter: Filter,
+        bounds: BufferBounds,
+        read: fn(Notification) -> Result<T, StreamError>,
     ) -> Stream<T> {
         let mut readers = self.readers.lock();
         let state = QueueState { is_closed: readers.is_closed, ..QueueState::default() };
-        let queue = Arc::new(Queue { interest, bounds, state: Mutex::new(state) });
+        let queue = Arc::new(Queue { interest: filter, bounds, state: Mutex::new(state) });
         readers.queues.retain(|queue| queue.strong_count() > 0);
         readers.queues.push(Arc::downgrade(&queue));
         Stream { queue, read }
     }
 
-    pub(crate) fn push(&self, note: &Note) {
+    pub(crate) fn push(&self, note: &Notification) {
         let mut readers = self.readers.lock();
         readers.queues.retain(|queue| {
             let Some(queue) = queue.upgrade() else { return false };
-            if queue.interest.covers(note) {
+            if queue.interest.matches(note) {
                 queue.push(note.clone());
             }
             true
@@ -208,21 +208,21 @@ impl Feed {
 
 /// How much may wait for one reader.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct BufferBounds {
     pub(crate) items: usize,
     pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
 struct Queue {
-    interest: Interest,
-    bounds: Bounds,
+    interest: Filter,
+    bounds: BufferBounds,
     state: Mutex<QueueState>,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
-    notes: VecDeque<Note>,
+    notifications: VecDeque<Notification>,
     bytes: usize,
     missed: u64,
     waker: Option<Waker>,
@@ -230,14 +230,14 @@ struct QueueState {
 }
 
 impl Queue {
-    fn push(&self, note: Note) {
+    fn push(&self, note: Notification) {
         let mut state = self.state.lock();
         state.bytes += note.weight();
-        state.notes.push_back(note);
-        while state.notes.len() > self.bounds.items
-            || (state.bytes > self.bounds.bytes && state.notes.len() > 1)
+        state.notifications.push_back(note);
+        while state.notifications.len() > self.bounds.items
+            || (state.bytes > self.bounds.bytes && state.notifications.len() > 1)
         {
-            let Some(oldest) = state.notes.pop_front() else { break };
+            let Some(oldest) = state.notifications.pop_front() else { break };
             state.bytes -= oldest.weight();
             state.missed += 1;
         }
@@ -251,21 +251,21 @@ impl Queue {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { items: 3, bytes: 1 << 20 };
+    const BOUNDS: BufferBounds = BufferBounds { items: 3, bytes: 1 << 20 };
 
-    fn states(feed: &Feed) -> Stream<State> {
-        feed.reader(Interest::States, BOUNDS, |note| match note {
-            Note::State(state) => Ok(state),
+    fn states(feed: &Broadcaster) -> Stream<State> {
+        feed.reader(Filter::States, BOUNDS, |note| match note {
+            Notification::State(state) => Ok(state),
             _ => unreachable!("not of this interest"),
         })
     }
 
     #[tokio::test]
     async fn a_slow_reader_is_told_how_many_it_missed_and_gets_the_newest() {
-        let feed = Feed::default();
+        let feed = Broadcaster::default();
         let mut slow = states(&feed);
         for attempt in 1..=5 {
-            feed.push(&Note::State(State::Reconnecting { attempt }));
+            feed.push(&Notification::State(State::Reconnecting { attempt }));
         }
         assert!(matches!(slow.next().await, Some(Err(StreamError::Missed(2)))));
         for expected in 3..=5 {
@@ -276,9 +276,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_feed_ends_its_streams_behind_what_waits() {
-        let feed = Feed::default();
+        let feed = Broadcaster::default();
         let mut reader = states(&feed);
-        feed.push(&Note::State(State::Connected));
+        feed.push(&Notification::State(State::Connected));
         feed.close();
         assert!(matches!(reader.next().await, Some(Ok(State::Connected))));
         assert!(reader.next().await.is_none());
@@ -287,17 +287,17 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_gone_costs_nothing() {
-        let feed = Feed::default();
+        let feed = Broadcaster::default();
         drop(states(&feed));
-        feed.push(&Note::State(State::Connected));
+        feed.push(&Notification::State(State::Connected));
         assert!(feed.is_idle() && feed.readers.lock().queues.is_empty());
     }
 
     #[tokio::test]
     async fn bytes_are_bounded_too() {
-        let feed = Feed::default();
-        let bounds = Bounds { items: 100, bytes: 1_000 };
-        let mut reader = feed.reader(Interest::Messages, bounds, |_| Ok(()));
+        let feed = Broadcaster::default();
+        let bounds = BufferBounds { items: 100, bytes: 1_000 };
+        let mut reader = feed.reader(Filter::Messages, bounds, |_| Ok(()));
         let content = serde_json::value::to_raw_value(&"x".repeat(600)).unwrap();
         let text = format!(r#"{{"type":"message","channel":"a","content":{content},"timestamp":1}}"#);
         let hauyna_protocol::received::Received::Publication(publication) =
@@ -307,7 +307,7 @@ mod tests {
         };
         let publication = Arc::new(publication);
         for _ in 0..3 {
-            feed.push(&Note::Publication(publication.clone(), None));
+            feed.push(&Notification::Publication(publication.clone(), None));
         }
         assert!(matches!(reader.next().await, Some(Err(StreamError::Missed(2)))));
         assert!(matches!(reader.next().await, Some(Ok(()))));

@@ -1,9 +1,9 @@
 //! Asking for a subscription, and the handle that comes of it. Made by `Channel::subscribe`.
 
 use crate::channel::object;
-use crate::client::{Client, TokenSource, boxed};
+use crate::client::{Client, TokenSource, boxed_error};
 use crate::error::Error;
-use crate::run::{Command, Nudge, Wish};
+use crate::run::{Command, WakeUp, SubscribeRequest};
 use hauyna_protocol::Position;
 use serde::Serialize;
 use std::fmt;
@@ -12,26 +12,26 @@ use tokio::sync::oneshot;
 
 /// A subscription that is about to be asked for; see [`Channel::subscribe`](crate::Channel::subscribe).
 #[must_use = "nothing is sent before it is awaited"]
-pub struct Subscribing {
+pub struct SubscribeBuilder {
     client: Client,
-    wish: Result<Wish, Error>,
+    request: Result<SubscribeRequest, Error>,
 }
 
-impl Subscribing {
-    pub(crate) const fn new(client: Client, wish: Wish) -> Self {
-        Self { client, wish: Ok(wish) }
+impl SubscribeBuilder {
+    pub(crate) const fn new(client: Client, wish: SubscribeRequest) -> Self {
+        Self { client, request: Ok(wish) }
     }
 
     /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
     pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
         let metadata = object(metadata);
-        self.wish = self.wish.and_then(|wish| Ok(Wish { metadata: Some(metadata?), ..wish }));
+        self.request = self.request.and_then(|wish| Ok(SubscribeRequest { metadata: Some(metadata?), ..wish }));
         self
     }
 
     /// Recovers from a position that was kept: what was published since follows.
     pub fn since(mut self, position: Position) -> Self {
-        self.wish = self.wish.map(|wish| Wish { since: Some(position), ..wish });
+        self.request = self.request.map(|wish| SubscribeRequest { since: Some(position), ..wish });
         self
     }
 
@@ -42,13 +42,13 @@ impl Subscribing {
         R: Future<Output = Result<String, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let source: TokenSource = boxed(source);
-        self.wish = self.wish.map(|wish| Wish { token: Some(source), ..wish });
+        let source: TokenSource = boxed_error(source);
+        self.request = self.request.map(|wish| SubscribeRequest { token: Some(source), ..wish });
         self
     }
 }
 
-impl IntoFuture for Subscribing {
+impl IntoFuture for SubscribeBuilder {
     type Output = Result<Subscription, Error>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
@@ -61,19 +61,19 @@ impl IntoFuture for Subscribing {
     /// A future that is dropped takes its share of the subscription back.
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let wish = self.wish?;
-            let (channel, number) = (wish.channel.clone(), self.client.number());
+            let wish = self.request?;
+            let (channel, number) = (wish.channel.clone(), self.client.next_number());
             // Ends, however this future does, unless it becomes the handle's.
             let share = Share { client: self.client.clone(), channel, number: Some(number) };
             let (reply, answer) = oneshot::channel();
             self.client.command(Command::Subscribe { wish, share: number, reply }).await?;
-            let Live { position, recoverable } = self.client.answer(answer).await?;
+            let LiveSubscription { position, recoverable } = self.client.answer(answer).await?;
             Ok(Subscription { position, recoverable, share })
         })
     }
 }
 
-impl fmt::Debug for Subscribing {
+impl fmt::Debug for SubscribeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscribing").finish_non_exhaustive()
     }
@@ -149,7 +149,7 @@ impl Subscription {
     /// Lets this share last until [`Channel::unsubscribe`](crate::Channel::unsubscribe), or the end of the client.
     pub fn keep(mut self) {
         if let Some(share) = self.share.number.take() {
-            self.share.client.nudge(Nudge::Kept { channel: self.share.channel.clone(), share });
+            self.share.client.nudge(WakeUp::Kept { channel: self.share.channel.clone(), share });
         }
     }
 }
@@ -175,7 +175,7 @@ struct Share {
 impl Share {
     fn end(&mut self, reply: oneshot::Sender<Result<(), Error>>) {
         match self.number.take() {
-            Some(share) => self.client.nudge(Nudge::Ended { channel: self.channel.clone(), share, reply }),
+            Some(share) => self.client.nudge(WakeUp::Ended { channel: self.channel.clone(), share, reply }),
             None => _ = reply.send(Ok(())),
         }
     }
@@ -184,7 +184,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.number.is_some() {
-            crate::logger::dropped(&self.channel);
+            crate::logger::log_dropped(&self.channel);
             self.end(oneshot::channel().0);
         }
     }
@@ -192,7 +192,7 @@ impl Drop for Share {
 
 /// What the task says of a subscription that is live.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Live {
+pub(crate) struct LiveSubscription {
     pub(crate) position: Option<Position>,
     pub(crate) recoverable: bool,
 }

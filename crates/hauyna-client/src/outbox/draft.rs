@@ -32,16 +32,16 @@ impl Draft {
             Self::Publish { channel, content, key, echo } => Request::Publish {
                 channel: channel.into(),
                 content: json(content),
-                key: some(key),
+                key: is_present(key),
                 echo: *echo,
             },
             Self::Private { to, message, key } => {
-                Request::Private { to: to.into(), message: json(message), key: some(key) }
+                Request::Private { to: to.into(), message: json(message), key: is_present(key) }
             }
             Self::Group { room, message, key } => {
-                Request::Group { room: room.into(), message: json(message), key: some(key) }
+                Request::Group { room: room.into(), message: json(message), key: is_present(key) }
             }
-            Self::Broadcast { message, key } => Request::Broadcast { message: json(message), key: some(key) },
+            Self::Broadcast { message, key } => Request::Broadcast { message: json(message), key: is_present(key) },
             Self::Event { name, body, .. } => Request::Event { name: name.into(), body: json(body) },
             Self::UpdateStatus { status, body } => {
                 Request::UpdateStatus { status: status.into(), body: json(body) }
@@ -60,8 +60,8 @@ impl Draft {
 
     /// About how many bytes it keeps.
     pub(super) fn size(&self) -> usize {
-        const SELF: usize = 160;
-        SELF + match self {
+        const ENTRY_BYTES: usize = 160;
+        ENTRY_BYTES + match self {
             Self::Publish { channel, content, .. } => channel.len() + content.get().len(),
             Self::Private { to: name, message, .. } | Self::Group { room: name, message, .. } => {
                 name.len() + message.get().len()
@@ -87,13 +87,13 @@ impl Draft {
 
     pub(super) fn after_loss(&self) -> AfterLoss<'_> {
         match self {
-            Self::Publish { channel, .. } => AfterLoss::Vouched(Some(channel)),
-            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::Vouched(None),
+            Self::Publish { channel, .. } => AfterLoss::WhileRemembered(Some(channel)),
+            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::WhileRemembered(None),
             Self::Event { repeat: Repeat::Never, .. } => AfterLoss::Unknown,
             Self::Event { .. }
             | Self::UpdateStatus { .. }
             | Self::UpdatePresence { .. }
-            | Self::History { .. } => AfterLoss::Again,
+            | Self::History { .. } => AfterLoss::Always,
         }
     }
 }
@@ -101,8 +101,8 @@ impl Draft {
 /// What becomes of a request that was on its way when the connection was lost.
 pub(super) enum AfterLoss<'a> {
     /// Its key makes the repetition safe, if the server's memory of keys has lived on: of this channel, or at all.
-    Vouched(Option<&'a str>),
-    Again,
+    WhileRemembered(Option<&'a str>),
+    Always,
     Unknown,
 }
 
@@ -111,6 +111,6 @@ fn json(raw: &RawValue) -> Raw<'_> {
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the field is optional on the wire, not here")]
-fn some(key: &str) -> Option<Cow<'_, str>> {
+fn is_present(key: &str) -> Option<Cow<'_, str>> {
     Some(key.into())
 }

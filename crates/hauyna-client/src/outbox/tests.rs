@@ -29,8 +29,8 @@ fn sent(outbox: &mut Outbox) -> Vec<u64> {
     std::iter::from_fn(|| outbox.next(Moment::now(), |_| false).map(|(id, _)| id)).collect()
 }
 
-fn memory_of(kept: &str, channel: Option<&str>) -> Memory {
-    if channel == Some(kept) { Memory::Kept } else { Memory::Lost }
+fn memory_of(kept: &str, channel: Option<&str>) -> ServerMemory {
+    if channel == Some(kept) { ServerMemory::Kept } else { ServerMemory::Lost }
 }
 
 fn outcome(answer: &mut Answer) -> Option<Error> {
@@ -54,7 +54,7 @@ async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
     drop(answers.split_off(MANY as usize - 2));
     let began = std::time::Instant::now();
     assert!(sent(&mut outbox).into_iter().eq(0..MANY - 2), "but those that nobody waits for");
-    assert!(outbox.answered(0).is_some());
+    assert!(outbox.take_answered(0).is_some());
     answers.push(push(&mut outbox, MANY, publication("a", "x")));
     assert_eq!(sent(&mut outbox), [MANY]);
     assert!(began.elapsed() < Duration::from_secs(20));
@@ -64,8 +64,8 @@ async fn however_many_are_on_their_way_the_next_one_is_found_at_once() {
 async fn what_was_never_sent_is_sent_after_the_reconnect_whatever_the_server_remembers() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 1, event(Repeat::Never));
-    outbox.lost();
-    outbox.restored(|_| Memory::Lost);
+    outbox.connection_lost();
+    outbox.session_restored(|_| ServerMemory::Lost);
     assert_eq!(sent(&mut outbox), [1]);
 }
 
@@ -74,9 +74,9 @@ async fn publications_that_were_cut_are_sent_again_before_anything_newer() {
     let mut outbox = Outbox::new(10, 10_000);
     let _old = [1, 2].map(|id| push(&mut outbox, id, publication("a", &id.to_string())));
     assert_eq!(sent(&mut outbox), [1, 2]);
-    outbox.lost();
+    outbox.connection_lost();
     let _new = push(&mut outbox, 3, publication("a", "3"));
-    outbox.restored(|channel| memory_of("a", channel));
+    outbox.session_restored(|channel| memory_of("a", channel));
     assert_eq!(sent(&mut outbox), [1, 2, 3]);
 }
 
@@ -86,8 +86,8 @@ async fn a_cut_publication_whose_channel_lost_its_memory_has_an_unknown_outcome(
     let mut kept = push(&mut outbox, 1, publication("kept", "1"));
     let mut gone = push(&mut outbox, 2, publication("gone", "2"));
     sent(&mut outbox);
-    outbox.lost();
-    outbox.restored(|channel| memory_of("kept", channel));
+    outbox.connection_lost();
+    outbox.session_restored(|channel| memory_of("kept", channel));
     assert!(outcome(&mut kept).is_none());
     assert!(matches!(outcome(&mut gone), Some(Error::OutcomeUnknown)));
     assert_eq!(sent(&mut outbox), [1]);
@@ -99,9 +99,9 @@ async fn an_event_that_was_cut_is_repeated_only_where_that_is_harmless() {
     let mut once = push(&mut outbox, 1, event(Repeat::Never));
     let mut again = push(&mut outbox, 2, event(Repeat::Harmless));
     sent(&mut outbox);
-    outbox.lost();
+    outbox.connection_lost();
     assert!(matches!(outcome(&mut once), Some(Error::OutcomeUnknown)));
-    outbox.restored(|_| Memory::Lost);
+    outbox.session_restored(|_| ServerMemory::Lost);
     assert!(outcome(&mut again).is_none());
     assert_eq!(sent(&mut outbox), [2]);
 }
@@ -127,7 +127,7 @@ async fn a_cut_request_that_is_never_sent_again_has_an_unknown_outcome() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut cut = push(&mut outbox, 1, publication("a", "1"));
     sent(&mut outbox);
-    outbox.lost();
+    outbox.connection_lost();
     tokio::time::advance(Duration::from_secs(30)).await;
     outbox.expire(Moment::now());
     assert!(matches!(outcome(&mut cut), Some(Error::OutcomeUnknown)));
@@ -166,7 +166,7 @@ async fn an_answer_finds_its_request_once() {
     let mut outbox = Outbox::new(10, 10_000);
     let _answer = push(&mut outbox, 7, publication("a", "1"));
     sent(&mut outbox);
-    assert!(outbox.answered(7).is_some() && outbox.answered(7).is_none());
+    assert!(outbox.take_answered(7).is_some() && outbox.take_answered(7).is_none());
     assert_eq!(outbox.bytes, 0);
 }
 
@@ -176,11 +176,11 @@ async fn a_publication_is_not_repeated_once_its_key_may_be_forgotten() {
     let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::from_secs(3_600));
     let mut again = push_for(&mut outbox, 2, event(Repeat::Harmless), Duration::from_secs(3_600));
     sent(&mut outbox);
-    outbox.lost();
+    outbox.connection_lost();
     tokio::time::advance(Duration::from_secs(269)).await;
-    outbox.restored(|_| Memory::Kept);
+    outbox.session_restored(|_| ServerMemory::Kept);
     assert_eq!(sent(&mut outbox), [1, 2], "the server remembers the key");
-    outbox.lost();
+    outbox.connection_lost();
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(sent(&mut outbox), [2], "the first time counts, not the last");
     assert!(matches!(outcome(&mut late), Some(Error::OutcomeUnknown)));
@@ -192,7 +192,7 @@ async fn a_cut_publication_fails_as_soon_as_its_key_may_be_forgotten() {
     let mut outbox = Outbox::new(10, 10_000);
     let mut late = push_for(&mut outbox, 1, publication("a", "1"), Duration::MAX);
     sent(&mut outbox);
-    outbox.lost();
+    outbox.connection_lost();
     assert_eq!(outbox.deadline(), Some(Instant::now() + Duration::from_secs(270)));
     tokio::time::advance(Duration::from_secs(270)).await;
     outbox.expire(Moment::now());
@@ -208,8 +208,8 @@ async fn a_publication_is_not_repeated_where_the_epoch_has_changed_since() {
     outbox.forget_keys("a");
     let mut after = push(&mut outbox, 3, publication("a", "3"));
     sent(&mut outbox);
-    outbox.lost();
-    outbox.restored(|_| Memory::Kept);
+    outbox.connection_lost();
+    outbox.session_restored(|_| ServerMemory::Kept);
     assert_eq!(sent(&mut outbox), [2, 3]);
     assert!(matches!(outcome(&mut before), Some(Error::OutcomeUnknown)));
     assert!(outcome(&mut elsewhere).is_none() && outcome(&mut after).is_none());
@@ -239,11 +239,11 @@ async fn what_is_held_keeps_its_place_and_holds_nothing_else() {
     let others: Vec<_> =
         std::iter::from_fn(|| outbox.next(Moment::now(), is_held).map(|(id, _)| id)).collect();
     assert_eq!(others, [2, 4, 6]);
-    assert!(outbox.answered(4).is_some());
+    assert!(outbox.take_answered(4).is_some());
     assert_eq!(sent(&mut outbox), [1, 3, 5]);
     let last = outbox.take_back().unwrap();
     assert!(matches!(&last.draft, Draft::Publish { key, .. } if key == "k-5"));
     assert!(sent(&mut outbox).is_empty());
-    outbox.lost();
+    outbox.connection_lost();
     assert_eq!(sent(&mut outbox), [1, 2, 3, 6], "after a loss in their order");
 }

@@ -42,10 +42,10 @@ fn names(updates: &[PresenceUpdate]) -> Vec<(PresenceKind, &str)> {
     updates.iter().map(|update| (update.kind, update.user.as_str())).collect()
 }
 
-fn applied(applied: &Applied) -> Vec<(PresenceKind, &str)> {
+fn applied(applied: &ApplyResult) -> Vec<(PresenceKind, &str)> {
     match applied {
-        Applied::Updates(updates) => names(updates),
-        Applied::Skipped => panic!("nothing was skipped"),
+        ApplyResult::Updates(updates) => names(updates),
+        ApplyResult::Skipped => panic!("nothing was skipped"),
     }
 }
 
@@ -74,11 +74,11 @@ fn changes_are_applied_by_their_number_and_old_ones_are_dropped() {
 fn a_skipped_number_asks_for_the_list_and_the_pages_report_what_differs() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online"), ("bob", "online")], 4));
-    assert_eq!(roster.change(change("join", "dora", 7)), Applied::Skipped);
+    assert_eq!(roster.change(change("join", "dora", 7)), ApplyResult::Skipped);
     assert!(roster.ask(Instant::now()) && !roster.ask(Instant::now()), "once");
     let first = roster.page(page(7, &["alice", "carol"], Some("carol")));
-    assert_eq!(first, (Vec::new(), Paged::More("carol".into())));
-    let (updates, Paged::Whole) = roster.page(page(7, &["dora"], None)) else { panic!("the last page") };
+    assert_eq!(first, (Vec::new(), PageResult::More("carol".into())));
+    let (updates, PageResult::Whole) = roster.page(page(7, &["dora"], None)) else { panic!("the last page") };
     assert_eq!(names(&updates), [(Leave, "bob"), (Join, "carol"), (Join, "dora")]);
     assert_eq!(applied(&roster.change(change("leave", "dora", 8))), [(Leave, "dora")]);
 }
@@ -99,13 +99,13 @@ fn a_mere_count_drops_the_list_until_a_new_one_comes() {
 fn who_comes_between_two_pages_is_in_the_list() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
-    assert_eq!(roster.change(change("join", "zoe", 5)), Applied::Skipped);
+    assert_eq!(roster.change(change("join", "zoe", 5)), ApplyResult::Skipped);
     assert!(roster.ask(Instant::now()));
     roster.page(page(5, &["alice", "bob"], Some("bob")));
     // Of the part that the first page has told, and known to the second.
     assert_eq!(applied(&roster.change(change("join", "aaron", 6))), []);
     let (updates, paged) = roster.page(page(6, &["zoe"], None));
-    assert_eq!((names(&updates), paged), (vec![(Join, "bob"), (Join, "zoe"), (Join, "aaron")], Paged::Whole));
+    assert_eq!((names(&updates), paged), (vec![(Join, "bob"), (Join, "zoe"), (Join, "aaron")], PageResult::Whole));
     assert_eq!(applied(&roster.change(change("leave", "bob", 7))), [(Leave, "bob")]);
 }
 
@@ -123,7 +123,7 @@ fn a_page_that_comes_after_a_newer_list_is_dropped() {
         roster.page(page(5, &["alice"], Some("alice")));
         newer(&mut roster);
         let told = roster.presence();
-        assert_eq!(roster.page(page(9, &["zoe"], None)), (Vec::new(), Paged::Whole));
+        assert_eq!(roster.page(page(9, &["zoe"], None)), (Vec::new(), PageResult::Whole));
         assert_eq!(roster.presence(), told);
     }
 }
@@ -134,7 +134,7 @@ fn pages_of_a_list_that_was_refused_are_forgotten() {
     roster.state(state(&[("alice", "online")], 3));
     assert!(roster.ask(Instant::now()));
     roster.page(page(5, &["alice", "ghost"], Some("ghost")));
-    assert_eq!(roster.page(None), (Vec::new(), Paged::Whole));
+    assert_eq!(roster.page(None), (Vec::new(), PageResult::Whole));
     assert!(roster.ask(Instant::now()));
     roster.page(page(8, &["alice", "bob"], None));
     assert_eq!(members(&roster), ["alice", "bob"]);
@@ -145,8 +145,8 @@ fn a_list_whose_pages_have_no_end_ends_with_nobody_new() {
     let mut roster = Roster::default();
     roster.state(state(&[("alice", "online")], 3));
     assert!(roster.ask(Instant::now()));
-    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::More("alice".into()));
-    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, Paged::Whole);
+    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, PageResult::More("alice".into()));
+    assert_eq!(roster.page(page(5, &["alice"], Some("alice"))).1, PageResult::Whole);
     assert_eq!(members(&roster), ["alice"]);
 }
 
@@ -156,10 +156,10 @@ fn a_number_that_is_skipped_while_the_list_is_asked_for_asks_anew() {
     roster.state(state(&[("alice", "online")], 3));
     assert!(roster.ask(Instant::now()));
     assert_eq!(applied(&roster.change(change("join", "bob", 9))), []);
-    assert_eq!(roster.page(page(5, &["alice"], None)).1, Paged::Skipped);
+    assert_eq!(roster.page(page(5, &["alice"], None)).1, PageResult::Skipped);
     assert!(roster.ask(Instant::now()));
     let (updates, paged) = roster.page(page(9, &["alice", "bob"], None));
-    assert_eq!((names(&updates), paged), (vec![(Join, "bob")], Paged::Whole));
+    assert_eq!((names(&updates), paged), (vec![(Join, "bob")], PageResult::Whole));
 }
 
 fn change_of(user: &str, offset: u64, connections: u64, connection: Option<&str>) -> PresenceChange {

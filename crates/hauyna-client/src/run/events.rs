@@ -1,6 +1,6 @@
 //! Sends client events, as often as each channel allows and as far as the socket takes them. Part of the task.
 
-use super::Run;
+use super::ClientTask;
 use crate::codec;
 use crate::logger;
 use crate::shared::ChannelShared;
@@ -8,7 +8,7 @@ use hauyna_protocol::{Encoding, Raw, Request};
 use std::sync::Arc;
 use tokio::time::Instant;
 
-impl Run {
+impl ClientTask {
     /// Notes that events wait in a channel.
     pub(super) fn note_events(&mut self, channel: &ChannelShared) {
         self.events.insert(channel.name.clone(), Instant::now());
@@ -51,7 +51,7 @@ impl Run {
             };
             let message = codec::encode(socket.encoding(), None, &request);
             if message.1.len() > self.max_message {
-                logger::too_large_event(&channel.name, &event);
+                logger::log_too_large_event(&channel.name, &event);
                 continue;
             }
             socket.send(message, &mut self.random);

@@ -1,27 +1,27 @@
 //! One subscription: where it stands, and what was missed when it begins on a connection or goes on under another epoch. Pure; the
 //! session asks it.
 
-use super::{Missed, Standing};
+use super::{MissedMessages, SubscriptionState};
 use crate::gap::{Gap, GapReason};
 use hauyna_protocol::received::Subscribed;
 use hauyna_protocol::{Epoch, Position};
 
 /// One subscription.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct ChannelPlace {
     /// Whether the client asked for it; else the server made it.
     pub(crate) is_wanted: bool,
-    pub(crate) standing: Standing,
+    pub(crate) state: SubscriptionState,
     pub(crate) position: Option<Position>,
     pub(crate) is_recoverable: bool,
     /// Whether the server has proved since the last connection that its memory of this channel has lived on.
-    pub(super) is_vouched: bool,
+    pub(super) is_same_epoch: bool,
     /// Whether it was found to have lost its memory, and what was sent before has not been failed yet. Outlives connections.
-    pub(super) has_forgotten: bool,
+    pub(super) lost_history: bool,
     /// Whether it was live in this session, so that a return may have missed something.
     pub(super) was_live: bool,
     /// From where history is being fetched: live messages are held back meanwhile.
-    pub(super) catching: bool,
+    pub(super) catching_up_to: bool,
     /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
     /// before.
     pub(super) named: Option<Position>,
@@ -34,10 +34,10 @@ pub(crate) struct Place {
     /// offset that says something else is of another epoch.
     pub(super) expected: Option<(u64, String)>,
     /// Whether it was not, and it is being asked whether the epoch is the same still.
-    pub(super) is_doubtful: bool,
+    pub(super) needs_judgement: bool,
 }
 
-impl Place {
+impl ChannelPlace {
     /// The position from which the server is asked to bring it up to date.
     pub(crate) fn recover(&mut self) -> Option<Position> {
         self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
@@ -55,114 +55,114 @@ impl Place {
     }
 
     pub(super) fn is_awaited(&self) -> bool {
-        self.is_wanted && self.standing != Standing::Live
+        self.is_wanted && self.state != SubscriptionState::Live
     }
 
     pub(super) fn is_restoring(&self) -> bool {
-        self.standing == Standing::Asked && self.was_live
+        self.state == SubscriptionState::Asked && self.was_live
     }
 
     /// The next message that arrives live is behind this position.
-    pub(super) fn arrives_after(&mut self, position: Option<Position>) {
+    pub(super) fn expect_after(&mut self, position: Option<Position>) {
         (self.arrived, self.expected) = (position.map(|position| position.offset), None);
     }
 
     /// Notes a message that arrives live; `true` where it is one of another epoch.
-    pub(super) fn arrives(&mut self, offset: u64, mark: impl FnOnce() -> String) -> bool {
+    pub(super) fn note_arrived(&mut self, offset: u64, mark: impl FnOnce() -> String) -> bool {
         let expected = self.expected.take();
         let is_other = expected.is_some_and(|(at, expected)| at == offset && expected != mark());
         self.arrived.replace(offset).is_some_and(|last| offset <= last) || is_other
     }
 
     /// The subscription begins on this connection.
-    pub(super) fn begins(&mut self, entry: &Subscribed) -> Missed {
+    pub(super) fn begin_subscription(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
-        (self.standing, self.catching, self.is_doubtful) = (Standing::Live, false, false);
-        self.is_vouched = same_epoch(old, entry.position);
+        (self.state, self.catching_up_to, self.needs_judgement) = (SubscriptionState::Live, false, false);
+        self.is_same_epoch = same_epoch(old, entry.position);
         let returns = std::mem::replace(&mut self.was_live, true);
-        self.has_forgotten |= returns && !self.is_vouched;
+        self.lost_history |= returns && !self.is_same_epoch;
         if entry.recovered == Some(true) {
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
-            self.arrives_after(self.named);
+            self.expect_after(self.named);
             return match self.named {
                 None if returns && old.is_some() => self.follows_another(entry),
                 _ => self.follows(entry),
             };
         }
-        self.arrives_after(entry.position);
+        self.expect_after(entry.position);
         if !returns {
             self.position = entry.position;
-            return Missed::Nothing;
+            return MissedMessages::Nothing;
         }
         self.judge(entry)
     }
 
     /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server
     /// has named.
-    fn follows(&mut self, entry: &Subscribed) -> Missed {
+    fn follows(&mut self, entry: &Subscribed) -> MissedMessages {
         self.position = match (self.position, entry.position) {
-            (Some(own), Some(_)) if self.is_vouched => Some(own),
+            (Some(own), Some(_)) if self.is_same_epoch => Some(own),
             (Some(own), Some(end)) => Some(Position { epoch: end.epoch, offset: own.offset.min(end.offset) }),
             (_, end) => end,
         };
-        Missed::Nothing
+        MissedMessages::Nothing
     }
 
     /// What comes follows a position of before: the channel was given up and wanted again from another one
     /// meanwhile. What lies behind that is in the history, unless it is of another epoch.
-    fn follows_another(&mut self, entry: &Subscribed) -> Missed {
+    fn follows_another(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
-        if self.is_vouched {
-            self.catching = is_behind(old, entry.position);
-            return if self.catching { Missed::InHistory } else { Missed::Nothing };
+        if self.is_same_epoch {
+            self.catching_up_to = is_behind(old, entry.position);
+            return if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing };
         }
         self.position = entry.position;
         let (channel, reason) = (entry.channel.clone(), GapReason::EpochChanged);
-        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
+        MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
     /// The server has this subscription, and has not said where it stands: what lies behind the own position is in the history.
-    pub(crate) fn joins_unannounced(&mut self) -> Missed {
-        self.standing = Standing::Live;
-        self.catching = self.was_live && self.position.is_some();
-        if self.catching { Missed::InHistory } else { Missed::Nothing }
+    pub(crate) fn join_unannounced(&mut self) -> MissedMessages {
+        self.state = SubscriptionState::Live;
+        self.catching_up_to = self.was_live && self.position.is_some();
+        if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing }
     }
 
     /// The server says anew where a live subscription stands, in the order of the channel's messages.
-    pub(super) fn goes_on(&mut self, entry: &Subscribed) -> Missed {
+    pub(super) fn continue_numbering(&mut self, entry: &Subscribed) -> MissedMessages {
         let is_same = same_epoch(self.position, entry.position);
         let is_behind = is_behind(self.position, entry.position);
         match entry.recovered {
-            Some(_) if is_same && !is_behind => return Missed::Nothing,
+            Some(_) if is_same && !is_behind => return MissedMessages::Nothing,
             // The history that is being fetched gives what lies between.
-            Some(true) if is_same && self.catching => return Missed::Nothing,
+            Some(true) if is_same && self.catching_up_to => return MissedMessages::Nothing,
             _ => {}
         }
-        self.arrives_after(entry.position);
-        self.is_doubtful = false;
+        self.expect_after(entry.position);
+        self.needs_judgement = false;
         if entry.recovered == Some(true) {
             self.position = entry.position;
-            return Missed::Nothing;
+            return MissedMessages::Nothing;
         }
-        self.is_vouched = is_same;
+        self.is_same_epoch = is_same;
         self.judge(entry)
     }
 
     /// What was missed, where the server has not vouched for everything.
-    fn judge(&mut self, entry: &Subscribed) -> Missed {
+    fn judge(&mut self, entry: &Subscribed) -> MissedMessages {
         let old = self.position;
         let reason = match (entry.recovered, &entry.reason) {
             (Some(_), reason) => GapReason::of(reason.as_deref().unwrap_or_default()),
             (None, _) if !entry.recoverable => GapReason::NotRecoverable,
-            (None, _) if self.is_vouched => {
-                self.catching |= is_behind(old, entry.position);
-                return if self.catching { Missed::InHistory } else { Missed::Nothing };
+            (None, _) if self.is_same_epoch => {
+                self.catching_up_to |= is_behind(old, entry.position);
+                return if self.catching_up_to { MissedMessages::InHistory } else { MissedMessages::Nothing };
             }
             (None, _) => GapReason::EpochChanged,
         };
-        (self.position, self.catching) = (entry.position, false);
+        (self.position, self.catching_up_to) = (entry.position, false);
         let channel = entry.channel.clone();
-        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
+        MissedMessages::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 }
 

@@ -18,8 +18,8 @@ fn entry(position: Option<Position>, rest: &str) -> Subscribed {
 
 fn live_at(offset: u64) -> Session {
     let mut session = Session::default();
-    session.want("a", None);
-    session.live(&entry(Some(at(OLD, offset)), r#""recoverable":true"#));
+    session.set_wanted("a", None);
+    session.set_live(&entry(Some(at(OLD, offset)), r#""recoverable":true"#));
     session
 }
 
@@ -47,18 +47,18 @@ fn an_own_publication_without_echo_is_seen_where_it_is_the_next_one() {
     assert_eq!(session.admit("a", Some(7), String::new), Verdict::Deliver);
     let mut session = live_at(5);
     assert!(session.publishes("a", at(OLD, 6)));
-    assert_eq!(session.admit("a", Some(6), String::new), Verdict::WentBack, "it is no echo");
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted, "it is no echo");
 }
 
 #[test]
 fn a_recovered_subscription_keeps_its_own_position() {
     let mut session = live_at(5);
-    session.lost();
+    session.connection_lost();
     assert_eq!(session.positions(), [("a".into(), at(OLD, 5))]);
-    let missed = session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true,"recovered":true"#));
-    assert_eq!(missed, Missed::Nothing);
+    let missed = session.set_live(&entry(Some(at(OLD, 9)), r#""recoverable":true,"recovered":true"#));
+    assert_eq!(missed, MissedMessages::Nothing);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver, "what was missed follows");
-    assert!(session.vouches("a"));
+    assert!(session.has_same_epoch("a"));
 }
 
 #[test]
@@ -67,32 +67,32 @@ fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
         [("epoch_changed", NEW), ("too_old", OLD), ("too_many", OLD), ("unknown_position", OLD)]
     {
         let mut session = live_at(5);
-        session.lost();
+        session.connection_lost();
         let rest = format!(r#""recoverable":true,"recovered":false,"reason":"{reason}""#);
-        let Missed::Gap(gap) = session.live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
+        let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
         assert_eq!((gap.reason.as_str(), gap.from, gap.to), (reason, Some(at(OLD, 5)), Some(at(epoch, 9))));
         assert_eq!(session.admit("a", Some(10), String::new), Verdict::Deliver);
-        assert_eq!(session.vouches("a"), epoch == OLD, "{reason}");
+        assert_eq!(session.has_same_epoch("a"), epoch == OLD, "{reason}");
     }
 }
 
 #[test]
 fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
     let mut session = Session::default();
-    session.want("a", None);
-    assert_eq!(session.live(&entry(None, r#""recoverable":false"#)), Missed::Nothing);
+    session.set_wanted("a", None);
+    assert_eq!(session.set_live(&entry(None, r#""recoverable":false"#)), MissedMessages::Nothing);
     assert_eq!(session.positions(), []);
-    session.lost();
-    let Missed::Gap(gap) = session.live(&entry(None, r#""recoverable":false"#)) else { panic!("a gap") };
+    session.connection_lost();
+    let MissedMessages::Gap(gap) = session.set_live(&entry(None, r#""recoverable":false"#)) else { panic!("a gap") };
     assert_eq!(gap.reason, GapReason::NotRecoverable);
-    assert!(!session.vouches("a"), "nothing proves that the server remembers");
+    assert!(!session.has_same_epoch("a"), "nothing proves that the server remembers");
 }
 
 #[test]
 fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
     let mut session = live_at(5);
-    session.lost();
-    assert_eq!(session.live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)), Missed::InHistory);
+    session.connection_lost();
+    assert_eq!(session.set_live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)), MissedMessages::InHistory);
     assert_eq!(session.admit("a", Some(10), String::new), Verdict::Hold);
     assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
@@ -100,16 +100,16 @@ fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
     assert_eq!(session.admit("a", Some(11), String::new), Verdict::Deliver);
 
     let mut session = live_at(5);
-    session.lost();
-    let missed = session.live(&entry(Some(at(NEW, 0)), r#""recoverable":true"#));
-    assert!(matches!(missed, Missed::Gap(gap) if gap.reason.as_str() == "epoch_changed"));
+    session.connection_lost();
+    let missed = session.set_live(&entry(Some(at(NEW, 0)), r#""recoverable":true"#));
+    assert!(matches!(missed, MissedMessages::Gap(gap) if gap.reason.as_str() == "epoch_changed"));
 }
 
 #[test]
 fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), Missed::InHistory);
-    assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)));
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::InHistory);
+    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Hold);
     assert!(session.replay("a", Some(6)) && !session.replay("a", Some(6)));
 }
@@ -117,10 +117,10 @@ fn a_gap_is_recovered_from_the_own_position_where_there_is_a_history() {
 #[test]
 fn a_gap_without_history_is_told() {
     let mut session = Session::default();
-    session.want("a", None);
-    session.live(&entry(None, r#""recoverable":false"#));
+    session.set_wanted("a", None);
+    session.set_live(&entry(None, r#""recoverable":false"#));
     let unknown = Some(at(Epoch::UNKNOWN, 0));
-    let Missed::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
+    let MissedMessages::Gap(told) = session.gap("a", unknown, 3) else { panic!("it is silent") };
     assert_eq!((told.reason, told.missed), (GapReason::Dropped, Some(3)));
     assert_eq!(session.admit("a", Some(9), String::new), Verdict::Deliver);
 }
@@ -129,15 +129,15 @@ fn a_gap_without_history_is_told() {
 fn a_gap_that_names_no_position_of_the_stream_is_recovered_from_the_own_one() {
     for before in [at(Epoch::UNKNOWN, 0), at(Epoch::UNKNOWN, 99), at(OLD, 99), at(OLD, 1)] {
         let mut session = live_at(5);
-        assert_eq!(session.gap("a", Some(before), 3), Missed::InHistory);
-        assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
+        assert_eq!(session.gap("a", Some(before), 3), MissedMessages::InHistory);
+        assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)), "{before:?}");
     }
 }
 
 #[test]
 fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
     let mut session = live_at(5);
-    let Missed::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else { panic!("it is silent") };
+    let MissedMessages::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else { panic!("it is silent") };
     assert_eq!(
         (told.reason, told.from, told.to),
         (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 2)))
@@ -148,24 +148,24 @@ fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
 #[test]
 fn a_gap_of_messages_without_offsets_changes_no_position() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", None, 0), Missed::Nothing);
+    assert_eq!(session.gap("a", None, 0), MissedMessages::Nothing);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
 }
 
 #[test]
 fn a_gap_of_a_subscription_that_has_ended_is_nobodys() {
     let mut session = live_at(5);
-    session.lost();
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), Missed::Nothing);
-    assert_eq!(session.place("a").unwrap().position, Some(at(OLD, 5)));
+    session.connection_lost();
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 3), MissedMessages::Nothing);
+    assert_eq!(session.place_of("a").unwrap().position, Some(at(OLD, 5)));
 }
 
 #[test]
 fn a_position_of_the_applications_own_is_recovered_from_at_the_first_subscription() {
     let mut session = Session::default();
-    session.want("a", Some(at(OLD, 5)));
+    session.set_wanted("a", Some(at(OLD, 5)));
     let rest = r#""recoverable":true,"recovered":false,"reason":"too_old""#;
-    assert!(matches!(session.live(&entry(Some(at(OLD, 90)), rest)), Missed::Gap(_)));
+    assert!(matches!(session.set_live(&entry(Some(at(OLD, 90)), rest)), MissedMessages::Gap(_)));
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn after_a_loss_the_client_subscribes_to_what_it_wants_and_not_to_what_the_serve
     let mut session = live_at(5);
     let mut made = entry(None, r#""recoverable":false"#);
     made.channel = "made".into();
-    session.live(&made);
-    session.lost();
-    assert_eq!(session.absent(), ["a"]);
+    session.set_live(&made);
+    session.connection_lost();
+    assert_eq!(session.set_absent(), ["a"]);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
         let mut session = live_at(5);
         let turned = entry(Some(at(NEW, offset)), r#""recoverable":true,"recovered":true"#);
         assert!(session.is_turned_by(&turned));
-        assert_eq!(session.live(&turned), Missed::Nothing);
+        assert_eq!(session.set_live(&turned), MissedMessages::Nothing);
         assert_eq!(session.admit("a", Some(offset + 1), String::new), Verdict::Deliver);
         assert_eq!(session.positions(), [("a".into(), at(NEW, offset + 1))]);
     }
@@ -200,7 +200,7 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
 fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
     let mut session = live_at(5);
     let rest = r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#;
-    let Missed::Gap(gap) = session.live(&entry(Some(at(NEW, 0)), rest)) else { panic!("it is silent") };
+    let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(NEW, 0)), rest)) else { panic!("it is silent") };
     assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 0))));
     assert_eq!(session.admit("a", Some(1), String::new), Verdict::Deliver);
 }
@@ -214,7 +214,7 @@ fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
         r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#,
         r#""recoverable":true"#,
     ] {
-        assert_eq!(session.live(&entry(Some(at(OLD, 7)), rest)), Missed::Nothing);
+        assert_eq!(session.set_live(&entry(Some(at(OLD, 7)), rest)), MissedMessages::Nothing);
         assert_eq!(session.positions(), [("a".into(), at(OLD, 9))], "{rest}");
     }
 }
@@ -223,25 +223,25 @@ fn what_is_said_again_under_the_same_epoch_moves_no_position_back() {
 fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that_the_server_named() {
     for (end, expected) in [(9, 5), (5, 5), (3, 3)] {
         let mut session = live_at(5);
-        session.lost();
+        session.connection_lost();
         assert_eq!(session.positions(), [("a".into(), at(OLD, 5))]);
         let answer = entry(Some(at(NEW, end)), r#""recoverable":true,"recovered":true"#);
-        assert_eq!(session.live(&answer), Missed::Nothing);
+        assert_eq!(session.set_live(&answer), MissedMessages::Nothing);
         assert_eq!(session.positions(), [("a".into(), at(NEW, expected))]);
-        assert!(!session.vouches("a"), "keys may be forgotten with the epoch");
+        assert!(!session.has_same_epoch("a"), "keys may be forgotten with the epoch");
     }
 }
 
 #[test]
 fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not() {
     let mut session = live_at(41);
-    assert_eq!(session.admit("a", Some(1), String::new), Verdict::WentBack);
+    assert_eq!(session.admit("a", Some(1), String::new), Verdict::NumberingRestarted);
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Hold, "until the history has answered");
-    assert!(session.takes_page("a", at(OLD, 41)));
+    assert!(session.take_page("a", at(OLD, 41)));
     assert_eq!(session.admit("a", Some(3), String::new), Verdict::Drop, "it is the same numbering still");
     let mut session = live_at(5);
     assert_eq!(session.admit("a", Some(6), String::new), Verdict::Deliver);
-    assert_eq!(session.admit("a", Some(6), String::new), Verdict::WentBack);
+    assert_eq!(session.admit("a", Some(6), String::new), Verdict::NumberingRestarted);
     session.lose_position("a");
     session.caught_up("a");
     assert_eq!(session.admit("a", Some(2), String::new), Verdict::Deliver, "offsets say nothing any more");
@@ -250,7 +250,7 @@ fn a_numbering_that_goes_back_is_suspicious_whether_anything_came_before_or_not(
 #[test]
 fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_numbering() {
     let mut session = live_at(5);
-    assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), Missed::InHistory);
+    assert_eq!(session.gap("a", Some(at(OLD, 5)), 2), MissedMessages::InHistory);
     assert!((6..=20).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
     assert_eq!([8, 9, 20, 21].map(|offset| session.admit("a", Some(offset), String::new)), {
@@ -262,7 +262,7 @@ fn what_is_on_its_way_when_the_history_has_caught_up_is_a_duplicate_and_no_new_n
 #[test]
 fn a_page_of_another_epoch_goes_on_with_the_numbering_or_is_not_taken() {
     let mut session = live_at(5);
-    assert!(session.takes_page("a", at(NEW, 9)));
+    assert!(session.take_page("a", at(NEW, 9)));
     assert_eq!(session.positions(), [("a".into(), at(NEW, 5))]);
-    assert!(!session.takes_page("a", at(NEW, 4)));
+    assert!(!session.take_page("a", at(NEW, 4)));
 }

@@ -120,8 +120,9 @@ async fn history_is_read_page_by_page_and_backwards() {
     for n in 1..=5 {
         room.publish(&n).await.unwrap();
     }
-    let numbers =
-        |past: hauyna_client::Past<u32>| past.messages.into_iter().map(|m| m.content).collect::<Vec<_>>();
+    let numbers = |past: hauyna_client::HistoryMessages<u32>| {
+        past.messages.into_iter().map(|m| m.content).collect::<Vec<_>>()
+    };
     let newest = room.history().limit(2).reverse().await.unwrap();
     assert_eq!(newest.position.offset, 5);
     assert_eq!(numbers(newest), [5, 4]);

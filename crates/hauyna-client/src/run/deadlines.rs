@@ -1,17 +1,17 @@
 //! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of the task.
 
-use super::Run;
-use super::ask::Purpose;
-use super::held::Held;
-use super::travel::Next;
-use super::wishes::Kept;
+use super::ClientTask;
+use super::send::Purpose;
+use super::catch_up::HeldMessages;
+use super::reconnect::Next;
+use super::subscriptions::WantedChannel;
 use crate::clock::Moment;
 use crate::gap::GapReason;
-use crate::liveness::{Liveness, Pulse};
-use crate::socket::Loss;
+use crate::liveness::{Liveness, LivenessCheck};
+use crate::socket::ConnectionLoss;
 use tokio::time::Instant;
 
-impl Run {
+impl ClientTask {
     /// The next moment at which [`due`](Self::due) has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let next = match &self.next {
@@ -20,17 +20,17 @@ impl Run {
         };
         let former = self.former.as_ref().map(|former| former.until);
         let liveness = self.liveness.as_ref().map(Liveness::deadline);
-        let waiting = self.wishes.values().filter_map(Kept::deadline);
-        let asked = self.asked.values().filter_map(Purpose::deadline);
-        let catching = self.held.values().filter_map(|held| held.retry_at.or(held.answer_by));
+        let waiting = self.subscriptions.values().filter_map(WantedChannel::deadline);
+        let asked = self.open_requests.values().filter_map(Purpose::deadline);
+        let catching = self.catching_up.values().filter_map(|held| held.retry_at.or(held.answer_by));
         [next, former, liveness, self.outbox.deadline(), self.refresh_at, self.drain_at, self.restore_by]
             .into_iter()
             .flatten()
-            .chain(self.lapse_at)
-            .chain(self.queue.deadline())
+            .chain(self.restored_lapse_at)
+            .chain(self.subscribe_queue.deadline())
             .chain(self.events_deadline())
             .chain(waiting)
-            .chain(self.lists.values().flatten().map(|waiter| waiter.answer_by))
+            .chain(self.presence_lists.values().flatten().map(|waiter| waiter.answer_by))
             .chain(asked)
             .chain(catching)
             .min()
@@ -39,13 +39,13 @@ impl Run {
     /// Does whatever its moment has come for.
     pub(super) fn due(&mut self, now: Instant) {
         match self.liveness.as_mut().map(|liveness| liveness.check(now)) {
-            Some(Pulse::Ping) => self.ping(),
-            Some(Pulse::Lost) => self.lost(&Loss::abnormal("nothing was heard")),
-            Some(Pulse::Fine) | None => {}
+            Some(LivenessCheck::Ping) => self.ping(),
+            Some(LivenessCheck::Lost) => self.connection_lost(&ConnectionLoss::abnormal("nothing was heard")),
+            Some(LivenessCheck::Alive) | None => {}
         }
         self.outbox.expire(Moment::now());
         self.expire_waiters(now);
-        self.travel_on(now);
+        self.continue_attempt(now);
         self.expire_subscriptions(now);
         self.expire_lists(now);
         if self.restore_by.is_some_and(|by| now >= by) {
@@ -55,28 +55,28 @@ impl Run {
         if self.refresh_at.take_if(|at| now >= *at).is_some() {
             self.fetch_refresh();
         }
-        if self.lapse_at.take_if(|at| now >= *at).is_some() {
+        if self.restored_lapse_at.take_if(|at| now >= *at).is_some() {
             self.give_up_lapsed();
         }
-        let retry = |kept: &mut Kept| kept.retry_at.take_if(|at| now >= *at).is_some();
+        let retry = |kept: &mut WantedChannel| kept.retry_at.take_if(|at| now >= *at).is_some();
         let due: Vec<_> = self
-            .wishes
+            .subscriptions
             .values_mut()
             .filter_map(|kept| retry(kept).then(|| kept.wish.channel.clone()))
             .collect();
         for channel in due {
             self.subscribe(&channel);
         }
-        let retry = |(name, held): (&String, &mut Held)| {
+        let retry = |(name, held): (&String, &mut HeldMessages)| {
             held.retry_at.take_if(|at| now >= *at).is_some().then(|| name.clone())
         };
-        let due: Vec<_> = self.held.iter_mut().filter_map(retry).collect();
+        let due: Vec<_> = self.catching_up.iter_mut().filter_map(retry).collect();
         for channel in due {
             self.ask_history(&channel);
         }
-        let is_late = |held: &Held| held.answer_by.is_some_and(|by| now >= by);
+        let is_late = |held: &HeldMessages| held.answer_by.is_some_and(|by| now >= by);
         let late: Vec<_> =
-            self.held.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
+            self.catching_up.iter().filter(|(_, held)| is_late(held)).map(|(name, _)| name.clone()).collect();
         for channel in late {
             self.give_up_catching(&channel, GapReason::Dropped);
         }

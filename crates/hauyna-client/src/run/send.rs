@@ -1,17 +1,17 @@
 //! What goes out: the outbox as far as the socket takes it, and the client's own requests – subscriptions, lists, pings,
 //! renewals – with what is done about their answers. Part of the task.
 
-use super::held::retry_after;
-use super::queue::Queued;
-use super::wishes::Waiter;
-use super::{Command, Run};
+use super::catch_up::retry_after;
+use super::subscribe_queue::QueuedSubscribe;
+use super::subscriptions::Waiter;
+use super::{Command, ClientTask};
 use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
 use crate::error::{Error, Refusal};
-use crate::outbox::Memory;
-use crate::session::Standing;
-use crate::socket::Loss;
+use crate::outbox::ServerMemory;
+use crate::session::SubscriptionState;
+use crate::socket::ConnectionLoss;
 use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
@@ -45,7 +45,7 @@ pub(super) enum Purpose {
 }
 
 /// What the application's own code gave, in a task of its own.
-pub(super) enum Done {
+pub(super) enum BackgroundResult {
     Answer {
         generation: u64,
         id: RequestId,
@@ -71,19 +71,19 @@ pub(super) enum Done {
 
 pub(super) type Answer = Result<Option<Box<RawValue>>, Refusal>;
 
-impl Run {
+impl ClientTask {
     /// Sends what may be sent, as far as the socket takes it.
     pub(super) fn pump(&mut self) {
         if self.current.is_none() {
             return;
         }
-        self.ask_queued(Instant::now());
+        self.send_queued(Instant::now());
         self.send_events(Instant::now());
         if !self.is_restored && !self.session.is_restoring() {
             self.restored();
         }
-        if self.is_restored && self.is_unjudged {
-            self.judge();
+        if self.is_restored && self.needs_judgement {
+            self.judge_session();
         }
         // During a hand-over new requests wait for the new socket.
         if !self.is_restored || matches!(self.next, super::Next::Opened(..) | super::Next::Greeting(..)) {
@@ -112,18 +112,18 @@ impl Run {
     /// Requests of the application may be sent from now on.
     pub(super) fn restored(&mut self) {
         (self.is_restored, self.restore_by) = (true, None);
-        self.judge();
+        self.judge_session();
     }
 
     /// Judges what was sent before the loss, and once more what a channel has that is restored later.
-    fn judge(&mut self) {
+    fn judge_session(&mut self) {
         // A session that is resumed knows what was sent in it, and nothing of one that it began anew after.
-        let (session, knows_all) = (&self.session, !self.is_unjudged);
-        self.is_unjudged = self.outbox.restored(|channel| match channel {
-            _ if knows_all => Memory::Kept,
-            Some(name) if session.is_awaited(name) => Memory::Unknown,
-            Some(name) if session.vouches(name) => Memory::Kept,
-            _ => Memory::Lost,
+        let (session, knows_all) = (&self.session, !self.needs_judgement);
+        self.needs_judgement = self.outbox.session_restored(|channel| match channel {
+            _ if knows_all => ServerMemory::Kept,
+            Some(name) if session.is_awaited(name) => ServerMemory::Unknown,
+            Some(name) if session.has_same_epoch(name) => ServerMemory::Kept,
+            _ => ServerMemory::Lost,
         });
         self.session.judged();
     }
@@ -137,7 +137,7 @@ impl Run {
         }
     }
 
-    pub(super) fn obey(&mut self, command: Command) {
+    pub(super) fn handle_command(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),
             Command::Request(entry) if entry.is_volatile && self.current.is_none() => {
@@ -147,7 +147,7 @@ impl Run {
                 let id = self.id();
                 self.outbox.push(id, entry);
             }
-            Command::Subscribe { wish, share, reply } => self.wish(wish, share, reply),
+            Command::Subscribe { wish, share, reply } => self.request(wish, share, reply),
             Command::Unsubscribe { channel, reply } => self.unsubscribe(&channel, reply),
             Command::RenewList { channel, reply } => self.renew_list(&channel, reply),
             Command::Reconnect(obeyed) => {
@@ -179,48 +179,48 @@ impl Run {
 
     /// Sends a request of the client's own; without a connection its purpose comes up again with the next one. A request that is
     /// larger than the server takes is refused here: it would end this connection and each later one.
-    pub(super) fn ask(&mut self, mut purpose: Purpose, request: &Request<'_>) {
+    pub(super) fn send_request(&mut self, mut purpose: Purpose, request: &Request<'_>) {
         let id = self.id();
         let Some(socket) = &mut self.current else { return };
         let message = codec::encode(socket.encoding(), Some(id), request);
         if message.1.len() > self.max_message {
-            return self.serve(purpose, Err(Refusal::too_large(Some(self.max_message))));
+            return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
         if let Purpose::Subscribe { bytes, .. } = &mut purpose {
             *bytes = message.1.len();
         }
         socket.send(message, &mut self.random);
-        self.asked.insert(id, purpose);
+        self.open_requests.insert(id, purpose);
     }
 
     /// Does what an answer to a request of the client's own is for.
-    pub(super) fn serve(&mut self, purpose: Purpose, answer: Answer) {
+    pub(super) fn answer_client_request(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe { channel, wish, .. }, answer) if !self.is_wish(&channel, wish) => {
+            (Purpose::Subscribe { channel, wish, .. }, answer) if !self.is_current_request(&channel, wish) => {
                 if answer.is_ok() {
-                    self.disown(&channel);
+                    self.remove_subscription(&channel);
                 }
             }
             (Purpose::Subscribe { channel, .. }, Ok(data)) => {
                 let entry = data.and_then(|data| serde_json::from_str::<Subscribed>(data.get()).ok());
                 match entry.filter(|entry| entry.channel == channel) {
-                    Some(entry) => self.live(&entry),
+                    Some(entry) => self.subscription_live(&entry),
                     // Nobody can say whether it is subscribed.
-                    None => self.lost(&Loss::abnormal("an answer could not be read")),
+                    None => self.connection_lost(&ConnectionLoss::abnormal("an answer could not be read")),
                 }
             }
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
                     Err(refusal) if refusal.temporary => self.give_up_later(&channel, number, refusal),
-                    _ => self.given_up.retain(|name, last| *name != channel || *last != number),
+                    _ => self.given_up_requests.retain(|name, last| *name != channel || *last != number),
                 }
                 if let Some(waiter) = waiter {
                     waiter.answer(unsubscribed(answer));
                 }
             }
-            (Purpose::CatchUp(channel), answer) => self.caught(&channel, answer),
-            (Purpose::Presence { channel, .. }, answer) => self.list_answered(&channel, answer),
+            (Purpose::CatchUp(channel), answer) => self.caught_up(&channel, answer),
+            (Purpose::Presence { channel, .. }, answer) => self.take_list_answer(&channel, answer),
             (Purpose::Refresh, Ok(data)) => {
                 #[derive(serde::Deserialize)]
                 struct Data {
@@ -238,23 +238,23 @@ impl Run {
 
     pub(super) fn ping(&mut self) {
         // One that the server has never answered is not waited for any more.
-        self.asked.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
-        self.ask(Purpose::Ping, &Request::Ping);
+        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::Ping));
+        self.send_request(Purpose::Ping, &Request::Ping);
     }
 
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
-    pub(super) fn question(&mut self, question: Question) {
+    pub(super) fn call_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
-        let responder = self.options.responders.get(&event).filter(|_| self.questions < QUESTIONS);
+        let responder = self.options.responders.get(&event).filter(|_| self.running_responders < MAX_RESPONDERS);
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
         let generation = self.generation;
-        self.questions += 1;
-        self.work.spawn(async move {
+        self.running_responders += 1;
+        self.background_work.spawn(async move {
             let answered = tokio::spawn(async move { responder(data).await }).await;
             let answer = answered.unwrap_or_else(|_| Err("the handler failed".to_owned()));
-            Done::Answer { generation, id, answer }
+            BackgroundResult::Answer { generation, id, answer }
         });
     }
 
@@ -266,60 +266,60 @@ impl Run {
 
     pub(super) fn fetch_refresh(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
-        let (generation, patience) = (self.generation, self.patience());
-        self.work.spawn(async move { Done::Refresh { generation, token: settled(source, patience).await } });
+        let (generation, patience) = (self.generation, self.answer_timeout());
+        self.background_work.spawn(async move { BackgroundResult::Refresh { generation, token: request_settled(source, patience).await } });
     }
 
     /// How long a source of tokens may take before it counts as failed.
-    pub(super) fn patience(&self) -> Duration {
-        self.options.connect_timeout.max(TOKEN)
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.options.connect_timeout.max(TOKEN_TIMEOUT)
     }
 
     /// The server refuses for now to hear that a channel was given up.
     fn give_up_later(&mut self, channel: &str, number: u64, refusal: &Refusal) {
         let (generation, wait, channel) = (self.generation, retry_after(refusal), channel.to_owned());
-        self.work.spawn(async move {
+        self.background_work.spawn(async move {
             tokio::time::sleep(wait).await;
-            Done::GiveUp { generation, channel, number }
+            BackgroundResult::GiveUp { generation, channel, number }
         });
     }
 
-    pub(super) fn done(&mut self, done: Done) {
+    pub(super) fn background_done(&mut self, done: BackgroundResult) {
         match done {
-            Done::Answer { generation, id, answer } if generation == self.generation => {
-                self.questions = self.questions.saturating_sub(1);
+            BackgroundResult::Answer { generation, id, answer } if generation == self.generation => {
+                self.running_responders = self.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
-            Done::ChannelToken { generation, channel, wish, token } if generation == self.generation => {
-                self.queue.fetched();
-                if self.is_wish(&channel, wish) {
-                    self.take_token(Queued { channel, wish, token });
+            BackgroundResult::ChannelToken { generation, channel, wish, token } if generation == self.generation => {
+                self.subscribe_queue.fetched();
+                if self.is_current_request(&channel, wish) {
+                    self.take_token(QueuedSubscribe { channel, wish, token });
                 }
             }
-            Done::Refresh { generation, token: Some(token) } if generation == self.generation => {
-                self.ask(Purpose::Refresh, &Request::Refresh { token: token.into() });
+            BackgroundResult::Refresh { generation, token: Some(token) } if generation == self.generation => {
+                self.send_request(Purpose::Refresh, &Request::Refresh { token: token.into() });
             }
-            Done::GiveUp { generation, channel, number }
-                if generation == self.generation && self.given_up.get(&channel) == Some(&number) =>
+            BackgroundResult::GiveUp { generation, channel, number }
+                if generation == self.generation && self.given_up_requests.get(&channel) == Some(&number) =>
             {
-                self.give_up(&channel, number, None);
+                self.give_up_subscription(&channel, number, None);
             }
             _ => {}
         }
     }
 }
 
-impl Run {
+impl ClientTask {
     /// The source of a channel's tokens has answered.
-    fn take_token(&mut self, queued: Queued) {
+    fn take_token(&mut self, queued: QueuedSubscribe) {
         if queued.token.is_some() {
-            return self.queue.push_front(queued);
+            return self.subscribe_queue.push_front(queued);
         }
         // It may have one the next time; until then nothing can be said. Unless the server has made the subscription meanwhile.
-        let place = self.session.place(&queued.channel);
-        let Some(place) = place.filter(|place| place.standing == Standing::Asked) else { return };
-        place.standing = Standing::Absent;
-        if let Some(kept) = self.wishes.get_mut(&queued.channel) {
+        let place = self.session.place_of(&queued.channel);
+        let Some(place) = place.filter(|place| place.state == SubscriptionState::Asked) else { return };
+        place.state = SubscriptionState::Absent;
+        if let Some(kept) = self.subscriptions.get_mut(&queued.channel) {
             kept.retry_at = Some(Instant::now() + Duration::from_secs(1));
         }
     }
@@ -337,7 +337,7 @@ fn unsubscribed(answer: Answer) -> Result<(), Error> {
 }
 
 /// A token, if the application has one in time; its panic is its own.
-pub(super) async fn settled(source: TokenSource, patience: Duration) -> Option<String> {
+pub(super) async fn request_settled(source: TokenSource, patience: Duration) -> Option<String> {
     let asked = tokio::spawn(async move { source().await });
     let given_up = asked.abort_handle();
     let token = tokio::time::timeout(patience, asked).await;
@@ -346,7 +346,7 @@ pub(super) async fn settled(source: TokenSource, patience: Duration) -> Option<S
 }
 
 /// The least time for a source of tokens beside a connection.
-const TOKEN: Duration = Duration::from_secs(60);
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Questions that may be open at once.
-const QUESTIONS: usize = 64;
+const MAX_RESPONDERS: usize = 64;

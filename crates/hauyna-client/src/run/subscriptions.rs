@@ -1,12 +1,12 @@
 //! The channels that the application wants, who waits for them, and those that it has given up. Part of the task.
 
-use super::Run;
-use super::ask::Purpose;
+use super::ClientTask;
+use super::send::Purpose;
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
-use crate::session::{Place, Standing};
-use crate::subscription::Live;
+use crate::session::{ChannelPlace, SubscriptionState};
+use crate::subscription::LiveSubscription;
 use hauyna_protocol::{Position, Request};
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// How a channel is subscribed to, every time.
-pub(crate) struct Wish {
+pub(crate) struct SubscribeRequest {
     pub(crate) channel: String,
     pub(crate) metadata: Option<Box<RawValue>>,
     pub(crate) since: Option<Position>,
@@ -26,13 +26,13 @@ pub(crate) struct Wish {
 }
 
 /// A wish that the task keeps.
-pub(super) struct Kept {
-    pub(super) wish: Wish,
+pub(super) struct WantedChannel {
+    pub(super) wish: SubscribeRequest,
     /// Differs from that of an earlier wish for the same channel.
     pub(super) number: u64,
     /// The shares of it; it is given up with the last.
     shares: Shares,
-    pub(super) waiters: Vec<Waiter<Live>>,
+    pub(super) waiters: Vec<Waiter<LiveSubscription>>,
     /// When to ask again after a refusal that may pass.
     pub(super) retry_at: Option<Instant>,
     /// The last refusal for rate, which is told to those who wait in vain.
@@ -83,8 +83,8 @@ pub(super) fn keep_waiter<T>(waiters: &mut Vec<Waiter<T>>, waiter: Waiter<T>) {
     waiters.push(waiter);
 }
 
-impl Kept {
-    fn new(wish: Wish, number: u64) -> Self {
+impl WantedChannel {
+    fn new(wish: SubscribeRequest, number: u64) -> Self {
         let (shares, waiters, refusal) = (Shares::default(), Vec::new(), None);
         Self { wish, number, shares, waiters, retry_at: None, refusal }
     }
@@ -107,14 +107,14 @@ impl Purpose {
     }
 }
 
-impl Run {
+impl ClientTask {
     pub(super) fn waiter<T>(&self, reply: Reply<T>) -> Waiter<T> {
         let wait = self.shared.ttl().saturating_add(self.shared.timeout);
         Waiter { reply, answer_by: after(Instant::now(), wait) }
     }
 
     /// Somebody wants a channel.
-    pub(super) fn wish(&mut self, wish: Wish, share: u64, reply: Reply<Live>) {
+    pub(super) fn request(&mut self, wish: SubscribeRequest, share: u64, reply: Reply<LiveSubscription>) {
         // Who asked has taken it back, and said so before: see `end_share`.
         if reply.is_closed() {
             return;
@@ -124,11 +124,11 @@ impl Run {
             return;
         }
         let (channel, waiter, number) = (wish.channel.clone(), self.waiter(reply), self.id());
-        self.given_up.remove(&channel);
-        let place = self.session.want(&channel, wish.since);
-        let (standing, position, recoverable) = (place.standing, place.position, place.is_recoverable);
-        let kept = match self.wishes.entry(channel.clone()) {
-            Entry::Vacant(entry) => entry.insert(Kept::new(wish, number)),
+        self.given_up_requests.remove(&channel);
+        let place = self.session.set_wanted(&channel, wish.since);
+        let (standing, position, recoverable) = (place.state, place.position, place.is_recoverable);
+        let kept = match self.subscriptions.entry(channel.clone()) {
+            Entry::Vacant(entry) => entry.insert(WantedChannel::new(wish, number)),
             Entry::Occupied(entry) => {
                 let kept = entry.into_mut();
                 // What is not said again stays.
@@ -138,29 +138,29 @@ impl Run {
             }
         };
         kept.shares.add(share);
-        if standing == Standing::Live {
-            return waiter.answer(Ok(Live { position, recoverable }));
+        if standing == SubscriptionState::Live {
+            return waiter.answer(Ok(LiveSubscription { position, recoverable }));
         }
         keep_waiter(&mut kept.waiters, waiter);
-        if standing == Standing::Absent && self.current.is_some() && kept.retry_at.is_none() {
+        if standing == SubscriptionState::Absent && self.current.is_some() && kept.retry_at.is_none() {
             self.subscribe(&channel);
         }
     }
 
     /// Whether the wish for a channel is still this one.
-    pub(super) fn is_wish(&self, channel: &str, number: u64) -> bool {
-        self.wishes.get(channel).is_some_and(|kept| kept.number == number)
+    pub(super) fn is_current_request(&self, channel: &str, number: u64) -> bool {
+        self.subscriptions.get(channel).is_some_and(|kept| kept.number == number)
     }
 
-    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<Live, Error>) {
-        for waiter in self.wishes.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+    pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
+        for waiter in self.subscriptions.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
             waiter.answer(answer.clone());
         }
     }
 
     /// A share of a subscription has ended. Shares of an earlier one say nothing: their numbers are others.
     pub(super) fn end_share(&mut self, channel: &str, share: u64, reply: Reply<()>) {
-        let is_last = self.wishes.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
+        let is_last = self.subscriptions.get_mut(channel).is_some_and(|kept| kept.shares.end(share));
         match is_last {
             true => self.unsubscribe(channel, reply),
             // Whoever asked may have gone.
@@ -170,7 +170,7 @@ impl Run {
 
     /// A share lasts from now on.
     pub(super) fn keep_share(&mut self, channel: &str, share: u64) {
-        if let Some(kept) = self.wishes.get_mut(channel) {
+        if let Some(kept) = self.subscriptions.get_mut(channel) {
             kept.shares.keep(share);
         }
     }
@@ -178,15 +178,15 @@ impl Run {
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
         let (waiter, number, is_connected) = (self.waiter(reply), self.id(), self.current.is_some());
         // Without a connection, the session may have it still.
-        let is_known = |place: &mut Place| !is_connected || place.standing != Standing::Absent;
-        let is_known = self.session.place(channel).is_some_and(is_known);
+        let is_known = |place: &mut ChannelPlace| !is_connected || place.state != SubscriptionState::Absent;
+        let is_known = self.session.place_of(channel).is_some_and(is_known);
         self.answer_waiters(channel, &Err(Error::Unsubscribed));
-        self.forget(channel);
+        self.remove_channel(channel);
         if is_known {
-            self.given_up.insert(channel.to_owned(), number);
+            self.given_up_requests.insert(channel.to_owned(), number);
         }
         match is_known && is_connected {
-            true => self.give_up(channel, number, Some(waiter)),
+            true => self.give_up_subscription(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
@@ -194,41 +194,41 @@ impl Run {
 
     /// The server has made a subscription that is not wanted any more, unless it has been told so: its application had ended one of
     /// its own before, and with it the wish.
-    pub(super) fn disown(&mut self, channel: &str) {
-        if self.session.place(channel).is_some() || self.given_up.contains_key(channel) {
+    pub(super) fn remove_subscription(&mut self, channel: &str) {
+        if self.session.place_of(channel).is_some() || self.given_up_requests.contains_key(channel) {
             return;
         }
         let number = self.id();
-        self.given_up.insert(channel.to_owned(), number);
-        self.give_up(channel, number, None);
+        self.given_up_requests.insert(channel.to_owned(), number);
+        self.give_up_subscription(channel, number, None);
     }
 
     /// A later subscription begins with the metadata that the server has taken last.
     pub(super) fn keep_metadata(&mut self, channel: &str, metadata: &RawValue) {
-        if let Some(kept) = self.wishes.get_mut(channel) {
+        if let Some(kept) = self.subscriptions.get_mut(channel) {
             kept.wish.metadata = Some(metadata.to_owned());
         }
     }
 
     /// Tells the server that a channel is not wanted any more.
-    pub(super) fn give_up(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
+    pub(super) fn give_up_subscription(&mut self, channel: &str, number: u64, waiter: Option<Waiter<()>>) {
         let purpose = Purpose::Unsubscribe { channel: channel.to_owned(), number, waiter };
-        self.ask(purpose, &Request::Unsubscribe { channel: channel.into() });
+        self.send_request(purpose, &Request::Unsubscribe { channel: channel.into() });
     }
 
     /// Tells those that nobody has answered in time.
     pub(super) fn expire_waiters(&mut self, now: Instant) {
-        for kept in self.wishes.values_mut() {
+        for kept in self.subscriptions.values_mut() {
             for waiter in kept.waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
                 waiter.answer(Err(kept.refusal.clone().map_or(Error::Timeout, Error::Refused)));
             }
         }
-        for waiters in self.lists.values_mut() {
+        for waiters in self.presence_lists.values_mut() {
             for waiter in waiters.extract_if(.., |waiter| waiter.answer_by <= now) {
                 waiter.answer(Err(Error::Timeout));
             }
         }
-        for purpose in self.asked.values_mut() {
+        for purpose in self.open_requests.values_mut() {
             if purpose.deadline().is_some_and(|by| by <= now)
                 && let Purpose::Unsubscribe { waiter, .. } = purpose
                 && let Some(waiter) = waiter.take()
@@ -240,12 +240,12 @@ impl Run {
 
     /// Whoever waits for the end of a subscription has it when the connection ends.
     pub(super) fn forget_asked(&mut self) {
-        for purpose in std::mem::take(&mut self.asked).into_values() {
+        for purpose in std::mem::take(&mut self.open_requests).into_values() {
             match purpose {
                 Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
                 Purpose::Presence { channel, .. } => {
                     self.roster(&channel, |roster| roster.page(None).0);
-                    self.list_ends(&channel);
+                    self.end_list(&channel);
                 }
                 _ => {}
             }

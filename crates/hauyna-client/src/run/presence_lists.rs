@@ -1,19 +1,19 @@
 //! The lists of who is present, as the client asks for them page by page. Part of the task.
 
-use super::Run;
-use super::ask::{Answer, Purpose};
-use super::held::retry_after;
-use super::queue::RESTORING;
-use super::wishes::{Reply, keep_waiter};
-use crate::clock::{FAR, after};
-use crate::presence::Paged;
+use super::ClientTask;
+use super::send::{Answer, Purpose};
+use super::catch_up::retry_after;
+use super::subscribe_queue::RESTORE_TIMEOUT;
+use super::subscriptions::{Reply, keep_waiter};
+use crate::clock::{MAX_AHEAD, after};
+use crate::presence::PageResult;
 use crate::shared::ChannelShared;
 use hauyna_protocol::Request;
 use hauyna_protocol::received::PresencePage;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-impl Run {
+impl ClientTask {
     /// Asks for the list of who is present anew, where there is one.
     pub(super) fn refresh_presence(&mut self, channel: &str) {
         if self.is_listed(channel) {
@@ -27,7 +27,7 @@ impl Run {
         if shared.roster.lock().ask(Instant::now()) {
             // What an earlier list was asked for is of no use any more.
             let is_earlier = |purpose: &Purpose| matches!(purpose, Purpose::Presence { channel: name, .. } if name == channel);
-            self.asked.retain(|_, purpose| !is_earlier(purpose));
+            self.open_requests.retain(|_, purpose| !is_earlier(purpose));
             self.ask_page(channel, None);
         }
     }
@@ -38,7 +38,7 @@ impl Run {
         if !self.is_listed(channel) {
             return waiter.answer(Ok(()));
         }
-        keep_waiter(self.lists.entry(channel.to_owned()).or_default(), waiter);
+        keep_waiter(self.presence_lists.entry(channel.to_owned()).or_default(), waiter);
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(None);
         }
@@ -46,8 +46,8 @@ impl Run {
     }
 
     /// Nobody need wait for a list any more.
-    pub(super) fn list_ends(&mut self, channel: &str) {
-        for waiter in self.lists.remove(channel).unwrap_or_default() {
+    pub(super) fn end_list(&mut self, channel: &str) {
+        for waiter in self.presence_lists.remove(channel).unwrap_or_default() {
             waiter.answer(Ok(()));
         }
     }
@@ -60,26 +60,26 @@ impl Run {
     fn ask_page(&mut self, channel: &str, behind: Option<&str>) {
         let request =
             Request::Presence { channel: channel.into(), after: behind.map(Into::into), limit: None };
-        let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORING));
-        self.ask(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
+        let answer_by = after(Instant::now(), self.shared.timeout.max(RESTORE_TIMEOUT));
+        self.send_request(Purpose::Presence { channel: channel.to_owned(), answer_by }, &request);
     }
 
     /// A page of a list was answered. Of one that is refused, the next change does not ask at once again: a server that is asked with
     /// each of them closes the connection for its errors.
-    pub(super) fn list_answered(&mut self, channel: &str, answer: Answer) {
+    pub(super) fn take_list_answer(&mut self, channel: &str, answer: Answer) {
         let now = Instant::now();
         let (page, until) = match answer {
-            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, FAR)),
+            Ok(data) => (data.and_then(|data| serde_json::from_str(data.get()).ok()), after(now, MAX_AHEAD)),
             Err(refusal) if refusal.temporary => (None, now + retry_after(&refusal)),
-            Err(_) => (None, after(now, FAR)),
+            Err(_) => (None, after(now, MAX_AHEAD)),
         };
         if page.is_none() {
-            return self.list_fails(channel, until);
+            return self.fail_list(channel, until);
         }
         self.presence_page(channel, page);
     }
 
-    fn list_fails(&mut self, channel: &str, until: Instant) {
+    fn fail_list(&mut self, channel: &str, until: Instant) {
         if let Some(shared) = self.channel(channel) {
             shared.roster.lock().refuse_until(Some(until));
         }
@@ -91,26 +91,26 @@ impl Run {
         let is_late =
             |purpose: &Purpose| matches!(purpose, Purpose::Presence { answer_by, .. } if now >= *answer_by);
         let late: Vec<_> =
-            self.asked.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
+            self.open_requests.iter().filter(|(_, purpose)| is_late(purpose)).map(|(id, _)| *id).collect();
         for id in late {
-            if let Some(Purpose::Presence { channel, .. }) = self.asked.remove(&id) {
-                self.list_fails(&channel, after(now, self.shared.timeout.max(RESTORING)));
+            if let Some(Purpose::Presence { channel, .. }) = self.open_requests.remove(&id) {
+                self.fail_list(&channel, after(now, self.shared.timeout.max(RESTORE_TIMEOUT)));
             }
         }
     }
 
     /// A page of a list is there, or will not come.
     fn presence_page(&mut self, channel: &str, page: Option<PresencePage>) {
-        let mut followed_by = Paged::Whole;
+        let mut followed_by = PageResult::Whole;
         self.roster(channel, |roster| {
             let (updates, paged) = roster.page(page);
             followed_by = paged;
             updates
         });
         match followed_by {
-            Paged::Whole => self.list_ends(channel),
-            Paged::Skipped => self.ask_presence(channel),
-            Paged::More(after) => self.ask_page(channel, Some(&after)),
+            PageResult::Whole => self.end_list(channel),
+            PageResult::Skipped => self.ask_presence(channel),
+            PageResult::More(after) => self.ask_page(channel, Some(&after)),
         }
     }
 }

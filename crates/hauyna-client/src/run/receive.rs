@@ -1,47 +1,47 @@
 //! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
 
-use super::Run;
-use super::ask::Purpose;
-use super::held::{Held, mark};
-use super::travel::Former;
+use super::ClientTask;
+use super::send::Purpose;
+use super::catch_up::{HeldMessages, mark};
+use super::reconnect::Former;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
 use crate::outbox::Draft;
-use crate::presence::{Applied, Roster};
-use crate::session::{Missed, Verdict};
-use crate::socket::Loss;
-use crate::stream::{DirectKind, Note};
-use crate::subscription::Live;
+use crate::presence::{ApplyResult, Roster};
+use crate::session::{MissedMessages, Verdict};
+use crate::socket::ConnectionLoss;
+use crate::stream::{DirectKind, Notification};
+use crate::subscription::LiveSubscription;
 use hauyna_protocol::received::{self, Received, Subscribed};
 use hauyna_protocol::{Position, RequestId};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-impl Run {
+impl ClientTask {
     pub(super) fn read_current(&mut self) {
         while let Some(socket) = &mut self.current {
-            if socket.take_heard()
+            if socket.take_read_time()
                 && let Some(liveness) = &mut self.liveness
             {
-                liveness.heard(Instant::now());
+                liveness.note_read(Instant::now());
             }
             let Some(payload) = socket.message() else {
                 let Some(loss) = socket.end().cloned() else { return };
-                return self.lost(&loss);
+                return self.connection_lost(&loss);
             };
             let encoding = socket.encoding();
             match codec::decode(encoding, &payload) {
-                Ok(message) => self.hear(message),
+                Ok(message) => self.receive(message),
                 Err(fault) => {
-                    self.failure_log.unreadable(&fault);
+                    self.failure_log.log_unreadable(&fault);
                     if !codec::is_of_application(encoding, &payload) {
                         // What was in it cannot be known, so this connection proves nothing any more.
-                        let loss = Loss::abnormal("a message could not be read");
-                        self.lost(&Loss { is_unreadable: true, ..loss });
+                        let loss = ConnectionLoss::abnormal("a message could not be read");
+                        self.connection_lost(&ConnectionLoss { is_unreadable: true, ..loss });
                     }
                 }
             }
@@ -52,7 +52,7 @@ impl Run {
     /// comes there anew, perhaps in another epoch, or is part of the gap that has been told.
     pub(super) fn read_former(&mut self) {
         while let Some(Former { socket, is_heard, .. }) = &mut self.former {
-            let _ = socket.take_heard();
+            let _ = socket.take_read_time();
             let Some(payload) = socket.message() else {
                 if socket.end().is_some() {
                     self.former = None;
@@ -72,49 +72,49 @@ impl Run {
                     | Received::Group(_)
                     | Received::Broadcast(_)
                     | Received::Application(_)),
-                ) => self.hear(message),
+                ) => self.receive(message),
                 Ok(_) | Err(_) => {}
             }
         }
     }
 
-    fn hear(&mut self, message: Received) {
+    fn receive(&mut self, message: Received) {
         match message {
-            Received::Ack(ack) => self.answered(&ack.id, Ok(ack.data)),
+            Received::Ack(ack) => self.receive_answer(&ack.id, Ok(ack.data)),
             Received::Pong { id: Some(RequestId::Number(id)) } => {
-                if matches!(self.asked.get(&id), Some(Purpose::Ping)) {
-                    self.asked.remove(&id);
+                if matches!(self.open_requests.get(&id), Some(Purpose::Ping)) {
+                    self.open_requests.remove(&id);
                 }
             }
             Received::Pong { .. } => {}
             Received::Error(refused) => match refused.id.clone() {
-                Some(id) => self.answered(&id, Err(Refusal::from(*refused))),
+                Some(id) => self.receive_answer(&id, Err(Refusal::from(*refused))),
                 None => {
-                    self.failure_log.unasked(&refused.error_type);
-                    self.shared.feed.push(&Note::Refused(Arc::new(Refusal::from(*refused))));
+                    self.failure_log.log_unasked_answer(&refused.error_type);
+                    self.shared.broadcaster.push(&Notification::Refused(Arc::new(Refusal::from(*refused))));
                 }
             },
             Received::Publication(publication) => {
                 let offset = publication.offset;
-                self.arrive(offset, Note::Publication(Arc::new(publication), None));
+                self.receive_publication(offset, Notification::Publication(Arc::new(publication), None));
             }
             Received::Application(application) => {
                 let offset = application.offset;
-                self.arrive(offset, Note::Application(Arc::new(application)));
+                self.receive_publication(offset, Notification::Application(Arc::new(application)));
             }
             Received::Private(direct) => self.direct(DirectKind::Private, direct),
             Received::Group(direct) => self.direct(DirectKind::Group, direct),
             Received::Broadcast(direct) => self.direct(DirectKind::Broadcast, direct),
             Received::ChannelEvent(event) => {
                 if let Some(channel) = self.channel(&event.channel) {
-                    channel.feed.push(&Note::Subscriber(Arc::new(event)));
+                    channel.feed.push(&Notification::Subscriber(Arc::new(event)));
                 }
             }
             Received::ClientEvent(event) => {
                 // Else it is left of a subscription that was given up.
                 let channel = self.channel(&event.channel).filter(|_| self.session.is_live(&event.channel));
                 if let Some(channel) = channel {
-                    channel.feed.push(&Note::ClientEvent(Arc::new(event)));
+                    channel.feed.push(&Notification::ClientEvent(Arc::new(event)));
                 }
             }
             // Of a subscription that goes on or is about to end: one that is asked for since is answered by
@@ -124,18 +124,18 @@ impl Run {
                     self.outbox.forget_keys(&entry.channel);
                 }
             }
-            Received::Subscribed(entry) => self.live(&entry),
-            Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.taken_out(&channel),
+            Received::Subscribed(entry) => self.subscription_live(&entry),
+            Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.subscription_ended(&channel),
             Received::Unsubscribed { .. } => {}
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
-                self.make_up_for(&gap.channel, missed, gap.position);
+                self.handle_missed(&gap.channel, missed, gap.position);
                 self.refresh_presence(&gap.channel);
             }
-            Received::Question(question) => self.question(question),
+            Received::Question(question) => self.call_responder(question),
             Received::RetryPolicy(terms) => self.backoff.set_server_terms(terms),
             Received::Reconnect(drain) => self.drain(&drain),
-            message => self.hear_presence(message),
+            message => self.receive_presence(message),
         }
     }
 
@@ -144,11 +144,11 @@ impl Run {
     /// the application's, too.
     fn is_of_earlier(&self, entry: &Subscribed) -> bool {
         let is_its_end = |purpose: &Purpose| matches!(purpose, Purpose::Unsubscribe { channel, .. } if *channel == entry.channel);
-        let is_ending = || self.asked.values().any(is_its_end);
+        let is_ending = || self.open_requests.values().any(is_its_end);
         self.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 
-    fn hear_presence(&mut self, message: Received) {
+    fn receive_presence(&mut self, message: Received) {
         let channel = match &message {
             Received::PresenceState(state) => &state.channel,
             Received::PresenceDiff(diff) => &diff.channel,
@@ -179,8 +179,8 @@ impl Run {
             Received::PresenceChange(change) => {
                 let (channel, mut skipped) = (change.channel.clone(), false);
                 self.roster(&channel, |roster| match roster.change(change) {
-                    Applied::Updates(updates) => updates,
-                    Applied::Skipped => {
+                    ApplyResult::Updates(updates) => updates,
+                    ApplyResult::Skipped => {
                         skipped = true;
                         Vec::new()
                     }
@@ -202,34 +202,34 @@ impl Run {
         let Some(shared) = self.channel(channel) else { return };
         let updates = change(&mut shared.roster.lock());
         for update in updates {
-            shared.feed.push(&Note::Presence(Arc::new(update)));
+            shared.feed.push(&Notification::Presence(Arc::new(update)));
         }
     }
 
     fn direct(&self, kind: DirectKind, direct: received::Direct) {
-        self.shared.feed.push(&Note::Direct(Arc::new((kind, direct))));
+        self.shared.broadcaster.push(&Notification::Direct(Arc::new((kind, direct))));
     }
 
     /// A message of a channel, live or replayed by the server.
-    fn arrive(&mut self, offset: Option<u64>, note: Note) {
+    fn receive_publication(&mut self, offset: Option<u64>, note: Notification) {
         let channel = match &note {
-            Note::Publication(publication, _) => Some(&publication.channel),
-            Note::Application(application) => application.channel.as_ref(),
+            Notification::Publication(publication, _) => Some(&publication.channel),
+            Notification::Application(application) => application.channel.as_ref(),
             _ => None,
         };
-        let Some(channel) = channel.cloned() else { return self.give(None, &note) };
+        let Some(channel) = channel.cloned() else { return self.deliver(None, &note) };
         match self.session.admit(&channel, offset, || mark(&note)) {
-            Verdict::Deliver => self.give(Some(&channel), &note),
+            Verdict::Deliver => self.deliver(Some(&channel), &note),
             // An application's message without a number may have been sent to this connection alone.
-            Verdict::Stray if offset.is_none() && matches!(note, Note::Application(_)) => {
-                self.give(Some(&channel), &note);
+            Verdict::Unexpected if offset.is_none() && matches!(note, Notification::Application(_)) => {
+                self.deliver(Some(&channel), &note);
             }
-            Verdict::Stray | Verdict::Drop => {}
-            verdict @ (Verdict::Hold | Verdict::WentBack) => {
-                if verdict == Verdict::WentBack {
+            Verdict::Unexpected | Verdict::Drop => {}
+            verdict @ (Verdict::Hold | Verdict::NumberingRestarted) => {
+                if verdict == Verdict::NumberingRestarted {
                     self.doubt(&channel);
                 }
-                let held = self.held.entry(channel.clone()).or_insert_with(Held::new);
+                let held = self.catching_up.entry(channel.clone()).or_insert_with(HeldMessages::new);
                 if !held.keep(offset, note) {
                     self.give_up_catching(&channel, GapReason::Dropped);
                 }
@@ -238,26 +238,26 @@ impl Run {
     }
 
     /// Gives a message to its readers.
-    pub(super) fn give(&mut self, channel: Option<&str>, note: &Note) {
+    pub(super) fn deliver(&mut self, channel: Option<&str>, note: &Notification) {
         if let Some(shared) = channel.and_then(|name| self.channel(name)) {
-            let position = self.session.place(&shared.name).and_then(|place| place.position);
+            let position = self.session.place_of(&shared.name).and_then(|place| place.position);
             *shared.position.lock() = position;
             match note {
-                Note::Publication(publication, _) => {
-                    shared.feed.push(&Note::Publication(publication.clone(), position));
+                Notification::Publication(publication, _) => {
+                    shared.feed.push(&Notification::Publication(publication.clone(), position));
                 }
                 note => shared.feed.push(note),
             }
         }
-        if let Note::Application(_) = note {
-            self.shared.feed.push(note);
+        if let Notification::Application(_) = note {
+            self.shared.broadcaster.push(note);
         }
     }
 
     /// A subscription is live, as its answer, the session or a notice says.
-    pub(super) fn live(&mut self, entry: &Subscribed) {
-        if let Some(number) = self.given_up.get(&entry.channel) {
-            return self.give_up(&entry.channel, *number, None);
+    pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
+        if let Some(number) = self.given_up_requests.get(&entry.channel) {
+            return self.give_up_subscription(&entry.channel, *number, None);
         }
         if self.session.is_turned_by(entry) {
             self.outbox.forget_keys(&entry.channel);
@@ -266,33 +266,33 @@ impl Run {
                 self.give_up_catching(&entry.channel, GapReason::EpochChanged);
             }
         }
-        let missed = self.session.live(entry);
+        let missed = self.session.set_live(entry);
         if !self.session.is_catching(&entry.channel) {
             self.stop_catching(&entry.channel);
         }
-        let position = self.session.place(&entry.channel).and_then(|place| place.position);
-        if let Some(kept) = self.wishes.get_mut(&entry.channel) {
+        let position = self.session.place_of(&entry.channel).and_then(|place| place.position);
+        if let Some(kept) = self.subscriptions.get_mut(&entry.channel) {
             kept.retry_at = None;
         }
         let shared = self.shared.channels.open(&entry.channel);
         *shared.position.lock() = position;
         shared.events.lock().open(&entry.client_events);
         shared.roster.lock().refuse_until(None);
-        if self.is_restored && !self.is_unjudged {
+        if self.is_restored && !self.needs_judgement {
             self.session.judged(); // Nothing of this channel waits to be judged.
         }
-        self.answer_waiters(&entry.channel, &Ok(Live { position, recoverable: entry.recoverable }));
-        self.make_up_for(&entry.channel, missed, None);
+        self.answer_waiters(&entry.channel, &Ok(LiveSubscription { position, recoverable: entry.recoverable }));
+        self.handle_missed(&entry.channel, missed, None);
     }
 
     /// Does what is to be done about what was missed, after a position where the server has named one.
-    pub(super) fn make_up_for(&mut self, channel: &str, missed: Missed, before: Option<Position>) {
+    pub(super) fn handle_missed(&mut self, channel: &str, missed: MissedMessages, before: Option<Position>) {
         match missed {
-            Missed::Nothing => {}
-            Missed::InHistory => self.catch_up(channel, before),
-            Missed::Gap(gap) => self.tell(gap),
-            Missed::GapThenHistory(gap) => {
-                self.tell(gap);
+            MissedMessages::Nothing => {}
+            MissedMessages::InHistory => self.catch_up(channel, before),
+            MissedMessages::Gap(gap) => self.notify(gap),
+            MissedMessages::GapThenHistory(gap) => {
+                self.notify(gap);
                 self.stop_catching(channel);
                 self.catch_up(channel, before);
             }
@@ -300,20 +300,20 @@ impl Run {
     }
 
     /// The application on the server has ended a subscription, or does not take it up again.
-    pub(super) fn taken_out(&mut self, channel: &str) {
-        let from = self.session.place(channel).and_then(|place| place.position);
-        self.forget(channel);
+    pub(super) fn subscription_ended(&mut self, channel: &str) {
+        let from = self.session.place_of(channel).and_then(|place| place.position);
+        self.remove_channel(channel);
         let gap =
             Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };
-        self.tell(gap);
+        self.notify(gap);
     }
 
     /// Nothing of a subscription is left.
-    pub(super) fn forget(&mut self, channel: &str) {
+    pub(super) fn remove_channel(&mut self, channel: &str) {
         self.session.forget(channel);
         self.stop_catching(channel);
-        self.list_ends(channel);
-        self.wishes.remove(channel);
+        self.end_list(channel);
+        self.subscriptions.remove(channel);
         if let Some(shared) = self.channel(channel) {
             *shared.position.lock() = None;
             *shared.roster.lock() = Roster::default();
@@ -323,7 +323,7 @@ impl Run {
     }
 
     /// The server has done what the application asked for.
-    fn done_as_asked(&mut self, draft: &Draft, data: Option<&RawValue>) {
+    fn finish_command(&mut self, draft: &Draft, data: Option<&RawValue>) {
         match draft {
             Draft::Publish { channel, echo: false, .. } => {
                 let at = data.and_then(|data| read_position(Some(data.to_owned())).ok().flatten());
@@ -338,18 +338,18 @@ impl Run {
         }
     }
 
-    fn answered(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    fn receive_answer(&mut self, id: &RequestId, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let RequestId::Number(id) = *id else { return };
-        if let Some(purpose) = self.asked.remove(&id) {
+        if let Some(purpose) = self.open_requests.remove(&id) {
             if matches!(purpose, Purpose::Subscribe { .. }) {
                 self.extend_subscriptions_behind(id);
             }
-            return self.serve(purpose, answer);
+            return self.answer_client_request(purpose, answer);
         }
         let may_be_done = answer.is_err() && self.outbox.may_be_done(id);
-        if let Some(entry) = self.outbox.answered(id) {
+        if let Some(entry) = self.outbox.take_answered(id) {
             if let Ok(data) = &answer {
-                self.done_as_asked(&entry.draft, data.as_deref());
+                self.finish_command(&entry.draft, data.as_deref());
             }
             let refused = |refusal| if may_be_done { Error::OutcomeUnknown } else { Error::Refused(refusal) };
             // Whoever asked may have gone.

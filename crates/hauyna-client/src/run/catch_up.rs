@@ -1,12 +1,12 @@
 //! Closing a gap in place: the history is asked from the position on, while live messages of the channel wait, and then
 //! both are joined by offset. Part of the task.
 
-use super::Run;
-use super::ask::Purpose;
+use super::ClientTask;
+use super::send::Purpose;
 use crate::clock::after;
 use crate::error::Refusal;
 use crate::gap::{Gap, GapReason};
-use crate::stream::Note;
+use crate::stream::Notification;
 use hauyna_protocol::received::{History, Received};
 use hauyna_protocol::{Direction, Position, Request};
 use serde_json::value::RawValue;
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 /// What has come live in a channel whose history is being fetched.
 #[derive(Debug)]
-pub(super) struct Held {
-    waiting: VecDeque<Waiting>,
+pub(super) struct HeldMessages {
+    waiting: VecDeque<HeldEntry>,
     bytes: usize,
     /// How many of them had come when the history was asked last: it has what is missing among those.
     asked_behind: usize,
@@ -34,13 +34,13 @@ pub(super) struct Held {
 }
 
 #[derive(Debug)]
-enum Waiting {
-    Message(Option<u64>, Note),
+enum HeldEntry {
+    Message(Option<u64>, Notification),
     /// Messages are missing here too, after this position where it is known: the history is asked once more.
     Gap(Option<Position>),
 }
 
-impl Held {
+impl HeldMessages {
     pub(super) const fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -59,16 +59,16 @@ impl Held {
     }
 
     /// Keeps a message; `false` if that is one too many.
-    pub(super) fn keep(&mut self, offset: Option<u64>, note: Note) -> bool {
+    pub(super) fn keep(&mut self, offset: Option<u64>, note: Notification) -> bool {
         self.bytes += note.weight();
-        self.waiting.push_back(Waiting::Message(offset, note));
-        self.waiting.len() <= MOST && self.bytes <= MOST_BYTES
+        self.waiting.push_back(HeldEntry::Message(offset, note));
+        self.waiting.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
 
     /// Keeps the place of another gap; one right behind another is closed with it.
     fn keep_gap(&mut self, before: Option<Position>) {
-        if !matches!(self.waiting.back(), Some(Waiting::Gap(_))) {
-            self.waiting.push_back(Waiting::Gap(before));
+        if !matches!(self.waiting.back(), Some(HeldEntry::Gap(_))) {
+            self.waiting.push_back(HeldEntry::Gap(before));
         }
     }
 
@@ -77,59 +77,59 @@ impl Held {
         let (mut index, closed) = (0, self.asked_behind);
         self.waiting.retain(|waiting| {
             index += 1;
-            index > closed || matches!(waiting, Waiting::Message(..))
+            index > closed || matches!(waiting, HeldEntry::Message(..))
         });
-        let has_gap = self.waiting.iter().any(|waiting| matches!(waiting, Waiting::Gap(_)));
+        let has_gap = self.waiting.iter().any(|waiting| matches!(waiting, HeldEntry::Gap(_)));
         std::mem::take(&mut self.is_stale) || has_gap
     }
 
     /// The first offset past the own position: where the channel goes on.
     fn next_after(&self, own: Position) -> Option<u64> {
         self.waiting.iter().find_map(|waiting| match waiting {
-            Waiting::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
-            Waiting::Gap(_) => None,
+            HeldEntry::Message(offset, _) => offset.filter(|offset| *offset > own.offset),
+            HeldEntry::Gap(_) => None,
         })
     }
 }
 
-impl Run {
+impl ClientTask {
     /// The numbering of a channel went back without a word: the history knows whether its epoch is another one.
     pub(super) fn doubt(&mut self, channel: &str) {
-        match self.held.get_mut(channel) {
+        match self.catching_up.get_mut(channel) {
             Some(held) => held.is_stale = true,
             None => self.catch_up(channel, None),
         }
-        if let Some(held) = self.held.get_mut(channel) {
+        if let Some(held) = self.catching_up.get_mut(channel) {
             held.goes_back();
         }
     }
 
     /// Fetches what a channel has missed, after a position where one was named.
     pub(super) fn catch_up(&mut self, channel: &str, before: Option<Position>) {
-        if let Some(held) = self.held.get_mut(channel) {
+        if let Some(held) = self.catching_up.get_mut(channel) {
             return held.keep_gap(before);
         }
-        self.held.insert(channel.to_owned(), Held::new());
+        self.catching_up.insert(channel.to_owned(), HeldMessages::new());
         self.ask_history(channel);
     }
 
     pub(super) fn ask_history(&mut self, channel: &str) {
-        let since = self.session.place(channel).and_then(|place| place.position);
+        let since = self.session.place_of(channel).and_then(|place| place.position);
         let request =
             Request::History { channel: channel.into(), since, limit: None, direction: Direction::Forward };
-        self.ask(Purpose::CatchUp(channel.to_owned()), &request);
-        if let Some(held) = self.held.get_mut(channel) {
-            held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(LEAST)));
+        self.send_request(Purpose::CatchUp(channel.to_owned()), &request);
+        if let Some(held) = self.catching_up.get_mut(channel) {
+            held.answer_by = Some(after(Instant::now(), self.shared.timeout.max(MIN_HELD)));
             held.asked_behind = held.waiting.len();
         }
     }
 
     /// A page of the history is there, or will not come.
-    pub(super) fn caught(&mut self, channel: &str, answer: Result<Option<Box<RawValue>>, Refusal>) {
+    pub(super) fn caught_up(&mut self, channel: &str, answer: Result<Option<Box<RawValue>>, Refusal>) {
         let history = match answer {
             Ok(data) => data.and_then(|data| serde_json::from_str::<History>(data.get()).ok()),
             Err(refusal) if refusal.temporary => {
-                if let Some(held) = self.held.get_mut(channel) {
+                if let Some(held) = self.catching_up.get_mut(channel) {
                     held.answer_by = None;
                     held.retry_at = Some(Instant::now() + retry_after(&refusal));
                 }
@@ -139,13 +139,13 @@ impl Run {
         };
         let Some(history) = history else { return self.give_up_catching(channel, GapReason::Other) };
         let before = self.position(channel);
-        if !self.session.takes_page(channel, history.position) {
+        if !self.session.take_page(channel, history.position) {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
         if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
             self.outbox.forget_keys(channel);
         }
-        if let Some(held) = self.held.get_mut(channel) {
+        if let Some(held) = self.catching_up.get_mut(channel) {
             held.went_back_at = None;
         }
         for message in &history.messages {
@@ -160,24 +160,24 @@ impl Run {
             let reason = if is_same { GapReason::TooOld } else { GapReason::EpochChanged };
             return self.give_up_catching(channel, reason);
         }
-        if is_behind || self.held.get_mut(channel).is_some_and(Held::is_stale_at_the_end) {
+        if is_behind || self.catching_up.get_mut(channel).is_some_and(HeldMessages::is_stale_at_the_end) {
             return self.ask_history(channel);
         }
         self.release(channel, false);
     }
 
     fn position(&mut self, channel: &str) -> Option<Position> {
-        self.session.place(channel)?.position
+        self.session.place_of(channel)?.position
     }
 
     /// Gives one message of the history to its readers, unless it was seen before. Its offset counts whatever it is.
     fn replay(&mut self, channel: &str, message: &str) {
         let (offset, note) = match Received::read(message) {
             Ok(Received::Publication(publication)) => {
-                (publication.offset, Some(Note::Publication(Arc::new(publication), None)))
+                (publication.offset, Some(Notification::Publication(Arc::new(publication), None)))
             }
             Ok(Received::Application(application)) => {
-                (application.offset, Some(Note::Application(Arc::new(application))))
+                (application.offset, Some(Notification::Application(Arc::new(application))))
             }
             _ => (number(message), None),
         };
@@ -187,14 +187,14 @@ impl Run {
         if self.session.replay(channel, offset)
             && let Some(note) = note
         {
-            self.give(Some(channel), &note);
+            self.deliver(Some(channel), &note);
         }
     }
 
     /// The history cannot close the gap: the application is told, and the channel goes on.
     pub(super) fn give_up_catching(&mut self, channel: &str, reason: GapReason) {
-        let from = self.session.place(channel).and_then(|place| place.position);
-        let held = self.held.get(channel);
+        let from = self.session.place_of(channel).and_then(|place| place.position);
+        let held = self.catching_up.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
         if is_lost {
@@ -204,14 +204,14 @@ impl Run {
             let next = held?.next_after(from)?;
             Some(Position { offset: next - 1, ..from })
         });
-        self.tell(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
+        self.notify(Gap { channel: channel.to_owned(), reason, from, to, missed: None });
         self.release(channel, is_lost);
     }
 
     /// Forgets the answer that is awaited, and what waits for it.
-    pub(super) fn stop_catching(&mut self, channel: &str) -> Option<Held> {
-        self.asked.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
-        self.held.remove(channel)
+    pub(super) fn stop_catching(&mut self, channel: &str) -> Option<HeldMessages> {
+        self.open_requests.retain(|_, purpose| !matches!(purpose, Purpose::CatchUp(name) if name == channel));
+        self.catching_up.remove(channel)
     }
 
     /// Lets the live messages go on, each of them unless the history had it, up to the next gap among them. Where the position is
@@ -227,16 +227,16 @@ impl Run {
             }
             index += 1;
             match waiting {
-                Waiting::Message(offset, note) => {
+                HeldEntry::Message(offset, note) => {
                     if self.session.replay(channel, offset) {
-                        self.give(Some(channel), &note);
+                        self.deliver(Some(channel), &note);
                     }
                 }
-                Waiting::Gap(before) => {
-                    held.bytes = held.waiting.iter().map(Waiting::weight).sum();
+                HeldEntry::Gap(before) => {
+                    held.bytes = held.waiting.iter().map(HeldEntry::weight).sum();
                     held.went_back_at = held.went_back_at.and_then(|at| at.checked_sub(index));
-                    if self.session.catches_again(channel, before, held.went_back_at.is_some()) {
-                        self.held.insert(channel.to_owned(), held);
+                    if self.session.catch_up_again(channel, before, held.went_back_at.is_some()) {
+                        self.catching_up.insert(channel.to_owned(), held);
                         return self.ask_history(channel);
                     }
                 }
@@ -255,7 +255,7 @@ impl Run {
     }
 }
 
-impl Waiting {
+impl HeldEntry {
     fn weight(&self) -> usize {
         match self {
             Self::Message(_, note) => note.weight(),
@@ -265,10 +265,10 @@ impl Waiting {
 }
 
 /// What tells a message of a channel from others of the same offset.
-pub(super) fn mark(note: &Note) -> String {
+pub(super) fn mark(note: &Notification) -> String {
     match note {
-        Note::Publication(publication, _) => format!("{} {}", publication.timestamp, publication.content),
-        Note::Application(application) => application.body.get().to_owned(),
+        Notification::Publication(publication, _) => format!("{} {}", publication.timestamp, publication.content),
+        Notification::Application(application) => application.body.get().to_owned(),
         _ => String::new(),
     }
 }
@@ -285,26 +285,26 @@ fn number(message: &str) -> Option<u64> {
 /// Why the history was refused.
 fn reason(refusal: &Refusal) -> GapReason {
     #[derive(serde::Deserialize)]
-    struct Details {
+    struct RefusalDetails {
         reason: Option<String>,
     }
-    let details: Option<Details> =
+    let details: Option<RefusalDetails> =
         refusal.details.as_ref().and_then(|details| serde_json::from_str(details.get()).ok());
     details.and_then(|details| details.reason).map_or(GapReason::Dropped, |word| GapReason::of(&word))
 }
 
 /// When a request that was refused for now may be asked again.
 pub(super) fn retry_after(refusal: &Refusal) -> Duration {
-    refusal.retry_after().unwrap_or(RETRY).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+    refusal.retry_after().unwrap_or(RETRY_INTERVAL).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 /// The pause before a request is asked again, where the server says nothing.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The bounds of what a server may ask for: see `PROTOCOL.md`.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// The least time for a page of the history, however little a request is given.
-const LEAST: Duration = Duration::from_secs(1);
+const MIN_HELD: Duration = Duration::from_secs(1);
 /// What may be held back for one channel.
-const MOST: usize = 10_000;
-const MOST_BYTES: usize = 8 << 20;
+const MAX_HELD: usize = 10_000;
+const MAX_HELD_BYTES: usize = 8 << 20;

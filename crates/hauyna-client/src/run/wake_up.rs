@@ -1,7 +1,7 @@
 //! What handles tell the task without waiting, also from `Drop`. Bounded by what it is about: a channel whose events wait is told
 //! once, and a share of a subscription ends once.
 
-use super::wishes::Reply;
+use super::subscriptions::Reply;
 use crate::shared::ChannelShared;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Something that the task is told.
-pub(crate) enum Nudge {
+pub(crate) enum WakeUp {
     /// Client events wait in this channel.
     Events(Arc<ChannelShared>),
     /// A share of a subscription has ended, by its handle or with it.
@@ -21,20 +21,20 @@ pub(crate) enum Nudge {
 
 /// What the task has been told and has not looked at.
 #[derive(Default)]
-pub(crate) struct Nudges {
+pub(crate) struct WakeUps {
     waiting: Mutex<Waiting>,
 }
 
 #[derive(Default)]
 struct Waiting {
-    nudges: VecDeque<Nudge>,
+    nudges: VecDeque<WakeUp>,
     waker: Option<Waker>,
     is_closed: bool,
 }
 
-impl Nudges {
+impl WakeUps {
     /// Tells the task; one that has ended has no use for it.
-    pub(crate) fn push(&self, nudge: Nudge) {
+    pub(crate) fn push(&self, nudge: WakeUp) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_closed {
             waiting.nudges.push_back(nudge);
@@ -44,7 +44,7 @@ impl Nudges {
         }
     }
 
-    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Nudge> {
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<WakeUp> {
         let mut waiting = self.waiting.lock();
         if let Some(nudge) = waiting.nudges.pop_front() {
             return Poll::Ready(nudge);
@@ -53,7 +53,7 @@ impl Nudges {
         Poll::Pending
     }
 
-    pub(super) fn next(&self) -> Option<Nudge> {
+    pub(super) fn next(&self) -> Option<WakeUp> {
         self.waiting.lock().nudges.pop_front()
     }
 
@@ -68,7 +68,7 @@ impl Nudges {
     }
 }
 
-impl fmt::Debug for Nudges {
+impl fmt::Debug for WakeUps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nudges").field("waiting", &self.waiting.lock().nudges.len()).finish_non_exhaustive()
     }

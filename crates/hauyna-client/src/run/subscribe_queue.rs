@@ -1,15 +1,15 @@
 //! The subscriptions that wait to be asked for. A few are on their way at once, and a refusal for rate pauses them all: a client
 //! with many channels comes back without a burst that its server would refuse. Part of the task.
 
-use super::Run;
-use super::ask::{Done, Purpose, settled};
-use super::held::retry_after;
+use super::ClientTask;
+use super::send::{BackgroundResult, Purpose, request_settled};
+use super::catch_up::retry_after;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
-use crate::session::Standing;
-use crate::socket::Loss;
-use crate::subscription::Live;
+use crate::session::SubscriptionState;
+use crate::socket::ConnectionLoss;
+use crate::subscription::LiveSubscription;
 use hauyna_protocol::{Encoding, ErrorType, Raw, Request};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 
 /// The subscriptions that wait to be asked for, on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<Queued>,
+pub(super) struct SubscribeQueue {
+    waiting: VecDeque<QueuedSubscribe>,
     paused_until: Option<Instant>,
     /// How many tokens of channels are being fetched.
     fetching: usize,
@@ -26,7 +26,7 @@ pub(super) struct Queue {
 
 /// A subscription that waits.
 #[derive(Debug)]
-pub(super) struct Queued {
+pub(super) struct QueuedSubscribe {
     pub(super) channel: String,
     /// The number of the wish for it.
     pub(super) wish: u64,
@@ -34,13 +34,13 @@ pub(super) struct Queued {
     pub(super) token: Option<String>,
 }
 
-impl Queue {
+impl SubscribeQueue {
     /// A token is there, or will not come.
     pub(super) const fn fetched(&mut self) {
         self.fetching = self.fetching.saturating_sub(1);
     }
 
-    pub(super) fn push_front(&mut self, queued: Queued) {
+    pub(super) fn push_front(&mut self, queued: QueuedSubscribe) {
         self.waiting.push_front(queued);
     }
 
@@ -60,75 +60,75 @@ impl Queue {
 
     /// Takes the next one, unless the queue is paused. Those that need a token wait while enough of these are being fetched, and
     /// let the others go ahead.
-    fn next(&mut self, needs_token: impl Fn(&Queued) -> bool) -> Option<Queued> {
+    fn next(&mut self, needs_token: impl Fn(&QueuedSubscribe) -> bool) -> Option<QueuedSubscribe> {
         if self.paused_until.is_some() {
             return None;
         }
-        let may_fetch = self.fetching < MOST_AT_ONCE;
+        let may_fetch = self.fetching < MAX_IN_FLIGHT;
         let at = self.waiting.iter().position(|queued| may_fetch || !needs_token(queued))?;
         self.waiting.remove(at)
     }
 }
 
-impl Run {
+impl ClientTask {
     /// Asks for a channel that is wanted, behind those that wait already.
     pub(super) fn subscribe(&mut self, channel: &str) {
-        let Some(place) = self.session.place(channel) else { return };
-        if place.standing == Standing::Live {
+        let Some(place) = self.session.place_of(channel) else { return };
+        if place.state == SubscriptionState::Live {
             return; // The server has subscribed this client meanwhile.
         }
-        place.standing = Standing::Asked;
-        let Some(kept) = self.wishes.get(channel) else { return };
-        let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.queue.waiting.push_back(queued);
+        place.state = SubscriptionState::Asked;
+        let Some(kept) = self.subscriptions.get(channel) else { return };
+        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
+        self.subscribe_queue.waiting.push_back(queued);
     }
 
     /// Asks for as many of those that wait as may be on their way at once.
-    pub(super) fn ask_queued(&mut self, now: Instant) {
+    pub(super) fn send_queued(&mut self, now: Instant) {
         // Also where nothing more may be asked yet: a moment that stays in the past would keep the task awake.
-        self.queue.paused_until.take_if(|until| now >= *until);
-        if self.queue.waiting.is_empty() {
+        self.subscribe_queue.paused_until.take_if(|until| now >= *until);
+        if self.subscribe_queue.waiting.is_empty() {
             return;
         }
         // Counted anew each time: one that is refused right here is not on its way.
-        while self.on_their_way() < MOST_AT_ONCE {
-            let wishes = &self.wishes;
+        while self.in_flight_count() < MAX_IN_FLIGHT {
+            let wishes = &self.subscriptions;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
-            let needs_token = |queued: &Queued| queued.token.is_none() && has_source(&queued.channel);
-            let Some(queued) = self.queue.next(needs_token) else { return };
+            let needs_token = |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
+            let Some(queued) = self.subscribe_queue.next(needs_token) else { return };
             let needs_token = needs_token(&queued);
-            let Queued { channel, wish, token } = queued;
-            if !self.is_wish(&channel, wish) || self.session.is_live(&channel) {
+            let QueuedSubscribe { channel, wish, token } = queued;
+            if !self.is_current_request(&channel, wish) || self.session.is_live(&channel) {
                 continue; // It was given up meanwhile, or the server has made the subscription.
             }
             match needs_token {
                 true => self.fetch_token(channel, wish),
-                false => self.ask_subscribe(&channel, token),
+                false => self.send_subscribe(&channel, token),
             }
         }
     }
 
-    fn on_their_way(&self) -> usize {
+    fn in_flight_count(&self) -> usize {
         let is_on_its_way =
             |purpose: &&Purpose| matches!(purpose, Purpose::Subscribe { answer_by: Some(_), .. });
-        self.asked.values().filter(is_on_its_way).count()
+        self.open_requests.values().filter(is_on_its_way).count()
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
-        let Some(source) = self.wishes.get(&channel).and_then(|kept| kept.wish.token.clone()) else { return };
-        let (generation, patience) = (self.generation, self.patience());
-        self.queue.fetching += 1;
-        self.work.spawn(async move {
-            let token = settled(source, patience).await;
-            Done::ChannelToken { generation, channel, wish, token }
+        let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else { return };
+        let (generation, patience) = (self.generation, self.answer_timeout());
+        self.subscribe_queue.fetching += 1;
+        self.background_work.spawn(async move {
+            let token = request_settled(source, patience).await;
+            BackgroundResult::ChannelToken { generation, channel, wish, token }
         });
     }
 
-    fn ask_subscribe(&mut self, channel: &str, token: Option<String>) {
-        let Some(place) = self.session.place(channel) else { return };
+    fn send_subscribe(&mut self, channel: &str, token: Option<String>) {
+        let Some(place) = self.session.place_of(channel) else { return };
         let recover = place.recover();
-        let Some(kept) = self.wishes.get(channel) else { return };
+        let Some(kept) = self.subscriptions.get(channel) else { return };
         let (metadata, wish) = (kept.wish.metadata.clone(), kept.number);
         let request = Request::Subscribe {
             channel: channel.into(),
@@ -136,54 +136,54 @@ impl Run {
             recover,
             token: token.map(Into::into),
         };
-        let answer_by = Some(self.answer_by(self.session.restores(channel)));
-        self.ask(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
+        let answer_by = Some(self.answer_by(self.session.is_restored_by(channel)));
+        self.send_request(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
     }
 
     /// A channel was refused.
     pub(super) fn refused(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(place) = self.session.place(channel) else { return };
-        if place.standing == Standing::Live {
+        let Some(place) = self.session.place_of(channel) else { return };
+        if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
-            let missed = place.joins_unannounced();
-            let subscription = Live { position: place.position, recoverable: place.is_recoverable };
+            let missed = place.join_unannounced();
+            let subscription = LiveSubscription { position: place.position, recoverable: place.is_recoverable };
             self.answer_waiters(channel, &Ok(subscription));
-            return self.make_up_for(channel, missed, None);
+            return self.handle_missed(channel, missed, None);
         }
         if refusal.error_type == ErrorType::RateLimited.as_str() {
-            return self.ask_again_after(channel, refusal);
+            return self.retry_after(channel, refusal);
         }
         let (was_live, from) = (place.was_live(), place.position);
-        place.standing = Standing::Absent;
-        let Some(kept) = self.wishes.get_mut(channel) else { return };
+        place.state = SubscriptionState::Absent;
+        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
         if was_live && refusal.temporary {
             kept.retry_at = Some(Instant::now() + retry_after(refusal));
             return;
         }
         self.answer_waiters(channel, &Err(Error::Refused(refusal.clone())));
-        self.forget(channel);
+        self.remove_channel(channel);
         if was_live {
             let reason = GapReason::Refused;
-            self.tell(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
+            self.notify(Gap { channel: channel.to_owned(), reason, from, to: None, missed: None });
         }
     }
 
     /// Asks for a channel once more, and for all that wait, when the server's limit allows it.
-    fn ask_again_after(&mut self, channel: &str, refusal: &Refusal) {
-        let Some(kept) = self.wishes.get_mut(channel) else { return };
+    fn retry_after(&mut self, channel: &str, refusal: &Refusal) {
+        let Some(kept) = self.subscriptions.get_mut(channel) else { return };
         kept.refusal = Some(refusal.clone());
-        let queued = Queued { channel: channel.to_owned(), wish: kept.number, token: None };
-        self.queue.push_front(queued);
-        self.queue.pause(Instant::now() + retry_after(refusal));
+        let queued = QueuedSubscribe { channel: channel.to_owned(), wish: kept.number, token: None };
+        self.subscribe_queue.push_front(queued);
+        self.subscribe_queue.pause(Instant::now() + retry_after(refusal));
     }
 
     /// By when a subscription is answered. One that was live is awaited for longer than servers wait for their application: asking for
     /// it anew on another connection would begin the same wait.
     fn answer_by(&self, was_live: bool) -> Instant {
-        let least = if was_live { OWED } else { RESTORING };
+        let least = if was_live { MAX_UNANSWERED } else { RESTORE_TIMEOUT };
         after(Instant::now(), self.shared.timeout.max(least))
     }
 
@@ -191,9 +191,9 @@ impl Run {
     /// one that it has answered have their time anew.
     pub(super) fn extend_subscriptions_behind(&mut self, answered: u64) {
         let (new, owed) = (self.answer_by(false), self.answer_by(true));
-        for (_, purpose) in self.asked.range_mut(answered..) {
+        for (_, purpose) in self.open_requests.range_mut(answered..) {
             if let Purpose::Subscribe { channel, answer_by: Some(at), .. } = purpose {
-                *at = if self.session.restores(channel) { owed } else { new };
+                *at = if self.session.is_restored_by(channel) { owed } else { new };
             }
         }
     }
@@ -202,22 +202,22 @@ impl Run {
     /// Another subscription that is not answered in time makes room for the next one.
     pub(super) fn expire_subscriptions(&mut self, now: Instant) {
         let mut is_owed = false;
-        for purpose in self.asked.values_mut() {
+        for purpose in self.open_requests.values_mut() {
             if let Purpose::Subscribe { channel, answer_by, .. } = purpose
                 && answer_by.take_if(|by| now >= *by).is_some()
             {
-                is_owed |= self.session.restores(channel);
+                is_owed |= self.session.is_restored_by(channel);
             }
         }
         if is_owed {
-            self.lost(&Loss::abnormal("subscriptions were not answered"));
+            self.connection_lost(&ConnectionLoss::abnormal("subscriptions were not answered"));
         }
     }
 }
 
 /// Subscriptions that may be on their way at once. The TypeScript client has the same bound.
-const MOST_AT_ONCE: usize = 16;
+const MAX_IN_FLIGHT: usize = 16;
 /// The least time for a subscription to be answered, however little a request is given.
-pub(super) const RESTORING: Duration = Duration::from_secs(1);
+pub(super) const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for one that was live before the loss: twice what a server gives its application by default.
-const OWED: Duration = Duration::from_secs(60);
+const MAX_UNANSWERED: Duration = Duration::from_secs(60);
