@@ -10,7 +10,7 @@ use crate::history::{HistoryRequest, OlderPages};
 use crate::outbox::Draft;
 use crate::presence::{ChannelPresence, Member};
 use crate::publication::Publication;
-use crate::run::{Command, WakeUp, SubscribeRequest};
+use crate::run::{Command, SubscribeRequest, WakeUp};
 use crate::shared::ChannelShared;
 use crate::stream::{Filter, Notification, Stream};
 use crate::subscription::SubscribeBuilder;
@@ -46,7 +46,8 @@ impl<M> Channel<M> {
     ///
     /// What the server subscribes this client to is there without it.
     pub fn subscribe(&self) -> SubscribeBuilder {
-        let wish = SubscribeRequest { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
+        let wish =
+            SubscribeRequest { channel: self.shared.name.clone(), metadata: None, since: None, token: None };
         SubscribeBuilder::new(self.client.clone(), wish)
     }
 
@@ -256,7 +257,9 @@ pub struct PresenceUpdate {
 }
 
 pub(crate) fn read_event<T: DeserializeOwned>(note: Notification) -> Result<T, StreamError> {
-    let Notification::Application(application) = note else { return Err(StreamError::Unreadable(String::new())) };
+    let Notification::Application(application) = note else {
+        return Err(StreamError::Unreadable(String::new()));
+    };
     serde_json::from_str(application.body.get()).map_err(|error| StreamError::Unreadable(error.to_string()))
 }
 

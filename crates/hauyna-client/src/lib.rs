@@ -46,7 +46,7 @@ pub use direct::{Direct, DirectMessage};
 pub use error::{Closed, Error, InvalidUrl, Refusal, StreamError};
 pub use events::ClientEvent;
 pub use gap::{Gap, GapReason};
-pub use history::{HistoryRequest, OlderPages, HistoryMessages};
+pub use history::{HistoryMessages, HistoryRequest, OlderPages};
 pub use presence::{ChannelPresence, Device, Member, Presence};
 pub use publication::Publication;
 pub use stream::Stream;

@@ -52,7 +52,8 @@ impl Liveness {
             None if now >= self.last_read + self.interval => {
                 // A timer this late means that the process or the machine slept: the socket may be long dead.
                 let slept = now.duration_since(self.last_read + self.interval) >= LATE_WAKE_UP;
-                self.pong_timeout = Some(if slept { now + PONG_TIMEOUT } else { self.last_read + self.timeout });
+                self.pong_timeout =
+                    Some(if slept { now + PONG_TIMEOUT } else { self.last_read + self.timeout });
                 LivenessCheck::Ping
             }
             None => LivenessCheck::Alive,

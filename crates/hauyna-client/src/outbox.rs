@@ -75,7 +75,9 @@ impl Queued {
     /// Until when the server remembers the key of a publication that was cut.
     fn is_key_remembered(&self) -> Option<Instant> {
         let is_keyed = matches!(self.entry.draft.after_loss(), AfterLoss::WhileRemembered(_));
-        self.sent.filter(|_| is_keyed && self.phase == Phase::Interrupted).map(|sent| after(sent.instant, KEY_LIFETIME))
+        self.sent
+            .filter(|_| is_keyed && self.phase == Phase::Interrupted)
+            .map(|sent| after(sent.instant, KEY_LIFETIME))
     }
 
     /// Whether it was never sent, and nobody waits for it any more.
@@ -109,8 +111,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) const fn new(most: usize, most_bytes: usize) -> Self {
-        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, max_remax_bytes: quests: most, most_bytes }
+    pub(crate) const fn new(max_requests: usize, max_bytes: usize) -> Self {
+        Self { queue: VecDeque::new(), sent: 0, last: 0, bytes: 0, max_requests, max_bytes }
     }
 
     /// Appends a request under an id that is unique in the client.
@@ -119,9 +121,9 @@ impl Outbox {
         if size > self.max_bytes {
             return entry.fail(Error::Unsendable("larger than the whole outbox".into()));
         }
-        if self.queue.len() >= self.max_requests || self.bytes + sizemax_bytesst_bytes {
+        if self.queue.len() >= self.max_requests || self.bytes + size > self.max_bytes {
             self.forget_withdrawn();
-            if self.queue.len() >= self.max_requests || self.bytes + sizemax_bytesst_bytes {
+            if self.queue.len() >= self.max_requests || self.bytes + size > self.max_bytes {
                 return entry.fail(Error::OutboxFull);
             }
         }

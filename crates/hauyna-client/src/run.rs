@@ -1,16 +1,16 @@
 //! The client's one task: it waits for whatever happens next – a command, bytes, a moment – and hands it to `travel` (coming
 //! and going), `hear` (what the server says) or `ask` (what goes out). Nothing else touches the sockets.
 
-mod send;
+mod catch_up;
 mod deadlines;
 mod events;
-mod receive;
-mod catch_up;
 mod presence_lists;
-mod wake_up;
-mod subscribe_queue;
+mod receive;
 mod reconnect;
+mod send;
+mod subscribe_queue;
 mod subscriptions;
+mod wake_up;
 
 use crate::backoff::Backoff;
 use crate::builder::Options;
@@ -28,10 +28,9 @@ use crate::shared::{ChannelShared, Shared};
 use crate::socket::{AttemptFailure, Socket};
 use crate::stream::Notification;
 use crate::subscription::LiveSubscription;
-use send::{BackgroundResult, Purpose};
 use catch_up::HeldMessages;
-pub(crate) use wake_up::{WakeUp, WakeUps};
-use subscribe_queue::SubscribeQueue;
+use reconnect::{Former, Next};
+use send::{BackgroundResult, Purpose};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,12 +38,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use subscribe_queue::SubscribeQueue;
+pub(crate) use subscriptions::SubscribeRequest;
+use subscriptions::{Reply, Waiter, WantedChannel};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use reconnect::{Former, Next};
-pub(crate) use subscriptions::SubscribeRequest;
-use subscriptions::{WantedChannel, Reply, Waiter};
+pub(crate) use wake_up::{WakeUp, WakeUps};
 
 /// What the handles ask of the task.
 pub(crate) enum Command {

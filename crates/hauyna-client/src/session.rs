@@ -88,7 +88,8 @@ impl Session {
         for place in self.places.values_mut() {
             // Also where the server said only that there is a subscription already.
             place.was_live |= place.state == SubscriptionState::Live;
-            (place.state, place.is_same_epoch, place.catching_up_to) = (SubscriptionState::Absent, false, false);
+            (place.state, place.is_same_epoch, place.catching_up_to) =
+                (SubscriptionState::Absent, false, false);
             place.expect_after(None);
             (place.needs_judgement, place.named) = (false, place.resumed_from);
         }
@@ -189,7 +190,9 @@ impl Session {
     /// A publication of this client's, which it does not get live, stands here. It is seen where it is the next one: nothing that
     /// was not lies before it.
     pub(crate) fn publishes(&mut self, channel: &str, at: Position) -> bool {
-        let Some(place) = self.live_place(channel).filter(|place| !place.catching_up_to) else { return false };
+        let Some(place) = self.live_place(channel).filter(|place| !place.catching_up_to) else {
+            return false;
+        };
         let is_next = same_epoch(place.position, Some(at))
             && place.position.is_some_and(|own| own.offset.checked_add(1) == Some(at.offset));
         if is_next {

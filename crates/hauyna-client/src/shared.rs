@@ -4,7 +4,7 @@ use crate::client::{SessionInfo, State};
 use crate::events::EventQueue;
 use crate::presence::Roster;
 use crate::run::WakeUps;
-use crate::stream::{BufferBounds, Broadcaster};
+use crate::stream::{Broadcaster, BufferBounds};
 use hauyna_protocol::Position;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -119,7 +119,8 @@ pub(crate) struct ChannelShared {
 
 impl ChannelShared {
     fn new(name: &str) -> Self {
-        let (feed, roster, position) = (Broadcaster::default(), Mutex::new(Roster::default()), Mutex::new(None));
+        let (feed, roster, position) =
+            (Broadcaster::default(), Mutex::new(Roster::default()), Mutex::new(None));
         Self { name: name.to_owned(), feed, roster, position, events: Mutex::default() }
     }
 

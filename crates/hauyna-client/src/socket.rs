@@ -223,7 +223,11 @@ impl Socket {
             return Poll::Ready(());
         }
         // A server that reads nothing is not answered without end: what it says waits until it has read.
-        let read = if self.write_buffer.len() - self.written < MAX_MESSAGES { self.poll_read(cx) } else { Poll::Pending };
+        let read = if self.write_buffer.len() - self.written < MAX_MESSAGES {
+            self.poll_read(cx)
+        } else {
+            Poll::Pending
+        };
         if let Some(payload) = self.ping.take() {
             encode_into(&mut self.write_buffer, OpCode::Pong, &payload, Some(random.mask()));
         }
@@ -276,7 +280,8 @@ impl Socket {
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.write_buffer.len() {
-            let wrote = ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.write_buffer[self.written..]))?;
+            let wrote =
+                ready!(Pin::new(&mut *self.stream).poll_write(cx, &self.write_buffer[self.written..]))?;
             if wrote == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -310,7 +315,8 @@ impl Socket {
                 Err(error) => {
                     // The fault is the server's, or a proxy's: another connection may do better.
                     let is_unreadable = error.close_code() == CloseCode::TOO_BIG;
-                    end = Some(ConnectionLoss { is_unreadable, ..ConnectionLoss::abnormal(error.to_string()) });
+                    end =
+                        Some(ConnectionLoss { is_unreadable, ..ConnectionLoss::abnormal(error.to_string()) });
                     break;
                 }
             }

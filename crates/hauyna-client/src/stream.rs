@@ -98,17 +98,18 @@ impl Notification {
     /// About how many bytes it keeps.
     pub(crate) fn weight(&self) -> usize {
         const ENTRY_BYTES: usize = 128;
-        ENTRY_BYTES + match self {
-            Self::Publication(publication, _) => publication.content.get().len(),
-            Self::Application(application) => application.body.get().len(),
-            Self::Direct(direct) => direct.1.message.get().len(),
-            Self::Subscriber(event) => event.metadata.get().len(),
-            Self::ClientEvent(event) => event.data.as_ref().map_or(0, |data| data.get().len()),
-            Self::Refused(refusal) => {
-                refusal.message.len() + refusal.details.as_ref().map_or(0, |details| details.get().len())
+        ENTRY_BYTES
+            + match self {
+                Self::Publication(publication, _) => publication.content.get().len(),
+                Self::Application(application) => application.body.get().len(),
+                Self::Direct(direct) => direct.1.message.get().len(),
+                Self::Subscriber(event) => event.metadata.get().len(),
+                Self::ClientEvent(event) => event.data.as_ref().map_or(0, |data| data.get().len()),
+                Self::Refused(refusal) => {
+                    refusal.message.len() + refusal.details.as_ref().map_or(0, |details| details.get().len())
+                }
+                Self::Presence(_) | Self::Gap(_) | Self::State(_) => 0,
             }
-            Self::Presence(_) | Self::Gap(_) | Self::State(_) => 0,
-        }
     }
 }
 

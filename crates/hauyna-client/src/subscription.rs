@@ -3,7 +3,7 @@
 use crate::channel::object;
 use crate::client::{Client, TokenSource, boxed_error};
 use crate::error::Error;
-use crate::run::{Command, WakeUp, SubscribeRequest};
+use crate::run::{Command, SubscribeRequest, WakeUp};
 use hauyna_protocol::Position;
 use serde::Serialize;
 use std::fmt;
@@ -25,7 +25,8 @@ impl SubscribeBuilder {
     /// Gives an object along, which others see where the channel announces its subscribers or shows presence.
     pub fn metadata(mut self, metadata: &impl Serialize) -> Self {
         let metadata = object(metadata);
-        self.request = self.request.and_then(|wish| Ok(SubscribeRequest { metadata: Some(metadata?), ..wish }));
+        self.request =
+            self.request.and_then(|wish| Ok(SubscribeRequest { metadata: Some(metadata?), ..wish }));
         self
     }
 

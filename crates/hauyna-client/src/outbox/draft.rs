@@ -41,7 +41,9 @@ impl Draft {
             Self::Group { room, message, key } => {
                 Request::Group { room: room.into(), message: json(message), key: is_present(key) }
             }
-            Self::Broadcast { message, key } => Request::Broadcast { message: json(message), key: is_present(key) },
+            Self::Broadcast { message, key } => {
+                Request::Broadcast { message: json(message), key: is_present(key) }
+            }
             Self::Event { name, body, .. } => Request::Event { name: name.into(), body: json(body) },
             Self::UpdateStatus { status, body } => {
                 Request::UpdateStatus { status: status.into(), body: json(body) }
@@ -61,18 +63,19 @@ impl Draft {
     /// About how many bytes it keeps.
     pub(super) fn size(&self) -> usize {
         const ENTRY_BYTES: usize = 160;
-        ENTRY_BYTES + match self {
-            Self::Publish { channel, content, .. } => channel.len() + content.get().len(),
-            Self::Private { to: name, message, .. } | Self::Group { room: name, message, .. } => {
-                name.len() + message.get().len()
+        ENTRY_BYTES
+            + match self {
+                Self::Publish { channel, content, .. } => channel.len() + content.get().len(),
+                Self::Private { to: name, message, .. } | Self::Group { room: name, message, .. } => {
+                    name.len() + message.get().len()
+                }
+                Self::Broadcast { message, .. } => message.get().len(),
+                Self::Event { name, body, .. } | Self::UpdateStatus { status: name, body } => {
+                    name.len() + body.get().len()
+                }
+                Self::UpdatePresence { channel, metadata } => channel.len() + metadata.get().len(),
+                Self::History { channel, .. } => channel.len(),
             }
-            Self::Broadcast { message, .. } => message.get().len(),
-            Self::Event { name, body, .. } | Self::UpdateStatus { status: name, body } => {
-                name.len() + body.get().len()
-            }
-            Self::UpdatePresence { channel, metadata } => channel.len() + metadata.get().len(),
-            Self::History { channel, .. } => channel.len(),
-        }
     }
 
     /// The channel that it is about.
@@ -88,7 +91,9 @@ impl Draft {
     pub(super) fn after_loss(&self) -> AfterLoss<'_> {
         match self {
             Self::Publish { channel, .. } => AfterLoss::WhileRemembered(Some(channel)),
-            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => AfterLoss::WhileRemembered(None),
+            Self::Private { .. } | Self::Group { .. } | Self::Broadcast { .. } => {
+                AfterLoss::WhileRemembered(None)
+            }
             Self::Event { repeat: Repeat::Never, .. } => AfterLoss::Unknown,
             Self::Event { .. }
             | Self::UpdateStatus { .. }

@@ -105,7 +105,10 @@ fn who_comes_between_two_pages_is_in_the_list() {
     // Of the part that the first page has told, and known to the second.
     assert_eq!(applied(&roster.change(change("join", "aaron", 6))), []);
     let (updates, paged) = roster.page(page(6, &["zoe"], None));
-    assert_eq!((names(&updates), paged), (vec![(Join, "bob"), (Join, "zoe"), (Join, "aaron")], PageResult::Whole));
+    assert_eq!(
+        (names(&updates), paged),
+        (vec![(Join, "bob"), (Join, "zoe"), (Join, "aaron")], PageResult::Whole)
+    );
     assert_eq!(applied(&roster.change(change("leave", "bob", 7))), [(Leave, "bob")]);
 }
 

@@ -267,7 +267,9 @@ impl HeldEntry {
 /// What tells a message of a channel from others of the same offset.
 pub(super) fn mark(note: &Notification) -> String {
     match note {
-        Notification::Publication(publication, _) => format!("{} {}", publication.timestamp, publication.content),
+        Notification::Publication(publication, _) => {
+            format!("{} {}", publication.timestamp, publication.content)
+        }
         Notification::Application(application) => application.body.get().to_owned(),
         _ => String::new(),
     }

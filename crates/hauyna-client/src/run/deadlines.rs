@@ -1,9 +1,9 @@
 //! When the task has something to do without being told, and doing it: time-outs, retries, renewals. Part of the task.
 
 use super::ClientTask;
-use super::send::Purpose;
 use super::catch_up::HeldMessages;
 use super::reconnect::Next;
+use super::send::Purpose;
 use super::subscriptions::WantedChannel;
 use crate::clock::Moment;
 use crate::gap::GapReason;

@@ -1,8 +1,8 @@
 //! The lists of who is present, as the client asks for them page by page. Part of the task.
 
 use super::ClientTask;
-use super::send::{Answer, Purpose};
 use super::catch_up::retry_after;
+use super::send::{Answer, Purpose};
 use super::subscribe_queue::RESTORE_TIMEOUT;
 use super::subscriptions::{Reply, keep_waiter};
 use crate::clock::{MAX_AHEAD, after};

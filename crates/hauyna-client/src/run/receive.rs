@@ -1,9 +1,9 @@
 //! What the server says: publications to the streams, answers to whoever waits, presence to the lists. Part of the task.
 
 use super::ClientTask;
-use super::send::Purpose;
 use super::catch_up::{HeldMessages, mark};
 use super::reconnect::Former;
+use super::send::Purpose;
 use crate::channel::PresenceUpdate;
 use crate::client::read_position;
 use crate::codec;
@@ -125,7 +125,9 @@ impl ClientTask {
                 }
             }
             Received::Subscribed(entry) => self.subscription_live(&entry),
-            Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.subscription_ended(&channel),
+            Received::Unsubscribed { channel } if self.session.is_live(&channel) => {
+                self.subscription_ended(&channel)
+            }
             Received::Unsubscribed { .. } => {}
             Received::Gap(gap) => {
                 let missed = self.session.gap(&gap.channel, gap.position, gap.missed);
@@ -281,7 +283,10 @@ impl ClientTask {
         if self.is_restored && !self.needs_judgement {
             self.session.judged(); // Nothing of this channel waits to be judged.
         }
-        self.answer_waiters(&entry.channel, &Ok(LiveSubscription { position, recoverable: entry.recoverable }));
+        self.answer_waiters(
+            &entry.channel,
+            &Ok(LiveSubscription { position, recoverable: entry.recoverable }),
+        );
         self.handle_missed(&entry.channel, missed, None);
     }
 

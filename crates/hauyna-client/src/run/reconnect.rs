@@ -9,7 +9,7 @@ use crate::codec;
 use crate::error::{Closed, Error, Refusal};
 use crate::liveness::Liveness;
 use crate::logger;
-use crate::socket::{AttemptFailure, ConnectionLoss, SocketOptions, Socket};
+use crate::socket::{AttemptFailure, ConnectionLoss, Socket, SocketOptions};
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use hauyna_protocol::received::{Drain, Received, Session};
 use std::pin::Pin;
@@ -281,7 +281,9 @@ impl ClientTask {
         self.former.take_if(|former| now >= former.until);
         match std::mem::replace(&mut self.next, Next::Idle) {
             Next::At(at) if now >= at => self.attempt(),
-            Next::Opened(socket, at) if now >= at || !self.outbox.mark_sent() => self.await_greeting(socket, now),
+            Next::Opened(socket, at) if now >= at || !self.outbox.mark_sent() => {
+                self.await_greeting(socket, now)
+            }
             Next::Greeting(_, at) if now >= at => self.attempt_failed(&AttemptFailure::Timeout),
             waiting => self.next = waiting,
         }

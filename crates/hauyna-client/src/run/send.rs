@@ -4,7 +4,7 @@
 use super::catch_up::retry_after;
 use super::subscribe_queue::QueuedSubscribe;
 use super::subscriptions::Waiter;
-use super::{Command, ClientTask};
+use super::{ClientTask, Command};
 use crate::client::TokenSource;
 use crate::clock::Moment;
 use crate::codec;
@@ -196,7 +196,9 @@ impl ClientTask {
     /// Does what an answer to a request of the client's own is for.
     pub(super) fn answer_client_request(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Subscribe { channel, wish, .. }, answer) if !self.is_current_request(&channel, wish) => {
+            (Purpose::Subscribe { channel, wish, .. }, answer)
+                if !self.is_current_request(&channel, wish) =>
+            {
                 if answer.is_ok() {
                     self.remove_subscription(&channel);
                 }
@@ -245,7 +247,8 @@ impl ClientTask {
     /// Answers a question of the server's, with the application's code in a task of its own: it may wait, or panic.
     pub(super) fn call_responder(&mut self, question: Question) {
         let Question { id, event, data, .. } = question;
-        let responder = self.options.responders.get(&event).filter(|_| self.running_responders < MAX_RESPONDERS);
+        let responder =
+            self.options.responders.get(&event).filter(|_| self.running_responders < MAX_RESPONDERS);
         let Some(responder) = responder.cloned() else {
             return self.answer(&id, &Err("nobody answers this here".to_owned()));
         };
@@ -267,7 +270,9 @@ impl ClientTask {
     pub(super) fn fetch_refresh(&mut self) {
         let Some(source) = self.options.token.clone() else { return };
         let (generation, patience) = (self.generation, self.answer_timeout());
-        self.background_work.spawn(async move { BackgroundResult::Refresh { generation, token: request_settled(source, patience).await } });
+        self.background_work.spawn(async move {
+            BackgroundResult::Refresh { generation, token: request_settled(source, patience).await }
+        });
     }
 
     /// How long a source of tokens may take before it counts as failed.
@@ -290,7 +295,9 @@ impl ClientTask {
                 self.running_responders = self.running_responders.saturating_sub(1);
                 self.answer(&id, &answer);
             }
-            BackgroundResult::ChannelToken { generation, channel, wish, token } if generation == self.generation => {
+            BackgroundResult::ChannelToken { generation, channel, wish, token }
+                if generation == self.generation =>
+            {
                 self.subscribe_queue.fetched();
                 if self.is_current_request(&channel, wish) {
                     self.take_token(QueuedSubscribe { channel, wish, token });

@@ -2,8 +2,8 @@
 //! with many channels comes back without a burst that its server would refuse. Part of the task.
 
 use super::ClientTask;
-use super::send::{BackgroundResult, Purpose, request_settled};
 use super::catch_up::retry_after;
+use super::send::{BackgroundResult, Purpose, request_settled};
 use crate::clock::after;
 use crate::error::{Error, Refusal};
 use crate::gap::{Gap, GapReason};
@@ -95,7 +95,8 @@ impl ClientTask {
             let wishes = &self.subscriptions;
             let has_source =
                 |channel: &str| wishes.get(channel).is_some_and(|kept| kept.wish.token.is_some());
-            let needs_token = |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
+            let needs_token =
+                |queued: &QueuedSubscribe| queued.token.is_none() && has_source(&queued.channel);
             let Some(queued) = self.subscribe_queue.next(needs_token) else { return };
             let needs_token = needs_token(&queued);
             let QueuedSubscribe { channel, wish, token } = queued;
@@ -116,7 +117,9 @@ impl ClientTask {
     }
 
     fn fetch_token(&mut self, channel: String, wish: u64) {
-        let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else { return };
+        let Some(source) = self.subscriptions.get(&channel).and_then(|kept| kept.wish.token.clone()) else {
+            return;
+        };
         let (generation, patience) = (self.generation, self.answer_timeout());
         self.subscribe_queue.fetching += 1;
         self.background_work.spawn(async move {
@@ -137,7 +140,10 @@ impl ClientTask {
             token: token.map(Into::into),
         };
         let answer_by = Some(self.answer_by(self.session.is_restored_by(channel)));
-        self.send_request(Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 }, &request);
+        self.send_request(
+            Purpose::Subscribe { channel: channel.to_owned(), wish, answer_by, bytes: 0 },
+            &request,
+        );
     }
 
     /// A channel was refused.
@@ -149,7 +155,8 @@ impl ClientTask {
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
             let missed = place.join_unannounced();
-            let subscription = LiveSubscription { position: place.position, recoverable: place.is_recoverable };
+            let subscription =
+                LiveSubscription { position: place.position, recoverable: place.is_recoverable };
             self.answer_waiters(channel, &Ok(subscription));
             return self.handle_missed(channel, missed, None);
         }

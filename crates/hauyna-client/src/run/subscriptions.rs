@@ -153,7 +153,8 @@ impl ClientTask {
     }
 
     pub(super) fn answer_waiters(&mut self, channel: &str, answer: &Result<LiveSubscription, Error>) {
-        for waiter in self.subscriptions.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..)) {
+        for waiter in self.subscriptions.get_mut(channel).into_iter().flat_map(|kept| kept.waiters.drain(..))
+        {
             waiter.answer(answer.clone());
         }
     }

@@ -69,7 +69,9 @@ fn a_recovery_that_failed_is_a_gap_and_takes_the_servers_position() {
         let mut session = live_at(5);
         session.connection_lost();
         let rest = format!(r#""recoverable":true,"recovered":false,"reason":"{reason}""#);
-        let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(epoch, 9)), &rest)) else { panic!("{reason}") };
+        let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(epoch, 9)), &rest)) else {
+            panic!("{reason}")
+        };
         assert_eq!((gap.reason.as_str(), gap.from, gap.to), (reason, Some(at(OLD, 5)), Some(at(epoch, 9))));
         assert_eq!(session.admit("a", Some(10), String::new), Verdict::Deliver);
         assert_eq!(session.has_same_epoch("a"), epoch == OLD, "{reason}");
@@ -83,7 +85,9 @@ fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
     assert_eq!(session.set_live(&entry(None, r#""recoverable":false"#)), MissedMessages::Nothing);
     assert_eq!(session.positions(), []);
     session.connection_lost();
-    let MissedMessages::Gap(gap) = session.set_live(&entry(None, r#""recoverable":false"#)) else { panic!("a gap") };
+    let MissedMessages::Gap(gap) = session.set_live(&entry(None, r#""recoverable":false"#)) else {
+        panic!("a gap")
+    };
     assert_eq!(gap.reason, GapReason::NotRecoverable);
     assert!(!session.has_same_epoch("a"), "nothing proves that the server remembers");
 }
@@ -92,7 +96,10 @@ fn a_channel_without_history_is_a_gap_after_a_reconnect_and_not_before() {
 fn a_subscription_that_the_server_made_anew_is_caught_up_from_history() {
     let mut session = live_at(5);
     session.connection_lost();
-    assert_eq!(session.set_live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)), MissedMessages::InHistory);
+    assert_eq!(
+        session.set_live(&entry(Some(at(OLD, 9)), r#""recoverable":true"#)),
+        MissedMessages::InHistory
+    );
     assert_eq!(session.admit("a", Some(10), String::new), Verdict::Hold);
     assert!((6..=9).all(|offset| session.replay("a", Some(offset))));
     session.caught_up("a");
@@ -137,7 +144,9 @@ fn a_gap_that_names_no_position_of_the_stream_is_recovered_from_the_own_one() {
 #[test]
 fn a_gap_under_another_epoch_is_told_and_recovered_from_its_position() {
     let mut session = live_at(5);
-    let MissedMessages::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else { panic!("it is silent") };
+    let MissedMessages::GapThenHistory(told) = session.gap("a", Some(at(NEW, 2)), 3) else {
+        panic!("it is silent")
+    };
     assert_eq!(
         (told.reason, told.from, told.to),
         (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 2)))
@@ -200,7 +209,9 @@ fn a_live_subscription_takes_the_position_under_the_new_epoch_where_nothing_is_m
 fn a_live_subscription_tells_a_gap_where_the_old_epoch_took_something_along() {
     let mut session = live_at(5);
     let rest = r#""recoverable":true,"recovered":false,"reason":"epoch_changed""#;
-    let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(NEW, 0)), rest)) else { panic!("it is silent") };
+    let MissedMessages::Gap(gap) = session.set_live(&entry(Some(at(NEW, 0)), rest)) else {
+        panic!("it is silent")
+    };
     assert_eq!((gap.reason, gap.from, gap.to), (GapReason::EpochChanged, Some(at(OLD, 5)), Some(at(NEW, 0))));
     assert_eq!(session.admit("a", Some(1), String::new), Verdict::Deliver);
 }

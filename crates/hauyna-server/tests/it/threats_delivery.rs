@@ -2,7 +2,7 @@
 //! its own runs the library in this process, over the same sockets.
 
 use crate::common::{
-    CLOSE, Client, PING, PONG, Server, TEXT, WAIT_TIMEOUT, eventually, frame, header, measured,
+    CLOSE, Client, PING, PONG, Server, TEXT, TIMEOUT, eventually, frame, header, measured,
     raise_descriptor_limit, raw_frame,
 };
 use hauyna::{
@@ -76,8 +76,8 @@ fn narrow(address: SocketAddr) -> Client {
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream: TcpStream = socket.into();
-    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-    stream.set_write_timeout(Some(WAIT_TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     Client::of(stream)
 }
 
@@ -153,11 +153,11 @@ fn row_50_panics_of_callbacks_cost_one_request_or_one_connection() {
     let end = third.frame();
     assert!(end.opcode() == CLOSE || end.json()["error_type"] == "internal_error", "{end:?}");
     drop(third);
-    eventually("the panicked are gone", WAIT_TIMEOUT, || hub.connections().count() == 1);
+    eventually("the panicked are gone", TIMEOUT, || hub.connections().count() == 1);
     let publish = json!({ "type": "channel_message", "id": 1, "channel": "c", "content": "still here" });
     assert_eq!(good.verdict(publish), "ack");
     drop(good);
-    eventually("all are gone", WAIT_TIMEOUT, || hub.stats().connections == 0 && hub.stats().channels == 0);
+    eventually("all are gone", TIMEOUT, || hub.stats().connections == 0 && hub.stats().channels == 0);
     let stats = hub.stats();
     assert_eq!(stats.subscriptions, 0);
     assert!(stats.panics >= 3, "{}", stats.panics);
@@ -177,9 +177,7 @@ fn row_36_at_the_end_no_channel_is_left_in_the_hub() {
         }
     }
     drop(client);
-    eventually("the map is empty", WAIT_TIMEOUT, || {
-        hub.stats().channels == 0 && hub.stats().subscriptions == 0
-    });
+    eventually("the map is empty", TIMEOUT, || hub.stats().channels == 0 && hub.stats().subscriptions == 0);
 }
 
 #[test]
@@ -372,15 +370,16 @@ fn row_52_a_burst_beyond_the_outbox_is_a_gap_or_a_close_never_silence() {
 fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each() {
     const DEAD: usize = 1_000;
     const INTERVAL: Duration = Duration::from_secs(1);
-    const TIMEOUT: Duration = Duration::from_secs(1);
+    const PONG_TIMEOUT: Duration = Duration::from_secs(1);
     let hub = Hub::builder().channels("c", ChannelOptions::new().announce_subscribers()).build();
     let closed = Arc::new(Mutex::new(Vec::new()));
     let reasons = closed.clone();
-    let handler =
-        Handler::new().heartbeat(Heartbeat::every(INTERVAL).timeout(TIMEOUT)).on_close(move |_, reason| {
+    let handler = Handler::new().heartbeat(Heartbeat::every(INTERVAL).timeout(PONG_TIMEOUT)).on_close(
+        move |_, reason| {
             reasons.lock().unwrap().push(reason);
             async { Ok(()) }
-        });
+        },
+    );
     let server = Local::start(hub.clone(), handler);
     let mut watcher = server.open("watcher");
     watcher.subscribe("c");
@@ -415,9 +414,9 @@ fn row_53_half_open_connections_are_gone_after_ping_and_pong_with_one_leave_each
     let lasted = left.iter().map(|(user, gone)| gone.duration_since(fell_silent[user]));
     let longest = lasted.max().unwrap();
     measured(&format!("{DEAD} half-open connections"), format!("each gone within {longest:?}"));
-    assert!(longest < 2 * (INTERVAL + TIMEOUT), "{longest:?}"); // a second more on a machine with time for it
+    assert!(longest < 2 * (INTERVAL + PONG_TIMEOUT), "{longest:?}"); // a second more on a machine with time for it
     assert_eq!(hub.stats().heartbeat_timeouts, DEAD as u64);
-    eventually("on_close has run", WAIT_TIMEOUT, || closed.lock().unwrap().len() == DEAD);
+    eventually("on_close has run", TIMEOUT, || closed.lock().unwrap().len() == DEAD);
     assert!(closed.lock().unwrap().iter().all(|reason| *reason == CloseReason::Heartbeat));
     assert_eq!(dead[0].closed_with(), 3012, "one that can still read is told");
     assert_eq!(watcher.verdict(json!({ "type": "ping", "id": 1 })), "pong", "who answers stays");
@@ -451,7 +450,7 @@ fn the_first_connections_of_a_hub_that_was_idle_have_their_whole_deadline() {
     let handler = Handler::new().read_timeout(Duration::from_millis(800));
     let server = Local::start(Hub::new(), handler);
     let idle = Instant::now();
-    eventually("the hub was idle for longer than the deadline", WAIT_TIMEOUT, || {
+    eventually("the hub was idle for longer than the deadline", TIMEOUT, || {
         idle.elapsed().as_millis() > 1000
     });
     for _ in 0..4 {
@@ -503,7 +502,7 @@ fn twenty_thousand_subscriptions_raced_by_disconnects_leave_the_hub_empty() {
             client.reset();
         }
     }
-    eventually("the hub is empty", WAIT_TIMEOUT, || {
+    eventually("the hub is empty", TIMEOUT, || {
         let stats = hub.stats();
         stats.connections == 0 && stats.channels == 0 && stats.subscriptions == 0
     });
@@ -526,7 +525,7 @@ fn a_quiet_channel_is_not_forgotten_under_its_subscriber() {
         runtime().block_on(async { hub.channel(channel).history(HistoryRange::top()).await }).unwrap().top
     };
     let (kept, lost) = (top("quiet").epoch, top("deserted").epoch);
-    eventually("the other one is forgotten", WAIT_TIMEOUT, || top("deserted").epoch != lost);
+    eventually("the other one is forgotten", TIMEOUT, || top("deserted").epoch != lost);
     assert_eq!(top("quiet").epoch, kept);
     server.publish("quiet", &json!("after a quiet hour"));
     let message = client.message("message");

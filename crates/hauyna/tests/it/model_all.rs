@@ -115,7 +115,7 @@ impl Run {
         }
         let model = Reference {
             announces: world.has_sessions(),
-            most: world.options(seed).max_sessions,
+            most: world.max_sessions(seed),
             ..Reference::default()
         };
         Self {

@@ -53,8 +53,15 @@ impl World {
     pub(super) fn options(self, seed: u64) -> SessionOptions {
         match self {
             Self::WithoutSessions => SessionOptions::none(),
-            _ if seed.is_multiple_of(3) => SessionOptions::new().window(WINDOW).max_sessions(2),
-            _ => SessionOptions::new().window(WINDOW),
+            _ => SessionOptions::new().window(WINDOW).max_sessions(self.max_sessions(seed)),
+        }
+    }
+
+    pub(super) fn max_sessions(self, seed: u64) -> usize {
+        match self {
+            Self::WithoutSessions => 0,
+            _ if seed.is_multiple_of(3) => 2,
+            _ => 65_536,
         }
     }
 
