@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
-use hauyna::Contract;
+use hauyna::contract::Contract;
 use std::path::PathBuf;
 
 /// The flags of `hauyna types`.

@@ -15,7 +15,8 @@ pub use history::{
 };
 
 use fixture::{channel, number, numbers, offset, position, publish};
-use hauyna::{Broker, Continuity, Epoch, HistoryRange, Position, Repeat, Retention};
+use hauyna::broker::{Broker, Continuity, Epoch, Repeat, Retention};
+use hauyna::{HistoryRange, Position};
 use std::collections::HashSet;
 use std::ops::AsyncFn;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use std::time::Duration;
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// hauyna_test::broker_contract::run(async || hauyna::LocalBroker::default()).await;
+/// hauyna_test::broker_contract::run(async || hauyna::broker::LocalBroker::default()).await;
 /// # }
 /// ```
 pub async fn run<B: Broker>(make: impl AsyncFn() -> B) {

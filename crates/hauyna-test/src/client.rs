@@ -28,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// A connected WebSocket client.
 ///
 /// Pings are answered while it reads. Every wait ends after its patience, 10 seconds unless
-/// [`Connect::patience`] says otherwise, in a panic that tells what was awaited.
+/// [`Connect::timeout`] says otherwise, in a panic that tells what was awaited.
 ///
 /// # Examples
 ///

@@ -2,7 +2,8 @@
 //! takes part, so under a paused clock every run is the same.
 
 use crate::{Client, Connect};
-use hauyna::{Handler, Hub, Router, RouterService};
+use hauyna::server::RouterService;
+use hauyna::{Handler, Hub, Router};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;

@@ -177,7 +177,7 @@ impl FaultProxy {
         self.shared.state.lock().links.values().find(|link| link.client == client).cloned()
     }
 
-    /// Does what a schedule says, instead of an earlier one, until [`FaultProxy::rest`].
+    /// Does what a schedule says, instead of an earlier one, until [`FaultProxy::undisturbed`].
     pub fn follow(&self, schedule: Schedule) {
         let task = tokio::spawn(schedule.run(Arc::clone(&self.shared)));
         if let Some(former) = self.schedule.lock().replace(task) {

@@ -1,7 +1,8 @@
 //! A server for one test: a hub behind a free port of this machine, in the test's own runtime.
 
 use crate::{Client, Connect};
-use hauyna::{Handler, Hub, Router, Server};
+use hauyna::server::Server;
+use hauyna::{Handler, Hub, Router};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::task::JoinHandle;

@@ -16,12 +16,12 @@ use tokio::time::Instant;
 /// every platform, and twice or four times this duration still fits into a `Duration`.
 pub(crate) const MAX_TIME: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// The instant that is `time` from now, at most [`ENDLESS`] ahead.
+/// The instant that is `time` from now, at most [`MAX_TIME`] ahead.
 pub(crate) fn after(time: Duration) -> Instant {
     later(Instant::now(), time)
 }
 
-/// The instant that is `time` after another one, at most [`ENDLESS`] after it.
+/// The instant that is `time` after another one, at most [`MAX_TIME`] after it.
 pub(crate) fn later(from: Instant, time: Duration) -> Instant {
     from.checked_add(time.min(MAX_TIME)).unwrap_or(from)
 }
@@ -49,7 +49,7 @@ impl TimeoutError {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
+/// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime).
 pub(crate) fn runtime() -> Result<Handle, Error> {
     Handle::try_current().map_err(|_| Error::no_runtime())
 }
@@ -120,7 +120,7 @@ impl Tick {
         if self == Self::RECENT { now().after(Duration::from_millis(1)) } else { self }
     }
 
-    /// As [`date`](Tick::date), for a moment that others may note anew meanwhile. 0 stands for none.
+    /// As [`assign_time`](Tick::assign_time), for a moment that others may note anew meanwhile. 0 stands for none.
     pub(crate) fn assign_time_in(moment: &AtomicU32, now: impl FnOnce() -> Self) {
         if moment.load(Ordering::Relaxed) == Self::RECENT.0 {
             let dated = Self::RECENT.assign_time(now).0;

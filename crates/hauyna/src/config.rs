@@ -16,7 +16,7 @@ pub(crate) struct HubConfig {
     pub(crate) recovery_limit: u32,
     pub(crate) channels: usize,
     pub(crate) channels_per_connection: u32,
-    /// By [`Limit`](crate::Limit).
+    /// By [`Limit`](crate::limits::Limit).
     pub(crate) limits: [LimitOptions; 3],
     pub(crate) unknown_users: UnknownUsers,
     /// How long a lost connection stays present.
@@ -68,7 +68,7 @@ impl Default for HubConfig {
 /// How a connection's liveness is watched. Part of a [`Handler`](crate::Handler).
 ///
 /// With `Heartbeat::every(30 s).timeout(60 s)` a client that falls silent is pinged after 30 and 60 s,
-/// [idle](crate::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout counts
+/// [idle](crate::connection::ConnectionState::Idle) after 60 s (twice the interval), and closed after 90 s: the timeout counts
 /// from the first ping that was not answered. Whatever the client sends answers them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {

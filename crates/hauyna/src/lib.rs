@@ -2,7 +2,7 @@
 //!
 //! A [`Hub`] is the centre: it holds the live [`Connection`]s, the [`Channel`]s they subscribe to and the
 //! users behind them. A [`Router`] takes WebSocket upgrades by their path to a [`Handler`], which says who
-//! a client is and what its messages do. Publications are numbered and kept by a [`Broker`], so that a
+//! a client is and what its messages do. Publications are numbered and kept by a [`Broker`](broker::Broker), so that a
 //! client which lost its connection recovers what it missed: nothing is lost silently.
 //!
 //! ```text
@@ -45,30 +45,39 @@
 //! }
 //! ```
 
-mod auth;
+/// Authentication: API keys, JSON web tokens, revocation.
+pub mod auth;
 mod background;
-mod broker;
-mod channel;
+/// Brokers, which number, keep and distribute publications; and how to write one.
+pub mod broker;
+/// What a channel is made of: publications, client events, requests of clients.
+pub mod channel;
 mod clock;
 mod config;
-mod connection;
+/// What belongs to one connection: states, requests to its client, attached values.
+pub mod connection;
 mod contain;
+/// Types of messages, written down for clients in other languages.
 #[cfg(feature = "contract")]
-mod contract;
+pub mod contract;
 mod dispatch;
-mod error;
+/// Errors of the library and refusals of the application.
+pub mod error;
 mod event;
 mod group;
-mod handler;
+/// What a handler is made of: identities, rate limits, recovery from errors.
+pub mod handler;
 mod hub;
 mod liveness;
 mod log;
 #[cfg(not(feature = "metrics"))]
 mod metrics;
+/// Metrics for Prometheus.
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod once;
-mod presence;
+/// Who is present: queries, entries, counts.
+pub mod presence;
 mod random;
 mod rate;
 mod retry;
@@ -78,58 +87,71 @@ mod shard;
 mod transport;
 mod used_limits;
 mod user;
-mod validate;
+/// Validation of what clients send.
+pub mod validate;
 
-pub use auth::{ApiKeys, Claims, Revocation, Verifier};
-#[cfg(feature = "jwt")]
-pub use auth::{Jwt, JwtAlgorithm, JwtKey, JwtKeys};
-pub use broker::{
-    Answer, Broker, Continuity, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions, Order, Publish,
-    Published, Relay, Repeat, Retention,
-};
-pub use channel::{
-    Channel, ChannelName, ChannelOptions, ChannelRequest, ClientEvent, ClientEvents, Content, Draft, Params,
-    Publication, PublicationKind, PublishBuilder, Publishers, SlowConsumer, UserId,
-};
-pub use config::{Heartbeat, UnknownUsers};
-pub use connection::{
-    ClientRequest, CloseReason, Connection, ConnectionId, ConnectionState, Connections, Extensions,
-    StateCounts,
-};
-#[cfg(feature = "contract")]
-pub use contract::{ChannelContract, ClientRequestType, Contract};
-pub use error::{BrokerError, Error, ErrorKind, Reject, Result};
-pub use event::{
-    Event, Events, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
-};
-pub use group::{Groups, Roles};
-pub use handler::{
-    Context, Failed, Handler, Identity, IntoIdentity, IntoIdentityFuture, IntoRecovery, Operation, RateLimit,
-    Recovery, SharedHandler,
-};
+/// Events of the application and of the hub, and what their listeners return.
+pub mod events {
+    pub use crate::event::{
+        Event, Failure, Flow, GroupChange, ListenerId, Outcome, PresenceChange, SystemEvent, SystemKind,
+    };
+}
+
+/// Roles of groups and what they permit.
+pub mod groups {
+    pub use crate::group::Roles;
+}
+
+/// What a hub says about itself: counts, snapshots, readiness.
+pub mod inspect {
+    pub use crate::hub::{
+        ChannelSnapshot, ConnectionSnapshot, Inspect, Memory, OptionsSnapshot, PositionSnapshot, Readiness,
+        Stats, SubscriberSnapshot, UserSnapshot,
+    };
+}
+
+/// What happens at a limit of the hub.
+pub mod limits {
+    pub use crate::config::UnknownUsers;
+    pub use crate::hub::{AtLimit, Limit};
+}
+
+/// Middleware of a [`Router`], which sees each upgrade before its handler.
+pub mod middleware {
+    pub use crate::router::{Admitted, Next};
+}
+
+/// The server and the service that a [`Router`] becomes.
+pub mod server {
+    #[cfg(feature = "tls")]
+    pub use crate::router::TlsConfig;
+    pub use crate::router::{AllowedOrigin, Body, RouterService, Server};
+    pub use http::StatusCode;
+}
+
+#[doc(inline)]
+pub use broker::HistoryRange;
+#[doc(inline)]
+pub use channel::{Channel, ChannelName, ChannelOptions, Publishers, SlowConsumer, UserId};
+pub use config::Heartbeat;
+#[doc(inline)]
+pub use connection::{CloseReason, Connection, ConnectionId};
+#[doc(inline)]
+pub use error::{Error, Reject, Result};
+pub use event::Events;
+pub use group::Groups;
+#[doc(inline)]
+pub use handler::{Context, Handler, Identity};
 pub use hauyna_protocol::close::CloseCode;
-pub use hauyna_protocol::{Encoding, Epoch, ErrorType, Position};
-pub use http::StatusCode;
-pub use hub::{
-    AtLimit, ChannelSnapshot, ConnectionSnapshot, Drain, Hub, HubBuilder, Inspect, Limit, Memory,
-    OptionsSnapshot, PositionSnapshot, Readiness, Stats, SubscriberSnapshot, UserSnapshot,
-};
-pub use presence::{
-    Criteria, Presence, PresenceEntry, PresenceOptions, PresenceStats, PresentConnection, Status,
-};
+pub use hauyna_protocol::{ErrorType, Position};
+pub use hub::{Drain, Hub, HubBuilder};
+#[doc(inline)]
+pub use presence::{Presence, PresenceOptions};
 pub use rate::Rate;
-pub use retry::RetryPolicy;
-#[cfg(feature = "tls")]
-pub use router::TlsConfig;
-pub use router::{
-    Admitted, AllowedOrigin, Body, ConnectRequest, Next, Origins, Router, RouterService, Server,
-};
+pub use router::{ConnectRequest, Origins, Router};
 pub use serde_json::{Value, json};
 pub use session::SessionOptions;
 pub use user::User;
-#[cfg(feature = "json-schema")]
-pub use validate::Schema;
-pub use validate::{Invalid, Validate, Validator};
 
 /// The README's examples compile.
 #[cfg(doctest)]

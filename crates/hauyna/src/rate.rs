@@ -88,7 +88,7 @@ impl Bucket {
         }
     }
 
-    /// As [`Bucket::look`], but whoever is refused while others wait is told to come after them: requests that were
+    /// As [`Bucket::check`], but whoever is refused while others wait is told to come after them: requests that were
     /// refused together do not come back together. For what one client alone can spend.
     pub(crate) fn check_in_turn(&mut self, rate: Rate, cost: u32, now: u64) -> Result<(), Duration> {
         let Err(wait) = self.check(rate, cost, now) else { return Ok(()) };

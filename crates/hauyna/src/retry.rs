@@ -16,7 +16,7 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// use hauyna::RetryPolicy;
+/// use hauyna::connection::RetryPolicy;
 /// use std::time::Duration;
 ///
 /// let policy = RetryPolicy { max_attempts: Some(8), jitter: 0.0, ..RetryPolicy::default() };
@@ -73,7 +73,7 @@ impl RetryPolicy {
     /// longest. Whatever the numbers, it is at most `max_delay`.
     ///
     /// ```
-    /// let policy = hauyna::RetryPolicy::default();
+    /// let policy = hauyna::connection::RetryPolicy::default();
     /// assert_eq!(policy.delay_with(3, 0.0).as_millis(), 3600);
     /// assert_eq!(policy.delay_with(3, 0.5).as_millis(), 4000);
     /// assert_eq!(policy.delay_with(3, 1.0).as_millis(), 4400);
@@ -109,7 +109,7 @@ impl RetryPolicy {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config), with the first value that is out of its range.
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config), with the first value that is out of its range.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = if self.max_attempts == Some(0) {
             "max_attempts is 0"
@@ -256,7 +256,7 @@ mod tests {
         ];
         for (policy, name) in bad {
             let error = policy.validate().unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Config);
+            assert_eq!(error.kind(), crate::error::ErrorKind::Config);
             assert!(error.to_string().starts_with(&format!("retry policy: {name} ")), "{error}");
         }
         let edges = RetryPolicy { max_attempts: Some(1), backoff_multiplier: 1.0, jitter: 1.0, ..good };

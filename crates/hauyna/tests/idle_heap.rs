@@ -160,7 +160,7 @@ async fn sessions_that_wait_are_weighed_as_what_they_are() {
             .build();
         let handler = Handler::new()
             .identify(|request| Ok(request.query("user")))
-            .rate_limit(hauyna::RateLimit::new().messages(hauyna::Rate::per_second(100_000)))
+            .rate_limit(hauyna::handler::RateLimit::new().messages(hauyna::Rate::per_second(100_000)))
             .on("attach", async |cx: Context, _: Value| {
                 cx.connection().with_extensions(|all| {
                     all.insert([0_u8; 5000]);

@@ -7,10 +7,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
-use hauyna::{
-    Admitted, ChannelOptions, ConnectRequest, Context, Handler, Hub, Jwt, JwtAlgorithm, JwtKey, Next, Reject,
-    Verifier, json,
-};
+use hauyna::auth::{Jwt, JwtAlgorithm, JwtKey, Verifier};
+use hauyna::middleware::{Admitted, Next};
+use hauyna::{ChannelOptions, ConnectRequest, Context, Handler, Hub, Reject, json};
 use hauyna_example_page::Page;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::de::IgnoredAny;

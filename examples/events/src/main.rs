@@ -3,7 +3,8 @@
 //!
 //! `cargo run --package hauyna-example-events`, then open <http://127.0.0.1:3008> and order something.
 
-use hauyna::{Context, Event, Flow, Handler, Hub, Reject, Router, SystemEvent, SystemKind, json};
+use hauyna::events::{Event, Flow, SystemEvent, SystemKind};
+use hauyna::{Context, Handler, Hub, Reject, Router, json};
 use hauyna_example_page::Page;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -3,7 +3,9 @@
 //!
 //! `cargo run --package hauyna-example-groups`, then open <http://127.0.0.1:3005> twice.
 
-use hauyna::{Context, Event, Handler, Hub, Reject, Roles, Router, SystemKind, json};
+use hauyna::events::{Event, SystemKind};
+use hauyna::groups::Roles;
+use hauyna::{Context, Handler, Hub, Reject, Router, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use serde::de::IgnoredAny;

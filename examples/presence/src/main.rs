@@ -6,10 +6,9 @@
 use axum::Json;
 use axum::extract::Query;
 use axum::routing::get;
-use hauyna::{
-    ChannelOptions, Context, Criteria, Event, Handler, Hub, Presence, Publishers, Reject, Router, UserId,
-    json,
-};
+use hauyna::events::Event;
+use hauyna::presence::Criteria;
+use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, Publishers, Reject, Router, UserId, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use std::time::Duration;

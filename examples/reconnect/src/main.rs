@@ -3,7 +3,8 @@
 //!
 //! `cargo run --package hauyna-example-reconnect`, then open <http://127.0.0.1:3003> and cut the socket.
 
-use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Publishers, RetryPolicy, Router, json};
+use hauyna::connection::RetryPolicy;
+use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Publishers, Router, json};
 use hauyna_example_page::Page;
 use serde::de::IgnoredAny;
 use std::time::Duration;

@@ -1,7 +1,9 @@
 //! The chat over real sockets: two people talk, and one is cut off in the middle.
 
 use super::*;
-use hauyna::{ChannelOptions, ClientEvents, Handler, Hub, RetryPolicy};
+use hauyna::channel::ClientEvents;
+use hauyna::connection::RetryPolicy;
+use hauyna::{ChannelOptions, Handler, Hub};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use std::time::Duration;
 use tokio::io::{DuplexStream, Lines, duplex};

@@ -5,10 +5,9 @@
 
 use axum::Json;
 use axum::routing::get;
-use hauyna::{
-    CloseCode, Connection, ConnectionState, Context, Event, Handler, Hub, Reject, RetryPolicy, Router,
-    SystemEvent, SystemKind, json,
-};
+use hauyna::connection::{ConnectionState, RetryPolicy};
+use hauyna::events::{Event, SystemEvent, SystemKind};
+use hauyna::{CloseCode, Connection, Context, Handler, Hub, Reject, Router, json};
 use hauyna_example_page::Page;
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -3,9 +3,8 @@
 //! `cargo run --package hauyna-example-typed`, then open <http://127.0.0.1:3010>. After a change of the types, give
 //! `--types examples/typed/page/contract.ts` to have them written.
 
-use hauyna::{
-    ChannelContract, ChannelOptions, ClientRequestType, Context, Contract, Handler, Hub, Reject, Router,
-};
+use hauyna::contract::{ChannelContract, ClientRequestType, Contract};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Reject, Router};
 use hauyna_example_page::Page;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,7 +84,7 @@ async fn list_cards(cx: Context, _: ListCards) -> hauyna::Result<Vec<Card>> {
 
 async fn add_card(cx: Context, new: AddCard) -> hauyna::Result<Card> {
     if new.title.trim().is_empty() || new.title.len() > 200 {
-        return Err(hauyna::Invalid::at("title", "is empty or too long").into());
+        return Err(hauyna::validate::Invalid::at("title", "is empty or too long").into());
     }
     let (board, by) = (cx.state::<Board>(), cx.user().to_string());
     let mut cards = board.lock().await;

@@ -1,10 +1,10 @@
 //! A broker that is slow where a channel's name says so: the history of `slow:…` takes three seconds, a subscription to
 //! `hang:…` never ends. Everything else is the local broker's.
 
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, LocalBrokerOptions,
-    Publish, Published, Relay,
+use hauyna::broker::{
+    Answer, Broker, BrokerError, HistoryPage, LocalBroker, LocalBrokerOptions, Publish, Published, Relay,
 };
+use hauyna::{ChannelName, HistoryRange};
 use std::sync::Arc;
 use std::time::Duration;
 

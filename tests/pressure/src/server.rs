@@ -6,9 +6,11 @@ use crate::order::{Order, Verb, raw_content};
 use crate::streams;
 use anyhow::Result;
 use clap::ValueEnum;
+use hauyna::channel::ClientEvents;
+use hauyna::connection::ConnectionState;
+use hauyna::groups::Roles;
 use hauyna::{
-    ChannelOptions, ClientEvents, ConnectionState, Context, Handler, Hub, HubBuilder, Presence, Roles,
-    Router, SlowConsumer, Value, json,
+    ChannelOptions, Context, Handler, Hub, HubBuilder, Presence, Router, SlowConsumer, Value, json,
 };
 use serde_json::value::RawValue;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

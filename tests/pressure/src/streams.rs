@@ -2,7 +2,8 @@
 //! them, the shard cannot. The handshake is answered by hand.
 
 use anyhow::{Context, Result};
-use hauyna::{Hub, SharedHandler};
+use hauyna::Hub;
+use hauyna::handler::SharedHandler;
 use hauyna_websocket::handshake::{HeadReader, check};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -3,7 +3,8 @@
 
 use crate::child::{self, orders};
 use anyhow::Result;
-use hauyna::{ChannelOptions, Drain, Handler, Heartbeat, Hub, Presence, RetryPolicy, Router};
+use hauyna::connection::RetryPolicy;
+use hauyna::{ChannelOptions, Drain, Handler, Heartbeat, Hub, Presence, Router};
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 
 use crate::script::{Peer, Subscribed, script, subscribed};
 use crate::support::{builder, client, content, named, next, quick};
-use hauyna::{ChannelOptions, ClientEvents, Hub, Presence};
+use hauyna::channel::ClientEvents;
+use hauyna::{ChannelOptions, Hub, Presence};
 use hauyna_client::protocol::ErrorType;
 use hauyna_client::{Client, ClientEvent, Error, StreamError};
 use hauyna_test::{Cut, FaultProxy, TestServer};

@@ -3,7 +3,8 @@
 
 use crate::script::{EPOCH, Peer, script};
 use crate::support::{builder, content, hub, named};
-use hauyna::{Handler, Rate, RateLimit};
+use hauyna::handler::RateLimit;
+use hauyna::{Handler, Rate};
 use hauyna_client::{Client, Error, State, Subscription};
 use hauyna_test::{Cut, FaultProxy, TestServer};
 use serde_json::{Value, json};

@@ -107,7 +107,7 @@ async fn reader(proxy: &FaultProxy) -> (Client, Stream<Publication<(u32, String)
 async fn flood(
     server: &TestServer,
     (proxy, channel): (&FaultProxy, &str),
-    is_over: impl Fn(&hauyna::Stats) -> bool,
+    is_over: impl Fn(&hauyna::inspect::Stats) -> bool,
 ) -> u32 {
     proxy.set_all(Behaviour::new().stall(Direction::Down));
     let text = "x".repeat(32 * 1024);

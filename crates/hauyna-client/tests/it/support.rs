@@ -1,6 +1,7 @@
 //! What several themes share: servers, clients that come back quickly, waiting for a state.
 
-use hauyna::{ChannelOptions, Handler, Hub, HubBuilder, RetryPolicy};
+use hauyna::connection::RetryPolicy;
+use hauyna::{ChannelOptions, Handler, Hub, HubBuilder};
 use hauyna_client::{Builder, Client, Publication, State, Stream, StreamError};
 use hauyna_test::TestServer;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 use crate::support::{builder, content, hub, named};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hauyna::{Router, TlsConfig};
+use hauyna::Router;
+use hauyna::server::TlsConfig;
 use hauyna_client::State;
 use hauyna_test::TestServer;
 use rcgen::{CertifiedKey, generate_simple_self_signed};

@@ -2,9 +2,10 @@
 //! Each life of it begins with nothing.
 
 use crate::plan::{History, Plan};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::connection::RetryPolicy;
 use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Handler, Heartbeat, HistoryPage, HistoryRange,
-    Hub, LocalBroker, Position, Presence, Publish, Published, Reject, Relay, RetryPolicy, Router,
+    ChannelName, ChannelOptions, Handler, Heartbeat, HistoryRange, Hub, Position, Presence, Reject, Router,
     SessionOptions,
 };
 use hyper::server::conn::http1;
@@ -65,9 +66,11 @@ impl Chronicle {
         self.0.lock().unwrap().published.clone()
     }
 
-    fn note(&self, publication: &hauyna::Publication) {
+    fn note(&self, publication: &hauyna::channel::Publication) {
         let Ok(content) = serde_json::from_slice(publication.content().bytes()) else { return };
-        if publication.channel().as_str() == ROOM && publication.kind() == hauyna::PublicationKind::Message {
+        if publication.channel().as_str() == ROOM
+            && publication.kind() == hauyna::channel::PublicationKind::Message
+        {
             let mut lives = self.0.lock().unwrap();
             lives.published.push(Entry { position: publication.position(), content });
         }

@@ -1,10 +1,10 @@
 //! The `/chat` endpoint: any named user may talk in any channel that is not called `private:…`; `general`, `chat` and
 //! rooms show who is there, and keep what was said for a day.
 
-use hauyna::{
-    ChannelContract, ChannelOptions, ClientEvents, Context, Contract, Handler, Hub, Presence, Rate,
-    RateLimit, Reject, Value,
-};
+use hauyna::channel::ClientEvents;
+use hauyna::contract::{ChannelContract, Contract};
+use hauyna::handler::RateLimit;
+use hauyna::{ChannelOptions, Context, Handler, Hub, Presence, Rate, Reject, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

@@ -5,9 +5,10 @@ use crate::common::{
     CLOSE, Client, PING, PONG, Server, TEXT, TIMEOUT, eventually, frame, header, measured,
     raise_descriptor_limit, raw_frame,
 };
+use hauyna::broker::{LocalBroker, LocalBrokerOptions};
+use hauyna::channel::ClientEvents;
 use hauyna::{
-    ChannelOptions, ClientEvents, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, LocalBroker,
-    LocalBrokerOptions, Reject, Router, SlowConsumer,
+    ChannelOptions, CloseReason, Context, Handler, Heartbeat, HistoryRange, Hub, Reject, Router, SlowConsumer,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};

@@ -1,9 +1,8 @@
 //! A broker on the bench: what it relays is collected, and publishing and reading it back take one call each.
 
-use hauyna::{
-    Broker, ChannelName, Draft, HistoryPage, HistoryRange, Position, Publication, Publish, Published, Relay,
-    Retention, json,
-};
+use hauyna::broker::{Broker, HistoryPage, Publish, Published, Relay, Retention};
+use hauyna::channel::{Draft, Publication};
+use hauyna::{ChannelName, HistoryRange, Position, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -4,7 +4,8 @@
 
 use super::fixture::{BrokerFixture, TIMEOUT, channel, numbers, offset, position};
 use super::{HOUR, KEEP};
-use hauyna::{Broker, Continuity, Epoch, HistoryRange, Order, Position, Retention};
+use hauyna::broker::{Broker, Continuity, Epoch, Order, Retention};
+use hauyna::{HistoryRange, Position};
 use std::time::Duration;
 
 /// The newest `messages` are kept, in order.

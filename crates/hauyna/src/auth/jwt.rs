@@ -24,7 +24,8 @@ type UserOf = Arc<dyn Fn(&Claims) -> Option<String> + Send + Sync>;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Context, Handler, Jwt, JwtAlgorithm, JwtKey, Value};
+/// use hauyna::{Context, Handler, Value};
+/// use hauyna::auth::{Jwt, JwtAlgorithm, JwtKey};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Mine { plan: String }

@@ -12,7 +12,8 @@ use subtle::{Choice, ConstantTimeEq};
 /// # Examples
 ///
 /// ```
-/// use hauyna::{ApiKeys, Handler};
+/// use hauyna::Handler;
+/// use hauyna::auth::ApiKeys;
 ///
 /// let key = std::env::var("REPORTS_KEY").unwrap_or("0123456789abcdef0123456789abcdef".into());
 /// let handler = Handler::new().authenticate(ApiKeys::new().key(&key, "service:reports"));
@@ -43,7 +44,7 @@ impl ApiKeys {
         self.add(key, user.into(), None)
     }
 
-    /// Adds a key with an identifier, by which it can be revoked: [`Revocation::token`](crate::Revocation::token).
+    /// Adds a key with an identifier, by which it can be revoked: [`Revocation::token`](crate::auth::Revocation::token).
     ///
     /// # Panics
     ///

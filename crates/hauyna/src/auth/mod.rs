@@ -28,7 +28,8 @@ use std::future::Future;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Handler, Identity, Reject, Verifier};
+/// use hauyna::{Handler, Identity, Reject};
+/// use hauyna::auth::Verifier;
 ///
 /// struct Sessions(std::collections::HashMap<String, String>);
 ///

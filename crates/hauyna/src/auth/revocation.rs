@@ -11,7 +11,8 @@ use std::time::Duration;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Hub, Revocation};
+/// use hauyna::Hub;
+/// use hauyna::auth::Revocation;
 /// use std::time::Duration;
 ///
 /// let hub = Hub::new();
@@ -39,7 +40,7 @@ impl Revocation {
         Self { whose: Whose::User(name.into()), lasting: Duration::ZERO }
     }
 
-    /// Of one token, by its identifier: `jti` of a JSON web token, what [`ApiKeys::named`](crate::ApiKeys::named) was
+    /// Of one token, by its identifier: `jti` of a JSON web token, what [`ApiKeys::named`](crate::auth::ApiKeys::named) was
     /// given, or what [`Identity::token_id`](crate::Identity::token_id) says. Its connections and their sessions end, and it is
     /// refused for a day, or for as long as [`Revocation::lasting`] says.
     pub fn token(id: impl Into<Box<str>>) -> Self {

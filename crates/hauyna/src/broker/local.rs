@@ -107,7 +107,7 @@ impl Default for LocalBrokerOptions {
 #[derive(Debug)]
 struct Stripe {
     streams: Mutex<Streams>,
-    /// Of each [`Kind`], when the oldest in the part came; [`NONE`] where there is none.
+    /// Of each [`BoundKind`], when the oldest in the part came; [`NO_TIME`] where there is none.
     oldest: [AtomicU64; 3],
 }
 

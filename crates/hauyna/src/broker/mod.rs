@@ -8,11 +8,13 @@ mod relay;
 mod stream;
 mod streams;
 
+pub use crate::error::BrokerError;
+pub use hauyna_protocol::Epoch;
 pub use local::{LocalBroker, LocalBrokerOptions};
 pub use relay::Relay;
 
 use crate::channel::{ChannelName, Draft, Publication};
-use crate::error::BrokerError;
+
 use hauyna_protocol::Position;
 use std::fmt;
 use std::future::Future;

@@ -20,7 +20,8 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{ChannelOptions, ClientEvents, Hub, Reject};
+/// use hauyna::{ChannelOptions, Hub, Reject};
+/// use hauyna::channel::ClientEvents;
 /// use serde::Deserialize;
 ///
 /// #[derive(Deserialize)]

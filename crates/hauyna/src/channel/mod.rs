@@ -126,7 +126,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::OtherHub`](crate::ErrorKind::OtherHub).
+    /// [`ErrorKind::OtherHub`](crate::error::ErrorKind::OtherHub).
     fn with_kind<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
         if connection.is_of(&self.hub) { Ok(connection.core()) } else { Err(Error::other_hub()) }
     }
@@ -137,7 +137,7 @@ impl Channel {
     /// # Errors
     ///
     /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`; the connection is closed, or
-    /// [of another hub](crate::ErrorKind::OtherHub).
+    /// [of another hub](crate::error::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         let core = self.with_kind(connection)?;
         core.let_task_write().await;
@@ -160,7 +160,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `not_subscribed`; the connection is [of another hub](crate::ErrorKind::OtherHub).
+    /// `not_subscribed`; the connection is [of another hub](crate::error::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
         let core = self.with_kind(connection)?;
         self.end_waiting_subscriptions(Some(core.id()));
@@ -224,7 +224,7 @@ impl Channel {
     /// # Errors
     ///
     /// `not_subscribed`; `validation_error` where it is no object; the connection is
-    /// [of another hub](crate::ErrorKind::OtherHub).
+    /// [of another hub](crate::error::ErrorKind::OtherHub).
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
         self.with_kind(connection)?;
         let metadata = metadata_text(&metadata)?;
@@ -265,7 +265,7 @@ impl Channel {
 
 /// A publication that is being put together; await it.
 ///
-/// Each part of it is given once: another value for it is an [`ErrorKind::Config`](crate::ErrorKind::Config) when it is
+/// Each part of it is given once: another value for it is an [`ErrorKind::Config`](crate::error::ErrorKind::Config) when it is
 /// awaited.
 #[derive(Debug)]
 #[must_use = "nothing is published before it is awaited"]

@@ -39,7 +39,8 @@ impl ChannelOptions {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{ChannelRequest, ChannelOptions, Context, Hub, Reject};
+    /// use hauyna::{ChannelOptions, Context, Hub, Reject};
+    /// use hauyna::channel::ChannelRequest;
     ///
     /// async fn with_ticket(cx: Context, request: ChannelRequest) -> Result<(), Reject> {
     ///     let game = request.param("id").unwrap_or_default();

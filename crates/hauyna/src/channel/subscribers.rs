@@ -33,7 +33,7 @@ pub(crate) struct ChannelState {
     pub(crate) per_shard: Box<[u32]>,
     /// The position of the last publication that was relayed, or the one at which the first subscriber started.
     pub(crate) top: Option<Position>,
-    /// How often the stream has turned; see [`turn`](super::turn::turn).
+    /// How often the stream has turned; see [`turn`](super::epoch_turn::turn).
     pub(crate) turns: u32,
     /// Subscriptions that wait for their history.
     pub(crate) catching_up: u32,

@@ -12,7 +12,7 @@ use crate::session::Takeover;
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 
-/// Made when the first part of it is needed; see [`ConnectionCore::attached`](super::ConnectionCore::attached).
+/// Made when the first part of it is needed; see [`ConnectionCore::cold`](super::ConnectionCore::attached).
 #[derive(Debug, Default)]
 pub(crate) struct ColdState {
     pub(crate) extensions: Attachments,

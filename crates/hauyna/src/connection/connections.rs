@@ -40,7 +40,7 @@ impl Connections {
     }
 
     /// Those in a state, in no order. Walks over all of them; to count them there is
-    /// [`Stats::states`](crate::Stats::states).
+    /// [`Stats::states`](crate::inspect::Stats::states).
     pub fn in_state(&self, state: ConnectionState) -> Vec<Connection> {
         let mut all = self.all();
         all.retain(|connection| connection.state() == state);
@@ -63,7 +63,7 @@ impl Connections {
     /// # Errors
     ///
     /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the hub is
-    /// shut down; [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime. The socket is
+    /// shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime. The socket is
     /// dropped then.
     ///
     /// # Examples

@@ -82,8 +82,8 @@ impl Connection {
     /// # Errors
     ///
     /// - `timeout`: no answer in time, see [`ClientRequest::timeout`].
-    /// - [`ErrorKind::Refused`](crate::ErrorKind::Refused): the client answered with `error`.
-    /// - [`ErrorKind::Closed`](crate::ErrorKind::Closed): the connection is closed, or was before the answer.
+    /// - [`ErrorKind::Refused`](crate::error::ErrorKind::Refused): the client answered with `error`.
+    /// - [`ErrorKind::Closed`](crate::error::ErrorKind::Closed): the connection is closed, or was before the answer.
     /// - `validation_error`: the answer is no `T`, or `data` is not representable as JSON.
     /// - `limit_exceeded`: 64 requests wait for this client already.
     ///
@@ -148,9 +148,9 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Transition`](crate::ErrorKind::Transition) where the table of [`ConnectionState`] and
+    /// [`ErrorKind::Transition`](crate::error::ErrorKind::Transition) where the table of [`ConnectionState`] and
     /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) do not allow it;
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where the connection is closed or about to be; `unavailable` as
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) where the connection is closed or about to be; `unavailable` as
     /// [`Connection::send`]. Then nothing is changed.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
         self.0.set_state(state)?;
@@ -187,13 +187,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a value out of its range; the connection is closed;
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) for a value out of its range; the connection is closed;
     /// `unavailable` as [`Connection::send`]. Then nothing is changed.
     ///
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{Handler, RetryPolicy};
+    /// use hauyna::Handler;
+    /// use hauyna::connection::RetryPolicy;
     ///
     /// let handler = Handler::new().on_open(|cx| async move {
     ///     let is_critical = cx.query("plan").as_deref() == Some("gold");

@@ -31,10 +31,12 @@ mod takeover;
 mod transition;
 mod write;
 
+pub use crate::retry::RetryPolicy;
 pub use client_requests::ClientRequest;
 pub use connections::Connections;
 pub use extensions::Extensions;
 pub use handle::Connection;
+pub use hauyna_protocol::Encoding;
 pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};

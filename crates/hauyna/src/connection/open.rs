@@ -39,7 +39,7 @@ pub(crate) enum SessionAnnouncement {
 }
 
 /// A registered connection whose handshake is not answered yet: what is sent to it waits. Dropped before it was
-/// [started](Unanswered::start), it is taken back.
+/// [started](UnopenedConnection::start), it is taken back.
 pub(crate) struct UnopenedConnection {
     core: Arc<ConnectionCore>,
     pending: Option<Pending>,

@@ -158,7 +158,7 @@ impl States {
     }
 }
 
-/// How many live connections are in each state, from [`Stats::states`](crate::Stats::states). Serializes as a map
+/// How many live connections are in each state, from [`Stats::states`](crate::inspect::Stats::states). Serializes as a map
 /// from names to numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateCounts(Box<[(ConnectionState, usize)]>);

@@ -55,7 +55,7 @@ impl ChannelContract {
     }
 
     /// Declares what goes with the events of this type that clients send each other; `()` is an event without data.
-    /// [`ClientEvents::event_of`](crate::ClientEvents::event_of) with the same type holds clients to it.
+    /// [`ClientEvents::event_of`](crate::channel::ClientEvents::event_of) with the same type holds clients to it.
     ///
     /// # Panics
     ///

@@ -114,7 +114,8 @@ const MAX_NAME_CHARS: usize = 255;
 
 #[cfg(test)]
 mod tests {
-    use crate::{Context, Contract, Handler, Value, json};
+    use crate::contract::Contract;
+    use crate::{Context, Handler, Value, json};
     use schemars::JsonSchema;
     use serde::Deserialize;
 

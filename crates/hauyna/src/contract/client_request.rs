@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Context, Contract, ClientRequestType};
+/// use hauyna::Context;
+/// use hauyna::contract::{Contract, ClientRequestType};
 /// use schemars::JsonSchema;
 /// use serde::Serialize;
 ///

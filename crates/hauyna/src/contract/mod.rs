@@ -36,7 +36,8 @@ use std::path::Path;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{ChannelOptions, ChannelContract, Context, Contract, Handler};
+/// use hauyna::{ChannelOptions, Context, Handler};
+/// use hauyna::contract::{ChannelContract, Contract};
 /// use schemars::JsonSchema;
 /// use serde::{Deserialize, Serialize};
 ///
@@ -228,8 +229,8 @@ impl Contract {
     ///
     /// # Errors
     ///
-    /// The file cannot be read ([`ErrorKind::Io`](crate::ErrorKind::Io)), or it is no contract
-    /// ([`ErrorKind::Config`](crate::ErrorKind::Config), with the place of the fault).
+    /// The file cannot be read ([`ErrorKind::Io`](crate::error::ErrorKind::Io)), or it is no contract
+    /// ([`ErrorKind::Config`](crate::error::ErrorKind::Config), with the place of the fault).
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)?;
         let value =

@@ -2,7 +2,8 @@
 //! must take the one half of the values in `tests/contract` and refuse the other. `HAUYNA_BLESS=1` writes them anew.
 
 use super::*;
-use crate::{Context, Error, ErrorKind, Handler, json};
+use crate::error::ErrorKind;
+use crate::{Context, Error, Handler, json};
 use serde::Deserialize;
 use std::fmt::Write;
 

@@ -3,12 +3,12 @@
 
 use super::authority::RequestStart;
 use super::{Core, Next, Reply, permission_denied, publish, publish_late};
-use crate::UnknownUsers;
 use crate::broker::BoxFuture;
 use crate::channel::{ChannelName, Content, PublicationKind, PublishOptions, Target};
 use crate::error::{Error, Reject};
 use crate::group;
 use crate::handler::{Action, Context};
+use crate::limits::UnknownUsers;
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
 

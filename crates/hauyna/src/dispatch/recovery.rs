@@ -32,7 +32,7 @@ pub(crate) fn with_recovery(core: &Core, asked: impl FnOnce() -> Attempt, pendin
     run_with_recovery(core, pending.id, asked(), Next::Later(pending.future))
 }
 
-/// As [`guarded`], for `on_open`.
+/// As [`with_recovery`], for `on_open`.
 pub(crate) fn open_with_recovery(
     core: &Core,
     future: BoxFuture<Result<(), Error>>,

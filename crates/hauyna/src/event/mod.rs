@@ -37,7 +37,8 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Event, Flow, Hub, json};
+/// use hauyna::{Hub, json};
+/// use hauyna::events::{Event, Flow};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Order { id: u64, total: u64 }
@@ -121,11 +122,12 @@ impl Events {
     /// one after the other, by a task of their own: when a listener runs, the hub may already be further.
     ///
     /// It returns `Ok(())` or a [`Flow`]. Where listeners are too slow for what happens, events are dropped past
-    /// 16,384, counted in [`Stats::events_dropped`](crate::Stats::events_dropped) and logged.
+    /// 16,384, counted in [`Stats::events_dropped`](crate::inspect::Stats::events_dropped) and logged.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-    /// use hauyna::{Handler, Hub, SystemEvent, SystemKind};
+    /// use hauyna::{Handler, Hub};
+    /// use hauyna::events::{SystemEvent, SystemKind};
     /// use hauyna_test::TestServer;
     ///
     /// let (sender, mut opened) = tokio::sync::mpsc::channel(8);
@@ -170,7 +172,7 @@ impl Events {
     /// # Errors
     ///
     /// `validation_error` where the data is not representable as JSON; the connection is
-    /// [of another hub](crate::ErrorKind::OtherHub); [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a
+    /// [of another hub](crate::error::ErrorKind::OtherHub); [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a
     /// Tokio runtime. Then nobody ran. The failures of listeners are in the [`Outcome`].
     ///
     /// # Cancel safety

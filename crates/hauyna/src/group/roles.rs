@@ -15,7 +15,8 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Hub, Roles};
+/// use hauyna::Hub;
+/// use hauyna::groups::Roles;
 ///
 /// let roles = Roles::new().define("owner", ["send", "invite"]).define("member", ["send"]).default_role("member");
 /// let hub = Hub::builder().roles("team:{id}", roles).build();

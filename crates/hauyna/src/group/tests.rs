@@ -1,6 +1,7 @@
 //! Tests of membership and roles without connections; messages are in `tests/it/groups.rs`.
 
-use crate::{ErrorType, Hub, Roles};
+use crate::groups::Roles;
+use crate::{ErrorType, Hub};
 use std::collections::BTreeSet;
 
 fn roles() -> Roles {

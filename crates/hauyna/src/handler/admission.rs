@@ -27,7 +27,7 @@ impl Handler {
         self
     }
 
-    /// Identifies clients by a token: a [`Jwt`](crate::Jwt), an [API key](crate::ApiKeys), or what a [`Verifier`] of
+    /// Identifies clients by a token: a [`Jwt`](crate::auth::Jwt), an [API key](crate::auth::ApiKeys), or what a [`Verifier`] of
     /// yours makes of it. Also answers `refresh`, so it goes with neither [`Handler::identify`] nor
     /// [`Handler::on_refresh`].
     ///
@@ -145,7 +145,8 @@ impl Handler {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{Admitted, ConnectRequest, Handler, Next, Reject};
+    /// use hauyna::{ConnectRequest, Handler, Reject};
+    /// use hauyna::middleware::{Admitted, Next};
     ///
     /// async fn only_with_version(request: ConnectRequest, next: Next) -> Result<Admitted, Reject> {
     ///     if request.header("x-app-version").is_none() {

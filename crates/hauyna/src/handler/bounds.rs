@@ -23,7 +23,7 @@ impl Handler {
         self
     }
 
-    /// Takes a connection for [idle](crate::ConnectionState::Idle) when no message came from it for so long: pings
+    /// Takes a connection for [idle](crate::connection::ConnectionState::Idle) when no message came from it for so long: pings
     /// and pongs do not count, so this tells who is there from who only has a page open. At least 10 ms. Default:
     /// idle is who was not heard at all for twice the heartbeat's interval.
     pub fn idle_after(mut self, patience: Duration) -> Self {

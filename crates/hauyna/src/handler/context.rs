@@ -130,7 +130,8 @@ impl Context {
     /// # Examples
     ///
     /// ```
-    /// # use hauyna::{ConnectRequest, Context, Handler, Next};
+    /// # use hauyna::{ConnectRequest, Context, Handler};
+    /// # use hauyna::middleware::Next;
     /// #[derive(Clone)]
     /// struct Tenant(String);
     ///

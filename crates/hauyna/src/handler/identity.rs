@@ -99,7 +99,7 @@ impl Identity {
     }
 
     /// Names the token, so that it can be revoked: see
-    /// [`Revocation::token`](crate::Revocation::token). That of a JSON web token is its `jti`.
+    /// [`Revocation::token`](crate::auth::Revocation::token). That of a JSON web token is its `jti`.
     pub fn token_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.token = Some(id.into());
         self

@@ -15,7 +15,8 @@ use crate::rate::Rate;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Handler, Rate, RateLimit};
+/// use hauyna::{Handler, Rate};
+/// use hauyna::handler::RateLimit;
 ///
 /// let handler = Handler::new().rate_limit(
 ///     RateLimit::new()

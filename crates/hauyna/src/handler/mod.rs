@@ -252,7 +252,7 @@ impl Handler {
         self
     }
 
-    /// The handler, finished, for [`Connections::register`](crate::Connections::register).
+    /// The handler, finished, for [`Connections::register`](crate::connection::Connections::register).
     pub fn share(self) -> SharedHandler {
         SharedHandler(Arc::new(self.into_endpoint()))
     }

@@ -100,7 +100,8 @@ impl Handler {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{CloseCode, ErrorType, Handler, Operation, Recovery};
+    /// use hauyna::{CloseCode, ErrorType, Handler};
+    /// use hauyna::handler::{Operation, Recovery};
     /// use std::time::Duration;
     ///
     /// let handler = Handler::new().on_error(|cx, failed| match failed.error.error_type() {

@@ -45,7 +45,8 @@ impl Handler {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{Context, Handler, Invalid, Validate};
+    /// use hauyna::{Context, Handler};
+    /// use hauyna::validate::{Invalid, Validate};
     ///
     /// #[derive(serde::Deserialize)]
     /// struct Booking { from: u32, to: u32 }

@@ -20,7 +20,7 @@ impl HubCore {
         self.with_broker_or(ask, BrokerError::new)
     }
 
-    /// As [`HubCore::ask`], for what may have been done though there is no answer.
+    /// As [`HubCore::with_broker`], for what may have been done though there is no answer.
     pub(crate) fn with_broker_uncertain<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,

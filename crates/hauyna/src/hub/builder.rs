@@ -3,7 +3,6 @@
 
 use super::limits::{AtLimit, ClientAddress, Limit, Limits, check_policies};
 use super::{ChannelMap, Hub, HubCore, Lifecycle, Registry};
-use crate::UnknownUsers;
 use crate::auth::Revocations;
 use crate::background::Background;
 use crate::broker::{Broker, LocalBroker, Relay};
@@ -15,6 +14,7 @@ use crate::contain::Foreign;
 use crate::error::Error;
 use crate::event::{Event, Events, Listeners, SystemEvent, SystemKind};
 use crate::group::{GroupMap, Roles};
+use crate::limits::UnknownUsers;
 use crate::metrics::Metrics;
 use crate::presence::People;
 use crate::retry::RetryPolicy;
@@ -155,7 +155,8 @@ impl HubBuilder {
     /// Sets what happens when a limit is reached, which has to be set. Default: [`AtLimit::Reject`].
     ///
     /// ```
-    /// use hauyna::{AtLimit, Hub, Limit};
+    /// use hauyna::Hub;
+    /// use hauyna::limits::{AtLimit, Limit};
     ///
     /// // The newest tab counts.
     /// let hub = Hub::builder().max_connections_per_user(1).at_limit(Limit::PerUser, AtLimit::CloseOldest).build();
@@ -209,7 +210,8 @@ impl HubBuilder {
     /// and there are at most 59.
     ///
     /// ```
-    /// use hauyna::{ConnectionState, Hub};
+    /// use hauyna::Hub;
+    /// use hauyna::connection::ConnectionState;
     ///
     /// const BUSY: ConnectionState = ConnectionState::Own("busy");
     /// let hub = Hub::builder()

@@ -87,12 +87,12 @@ impl Hub {
     /// work has the rest of the window for it. Publishing, and ordinary HTTP, go on until the end.
     ///
     /// Returns when the last connection is gone and the listeners of system events have been told all: at most
-    /// 5 s after the window, for then what is left is ended. [`Server`](crate::Server)s stop listening at that moment.
+    /// 5 s after the window, for then what is left is ended. [`Server`](crate::server::Server)s stop listening at that moment.
     /// A second call waits for the first one's end, whatever it asked for; [`Hub::shutdown`] cuts it short.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime; then nothing has begun.
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime; then nothing has begun.
     ///
     /// # Cancel safety
     ///
@@ -180,7 +180,7 @@ fn millis(time: Duration) -> u64 {
 }
 
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// With [`LAST`] the 5 s after the window.
+/// With [`FINAL_GRACE`] the 5 s after the window.
 const CLOSE_GRACE: Duration = Duration::from_millis(4500);
 const FINAL_GRACE: Duration = Duration::from_millis(400);
 /// Connections that are told before others have their turn.

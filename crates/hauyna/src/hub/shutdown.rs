@@ -124,7 +124,8 @@ impl Hub {
     /// # Examples
     ///
     /// ```
-    /// use hauyna::{Hub, Readiness};
+    /// use hauyna::Hub;
+    /// use hauyna::inspect::Readiness;
     ///
     /// let hub = Hub::new();
     /// assert_eq!(hub.readiness(), Readiness::Ready);
@@ -150,7 +151,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime) outside of a Tokio runtime, or one without timers: all
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime, or one without timers: all
     /// connections are closed then, and nobody has waited for their ends.
     ///
     /// # Cancel safety

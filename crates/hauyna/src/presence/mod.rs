@@ -47,7 +47,8 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Context, Criteria, Handler, Status, json};
+/// use hauyna::{Context, Handler, json};
+/// use hauyna::presence::{Criteria, Status};
 ///
 /// async fn opened(cx: Context) -> hauyna::Result {
 ///     let presence = cx.presence();

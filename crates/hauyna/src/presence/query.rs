@@ -14,7 +14,8 @@ use std::sync::Arc;
 /// What a present user must be like: everything that is said must hold. Without anything, everybody is.
 ///
 /// ```
-/// use hauyna::{Criteria, Status, json};
+/// use hauyna::json;
+/// use hauyna::presence::{Criteria, Status};
 /// let here = Criteria::new().status(Status::Online).in_channel("room:7").with("role", "admin");
 /// assert_eq!(here, Criteria::from(json!({ "status": "online", "channel": "room:7", "role": "admin" })));
 /// ```

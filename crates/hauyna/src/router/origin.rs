@@ -34,7 +34,7 @@ pub enum Origins {
 /// # Examples
 ///
 /// ```
-/// use hauyna::AllowedOrigin;
+/// use hauyna::server::AllowedOrigin;
 ///
 /// for text in ["https://example.com", "https://*.example.org:8443", "http://localhost:*", "capacitor://localhost", "null"] {
 ///     assert!(text.parse::<AllowedOrigin>().is_ok());
@@ -418,7 +418,7 @@ mod tests {
             "https://example.com\n",
         ] {
             let error = wrong.parse::<AllowedOrigin>().unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Config, "{wrong}");
+            assert_eq!(error.kind(), crate::error::ErrorKind::Config, "{wrong}");
             let text = error.to_string();
             assert!(text.contains(wrong) && text.contains("scheme://host:port"), "{text}");
         }

@@ -59,7 +59,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound, or [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
+    /// The address cannot be bound, or [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime).
     pub async fn serve(self, address: impl ToSocketAddrs) -> Result {
         crate::clock::runtime()?;
         let listener = listen(first(address).await?, Sharing::First)?;
@@ -71,7 +71,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The socket cannot be used with this runtime, or [`ErrorKind::NoRuntime`](crate::ErrorKind::NoRuntime).
+    /// The socket cannot be used with this runtime, or [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime).
     pub async fn serve_listener(self, listener: StdListener) -> Result {
         crate::clock::runtime()?;
         listener.set_nonblocking(true)?;

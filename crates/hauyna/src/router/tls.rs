@@ -20,7 +20,8 @@ use tokio_rustls::TlsAcceptor;
 /// # Examples
 ///
 /// ```no_run
-/// use hauyna::{Handler, Hub, Router, TlsConfig};
+/// use hauyna::{Handler, Hub, Router};
+/// use hauyna::server::TlsConfig;
 /// # async fn run() -> hauyna::Result {
 /// let tls = TlsConfig::from_files("chat.example.crt", "chat.example.key")?;
 /// let router = Router::new(Hub::new()).websocket("/chat", Handler::new());

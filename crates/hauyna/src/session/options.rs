@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a hub keeps for clients that were lost, from [`HubBuilder::sessions`](crate::HubBuilder::sessions).
 ///
 /// A session is kept for the [`window`](SessionOptions::window), or less where its client's
-/// [`RetryPolicy`](crate::RetryPolicy) gives up earlier: the delays, and 10 s for each attempt. Beyond either bound on
+/// [`RetryPolicy`](crate::connection::RetryPolicy) gives up earlier: the delays, and 10 s for each attempt. Beyond either bound on
 /// memory the oldest end early.
 ///
 /// # Examples

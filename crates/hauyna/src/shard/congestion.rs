@@ -141,7 +141,7 @@ impl HubCore {
         }
     }
 
-    /// As [`HubCore::room_for`], for what is told in many channels. Each shard is waited for once: of many that have much
+    /// As [`HubCore::wait_for_channel_room`], for what is told in many channels. Each shard is waited for once: of many that have much
     /// to do, one is past its bound at almost any time.
     pub(crate) async fn wait_for_any_room(&self) {
         for index in 0..self.shards.len() {

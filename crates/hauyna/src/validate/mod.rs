@@ -27,7 +27,8 @@ use std::sync::Arc;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{Handler, Invalid};
+/// use hauyna::Handler;
+/// use hauyna::validate::Invalid;
 /// use serde_json::Value;
 ///
 /// let handler = Handler::new().validate("move", |_: &str, value: &Value| match value["x"].as_i64() {
@@ -69,7 +70,7 @@ pub trait Validate {
 /// # Examples
 ///
 /// ```
-/// use hauyna::Invalid;
+/// use hauyna::validate::Invalid;
 /// let invalid = Invalid::at("items[2].price", "is negative").and("items[4]", "is there twice");
 /// assert_eq!(invalid.to_string(), "`items[2].price` is negative; `items[4]` is there twice");
 /// ```

@@ -21,7 +21,8 @@ use std::fmt::Write;
 /// # Examples
 ///
 /// ```
-/// use hauyna::{ChannelOptions, Handler, Hub, Schema, Validator, json};
+/// use hauyna::{ChannelOptions, Handler, Hub, json};
+/// use hauyna::validate::{Schema, Validator};
 ///
 /// let schema = Schema::new(&json!({
 ///     "type": "object",
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_no_schema_is_an_error_of_configuration() {
         for schema in [json!({ "type": "nonsense" }), json!({ "pattern": "(" }), json!(7)] {
-            assert_eq!(Schema::new(&schema).unwrap_err().kind(), crate::ErrorKind::Config, "{schema}");
+            assert_eq!(Schema::new(&schema).unwrap_err().kind(), crate::error::ErrorKind::Config, "{schema}");
         }
     }
 

@@ -2,10 +2,10 @@
 //! taking clients in and out.
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
-use hauyna::{
-    ChannelOptions, ErrorKind, ErrorType, HistoryRange, Hub, Published, Repeat, Roles, SlowConsumer, UserId,
-    Value, json,
-};
+use hauyna::broker::{Published, Repeat};
+use hauyna::error::ErrorKind;
+use hauyna::groups::Roles;
+use hauyna::{ChannelOptions, ErrorType, HistoryRange, Hub, SlowConsumer, UserId, Value, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use std::time::Duration;

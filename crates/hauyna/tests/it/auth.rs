@@ -1,10 +1,9 @@
 //! Credentials on a living connection: when they end, how they are renewed, how they are taken away.
 
 use crate::support::{emptied, eventually, open_hub, subscribe};
-use hauyna::{
-    ApiKeys, Claims, CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Next, Reject,
-    Revocation, Value, json,
-};
+use hauyna::auth::{ApiKeys, Claims, Revocation};
+use hauyna::middleware::Next;
+use hauyna::{CloseCode, CloseReason, ConnectRequest, Context, Handler, Hub, Identity, Reject, Value, json};
 use hauyna_test::{MemoryServer, TestServer};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
@@ -91,7 +90,7 @@ async fn row_34_expired_credentials_close_within_half_a_second() {
 #[tokio::test]
 async fn a_refresh_moves_the_end_and_replaces_what_was_attached() {
     let server = TestServer::start(open_hub().build(), handler());
-    for encoding in [hauyna::Encoding::Json, hauyna::Encoding::MessagePack] {
+    for encoding in [hauyna::connection::Encoding::Json, hauyna::connection::Encoding::MessagePack] {
         let mut client = server.client("/?token=ada/700").encoding(encoding).connect().await;
         client.expect("session").await;
         let began = Instant::now();
@@ -314,7 +313,7 @@ async fn row_34_who_is_revoked_within_the_handshake_does_not_come_in() {
     let late = hub.clone();
     let opened = Handler::new()
         .identify(|request: ConnectRequest| with_id(&request.query("token").unwrap_or_default()))
-        .middleware(move |request: ConnectRequest, next: hauyna::Next| {
+        .middleware(move |request: ConnectRequest, next: hauyna::middleware::Next| {
             let late = late.clone();
             async move {
                 let admitted = next.run(request).await?;

@@ -1,10 +1,9 @@
 //! Who may do what in a channel: functions of a pattern and of a handler, with the token of the request.
 
 use crate::support::{eventually, named, recover, subscribe};
-use hauyna::{
-    ChannelOptions, ChannelRequest, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject,
-    Revocation, json,
-};
+use hauyna::auth::Revocation;
+use hauyna::channel::ChannelRequest;
+use hauyna::{ChannelOptions, CloseCode, Context, Handler, Hub, Presence, Publishers, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;

@@ -1,10 +1,9 @@
 //! The local broker against the contract of brokers, and the hub against one that relays late.
 
 use crate::support::{open_hub, recover, serve, subscribe};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, Publication, Publish,
-    Published, Relay,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::channel::Publication;
+use hauyna::{ChannelName, HistoryRange};
 use std::sync::{Arc, Mutex, OnceLock};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

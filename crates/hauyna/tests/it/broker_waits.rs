@@ -1,10 +1,9 @@
 //! A broker that hangs or panics: whoever asks it gets an answer in time, and nothing gathers until then.
 
 use crate::support::{named, registered};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, ErrorKind, ErrorType, HistoryPage,
-    HistoryRange, Hub, LocalBroker, Publish, Published, Relay, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::error::ErrorKind;
+use hauyna::{ChannelName, ChannelOptions, ErrorType, HistoryRange, Hub, json};
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

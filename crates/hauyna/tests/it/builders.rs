@@ -1,10 +1,15 @@
 //! Builders refuse a call that would silently take the place of an earlier one, and keep what adds up.
 
 use crate::support::{named, open_hub, registered};
+use hauyna::auth::ApiKeys;
+use hauyna::broker::LocalBroker;
+use hauyna::error::ErrorKind;
+use hauyna::groups::Roles;
+use hauyna::handler::{RateLimit, Recovery};
+use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
-    ApiKeys, AtLimit, ChannelOptions, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, Identity,
-    Limit, LocalBroker, Origins, Presence, Rate, RateLimit, Recovery, Reject, Roles, Router, UserId, Value,
-    json,
+    ChannelOptions, Context, Handler, Heartbeat, Hub, HubBuilder, Identity, Origins, Presence, Rate, Reject,
+    Router, UserId, Value, json,
 };
 use hauyna_test::TestServer;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,7 +86,7 @@ fn callback_and_rule_of_a_handler_are_given_once() {
 
 #[test]
 fn echo_and_validators_that_would_never_run_are_refused() {
-    let valid = |_: &str, _: &Value| Ok::<(), hauyna::Invalid>(());
+    let valid = |_: &str, _: &Value| Ok::<(), hauyna::validate::Invalid>(());
     for (text, build) in [
         ("`on`", &(|| Handler::echo().on("x", async |_: Context, (): ()| Ok(()))) as &dyn Fn() -> Handler),
         ("`on_message`", &|| Handler::echo().on_message(async |_, _: Value| Ok(()))),
@@ -100,7 +105,7 @@ fn echo_and_validators_that_would_never_run_are_refused() {
 
 #[test]
 fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
-    let may = async |_: Context, _: hauyna::ChannelRequest| Ok::<(), Reject>(());
+    let may = async |_: Context, _: hauyna::channel::ChannelRequest| Ok::<(), Reject>(());
     let twice: [(&str, &dyn Fn(ChannelOptions) -> ChannelOptions); 6] = [
         ("`authorize`", &|channels| channels.authorize(|_, _| true)),
         ("`authorize_subscribe`", &|channels| channels.authorize_subscribe(may)),
@@ -116,7 +121,7 @@ fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
     }
     assert!(refusal(|| keys().key("0123456789abcdef", "another")).contains("added twice"));
     assert!(refusal(|| keys().key("fedcba9876543210", "")).contains("is empty"));
-    let page = || tower_layer::layer_fn(|service: hauyna::RouterService| service);
+    let page = || tower_layer::layer_fn(|service: hauyna::server::RouterService| service);
     let router = || Router::new(Hub::new()).layer(page()).layer(page());
     let pages = router().into_service();
     assert!(refusal(|| router().fallback(pages.clone()).fallback(pages)).contains("`fallback`"));
@@ -126,7 +131,7 @@ fn rules_of_channels_keys_of_services_and_parts_of_a_router_are_given_once() {
 #[cfg(feature = "jwt")]
 #[test]
 fn user_of_a_json_web_token_is_said_once() {
-    use hauyna::{Jwt, JwtAlgorithm, JwtKey};
+    use hauyna::auth::{Jwt, JwtAlgorithm, JwtKey};
     let jwt = || Jwt::new(JwtKey::secret(JwtAlgorithm::Hs256, [7; 32]).unwrap());
     assert!(refusal(|| jwt().user_claim("email").user(|_| None)).contains("`user`"));
     assert!(refusal(|| jwt().user(|_| None).user_claim("email")).contains("`user_claim`"));

@@ -1,10 +1,8 @@
 //! Bursts by every verb: whoever reads everything gets everything, whatever waits for a moment.
 
 use crate::support::{eventually, named, registered, registered_as, subscribe, subscriber};
-use hauyna::{
-    ChannelOptions, ConnectionState, Context, ErrorType, Handler, Hub, HubBuilder, Presence, RetryPolicy,
-    SlowConsumer, json,
-};
+use hauyna::connection::{ConnectionState, RetryPolicy};
+use hauyna::{ChannelOptions, Context, ErrorType, Handler, Hub, HubBuilder, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use parking_lot::Mutex;
 use serde_json::Value;

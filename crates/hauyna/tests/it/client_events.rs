@@ -2,10 +2,11 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{Failing, named, packet, recover, subscribe, subscriber};
-use hauyna::{
-    ChannelOptions, ClientEvents, CloseCode, Hub, Publishers, Rate, RateLimit, Recovery, Reject, Roles,
-    SlowConsumer, SystemKind, json,
-};
+use hauyna::channel::ClientEvents;
+use hauyna::events::SystemKind;
+use hauyna::groups::Roles;
+use hauyna::handler::{RateLimit, Recovery};
+use hauyna::{ChannelOptions, CloseCode, Hub, Publishers, Rate, Reject, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
 use serde_json::Value;

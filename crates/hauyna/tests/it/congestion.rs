@@ -1,7 +1,8 @@
 //! Publishers that are faster than their subscribers are served wait; they do not fill the memory of the server.
 
 use crate::support::{eventually, named, registered, subscribe, subscriber};
-use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, RetryPolicy, SlowConsumer, json};
+use hauyna::connection::RetryPolicy;
+use hauyna::{ChannelOptions, CloseCode, Connection, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use std::future::{Future, IntoFuture, poll_fn};
 use std::pin::pin;

@@ -2,7 +2,8 @@
 //! two seconds. Under a turned clock, at moments that no sweep falls on.
 
 use crate::support::{named, registered};
-use hauyna::{CloseCode, CloseReason, Connection, ConnectionState, Context, Handler, Heartbeat, Hub, json};
+use hauyna::connection::ConnectionState;
+use hauyna::{CloseCode, CloseReason, Connection, Context, Handler, Heartbeat, Hub, json};
 use hauyna_test::{Client, Frame, advance};
 use hauyna_websocket::{Fragment, FrameHead, OpCode};
 use serde_json::Value;

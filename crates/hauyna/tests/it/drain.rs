@@ -2,7 +2,9 @@
 //! that the end comes whatever clients, callbacks and callers do.
 
 use crate::support::{eventually, named, open_hub, registered, serve, subscribe, subscriber};
-use hauyna::{CloseReason, Context, Drain, ErrorType, Handler, Hub, Readiness, Router, SystemEvent, json};
+use hauyna::events::SystemEvent;
+use hauyna::inspect::Readiness;
+use hauyna::{CloseReason, Context, Drain, ErrorType, Handler, Hub, Router, json};
 use hauyna_test::{Client, Frame, TestServer};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -192,7 +194,7 @@ async fn a_shutdown_cuts_a_drain_short() {
 async fn who_answers_nothing_is_ended_within_five_seconds_of_the_window() {
     let (hub, reasons) = (Hub::new(), Arc::new(Mutex::new(Vec::new())));
     let notes = reasons.clone();
-    hub.events().on_system([hauyna::SystemKind::Closed], move |_, told| {
+    hub.events().on_system([hauyna::events::SystemKind::Closed], move |_, told| {
         if let SystemEvent::Closed { reason, .. } = told {
             notes.lock().push(reason);
         }

@@ -2,10 +2,12 @@
 //! something is missing.
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Continuity, Epoch, HistoryPage, HistoryRange,
-    Hub, LocalBroker, Position, Publication, Publish, Published, Relay, Repeat, SlowConsumer, json,
+use hauyna::broker::{
+    Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Publish, Published, Relay,
+    Repeat,
 };
+use hauyna::channel::Publication;
+use hauyna::{ChannelName, ChannelOptions, HistoryRange, Hub, Position, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::{Arc, Mutex, OnceLock};

@@ -2,9 +2,12 @@
 //! provoked over a socket. What is missing here no server sends yet.
 
 use crate::support::{Failing, open_hub, subscribe, subscriber};
+use hauyna::connection::{ConnectionState, RetryPolicy};
+use hauyna::handler::{RateLimit, Recovery};
+use hauyna::limits::{AtLimit, Limit, UnknownUsers};
 use hauyna::{
-    AtLimit, CloseReason, ConnectRequest, ConnectionState, Context, Error, ErrorType, Handler, Heartbeat,
-    Hub, Identity, Limit, Rate, RateLimit, Recovery, Reject, RetryPolicy, UnknownUsers, json,
+    CloseReason, ConnectRequest, Context, Error, ErrorType, Handler, Heartbeat, Hub, Identity, Rate, Reject,
+    json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_protocol::close::CloseCode;

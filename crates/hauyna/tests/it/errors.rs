@@ -1,9 +1,8 @@
 //! What is made of failures: `on_error` with each of its decisions, for each occasion.
 
 use crate::support::{Failing, eventually, named, open_hub, subscribe};
-use hauyna::{
-    CloseCode, Context, Error, ErrorType, Failed, Handler, Hub, Operation, Rate, Recovery, Reject, json,
-};
+use hauyna::handler::{Failed, Operation, Recovery};
+use hauyna::{CloseCode, Context, Error, ErrorType, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, Frame, TestServer};
 use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -262,7 +261,7 @@ async fn a_publication_that_the_broker_refused_is_tried_again_and_comes_once() {
 async fn over_its_rate_a_client_is_refused_without_asking_the_application() {
     let log = Log::default();
     let told = log.clone();
-    let limit = hauyna::RateLimit::new().messages(Rate::new(1, Duration::from_secs(3600)).burst(1));
+    let limit = hauyna::handler::RateLimit::new().messages(Rate::new(1, Duration::from_secs(3600)).burst(1));
     let handler = Handler::new().rate_limit(limit).on_error(move |_, failed| {
         note(&told, &failed);
         Recovery::Ignore

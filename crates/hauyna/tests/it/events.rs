@@ -1,11 +1,10 @@
 //! Events: listeners of the application's own, in order and contained, and what the hub tells of itself.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, CloseReason, ErrorKind, ErrorType, Event, Flow,
-    HistoryPage, HistoryRange, Hub, LocalBroker, Publish, Published, Relay, Result, SystemEvent, SystemKind,
-    json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::error::ErrorKind;
+use hauyna::events::{Event, Flow, SystemEvent, SystemKind};
+use hauyna::{ChannelName, ChannelOptions, CloseReason, ErrorType, HistoryRange, Hub, Result, json};
 use hauyna_test::TestServer;
 use parking_lot::Mutex;
 use serde::Deserialize;

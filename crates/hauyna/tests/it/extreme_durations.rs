@@ -2,10 +2,15 @@
 //! not come, a short one is over at once; neither overflows, and neither harms the other connections of the shard.
 
 use crate::support::{emptied, named, registered};
+use hauyna::auth::Revocation;
+use hauyna::broker::{LocalBroker, LocalBrokerOptions, Repeat};
+use hauyna::connection::RetryPolicy;
+use hauyna::error::ErrorKind;
+use hauyna::events::Event;
+use hauyna::handler::{RateLimit, Recovery};
 use hauyna::{
-    ChannelOptions, CloseReason, Connection, Context, Drain, ErrorKind, ErrorType, Event, Handler, Heartbeat,
-    Hub, Identity, LocalBroker, LocalBrokerOptions, Presence, Rate, RateLimit, Recovery, Repeat, RetryPolicy,
-    Revocation, SessionOptions, json,
+    ChannelOptions, CloseReason, Connection, Context, Drain, ErrorType, Handler, Heartbeat, Hub, Identity,
+    Presence, Rate, SessionOptions, json,
 };
 use hauyna_test::{Behaviour, Client, FaultProxy, MemoryServer, TestServer, advance, settle};
 use serde_json::Value;
@@ -169,7 +174,7 @@ async fn timeouts_of_connections_and_listeners_of_any_length() {
                 Err(hauyna::Error::application("no"))
             })
             .on_close(async |_, _| Ok(()))
-            .on_error(move |_, failed: hauyna::Failed| match failed.retries {
+            .on_error(move |_, failed: hauyna::handler::Failed| match failed.retries {
                 0 if OVER.contains(&time) => Recovery::Retry { after: Duration::MAX },
                 _ => Recovery::Reply,
             });

@@ -2,7 +2,9 @@
 //! and go.
 
 use crate::support::{emptied, eventually, named, open_hub, serve, subscribe};
-use hauyna::{Context, GroupChange, Hub, HubBuilder, Reject, Roles, SystemEvent, SystemKind, json};
+use hauyna::events::{GroupChange, SystemEvent, SystemKind};
+use hauyna::groups::Roles;
+use hauyna::{Context, Hub, HubBuilder, Reject, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;

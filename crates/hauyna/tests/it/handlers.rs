@@ -124,7 +124,7 @@ struct Refresh;
 #[tokio::test]
 async fn event_without_data_is_taken_as_unit() {
     let hub = open_hub().build();
-    hub.events().on("seen", async |_: hauyna::Event, (): ()| Ok(()));
+    hub.events().on("seen", async |_: hauyna::events::Event, (): ()| Ok(()));
     let handler = named()
         .on("unit", async |_: Context, (): ()| Ok("unit"))
         .on("struct", async |_: Context, _: Refresh| Ok("struct"))

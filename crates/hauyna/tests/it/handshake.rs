@@ -214,5 +214,5 @@ fn mistakes_of_the_programmer_are_found_when_the_server_is_put_together() {
     assert!(is_refused(|| drop(Router::new(Hub::new()).websocket("/{", named()))));
     assert!(is_refused(|| drop(Origins::listed(["example.com"]))));
     let bad = Hub::builder().channels("room:{", hauyna::ChannelOptions::new()).try_build();
-    assert_eq!(bad.unwrap_err().kind(), hauyna::ErrorKind::Config);
+    assert_eq!(bad.unwrap_err().kind(), hauyna::error::ErrorKind::Config);
 }

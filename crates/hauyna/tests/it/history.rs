@@ -1,9 +1,8 @@
 //! Scrolling back through a channel's history, from the wire and from the application.
 
 use crate::support::{open_hub, recover, serve, subscribe};
-use hauyna::{
-    ChannelOptions, Continuity, Handler, HistoryRange, Hub, LocalBroker, LocalBrokerOptions, Position, json,
-};
+use hauyna::broker::{Continuity, LocalBroker, LocalBrokerOptions};
+use hauyna::{ChannelOptions, Handler, HistoryRange, Hub, Position, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::time::Duration;

@@ -3,9 +3,12 @@
 //! limits, presence, sessions and everybody else's deliveries are as they were.
 
 use crate::support::{emptied, eventually, named, registered};
+use hauyna::events::{Event, SystemKind};
+use hauyna::handler::Recovery;
+use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
-    AtLimit, ChannelOptions, CloseReason, ConnectRequest, Context, Error, Event, Handler, Hub, HubBuilder,
-    Identity, Limit, Presence, Recovery, SessionOptions, SystemKind, json,
+    ChannelOptions, CloseReason, ConnectRequest, Context, Error, Handler, Hub, HubBuilder, Identity,
+    Presence, SessionOptions, json,
 };
 use hauyna_test::{Client, MemoryServer, TestServer, settle};
 use serde::{Serialize, Serializer};
@@ -326,7 +329,7 @@ async fn closures_of_options_that_panic_cost_their_own_client() {
         })
         .max_connections_per_address(10)
         .build();
-    let handler = named().on_error(|_, failed: hauyna::Failed| {
+    let handler = named().on_error(|_, failed: hauyna::handler::Failed| {
         assert!(failed.retries > 9, "in on_error");
         Recovery::Reply
     });
@@ -406,10 +409,11 @@ fn a_hub_whose_values_panic_when_they_are_dropped() {
         listener();
         async { Ok(()) }
     });
-    let router = hauyna::Router::new(hub.clone()).middleware(move |request, next: hauyna::Next| {
-        middleware();
-        next.run(request)
-    });
+    let router =
+        hauyna::Router::new(hub.clone()).middleware(move |request, next: hauyna::middleware::Next| {
+            middleware();
+            next.run(request)
+        });
     std::mem::forget(value);
     drop(router);
     drop(hub);
@@ -478,7 +482,7 @@ async fn a_refusal_after_identify_is_told_whatever_the_attached_values_do() {
     let count = inside.clone();
     let handler = Handler::new()
         .identify(move |_| Ok(Identity::new("ann").attach(value.clone())))
-        .middleware(move |request: ConnectRequest, next: hauyna::Next| {
+        .middleware(move |request: ConnectRequest, next: hauyna::middleware::Next| {
             let (gate, count) = (gate.clone(), count.clone());
             async move {
                 let admitted = next.run(request).await;

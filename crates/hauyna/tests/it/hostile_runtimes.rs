@@ -3,9 +3,11 @@
 //! where there is no runtime at all.
 
 use crate::support::{eventually, named, registered};
+use hauyna::error::ErrorKind;
+use hauyna::events::{Event, SystemEvent, SystemKind};
 use hauyna::{
-    ChannelOptions, CloseReason, Drain, Error, ErrorKind, Event, Handler, Hub, HubBuilder, Presence, Router,
-    SessionOptions, SystemEvent, SystemKind, json,
+    ChannelOptions, CloseReason, Drain, Error, Handler, Hub, HubBuilder, Presence, Router, SessionOptions,
+    json,
 };
 use hauyna_test::{Client, TestServer};
 use parking_lot::Mutex;
@@ -389,7 +391,7 @@ fn calls_outside_of_a_runtime_are_errors_or_work() {
     now(hub.channel("x").broadcast(1)).unwrap();
     now(hub.user("ann").send(1)).unwrap();
     hub.groups().add("ann", "g").unwrap();
-    assert_eq!(hub.revoke(hauyna::Revocation::user("ann")), 0);
+    assert_eq!(hub.revoke(hauyna::auth::Revocation::user("ann")), 0);
     assert!(now(hub.presence().of("ann").update(json!({ "a": 1 }))).is_err());
     is_without(now(hub.shutdown(Duration::from_secs(1))).unwrap_err());
     assert!(hub.is_stopping(), "it has closed what it could");

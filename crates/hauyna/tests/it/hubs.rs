@@ -1,7 +1,8 @@
 //! Several hubs in one program: what belongs to one of them is refused by the others, and harms neither.
 
 use crate::support::{eventually, named, open_hub};
-use hauyna::{Connection, ErrorKind, Hub, json};
+use hauyna::error::ErrorKind;
+use hauyna::{Connection, Hub, json};
 use hauyna_test::{Client, TestServer};
 
 /// A hub with one client, who has this name and is subscribed to `x`.

@@ -2,10 +2,9 @@
 //! hub does beside its connections goes on in another runtime that connections came with.
 
 use crate::support::{eventually, named, open_hub, subscriber};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Error, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Presence, Publish, Published, Relay, SessionOptions, SystemKind, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::events::SystemKind;
+use hauyna::{ChannelName, ChannelOptions, Error, HistoryRange, Hub, Presence, SessionOptions, json};
 use hauyna_test::TestServer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

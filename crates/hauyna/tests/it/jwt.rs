@@ -3,7 +3,8 @@
 use crate::support::open_hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use hauyna::{Context, Handler, Jwt, JwtAlgorithm, JwtKey, JwtKeys, Revocation, Value, json};
+use hauyna::auth::{Jwt, JwtAlgorithm, JwtKey, JwtKeys, Revocation};
+use hauyna::{Context, Handler, Value, json};
 use hauyna_test::TestServer;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize, SigningKey};

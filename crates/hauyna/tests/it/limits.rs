@@ -1,9 +1,9 @@
 //! How many connections there may be, who goes when there are too many, and sockets that were made elsewhere.
 
 use crate::support::{emptied, eventually, named, open_hub, registered, serve, subscribe};
+use hauyna::limits::{AtLimit, Limit};
 use hauyna::{
-    AtLimit, ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder,
-    Limit, json,
+    ChannelOptions, CloseCode, CloseReason, ConnectRequest, ErrorType, Handler, Hub, HubBuilder, json,
 };
 use hauyna_test::{Client, Frame, TestServer};
 use serde_json::Value;

@@ -1,9 +1,9 @@
 //! What stands before `identify`: middleware of the router and of a handler, and tower layers, by every way in.
 
 use crate::support::{emptied, eventually, named, open_hub, subscribe};
-use hauyna::{
-    Admitted, Body, ConnectRequest, Context, Handler, Hub, Identity, Next, Reject, Router, Value, json,
-};
+use hauyna::middleware::{Admitted, Next};
+use hauyna::server::Body;
+use hauyna::{ConnectRequest, Context, Handler, Hub, Identity, Reject, Router, Value, json};
 use hauyna_test::TestServer;
 use http::{Request, Response};
 use parking_lot::Mutex;

@@ -2,10 +2,10 @@
 //! was called for and nobody else.
 
 use crate::support::{Random, emptied, eventually, named, subscribe, subscriber};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelOptions, Context, Handler, HistoryPage, HistoryRange, Hub, Invalid,
-    LocalBroker, Presence, Publish, Published, Reject, Relay, SystemKind, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::events::SystemKind;
+use hauyna::validate::Invalid;
+use hauyna::{ChannelOptions, Context, Handler, HistoryRange, Hub, Presence, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;

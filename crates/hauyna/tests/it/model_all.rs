@@ -8,8 +8,10 @@ use sessions::{Away, Server, Ticket, World};
 
 use crate::reference::{BUSY, CROWD, End, PLAIN, ROOMS, Reference, View, summed};
 use crate::support::{Random, eventually, named};
-use hauyna::ConnectionState::{Connected, Custom, Disconnected, Error, Idle, Reconnecting};
-use hauyna::{CloseCode, Connection, Context, Handler, Hub, Roles, SystemEvent, SystemKind, json};
+use hauyna::connection::ConnectionState::{Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::groups::Roles;
+use hauyna::{CloseCode, Connection, Context, Handler, Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::Client;
 use parking_lot::Mutex;

@@ -14,7 +14,9 @@ use log::{Entry, Sender};
 use world::World;
 
 use crate::support::Random;
-use hauyna::{ErrorKind, Hub, Position, SystemEvent, SystemKind, json};
+use hauyna::error::ErrorKind;
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{Hub, Position, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

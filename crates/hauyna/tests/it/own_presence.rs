@@ -3,7 +3,9 @@
 
 use crate::sessions::{back, lost};
 use crate::support::{named, subscribe};
-use hauyna::{ChannelOptions, ChannelRequest, Context, Hub, Presence, Rate, RateLimit, Reject, json};
+use hauyna::channel::ChannelRequest;
+use hauyna::handler::RateLimit;
+use hauyna::{ChannelOptions, Context, Hub, Presence, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 //! and what listeners hear.
 
 use crate::support::{Failing, eventually, named, subscribe};
-use hauyna::{
-    ChannelOptions, Criteria, Event, Hub, HubBuilder, Presence, Status, SystemEvent, SystemKind, UserId, json,
-};
+use hauyna::events::{Event, SystemEvent, SystemKind};
+use hauyna::presence::{Criteria, Status};
+use hauyna::{ChannelOptions, Hub, HubBuilder, Presence, UserId, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use parking_lot::Mutex;

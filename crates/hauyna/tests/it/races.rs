@@ -2,7 +2,8 @@
 //! and crowds that leave together.
 
 use crate::support::{Random, emptied, eventually, named, open_hub, subscribe, subscriber};
-use hauyna::{ChannelOptions, Connection, Hub, Reject, SystemEvent, SystemKind, json};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{ChannelOptions, Connection, Hub, Reject, json};
 use hauyna_test::{Client, TestServer};
 use parking_lot::Mutex;
 use std::sync::Arc;

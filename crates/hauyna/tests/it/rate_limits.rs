@@ -2,7 +2,8 @@
 //! closed, and nobody else notices.
 
 use crate::support::{eventually, named, open_hub, registered, subscribe, subscriber};
-use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, RateLimit, Reject, json};
+use hauyna::handler::RateLimit;
+use hauyna::{ChannelOptions, Context, Handler, Hub, Rate, Reject, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;

@@ -1,10 +1,8 @@
 //! Order, history and recovery under load: no gap, no duplicate, nothing before the answer.
 
 use crate::support::{Random, eventually, open_hub, recover, serve, subscribe, subscriber};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, HistoryPage, HistoryRange, Hub, LocalBroker,
-    Publish, Published, Relay, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::{ChannelName, ChannelOptions, HistoryRange, Hub, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,7 +9,7 @@ pub(crate) use beside::lane_of_events;
 pub(crate) use sessions::{Asked, Waiting};
 pub(crate) use view::View;
 
-use hauyna::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
 use hauyna::json;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

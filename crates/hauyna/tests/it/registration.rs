@@ -2,7 +2,9 @@
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named};
-use hauyna::{Body, CloseCode, Hub, Router, RouterService, SystemEvent, SystemKind, json};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::server::{Body, RouterService};
+use hauyna::{CloseCode, Hub, Router, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use http::{Request, Response, StatusCode};

@@ -1,10 +1,9 @@
 //! Recoveries of large histories: read page by page as the socket takes them, and never taken for lagging.
 
 use crate::support::{eventually, named, open_hub, recover, subscribe};
-use hauyna::{
-    ChannelOptions, Hub, LocalBroker, LocalBrokerOptions, Presence, SlowConsumer, SystemEvent, SystemKind,
-    json,
-};
+use hauyna::broker::{LocalBroker, LocalBrokerOptions};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{ChannelOptions, Hub, Presence, SlowConsumer, json};
 use hauyna_test::{Client, MemoryServer, TestServer};
 use parking_lot::Mutex;
 use serde_json::Value;

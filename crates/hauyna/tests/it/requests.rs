@@ -1,7 +1,8 @@
 //! Every request of the protocol and its answer, in both encodings.
 
 use crate::support::{Random, eventually, named, open_hub, serve, subscribe, subscriber};
-use hauyna::{ChannelOptions, Hub, Publishers, UnknownUsers, json};
+use hauyna::limits::UnknownUsers;
+use hauyna::{ChannelOptions, Hub, Publishers, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;

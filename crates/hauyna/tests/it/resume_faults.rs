@@ -3,10 +3,9 @@
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
 use crate::support::{eventually, named, subscribe};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Connection, Context, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Publish, Published, Relay, SystemEvent, SystemKind, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{ChannelName, Connection, Context, HistoryRange, Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{MemoryServer, TestServer};
 use parking_lot::Mutex;

@@ -1,7 +1,8 @@
 //! How clients are told to come back: by the hub's policy, their handler's, or their own.
 
 use crate::support::{named, retry_terms};
-use hauyna::{Context, Handler, Hub, RetryPolicy, json};
+use hauyna::connection::RetryPolicy;
+use hauyna::{Context, Handler, Hub, json};
 use hauyna_test::TestServer;
 use serde_json::Value;
 use std::time::Duration;
@@ -53,7 +54,7 @@ async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
     let connection = server.hub().connections().all().remove(0);
     let bad = RetryPolicy { jitter: f64::NAN, ..RetryPolicy::default() };
     let error = connection.set_retry_policy(bad).unwrap_err();
-    assert_eq!(error.kind(), hauyna::ErrorKind::Config);
+    assert_eq!(error.kind(), hauyna::error::ErrorKind::Config);
     assert_eq!(connection.retry_policy(), RetryPolicy::default());
     client.expect_nothing().await;
     let error = Hub::builder().retry_policy(bad).try_build().unwrap_err();
@@ -61,7 +62,7 @@ async fn a_policy_that_makes_no_sense_is_refused_and_nothing_is_retry_terms() {
     client.close(1000, "").await;
     crate::support::emptied(server.hub()).await;
     let error = connection.set_retry_policy(RetryPolicy::aggressive()).unwrap_err();
-    assert_eq!(error.kind(), hauyna::ErrorKind::Closed);
+    assert_eq!(error.kind(), hauyna::error::ErrorKind::Closed);
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 
 use crate::sessions::{back, begin, enter, expect_numbers, hub, lost, position, publish};
 use crate::support::{eventually, named, subscribe};
-use hauyna::{CloseCode, Connection, Context, SystemEvent, SystemKind, json};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{CloseCode, Connection, Context, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{MemoryServer, TestServer};
 use parking_lot::Mutex;

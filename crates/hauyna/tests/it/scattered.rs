@@ -2,10 +2,9 @@
 //! network. Its relays are in order and late. Used by the tests of schedules, on a runtime of one thread.
 
 use crate::support::Random;
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, HistoryPage, HistoryRange, LocalBroker, Publication, Publish,
-    Published, Relay,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::channel::Publication;
+use hauyna::{ChannelName, HistoryRange};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -3,10 +3,10 @@
 
 use crate::scattered::{Network, Scattered, turns};
 use crate::support::{Random, emptied, named, open_hub, registered};
-use hauyna::{
-    ChannelOptions, CloseCode, Hub, Presence, Reject, Revocation, SharedHandler, SystemEvent, SystemKind,
-    json,
-};
+use hauyna::auth::Revocation;
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::handler::SharedHandler;
+use hauyna::{ChannelOptions, CloseCode, Hub, Presence, Reject, json};
 use hauyna_test::Client;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};

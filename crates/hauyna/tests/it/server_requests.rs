@@ -2,7 +2,8 @@
 //! answers, refusals, time-outs and ends, and what the client sends meanwhile.
 
 use crate::support::{emptied, eventually, named};
-use hauyna::{CloseCode, Connection, Context, ErrorKind, ErrorType, Handler, Hub, Result, json};
+use hauyna::error::ErrorKind;
+use hauyna::{CloseCode, Connection, Context, ErrorType, Handler, Hub, Result, json};
 use hauyna_test::{Client, Frame, TestServer};
 use serde::Deserialize;
 use serde_json::Value;

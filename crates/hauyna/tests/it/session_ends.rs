@@ -3,10 +3,9 @@
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named, subscribe};
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, CloseCode, Connection, HistoryPage, HistoryRange, Hub,
-    LocalBroker, Publish, Published, Relay, Revocation, json,
-};
+use hauyna::auth::Revocation;
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::{ChannelName, CloseCode, Connection, HistoryRange, Hub, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use parking_lot::{Condvar, Mutex};

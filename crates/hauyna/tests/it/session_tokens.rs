@@ -3,7 +3,8 @@
 
 use crate::sessions::{begin, enter, hub, lost};
 use crate::support::{eventually, named, subscribe};
-use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, Revocation, json};
+use hauyna::auth::Revocation;
+use hauyna::{CloseCode, ConnectRequest, Context, Handler, Hub, Identity, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, MemoryServer, TestServer, advance};
 use serde_json::Value;

@@ -2,9 +2,12 @@
 //! happens where it does not come back.
 
 use crate::support::{eventually, named, subscribe};
+use hauyna::auth::Revocation;
+use hauyna::connection::{ConnectionState, RetryPolicy};
+use hauyna::events::{SystemEvent, SystemKind};
 use hauyna::{
-    ChannelOptions, CloseCode, CloseReason, Connection, ConnectionState, Context, Handler, Hub, HubBuilder,
-    Presence, RetryPolicy, Revocation, SessionOptions, SystemEvent, SystemKind, json,
+    ChannelOptions, CloseCode, CloseReason, Connection, Context, Handler, Hub, HubBuilder, Presence,
+    SessionOptions, json,
 };
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};

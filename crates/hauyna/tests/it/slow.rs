@@ -1,7 +1,8 @@
 //! Clients that do not read: what each policy does, what they are told, and that nobody else notices.
 
 use crate::support::{eventually, named, subscribe, subscriber};
-use hauyna::{ChannelOptions, Hub, SlowConsumer, SystemEvent, SystemKind, json};
+use hauyna::events::{SystemEvent, SystemKind};
+use hauyna::{ChannelOptions, Hub, SlowConsumer, json};
 use hauyna_test::{Client, TestServer};
 use serde_json::Value;
 use std::sync::Arc;

@@ -2,8 +2,9 @@
 //! and who hears of it in which order.
 
 use crate::support::{emptied, eventually, named, registered};
-use hauyna::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
-use hauyna::{CloseCode, Connection, Context, ErrorKind, Handler, Heartbeat, Hub, HubBuilder, json};
+use hauyna::connection::ConnectionState::{self, Connected, Custom, Disconnected, Error, Idle, Reconnecting};
+use hauyna::error::ErrorKind;
+use hauyna::{CloseCode, Connection, Context, Handler, Heartbeat, Hub, HubBuilder, json};
 use hauyna_test::{Client, Frame, TestServer};
 use hauyna_websocket::{FrameHead, OpCode};
 use serde_json::Value;

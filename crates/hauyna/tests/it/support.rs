@@ -1,9 +1,9 @@
 //! What several themes need: hubs, subscribed clients, and waiting for a state of the hub.
 
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, ChannelOptions, Connection, Handler, HistoryPage, HistoryRange,
-    Hub, HubBuilder, LocalBroker, Publish, Published, Relay, RetryPolicy, SharedHandler, json,
-};
+use hauyna::broker::{Answer, Broker, BrokerError, HistoryPage, LocalBroker, Publish, Published, Relay};
+use hauyna::connection::RetryPolicy;
+use hauyna::handler::SharedHandler;
+use hauyna::{ChannelName, ChannelOptions, Connection, Handler, HistoryRange, Hub, HubBuilder, json};
 pub(crate) use hauyna_test::Random;
 use hauyna_test::{Client, TestServer};
 use hauyna_websocket::OpCode;

@@ -4,7 +4,9 @@ use crate::client_events::{expect_one_of_each_kind, many_kinds, one_of_each_kind
 use crate::support::{emptied, named, open_hub, recover, serve, subscribe, subscriber};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hauyna::{ChannelOptions, ClientEvents, Heartbeat, Hub, Router, Server, SlowConsumer, TlsConfig, json};
+use hauyna::channel::ClientEvents;
+use hauyna::server::{Server, TlsConfig};
+use hauyna::{ChannelOptions, Heartbeat, Hub, Router, SlowConsumer, json};
 use hauyna_test::{Client, Frame, TestServer};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -250,7 +252,7 @@ async fn renewed_certificates_count_from_the_next_handshake() {
 fn certificates_and_keys_that_do_not_fit_are_found_when_they_are_read() {
     let (one, other) = (certificate(), certificate());
     for (chain, key) in [("", one.key.as_str()), (&one.chain, ""), (&one.chain, &other.key), ("x", "y")] {
-        assert_eq!(TlsConfig::from_pem(chain, key).unwrap_err().kind(), hauyna::ErrorKind::Config);
+        assert_eq!(TlsConfig::from_pem(chain, key).unwrap_err().kind(), hauyna::error::ErrorKind::Config);
     }
     assert!(TlsConfig::from_files("/nowhere", "/nowhere").is_err());
 }

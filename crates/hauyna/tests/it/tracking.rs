@@ -95,5 +95,5 @@ async fn status_that_is_no_text_is_refused() {
     assert_eq!(hub.presence().get("ann").unwrap().metadata, json!({}), "nothing was changed");
     ann.update(json!({ "status": "away" })).await.unwrap();
     ann.update(json!({ "status": null })).await.unwrap();
-    assert_eq!(hub.presence().get("ann").unwrap().status, hauyna::Status::Online);
+    assert_eq!(hub.presence().get("ann").unwrap().status, hauyna::presence::Status::Online);
 }

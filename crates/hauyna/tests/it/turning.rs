@@ -1,9 +1,11 @@
 //! A broker whose epochs turn when the test says so. It keeps every publication of an epoch, in this process.
 
-use hauyna::{
-    Answer, Broker, BrokerError, ChannelName, Continuity, Epoch, HistoryPage, HistoryRange, LocalBroker,
-    Order, Position, Publication, Publish, Published, Relay, Repeat,
+use hauyna::broker::{
+    Answer, Broker, BrokerError, Continuity, Epoch, HistoryPage, LocalBroker, Order, Publish, Published,
+    Relay, Repeat,
 };
+use hauyna::channel::Publication;
+use hauyna::{ChannelName, HistoryRange, Position};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,8 @@
 //! Validation over real sockets: what does not fit is answered with all its paths and reaches nobody.
 
 use crate::support::{named, open_hub, serve, subscribe, subscriber};
-use hauyna::{ChannelOptions, Context, Handler, Hub, Invalid, Result, Validate, json};
+use hauyna::validate::{Invalid, Validate};
+use hauyna::{ChannelOptions, Context, Handler, Hub, Result, json};
 use hauyna_protocol::Encoding;
 use hauyna_test::{Client, TestServer};
 use serde::Deserialize;
@@ -194,7 +195,7 @@ async fn a_handler_may_answer_with_faults_of_its_own() {
 #[tokio::test]
 async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
     let text = json!({ "type": "object", "properties": { "text": { "type": "string", "maxLength": 5 } }, "required": ["text"] });
-    let schema = || hauyna::Schema::new(&text).unwrap();
+    let schema = || hauyna::validate::Schema::new(&text).unwrap();
     let hub = Hub::builder().channels("{*any}", ChannelOptions::new().validate(schema())).build();
     let handler = named().validate("say", schema()).on("say", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(hub, handler);
@@ -215,7 +216,7 @@ async fn a_schema_checks_an_event_and_the_content_of_a_channel() {
 async fn an_event_has_at_most_sixteen_faults_of_its_schema_and_a_large_one_is_refused_whole() {
     let counts =
         json!({ "properties": { "counts": { "additionalProperties": { "items": { "type": "integer" } } } } });
-    let schema = hauyna::Schema::new(&counts).unwrap();
+    let schema = hauyna::validate::Schema::new(&counts).unwrap();
     let handler = named().validate("count", schema).on("count", |_, _: Value| async { Ok(()) });
     let server = TestServer::start(Hub::new(), handler);
     for encoding in Encoding::ALL {

@@ -123,7 +123,7 @@ async fn a_snapshot_of_a_user_has_all_connections_in_pages() {
     hub.groups().add("ann", "admins").unwrap();
     let seen = hub.inspect().user("ann");
     assert_eq!((seen.connections.len(), seen.connection_count), (5, 5));
-    assert_eq!(seen.presence.unwrap().status, hauyna::Status::Online);
+    assert_eq!(seen.presence.unwrap().status, hauyna::presence::Status::Online);
     assert_eq!((seen.groups, seen.group_count), (vec!["admins".to_owned()], 1));
     let first = hub.inspect().limit(3).user("ann");
     let rest = hub.inspect().limit(3).after(first.connections[2].id).user("ann");

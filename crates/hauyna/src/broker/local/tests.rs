@@ -1,8 +1,8 @@
 //! The bounds of the local broker, on paused time. Its promises to everybody are in the contract suite.
 
 use super::*;
+use crate::broker::{Continuity, Retention};
 use crate::channel::Draft;
-use crate::{Continuity, Retention};
 use hauyna_protocol::Position;
 
 fn broker(options: LocalBrokerOptions) -> LocalBroker {

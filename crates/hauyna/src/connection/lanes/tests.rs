@@ -4,13 +4,14 @@ use super::*;
 use crate::channel::{
     ChannelCore, ChannelName, ChannelOptions, Draft, PublicationKind, SlowConsumer, UserId, Wire,
 };
+use crate::connection::Encoding;
 use crate::connection::core::{ConnectionCore, ConnectionParts};
 use crate::connection::latest::ReadingPace;
 use crate::connection::outbox::{Outbox, OutboxFull};
 use crate::connection::{ConnectInfo, ConnectionId, Outgoing, Widening};
 use crate::metrics::Traffic;
 use crate::transport::Socket;
-use crate::{Encoding, Handler, Hub};
+use crate::{Handler, Hub};
 use hauyna_protocol::Epoch;
 use parking_lot::Mutex;
 use serde_json::{Value, json};

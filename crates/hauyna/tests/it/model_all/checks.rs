@@ -2,8 +2,9 @@
 
 use super::{GROUPS, Grace, Run, USERS, settled};
 use crate::reference::{BUSY, CROWD, PLAIN, ROOMS, lane_of_events, told};
-use hauyna::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
-use hauyna::{Connection, Criteria, json};
+use hauyna::connection::ConnectionState::{Connected, Disconnected, Error, Idle, Reconnecting};
+use hauyna::presence::Criteria;
+use hauyna::{Connection, json};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

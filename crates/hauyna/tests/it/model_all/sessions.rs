@@ -3,10 +3,9 @@
 
 use super::{Peer, Run, USERS, VANISH, handler, part, settled};
 use crate::reference::{Asked, CROWD, CROWD_LISTED, PLAIN, REPLAYED, ROOMS, View, Waiting, kept_of};
-use hauyna::{
-    ChannelOptions, ClientEvents, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, Revocation,
-    SessionOptions, json,
-};
+use hauyna::auth::Revocation;
+use hauyna::channel::ClientEvents;
+use hauyna::{ChannelOptions, CloseCode, Connection, Drain, Hub, HubBuilder, Presence, SessionOptions, json};
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -2,7 +2,8 @@
 
 use super::log::{Entry, Log, Sender, position};
 use super::world::{self, Line, ROOM_BYTES, ROOM_FRAMES};
-use hauyna::{Connection, Encoding};
+use hauyna::Connection;
+use hauyna::connection::Encoding;
 use hauyna_protocol::{Limits, Raw};
 use hauyna_test::{Client, Frame};
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! What one client must get of one channel, in order, and the matching of what it does get. What was dropped is
 //! counted by exactly one gap, which stands where the first dropped message was.
 
-use hauyna::{Epoch, Position};
+use hauyna::Position;
+use hauyna::broker::Epoch;
 use serde_json::Value;
 
 /// One message of a channel, as the model knows it.

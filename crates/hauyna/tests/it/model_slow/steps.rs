@@ -4,7 +4,7 @@ use super::log::position;
 use super::world::{self, CALM, CHANNELS, GROUP, Line, NUMBERED, RATED, user};
 use super::{DEVICES, Entry, ErrorKind, Peer, Position, Run, Sender, Turning, json};
 use crate::support::{eventually, retry_terms};
-use hauyna::{Encoding, RetryPolicy};
+use hauyna::connection::{Encoding, RetryPolicy};
 use serde_json::Value;
 
 /// How the application reaches clients.

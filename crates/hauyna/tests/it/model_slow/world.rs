@@ -3,9 +3,9 @@
 
 use crate::support::named;
 use crate::turning::{Engine, Latency};
-use hauyna::{
-    ChannelOptions, Handler, Hub, Rate, RateLimit, RetryPolicy, Router, SessionOptions, SlowConsumer,
-};
+use hauyna::connection::RetryPolicy;
+use hauyna::handler::RateLimit;
+use hauyna::{ChannelOptions, Handler, Hub, Rate, Router, SessionOptions, SlowConsumer};
 use hauyna_test::{Client, Connect, MemoryServer, TestServer};
 use socket2::SockRef;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

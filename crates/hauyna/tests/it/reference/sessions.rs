@@ -1,7 +1,7 @@
 //! What a lost connection leaves behind in the reference, until its client is back or it ends.
 
 use super::{Device, Holder, PLAIN, REPLAYED, Reference, kept_of};
-use hauyna::ConnectionState::{self, Connected, Custom};
+use hauyna::connection::ConnectionState::{self, Connected, Custom};
 use hauyna::json;
 use serde_json::Value;
 use std::collections::BTreeMap;
