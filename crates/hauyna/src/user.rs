@@ -8,12 +8,19 @@ use crate::hub::Hub;
 use crate::session;
 use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;
+use std::fmt;
 
 /// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct User {
     hub: Hub,
     name: Box<str>,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish()
+    }
 }
 
 impl User {

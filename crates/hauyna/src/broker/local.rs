@@ -11,6 +11,7 @@ use crate::error::BrokerError;
 use parking_lot::{Mutex, MutexGuard};
 use std::array;
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +20,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The default broker: everything in this process.
-#[derive(Debug)]
 pub struct LocalBroker {
     options: LocalBrokerOptions,
     start: Instant,
@@ -27,6 +27,16 @@ pub struct LocalBroker {
     stripes: Box<[Stripe]>,
     totals: Totals,
     relay: OnceLock<Relay>,
+}
+
+impl fmt::Debug for LocalBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalBroker")
+            .field("options", &self.options)
+            .field("channels", &self.totals.streams.load(Ordering::Relaxed))
+            .field("history_bytes", &self.totals.history_bytes.load(Ordering::Relaxed))
+            .finish()
+    }
 }
 
 /// Bounds of a [`LocalBroker`].

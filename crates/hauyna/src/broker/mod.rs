@@ -171,7 +171,7 @@ impl HistoryRange {
 }
 
 /// A part of a channel's history.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HistoryPage {
     /// The position of the newest publication, offset 0 where there was none yet.
     pub top: Position,
@@ -182,6 +182,17 @@ pub struct HistoryPage {
     pub publications: Vec<Arc<Publication>>,
     /// Whether `since` could be honoured: if not, something between it and the page is gone.
     pub continuity: Continuity,
+}
+
+impl fmt::Debug for HistoryPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HistoryPage")
+            .field("top", &self.top)
+            .field("oldest", &self.oldest)
+            .field("publications", &self.publications.len())
+            .field("continuity", &self.continuity)
+            .finish()
+    }
 }
 
 /// Whether a page of history connects to the position it was asked from.

@@ -53,11 +53,21 @@ type Check = fn(Raw<'_>) -> Result<(), Reject>;
 type Callback = dyn Fn(&Context, &ClientEvent<'_>) -> Result<(), Reject> + Send + Sync;
 
 /// One client event, as [`ClientEvents::on_event`] sees it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct ClientEvent<'a> {
     channel: &'a str,
     name: &'a str,
     data: Raw<'a>,
+}
+
+impl fmt::Debug for ClientEvent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientEvent")
+            .field("channel", &self.channel)
+            .field("name", &self.name)
+            .field("bytes", &self.data.bytes().len())
+            .finish()
+    }
 }
 
 impl ClientEvent<'_> {

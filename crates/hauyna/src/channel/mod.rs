@@ -49,6 +49,7 @@ use crate::session;
 use hauyna_protocol::{ErrorType, Message};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -67,10 +68,16 @@ use std::sync::Arc;
 /// assert_eq!(news.history(HistoryRange::all()).await?.publications.len(), 1);
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Channel {
     hub: Hub,
     name: Box<str>,
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel").field("name", &self.name).finish()
+    }
 }
 
 impl Channel {
@@ -267,13 +274,19 @@ impl Channel {
 ///
 /// Each part of it is given once: another value for it is an [`ErrorKind::Config`](crate::error::ErrorKind::Config) when it is
 /// awaited.
-#[derive(Debug)]
 #[must_use = "nothing is published before it is awaited"]
 pub struct PublishBuilder {
     hub: Hub,
     kind: PublicationKind,
     prepared: Result<(ChannelName, Content), Error>,
     options: PublishOptions,
+}
+
+impl fmt::Debug for PublishBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let channel = self.prepared.as_ref().ok().map(|(channel, _)| channel);
+        f.debug_struct("PublishBuilder").field("channel", &channel).field("kind", &self.kind).finish()
+    }
 }
 
 impl PublishBuilder {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hauyna_protocol::{Application, ClientEvent, Direct, Encoding, ErrorType, Message, Position, Raw, Shape};
 use hauyna_websocket::{Deflate, FrameBuilder, OpCode};
 use serde::Serialize;
+use std::fmt;
 use std::sync::OnceLock;
 
 /// A message on its way to be numbered.
@@ -49,12 +50,18 @@ pub enum PublicationKind {
 }
 
 /// A value in the encoding it came in, never re-serialised for receivers of the same encoding.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Content {
     pub(crate) encoding: Encoding,
     pub(crate) bytes: Bytes,
     /// Whether it is a whole message or goes into one. Decided once, where it comes in.
     shape: Shape,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("encoding", &self.encoding).field("bytes", &self.bytes.len()).finish()
+    }
 }
 
 impl Content {
@@ -168,11 +175,16 @@ impl Draft {
 }
 
 /// One message in a channel.
-#[derive(Debug)]
 pub struct Publication {
     draft: Draft,
     position: Option<Position>,
     frames: [OnceLock<Bytes>; Wire::COUNT],
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publication").field("position", &self.position).field("draft", &self.draft).finish()
+    }
 }
 
 impl Publication {

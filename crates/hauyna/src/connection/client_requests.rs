@@ -8,6 +8,7 @@ use crate::error::Error;
 use hauyna_protocol::{Encoding, ErrorType, Message, Raw, RequestId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use tokio::sync::oneshot;
 
 /// A question to one client that is being put together; await it. From
 /// [`Connection::request`](super::Connection::request).
-#[derive(Debug)]
 #[must_use = "nothing is asked before it is awaited"]
 pub struct ClientRequest<T> {
     core: Arc<ConnectionCore>,
@@ -24,6 +24,16 @@ pub struct ClientRequest<T> {
     prepared: Result<Content, Error>,
     timeout: Duration,
     answer: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for ClientRequest<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientRequest")
+            .field("connection", &self.core.id())
+            .field("event", &self.event)
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 /// The questions that one client has not answered.

@@ -48,6 +48,7 @@ use crate::session::{self, Sessions};
 use crate::shard::Shards;
 use crate::user::User;
 use parking_lot::Mutex;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
@@ -63,10 +64,15 @@ use tokio::sync::Notify;
 /// assert_eq!(hub.connections().count(), 0);
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Hub(pub(crate) Arc<HubCore>);
 
-#[derive(Debug)]
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
 pub(crate) struct HubCore {
     /// Tells it from the other hubs of the process.
     pub(crate) number: u64,
@@ -95,6 +101,16 @@ pub(crate) struct HubCore {
     pub(crate) background: Background,
     /// Waits are woken whenever a connection is gone.
     pub(crate) connection_gone: Notify,
+}
+
+/// Prints counts alone: whoever logs a handle must neither walk the hub under its locks nor print what it keeps.
+impl fmt::Debug for HubCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("connections", &self.registry.count())
+            .field("channels", &self.channels.count())
+            .finish()
+    }
 }
 
 impl Hub {

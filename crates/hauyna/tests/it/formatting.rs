@@ -1,0 +1,115 @@
+//! What `{:?}` prints of handles and values: names and counts, never what a hub keeps. Whoever logs a handle must not
+//! walk a hub under its locks, nor write contents, tokens or names of other users to the log.
+
+use crate::support::{named, subscribe};
+use hauyna::auth::{ApiKeys, Revocation};
+use hauyna::broker::{Broker, LocalBroker, LocalBrokerOptions, Publish, Relay, Retention};
+use hauyna::channel::Draft;
+use hauyna::events::SystemKind;
+use hauyna::presence::Criteria;
+use hauyna::{ChannelName, ChannelOptions, HistoryRange, Hub, Presence, Router, SessionOptions, json};
+use hauyna_test::TestServer;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What no format may print: it is the content of every message and part of every other user's name.
+const SECRET: &str = "xyzzy";
+/// Characters of one handle at most, whatever its hub holds.
+const MAX_LENGTH: usize = 600;
+
+#[derive(Default)]
+struct Formats(Mutex<Vec<(&'static str, String)>>);
+
+impl Formats {
+    fn add(&self, name: &'static str, value: &impl Debug) {
+        self.0.lock().unwrap().push((name, format!("{value:?}")));
+        self.0.lock().unwrap().push((name, format!("{value:#?}")));
+    }
+
+    fn check(&self, names: usize) {
+        let formats = self.0.lock().unwrap();
+        assert_eq!(formats.len(), 2 * names);
+        for (name, text) in &*formats {
+            assert!(!text.contains(SECRET), "{name} prints contents: {text}");
+            assert!(text.len() <= 2 * MAX_LENGTH, "{name} prints {} characters: {text}", text.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn handles_of_a_full_hub_print_names_and_counts_alone() {
+    let formats = Arc::new(Formats::default());
+    let channels = ChannelOptions::new().history(1000, Duration::from_secs(600)).presence(Presence::each());
+    let hub = Hub::builder().channels("{*any}", channels).sessions(SessionOptions::new()).build();
+    hub.events().on_system([SystemKind::Subscribed], |_, _| async { Ok(()) });
+    let seen = formats.clone();
+    let handler = named().on("look", async move |cx: hauyna::Context, data: hauyna::Value| {
+        assert!(data.to_string().contains(SECRET));
+        seen.add("Context", &cx);
+        seen.add("Connection", cx.connection());
+        let request = cx.connection().request::<bool>("confirm", &json!({ "text": SECRET }));
+        seen.add("ClientRequest", &request);
+        Ok(())
+    });
+    let server = TestServer::start(hub.clone(), handler);
+    let mut clients = Vec::new();
+    for number in 0..30 {
+        let mut client = server.json(&format!("/?user={SECRET}-{number}")).await;
+        client.expect("session").await;
+        subscribe(&mut client, "room").await;
+        clients.push(client);
+    }
+    for number in 0..100 {
+        hub.channel("room").broadcast(json!({ "text": SECRET, "number": number })).await.unwrap();
+    }
+    hub.groups().add(format!("{SECRET}-1"), "team").unwrap();
+    let mut client = server.json("/?user=ann").await;
+    client.expect("session").await;
+    client.request(json!({ "type": "look", "text": SECRET })).await.unwrap();
+
+    formats.add("Hub", &hub);
+    formats.add("User", &hub.user("ann"));
+    formats.add("Channel", &hub.channel("room"));
+    formats.add("PublishBuilder", &hub.channel("room").publish(json!({ "text": SECRET })).key(SECRET));
+    formats.add("Connections", &hub.connections());
+    formats.add("Presence", &hub.presence());
+    formats.add("Groups", &hub.groups());
+    formats.add("Events", &hub.events());
+    formats.add("Inspect", &hub.inspect());
+    formats.add("Stats", &hub.stats().states);
+    formats.add("Memory", &hub.stats().memory);
+    formats.add("Readiness", &hub.readiness());
+    let page = hub.channel("room").history(HistoryRange::all()).await.unwrap();
+    formats.add("HistoryPage", &page);
+    formats.add("Publication", &page.publications[0]);
+    formats.add("Content", page.publications[0].content());
+    formats.add("Router", &Router::new(hub.clone()).websocket("/", named()));
+    formats.add("Server", &Router::new(hub.clone()).websocket("/", named()).into_server());
+    formats.add("Handler", &named());
+    formats.add("SharedHandler", &named().share());
+    formats.add("HubBuilder", &Hub::builder());
+    formats.add("Criteria", &Criteria::new());
+    formats.add("ApiKeys", &ApiKeys::new().key(SECRET, "ann"));
+    formats.add("Revocation", &Revocation::user("ann"));
+    formats.check(26);
+}
+
+#[tokio::test]
+async fn a_broker_prints_its_bounds_and_counts_alone() {
+    let formats = Formats::default();
+    let broker = LocalBroker::new(LocalBrokerOptions::new());
+    let relay = Relay::to(|_| ());
+    formats.add("Relay", &relay);
+    broker.start(relay);
+    let retention = Some(Retention { messages: 100, age: Duration::from_secs(60) });
+    for _ in 0..100 {
+        let draft = Draft::new(ChannelName::new("room").unwrap(), &SECRET).unwrap();
+        let publish = Publish { draft, retention, key: Some(SECRET.into()) };
+        broker.publish(publish).await.unwrap();
+    }
+    let draft = Draft::new(ChannelName::new("room").unwrap(), &SECRET).unwrap();
+    formats.add("Draft", &draft);
+    formats.add("LocalBroker", &broker);
+    formats.check(3);
+}
