@@ -36,6 +36,8 @@ mod events;
 mod extreme_durations;
 mod groups;
 #[cfg(test)]
+mod formatting;
+#[cfg(test)]
 mod handlers;
 #[cfg(test)]
 mod handshake;
