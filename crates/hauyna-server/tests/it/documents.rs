@@ -112,7 +112,9 @@ fn the_spanish_pages_show_the_same_code() {
         read(name).split("\n```").skip(1).step_by(2).map(str::to_owned).collect()
     };
     let mut pages = vec![("README.md".to_owned(), "README.es.md".to_owned())];
-    pages.extend(pages_in("docs/es").into_iter().map(|name| (format!("docs/{name}"), format!("docs/es/{name}"))));
+    for name in pages_in("docs/es") {
+        pages.push((format!("docs/{name}"), format!("docs/es/{name}")));
+    }
     assert!(pages.len() >= 2);
     for (english, spanish) in pages {
         let (code, translated) = (blocks(&english), blocks(&spanish));
