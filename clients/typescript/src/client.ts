@@ -19,7 +19,7 @@ import type {
   RequestName,
   RequestReply,
 } from "./contract.js";
-import { type Environment, amount, surroundings } from "./environment.js";
+import { type Environment, amount, surroundings, unique } from "./environment.js";
 import type { RetryTerms, SessionInfo } from "./face.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
@@ -89,6 +89,8 @@ export class Client<T extends Contract = Contract> {
   #isClosing = false;
   #info: SessionInfo | undefined;
   #cancelRefresh = () => {};
+  /** The credentials shown last: whether there were any, and what had been asked before. */
+  #shown = { isGuest: true, wasGuest: true, number: 0 };
 
   /** `url` may be relative to the page. Nothing happens before {@link connect}. */
   constructor(url: string | UrlLike, options: ClientOptions = {}) {
@@ -119,7 +121,7 @@ export class Client<T extends Contract = Contract> {
         logger: this.#logger,
         connectTimeout: amount(options.connectTimeout, 10_000),
         retry: options.retry,
-        getToken: options.getToken,
+        getToken: typeof options.getToken === "function" ? (context) => this.#show(context) : options.getToken,
       },
       {
         state: (state) => this.#changed(state),
@@ -286,11 +288,24 @@ export class Client<T extends Contract = Contract> {
   }
 
   #changed(state: State): void {
-    if (state.name === "connected") this.#info = state.session;
-    else this.#cancelRefresh();
+    if (state.name === "connected") {
+      const { isGuest, wasGuest, number } = this.#shown;
+      const isOther = this.#info && this.#info.user !== state.session.user;
+      // Guests get another name with each session.
+      if (isOther && !(isGuest && wasGuest)) this.#outbox.leave(number);
+      this.#shown.wasGuest = isGuest;
+      this.#info = state.session;
+    } else this.#cancelRefresh();
     if (state.name === "closed") this.#session.close(state.error);
     else this.#outbox.closed = undefined;
     this.#listeners.emit("state", state, () => state === this.state);
+  }
+
+  async #show(context: TokenContext): Promise<string | undefined> {
+    const { number } = this.#outbox;
+    const token = await this.#options.getToken?.(context);
+    this.#shown = { ...this.#shown, isGuest: token === undefined, number };
+    return token;
   }
 
   #began(session: SessionMessage): void {
@@ -367,14 +382,6 @@ export class Client<T extends Contract = Contract> {
 
 /** A client of any contract: what functions take that work for all. */
 export type AnyClient = Client<any>;
-
-/** A name that no other client has. Pages may replace `Math.random` by a source that repeats itself. */
-function unique({ random }: Environment): string {
-  const bytes = new Uint8Array(15);
-  if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
-  else for (const at of bytes.keys()) bytes[at] = random() * 256;
-  return Array.from(bytes, (byte) => byte.toString(36)).join("");
-}
 
 /** Looked up when it is needed: where a page is rendered on a server, there is none to be relative to. */
 function absolute(url: string | UrlLike): string {

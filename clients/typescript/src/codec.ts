@@ -29,3 +29,15 @@ export const msgpack: Codec = {
   encode,
   decode,
 };
+
+/** The bytes of a frame's payload. */
+export function size(frame: string | Uint8Array): number {
+  if (typeof frame !== "string") return frame.length;
+  let bytes = frame.length;
+  // In UTF-8 a code unit past 0x7F takes a byte more, and one past 0x7FF that is no half of a pair another one.
+  for (let at = 0; at < frame.length; at++) {
+    const unit = frame.charCodeAt(at);
+    if (unit > 0x7f) bytes += unit > 0x7ff && (unit & 0xf800) !== 0xd800 ? 2 : 1;
+  }
+  return bytes;
+}

@@ -53,5 +53,13 @@ export function amount(given: number | undefined, or: number): number {
   return least >= 0 ? least : or;
 }
 
+/** A name that no other client has. Pages may replace `Math.random` by a source that repeats itself. */
+export function unique({ random }: Environment): string {
+  const bytes = new Uint8Array(15);
+  if (globalThis.crypto?.getRandomValues) globalThis.crypto.getRandomValues(bytes);
+  else for (const at of bytes.keys()) bytes[at] = random() * 256;
+  return Array.from(bytes, (byte) => byte.toString(36)).join("");
+}
+
 // Timers of browsers hold 31 bits.
 const LONGEST = 2 ** 31 - 1;

@@ -11,7 +11,7 @@ const MARK = Symbol.for("hauyna.isServerError");
  * - `refused`: the server said no; it is a {@link ServerError}
  * - `timeout`: it was sent, and not answered in time; whether it was done is not known
  * - `outcome_unknown`: it was sent, and the connection was lost before the answer; it may have been done
- * - `expired`: it could not be sent within its `ttl`; it was not done
+ * - `expired`: it could not be sent within its `ttl`, or before somebody else signed in; it was not done
  * - `not_connected`: it was `volatile`, and there was no connection; it was not done
  * - `outbox_full`: too much waits already; it was not done
  * - `invalid`: it cannot be encoded, is larger than the outbox, or is no use of this client

@@ -54,3 +54,6 @@ export const UNKNOWN = "AAAAAAAAAAA";
 
 /** Messages that are kept while the history is asked. */
 export const KEPT = 10_000;
+
+/** Milliseconds for a token of a channel. */
+export const TOKEN = 60_000;

@@ -1,7 +1,7 @@
 // What this client has asked: waiting to be sent, or sent and waiting for its answer. Bounded, in its order, and the
 // place where it is decided what happens to a request when the connection is lost. Knows nothing of sockets.
 
-import type { Codec } from "./codec.js";
+import { type Codec, size } from "./codec.js";
 import { type Environment, amount } from "./environment.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import type { ErrorMessage, ServerMessage, SessionMessage } from "./protocol.js";
@@ -95,7 +95,8 @@ export class Outbox {
   /** Sent on this connection, by their id, in the order of sending. */
   readonly #sent = new Map<unknown, Entry>();
   #bytes = 0;
-  #number = 0;
+  /** The newest request has this number. */
+  number = 0;
   /** How to send on the connection that is there. */
   #send: ((frame: Frame) => void) | undefined;
   /** Its subscriptions are restored, as far as anybody waits for that. */
@@ -264,6 +265,11 @@ export class Outbox {
     }
   }
 
+  /** Somebody else has signed in: what waits is not sent as theirs, but for what was asked after the request of this number. */
+  leave(last: number): void {
+    for (const entry of this.#waiting) if (entry.id <= last) this.#fail(entry, unsent(entry));
+  }
+
   /** Takes an `ack`, `pong` or `error` of the server's. False if nobody waits for it. */
   answer(message: ServerMessage): boolean {
     const entry = this.#sent.get(message["id"]);
@@ -294,7 +300,7 @@ export class Outbox {
   }
 
   #entry(asked: Asked, resolve: (data: unknown) => void, reject: (error: unknown) => void): Entry {
-    const id = ++this.#number;
+    const id = ++this.number;
     const frame = this.#encode({ ...asked.message, id });
     const until = this.#environment.now() + amount(asked.ttl ?? this.#ttl, this.#window);
     return { ...asked, id, frame, until, sentAt: undefined, cancel: () => {}, resolve, reject };
@@ -368,18 +374,6 @@ export function unconnected(): HauynaError {
 function tooLarge(limit?: number): ServerError {
   const details = { ...(limit && { limit }) };
   return new ServerError({ error_type: "payload_too_large", message: "the message is too large", temporary: false, details });
-}
-
-/** The bytes of a frame's payload. */
-function size(frame: Frame): number {
-  if (typeof frame !== "string") return frame.length;
-  let bytes = frame.length;
-  // In UTF-8 a code unit past 0x7F takes a byte more, and one past 0x7FF that is no half of a pair another one.
-  for (let at = 0; at < frame.length; at++) {
-    const unit = frame.charCodeAt(at);
-    if (unit > 0x7f) bytes += unit > 0x7ff && (unit & 0xf800) !== 0xd800 ? 2 : 1;
-  }
-  return bytes;
 }
 
 /** Why it fails without having been sent, unless it was before. */

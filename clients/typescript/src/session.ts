@@ -6,7 +6,7 @@ import { HauynaError } from "./error.js";
 import type { ChannelHost } from "./host.js";
 import type { Outbox } from "./outbox.js";
 import { Gate } from "./restoring.js";
-import { type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
+import { type Position, type ServerMessage, type SessionMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
 import { Subscription } from "./subscription.js";
 
 /** What a session needs of its client. */
@@ -27,6 +27,8 @@ export class Session {
   /** What every channel has of it. */
   readonly #channelHost: ChannelHost;
   #token: string | undefined;
+  /** From where the server replays where it resumes the session: the positions that were said with the token. */
+  #named: ReadonlyMap<string, Position | undefined> = new Map();
   /** Changes with the socket. */
   #turn = 0;
   /** Ends the waiting for what is restored on this connection. */
@@ -59,7 +61,8 @@ export class Session {
     if (this.#token === undefined) return undefined;
     const positions = [...this.#channels.values()]
       .filter(({ position, state }) => position && state.name !== "unsubscribed")
-      .map((channel) => [channel.name, (channel.named = channel.position)] as const);
+      .map(({ name, position }) => [name, position] as const);
+    this.#named = new Map(positions);
     return { token: this.#token, message: { type: "resume", positions: Object.fromEntries(positions) } };
   }
 
@@ -78,10 +81,11 @@ export class Session {
       this.#outbox.forget((name) => name !== undefined && this.#channels.get(name)?.isWanted === true);
       for (const channel of this.#channels.values()) channel.isUnjudged = true;
     }
+    for (const channel of this.#channels.values()) channel.isThere = false;
     const there = new Set<string>();
     for (const entry of session.subscriptions ?? []) {
       there.add(entry.channel);
-      this.#established(entry);
+      this.#established(entry, this.#named.get(entry.channel));
       // Who was told may have ended this connection.
       if (turn !== this.#turn) return;
     }
@@ -126,11 +130,15 @@ export class Session {
     const name = message["channel"];
     if (typeof name !== "string") return false;
     const type = typeOf(message);
+    const channel = this.#channels.get(name);
     if (type === "subscribed") {
-      this.#established(message as unknown as SubscriptionEntry);
+      const entry = message as unknown as SubscriptionEntry;
+      // Of an earlier subscription, that goes on or is about to end, it says nothing of the one that is being asked for.
+      const isEarlier = channel && (entry.recovered != null || channel.endings > 0);
+      if (!isEarlier || channel.state.name !== "subscribing") this.#established(entry);
+      else channel.isThere = true;
       return true;
     }
-    const channel = this.#channels.get(name);
     if (type !== "unsubscribed") channel?.receive(message);
     // What is being asked for is decided by the answer.
     else if (channel?.state.name === "subscribed") channel.end(new HauynaError("refused", "the server ended the subscription"));
@@ -153,10 +161,11 @@ export class Session {
     if (!this.#idle.get(name)?.deref()) this.#idle.delete(name);
   }
 
-  #established(entry: SubscriptionEntry): void {
+  #established(entry: SubscriptionEntry, named?: Position): void {
     const channel = this.channel(entry.channel);
+    channel.isThere = true;
     if (channel.isGivenUp) void channel.giveUp();
-    else channel.established(entry);
+    else channel.established(entry, named);
   }
 }
 

@@ -30,6 +30,8 @@ export class Hub {
   #user: string | undefined;
   /** What the latest attempt to connect has got. */
   #offer: Offer = {};
+  /** Whether the connection had a session when its state was told last. */
+  #wasConnected = false;
   /** The session that has just begun does not go on with everything that the one before had. */
   #isIncomplete = false;
   /** Called when the last page has gone. */
@@ -144,6 +146,7 @@ export class Hub {
   #end(): void {
     const client = this.#client;
     this.#client = this.#shown = this.#user = undefined;
+    this.#wasConnected = false;
     this.#offer = {};
     client?.close();
     this.#requests.clear();
@@ -191,21 +194,22 @@ export class Hub {
   #changed(client: Client, state: State): void {
     if (client !== this.#client) return;
     const isConnected = state.name === "connected";
+    const isAttempt = !this.#wasConnected;
+    this.#wasConnected = isConnected;
+    if (state.name === "closed") return this.#closed(client, state, isAttempt);
     if (isConnected) {
       const { token, tab } = this.#offer;
       const { user } = state.session;
+      if (tab) {
+        tab.vouchedFor = user;
+        tab.timesAsked = 0;
+      }
       const isGuest = token === undefined && this.#shown === undefined;
       if (this.#user !== undefined && this.#user !== user && !isGuest) return this.#startAnew();
       this.#user = user;
       this.#shown = token;
-      if (tab) tab.vouchedFor = user;
     }
     for (const tab of this.#wanted) {
-      if (state.name === "closed") {
-        // A page that was told to come back would make the worker try again.
-        tab.refuse(state.error.kind === "gave_up" ? GAVE_UP : (state.code ?? LOST), state.reason);
-        continue;
-      }
       // During a move pages keep their sockets. Where something may be missing, each recovers by itself.
       if (isConnected && !this.#isIncomplete) tab.say({ say: "network", isThere: true });
       else {
@@ -215,6 +219,22 @@ export class Hub {
       }
       if (isConnected) void this.#begin(tab, state);
     }
+  }
+
+  /** The client tries no more. Where it is for one page's credentials, that page alone is told, and the others try theirs. */
+  #closed(client: Client, { error, code = LOST, reason }: State & { name: "closed" }, isAttempt: boolean): void {
+    const { token, tab } = this.#offer;
+    // A page that was told to come back would make the worker try again.
+    if (error.kind === "gave_up" || !isAttempt || token === undefined) {
+      for (const each of this.#wanted) each.refuse(error.kind === "gave_up" ? GAVE_UP : code, reason);
+      return;
+    }
+    this.#offer = {};
+    if (tab) {
+      this.#giveUp(tab);
+      tab.refuse(code, reason);
+    }
+    if (client === this.#client) hurry(client);
   }
 
   /** The connection is another user's now: it goes on with nothing of the one before, be it subscriptions or what waits to be sent. */
@@ -229,12 +249,14 @@ export class Hub {
   }
 
   /**
-   * Asks the pages, the newest first, until one gives credentials. One that is frozen holds up the others only for a moment.
+   * Asks the pages until one gives credentials: those first that have been asked least since they led to a connection, and of them the
+   * newest. So none keeps the others from their turn for ever. One that is frozen holds them up only for a moment.
    * What comes later counts for nothing. Only those that share the connection can renew its credentials.
    */
   #token(isRefresh: boolean): Promise<string | undefined> {
     const user = this.#client?.user;
     const tabs = this.#wanted.filter(({ vouchedFor }) => !isRefresh || vouchedFor === user);
+    if (!isRefresh) tabs.sort((one, other) => other.timesAsked - one.timesAsked);
     let left = tabs.length;
     let isAnonymous = false;
     const offer: Offer = {};
@@ -243,6 +265,7 @@ export class Hub {
       const ask = () => {
         const tab = offer.token === undefined ? tabs.pop() : undefined;
         if (!tab) return;
+        if (!isRefresh) tab.timesAsked++;
         let isNextAsked = false;
         const next = () => {
           if (!isNextAsked) ask();

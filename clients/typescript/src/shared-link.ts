@@ -15,7 +15,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   const { getToken } = options;
   const client = new Client<T>(url, {
     ...options,
-    getToken: getToken && ((context) => (link.open() ? undefined : getToken(context))),
+    getToken: getToken && ((context) => ((link.isTokenSkipped = link.open()) ? undefined : getToken(context))),
     WebSocket: link.WebSocket,
     environment: {
       now: () => environment.now(),
@@ -40,6 +40,8 @@ class Link {
   isBroken = false;
   /** The worker is connected, or has not said that it is not. */
   isThere = true;
+  /** The attempt has not asked for credentials, since the worker does. */
+  isTokenSkipped = false;
   readonly WebSocket: WebSocketConstructor;
   readonly #url: string | UrlLike;
   readonly #worker: () => SharedWorkerLike;
@@ -96,9 +98,15 @@ class Link {
   }
 
   #socket(url: string, protocols: string[]): WebSocketLike {
-    if (!this.open()) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
+    const isLinked = this.open();
+    if (!isLinked && !this.isTokenSkipped) return new (this.#host.WebSocket ?? (globalThis.WebSocket as unknown as WebSocketConstructor))(url, protocols);
     const number = ++this.#numbers;
     const socket = new LinkSocket(number, this);
+    if (!isLinked) {
+      // Broken since then: without credentials it would be nobody's. The next attempt has them.
+      this.#host.environment.after(0, () => socket.hear({ say: "closed", socket: number, code: 1006, reason: "no token" }));
+      return socket;
+    }
     this.#sockets.set(number, socket);
     this.#unanswered++;
     this.say({ say: "open", socket: number });

@@ -18,6 +18,8 @@ interface Entry {
   known: Known;
   /** How the server has told who is present: by `presence_state`, by `occupancy`, or not. */
   presence?: string;
+  /** The latest gap since then: who knows the channel from here alone may miss something behind its position. */
+  gap?: Wire | undefined;
   /** The application's server has subscribed the connection: every page is subscribed. */
   isServed: boolean;
 }
@@ -72,16 +74,18 @@ export class Requests {
     // To the user, about a channel that nobody here is subscribed to.
     if (!entry) return this.#tell(message);
     if (/^(presence_state|occupancy)$/.test(type)) entry.presence = type;
+    if (type === "gap" && entry.known.recoverable && message["epoch"] != null) entry.gap = message;
     if (typeof message["offset"] === "number" && !/^(presence_|subscribed|gap)/.test(type)) entry.known.offset = message["offset"];
     for (const tab of this.#tabs) tab.pass(channel, message, client?.user);
   }
 
   /** Tells a page whose session has begun about the channels that the application's server has subscribed it to. */
   introduce(tab: Tab, client: Client | undefined): void {
-    for (const [channel, { known, isServed, presence }] of this.#channels) {
+    for (const [channel, { known, isServed, presence, gap }] of this.#channels) {
       if (!isServed) continue;
       tab.adopt(channel);
       tab.tell({ type: "subscribed", ...known });
+      if (gap) tab.tell(gap);
       if (presence && client) void this.#present(client, tab, channel, presence);
     }
   }
@@ -115,7 +119,7 @@ export class Requests {
 
   #know({ channel, epoch, offset, recoverable, client_events }: Known): Entry {
     const known = { channel, epoch, offset, recoverable, client_events };
-    const entry = { isServed: false, ...this.#channels.get(channel), known };
+    const entry = { isServed: false, ...this.#channels.get(channel), known, gap: undefined };
     this.#channels.set(channel, entry);
     return entry;
   }
@@ -189,7 +193,7 @@ export class Requests {
       throw new HauynaError("unsubscribed", GIVEN_UP);
     }
     const flow = tab.hold(name, share);
-    const { known, presence } = this.#channels.get(name) ?? { known: { channel: name, recoverable: share.recoverable, ...share.position } };
+    const { known, presence, gap } = this.#channels.get(name) ?? { known: { channel: name, recoverable: share.recoverable, ...share.position } };
     const answer = { ...known };
     let recovered: Wire[] | string | undefined;
     try {
@@ -203,7 +207,8 @@ export class Requests {
       isTrue: () => tab.asked(name) === ask,
       data: { ...answer, ...(Array.isArray(recovered) ? { recovered: true } : recovered && { recovered: false, reason: recovered }) },
       follow: () => {
-        flow.release(Array.isArray(recovered) ? recovered : []);
+        const missed = Array.isArray(recovered) ? recovered : [];
+        flow.release(gap ? [...missed, gap] : missed);
         if (presence && !isFirst) void this.#present(client, tab, name, presence);
       },
     };
@@ -237,7 +242,7 @@ export class Requests {
       for (let at = since.offset; at < offset; ) {
         const page = (await client.request("history", { channel, since: { epoch, offset: at } } as never)) as { messages: Wire[] };
         const last = page.messages.at(-1)?.["offset"];
-        if (typeof last !== "number") break;
+        if (!(typeof last === "number" && last > at)) return "too_old";
         found.push(...page.messages.filter((message) => (message["offset"] as number) <= offset));
         at = last;
       }
@@ -254,6 +259,7 @@ export class Requests {
     const channel = client.channel<object>(name as never);
     if (type === "occupancy") return tab.pass(name, { type, channel: name, count: channel.presence.count });
     const flow = tab.flow(name);
+    const release = tab.holdPresence(name);
     try {
       let list = (await client.request("presence", { channel: name } as never)) as { users: object; next?: string };
       const { users, ...first } = list;
@@ -265,12 +271,16 @@ export class Requests {
         list = (await client.request("presence", { channel: name, after: list.next } as never)) as typeof list;
         Object.assign(all, list.users);
       }
-      if (tab.flow(name) === flow) tab.pass(name, { type, ...first, channel: name, users: all });
+      // What changed meanwhile comes behind it, by the first page's number.
+      release({ type, ...first, channel: name, users: all });
     } catch (error) {
+      release();
+      const isRefused = error instanceof ServerError;
+      const isLate = error instanceof HauynaError && error.kind === "timeout";
       // Else the connection is lost, and the page will ask anew; or it may not see who is there.
-      if (!(error instanceof ServerError) || !error.temporary) return;
+      if (!isLate && !(isRefused && error.temporary)) return;
       const again = () => void (flow !== undefined && tab.flow(name) === flow && this.#present(client, tab, name, type));
-      this.#after(Math.max(error.retryAfter ?? 0, AGAIN), again);
+      this.#after(Math.max((isRefused && error.retryAfter) || 0, AGAIN), again);
     }
   }
 

@@ -25,6 +25,8 @@ interface Flow {
   readonly kept: Wire[];
   /** The contents that the page has published and does not want to get, in a channel without numbers. */
   readonly own: string[];
+  /** What is said of presence while the page's list is being asked for. */
+  presence?: Wire[] | undefined;
 }
 
 /** One page. */
@@ -40,6 +42,8 @@ export class Tab {
   refusal: { readonly code: number; readonly reason: string } | undefined;
   /** The user whose credentials this page has shown. */
   vouchedFor: string | undefined;
+  /** How often it was asked for the connection's credentials since it has given some that led to one. */
+  timesAsked = 0;
   readonly #codec: Codec;
   readonly #after: (delay: number, run: () => void) => () => void;
   /** Subscriptions that are asked for: an answer to an earlier wish comes too late. */
@@ -131,8 +135,23 @@ export class Tab {
       const at = flow.own.indexOf(JSON.stringify(message["content"]));
       if (at >= 0) return void flow.own.splice(at, 1);
     }
-    if (flow.pauses > 0) flow.kept.push(message);
+    if (flow.presence && /^(presence_|occupancy$)/.test(message.type)) flow.presence.push(message);
+    else if (flow.pauses > 0) flow.kept.push(message);
     else this.tell(message);
+  }
+
+  /** Keeps what is said of presence in the channel, until the returned function is called with the list that goes before it, if any. */
+  holdPresence(channel: string): (list?: Wire) => void {
+    const flow = this.#flows.get(channel);
+    const kept: Wire[] = [];
+    if (flow) flow.presence = kept;
+    return (list) => {
+      if (!flow || flow.presence !== kept) return;
+      flow.presence = undefined;
+      if (this.#flows.get(channel) !== flow) return;
+      if (list) this.pass(channel, list);
+      for (const message of kept) this.pass(channel, message);
+    };
   }
 
   /** The application's server has subscribed the connection, and with it every page. */

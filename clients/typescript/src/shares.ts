@@ -2,10 +2,11 @@
 
 import type { Subscribed } from "./channel.js";
 import { HauynaError, ServerError, deferred, quiet } from "./error.js";
+import type { Position } from "./protocol.js";
 import { type AbortSignalLike, onAbort } from "./standard.js";
 
 /** Where a subscription stands. */
-export type Standing = Pick<Subscribed, "position" | "recoverable">;
+type Standing = Pick<Subscribed, "position" | "recoverable">;
 
 interface Share {
   /** The subscription was there since it began. */
@@ -51,8 +52,8 @@ export class Shares {
   }
 
   /** The subscription is there. */
-  settle(standing: Standing): void {
-    for (const share of [...this.#all]) share.resolve(standing);
+  settle(position: Position | undefined): void {
+    for (const share of [...this.#all]) share.resolve({ position, recoverable: position !== undefined });
   }
 
   /** Ends the shares that still wait. True where there is no other. */

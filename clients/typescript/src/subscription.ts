@@ -5,13 +5,13 @@ import { delayAfter } from "./backoff.js";
 import type { ChannelState, Gap, Published, PublishOptions, SubscribeOptions, Subscribed } from "./channel.js";
 import { EventSender } from "./client-events.js";
 import { HauynaError, ServerError, quiet } from "./error.js";
-import { type Dropped, type Filling, type HistoryAnswer, KEPT, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
+import { type Dropped, type Filling, type HistoryAnswer, KEPT, TOKEN, UNKNOWN, defined, distance, isNumber, positionOf } from "./filling.js";
 import type { ChannelHost } from "./host.js";
 import { on } from "./listeners.js";
 import { Listening } from "./listening.js";
 import { Roster } from "./presence.js";
 import { type Position, type RecoveryReason, type ServerMessage, type SubscriptionEntry, typeOf } from "./protocol.js";
-import { type Standing, Shares } from "./shares.js";
+import { Shares } from "./shares.js";
 
 /** What a client knows of one channel. */
 export class Subscription extends Listening {
@@ -20,13 +20,15 @@ export class Subscription extends Listening {
   readonly presence: Roster;
   state: ChannelState = { name: "unsubscribed" };
   position: Position | undefined;
-  /** What the server was told last: it replays from there, whatever has come since on the old socket of a move. */
-  named: Position | undefined;
   /** The application wants it, whatever becomes of connections. */
   isWanted = false;
   /** The application has given it up, and the server may not know yet; or has refused to end it, and it is wanted again. */
   isGivenUp = false;
   #isLeftBehind = false;
+  /** The server may have it, as far as this client has asked or heard. What it does not have need not be ended. */
+  isThere = false;
+  /** How often the server has been asked to end it, and has not answered: what it says of a subscription is about that one. */
+  endings = 0;
   /** A session began anew: whether it knows what was sent here before is not known yet. Outlives connections. */
   isUnjudged = false;
   /** Another object with each subscription. */
@@ -65,8 +67,7 @@ export class Subscription extends Listening {
   }
 
   subscribe({ signal, ...options }: SubscribeOptions = {}): Promise<Subscribed> {
-    const { closed } = this.host.outbox;
-    if (closed) return Promise.reject(closed);
+    if (this.host.outbox.closed) return Promise.reject(this.host.outbox.closed);
     if (signal?.aborted) return quiet(Promise.reject(signal.reason));
     // What somebody else has asked for is kept, but for what this one says otherwise.
     Object.assign(this.#options, defined(options));
@@ -74,7 +75,7 @@ export class Subscription extends Listening {
     this.isGivenUp = false;
     const share = this.#shares.add(signal);
     this.#review();
-    if (this.state.name === "subscribed") this.#shares.settle(this.#standing());
+    if (this.state.name === "subscribed") this.#shares.settle(this.position);
     if (this.state.name === "unsubscribed") {
       this.position = options.since ?? this.position;
       void this.restore();
@@ -85,7 +86,7 @@ export class Subscription extends Listening {
   async unsubscribe(): Promise<void> {
     const wasAsked = this.state.name !== "unsubscribed" || this.isGivenUp;
     this.isGivenUp ||= wasAsked;
-    this.position = this.named = undefined;
+    this.position = undefined;
     this.end();
     this.#wasLive = false;
     if (wasAsked) await this.giveUp();
@@ -111,8 +112,7 @@ export class Subscription extends Listening {
   async restore(): Promise<void> {
     const turn = this.#next();
     this.#become({ name: "subscribing" });
-    // Else the next connection asks.
-    if (turn !== this.#turn || !this.host.outbox.isConnected) return;
+    if (turn !== this.#turn || !this.host.outbox.isConnected) return; // the next connection asks
     const { metadata, getToken } = this.#options;
     if (getToken) {
       // A source that does not answer is asked again.
@@ -125,24 +125,24 @@ export class Subscription extends Listening {
       const token = await getToken?.();
       if (turn !== this.#turn) return;
       this.#cancel();
-      const recover = (this.named = this.position);
+      const recover = this.position;
       const message = { type: "subscribe_channel", channel: this.name, metadata, recover, token };
       // Messages may be right behind the answer.
       const take = (entry: unknown) => {
-        if (turn === this.#turn) return this.established(entry as SubscriptionEntry);
+        if (turn === this.#turn) return this.established(entry as SubscriptionEntry, recover);
         // The application's server has ended one of its own meanwhile, and this client knows of no other.
         if (this.state.name !== "unsubscribed" || this.isGivenUp) return;
-        this.isGivenUp = true;
+        this.isGivenUp = this.isThere = true;
         void this.giveUp();
       };
-      await this.host.gate.pass(async () => turn === this.#turn && this.host.outbox.urgent({ message, timeout: Infinity, take }));
+      await this.host.gate.pass(async () => turn === this.#turn && (this.isThere = true) && this.host.outbox.urgent({ message, timeout: Infinity, take }));
     } catch (error) {
       if (turn === this.#turn) this.#failed(error);
     }
   }
 
-  /** The server has this subscription on this connection; or, where that is known, goes on under another epoch. */
-  established(entry: SubscriptionEntry): void {
+  /** The server has this subscription on this connection, and may replay what came after `named`; or it goes on under another epoch. */
+  established(entry: SubscriptionEntry, named?: Position): void {
     const before = this.position;
     const now = positionOf(entry);
     const { recovered } = entry;
@@ -163,21 +163,22 @@ export class Subscription extends Listening {
     const turn = this.#reset();
     this.#wasLive = false;
     const isReplayed = recovered && !isLive && before && now;
+    // It may have been given up and wanted again meanwhile, from a position of a numbering that is neither, or from further back.
+    const isOther = isReplayed && named && ![named.epoch, now.epoch].includes(before.epoch);
     // A replay goes on from the own offset, under whatever epoch.
-    if (isReplayed) this.position = { ...before, epoch: now.epoch };
+    if (isReplayed) this.position = { ...(isOther ? named : before), epoch: now.epoch };
     else if (isAsked || !isSameStream) this.position = now;
-    // Where the channel was given up and wanted again meanwhile, nobody knows from where the replay comes.
-    const isMissing = isReplayed && !this.named && before.offset < now.offset;
-    this.#arrived = (recovered && !isLive ? this.named : now)?.offset ?? 0;
+    const isMissing = isReplayed && !isOther && before.offset < (named ?? now).offset;
+    this.#arrived = (recovered && !isLive ? named : now)?.offset ?? 0;
     this.#events.rates = entry.client_events ?? {};
-    this.#become({ name: "subscribed", ...(isReplayed && { recovered: { from: before, to: now } }) });
+    this.#become({ name: "subscribed", ...(isReplayed && !isOther && { recovered: { from: before, to: now } }) });
     if (turn !== this.#turn) return; // whoever waits now may wait for another subscription
-    this.#shares.settle(this.#standing());
+    this.#shares.settle(this.position);
     // Nobody has recovered what a server's own subscription missed, nor what lies before a replay for an earlier wish.
     if (isMissing || (wasKnown && !isAsked && isSameStream)) return void this.#fill();
-    if (!wasKnown || recovered) return;
+    if (!wasKnown || (recovered && !isOther)) return;
     const reason = entry.reason ?? (now ? (before ? "epoch_changed" : "unknown_position") : "not_recoverable");
-    this.#gap(reason, before, now);
+    this.#gap(reason, before, isOther ? this.position : now);
   }
 
   /** The connection is lost. */
@@ -209,13 +210,21 @@ export class Subscription extends Listening {
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
     const turn = this.#turn;
+    this.endings++;
     try {
-      await this.host.gate.pass(() => this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } }));
+      await this.host.gate.pass(async () => {
+        if (!this.isThere) return;
+        this.isThere = false;
+        await this.host.outbox.urgent({ message: { type: "unsubscribe_channel", channel: this.name } });
+      });
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
+      this.isThere ||= !(error instanceof ServerError) || error.temporary;
       // Without an answer, the next connection shows what the server knows.
       if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
+    } finally {
+      this.endings--;
     }
     // From now on the server may subscribe this client anew.
     if (turn === this.#turn) this.isGivenUp = this.#isLeftBehind = false;
@@ -257,8 +266,7 @@ export class Subscription extends Listening {
   }
 
   #keep(message: ServerMessage, { kept }: Filling): void {
-    kept.push(message);
-    if (kept.length < KEPT) return;
+    if (kept.push(message) < KEPT) return;
     this.#next(); // the answer comes too late
     this.#filled("too_many");
   }
@@ -273,10 +281,6 @@ export class Subscription extends Listening {
   #judge(isSameStream: boolean, hasTurned = false): void {
     if (!isSameStream && (hasTurned || this.isUnjudged)) this.host.outbox.forget((other) => other !== this.name);
     this.isUnjudged = false;
-  }
-
-  #standing(): Standing {
-    return { position: this.position, recoverable: this.position !== undefined };
   }
 
   /** What was under way means nothing any more. */
@@ -328,8 +332,7 @@ export class Subscription extends Listening {
   /** Asks the history for everything after the position, before anything else is delivered. */
   async #fill(): Promise<void> {
     const turn = this.#turn;
-    const filling: Filling = { kept: [] };
-    this.#filling = filling;
+    const filling: Filling = (this.#filling = { kept: [] });
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
@@ -395,6 +398,3 @@ export class Subscription extends Listening {
     this.host.gap(gap);
   }
 }
-
-/** Milliseconds for a token of a channel. */
-const TOKEN = 60_000;

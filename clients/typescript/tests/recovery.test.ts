@@ -5,6 +5,21 @@ import type { Gap } from "../src/index.js";
 import { start, subscriber, message } from "./subscriber.js";
 import { World, fate, settle } from "./world.js";
 
+/** A session with a subscription whose position is 4, and what is heard in it from then on. */
+async function positioned(world: World) {
+  const client = await world.connected({}, { resume: { token: "tok-1" } });
+  const room = client.channel("room:1");
+  const heard: unknown[] = [];
+  const message = (offset: number) => ({ type: "message", channel: "room:1", content: 1, timestamp: 1, offset });
+  void room.subscribe();
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room:1", recoverable: true, epoch: "E", offset: 1 });
+  await world.socket.say(message(2), message(3), message(4));
+  room.on("message", ({ offset }) => heard.push(offset));
+  room.onGap(({ reason }) => heard.push(reason));
+  return { room, heard, message };
+}
+
 test("each offset is delivered once, whatever its type, and moves the position", async () => {
   const { room, world, heard } = await subscriber();
   await world.socket.say(message(11), message(12, "note"), message(14));
@@ -391,6 +406,41 @@ test("a channel that is wanted from further back while its session goes on gets 
   expect(next.last("history")).toMatchObject({ since: { epoch: "E", offset: 1 } });
   await next.ack("history", { epoch: "E", offset: 4, messages: [message(2), message(3), message(4)] });
   expect(heard).toEqual([2, 3, 4]);
+});
+
+test("a channel that is wanted from further back while its session moves gets what lies between", async () => {
+  const world = new World();
+  const { room, heard, message } = await positioned(world);
+  const old = world.socket;
+  await old.say({ type: "reconnect", after: [0, 0], reason: "drain" });
+  const next = await world.attempt();
+  await next.open();
+  expect(next.last("resume")).toMatchObject({ positions: { "room:1": { epoch: "E", offset: 4 } } });
+  void room.unsubscribe();
+  void room.subscribe({ since: { epoch: "E", offset: 1 } });
+  await settle();
+  expect(old.last("subscribe_channel")).toMatchObject({ recover: { epoch: "E", offset: 1 } });
+  await old.ack("subscribe_channel", { channel: "room:1", epoch: "E", offset: 5, recoverable: true, recovered: true });
+  await old.say(message(2));
+  const said = { channel: "room:1", epoch: "E", offset: 5, recoverable: true, recovered: true };
+  await next.say({ type: "session", connection_id: "c-2", user: "ana", resumed: true, subscriptions: [said] }, message(5));
+  expect(next.last("history")).toMatchObject({ since: { epoch: "E", offset: 2 } });
+  await next.ack("history", { epoch: "E", offset: 5, messages: [message(3), message(4), message(5)] });
+  expect(heard).toEqual([2, 3, 4, 5]);
+});
+
+test("a channel that is wanted from another epoch while its session goes on says that something may be missing", async () => {
+  const world = new World();
+  const { room, heard, message } = await positioned(world);
+  await world.socket.drop();
+  const next = await world.attempt();
+  await next.open();
+  void room.unsubscribe();
+  void room.subscribe({ since: { epoch: "A", offset: 50 } });
+  const said = { channel: "room:1", epoch: "E", offset: 5, recoverable: true, recovered: true };
+  await next.say({ type: "session", connection_id: "c-2", user: "ana", resumed: true, subscriptions: [said] }, message(5), message(6));
+  expect(heard).toEqual(["epoch_changed", 5, 6]);
+  expect(room.position).toEqual({ epoch: "E", offset: 6 });
 });
 
 test("a channel that is given up and wanted again while a session moves is not doubled", async () => {

@@ -142,3 +142,23 @@ test("a server that refuses the credentials for now is asked again", async () =>
   await browser.pass(20_000);
   expect([two.client.user, server.users]).toEqual(["ana", ["ana"]]);
 });
+
+test("a page that learns between its credentials and its socket that it is alone does not connect as nobody", async () => {
+  const { server, shown } = withTokens();
+  const browser = new Browser(server);
+  await browser.connected({ getToken: () => "ana-1" });
+  let answer = (_: string) => {};
+  let isSlow = true;
+  const getToken = () => (isSlow ? new Promise<string>((resolve) => (answer = resolve)) : "bob-1");
+  const bob = await browser.connected({ getToken });
+  answer("bob-1");
+  isSlow = false;
+  // The answer reaches the worker, and what it says waits at the page.
+  bob.isFrozen = true;
+  await browser.settle();
+  bob.isFrozen = false;
+  bob.client.reconnect();
+  await bob.thaw();
+  await browser.pass(10_000);
+  expect([bob.client.state.name, bob.client.user, shown.includes("none")]).toEqual(["connected", "bob", false]);
+});

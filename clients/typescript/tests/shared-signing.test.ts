@@ -112,3 +112,24 @@ test("a page that reconnects before it has heard of the worker's next connection
   await browser.pass(20_000);
   expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
 });
+
+test("a page whose credentials were seen to be another user's is asked again where the connection does not stay that user's", async () => {
+  const shown: string[] = [];
+  const authenticate = ({ token = "" }) => {
+    shown.push(token);
+    return token.replace(/-.*/, "");
+  };
+  const server = new FakeServer({ authenticate });
+  const browser = new Browser(server);
+  let user = "ana";
+  const one = await browser.connected({ getToken: () => `${user}-1` });
+  const two = await browser.connected({ getToken: () => "ana-2" });
+  await two.freeze();
+  user = "bob";
+  await server.drop(1006);
+  // Its turn comes behind that of the page that is frozen, which goes on when everything begins anew.
+  while (!shown.includes("bob-1")) await browser.pass(100);
+  await two.thaw();
+  await browser.pass(60_000);
+  expect([one, two].map(({ client }) => [client.state.name, client.user])).toEqual([["connected", "bob"], ["connected", "ana"]]);
+});

@@ -241,3 +241,54 @@ test("a position from elsewhere is where a subscription begins, and a failure to
     expect(client.channel("room").position?.offset).toBe(count === 0 ? 3 : 10);
   }
 });
+
+test("where an earlier subscription goes on is not taken for the answer to the one that is wanted now", async () => {
+  const { room, world, heard, gaps } = await subscriber();
+  void room.unsubscribe();
+  const subscribed = room.subscribe();
+  await settle();
+  // Said before the server has read either.
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 4, recoverable: true, recovered: false, reason: "epoch_changed" });
+  expect(room.state.name).toBe("subscribing");
+  await world.socket.ack("unsubscribe_channel");
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "F", offset: 6, recoverable: true });
+  expect((await subscribed).position).toEqual({ epoch: "F", offset: 6 });
+  await world.socket.say(message(7));
+  expect(heard).toEqual([7]);
+  expect(gaps).toEqual([]);
+});
+
+test("a subscription of the application's that is about to be ended is not taken for the one that is wanted now", async () => {
+  const world = new World();
+  const room = (await world.connected()).channel("room");
+  let give = (_: string) => {};
+  const getToken = () => new Promise<string>((resolve) => (give = resolve));
+  void room.subscribe().catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  const subscribed = room.subscribe({ getToken });
+  await settle();
+  // Said before the server has read that nothing is wanted any more.
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "E", offset: 4, recoverable: true });
+  expect(room.state.name).toBe("subscribing");
+  await world.socket.ack("unsubscribe_channel");
+  give("token");
+  await settle();
+  await world.socket.ack("subscribe_channel", { channel: "room", epoch: "E", offset: 6, recoverable: true });
+  expect((await subscribed).position).toEqual({ epoch: "E", offset: 6 });
+});
+
+test("channels that are given up before it was their turn to be asked for cost the server nothing", async () => {
+  const world = new World();
+  const client = await world.connected();
+  const rooms = Array.from({ length: 100 }, (_, n) => client.channel(`room:${n}`));
+  for (const room of rooms) void room.subscribe().catch(() => {});
+  await settle();
+  for (const room of rooms) void room.unsubscribe();
+  for (let n = 0; n < world.socket.heard.length; n++) {
+    const request = world.socket.heard[n];
+    await world.socket.say({ type: "ack", id: request?.["id"], data: { channel: request?.["channel"], recoverable: false } });
+  }
+  expect(world.socket.all("subscribe_channel")).toHaveLength(16);
+  expect(world.socket.all("unsubscribe_channel").map(({ channel }) => channel)).toEqual(rooms.slice(0, 16).map(({ name }) => name));
+});

@@ -15,7 +15,8 @@ pub enum Error {
     /// The server said no.
     #[error("{0}")]
     Refused(Refusal),
-    /// It was not sent within its `ttl`: nothing has happened.
+    /// It was not sent within its `ttl`, or before the token source gave the token of another user: nothing
+    /// has happened.
     #[error("the request could not be sent in time")]
     Expired,
     /// It was sent, and no answer came in time. It may have been done.

@@ -83,6 +83,11 @@ impl Queued {
         self.phase == Phase::Waiting && self.entry.reply.is_closed()
     }
 
+    /// Whether a refusal says nothing of it: it may have been done the first time.
+    fn may_be_done(&self) -> bool {
+        self.is_repeated && matches!(self.entry.draft.after_loss(), AfterLoss::Vouched(_))
+    }
+
     /// Whether sending it again might publish it twice.
     fn may_repeat_itself(&self, now: Moment) -> bool {
         let is_old = |sent: Moment| now.since(sent) >= REMEMBERED;
@@ -187,18 +192,23 @@ impl Outbox {
         self.remove(self.last)
     }
 
-    /// Takes the largest request out that is on its way, unless something else of so many bytes is.
-    pub(crate) fn take_largest_sent(&mut self, other: usize) -> Option<Entry> {
+    /// Fails the largest request that is on its way, unless something else of so many bytes is. Returns
+    /// whether it did.
+    pub(crate) fn fail_largest_sent(&mut self, other: usize, error: Error) -> bool {
         let sent = self.queue.iter().enumerate().filter(|(_, queued)| matches!(queued.phase, Phase::Sent(_)));
-        let (at, _) =
-            sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other)?;
-        self.remove(at)
+        let largest =
+            sent.max_by_key(|(_, queued)| queued.encoded).filter(|(_, queued)| queued.encoded >= other);
+        let Some((at, queued)) = largest else { return false };
+        let error = if queued.may_be_done() { Error::OutcomeUnknown } else { error };
+        if let Some(entry) = self.remove(at) {
+            entry.fail(error);
+        }
+        true
     }
 
     /// Whether a refusal says nothing of it: it may have been done the first time.
     pub(crate) fn may_be_done(&self, id: u64) -> bool {
-        let is_keyed = |queued: &Queued| matches!(queued.entry.draft.after_loss(), AfterLoss::Vouched(_));
-        self.queue.iter().any(|queued| queued.id == id && queued.is_repeated && is_keyed(queued))
+        self.queue.iter().any(|queued| queued.id == id && queued.may_be_done())
     }
 
     /// Takes the request out that an answer belongs to.
@@ -222,6 +232,16 @@ impl Outbox {
                 Phase::Waiting if queued.entry.is_volatile => Some(Error::NotConnected),
                 _ => None,
             }
+        });
+    }
+
+    /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
+    /// before the credentials were asked for, up to the request of this id.
+    pub(crate) fn fail_asked_before(&mut self, last: u64) {
+        self.fail_where(|queued| match queued.phase {
+            Phase::Cut => Some(Error::OutcomeUnknown),
+            Phase::Waiting if queued.id <= last => Some(Error::Expired),
+            Phase::Waiting | Phase::Sent(_) => None,
         });
     }
 

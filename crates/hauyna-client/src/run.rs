@@ -18,7 +18,7 @@ use crate::client::State;
 use crate::clock::{FAR, after};
 use crate::connector::{Connector, Endpoint};
 use crate::error::Closed;
-use crate::gap::Gap;
+use crate::gap::{Gap, GapReason};
 use crate::liveness::Liveness;
 use crate::logger::{self, FailureLog};
 use crate::outbox::{Entry, Outbox};
@@ -96,6 +96,8 @@ pub(crate) struct Run {
     given_up: BTreeMap<String, u64>,
     held: BTreeMap<String, Held>,
     ids: u64,
+    /// The newest of them when the credentials of the last attempt were asked for.
+    ids_before_attempt: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -159,6 +161,7 @@ impl Run {
             given_up: BTreeMap::new(),
             held: BTreeMap::new(),
             ids: 0,
+            ids_before_attempt: 0,
             generation: 0,
             backoff,
             liveness: None,
@@ -295,8 +298,11 @@ impl Run {
     }
 
     /// Tells that messages may be missing, to the channel's readers and to the client's.
-    fn tell(&self, gap: Gap) {
+    fn tell(&mut self, gap: Gap) {
         logger::gap(&gap);
+        if gap.reason == GapReason::EpochChanged {
+            self.outbox.forget_keys(&gap.channel);
+        }
         let channel = self.channel(&gap.channel);
         let note = Note::Gap(Arc::new(gap));
         if let Some(channel) = channel {

@@ -79,7 +79,7 @@ impl Session {
     /// Where every subscription stands, for the server that resumes the session.
     pub(crate) fn positions(&mut self) -> Vec<(Box<str>, Position)> {
         let known =
-            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.recover()?));
+            |(channel, place): (&String, &mut Place)| Some((channel.as_str().into(), place.resume()?));
         self.places.iter_mut().filter_map(known).collect()
     }
 
@@ -90,7 +90,7 @@ impl Session {
             place.was_live |= place.standing == Standing::Live;
             (place.standing, place.is_vouched, place.catching) = (Standing::Absent, false, false);
             place.arrives_after(None);
-            place.is_doubtful = false;
+            (place.is_doubtful, place.named) = (false, place.resumed_from);
         }
     }
 
@@ -141,10 +141,12 @@ impl Session {
         places.for_each(|place| place.has_forgotten = false);
     }
 
-    /// Whether what the server says of a subscription names another epoch than the own one.
+    /// Whether what the server says of a subscription names another epoch than the own one, or the own one is
+    /// lost.
     pub(crate) fn is_turned_by(&self, entry: &Subscribed) -> bool {
         let is_turned = |place: &Place| {
-            place.was_live && place.position.is_some() && !same_epoch(place.position, entry.position)
+            let is_numbered = place.position.is_some() || entry.position.is_some();
+            place.was_live && is_numbered && !same_epoch(place.position, entry.position)
         };
         self.places.get(&entry.channel).is_some_and(is_turned)
     }

@@ -128,6 +128,15 @@ impl Run {
         self.session.judged();
     }
 
+    /// Somebody else may have signed in: what was asked before is not sent as theirs. Guests, who show no
+    /// credentials, get another name with each session.
+    pub(super) fn leave_user_before(&mut self, user: &str) {
+        let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
+        if is_other && self.options.token.is_some() {
+            self.outbox.fail_asked_before(self.ids_before_attempt);
+        }
+    }
+
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Request(entry) if self.is_closed() => entry.fail(self.closed()),

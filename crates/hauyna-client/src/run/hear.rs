@@ -117,6 +117,13 @@ impl Run {
                     channel.feed.push(&Note::ClientEvent(Arc::new(event)));
                 }
             }
+            // Of a subscription that goes on or is about to end: one that is asked for since is answered by
+            // itself.
+            Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
+                if entry.recovered.is_some() {
+                    self.outbox.forget_keys(&entry.channel);
+                }
+            }
             Received::Subscribed(entry) => self.live(&entry),
             Received::Unsubscribed { channel } if self.session.is_live(&channel) => self.taken_out(&channel),
             Received::Unsubscribed { .. } => {}
@@ -130,6 +137,15 @@ impl Run {
             Received::Reconnect(drain) => self.drain(&drain),
             message => self.hear_presence(message),
         }
+    }
+
+    /// Whether what the server says is about a subscription that was given up, while the channel is wanted
+    /// again: the epoch has turned for it, or its end, which the server has not answered, ends this one of
+    /// the application's, too.
+    fn is_of_earlier(&self, entry: &Subscribed) -> bool {
+        let is_its_end = |purpose: &Purpose| matches!(purpose, Purpose::Unsubscribe { channel, .. } if *channel == entry.channel);
+        let is_ending = || self.asked.values().any(is_its_end);
+        self.session.is_awaited(&entry.channel) && (entry.recovered.is_some() || is_ending())
     }
 
     fn hear_presence(&mut self, message: Received) {

@@ -142,6 +142,9 @@ impl Run {
         if !self.session.takes_page(channel, history.position) {
             return self.give_up_catching(channel, GapReason::EpochChanged);
         }
+        if before.map(|before| before.epoch) != self.position(channel).map(|own| own.epoch) {
+            self.outbox.forget_keys(channel);
+        }
         if let Some(held) = self.held.get_mut(channel) {
             held.went_back_at = None;
         }
@@ -194,6 +197,9 @@ impl Run {
         let held = self.held.get(channel);
         let went_back = held.is_some_and(|held| held.went_back_at.is_some());
         let is_lost = went_back || reason == GapReason::EpochChanged;
+        if is_lost {
+            self.outbox.forget_keys(channel);
+        }
         let to = from.filter(|_| !is_lost).and_then(|from| {
             let next = held?.next_after(from)?;
             Some(Position { offset: next - 1, ..from })

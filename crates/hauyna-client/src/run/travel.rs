@@ -45,7 +45,7 @@ impl Run {
     /// Begins an attempt.
     pub(super) fn attempt(&mut self) {
         let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
-        self.is_resuming = resume.is_some();
+        (self.is_resuming, self.ids_before_attempt) = (resume.is_some(), self.ids);
         self.failure_log.attempting();
         *self.shared.retry_at.lock() = None;
         let plan = Plan {
@@ -139,6 +139,7 @@ impl Run {
         self.set_renewal(session.expires_at, session.expires_in);
         let max_message = info.max_message.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         self.max_message = max_message.unwrap_or(usize::MAX);
+        self.leave_user_before(&info.user);
         *self.shared.session.lock() = Some(info);
         for entry in &session.subscriptions {
             self.live(entry);
@@ -160,11 +161,12 @@ impl Run {
             _ => None,
         };
         let own = self.asked.values().filter_map(size).max();
-        let refusal = Refusal::too_large(None);
-        match (self.outbox.take_largest_sent(own.as_ref().map_or(0, |own| own.0)), own) {
-            (Some(entry), _) => entry.fail(Error::Refused(refusal)),
-            (None, Some((_, channel))) => self.refused(&channel, &refusal),
-            (None, None) => {}
+        let (refusal, bytes) = (Refusal::too_large(None), own.as_ref().map_or(0, |own| own.0));
+        if self.outbox.fail_largest_sent(bytes, Error::Refused(refusal.clone())) {
+            return;
+        }
+        if let Some((_, channel)) = own {
+            self.refused(&channel, &refusal);
         }
     }
 

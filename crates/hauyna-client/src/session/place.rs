@@ -25,6 +25,9 @@ pub(crate) struct Place {
     /// The position that the server was last told. What it replays begins behind it, whatever has come since on the socket of
     /// before.
     pub(super) named: Option<Position>,
+    /// The position that the last `resume` named. What is asked for on the old socket of a move meanwhile
+    /// says nothing of it.
+    pub(super) resumed_from: Option<Position>,
     /// The offset of the last message that arrived live. The next one is higher while the epoch is the same.
     pub(super) arrived: Option<u64>,
     /// Where the history was quicker: the offset of the message that comes live next, and the mark of what it says. One of the same
@@ -39,6 +42,12 @@ impl Place {
     pub(crate) fn recover(&mut self) -> Option<Position> {
         self.named = self.position.filter(|_| self.was_live && self.is_recoverable);
         self.named
+    }
+
+    /// The same, of the session that is resumed.
+    pub(super) fn resume(&mut self) -> Option<Position> {
+        self.resumed_from = self.recover();
+        self.resumed_from
     }
 
     pub(crate) const fn was_live(&self) -> bool {
@@ -73,21 +82,12 @@ impl Place {
         let returns = std::mem::replace(&mut self.was_live, true);
         self.has_forgotten |= returns && !self.is_vouched;
         if entry.recovered == Some(true) {
-            // What was missed follows from the own offset on, which cannot be past the end that the server has named.
-            self.position = match (old, entry.position) {
-                (Some(old), Some(_)) if self.is_vouched => Some(old),
-                (Some(old), Some(end)) => {
-                    Some(Position { epoch: end.epoch, offset: old.offset.min(end.offset) })
-                }
-                (_, end) => end,
-            };
             // Between the two may lie what the old socket of a move has brought meanwhile: it comes once more.
             self.arrives_after(self.named);
-            // Where the channel was given up and wanted again meanwhile, nobody knows from where it comes: what is missed behind the
-            // position that it is wanted from is in the history.
-            let is_missing = self.named.is_none() && is_behind(old, entry.position);
-            self.catching = returns && self.is_vouched && is_missing;
-            return if self.catching { Missed::InHistory } else { Missed::Nothing };
+            return match self.named {
+                None if returns && old.is_some() => self.follows_another(entry),
+                _ => self.follows(entry),
+            };
         }
         self.arrives_after(entry.position);
         if !returns {
@@ -95,6 +95,30 @@ impl Place {
             return Missed::Nothing;
         }
         self.judge(entry)
+    }
+
+    /// What was missed comes: it follows from the own offset on, which cannot be past the end that the server
+    /// has named.
+    fn follows(&mut self, entry: &Subscribed) -> Missed {
+        self.position = match (self.position, entry.position) {
+            (Some(own), Some(_)) if self.is_vouched => Some(own),
+            (Some(own), Some(end)) => Some(Position { epoch: end.epoch, offset: own.offset.min(end.offset) }),
+            (_, end) => end,
+        };
+        Missed::Nothing
+    }
+
+    /// What comes follows a position of before: the channel was given up and wanted again from another one
+    /// meanwhile. What lies behind that is in the history, unless it is of another epoch.
+    fn follows_another(&mut self, entry: &Subscribed) -> Missed {
+        let old = self.position;
+        if self.is_vouched {
+            self.catching = is_behind(old, entry.position);
+            return if self.catching { Missed::InHistory } else { Missed::Nothing };
+        }
+        self.position = entry.position;
+        let (channel, reason) = (entry.channel.clone(), GapReason::EpochChanged);
+        Missed::Gap(Gap { channel, reason, from: old, to: entry.position, missed: None })
     }
 
     /// The server has this subscription, and has not said where it stands: what lies behind the own position is in the history.

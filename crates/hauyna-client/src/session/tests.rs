@@ -224,6 +224,7 @@ fn a_recovery_under_another_epoch_keeps_the_offset_and_never_passes_the_end_that
     for (end, expected) in [(9, 5), (5, 5), (3, 3)] {
         let mut session = live_at(5);
         session.lost();
+        assert_eq!(session.positions(), [("a".into(), at(OLD, 5))]);
         let answer = entry(Some(at(NEW, end)), r#""recoverable":true,"recovered":true"#);
         assert_eq!(session.live(&answer), Missed::Nothing);
         assert_eq!(session.positions(), [("a".into(), at(NEW, expected))]);

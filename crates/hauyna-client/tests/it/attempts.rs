@@ -282,6 +282,26 @@ async fn a_message_that_is_too_large_on_the_way_costs_its_request_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repetition_that_is_too_large_on_the_way_says_nothing_of_the_first_time() {
+    let (mut script, builder) = script();
+    let client = builder.connect().unwrap();
+    let mut peer = script.greet("one").await;
+    let room = client.channel::<String>("a");
+    let publishing = tokio::spawn(room.publish(&"x".repeat(9_000)).into_future());
+    peer.expect("channel_message").await;
+    drop(peer);
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    let mut session = crate::script::session("two");
+    session["resumed"] = json!(true);
+    peer.send(session).await;
+    peer.expect("channel_message").await;
+    peer.close(1009).await;
+    let error = publishing.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown), "it may have been published: {error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_is_answered_with_a_ping_and_a_dead_socket_with_the_next_attempt() {
     let (mut script, builder) = script();
     let _client = builder.connect().unwrap();

@@ -5,6 +5,7 @@ use crate::support::{content, next};
 use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Error, Gap, GapReason, Publication, Stream, StreamError};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn turned(offset: u64, rest: &Value) -> Value {
     let mut message = json!({ "type": "subscribed", "channel": "a", "epoch": NEXT_EPOCH, "offset": offset, "recoverable": true });
@@ -131,17 +132,59 @@ async fn what_waits_for_the_history_is_not_lost_when_the_epoch_turns() {
     assert_eq!(room.position(), Some(at(NEXT_EPOCH, 9)));
 }
 
+/// How the client is told that the epoch has turned.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    WithTheLoss,
+    Notice,
+    Gap,
+    History,
+    /// A page of the history under the next epoch: the numbering has gone on.
+    Page,
+}
+
+async fn turn(peer: &mut Peer, how: Turn) {
+    match how {
+        Turn::WithTheLoss => {}
+        Turn::Notice => {
+            peer.send(turned(1, &json!({ "recovered": true }))).await;
+            peer.publication("a", 2).await;
+        }
+        Turn::Gap => {
+            peer.send(
+                json!({ "type": "gap", "channel": "a", "epoch": NEXT_EPOCH, "offset": 1, "missed": 1 }),
+            )
+            .await;
+            let history = peer.expect("history").await;
+            let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
+            peer.ack(&history, page).await;
+        }
+        Turn::History => {
+            publish(peer, [1]).await;
+            let history = peer.expect("history").await;
+            peer.refuse_history(&history, "epoch_changed").await;
+        }
+        Turn::Page => {
+            publish(peer, [1]).await;
+            let history = peer.expect("history").await;
+            let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "messages": [publication("a", 2)] });
+            peer.ack(&history, page).await;
+        }
+    }
+    // What was sent is read before the loss.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
-    for is_connected in [true, false] {
+    for how in [Turn::WithTheLoss, Turn::Notice, Turn::Gap, Turn::History, Turn::Page] {
         let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } =
             subscribed(1).await;
         let published = tokio::spawn(room.publish(&7).into_future());
         peer.expect("channel_message").await;
-        if is_connected {
-            peer.send(turned(1, &json!({ "recovered": true }))).await;
-            peer.publication("a", 2).await;
-        }
+        turn(&mut peer, how).await;
         drop(peer);
         let mut peer = script.accept().await;
         peer.expect("resume").await;
@@ -150,6 +193,34 @@ async fn a_publication_that_was_sent_before_the_epoch_turned_is_not_repeated() {
         resumed["subscriptions"] = json!([{ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2,
             "recoverable": true, "recovered": true }]);
         peer.send(resumed).await;
-        assert!(matches!(published.await.unwrap(), Err(Error::OutcomeUnknown)), "{is_connected}");
+        let repeated = tokio::time::timeout(Duration::from_secs(1), peer.next()).await.ok();
+        assert_eq!(repeated, None, "{how:?}");
+        assert!(matches!(published.await.unwrap(), Err(Error::OutcomeUnknown)), "{how:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_is_not_repeated_where_the_position_that_proves_its_epoch_was_given_up() {
+    let Subscribed { mut script, mut peer, room, client: _client, messages: _messages } = subscribed(1).await;
+    let published = tokio::spawn(room.publish(&7).into_future());
+    let unreadable = json!({ "channel": "a", "offset": 2 });
+    let mut resumed = session("two");
+    resumed["resumed"] = json!(true);
+    resumed["subscriptions"] = json!([{ "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true,
+        "recovered": true }]);
+    peer.expect("channel_message").await;
+    peer.send(unreadable.clone()).await;
+    let mut peer = script.accept().await;
+    peer.expect("resume").await;
+    peer.send(resumed.clone()).await;
+    peer.expect("channel_message").await;
+    peer.send(unreadable).await;
+    let mut peer = script.accept().await;
+    assert_eq!(peer.expect("resume").await["positions"], json!({}));
+    resumed["subscriptions"] = json!([{ "channel": "a", "epoch": NEXT_EPOCH, "offset": 2, "recoverable": true,
+        "recovered": false, "reason": "unknown_position" }]);
+    peer.send(resumed).await;
+    let repeated = tokio::time::timeout(Duration::from_secs(1), peer.next()).await.ok();
+    assert_eq!(repeated, None);
+    assert!(matches!(published.await.unwrap(), Err(Error::OutcomeUnknown)));
 }

@@ -1,7 +1,8 @@
 //! `reconnect`: the next connection is made before this one is given up.
 
-use crate::script::{EPOCH, Subscribed, script, session, subscribed};
+use crate::script::{EPOCH, NEXT_EPOCH, Subscribed, script, session, subscribed};
 use crate::support::{content, next};
+use hauyna_client::protocol::{Epoch, Position};
 use hauyna_client::{Direct, GapReason, State, StreamError};
 use serde_json::json;
 use std::time::Duration;
@@ -366,4 +367,61 @@ async fn a_channel_that_is_wanted_from_further_back_while_its_session_goes_on_ge
     for offset in 2..=4 {
         assert_eq!(content(&mut messages).await, offset);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_from_further_back_during_a_move_gets_what_lies_between() {
+    let Subscribed { mut script, peer: mut old, client: _client, room, mut messages } = subscribed(1).await;
+    let since = room.position().unwrap();
+    for offset in 2..=3 {
+        old.publication("a", offset).await;
+        assert_eq!(content(&mut messages).await, offset);
+    }
+    old.send(drain(0, 0)).await;
+    let mut new = script.accept().await;
+    assert_eq!(new.expect("resume").await["positions"]["a"]["offset"], 3);
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    old.expect("unsubscribe_channel").await;
+    let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+    assert_eq!(
+        old.expect("subscribe_channel").await["recover"]["offset"],
+        1,
+        "the old one was asked in vain"
+    );
+    new.send(moved("two", 4)).await;
+    new.publication("a", 4).await;
+    ending.await.unwrap().unwrap();
+    subscribing.await.unwrap().unwrap().keep();
+    let answering = async {
+        let request = new.expect("history").await;
+        assert_eq!(request["since"]["offset"], 1);
+        let missed = [2, 3, 4].map(|offset| crate::script::publication("a", offset));
+        new.ack(&request, json!({ "channel": "a", "epoch": EPOCH, "offset": 4, "messages": missed })).await;
+    };
+    tokio::time::timeout(Duration::from_secs(5), answering).await.expect("the history is asked");
+    for offset in 2..=4 {
+        assert_eq!(content(&mut messages).await, offset);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_wanted_from_another_epoch_while_its_session_goes_on_has_a_gap() {
+    let Subscribed { mut script, mut peer, client: _client, room, mut messages } = subscribed(3).await;
+    peer.cut();
+    let mut peer = script.accept().await;
+    assert_eq!(peer.expect("resume").await["positions"]["a"]["offset"], 3);
+    room.unsubscribe().await.unwrap();
+    let since = Position { epoch: Epoch::parse(NEXT_EPOCH), offset: 9 };
+    let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+    tokio::task::yield_now().await;
+    peer.send(moved("two", 5)).await;
+    for offset in 4..=6 {
+        peer.publication("a", offset).await;
+    }
+    subscribing.await.unwrap().unwrap().keep();
+    let Err(StreamError::Gap(gap)) = next(&mut messages).await else { panic!("a gap") };
+    let to = gap.to.map(|to| to.offset);
+    assert_eq!((gap.reason, gap.from, to), (GapReason::EpochChanged, Some(since), Some(5)));
+    assert_eq!(content(&mut messages).await, 6);
 }

@@ -103,6 +103,51 @@ async fn a_refusal_of_a_repetition_says_nothing_of_the_first_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_of_one_users_is_sent_as_the_next_ones() {
+    for is_guest in [false, true] {
+        let (mut script, builder) = script();
+        let builder = match is_guest {
+            true => builder,
+            false => builder.token(|| async { Ok::<_, String>("t".to_owned()) }),
+        };
+        let client = builder.connect().unwrap();
+        let mut peer = script.greet("one").await;
+        client.connected().await.unwrap();
+        let cut = tokio::spawn(client.request::<u32>("count", &json!({})).repeatable().into_future());
+        peer.expect("count").await;
+        drop(peer);
+        let dialled = script.raw().await;
+        let waiting = tokio::spawn(client.request::<u32>("note", &json!({})).into_future());
+        tokio::task::yield_now().await;
+        drop(dialled);
+        let mut peer = script.accept().await;
+        peer.expect("resume").await;
+        let later = tokio::spawn(client.request::<u32>("later", &json!({})).into_future());
+        tokio::task::yield_now().await;
+        let mut session = session("two");
+        session["user"] = json!("bob");
+        peer.send(session).await;
+        if is_guest {
+            for name in ["count", "note"] {
+                let request = peer.expect(name).await;
+                peer.ack(&request, json!(1)).await;
+            }
+        }
+        let request = peer.expect("later").await;
+        peer.ack(&request, json!(2)).await;
+        assert_eq!(later.await.unwrap().unwrap(), 2);
+        let (cut, waiting) = (cut.await.unwrap(), waiting.await.unwrap());
+        match is_guest {
+            true => assert_eq!((cut.unwrap(), waiting.unwrap()), (1, 1)),
+            false => assert!(
+                matches!((&cut, &waiting), (Err(Error::OutcomeUnknown), Err(Error::Expired))),
+                "{cut:?}, {waiting:?}"
+            ),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_whose_answer_was_lost_fails_with_an_unknown_outcome_unless_it_is_repeatable() {
     let (mut script, builder) = script();
     let client = builder.connect().unwrap();

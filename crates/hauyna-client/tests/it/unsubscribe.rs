@@ -1,8 +1,9 @@
 //! The end of subscriptions, against a server that says what the test wants.
 
-use crate::script::{EPOCH, Subscribed, publication, session, subscribed};
+use crate::script::{EPOCH, NEXT_EPOCH, Subscribed, publication, session, subscribed};
 use crate::support::content;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The session that goes on, as a server shows it that has not heard of the end of a subscription.
 fn resumed() -> Value {
@@ -100,4 +101,79 @@ async fn the_answer_to_a_subscription_that_was_given_up_says_nothing_about_the_n
     assert_eq!(second.position().unwrap().offset, 4);
     peer.publication("a", 5).await;
     assert_eq!(content(&mut messages).await, 5);
+}
+
+/// An answer to the end of a subscription or to the next one that says no.
+fn refusal(request: &Value, error_type: &str) -> Value {
+    json!({ "type": "error", "error_type": error_type, "message": "", "timestamp": 1, "id": request["id"],
+        "temporary": error_type == "rate_limited", "details": { "retry_after": 60_000 } })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_turns_for_a_subscription_that_was_given_up_says_nothing_of_the_next_one() {
+    for is_kept in [false, true] {
+        let Subscribed { script: _script, mut peer, room, client: _client, mut messages } =
+            subscribed(1).await;
+        let since = room.position().unwrap();
+        for offset in [2, 3] {
+            peer.publication("a", offset).await;
+            assert_eq!(content(&mut messages).await, offset);
+        }
+        let own = room.clone();
+        let ending = tokio::spawn(async move { own.unsubscribe().await });
+        let end = peer.expect("unsubscribe_channel").await;
+        let subscribing = tokio::spawn(room.subscribe().since(since).into_future());
+        let request = peer.expect("subscribe_channel").await;
+        let mut next = json!({ "type": "subscribed", "channel": "a", "epoch": NEXT_EPOCH, "offset": 3,
+            "recoverable": true, "recovered": true });
+        peer.send(next.clone()).await;
+        if is_kept {
+            peer.send(refusal(&end, "rate_limited")).await;
+            peer.send(refusal(&request, "already_subscribed")).await;
+            let history = tokio::time::timeout(Duration::from_secs(5), peer.expect("history")).await;
+            let history = history.expect("the history is asked");
+            assert_eq!(history["since"], json!({ "epoch": EPOCH, "offset": 1 }));
+            let missed = [2, 3].map(|offset| publication("a", offset));
+            let page = json!({ "channel": "a", "epoch": NEXT_EPOCH, "offset": 3, "messages": missed });
+            peer.ack(&history, page).await;
+        } else {
+            peer.ack(&end, Value::Null).await;
+            next["offset"] = json!(4);
+            peer.ack(&request, next).await;
+            peer.publication("a", 2).await;
+            peer.publication("a", 3).await;
+        }
+        peer.publication("a", 4).await;
+        for offset in 2..=4 {
+            assert_eq!(content(&mut messages).await, offset, "{is_kept}");
+        }
+        assert_eq!(ending.await.unwrap().is_err(), is_kept);
+        subscribing.await.unwrap().unwrap().keep();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_of_the_servers_that_the_end_of_the_own_one_ends_is_not_taken_for_the_next_one() {
+    let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    let (give, given) = tokio::sync::watch::channel(false);
+    let token = move || {
+        let mut given = given.clone();
+        async move { given.wait_for(|given| *given).await.map(|_| "t".to_owned()) }
+    };
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    tokio::task::yield_now().await;
+    peer.send(
+        json!({ "type": "subscribed", "channel": "a", "epoch": EPOCH, "offset": 1, "recoverable": true }),
+    )
+    .await;
+    peer.ack(&end, Value::Null).await;
+    ending.await.unwrap().unwrap();
+    give.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), peer.subscribe("a", 3)).await.expect("it is asked for");
+    subscribing.await.unwrap().unwrap().keep();
+    peer.publication("a", 4).await;
+    assert_eq!(content(&mut messages).await, 4);
 }

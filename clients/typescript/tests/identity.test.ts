@@ -1,0 +1,45 @@
+// Who a client is: what waited of one user is not sent as the next one.
+
+import { expect, test } from "vitest";
+import { World, fate, settle } from "./world.js";
+
+/** Waits while `before` is the token, is connected anew with `after`, and gives what became of it. */
+async function signedIn(before: string | undefined, after: string | undefined, user: string) {
+  const world = new World();
+  let token = before;
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  await world.socket.drop();
+  const waiting = fate(client.sendToUser("eve", "before"));
+  token = after;
+  client.reconnect();
+  await settle();
+  const own = fate(client.sendToUser("eve", "after"));
+  await world.socket.accept({ user, connection_id: "c-2" });
+  const sent = world.socket.all("private").map(({ message }) => message);
+  return { waiting: waiting.now, own: own.now, sent };
+}
+
+test("what waited is not sent as somebody else who has signed in", async () => {
+  expect(await signedIn("ana", "bob", "bob")).toEqual({ waiting: "expired", own: "pending", sent: ["after"] });
+});
+
+test("what waited is not sent as a guest, where somebody has signed out", async () => {
+  expect(await signedIn("ana", undefined, "guest-1")).toEqual({ waiting: "expired", own: "pending", sent: ["after"] });
+});
+
+test("what waited is sent as the same user, and as a guest whom the server gives another name", async () => {
+  const all = { waiting: "pending", own: "pending", sent: ["before", "after"] };
+  expect(await signedIn("ana", "ana again", "ana")).toEqual(all);
+  expect(await signedIn(undefined, undefined, "guest-2")).toEqual(all);
+});
+
+test("what waited before the first connection is sent, whoever it is of", async () => {
+  const world = new World();
+  const client = world.client({ getToken: () => "ana" });
+  const waiting = fate(client.sendToUser("eve", "early"));
+  void client.connect();
+  await settle();
+  await world.socket.accept();
+  expect(world.socket.all("private")).toHaveLength(1);
+  expect(waiting.now).toBe("pending");
+});

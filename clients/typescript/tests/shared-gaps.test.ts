@@ -1,0 +1,110 @@
+// What the worker's connection has not got: a page that comes later knows nothing of it, and misses nothing silently.
+
+import { expect, test } from "vitest";
+import { FakeServer } from "../src/testing.js";
+import { Browser } from "./shared-world.js";
+
+type Frame = Record<string, any>;
+
+/** Lets a test change what arrives: each frame becomes what `change` makes of it, or does not arrive. */
+function withFilter(server: FakeServer): { change: (frame: Frame) => Frame | undefined } {
+  const filter = { change: (frame: Frame): Frame | undefined => frame };
+  const Original = server.WebSocket;
+  const Filtered = class extends Original {
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols);
+      let listener: ((event: object) => void) | null = null;
+      const hear = ({ data }: { data: string }) => {
+        const frame = filter.change(JSON.parse(data));
+        if (frame) listener?.({ data: JSON.stringify(frame) });
+      };
+      Object.defineProperty(this, "onmessage", { get: () => hear, set: (value) => (listener = value) });
+    }
+  };
+  Object.assign(server, { WebSocket: Filtered });
+  return filter;
+}
+
+test("a page that subscribes behind a gap of the worker's connection gets what was dropped", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const one = await browser.connected();
+  const two = await browser.connected();
+  const heard: string[][] = [[], []];
+  for (const [n, { client }] of [one, two].entries()) client.channel("room").on("message", ({ content }) => heard[n]?.push(String(content)));
+  await one.client.channel("room").subscribe();
+  await server.channel("room").publish("1");
+  const since = { epoch: "epoch-1", offset: 0 };
+  // The server drops two of three, and tells so where the first of them is missing.
+  filter.change = (frame) => (frame["type"] === "message" ? undefined : frame);
+  await server.channel("room").publish("2");
+  await server.channel("room").publish("3");
+  filter.change = (frame) => frame;
+  await server.send("ana", { type: "gap", channel: "room", epoch: "epoch-1", offset: 1, missed: 2 });
+  await browser.settle();
+  expect(heard[0]).toEqual(["1", "2", "3"]);
+  await two.client.channel("room").subscribe({ since });
+  await browser.settle();
+  await server.channel("room").publish("4");
+  await browser.settle();
+  expect(heard).toEqual([["1", "2", "3", "4"], ["1", "2", "3", "4"]]);
+});
+
+test("what the history does not have any more is a gap for the page that asks for it", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const one = await browser.connected();
+  const two = await browser.connected();
+  const gaps: unknown[] = [];
+  two.client.onGap(({ reason }) => gaps.push(reason));
+  await one.client.channel("room").subscribe();
+  for (const content of ["1", "2", "3"]) await server.channel("room").publish(content);
+  // The end of the history is behind what has arrived.
+  filter.change = (frame) => {
+    const { data } = frame;
+    return data?.messages ? { ...frame, data: { ...data, messages: data.messages.filter(({ offset }: Frame) => offset < 3) } } : frame;
+  };
+  await two.client.channel("room").subscribe({ since: { epoch: "epoch-1", offset: 0 } });
+  await browser.settle();
+  expect(gaps).toEqual(["too_old"]);
+});
+
+test("who comes or goes while a long list of who is present is asked for is in it", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  for (let n = 1000; n < 2010; n++) void server.channel("room").join(`user-${n}`);
+  await one.client.channel("room").subscribe();
+  await browser.settle();
+  let isFirst = true;
+  filter.change = (frame) => {
+    if (frame["data"]?.next && isFirst) {
+      isFirst = false;
+      void server.channel("room").join("aaron");
+      void server.channel("room").leave("user-1000");
+    }
+    return frame;
+  };
+  await two.client.channel("room").subscribe();
+  await browser.settle();
+  const { users } = two.client.channel("room").presence;
+  expect([isFirst, users.size, users.has("aaron"), users.has("user-1000"), users.has("user-2009")]).toEqual([false, 1011, true, false, true]);
+});
+
+test("a page is told who is present, though the server is late once", async () => {
+  const server = new FakeServer();
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const [one, two] = [await browser.connected(), await browser.connected()];
+  await one.client.channel("room").subscribe();
+  await server.channel("room").join("bob");
+  filter.change = (frame) => (frame["data"]?.users ? undefined : frame);
+  await two.client.channel("room").subscribe();
+  await browser.settle();
+  filter.change = (frame) => frame;
+  await browser.pass(20_000);
+  expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
+});
