@@ -1,6 +1,7 @@
-//! The README's chat, as it stands there. `cargo run --package hauyna-example-chat`, then connect with
-//! anything that speaks WebSocket to `ws://127.0.0.1:8080/chat?user_id=ann`.
-#![cfg_attr(rustfmt, rustfmt_skip)] // the lines are the README's
+//! The chat of the README, line by line. Run `cargo run --package hauyna-example-chat`, then connect with any
+//! WebSocket client to `ws://localhost:8080/chat?user_id=ann`.
+#![cfg_attr(rustfmt, rustfmt_skip)] // the lines are those of the README
+#![allow(clippy::print_stdout, reason = "the program prints where it listens")]
 
 use hauyna::{json, Context, Handler, Heartbeat, Hub, Reject, Router};
 use serde::Deserialize;
@@ -31,6 +32,7 @@ async fn main() -> hauyna::Result {
         .on("chat_message", say)                       // typed: bad input never reaches the function
         .heartbeat(Heartbeat::every(Duration::from_secs(30)));
 
+    println!("listening on ws://localhost:8080/chat");
     Router::new(Hub::new()).websocket("/chat", chat).serve("0.0.0.0:8080").await
 }
 

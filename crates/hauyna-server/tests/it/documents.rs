@@ -1,5 +1,5 @@
 //! The documents agree with the code and with each other: names exist, links lead somewhere, examples are compiled,
-//! and the two READMEs show the same code.
+//! and the Spanish pages show the same code as the English ones.
 
 use crate::common::files_below;
 use crate::security::tests_of;
@@ -20,13 +20,20 @@ fn documents() -> Vec<String> {
         .filter(|name| name.ends_with(".md"))
         .collect();
     found.extend(guides().into_iter().map(|name| format!("docs/{name}")));
+    found.extend(pages_in("docs/es").into_iter().map(|name| format!("docs/es/{name}")));
     found.push("examples/README.md".to_owned());
     found
 }
 
 fn guides() -> Vec<String> {
-    let entries = std::fs::read_dir(format!("{ROOT}/docs")).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    pages_in("docs")
+}
+
+/// The names of the Markdown files in a folder, without those below it.
+fn pages_in(folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".md")).collect()
 }
 
 /// What stands between backticks.
@@ -100,13 +107,20 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn the_spanish_readme_shows_the_same_code() {
+fn the_spanish_pages_show_the_same_code() {
     let blocks = |name: &str| -> Vec<String> {
         read(name).split("\n```").skip(1).step_by(2).map(str::to_owned).collect()
     };
-    let (english, spanish) = (blocks("README.md"), blocks("README.es.md"));
-    assert!(english.len() >= 5);
-    assert_eq!(english, spanish);
+    let mut pages = vec![("README.md".to_owned(), "README.es.md".to_owned())];
+    for name in pages_in("docs/es") {
+        pages.push((format!("docs/{name}"), format!("docs/es/{name}")));
+    }
+    assert!(pages.len() >= 2);
+    for (english, spanish) in pages {
+        let (code, translated) = (blocks(&english), blocks(&spanish));
+        assert!(code.len() >= 5, "{english}");
+        assert_eq!(code, translated, "{spanish}");
+    }
 }
 
 #[test]

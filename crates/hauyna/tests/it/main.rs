@@ -34,9 +34,9 @@ mod errors;
 mod events;
 #[cfg(test)]
 mod extreme_durations;
-mod groups;
 #[cfg(test)]
 mod formatting;
+mod groups;
 #[cfg(test)]
 mod handlers;
 #[cfg(test)]
