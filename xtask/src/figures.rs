@@ -131,7 +131,12 @@ fn is_third_person(sentence: &str) -> bool {
 /// Counts the names in the `pub use` lines of a crate's root.
 fn root_names(path: &Path) -> Result<usize> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    let code: String = source::lines(&text).iter().map(|line| format!("{} ", line.code)).collect();
+    // What is indented belongs to a public module of the root.
+    let code: String = source::lines(&text)
+        .iter()
+        .filter(|line| !line.code.starts_with("    pub "))
+        .map(|line| format!("{} ", line.code))
+        .collect();
     let uses = code.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next());
     Ok(uses
         .map(|names| names.split(',').filter(|name| !name.trim().trim_matches('}').trim().is_empty()).count())

@@ -1,5 +1,5 @@
 //! The step `references`: what the documents and the headers of files name exists. A path to a Rust file is looked
-//! up among the files, and `` `module::item` `` among the definitions, so that a rename cannot leave a text behind.
+//! up among the files, and a module with an item among the definitions, so that a rename cannot leave a text behind.
 
 use crate::source;
 use crate::steps::Outcome;
@@ -47,34 +47,35 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     bail!("{}", faults.join("\n"))
 }
 
-/// The files of the project, and every name that they define.
+/// The Rust files of the project, and the names that each of them uses.
 #[derive(Default)]
 struct Known {
-    files: Vec<String>,
-    names: HashSet<String>,
+    files: Vec<(String, HashSet<String>)>,
 }
 
 impl Known {
     fn add(&mut self, path: &str, text: &str) {
-        self.files.push(path.to_owned());
-        self.names.extend(path.trim_end_matches(".rs").split('/').map(str::to_owned));
+        let mut names: HashSet<String> = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
         for line in source::lines(text) {
-            self.names.extend(words(&line.code).map(str::to_owned));
+            names.extend(words(&line.code).map(str::to_owned));
         }
+        self.files.push((path.to_owned(), names));
     }
 
-    /// What is wrong with a reference; `None` where it is found, or is none.
+    /// What is wrong with a reference; `None` where it is found, or is none. A path is found where one file has all of
+    /// its names, in its own path or in its code.
     fn fault(&self, reference: &str) -> Option<String> {
         if !is_reference(reference) {
             return None;
         }
         if let Some((path, _)) = reference.split_once(".rs") {
             let end = format!("/{path}.rs");
-            let is_found = self.files.iter().any(|file| format!("/{file}").ends_with(&end));
+            let is_found = self.files.iter().any(|(file, _)| format!("/{file}").ends_with(&end));
             return (!is_found).then(|| format!("there is no file {path}.rs"));
         }
-        let missing = words(reference).find(|word| !self.names.contains(*word) && !FOREIGN.contains(word))?;
-        Some(format!("`{reference}`: nothing is named {missing}"))
+        let names: Vec<&str> = words(reference).collect();
+        let is_found = self.files.iter().any(|(_, known)| names.iter().all(|name| known.contains(*name)));
+        (!is_found && !FOREIGN.contains(&reference)).then(|| format!("nothing is named `{reference}`"))
     }
 }
 
@@ -109,8 +110,8 @@ fn without_code_blocks(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Names of other libraries that no file of ours uses.
-const FOREIGN: [&str; 0] = [];
+/// Names of other projects.
+const FOREIGN: [&str; 1] = ["HTTP::Server"];
 
 #[cfg(test)]
 mod tests {
@@ -128,7 +129,7 @@ mod tests {
         assert_eq!(known.fault("hub/drain.rs"), None);
         assert_eq!(known.fault("drain::begin"), None);
         assert_eq!(known.fault("hub/ending.rs"), Some("there is no file hub/ending.rs".to_owned()));
-        assert_eq!(known.fault("drain::over"), Some("`drain::over`: nothing is named over".to_owned()));
+        assert_eq!(known.fault("drain::over"), Some("nothing is named `drain::over`".to_owned()));
     }
 
     #[test]

@@ -13,7 +13,10 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     for path in &files {
         let name = path.strip_prefix(&workspace.root)?.to_string_lossy().replace('\\', "/");
         // What a change replaced is named by its old name, and this file lists the words.
-        if name == "CHANGELOG.md" || name.ends_with("words.rs") || name.contains("/assets/") {
+        if ["CHANGELOG.md", "CONTRIBUTING.md"].contains(&&*name)
+            || name.ends_with("words.rs")
+            || name.contains("/assets/")
+        {
             continue;
         }
         for (number, line) in std::fs::read_to_string(path)?.lines().enumerate() {
@@ -23,10 +26,13 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
             );
         }
     }
-    if faults.is_empty() {
-        return Ok(Outcome::Passed(format!("{} words, {} files", REMOVED.len(), files.len())));
+    match faults.len() {
+        LIMIT => Ok(Outcome::Passed(format!("{} words, {} files", REMOVED.len(), files.len()))),
+        fewer if fewer < LIMIT => {
+            bail!("{fewer} removed words, fewer than {LIMIT}: lower the limit in xtask/src/words.rs")
+        }
+        _ => bail!("{}", faults.join("\n")),
     }
-    bail!("{}", faults.join("\n"))
 }
 
 /// The removed words in a line. A word stands alone: a name such as `rest_bytes` is another word than `rest`.
@@ -39,6 +45,8 @@ fn removed_in(line: &str) -> impl Iterator<Item = (&'static str, &'static str)> 
     })
 }
 
+/// Removed words that are still somewhere. Only ever lowered.
+const LIMIT: usize = 429;
 /// Words that were removed, and what replaces them.
 const REMOVED: [(&str, &str); 33] = [
     ("Agenda", "Timers"),
