@@ -49,7 +49,7 @@ export default defineConfig({
     nav,
     sidebar,
     outline: { level: [2, 3], label: "On this page" },
-    search: { provider: "local", options: { detailedView: true } },
+    search: { provider: "local" },
     socialLinks: [{ icon: "github", link: repository, ariaLabel: "Source on GitHub" }],
     editLink: { pattern: `${repository}/edit/main/:path`, text: "Edit this page" },
     footer: { message: "MIT licence" },
