@@ -36,6 +36,10 @@ export default defineConfig({
   cleanUrls: true,
   ignoreDeadLinks: false,
   vite: { plugins: [vueOfThisFolder()] },
+  // Pages with tables of four columns, or of pictures, have the place of the outline, too.
+  transformPageData: (page) => {
+    if (/^(reference|examples\/index)\.md$/.test(page.relativePath)) page.frontmatter.aside = false;
+  },
   buildEnd: ({ pages, rewrites }) => checkMenus(pages.map((page) => rewrites.map[page] ?? page)),
   head: [["link", { rel: "icon", type: "image/svg+xml", href: logo }]],
   markdown: {
