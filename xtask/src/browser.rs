@@ -46,6 +46,26 @@ fn prepare_bindings(house: &House, folder: &Path) -> Result<()> {
     install_packages(house, &folder.join("react-18"))
 }
 
+/// `cargo xtask record-demo`: records the program's first page while a socket is cut, for the README.
+pub(crate) fn record_demo(house: &House) -> Result<bool> {
+    let node =
+        on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
+    on_path(&["ffmpeg"]).context("needs ffmpeg: apt-get install ffmpeg")?;
+    let chromium = find_or_install_chromium(house)?;
+    let folder = house.root.join("tests/browser");
+    install_packages(house, &folder)?;
+    release_build(house)?;
+    let mut command = house.command(&node.to_string_lossy());
+    command
+        .arg("record-demo.mjs")
+        .current_dir(&folder)
+        .env("CHROMIUM", chromium)
+        .env("HAUYNA_BIN", house.program());
+    let output = process::run(house, "record-demo", &mut command, Duration::from_secs(300))?;
+    print!("{output}");
+    Ok(true)
+}
+
 fn find_or_install_chromium(house: &House) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("CHROMIUM").map(PathBuf::from).or_else(|| on_path(&CHROMIUM)) {
         return Ok(path);
