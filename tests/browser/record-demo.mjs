@@ -58,7 +58,7 @@ function messages(id) {
 }
 
 async function write(id, text) {
-  await visitor.at(`${id}-input`).pressSequentially(text, { delay: 20 });
+  await visitor.at(`${id}-input`).pressSequentially(text, { delay: 40 });
   await visitor.at(`${id}-send`).click();
 }
 

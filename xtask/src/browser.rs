@@ -5,7 +5,7 @@ use crate::house::{House, on_path};
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
-use crate::typescript;
+use crate::{tutorial, typescript};
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,15 @@ pub(crate) fn run(house: &House) -> Result<Outcome> {
     release_build(house)?;
     let mut examples = house.cargo(&["build", "--package", "hauyna-example-*"]);
     process::run(house, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
+    let tutorial = tutorial::build(house)?;
     let mut command = house.command(&node.to_string_lossy());
     command
         .args(["--test", "--test-reporter=spec", "--test-concurrency=3"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("HAUYNA_BIN", house.program())
-        .env("HAUYNA_EXAMPLES", house.target.join("debug"));
+        .env("HAUYNA_EXAMPLES", house.target.join("debug"))
+        .env("HAUYNA_TUTORIAL", tutorial);
     let output = process::run(house, "browser", &mut command, Duration::from_secs(600))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))

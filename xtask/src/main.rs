@@ -26,6 +26,7 @@ mod steps;
 mod table;
 mod test;
 mod torture;
+mod tutorial;
 mod typescript;
 
 use crate::house::House;
