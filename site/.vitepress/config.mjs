@@ -7,7 +7,7 @@ import { defineConfig } from "vitepress";
 import { slugify } from "../slug.mjs";
 import { PAGES, sitePath } from "./pages.mjs";
 import { repository, repositoryMarkdown } from "./repository.mjs";
-import { sidebar } from "./sidebar.mjs";
+import { sidebar, sidebarEs } from "./sidebar.mjs";
 
 const ROOT = new URL("../../", import.meta.url);
 const logo = `data:image/svg+xml,${encodeURIComponent(readFileSync(new URL("crates/hauyna-server/assets/hauyna.svg", ROOT), "utf8"))}`;
@@ -19,10 +19,48 @@ const nav = [
   { text: "Changes", link: "/changelog" },
 ];
 
+const SPANISH_SEARCH = {
+  button: { buttonText: "Buscar", buttonAriaLabel: "Buscar" },
+  modal: {
+    displayDetails: "Mostrar detalles",
+    resetButtonTitle: "Borrar la búsqueda",
+    backButtonTitle: "Cerrar la búsqueda",
+    noResultsText: "No hay resultados para",
+    footer: {
+      selectText: "elegir",
+      selectKeyAriaLabel: "Intro",
+      navigateText: "navegar",
+      navigateUpKeyAriaLabel: "flecha arriba",
+      navigateDownKeyAriaLabel: "flecha abajo",
+      closeText: "cerrar",
+      closeKeyAriaLabel: "Esc",
+    },
+  },
+};
+
+const spanish = {
+  nav: [],
+  sidebar: sidebarEs,
+  outline: { level: [2, 3], label: "En esta página" },
+  editLink: { pattern: `${repository}/edit/main/:path`, text: "Editar esta página" },
+  docFooter: { prev: "Anterior", next: "Siguiente" },
+  darkModeSwitchLabel: "Apariencia",
+  lightModeSwitchTitle: "Modo claro",
+  darkModeSwitchTitle: "Modo oscuro",
+  sidebarMenuLabel: "Menú",
+  returnToTopLabel: "Volver arriba",
+  langMenuLabel: "Idioma",
+  skipToContentLabel: "Ir al contenido",
+  footer: { message: "Licencia MIT" },
+};
+
 export default defineConfig({
   title: "Hauyna",
   description: "Real-time channels over WebSocket, for Rust: history, recovery, presence, groups, and clients that come back by themselves.",
-  lang: "en",
+  locales: {
+    root: { label: "English", lang: "en" },
+    es: { label: "Español", lang: "es", link: "/es/", themeConfig: spanish },
+  },
   base: process.env.SITE_BASE ?? "/",
   srcDir: "..",
   outDir: "dist",
@@ -53,7 +91,8 @@ export default defineConfig({
     nav,
     sidebar,
     outline: { level: [2, 3], label: "On this page" },
-    search: { provider: "local" },
+    search: { provider: "local", options: { locales: { es: { translations: SPANISH_SEARCH } } } },
+    i18nRouting: false, // most pages are in one language
     socialLinks: [{ icon: "github", link: repository, ariaLabel: "Source on GitHub" }],
     editLink: { pattern: `${repository}/edit/main/:path`, text: "Edit this page" },
     footer: { message: "MIT licence" },
@@ -65,7 +104,7 @@ export default defineConfig({
 function checkMenus(pages) {
   const [, head] = /^---\n([^]*?)\n---/.exec(readFileSync(new URL("site/index.md", ROOT), "utf8"));
   const links = [...head.matchAll(/\blink: (\/[^\s,}#]*)/g)].map(([, link]) => link);
-  for (const { items } of sidebar) links.push(...items.map(({ link }) => link));
+  for (const { items } of [...sidebar, ...sidebarEs]) links.push(...items.map(({ link }) => link));
   links.push(...nav.map(({ link }) => link));
   const dead = links.filter((link) => !pages.includes(`${link.replace(/\/$/, "/index").slice(1)}.md`));
   if (dead.length > 0) throw new Error(`links of menus or the first page that lead nowhere: ${dead.join(" ")}`);

@@ -15,12 +15,10 @@ export const sidebar = [
       item("Tutorial", "/tutorial"),
       item("All guides", "/guides"),
       item("Examples", "/examples/"),
-      item("Español", "/es/"),
     ],
   },
   {
     text: "Guides: the server",
-    collapsed: false,
     items: [
       item("Channels", "/channels"),
       item("Sessions", "/sessions"),
@@ -37,7 +35,6 @@ export const sidebar = [
   },
   {
     text: "Guides: the clients",
-    collapsed: false,
     items: [
       item("TypeScript", "/client-typescript"),
       item("Rust", "/client-rust"),
@@ -50,10 +47,9 @@ export const sidebar = [
       item("Testing pages", "/testing-applications"),
     ],
   },
-  { text: "Cookbook", collapsed: false, items: [item("Recipes for pages", "/recipes")] },
+  { text: "Cookbook", items: [item("Recipes for pages", "/recipes")] },
   {
     text: "Reference",
-    collapsed: false,
     items: [
       item("What there is", "/reference"),
       item("TypeScript client", "/client-typescript-reference"),
@@ -64,21 +60,24 @@ export const sidebar = [
   },
   {
     text: "Operations",
-    collapsed: false,
     items: [item("Deployment", "/deployment"), item("Metrics, logs, health", "/operations"), item("Security", "/security")],
   },
   {
     text: "Moving from",
-    collapsed: false,
     items: [
       item("The Crystal original", "/from-the-original"),
       item("Socket.IO", "/moving-from-socket-io"),
       item("Pusher", "/moving-from-pusher"),
       item("Supabase Realtime", "/moving-from-supabase"),
-      ...pagesIn("docs/es/"),
     ],
   },
-  { text: "Project", collapsed: true, items: [item("Contributing", "/contributing")] },
+  { text: "Project", items: [item("Contributing", "/contributing")] },
+];
+
+/** What there is in Spanish, and where English begins. */
+export const sidebarEs = [
+  { text: "En español", items: [item("Qué es", "/es/"), ...pagesIn("docs/es/")] },
+  { text: "En inglés", items: [item("Tutorial", "/tutorial"), item("Guías", "/guides"), item("Ejemplos", "/examples/"), item("Protocolo", "/protocol")] },
 ];
 
 const links = new Set(sidebar.flatMap(({ items }) => items.map(({ link }) => link)));
