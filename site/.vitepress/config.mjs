@@ -17,6 +17,7 @@ const nav = [
   { text: "Examples", link: "/examples/" },
   { text: "Protocol", link: "/protocol" },
   { text: "Changes", link: "/changelog" },
+  { text: "Source", link: repository },
 ];
 
 const SPANISH_SEARCH = {
@@ -39,7 +40,7 @@ const SPANISH_SEARCH = {
 };
 
 const spanish = {
-  nav: [],
+  nav: [{ text: "Código", link: repository }],
   sidebar: sidebarEs,
   outline: { level: [2, 3], label: "En esta página" },
   editLink: { pattern: `${repository}/edit/main/:path`, text: "Editar esta página" },
@@ -73,7 +74,10 @@ export default defineConfig({
   rewrites: sitePath,
   cleanUrls: true,
   ignoreDeadLinks: false,
-  vite: { plugins: [vueOfThisFolder()] },
+  vite: {
+    plugins: [vueOfThisFolder()],
+    optimizeDeps: { entries: [] }, // pages of the examples and tests are none of this site's
+  },
   // Pages with tables of four columns, or of pictures, have the place of the outline, too.
   transformPageData: (page) => {
     if (/^(reference|examples\/index)\.md$/.test(page.relativePath)) page.frontmatter.aside = false;
@@ -93,7 +97,6 @@ export default defineConfig({
     outline: { level: [2, 3], label: "On this page" },
     search: { provider: "local", options: { locales: { es: { translations: SPANISH_SEARCH } } } },
     i18nRouting: false, // most pages are in one language
-    socialLinks: [{ icon: "github", link: repository, ariaLabel: "Source on GitHub" }],
     editLink: { pattern: `${repository}/edit/main/:path`, text: "Edit this page" },
     footer: { message: "MIT licence" },
     externalLinkIcon: true,
@@ -105,7 +108,7 @@ function checkMenus(pages) {
   const [, head] = /^---\n([^]*?)\n---/.exec(readFileSync(new URL("site/index.md", ROOT), "utf8"));
   const links = [...head.matchAll(/\blink: (\/[^\s,}#]*)/g)].map(([, link]) => link);
   for (const { items } of [...sidebar, ...sidebarEs]) links.push(...items.map(({ link }) => link));
-  links.push(...nav.map(({ link }) => link));
+  links.push(...nav.map(({ link }) => link).filter((link) => link.startsWith("/")));
   const dead = links.filter((link) => !pages.includes(`${link.replace(/\/$/, "/index").slice(1)}.md`));
   if (dead.length > 0) throw new Error(`links of menus or the first page that lead nowhere: ${dead.join(" ")}`);
 }
