@@ -4,8 +4,8 @@
 use crate::process;
 use crate::steps::Outcome;
 use crate::test::release_build;
-use crate::typescript;
 use crate::workspace::{Workspace, on_path};
+use crate::{tutorial, typescript};
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Outcome> {
     release_build(workspace)?;
     let mut examples = workspace.cargo(&["build", "--package", "hauyna-example-*"]);
     process::run(workspace, "browser-examples", &mut examples, Duration::from_secs(20 * 60))?;
+    let tutorial = tutorial::build(workspace)?;
     let mut command = workspace.command(&node.to_string_lossy());
     command
         .args(["--test", "--test-reporter=spec", "--test-concurrency=3"])
         .current_dir(&folder)
         .env("CHROMIUM", chromium)
         .env("HAUYNA_BIN", workspace.program())
-        .env("HAUYNA_EXAMPLES", workspace.target.join("debug"));
+        .env("HAUYNA_EXAMPLES", workspace.target.join("debug"))
+        .env("HAUYNA_TUTORIAL", tutorial);
     let output = process::run(workspace, "browser", &mut command, Duration::from_secs(600))?;
     let passed = output.lines().find_map(|line| line.split_once("pass ")).map_or("", |(_, count)| count);
     Ok(Outcome::Passed(format!("{passed} tests, screenshots in test-results")))
@@ -44,6 +46,26 @@ fn prepare_bindings(workspace: &Workspace, folder: &Path) -> Result<()> {
         typescript::npm(workspace, "types", &example)?;
     }
     install_packages(workspace, &folder.join("react-18"))
+}
+
+/// `cargo xtask record-demo`: records the program's first page while a socket is cut, for the README.
+pub(crate) fn record_demo(workspace: &Workspace) -> Result<bool> {
+    let node =
+        on_path(&["node"]).context("needs Node.js 20 or later with npm: apt-get install nodejs npm")?;
+    on_path(&["ffmpeg"]).context("needs ffmpeg: apt-get install ffmpeg")?;
+    let chromium = find_or_install_chromium(workspace)?;
+    let folder = workspace.root.join("tests/browser");
+    install_packages(workspace, &folder)?;
+    release_build(workspace)?;
+    let mut command = workspace.command(&node.to_string_lossy());
+    command
+        .arg("record-demo.mjs")
+        .current_dir(&folder)
+        .env("CHROMIUM", chromium)
+        .env("HAUYNA_BIN", workspace.program());
+    let output = process::run(workspace, "record-demo", &mut command, Duration::from_secs(300))?;
+    print!("{output}");
+    Ok(true)
 }
 
 fn find_or_install_chromium(workspace: &Workspace) -> Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! `cargo xtask check|test|bench|torture|pressure`: what people run by hand and `.ci/run` runs, in one place.
+//! `cargo xtask check|test|bench|torture|pressure|site|record-demo`: what people run by hand and `.ci/run` runs, in one place.
 //! Prints one line per step and never touches what it did not start.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks to its terminal")]
 
@@ -20,11 +20,13 @@ mod rows;
 mod rules;
 mod server;
 mod side_by_side;
+mod site;
 mod source;
 mod steps;
 mod table;
 mod test;
 mod torture;
+mod tutorial;
 mod typescript;
 mod words;
 mod workspace;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace),
         "torture" => torture::run(&workspace),
         "pressure" => pressure::run(&workspace),
+        "site" => site::build(&workspace),
+        "record-demo" => browser::record_demo(&workspace),
         _ => anyhow::bail!("{USAGE}"),
     });
     match done {
@@ -59,4 +63,6 @@ usage: cargo xtask check [--only STEP]...             formatting, lints, docs, l
        cargo xtask bench [--only ROW]... [--seconds N] [--side-by-side [--rounds N] [--peer NAME|PROGRAM]...]
        cargo xtask torture [--seconds N] [--clients N] [--rate N] [--seed N] [--only LANGUAGE]
        cargo xtask pressure [--only SCENARIO]... [--quick]   bursts, floods, slow readers; --quick sends less
+       cargo xtask site                               the documentation site, from the markdown of the repository
+       cargo xtask record-demo                        docs/pictures/demo.gif, from the program's page in Chromium
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

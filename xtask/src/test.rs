@@ -3,7 +3,7 @@
 use crate::process;
 use crate::steps::{Outcome, Step, run_all};
 use crate::workspace::{Workspace, on_path, other_program};
-use crate::{browser, conformance, contract, environments, fuzz, pressure, torture, typescript};
+use crate::{browser, conformance, contract, environments, fuzz, pressure, site, torture, typescript};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
 }
 
 /// The quick ones first.
-const SUITES: [Step; 12] = [
+const SUITES: [Step; 13] = [
     Step { name: "tests", run: tests },
     Step { name: "doc-tests", run: doc_tests },
     Step { name: "release-build", run: release_build },
     Step { name: "contract", run: contract::run },
+    Step { name: "site", run: site::run },
     Step { name: "torture", run: torture::short },
     Step { name: "pressure", run: pressure::short },
     Step { name: "typescript", run: typescript::run },

@@ -19,6 +19,7 @@ test.each(["testing-applications.md"])("the recipes of %s are programs that the 
 });
 
 const PAGES = [
+  "tutorial",
   "client-typescript",
   "testing-applications",
   "react",

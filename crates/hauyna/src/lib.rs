@@ -161,6 +161,9 @@ struct Readme;
 /// So do the guides'.
 #[cfg(doctest)]
 mod guides {
+    #[cfg(feature = "axum")]
+    #[doc = include_str!("../../../docs/tutorial.md")]
+    struct Tutorial;
     #[doc = include_str!("../../../docs/deployment.md")]
     struct Deployment;
     #[doc = include_str!("../../../docs/events.md")]
