@@ -126,6 +126,7 @@ impl ClientTask {
         self.generation += 1;
         self.running_responders = 0;
         self.needs_judgement |= !session.resumed;
+        self.server_subscriptions.clear();
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
         self.given_up_requests.retain(|channel, _| session.resumed && is_there(channel));
         let window = session.resume.as_ref().map_or(0, |resume| resume.window);

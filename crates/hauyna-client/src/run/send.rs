@@ -186,8 +186,13 @@ impl ClientTask {
         if message.1.len() > self.max_message {
             return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
-        if let Purpose::Subscribe { bytes, .. } = &mut purpose {
-            *bytes = message.1.len();
+        match &mut purpose {
+            Purpose::Subscribe { channel, bytes, .. } => {
+                *bytes = message.1.len();
+                self.server_subscriptions.insert(channel.clone());
+            }
+            Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
+            _ => {}
         }
         socket.send(message, &mut self.random);
         self.open_requests.insert(id, purpose);
@@ -214,7 +219,10 @@ impl ClientTask {
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
-                    Err(refusal) if refusal.temporary => self.give_up_later(&channel, number, refusal),
+                    Err(refusal) if refusal.temporary => {
+                        self.server_subscriptions.insert(channel.clone());
+                        self.give_up_later(&channel, number, refusal);
+                    }
                     _ => self.given_up_requests.retain(|name, last| *name != channel || *last != number),
                 }
                 if let Some(waiter) = waiter {
