@@ -99,8 +99,6 @@ pub(crate) struct ClientTask {
     server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
-    /// The newest of them when the credentials of the last attempt were asked for.
-    ids_before_attempt: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -165,7 +163,6 @@ impl ClientTask {
             server_subscriptions: BTreeSet::new(),
             catching_up: BTreeMap::new(),
             ids: 0,
-            ids_before_attempt: 0,
             generation: 0,
             backoff,
             liveness: None,
