@@ -209,7 +209,6 @@ export class Subscription extends Listening {
 
   /** Tells the server that it was given up; without a connection there is nothing to tell. */
   async giveUp(): Promise<void> {
-    const turn = this.#turn;
     this.endings++;
     try {
       await this.host.gate.pass(async () => {
@@ -220,14 +219,14 @@ export class Subscription extends Listening {
     } catch (error) {
       if (error instanceof ServerError && error.temporary) this.#isLeftBehind = true;
       this.isThere ||= !(error instanceof ServerError) || error.temporary;
-      // Without an answer, the next connection shows what the server knows.
-      if (turn !== this.#turn || !this.isGivenUp || !(error instanceof ServerError)) return;
+      // Without an answer, the next connection shows what the server knows; another end is answered by itself.
+      if (!this.isGivenUp || this.endings > 1 || !(error instanceof ServerError)) return;
       if (error.temporary) return this.#after(delayAfter(error), () => this.giveUp());
     } finally {
       this.endings--;
     }
     // From now on the server may subscribe this client anew.
-    if (turn === this.#turn) this.isGivenUp = this.#isLeftBehind = false;
+    if (this.isGivenUp && !this.endings) this.isGivenUp = this.#isLeftBehind = false;
     this.#review();
   }
 

@@ -292,3 +292,29 @@ test("channels that are given up before it was their turn to be asked for cost t
   expect(world.socket.all("subscribe_channel")).toHaveLength(16);
   expect(world.socket.all("unsubscribe_channel").map(({ channel }) => channel)).toEqual(rooms.slice(0, 16).map(({ name }) => name));
 });
+
+test("a channel that is given up twice is not taken for subscribed until its end is answered", async () => {
+  const { room, world } = await subscriber();
+  void room.unsubscribe();
+  const again = fate(room.subscribe({ getToken: () => new Promise<string>(() => {}) }));
+  await settle();
+  void room.unsubscribe();
+  await settle();
+  expect(again.now).toBe("unsubscribed");
+  await world.socket.say({ type: "subscribed", channel: "room", epoch: "F", offset: 5, recoverable: true, recovered: true });
+  await world.socket.ack("unsubscribe_channel");
+  await settle();
+  expect(room.state.name).toBe("unsubscribed");
+});
+
+test("a channel that is given up twice is ended though its first end was refused for now", async () => {
+  const { room, world } = await subscriber();
+  void room.unsubscribe().catch(() => {});
+  void room.subscribe({ getToken: () => new Promise<string>(() => {}) }).catch(() => {});
+  await settle();
+  void room.unsubscribe();
+  await settle();
+  await world.socket.refuse("unsubscribe_channel", "rate_limited", { temporary: true, details: { retry_after: 700 } });
+  await world.pass(700);
+  expect(world.socket.all("unsubscribe_channel")).toHaveLength(2);
+});

@@ -238,6 +238,7 @@ impl Builder {
             bounds: self.bounds,
             key_prefix: random.number(),
             keys: AtomicU64::new(0),
+            first_after_token: AtomicU64::new(0),
         });
         let connector = self.connector.unwrap_or_else(|| Arc::new(self.network));
         let (commands, incoming) = mpsc::channel(COMMAND_CAPACITY);

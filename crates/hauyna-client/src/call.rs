@@ -120,7 +120,8 @@ impl<T: 'static> IntoFuture for Call<T> {
                 return Err(Error::NotConnected);
             }
             let (reply, answer) = oneshot::channel();
-            let entry = Entry { draft, reply, expires: after(Instant::now(), ttl), timeout, is_volatile };
+            let (number, expires) = (client.next_number(), after(Instant::now(), ttl));
+            let entry = Entry { number, draft, reply, expires, timeout, is_volatile };
             client.command(Command::Request(entry)).await?;
             read(client.answer(answer).await?)
         })

@@ -19,6 +19,8 @@ pub(crate) type Reply = oneshot::Sender<Result<Option<Box<RawValue>>, Error>>;
 /// A request with its answer's way.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// Higher than that of every call that was made before.
+    pub(crate) number: u64,
     pub(crate) draft: Draft,
     pub(crate) reply: Reply,
     /// Until when it may wait to be sent.
@@ -238,11 +240,11 @@ impl Outbox {
     }
 
     /// The next connection is somebody else's: fails what was sent on an earlier one, and what waits since
-    /// before the credentials were asked for, up to the request of this id.
-    pub(crate) fn fail_asked_before(&mut self, last: u64) {
+    /// before the credentials were asked for, which is what has a number below this one.
+    pub(crate) fn fail_asked_before(&mut self, first: u64) {
         self.fail_matching(|queued| match queued.phase {
             Phase::Interrupted => Some(Error::OutcomeUnknown),
-            Phase::Waiting if queued.id <= last => Some(Error::Expired),
+            Phase::Waiting if queued.entry.number < first => Some(Error::Expired),
             Phase::Waiting | Phase::Sent(_) => None,
         });
     }

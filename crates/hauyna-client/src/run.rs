@@ -31,7 +31,7 @@ use crate::subscription::LiveSubscription;
 use catch_up::HeldMessages;
 use reconnect::{Former, Next};
 use send::{BackgroundResult, Purpose};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -94,10 +94,11 @@ pub(crate) struct ClientTask {
     /// Channels that were unsubscribed from, until the server has said that it knows, with the number of the last such call.
     /// Outlives connections.
     given_up_requests: BTreeMap<String, u64>,
+    /// Channels to which the server may have a subscription of this client, as far as it was asked or has said. Those of a session
+    /// that was lost stay until the next one begins.
+    server_subscriptions: BTreeSet<String>,
     catching_up: BTreeMap<String, HeldMessages>,
     ids: u64,
-    /// The newest of them when the credentials of the last attempt were asked for.
-    ids_before_attempt: u64,
     /// Counts connections, so that an answer never goes out on another than its question came in on.
     generation: u64,
     backoff: Backoff,
@@ -159,9 +160,9 @@ impl ClientTask {
             subscribe_queue: SubscribeQueue::default(),
             events: BTreeMap::new(),
             given_up_requests: BTreeMap::new(),
+            server_subscriptions: BTreeSet::new(),
             catching_up: BTreeMap::new(),
             ids: 0,
-            ids_before_attempt: 0,
             generation: 0,
             backoff,
             liveness: None,

@@ -21,7 +21,7 @@ fn push(outbox: &mut Outbox, id: u64, draft: Draft) -> Answer {
 fn push_for(outbox: &mut Outbox, id: u64, draft: Draft, ttl: Duration) -> Answer {
     let (reply, answer) = oneshot::channel();
     let (expires, timeout) = (after(Instant::now(), ttl), Duration::from_secs(10));
-    outbox.push(id, Entry { draft, reply, expires, timeout, is_volatile: false });
+    outbox.push(id, Entry { number: id, draft, reply, expires, timeout, is_volatile: false });
     answer
 }
 
@@ -222,7 +222,14 @@ async fn an_answer_may_take_any_time() {
     let expires = after(Instant::now(), Duration::MAX);
     outbox.push(
         1,
-        Entry { draft: event(Repeat::Never), reply, expires, timeout: Duration::MAX, is_volatile: false },
+        Entry {
+            number: 1,
+            draft: event(Repeat::Never),
+            reply,
+            expires,
+            timeout: Duration::MAX,
+            is_volatile: false,
+        },
     );
     assert_eq!(sent(&mut outbox), [1]);
     outbox.expire(Moment::now());

@@ -120,6 +120,7 @@ impl ClientTask {
             // Of a subscription that goes on or is about to end: one that is asked for since is answered by
             // itself.
             Received::Subscribed(entry) if self.is_of_earlier(&entry) => {
+                self.server_subscriptions.insert(entry.channel.clone());
                 if entry.recovered.is_some() {
                     self.outbox.forget_keys(&entry.channel);
                 }
@@ -258,6 +259,7 @@ impl ClientTask {
 
     /// A subscription is live, as its answer, the session or a notice says.
     pub(super) fn subscription_live(&mut self, entry: &Subscribed) {
+        self.server_subscriptions.insert(entry.channel.clone());
         if let Some(number) = self.given_up_requests.get(&entry.channel) {
             return self.give_up_subscription(&entry.channel, *number, None);
         }
@@ -307,6 +309,7 @@ impl ClientTask {
     /// The application on the server has ended a subscription, or does not take it up again.
     pub(super) fn subscription_ended(&mut self, channel: &str) {
         let from = self.session.place_of(channel).and_then(|place| place.position);
+        self.server_subscriptions.remove(channel);
         self.remove_channel(channel);
         let gap =
             Gap { channel: channel.to_owned(), reason: GapReason::Refused, from, to: None, missed: None };

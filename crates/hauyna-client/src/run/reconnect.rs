@@ -45,13 +45,13 @@ impl ClientTask {
     /// Begins an attempt.
     pub(super) fn attempt(&mut self) {
         let resume = self.session.resume.as_ref().map(|resume| resume.token.clone());
-        (self.is_resuming, self.ids_before_attempt) = (resume.is_some(), self.ids);
+        self.is_resuming = resume.is_some();
         self.failure_log.log_attempt();
         *self.shared.retry_at.lock() = None;
         let plan = SocketOptions {
             endpoint: self.endpoint.clone(),
             connector: self.connector.clone(),
-            token: self.options.token.clone(),
+            token: self.numbered_token(),
             resume,
             encoding: self.options.encoding,
             headers: self.options.headers.clone(),
@@ -126,6 +126,7 @@ impl ClientTask {
         self.generation += 1;
         self.running_responders = 0;
         self.needs_judgement |= !session.resumed;
+        self.server_subscriptions.clear();
         let is_there = |channel: &str| session.subscriptions.iter().any(|entry| *entry.channel == *channel);
         self.given_up_requests.retain(|channel, _| session.resumed && is_there(channel));
         let window = session.resume.as_ref().map_or(0, |resume| resume.window);

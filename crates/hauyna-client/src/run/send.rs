@@ -15,6 +15,8 @@ use crate::socket::ConnectionLoss;
 use hauyna_protocol::received::{Question, Subscribed};
 use hauyna_protocol::{ErrorType, Request, RequestId};
 use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -133,8 +135,20 @@ impl ClientTask {
     pub(super) fn leave_user_before(&mut self, user: &str) {
         let is_other = self.shared.session.lock().as_ref().is_some_and(|before| before.user != user);
         if is_other && self.options.token.is_some() {
-            self.outbox.fail_asked_before(self.ids_before_attempt);
+            self.outbox.fail_asked_before(self.shared.first_after_token.load(Ordering::Relaxed));
         }
+    }
+
+    /// Returns the source of the credentials of an attempt. What the application asked before it may not have reached the task
+    /// when the source is called, so calls are numbered where they are made.
+    pub(super) fn numbered_token(&self) -> Option<TokenSource> {
+        let (source, shared) = (self.options.token.clone()?, self.shared.clone());
+        Some(Arc::new(move || {
+            let token = source();
+            // Behind the call: what was asked before it has seen the user has a lower number.
+            shared.first_after_token.store(shared.keys.load(Ordering::Relaxed), Ordering::Relaxed);
+            token
+        }))
     }
 
     pub(super) fn handle_command(&mut self, command: Command) {
@@ -186,8 +200,13 @@ impl ClientTask {
         if message.1.len() > self.max_message {
             return self.answer_client_request(purpose, Err(Refusal::too_large(Some(self.max_message))));
         }
-        if let Purpose::Subscribe { bytes, .. } = &mut purpose {
-            *bytes = message.1.len();
+        match &mut purpose {
+            Purpose::Subscribe { channel, bytes, .. } => {
+                *bytes = message.1.len();
+                self.server_subscriptions.insert(channel.clone());
+            }
+            Purpose::Unsubscribe { channel, .. } => _ = self.server_subscriptions.remove(channel),
+            _ => {}
         }
         socket.send(message, &mut self.random);
         self.open_requests.insert(id, purpose);
@@ -214,7 +233,10 @@ impl ClientTask {
             (Purpose::Subscribe { channel, .. }, Err(refusal)) => self.refused(&channel, &refusal),
             (Purpose::Unsubscribe { channel, number, waiter }, answer) => {
                 match &answer {
-                    Err(refusal) if refusal.temporary => self.give_up_later(&channel, number, refusal),
+                    Err(refusal) if refusal.temporary => {
+                        self.server_subscriptions.insert(channel.clone());
+                        self.give_up_later(&channel, number, refusal);
+                    }
                     _ => self.given_up_requests.retain(|name, last| *name != channel || *last != number),
                 }
                 if let Some(waiter) = waiter {

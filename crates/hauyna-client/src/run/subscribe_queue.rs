@@ -152,6 +152,9 @@ impl ClientTask {
         if place.state == SubscriptionState::Live {
             return; // The server has subscribed this connection meanwhile, which no refusal ends.
         }
+        if refusal.error_type != ErrorType::AlreadySubscribed.as_str() {
+            self.server_subscriptions.remove(channel);
+        }
         if refusal.error_type == ErrorType::AlreadySubscribed.as_str() {
             // The same, and its notice is on its way, unless it is one that was given up and that the server has kept.
             let missed = place.join_unannounced();

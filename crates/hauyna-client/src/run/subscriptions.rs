@@ -5,7 +5,7 @@ use super::send::Purpose;
 use crate::client::TokenSource;
 use crate::clock::after;
 use crate::error::{Error, Refusal};
-use crate::session::{ChannelPlace, SubscriptionState};
+use crate::session::SubscriptionState;
 use crate::subscription::LiveSubscription;
 use hauyna_protocol::{Position, Request};
 use serde_json::value::RawValue;
@@ -177,20 +177,28 @@ impl ClientTask {
     }
 
     pub(super) fn unsubscribe(&mut self, channel: &str, reply: Reply<()>) {
-        let (waiter, number, is_connected) = (self.waiter(reply), self.id(), self.current.is_some());
-        // Without a connection, the session may have it still.
-        let is_known = |place: &mut ChannelPlace| !is_connected || place.state != SubscriptionState::Absent;
-        let is_known = self.session.place_of(channel).is_some_and(is_known);
+        let (waiter, number) = (self.waiter(reply), self.id());
+        // A server that was never asked would refuse to end it, and count that as an error.
+        let is_known = self.server_subscriptions.contains(channel);
         self.answer_waiters(channel, &Err(Error::Unsubscribed));
         self.remove_channel(channel);
-        if is_known {
+        // Where an earlier one is about to end, what the server says until then is about that.
+        if let Some(number) = Some(number).filter(|_| is_known).or_else(|| self.pending_end(channel)) {
             self.given_up_requests.insert(channel.to_owned(), number);
         }
-        match is_known && is_connected {
+        match is_known && self.current.is_some() {
             true => self.give_up_subscription(channel, number, Some(waiter)),
             // Where a session that is resumed shows the subscription, its server is told.
             false => waiter.answer(Ok(())),
         }
+    }
+
+    /// Returns the number of the last call that the server was asked to end this channel for, and has not answered.
+    fn pending_end(&self, channel: &str) -> Option<u64> {
+        self.open_requests.values().rev().find_map(|purpose| match purpose {
+            Purpose::Unsubscribe { channel: name, number, .. } if name == channel => Some(*number),
+            _ => None,
+        })
     }
 
     /// The server has made a subscription that is not wanted any more, unless it has been told so: its application had ended one of
@@ -243,7 +251,13 @@ impl ClientTask {
     pub(super) fn forget_asked(&mut self) {
         for purpose in std::mem::take(&mut self.open_requests).into_values() {
             match purpose {
-                Purpose::Unsubscribe { waiter: Some(waiter), .. } => waiter.answer(Ok(())),
+                Purpose::Unsubscribe { channel, waiter, .. } => {
+                    // The session may have it still.
+                    self.server_subscriptions.insert(channel);
+                    if let Some(waiter) = waiter {
+                        waiter.answer(Ok(()));
+                    }
+                }
                 Purpose::Presence { channel, .. } => {
                     self.roster(&channel, |roster| roster.page(None).0);
                     self.end_list(&channel);

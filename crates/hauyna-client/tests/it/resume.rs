@@ -4,6 +4,9 @@ use crate::script::{EPOCH, script, session};
 use crate::support::{content, next};
 use hauyna_client::{Error, GapReason, StreamError};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// A session that goes on, with the state of the channel `a`.
 fn resumed(token: &str, entry: &Value) -> Value {
@@ -144,6 +147,51 @@ async fn nothing_of_one_users_is_sent_as_the_next_ones() {
                 "{cut:?}, {waiting:?}"
             ),
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_right_before_the_next_user_signed_in_is_not_sent_as_theirs() {
+    // Which source the client looks at first depends on how often it has looked.
+    for earlier in 0..7 {
+        let (mut script, builder) = script();
+        let user = Arc::new(Mutex::new("ana"));
+        let own = user.clone();
+        let source = move || {
+            let user = *own.lock().unwrap();
+            async move { Ok::<_, String>(user.to_owned()) }
+        };
+        let client = builder.token(source).connect().unwrap();
+        let peer = script.greet("one").await;
+        client.connected().await.unwrap();
+        drop(peer);
+        drop(script.raw().await);
+        let at = loop {
+            match client.retry_at() {
+                Some(at) => break at,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let request = |name| tokio::spawn(client.request::<u32>(name, &json!({})).into_future());
+        for _ in 0..earlier {
+            drop(request("earlier"));
+            tokio::task::yield_now().await;
+        }
+        // The next attempt is due at this very moment.
+        tokio::time::sleep_until(at).await;
+        let mut waiting = client.request::<u32>("note", &json!({})).into_future();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        *user.lock().unwrap() = "bob";
+        let mut peer = script.accept().await;
+        assert!(peer.protocols.iter().any(|item| item.ends_with("bob")), "{:?}", peer.protocols);
+        peer.expect("resume").await;
+        let mut session = session("two");
+        session["user"] = json!("bob");
+        peer.send(session).await;
+        let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        let error = answer.expect("an answer").unwrap_err();
+        assert!(matches!(error, Error::Expired), "{error}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The end of subscriptions, against a server that says what the test wants.
 
-use crate::script::{EPOCH, NEXT_EPOCH, Subscribed, publication, session, subscribed};
+use crate::script::{EPOCH, NEXT_EPOCH, Peer, Subscribed, publication, session, subscribed};
 use crate::support::content;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -172,6 +172,101 @@ async fn a_subscription_of_the_servers_that_the_end_of_the_own_one_ends_is_not_t
     peer.ack(&end, Value::Null).await;
     ending.await.unwrap().unwrap();
     give.send(true).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), peer.subscribe("a", 3)).await.expect("it is asked for");
+    subscribing.await.unwrap().unwrap().keep();
+    peer.publication("a", 4).await;
+    assert_eq!(content(&mut messages).await, 4);
+}
+
+/// Waits until the client has nothing more to do.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whether the client has sent nothing but pings since.
+fn is_silent(peer: &mut Peer) -> bool {
+    std::iter::from_fn(|| peer.poll()).all(|message| message["type"] == "ping")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_given_up_before_it_was_asked_for_is_not_ended() {
+    let Subscribed { script: _script, mut peer, client, .. } = subscribed(1).await;
+    // Its token is never there.
+    let token = || std::future::pending::<Result<String, std::io::Error>>();
+    let room = client.channel::<u64>("b");
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    settle().await;
+    room.unsubscribe().await.unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    // So many are on their way at once: the others wait.
+    let rooms: Vec<_> = (0..40).map(|n| client.channel::<u64>(&format!("c{n:02}"))).collect();
+    let asked: Vec<_> = rooms.iter().map(|room| tokio::spawn(room.subscribe().into_future())).collect();
+    settle().await;
+    let mut first = Vec::new();
+    while let Some(request) = peer.poll() {
+        assert_eq!(request["type"], "subscribe_channel", "{request}");
+        first.push(request["channel"].clone());
+    }
+    assert_eq!(first.len(), 16);
+    for ask in asked {
+        ask.abort();
+    }
+    settle().await;
+    let ended: Vec<_> = std::iter::from_fn(|| peer.poll()).collect();
+    assert!(ended.iter().all(|request| request["type"] == "unsubscribe_channel"), "{ended:?}");
+    let ended: Vec<_> = ended.iter().map(|request| request["channel"].clone()).collect();
+    assert_eq!(ended, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_end_was_refused_is_ended_though_it_was_not_asked_for_again() {
+    let Subscribed { script: _script, mut peer, room, client: _client, .. } = subscribed(1).await;
+    let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+        let end = peer.expect("unsubscribe_channel").await;
+        peer.send(refusal(&end, "rate_limited")).await;
+    });
+    assert!(ended.is_err());
+    let token = || std::future::pending::<Result<String, std::io::Error>>();
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    settle().await;
+    let (ended, ()) = tokio::join!(room.unsubscribe(), async {
+        let end = peer.expect("unsubscribe_channel").await;
+        peer.ack(&end, Value::Null).await;
+    });
+    ended.unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    // Ended, it is not ended again.
+    let token = || std::future::pending::<Result<String, std::io::Error>>();
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    settle().await;
+    room.unsubscribe().await.unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    assert!(is_silent(&mut peer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_given_up_twice_is_not_taken_for_live_until_its_end_is_answered() {
+    let Subscribed { script: _script, mut peer, room, client: _client, mut messages } = subscribed(1).await;
+    let own = room.clone();
+    let ending = tokio::spawn(async move { own.unsubscribe().await });
+    let end = peer.expect("unsubscribe_channel").await;
+    let token = || std::future::pending::<Result<String, std::io::Error>>();
+    let subscribing = tokio::spawn(room.subscribe().token(token).into_future());
+    settle().await;
+    room.unsubscribe().await.unwrap();
+    assert!(subscribing.await.unwrap().is_err());
+    peer.send(json!({ "type": "subscribed", "channel": "a", "epoch": NEXT_EPOCH, "offset": 1,
+        "recoverable": true, "recovered": true }))
+        .await;
+    peer.ack(&end, Value::Null).await;
+    ending.await.unwrap().unwrap();
+    settle().await;
+    while let Some(again) = peer.poll() {
+        peer.send(refusal(&again, "not_subscribed")).await;
+    }
+    let subscribing = tokio::spawn(room.subscribe().into_future());
     tokio::time::timeout(Duration::from_secs(5), peer.subscribe("a", 3)).await.expect("it is asked for");
     subscribing.await.unwrap().unwrap().keep();
     peer.publication("a", 4).await;
