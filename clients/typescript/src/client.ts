@@ -303,9 +303,10 @@ export class Client<T extends Contract = Contract> {
   }
 
   async #show(context: TokenContext): Promise<string | undefined> {
-    const { number } = this.#outbox;
+    // Another one takes its place where another attempt asks before these are here.
+    const shown = (this.#shown = { ...this.#shown, number: this.#outbox.number });
     const token = await this.#options.getToken?.(context);
-    this.#shown = { ...this.#shown, isGuest: token === undefined, number };
+    shown.isGuest = token === undefined;
     return token;
   }
 

@@ -62,6 +62,8 @@ class Link {
   readonly #sockets = new Map<number, LinkSocket>();
   readonly #watchers = new Set<(signal: Signal) => void>();
   #port: PortLike | undefined;
+  /** The worker's latest question for credentials. */
+  #tokenAsked = 0;
   /** What is said before the worker knows this page; undefined when it does. */
   #unsaid: FromPage[] | undefined;
   /** What the worker has been told since it has said something, and must answer. */
@@ -205,6 +207,7 @@ class Link {
 
   async #giveToken(id: number, isRefresh: boolean): Promise<void> {
     const port = this.#port;
+    this.#tokenAsked = id;
     let token: string | undefined;
     let hasFailed = false;
     try {
@@ -216,7 +219,7 @@ class Link {
     }
     // Another worker may have asked under the same number, after somebody else has signed in.
     if (port !== this.#port) return;
-    if (!hasFailed) this.isGuest = token === undefined;
+    if (!hasFailed && id === this.#tokenAsked) this.isGuest = token === undefined;
     this.say({ say: "token", id, token, hasFailed });
   }
 
