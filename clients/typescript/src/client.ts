@@ -25,12 +25,7 @@ import { HauynaError, ServerError, deferred, quiet } from "./error.js";
 import { Listeners, type Off, on } from "./listeners.js";
 import { type Logger, consoleLogger } from "./logger.js";
 import { Outbox, type OutboxLimits, type RequestOptions } from "./outbox.js";
-import {
-  type ErrorMessage,
-  type ServerMessage,
-  type SessionMessage,
-  typeOf,
-} from "./protocol.js";
+import { type ErrorMessage, type ServerMessage, type SessionMessage, typeOf } from "./protocol.js";
 import { Session } from "./session.js";
 import type { WebSocketConstructor } from "./socket.js";
 import { positionOf } from "./filling.js";
@@ -289,7 +284,8 @@ export class Client<T extends Contract = Contract> {
 
   #changed(state: State): void {
     if (state.name === "connected") {
-      const { isGuest, wasGuest, number } = this.#shown;
+      const { wasGuest, number } = this.#shown;
+      const isGuest = this.isGuest();
       const isOther = this.#info && this.#info.user !== state.session.user;
       // Guests get another name with each session.
       if (isOther && !(isGuest && wasGuest)) this.#outbox.leave(number);
@@ -301,10 +297,16 @@ export class Client<T extends Contract = Contract> {
     this.#listeners.emit("state", state, () => state === this.state);
   }
 
+  /** Whether the session that has begun is one without credentials. */
+  protected isGuest(): boolean {
+    return this.#shown.isGuest;
+  }
+
   async #show(context: TokenContext): Promise<string | undefined> {
-    const { number } = this.#outbox;
+    // Another one takes its place where another attempt asks before these are here.
+    const shown = (this.#shown = { ...this.#shown, number: this.#outbox.number });
     const token = await this.#options.getToken?.(context);
-    this.#shown = { ...this.#shown, isGuest: token === undefined, number };
+    shown.isGuest = token === undefined;
     return token;
   }
 

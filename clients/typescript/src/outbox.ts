@@ -140,7 +140,7 @@ export class Outbox {
   /** The connection ended because a message was too large: its request fails, so that the others can go on. */
   giveUpLargest(): void {
     const [largest] = [...this.#sent.values()].sort((one, other) => size(other.frame) - size(one.frame));
-    if (largest) this.#fail(largest, tooLarge());
+    if (largest) this.#fail(largest, refusal(largest, tooLarge()));
   }
 
   /**
@@ -276,9 +276,7 @@ export class Outbox {
     if (!entry) return false;
     this.#remove(entry);
     if (message.type === "error") {
-      const refused = new ServerError(message as unknown as ErrorMessage);
-      // It says nothing of the first time.
-      entry.reject(entry.isRepeated && entry.retry !== "always" ? unknown(refused) : refused);
+      entry.reject(refusal(entry, new ServerError(message as unknown as ErrorMessage)));
     } else {
       const { take = (data: unknown) => data } = entry;
       try {
@@ -322,7 +320,7 @@ export class Outbox {
       const now = this.#environment.now();
       const isLate = now > entry.until || (entry.retry === "keyed" && now - (entry.sentAt ?? now) > REMEMBERED);
       if (isLate) this.#fail(entry, unsent(entry));
-      else if (this.isTooLarge(entry.frame)) this.#fail(entry, tooLarge(this.#largest));
+      else if (this.isTooLarge(entry.frame)) this.#fail(entry, refusal(entry, tooLarge(this.#largest)));
       else {
         this.#waiting.delete(entry);
         entry.cancel();
@@ -379,6 +377,11 @@ function tooLarge(limit?: number): ServerError {
 /** Why it fails without having been sent, unless it was before. */
 function unsent({ sentAt }: Entry, error = new HauynaError("expired", "not sent in time")): HauynaError {
   return sentAt === undefined ? error : unknown();
+}
+
+/** What a refusal means for the request: of one that was sent before, it says nothing of the first time. */
+function refusal({ isRepeated, retry }: Entry, refused: ServerError): HauynaError {
+  return isRepeated && retry !== "always" ? unknown(refused) : refused;
 }
 
 function unknown(cause?: ServerError): HauynaError {

@@ -13,7 +13,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
   const link = new Link(url, worker, options, host);
   const { environment } = host;
   const { getToken } = options;
-  const client = new Client<T>(url, {
+  const client = new LinkedClient<T>(url, {
     ...options,
     getToken: getToken && ((context) => ((link.isTokenSkipped = link.open()) ? undefined : getToken(context))),
     WebSocket: link.WebSocket,
@@ -25,6 +25,7 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
       watch: (listener) => link.watch(listener),
     },
   });
+  client.link = link;
   const { reconnect } = client;
   // Also where there is no socket to close: the worker, connected again meanwhile, would take the next one for the page's own attempt.
   client.reconnect = () => {
@@ -32,6 +33,15 @@ export function linkedClient<T extends Contract>(url: string | UrlLike, worker: 
     reconnect();
   };
   return client;
+}
+
+/** The client of a page, whose credentials the worker asks for, and not the attempt. */
+class LinkedClient<T extends Contract> extends Client<T> {
+  link: Link | undefined;
+
+  protected override isGuest(): boolean {
+    return this.link && !this.link.isBroken ? this.link.isGuest : super.isGuest();
+  }
 }
 
 /** The page's end of the port. */
@@ -42,6 +52,8 @@ class Link {
   isThere = true;
   /** The attempt has not asked for credentials, since the worker does. */
   isTokenSkipped = false;
+  /** The page has given no credentials when it was asked last. */
+  isGuest = true;
   readonly WebSocket: WebSocketConstructor;
   readonly #url: string | UrlLike;
   readonly #worker: () => SharedWorkerLike;
@@ -50,6 +62,8 @@ class Link {
   readonly #sockets = new Map<number, LinkSocket>();
   readonly #watchers = new Set<(signal: Signal) => void>();
   #port: PortLike | undefined;
+  /** The worker's latest question for credentials. */
+  #tokenAsked = 0;
   /** What is said before the worker knows this page; undefined when it does. */
   #unsaid: FromPage[] | undefined;
   /** What the worker has been told since it has said something, and must answer. */
@@ -193,6 +207,7 @@ class Link {
 
   async #giveToken(id: number, isRefresh: boolean): Promise<void> {
     const port = this.#port;
+    this.#tokenAsked = id;
     let token: string | undefined;
     let hasFailed = false;
     try {
@@ -203,7 +218,9 @@ class Link {
       this.#options.logger?.warn("no token", { error });
     }
     // Another worker may have asked under the same number, after somebody else has signed in.
-    if (port === this.#port) this.say({ say: "token", id, token, hasFailed });
+    if (port !== this.#port) return;
+    if (!hasFailed && id === this.#tokenAsked) this.isGuest = token === undefined;
+    this.say({ say: "token", id, token, hasFailed });
   }
 
   /** A page that ends, or may end in the cache, says goodbye, and looks for no other worker until it is shown again. */

@@ -50,10 +50,13 @@ export class Requests {
   /** Takes `session`. Returns whether something may be missing that pages cannot know of. */
   learn(session: Wire): boolean {
     const entries = (session["subscriptions"] as (Known & { recovered?: boolean })[] | undefined) ?? [];
-    if (session["resumed"] !== true) for (const entry of this.#channels.values()) entry.isServed = false;
+    const there = new Set(session["resumed"] === true ? entries.map(({ channel }) => channel) : []);
+    // The server may have ended some while nobody could be told.
+    const ended = [...this.#channels].filter(([channel]) => !there.has(channel));
+    for (const [, entry] of ended) entry.isServed = false;
+    const isMissed = ended.filter(([channel]) => !this.#forget(channel)).length > 0;
     for (const entry of entries) this.#know(entry);
-    const failed = (session["failed"] as unknown[] | undefined) ?? [];
-    return session["resumed"] !== true || failed.length > 0 || entries.some(({ recovered }) => recovered !== true);
+    return session["resumed"] !== true || isMissed || entries.some(({ recovered }) => recovered !== true);
   }
 
   /** Passes a message on to the pages that it concerns. */

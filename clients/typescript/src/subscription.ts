@@ -152,13 +152,12 @@ export class Subscription extends Listening {
     const wasKnown = this.#wasLive || before !== undefined || (isLive && isAsked);
     // What it has already, or what is being fetched.
     if (isLive && isSameStream && (before.offset >= now.offset || (recovered && this.#filling))) return;
-    this.#judge(isSameStream, before !== undefined);
+    this.#judge(isSameStream, before !== undefined || (now !== undefined && (isLive || this.#wasLive)));
     // What was missed before cannot be fetched any more.
     const earlier = this.#turn;
     while (isLive && recovered && this.#filling) {
       this.#filled("epoch_changed");
-      // Whoever was told of it may have ended this connection.
-      if (earlier !== this.#turn) return;
+      if (earlier !== this.#turn) return; // whoever was told of it may have ended this connection
     }
     const turn = this.#reset();
     this.#wasLive = false;
@@ -335,14 +334,15 @@ export class Subscription extends Listening {
     try {
       for (let at = this.position; at; at = this.position) {
         const message = { type: "history", channel: this.name, since: at };
-        const page = (await this.host.reads.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }))) as HistoryAnswer;
+        const page = await this.host.reads.insist(async () => turn === this.#turn && this.host.outbox.urgent({ message }));
         if (turn !== this.#turn) return;
-        const { epoch, offset: end } = page;
+        const { epoch, offset: end, messages } = page as HistoryAnswer;
         if (!(end >= at.offset)) return this.#filled("epoch_changed");
         // It is the same numbering, under whatever epoch.
         filling.wentBack = undefined;
         this.position = { ...at, epoch };
-        for (const message of page.messages) {
+        this.#judge(epoch === at.epoch, true);
+        for (const message of messages) {
           this.#deliver(message);
           if (turn !== this.#turn) return;
         }
@@ -365,12 +365,12 @@ export class Subscription extends Listening {
    * another one, offsets say nothing: everything is delivered until the server names a position.
    */
   #filled(reason?: Gap["reason"]): void {
-    const filling = this.#filling;
-    if (!filling) return;
+    if (!this.#filling) return;
+    const { kept, wentBack } = this.#filling;
     this.#filling = undefined;
-    const { kept, wentBack } = filling;
     const turn = this.#turn;
     const isLost = reason === "epoch_changed" || (reason && wentBack);
+    if (isLost) this.#judge(false, true);
     if (reason) {
       const before = this.position;
       // The history may have had some of them.

@@ -43,3 +43,21 @@ test("what waited before the first connection is sent, whoever it is of", async 
   expect(world.socket.all("private")).toHaveLength(1);
   expect(waiting.now).toBe("pending");
 });
+
+test("credentials that come late, for an attempt that was given up, say nothing of the one that has taken its place", async () => {
+  const world = new World();
+  let token: string | Promise<string> = "ana";
+  const client = await world.connected({ getToken: () => token }, { resume: { token: "t" } });
+  let give = (_: string) => {};
+  token = new Promise((resolve) => (give = resolve));
+  await world.socket.drop();
+  await world.pass(5_000);
+  const waiting = fate(client.sendToUser("eve", "before"));
+  token = "bob";
+  client.reconnect();
+  await settle();
+  give("ana");
+  await settle();
+  await world.socket.accept({ user: "bob", connection_id: "c-2" });
+  expect([waiting.now, world.socket.all("private")]).toEqual(["expired", []]);
+});

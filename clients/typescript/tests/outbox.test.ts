@@ -362,3 +362,17 @@ test("a subscription that the server would not take is refused, and ends no conn
   await expect(refused).rejects.toMatchObject({ kind: "refused", type: "payload_too_large" });
   expect(world.socket.heard).toEqual([]);
 });
+
+test("a repetition that is too large on its way, or for the next node, says nothing of the first time", async () => {
+  for (const max_message of [undefined, 1000]) {
+    const world = new World();
+    const client = await subscribed(world, resumable);
+    const published = fate(client.channel("room:1").publish("a".repeat(9000)));
+    const looked = fate(client.request("look", { text: "a".repeat(8000) }, { repeatable: true }));
+    const subscriptions = [{ channel: "room:1", ...position, recoverable: true, recovered: true }];
+    const session = { resumed: true, ...resumable, subscriptions, ...(max_message && { limits: { max_message } }) };
+    await world.lose(session);
+    if (!max_message) await world.socket.drop(1009);
+    expect([published.now, looked.now]).toEqual(["outcome_unknown", max_message ? "refused" : "pending"]);
+  }
+});

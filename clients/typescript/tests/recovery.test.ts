@@ -334,6 +334,52 @@ test("a publication whose channel has another epoch after the loss is not sent a
   }
 });
 
+test("a publication that was sent before the epoch turned is not sent again, however the turn was told", async () => {
+  const gap = { type: "gap", channel: "room", epoch: "F", offset: 1, missed: 1 };
+  const page = { channel: "room", epoch: "F", offset: 11, messages: [message(11)] };
+  const turns: Record<string, (world: World) => Promise<void>> = {
+    "by a gap and a page of the next epoch": async (world) => {
+      await world.socket.say(gap);
+      await world.socket.ack("history", page);
+    },
+    "by a page, after an offset that is not higher": async (world) => {
+      await world.socket.say(message(11), message(11));
+      await world.socket.ack("history", page);
+    },
+    "by the history's end": async (world) => {
+      await world.socket.say(gap);
+      await world.socket.ack("history", { channel: "room", epoch: "F", offset: 2, messages: [] });
+    },
+    "by the history's refusal": async (world) => {
+      await world.socket.say(message(1));
+      await world.socket.refuse("history", "validation_error", { details: { reason: "epoch_changed" } });
+    },
+    "by nobody, behind an offset that is not higher": async (world) => {
+      await world.socket.say(message(1));
+      await world.socket.refuse("history", "permission_denied");
+    },
+  };
+  for (const [how, turn] of Object.entries(turns)) {
+    const { room, world } = await subscriber({ ...start, recoverable: true }, { resume: { token: "t" } });
+    const published = fate(room.publish(1));
+    await turn(world);
+    const subscriptions = [{ channel: "room", epoch: "F", offset: 11, recoverable: true, recovered: true }];
+    await world.lose({ resumed: true, resume: { token: "u" }, subscriptions });
+    expect([published.now, world.socket.all("channel_message")], how).toEqual(["outcome_unknown", []]);
+  }
+});
+
+test("a publication is not sent again where nothing shows the epoch in which it was sent", async () => {
+  const { room, world } = await subscriber({ ...start, recoverable: true }, { resume: { token: "t" } });
+  await world.socket.say(message(1));
+  await world.socket.refuse("history", "validation_error", { details: { reason: "epoch_changed" } });
+  expect(room.position).toBeUndefined();
+  const published = fate(room.publish(1));
+  const subscriptions = [{ channel: "room", epoch: "G", offset: 2, recoverable: true, recovered: false, reason: "unknown_position" }];
+  await world.lose({ resumed: true, resume: { token: "u" }, subscriptions });
+  expect([published.now, world.socket.all("channel_message")]).toEqual(["outcome_unknown", []]);
+});
+
 test("a page of the history that is refused after others doubles nothing", async () => {
   const { world, heard, gaps } = await subscriber();
   await world.socket.say({ type: "gap", channel: "room", ...start, missed: 2 }, message(13));

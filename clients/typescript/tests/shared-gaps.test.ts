@@ -108,3 +108,26 @@ test("a page is told who is present, though the server is late once", async () =
   await browser.pass(20_000);
   expect([...two.client.channel("room").presence.users.keys()]).toEqual(["ana", "bob"]);
 });
+
+test.each(["loss", "move"])("a subscription that the server has ended during a %s is no page's any more, and hides no gap", async (how) => {
+  const server = new FakeServer({ channels: { history: 2 } });
+  const filter = withFilter(server);
+  const browser = new Browser(server);
+  const pages = [await browser.connected(), await browser.connected()];
+  const gaps: unknown[] = [];
+  for (const { client } of pages) await client.channel("room").subscribe();
+  await server.send("ana", { type: "subscribed", channel: "news", epoch: "epoch-1", offset: 0, recoverable: true });
+  await server.channel("room").publish(1);
+  await browser.settle();
+  expect(pages.map(({ client }) => client.channel("news").state.name)).toEqual(["subscribed", "subscribed"]);
+  for (const { client } of pages) client.channel("room").onGap(({ reason }) => gaps.push(reason));
+  filter.change = (frame) => (frame["type"] === "unsubscribed" ? undefined : frame);
+  await server.channel("room").unsubscribe();
+  for (let n = 2; n < 9; n++) await server.channel("room").publish(n);
+  if (how === "loss") await server.drop(1006);
+  else await server.send("ana", { type: "reconnect", after: [0, 0], reason: "drain" });
+  await browser.pass(30_000);
+  expect(pages.map(({ client }) => client.channel("news").state.name)).toEqual(["unsubscribed", "unsubscribed"]);
+  expect(pages.map(({ client }) => client.channel("room").position?.offset)).toEqual([8, 8]);
+  expect(gaps).toEqual(["too_old", "too_old"]);
+});

@@ -25,7 +25,7 @@ const PASSES = [0, 50, 500, 1500, 4000];
 interface Person {
   readonly page: Page;
   user: string;
-  /** It publishes, and closes before somebody else signs in: else what waits would be the next one's. */
+  /** It publishes, once it is somebody: what waits for the first connection is sent as whoever that is of. */
   readonly isTalking: boolean;
 }
 
@@ -72,7 +72,7 @@ class Storm {
       if (this.#roll(2)) await this.#browser.pass(this.#roll(3000));
       void page.client.connect().catch(() => {});
     } else if (kind === 2) {
-      if (!person.isTalking) person.user = this.#user();
+      person.user = this.#user();
       // A page that wakes runs its own handlers first.
       const wasFrozen = page.isFrozen;
       page.isFrozen = false;
@@ -82,7 +82,7 @@ class Storm {
     else if (kind === 4) await this.#browser.kill();
     else if (kind === 5 && this.#people.some((other) => other !== person && !other.page.isFrozen)) await page.freeze();
     else if (kind === 6) await page.thaw();
-    else if (kind === 7 && person.isTalking) void page.client.channel("room").publish(person.user).catch(() => {});
+    else if (kind === 7 && person.isTalking && page.client.user !== undefined) void page.client.channel("room").publish(person.user).catch(() => {});
     else if (kind === 8) await this.#server.send(person.user, { type: "reconnect", after: [0, 1000], reason: "drain" });
     else await this.#browser.pass(this.#one(PASSES));
   }

@@ -47,7 +47,7 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     let handler = named().on("look", async move |cx: hauyna::Context, data: hauyna::Value| {
         assert!(data.to_string().contains(SECRET));
         seen.add("Context", &cx);
-        seen.add("Connection", cx.connection());
+        seen.add("Connection", &cx.connection());
         let request = cx.connection().request::<bool>("confirm", &json!({ "text": SECRET }));
         seen.add("ClientRequest", &request);
         Ok(())

@@ -1,0 +1,48 @@
+// What waits in a page that shares a connection: it is sent as the user who has asked for it, or fails.
+
+import { beforeEach, expect, test, vi } from "vitest";
+import { FakeServer } from "../src/testing.js";
+import { Browser } from "./shared-world.js";
+import { fate } from "./world.js";
+
+// The worker has the console for its log.
+beforeEach(() => ["warn" as const, "info" as const].forEach((level) => vi.spyOn(console, level).mockImplementation(() => {})));
+
+type Token = string | undefined;
+
+/** A page asks while its connection is lost, somebody else signs in there, and it asks again: what becomes of both, and as whose. */
+async function signedIn(before: Token, after: Token, isConnectedAnew = true) {
+  let guests = 0;
+  const server = new FakeServer({ authenticate: ({ token }) => token?.replace(/-.*/, "") ?? `guest-${++guests}` });
+  const told: unknown[] = [];
+  server.answer("tell", ({ text }: any, user) => void told.push([user.replace(/-.*/, ""), text]));
+  const browser = new Browser(server);
+  let token = before;
+  const { client } = await browser.connected({ getToken: () => token });
+  await server.cut();
+  await browser.settle();
+  const waiting = fate(client.request("tell", { text: "before" }));
+  token = after;
+  if (isConnectedAnew) client.reconnect();
+  await browser.settle();
+  const own = isConnectedAnew && fate(client.request("tell", { text: "after" }));
+  await server.restore();
+  await browser.pass(30_000);
+  return { waiting: waiting.now, own: own && own.now, told };
+}
+
+test("what waited is not sent as somebody else who has signed in", async () => {
+  expect(await signedIn("ana-1", "bob-1")).toEqual({ waiting: "expired", own: "done", told: [["bob", "after"]] });
+  expect(await signedIn("ana-1", "bob-1", false)).toEqual({ waiting: "expired", own: false, told: [] });
+});
+
+test("what waited is not sent as a guest where somebody has signed out, nor a guest's as somebody who has signed in", async () => {
+  expect(await signedIn("ana-1", undefined)).toEqual({ waiting: "expired", own: "done", told: [["guest", "after"]] });
+  expect(await signedIn(undefined, "ana-1")).toEqual({ waiting: "expired", own: "done", told: [["ana", "after"]] });
+});
+
+test("what waited is sent as the same user, and as a guest whom the server gives another name", async () => {
+  expect(await signedIn("ana-1", "ana-2", false)).toMatchObject({ waiting: "done", told: [["ana", "before"]] });
+  expect(await signedIn("ana-1", "ana-2")).toMatchObject({ waiting: "done", told: [["ana", "before"], ["ana", "after"]] });
+  for (const isAnew of [true, false]) expect(await signedIn(undefined, undefined, isAnew)).toMatchObject({ waiting: "done", told: [["guest", "before"], ...(isAnew ? [["guest", "after"]] : [])] });
+});
