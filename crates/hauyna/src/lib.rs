@@ -44,6 +44,25 @@
 //!     Router::new(Hub::new()).websocket("/chat", chat).serve("0.0.0.0:8080").await
 //! }
 //! ```
+//!
+//! # Where things are
+//!
+//! The root holds what most programs need. The rest lives in modules by concept: [`auth`], [`broker`], [`channel`],
+//! [`connection`], [`error`], [`events`], [`groups`], [`handler`], [`inspect`], [`limits`], [`middleware`],
+//! [`presence`], [`server`], [`validate`], and with their features `contract` and `metrics`.
+//!
+//! # Features
+//!
+//! None is on by default, and none changes what the others do.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `axum` | `Router::into_axum`: mounts the routes in an axum application |
+//! | `contract` | `contract`: message types as JSON Schema, AsyncAPI and TypeScript |
+//! | `json-schema` | `validate::Schema`: a validator by JSON Schema |
+//! | `jwt` | `auth::Jwt`: JSON web tokens |
+//! | `metrics` | `metrics`: counters for Prometheus |
+//! | `tls` | `Server::tls`: TLS by rustls |
 
 /// Authentication: API keys, JSON web tokens, revocation.
 pub mod auth;
@@ -157,6 +176,10 @@ pub use user::User;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct CrateReadme;
 
 /// So do the guides'.
 #[cfg(doctest)]
