@@ -16,6 +16,7 @@ mod pressure;
 mod process;
 mod ratchet;
 mod references;
+mod release;
 mod rows;
 mod rules;
 mod server;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace),
         "torture" => torture::run(&workspace),
         "pressure" => pressure::run(&workspace),
+        "release" => release::run(&workspace),
         "site" => site::build(&workspace),
         "record-demo" => browser::record_demo(&workspace),
         _ => anyhow::bail!("{USAGE}"),
@@ -64,5 +66,6 @@ usage: cargo xtask check [--only STEP]...             formatting, lints, docs, l
        cargo xtask torture [--seconds N] [--clients N] [--rate N] [--seed N] [--only LANGUAGE]
        cargo xtask pressure [--only SCENARIO]... [--quick]   bursts, floods, slow readers; --quick sends less
        cargo xtask site                               the documentation site, from the markdown of the repository
+       cargo xtask release --dry-run [--quick]        versions, changelog, packages, checksums; --quick compiles none of them
        cargo xtask record-demo                        docs/pictures/demo.gif, from the program's page in Chromium
 --verbose shows the output of every step; otherwise it goes to target/xtask/STEP.log";

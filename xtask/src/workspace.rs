@@ -15,8 +15,10 @@ pub(crate) struct Workspace {
     pub(crate) scratch: PathBuf,
     /// Names given by `--only`; none means all.
     pub(crate) only: Vec<String>,
-    /// `test`: leave out what needs more than Rust. `pressure`: send less.
+    /// `test`: leave out what needs more than Rust. `pressure`: send less. `release`: compile no package.
     pub(crate) quick: bool,
+    /// `release`: upload nothing.
+    pub(crate) dry_run: bool,
     /// Show the output of each step while it runs.
     pub(crate) verbose: bool,
     /// `bench`: beside the floor server instead of on its own.
@@ -44,6 +46,7 @@ impl Workspace {
             target,
             only: Vec::new(),
             quick: false,
+            dry_run: false,
             verbose: false,
             side_by_side: false,
             peers: Vec::new(),
@@ -70,6 +73,7 @@ impl Workspace {
                 "--clients" => self.clients = number(value()?)?,
                 "--rate" => self.rate = number(value()?)?,
                 "--seed" => self.seed = number(value()?)?,
+                "--dry-run" => self.dry_run = true,
                 "--quick" => self.quick = true,
                 "--verbose" => self.verbose = true,
                 "--side-by-side" => self.side_by_side = true,

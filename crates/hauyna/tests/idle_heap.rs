@@ -94,6 +94,23 @@ fn with_session(address: SocketAddr, user: &str, requests: &[String]) -> io::Res
     Ok(stream)
 }
 
+/// The live bytes once they have stayed the same for a while: what an earlier hub still frees must not be counted here.
+async fn settled_bytes() -> usize {
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
+    let (mut bytes, mut unchanged) = (live_bytes(), 0);
+    let settled = async {
+        while unchanged < 20 {
+            looks.tick().await;
+            let now = live_bytes();
+            unchanged = if now == bytes { unchanged + 1 } else { 0 };
+            bytes = now;
+        }
+    };
+    // Whether it settles decides about nothing but the precision.
+    let _ = tokio::time::timeout(Duration::from_secs(10), settled).await;
+    bytes
+}
+
 /// Loses clients that have asked for all of this; returns the bytes that are held for each, and what the hub says of it.
 async fn heap_of_lost(
     hub: &Hub,
@@ -119,9 +136,9 @@ async fn heap_of_lost(
         tokio::time::timeout(Duration::from_secs(30), lost).await.expect("all are lost");
     };
     lose(0..50).await;
-    let (before, told) = (live_bytes(), hub.stats().memory.sessions);
+    let (before, told) = (settled_bytes().await, hub.stats().memory.sessions);
     lose(50..50 + CLIENTS).await;
-    let held = (live_bytes() - before) / CLIENTS;
+    let held = settled_bytes().await.saturating_sub(before) / CLIENTS;
     (held, (hub.stats().memory.sessions - told) / CLIENTS)
 }
 

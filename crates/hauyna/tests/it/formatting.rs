@@ -44,13 +44,16 @@ async fn handles_of_a_full_hub_print_names_and_counts_alone() {
     let hub = Hub::builder().channels("{*any}", channels).sessions(SessionOptions::new()).build();
     hub.events().on_system([SystemKind::Subscribed], |_, _| async { Ok(()) });
     let seen = formats.clone();
-    let handler = named().on("look", async move |cx: hauyna::Context, data: hauyna::Value| {
-        assert!(data.to_string().contains(SECRET));
-        seen.add("Context", &cx);
-        seen.add("Connection", &cx.connection());
-        let request = cx.connection().request::<bool>("confirm", &json!({ "text": SECRET }));
-        seen.add("ClientRequest", &request);
-        Ok(())
+    let handler = named().on("look", move |cx: hauyna::Context, data: hauyna::Value| {
+        let seen = seen.clone();
+        async move {
+            assert!(data.to_string().contains(SECRET));
+            seen.add("Context", &cx);
+            seen.add("Connection", &cx.connection());
+            let request = cx.connection().request::<bool>("confirm", &json!({ "text": SECRET }));
+            seen.add("ClientRequest", &request);
+            Ok(())
+        }
     });
     let server = TestServer::start(hub.clone(), handler);
     let mut clients = Vec::new();
