@@ -104,8 +104,8 @@ impl Prepared<'_> {
 ///
 /// # Errors
 ///
-/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`, `permission_denied` where the
-/// application has ended it meanwhile, or the connection is closed.
+/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`,
+/// `permission_denied` where the application has ended it meanwhile, or the connection is closed.
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
@@ -174,7 +174,7 @@ fn commit(
     };
     let go_live = || activate(hub, &subscription, start, answer);
     let announce = || announce_change(hub, &subscription, None, event_of(telling));
-    presence::join(hub, (&subscription, lost), go_live, announce)?;
+    presence::join(hub, &subscription, lost, go_live, announce)?;
     drop(catching);
     tracing::debug!(
         target: "hauyna::channel",
@@ -355,5 +355,6 @@ fn event_of(telling: Announced) -> ChannelEvent {
     }
 }
 
-/// Publications that are read before a subscriber goes live; what follows is read when its socket has taken them.
+/// Publications that are read before a subscriber goes live; what follows is read when its socket has taken
+/// them.
 const FIRST_PAGE: u32 = 64;
