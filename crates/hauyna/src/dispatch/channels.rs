@@ -109,9 +109,9 @@ pub(super) fn subscribe(
 }
 
 async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: SubscribeRequest) -> Reply {
-    let result = channel::subscribe(core.hub(), &core, (&name, wish), |channel, welcome| {
+    let result = channel::subscribe(core.hub(), &core, &name, wish, |channel, welcome| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(channel::told(channel, welcome));
+            let data = AckData::Subscribed(channel::subscribed_message(channel, welcome));
             core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
