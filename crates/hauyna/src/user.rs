@@ -1,4 +1,4 @@
-//! A user: all connections that were identified by one name.
+//! A handle to a user: all connections that were identified by one name. Created by `Hub::user`.
 
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, UserId};
@@ -10,7 +10,7 @@ use hauyna_protocol::close::{CloseCode, Reconnect, should_reconnect};
 use serde::Serialize;
 use std::fmt;
 
-/// A user, by name, from [`Hub::user`]. A cheap handle; the user need not be connected.
+/// A handle to a user, by name, from [`Hub::user`]. It is cheap to clone; the user need not be connected.
 #[derive(Clone)]
 pub struct User {
     hub: Hub,
@@ -28,40 +28,43 @@ impl User {
         Self { hub, name: name.into() }
     }
 
-    /// Sends to every connection of the user: an object with a `type` of its own as it is, anything else as the
-    /// `message` of a `private`.
+    /// Sends a message to every connection of the user. An object with a `type` of its own is sent as it is;
+    /// anything else becomes the `message` of a `private`.
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
+    /// `validation_error` for a bad name or a value that cannot be represented as JSON; `unavailable`.
     pub async fn send(&self, message: impl Serialize) -> Result<Published, Error> {
         let user = UserId::new(&self.name)?;
-        let message = (PublicationKind::Private, Content::of_application(&message)?);
+        let content = Content::of_application(&message)?;
         let channel = ChannelName::of_user(user.as_str());
-        Ok(channel::publish_paced(&self.hub.0, channel, message, PublishOptions::default()).await?)
+        let (kind, options) = (PublicationKind::Private, PublishOptions::default());
+        Ok(channel::publish_paced(&self.hub.0, channel, kind, content, options).await?)
     }
 
-    /// The names of the groups the user is a member of, in no order.
+    /// Returns the names of the groups that the user is a member of, in no order.
     pub fn groups(&self) -> Vec<String> {
         self.hub.groups().groups_of(&self.name)
     }
 
-    /// The user's connections on this node.
+    /// Returns the user's connections on this node.
     pub fn connections(&self) -> Vec<Connection> {
         self.hub.connections().of_user(&self.name)
     }
 
-    /// Closes the user's connections on this node; what is queued is not sent. The code says whether they come back. [`CloseCode::REVOKED`] is for rights that were taken away. Returns how many there were.
+    /// Closes the user's connections on this node; queued messages are not sent. The code says whether the
+    /// clients reconnect. [`CloseCode::REVOKED`] is for rights that were revoked. Returns the number of
+    /// connections.
     ///
-    /// Where the code means to stay away, the sessions of connections that were lost before end, too.
-    /// It does not keep the user from coming again: that is for whoever identifies them.
+    /// Where the code tells clients not to reconnect, the sessions of connections that were lost before end
+    /// as well. This does not prevent the user from connecting again: the code that identifies users decides
+    /// that.
     pub fn disconnect(&self, code: CloseCode, reason: &str) -> usize {
         let code = sendable(code);
         let close = || {
             let connections = self.connections();
             for connection in &connections {
-                let ending = (CloseReason::Application(code.0), Backlog::Drop);
-                connection.core().close(code, reason, ending);
+                connection.core().close(code, reason, (CloseReason::Application(code.0), Backlog::Drop));
             }
             connections.len()
         };

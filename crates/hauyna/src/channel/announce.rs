@@ -1,6 +1,7 @@
-//! Announcements: messages of the protocol to the subscribers of a channel on this node, neither numbered nor kept.
-//! They are posted under the channel's lock, in the order of the changes that they tell of. Called by `subscribe`,
-//! which announces who comes and goes, by `presence`, and by `session` when a lost subscriber does not come back.
+//! Announcements: messages of the protocol to the subscribers of a channel on this node. They are neither
+//! numbered nor kept. They are posted under the channel's lock, in the order of the changes that they
+//! announce. Called by `subscribe` and `unsubscribe`, by `presence`, and by `session` when a lost subscriber
+//! does not come back.
 
 use super::publication::Content;
 use super::publish::post;
@@ -12,8 +13,8 @@ use crate::presence;
 use hauyna_protocol::{ChannelEvent, ChannelEventMessage, Encoding, Message, Raw};
 use std::sync::Arc;
 
-/// Announces that a subscriber came or went, under the lock that puts it in and takes it out: `state` is locked, or the
-/// roster of the channel is.
+/// Announces that a subscriber was added or removed, under the lock that orders these changes: the caller
+/// holds the lock of `state`, or without it the lock of the channel's roster.
 pub(super) fn announce_change(
     hub: &HubCore,
     subscription: &Subscription,
@@ -35,7 +36,7 @@ pub(super) fn announce_change(
     post_message(hub, channel, state, &channel_event(channel, event, user, metadata.as_deref()));
 }
 
-/// Announces that a lost subscriber, whose session has ended, is gone.
+/// Announces that a lost subscriber is removed because its session has ended.
 pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, metadata: Option<&str>) {
     let Some(channel) = hub.channels.find(name) else { return };
     let state = channel.state.lock();
@@ -45,7 +46,7 @@ pub(crate) fn announce_removed(hub: &HubCore, name: &ChannelName, user: &str, me
     }
 }
 
-/// A lost connection leaves one channel, where it may still be present, though its session goes on.
+/// Removes a lost connection from one channel, where it may still be present, although its session is kept.
 pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelName, metadata: Option<&str>) {
     let Some(channel) = hub.channels.find(name) else { return };
     presence::leave_lost(hub, &channel, core.user(), core.id());
@@ -53,7 +54,8 @@ pub(crate) fn leave_lost(hub: &HubCore, core: &ConnectionCore, name: &ChannelNam
     hub.remove_channel(&channel);
 }
 
-/// Sends a message of the protocol to all subscribers but one. The caller holds the lock that orders what it tells of.
+/// Sends a message of the protocol to all subscribers but one. The caller holds the lock that orders the
+/// changes that the message announces.
 pub(crate) fn announce_except(
     hub: &HubCore,
     channel: &Arc<ChannelCore>,
@@ -66,7 +68,7 @@ pub(crate) fn announce_except(
 
 fn is_announced(channel: &ChannelCore, state: &ChannelState) -> bool {
     let count = state.subscribers.len();
-    count > 0 && channel.options.announce.is_some_and(|most| count <= most as usize)
+    count > 0 && channel.options.announce.is_some_and(|max| count <= max as usize)
 }
 
 fn channel_event<'a>(

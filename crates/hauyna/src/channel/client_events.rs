@@ -1,13 +1,14 @@
-//! Client events: what subscribers send to each other beside the publications, such as cursors. `ClientEvents` declares
-//! the types of a pattern and their rates; `dispatch` asks it before an event is published. Sends nothing itself.
+//! Client events: what subscribers send to each other besides publications, such as cursors. `ClientEvents`
+//! declares the types of a pattern and their rates; `dispatch` checks each event with it before the event is
+//! published.
 
 use super::name::check;
 use super::request::decoded;
 use super::{ChannelName, ChannelOptions};
+use crate::connection::ConnectionCore;
 use crate::contain::{self, Foreign};
 use crate::error::{Error, Reject};
 use crate::handler::Context;
-use crate::metrics::Counter;
 use crate::once::call_once;
 use crate::rate::Rate;
 use hauyna_protocol::{Encoding, Raw};
@@ -42,9 +43,9 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Default)]
 pub struct ClientEvents {
-    /// Each type with how many a second.
+    /// The types, each with its maximum rate per second.
     rates: Vec<(Box<str>, u32)>,
-    /// What the data of each type must be.
+    /// The check of the data of each type, in the same order.
     checks: Vec<Option<Check>>,
     callback: Option<Arc<Callback>>,
 }
@@ -71,19 +72,19 @@ impl fmt::Debug for ClientEvent<'_> {
 }
 
 impl ClientEvent<'_> {
-    /// Returns the channel.
+    /// Returns the name of the channel.
     #[must_use]
     pub fn channel(&self) -> &str {
         self.channel
     }
 
-    /// Returns the type of the event, one that was declared.
+    /// Returns the type of the event, which is one of the declared types.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name
     }
 
-    /// Decodes the data; none is `null`.
+    /// Decodes the data. Missing data is `null`.
     ///
     /// # Errors
     ///
@@ -94,25 +95,25 @@ impl ClientEvent<'_> {
 }
 
 impl ClientEvents {
-    /// No events: clients send none.
+    /// Creates a set without types: clients can send no events.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Allows events of this type, `per_second` of each connection: 1 to 1,000. As many may come at once after a time
-    /// without any.
+    /// Allows events of this type, up to `per_second` from each connection: 1 to 1,000. After a pause, as
+    /// many may come at once.
     ///
     /// # Panics
     ///
-    /// Where the type is declared twice, is no name of 1 to 255 bytes without control characters, or is the 17th one, or
-    /// where the rate is not between 1 and 1,000.
+    /// Where the type is declared twice, is not a name of 1 to 255 bytes without control characters, or is
+    /// the 17th one, or where the rate is not between 1 and 1,000.
     #[must_use]
     pub fn event(self, name: &str, per_second: u32) -> Self {
         self.insert(name, per_second, None)
     }
 
-    /// As [`ClientEvents::event`], for events whose data can be decoded into `T`; others are refused with
+    /// Allows events as [`ClientEvents::event`], whose data can be decoded into `T`; others are refused with
     /// `validation_error`.
     ///
     /// # Panics
@@ -123,8 +124,9 @@ impl ClientEvents {
         self.insert(name, per_second, Some(|data| decoded::<T>(data, "data").map(drop)))
     }
 
-    /// Calls `f` for each event that its rate allows, before it is sent to the others, or not at all where `f` refuses it.
-    /// It runs on the task that reads from the connection, and must not block.
+    /// Sets a function that is called for each event within its rate, before the event is sent to the others.
+    /// Where it refuses the event, nothing is sent. It runs on the task that reads from the connection, and
+    /// must not block.
     ///
     /// # Panics
     ///
@@ -144,7 +146,10 @@ impl ClientEvents {
         if let Err(fault) = check(name, "event") {
             panic!("{}", fault.public_message());
         }
-        assert!((1..=MAX_RATE).contains(&per_second), "`{name}`: 1 to {MAX_RATE} events a second");
+        assert!(
+            (1..=MAX_RATE).contains(&per_second),
+            "the rate of `{name}` must be 1 to {MAX_RATE} events a second"
+        );
         assert!(self.index(name).is_none(), "the client event `{name}` is declared twice");
         assert!(
             self.rates.len() < MAX_EVENT_TYPES,
@@ -155,41 +160,44 @@ impl ClientEvents {
         self
     }
 
-    /// Each type with how many a second.
+    /// Returns the types, each with its maximum rate per second.
     pub(crate) fn rates(&self) -> &[(Box<str>, u32)] {
         &self.rates
     }
 
-    /// Returns the place of a type among those of the pattern.
+    /// Returns the index of a type among those of the pattern.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
-        self.rates.iter().position(|(own, _)| **own == *name)
+        self.rates.iter().position(|(declared, _)| **declared == *name)
     }
 
     pub(crate) fn rate(&self, index: usize) -> Rate {
         Rate::per_second(self.rates[index].1)
     }
 
-    /// Checks the data of an event, and asks the application.
+    /// Checks the data of an event that a connection sends, and calls the application's function.
     ///
     /// # Errors
     ///
-    /// `validation_error`; what the application refuses it with; `internal_error` where its code panics.
+    /// `validation_error`; the error with which the application refuses it; `internal_error` where its code
+    /// panics.
     pub(crate) fn admit(
         &self,
+        core: &Arc<ConnectionCore>,
         index: usize,
-        (channel, data): (&ChannelName, Option<Raw<'_>>),
-        (cx, panics): (impl FnOnce() -> Context, &Counter),
+        channel: &ChannelName,
+        data: Option<Raw<'_>>,
     ) -> Result<(), Error> {
         let data = data.unwrap_or(Raw::assume_valid(Encoding::Json, b"null"));
-        let asked = contain::call(panics, || {
+        let admitted = contain::call(&core.metrics().panics, || {
             if let Some(check_data) = self.checks[index] {
                 check_data(data)?;
             }
             let Some(callback) = &self.callback else { return Ok(()) };
-            callback(&cx(), &ClientEvent { channel: channel.as_str(), name: &self.rates[index].0, data })
+            let event = ClientEvent { channel: channel.as_str(), name: &self.rates[index].0, data };
+            callback(&Context::new(core.clone()), &event)
         });
-        match asked {
-            Ok(asked) => asked.map_err(Error::from),
+        match admitted {
+            Ok(result) => result.map_err(Error::from),
             Err(contain::Panicked) => Err(Error::other("a callback panicked")),
         }
     }
@@ -202,28 +210,28 @@ impl fmt::Debug for ClientEvents {
 }
 
 impl ChannelOptions {
-    /// Sets which events clients may send to the other subscribers beside the publications, such as cursors, and how many a
-    /// second. Default: none. Such an event has no position and is in no history; the connection that sends it does not
-    /// get it. Of a consumer that lags only the latest of each sender and type waits, whatever
-    /// [`ChannelOptions::slow_consumer`] says.
+    /// Sets which events clients may send to the other subscribers besides publications, such as cursors, and
+    /// how many a second. Default: none. Such an event has no position and is in no history; the connection
+    /// that sends it does not get it. For a slow consumer, only the latest event of each sender and type
+    /// waits, independently of [`ChannelOptions::slow_consumer`].
     ///
-    /// Every subscriber may send them: they are allowed by being declared. Neither [`ChannelOptions::publishers`] nor
-    /// `authorize_publish` nor a validator of publications is asked; [`ClientEvents::on_event`] is.
+    /// Every subscriber may send the declared types. [`ChannelOptions::publishers`], `authorize_publish` and
+    /// the validators of publications do not apply to them; [`ClientEvents::on_event`] does.
     #[must_use]
     pub fn client_events(mut self, events: ClientEvents) -> Self {
         self.client_events = Some(Arc::new(events));
         self
     }
 
-    /// The client events of the pattern, each with how many a second.
+    /// Returns the client events of the pattern, each with its maximum rate per second.
     pub(crate) fn client_event_rates(&self) -> &[(Box<str>, u32)] {
         self.client_events.as_ref().map_or(&[], |events| events.rates())
     }
 }
 
-/// Types of one pattern, at most.
+/// Maximum number of types of one pattern.
 const MAX_EVENT_TYPES: usize = 16;
-/// Events of one type a second, at most.
+/// Maximum rate of one type, in events per second.
 const MAX_RATE: u32 = 1000;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A stream that goes on under another epoch, or after a loss, while it has subscribers: each is told so by
-//! `subscribed`, in the order of the channel's messages. `publish` looks at every position that is relayed; brokers
-//! call it through [`Relay::turned`](crate::broker::Relay::turned).
+//! Epoch turns: a stream continues under another epoch, or after a loss, while it has subscribers. Each
+//! subscriber gets a `subscribed`, in the order of the channel's messages. `publish` checks every position
+//! that is relayed; brokers report turns through [`Relay::turned`](crate::broker::Relay::turned).
 
 use super::subscribe::verdict;
 use super::subscribers::ChannelState;
@@ -11,7 +11,7 @@ use crate::shard::Item;
 use hauyna_protocol::{Encoding, Message, Position, Recovery, RecoveryFailure, Subscribed};
 use std::sync::Arc;
 
-/// Where a stream goes on, and whether its subscribers have everything up to there.
+/// The position at which a stream continues, and whether its subscribers have everything up to there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EpochTurn {
     to: Position,
@@ -19,7 +19,7 @@ pub(crate) struct EpochTurn {
 }
 
 impl EpochTurn {
-    /// Nothing is missing up to `to`.
+    /// Creates a turn where the subscribers miss nothing up to `to`.
     pub(crate) fn whole(to: Position) -> Self {
         Self { to, recovery: Recovery::Recovered }
     }
@@ -28,14 +28,14 @@ impl EpochTurn {
         Self { to, recovery: Recovery::Failed(reason) }
     }
 
-    /// The memory of the stream was lost.
+    /// Creates a turn where the history of the stream was lost.
     pub(crate) fn lost(to: Position) -> Self {
         Self::failed(to, RecoveryFailure::EpochChanged)
     }
 }
 
 /// Notes that the publication at `position` is delivered next. Where it does not follow the last one, the
-/// subscribers are told before it.
+/// subscribers are notified before it.
 pub(super) fn follow(
     hub: &HubCore,
     channel: &Arc<ChannelCore>,
@@ -49,19 +49,20 @@ pub(super) fn follow(
     let is_next = top.offset.checked_add(1) == Some(position.offset);
     let before = Position { offset: position.offset.saturating_sub(1), ..position };
     if top.epoch != position.epoch {
-        // A broker whose memory was lost may start again at 1, which is not the next one after 0.
+        // A broker that has lost its history may start again at 1, which does not follow a top of 0 in the
+        // old epoch.
         let is_whole = is_next && top.offset > 0;
         let turned = if is_whole { EpochTurn::whole(before) } else { EpochTurn::lost(before) };
         turn(hub, channel, state, turned);
     } else if position.offset <= top.offset {
-        return; // the first subscriber had it from the history
+        return; // the first subscriber got it from the history
     } else if !is_next {
         turn(hub, channel, state, EpochTurn::failed(before, RecoveryFailure::TooOld));
     }
     state.top = Some(position);
 }
 
-/// A broker says that a stream goes on elsewhere.
+/// Handles a broker's report that a stream continues at another position.
 pub(crate) fn turned(hub: &HubCore, name: &ChannelName, to: Position, continuity: Continuity) {
     let Some(channel) = hub.channels.find(name) else { return };
     let mut state = channel.state.lock();
@@ -75,7 +76,8 @@ pub(crate) fn turned(hub: &HubCore, name: &ChannelName, to: Position, continuity
     turn(hub, &channel, &mut state, turned);
 }
 
-/// Tells the subscribers. The offsets that they have had do not count any more.
+/// Continues the stream at another position and notifies the subscribers. The offsets that they have had do
+/// not count any more.
 pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut ChannelState, turned: EpochTurn) {
     state.top = Some(turned.to);
     state.turns = state.turns.wrapping_add(1);
@@ -90,11 +92,11 @@ pub(super) fn turn(hub: &HubCore, channel: &Arc<ChannelCore>, state: &mut Channe
         target: "hauyna::broker",
         channel = %crate::log::name(channel.name.as_str()),
         recovery = ?turned.recovery,
-        "the stream goes on elsewhere",
+        "the stream continues at another position",
     );
 }
 
-/// `subscribed`, for one who is subscribed already.
+/// Returns the `subscribed` that tells subscribers of a turn.
 pub(crate) fn notice(channel: &ChannelCore, turned: EpochTurn) -> Publication {
     let message = Message::Subscribed(Subscribed {
         channel: channel.name.as_str(),

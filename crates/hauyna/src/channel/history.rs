@@ -1,4 +1,5 @@
-//! The past of a channel, as one answer to a client.
+//! The history of a channel as one answer to a client: read from the broker, and encoded up to a limit.
+//! Called by `dispatch` and by `Channel::history`.
 
 use super::{ChannelName, Publication};
 use crate::broker::{Answer, HistoryPage, HistoryRange};
@@ -7,7 +8,7 @@ use crate::hub::HubCore;
 use hauyna_protocol::Encoding;
 use std::sync::Arc;
 
-/// The part of the history that a client asked for.
+/// Reads a range of the history, up to the recovery limit of the hub.
 ///
 /// # Errors
 ///
@@ -21,8 +22,9 @@ pub(crate) fn history(
     hub.with_broker(|broker| broker.history(name, range))
 }
 
-/// Encodes a page, one message each, as far as an answer may be long: a client that does not read it pins it.
-/// It sees from the offsets that there is more, and asks from there.
+/// Encodes the publications of a page, up to the size limit of an answer, because an answer stays in memory
+/// while the client does not read it. The client sees from the offsets that there is more, and asks from
+/// there.
 pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> Vec<Vec<u8>> {
     let mut bytes = 0;
     let mut messages = Vec::new();
@@ -30,7 +32,7 @@ pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> 
         let mut message = Vec::new();
         publication.encode(encoding, &mut message);
         bytes += message.len();
-        if bytes > PAGE && !messages.is_empty() {
+        if bytes > MAX_PAGE_BYTES && !messages.is_empty() {
             break;
         }
         messages.push(message);
@@ -38,5 +40,5 @@ pub(crate) fn encoded(publications: &[Arc<Publication>], encoding: Encoding) -> 
     messages
 }
 
-/// Bytes of one answer with history, unless its first message is longer.
-const PAGE: usize = 256 * 1024;
+/// Maximum size of one answer with history, in bytes. A longer first message is sent alone.
+const MAX_PAGE_BYTES: usize = 256 * 1024;

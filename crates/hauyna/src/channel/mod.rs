@@ -1,6 +1,6 @@
-//! Channels: named streams of publications. `Channel` is the public handle; `publish` takes a publication
-//! to the shards, `subscribe` takes a connection in, `unsubscribe` out, `subscribers` is who is there, `options` what
-//! a channel is like.
+//! Channels: named streams of publications. `Channel` is the public handle. `publish` brings a publication to
+//! the shards, `subscribe` and `unsubscribe` add and remove a connection, `subscribers` holds the state of
+//! one channel on this node, and `options` holds what applications set for a pattern of channels.
 
 mod announce;
 mod catch_up;
@@ -35,7 +35,8 @@ pub(crate) use publication::Wire;
 pub(crate) use publish::{PublishOptions, deliver, publish, publish_paced};
 pub(crate) use rules::Rule;
 pub(crate) use subscribe::{
-    Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, subscribe, told,
+    Prepared, SubscribeReply, SubscribeRequest, activate_resumed, add_to_lists, prepare, subscribe,
+    subscribed_message,
 };
 pub(crate) use subscribers::{ChannelCore, ChannelState, NO_SLOT, Subscription, SubscriptionPhase};
 pub(crate) use unsubscribe::{detach, end_subscription, not_subscribed, unsubscribe};
@@ -54,7 +55,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// A channel, by name. A cheap handle; the channel need not exist.
+/// A handle to a channel, by name. It is cheap to clone; the channel need not exist.
 ///
 /// # Examples
 ///
@@ -89,23 +90,26 @@ impl Channel {
         ChannelName::new(&self.name)
     }
 
-    /// The name.
+    /// Returns the name of the channel.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Publishes a value to all subscribers. An object with a `type` of its own goes out as it is, with the
-    /// channel's name and the position added; anything else becomes the `content` of a `message`, and so does an object
-    /// with a `type` that the protocol has for itself ([`is_reserved_type`](hauyna_protocol::is_reserved_type)).
+    /// Publishes a value to all subscribers. An object with a `type` of its own is sent as it is, with the
+    /// channel's name and the position added. Anything else becomes the `content` of a `message`, as does an
+    /// object whose `type` is reserved for the protocol
+    /// ([`is_reserved_type`](hauyna_protocol::is_reserved_type)).
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad channel name or a value that JSON cannot hold; `unavailable`.
+    /// `validation_error` for a bad channel name or a value that cannot be represented as JSON;
+    /// `unavailable`.
     pub async fn broadcast(&self, value: impl Serialize) -> Result<Published, Error> {
         self.publish(value).await
     }
 
-    /// As [`Channel::broadcast`], to all subscribers but one connection, and whichever goes on with its session.
+    /// Publishes as [`Channel::broadcast`], but not to one connection, nor to a connection that resumes its
+    /// session.
     ///
     /// # Errors
     ///
@@ -118,7 +122,7 @@ impl Channel {
         self.publish(value).except(except).await
     }
 
-    /// A publication with options; await it to publish.
+    /// Returns a publication to set options on; await it to publish.
     pub fn publish(&self, value: impl Serialize) -> PublishBuilder {
         let prepared = self.checked().and_then(|name| Ok((name, Content::of_application(&value)?)));
         PublishBuilder {
@@ -129,59 +133,60 @@ impl Channel {
         }
     }
 
-    /// The connection, where it belongs to the channel's hub.
+    /// Returns the core of a connection, where it belongs to the channel's hub.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::OtherHub`](crate::error::ErrorKind::OtherHub).
-    fn with_kind<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
+    fn connection_core<'a>(&self, connection: &'a Connection) -> Result<&'a Arc<ConnectionCore>, Error> {
         if connection.is_of(&self.hub) { Ok(connection.core()) } else { Err(Error::other_hub()) }
     }
 
-    /// Subscribes a connection, whatever the channel's options say about clients. `metadata` is an object
-    /// that other subscribers see; `()` for none.
+    /// Subscribes a connection, independently of what the channel's options allow clients. `metadata` is an
+    /// object that other subscribers see; `()` stands for none.
     ///
     /// # Errors
     ///
-    /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`; the connection is closed, or
-    /// [of another hub](crate::error::ErrorKind::OtherHub).
+    /// `already_subscribed`, `limit_exceeded`, `validation_error`, `unavailable`; also where the connection
+    /// is closed, or [belongs to another hub](crate::error::ErrorKind::OtherHub).
     pub async fn subscribe(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
-        let core = self.with_kind(connection)?;
+        let core = self.connection_core(connection)?;
         core.let_task_write().await;
         let metadata = metadata_text(&metadata)?;
-        let wish = SubscribeRequest { metadata, recover: None };
+        let request = SubscribeRequest { metadata, recover: None };
         let name = self.checked()?;
-        // A client that speaks the protocol keeps the position, to come back to.
-        let tell = |channel: &ChannelCore, welcome: &SubscribeReply| {
+        // A client that speaks the protocol keeps the position, to recover from it later.
+        let notify = |channel: &ChannelCore, reply: &SubscribeReply| {
             if core.is_negotiated() {
-                core.push_notice(frame(core, &Message::Subscribed(told(channel, welcome))));
+                core.push_notice(frame(core, &Message::Subscribed(subscribed_message(channel, reply))));
             }
         };
-        subscribe(&self.hub.0, core, (&name, wish), tell).await?;
+        subscribe(&self.hub.0, core, &name, request, notify).await?;
         core.check_bounds();
         Ok(())
     }
 
-    /// Takes a connection out of the channel. Of one that was lost the session goes on without the channel. A subscription
-    /// that still waits for the broker fails with `permission_denied`.
+    /// Removes a connection from the channel. The session of a lost connection is kept without the channel. A
+    /// subscription that still waits for the broker fails with `permission_denied`.
     ///
     /// # Errors
     ///
-    /// `not_subscribed`; the connection is [of another hub](crate::error::ErrorKind::OtherHub).
+    /// `not_subscribed`; also where the connection [belongs to another hub](crate::error::ErrorKind::OtherHub).
     pub fn unsubscribe(&self, connection: &Connection) -> Result<(), Error> {
-        let core = self.with_kind(connection)?;
+        let core = self.connection_core(connection)?;
         self.end_waiting_subscriptions(Some(core.id()));
         self.remove_subscription(core)
     }
 
     fn remove_subscription(&self, core: &Arc<ConnectionCore>) -> Result<(), Error> {
-        // In the lane of `subscribed`, and under the channel's lock as that is: the last one told is how it is.
-        let tell = || {
+        // In the lane of `subscribed` and under the channel's lock, as `subscribed` is: the last of the two
+        // that a client gets tells the present state.
+        let notify = || {
             if core.is_negotiated() {
                 core.push_notice(frame(core, &Message::Unsubscribed { channel: &self.name }));
             }
         };
-        let result = unsubscribe(&self.hub.0, core, &self.name, tell)
+        let result = unsubscribe(&self.hub.0, core, &self.name, notify)
             .or_else(|error| if session::unsubscribe(core, &self.name) { Ok(()) } else { Err(error) });
         self.hub.0.process_congested_inline();
         result
@@ -198,14 +203,18 @@ impl Channel {
         }
     }
 
-    /// The connections that are subscribed on this node, in no order.
+    /// Returns the connections that are subscribed on this node, in no order.
     pub fn subscribers(&self) -> Vec<Connection> {
         let Some(core) = self.core() else { return Vec::new() };
         let state = core.state.lock();
-        state.subscribers.values().map(|own| Connection::new(own.connection.clone())).collect()
+        state
+            .subscribers
+            .values()
+            .map(|subscription| Connection::new(subscription.connection.clone()))
+            .collect()
     }
 
-    /// How many connections are subscribed on this node.
+    /// Returns the number of connections that are subscribed on this node.
     pub fn subscription_count(&self) -> usize {
         self.core().map_or(0, |core| core.state.lock().subscribers.len())
     }
@@ -216,11 +225,11 @@ impl Channel {
     }
 
     fn subscription(&self, connection: &Connection) -> Option<Arc<Subscription>> {
-        self.with_kind(connection).ok()?;
+        self.connection_core(connection).ok()?;
         self.core()?.subscription(connection.id())
     }
 
-    /// The metadata that a subscriber gave.
+    /// Returns the metadata of a subscriber, where it has given any.
     pub fn metadata(&self, connection: &Connection) -> Option<Value> {
         let text = self.subscription(connection)?.metadata.lock().clone()?;
         serde_json::from_str(&text).ok()
@@ -230,10 +239,10 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// `not_subscribed`; `validation_error` where it is no object; the connection is
-    /// [of another hub](crate::error::ErrorKind::OtherHub).
+    /// `not_subscribed`; `validation_error` where it is not an object; also where the connection
+    /// [belongs to another hub](crate::error::ErrorKind::OtherHub).
     pub fn update_metadata(&self, connection: &Connection, metadata: impl Serialize) -> Result<(), Error> {
-        self.with_kind(connection)?;
+        self.connection_core(connection)?;
         let metadata = metadata_text(&metadata)?;
         let subscription = self.subscription(connection).ok_or_else(not_subscribed)?;
         presence::set_subscription_metadata(&self.hub.0, &subscription, metadata);
@@ -241,7 +250,8 @@ impl Channel {
         Ok(())
     }
 
-    /// Who is present here, by name; see [`Presence::list_in_channel`](crate::Presence::list_in_channel).
+    /// Returns the users that are present here, ordered by name; see
+    /// [`Presence::list_in_channel`](crate::Presence::list_in_channel).
     pub fn presence(&self) -> Vec<PresenceEntry> {
         self.hub.presence().list_in_channel(&self.name)
     }
@@ -255,25 +265,26 @@ impl Channel {
         Ok(history(&self.hub.0, &self.checked()?, range).await?)
     }
 
-    /// Takes every subscriber on this node out of the channel, and the channel out of the sessions of those who were lost.
-    /// Subscriptions that still wait for the broker fail with `permission_denied`.
+    /// Removes every subscriber on this node from the channel, and the channel from the sessions of lost
+    /// connections. Subscriptions that still wait for the broker fail with `permission_denied`.
     pub fn close(&self) {
         self.end_waiting_subscriptions(None);
-        // A client that comes back meanwhile has no session with the channel.
+        // A client that resumes meanwhile must not find the channel in its session.
         session::unsubscribe_all(&self.hub.0, &self.name);
         for connection in self.subscribers() {
-            // One that has left by itself in between is what was wanted.
+            // It fails only for a subscriber that has left in between.
             let _ = self.remove_subscription(connection.core());
         }
-        // Who was lost in between is no subscriber any more, and has a session or is on the way to one.
+        // A connection that was lost in between is not a subscriber any more, but its session may have the
+        // channel.
         session::unsubscribe_all(&self.hub.0, &self.name);
     }
 }
 
-/// A publication that is being put together; await it.
+/// A publication and its options; await it to publish.
 ///
-/// Each part of it is given once: another value for it is an [`ErrorKind::Config`](crate::error::ErrorKind::Config) when it is
-/// awaited.
+/// Each option can be set once: a second, different value is an
+/// [`ErrorKind::Config`](crate::error::ErrorKind::Config) when the builder is awaited.
 #[must_use = "nothing is published before it is awaited"]
 pub struct PublishBuilder {
     hub: Hub,
@@ -296,36 +307,38 @@ impl PublishBuilder {
         Self { hub, kind: PublicationKind::Group, prepared, options: PublishOptions::default() }
     }
 
-    /// Sets the user it comes from.
+    /// Sets the user that the publication comes from.
     pub fn from_user(mut self, user: &UserId) -> Self {
         let earlier = self.options.user.replace(user.clone());
         self.given_once("from_user", earlier.is_some_and(|earlier| earlier != *user))
     }
 
-    /// Leaves one connection out, and whichever goes on with its session. In the channel's history it is for everybody.
+    /// Leaves one connection out, and a connection that resumes its session. The channel's history has the
+    /// publication for everybody.
     pub fn except(mut self, connection: ConnectionId) -> Self {
         let earlier = self.options.except.replace(connection);
         self.given_once("except", earlier.is_some_and(|earlier| earlier != connection))
     }
 
-    /// Publishes once: a second publication with this key within 5 minutes answers with the first one's
-    /// position.
+    /// Sets an idempotency key: a second publication with this key within 5 minutes is not published, and
+    /// returns the position of the first.
     pub fn key(mut self, key: &str) -> Self {
         let earlier = self.options.key.replace(key.into());
         self.given_once("key", earlier.is_some_and(|earlier| *earlier != *key))
     }
 
-    /// Replaces waiting publications with the same conflation key, where the channel's policy is
-    /// [`SlowConsumer::Conflate`]. Without one, all of the channel's publications replace each other.
+    /// Sets the conflation key: the publication replaces waiting ones with the same key, where the channel's
+    /// policy is [`SlowConsumer::Conflate`]. Without a key, all publications of the channel replace each
+    /// other.
     pub fn conflate(mut self, key: &str) -> Self {
         let earlier = self.options.conflate.replace(key.into());
         self.given_once("conflate", earlier.is_some_and(|earlier| *earlier != *key))
     }
 
-    /// Refuses a second value, which would take the place of the first.
+    /// Refuses a second value, which would replace the first.
     fn given_once(mut self, method: &str, is_another: bool) -> Self {
         if is_another {
-            let fault = format!("`{method}` is called for two: the second would take the place of the first");
+            let fault = format!("`{method}` is called twice with different values: set one value");
             self.prepared = Err(Error::config(fault));
         }
         self
@@ -339,18 +352,18 @@ impl IntoFuture for PublishBuilder {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (name, content) = self.prepared?;
-            Ok(publish_paced(&self.hub.0, name, (self.kind, content), self.options).await?)
+            Ok(publish_paced(&self.hub.0, name, self.kind, content, self.options).await?)
         })
     }
 }
 
-/// JSON text of a subscriber's metadata: an object, or nothing for `()` and `null`.
+/// Returns a subscriber's metadata as JSON text: an object, or `None` for `()` and `null`.
 fn metadata_text(metadata: &impl Serialize) -> Result<Option<Arc<str>>, Error> {
     let value = serde_json::to_value(metadata)
         .map_err(|fault| Error::protocol(ErrorType::ValidationError, fault.to_string()))?;
     match value {
         Value::Null => Ok(None),
         Value::Object(_) => Ok(Some(value.to_string().into())),
-        _ => Err(Error::protocol(ErrorType::ValidationError, "metadata is not an object")),
+        _ => Err(Error::protocol(ErrorType::ValidationError, "metadata must be an object")),
     }
 }

@@ -1,4 +1,5 @@
-//! Names of channels and users: checked once where they come in, shared from then on.
+//! Names of channels and users. They are checked once, where they are created, and shared by reference count.
+//! Used everywhere in the crate.
 
 use hauyna_protocol::ErrorType;
 use serde::{Serialize, Serializer};
@@ -10,11 +11,11 @@ use std::sync::Arc;
 use crate::error::Error;
 
 /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. Names that begin with `@` are
-/// the hub's own (`@user:alice`, `@group:admins`, `@all`).
+/// reserved for the hub (`@user:alice`, `@group:admins`, `@all`).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
-/// The identifier of a user, as `identify` gave it: 1 to 255 bytes of UTF-8 without control characters.
+/// The identifier of a user, as `identify` returned it: 1 to 255 bytes of UTF-8 without control characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
@@ -52,18 +53,18 @@ impl ChannelName {
         }
     }
 
-    /// Whether it is the channel that a group's messages go through.
+    /// Whether it is the channel that carries a group's messages.
     pub(crate) fn is_of_group(&self) -> bool {
         matches!(self.target(), Target::Group(_))
     }
 
-    /// The text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Whom a channel's name stands for.
+/// The receivers that the name of a channel stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
     Channel,
@@ -72,7 +73,7 @@ pub(crate) enum Target<'a> {
     Everybody,
 }
 
-/// Whether clients may name this channel in their requests.
+/// Whether the name is reserved for the hub, so that clients must not use it in their requests.
 pub(crate) fn is_reserved(name: &str) -> bool {
     name.starts_with('@')
 }
@@ -87,12 +88,17 @@ impl UserId {
         check(user, "user").map(|()| Self(Arc::from(user)))
     }
 
-    /// The text.
+    /// Returns the identifier as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
+/// Checks that a name has 1 to 255 bytes and no control characters. `what` says in the error what it names.
+///
+/// # Errors
+///
+/// `validation_error` where it does not.
 pub(crate) fn check(name: &str, what: &'static str) -> Result<(), Error> {
     let fault = if name.is_empty() {
         "is empty"
@@ -166,5 +172,5 @@ impl PartialEq<&str> for UserId {
 const EVERYBODY: &str = "@all";
 const USER_PREFIX: &str = "@user:";
 const GROUP_PREFIX: &str = "@group:";
-/// Bytes; a user's own channel, and a group's, is longer by its prefix.
+/// Maximum length of a name in bytes. The channel of a user or of a group is longer by its prefix.
 const MAX_NAME: usize = 255;

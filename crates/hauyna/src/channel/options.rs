@@ -1,5 +1,5 @@
-//! What a channel is like, by the pattern of its name: history, who may use it, whether it announces its
-//! subscribers, what happens to slow ones. Read by `dispatch` and `channel`.
+//! The options of channels, by the pattern of their names: history, permissions, announcements, slow
+//! consumers. Set on `HubBuilder::channels`; read by `dispatch`, `channel`, `presence` and `shard`.
 
 use super::pattern::Pattern;
 use super::rules::Rules;
@@ -24,14 +24,14 @@ use std::time::Duration;
 /// [`HubBuilder::channels`](crate::HubBuilder::channels).
 ///
 /// A declared pattern is open: clients may subscribe, and publish while they are subscribed, unless the
-/// options say otherwise. Channels that match no pattern are closed to requests of clients (the
-/// application can use them as it likes).
+/// options say otherwise. Channels that match no pattern are closed to requests of clients; the application
+/// itself can use them without restriction.
 ///
 /// # Panics
 ///
-/// A rule (`authorize`, `authorize_…`) and `presence` are given once: a second call would silently take the place of the
-/// first, and panics. Validators add up. Of a single number or choice (`history` and `no_history`, `publishers`,
-/// `announce_subscribers`, `rate_limit`, `slow_consumer`) the last call counts.
+/// A rule (`authorize`, `authorize_…`) and `presence` can be set once: a second call would silently replace
+/// the first, so it panics. Several validators all apply. For a single number or choice (`history` and
+/// `no_history`, `publishers`, `announce_subscribers`, `rate_limit`, `slow_consumer`) the last call counts.
 #[derive(Clone)]
 pub struct ChannelOptions {
     pub(crate) retention: Option<Retention>,
@@ -43,33 +43,35 @@ pub struct ChannelOptions {
     pub(crate) presence: Option<PresenceOptions>,
     pub(crate) slow_consumer: SlowConsumer,
     pub(crate) rate: Option<Rate>,
-    /// Of what clients publish.
+    /// The validators of what clients publish.
     pub(crate) validators: Vec<Arc<dyn Validator>>,
-    /// What clients may send beside publications.
+    /// The events that clients may send besides publications.
     pub(crate) client_events: Option<Arc<ClientEvents>>,
-    /// Of the pattern these options were declared for.
+    /// The counters of the pattern that these options were declared for.
     pub(crate) usage: Arc<PatternUsage>,
 }
 
-/// What there is of the channels of one pattern.
+/// Counters of the channels of one pattern.
 #[derive(Debug, Default)]
 pub(crate) struct PatternUsage {
-    /// As it was declared.
+    /// The text of the pattern; `None` for channels that match no pattern.
     pub(crate) pattern: Option<Box<str>>,
     pub(crate) channels: Counter,
     pub(crate) subscriptions: Counter,
-    /// What is left of the rates of channels that nobody subscribes to now.
+    /// The used rate limits of channels that were removed because nobody subscribes to them.
     pub(crate) spent: UsedLimits<Box<Bucket>>,
 }
 
 type Authorize = dyn Fn(&Context, &Params<'_>) -> bool + Send + Sync;
 
-/// Who may subscribe at a client's request.
+/// Which clients may subscribe by a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
+    /// Every client, unless a rule refuses it.
     Open,
+    /// Only clients that a rule admits.
     Private,
-    /// No pattern matches.
+    /// No client, because no pattern matches the name.
     Undeclared,
 }
 
@@ -79,7 +81,7 @@ pub(crate) enum Access {
 pub enum Publishers {
     /// Every client that is subscribed, and the application.
     Subscribers,
-    /// The application alone.
+    /// Only the application.
     Application,
 }
 
@@ -87,19 +89,19 @@ pub enum Publishers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SlowConsumer {
-    /// The connection is closed with 3008; the client comes back and recovers. The default.
+    /// The connection is closed with 3008; the client reconnects and recovers. This is the default.
     #[default]
     Disconnect,
-    /// The channel's oldest waiting messages go; a `gap` says so.
+    /// The channel's oldest waiting messages are dropped; a `gap` tells the client.
     DropOldest,
-    /// New messages of the channel are not queued; a `gap` says so.
+    /// New messages of the channel are not queued; a `gap` tells the client.
     DropNewest,
-    /// While the subscriber lags, only the latest message per conflation key waits; a `gap` says so.
+    /// While the subscriber lags, only the latest message per conflation key waits; a `gap` tells the client.
     Conflate,
 }
 
 impl ChannelOptions {
-    /// Options that say nothing special: open, 64 messages or 60 s of history, slow consumers disconnected.
+    /// Creates options with the defaults: open, 64 messages or 60 s of history, slow consumers disconnected.
     pub fn new() -> Self {
         Self {
             retention: Some(Retention { messages: 64, age: Duration::from_secs(60) }),
@@ -117,7 +119,7 @@ impl ChannelOptions {
         }
     }
 
-    /// Keeps at most `messages` publications, none older than `age`.
+    /// Keeps at most `messages` publications, none of which is older than `age`.
     #[must_use]
     pub fn history(mut self, messages: u32, age: Duration) -> Self {
         self.retention = (messages > 0).then_some(Retention { messages, age });
@@ -131,15 +133,15 @@ impl ChannelOptions {
         self
     }
 
-    /// Refuses every client that neither [`ChannelOptions::authorize`] nor [`ChannelOptions::authorize_subscribe`] admits; all of
-    /// them, where none is set.
+    /// Refuses every client that neither [`ChannelOptions::authorize`] nor
+    /// [`ChannelOptions::authorize_subscribe`] admits; where neither is set, it refuses all clients.
     #[must_use]
     pub fn private(mut self) -> Self {
         self.access = Access::Private;
         self
     }
 
-    /// Decides who may subscribe, from the connection and the pattern's parameters.
+    /// Sets a function that decides who may subscribe, from the connection and the pattern's parameters.
     #[must_use]
     pub fn authorize<F>(mut self, authorize: F) -> Self
     where
@@ -158,9 +160,9 @@ impl ChannelOptions {
         self
     }
 
-    /// Checks what clients publish, once it is known that they may: its `content`, and the channel's name. What
-    /// does not pass is answered with `validation_error`. Of several validators all are asked. What the
-    /// application publishes is not checked.
+    /// Adds a validator of what clients publish, which gets the channel's name and the `content` of a
+    /// permitted publication. A value that does not pass is answered with `validation_error`. All of several
+    /// validators run. What the application publishes is not checked.
     #[must_use]
     pub fn validate(mut self, validator: impl Validator) -> Self {
         let validator = Foreign::new(validator);
@@ -168,28 +170,29 @@ impl ChannelOptions {
         self
     }
 
-    /// Refuses what clients publish unless its `content` can be decoded into `T`: `validation_error`, with the place
-    /// of the fault. As [`ChannelOptions::validate`] otherwise.
+    /// Refuses what clients publish unless its `content` can be decoded into `T`, with a `validation_error`
+    /// that says where the fault is. Otherwise it is as [`ChannelOptions::validate`].
     #[must_use]
     pub fn content<T: DeserializeOwned + 'static>(self) -> Self {
         self.validate(crate::validate::of_type::<T>)
     }
 
-    /// Tells subscribers who comes and goes (`channel_event`), while there are at most 1,000 of them.
+    /// Announces to subscribers who subscribes and unsubscribes (`channel_event`), while there are at most
+    /// 1,000 of them.
     #[must_use]
     pub fn announce_subscribers(self) -> Self {
         self.announce_subscribers_up_to(1000)
     }
 
-    /// As [`ChannelOptions::announce_subscribers`], up to a number of subscribers of one's own: announcing costs
-    /// one message per subscriber and change.
+    /// Announces as [`ChannelOptions::announce_subscribers`], up to the given number of subscribers. Each
+    /// change costs one message per subscriber.
     #[must_use]
     pub fn announce_subscribers_up_to(mut self, subscribers: u32) -> Self {
         self.announce = Some(subscribers);
         self
     }
 
-    /// Limits what all clients together publish in one channel, on this node; more is refused with
+    /// Limits what all clients together publish in one channel on this node; more is refused with
     /// `rate_limited`. What the application itself publishes is not counted. Default: no limit.
     #[must_use]
     pub fn rate_limit(mut self, rate: Rate) -> Self {
@@ -197,8 +200,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Shows subscribers who is there: `Presence::each()`, `Presence::diff()` or `Presence::occupancy()`. See
-    /// [`PresenceOptions`].
+    /// Shows subscribers who is present: `Presence::each()`, `Presence::diff()` or `Presence::occupancy()`.
+    /// See [`PresenceOptions`].
     #[must_use]
     pub fn presence(mut self, presence: PresenceOptions) -> Self {
         call_once(&mut self.presence, presence, "presence");
@@ -212,7 +215,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Who may subscribe, in a word.
+    /// Returns one word for who may subscribe.
     pub(crate) fn access_name(&self) -> &'static str {
         let is_authorized = self.authorize.is_some() || self.rules.subscribe.is_some();
         match (self.access, is_authorized) {
@@ -223,7 +226,8 @@ impl ChannelOptions {
         }
     }
 
-    /// What a group's channel is like: its members are the application's choice, and nothing is kept.
+    /// Returns the options of a group's channel: the application chooses its members, and it keeps no
+    /// history.
     pub(crate) fn of_group() -> Self {
         Self { retention: None, ..Self::undeclared() }
     }
@@ -241,7 +245,7 @@ impl Default for ChannelOptions {
 
 impl fmt::Debug for ChannelOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channels")
+        f.debug_struct("ChannelOptions")
             .field("retention", &self.retention)
             .field("access", &self.access)
             .field("publishers", &self.publishers)
@@ -254,7 +258,7 @@ impl fmt::Debug for ChannelOptions {
     }
 }
 
-/// The patterns of a hub, in the order of their declaration: the first that matches decides.
+/// The patterns of a hub, in the order of their declaration: the first that matches applies.
 #[derive(Debug)]
 pub(crate) struct Declarations {
     declared: Vec<(Pattern, Arc<ChannelOptions>)>,
@@ -273,7 +277,7 @@ impl Declarations {
         Ok(Self { declared: patterns, undeclared: Arc::new(ChannelOptions::undeclared()) })
     }
 
-    /// What there is of each pattern, in the order of their declaration, and of no pattern.
+    /// Returns the counters of each pattern, in the order of declaration, then those of undeclared channels.
     #[cfg(feature = "metrics")]
     pub(crate) fn usages(&self) -> impl Iterator<Item = &PatternUsage> {
         let declared = self.declared.iter().map(|(_, options)| &*options.usage);
@@ -285,7 +289,7 @@ impl Declarations {
         found.map_or(&self.undeclared, |(_, options)| options)
     }
 
-    /// The options with the parameters that the pattern takes from the name.
+    /// Returns the options of a channel with the values of the pattern's parameters in its name.
     pub(crate) fn resolve<'a>(&'a self, channel: &'a str) -> (&'a Arc<ChannelOptions>, Params<'a>) {
         self.declared
             .iter()

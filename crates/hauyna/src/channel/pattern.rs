@@ -1,5 +1,5 @@
-//! Patterns of channel names: literal text, `{name}` for a part without `:`, and `{*name}` for the rest.
-//! Pure; used by `options`.
+//! Patterns of channel and group names: literal text, `{name}` for a segment without `:`, and `{*name}` for
+//! the rest. Pure; used by `options`, `group` and `contract`.
 
 use crate::error::Error;
 use std::fmt;
@@ -16,24 +16,24 @@ enum Segment {
     Rest(Box<str>),
 }
 
-/// What a pattern's parameters stand for in one name: `params["id"]`.
+/// The values of a pattern's parameters in one name: `params["id"]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Params<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Params<'a> {
-    /// Names and values, in their order.
+    /// Returns names and values, in the order of the pattern.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().copied()
     }
 
-    /// The value of a parameter, where the pattern has it.
+    /// Returns the value of a parameter, where the pattern has it.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 }
 
 impl Segment {
-    /// The name of a parameter.
+    /// Returns the name of a parameter; `None` for literal text.
     fn name(&self) -> Option<&str> {
         match self {
             Self::Literal(_) => None,
@@ -55,6 +55,8 @@ impl fmt::Display for Pattern {
 impl Index<&str> for Params<'_> {
     type Output = str;
 
+    /// Returns the value of a parameter.
+    ///
     /// # Panics
     ///
     /// Where the pattern has no parameter of that name.
@@ -64,6 +66,8 @@ impl Index<&str> for Params<'_> {
 }
 
 impl Pattern {
+    /// Parses a pattern.
+    ///
     /// # Errors
     ///
     /// `Config` where braces do not match, a parameter has no name, or two parameters touch.
@@ -78,13 +82,13 @@ impl Pattern {
             let Some(open) = rest.strip_prefix('{') else {
                 let end = rest.find('{').unwrap_or(rest.len());
                 if rest[..end].contains('}') {
-                    return Err(bad("a `}` without its `{`"));
+                    return Err(bad("a `}` without a `{` before it"));
                 }
                 parts.push(Segment::Literal(rest[..end].into()));
                 rest = &rest[end..];
                 continue;
             };
-            let (name, after) = open.split_once('}').ok_or_else(|| bad("a `{` without its `}`"))?;
+            let (name, after) = open.split_once('}').ok_or_else(|| bad("a `{` without a `}` after it"))?;
             if !matches!(parts.last(), None | Some(Segment::Literal(_))) {
                 return Err(bad("two parameters need a literal between them"));
             }
@@ -94,39 +98,39 @@ impl Pattern {
             };
             if matches!(&part, Segment::Rest(name) | Segment::Param(name) if name.is_empty() || name.contains('{'))
             {
-                return Err(bad("a parameter without a proper name"));
+                return Err(bad("a parameter needs a name without `{`"));
             }
             if parts.iter().any(|earlier: &Segment| earlier.name().is_some() && earlier.name() == part.name())
             {
-                return Err(bad("two parameters of one name, of which only the first could be read"));
+                return Err(bad("two parameters have the same name"));
             }
             parts.push(part);
             rest = after;
         }
         if text.chars().any(char::is_control) {
-            return Err(bad("a control character, which no name has"));
+            return Err(bad("control characters are not allowed"));
         }
         if parts.is_empty() { Err(bad("it is empty")) } else { Ok(Self(parts)) }
     }
 
-    /// Adds a pattern to those declared before.
+    /// Checks a pattern against those that are declared before it.
     ///
     /// # Errors
     ///
-    /// `Config` where it could never decide, because an earlier one matches every name that it matches.
+    /// `Config` where it can never apply, because an earlier one matches every name that it matches.
     pub(crate) fn check_behind<'a>(&self, earlier: impl IntoIterator<Item = &'a Self>) -> Result<(), Error> {
         match earlier.into_iter().find(|earlier| earlier.covers(self)) {
             Some(earlier) if earlier.is_same(self) => {
                 Err(Error::config(format!("the pattern `{self}` is declared twice")))
             }
             Some(earlier) => Err(Error::config(format!(
-                "the pattern `{self}` never decides, because `{earlier}` is declared before it: declare `{self}` first"
+                "the pattern `{self}` never applies, because `{earlier}` is declared before it: declare `{self}` first"
             ))),
             None => Ok(()),
         }
     }
 
-    /// Whether both match the same names; parameters may be called differently.
+    /// Whether both match the same names; the names of the parameters may differ.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_same = |(one, other): (&Segment, &Segment)| match (one, other) {
             (Segment::Literal(one), Segment::Literal(other)) => one == other,
@@ -138,7 +142,8 @@ impl Pattern {
 
     /// Whether this is known to match every name that `other` matches.
     fn covers(&self, other: &Self) -> bool {
-        // A parameter ends at a `:` or at the end, so whether a name matches depends on where its `:` stand alone.
+        // Each parameter ends at a `:` or at the end, so the positions of `:` alone decide whether a name
+        // matches.
         let ends_at_colon = |parts: &[Segment]| match parts {
             [Segment::Param(_), Segment::Literal(next)] => next.starts_with(':'),
             _ => true,
@@ -149,7 +154,7 @@ impl Pattern {
         self.is_same(other) || is_simple && self.matches(&one) && self.matches(&several)
     }
 
-    /// A name that it matches, with these values for its parameters.
+    /// Returns a name that the pattern matches, with these values for its parameters.
     fn with_values(&self, param: &str, rest: &str) -> String {
         let values = self.0.iter().map(|part| match part {
             Segment::Literal(text) => text,
@@ -193,16 +198,17 @@ impl Pattern {
         rest.is_empty()
     }
 
-    /// Where the parameter at `index` ends, which is not empty: before the first literal that follows it, and where that
-    /// ends the pattern, before the end of the name.
+    /// Returns the end of the parameter at `index`, which is not empty. It ends before the first occurrence
+    /// of the literal that follows it; where that literal ends the pattern, before the last occurrence, at
+    /// the end of the name.
     fn end_of_param(&self, index: usize, rest: &str) -> Option<usize> {
-        let least = rest.chars().next()?.len_utf8();
+        let min = rest.chars().next()?.len_utf8();
         let Some(Segment::Literal(next)) = self.0.get(index + 1) else { return Some(rest.len()) };
         if index + 2 == self.0.len() {
-            return rest.strip_suffix(&**next).map(str::len).filter(|end| *end >= least);
+            return rest.strip_suffix(&**next).map(str::len).filter(|end| *end >= min);
         }
-        // The first one: a later one would leave less to the parameter behind it.
-        rest[least..].find(&**next).map(|at| least + at)
+        // The first occurrence, because a later one would leave less to the next parameter.
+        rest[min..].find(&**next).map(|at| min + at)
     }
 }
 

@@ -1,5 +1,5 @@
-//! One message in a channel: numbered once, encoded once per wire variant, shared by every receiver.
-//! Made by brokers from a [`Draft`]; read by shards.
+//! One message in a channel: numbered once, encoded once per wire variant, shared by every receiver. Brokers
+//! create it from a [`Draft`]; shards read it.
 
 use super::{ChannelName, Target, UserId};
 use crate::connection::ConnectionId;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::fmt;
 use std::sync::OnceLock;
 
-/// A message on its way to be numbered.
+/// A message that is not numbered yet.
 #[derive(Debug, Clone)]
 pub struct Draft {
     pub(crate) channel: ChannelName,
@@ -20,41 +20,47 @@ pub struct Draft {
     pub(crate) content: Content,
     pub(crate) timestamp: u64,
     pub(crate) except: Option<ConnectionId>,
-    /// The key by which it supersedes earlier ones; of a [`PublicationKind::ClientEvent`] the type of the event.
+    /// The conflation key; for a [`PublicationKind::ClientEvent`], the type of the event.
     pub(crate) conflate: Option<Box<str>>,
-    /// In how many wire variants it is going to be encoded, as far as that is known.
+    /// Expected number of wire variants in which it is encoded.
     pub(crate) variants: u8,
 }
 
-/// What shape a publication has on the wire.
+/// The form of a publication on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublicationKind {
     /// A `message` with the content inside.
     Message,
-    /// What the application broadcast: an object with a `type` of its own, or else wrapped as a `message`.
+    /// A value that the application broadcasts: sent as it is where it is an object with a `type`, otherwise
+    /// wrapped as a `message`.
     Application,
-    /// To one user: an application's object with a `type` of its own, or else wrapped as `private`.
+    /// A value for one user: sent as it is where it is an object with a `type`, otherwise wrapped as
+    /// `private`.
     Private,
-    /// To the members of a group: an application's object with a `type` of its own, or else wrapped as `group`.
+    /// A value for the members of a group: sent as it is where it is an object with a `type`, otherwise
+    /// wrapped as `group`.
     Group,
-    /// To everybody: an application's object with a `type` of its own, or else wrapped as `broadcast`.
+    /// A value for everybody: sent as it is where it is an object with a `type`, otherwise wrapped as
+    /// `broadcast`.
     Broadcast,
-    /// A message of the protocol, complete.
+    /// A complete message of the protocol.
     Event,
-    /// A `client_event`: from one subscriber to the others. Without a content it has no data.
+    /// A `client_event` from one subscriber to the others. Empty content means that it has no data.
     ClientEvent,
-    /// `subscribed`: the stream goes on under another epoch, or after a loss. Made by each node for its own
-    /// subscribers; brokers never see it.
+    /// `subscribed`: the stream continues under another epoch, or after a loss. Each node creates it for its
+    /// own subscribers; brokers never see it.
     EpochTurned,
 }
 
-/// A value in the encoding it came in, never re-serialised for receivers of the same encoding.
+/// A value in the encoding in which it arrived. It is not serialised again for receivers with the same
+/// encoding.
 #[derive(Clone)]
 pub struct Content {
     pub(crate) encoding: Encoding,
     pub(crate) bytes: Bytes,
-    /// Whether it is a whole message or goes into one. Decided once, where it comes in.
+    /// Whether the value is a whole message or the content of one. It is decided once, when the value
+    /// arrives.
     shape: Shape,
 }
 
@@ -65,49 +71,52 @@ impl fmt::Debug for Content {
 }
 
 impl Content {
-    /// What a client sends: always inside of a message that names the sender, so that nobody can forge one of the
-    /// server's.
+    /// Copies what a client sends. It is always wrapped in a message that names the sender, so that no client
+    /// can forge a message of the server.
     pub(crate) fn copy(raw: Raw<'_>) -> Self {
         let bytes = Bytes::copy_from_slice(raw.bytes());
         Self { encoding: raw.encoding(), bytes, shape: Shape::Content }
     }
 
-    /// The content of a client event without data.
+    /// Returns the content of a client event without data.
     pub(crate) fn nothing() -> Self {
         Self::of_protocol(Vec::new())
     }
 
-    /// What the application sends: an object with a `type` of its own is the message.
+    /// Serialises what the application sends. An object with a `type` of its own is the whole message.
     ///
     /// # Errors
     ///
-    /// `validation_error` where JSON cannot hold the value.
+    /// `validation_error` where the value cannot be represented as JSON.
     pub(crate) fn of_application<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
         let content = Self::inner(value)?;
         let shape = Shape::of(content.raw());
         Ok(Self { shape, ..content })
     }
 
-    /// A value of the application's inside of a message of the protocol.
+    /// Serialises a value of the application that is always wrapped in a message of the protocol.
     ///
     /// # Errors
     ///
-    /// `validation_error` where JSON cannot hold the value.
+    /// `validation_error` where the value cannot be represented as JSON.
     pub(crate) fn inner<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
         let bytes = serde_json::to_vec(value).map_err(|fault| {
-            Error::protocol(ErrorType::ValidationError, format!("not representable as JSON: {fault}"))
+            Error::protocol(
+                ErrorType::ValidationError,
+                format!("the value cannot be represented as JSON: {fault}"),
+            )
         })?;
         Ok(Self::of_protocol(bytes))
     }
 
-    /// Whether it is a whole message outside of a channel, too. One with a position of its own is not: clients would
-    /// count it as a publication of the channel that it names.
+    /// Whether it can be sent as a whole message outside of a channel. A value with the fields of a position
+    /// cannot: clients would count it as a publication of the channel that it names.
     fn is_whole(&self) -> bool {
-        matches!(self.shape, Shape::Message(own) if !own.has_position())
+        matches!(self.shape, Shape::Message(fields) if !fields.has_position())
     }
 
-    /// Appends it as a message to one connection: as it is, but for what clients would take for a message of the
-    /// protocol, or for a publication.
+    /// Appends it as a message to one connection. It is sent as it is, unless clients would mistake it for a
+    /// message of the protocol or for a publication; then it is wrapped as `private`.
     pub(crate) fn encode_alone(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let raw = self.raw();
         if self.is_whole() || !raw.has_type() {
@@ -117,7 +126,7 @@ impl Content {
         Message::Private(direct).encode(encoding, out);
     }
 
-    /// A message of the protocol as JSON, for [`PublicationKind::Event`].
+    /// Takes a message of the protocol as JSON, for [`PublicationKind::Event`].
     pub(crate) fn of_protocol(json: Vec<u8>) -> Self {
         Self { encoding: Encoding::Json, bytes: json.into(), shape: Shape::Content }
     }
@@ -126,23 +135,23 @@ impl Content {
         Raw::assume_valid(self.encoding, &self.bytes)
     }
 
-    /// The encoding of [`Content::bytes`].
+    /// Returns the encoding of [`Content::bytes`].
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// The value as it came.
+    /// Returns the encoded value as it arrived.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 }
 
 impl Draft {
-    /// What the application publishes in a channel, as of now.
+    /// Creates a draft of what the application publishes in a channel, with the present time.
     ///
     /// # Errors
     ///
-    /// `validation_error` where JSON cannot hold the value.
+    /// `validation_error` where the value cannot be represented as JSON.
     pub fn new(channel: ChannelName, value: &impl Serialize) -> Result<Self, Error> {
         let content = Content::of_application(value)?;
         let timestamp = crate::clock::unix_ms();
@@ -158,17 +167,17 @@ impl Draft {
         })
     }
 
-    /// The channel it goes to.
+    /// Returns the channel that it is for.
     pub fn channel(&self) -> &ChannelName {
         &self.channel
     }
 
-    /// The content.
+    /// Returns the content.
     pub fn content(&self) -> &Content {
         &self.content
     }
 
-    /// The publication, numbered where the channel keeps history.
+    /// Returns the publication, with a position where the channel keeps history.
     pub fn publication(self, position: Option<Position>) -> Publication {
         Publication { draft: self, position, frames: Default::default() }
     }
@@ -188,48 +197,48 @@ impl fmt::Debug for Publication {
 }
 
 impl Publication {
-    /// The channel it was published in.
+    /// Returns the channel that it was published in.
     pub fn channel(&self) -> &ChannelName {
         &self.draft.channel
     }
 
-    /// Who published it, where a user did.
+    /// Returns the user that published it, if any.
     pub fn user(&self) -> Option<&UserId> {
         self.draft.user.as_ref()
     }
 
-    /// The content.
+    /// Returns the content.
     pub fn content(&self) -> &Content {
         &self.draft.content
     }
 
-    /// When, in milliseconds since the Unix epoch.
+    /// Returns the time of publication, in milliseconds since the Unix epoch.
     pub fn timestamp(&self) -> u64 {
         self.draft.timestamp
     }
 
-    /// Where it stands in the channel's stream, where the channel keeps history.
+    /// Returns its position in the channel's stream, where the channel keeps history.
     pub fn position(&self) -> Option<Position> {
         self.position
     }
 
-    /// The shape it has on the wire.
+    /// Returns its form on the wire.
     pub fn kind(&self) -> PublicationKind {
         self.draft.kind
     }
 
-    /// Whether it tells the subscribers that the stream goes on elsewhere: it must not be dropped, and publications
-    /// on its two sides never count as one gap.
+    /// Whether it tells subscribers that the stream continues at another position. It must not be dropped,
+    /// and publications before and after it are never part of the same gap.
     pub(crate) fn is_epoch_turn(&self) -> bool {
         self.draft.kind == PublicationKind::EpochTurned
     }
 
-    /// Whether one subscriber has sent it to the others beside the publications: it may be dropped silently.
+    /// Whether it is an event that one subscriber sends to the others; it may be dropped silently.
     pub(crate) fn is_client_event(&self) -> bool {
         self.draft.kind == PublicationKind::ClientEvent
     }
 
-    /// Whether a later client event of the same sender and type takes its place.
+    /// Whether a later client event has the same sender and type, and so replaces it.
     pub(crate) fn is_superseded_by(&self, later: &Self) -> bool {
         self.draft.except == later.draft.except && self.draft.conflate == later.draft.conflate
     }
@@ -246,14 +255,14 @@ impl Publication {
         self.draft.conflate.as_deref()
     }
 
-    /// About how many bytes it holds: the content, an encoded frame for each wire variant that connections used when it
-    /// was published, and the structure around them.
+    /// Returns about how many bytes it holds: the content, an encoded frame for each wire variant that
+    /// connections used when it was published, and the structure around them.
     pub fn weight(&self) -> usize {
         let frames = usize::from(self.draft.variants.max(1));
         self.weight_with(frames)
     }
 
-    /// About how many bytes it holds with one encoded frame.
+    /// Returns about how many bytes it holds with one encoded frame.
     pub(crate) fn weight_of_one(&self) -> usize {
         self.weight_with(1)
     }
@@ -262,7 +271,7 @@ impl Publication {
         (1 + frames) * self.draft.content.bytes.len() + std::mem::size_of::<Self>() + 64
     }
 
-    /// The WebSocket frame for a wire variant, encoded by the first who asks.
+    /// Returns the WebSocket frame for a wire variant. The first caller encodes it.
     pub(crate) fn frame(&self, wire: Wire, deflate: Option<&Deflate>) -> &Bytes {
         self.frames[wire.index()].get_or_init(|| match deflate.filter(|_| wire.is_deflated()) {
             None => {
@@ -278,7 +287,7 @@ impl Publication {
         })
     }
 
-    /// Appends the message, without frame, in `encoding`.
+    /// Appends the message in `encoding`, without a frame.
     pub(crate) fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
         let Draft { channel, kind, user, content, timestamp, .. } = &self.draft;
         let (raw, timestamp) = (content.raw(), *timestamp);
@@ -332,7 +341,7 @@ impl Publication {
     }
 }
 
-/// How one connection wants its messages: the encoding, and whether frames are deflated.
+/// A wire variant: the encoding, and whether frames are deflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wire(u8);
 
@@ -360,5 +369,5 @@ impl Wire {
     }
 }
 
-/// Room for what stands around the content of a message, in bytes.
+/// Bytes reserved for the fields around the content of a message.
 const ENVELOPE: usize = 128;

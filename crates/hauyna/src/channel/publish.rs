@@ -1,6 +1,7 @@
-//! From a publication to the inboxes of the shards: `publish` hands it to the broker, the broker numbers
-//! it and relays it, and `deliver`, the one door to subscribers, puts it into the inbox of each shard
-//! that has some.
+//! The way of a publication to the inboxes of the shards: `publish` hands it to the broker, the broker
+//! numbers and relays it, and `deliver`, the only way to subscribers, puts it into the inbox of each shard
+//! that has receivers. Called by `Channel`, `User`, `Connections` and `dispatch`; `deliver` is called by the
+//! relay.
 
 use super::epoch_turn::follow;
 use super::name::Target;
@@ -14,18 +15,19 @@ use crate::hub::HubCore;
 use crate::shard::Item;
 use std::sync::Arc;
 
-/// What a publication carries besides its content. Made by [`Channel::publish`](super::Channel::publish).
+/// The options of a publication, as [`Channel::publish`](super::Channel::publish) collects them.
 #[derive(Debug, Default)]
 pub(crate) struct PublishOptions {
     pub(crate) user: Option<UserId>,
     pub(crate) except: Option<ConnectionId>,
     pub(crate) conflate: Option<Box<str>>,
     pub(crate) key: Option<Box<str>>,
-    /// The channel's options, where the caller has them at hand.
+    /// The channel's options, where the caller has looked them up already.
     pub(crate) options: Option<Arc<ChannelOptions>>,
 }
 
-/// As [`publish`], when the shards that write it have room: a publisher is not faster than its subscribers are served.
+/// Publishes as [`publish`], once the shards that write the publication have room. A publisher is thus not
+/// faster than its subscribers are served.
 ///
 /// # Errors
 ///
@@ -33,27 +35,29 @@ pub(crate) struct PublishOptions {
 ///
 /// # Cancel safety
 ///
-/// Where the future is dropped before it is done, nothing is known to have been published.
+/// Where the future is dropped before it completes, the value may or may not have been published.
 pub(crate) async fn publish_paced(
     hub: &HubCore,
     channel: ChannelName,
-    message: (PublicationKind, Content),
-    extras: PublishOptions,
+    kind: PublicationKind,
+    content: Content,
+    options: PublishOptions,
 ) -> Result<Published, BrokerError> {
     hub.wait_for_channel_room(&channel).await;
-    publish(hub, channel, message, extras).await
+    publish(hub, channel, kind, content, options).await
 }
 
 /// Hands a publication to the broker.
 pub(crate) fn publish(
     hub: &HubCore,
     channel: ChannelName,
-    (kind, content): (PublicationKind, Content),
-    extras: PublishOptions,
+    kind: PublicationKind,
+    content: Content,
+    options: PublishOptions,
 ) -> Answer<Result<Published, BrokerError>> {
     let retention = match kind {
-        PublicationKind::Message | PublicationKind::Application => match &extras.options {
-            Some(options) => options.retention,
+        PublicationKind::Message | PublicationKind::Application => match &options.options {
+            Some(channel_options) => channel_options.retention,
             None => retention_of(hub, &channel),
         },
         PublicationKind::Private
@@ -63,7 +67,7 @@ pub(crate) fn publish(
         | PublicationKind::Event
         | PublicationKind::EpochTurned => None,
     };
-    let key = extras.key.map(|key| match &extras.user {
+    let key = options.key.map(|key| match &options.user {
         Some(user) => format!("{user}\0{key}").into_boxed_str(),
         None => format!("\0{key}").into_boxed_str(),
     });
@@ -73,11 +77,11 @@ pub(crate) fn publish(
         draft: Draft {
             channel,
             kind,
-            user: extras.user,
+            user: options.user,
             content,
             timestamp: crate::clock::unix_ms(),
-            except: extras.except,
-            conflate: extras.conflate,
+            except: options.except,
+            conflate: options.conflate,
             variants: hub.registry.wire_variants(),
         },
         retention,
@@ -93,20 +97,20 @@ fn retention_of(hub: &HubCore, channel: &ChannelName) -> Option<Retention> {
     }
 }
 
-/// Gives a publication to its receivers on this node. The only function that does.
+/// Gives a publication to its receivers on this node. It is the only function that does so.
 ///
-/// Runs under the broker's lock for the channel and takes the channel's own, so the order of the inboxes is
-/// the order of offsets. It neither waits nor writes.
+/// It runs under the broker's lock for the channel and takes the channel's own lock, so the order in the
+/// inboxes is the order of offsets. It neither waits nor writes.
 pub(crate) fn deliver(hub: &HubCore, publication: &Arc<Publication>) {
     match publication.channel().target() {
         Target::Everybody => {
-            // A shard that nobody has connected to does not run yet: what it was posted would wait for ever,
-            // or for a connection that comes later.
+            // A shard without any connection so far does not run yet: its items would wait forever, or would
+            // go to a connection that is opened later.
             for shard in hub.shards.iter().filter(|shard| shard.has_started()) {
                 shard.post(Item::Everybody(publication.clone()));
             }
         }
-        // An item for each of many connections would let small requests fill the inboxes.
+        // One item per connection would let small requests to a user with many connections fill the inboxes.
         Target::User(user) if hub.registry.connection_count(user) > 1 => {
             for shard in hub.shards.iter().filter(|shard| shard.has_started()) {
                 shard.post(Item::User(publication.clone()));

@@ -1,4 +1,5 @@
-//! What a client asks of a channel, as authorisers of a pattern see it. Made by `dispatch`.
+//! A client's request to a channel, as the authorisers of a handler or a channel pattern see it. Created by
+//! `dispatch`.
 
 use super::{ChannelName, Params};
 use crate::error::{Error, Reject};
@@ -8,7 +9,8 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 use std::sync::Arc;
 
-/// What a client asks of one channel; see [`ChannelOptions::authorize_subscribe`](super::ChannelOptions::authorize_subscribe).
+/// A client's request to one channel; see
+/// [`ChannelOptions::authorize_subscribe`](super::ChannelOptions::authorize_subscribe).
 pub struct ChannelRequest {
     channel: ChannelName,
     params: Vec<(Box<str>, Box<str>)>,
@@ -23,40 +25,41 @@ impl ChannelRequest {
         Self { channel, params, token: None, metadata: None, is_update: false }
     }
 
-    /// A subscriber replaces its metadata.
+    /// Makes it a request to replace a subscriber's metadata.
     pub(crate) fn update(self, metadata: Arc<str>) -> Self {
         Self { metadata: Some(metadata), is_update: true, ..self }
     }
 
-    /// What only `subscribe_channel` has.
+    /// Adds what only `subscribe_channel` has: the token and the metadata.
     pub(crate) fn with(mut self, token: Option<Box<str>>, metadata: Option<Arc<str>>) -> Self {
         self.token = token;
         self.metadata = metadata;
         self
     }
 
-    /// The channel.
+    /// Returns the name of the channel.
     pub fn channel(&self) -> &str {
         self.channel.as_str()
     }
 
-    /// A parameter of the channel's pattern.
+    /// Returns the value of a parameter of the channel's pattern.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(own, _)| **own == *name).map(|(_, value)| &**value)
+        self.params.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
     }
 
-    /// The token that came with `subscribe_channel`: one that allows this channel.
+    /// Returns the token that came with `subscribe_channel`, which is to permit this channel.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
 
-    /// Whether a subscriber replaces its metadata with `update_presence`, which comes without a token. Otherwise the client
-    /// is about to subscribe.
+    /// Whether a subscriber asks to replace its metadata with `update_presence`, which has no token.
+    /// Otherwise the client asks to subscribe.
     pub fn is_update(&self) -> bool {
         self.is_update
     }
 
-    /// The metadata that came with `subscribe_channel` or `update_presence`, as a type of yours; none as `null`.
+    /// Decodes the metadata that came with `subscribe_channel` or `update_presence`. Missing metadata is
+    /// `null`.
     ///
     /// # Errors
     ///
@@ -84,7 +87,7 @@ pub(super) fn decoded<T: DeserializeOwned>(raw: Raw<'_>, field: &str) -> Result<
     })
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for ChannelRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChannelRequest").field("channel", &self.channel).finish_non_exhaustive()

@@ -1,5 +1,5 @@
-//! The part of a pattern's options that says who may do what, by functions that may wait. Asked by `dispatch`,
-//! unless the handler has an authoriser of its own.
+//! The asynchronous authorisers of a channel pattern: who may subscribe, publish, read the history and query
+//! presence. Called by `dispatch`, unless the handler has an authoriser of its own.
 
 use super::{ChannelOptions, ChannelRequest};
 use crate::broker::BoxFuture;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub(crate) type Rule = Arc<dyn Fn(Context, ChannelRequest) -> BoxFuture<Result<(), Reject>> + Send + Sync>;
 
-/// What was said for a pattern; none decides as the pattern is open or private.
+/// The authorisers of a pattern. Without one, the other options of the pattern decide.
 #[derive(Clone, Default)]
 pub(crate) struct Rules {
     pub(crate) subscribe: Option<Rule>,
@@ -22,19 +22,22 @@ pub(crate) struct Rules {
 }
 
 impl ChannelOptions {
-    /// Decides who may subscribe, as [`ChannelOptions::authorize`] does, by a function that may wait and that sees the
-    /// token and the metadata of the request. Where both are set, both must allow it. It is asked again where a subscriber
-    /// replaces its metadata with `update_presence`: [`ChannelRequest::is_update`] tells it, and there is no token then.
+    /// Sets an asynchronous function that decides who may subscribe. In contrast to
+    /// [`ChannelOptions::authorize`] it sees the token and the metadata of the request. Where both are set,
+    /// both must permit it. It is called again when a subscriber replaces its metadata with
+    /// `update_presence`: then [`ChannelRequest::is_update`] is true, and there is no token.
     ///
-    /// | who may… | by a handler | by a channel pattern | where neither says |
+    /// | who may… | by a handler | by a channel pattern | where neither is set |
     /// |---|---|---|---|
-    /// | subscribe | `authorize_subscribe` | `authorize` and `authorize_subscribe` | everybody; nobody where `private` |
-    /// | publish (subscribers alone) | `authorize_publish` | `authorize_publish` | as `publishers` says |
-    /// | read the history (subscribers alone) | `authorize_history` | `authorize_history` | every subscriber |
-    /// | ask who is present (subscribers alone) | `authorize_presence` | `authorize_presence` | every subscriber |
+    /// | subscribe | `authorize_subscribe` | `authorize`, `authorize_subscribe` | all; none where `private` |
+    /// | publish | `authorize_publish` | `authorize_publish` | as `publishers` says |
+    /// | read the history | `authorize_history` | `authorize_history` | every subscriber |
+    /// | request who is present | `authorize_presence` | `authorize_presence` | every subscriber |
     ///
-    /// What a handler says stands instead of what the pattern says. The application itself is never asked. In a
-    /// channel that matches no pattern clients may do nothing, unless the handler allows it.
+    /// All but the first are for subscribers only.
+    ///
+    /// An authoriser of the handler replaces that of the pattern. Nothing of this applies to the application
+    /// itself. In a channel that matches no pattern, clients may do nothing unless the handler permits it.
     ///
     /// # Examples
     ///
@@ -50,7 +53,8 @@ impl ChannelOptions {
     ///     }
     /// }
     ///
-    /// let hub = Hub::builder().channels("game:{id}", ChannelOptions::new().authorize_subscribe(with_ticket)).build();
+    /// let options = ChannelOptions::new().authorize_subscribe(with_ticket);
+    /// let hub = Hub::builder().channels("game:{id}", options).build();
     /// # drop(hub);
     /// ```
     #[must_use]
@@ -63,7 +67,7 @@ impl ChannelOptions {
         self
     }
 
-    /// Decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
+    /// Sets a function that decides which subscribers may publish, instead of [`ChannelOptions::publishers`].
     #[must_use]
     pub fn authorize_publish<F, Fut>(mut self, f: F) -> Self
     where
@@ -74,8 +78,9 @@ impl ChannelOptions {
         self
     }
 
-    /// Decides which subscribers may ask for the history. What a recovery replays is part of the subscription: whoever may
-    /// subscribe can read, from a position of its own choice, what the channel keeps.
+    /// Sets a function that decides which subscribers may request the history. It does not apply to recovery,
+    /// which is part of the subscription: a client that may subscribe can recover from any position that the
+    /// channel keeps.
     #[must_use]
     pub fn authorize_history<F, Fut>(mut self, f: F) -> Self
     where
@@ -86,7 +91,8 @@ impl ChannelOptions {
         self
     }
 
-    /// Decides which subscribers may ask who is present. What a subscriber is told unasked is part of the subscription.
+    /// Sets a function that decides which subscribers may request who is present. It does not apply to the
+    /// presence messages that every subscriber gets, which are part of the subscription.
     #[must_use]
     pub fn authorize_presence<F, Fut>(mut self, f: F) -> Self
     where

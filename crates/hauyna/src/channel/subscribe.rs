@@ -1,5 +1,6 @@
-//! Joining a channel. A subscription becomes live under the channel's lock, in one step with
-//! its answer and its replay, so there is no gap, no duplicate, and nothing before the answer.
+//! Subscribing to a channel: `prepare` does what may wait, `commit` makes the subscription live. It becomes
+//! live under the channel's lock, in one step with its reply and its replay, so there is no gap, no
+//! duplicate, and no message before the reply. Called by `dispatch`, `Channel`, `group` and `session`.
 
 use super::announce::announce_change;
 use super::catch_up::{CatchUpStart, Replay};
@@ -17,28 +18,29 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
-/// What a subscriber asks for.
+/// The parameters of a subscription.
 #[derive(Debug, Default)]
 pub(crate) struct SubscribeRequest {
-    /// JSON text.
+    /// Metadata as JSON text.
     pub(crate) metadata: Option<Arc<str>>,
+    /// Position to recover from.
     pub(crate) recover: Option<Position>,
 }
 
-/// What a subscriber is told before anything else of the channel.
+/// The reply to a subscriber, which precedes all messages of the channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SubscribeReply {
     pub(crate) top: Option<Position>,
     pub(crate) recovery: Option<Result<(), RecoveryFailure>>,
 }
 
-/// Counts a subscription that waits for its history, and stops counting wherever it ends.
+/// Counts a subscription as waiting for its history until it is dropped.
 struct CatchingUp<'a> {
     hub: &'a HubCore,
     channel: Arc<ChannelCore>,
-    /// How often the stream had turned when the wait began.
+    /// Number of epoch turns of the stream when the wait began.
     turns: u32,
-    /// Its number among the subscriptions that wait.
+    /// Number of this subscription among those that wait.
     number: u64,
 }
 
@@ -47,17 +49,17 @@ impl Drop for CatchingUp<'_> {
         let mut state = self.channel.state.lock();
         state.end_wait(self.number);
         self.hub.channels.note_holders(&self.channel, &mut state);
-        let unused = self.channel.is_unused(&state);
+        let is_unused = self.channel.is_unused(&state);
         drop(state);
-        if unused {
+        if is_unused {
             self.hub.remove_channel(&self.channel);
         }
     }
 }
 
-/// A subscription that is ready to go live. What is delivered meanwhile stands in the history.
+/// A subscription that is ready to go live. The history contains what is delivered meanwhile.
 pub(crate) struct Prepared<'a> {
-    catching: CatchingUp<'a>,
+    catching_up: CatchingUp<'a>,
     subscription: Arc<Subscription>,
     page: Option<HistoryPage>,
     recovery: Option<Result<(), RecoveryFailure>>,
@@ -66,17 +68,17 @@ pub(crate) struct Prepared<'a> {
     announced: Announced,
 }
 
-/// When the subscriber is told its position.
+/// When the subscriber gets its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Announced {
-    /// As it goes live.
+    /// The subscriber gets it as the subscription goes live.
     Now,
-    /// It was told before, and gets everything after that position.
+    /// The subscriber got it before, with its session, and gets everything after that position.
     Before,
 }
 
 impl Prepared<'_> {
-    /// As part of a session that goes on, which tells its client of all its subscriptions first.
+    /// Makes it part of a resumed session, whose reply tells the client of all subscriptions first.
     pub(crate) fn resumed(mut self) -> Self {
         self.announced = Announced::Before;
         if self.page.is_some() {
@@ -86,15 +88,15 @@ impl Prepared<'_> {
     }
 
     pub(crate) fn name(&self) -> &ChannelName {
-        &self.catching.channel.name
+        &self.catching_up.channel.name
     }
 
-    /// What the client is told of it with its session.
+    /// Returns the part of the session's reply that is about this subscription.
     pub(crate) fn subscribed_message(&self) -> Subscribed<'_> {
-        told(&self.catching.channel, &self.send_reply())
+        subscribed_message(&self.catching_up.channel, &self.reply())
     }
 
-    fn send_reply(&self) -> SubscribeReply {
+    fn reply(&self) -> SubscribeReply {
         SubscribeReply { top: self.page.as_ref().map(|page| page.top), recovery: self.recovery }
     }
 }
@@ -104,28 +106,30 @@ impl Prepared<'_> {
 ///
 /// # Errors
 ///
-/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`, `permission_denied` where the
-/// application has ended it meanwhile, or the connection is closed.
+/// `already_subscribed`, `limit_exceeded` (channels per connection and node), `unavailable`,
+/// `permission_denied` where the application has ended the subscription meanwhile; also where the connection
+/// is closed.
 pub(crate) async fn subscribe(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
-    wish: (&ChannelName, SubscribeRequest),
+    name: &ChannelName,
+    request: SubscribeRequest,
     answer: impl FnOnce(&ChannelCore, &SubscribeReply) + Send,
 ) -> Result<SubscribeReply, Error> {
-    connection.check_new_subscription(wish.0)?;
-    let prepared = prepare(hub, connection, wish).await?;
-    let welcome = prepared.send_reply();
+    connection.check_new_subscription(name)?;
+    let prepared = prepare(hub, connection, name, request).await?;
+    let reply = prepared.reply();
     commit(hub, prepared, None, answer)?;
-    Ok(welcome)
+    Ok(reply)
 }
 
-/// A subscription of a lost connection goes on.
+/// Makes a subscription of the lost connection `lost` live for the connection that resumes its session.
 pub(crate) fn activate_resumed(hub: &HubCore, prepared: Prepared<'_>, lost: ConnectionId) {
-    // It fails where the application was quicker to subscribe this connection.
+    // It fails where the application has subscribed this connection meanwhile.
     let _ = commit(hub, prepared, Some(lost), |_, _| {});
 }
 
-/// Does what may take a while before a subscription can go live.
+/// Does what may wait before a subscription can go live: the broker's subscription and the history.
 ///
 /// # Errors
 ///
@@ -133,28 +137,29 @@ pub(crate) fn activate_resumed(hub: &HubCore, prepared: Prepared<'_>, lost: Conn
 pub(crate) async fn prepare<'a>(
     hub: &'a HubCore,
     connection: &Arc<ConnectionCore>,
-    (name, wish): (&ChannelName, SubscribeRequest),
+    name: &ChannelName,
+    request: SubscribeRequest,
 ) -> Result<Prepared<'a>, Error> {
-    // What is sent to users goes to their connections: a subscription would hear nothing of it.
+    // Messages to users go to their connections, not to subscribers of the user's channel.
     if name.target() != Target::Channel {
-        let text = "this channel is the hub's own: it is written to users, group members or everybody";
+        let text = "channel names that begin with `@` are reserved: send to the user, the group or everybody";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
     connection.may_subscribe(name)?;
-    let catching = start_catch_up(hub, name)?;
-    hub.broker_subscribe(&catching.channel).await?;
-    let page = match catching.channel.options.retention {
+    let catching_up = start_catch_up(hub, name)?;
+    hub.broker_subscribe(&catching_up.channel).await?;
+    let page = match catching_up.channel.options.retention {
         None => None,
         Some(_) => {
-            let range = range(wish.recover, hub.config.recovery_limit);
+            let range = range(request.recover, hub.config.recovery_limit);
             Some(hub.with_broker(|broker| broker.history(name, range)).await?)
         }
     };
-    let subscription = subscription(&catching.channel, connection, wish.metadata);
-    let recovery = page.as_ref().zip(wish.recover);
+    let subscription = subscription(&catching_up.channel, connection, request.metadata);
+    let recovery = page.as_ref().zip(request.recover);
     let recovery = recovery.map(|(page, since)| recovery_of(page, since, hub.config.recovery_limit));
-    let since = wish.recover;
-    Ok(Prepared { catching, subscription, page, recovery, since, announced: Announced::Now })
+    let since = request.recover;
+    Ok(Prepared { catching_up, subscription, page, recovery, since, announced: Announced::Now })
 }
 
 fn commit(
@@ -163,19 +168,19 @@ fn commit(
     lost: Option<ConnectionId>,
     answer: impl FnOnce(&ChannelCore, &SubscribeReply),
 ) -> Result<(), Error> {
-    let Prepared { catching, subscription, page, recovery, since, announced: telling } = prepared;
+    let Prepared { catching_up, subscription, page, recovery, since, announced } = prepared;
     let start = CatchUpStart {
         page,
         recovery,
         since,
-        announced: telling,
-        turns: catching.turns,
-        number: catching.number,
+        announced,
+        turns: catching_up.turns,
+        number: catching_up.number,
     };
     let go_live = || activate(hub, &subscription, start, answer);
-    let announce = || announce_change(hub, &subscription, None, event_of(telling));
-    presence::join(hub, (&subscription, lost), go_live, announce)?;
-    drop(catching);
+    let announce = || announce_change(hub, &subscription, None, event_of(announced));
+    presence::join(hub, &subscription, lost, go_live, announce)?;
+    drop(catching_up);
     tracing::debug!(
         target: "hauyna::channel",
         id = %subscription.connection.id(),
@@ -186,13 +191,13 @@ fn commit(
     Ok(())
 }
 
-/// What a subscriber is told of its subscription.
-pub(crate) fn told<'a>(channel: &'a ChannelCore, welcome: &SubscribeReply) -> Subscribed<'a> {
+/// Returns the `subscribed` message for a subscriber.
+pub(crate) fn subscribed_message<'a>(channel: &'a ChannelCore, reply: &SubscribeReply) -> Subscribed<'a> {
     Subscribed {
         channel: channel.name.as_str(),
-        position: welcome.top,
-        recoverable: welcome.top.is_some(),
-        recovery: match welcome.recovery {
+        position: reply.top,
+        recoverable: reply.top.is_some(),
+        recovery: match reply.recovery {
             None => Recovery::NotAsked,
             Some(Ok(())) => Recovery::Recovered,
             Some(Err(reason)) => Recovery::Failed(reason),
@@ -215,42 +220,42 @@ fn subscription(
     })
 }
 
-/// Takes a member's connection into its group's channel, which keeps no history and which every broker relays
-/// unasked: there is nothing to wait for.
+/// Subscribes a member's connection to its group's channel. There is nothing to wait for, because this
+/// channel keeps no history, and brokers relay it without a subscription.
 ///
 /// # Errors
 ///
-/// It is there already, or the connection is closed.
+/// Where it is subscribed already, or the connection is closed.
 pub(crate) fn add_to_lists(
     hub: &HubCore,
     connection: &Arc<ConnectionCore>,
     name: &ChannelName,
 ) -> Result<(), Error> {
-    let catching = start_catch_up(hub, name)?;
-    let (turns, number) = (catching.turns, catching.number);
+    let catching_up = start_catch_up(hub, name)?;
+    let (turns, number) = (catching_up.turns, catching_up.number);
     let start =
         CatchUpStart { page: None, recovery: None, since: None, announced: Announced::Now, turns, number };
-    activate(hub, &subscription(&catching.channel, connection, None), start, |_, _| {})
+    activate(hub, &subscription(&catching_up.channel, connection, None), start, |_, _| {})
 }
 
-/// Finds or makes the channel, and keeps it until the history is there.
+/// Finds or inserts the channel, and keeps it while the subscription waits for its history.
 fn start_catch_up<'a>(hub: &'a HubCore, name: &ChannelName) -> Result<CatchingUp<'a>, Error> {
     loop {
-        let (most, options) = match name.target() {
+        let (max, declarations) = match name.target() {
             Target::Group(_) => (usize::MAX, None),
             _ => (hub.config.channels, Some(&hub.declarations)),
         };
-        let channel = hub.channels.find_or_insert(name, most, || {
-            let options = options.map_or(&hub.groups.options, |declared| declared.options(name.as_str()));
+        let channel = hub.channels.find_or_insert(name, max, || {
+            let options =
+                declarations.map_or(&hub.groups.options, |declared| declared.options(name.as_str()));
             ChannelCore::new(name.clone(), options.clone(), hub.shards.len())
         });
         let Some(channel) = channel else {
             if presence::evict_oldest_lost_channel(hub) {
-                continue; // who is here goes before who is lost
+                continue; // live subscribers take precedence over lost ones
             }
-            let error =
-                Error::protocol(ErrorType::LimitExceeded, "the server has as many channels as it may");
-            return Err(error.with_details(serde_json::json!({ "limit": most })));
+            let error = Error::protocol(ErrorType::LimitExceeded, "channel limit reached on this server");
+            return Err(error.with_details(serde_json::json!({ "limit": max })));
         };
         let mut state = channel.state.lock();
         if !state.is_removed {
@@ -271,7 +276,7 @@ fn range(recover: Option<Position>, limit: u32) -> HistoryRange {
 
 fn recovery_of(page: &HistoryPage, since: Position, limit: u32) -> Result<(), RecoveryFailure> {
     match page.continuity {
-        // The page is only the first one.
+        // The page is only the first page of what the subscriber misses.
         Continuity::Whole | Continuity::TooMany => {
             let missed = page.top.offset.saturating_sub(since.offset);
             if missed > u64::from(limit) { Err(RecoveryFailure::TooMany) } else { Ok(()) }
@@ -289,7 +294,7 @@ pub(super) fn verdict(continuity: Continuity) -> Result<(), RecoveryFailure> {
     }
 }
 
-/// The one step: answer, replay, live.
+/// Makes the subscription live in one step with its reply and its replay.
 fn activate(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
@@ -300,47 +305,47 @@ fn activate(
     let event = event_of(start.announced);
     let mut state = channel.state.lock();
     let shard = &hub.shards[connection.shard()];
-    let belongs = Owner::of(&channel.name);
-    let is_going_on = start.announced == Announced::Before;
-    // Of a session that goes on its takeover says so.
-    if !is_going_on && state.has_ended_early(connection.id(), start.number) {
+    let owner = Owner::of(&channel.name);
+    let is_resumed = start.announced == Announced::Before;
+    // For a resumed session, the takeover checks that instead.
+    if !is_resumed && state.has_ended_early(connection.id(), start.number) {
         let text = "the application has ended this subscription";
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
-    let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, (belongs, is_going_on))?;
-    if own.is_empty() {
-        own.reserve_exact(1); // most connections have one
+    let mut subscriptions = connection.subscriptions_of(owner).lock();
+    connection.check_subscribe(&subscriptions, channel, (owner, is_resumed))?;
+    if subscriptions.is_empty() {
+        subscriptions.reserve_exact(1); // most connections have one
     }
-    own.push(subscription.clone());
-    drop(own);
+    subscriptions.push(subscription.clone());
+    drop(subscriptions);
     if let Some(page) = &start.page
         && state.turns == start.turns
         && state.top.is_some_and(|top| top.epoch != page.top.epoch)
     {
-        // The others will get no more of the epoch that they know.
+        // The other subscribers get nothing more under the epoch that they know.
         turn(hub, channel, &mut state, EpochTurn::lost(page.top));
     }
-    let begun = start.start_catch_up(&state);
+    let started = start.start_catch_up(&state);
     state.subscribers.insert(connection.id(), subscription.clone());
     state.per_shard[connection.shard()] += 1;
-    answer(channel, &begun.welcome);
-    if let Some(top) = begun.welcome.top {
+    answer(channel, &started.reply);
+    if let Some(top) = started.reply.top {
         state.top.get_or_insert(top);
     }
-    // Publications that the history had before the relay brought them come a second time.
-    shard.post(Item::Subscribe { subscription: subscription.clone(), after: begun.after });
-    if let Some(Replay { from, present, page }) = begun.replay {
+    // The relay may still deliver publications that the history already had; `after` excludes them.
+    shard.post(Item::Subscribe { subscription: subscription.clone(), after: started.after });
+    if let Some(Replay { from, present, page }) = started.replay {
         connection.begin_replay(subscription, from, present, page);
     }
     hub.metrics.subscriptions.increment();
     channel.options.usage.subscriptions.increment();
-    if belongs == Owner::Connection {
+    if owner == Owner::Connection {
         hub.events.emit(SystemKind::Subscribed, || {
             let connection = Connection::new(connection.clone());
             SystemEvent::Subscribed { connection, channel: channel.name.clone() }
         });
-        // Where there is presence it is announced behind that, under its lock.
+        // A channel with presence announces it after the presence change, under the roster's lock.
         if channel.presence.is_none() {
             announce_change(hub, subscription, Some(&state), event);
         }
@@ -348,12 +353,13 @@ fn activate(
     Ok(())
 }
 
-fn event_of(telling: Announced) -> ChannelEvent {
-    match telling {
+fn event_of(announced: Announced) -> ChannelEvent {
+    match announced {
         Announced::Now => ChannelEvent::SubscriptionAdded,
         Announced::Before => ChannelEvent::SubscriptionReconnected,
     }
 }
 
-/// Publications that are read before a subscriber goes live; what follows is read when its socket has taken them.
+/// Number of publications that are read before a subscriber goes live. The rest is read once its socket has
+/// taken them.
 const FIRST_PAGE: u32 = 64;

@@ -1,6 +1,6 @@
-//! One channel on this node: who is subscribed, in which shards, and under which epoch. Its lock
-//! orders deliveries against subscriptions. Owned by the hub's channel map; changed by `subscribe` and
-//! `publish`; the lists that deliveries walk belong to the shards.
+//! The state of one channel on this node: its subscribers, their number per shard, and the epoch. The lock of
+//! the state orders deliveries and subscriptions. The hub's channel map owns it; `subscribe`, `unsubscribe`
+//! and `publish` change it. The lists that deliveries iterate belong to the shards.
 
 use super::{ChannelName, ChannelOptions};
 use crate::connection::{ConnectionCore, ConnectionId};
@@ -13,64 +13,67 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 
+/// One channel on this node.
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) name: ChannelName,
     pub(crate) options: Arc<ChannelOptions>,
     pub(crate) state: Mutex<ChannelState>,
-    /// Who is present, where the channel shows it. Its lock comes before that of `state`.
+    /// The roster, where the channel has presence. Its lock is taken before that of `state`.
     pub(crate) presence: Option<Box<ChannelPresence>>,
-    /// Set once the broker relays the channel; nobody is live before.
+    /// A cell that is set once the broker relays the channel; no subscriber is live before.
     pub(crate) broker_subscription: OnceCell<()>,
-    /// Where each shard keeps its part of the subscribers. Written and read by that shard's task alone.
+    /// Index of the channel's list in each shard. Only the task of that shard writes and reads it.
     pub(crate) slots: Box<[AtomicU32]>,
 }
 
+/// The part of a channel's state that is under its lock.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
     pub(crate) subscribers: HashMap<ConnectionId, Arc<Subscription>>,
-    /// How many subscribers each shard has, as of the items in its inbox.
+    /// Number of subscribers of each shard, once it has handled the items in its inbox.
     pub(crate) per_shard: Box<[u32]>,
-    /// The position of the last publication that was relayed, or the one at which the first subscriber started.
+    /// Position of the last publication that was relayed, or the one at which the first subscriber started.
     pub(crate) top: Option<Position>,
-    /// How often the stream has turned; see [`turn`](super::epoch_turn::turn).
+    /// Number of epoch turns of the stream; see [`turn`](super::epoch_turn::turn).
     pub(crate) turns: u32,
-    /// Subscriptions that wait for their history.
+    /// Number of subscriptions that wait for their history.
     pub(crate) catching_up: u32,
-    /// How many have begun to wait since none did.
+    /// Number of subscriptions that have begun to wait since the last time when none waited.
     started: u64,
-    /// Those of them that the application has ended before they were live.
+    /// The waiting subscriptions that the application has ended before they were live.
     ended: Option<Box<EndedWhileWaiting>>,
-    /// The hub has dropped this entry from its map; whoever still holds it looks the name up again.
+    /// Whether the hub has removed this channel from its map. A caller that still holds it looks the name up
+    /// again.
     pub(crate) is_removed: bool,
-    /// Its place among the channels that lost connections alone hold.
+    /// Number that orders this channel among those that only lost connections hold.
     pub(crate) held_by_lost: Option<u64>,
-    /// What is left of the channel's rate, where it has one.
+    /// Token bucket of the channel's rate limit, where it has one.
     pub(crate) bucket: Option<Box<Bucket>>,
 }
 
 /// Subscriptions that were ended while they waited for their history.
 #[derive(Debug, Default)]
 struct EndedWhileWaiting {
-    /// All up to this number.
+    /// Number up to which all subscriptions were ended.
     all: u64,
-    /// Those of a connection up to a number.
-    of: HashMap<ConnectionId, u64>,
-    /// The last number when `of` was looked through.
+    /// Number up to which the subscriptions of each connection were ended.
+    by_connection: HashMap<ConnectionId, u64>,
+    /// Last number that had been given out when `by_connection` was last pruned.
     seen: u64,
-    /// How many up to that number still wait: when none does, what was ended up to it is forgotten.
-    left: u32,
+    /// How many subscriptions up to `seen` still wait. At zero, entries up to `seen` are pruned.
+    still_waiting: u32,
 }
 
 impl ChannelState {
-    /// A subscription begins to wait for its history; returns its number among those.
+    /// Notes that a subscription begins to wait for its history. Returns its number among those that wait.
     pub(super) fn begin_wait(&mut self) -> u64 {
         self.catching_up += 1;
         self.started += 1;
         self.started
     }
 
-    /// The subscription of this number waits no more.
+    /// Notes that the subscription of this number waits no more.
     pub(super) fn end_wait(&mut self, number: u64) {
         self.catching_up -= 1;
         if self.catching_up == 0 {
@@ -78,11 +81,11 @@ impl ChannelState {
             return;
         }
         let Some(ended) = self.ended.as_mut().filter(|ended| number <= ended.seen) else { return };
-        ended.left -= 1;
-        if ended.left == 0 {
+        ended.still_waiting -= 1;
+        if ended.still_waiting == 0 {
             let seen = ended.seen;
-            ended.of.retain(|_, last| *last > seen);
-            (ended.seen, ended.left) = (self.started, self.catching_up);
+            ended.by_connection.retain(|_, last| *last > seen);
+            (ended.seen, ended.still_waiting) = (self.started, self.catching_up);
         }
     }
 
@@ -91,25 +94,25 @@ impl ChannelState {
         if self.catching_up == 0 {
             return;
         }
-        let (last, waiting) = (self.started, self.catching_up);
-        let anew =
-            || Box::new(EndedWhileWaiting { seen: last, left: waiting, ..EndedWhileWaiting::default() });
-        let ended = self.ended.get_or_insert_with(anew);
+        let (last, still_waiting) = (self.started, self.catching_up);
+        let new_entry =
+            || Box::new(EndedWhileWaiting { seen: last, still_waiting, ..EndedWhileWaiting::default() });
+        let ended = self.ended.get_or_insert_with(new_entry);
         match connection {
             None => {
                 ended.all = last;
-                ended.of.clear();
+                ended.by_connection.clear();
             }
             Some(connection) => {
-                ended.of.insert(connection, last);
+                ended.by_connection.insert(connection, last);
             }
         }
     }
 
-    /// Whether a subscription was ended while it waited.
+    /// Whether the subscription of this connection and number was ended while it waited.
     pub(super) fn has_ended_early(&self, connection: ConnectionId, number: u64) -> bool {
         self.ended.as_ref().is_some_and(|ended| {
-            number <= ended.all || ended.of.get(&connection).is_some_and(|last| number <= *last)
+            number <= ended.all || ended.by_connection.get(&connection).is_some_and(|last| number <= *last)
         })
     }
 }
@@ -145,12 +148,13 @@ impl ChannelCore {
         self.state.lock().subscribers.get(&connection).cloned()
     }
 
-    /// Whether nobody subscribes, is about to, or may come back.
+    /// Whether the channel has no subscriber, none that waits for its history, and no lost one that may come
+    /// back.
     pub(crate) fn is_unused(&self, state: &ChannelState) -> bool {
         state.subscribers.is_empty() && state.catching_up == 0 && !self.has_lost()
     }
 
-    /// Whether nobody but lost connections, which may come back, holds it.
+    /// Whether only lost connections, which may come back, hold the channel.
     pub(crate) fn is_held_by_lost(&self, state: &ChannelState) -> bool {
         state.subscribers.is_empty() && state.catching_up == 0 && !state.is_removed && self.has_lost()
     }
@@ -160,16 +164,16 @@ impl ChannelCore {
     }
 }
 
-/// One connection's place in one channel.
+/// One connection's subscription to one channel.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) channel: Arc<ChannelCore>,
     pub(crate) connection: Arc<ConnectionCore>,
-    /// JSON text, where the subscriber gave metadata.
+    /// Metadata as JSON text, where the subscriber has given any.
     pub(crate) metadata: Mutex<Option<Arc<str>>>,
-    /// A [`SubscriptionPhase`]. Changed under the connection's outbox.
+    /// A [`SubscriptionPhase`]. It changes only under the lock of the connection's outbox.
     pub(crate) phase: AtomicU8,
-    /// The place in the shard's list. Written and read by that shard's task alone.
+    /// Index in the shard's list. Only the task of that shard writes and reads it.
     pub(crate) index: AtomicU32,
 }
 
@@ -182,25 +186,25 @@ impl Subscription {
         }
     }
 
-    /// Under the connection's outbox.
+    /// Sets the phase. The caller holds the lock of the connection's outbox.
     pub(crate) fn set_phase(&self, phase: SubscriptionPhase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 }
 
-/// How far a subscription is.
+/// The phase of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SubscriptionPhase {
-    /// Publications go to the subscriber as they come.
+    /// Publications are sent to the subscriber as they arrive.
     Live = 0,
-    /// It catches up: numbered publications come from the history.
+    /// The subscriber catches up: it gets numbered publications from the history.
     Replaying = 1,
-    /// Nothing of it is queued any more.
+    /// The subscription has ended, and nothing of it is queued any more.
     Ended = 2,
 }
 
-/// The shard has no list for the channel.
+/// Index of a channel for which a shard has no list.
 pub(crate) const NO_SLOT: u32 = u32::MAX;
 
 #[cfg(test)]
@@ -222,7 +226,7 @@ mod tests {
                 state.end_waiting(Some(ConnectionId::new(id)));
             }
             assert!(state.has_ended_early(ConnectionId::new(7), first));
-            // With a look through all of them for each one it takes many seconds.
+            // If each call searched all of them, this would take many seconds.
             assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         });
     }
@@ -233,15 +237,15 @@ mod tests {
             let mut waiting = state.begin_wait();
             for id in 0..10_000 {
                 state.end_waiting(Some(ConnectionId::new(id)));
-                // Somebody waits at any time, and nobody for long.
+                // At any time one subscription waits, and none of them waits for long.
                 let next = state.begin_wait();
                 assert!(state.has_ended_early(ConnectionId::new(id), waiting));
                 assert!(!state.has_ended_early(ConnectionId::new(id), next));
                 state.end_wait(waiting);
                 waiting = next;
             }
-            let ended = state.ended.as_ref().map_or(0, |ended| ended.of.len());
-            assert!(ended < 10, "{ended} are remembered");
+            let ended = state.ended.as_ref().map_or(0, |ended| ended.by_connection.len());
+            assert!(ended < 10, "{ended} entries are kept");
             state.end_wait(waiting);
             assert!(state.ended.is_none());
         });

@@ -1,5 +1,6 @@
-//! Leaving a channel: out of the connection's list, the channel's and the shard's in one step, under the channel's lock,
-//! with its answer and what the others are told. Called by requests, by the application, and when a connection ends.
+//! Leaving a channel. The subscription is removed from the lists of the connection, the channel and the shard
+//! in one step under the channel's lock, together with the reply and the announcement. Called by `dispatch`,
+//! by `Channel`, and by `connection` when a connection closes.
 
 use super::announce::announce_change;
 use super::{ChannelName, Subscription};
@@ -12,8 +13,8 @@ use crate::shard::Item;
 use hauyna_protocol::{ChannelEvent, ErrorType};
 use std::sync::Arc;
 
-/// Unsubscribes a connection from one channel. `answer` puts the reply into the connection's outbox; it runs under
-/// the channel's lock, before the answer to any later subscription.
+/// Unsubscribes a connection from one channel. `answer` puts the reply into the connection's outbox; it runs
+/// under the channel's lock, before the answer to any later subscription.
 ///
 /// # Errors
 ///
@@ -28,40 +29,41 @@ pub(crate) fn unsubscribe(
     detach_with(hub, &subscription, DepartureKind::Gone, answer).ok_or_else(not_subscribed)
 }
 
-/// Takes a subscription out of its connection, channel and shard. What the shard has for it, or has queued, is not
-/// written: a next subscription's answer must not be overtaken by it. Returns whether nobody else was quicker.
+/// Removes a subscription from its connection, channel and shard. What the shard has queued for it is not
+/// written, because it must not overtake the reply to a next subscription. Returns whether this call has
+/// removed it.
 pub(crate) fn detach(hub: &HubCore, subscription: &Arc<Subscription>, departure: DepartureKind) -> bool {
     detach_with(hub, subscription, departure, || {}).is_some()
 }
 
-/// Returns `None` where somebody else has taken it out.
+/// Returns `None` where somebody else has removed it already.
 fn detach_with(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
     departure: DepartureKind,
     answer: impl FnOnce(),
 ) -> Option<()> {
-    let take_out = || deactivate(hub, subscription, departure, answer);
+    let remove = || deactivate(hub, subscription, departure, answer);
     let announce = || {
         if departure != DepartureKind::Kept {
             announce_change(hub, subscription, None, ChannelEvent::SubscriptionRemoved);
         }
     };
-    match presence::leave(hub, subscription, departure, take_out, announce)? {
+    match presence::leave(hub, subscription, departure, remove, announce)? {
         RemainingSubscribers::Nobody => hub.remove_channel(&subscription.channel),
         RemainingSubscribers::Others => {}
     }
     Some(())
 }
 
-/// Who uses a channel that a subscriber has left.
+/// Whether anybody uses a channel that a subscriber has left.
 enum RemainingSubscribers {
     Nobody,
     Others,
 }
 
-/// Returns `None` where it was not in. Out of all lists in one step: whoever subscribes the connection again finds it in
-/// all of them or in none.
+/// Removes the subscription from all lists in one step, so that a new subscription of the connection finds it
+/// in all of them or in none. Returns `None` where it was removed already.
 fn deactivate(
     hub: &HubCore,
     subscription: &Arc<Subscription>,
@@ -70,7 +72,7 @@ fn deactivate(
 ) -> Option<RemainingSubscribers> {
     let (channel, connection) = (&subscription.channel, &subscription.connection);
     let mut state = channel.state.lock();
-    if !state.subscribers.get(&connection.id()).is_some_and(|own| Arc::ptr_eq(own, subscription)) {
+    if !state.subscribers.get(&connection.id()).is_some_and(|present| Arc::ptr_eq(present, subscription)) {
         return None;
     }
     state.subscribers.remove(&connection.id());
@@ -88,7 +90,7 @@ fn deactivate(
             SystemEvent::Unsubscribed { connection, channel: channel.name.clone() }
         });
     }
-    let unused = channel.is_unused(&state);
+    let is_unused = channel.is_unused(&state);
     hub.channels.note_holders(channel, &mut state);
     drop(state);
     tracing::debug!(
@@ -99,10 +101,10 @@ fn deactivate(
     );
     hub.metrics.subscriptions.decrement();
     channel.options.usage.subscriptions.decrement();
-    Some(if unused { RemainingSubscribers::Nobody } else { RemainingSubscribers::Others })
+    Some(if is_unused { RemainingSubscribers::Nobody } else { RemainingSubscribers::Others })
 }
 
-/// Takes a connection out of a group's channel, where it is in it.
+/// Removes a connection from a group's channel, where it is subscribed.
 pub(crate) fn end_subscription(hub: &HubCore, connection: &ConnectionCore, name: &ChannelName) {
     if let Some(subscription) = connection.take_subscription(name.as_str(), Owner::Group) {
         detach(hub, &subscription, DepartureKind::Gone);

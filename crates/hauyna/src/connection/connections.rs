@@ -53,8 +53,9 @@ impl Connections {
     }
 
     /// Takes over a socket that was made elsewhere and has its WebSocket handshake behind it, for example one
-    /// that another server has upgraded, or an in-memory stream. From now on it is a connection of `user` like any
-    /// other, with the callbacks of `handler`; its client counts as a plain one. [`Handler::identify`] is not asked.
+    /// that another server has upgraded, or an in-memory stream. From now on it is a connection of `user`
+    /// like any other, with the callbacks of `handler`; its client counts as a plain one.
+    /// [`Handler::identify`] is not asked.
     ///
     /// Limits hold for it, too, except those by address: none is known.
     ///
@@ -62,9 +63,9 @@ impl Connections {
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the hub is
-    /// shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime. The socket is
-    /// dropped then.
+    /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the
+    /// hub is shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime.
+    /// The socket is dropped then.
     ///
     /// # Examples
     ///
@@ -129,8 +130,8 @@ impl Connections {
         })
     }
 
-    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many. Where the code means
-    /// to stay away, the sessions of those who were lost end, too.
+    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many. Where
+    /// the code means to stay away, the sessions of those who were lost end, too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
         let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
         match should_reconnect(sendable(code).0) {
@@ -139,10 +140,12 @@ impl Connections {
         }
     }
 
-    /// Closes the connections from which nothing was heard for so long, be it a pong, with 3012 (come back) and
-    /// [`CloseReason::Heartbeat`]. Returns how many. Silence is known to about a second, and counted up to 24 days.
+    /// Closes the connections from which nothing was heard for so long, be it a pong, with 3012 (come back)
+    /// and [`CloseReason::Heartbeat`]. Returns how many. Silence is known to about a second, and counted up
+    /// to 24 days.
     ///
-    /// Heartbeats do this by themselves; it is for handlers without one, or for once in a while less patience.
+    /// Heartbeats do this by themselves; it is for handlers without one, or for once in a while less
+    /// patience.
     pub fn cleanup_inactive(&self, older_than: Duration) -> usize {
         let ending = (CloseReason::Heartbeat, Backlog::Drop);
         self.close_silent(older_than, |connection| {
@@ -157,7 +160,8 @@ impl Connections {
         all.len()
     }
 
-    /// Sends to everybody: an object with a `type` of its own as it is, anything else as the `message` of a `broadcast`.
+    /// Sends to everybody: an object with a `type` of its own as it is, anything else as the `message` of a
+    /// `broadcast`.
     ///
     /// # Errors
     ///
@@ -184,7 +188,8 @@ impl Connections {
         let answer = channel::publish_paced(
             &self.0.0,
             ChannelName::everybody(),
-            (PublicationKind::Broadcast, content),
+            PublicationKind::Broadcast,
+            content,
             extras,
         );
         Ok(answer.await?)
@@ -281,11 +286,11 @@ impl Connections {
         for user in users {
             let user = UserId::new(user.as_ref())?;
             let channel = ChannelName::of_user(user.as_str());
-            let message = (PublicationKind::Private, content.clone());
             channel::publish_paced(
                 &self.0.0,
                 channel,
-                message,
+                PublicationKind::Private,
+                content.clone(),
                 PublishOptions { except, ..PublishOptions::default() },
             )
             .await?;

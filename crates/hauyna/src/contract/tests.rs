@@ -1,5 +1,6 @@
-//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. The TypeScript compiler
-//! must take the one half of the values in `tests/contract` and refuse the other. `HAUYNA_BLESS=1` writes them anew.
+//! What Rust takes and writes is what the TypeScript says, value by value; names, forms, faults. The
+//! TypeScript compiler must take the one half of the values in `tests/contract` and refuse the other.
+//! `HAUYNA_BLESS=1` writes them anew.
 
 use super::*;
 use crate::error::ErrorKind;
@@ -536,7 +537,7 @@ fn a_declaration_that_cannot_be_kept_is_refused_where_it_is_made() {
         ("is a message of the protocol", Box::new(move || drop(contract().message::<Say>("gap")))),
         ("is no enum with", Box::new(move || drop(contract().messages::<Say>()))),
         (
-            "a `{` without its `}`",
+            "a `{` without a `}` after it",
             Box::new(move || drop(contract().channel("room:{id", ChannelContract::new()))),
         ),
         ("metadata is an object", Box::new(|| drop(ChannelContract::new().presence::<u8>()))),
@@ -580,7 +581,7 @@ fn a_document_that_is_no_contract_is_an_error_that_says_where() {
         (event(json!({ "type": "string" })), "`go` has no `reply`"),
         (event(json!(7)), "`go.data` is no schema"),
         (event(json!({ "$ref": "#/$defs/Gone" })), "refers to `#/$defs/Gone`"),
-        (with(json!({ "channels": { "properties": { "{": {} } } })), "a `{` without its `}`"),
+        (with(json!({ "channels": { "properties": { "{": {} } } })), "a `{` without a `}` after it"),
     ];
     for (document, part) in cases {
         let error = fault_of(&document);

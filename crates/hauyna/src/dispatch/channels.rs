@@ -1,4 +1,5 @@
-//! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they may.
+//! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they
+//! may.
 
 use super::authority::{self, RequestStart, Verdict};
 use super::{Core, Next, Reply, admission, permission_denied};
@@ -108,9 +109,9 @@ pub(super) fn subscribe(
 }
 
 async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: SubscribeRequest) -> Reply {
-    let result = channel::subscribe(core.hub(), &core, (&name, wish), |channel, welcome| {
+    let result = channel::subscribe(core.hub(), &core, &name, wish, |channel, welcome| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(channel::told(channel, welcome));
+            let data = AckData::Subscribed(channel::subscribed_message(channel, welcome));
             core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
@@ -188,7 +189,8 @@ pub(super) fn presence(
     }
 }
 
-/// Replaces the metadata of a client's subscription. Others in any shard are told, so it waits until all of them have room.
+/// Replaces the metadata of a client's subscription. Others in any shard are told, so it waits until all of
+/// them have room.
 pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, metadata: Raw<'_>) -> Next {
     let Some(own) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
@@ -229,5 +231,7 @@ fn page(core: &Core, id: Option<RequestId>, own: &Subscription, range: (Option<&
     let Some(presence) = &own.channel.presence else {
         return Reply::refused(id, no_presence());
     };
-    with_page((&own.channel, presence), range, |page| Reply::encoded(core, id, AckData::Presence(page)))
+    with_page(&own.channel, presence, range.0, range.1, |page| {
+        Reply::encoded(core, id, AckData::Presence(page))
+    })
 }

@@ -1,12 +1,11 @@
-//! The request `client_event`: whether the client may send it now, and its way to the other subscribers. What is left of
-//! each rate belongs to the connection, and is made when the first event of a type comes.
+//! The request `client_event`: whether the client may send it now, and its way to the other subscribers. What
+//! is left of each rate belongs to the connection, and is made when the first event of a type comes.
 
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
 use crate::broker::Published;
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, Subscription};
 use crate::error::{BrokerError, Error};
-use crate::handler::Context;
 use crate::rate::{Bucket, Rate};
 use hashbrown::HashMap;
 use hauyna_protocol::{ErrorType, Raw, RequestId};
@@ -39,7 +38,7 @@ pub(super) fn client_event(
         conflate: Some(event.into()),
         ..PublishOptions::default()
     };
-    match channel::publish(hub, name, (PublicationKind::ClientEvent, content), extras).into_now() {
+    match channel::publish(hub, name, PublicationKind::ClientEvent, content, extras).into_now() {
         Ok(result) => Next::Now(reply_for(core, id, result)),
         Err(later) => {
             let core = core.clone();
@@ -69,11 +68,7 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
         .get_or_insert_default()
         .take((&channel.name, index), events.rate(index), now)
         .map_err(|wait| rate_limited("too many events of this type", wait))?;
-    events.admit(
-        index,
-        (&channel.name, data),
-        (|| Context::new(core.clone()), core.metrics().panics.as_ref()),
-    )
+    events.admit(core, index, &channel.name, data)
 }
 
 /// A client event carries no `id` as a rule, so the text alone tells its client which one was refused.

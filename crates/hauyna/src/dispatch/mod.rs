@@ -141,8 +141,8 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
     }
 }
 
-/// Takes a message before its turn, where it says what somebody waits for: the first one of a client that comes back,
-/// or an answer to an open request of ours. Returns false for anything else.
+/// Takes a message before its turn, where it says what somebody waits for: the first one of a client that
+/// comes back, or an answer to an open request of ours. Returns false for anything else.
 pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
     let message = hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default());
     if let Some(takeover) = core.takeover().filter(|takeover| takeover.is_awaiting()) {
@@ -174,7 +174,8 @@ enum Next {
     Later(BoxFuture<Reply>),
 }
 
-/// Publishes for a client, when the shards that write it have room; the answer is there at once where the broker has it.
+/// Publishes for a client, when the shards that write it have room; the answer is there at once where the
+/// broker has it.
 fn publish(
     core: &Core,
     id: Option<RequestId>,
@@ -186,7 +187,7 @@ fn publish(
             publish_late((&core, since), id, (channel, message, extras)).await
         }));
     }
-    match channel::publish(core.hub(), channel, message, extras).into_now() {
+    match channel::publish(core.hub(), channel, message.0, message.1, extras).into_now() {
         Ok(result) => Next::Now(Reply::published(id, result)),
         Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
     }
@@ -200,13 +201,15 @@ async fn publish_late(
 ) -> Reply {
     core.hub().wait_for_channel_room(&channel).await;
     match since.check_rights(core) {
-        Ok(()) => Reply::published(id, channel::publish(core.hub(), channel, message, extras).await),
+        Ok(()) => {
+            Reply::published(id, channel::publish(core.hub(), channel, message.0, message.1, extras).await)
+        }
         Err(error) => Reply::refused(id, error),
     }
 }
 
-/// A frame of the kind that the connection's encoding does not use: a message like any other, where the handler takes
-/// it.
+/// A frame of the kind that the connection's encoding does not use: a message like any other, where the
+/// handler takes it.
 pub(crate) fn unexpected_opcode(
     core: &Core,
     (opcode, payload): (OpCode, &[u8]),
@@ -225,8 +228,8 @@ pub(crate) fn unexpected_opcode(
     binary(core, payload).map(|pending| with_recovery(core, || Attempt::Binary(payload.into()), pending))
 }
 
-/// A client says something about itself, where it is present: the user's other connections may be in any shard, so it
-/// waits until all of them have room.
+/// A client says something about itself, where it is present: the user's other connections may be in any
+/// shard, so it waits until all of them have room.
 fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
     let said = admission::admit_presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
     let said = match said {

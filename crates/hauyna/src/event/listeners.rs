@@ -1,5 +1,6 @@
-//! Who listens to what, and the running of listeners: in order, each with a time-out, none able to harm the
-//! next. A list is exchanged as a whole when it changes, so nobody is called under a lock.
+//! The registered listeners, and how they run: in order, each with a timeout, isolated from the next. A list
+//! is replaced as a whole when it changes, so that no listener is called under a lock. Called by `Events` and
+//! by the hub's `background`.
 
 use super::queue::{ListenerTurn, Queue};
 use super::system::{SystemEvent, SystemKind};
@@ -16,18 +17,19 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Listeners that this process has had: a hub must not take the listener of another one for its own.
+/// Identifier of the next listener. It is unique in the process, so that a hub does not remove a listener of
+/// another one.
 static NEXT_LISTENER: AtomicU64 = AtomicU64::new(1);
 
 pub(super) type Callbacks = BoxFuture<Result<Flow, Error>>;
-/// Data that does not fit the listener was not shown to it.
+/// The future of a listener, or the error for data that cannot be decoded.
 pub(super) type Decoded = Result<Callbacks, Error>;
 type NamedCallback = Box<dyn Fn(Event, Raw<'_>) -> Decoded + Send + Sync>;
 type SystemCallback = Box<dyn Fn(Event, SystemEvent) -> Callbacks + Send + Sync>;
 
-/// The listeners of one hub, and the queue of what it tells them.
+/// The listeners of one hub, and the queue of its system events.
 pub(crate) struct Listeners {
-    /// The kinds that somebody listens to, as bits: all that an emission looks at while nobody does.
+    /// The kinds that have listeners, as bits. Without a listener, `emit` reads nothing else.
     listened_kinds: AtomicU32,
     named: Mutex<HashMap<Box<str>, List<NamedCallback>>>,
     system: Mutex<List<SystemCallback>>,
@@ -35,30 +37,30 @@ pub(crate) struct Listeners {
     hub: Weak<HubCore>,
 }
 
-/// Names a listener, to take it out again.
+/// Identifies a listener, to remove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(u64);
 
-/// What became of the listeners of one event.
+/// The result of running the listeners of one event.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// How many listeners came to their end, with or without an error.
+    /// Number of listeners that have run, with or without an error.
     pub ran: usize,
-    /// Whether one of them stopped those after it.
+    /// Whether a listener stopped those after it.
     pub stopped: bool,
-    /// Those that failed, in order.
+    /// The listeners that failed, in order.
     pub failures: Vec<Failure>,
 }
 
-/// A listener that failed: by an error of its own, by data that does not fit it (`validation_error`), by a panic
-/// (`internal_error`), or by taking too long (`timeout`).
+/// A listener that failed: by an error that it returned, by data that cannot be decoded (`validation_error`),
+/// by a panic (`internal_error`), or by a timeout (`timeout`).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Failure {
     /// The listener.
     pub listener: ListenerId,
-    /// What it failed with.
+    /// The error with which it failed.
     pub error: Error,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Listener<F> {
 
 type List<F> = Arc<[Arc<Listener<F>>]>;
 
-/// The listeners of system events, as they are at one moment.
+/// The listeners of system events at one moment.
 pub(super) type SystemListeners = List<SystemCallback>;
 
 impl Listeners {
@@ -85,8 +87,8 @@ impl Listeners {
         }
     }
 
-    /// Tells the listeners of this kind, if there are any, that something happened. May be called under any
-    /// lock of the hub: the queue's own is innermost, and listeners run later.
+    /// Queues a system event for the listeners of this kind, if there are any. It may be called under any
+    /// lock of the hub: the lock of the queue is innermost, and listeners run later.
     #[inline]
     pub(crate) fn emit(&self, kind: SystemKind, event: impl FnOnce() -> SystemEvent) {
         if self.listened_kinds.load(Ordering::Relaxed) & kind.bit() != 0 {
@@ -103,7 +105,7 @@ impl Listeners {
         }
     }
 
-    /// Whether anybody listens to one of these.
+    /// Whether there is a listener for any of these kinds.
     pub(crate) fn has_listener_for(&self, kinds: &[SystemKind]) -> bool {
         let bits = kinds.iter().fold(0, |bits, kind| bits | kind.bit());
         self.listened_kinds.load(Ordering::Relaxed) & bits != 0
@@ -143,16 +145,17 @@ impl Listeners {
     }
 
     pub(super) fn remove(&self, id: ListenerId) -> bool {
-        // The lists are dropped after their locks: with a listener goes what the application gave it.
-        let mut gone = None;
+        // The lists are dropped after their locks, because dropping a listener drops values of the
+        // application.
+        let mut old = None;
         let mut system = self.system.lock();
         if let Some(list) = list_without(&system, id) {
-            let wanted = list.iter().fold(0, |bits, listener| bits | listener.kinds);
-            self.listened_kinds.store(wanted, Ordering::Relaxed);
-            gone = Some(std::mem::replace(&mut *system, list));
+            let kinds = list.iter().fold(0, |bits, listener| bits | listener.kinds);
+            self.listened_kinds.store(kinds, Ordering::Relaxed);
+            old = Some(std::mem::replace(&mut *system, list));
         }
         drop(system);
-        if gone.is_some() {
+        if old.is_some() {
             return true;
         }
         let mut named = self.named.lock();
@@ -177,8 +180,8 @@ impl Listeners {
         outcome
     }
 
-    /// Tells listeners what waits, some at a time. Where another task has taken over meanwhile, the listener at work
-    /// comes to its end, and no other one follows.
+    /// Runs listeners for the events that wait, up to `MAX_NOTIFIED_PER_TURN` at a time. Where another task
+    /// has taken over meanwhile, the running listener still finishes, and no other one follows.
     pub(crate) async fn notify_pending(&self, hub: &Arc<HubCore>, is_superseded: impl Fn() -> bool) -> Due {
         for _ in 0..MAX_NOTIFIED_PER_TURN {
             let next = self.queue.next(|| self.system.lock().clone());
@@ -194,18 +197,15 @@ impl Listeners {
         Due::Now
     }
 
-    /// Lets one listener have its turn; stops where there is none left.
-    async fn notify_next(
-        &self,
-        hub: &Arc<HubCore>,
-        ListenerTurn { event: told, listeners, index, .. }: ListenerTurn,
-    ) -> Flow {
+    /// Runs one listener, where it listens to the event. Returns `Stop` where no listener is left.
+    async fn notify_next(&self, hub: &Arc<HubCore>, turn: ListenerTurn) -> Flow {
+        let ListenerTurn { event: system_event, listeners, index, .. } = turn;
         let Some(listener) = listeners.get(index) else { return Flow::Stop };
-        if listener.kinds & told.kind().bit() == 0 {
+        if listener.kinds & system_event.kind().bit() == 0 {
             return Flow::Continue;
         }
-        let event = Event::of_system(Hub(hub.clone()), &told);
-        let result = run(&event, || Ok((listener.f)(event.clone(), told))).await;
+        let event = Event::of_system(Hub(hub.clone()), &system_event);
+        let result = run(&event, || Ok((listener.f)(event.clone(), system_event))).await;
         let mut outcome = Outcome::default();
         let flow = outcome.record(&event, listener.id, result);
         outcome.failures.into_iter().for_each(|failure| failure.error.discard(&hub.metrics.panics));
@@ -234,7 +234,7 @@ impl Outcome {
     }
 }
 
-/// Runs one listener to its end, or to that of its time.
+/// Runs one listener until it finishes, or until its timeout.
 async fn run(event: &Event, call: impl FnOnce() -> Decoded) -> Result<Flow, Error> {
     let hub = &event.hub.0;
     let panicked = |_| Error::other("a listener panicked");
@@ -246,7 +246,7 @@ async fn run(event: &Event, call: impl FnOnce() -> Decoded) -> Result<Flow, Erro
     }
 }
 
-/// The list with one more, behind those of its priority.
+/// Returns the list with one more listener, after those of its priority.
 fn list_with<F>(list: &List<F>, listener: Listener<F>) -> List<F> {
     let mut list = list.to_vec();
     let index = list.partition_point(|other| other.priority >= listener.priority);
@@ -254,14 +254,15 @@ fn list_with<F>(list: &List<F>, listener: Listener<F>) -> List<F> {
     list.into()
 }
 
+/// Returns the list without one listener; `None` where it does not have it.
 fn list_without<F>(list: &List<F>, id: ListenerId) -> Option<List<F>> {
-    let left = list.iter().filter(|listener| listener.id != id).cloned().collect::<List<F>>();
-    (left.len() < list.len()).then_some(left)
+    let others = list.iter().filter(|listener| listener.id != id).cloned().collect::<List<F>>();
+    (others.len() < list.len()).then_some(others)
 }
 
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listeners").field("wanted", &self.listened_kinds).finish_non_exhaustive()
+        f.debug_struct("Listeners").field("listened_kinds", &self.listened_kinds).finish_non_exhaustive()
     }
 }
 
@@ -271,5 +272,5 @@ impl<F> fmt::Debug for Listener<F> {
     }
 }
 
-/// Listeners told before other tasks of the thread have their turn.
+/// Maximum number of listeners in one turn, before other tasks of the thread run.
 const MAX_NOTIFIED_PER_TURN: usize = 16;

@@ -1,6 +1,6 @@
-//! Events: what the application and the hub tell each other beside the wire. `Events` is the public handle;
-//! `listeners` keeps who listens and runs them, `system` is what the hub tells, `queue` brings that to its
-//! listeners off the hot path.
+//! Events inside the process: those that the application triggers by name, and system events that the hub
+//! emits. `Events` is the public handle. `listeners` stores and runs the listeners, `system` defines the
+//! system events, and `queue` brings them to their listeners off the hot path.
 
 mod listeners;
 mod queue;
@@ -23,16 +23,16 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-/// The events of a hub, from [`Hub::events`]: listeners for the application's own, by name, and for those
-/// of the hub itself, by [`SystemKind`].
+/// The events of a hub, from [`Hub::events`]: listeners for the application's events, by name, and for system
+/// events, by [`SystemKind`].
 ///
-/// Listeners of one event run one after the other: those of higher [`priority`](Events::priority) first, among
-/// equals those that were registered first. One of them may stop the others ([`Flow::Stop`]). One that fails,
-/// panics or takes longer than [`HubBuilder::listener_timeout`](crate::HubBuilder::listener_timeout) is
-/// logged, and the others run all the same.
+/// The listeners of one event run one after the other: those of higher [`priority`](Events::priority) first,
+/// among equals those that were registered first. A listener can stop those after it ([`Flow::Stop`]). A
+/// listener that fails, panics or takes longer than
+/// [`HubBuilder::listener_timeout`](crate::HubBuilder::listener_timeout) is logged, and the others still run.
 ///
-/// A listener lives as long as the hub. It should not own a [`Hub`], which then would never end: the [`Event`]
-/// has one.
+/// A listener lives as long as the hub. It should not own a [`Hub`], because the hub would then never be
+/// dropped: use [`Event::hub`] instead.
 ///
 /// # Examples
 ///
@@ -64,17 +64,17 @@ pub struct Events {
     priority: i32,
 }
 
-/// Whether the listeners that come after this one run.
+/// Whether the listeners after this one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Flow {
-    /// They do. What `()` means, too.
+    /// The listeners after this one run. `()` means the same.
     #[default]
     Continue,
-    /// They do not.
+    /// The listeners after this one do not run.
     Stop,
 }
 
-/// What a listener is told beside the data.
+/// What a listener gets besides the data: the name, the connection and the hub.
 #[derive(Clone)]
 pub struct Event {
     name: Arc<str>,
@@ -91,18 +91,17 @@ impl Events {
         &self.hub.0.events
     }
 
-    /// Sets the priority of the listeners that are registered through this handle: higher ones run first.
-    /// Default: 0.
+    /// Returns a handle that registers listeners with this priority: higher ones run first. Default: 0.
     #[must_use]
     pub fn priority(&self, priority: i32) -> Self {
         Self { priority, ..self.clone() }
     }
 
-    /// Registers a listener for an event of the application, with data of type `T`: any that can be
-    /// deserialized, [`serde_json::Value`] for whatever comes. Data that does not fit counts as a failure of
-    /// this listener, and is not shown to it.
+    /// Registers a listener for an event of the application, with data of type `T`: any type that can be
+    /// deserialized, or [`serde_json::Value`] for data of any kind. Where the data cannot be decoded into
+    /// `T`, the listener is not called, and this counts as its failure.
     ///
-    /// It returns `Ok(())` or a [`Flow`].
+    /// The listener returns `Ok(())` or a [`Flow`].
     pub fn on<T, F, Fut, R>(&self, event: &str, f: F) -> ListenerId
     where
         T: DeserializeOwned + Send + 'static,
@@ -118,11 +117,13 @@ impl Events {
         self.listeners().add_named(event, self.priority, Box::new(decode))
     }
 
-    /// Registers a listener for events of the hub itself. They are told in the order in which they came about,
-    /// one after the other, by a task of their own: when a listener runs, the hub may already be further.
+    /// Registers a listener for system events of these kinds. A separate task delivers them one after the
+    /// other, in the order in which they happened: when a listener runs, the state of the hub may have
+    /// changed again.
     ///
-    /// It returns `Ok(())` or a [`Flow`]. Where listeners are too slow for what happens, events are dropped past
-    /// 16,384, counted in [`Stats::events_dropped`](crate::inspect::Stats::events_dropped) and logged.
+    /// The listener returns `Ok(())` or a [`Flow`]. Up to 16,384 events wait; where listeners are slower than
+    /// that, further events are dropped, counted in [`Stats::events_dropped`](crate::inspect::Stats::events_dropped)
+    /// and logged.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -153,31 +154,32 @@ impl Events {
         R: Into<Flow>,
     {
         let f = Arc::new(f);
-        let erased = move |event, told| -> Callbacks {
+        let erased = move |event, system_event| -> Callbacks {
             let f = f.clone();
-            Box::pin(async move { f(event, told).await.map(Into::into) })
+            Box::pin(async move { f(event, system_event).await.map(Into::into) })
         };
         self.listeners().add_system(kinds, self.priority, Box::new(erased))
     }
 
-    /// Takes a listener out; it may still be at work on an event that was triggered before. Returns whether it
-    /// was there.
+    /// Removes a listener. It may still run for an event that was triggered before. Returns whether it was
+    /// registered.
     pub fn remove(&self, listener: ListenerId) -> bool {
         self.listeners().remove(listener)
     }
 
-    /// Runs the listeners of an event of the application, one after the other, and says what became of them.
-    /// `connection` is the one that it is about, if there is one.
+    /// Runs the listeners of an event of the application, one after the other, and returns the [`Outcome`].
+    /// `connection` is the connection that the event is about, if any.
     ///
     /// # Errors
     ///
-    /// `validation_error` where the data is not representable as JSON; the connection is
-    /// [of another hub](crate::error::ErrorKind::OtherHub); [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a
-    /// Tokio runtime. Then nobody ran. The failures of listeners are in the [`Outcome`].
+    /// `validation_error` where the data cannot be represented as JSON;
+    /// [`ErrorKind::OtherHub`](crate::error::ErrorKind::OtherHub) where the connection belongs to another hub;
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime. In these cases no
+    /// listener has run. The failures of listeners are in the [`Outcome`].
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped, the listener at work is dropped with it, and those after it do not run.
+    /// Where the future is dropped, the running listener is dropped with it, and those after it do not run.
     pub async fn trigger(
         &self,
         event: &str,
@@ -190,17 +192,17 @@ impl Events {
         }
         let data = serde_json::to_vec(&data)
             .map_err(|fault| Error::protocol(ErrorType::ValidationError, fault.to_string()))?;
-        let event = self.about(event, connection.cloned());
+        let event = self.event_named(event, connection.cloned());
         Ok(self.listeners().trigger(&event, Raw::assume_valid(Encoding::Json, &data)).await)
     }
 
-    /// With a client's message, as JSON.
+    /// Runs the listeners of an event with a client's message, as JSON.
     pub(crate) async fn trigger_by(&self, event: &str, connection: &Connection, message: &str) -> Outcome {
-        let event = self.about(event, Some(connection.clone()));
+        let event = self.event_named(event, Some(connection.clone()));
         self.listeners().trigger(&event, Raw::assume_valid(Encoding::Json, message.as_bytes())).await
     }
 
-    fn about(&self, name: &str, connection: Option<Connection>) -> Event {
+    fn event_named(&self, name: &str, connection: Option<Connection>) -> Event {
         Event { name: name.into(), connection, hub: self.hub.clone() }
     }
 }
@@ -210,17 +212,17 @@ impl Event {
         Self { name: event.kind().name().into(), connection: event.connection().cloned(), hub }
     }
 
-    /// The name it was triggered by; of a system event [`SystemKind::name`].
+    /// Returns the name of the event; for a system event, [`SystemKind::name`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The connection it is about, if there is one.
+    /// Returns the connection that the event is about, if any.
     pub fn connection(&self) -> Option<&Connection> {
         self.connection.as_ref()
     }
 
-    /// The hub.
+    /// Returns the hub.
     pub fn hub(&self) -> &Hub {
         &self.hub
     }

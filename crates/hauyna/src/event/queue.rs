@@ -1,5 +1,6 @@
-//! The way of the hub's own events to their listeners: one bounded queue for each hub. A job of the hub's `background`
-//! tells them, one after the other; what its task had not told when its runtime ended, the next task does.
+//! The queue of system events on their way to the listeners: bounded, one per hub. `Listeners` fills it; a
+//! job of the hub's `background` delivers the events one after the other. Where the runtime of its task ends,
+//! the next task continues with the events that are left.
 
 use super::listeners::SystemListeners;
 use super::system::{SystemEvent, SystemKind};
@@ -8,10 +9,11 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use tokio::sync::Notify;
 
+/// The system events that wait for their listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: Mutex<QueueState>,
-    /// Waits are woken whenever nothing is left to tell.
+    /// Wakes the waits of [`Queue::until_idle`] when the queue is empty.
     idle: Notify,
     dropped: Counter,
 }
@@ -19,26 +21,26 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct QueueState {
     events: VecDeque<SystemEvent>,
-    /// The event whose listeners are at work.
+    /// The event whose listeners are running.
     current: Option<EventDelivery>,
-    /// How many events have had their turn.
+    /// Number of events that were started so far.
     started_count: u64,
 }
 
-/// An event on its way through the listeners that there were when its turn came.
+/// An event that is being delivered to the listeners that were registered when it was started.
 #[derive(Debug)]
 struct EventDelivery {
     event: SystemEvent,
     number: u64,
     listeners: SystemListeners,
-    /// Index of the next listener.
+    /// Index of the next listener to run.
     next: usize,
 }
 
-/// One listener's turn with one event.
+/// One listener to run for one event.
 pub(super) struct ListenerTurn {
     pub(super) event: SystemEvent,
-    /// The number of the event.
+    /// Number of the event.
     pub(super) number: u64,
     pub(super) listeners: SystemListeners,
     /// Index of the listener.
@@ -46,12 +48,12 @@ pub(super) struct ListenerTurn {
 }
 
 impl Queue {
-    /// Returns whether it was taken in.
+    /// Adds an event, or drops it where the queue is full. Returns whether it was added.
     pub(super) fn push(&self, event: SystemEvent) -> bool {
-        // Failures come as often as clients like; they must not push out what comes once for each connection.
-        let room = if event.kind() == SystemKind::Errored { CAPACITY / 2 } else { CAPACITY };
+        // Clients can cause any number of failures, which must not use up the capacity for other events.
+        let capacity = if event.kind() == SystemKind::Errored { CAPACITY / 2 } else { CAPACITY };
         let mut waiting = self.waiting.lock();
-        if waiting.events.len() < room {
+        if waiting.events.len() < capacity {
             waiting.events.push_back(event);
             return true;
         }
@@ -63,18 +65,18 @@ impl Queue {
         false
     }
 
-    /// Events that no listener was told.
+    /// Returns the number of events that were dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.value()
     }
 
-    /// Whether everything emitted so far was told.
+    /// Whether everything emitted so far was delivered.
     pub(crate) fn is_idle(&self) -> bool {
         let waiting = self.waiting.lock();
         waiting.events.is_empty() && waiting.current.is_none()
     }
 
-    /// Resolves when everything emitted so far was told.
+    /// Waits until everything emitted so far was delivered.
     pub(crate) async fn until_idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -85,8 +87,8 @@ impl Queue {
         }
     }
 
-    /// The next listener's turn; each has one turn with each event, whatever becomes of it. `listeners` are those of now,
-    /// for an event that begins.
+    /// Returns the next listener to run. Each listener runs once for each event, even if it fails.
+    /// `listeners` returns the present listeners, for an event that is started now.
     pub(super) fn next(&self, listeners: impl FnOnce() -> SystemListeners) -> Option<ListenerTurn> {
         let mut waiting = self.waiting.lock();
         if waiting.current.is_none() {
@@ -96,10 +98,10 @@ impl Queue {
             waiting.current =
                 event.map(|event| EventDelivery { event, number, listeners: listeners(), next: 0 });
         }
-        if let Some(telling) = &mut waiting.current {
-            let index = telling.next;
-            telling.next += 1;
-            let EventDelivery { event, number, listeners, .. } = &*telling;
+        if let Some(delivery) = &mut waiting.current {
+            let index = delivery.next;
+            delivery.next += 1;
+            let EventDelivery { event, number, listeners, .. } = &*delivery;
             return Some(ListenerTurn {
                 event: event.clone(),
                 number: *number,
@@ -115,15 +117,15 @@ impl Queue {
         None
     }
 
-    /// No listener is left for the event of this number, or none is to have it. It may have ended meanwhile.
+    /// Ends the delivery of the event of this number, unless it has ended meanwhile.
     pub(super) fn end_event(&self, number: u64) {
-        // Dropped after the lock: with an event may go the last handle on a connection.
-        let ended = self.waiting.lock().current.take_if(|telling| telling.number == number);
+        // It is dropped after the lock, because the event may have the last handle of a connection.
+        let ended = self.waiting.lock().current.take_if(|delivery| delivery.number == number);
         drop(ended);
     }
 }
 
-/// Events that may wait.
+/// Maximum number of events that wait.
 const CAPACITY: usize = 16 * 1024;
-/// Events whose room is kept when nothing waits.
+/// Number of events whose memory is kept when the queue is empty.
 const SPARE_CAPACITY: usize = 256;

@@ -1,32 +1,33 @@
-//! What the hub tells its listeners. Each part of the hub emits its own; `queue` brings them on their way.
+//! System events: what the hub reports to its listeners. Each module emits its own events through
+//! `Listeners::emit`; `queue` delivers them.
 
 use crate::channel::{ChannelName, UserId};
 use crate::connection::{CloseReason, Connection, ConnectionState};
 use hauyna_protocol::ErrorType;
 
-/// Something that happened in the hub, told to the listeners of
-/// [`Events::on_system`](super::Events::on_system). Of one connection, [`Opened`](SystemEvent::Opened) is told
-/// first and [`Closed`](SystemEvent::Closed) last.
+/// Something that happened in the hub, reported to the listeners of
+/// [`Events::on_system`](super::Events::on_system). For each connection, [`Opened`](SystemEvent::Opened) is
+/// the first event and [`Closed`](SystemEvent::Closed) the last.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SystemEvent {
-    /// A connection is there.
+    /// A connection was opened.
     Opened {
         /// The connection.
         connection: Connection,
     },
-    /// A connection is gone; it has left its channels.
+    /// A connection was closed; it has left its channels.
     Closed {
         /// The connection; nothing can be sent to it any more.
         connection: Connection,
-        /// Why it ended.
+        /// The reason why it was closed.
         reason: CloseReason,
     },
-    /// A client that was lost is back, and goes on with its session.
+    /// A client has reconnected and resumed its session.
     Resumed {
-        /// The connection that it has now.
+        /// The client's new connection.
         connection: Connection,
-        /// The one that was lost.
+        /// The connection that was lost.
         old: Connection,
     },
     /// A connection subscribed to a channel.
@@ -36,7 +37,7 @@ pub enum SystemEvent {
         /// The channel.
         channel: ChannelName,
     },
-    /// A connection is out of a channel, by its own wish, another's, or because it closed.
+    /// A connection has left a channel: the client or the application unsubscribed it, or it was closed.
     Unsubscribed {
         /// The connection.
         connection: Connection,
@@ -47,12 +48,12 @@ pub enum SystemEvent {
     PresenceChanged {
         /// The user.
         user: UserId,
-        /// Where; without one, over the whole hub.
+        /// The channel; `None` for the presence over the whole hub.
         channel: Option<ChannelName>,
-        /// How.
+        /// The change.
         change: PresenceChange,
     },
-    /// The first connection of a user is there.
+    /// The first connection of a user was opened.
     UserOnline {
         /// The user.
         user: UserId,
@@ -66,46 +67,46 @@ pub enum SystemEvent {
     StateChanged {
         /// The connection.
         connection: Connection,
-        /// What it was.
+        /// The state before.
         old: ConnectionState,
-        /// What it became; it may have changed again since.
+        /// The new state; it may have changed again since.
         new: ConnectionState,
     },
-    /// Who is in a group changed, or with which role.
+    /// The members of a group changed, or the role of a member.
     GroupChanged {
         /// The user.
         user: UserId,
         /// The group.
         group: String,
-        /// How.
+        /// The change.
         change: GroupChange,
     },
-    /// A connection is closed because it did not read fast enough, or took nothing for too long.
+    /// A connection is closed because it did not read fast enough, or read nothing for too long.
     SlowConsumer {
         /// The connection.
         connection: Connection,
     },
-    /// A channel's policy has begun to drop what a connection that lags would have got. Told once for each `gap`
-    /// that the connection will be told of, when it begins.
+    /// A channel's policy has started to drop messages for a slow consumer. There is one event for each `gap`
+    /// that the connection is going to get, at the start of the gap.
     MessagesDropped {
         /// The connection.
         connection: Connection,
         /// The channel.
         channel: ChannelName,
     },
-    /// Something failed that is not the fault of a client: a callback with an error of its own, a panic, a
-    /// time-out, a broker that cannot be reached.
+    /// Something failed that is not the fault of a client: a callback returned an error, panicked or timed
+    /// out, or the broker cannot be reached.
     Errored {
-        /// The connection it failed for, if there is one.
+        /// The connection for which it failed, if any.
         connection: Option<Connection>,
-        /// What a client is told it was.
+        /// The error type that a client gets.
         error_type: ErrorType,
-        /// The text for the log, with more than a client is told.
+        /// The text for the log, which says more than the text for clients.
         message: String,
     },
     /// The broker can be reached again.
     BrokerUp,
-    /// The broker cannot be reached. Looked at about once a second.
+    /// The broker cannot be reached. The hub checks about once a second.
     BrokerDown,
 }
 
@@ -117,7 +118,7 @@ pub enum PresenceChange {
     Join,
     /// The user is not present any more.
     Leave,
-    /// Metadata or status changed.
+    /// The metadata or the status changed.
     Update,
 }
 
@@ -125,15 +126,15 @@ pub enum PresenceChange {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GroupChange {
-    /// The user is a member now, with this role or with the default one.
+    /// The user became a member, with this role or with the default one.
     Added(Option<String>),
-    /// The user is no member any more.
+    /// The user is not a member any more.
     Removed,
-    /// A member has another role.
+    /// A member got this role instead of the one before.
     RoleChanged(String),
 }
 
-/// The kinds of [`SystemEvent`], to choose from.
+/// The kinds of [`SystemEvent`], by which listeners select events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each is the variant of SystemEvent with its name")]
@@ -156,7 +157,7 @@ pub enum SystemKind {
 }
 
 impl SystemEvent {
-    /// Which kind of event it is.
+    /// Returns the kind of the event.
     pub fn kind(&self) -> SystemKind {
         match self {
             Self::Opened { .. } => SystemKind::Opened,
@@ -177,7 +178,7 @@ impl SystemEvent {
         }
     }
 
-    /// The connection it is about, if there is one.
+    /// Returns the connection that the event is about, if any.
     pub fn connection(&self) -> Option<&Connection> {
         match self {
             Self::Opened { connection }
@@ -195,12 +196,12 @@ impl SystemEvent {
 }
 
 impl SystemKind {
-    /// All kinds, those of later versions included.
+    /// Returns all kinds, including those that later versions add.
     pub fn all() -> impl Iterator<Item = Self> {
         NAMES.iter().map(|(kind, _)| *kind)
     }
 
-    /// The name, as [`Event::name`](super::Event::name) has it and logs write it: `user_online`.
+    /// Returns the name, as in [`Event::name`](super::Event::name) and in logs: `user_online`.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }

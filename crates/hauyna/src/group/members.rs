@@ -1,6 +1,7 @@
-//! Who is in which group, by group and by user, and that the live connections of members are in the groups'
-//! channels. All changes and arrivals of one user are made one after the other, under the lock of that
-//! user's part. Changed by `Groups`; asked by `dispatch`; `connection::run` reports arrivals.
+//! The members of each group, indexed by group and by user. It also keeps the live connections of members
+//! subscribed to the channels of their groups. All changes of one user, and all registrations of their
+//! connections, run one after the other under the lock of the user's stripe. Called by `Groups` and
+//! `dispatch`; `connection` registers new connections.
 
 use super::roles::{Permissions, Roles, RolesByPattern};
 use crate::channel::{ChannelName, ChannelOptions, UserId, add_to_lists, end_subscription};
@@ -22,14 +23,15 @@ pub(crate) struct GroupMap {
     by_user: Box<[Mutex<ByUser>]>,
     by_name: Mutex<HashMap<Box<str>, Arc<Group>>>,
     roles: RolesByPattern,
-    /// What the channels of groups are like.
+    /// The options of the groups' channels.
     pub(crate) options: Arc<ChannelOptions>,
-    /// Whether there ever was a member, so that hubs without groups do not look for them.
+    /// Whether there ever was a member, so that hubs without groups skip the lookup.
     is_used: AtomicBool,
 }
 
 type ByUser = HashMap<UserId, Vec<Arc<Group>>>;
 
+/// One group and its channel.
 #[derive(Debug)]
 pub(super) struct Group {
     name: Box<str>,
@@ -38,12 +40,15 @@ pub(super) struct Group {
     state: Mutex<State>,
 }
 
+/// The state of a group that is under its lock.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// The members, each with its role, where it was added with one.
     pub(super) members: HashMap<UserId, Option<Arc<str>>>,
-    /// Roles of this group's own, which go before those of its pattern.
+    /// Roles that were defined for this group; they take precedence over those of its pattern.
     pub(super) own_roles: Roles,
-    /// The hub has dropped the group from its map; whoever still holds it looks the name up again.
+    /// Whether the hub has removed the group from its map. A caller that still holds it looks the name up
+    /// again.
     is_removed: bool,
 }
 
@@ -64,30 +69,32 @@ impl GroupMap {
         self.by_user[self.hasher.hash_one(user) as usize % STRIPES].lock()
     }
 
-    /// Registers a connection that has come. It is in the channels of its user's groups before anybody finds it,
-    /// and whoever changes them finds it afterwards. Returns what [`Registry::insert`](crate::hub::Registry) does.
+    /// Registers a new connection. It is subscribed to the channels of its user's groups before the registry
+    /// has it, and later changes of these groups find it there. Returns the result of
+    /// [`Registry::insert`](crate::hub::Registry).
     pub(crate) fn register(&self, hub: &HubCore, connection: &Arc<ConnectionCore>) -> (usize, usize) {
         let user = connection.user();
-        let part = self.is_used.load(Ordering::Relaxed).then(|| self.stripe(user));
-        let enter = |part: &ByUser| {
-            for group in part.get(user).into_iter().flatten() {
-                // It is there already, or is going: both are fine.
+        let stripe = self.is_used.load(Ordering::Relaxed).then(|| self.stripe(user));
+        let join_groups = |stripe: &ByUser| {
+            for group in stripe.get(user).into_iter().flatten() {
+                // It fails where the connection is subscribed already, or is closing: both are fine.
                 let _ = add_to_lists(hub, connection, &group.channel);
             }
         };
-        part.iter().for_each(|part| enter(part));
+        stripe.iter().for_each(|stripe| join_groups(stripe));
         let counts = hub.registry.insert(connection, || {
             let opened = || SystemEvent::Opened { connection: Connection::new(connection.clone()) };
             hub.events.emit(SystemKind::Opened, opened);
         });
-        // The hub's first group was made meanwhile. The registry's lock orders this load and who looks there.
-        if part.is_none() && self.is_used.load(Ordering::Relaxed) {
-            enter(&self.stripe(user));
+        // The hub's first group may have been created meanwhile. The lock of the registry orders this load
+        // after the insertion, so that either this load sees the group or `set_member` finds the connection.
+        if stripe.is_none() && self.is_used.load(Ordering::Relaxed) {
+            join_groups(&self.stripe(user));
         }
         counts
     }
 
-    /// Makes a user a member, or gives a member another role; without one it keeps its own.
+    /// Makes a user a member, or gives a member another role. Without a role, a member keeps its present one.
     pub(super) fn set_member(
         &self,
         hub: &HubCore,
@@ -96,16 +103,16 @@ impl GroupMap {
         role: Option<&str>,
     ) -> MembershipChange {
         self.is_used.store(true, Ordering::Relaxed);
-        let mut part = self.stripe(&user);
+        let mut stripe = self.stripe(&user);
         let change = self.update_group(group, |group, state| {
-            let Some(own) = state.members.get_mut(&user) else {
+            let Some(member_role) = state.members.get_mut(&user) else {
                 state.members.insert(user.clone(), role.map(Into::into));
                 return MembershipChange::Added(group.clone());
             };
-            if role.is_none() || own.as_deref() == role {
+            if role.is_none() || member_role.as_deref() == role {
                 return MembershipChange::Nothing;
             }
-            *own = role.map(Into::into);
+            *member_role = role.map(Into::into);
             MembershipChange::Role
         });
         let role = role.map(str::to_owned);
@@ -122,19 +129,19 @@ impl GroupMap {
             for connection in hub.registry.of_user(&user) {
                 let _ = add_to_lists(hub, &connection, &group.channel);
             }
-            part.entry(user).or_default().push(group.clone());
+            stripe.entry(user).or_default().push(group.clone());
         }
         change
     }
 
-    /// Takes a user out. Afterwards nothing of the group is queued for its connections.
+    /// Removes a user from a group. Afterwards no message of the group is queued for their connections.
     pub(super) fn remove_member(&self, hub: &HubCore, user: &str, group: &str) -> bool {
-        let mut part = self.stripe(user);
-        let Some(groups) = part.get_mut(user) else { return false };
-        let Some(index) = groups.iter().position(|own| *own.name == *group) else { return false };
+        let mut stripe = self.stripe(user);
+        let Some(groups) = stripe.get_mut(user) else { return false };
+        let Some(index) = groups.iter().position(|joined| *joined.name == *group) else { return false };
         let group = groups.swap_remove(index);
         if groups.is_empty() {
-            part.remove(user);
+            stripe.remove(user);
         }
         let member = group.state.lock().members.remove_entry(user);
         if let Some((user, _)) = member {
@@ -147,7 +154,7 @@ impl GroupMap {
         true
     }
 
-    /// Finds or makes the group, and changes it under its lock.
+    /// Finds or inserts the group, and changes it under its lock.
     pub(super) fn update_group<R>(&self, name: &str, f: impl FnOnce(&Arc<Group>, &mut State) -> R) -> R {
         loop {
             let group = self.find_or_insert(name);
@@ -177,7 +184,7 @@ impl GroupMap {
         self.by_name.lock().get(name).cloned()
     }
 
-    /// Forgets a group that has neither members nor roles of its own.
+    /// Removes a group that has neither members nor roles of its own.
     fn remove_if_unused(&self, group: &Group) {
         let mut groups = self.by_name.lock();
         let mut state = group.state.lock();
@@ -187,7 +194,7 @@ impl GroupMap {
         }
     }
 
-    /// Forgets the roles of a group's own.
+    /// Removes the roles that were defined for a group.
     pub(super) fn clear_roles(&self, name: &str) {
         if let Some(group) = self.find(name) {
             group.state.lock().own_roles = Roles::new();
@@ -195,7 +202,7 @@ impl GroupMap {
         }
     }
 
-    /// Reads a group under its lock, where there is one.
+    /// Calls `f` with a group under its lock, where the group exists.
     pub(super) fn read<R>(&self, name: &str, f: impl FnOnce(&Group, &State) -> R) -> Option<R> {
         let group = self.find(name)?;
         let state = group.state.lock();
@@ -203,15 +210,15 @@ impl GroupMap {
     }
 
     pub(super) fn of_user(&self, user: &str) -> Vec<String> {
-        let part = self.stripe(user);
-        part.get(user).into_iter().flatten().map(|group| group.name.to_string()).collect()
+        let stripe = self.stripe(user);
+        stripe.get(user).into_iter().flatten().map(|group| group.name.to_string()).collect()
     }
 
     pub(super) fn names(&self) -> Vec<String> {
         self.by_name.lock().keys().map(ToString::to_string).collect()
     }
 
-    /// Whether a member's role permits something.
+    /// Whether a user is a member whose role has this permission.
     pub(crate) fn can(&self, user: &str, group: &str, permission: &str) -> bool {
         let permitted = |group: &Group, state: &State| {
             let role = group.role(state, state.members.get(user)?.as_ref())?;
@@ -222,9 +229,11 @@ impl GroupMap {
 }
 
 impl Group {
-    /// The role in force: the member's own, or the default of the group, or that of its pattern.
-    pub(super) fn role<'a>(&'a self, state: &'a State, own: Option<&'a Arc<str>>) -> Option<&'a str> {
-        own.or(state.own_roles.default.as_ref()).or(self.roles.default.as_ref()).map(AsRef::as_ref)
+    /// Returns the role that applies: the member's own, or the default of the group, or the default of its
+    /// pattern.
+    pub(super) fn role<'a>(&'a self, state: &'a State, member_role: Option<&'a Arc<str>>) -> Option<&'a str> {
+        let default = state.own_roles.default.as_ref().or(self.roles.default.as_ref());
+        member_role.or(default).map(AsRef::as_ref)
     }
 
     fn permissions<'a>(&'a self, state: &'a State, role: &str) -> Option<&'a Permissions> {
@@ -232,7 +241,8 @@ impl Group {
     }
 }
 
-/// Tells the listeners, in the order of the changes of one user.
+/// Notifies listeners of a change. It is called under the lock of the user's stripe, so the order is that of
+/// the changes.
 fn notify_listeners(hub: &HubCore, user: &UserId, group: &str, change: impl FnOnce() -> GroupChange) {
     hub.events.emit(SystemKind::GroupChanged, || SystemEvent::GroupChanged {
         user: user.clone(),
@@ -241,13 +251,16 @@ fn notify_listeners(hub: &HubCore, user: &UserId, group: &str, change: impl FnOn
     });
 }
 
-/// What became of a wish to make somebody a member.
+/// The effect of making a user a member.
 #[derive(Debug)]
 pub(super) enum MembershipChange {
+    /// The user was a member with this role already.
     Nothing,
+    /// The user was added.
     Added(Arc<Group>),
+    /// The role of the member was changed.
     Role,
 }
 
-/// Locks over the users.
+/// Number of locks over the users.
 const STRIPES: usize = 64;

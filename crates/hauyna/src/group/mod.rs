@@ -1,6 +1,6 @@
-//! Groups: users with roles. `Groups` is the public handle, `members` who is in which group, `roles` what a
-//! role permits. What a group is sent goes through a channel of its own, which the live connections of its
-//! members are in; here nothing is delivered.
+//! Groups: named sets of users with roles. `Groups` is the public handle, `members` stores who is in which
+//! group, `roles` stores what a role permits. Each group has a channel, to which the live connections of its
+//! members are subscribed; `channel` delivers its messages.
 
 mod members;
 mod roles;
@@ -19,14 +19,16 @@ use serde::Serialize;
 /// The permission that the request `group` needs.
 pub(crate) const SEND: &str = "send";
 
-/// The groups of a hub: users with roles, by name. From [`Hub::groups`] and [`Context::groups`](crate::Context::groups).
+/// The groups of a hub: named sets of users with roles, from [`Hub::groups`] and
+/// [`Context::groups`](crate::Context::groups).
 ///
-/// Membership is the user's: it needs no live connection and outlives every one, until the application ends it.
-/// Clients cannot make groups or join them; they may send to a group they are a member of where their role
-/// permits `send`. Groups are this hub's own memory: an application of several nodes adds its users on each.
+/// Users are members, not connections: membership needs no live connection and lasts until the application
+/// ends it. Clients cannot create groups or join them; they may send to a group that they are a member of,
+/// where their role permits `send`. Each hub keeps its groups in its own memory: an application with several
+/// nodes adds its users on each.
 ///
-/// Names of groups, users and roles are 1 to 255 bytes without control characters. In every verb with both the
-/// user comes first.
+/// Names of groups, users and roles are 1 to 255 bytes without control characters. Methods that take a user
+/// and a group take the user first.
 ///
 /// # Examples
 ///
@@ -58,8 +60,8 @@ impl Groups {
 
     // Members.
 
-    /// Makes a user a member. One who is a member already keeps their role. Returns whether that changed
-    /// anything.
+    /// Makes a user a member. A user that is a member already keeps their role. Returns whether anything
+    /// changed.
     ///
     /// # Errors
     ///
@@ -68,8 +70,8 @@ impl Groups {
         self.set_member(user.as_ref(), group.as_ref(), None)
     }
 
-    /// Makes a user a member with a role, or gives a member another one. The role may be defined later; until
-    /// then it permits nothing. Returns whether that changed anything.
+    /// Makes a user a member with a role, or gives a member another role. The role may be defined later;
+    /// until then it permits nothing. Returns whether anything changed.
     ///
     /// # Errors
     ///
@@ -91,21 +93,22 @@ impl Groups {
         Ok(!matches!(change, MembershipChange::Nothing))
     }
 
-    /// Takes a user out of a group. When it returns, nothing more of the group reaches them, not even what
-    /// waited for a slow connection. Returns whether they were a member.
+    /// Removes a user from a group. After it returns, no message of the group reaches them, not even those
+    /// that waited for a slow connection. Returns whether they were a member.
     pub fn remove(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> bool {
         let was_member = self.map().remove_member(&self.0.0, user.as_ref(), group.as_ref());
         self.0.0.process_congested_inline();
         was_member
     }
 
-    /// Takes a user out of all groups, as when an account is deleted. Returns how many those were.
+    /// Removes a user from all groups, for example when an account is deleted. Returns the number of these
+    /// groups.
     pub fn remove_from_all(&self, user: impl AsRef<str>) -> usize {
         let user = user.as_ref();
         self.groups_of(user).iter().filter(|group| self.remove(user, group)).count()
     }
 
-    /// Takes every member out of a group and forgets the roles of its own.
+    /// Removes every member from a group, and the roles that were defined for this group.
     pub fn dissolve(&self, group: impl AsRef<str>) {
         let group = group.as_ref();
         for user in self.members(group) {
@@ -114,29 +117,29 @@ impl Groups {
         self.map().clear_roles(group);
     }
 
-    /// The members of a group, in no order. Costs as much as there are.
+    /// Returns the members of a group, in no order. O(members).
     pub fn members(&self, group: impl AsRef<str>) -> Vec<UserId> {
         self.map()
             .read(group.as_ref(), |_, state| state.members.keys().cloned().collect())
             .unwrap_or_default()
     }
 
-    /// How many members a group has.
+    /// Returns the number of members of a group.
     pub fn count(&self, group: impl AsRef<str>) -> usize {
         self.map().read(group.as_ref(), |_, state| state.members.len()).unwrap_or(0)
     }
 
-    /// The names of a user's groups, in no order. Costs as much as there are.
+    /// Returns the names of a user's groups, in no order. O(groups of the user).
     pub fn groups_of(&self, user: impl AsRef<str>) -> Vec<String> {
         self.map().of_user(user.as_ref())
     }
 
-    /// The names of all groups that have members or roles of their own, in no order.
+    /// Returns the names of all groups that have members or roles of their own, in no order.
     pub fn names(&self) -> Vec<String> {
         self.map().names()
     }
 
-    /// Whether a user is a member.
+    /// Whether a user is a member of a group.
     pub fn contains(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> bool {
         let is_member = self.map().read(group.as_ref(), |_, state| state.members.contains_key(user.as_ref()));
         is_member.unwrap_or(false)
@@ -144,17 +147,19 @@ impl Groups {
 
     // Roles.
 
-    /// The role of a member: their own, or else the default role; none where there is neither, or no member.
+    /// Returns the role of a member: their own, or otherwise the default role. `None` where there is neither,
+    /// or the user is not a member.
     pub fn role(&self, user: impl AsRef<str>, group: impl AsRef<str>) -> Option<String> {
         let role = self.map().read(group.as_ref(), |group, state| {
-            let own = state.members.get(user.as_ref())?;
-            group.role(state, own.as_ref()).map(str::to_owned)
+            let member_role = state.members.get(user.as_ref())?;
+            group.role(state, member_role.as_ref()).map(str::to_owned)
         });
         role.flatten()
     }
 
-    /// Defines a role in one group by what it permits, instead of what the group's pattern says of that role
-    /// ([`HubBuilder::roles`](crate::HubBuilder::roles)). It holds at once, for members old and new.
+    /// Defines the permissions of a role in one group. This replaces the definition of that role by the
+    /// group's pattern ([`HubBuilder::roles`](crate::HubBuilder::roles)), and applies at once to present and
+    /// future members.
     ///
     /// # Errors
     ///
@@ -174,7 +179,7 @@ impl Groups {
         Ok(())
     }
 
-    /// Sets the role of those members of one group that were added without a role.
+    /// Sets the role of the members of one group that were added without a role.
     ///
     /// # Errors
     ///
@@ -187,20 +192,22 @@ impl Groups {
         Ok(())
     }
 
-    /// Whether a user is a member whose role permits something. Whatever is not said is not permitted.
+    /// Whether a user is a member whose role has this permission. What is not declared is not permitted.
     pub fn can(&self, user: impl AsRef<str>, group: impl AsRef<str>, permission: impl AsRef<str>) -> bool {
         self.map().can(user.as_ref(), group.as_ref(), permission.as_ref())
     }
 
     // Messages.
 
-    /// Sends to every connection of the members, those that come and go meanwhile aside: an object with a `type` of its
-    /// own as it is, anything else as the `message` of a `group`. Await it, with options or without. All members see a group's messages in one order. Members that are not
-    /// connected do not get it: it is not kept.
+    /// Returns a message to every connection of the members, to set options on; await it to send it. An
+    /// object with a `type` of its own is sent as it is; anything else becomes the `message` of a `group`.
+    /// All members see a group's messages in one order. Members that are not connected do not get it, because
+    /// it is not kept. A connection that is opened or closed meanwhile may or may not get it.
     ///
     /// # Errors
     ///
-    /// When awaited: `validation_error` for a bad name or a value that JSON cannot hold; `unavailable`.
+    /// When awaited: `validation_error` for a bad name or a value that cannot be represented as JSON;
+    /// `unavailable`.
     pub fn send(&self, group: impl AsRef<str>, message: impl Serialize) -> PublishBuilder {
         PublishBuilder::to_group(self.0.clone(), group.as_ref(), &message)
     }

@@ -1,5 +1,5 @@
-//! What the members of a group may do: roles, each with its permissions, declared for all groups whose names
-//! match a pattern. Whatever is not said is not allowed. Read by `members`.
+//! The roles of groups, each with its permissions, declared for all groups whose names match a pattern. What
+//! is not declared is not permitted. Read by `members`.
 
 use crate::channel::{Pattern, check};
 use crate::error::Error;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 /// The roles of the groups whose names match a pattern; see [`HubBuilder::roles`](crate::HubBuilder::roles).
 ///
-/// A member may do what the permissions of its role name, and nothing else: a role that is nowhere defined may
-/// do nothing, and a member without a role has the default role, or may do nothing where there is none. The
-/// permission `send` is the one that the request `group` needs; all others are the application's own words.
+/// A member has the permissions of its role and no others. A role that is not defined has no permissions. A
+/// member without a role has the default role, or no permissions where there is none. The request `group` of
+/// a client needs the permission `send`; the application chooses the names of all others.
 ///
 /// # Examples
 ///
@@ -18,7 +18,10 @@ use std::sync::Arc;
 /// use hauyna::Hub;
 /// use hauyna::groups::Roles;
 ///
-/// let roles = Roles::new().define("owner", ["send", "invite"]).define("member", ["send"]).default_role("member");
+/// let roles = Roles::new()
+///     .define("owner", ["send", "invite"])
+///     .define("member", ["send"])
+///     .default_role("member");
 /// let hub = Hub::builder().roles("team:{id}", roles).build();
 /// let groups = hub.groups();
 /// groups.add("ann", "team:7")?;
@@ -32,19 +35,19 @@ use std::sync::Arc;
 pub struct Roles {
     pub(super) defined: HashMap<Box<str>, Permissions>,
     pub(super) default: Option<Arc<str>>,
-    /// What was said twice, for `HubBuilder::try_build` to tell.
+    /// The fault of a second definition, which `HubBuilder::try_build` returns.
     defined_twice: Option<String>,
 }
 
 pub(super) type Permissions = HashSet<Box<str>>;
 
 impl Roles {
-    /// No role: members may do nothing.
+    /// Creates a set without roles: members have no permissions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Defines a role by what it permits. A role that is defined twice is an error of
+    /// Defines a role and its permissions. A role that is defined twice is an error of
     /// [`HubBuilder::try_build`](crate::HubBuilder::try_build).
     pub fn define<P: AsRef<str>>(mut self, role: &str, permissions: impl IntoIterator<Item = P>) -> Self {
         if self.defined.insert(role.into(), permitted(permissions)).is_some() {
@@ -58,7 +61,7 @@ impl Roles {
     pub fn default_role(mut self, role: &str) -> Self {
         if let Some(earlier) = self.default.replace(role.into()) {
             self.defined_twice =
-                Some(format!("the default role is `{earlier}` already, and `{role}` would take its place"));
+                Some(format!("the default role is `{earlier}` already, and `{role}` would replace it"));
         }
         self
     }
@@ -72,7 +75,7 @@ pub(super) fn permitted<P: AsRef<str>>(permissions: impl IntoIterator<Item = P>)
     permissions.into_iter().map(|permission| permission.as_ref().into()).collect()
 }
 
-/// The patterns of a hub, in the order of their declaration: the first that matches decides.
+/// The patterns of a hub, in the order of their declaration: the first that matches applies.
 #[derive(Debug)]
 pub(super) struct RolesByPattern {
     declared: Vec<(Pattern, Arc<Roles>)>,
@@ -80,9 +83,12 @@ pub(super) struct RolesByPattern {
 }
 
 impl RolesByPattern {
+    /// Parses the patterns.
+    ///
     /// # Errors
     ///
-    /// `Config` where a pattern is malformed or never decides, a name of a role is malformed, or a role or the default role is given twice.
+    /// `Config` where a pattern is malformed or never applies, the name of a role is malformed, or a role or
+    /// the default role is defined twice.
     pub(super) fn new(declared: Vec<(String, Roles)>) -> Result<Self, Error> {
         let mut patterns: Vec<(Pattern, Arc<Roles>)> = Vec::with_capacity(declared.len());
         for (text, roles) in declared {

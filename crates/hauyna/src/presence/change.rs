@@ -1,6 +1,7 @@
-//! The two guards of a change: `Change` is one user, `Roster` one channel. Each holds its lock and, when the change is
-//! over, does what every change has to: compares with what was before, notifies, removes what is empty, and retires
-//! channels that nobody uses any more. Used by `flow`, whose verbs say only what is new.
+//! The two guards of a change: `Change` locks one user, `Roster` locks one channel. When the change is over,
+//! each does what every change needs: it compares with the state before, notifies, removes what is empty, and
+//! removes channels that nobody uses any more. Called by `changes`, whose functions contain only what
+//! differs.
 
 use super::changes::ChannelPresence;
 use super::entry::Profile;
@@ -15,22 +16,22 @@ use parking_lot::MutexGuard;
 use std::sync::Arc;
 
 impl People {
-    /// Changes one user under the lock of the user's part. Afterwards listeners hear what became of the user, what is
-    /// empty is removed, and channels that the user has left are retired.
+    /// Changes one user under the lock of the user's stripe. Afterwards it notifies listeners, removes the
+    /// user where no connection is left, and removes the channels that the user has left and nobody uses.
     pub(super) fn change<R>(
         &self,
         hub: &HubCore,
         user: &UserId,
         change: impl FnOnce(&mut Change<'_>) -> R,
     ) -> R {
-        let part = self.stripe(user);
-        let person = part.get(user.as_str());
+        let stripe = self.stripe(user);
+        let person = stripe.get(user.as_str());
         let was_visible = person.is_some_and(Person::is_visible);
         let was_watched = person.is_some_and(Person::is_watched);
         let mut changing = Change {
             hub,
             user,
-            part,
+            stripe,
             was_visible,
             was_watched,
             is_announced: false,
@@ -44,40 +45,41 @@ impl People {
     }
 }
 
-/// One user that is being changed.
+/// A change of one user, under the lock of the user's stripe.
 pub(super) struct Change<'a> {
     hub: &'a HubCore,
     user: &'a UserId,
-    part: MutexGuard<'a, Stripe>,
+    stripe: MutexGuard<'a, Stripe>,
     was_visible: bool,
     was_watched: bool,
-    /// Whether listeners hear of this change although the user is as visible as before.
+    /// Whether listeners are notified of this change.
     is_announced: bool,
-    /// Channels that a connection of the user was taken out of.
+    /// Channels that a connection of the user was removed from.
     left_channels: Vec<Arc<ChannelCore>>,
 }
 
 impl Change<'_> {
-    /// The user, where anything is known of it.
+    /// Returns the user, where there is an entry for it.
     pub(super) fn person(&mut self) -> Option<&mut Person> {
-        self.part.get_mut(self.user.as_str())
+        self.stripe.get_mut(self.user.as_str())
     }
 
-    /// The user, made where nothing is known of it. One that was not present has said nothing about itself yet.
+    /// Returns the user, inserted where there is no entry yet. A user that was not present starts with an
+    /// empty profile.
     pub(super) fn person_or_insert(&mut self, now: u64) -> &mut Person {
-        let person = self.part.entry(self.user.clone()).or_insert_with(|| Person::new(now));
+        let person = self.stripe.entry(self.user.clone()).or_insert_with(|| Person::new(now));
         if !self.was_visible {
             (person.joined_at, person.profile) = (now, Profile::empty(now));
         }
         person
     }
 
-    /// A connection of the user.
+    /// Returns a connection of the user.
     pub(super) fn device(&mut self, connection: ConnectionId) -> Option<&mut Device> {
         self.person()?.device_mut(connection)
     }
 
-    /// Has listeners hear of this change.
+    /// Makes the end of this change notify listeners.
     pub(super) fn mark_announced(&mut self) {
         self.is_announced = true;
     }
@@ -96,7 +98,7 @@ impl Change<'_> {
         Some(device)
     }
 
-    /// Replaces what the user says about itself, in every channel that shows the user.
+    /// Replaces the user's profile, in every channel that shows the user.
     pub(super) fn set_profile(&mut self, profile: Arc<Profile>) {
         let (hub, user) = (self.hub, self.user);
         let Some(person) = self.person() else { return };
@@ -112,7 +114,7 @@ impl Change<'_> {
         }
     }
 
-    /// Returns the channels that were left.
+    /// Notifies listeners and removes what is empty. Returns the channels that were left.
     fn finish(mut self) -> Vec<Arc<ChannelCore>> {
         let (hub, user, was_visible, was_watched) = (self.hub, self.user, self.was_visible, self.was_watched);
         let is_announced = self.is_announced;
@@ -123,28 +125,28 @@ impl Change<'_> {
         }
         notify_watched(hub, user, person, was_watched);
         if person.devices.is_empty() {
-            let part = &mut self.part;
-            part.remove(user.as_str());
-            if part.capacity() > 8 * (part.len() + 16) {
-                part.shrink_to_fit();
+            let stripe = &mut self.stripe;
+            stripe.remove(user.as_str());
+            if stripe.capacity() > 8 * (stripe.len() + 16) {
+                stripe.shrink_to_fit();
             }
         }
         self.left_channels
     }
 }
 
-/// The roster of one channel that is being changed.
+/// A change of one channel's roster, under its lock.
 pub(super) struct Roster<'a> {
     hub: &'a HubCore,
     channel: &'a Arc<ChannelCore>,
     presence: &'a ChannelPresence,
     pub(super) members: MutexGuard<'a, Members>,
-    /// How much was shown before the change.
+    /// The mode before the change.
     mode_before: Mode,
 }
 
 impl<'a> Roster<'a> {
-    /// Locks the roster of a channel, where it shows who is present.
+    /// Locks the roster of a channel that has presence.
     pub(super) fn of(hub: &'a HubCore, channel: &'a Arc<ChannelCore>) -> Option<Self> {
         let presence = channel.presence.as_deref()?;
         let members = presence.members();
@@ -152,36 +154,36 @@ impl<'a> Roster<'a> {
         Some(Self { hub, channel, presence, members, mode_before: before })
     }
 
-    /// Counts the lost connections: while there are any, the channel stays.
+    /// Publishes the count of lost connections: while there are any, the channel stays.
     pub(super) fn update_lost_count(&self) {
         self.presence.update_lost_count(&self.members);
     }
 
-    /// Decides how much is shown from now on, before anybody is notified.
+    /// Chooses the mode from now on. It runs before anybody is notified.
     pub(super) fn update_mode(&mut self) {
         self.update_lost_count();
         self.mode_before = self.members.update_mode(self.presence.options);
     }
 
     /// Notifies the subscribers, and the listeners of the hub.
-    pub(super) fn notify(&mut self, told: Notice<'_>) {
-        notify_subscribers(self.hub, self.channel, &mut self.members, (self.mode_before, told));
+    pub(super) fn notify(&mut self, notice: Notice<'_>) {
+        notify_subscribers(self.hub, self.channel, &mut self.members, self.mode_before, notice);
     }
 
-    /// Removes one connection, and notifies of it.
+    /// Removes one connection and notifies.
     pub(super) fn remove(&mut self, user: &UserId, connection: ConnectionId) {
-        let Some((step, left)) = self.members.leave(user, connection) else { return };
+        let Some((step, member_before)) = self.members.leave(user, connection) else { return };
         self.update_mode();
         self.notify(Notice {
             user,
             step: Some(step),
-            member_before: Some(&left),
+            member_before: Some(&member_before),
             connection: None,
             except: None,
         });
     }
 
-    /// Replaces what one connection says about itself, and notifies of it.
+    /// Replaces the metadata of one connection and notifies.
     pub(super) fn set_connection_metadata(
         &mut self,
         user: &UserId,

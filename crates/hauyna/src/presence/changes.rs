@@ -1,6 +1,7 @@
-//! What changes the rosters: joining and leaving a channel, tracking, metadata, the grace time. Every change is
-//! numbered and sent under the user's lock and the channel's, so a list and the changes after it never race. What all
-//! changes have in common is done by the guards of `change`.
+//! The changes of the rosters: joining and leaving a channel, tracking, metadata, the end of the grace time.
+//! Every change is numbered and sent under the user's lock and the channel's, so a list and the changes after
+//! it never race. The guards of `change` do what all changes have in common. Called by `Presence`, `channel`,
+//! `connection` and `session`.
 
 use super::change::{Change, Roster};
 use super::entry::Profile;
@@ -21,19 +22,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// The presence of one channel.
+/// The roster of one channel and its options.
 #[derive(Debug)]
 pub(crate) struct ChannelPresence {
     pub(super) options: PresenceOptions,
     members: Mutex<Members>,
-    /// Places of lost connections: the channel stays while there are any.
+    /// Number of lost connections in the roster: the channel stays while there are any.
     lost_count: AtomicUsize,
 }
 
-/// How a connection goes.
+/// How a connection leaves, and whether it may come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DepartureKind {
-    /// For good.
+    /// It closed and will not come back.
     Gone,
     /// It may come back within the grace time.
     Lost,
@@ -42,7 +43,7 @@ pub(crate) enum DepartureKind {
 }
 
 impl DepartureKind {
-    /// Who has what the connection was; nobody where it goes at once.
+    /// Returns who holds the connection's presence from now on; `None` where it ends at once.
     fn held_by(self, grace: Duration) -> Option<HeldBy> {
         match self {
             Self::Kept => Some(HeldBy::Session),
@@ -70,15 +71,17 @@ impl ChannelPresence {
     }
 }
 
-/// Takes a subscriber in, in the place of a lost connection where there is one: `go_live` subscribes it, then it gets
-/// the list, and everybody else the change. In a channel with presence, `announce` runs behind that.
+/// Adds a subscriber to the roster of its channel; it replaces the lost connection `replaces`, where that is
+/// still there. `go_live` subscribes it, then the subscriber gets the list, and everybody else the change. In
+/// a channel with presence, `announce` runs after that.
 ///
 /// # Errors
 ///
 /// Those of `go_live`; then nothing has changed.
 pub(crate) fn join(
     hub: &HubCore,
-    (subscription, replaces): (&Subscription, Option<ConnectionId>),
+    subscription: &Subscription,
+    replaces: Option<ConnectionId>,
     go_live: impl FnOnce() -> Result<(), Error>,
     announce: impl FnOnce(),
 ) -> Result<(), Error> {
@@ -92,8 +95,8 @@ pub(crate) fn join(
         go_live()?;
         let now = crate::clock::unix_ms();
         let person = change.person_or_insert(now);
-        let place = MemberConnection::new(core.id(), subscription.metadata.lock().clone(), now);
-        let (step, Replaced(lost)) = roster.members.enter(user, (place, replaces), &person.profile);
+        let entry = MemberConnection::new(core.id(), subscription.metadata.lock().clone(), now);
+        let (step, Replaced(lost)) = roster.members.enter(user, entry, replaces, &person.profile);
         if let Some(lost) = lost.and_then(|lost| person.device_mut(lost)) {
             lost.leave(channel);
         }
@@ -101,39 +104,41 @@ pub(crate) fn join(
         roster.update_mode();
         core.push_reply(message::welcome(&mut roster.members, channel, core));
         core.request_flush();
-        let own = Some(core.id());
-        roster.notify(Notice { user, step, member_before: None, connection: own, except: own });
+        let connection = Some(core.id());
+        roster.notify(Notice { user, step, member_before: None, connection, except: connection });
         announce();
         change.mark_announced();
         Ok(())
     })
 }
 
-/// Takes a subscriber out, or lets it be lost for a while: `take_out` unsubscribes it, and returns `None` where it was not
-/// in any more. In a channel with presence, `announce` runs behind what the others are told of that.
+/// Removes a subscriber from the roster of its channel, or marks it as lost. `deactivate` unsubscribes it,
+/// and returns `None` where it was not subscribed any more. In a channel with presence, `announce` runs after
+/// the others are notified.
 pub(crate) fn leave<R>(
     hub: &HubCore,
     subscription: &Subscription,
     departure: DepartureKind,
-    take_out: impl FnOnce() -> Option<R>,
+    deactivate: impl FnOnce() -> Option<R>,
     announce: impl FnOnce(),
 ) -> Option<R> {
     let (channel, core) = (&subscription.channel, &subscription.connection);
     if channel.presence.is_none() {
-        return take_out();
+        return deactivate();
     }
     let user = core.user();
     hub.presence.change(hub, user, |change| {
-        let Some(mut roster) = Roster::of(hub, channel) else { return take_out() };
-        if let Some(hold) = departure.held_by(hub.config.presence_grace) {
-            roster.members.mark_lost(user, core.id(), hold);
-            // Before the channel is looked at: it must not go with its last subscriber.
+        let Some(mut roster) = Roster::of(hub, channel) else { return deactivate() };
+        if let Some(held_by) = departure.held_by(hub.config.presence_grace) {
+            roster.members.mark_lost(user, core.id(), held_by);
+            // Before `deactivate` checks whether the channel is unused: its last subscriber must not remove
+            // it.
             roster.update_lost_count();
-            let result = take_out()?;
+            let result = deactivate()?;
             announce();
             return Some(result);
         }
-        let result = take_out()?;
+        let result = deactivate()?;
         roster.remove(user, core.id());
         announce();
         if let Some(device) = change.device(core.id()) {
@@ -144,14 +149,14 @@ pub(crate) fn leave<R>(
     })
 }
 
-/// A connection is gone from all its channels: what it was besides ends, now or after the grace time.
+/// Ends the rest of a connection's presence after it has left its channels: now, or after the grace time.
 pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: DepartureKind) {
     hub.presence.change(hub, core.user(), |change| {
         let Some(device) = change.device(core.id()) else { return };
         let grace = hub.config.presence_grace;
-        if let Some(hold) = departure.held_by(grace) {
-            device.held_by = hold;
-            if hold == HeldBy::Nobody {
+        if let Some(held_by) = departure.held_by(grace) {
+            device.held_by = held_by;
+            if held_by == HeldBy::Nobody {
                 hub.presence.timers.add(hub, grace, Task::ExpireConnection(core.user().clone(), core.id()));
             }
             return;
@@ -160,12 +165,12 @@ pub(crate) fn connection_gone(hub: &HubCore, core: &ConnectionCore, departure: D
     });
 }
 
-/// What a lost connection was besides its subscriptions is the one's that goes on with its session. Channels that it
-/// has not come back to are left now.
+/// Moves the presence of a lost connection, apart from its subscriptions, to the connection that resumes its
+/// session. The lost connection leaves the channels that were not resumed.
 pub(crate) fn take_over(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCore) {
     hub.presence.change(hub, new.user(), |change| {
         let Some(lost) = change.remove_device(old.id()) else { return };
-        // One that is closed again by now is taken out later, with all of this.
+        // Where the new connection is closed already, its own end removes all of this later.
         if (lost.is_tracked || lost.is_watched)
             && let Some(person) = change.person()
         {
@@ -178,7 +183,7 @@ pub(crate) fn take_over(hub: &HubCore, old: &ConnectionCore, new: &ConnectionCor
     });
 }
 
-/// The grace time of a lost connection is over, or its session has ended.
+/// Removes a lost connection whose grace time is over, or whose session has ended.
 pub(crate) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
     hub.presence.change(hub, user, |change| {
         if change.device(connection).is_some_and(|device| device.held_by != HeldBy::Connection) {
@@ -187,11 +192,11 @@ pub(crate) fn expire(hub: &HubCore, user: &UserId, connection: ConnectionId) {
     });
 }
 
-/// Removes a connection. Listeners hear of it where it was to be seen.
+/// Removes a connection. Listeners are notified where it was visible.
 fn remove(change: &mut Change<'_>, connection: ConnectionId) {
-    let is_seen = change.device(connection).is_some_and(|device| device.is_visible());
+    let was_visible = change.device(connection).is_some_and(|device| device.is_visible());
     change.remove_device(connection);
-    if is_seen {
+    if was_visible {
         change.mark_announced();
     }
 }
@@ -200,10 +205,11 @@ fn remove(change: &mut Change<'_>, connection: ConnectionId) {
 ///
 /// # Errors
 ///
-/// `limit_exceeded` where the metadata is too long; the connection is closed; `not_subscribed` where the user has none.
+/// `limit_exceeded` where the metadata is too long; an error where the connection is closed; `not_subscribed`
+/// where the user has no connection.
 pub(super) fn track(hub: &HubCore, subject: &Subject<'_>, fields: Map<String, Value>) -> Result<(), Error> {
     hub.presence.change(hub, subject.user(), |change| {
-        // Under the lock that `depart` takes: a connection that goes now is found there.
+        // Under the lock that `connection_gone` takes: a connection that closes now is found there.
         let connections = subject.connections(hub, change.person());
         if connections.is_empty() {
             return Err(subject.absent());
@@ -251,7 +257,7 @@ pub(super) fn update(hub: &HubCore, user: &UserId, fields: Map<String, Value>) -
     })
 }
 
-/// Replaces what one connection says about itself: over the hub, or in one channel.
+/// Replaces the metadata of one connection: over the hub, or in one channel.
 ///
 /// # Errors
 ///
@@ -264,7 +270,7 @@ pub(super) fn set_connection_metadata(
 ) -> Result<(), Error> {
     hub.presence.change(hub, core.user(), |change| {
         if let Scope::Channel(subscription) = scope {
-            // Under the lock, so that what was set last is what is shown.
+            // Under the lock, so that the value that is set last is the one that is shown.
             subscription.metadata.lock().clone_from(&metadata);
         }
         let device = change.device(core.id()).filter(|device| device.is_visible());
@@ -284,7 +290,7 @@ pub(super) fn set_connection_metadata(
     })
 }
 
-/// The watched connections of a user, and what listeners hear of the first and the last.
+/// Counts a connection for `UserOnline` and `UserOffline`, where somebody listens to either of them.
 pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
     if !hub.events.has_listener_for(&[SystemKind::UserOnline, SystemKind::UserOffline]) {
         return;
@@ -303,7 +309,7 @@ pub(crate) fn watch_user(hub: &HubCore, core: &ConnectionCore) {
 }
 
 impl Subject<'_> {
-    /// The live connections that it is about, and those whose sessions are kept.
+    /// Returns the live connections of the subject, and those whose sessions are kept.
     fn connections(&self, hub: &HubCore, person: Option<&mut Person>) -> Vec<ConnectionId> {
         match self {
             Self::Connection(core) => core.is_open().then(|| core.id()).into_iter().collect(),

@@ -1,5 +1,5 @@
-//! What others see of a user who is present: status, metadata, connections. `Profile` is what the rosters keep,
-//! `PresenceEntry` what queries give.
+//! What others see of a present user: status, metadata, connections. The rosters (`people`, `members`) store
+//! a `Profile`; queries return a `PresenceEntry`.
 
 use crate::channel::{ChannelName, UserId};
 use crate::connection::ConnectionId;
@@ -10,23 +10,23 @@ use serde_json::{Map, Value};
 use std::fmt;
 use std::sync::Arc;
 
-/// Whether a user is there for others: the field `status` of their metadata.
+/// The status that a user shows to others: the field `status` of their metadata.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum Status {
-    /// `online`, and whoever has said nothing else.
+    /// `online`: the default where no status was set.
     #[default]
     Online,
     /// `away`.
     Away,
-    /// `offline`: connected, but not to be seen as such.
+    /// `offline`: the user is connected, but does not want to be seen as such.
     Offline,
-    /// A word of the application's own.
+    /// Any other word, which the application chooses.
     Custom(Box<str>),
 }
 
 impl Status {
-    /// The word.
+    /// Returns the word that stands for this status in metadata.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Online => "online",
@@ -60,19 +60,19 @@ impl Serialize for Status {
     }
 }
 
-/// A user who is present, as of the moment of the query. Times are milliseconds since the Unix epoch.
+/// A present user, at the moment of the query. Times are in milliseconds since the Unix epoch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PresenceEntry {
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// The user's status.
     pub status: Status,
-    /// What the user has told about themselves, an object.
+    /// The user's metadata, an object.
     pub metadata: Value,
-    /// Since when.
+    /// The time at which the user became present.
     pub joined_at: u64,
-    /// When the metadata last changed.
+    /// The time at which the metadata last changed.
     pub updated_at: u64,
     /// The user's connections, the oldest first.
     pub connections: Vec<PresentConnection>,
@@ -82,23 +82,23 @@ pub struct PresenceEntry {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PresentConnection {
-    /// Which.
+    /// The connection.
     pub connection_id: ConnectionId,
-    /// What this connection gave along, an object.
+    /// The metadata of this connection alone, an object.
     pub metadata: Value,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// The time at which the connection became present, in milliseconds since the Unix epoch.
     pub joined_at: u64,
-    /// The channels with presence it is subscribed to; empty where the query was about one channel.
+    /// The channels with presence that it is subscribed to; empty where the query was about one channel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<ChannelName>,
 }
 
-/// A user's metadata, shared by every roster that the user stands in.
+/// A user's metadata, shared by every roster that the user is in.
 #[derive(Debug, Default)]
 pub(crate) struct Profile {
-    /// As it was told.
+    /// The metadata as it was set.
     pub(super) metadata: Map<String, Value>,
-    /// As it is [shown](Profile::shown), in JSON.
+    /// The metadata as it is [shown](Profile::shown), in JSON.
     pub(super) text: Box<str>,
     pub(super) updated_at: u64,
 }
@@ -108,11 +108,11 @@ impl Profile {
         Arc::new(Self { metadata: Map::new(), text: r#"{"status":"online"}"#.into(), updated_at: now })
     }
 
-    /// The profile with some fields replaced.
+    /// Returns the profile with some fields replaced.
     ///
     /// # Errors
     ///
-    /// `limit_exceeded` where it would be too long; `validation_error` where the status is no text.
+    /// `limit_exceeded` where it would be too long; `validation_error` where the status is not a string.
     pub(super) fn merged(&self, fields: Map<String, Value>, now: u64) -> Result<Arc<Self>, Error> {
         check_status(&fields)?;
         let mut metadata = self.metadata.clone();
@@ -123,7 +123,7 @@ impl Profile {
         Ok(Arc::new(profile))
     }
 
-    /// The metadata with the status that holds where none was told.
+    /// Returns the metadata, with the default status where none was set.
     pub(super) fn shown(&self) -> Map<String, Value> {
         let mut shown = self.metadata.clone();
         if shown.get("status").is_none_or(Value::is_null) {
@@ -137,38 +137,41 @@ impl Profile {
     }
 }
 
-/// An object of the application's.
+/// Serialises metadata of the application as an object; `null` becomes an empty one.
 ///
 /// # Errors
 ///
-/// `validation_error` where it is none.
+/// `validation_error` where it is not an object.
 pub(super) fn object(value: impl Serialize) -> Result<Map<String, Value>, Error> {
     let invalid = |text: String| Error::protocol(ErrorType::ValidationError, text);
     match serde_json::to_value(value).map_err(|fault| invalid(fault.to_string()))? {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
-        _ => Err(invalid("presence metadata is not an object".to_owned())),
+        _ => Err(invalid("presence metadata must be an object".to_owned())),
     }
 }
 
-/// The status is told beside the metadata, too, and is one word in both. `null` is none.
+/// Checks that the status is a string or `null`, because messages carry it beside the metadata as well.
 ///
 /// # Errors
 ///
-/// `validation_error`.
+/// `validation_error` where it is something else.
 fn check_status(fields: &Map<String, Value>) -> Result<(), Error> {
     match fields.get("status") {
         None | Some(Value::Null | Value::String(_)) => Ok(()),
         Some(_) => {
-            let error = Error::protocol(ErrorType::ValidationError, "the `status` of a user is a text");
+            let error =
+                Error::protocol(ErrorType::ValidationError, "the `status` of a user must be a string");
             Err(error.with_details(serde_json::json!({ "path": "status", "expected": "string" })))
         }
     }
 }
 
+/// Checks the length of metadata as JSON.
+///
 /// # Errors
 ///
-/// `limit_exceeded`.
+/// `limit_exceeded` where it is longer than 4,096 bytes.
 pub(super) fn check_length(text: &str) -> Result<(), Error> {
     if text.len() <= MAX_METADATA {
         return Ok(());
@@ -177,9 +180,10 @@ pub(super) fn check_length(text: &str) -> Result<(), Error> {
     Err(error.with_details(serde_json::json!({ "path": "metadata", "limit": MAX_METADATA })))
 }
 
+/// Parses metadata from JSON; an empty object where there is none.
 pub(super) fn parsed(text: Option<&str>) -> Value {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_else(|| Value::Object(Map::new()))
 }
 
-/// Bytes of one user's metadata as JSON.
+/// Maximum length of one user's metadata, in bytes of JSON.
 const MAX_METADATA: usize = 4096;

@@ -1,5 +1,6 @@
-//! What lost connections leave behind: their places in channels, taken away before their time where others need the room,
-//! and what all of it weighs. Called by `session` and by whoever makes a channel.
+//! The presence of lost connections: removes it from channels before the grace time ends where others need
+//! the room, and computes what it weighs. Called by `session`, and by `channel` when there are too many
+//! channels.
 
 use super::change::Roster;
 use super::members::{Member, MemberConnection};
@@ -9,7 +10,7 @@ use crate::connection::{ConnectionCore, ConnectionId};
 use crate::hub::HubCore;
 use std::sync::Arc;
 
-/// A lost connection leaves one channel. Where nobody uses the channel any more, the caller retires it.
+/// Removes a lost connection from one channel. The caller removes the channel where nobody uses it any more.
 pub(crate) fn leave_lost(hub: &HubCore, channel: &Arc<ChannelCore>, user: &UserId, lost: ConnectionId) {
     hub.presence.change(hub, user, |change| {
         if let Some(mut roster) = Roster::of(hub, channel) {
@@ -22,7 +23,8 @@ pub(crate) fn leave_lost(hub: &HubCore, channel: &Arc<ChannelCore>, user: &UserI
     });
 }
 
-/// The channel that lost connections alone have held for the longest time gives way. Returns `false` where there is none.
+/// Removes the channel that only lost connections have held, for the longest time. Returns `false` where
+/// there is none.
 pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
     let Some(channel) = hub.channels.take_oldest_lost() else { return false };
     if let Some(presence) = &channel.presence {
@@ -35,25 +37,27 @@ pub(crate) fn evict_oldest_lost_channel(hub: &HubCore) -> bool {
     true
 }
 
-/// Bytes that a connection takes in the rosters, about; without what channels take that it holds alone.
+/// Returns about how many bytes a connection takes in the rosters, without those of channels that it holds
+/// alone.
 pub(crate) fn weight(hub: &HubCore, core: &ConnectionCore) -> usize {
     let mut people = hub.presence.stripe(core.user());
     let Some(person) = people.get_mut(core.user().as_str()) else { return 0 };
     let profile = PERSON_BYTES + 3 * person.profile.text.len();
     let Some(device) = person.device_mut(core.id()) else { return 0 };
     let metadata = device.metadata.as_ref().map_or(0, |metadata| metadata.len());
-    let places = device.channels.len() * (size_of::<Arc<ChannelCore>>() + CONNECTION_BYTES);
-    profile + size_of::<Device>() + metadata + places
+    let memberships = device.channels.len() * (size_of::<Arc<ChannelCore>>() + CONNECTION_BYTES);
+    profile + size_of::<Device>() + metadata + memberships
 }
 
-/// Bytes of a channel that lost connections alone hold.
+/// Returns about how many bytes a channel takes that only lost connections hold.
 pub(crate) fn weight_of_lost_channel(shards: usize) -> usize {
     size_of::<ChannelCore>() + size_of::<super::ChannelPresence>() + ROSTER_BYTES + shards * 8
 }
 
-/// Bytes of a user's entry among the present, and of an empty profile.
+/// Bytes of a user's entry in `People`, with an empty profile.
 const PERSON_BYTES: usize = size_of::<Person>() + 3 * size_of::<Device>() + 128;
-/// Bytes of a place in a roster that others are in, too.
+/// Bytes of a member with one connection in a roster that others are in as well.
 const CONNECTION_BYTES: usize = size_of::<Member>() + size_of::<UserId>() + size_of::<MemberConnection>();
-/// Bytes of the tree of a roster with one entry, and of what else a channel has allocated: names, lists, places in maps.
+/// Bytes of the tree of a roster with one entry, and of the other allocations of a channel: names, lists, map
+/// entries.
 const ROSTER_BYTES: usize = 11 * (size_of::<Member>() + size_of::<UserId>()) + 680;

@@ -1,5 +1,5 @@
-//! Who is present in one channel: pure data, no I/O. Numbers the changes, gathers them for a diff, decides how
-//! much is shown, and makes the messages. `flow` owns the locks and sends.
+//! The roster of one channel: pure data, no I/O. It numbers the changes, gathers them for a diff, and decides
+//! how much is shown. `changes` owns the locks, `message` builds the messages, `notify` sends them.
 
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::options::PresenceOptions;
@@ -15,20 +15,20 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Members {
     pub(super) users: BTreeMap<UserId, Member>,
-    /// The number of the last change.
+    /// Number of the last change.
     pub(super) change_number: u64,
     pub(super) mode: Mode,
-    /// Bytes of all of them as JSON, about.
+    /// Approximate size of all members as JSON, in bytes.
     bytes: usize,
-    /// Who changed since the last diff, and who knew of them before.
+    /// Users that changed since the last diff, and who saw them before.
     pending: BTreeMap<UserId, ShownTo>,
-    /// A diff or an occupancy is on the agenda.
+    /// Whether a timer for a diff or an occupancy is set.
     pub(super) is_due: bool,
-    /// The list as frames, by encoding, until the next diff.
+    /// The list as encoded frames, by encoding, until the next diff.
     pub(super) list: [Option<Bytes>; 2],
-    /// The count that everybody was told last.
+    /// The count that all subscribers were sent last.
     notified_count: Option<usize>,
-    /// Places of lost connections.
+    /// Number of lost connections.
     pub(super) lost_count: usize,
 }
 
@@ -49,29 +49,34 @@ pub(super) struct MemberConnection {
     held_by: HeldBy,
 }
 
-/// Who has what a connection was.
+/// Who holds the presence of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeldBy {
+    /// The connection is live.
     Connection,
-    /// It is lost, and its session keeps it.
+    /// The connection is lost, and its session keeps the presence.
     Session,
-    /// It is lost for the grace time, without a session: it goes to whichever of the user's connections comes next.
+    /// The connection is lost and has no session. For the grace time, the next connection of the user takes
+    /// it over.
     Nobody,
 }
 
-/// How much is shown.
+/// How much of the roster subscribers are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// Each change at once.
     Each,
+    /// The changes of one tick together.
     Diff,
+    /// The count alone.
     Occupancy,
 }
 
-/// Who knew of a user before the changes that wait for the next diff.
+/// Which subscribers saw a user before the changes that wait for the next diff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ShownTo {
     All,
-    /// Those who have got a list since the last diff.
+    /// The subscribers that got a list since the last diff.
     Some,
     Nobody,
 }
@@ -107,37 +112,39 @@ impl Members {
         members
     }
 
-    /// A connection comes. It takes the place that its session has kept, else one that is free, rather one like it,
-    /// and without a word then.
+    /// Adds a connection. It replaces the lost connection `replaces` that its session has kept; without that,
+    /// one held by nobody, preferably with the same metadata. Where the metadata is the same, there is no
+    /// change to notify of.
     pub(super) fn enter(
         &mut self,
         user: &UserId,
-        (place, replaces): (MemberConnection, Option<ConnectionId>),
+        entry: MemberConnection,
+        replaces: Option<ConnectionId>,
         profile: &Arc<Profile>,
     ) -> (Option<PresenceChange>, Replaced) {
         let Some(member) = self.users.get_mut(user) else {
             let member =
-                Member { profile: profile.clone(), joined_at: place.joined_at, connections: vec![place] };
+                Member { profile: profile.clone(), joined_at: entry.joined_at, connections: vec![entry] };
             self.bytes += member.weight(user);
             self.users.insert(user.clone(), member);
             return (self.note_change(user, PresenceChange::Join), Replaced(None));
         };
-        let is_its =
+        let is_replaced =
             |kept: &MemberConnection| kept.held_by == HeldBy::Session && Some(kept.connection) == replaces;
         let is_free = |lost: &MemberConnection| lost.held_by == HeldBy::Nobody;
-        let is_same = |lost: &MemberConnection| is_free(lost) && lost.metadata == place.metadata;
-        let index = member.connections.iter().position(is_its);
+        let is_same = |lost: &MemberConnection| is_free(lost) && lost.metadata == entry.metadata;
+        let index = member.connections.iter().position(is_replaced);
         let index = index.or_else(|| member.connections.iter().position(is_same));
         let index = index.or_else(|| member.connections.iter().position(is_free));
         let Some(lost) = index.map(|index| &mut member.connections[index]) else {
-            self.bytes += place.weight();
-            member.connections.push(place);
+            self.bytes += entry.weight();
+            member.connections.push(entry);
             return (self.note_change(user, PresenceChange::Update), Replaced(None));
         };
         self.lost_count -= 1;
-        let is_same = lost.metadata == place.metadata;
-        self.bytes = self.bytes + place.weight() - lost.weight();
-        let old = std::mem::replace(lost, place);
+        let is_same = lost.metadata == entry.metadata;
+        self.bytes = self.bytes + entry.weight() - lost.weight();
+        let old = std::mem::replace(lost, entry);
         self.list = [None, None];
         (
             if is_same { None } else { self.note_change(user, PresenceChange::Update) },
@@ -145,17 +152,17 @@ impl Members {
         )
     }
 
-    /// A connection goes for good.
+    /// Removes a connection. Returns the change, and the member as it was before.
     pub(super) fn leave(
         &mut self,
         user: &UserId,
         connection: ConnectionId,
     ) -> Option<(PresenceChange, Member)> {
         let member = self.users.get_mut(user)?;
-        let index = member.connections.iter().position(|place| place.connection == connection)?;
+        let index = member.connections.iter().position(|entry| entry.connection == connection)?;
         self.bytes -= member.connections[index].weight();
-        let place = member.connections.remove(index);
-        self.lost_count -= usize::from(place.held_by != HeldBy::Connection);
+        let entry = member.connections.remove(index);
+        self.lost_count -= usize::from(entry.held_by != HeldBy::Connection);
         if !member.connections.is_empty() {
             let copy = Member {
                 profile: member.profile.clone(),
@@ -169,42 +176,42 @@ impl Members {
         self.note_change(user, PresenceChange::Leave).map(|step| (step, member))
     }
 
-    /// A connection is lost, and its place stays for now.
-    pub(super) fn mark_lost(&mut self, user: &UserId, connection: ConnectionId, hold: HeldBy) {
-        let Some(place) = self.connection_mut(user, connection) else { return };
-        let was_live = std::mem::replace(&mut place.held_by, hold) == HeldBy::Connection;
+    /// Marks a connection as lost; it stays in the roster for now.
+    pub(super) fn mark_lost(&mut self, user: &UserId, connection: ConnectionId, held_by: HeldBy) {
+        let Some(entry) = self.connection_mut(user, connection) else { return };
+        let was_live = std::mem::replace(&mut entry.held_by, held_by) == HeldBy::Connection;
         self.lost_count += usize::from(was_live);
     }
 
-    /// The places of lost connections.
+    /// Returns the lost connections with their users.
     pub(super) fn lost_connections(&self) -> Vec<(UserId, ConnectionId)> {
-        let places = self
+        let entries = self
             .users
             .iter()
-            .flat_map(|(user, member)| member.connections.iter().map(move |place| (user, place)));
-        let lost = places.filter(|(_, place)| place.held_by != HeldBy::Connection);
-        lost.map(|(user, place)| (user.clone(), place.connection)).collect()
+            .flat_map(|(user, member)| member.connections.iter().map(move |entry| (user, entry)));
+        let lost = entries.filter(|(_, entry)| entry.held_by != HeldBy::Connection);
+        lost.map(|(user, entry)| (user.clone(), entry.connection)).collect()
     }
 
-    /// A connection's own metadata changes.
+    /// Sets the metadata of one connection.
     pub(super) fn set_connection_metadata(
         &mut self,
         user: &UserId,
         connection: ConnectionId,
         metadata: Option<Arc<str>>,
     ) -> Option<PresenceChange> {
-        let place = self.connection_mut(user, connection)?;
-        if place.metadata == metadata {
+        let entry = self.connection_mut(user, connection)?;
+        if entry.metadata == metadata {
             return None;
         }
-        let before = place.weight();
-        place.metadata = metadata;
-        let after = place.weight();
+        let before = entry.weight();
+        entry.metadata = metadata;
+        let after = entry.weight();
         self.bytes = self.bytes + after - before;
         self.note_change(user, PresenceChange::Update)
     }
 
-    /// A user's metadata changes.
+    /// Sets the profile of a user.
     pub(super) fn set_profile(&mut self, user: &UserId, profile: &Arc<Profile>) -> Option<PresenceChange> {
         let member = self.users.get_mut(user)?;
         self.bytes = self.bytes + profile.text.len() - member.profile.text.len();
@@ -214,15 +221,15 @@ impl Members {
 
     fn connection_mut(&mut self, user: &UserId, connection: ConnectionId) -> Option<&mut MemberConnection> {
         let member = self.users.get_mut(user)?;
-        member.connections.iter_mut().find(|place| place.connection == connection)
+        member.connections.iter_mut().find(|entry| entry.connection == connection)
     }
 
     fn note_change(&mut self, user: &UserId, step: PresenceChange) -> Option<PresenceChange> {
         self.change_number += 1;
         if self.mode != Mode::Each || step == PresenceChange::Join {
-            // A join may be what makes the channel too large for showing each change.
-            let known = if step == PresenceChange::Join { ShownTo::Nobody } else { ShownTo::All };
-            self.pending.entry(user.clone()).or_insert(known);
+            // A join may make the channel too large for showing each change.
+            let shown_to = if step == PresenceChange::Join { ShownTo::Nobody } else { ShownTo::All };
+            self.pending.entry(user.clone()).or_insert(shown_to);
         }
         if self.mode == Mode::Each {
             self.list = [None, None];
@@ -230,7 +237,7 @@ impl Members {
         Some(step)
     }
 
-    /// Decides how much is shown from now on. Returns the mode before.
+    /// Chooses the mode from now on. Returns the mode before.
     pub(super) fn update_mode(&mut self, options: PresenceOptions) -> Mode {
         let (before, count) = (self.mode, self.users.len());
         let is_long = |users: usize, bytes: usize| count > users || self.bytes > bytes;
@@ -242,7 +249,7 @@ impl Members {
             Mode::Occupancy => Mode::Diff,
             Mode::Each | Mode::Diff => Mode::Each,
         };
-        // After a count everybody gets the list as it is now.
+        // After a count, every subscriber gets the present list, which contains the pending changes.
         if self.mode != Mode::Diff || before == Mode::Occupancy {
             self.pending.clear();
         }
@@ -255,11 +262,11 @@ impl Members {
         before
     }
 
-    /// The changes since the last time, each user once.
+    /// Takes the changes since the last call, each user once.
     pub(super) fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
-        for (user, known) in std::mem::take(&mut self.pending) {
-            match (known, self.users.contains_key(&user)) {
+        for (user, shown_to) in std::mem::take(&mut self.pending) {
+            match (shown_to, self.users.contains_key(&user)) {
                 (ShownTo::All, true) => changes.updates.push(user),
                 (ShownTo::Some | ShownTo::Nobody, true) => changes.joins.push(user),
                 (ShownTo::All | ShownTo::Some, false) => changes.leaves.push(user),
@@ -270,29 +277,31 @@ impl Members {
         changes
     }
 
-    /// Somebody is shown users as they are now: if they go again, the next diff must say so.
+    /// Notes that one connection is sent the present list: if users of it leave, the next diff must contain
+    /// that.
     pub(super) fn note_list_shown(&mut self) {
-        for (user, known) in &mut self.pending {
-            if *known == ShownTo::Nobody && self.users.contains_key(user) {
-                *known = ShownTo::Some;
+        for (user, shown_to) in &mut self.pending {
+            if *shown_to == ShownTo::Nobody && self.users.contains_key(user) {
+                *shown_to = ShownTo::Some;
             }
         }
     }
 
-    /// The count, where it is not the one that was told last.
+    /// Returns the count, where it differs from the one that was sent last.
     pub(super) fn take_count(&mut self) -> Option<usize> {
         let count = self.users.len();
         (self.notified_count.replace(count) != Some(count)).then_some(count)
     }
 
-    /// The count for one who has come: if it changes back, the next tick must say so.
+    /// Returns the count for a new subscriber. If it differs from the one that was sent last, the next tick
+    /// must send the count even if it has changed back by then.
     pub(super) fn note_count_shown(&mut self) -> usize {
         let count = self.users.len();
-        self.notified_count = self.notified_count.filter(|told| *told == count);
+        self.notified_count = self.notified_count.filter(|notified| *notified == count);
         count
     }
 
-    /// Up to `limit` users behind `after`, in the order of their names.
+    /// Returns up to `limit` users after `after`, in the order of their names.
     pub(super) fn page<'a>(
         &'a self,
         after: Option<&str>,
@@ -303,10 +312,10 @@ impl Members {
     }
 
     pub(super) fn entry(user: &UserId, member: &Member) -> PresenceEntry {
-        let connections = member.connections.iter().map(|place| PresentConnection {
-            connection_id: place.connection,
-            metadata: parsed(place.metadata.as_deref()),
-            joined_at: place.joined_at,
+        let connections = member.connections.iter().map(|entry| PresentConnection {
+            connection_id: entry.connection,
+            metadata: parsed(entry.metadata.as_deref()),
+            joined_at: entry.joined_at,
             channels: Vec::new(),
         });
         PresenceEntry {
@@ -320,14 +329,14 @@ impl Members {
     }
 }
 
-/// The lost connection whose place was taken.
+/// The lost connection that was replaced, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replaced(pub(super) Option<ConnectionId>);
 
 impl Member {
     pub(super) fn weight(&self, user: &UserId) -> usize {
-        let places: usize = self.connections.iter().map(MemberConnection::weight).sum();
-        user.len() + self.profile.text.len() + places + 110
+        let entries: usize = self.connections.iter().map(MemberConnection::weight).sum();
+        user.len() + self.profile.text.len() + entries + 110
     }
 }
 
@@ -341,5 +350,5 @@ impl MemberConnection {
     }
 }
 
-/// Bytes of a list past which the users are only counted.
+/// Size of the list, in bytes, above which the users are only counted.
 const LIST_BYTES: usize = 512 * 1024;

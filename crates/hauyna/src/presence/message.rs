@@ -1,4 +1,5 @@
-//! The messages that a channel's roster makes, as frames for one connection or as announcements to all.
+//! The presence messages of a channel, built from its roster. `changes` sends them to one connection as a
+//! frame, `notify` announces them to all subscribers.
 
 use super::members::{Changes, Member, Members, Mode};
 use super::notify::Notice;
@@ -11,7 +12,8 @@ use hauyna_protocol::{
     PresenceState, Raw,
 };
 
-/// Users as the protocol writes them: the texts first, then what borrows them.
+/// Members as the protocol encodes them: the formatted texts are built first, then the entries that borrow
+/// them.
 pub(super) struct UserTexts<'a> {
     members: Vec<(&'a UserId, &'a Member)>,
     identifiers: Vec<Vec<String>>,
@@ -22,23 +24,23 @@ impl<'a> UserTexts<'a> {
         let members: Vec<_> = members.collect();
         let identifiers = members
             .iter()
-            .map(|(_, member)| member.connections.iter().map(|place| place.connection.to_string()).collect());
+            .map(|(_, member)| member.connections.iter().map(|entry| entry.connection.to_string()).collect());
         Self { identifiers: identifiers.collect(), members }
     }
 
-    /// Lends the entries.
+    /// Calls `f` with the entries.
     pub(super) fn with<R>(&self, f: impl FnOnce(&[(&str, PresenceEntry<'_>)]) -> R) -> R {
         let connections: Vec<Vec<PresenceConnection<'_>>> = self
             .members
             .iter()
             .zip(&self.identifiers)
             .map(|((_, member), identifiers)| {
-                let places = member.connections.iter().zip(identifiers);
-                places
-                    .map(|(place, identifier)| PresenceConnection {
+                let entries = member.connections.iter().zip(identifiers);
+                entries
+                    .map(|(entry, identifier)| PresenceConnection {
                         connection_id: identifier,
-                        metadata: place.metadata.as_deref().map(json),
-                        joined_at: place.joined_at,
+                        metadata: entry.metadata.as_deref().map(json),
+                        joined_at: entry.joined_at,
                     })
                     .collect()
             })
@@ -62,7 +64,7 @@ impl<'a> UserTexts<'a> {
     }
 }
 
-/// What a connection that has just subscribed is told.
+/// Returns the frame that a connection gets when it has just subscribed: the list, or the count.
 pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &ConnectionCore) -> Bytes {
     let name = channel.name.as_str();
     if members.mode == Mode::Occupancy {
@@ -78,7 +80,7 @@ pub(super) fn welcome(members: &mut Members, channel: &ChannelCore, core: &Conne
     list
 }
 
-/// Lends the whole list as a message.
+/// Calls `f` with the whole list as a message.
 pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce(&Message<'_>) -> R) -> R {
     members.note_list_shown();
     UserTexts::of(members.users.iter()).with(|users| {
@@ -88,22 +90,23 @@ pub(super) fn with_state<R>(members: &mut Members, channel: &str, f: impl FnOnce
     })
 }
 
-/// Lends one change as a message.
+/// Calls `f` with one change as a message.
 pub(super) fn with_change<R>(
     members: &Members,
     channel: &str,
-    (step, told): (PresenceChange, &Notice<'_>),
+    step: PresenceChange,
+    notice: &Notice<'_>,
     f: impl FnOnce(&Message<'_>) -> R,
 ) -> Option<R> {
-    let member = members.users.get(told.user);
-    let profile = &member.or(told.member_before)?.profile;
-    let mut places = member.into_iter().flat_map(|member| &member.connections);
-    let place = told.connection.and_then(|connection| places.find(|place| place.connection == connection));
-    let identifier = place.map(|place| place.connection.to_string()).unwrap_or_default();
-    let connection = place.map(|place| PresenceConnection {
+    let member = members.users.get(notice.user);
+    let profile = &member.or(notice.member_before)?.profile;
+    let mut entries = member.into_iter().flat_map(|member| &member.connections);
+    let entry = notice.connection.and_then(|connection| entries.find(|entry| entry.connection == connection));
+    let identifier = entry.map(|entry| entry.connection.to_string()).unwrap_or_default();
+    let connection = entry.map(|entry| PresenceConnection {
         connection_id: &identifier,
-        metadata: place.metadata.as_deref().map(json),
-        joined_at: place.joined_at,
+        metadata: entry.metadata.as_deref().map(json),
+        joined_at: entry.joined_at,
     });
     let change = hauyna_protocol::PresenceChange {
         event: match step {
@@ -111,7 +114,7 @@ pub(super) fn with_change<R>(
             PresenceChange::Leave => PresenceEvent::Leave,
             PresenceChange::Update => PresenceEvent::Update,
         },
-        user: told.user.as_str(),
+        user: notice.user.as_str(),
         channel,
         metadata: json(&profile.text),
         status: profile.status(),
@@ -123,7 +126,7 @@ pub(super) fn with_change<R>(
     Some(f(&Message::PresenceChange(change)))
 }
 
-/// Lends the changes of a while as a message.
+/// Calls `f` with the changes since the last diff as a message.
 pub(super) fn with_diff<R>(
     members: &Members,
     channel: &str,
@@ -151,11 +154,12 @@ pub(super) fn with_diff<R>(
     })
 }
 
-/// Lends a page of the list, as the data of an `ack`.
+/// Calls `f` with a page of the list, the data of an `ack`.
 pub(super) fn with_page<R>(
     members: &mut Members,
     channel: &str,
-    (after, limit): (Option<&str>, usize),
+    after: Option<&str>,
+    limit: usize,
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
     members.note_list_shown();
@@ -164,7 +168,7 @@ pub(super) fn with_page<R>(
         bytes += member.weight(user);
         bytes <= MAX_PAGE_BYTES
     };
-    // At least one, or a client would never come further.
+    // At least one member, or the client would ask for the same page forever.
     let users = UserTexts::of(
         members
             .page(after, limit.max(1))
@@ -184,5 +188,5 @@ fn json(text: &str) -> Raw<'_> {
     Raw::assume_valid(Encoding::Json, text.as_bytes())
 }
 
-/// Bytes of one answer, about.
+/// Approximate maximum size of one page, in bytes.
 const MAX_PAGE_BYTES: usize = 256 * 1024;

@@ -1,7 +1,7 @@
-//! Who is present, in each channel and over the hub. `Presence` is the public handle with the verbs, `query` its
-//! questions; `people` and `members` are the rosters, pure data; `flow` changes them under the guards of `change`,
-//! `telling` says it to whom, in the words of `message`; `agenda` is what is done later; `options` and `entry` are what
-//! applications say and see.
+//! Presence, per channel and over the whole hub. `Presence` is the public handle: its changes are here, its
+//! queries in `query`. `people` and `members` hold the rosters as pure data. `changes` changes them under the
+//! guards of `change`. `notify` sends each change to subscribers and listeners, `message` encodes it, and
+//! `timers` runs what is due later. `options` and `entry` are the types that applications set and read.
 
 mod change;
 mod changes;
@@ -36,13 +36,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Presence as one connection sees it ([`Context::presence`](crate::Context::presence)), as one user does
-/// ([`Presence::of`]), or as the hub does ([`Hub::presence`]). A cheap handle.
+/// A handle to presence: of one connection ([`Context::presence`](crate::Context::presence)), of one user
+/// ([`Presence::of`]), or of the hub ([`Hub::presence`]). It is cheap to clone.
 ///
 /// A user is present while one of their connections is subscribed to a channel with
-/// [presence](crate::ChannelOptions::presence), or was [tracked](Presence::track). A connection that is lost stays for the
-/// [grace time](crate::HubBuilder::presence_grace): whoever comes back within it was never gone. The metadata is
-/// the user's and the same for all of their connections; each connection can have some of its own beside it.
+/// [presence](crate::ChannelOptions::presence), or is [tracked](Presence::track). A lost connection stays
+/// present for the [grace time](crate::HubBuilder::presence_grace): others do not notice a client that comes
+/// back within it. The metadata belongs to the user and is the same for all of their connections; each
+/// connection can have metadata of its own besides.
 ///
 /// # Examples
 ///
@@ -73,7 +74,7 @@ enum Owner {
     Connection(Arc<ConnectionCore>),
 }
 
-/// What is tracked: one connection, or all that a user has.
+/// What `track` and `untrack` apply to: one connection, or all connections of a user.
 enum Subject<'a> {
     Connection(&'a ConnectionCore),
     User(UserId),
@@ -87,6 +88,7 @@ impl Subject<'_> {
         }
     }
 
+    /// Whether the subject includes this connection of the user.
     fn is_about(&self, connection: ConnectionId) -> bool {
         match self {
             Self::Connection(core) => core.id() == connection,
@@ -94,7 +96,7 @@ impl Subject<'_> {
         }
     }
 
-    /// The error where there is nothing to track.
+    /// Returns the error for a subject without a connection to track.
     fn absent(&self) -> Error {
         match self {
             Self::Connection(_) => Error::closed(),
@@ -103,7 +105,7 @@ impl Subject<'_> {
     }
 }
 
-/// Where a connection says something about itself.
+/// Where the metadata of a connection is set.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
     Hub,
@@ -123,7 +125,7 @@ impl Presence {
         &self.hub.0
     }
 
-    /// The presence of one user, to track and update it from anywhere.
+    /// Returns the presence of one user, to track and update it from anywhere.
     #[must_use]
     pub fn of(&self, user: impl AsRef<str>) -> Self {
         Self { hub: self.hub.clone(), owner: Owner::User(user.as_ref().into()) }
@@ -132,7 +134,9 @@ impl Presence {
     fn connection(&self) -> Result<&Arc<ConnectionCore>, Error> {
         match &self.owner {
             Owner::Connection(core) => Ok(core),
-            Owner::Nobody | Owner::User(_) => Err(Error::application("this presence has no connection")),
+            Owner::Nobody | Owner::User(_) => {
+                Err(Error::application("this presence has no connection: see `Context::presence`"))
+            }
         }
     }
 
@@ -144,30 +148,34 @@ impl Presence {
         }
     }
 
-    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged with what the user has told
-    /// before. `()` for none. The presence of a connection tracks that one; the presence of a user
-    /// ([`Presence::of`]) tracks all connections that the user has now, those included whose sessions are kept.
+    /// Makes the user present, with metadata such as `{"status": "online"}`, which is merged into the user's
+    /// present metadata. `()` stands for none. The presence of a connection tracks that connection; the
+    /// presence of a user ([`Presence::of`]) tracks all connections that the user has now, including those
+    /// whose sessions are kept.
     ///
     /// # Errors
     ///
-    /// `validation_error` where the metadata is no object, or its `status` no text; `limit_exceeded` where it comes to more than 4,096 bytes;
-    /// `application_error` where this presence has no user; the connection is closed, or `not_subscribed` where the
-    /// user has none.
+    /// `validation_error` where the metadata is not an object, or its `status` is not a string;
+    /// `limit_exceeded` where it is longer than 4,096 bytes as JSON; `application_error` where this presence
+    /// has no user; an error where the connection is closed, or `not_subscribed` where the user has no
+    /// connection.
     pub async fn track(&self, metadata: impl Serialize) -> Result<(), Error> {
         let fields = entry::object(metadata)?;
         self.core().wait_for_any_room().await;
         changes::track(self.core(), &self.subject()?, fields)
     }
 
-    /// Ends what [`track`](Presence::track) began: for this connection, or for all of the user's. The user stays present
-    /// while other connections of theirs are tracked, or any is in a channel with presence.
+    /// Ends what [`track`](Presence::track) began, for this connection or for all connections of the user.
+    /// The user stays present while another connection of theirs is tracked, or any is in a channel with
+    /// presence.
     pub fn untrack(&self) {
         if let Ok(subject) = self.subject() {
             changes::untrack(self.core(), &subject);
         }
     }
 
-    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is told.
+    /// Changes some fields of the user's metadata. Every channel with presence that the user is in is
+    /// notified.
     ///
     /// # Errors
     ///
@@ -179,7 +187,7 @@ impl Presence {
         changes::update(self.core(), self.subject()?.user(), fields)
     }
 
-    /// Changes the user's status, which is the field `status` of their metadata.
+    /// Sets the user's status, which is the field `status` of their metadata.
     ///
     /// # Errors
     ///
@@ -190,13 +198,13 @@ impl Presence {
         self.update(Map::from_iter([field])).await
     }
 
-    /// Sets what this connection alone says about itself, such as its device. `()` for nothing. In a
-    /// channel the subscription's metadata is that; see
+    /// Sets the metadata of this connection alone, such as its device. `()` removes it. In a channel, the
+    /// metadata of the subscription has this role; see
     /// [`Channel::update_metadata`](crate::Channel::update_metadata).
     ///
     /// # Errors
     ///
-    /// `not_subscribed` where the connection is not present; else as [`track`](Presence::track).
+    /// `not_subscribed` where the connection is not present; otherwise as [`track`](Presence::track).
     pub async fn update_connection(&self, metadata: impl Serialize) -> Result<(), Error> {
         let text = serde_json::to_string(&entry::object(metadata)?)?;
         entry::check_length(&text)?;
@@ -205,7 +213,8 @@ impl Presence {
     }
 }
 
-/// The `update_status` of a client: its fields, without those of the protocol, become the user's.
+/// Handles `update_status` of a client: merges its fields, without those of the protocol, into the user's
+/// metadata.
 ///
 /// # Errors
 ///
@@ -216,45 +225,48 @@ pub(crate) fn update_status(hub: &HubCore, core: &ConnectionCore, body: &Value) 
     changes::update(hub, core.user(), fields)
 }
 
-/// Replaces the metadata of a subscription, which is what the connection says about itself in the channel.
+/// Replaces the metadata of a subscription, which is the connection's metadata in the channel.
 pub(crate) fn set_subscription_metadata(hub: &HubCore, subscription: &Subscription, text: Option<Arc<str>>) {
     if subscription.channel.presence.is_none() {
         *subscription.metadata.lock() = text;
         return;
     }
-    // One that is leaving has nothing to say any more.
+    // It fails only for a subscriber that is leaving, whose metadata nobody needs any more.
     let _ =
         changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), text);
 }
 
-/// Replaces what a connection says about itself in a channel that shows presence, at its client's request.
+/// Replaces the metadata of a connection in a channel that shows presence, at its client's request.
 ///
 /// # Errors
 ///
-/// `limit_exceeded` where it is too long as JSON; `not_subscribed` where the connection is not present there any more.
+/// `limit_exceeded` where it is too long as JSON; `not_subscribed` where the connection is not present there
+/// any more.
 pub(crate) fn describe(hub: &HubCore, subscription: &Subscription, text: Arc<str>) -> Result<(), Error> {
     entry::check_length(&text)?;
     changes::set_connection_metadata(hub, &subscription.connection, Scope::Channel(subscription), Some(text))
 }
 
-/// Lends a page of those who are present in a channel.
+/// Calls `f` with a page of the members of a channel: up to `limit` users whose names follow `after`.
 pub(crate) fn with_page<R>(
-    (channel, presence): (&ChannelCore, &ChannelPresence),
-    range: (Option<&str>, Option<u32>),
+    channel: &ChannelCore,
+    presence: &ChannelPresence,
+    after: Option<&str>,
+    limit: Option<u32>,
     f: impl FnOnce(PresencePage<'_>) -> R,
 ) -> R {
-    let limit = range.1.map_or(MAX_RESULTS, |limit| MAX_RESULTS.min(limit as usize));
-    message::with_page(&mut presence.members(), channel.name.as_str(), (range.0, limit), f)
+    let limit = limit.map_or(MAX_RESULTS, |limit| MAX_RESULTS.min(limit as usize));
+    message::with_page(&mut presence.members(), channel.name.as_str(), after, limit, f)
 }
 
 fn not_present() -> Error {
     Error::protocol(ErrorType::NotSubscribed, "not present anywhere")
 }
 
-/// Whether a connection that ended may come back.
+/// Returns whether a connection that closed for this reason may come back.
 pub(crate) fn departure(reason: CloseReason) -> DepartureKind {
     match reason {
-        // `close()` without a code, which a page does on purpose.
+        // A page calls `close()` without a code on purpose.
         CloseReason::Client(1005) => DepartureKind::Gone,
         CloseReason::Client(code) | CloseReason::Application(code) => match should_reconnect(code) {
             Reconnect::ComeBack => DepartureKind::Lost,
@@ -265,5 +277,5 @@ pub(crate) fn departure(reason: CloseReason) -> DepartureKind {
     }
 }
 
-/// Users of one page, at most.
+/// Maximum number of users on one page.
 const MAX_RESULTS: usize = 1000;

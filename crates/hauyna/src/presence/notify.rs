@@ -1,5 +1,5 @@
-//! Who hears of a change: the subscribers of the channel, as its mode has it, at once or later, and the listeners of
-//! the hub. Called by `flow` under its locks, and by the agenda.
+//! Notifies of changes: the subscribers of the channel, at once or later, depending on its mode, and the
+//! listeners of the hub. Called by `change` under its locks, and by `timers`.
 
 use super::members::{Member, Members, Mode};
 use super::message;
@@ -11,48 +11,49 @@ use crate::event::{PresenceChange, SystemEvent, SystemKind};
 use crate::hub::HubCore;
 use std::sync::Arc;
 
-/// What is to be told about one user.
+/// One change of one user in a channel, to notify of.
 pub(super) struct Notice<'a> {
     pub(super) user: &'a UserId,
     pub(super) step: Option<PresenceChange>,
-    /// The member as it was, where it is gone.
+    /// The member as it was before, where it has left.
     pub(super) member_before: Option<&'a Member>,
-    /// The connection that came, or that says something else about itself.
+    /// The connection that joined, or whose metadata changed.
     pub(super) connection: Option<ConnectionId>,
+    /// The connection that is not notified.
     pub(super) except: Option<ConnectionId>,
 }
 
-/// Tells a channel's subscribers, as the mode has it.
+/// Notifies the subscribers of a channel, at once or by a timer, depending on its mode; and the listeners.
 pub(super) fn notify_subscribers(
     hub: &HubCore,
     channel: &Arc<ChannelCore>,
     members: &mut Members,
-    (before, told): (Mode, Notice<'_>),
+    mode_before: Mode,
+    notice: Notice<'_>,
 ) {
     let Some(presence) = &channel.presence else { return };
     let name = &channel.name;
-    if let Some(step) = told.step {
-        emit(hub, told.user, Some(name), step);
+    if let Some(step) = notice.step {
+        emit(hub, notice.user, Some(name), step);
     }
-    // Nobody is here to be told.
     if members.users.is_empty() {
         return;
     }
-    match (before, members.mode) {
+    match (mode_before, members.mode) {
         (Mode::Occupancy, Mode::Diff | Mode::Each) => {
             message::with_state(members, name.as_str(), |state| {
-                announce_except(hub, channel, state, told.except);
+                announce_except(hub, channel, state, notice.except);
             });
         }
         (Mode::Each | Mode::Diff, Mode::Occupancy) => notify_count(hub, channel, members),
         (_, Mode::Each) => {
-            let Some(step) = told.step else { return };
-            message::with_change(members, name.as_str(), (step, &told), |change| {
-                announce_except(hub, channel, change, told.except);
+            let Some(step) = notice.step else { return };
+            message::with_change(members, name.as_str(), step, &notice, |change| {
+                announce_except(hub, channel, change, notice.except);
             });
         }
         (_, Mode::Diff | Mode::Occupancy) => {
-            if told.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
+            if notice.step.is_some() && !std::mem::replace(&mut members.is_due, true) {
                 let ticks = if members.mode == Mode::Diff { 1 } else { 4 };
                 hub.presence.timers.add(
                     hub,
@@ -72,14 +73,14 @@ fn notify_count(hub: &HubCore, channel: &Arc<ChannelCore>, members: &mut Members
     }
 }
 
-/// Sends what has gathered in a channel.
+/// Sends the changes that a channel has gathered.
 pub(super) fn notify_pending(hub: &HubCore, channel: &Arc<ChannelCore>) {
     let Some(presence) = &channel.presence else { return };
     let mut members = presence.members();
     members.is_due = false;
     if members.users.is_empty() {
         members.take_changes();
-        return; // as in `tell`
+        return;
     }
     match members.mode {
         Mode::Occupancy => notify_count(hub, channel, &mut members),
@@ -96,6 +97,7 @@ pub(super) fn notify_pending(hub: &HubCore, channel: &Arc<ChannelCore>) {
     }
 }
 
+/// Notifies listeners when the first connection of a user has come, or the last one is gone.
 pub(super) fn notify_watched(hub: &HubCore, user: &UserId, person: &Person, was_watched: bool) {
     match (was_watched, person.is_watched()) {
         (false, true) => {
@@ -108,7 +110,7 @@ pub(super) fn notify_watched(hub: &HubCore, user: &UserId, person: &Person, was_
     }
 }
 
-/// Listeners hear what changed over the hub.
+/// Notifies listeners of a user's presence over the hub.
 pub(super) fn notify_hub(hub: &HubCore, user: &UserId, person: &Person, was_visible: bool) {
     let change = match (was_visible, person.is_visible()) {
         (false, false) => return,

@@ -1,5 +1,6 @@
-//! Who is present over the hub: every user with a connection that was tracked, stands in a channel with presence,
-//! or is watched for `on_user_online`. Pure data by user, many locks; `flow` changes it.
+//! Who is present over the hub: every user with a connection that is tracked, is in a channel with presence,
+//! or is watched for `UserOnline`. Pure data by user, under striped locks; `changes` changes it, `query`
+//! reads it.
 
 use super::entry::{PresenceEntry, PresentConnection, Profile, parsed};
 use super::members::HeldBy;
@@ -12,18 +13,18 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-/// Every user who is present, in parts that have a lock each.
+/// Every present or watched user, in stripes that have a lock each.
 #[derive(Debug)]
 pub(crate) struct People {
     hasher: RandomState,
-    parts: Box<[Mutex<Stripe>]>,
+    stripes: Box<[Mutex<Stripe>]>,
     pub(super) timers: Timers,
 }
 
-/// The users of one lock. `RandomState`: the names come from clients.
+/// The users of one stripe. The hasher is `RandomState`, because clients choose the names.
 pub(super) type Stripe = HashMap<UserId, Person>;
 
-/// One user.
+/// One user and their connections.
 #[derive(Debug)]
 pub(super) struct Person {
     pub(super) profile: Arc<Profile>,
@@ -37,11 +38,11 @@ pub(super) struct Device {
     pub(super) connection: ConnectionId,
     pub(super) metadata: Option<Arc<str>>,
     pub(super) joined_at: u64,
-    /// The application called `track`.
+    /// Whether the application called `track`.
     pub(super) is_tracked: bool,
-    /// It counts for `on_user_online`.
+    /// Whether it counts for `UserOnline`.
     pub(super) is_watched: bool,
-    /// The channels with presence that it is in.
+    /// The channels with presence that the connection is in.
     pub(super) channels: Vec<Arc<ChannelCore>>,
     pub(super) held_by: HeldBy,
 }
@@ -50,19 +51,20 @@ impl People {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            parts: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             timers: Timers::default(),
         }
     }
 
     pub(super) fn stripe(&self, user: &str) -> MutexGuard<'_, Stripe> {
-        self.parts[self.hasher.hash_one(user) as usize % STRIPES].lock()
+        self.stripes[self.hasher.hash_one(user) as usize % STRIPES].lock()
     }
 
-    /// Looks at everybody who is visible, one part after the other.
+    /// Calls `look` for every visible user, one stripe after the other.
     pub(super) fn for_each_visible(&self, mut look: impl FnMut(&UserId, &Person)) {
-        for part in &self.parts {
-            part.lock()
+        for stripe in &self.stripes {
+            stripe
+                .lock()
                 .iter()
                 .filter(|(_, person)| person.is_visible())
                 .for_each(|(user, person)| look(user, person));
@@ -75,7 +77,7 @@ impl Person {
         Self { profile: Profile::empty(now), joined_at: now, devices: Vec::new() }
     }
 
-    /// The device of a connection, made where it has none.
+    /// Returns the device of a connection, inserted where there is none.
     pub(super) fn device_or_insert(&mut self, connection: ConnectionId, now: u64) -> &mut Device {
         let index = self.devices.iter().position(|device| device.connection == connection);
         let index = index.unwrap_or_else(|| {
@@ -101,7 +103,7 @@ impl Person {
         self.devices.iter_mut().find(|device| device.connection == connection)
     }
 
-    /// Whether the user is present, and not merely watched.
+    /// Whether the user is present, and not only watched.
     pub(super) fn is_visible(&self) -> bool {
         self.devices.iter().any(Device::is_visible)
     }
@@ -110,20 +112,20 @@ impl Person {
         self.devices.iter().any(|device| device.is_watched)
     }
 
-    /// Takes a role from one device without a connection and a session that has it: the connection that comes has it
-    /// now.
+    /// Clears a flag on one device that nobody holds, because a new connection takes it over. `role` clears
+    /// the flag and returns whether it was set.
     pub(super) fn release_role(&mut self, role: impl Fn(&mut Device) -> bool) {
-        let relieved = self
+        let released = self
             .devices
             .iter_mut()
             .filter(|device| device.held_by == HeldBy::Nobody)
             .find_map(|device| role(device).then_some(()));
-        if relieved.is_some() {
+        if released.is_some() {
             self.devices.retain(Device::is_needed);
         }
     }
 
-    /// The channels with presence that the user is in, each once.
+    /// Returns the channels with presence that the user is in, each once.
     pub(super) fn channels(&self) -> Vec<Arc<ChannelCore>> {
         let mut channels: Vec<Arc<ChannelCore>> = Vec::new();
         for channel in self.devices.iter().flat_map(|device| &device.channels) {
@@ -154,7 +156,7 @@ impl Person {
 }
 
 impl Device {
-    /// It is not in a channel any more.
+    /// Removes a channel from those that the device is in.
     pub(super) fn leave(&mut self, channel: &Arc<ChannelCore>) {
         self.channels.retain(|other| !Arc::ptr_eq(other, channel));
     }
@@ -168,4 +170,5 @@ impl Device {
     }
 }
 
+/// Number of locks over the users.
 const STRIPES: usize = 64;

@@ -1,5 +1,5 @@
-//! The questions to presence: who, where, how many. Reads the rosters one lock at a time; what comes out is a
-//! copy, as of the moment each part was looked at.
+//! The queries of `Presence`: who is present, where, and how many. They read the rosters one lock at a time
+//! and return copies; each stripe is copied at a slightly different moment.
 
 use super::entry::PresenceEntry;
 use super::members::Members;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// What a present user must be like: everything that is said must hold. Without anything, everybody is.
+/// Conditions on a present user, all of which must hold. Without conditions, every present user matches.
 ///
 /// ```
 /// use hauyna::json;
@@ -22,24 +22,24 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Default)]
 #[must_use]
 pub struct Criteria {
-    /// The values that each field must have: of several different ones no user has all.
+    /// The values that each field must have. A field with several different values matches no user.
     fields: BTreeMap<String, Vec<Value>>,
     channels: BTreeSet<String>,
     groups: BTreeSet<String>,
 }
 
 impl Criteria {
-    /// No condition.
+    /// Creates criteria without conditions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The status.
+    /// Requires this status.
     pub fn status(self, status: impl Into<Status>) -> Self {
         self.with("status", status.into().as_str())
     }
 
-    /// A field of the metadata has this value.
+    /// Requires that a field of the metadata has this value.
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         let (values, value) = (self.fields.entry(field.to_owned()).or_default(), value.into());
         if !values.contains(&value) {
@@ -48,20 +48,20 @@ impl Criteria {
         self
     }
 
-    /// The user is in this channel.
+    /// Requires that the user is in this channel.
     pub fn in_channel(mut self, channel: impl Into<String>) -> Self {
         self.channels.insert(channel.into());
         self
     }
 
-    /// The user is a member of this group.
+    /// Requires that the user is a member of this group.
     pub fn in_group(mut self, group: impl Into<String>) -> Self {
         self.groups.insert(group.into());
         self
     }
 }
 
-/// The fields of an object; `channel` and `group` say where, where they are texts.
+/// Requires every field of an object. The strings `channel` and `group` name a channel and a group instead.
 impl From<Value> for Criteria {
     fn from(value: Value) -> Self {
         let mut criteria = Self::new();
@@ -77,15 +77,15 @@ impl From<Value> for Criteria {
     }
 }
 
-/// How many are present, from [`Presence::stats`].
+/// Numbers of present users and connections, from [`Presence::stats`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct PresenceStats {
-    /// Users.
+    /// Number of present users.
     pub users: usize,
-    /// Their connections.
+    /// Number of their connections.
     pub connections: usize,
-    /// Users by status.
+    /// Number of users with each status.
     pub statuses: BTreeMap<Status, usize>,
 }
 
@@ -96,28 +96,28 @@ impl Presence {
         self.core().presence.stripe(user).get(user).is_some_and(Person::is_visible)
     }
 
-    /// A present user.
+    /// Returns the entry of a user, where they are present.
     pub fn get(&self, user: impl AsRef<str>) -> Option<PresenceEntry> {
         let people = self.core().presence.stripe(user.as_ref());
         let (user, person) = people.get_key_value(user.as_ref()).filter(|(_, person)| person.is_visible())?;
         Some(person.entry(user))
     }
 
-    /// Everybody present, in no order.
+    /// Returns every present user, in no order.
     pub fn list(&self) -> Vec<PresenceEntry> {
         let mut list = Vec::new();
         self.core().presence.for_each_visible(|user, person| list.push(person.entry(user)));
         list
     }
 
-    /// How many users are present.
+    /// Returns the number of present users.
     pub fn count(&self) -> usize {
         let mut count = 0;
         self.core().presence.for_each_visible(|_, _| count += 1);
         count
     }
 
-    /// How many users and connections are present, and with which status.
+    /// Returns the number of present users and connections, and of users with each status.
     pub fn stats(&self) -> PresenceStats {
         let mut stats = PresenceStats::default();
         self.core().presence.for_each_visible(|_, person| {
@@ -128,14 +128,14 @@ impl Presence {
         stats
     }
 
-    /// Those who meet the criteria, in no order.
+    /// Returns the present users that meet the criteria, in no order.
     pub fn list_by(&self, criteria: &Criteria) -> Vec<PresenceEntry> {
         let mut list = Vec::new();
         self.for_each_match(criteria, |user, person| list.push(person.entry(user)));
         list
     }
 
-    /// How many meet the criteria.
+    /// Returns the number of present users that meet the criteria.
     pub fn count_by(&self, criteria: &Criteria) -> usize {
         let mut count = 0;
         self.for_each_match(criteria, |_, _| count += 1);
@@ -145,24 +145,24 @@ impl Presence {
     /// Whether a user is present and meets the criteria.
     pub fn present_in(&self, user: impl AsRef<str>, criteria: &Criteria) -> bool {
         let user = user.as_ref();
-        let place = self.search_scope(criteria);
+        let scope = self.search_scope(criteria);
         let people = self.core().presence.stripe(user);
         people
             .get_key_value(user)
-            .is_some_and(|(user, person)| person.is_visible() && place.contains_user(user, person))
+            .is_some_and(|(user, person)| person.is_visible() && scope.contains_user(user, person))
     }
 
     fn for_each_match(&self, criteria: &Criteria, mut look: impl FnMut(&UserId, &Person)) {
-        let place = self.search_scope(criteria);
+        let scope = self.search_scope(criteria);
         self.core().presence.for_each_visible(|user, person| {
-            if place.contains_user(user, person) {
+            if scope.contains_user(user, person) {
                 look(user, person);
             }
         });
     }
 
-    /// Those who are present in a channel, by name: its members where the channel has
-    /// [presence](crate::ChannelOptions::presence), else the present users among its subscribers.
+    /// Returns the users that are present in a channel, ordered by name: its members where the channel has
+    /// [presence](crate::ChannelOptions::presence), otherwise the present users among its subscribers.
     pub fn list_in_channel(&self, channel: impl AsRef<str>) -> Vec<PresenceEntry> {
         let Some(core) = self.core().channels.find_str(channel.as_ref()) else { return Vec::new() };
         match &core.presence {
@@ -173,7 +173,8 @@ impl Presence {
         }
     }
 
-    /// The names of those who are present in a channel, as [`list_in_channel`](Presence::list_in_channel).
+    /// Returns the names of the users that are present in a channel, as
+    /// [`list_in_channel`](Presence::list_in_channel).
     pub fn in_channel(&self, channel: impl AsRef<str>) -> Vec<UserId> {
         let Some(core) = self.core().channels.find_str(channel.as_ref()) else { return Vec::new() };
         match &core.presence {
@@ -182,38 +183,42 @@ impl Presence {
         }
     }
 
-    /// The present members of a group, by name.
+    /// Returns the present members of a group.
     pub fn list_in_group(&self, group: impl AsRef<str>) -> Vec<PresenceEntry> {
         self.hub.groups().members(group).into_iter().filter_map(|user| self.get(user)).collect()
     }
 
-    /// The names of the present members of a group.
+    /// Returns the names of the present members of a group.
     pub fn in_group(&self, group: impl AsRef<str>) -> Vec<UserId> {
         self.hub.groups().members(group).into_iter().filter(|user| self.is_present(user)).collect()
     }
 }
 
-/// The distinct users of a channel's subscribers, by name.
+/// Returns the distinct users of a channel's subscribers, ordered by name.
 fn subscribers(core: &ChannelCore) -> Vec<UserId> {
     let state = core.state.lock();
-    let mut users: Vec<_> = state.subscribers.values().map(|own| own.connection.user().clone()).collect();
+    let mut users: Vec<_> =
+        state.subscribers.values().map(|subscription| subscription.connection.user().clone()).collect();
     drop(state);
     users.sort();
     users.dedup();
     users
 }
 
-/// Criteria with what they refer to looked up.
+/// Criteria with their channels and groups looked up.
 struct SearchScope<'a> {
     criteria: &'a Criteria,
     channels: Vec<ChannelMembers>,
     groups: Vec<HashSet<UserId>>,
 }
 
-/// Who is in a channel of some criteria.
+/// The users in one channel that the criteria name.
 enum ChannelMembers {
+    /// The channel does not exist.
     None,
+    /// The members of a channel with presence.
     OfRoster(Arc<ChannelCore>),
+    /// The subscribers of a channel without presence.
     Subscribers(HashSet<UserId>),
 }
 
@@ -253,7 +258,7 @@ impl ChannelMembers {
             Self::None => false,
             Self::OfRoster(channel) => {
                 let mut channels = person.devices.iter().flat_map(|device| &device.channels);
-                channels.any(|own| Arc::ptr_eq(own, channel))
+                channels.any(|joined| Arc::ptr_eq(joined, channel))
             }
             Self::Subscribers(users) => users.contains(user),
         }

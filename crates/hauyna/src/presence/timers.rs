@@ -1,5 +1,5 @@
-//! What presence has to do later: send a channel's diff, let a lost connection's grace time end. Done by a task of
-//! the hub's `background`.
+//! The deadlines of presence: a channel's next diff, the end of a lost connection's grace time. A task of the
+//! hub's `background` runs what is due.
 
 use super::{changes, notify};
 use crate::background::{Due, Job};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The tasks that are not due yet.
+/// The tasks that wait for their deadline, ordered by it.
 #[derive(Debug, Default)]
 pub(crate) struct Timers(Mutex<BinaryHeap<Reverse<Timer>>>);
 
@@ -24,17 +24,18 @@ struct Timer {
     task: Task,
 }
 
-/// One thing to do.
+/// What to do at a deadline.
 #[derive(Debug)]
 pub(super) enum Task {
-    /// A channel's diff or count.
+    /// Send a channel's diff or count.
     NotifyChannel(Arc<ChannelCore>),
-    /// The grace time of a connection ends.
+    /// End the grace time of a connection.
     ExpireConnection(UserId, ConnectionId),
 }
 
 impl Timers {
-    /// Innermost of the locks.
+    /// Adds a task that runs `after` this time. It may be called under any lock: the lock of the timers is
+    /// innermost.
     pub(super) fn add(&self, hub: &HubCore, after: Duration, task: Task) {
         let entry = Timer { at: crate::clock::after(after), task };
         let mut entries = self.0.lock();
@@ -51,7 +52,7 @@ impl Timers {
         self.0.lock().is_empty()
     }
 
-    /// What is due now, one at a time, else when the next will be.
+    /// Returns one task that is due, or else when the next one will be.
     fn next_due(&self) -> Result<Task, Due> {
         let mut entries = self.0.lock();
         if entries.peek().is_some_and(|Reverse(first)| first.at <= Instant::now())
@@ -66,7 +67,7 @@ impl Timers {
     }
 }
 
-/// Does up to a turn's worth of what is due.
+/// Runs up to `MAX_TASKS_PER_RUN` tasks that are due.
 pub(crate) fn run_due(hub: &HubCore) -> Due {
     for _ in 0..MAX_TASKS_PER_RUN {
         let task = match hub.presence.timers.next_due() {
@@ -81,7 +82,7 @@ pub(crate) fn run_due(hub: &HubCore) -> Due {
     Due::Now
 }
 
-/// Whether anything is to be done, now or later.
+/// Whether any task waits, due or not.
 pub(crate) fn has_tasks(hub: &HubCore) -> bool {
     !hub.presence.timers.is_empty()
 }
@@ -106,5 +107,5 @@ impl Ord for Timer {
     }
 }
 
-/// Tasks done before others of the thread have their turn.
+/// Maximum number of tasks in one run, before other tasks of the thread run.
 const MAX_TASKS_PER_RUN: usize = 64;

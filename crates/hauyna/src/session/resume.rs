@@ -22,8 +22,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The first message of a client that comes back. Returns whether it is done with: any other than `resume` counts as one
-/// without positions, and is handled after the session was told.
+/// The first message of a client that comes back. Returns whether it is done with: any other than `resume`
+/// counts as one without positions, and is handled after the session was told.
 pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, Fault>) -> bool {
     match message {
         Ok(Incoming { id, request: Request::Resume { positions } }) => {
@@ -36,8 +36,8 @@ pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, F
     }
 }
 
-/// Takes over a session. Until the connection has it, nothing is lost where it fails: the session waits on then. A
-/// subscription that cannot go on costs itself alone.
+/// Takes over a session. Until the connection has it, nothing is lost where it fails: the session waits on
+/// then. A subscription that cannot go on costs itself alone.
 ///
 /// # Errors
 ///
@@ -122,7 +122,7 @@ async fn restore<'a>(
         takeover.with_session(|session| session.content.subscriptions.iter().map(wish).collect());
     let mut restored = RestoredSubscriptions { prepared: Vec::new(), failed: Vec::new() };
     for (channel, wish) in wishes.unwrap_or_default() {
-        match prepare(hub, core, (&channel, wish)).await {
+        match prepare(hub, core, &channel, wish).await {
             Ok(one) => restored.prepared.push(one.resumed()),
             Err(error) => {
                 tracing::debug!(
@@ -139,8 +139,8 @@ async fn restore<'a>(
     restored
 }
 
-/// The session becomes the connection's: the client is told, then everything goes live. Returns the lost connection, or
-/// `None` where the session has gone elsewhere.
+/// The session becomes the connection's: the client is told, then everything goes live. Returns the lost
+/// connection, or `None` where the session has gone elsewhere.
 fn activate_session(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
