@@ -53,8 +53,7 @@ impl User {
         let close = || {
             let connections = self.connections();
             for connection in &connections {
-                let ending = (CloseReason::Application(code.0), Backlog::Drop);
-                connection.core().close(code, reason, ending);
+                connection.core().close(code, reason, CloseReason::Application(code.0), Backlog::Drop);
             }
             connections.len()
         };

@@ -308,7 +308,7 @@ fn activate(
         return Err(Error::protocol(ErrorType::PermissionDenied, text));
     }
     let mut own = connection.subscriptions_of(belongs).lock();
-    connection.check_subscribe(&own, channel, (belongs, is_going_on))?;
+    connection.check_subscribe(&own, channel, belongs, is_going_on)?;
     if own.is_empty() {
         own.reserve_exact(1); // most connections have one
     }

@@ -289,7 +289,7 @@ impl Fanout {
                     portion.follow(connection, task);
                 } else {
                     for publication in publications {
-                        if !connection.is_unsubscribed_meanwhile(publication) {
+                        if !connection.is_excluded_from(publication) {
                             portion.follow(connection, connection.push_publication(publication, None));
                         }
                     }
@@ -352,7 +352,7 @@ fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
-            if !connection.is_unsubscribed_meanwhile(publication) {
+            if !connection.is_excluded_from(publication) {
                 portion.follow(connection, connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }

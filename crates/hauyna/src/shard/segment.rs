@@ -180,9 +180,7 @@ impl Chunk {
     ) -> bool {
         let is_new = after < self.first_offset;
         let is_excluded = self.excludes
-            && pending[self.range.clone()]
-                .iter()
-                .any(|publication| connection.is_unsubscribed_meanwhile(publication));
+            && pending[self.range.clone()].iter().any(|publication| connection.is_excluded_from(publication));
         is_new && !is_excluded
     }
 
@@ -209,7 +207,7 @@ impl Chunk {
 /// Whether a subscriber who has everything up to offset `after` gets a publication.
 pub(super) fn is_for(publication: &Publication, subscription: &Subscription, after: u64) -> bool {
     let is_known = publication.offset() != 0 && publication.offset() <= after;
-    !is_known && !subscription.connection.is_unsubscribed_meanwhile(publication)
+    !is_known && !subscription.connection.is_excluded_from(publication)
 }
 
 /// Bytes of content that are joined into one buffer, about.

@@ -1,4 +1,5 @@
-//! The order of the lanes, what the slow-consumer policies drop and tell, and writes that are cut anywhere.
+//! Tests of the order of the lanes, of what the slow-consumer policies drop and report, and of writes that
+//! are cut at any byte.
 
 use super::*;
 use crate::channel::{
@@ -44,7 +45,7 @@ fn publication(own: &Subscription, offset: u64, key: &str) -> Arc<Publication> {
     Arc::new(draft.publication(Some(Position { epoch: Epoch::new(9), offset })))
 }
 
-/// Lanes with room for some frames, and what they dropped.
+/// Lanes with bounds in frames, and the counters of what they dropped.
 struct Bench {
     lanes: Lanes,
     traffic: Traffic,
@@ -57,9 +58,9 @@ impl Bench {
     }
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
-        let (room, stretch) = (QueueBounds { bytes: 1 << 20, frames }, Widening::Short);
-        let wire = Wire::new(Encoding::Json, false);
-        Outgoing { wire, deflate: None, bounds: room, bounds_kind: stretch, may_conflate: true, traffic }
+        let bounds = QueueBounds { bytes: 1 << 20, frames };
+        let (wire, bounds_kind) = (Wire::new(Encoding::Json, false), Widening::Short);
+        Outgoing { wire, deflate: None, bounds, bounds_kind, may_conflate: true, traffic }
     }
 
     fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), OutboxFull> {
@@ -67,7 +68,7 @@ impl Bench {
         self.lanes.push_publication(&publication(own, offset, key), Some(own), out)
     }
 
-    /// Writes everything, at most `step` bytes at a time; gives the payloads.
+    /// Writes everything, at most `step` bytes at a time; returns the payloads.
     fn written(&mut self, step: usize) -> Vec<u8> {
         let out = Self::out(&self.traffic, self.frames);
         self.lanes.render_gaps(out);
@@ -89,10 +90,10 @@ impl Bench {
         all
     }
 
-    /// What a client reads: offsets of publications, and `after+missed` of gaps.
+    /// Returns what a client reads: offsets of publications, and `after+missed` of gaps.
     fn read(&mut self) -> Vec<String> {
         let bytes = self.written(usize::MAX);
-        frames(&bytes).iter().map(told).collect()
+        frames(&bytes).iter().map(summary).collect()
     }
 }
 
@@ -109,7 +110,7 @@ fn frames(mut bytes: &[u8]) -> Vec<Value> {
     messages
 }
 
-fn told(message: &Value) -> String {
+fn summary(message: &Value) -> String {
     match message["type"].as_str() {
         Some("gap") => {
             format!("{}: {}+{}", message["channel"].as_str().unwrap(), message["offset"], message["missed"])
@@ -162,8 +163,8 @@ fn conflating_keeps_the_latest_of_each_key() {
         bench.push(&own, offset, key).unwrap();
     }
     let read = bench.read();
-    let gone: u64 = read.iter().filter_map(|told| told.split_once('+')?.1.parse::<u64>().ok()).sum();
-    let offsets: Vec<_> = read.iter().filter(|told| !told.contains('+')).collect();
+    let gone: u64 = read.iter().filter_map(|entry| entry.split_once('+')?.1.parse::<u64>().ok()).sum();
+    let offsets: Vec<_> = read.iter().filter(|entry| !entry.contains('+')).collect();
     assert_eq!(offsets, ["4", "5", "6"]);
     assert_eq!(gone, 3);
     assert!(read[0].starts_with("x: 0+"), "{read:?}");
@@ -180,8 +181,8 @@ fn channels_that_overflow_in_turn_queue_one_gap_each() {
         }
         assert!(bench.lanes.data.len() <= 6, "{policy:?}: {} entries wait", bench.lanes.data.len());
         let read = bench.read();
-        let missed: u64 = read.iter().filter_map(|told| told.split_once('+')?.1.parse::<u64>().ok()).sum();
-        let delivered = read.iter().filter(|told| !told.contains('+')).count() as u64;
+        let missed: u64 = read.iter().filter_map(|entry| entry.split_once('+')?.1.parse::<u64>().ok()).sum();
+        let delivered = read.iter().filter(|entry| !entry.contains('+')).count() as u64;
         assert_eq!((missed + delivered, bench.traffic.dropped.value()), (2000, missed), "{policy:?}");
     }
 }
@@ -261,17 +262,13 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
     let out = Bench::out(&bench.traffic, 1000);
     for x in 0..10 {
         for sender in [1, 2] {
-            bench.lanes.events.push(
-                &client_event(&own, sender, &json!(x)),
-                &own,
-                (out, ReadingPace::Unknown),
-            );
+            bench.lanes.events.push(&client_event(&own, sender, &json!(x)), &own, out, ReadingPace::Unknown);
         }
     }
     assert_eq!(bench.lanes.events.frames(out).count(), 20);
-    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, (out, ReadingPace::Lagging));
+    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, out, ReadingPace::Lagging);
     assert_eq!(bench.lanes.events.frames(out).count(), 11);
-    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, (out, ReadingPace::Lagging));
+    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, out, ReadingPace::Lagging);
     assert_eq!(bench.traffic.client_events_dropped.value(), 20);
     let bytes = bench.written(usize::MAX);
     let data: Vec<_> = frames(&bytes).iter().map(|event| event["data"].clone()).collect();
@@ -289,13 +286,13 @@ fn client_events_of_any_number_of_senders_wait_within_bounds() {
             let out = Bench::out(&bench.traffic, 10_000);
             for sender in 0..5000 {
                 let event = client_event(&own, sender, &json!("x".repeat(size)));
-                bench.lanes.events.push(&event, &own, (out, pace));
+                bench.lanes.events.push(&event, &own, out, pace);
                 assert!(bench.lanes.bytes() <= bytes && bench.lanes.events.frames(out).count() <= count);
             }
             let waiting = bench.lanes.events.frames(out).count() as u64;
             assert_eq!(bench.traffic.client_events_dropped.value(), 5000 - waiting);
-            bench.lanes.events.push(&client_event(&own, 9, &json!("x".repeat(2 << 20))), &own, (out, pace));
-            assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one waits alone");
+            bench.lanes.events.push(&client_event(&own, 9, &json!("x".repeat(2 << 20))), &own, out, pace);
+            assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one is queued alone");
             bench.lanes.remove_subscription(&own, out);
             assert!(bench.lanes.is_unused() && bench.lanes.bytes() == 0);
         }
