@@ -49,7 +49,7 @@ impl ConnectionCore {
     pub(crate) fn close_after_queued(
         self: &Arc<Self>,
         replies: &mut Vec<u8>,
-        Closing { code, text, reason, backlog }: Closing<'_>,
+        CloseDetails { code, text, reason, backlog }: CloseDetails<'_>,
     ) {
         match backlog {
             Backlog::Write => self.hub.process_inline(self.shard()),
@@ -131,7 +131,7 @@ impl ConnectionCore {
 /// How a connection is closed behind its replies: code and text of the close frame, the reason that the
 /// application gets, and what happens to queued publications.
 #[derive(Clone, Copy)]
-pub(crate) struct Closing<'a> {
+pub(crate) struct CloseDetails<'a> {
     pub(crate) code: CloseCode,
     pub(crate) text: &'a str,
     pub(crate) reason: CloseReason,

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub(crate) struct ConnectInfo(Box<[u8]>);
 
 impl ConnectInfo {
-    /// `address` is the address that limits count the client by; without it, they count by the peer's
-    /// address.
+    /// Stores the time of the handshake and these values. `address` is the address that limits count the
+    /// client by; without it, they count by the peer's address.
     pub(crate) fn new(peer: Option<SocketAddr>, address: Option<IpAddr>, target: &str) -> Self {
         let mut bytes = Vec::with_capacity(TIME_BYTES + 2 * (1 + 16) + 2 + target.len());
         bytes.extend_from_slice(&crate::clock::unix_ms().to_be_bytes()[8 - TIME_BYTES..]);

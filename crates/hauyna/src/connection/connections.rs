@@ -105,7 +105,7 @@ impl Connections {
             shard: hub.choose_shard(place.id().number()),
             user,
             wire: Wire::new(Encoding::Json, false),
-            arrival: ConnectInfo::new(None, None, "/"),
+            connect_info: ConnectInfo::new(None, None, "/"),
             attached: None,
             session_key: None,
         };

@@ -67,7 +67,7 @@ pub(crate) struct ConnectionParts {
     pub(crate) shard: u8,
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
-    pub(crate) arrival: ConnectInfo,
+    pub(crate) connect_info: ConnectInfo,
     /// Values attached to the HTTP request and by `identify`; callbacks see them.
     pub(crate) attached: Option<DetachedExtensions>,
     /// The key that its session is bound to, where the handler gives one.
@@ -81,7 +81,7 @@ impl ConnectionCore {
         particulars: ConnectionParts,
         outbox: Outbox,
     ) -> Self {
-        let ConnectionParts { id, shard, user, wire, arrival, attached, session_key } = particulars;
+        let ConnectionParts { id, shard, user, wire, connect_info, attached, session_key } = particulars;
         let now = hub.clock.tick();
         let this = Self {
             outbox: Mutex::new(outbox),
@@ -96,7 +96,7 @@ impl ConnectionCore {
             user,
             subscriptions: Mutex::default(),
             liveness: Liveness::new(now),
-            connect_info: arrival,
+            connect_info,
             cold: OnceLock::new(),
         };
         if let Some(attached) = attached.filter(|attached| !attached.is_empty()) {

@@ -78,7 +78,7 @@ impl Future for Driver {
 }
 
 impl Driver {
-    /// `rest` is the input that came with the handshake.
+    /// Creates the task of a connection. `rest` is the input that came with the handshake.
     pub(super) fn new(
         core: Arc<ConnectionCore>,
         decoder: Decoder,

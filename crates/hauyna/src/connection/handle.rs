@@ -105,7 +105,8 @@ impl Connection {
     /// use serde_json::Value;
     ///
     /// async fn delete(cx: Context, what: Value) -> hauyna::Result<&'static str> {
-    ///     let is_sure: bool = cx.request("confirm", json!({ "text": "Really?", "what": what["name"] })).await?;
+    ///     let question = json!({ "text": "Really?", "what": what["name"] });
+    ///     let is_sure: bool = cx.request("confirm", question).await?;
     ///     Ok(if is_sure { "deleted" } else { "kept" })
     /// }
     ///

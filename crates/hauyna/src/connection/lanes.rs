@@ -159,14 +159,14 @@ impl Lanes {
     }
 
     /// Whether one more message fits into the data lane. The first one always does.
-    pub(super) fn has_room(&self, room: QueueBounds, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bounds: QueueBounds, bytes: usize) -> bool {
         let count = self.counted_bytes();
-        self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
+        self.data_bytes + bytes <= bounds.bytes && count < bounds.frames || count == 0
     }
 
     /// Whether the data lane exceeds the bounds with more than one message that is too large.
-    pub(super) fn is_over_bounds(&self, room: QueueBounds) -> bool {
-        self.counted_bytes() > 1 && !self.has_room(room, 0)
+    pub(super) fn is_over_bounds(&self, bounds: QueueBounds) -> bool {
+        self.counted_bytes() > 1 && !self.has_room(bounds, 0)
     }
 
     /// Returns the number of messages in the data lane that its bounds count.
@@ -175,15 +175,15 @@ impl Lanes {
     }
 
     /// Whether one more frame fits into the control lane. The first one always does.
-    pub(super) fn has_control_room(&self, room: QueueBounds, bytes: usize) -> bool {
-        self.control_bytes + bytes <= room.bytes && self.control.len() < room.frames
+    pub(super) fn has_control_room(&self, bounds: QueueBounds, bytes: usize) -> bool {
+        self.control_bytes + bytes <= bounds.bytes && self.control.len() < bounds.frames
             || self.control.is_empty()
     }
 
     /// Whether the queued answers and messages of the protocol are within the bounds: a long answer to one
     /// request is no lag.
-    pub(super) fn has_answer_room(&self, room: QueueBounds) -> bool {
-        self.control_bytes + self.reply_bytes <= room.bytes.max(MAX_WAITING_ANSWERS)
+    pub(super) fn has_answer_room(&self, bounds: QueueBounds) -> bool {
+        self.control_bytes + self.reply_bytes <= bounds.bytes.max(MAX_WAITING_ANSWERS)
     }
 
     pub(super) fn push(&mut self, queued: Queued) {

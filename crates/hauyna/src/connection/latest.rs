@@ -38,8 +38,8 @@ impl LatestEvents {
     }
 
     /// Whether one more event fits where the consumer reads nothing. The first one always does.
-    pub(super) fn has_room(&self, room: QueueBounds, bytes: usize) -> bool {
-        self.fits(ReadingPace::Lagging.room(room), bytes)
+    pub(super) fn has_room(&self, bounds: QueueBounds, bytes: usize) -> bool {
+        self.fits(ReadingPace::Lagging.bounds(bounds), bytes)
     }
 
     /// Queues an event. Where the consumer reads nothing, earlier events of the same sender and type are
@@ -51,20 +51,20 @@ impl LatestEvents {
         out: Outgoing<'_>,
         pace: ReadingPace,
     ) {
-        let (bytes, room) = (event.frame(out.wire, out.deflate).len(), pace.room(out.bounds));
+        let (bytes, bounds) = (event.frame(out.wire, out.deflate).len(), pace.bounds(out.bounds));
         let before = self.waiting.len();
-        if pace == ReadingPace::Lagging || !self.fits(room, bytes) {
+        if pace == ReadingPace::Lagging || !self.fits(bounds, bytes) {
             self.remove(out, |waiting| is_superseded(waiting, event, subscription));
         }
-        while !self.fits(room, bytes) && self.pop(out).is_some() {}
+        while !self.fits(bounds, bytes) && self.pop(out).is_some() {}
         out.traffic.client_events_dropped.add((before - self.waiting.len()) as u64);
         self.bytes += bytes;
         self.waiting
             .push_back(WaitingEvent { publication: event.clone(), subscription: subscription.clone() });
     }
 
-    fn fits(&self, room: QueueBounds, bytes: usize) -> bool {
-        self.waiting.is_empty() || self.bytes + bytes <= room.bytes && self.waiting.len() < room.frames
+    fn fits(&self, bounds: QueueBounds, bytes: usize) -> bool {
+        self.waiting.is_empty() || self.bytes + bytes <= bounds.bytes && self.waiting.len() < bounds.frames
     }
 
     fn remove(&mut self, out: Outgoing<'_>, is_removed: impl Fn(&WaitingEvent) -> bool) {
@@ -114,8 +114,9 @@ pub(super) enum ReadingPace {
 
 impl ReadingPace {
     /// Returns the bounds of the queue at this pace.
-    fn room(self, room: QueueBounds) -> QueueBounds {
-        let bounds = QueueBounds { bytes: room.bytes.min(MAX_BYTES), frames: room.frames.min(MAX_EVENTS) };
+    fn bounds(self, bounds: QueueBounds) -> QueueBounds {
+        let bounds =
+            QueueBounds { bytes: bounds.bytes.min(MAX_BYTES), frames: bounds.frames.min(MAX_EVENTS) };
         if self == Self::Unknown { bounds.widened(Widening::Short) } else { bounds }
     }
 }

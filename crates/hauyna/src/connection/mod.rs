@@ -39,7 +39,7 @@ pub use handle::Connection;
 pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
-pub(crate) use close::{Closing, close_replaced, evict};
+pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use connect_info::ConnectInfo;
 pub(crate) use extensions::DetachedExtensions;
 pub(crate) use liveness::Deadlines;

@@ -143,14 +143,14 @@ impl Outbox {
     }
 
     /// Whether so much is queued that nothing more should be read from the client.
-    pub(crate) fn is_over_bounds(&self, room: QueueBounds) -> bool {
-        self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
+    pub(crate) fn is_over_bounds(&self, bounds: QueueBounds) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > bounds.bytes)
     }
 
     /// Whether too many answers and messages of the protocol are queued although the socket was asked. Other
     /// queued messages have bounds of their own, and a replay is no lag.
     pub(crate) fn is_over_bounds_after_ask(&mut self, out: Outgoing<'_>) -> bool {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_answer_room(room)).is_err()
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_answer_room(bounds)).is_err()
     }
 
     /// Whether the next page of a replay should be fetched.
@@ -211,7 +211,7 @@ impl Outbox {
 
     /// Checks that one more frame fits into the control lane.
     pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), OutboxFull> {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_control_room(bounds, bytes)).map(drop)
     }
 
     /// Queues the session message before everything that was held back until then.
@@ -231,7 +231,7 @@ impl Outbox {
 
     /// Queues a message that the application sends to this connection alone, behind the publications.
     pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, frame.len()))?;
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_room(bounds, frame.len()))?;
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Frame(frame));
         }
@@ -281,18 +281,14 @@ impl Outbox {
         let may_conflate =
             is_superseding && self.was_asked() && self.try_socket(out) == SocketAnswer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
-        let room = match self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, bytes)) {
-            Ok(room) => room,
+        let bounds = match self.bounds_after_ask(out, |lanes, bounds| lanes.has_room(bounds, bytes)) {
+            Ok(bounds) => bounds,
             Err(OutboxFull) => out.bounds,
         };
         if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(
-            publication,
-            subscription,
-            Outgoing { bounds: room, may_conflate, ..out },
-        )
+        self.lanes().push_publication(publication, subscription, Outgoing { bounds, may_conflate, ..out })
     }
 
     /// Queues a client event, which no policy concerns. Where an earlier one of its sender and type is

@@ -62,18 +62,18 @@ impl Outbox {
         out: Outgoing<'_>,
         fits: impl Fn(&Lanes, QueueBounds) -> bool,
     ) -> Result<QueueBounds, OutboxFull> {
-        let does_fit = |outbox: &Self, room| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, room));
+        let does_fit = |outbox: &Self, bounds| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, bounds));
         if does_fit(self, out.bounds) || self.phase != Phase::Open {
             return Ok(out.bounds);
         }
         let (was_asked, is_held) = (self.was_asked(), self.is_held());
-        let room = match self.try_socket(out) {
+        let bounds = match self.try_socket(out) {
             SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short), // it is held for a short time only
             SocketAnswer::Open if !was_asked => QueueBounds::UNBOUNDED,
             SocketAnswer::Open => out.bounds.widened(out.bounds_kind),
             SocketAnswer::Taken | SocketAnswer::Refused => out.bounds,
         };
-        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(OutboxFull) }
+        if does_fit(self, bounds) || self.phase != Phase::Open { Ok(bounds) } else { Err(OutboxFull) }
     }
 
     /// Whether the socket was asked since the outbox was last empty, or can be asked directly.
@@ -115,15 +115,15 @@ impl Outbox {
 
     /// Returns how urgently the connection's task has to try its stream, by how far the queue exceeds the
     /// bounds.
-    pub(crate) fn task_is_due(&self, room: QueueBounds) -> TaskUrgency {
+    pub(crate) fn task_is_due(&self, bounds: QueueBounds) -> TaskUrgency {
         let is_open =
             matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
         let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
             return TaskUrgency::No;
         };
-        if lanes.has_room(room, 0) {
+        if lanes.has_room(bounds, 0) {
             TaskUrgency::No
-        } else if lanes.has_room(room.widened(Widening::Short).halved(), 0) {
+        } else if lanes.has_room(bounds.widened(Widening::Short).halved(), 0) {
             TaskUrgency::Soon
         } else {
             TaskUrgency::Now
@@ -149,8 +149,8 @@ impl Outbox {
 
     /// Whether more control frames are queued than the bounds allow, and only the connection's task may write
     /// them.
-    pub(super) fn is_control_due(&self, room: QueueBounds) -> bool {
-        let is_over = |lanes: &Lanes| !lanes.has_control_room(room, 0);
+    pub(super) fn is_control_due(&self, bounds: QueueBounds) -> bool {
+        let is_over = |lanes: &Lanes| !lanes.has_control_room(bounds, 0);
         self.socket.is_of_task() && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
     }
 
@@ -163,8 +163,8 @@ impl Outbox {
 
     /// Whether more is queued than the bounds allow although the connection's task has tried its stream, and
     /// the policy is to disconnect.
-    pub(super) fn is_overdue(&self, room: QueueBounds) -> bool {
-        let is_over = |lanes: &Lanes| lanes.is_over_bounds(room) && lanes.is_disconnecting();
+    pub(super) fn is_overdue(&self, bounds: QueueBounds) -> bool {
+        let is_over = |lanes: &Lanes| lanes.is_over_bounds(bounds) && lanes.is_disconnecting();
         self.phase == Phase::Open
             && self.task_attempt == TaskAttempt::Tried
             && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))

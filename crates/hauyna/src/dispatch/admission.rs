@@ -3,7 +3,7 @@
 //! when a connection goes is its user's next one's: nobody gets new limits by coming back.
 
 use crate::channel::ChannelCore;
-use crate::connection::{Backlog, CloseReason, Closing, ConnectionCore, ConnectionId};
+use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
 use crate::handler::{ERROR_UNITS, RateLimit};
 use crate::rate::{Bucket, Rate};
@@ -201,7 +201,7 @@ pub(super) fn charge_error(core: &Arc<ConnectionCore>, error: ErrorType, replies
         });
         let code = CloseCode::TOO_MANY_ERRORS;
         let text = code.name().unwrap_or_default();
-        let closing = Closing { code, text, reason: CloseReason::TooManyErrors, backlog: Backlog::Drop };
-        core.close_after_queued(replies, closing);
+        let details = CloseDetails { code, text, reason: CloseReason::TooManyErrors, backlog: Backlog::Drop };
+        core.close_after_queued(replies, details);
     }
 }

@@ -5,7 +5,7 @@ use super::Core;
 use super::admission;
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
-use crate::connection::{Backlog, CloseReason, Closing, Connection, ConnectionCore, frame};
+use crate::connection::{Backlog, CloseDetails, CloseReason, Connection, ConnectionCore, frame};
 use crate::contain;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
@@ -182,8 +182,8 @@ impl Reply {
                 let code = *code;
                 let text = reason;
                 let reason = CloseReason::application(code);
-                let closing = Closing { code, text, reason, backlog: Backlog::Write };
-                return core.close_after_queued(replies, closing);
+                let details = CloseDetails { code, text, reason, backlog: Backlog::Write };
+                return core.close_after_queued(replies, details);
             }
             _ => {}
         }

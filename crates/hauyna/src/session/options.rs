@@ -51,7 +51,8 @@ impl SessionOptions {
         self
     }
 
-    /// Sets how many bytes all kept sessions take at most, by an estimate of at least 1 KiB each. Default: 128 MiB.
+    /// Sets how many bytes all kept sessions take at most, by an estimate of at least 1 KiB each. Default:
+    /// 128 MiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

@@ -197,7 +197,8 @@ impl Takeover {
         matches!(*self.state.lock(), State::Awaiting(_))
     }
 
-    /// Whether the connection does not have the whole session, because the takeover is under way or has failed.
+    /// Whether the connection does not have the whole session, because the takeover is under way or has
+    /// failed.
     pub(crate) fn is_under_way(&self) -> bool {
         !matches!(*self.state.lock(), State::Restored)
     }
