@@ -232,7 +232,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
         hub.sessions.forget(core);
     }
     if is_undecided {
-        hub.sessions.notify_decided(core.id()); // its client may have returned already, and wait for this outcome
+        hub.sessions.notify_decided(core.id()); // its client may wait for this already
     }
     if is_kept {
         return CloseNotice::Silent;

@@ -148,7 +148,7 @@ impl Attachments {
         contain::discard(panics, [replaced]);
     }
 
-    /// Takes over what callbacks attached to a lost connection. The claims are those of the new request.
+    /// Takes over what callbacks attached to a lost connection. Claims of the new request replace old ones.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
         let values = old.with(|old| std::mem::take(&mut old.of_connection));
         let replaced = self.with(|new| {

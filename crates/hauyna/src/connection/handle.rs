@@ -49,9 +49,9 @@ impl Connection {
         self.0.is_open()
     }
 
-    /// Sends a message to this connection alone: an object with a custom `type` as it is, and one whose
-    /// `type` the protocol reserves as the `message` of a `private`. A client without a sub-protocol gets any
-    /// value; the clients of Hauyna get only an object with a `type`. The message is queued; a connection
+    /// Sends a message to this connection alone. It is sent as it is; only an object whose `type` the
+    /// protocol reserves becomes the `message` of a `private`. A client without a sub-protocol gets any
+    /// value; the clients of Hauyna pass on only an object with a `type`. The message is queued; a connection
     /// that does not read fast enough is closed as a slow consumer.
     ///
     /// # Errors

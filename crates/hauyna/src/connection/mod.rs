@@ -109,7 +109,7 @@ pub enum CloseReason {
     Shutdown,
     /// The hub drains: the client reconnects to another node.
     Drain,
-    /// The client violated the WebSocket protocol.
+    /// The client violated the protocol.
     Protocol,
     /// The client sent a message larger than [`Handler::max_message`](crate::Handler::max_message).
     MessageTooBig,

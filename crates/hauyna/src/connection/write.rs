@@ -68,7 +68,8 @@ impl Outbox {
         }
         let (was_asked, is_held) = (self.was_asked(), self.is_held());
         let bounds = match self.try_socket(out) {
-            SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short), // it is held for a short time only
+            // A held outbox may not ask its socket for a long time.
+            SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short),
             SocketAnswer::Open if !was_asked => QueueBounds::UNBOUNDED,
             SocketAnswer::Open => out.bounds.widened(out.bounds_kind),
             SocketAnswer::Taken | SocketAnswer::Refused => out.bounds,
@@ -88,7 +89,8 @@ impl Outbox {
         }
         if self.socket.is_of_task() {
             if let TaskAttempt::Tried | TaskAttempt::Absent = self.task_attempt {
-                return SocketAnswer::Refused; // the stream wakes the task when it accepts more, and the task writes then
+                // The stream wakes the task when it accepts more, and the task writes then.
+                return SocketAnswer::Refused;
             }
             if let TaskAttempt::No | TaskAttempt::Woken = self.task_attempt {
                 self.task_attempt = TaskAttempt::Woken;

@@ -194,7 +194,7 @@ impl Fanout {
             *after = 0;
             let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
             if is_replaying || connection.is_negotiated() {
-                // This is only one message, so no task has to run before it.
+                // This is only one message, so the work does not wait for the connection's task.
                 let _ = connection.push_publication(notice, Some(subscription));
                 enqueue(&mut self.queued, connection);
             }
