@@ -64,7 +64,7 @@ impl User {
         let close = || {
             let connections = self.connections();
             for connection in &connections {
-                connection.core().close(code, reason, (CloseReason::Application(code.0), Backlog::Drop));
+                connection.core().close(code, reason, CloseReason::Application(code.0), Backlog::Drop);
             }
             connections.len()
         };

@@ -1,5 +1,5 @@
-//! A callback at work for a connection: what it is, and the polling of it, which no panic of the application's
-//! gets out of. A part of the life in `run`.
+//! The callback that a connection waits for, and the polling of it; a panic in the application's code is
+//! contained here. Part of the task in `driver`.
 
 use super::ConnectionCore;
 use crate::broker::BoxFuture;
@@ -13,28 +13,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Something that a connection waits for before it reads on.
+/// Something that a connection waits for before it continues to read.
 pub(super) enum PendingCallback {
     Open(Contained<Result<(), Error>>),
-    /// On the heap, as few callbacks wait, and every connection has room for this.
+    /// Boxed, because few callbacks wait and every connection has room for this value.
     Request(Box<RunningRequest>),
     Close(Guaranteed),
-    /// A shard that the connection's requests make write has too much to do.
+    /// A shard that has to write because of the connection's requests is congested.
     AwaitRoom(BoxFuture<()>),
 }
 
-/// A request whose callback is at work.
+/// A request whose callback is running.
 pub(super) struct RunningRequest {
     pub(super) id: Option<RequestId>,
     future: Contained<Reply>,
-    /// Something was sent while it was polled, perhaps to its own client.
+    /// Whether something was sent while it was polled, perhaps to its own client.
     has_sent: bool,
-    /// It has waited. What it waited for may have sent something from another thread.
+    /// Whether it has waited. What it waited for may have sent something from another thread.
     has_waited: bool,
 }
 
 impl RunningRequest {
-    /// Polls the callback; `None` where it panicked.
+    /// Polls the callback. Returns `None` if it panicked.
     pub(super) fn poll(&mut self, core: &ConnectionCore, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         let before = post_count_of_thread();
         let poll = poll_callback(core, &mut self.future, cx);
@@ -43,13 +43,13 @@ impl RunningRequest {
         poll
     }
 
-    /// Writes the reply: behind what its callback has sent, or among the other replies.
+    /// Writes the reply, either behind what its callback has sent or among the other replies.
     pub(super) fn write(&self, core: &Arc<ConnectionCore>, reply: Reply, replies: &mut Vec<u8>) {
         let may_have_sent = self.has_sent || self.has_waited && reply.is_of_callback();
         if !may_have_sent || !core.has_before_reply() {
             return reply.write(core, replies);
         }
-        // The earlier replies stay before it.
+        // The earlier replies stay before this one.
         let mut ordered = std::mem::take(replies);
         reply.write(core, &mut ordered);
         if !ordered.is_empty() {
@@ -58,7 +58,7 @@ impl RunningRequest {
     }
 }
 
-/// Polls a callback for the first time; gives it back where it is not done.
+/// Polls a callback for the first time. Returns it if it has not finished.
 pub(super) fn start_request(
     core: &Arc<ConnectionCore>,
     Pending { id, future }: Pending,
@@ -78,7 +78,8 @@ pub(super) fn start_request(
     None
 }
 
-/// Where a shard that this connection's requests make write has too much to do: what waits until it has room again.
+/// Waits for a congested shard that has to write because of this connection's requests. Returns `None` if
+/// there is none.
 pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallback> {
     let shard = core.hub.congested_shard_of(core)?;
     core.liveness.set_busy(true);
@@ -86,7 +87,7 @@ pub(super) fn wait_for_room(core: &Arc<ConnectionCore>) -> Option<PendingCallbac
     Some(PendingCallback::AwaitRoom(Box::pin(async move { hub.wait_for_shard_room(shard).await })))
 }
 
-/// Polls a future of the application's; `None` where it panicked, which is counted.
+/// Polls a future of the application. Returns `None` if it panicked; the panic is counted.
 pub(super) fn poll_callback<T>(
     core: &ConnectionCore,
     future: &mut (impl Future<Output = Result<T, Panicked>> + Unpin),

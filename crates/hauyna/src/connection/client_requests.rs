@@ -1,5 +1,5 @@
-//! Questions to one client, `Connection::request`: sent as `request`, answered by the client's `ack` or `error`
-//! with the same `id`. Those still open are in `attached`; `dispatch` and `ahead` hand answers in.
+//! Client requests, `Connection::request`: each is sent as `request` and answered by the client's `ack` or
+//! `error` with the same `id`. The open ones are in `cold`; `dispatch` and `read_ahead` deliver the answers.
 
 use super::{CloseReason, ConnectionCore};
 use crate::broker::BoxFuture;
@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A question to one client that is being put together; await it. From
-/// [`Connection::request`](super::Connection::request).
-#[must_use = "nothing is asked before it is awaited"]
+/// A request to one client, from [`Connection::request`](super::Connection::request). It is sent when it is
+/// awaited.
+#[derive(Debug)]
+#[must_use = "a client request is sent only when it is awaited"]
 pub struct ClientRequest<T> {
     core: Arc<ConnectionCore>,
     event: Box<str>,
@@ -26,27 +27,18 @@ pub struct ClientRequest<T> {
     answer: PhantomData<fn() -> T>,
 }
 
-impl<T> fmt::Debug for ClientRequest<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientRequest")
-            .field("connection", &self.core.id())
-            .field("event", &self.event)
-            .field("timeout", &self.timeout)
-            .finish()
-    }
-}
-
-/// The questions that one client has not answered.
+/// The requests that one client has not answered.
 #[derive(Debug, Default)]
 pub(crate) struct ClientRequests {
-    /// The `id` of the last one. They count from 1 on each connection, which alone can answer them.
+    /// The `id` of the last request. Identifiers count from 1 on each connection, which alone can answer
+    /// them.
     last: u64,
-    /// No answer can come any more.
+    /// Whether no answer can arrive any more.
     has_ended: bool,
     open: Vec<(u64, oneshot::Sender<Answer>)>,
 }
 
-/// JSON text, or why there is none.
+/// JSON text of the answer, or why there is none.
 type Answer = Result<Box<str>, Error>;
 
 impl<T> ClientRequest<T> {
@@ -68,36 +60,35 @@ impl<T: DeserializeOwned + 'static> IntoFuture for ClientRequest<T> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let question = self.prepared?;
-            let answer = ask(&self.core, (&self.event, &question), self.timeout).await?;
+            let data = self.prepared?;
+            let answer = ask(&self.core, &self.event, &data, self.timeout).await?;
             Ok(Raw::assume_valid(Encoding::Json, answer.as_bytes()).decode()?)
         })
     }
 }
 
-async fn ask(core: &Arc<ConnectionCore>, question: (&str, &Content), timeout: Duration) -> Answer {
+async fn ask(core: &Arc<ConnectionCore>, event: &str, data: &Content, timeout: Duration) -> Answer {
     crate::clock::runtime()?;
     if !core.is_open() {
         return Err(Error::closed());
     }
     let (id, answer) = core.cold().requests.lock().add()?;
     let _open = OpenRequest { core, id };
-    let (event, data) = question;
     let data = Raw::assume_valid(Encoding::Json, data.bytes());
     let message = Message::Request { id: &RequestId::Number(id), event, data };
     core.send(super::reader::message_frame(core, &message))?;
-    // The task may be waiting for a callback, and read only what comes after it.
+    // The task may be waiting for a callback, and has to read ahead from now on.
     core.wake(&core.outbox.lock());
     match crate::clock::timeout(timeout, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Error::closed()),
-        Err(late) => {
-            Err(late.error(|| Error::protocol(ErrorType::Timeout, "the client did not answer in time")))
+        Err(elapsed) => {
+            Err(elapsed.error(|| Error::protocol(ErrorType::Timeout, "the client did not answer in time")))
         }
     }
 }
 
-/// Takes a question out when nobody waits for its answer any more.
+/// Removes a request when nothing waits for its answer any more.
 struct OpenRequest<'a> {
     core: &'a ConnectionCore,
     id: u64,
@@ -115,10 +106,8 @@ impl ClientRequests {
             return Err(Error::closed());
         }
         if self.open.len() >= MAX_OPEN_REQUESTS {
-            let error = Error::protocol(
-                ErrorType::LimitExceeded,
-                "too many requests that this client has not answered",
-            );
+            let error =
+                Error::protocol(ErrorType::LimitExceeded, "too many unanswered requests to this client");
             return Err(error.with_details(serde_json::json!({ "limit": MAX_OPEN_REQUESTS })));
         }
         let (sender, answer) = oneshot::channel();
@@ -134,33 +123,34 @@ impl ClientRequests {
 }
 
 impl ConnectionCore {
-    /// Hands in what the client said to a question; false for one that is not open, or no longer.
+    /// Delivers the client's answer to a request. Returns false for a request that is not open, or not any
+    /// more.
     pub(crate) fn answer(&self, id: &RequestId, answer: Result<Option<Raw<'_>>, Option<&str>>) -> bool {
-        let (RequestId::Number(id), Some(attached)) = (id, self.existing_cold()) else { return false };
-        let Some(sender) = attached.requests.lock().take(*id) else { return false };
+        let (RequestId::Number(id), Some(cold)) = (id, self.existing_cold()) else { return false };
+        let Some(sender) = cold.requests.lock().take(*id) else { return false };
         let answer = match answer {
             Ok(data) => Ok(data.unwrap_or(Raw::NULL).as_json().into()),
             Err(reason) => Err(Error::refused(reason)),
         };
-        let _ = sender.send(answer); // dropped in the same moment
+        let _ = sender.send(answer); // fails if the request was dropped at this moment
         true
     }
 
-    /// Whether something waits for this client to answer.
+    /// Whether something waits for an answer of this client.
     pub(super) fn awaits_answer(&self) -> bool {
-        self.existing_cold().is_some_and(|attached| {
-            let is_awaiting = attached.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
-            is_awaiting || !attached.requests.lock().open.is_empty()
+        self.existing_cold().is_some_and(|cold| {
+            let is_awaiting = cold.takeover.get().is_some_and(|takeover| takeover.is_awaiting());
+            is_awaiting || !cold.requests.lock().open.is_empty()
         })
     }
 
-    /// No answer comes any more: who waits for one is told, and so is who asks later.
+    /// Ends all open requests: those that wait for an answer fail now, and later requests fail at once.
     pub(super) fn end_requests(&self) {
-        let Some(attached) = self.existing_cold() else { return };
-        if let Some(takeover) = attached.takeover.get() {
+        let Some(cold) = self.existing_cold() else { return };
+        if let Some(takeover) = cold.takeover.get() {
             takeover.client_closed(self.reason().unwrap_or(CloseReason::Lost));
         }
-        let mut requests = attached.requests.lock();
+        let mut requests = cold.requests.lock();
         requests.has_ended = true;
         let open = std::mem::take(&mut requests.open);
         drop(requests);
@@ -170,7 +160,7 @@ impl ConnectionCore {
     }
 }
 
-/// How long a client has to answer, unless the question says otherwise.
+/// How long a client has to answer unless the request sets another timeout.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Open questions to one connection.
+/// Open requests to one connection, at most.
 const MAX_OPEN_REQUESTS: usize = 64;

@@ -1,5 +1,6 @@
-//! How a connection ends: the close frame that its client gets, and its leaving of every list, be it for good or with a
-//! session that waits. Called by its own task, by the sweep, and by whoever closes it from outside.
+//! Closes a connection: sends the close frame, removes the connection from the registry, its channels and
+//! groups, and keeps its session where the client may resume it. Its own task, the sweep, and everything that
+//! closes it from outside call this.
 
 use super::outbox::{Outbox, SessionNotice};
 use super::{Backlog, CloseReason, Connection, ConnectionCore, Phase};
@@ -14,14 +15,17 @@ use hauyna_websocket::close_frame;
 use std::sync::Arc;
 
 impl ConnectionCore {
+    /// Closes the connection with a code and a text for the client. `reason` is what the application gets,
+    /// and `backlog` says what happens to queued publications.
     pub(crate) fn close(
         self: &Arc<Self>,
         code: CloseCode,
         text: &str,
-        (reason, backlog): (CloseReason, Backlog),
+        reason: CloseReason,
+        backlog: Backlog,
     ) {
         if backlog == Backlog::Write {
-            self.hub.process_inline(self.shard()); // what was sent before goes out before
+            self.hub.process_inline(self.shard()); // what was sent earlier goes out before the close frame
         }
         let mut outbox = self.outbox.lock();
         self.note_failure(&outbox, reason);
@@ -32,20 +36,20 @@ impl ConnectionCore {
         outbox.close(close_frame_of(code, text), reason, backlog);
         self.wake(&outbox);
         if is_undecided {
-            self.hub.sessions.notify_decided(self.id()); // whoever shows its token looks again
+            self.hub.sessions.notify_decided(self.id()); // a client that waits with its token checks again
         }
     }
 
+    /// Closes the connection with the name of the code as the text, and drops queued publications.
     pub(crate) fn close_with(self: &Arc<Self>, code: CloseCode, reason: CloseReason) {
-        self.close(code, code.name().unwrap_or_default(), (reason, Backlog::Drop));
+        self.close(code, code.name().unwrap_or_default(), reason, Backlog::Drop);
     }
 
-    /// Closes behind these replies, already framed.
+    /// Closes the connection behind these replies, which are already framed.
     pub(crate) fn close_after_queued(
         self: &Arc<Self>,
         replies: &mut Vec<u8>,
-        (code, text): (CloseCode, &str),
-        (reason, backlog): (CloseReason, Backlog),
+        CloseDetails { code, text, reason, backlog }: CloseDetails<'_>,
     ) {
         match backlog {
             Backlog::Write => self.hub.process_inline(self.shard()),
@@ -59,14 +63,15 @@ impl ConnectionCore {
         self.wake(&outbox);
     }
 
-    /// Has its task close the connection as soon as it has answered what it has read.
+    /// Makes the task close the connection as soon as it has answered what it has read.
     pub(crate) fn close_when_answered(&self) {
         let mut outbox = self.outbox.lock();
         outbox.closes_when_answered = true;
         self.wake(&outbox);
     }
 
-    /// All that was read is answered: closes the connection where it has to leave. Returns whether it had.
+    /// Closes the connection if the hub drains it. Called when everything that was read is answered. Returns
+    /// whether it closed it.
     pub(super) fn close_if_draining(&self) -> bool {
         let mut outbox = self.outbox.lock();
         let is_due = outbox.closes_when_answered && outbox.phase == Phase::Open;
@@ -77,12 +82,14 @@ impl ConnectionCore {
         is_due
     }
 
-    /// The peer does not answer: it is told, for the case that it only cannot speak, and not waited for.
+    /// Closes the connection of a peer that does not answer. The close frame is sent in case the peer can
+    /// still read, but the connection does not wait for it.
     pub(crate) fn close_dead(&self) {
         let mut outbox = self.outbox.lock();
         let is_written = self.send_session_end(
             &mut outbox,
-            (CloseCode::HEARTBEAT_TIMEOUT, "heartbeat timeout"),
+            CloseCode::HEARTBEAT_TIMEOUT,
+            "heartbeat timeout",
             CloseReason::Heartbeat,
         );
         if is_written {
@@ -91,18 +98,19 @@ impl ConnectionCore {
         self.wake(&outbox);
     }
 
-    /// Its client is on another socket, and need not hear of it on this one.
+    /// Closes the connection because its client has resumed the session on another socket.
     pub(super) fn replace(&self, outbox: &mut Outbox) {
-        self.send_session_end(outbox, (CloseCode::REPLACED, "replaced by a resume"), CloseReason::Resumed);
+        self.send_session_end(outbox, CloseCode::REPLACED, "replaced by a resume", CloseReason::Resumed);
         self.wake(outbox);
     }
 
-    /// Closes with what can be written now. Where only the task may write, returns false: it has to be woken to, and the
-    /// sweep ends what it does not get written.
+    /// Closes with what can be written now. Returns false where only the task may write: then the task has to
+    /// be woken, and the sweep ends the connection if the task does not write the close frame.
     fn send_session_end(
         &self,
         outbox: &mut Outbox,
-        (code, text): (CloseCode, &str),
+        code: CloseCode,
+        text: &str,
         reason: CloseReason,
     ) -> bool {
         outbox.close(close_frame_of(code, text), reason, Backlog::Drop);
@@ -120,14 +128,24 @@ impl ConnectionCore {
     }
 }
 
-/// A connection that is being closed, or has just broken, is to stay away: it leaves no session behind.
+/// How a connection is closed behind its replies: code and text of the close frame, the reason that the
+/// application gets, and what happens to queued publications.
+#[derive(Clone, Copy)]
+pub(crate) struct CloseDetails<'a> {
+    pub(crate) code: CloseCode,
+    pub(crate) text: &'a str,
+    pub(crate) reason: CloseReason,
+    pub(crate) backlog: Backlog,
+}
+
+/// Makes a connection that is already closing, or has just broken, leave no session behind.
 fn forbid_resume(outbox: &mut Outbox, reason: CloseReason) {
     if outbox.session_notice.is_token() {
         outbox.session_notice = SessionNotice::Session;
     }
-    // One whose client is back elsewhere keeps its reason, which says that nobody waits for the peer.
-    let may_return = |old| old != CloseReason::Resumed && session::is_resumable(old);
-    if outbox.reason.is_some_and(may_return) {
+    // A connection that a resume has replaced keeps its reason: with it, nothing waits for the peer.
+    let is_resumable = |old| old != CloseReason::Resumed && session::is_resumable(old);
+    if outbox.reason.is_some_and(is_resumable) {
         outbox.reason = Some(reason);
     }
 }
@@ -136,16 +154,16 @@ pub(super) fn close_frame_of(code: CloseCode, reason: &str) -> Bytes {
     close_frame(hauyna_websocket::CloseCode::new(code.0), reason)
 }
 
-/// What becomes of a connection that has ended.
+/// What happens after a connection has ended.
 pub(super) enum CloseNotice {
-    /// It is over: `on_close` is to know.
+    /// The connection is over, and `on_close` has to be called.
     Over(CloseReason),
-    /// Its session waits for the client, or was never this connection's.
+    /// The session waits for its client, or never belonged to this connection; `on_close` is not called.
     Silent,
 }
 
-/// Takes the connection out of every list and closes its descriptor. Costs as much as it has subscriptions. Where its
-/// client may come back, the session is kept.
+/// Removes the connection from the registry, its channels and groups, then closes the socket.
+/// O(subscriptions). Keeps the session where the client may resume it.
 pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     {
         let mut outbox = core.outbox.lock();
@@ -154,14 +172,16 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
         }
     }
     let hub = &core.hub;
-    let mut channels = core.subscriptions.lock().iter().map(|own| own.channel.name.clone()).collect();
+    let mut channels =
+        core.subscriptions.lock().iter().map(|subscription| subscription.channel.name.clone()).collect();
     let (mut reason, mut is_kept, mut is_undecided) = (CloseReason::Lost, false, false);
-    // Decided in one step with leaving the registry: whoever ends the sessions of a user finds this one here or there.
+    // Decided in one step with the removal from the registry, so that a caller that ends all sessions of a
+    // user finds this one either there or here.
     let was_there = hub.registry.remove(core, || {
         let outbox = core.outbox.lock();
         reason = outbox.reason.unwrap_or(CloseReason::Lost);
         is_undecided = outbox.session_notice.is_undecided();
-        // Nobody comes back to a hub that ends.
+        // No client can resume on a hub that shuts down.
         is_kept =
             outbox.session_notice.has_session() && session::is_resumable(reason) && hub.lifecycle.is_open();
         if is_kept {
@@ -171,7 +191,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     if !was_there {
         return CloseNotice::Silent;
     }
-    // Whatever panics in one step, the next ones follow.
+    // A panic in one step does not keep the next ones from running.
     let contained = |step: &dyn Fn()| {
         let _ = contain::call(&hub.metrics.panics, step);
     };
@@ -180,7 +200,7 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     let state = core.state_to_keep();
     let departure = if is_kept { DepartureKind::Kept } else { presence::departure(reason) };
     let mut subscriptions = core.take_subscriptions();
-    // What somebody else ends in this moment has ended for the session, too.
+    // A subscription that somebody else ends at this moment has ended for the session, too.
     subscriptions.retain(|subscription| {
         let detach = || crate::channel::detach(hub, subscription, departure);
         contain::call(&hub.metrics.panics, detach).unwrap_or(false)
@@ -197,22 +217,22 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     });
     hub.connection_gone.notify_waiters();
     if !hub.shards[core.shard()].is_running() {
-        hub.process_inline(core.shard()); // no task takes it out of the lists
+        hub.process_inline(core.shard()); // no task removes it from the shard's lists
     }
     tracing::debug!(target: "hauyna::connection", id = %core.id(), reason = reason.as_str(), "closed");
     if is_kept {
         core.mark_reconnecting();
-        let kept = subscriptions.iter().filter(|own| !own.channel.name.is_of_group());
-        let kept = kept.map(|own| KeptSubscription {
-            channel: own.channel.name.clone(),
-            metadata: own.metadata.lock().clone(),
+        let kept = subscriptions.iter().filter(|subscription| !subscription.channel.name.is_of_group());
+        let kept = kept.map(|subscription| KeptSubscription {
+            channel: subscription.channel.name.clone(),
+            metadata: subscription.metadata.lock().clone(),
         });
         hub.sessions.keep(hub, core, SessionContent { subscriptions: kept.collect(), state, reason });
     } else {
         hub.sessions.forget(core);
     }
     if is_undecided {
-        hub.sessions.notify_decided(core.id()); // its client may be back already, and wait for what becomes of this one
+        hub.sessions.notify_decided(core.id()); // its client may wait for this already
     }
     if is_kept {
         return CloseNotice::Silent;
@@ -220,23 +240,23 @@ pub(super) fn tear_down(core: &Arc<ConnectionCore>) -> CloseNotice {
     if core.is_resuming() { CloseNotice::Silent } else { CloseNotice::Over(reason) }
 }
 
-/// The handshake of a registered connection failed: it leaves everything, as if it had not come. No callback has seen
-/// it, and none hears of its end.
+/// Removes a registered connection whose handshake failed, as if it had never been opened. No callback has
+/// seen it, and none is called for its end.
 pub(super) fn take_back_session(core: &Arc<ConnectionCore>) {
     {
         let mut outbox = core.outbox.lock();
-        outbox.session_notice = SessionNotice::Nothing; // a client that was told nothing has no session to come back to
+        outbox.session_notice = SessionNotice::Nothing; // a client that got no session message has no session
         outbox.end(CloseReason::Lost);
     }
     let _ = tear_down(core);
 }
 
-/// The client of a connection that still seems to live is back: its socket is closed, its session kept. False where
-/// there is no session to go on with.
+/// Closes the socket of a connection that still seems to be alive although its client has returned, and keeps
+/// the session. Returns false where there is no session to resume.
 pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     {
         let mut outbox = core.outbox.lock();
-        // One that is being closed for good stays so.
+        // A connection that is closing without a resumable session stays so.
         if !outbox.session_notice.has_session()
             || outbox.reason.is_some_and(|reason| !session::is_resumable(reason))
         {
@@ -246,7 +266,7 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     }
     match tear_down(core) {
         CloseNotice::Silent => true,
-        // The hub has begun to end.
+        // The hub has begun to shut down.
         CloseNotice::Over(reason) => {
             session::close(core, reason);
             false
@@ -254,9 +274,9 @@ pub(crate) fn evict(core: &Arc<ConnectionCore>) -> bool {
     }
 }
 
-/// The client of a connection that has yet to say where it stands is back on another one, which has the session now:
-/// the socket is closed.
+/// Closes the socket of a connection whose client has returned on another one before it sent its first
+/// message: the other connection has the session now.
 pub(crate) fn close_replaced(core: &Arc<ConnectionCore>) {
     core.replace(&mut core.outbox.lock());
-    let _ = tear_down(core); // silent: its client was told of no session
+    let _ = tear_down(core); // silent: its client was never told about a session
 }

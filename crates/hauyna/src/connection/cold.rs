@@ -1,4 +1,4 @@
-//! What few connections have, in one allocation that the others are spared. Each part has its own lock.
+//! State that few connections need, in one allocation that the others are spared. Each part has its own lock.
 
 use super::ConnectionCore;
 use super::client_requests::ClientRequests;
@@ -12,36 +12,38 @@ use crate::session::Takeover;
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 
-/// Made when the first part of it is needed; see [`ConnectionCore::cold`](super::ConnectionCore::attached).
+/// The rarely used state, created when the first part of it is needed; see
+/// [`ConnectionCore::cold`](super::ConnectionCore::cold).
 #[derive(Debug, Default)]
 pub(crate) struct ColdState {
     pub(crate) extensions: Attachments,
     pub(crate) requests: Mutex<ClientRequests>,
-    /// Where it differs from the handler's.
+    /// The retry policy, where it differs from the handler's.
     pub(crate) retry: Mutex<Option<RetryPolicy>>,
-    /// To the channels of its user's groups: the application's affair, so neither counted nor shown.
+    /// Subscriptions to the channels of its user's groups. The application manages them, so they are neither
+    /// counted nor shown.
     pub(crate) groups: Mutex<Vec<Arc<Subscription>>>,
-    /// What is left of the handler's limits.
+    /// What remains of the handler's limits.
     pub(crate) meters: Mutex<Option<Box<Meters>>>,
-    /// What is left of the rates of its client events.
+    /// What remains of the rates of its client events.
     pub(crate) event_rates: Mutex<Option<Box<ClientEventRates>>>,
-    /// What is left of the error budget.
+    /// What remains of the error budget.
     pub(crate) errors: Mutex<Option<Bucket>>,
-    /// What its session is bound to, where the handler says so.
+    /// The key that its session is bound to, where the handler gives one.
     pub(super) session_key: OnceLock<Box<str>>,
-    /// Of the session that it takes over, or has.
+    /// The takeover of a lost session, under way or complete.
     pub(super) takeover: OnceLock<Arc<Takeover>>,
-    /// Where the credentials end.
+    /// The end of the credentials.
     pub(super) credentials_expiry: Mutex<Option<CredentialsExpiry>>,
-    /// The identifier of the token it came with.
+    /// The identifier of the token that it was opened with.
     pub(super) token: Mutex<Option<Box<str>>>,
 }
 
 impl Drop for ConnectionCore {
-    /// What the application attached goes with the last handle.
+    /// Drops what the application attached, with the last handle.
     fn drop(&mut self) {
-        if let Some(attached) = self.cold.take() {
-            attached.extensions.discard(&self.hub);
+        if let Some(cold) = self.cold.take() {
+            cold.extensions.discard(&self.hub);
         }
     }
 }

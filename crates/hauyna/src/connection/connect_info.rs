@@ -1,14 +1,16 @@
-//! How a connection came: when, from where, asking for what. Cold, so it lies outside of the connection's core, in
-//! one allocation without a spare byte. Written once, by whoever opens the connection.
+//! How a client connected: the time, its addresses and the requested path and query. The data is rarely read,
+//! so it lies outside of the connection's core, in one allocation of the exact size. `router` and
+//! `Connections::register` write it once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The moment (6 bytes, of which the first bit says that the hub made up the client's name), the peer, the address that
-/// limits count where it is another one, path and query.
+/// The time (6 bytes, whose first bit says that the hub generated the client's name), the address of the
+/// peer, the address that limits count by if it is a different one, and path and query.
 pub(crate) struct ConnectInfo(Box<[u8]>);
 
 impl ConnectInfo {
-    /// `address` is who the client is taken for by limits; without one it is the peer's.
+    /// Stores the time of the handshake and these values. `address` is the address that limits count the
+    /// client by; without it, they count by the peer's address.
     pub(crate) fn new(peer: Option<SocketAddr>, address: Option<IpAddr>, target: &str) -> Self {
         let mut bytes = Vec::with_capacity(TIME_BYTES + 2 * (1 + 16) + 2 + target.len());
         bytes.extend_from_slice(&crate::clock::unix_ms().to_be_bytes()[8 - TIME_BYTES..]);
@@ -21,18 +23,18 @@ impl ConnectInfo {
         Self(bytes.into())
     }
 
-    /// Notes that the hub made up the client's name.
+    /// Notes that the hub generated the client's name.
     pub(crate) fn with_generated_name(mut self) -> Self {
         self.0[0] |= GENERATED_NAME;
         self
     }
 
-    /// Whether the hub made up the client's name, so that no credentials are behind it.
+    /// Whether the hub generated the client's name, so that no credentials prove it.
     pub(crate) fn has_generated_name(&self) -> bool {
         self.0[0] & GENERATED_NAME != 0
     }
 
-    /// In milliseconds since the Unix epoch.
+    /// Returns the time of the handshake in milliseconds since the Unix epoch.
     pub(crate) fn at(&self) -> u64 {
         let mut moment = [0; 8];
         moment[8 - TIME_BYTES..].copy_from_slice(&self.0[..TIME_BYTES]);
@@ -49,17 +51,17 @@ impl ConnectInfo {
         address.or(peer.map(|peer| peer.ip()))
     }
 
-    /// Path of the request.
+    /// Returns the path of the request.
     pub(crate) fn path(&self) -> &str {
         self.target().split('?').next().unwrap_or_default()
     }
 
-    /// Bytes of it.
+    /// Returns the size in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.0.len()
     }
 
-    /// Path and query of the request.
+    /// Returns path and query of the request.
     pub(crate) fn target(&self) -> &str {
         std::str::from_utf8(self.parts().2).unwrap_or_default()
     }
@@ -106,7 +108,7 @@ fn read_part(rest: &mut &[u8]) -> Option<IpAddr> {
     Some(address)
 }
 
-/// Bytes; enough for 4,400 years, with a bit to spare.
+/// Bytes of the time: enough for 4,400 years, and one bit remains free.
 const TIME_BYTES: usize = 6;
 const GENERATED_NAME: u8 = 0x80;
 
@@ -122,14 +124,14 @@ mod tests {
         for (peer, address) in peers.iter().flat_map(|peer| addresses.map(|address| (*peer, address))) {
             for target in ["", "/", "/räume/7?q=\u{4}\u{6}"] {
                 let before = crate::clock::unix_ms();
-                let arrival = ConnectInfo::new(peer, address, target);
-                assert_eq!((arrival.peer(), arrival.target()), (peer, target));
-                assert_eq!(arrival.address(), address.or(peer.map(|peer| peer.ip())));
-                assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
-                assert!(!arrival.has_generated_name());
-                let arrival = arrival.with_generated_name();
-                assert!(arrival.has_generated_name() && arrival.target() == target);
-                assert!((before..=crate::clock::unix_ms()).contains(&arrival.at()));
+                let connect_info = ConnectInfo::new(peer, address, target);
+                assert_eq!((connect_info.peer(), connect_info.target()), (peer, target));
+                assert_eq!(connect_info.address(), address.or(peer.map(|peer| peer.ip())));
+                assert!((before..=crate::clock::unix_ms()).contains(&connect_info.at()));
+                assert!(!connect_info.has_generated_name());
+                let connect_info = connect_info.with_generated_name();
+                assert!(connect_info.has_generated_name() && connect_info.target() == target);
+                assert!((before..=crate::clock::unix_ms()).contains(&connect_info.at()));
             }
         }
     }

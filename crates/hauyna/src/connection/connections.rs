@@ -1,4 +1,5 @@
-//! All live connections of a hub: queries, and messages that go to several of them.
+//! The handle on all live connections of a hub: queries, and messages to several connections. The application
+//! calls it.
 
 use super::{Backlog, CloseReason, ConnectInfo, Connection, ConnectionId, ConnectionState};
 use super::{ConnectionParts, Opening, SessionAnnouncement, register, sendable};
@@ -24,48 +25,48 @@ impl Connections {
         Self(hub)
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub fn count(&self) -> usize {
         self.0.0.registry.count()
     }
 
-    /// One by its identifier.
+    /// Returns the connection with this identifier.
     pub fn by_id(&self, id: ConnectionId) -> Option<Connection> {
         self.0.connection(id)
     }
 
-    /// All connections of a user, one per device or tab.
+    /// Returns all connections of a user, one per device or tab.
     pub fn of_user(&self, user: impl AsRef<str>) -> Vec<Connection> {
         self.0.0.registry.of_user(user.as_ref()).into_iter().map(Connection::new).collect()
     }
 
-    /// Those in a state, in no order. Walks over all of them; to count them there is
-    /// [`Stats::states`](crate::inspect::Stats::states).
+    /// Returns the connections in a state, in no particular order. This visits every connection; to count
+    /// them, use [`Stats::states`](crate::inspect::Stats::states).
     pub fn in_state(&self, state: ConnectionState) -> Vec<Connection> {
         let mut all = self.all();
         all.retain(|connection| connection.state() == state);
         all
     }
 
-    /// All of them, in no order.
+    /// Returns all connections, in no particular order.
     pub fn all(&self) -> Vec<Connection> {
         self.0.0.registry.all().into_iter().map(Connection::new).collect()
     }
 
-    /// Takes over a socket that was made elsewhere and has its WebSocket handshake behind it, for example one
-    /// that another server has upgraded, or an in-memory stream. From now on it is a connection of `user`
-    /// like any other, with the callbacks of `handler`; its client counts as a plain one.
-    /// [`Handler::identify`] is not asked.
+    /// Registers a socket that was created elsewhere and has completed its WebSocket handshake, for example
+    /// one that another server has upgraded, or an in-memory stream. From now on it is a connection of `user`
+    /// like any other, with the callbacks of `handler`; its client counts as one without a sub-protocol.
+    /// [`Handler::identify`] is not called.
     ///
-    /// Limits hold for it, too, except those by address: none is known.
+    /// Limits apply to it, too, except those by address, because no address is known.
     ///
     /// [`Handler::identify`]: crate::Handler::identify
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name; `limit_exceeded` or `unavailable` where a limit refuses it or the
-    /// hub is shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime.
-    /// The socket is dropped then.
+    /// `validation_error` for an invalid name; `limit_exceeded` or `unavailable` where a limit refuses the
+    /// connection or the hub is shut down; [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a
+    /// Tokio runtime. The socket is dropped in each of these cases.
     ///
     /// # Examples
     ///
@@ -104,7 +105,7 @@ impl Connections {
             shard: hub.choose_shard(place.id().number()),
             user,
             wire: Wire::new(Encoding::Json, false),
-            arrival: ConnectInfo::new(None, None, "/"),
+            connect_info: ConnectInfo::new(None, None, "/"),
             attached: None,
             session_key: None,
         };
@@ -121,7 +122,7 @@ impl Connections {
         Ok(Connection::new(register(opening).start(Link::other(Box::new(socket), Vec::new()))))
     }
 
-    /// Closes a connection with 1000; what is queued is written first. Returns whether there was one.
+    /// Closes a connection with 1000; queued messages are written first. Returns whether there was one.
     pub fn unregister(&self, id: ConnectionId) -> bool {
         let connection = self.by_id(id).filter(Connection::is_open);
         connection.is_some_and(|connection| {
@@ -130,8 +131,8 @@ impl Connections {
         })
     }
 
-    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many. Where
-    /// the code means to stay away, the sessions of those who were lost end, too.
+    /// Closes all connections with a code and a reason; see [`Connection::close`]. Returns how many it
+    /// closed. Where the code tells clients not to reconnect, the sessions of lost connections end, too.
     pub fn clear(&self, code: CloseCode, reason: &str) -> usize {
         let close = || self.close_silent(Duration::ZERO, |connection| connection.close(code, reason));
         match should_reconnect(sendable(code).0) {
@@ -140,16 +141,16 @@ impl Connections {
         }
     }
 
-    /// Closes the connections from which nothing was heard for so long, be it a pong, with 3012 (come back)
-    /// and [`CloseReason::Heartbeat`]. Returns how many. Silence is known to about a second, and counted up
-    /// to 24 days.
+    /// Closes the connections from which nothing was read for so long, pongs included, with 3012 (reconnect)
+    /// and [`CloseReason::Heartbeat`]. Returns how many it closed. Silence is measured to about a second, and
+    /// counted up to 24 days.
     ///
-    /// Heartbeats do this by themselves; it is for handlers without one, or for once in a while less
-    /// patience.
+    /// Heartbeats do this by themselves. This method is for handlers without a heartbeat, or for a single
+    /// check with a shorter time.
     pub fn cleanup_inactive(&self, older_than: Duration) -> usize {
-        let ending = (CloseReason::Heartbeat, Backlog::Drop);
         self.close_silent(older_than, |connection| {
-            connection.core().close(CloseCode::HEARTBEAT_TIMEOUT, "inactive", ending);
+            let core = connection.core();
+            core.close(CloseCode::HEARTBEAT_TIMEOUT, "inactive", CloseReason::Heartbeat, Backlog::Drop);
         })
     }
 
@@ -160,21 +161,21 @@ impl Connections {
         all.len()
     }
 
-    /// Sends to everybody: an object with a `type` of its own as it is, anything else as the `message` of a
-    /// `broadcast`.
+    /// Sends a message to every connection: an object with a custom `type` as it is, anything else as the
+    /// `message` of a `broadcast`.
     ///
     /// # Errors
     ///
-    /// `validation_error` where JSON cannot hold the value; `unavailable`.
+    /// `validation_error` where JSON cannot represent the value; `unavailable`.
     pub async fn broadcast(&self, message: impl Serialize) -> Result<Published, Error> {
         self.publish(&message, PublishOptions::default()).await
     }
 
-    /// As [`Connections::broadcast`], to everybody but one connection.
+    /// Does the same as [`Connections::broadcast`], for all connections but one.
     ///
     /// # Errors
     ///
-    /// As [`Connections::broadcast`].
+    /// The same as for [`Connections::broadcast`].
     pub async fn broadcast_except(
         &self,
         message: impl Serialize,
@@ -183,23 +184,22 @@ impl Connections {
         self.publish(&message, PublishOptions { except: Some(except), ..PublishOptions::default() }).await
     }
 
-    async fn publish(&self, message: &impl Serialize, extras: PublishOptions) -> Result<Published, Error> {
+    async fn publish(&self, message: &impl Serialize, options: PublishOptions) -> Result<Published, Error> {
         let content = Content::of_application(message)?;
         let answer = channel::publish_paced(
             &self.0.0,
             ChannelName::everybody(),
-            PublicationKind::Broadcast,
-            content,
-            extras,
+            (PublicationKind::Broadcast, content),
+            options,
         );
         Ok(answer.await?)
     }
 
-    /// Sends to every connection of one user; see [`User::send`](crate::User::send).
+    /// Sends a message to every connection of one user; see [`User::send`](crate::User::send).
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or value; `unavailable`.
+    /// `validation_error` for an invalid name or value; `unavailable`.
     pub async fn send_to_one(
         &self,
         user: impl AsRef<str>,
@@ -208,11 +208,11 @@ impl Connections {
         self.0.user(user).send(message).await
     }
 
-    /// Sends to every connection of a group's members; see [`Groups::send`](crate::Groups::send).
+    /// Sends a message to every connection of a group's members; see [`Groups::send`](crate::Groups::send).
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name or value; `unavailable`.
+    /// `validation_error` for an invalid name or value; `unavailable`.
     pub async fn send_to_group(
         &self,
         group: impl AsRef<str>,
@@ -221,11 +221,11 @@ impl Connections {
         self.0.groups().send(group, message).await
     }
 
-    /// As [`Connections::send_to_group`], to all of these connections but one.
+    /// Does the same as [`Connections::send_to_group`], for all of these connections but one.
     ///
     /// # Errors
     ///
-    /// As [`Connections::send_to_group`].
+    /// The same as for [`Connections::send_to_group`].
     pub async fn send_to_group_except(
         &self,
         group: impl AsRef<str>,
@@ -235,11 +235,11 @@ impl Connections {
         self.0.groups().send(group, message).except(except).await
     }
 
-    /// Sends to every connection of one user but one of them: the device that it is from.
+    /// Sends a message to every connection of one user except one, for example the device that it comes from.
     ///
     /// # Errors
     ///
-    /// As [`Connections::send_to_one`].
+    /// The same as for [`Connections::send_to_one`].
     pub async fn send_to_one_except(
         &self,
         user: impl AsRef<str>,
@@ -249,11 +249,11 @@ impl Connections {
         self.send_to_many_except([user], message, except).await
     }
 
-    /// Sends to every connection of several users.
+    /// Sends a message to every connection of several users.
     ///
     /// # Errors
     ///
-    /// As [`Connections::send_to_one`], from the first user it fails for.
+    /// The same as for [`Connections::send_to_one`], from the first user for which it fails.
     pub async fn send_to_many<U: AsRef<str>>(
         &self,
         users: impl IntoIterator<Item = U>,
@@ -262,11 +262,11 @@ impl Connections {
         self.send_each(users, message, None).await
     }
 
-    /// Sends to every connection of several users but one connection.
+    /// Sends a message to every connection of several users except one connection.
     ///
     /// # Errors
     ///
-    /// As [`Connections::send_to_many`].
+    /// The same as for [`Connections::send_to_many`].
     pub async fn send_to_many_except<U: AsRef<str>>(
         &self,
         users: impl IntoIterator<Item = U>,

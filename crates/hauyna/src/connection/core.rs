@@ -1,5 +1,6 @@
-//! What a connection is made of, shared by its task, its shard and every handle. Small, because there may
-//! be a hundred thousand: what few connections need is boxed, what all share is in the endpoint.
+//! The shared state of a connection, held by its task, its shard and every handle. It is small, because there
+//! may be a hundred thousand: what few connections need is in `cold`, and what all connections share is in
+//! the endpoint.
 
 use super::cold::ColdState;
 use super::connect_info::ConnectInfo;
@@ -23,18 +24,19 @@ use std::sync::atomic::{AtomicU8, AtomicU32};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// The order of the fields counts: what a delivery needs stands in the first two cache lines.
+/// The order of the fields matters: the fields that a delivery needs are in the first two cache lines.
 #[repr(C)]
 pub(crate) struct ConnectionCore {
     pub(super) outbox: Mutex<Outbox>,
     wire: Wire,
     /// The index of its state in the hub's table.
     pub(super) state: AtomicU8,
-    /// There are at most 256.
+    /// The index of its shard; there are at most 256 shards.
     shard: u8,
-    /// In how many lists of its shard it stands; 255 stands for more, too, and then stays. Changed by its shard alone.
+    /// The number of its shard's lists that contain it; 255 also stands for more, and then stays. Only the
+    /// shard changes it.
     pub(super) shard_list_count: AtomicU8,
-    /// When it came into its state.
+    /// The time when it entered its state.
     pub(super) state_since_tick: AtomicU32,
     pub(super) hub: Arc<HubCore>,
     pub(super) endpoint: Arc<Endpoint>,
@@ -46,7 +48,7 @@ pub(crate) struct ConnectionCore {
     pub(super) cold: OnceLock<Box<ColdState>>,
 }
 
-/// Whose a subscription is: the connection's own, or its user's by a group.
+/// Who holds a subscription: the connection itself, or its user through a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Connection,
@@ -59,16 +61,16 @@ impl Owner {
     }
 }
 
-/// What a new connection is.
+/// The properties of a new connection.
 pub(crate) struct ConnectionParts {
     pub(crate) id: ConnectionId,
     pub(crate) shard: u8,
     pub(crate) user: UserId,
     pub(crate) wire: Wire,
-    pub(crate) arrival: ConnectInfo,
-    /// To the HTTP request, and by `identify`; callbacks see it.
+    pub(crate) connect_info: ConnectInfo,
+    /// Values attached to the HTTP request and by `identify`; callbacks see them.
     pub(crate) attached: Option<DetachedExtensions>,
-    /// What its session is bound to, where the handler says so.
+    /// The key that its session is bound to, where the handler gives one.
     pub(crate) session_key: Option<Box<str>>,
 }
 
@@ -79,7 +81,7 @@ impl ConnectionCore {
         particulars: ConnectionParts,
         outbox: Outbox,
     ) -> Self {
-        let ConnectionParts { id, shard, user, wire, arrival, attached, session_key } = particulars;
+        let ConnectionParts { id, shard, user, wire, connect_info, attached, session_key } = particulars;
         let now = hub.clock.tick();
         let this = Self {
             outbox: Mutex::new(outbox),
@@ -94,14 +96,14 @@ impl ConnectionCore {
             user,
             subscriptions: Mutex::default(),
             liveness: Liveness::new(now),
-            connect_info: arrival,
+            connect_info,
             cold: OnceLock::new(),
         };
         if let Some(attached) = attached.filter(|attached| !attached.is_empty()) {
             this.cold().extensions.begin(attached);
         }
         if let Some(key) = session_key {
-            let _ = this.cold().session_key.set(key); // it is new
+            let _ = this.cold().session_key.set(key); // the connection is new, so the key was not set yet
         }
         this
     }
@@ -122,7 +124,7 @@ impl ConnectionCore {
         self.wire
     }
 
-    /// How it came.
+    /// Returns how the client connected.
     pub(crate) fn connect_info(&self) -> &ConnectInfo {
         &self.connect_info
     }
@@ -139,44 +141,44 @@ impl ConnectionCore {
         &self.hub.metrics
     }
 
-    /// What the connections of its shard count.
+    /// Returns the counters that the connections of its shard share.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.hub.shards[self.shard()].traffic
     }
 
-    /// The compressor for this connection's frames, where it negotiated one.
+    /// Returns the compressor for this connection's frames if it negotiated one.
     pub(crate) fn deflate(&self) -> Option<&Deflate> {
         if self.wire.is_deflated() { self.endpoint.deflate.as_ref() } else { None }
     }
 
-    /// What the log of the application's code stands in, where anybody wants it.
+    /// Returns the tracing span for the application's code.
     pub(super) fn span(&self) -> tracing::Span {
         let user = crate::log::name(&self.user);
         tracing::debug_span!(target: "hauyna::connection", "callback", id = %self.id, %user)
     }
 
-    /// What few connections have, made when it is first asked for.
+    /// Returns the rarely used state, which is created on the first call.
     pub(crate) fn cold(&self) -> &ColdState {
         self.cold.get_or_init(Box::default)
     }
 
     pub(crate) fn existing_cold(&self) -> Option<&ColdState> {
-        self.cold.get().map(|attached| &**attached)
+        self.cold.get().map(|cold| &**cold)
     }
 
-    /// How the client comes back: as was said of it, else of its handler, else of the hub.
+    /// Returns how the client reconnects: its own policy, else its handler's, else the hub's.
     pub(crate) fn retry_policy(&self) -> RetryPolicy {
-        let own = self.cold.get().and_then(|attached| *attached.retry.lock());
+        let own = self.cold.get().and_then(|cold| *cold.retry.lock());
         own.or(self.endpoint.retry).unwrap_or(self.hub.config.retry)
     }
 
     pub(super) fn outgoing(&self) -> Outgoing<'_> {
         let (wire, deflate, traffic) = (self.wire, self.deflate(), self.traffic());
-        let (room, stretch) = (self.bounded(), Widening::Short);
-        Outgoing { wire, deflate, bounds: room, bounds_kind: stretch, may_conflate: false, traffic }
+        let (bounds, bounds_kind) = (self.bounded(), Widening::Short);
+        Outgoing { wire, deflate, bounds, bounds_kind, may_conflate: false, traffic }
     }
 
-    /// As [`outgoing`](Self::outgoing), for what was posted to its shard.
+    /// Does the same as [`outgoing`](Self::outgoing), for what was posted to its shard.
     pub(super) fn outgoing_for_inbox(&self) -> Outgoing<'_> {
         Outgoing { bounds_kind: Widening::Inbox, ..self.outgoing() }
     }
@@ -186,89 +188,99 @@ impl ConnectionCore {
         QueueBounds { bytes: limits.bytes, frames: limits.frames }
     }
 
-    /// Whether so much waits to be written that nothing more should be read.
+    /// Whether so much is queued that nothing more should be read.
     pub(super) fn is_backed_up(&self) -> bool {
         self.outbox.lock().is_over_bounds(self.bounded())
     }
 
     // Subscriptions.
 
-    /// The list that subscriptions of this kind stand in.
-    pub(crate) fn subscriptions_of(&self, belongs: Owner) -> &Mutex<Vec<Arc<Subscription>>> {
-        match belongs {
+    /// Returns the list of the subscriptions of this owner.
+    pub(crate) fn subscriptions_of(&self, owner: Owner) -> &Mutex<Vec<Arc<Subscription>>> {
+        match owner {
             Owner::Connection => &self.subscriptions,
             Owner::Group => &self.cold().groups,
         }
     }
 
-    /// Takes one subscription out of its list; the channel still has it.
-    pub(crate) fn take_subscription(&self, channel: &str, belongs: Owner) -> Option<Arc<Subscription>> {
-        let mut own = self.subscriptions_of(belongs).lock();
-        let index = own.iter().position(|subscription| subscription.channel.name.as_str() == channel)?;
-        let subscription = own.swap_remove(index);
+    /// Removes one subscription from its list; the channel still has it.
+    pub(crate) fn take_subscription(&self, channel: &str, owner: Owner) -> Option<Arc<Subscription>> {
+        let mut subscriptions = self.subscriptions_of(owner).lock();
+        let index =
+            subscriptions.iter().position(|subscription| subscription.channel.name.as_str() == channel)?;
+        let subscription = subscriptions.swap_remove(index);
         Some(subscription)
     }
 
-    /// Takes one subscription out of its list, where it is in it; the channel's lock is held.
+    /// Removes one subscription from its list if it is in it; the caller holds the channel's lock.
     pub(crate) fn drop_subscription(&self, subscription: &Arc<Subscription>) {
-        let belongs = Owner::of(&subscription.channel.name);
-        let mut own = self.subscriptions_of(belongs).lock();
-        if let Some(index) = own.iter().position(|other| Arc::ptr_eq(other, subscription)) {
-            own.swap_remove(index);
+        let owner = Owner::of(&subscription.channel.name);
+        let mut subscriptions = self.subscriptions_of(owner).lock();
+        if let Some(index) = subscriptions.iter().position(|other| Arc::ptr_eq(other, subscription)) {
+            subscriptions.swap_remove(index);
         }
     }
 
-    /// Takes all of them, when the connection is gone.
+    /// Removes and returns all subscriptions, when the connection is gone.
     pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = std::mem::take(&mut *self.subscriptions.lock());
-        if let Some(attached) = self.cold.get() {
-            all.append(&mut attached.groups.lock());
+        if let Some(cold) = self.cold.get() {
+            all.append(&mut cold.groups.lock());
         }
         all
     }
 
     pub(crate) fn subscription(&self, channel: &str) -> Option<Arc<Subscription>> {
         let subscriptions = self.subscriptions.lock();
-        subscriptions.iter().find(|own| own.channel.name.as_str() == channel).cloned()
+        subscriptions.iter().find(|subscription| subscription.channel.name.as_str() == channel).cloned()
     }
 
-    /// An early answer, before the history is fetched; [`ConnectionCore::check_subscribe`] has the last word.
+    /// Checks early, before the history is fetched; [`ConnectionCore::check_subscribe`] decides.
     pub(crate) fn may_subscribe(&self, channel: &ChannelName) -> Result<(), Error> {
         self.check_open()?;
-        let own = self.subscriptions.lock();
-        self.check(&own, Owner::Connection, 0, |subscription| subscription.channel.name == *channel)
+        let subscriptions = self.subscriptions.lock();
+        self.check(&subscriptions, Owner::Connection, 0, |subscription| subscription.channel.name == *channel)
     }
 
-    /// As [`may_subscribe`](Self::may_subscribe), for anybody but the session that the connection takes over.
+    /// Checks a subscription that does not come from the session that the connection takes over.
     pub(crate) fn check_new_subscription(&self, channel: &ChannelName) -> Result<(), Error> {
         if self.reserved(channel).1 { Err(already_subscribed()) } else { Ok(()) }
     }
 
+    /// Checks whether a subscription may be added. `is_resumed` says that it comes from a resumed session.
     pub(crate) fn check_subscribe(
         &self,
-        own: &[Arc<Subscription>],
+        subscriptions: &[Arc<Subscription>],
         channel: &Arc<ChannelCore>,
-        (belongs, is_going_on): (Owner, bool),
+        owner: Owner,
+        is_resumed: bool,
     ) -> Result<(), Error> {
         let is_same = |subscription: &Subscription| Arc::ptr_eq(&subscription.channel, channel);
-        // A session that goes on stays whole where its connection is gone again: its task takes it out when this is
-        // done. Nor may others have taken its places.
-        if is_going_on {
-            return Self::check_same(own, is_same);
+        // A resumed session stays complete even if its connection is gone again: the connection's task
+        // removes the subscriptions afterwards. Nor may others have taken its places.
+        if is_resumed {
+            return Self::check_same(subscriptions, is_same);
         }
         self.check_open()?;
-        let (reserved, is_reserved) = match belongs {
+        let (reserved, is_reserved) = match owner {
             Owner::Connection => self.reserved(&channel.name),
             Owner::Group => (0, false),
         };
         if is_reserved {
             return Err(already_subscribed());
         }
-        self.check(own, belongs, reserved, is_same)
+        self.check(subscriptions, owner, reserved, is_same)
     }
 
-    fn check_same(own: &[Arc<Subscription>], is_same: impl Fn(&Subscription) -> bool) -> Result<(), Error> {
-        if own.iter().any(|subscription| is_same(subscription)) { Err(already_subscribed()) } else { Ok(()) }
+    fn check_same(
+        subscriptions: &[Arc<Subscription>],
+        is_same: impl Fn(&Subscription) -> bool,
+    ) -> Result<(), Error> {
+        if subscriptions.iter().any(|subscription| is_same(subscription)) {
+            Err(already_subscribed())
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn check_open(&self) -> Result<(), Error> {
@@ -277,21 +289,21 @@ impl ConnectionCore {
 
     fn check(
         &self,
-        own: &[Arc<Subscription>],
-        belongs: Owner,
+        subscriptions: &[Arc<Subscription>],
+        owner: Owner,
         reserved: usize,
         is_same: impl Fn(&Subscription) -> bool,
     ) -> Result<(), Error> {
-        Self::check_same(own, is_same)?;
-        let most = self.hub.config.channels_per_connection;
-        if belongs == Owner::Connection && own.len() + reserved >= most as usize {
+        Self::check_same(subscriptions, is_same)?;
+        let max = self.hub.config.channels_per_connection;
+        if owner == Owner::Connection && subscriptions.len() + reserved >= max as usize {
             let error = Error::protocol(ErrorType::LimitExceeded, "too many channels on this connection");
-            return Err(error.with_details(serde_json::json!({ "limit": most })));
+            return Err(error.with_details(serde_json::json!({ "limit": max })));
         }
         Ok(())
     }
 
-    /// Why it is being closed, if it is.
+    /// Returns why it is being closed, if it is.
     pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.outbox.lock().reason
     }
@@ -300,23 +312,23 @@ impl ConnectionCore {
         self.outbox.lock().phase == Phase::Open
     }
 
-    // What can be seen from outside.
+    // Values for handles and metrics.
 
-    /// How long ago something was read.
+    /// Returns how long ago something was read.
     pub(crate) fn silent_for(&self) -> Duration {
         let now = self.hub.clock.tick();
         now.since(self.liveness.last_read().assign_time(|| now))
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the bytes that are queued.
     pub(crate) fn backlog(&self) -> usize {
         self.outbox.lock().bytes()
     }
 
     // Liveness.
 
-    /// How far it is, since when its socket takes nothing, and how many bytes wait. What was noted since the last sweep
-    /// is now.
+    /// Returns its phase, since when its socket accepts nothing, and how many bytes are queued. What was
+    /// noted since the last sweep gets the current time.
     pub(crate) fn note_progress(&self) -> (Phase, Option<Tick>, usize) {
         let mut outbox = self.outbox.lock();
         outbox.set_times(|| self.hub.clock.tick());
@@ -327,32 +339,33 @@ impl ConnectionCore {
         self.liveness.with_known_times(|| self.hub.clock.tick())
     }
 
-    /// Nothing can be read of the peer now, and so it cannot be late.
+    /// Restarts the deadlines of the peer, because nothing can be read from it now and so it cannot be late.
     pub(crate) fn stop_reading_timeout(&self) {
         self.liveness.hold(self.hub.clock.tick());
     }
 
     pub(crate) fn ping(self: &Arc<Self>, last: Tick, interval: Duration) {
         let now = self.hub.clock.tick();
-        // Pings keep their pace, though the sweep is late by a part of its own period each time.
+        // Pings keep their interval, although the sweep is late by a part of its own period each time.
         let is_late = now.since(last) >= interval.saturating_mul(2);
         self.liveness.note_ping(if is_late { now } else { last.after(interval) }, now);
         self.push_control(encode(OpCode::Ping, b""));
     }
 
-    /// Has the task see that its callback is overdue.
+    /// Wakes the task, so that it notices that its callback is overdue.
     pub(crate) fn expire_callback(&self) {
         self.wake(&self.outbox.lock());
     }
 
-    /// The callback at work has its whole time again.
+    /// Gives the running callback its whole time again.
     pub(crate) fn restart_callback(&self) {
         if self.liveness.busy().is_some() {
             self.liveness.set_busy(true);
         }
     }
 
-    /// Whether the callback at work is overdue. To take over a session is none, and has deadlines of its own.
+    /// Whether the running callback is overdue. A takeover of a session is no callback and has deadlines of
+    /// its own.
     pub(crate) fn has_expired(&self) -> bool {
         let is_over = |since: Tick| {
             since != Tick::RECENT && self.hub.clock.tick().since(since) >= self.endpoint.callback_timeout

@@ -1,6 +1,7 @@
-//! The life of one connection, as one small future: write what waits, let a callback go on, read, handle.
-//! Reading pauses while the socket takes nothing or a callback is at work, so a peer can make us hold only
-//! what one read brought. However it ends, the guard in `Run` cleans up.
+//! The task of one connection, as one small future: it writes queued messages, polls the running callback,
+//! reads, and handles what it has read. Reading pauses while the socket accepts no data or a callback is
+//! running, so that a peer can make the server hold no more than what one read brought. `Drop` for `Driver`
+//! cleans up in every case.
 
 use super::callback::{PendingCallback, poll_callback, start_request, wait_for_room};
 use super::close::{CloseNotice, tear_down};
@@ -26,7 +27,7 @@ pub(super) struct Driver {
     pub(super) core: Arc<ConnectionCore>,
     pub(super) decoder: Decoder,
     pub(super) io: Option<Box<dyn Io>>,
-    /// What was read and not yet handled.
+    /// Input that was read and is not handled yet.
     pub(super) read_ahead: Option<Box<ReadAhead>>,
     pub(super) callback: Option<PendingCallback>,
     stage: Stage,
@@ -34,17 +35,17 @@ pub(super) struct Driver {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It was closed before `on_open`, so that `on_close` does not run either.
+    /// The connection was closed before `on_open`, so `on_close` does not run either.
     Unopened,
     Living,
-    /// Cleaned up; `on_close` may still be at work.
+    /// The connection is cleaned up; `on_close` may still be running.
     Ended,
 }
 
-/// What is left when the socket has taken everything that waited.
+/// What remains to do when the socket has accepted everything that was queued.
 enum WriteProgress {
     All,
-    /// Somebody catches up, and the next page of the history may be fetched.
+    /// A subscriber catches up, and the next page of the history may be fetched.
     ReplayIsDue,
     Closing(Phase),
 }
@@ -67,7 +68,7 @@ impl Future for Driver {
                 Next::End => return Poll::Ready(()),
             }
         }
-        // A peer that floods leaves no other moment to go.
+        // A peer that floods the connection offers no other moment to close it for a drain.
         if this.callback.is_none() && this.read_ahead.is_none() {
             this.close_if_draining();
         }
@@ -77,25 +78,18 @@ impl Future for Driver {
 }
 
 impl Driver {
-    /// `rest` came with the handshake.
+    /// Creates the task of a connection. `rest` is the input that came with the handshake.
     pub(super) fn new(
         core: Arc<ConnectionCore>,
         decoder: Decoder,
         io: Option<Box<dyn Io>>,
         rest: Option<Box<[u8]>>,
-        work: Option<PendingCallback>,
+        callback: Option<PendingCallback>,
     ) -> Self {
-        Self {
-            core,
-            decoder,
-            io,
-            read_ahead: rest.and_then(ReadAhead::of),
-            callback: work,
-            stage: Stage::Living,
-        }
+        Self { core, decoder, io, read_ahead: rest.and_then(ReadAhead::of), callback, stage: Stage::Living }
     }
 
-    /// Of a connection that was closed before it was opened.
+    /// Marks the driver of a connection that was closed before it was opened.
     pub(super) fn unopened(mut self) -> Self {
         self.stage = Stage::Unopened;
         self
@@ -108,14 +102,14 @@ impl Driver {
         let mut is_replaying = false;
         match self.write(cx) {
             Poll::Ready(WriteProgress::All) => {}
-            // Reading goes on beside a long replay.
+            // Reading continues during a long replay.
             Poll::Ready(WriteProgress::ReplayIsDue) => is_replaying = self.core.fetch_replay(),
             Poll::Ready(WriteProgress::Closing(phase)) => {
                 if self.continue_closing(phase) {
                     return Next::Again;
                 }
             }
-            // A callback may go on; reading may not.
+            // A callback may continue; reading may not.
             Poll::Pending if self.callback.is_some() => {}
             Poll::Pending => return Next::Wait,
         }
@@ -126,13 +120,13 @@ impl Driver {
     }
 
     fn resume_reading(&mut self, cx: &mut Context<'_>) -> Next {
-        if let Some(work) = self.callback.take() {
-            return self.poll_callback(work, cx);
+        if let Some(callback) = self.callback.take() {
+            return self.poll_callback(callback, cx);
         }
-        if let Some(mut ahead) = self.read_ahead.take() {
-            self.contain_panic(|run| match ahead.has_messages() {
-                true => run.replay_held(ahead, cx),
-                false => run.handle(&mut ahead.rest_bytes, cx),
+        if let Some(mut read_ahead) = self.read_ahead.take() {
+            self.contain_panic(|driver| match read_ahead.has_messages() {
+                true => driver.replay_held(read_ahead, cx),
+                false => driver.handle(&mut read_ahead.rest_bytes, cx),
             });
             return Next::Again;
         }
@@ -140,7 +134,7 @@ impl Driver {
             let read = self.poll_read(cx, scratch);
             if let Poll::Ready(Ok(read @ 1..)) = read {
                 self.core.traffic().received.add(read as u64);
-                self.contain_panic(|run| run.handle(&mut scratch[..read], cx));
+                self.contain_panic(|driver| driver.handle(&mut scratch[..read], cx));
             }
             read
         });
@@ -154,13 +148,13 @@ impl Driver {
         }
     }
 
-    /// The connection is being closed; whether that goes a step further.
+    /// Continues a close that has begun. Returns whether it made progress.
     fn continue_closing(&mut self, phase: Phase) -> bool {
         self.core.end_requests();
         match phase {
             Phase::Gone => self.clean_up(),
             Phase::Closed(_) if self.is_lingering() => {
-                // Nothing more comes from us; what the peer still sends is read and dropped.
+                // We send nothing more; what the peer still sends is read and dropped.
                 self.core.outbox.lock().socket.shutdown();
                 return false;
             }
@@ -170,17 +164,17 @@ impl Driver {
         true
     }
 
-    /// Everything that was read is answered: the moment to go, where the hub drains.
+    /// Closes the connection if the hub drains. Called when everything that was read is answered.
     fn close_if_draining(&self) -> Next {
         if !self.core.hub.lifecycle.is_draining() {
             return Next::Wait;
         }
-        self.core.hub.process_inline(self.core.shard()); // it goes behind what was published before
+        self.core.hub.process_inline(self.core.shard()); // the close frame goes behind earlier publications
         if self.core.close_if_draining() { Next::Again } else { Next::Wait }
     }
 
-    /// Whether we closed because of the peer's fault: it may still be sending, and closing the socket under
-    /// unread data would reset it before it has read our close frame.
+    /// Whether the connection was closed for a fault of the peer. Such a peer may still be sending, and
+    /// closing the socket with unread data would reset it before the peer has read the close frame.
     fn is_lingering(&self) -> bool {
         let reason = self.core.outbox.lock().reason;
         matches!(
@@ -189,7 +183,7 @@ impl Driver {
         )
     }
 
-    /// Writes what waits; ready when nothing does.
+    /// Writes what is queued; ready when nothing is.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<WriteProgress> {
         let mut outbox = self.core.outbox.lock();
         if !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -207,7 +201,7 @@ impl Driver {
                 }
                 Some(io) => outbox.flush_with(out, &mut |slices| write_other(io, cx, slices)),
             };
-            // A TCP socket is asked again, and tells us when it takes more; other streams have been asked.
+            // A TCP socket is polled again and reports when it accepts more; other streams have been polled.
             if let (Flushed::Blocked, Some(_)) = (flushed, &self.io) {
                 if outbox.is_replaced() {
                     break;
@@ -239,7 +233,7 @@ impl Driver {
         })
     }
 
-    /// Handles input; a panic of the application's code costs this connection alone.
+    /// Handles input. A panic in the application's code closes only this connection.
     fn contain_panic(&mut self, handle: impl FnOnce(&mut Self)) {
         if contain::call_uncounted(|| handle(self)).is_err() {
             self.core.metrics().panics.increment();
@@ -248,7 +242,7 @@ impl Driver {
     }
 
     fn handle(&mut self, input: &mut [u8], cx: &mut Context<'_>) {
-        let Self { core, decoder, callback: work, read_ahead: ahead, .. } = self;
+        let Self { core, decoder, callback, read_ahead, .. } = self;
         core.liveness.note_read();
         let is_idle = core.is_idle();
         if is_idle {
@@ -275,16 +269,16 @@ impl Driver {
                 };
                 let mut is_full = false;
                 if let Handled::Later(pending) = handled {
-                    *work = start_request(core, pending, replies, cx);
+                    *callback = start_request(core, pending, replies, cx);
                     is_full = core.is_backed_up();
                 }
-                is_full |=
-                    replies.len() >= MAX_REPLY_BYTES && flush_replies(core, replies) == ReplyProgress::Up;
-                if work.is_none() {
-                    *work = wait_for_room(core);
+                is_full |= replies.len() >= MAX_REPLY_BYTES
+                    && flush_replies(core, replies) == ReplyProgress::Waiting;
+                if callback.is_none() {
+                    *callback = wait_for_room(core);
                 }
-                if work.is_some() || is_full {
-                    *ahead = ReadAhead::of((&*events.rest()).into());
+                if callback.is_some() || is_full {
+                    *read_ahead = ReadAhead::of((&*events.rest()).into());
                     break;
                 }
             }
@@ -293,7 +287,7 @@ impl Driver {
         self.update_message_deadline(has_ended);
     }
 
-    /// With a message that ended, the time of the next one begins.
+    /// Notes whether a message ended, and sets since when the current message is unfinished.
     pub(super) fn update_message_deadline(&self, has_ended: bool) {
         if has_ended {
             self.core.liveness.note_message();
@@ -304,10 +298,10 @@ impl Driver {
         self.core.liveness.set_unfinished(self.decoder.is_mid_message());
     }
 
-    /// Polls the callback at work.
-    fn poll_callback(&mut self, work: PendingCallback, cx: &mut Context<'_>) -> Next {
+    /// Polls the running callback.
+    fn poll_callback(&mut self, callback: PendingCallback, cx: &mut Context<'_>) -> Next {
         let core = self.core.clone();
-        match work {
+        match callback {
             PendingCallback::Close(future) => self.callback = Some(PendingCallback::Close(future)),
             PendingCallback::AwaitRoom(mut room) => {
                 if room.as_mut().poll(cx).is_pending() {
@@ -316,7 +310,7 @@ impl Driver {
                 }
             }
             PendingCallback::Open(mut future) => match poll_callback(&core, &mut future, cx) {
-                // What it has sent goes out before the answer to the first request.
+                // What the callback has sent goes out before the answer to the first request.
                 Poll::Ready(Some(Ok(()))) => {
                     core.hub.process_inline(core.shard());
                     core.admit();
@@ -350,13 +344,13 @@ impl Driver {
             }
         }
         core.liveness.set_busy(false);
-        // A message that began meanwhile could not go on: its time begins now.
+        // A message that began meanwhile could not continue, so its time begins now.
         core.liveness.set_unfinished(false);
         core.liveness.set_unfinished(self.decoder.is_mid_message());
         Next::Again
     }
 
-    /// Out of every list, once. What follows can no longer reach the connection.
+    /// Removes the connection from every list, once. What runs afterwards can no longer reach it.
     fn clean_up(&mut self) {
         if self.stage == Stage::Ended {
             return;
@@ -365,7 +359,7 @@ impl Driver {
         self.stage = Stage::Ended;
         self.callback = None;
         self.read_ahead = None;
-        // A socket that the application made; what follows must follow whatever it does.
+        // The application made the socket, and its destructor may panic; the next steps run in any case.
         contain::discard(&self.core.metrics().panics, self.io.take());
         if let (CloseNotice::Over(reason), true) = (tear_down(&self.core), was_opened) {
             let cx = HandlerContext::new(self.core.clone());
@@ -386,14 +380,14 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// The runtime drops the task, or it panicked.
+    /// Cleans up where the runtime drops the task or the task panicked.
     fn drop(&mut self) {
         self.clean_up();
         self.core.outbox.lock().waker = None;
     }
 }
 
-/// Rounds of one turn: a peer that floods is served some reads, then others are.
+/// Reads in one poll of the task. A peer that floods the connection gets so many, then other tasks run.
 const MAX_READS_PER_TURN: usize = 2;
 
 #[cfg(test)]

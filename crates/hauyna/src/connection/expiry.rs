@@ -1,5 +1,6 @@
-//! The end of a connection's credentials: when it is, which token it is about, and what happens then. Set at the
-//! opening, by `refresh` and by the application; the shard's sweep closes what is due, `Hub::revoke` what is revoked.
+//! The end of a connection's credentials: its time, the token that they came from, and the close when they
+//! end. Set when the connection opens, by `refresh` and by the application. The shard's sweep closes
+//! connections that are due, and `Hub::revoke` those whose credentials are revoked.
 
 use super::{Backlog, CloseReason, ConnectionCore, Phase};
 use crate::error::Reject;
@@ -8,16 +9,16 @@ use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Credentials that end.
+/// When credentials end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CredentialsExpiry {
     expiry: Expiry,
-    /// On the hub's clock, so that an adjusted wall clock ends nothing early.
+    /// The time of the check on the hub's clock, so that an adjusted wall clock ends nothing early.
     check_at: u64,
 }
 
 impl ConnectionCore {
-    /// When the credentials end, by the wall clock.
+    /// Returns when the credentials end, by the wall clock.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
         self.existing_cold()?.credentials_expiry.lock().map(|lease| lease.expiry.at)
     }
@@ -31,7 +32,7 @@ impl ConnectionCore {
         let old = std::mem::replace(&mut *lease, new);
         let shard = &self.hub.shards[self.shard()];
         shard.expiries.replace(self.id(), old.map(|old| old.check_at), new.map(|new| new.check_at));
-        // `forget_expiry` may have been before us, and nobody comes after.
+        // `clear_expiry` may have run before this, and nothing runs afterwards.
         if self.outbox.lock().phase == Phase::Gone {
             shard.expiries.replace(self.id(), new.map(|new| new.check_at), None);
         } else if new.is_some() {
@@ -40,28 +41,28 @@ impl ConnectionCore {
     }
 
     fn credentials_expiry(&self, expiry: Expiry) -> CredentialsExpiry {
-        // Both are cut to milliseconds: never early.
-        let left = u64::try_from(expiry.time_left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
-        let due = self.hub.clock.millis().saturating_add(left);
-        CredentialsExpiry { expiry, check_at: due }
+        // Both times are cut to milliseconds; the sum is never early.
+        let ms_left = u64::try_from(expiry.time_left().as_millis()).unwrap_or(u64::MAX).saturating_add(2);
+        let check_at = self.hub.clock.millis().saturating_add(ms_left);
+        CredentialsExpiry { expiry, check_at }
     }
 
-    /// The connection is gone, and need not be closed any more. When its credentials end stays known: it holds for its
-    /// session, too.
+    /// Removes the connection from the expiries of its shard: it is gone and need not be closed any more. The
+    /// end of its credentials stays known, because it applies to its session, too.
     pub(super) fn clear_expiry(&self) {
-        if let Some(attached) = self.existing_cold()
-            && let Some(lease) = &*attached.credentials_expiry.lock()
+        if let Some(cold) = self.existing_cold()
+            && let Some(lease) = &*cold.credentials_expiry.lock()
         {
             self.hub.shards[self.shard()].expiries.replace(self.id(), Some(lease.check_at), None);
         }
     }
 
-    /// The credentials it came with or was refreshed with, without the user's name; `None` where they have ended or are
-    /// revoked.
+    /// Returns the credentials that it was opened or refreshed with, without the user's name; `None` if they
+    /// have ended or are revoked.
     pub(crate) fn valid_credentials(&self) -> Option<Credentials> {
-        let attached = self.existing_cold();
-        let lease = attached.and_then(|attached| *attached.credentials_expiry.lock());
-        let token = attached.and_then(|attached| attached.token.lock().clone());
+        let cold = self.existing_cold();
+        let lease = cold.and_then(|cold| *cold.credentials_expiry.lock());
+        let token = cold.and_then(|cold| cold.token.lock().clone());
         let expiry = lease.map(|lease| lease.expiry);
         let credentials = Credentials { expiry, token, revocations: self.hub.revocations.made() };
         let is_good =
@@ -69,24 +70,26 @@ impl ConnectionCore {
         is_good.then_some(credentials)
     }
 
+    /// Checks that its credentials were not revoked since `revocations` revocations were made.
     /// # Errors
     ///
-    /// `unauthorized`: its credentials were revoked after there had been so many revocations.
+    /// `unauthorized`: the credentials were revoked since then.
     pub(crate) fn check_revoked_since(&self, revocations: u64) -> Result<(), Reject> {
         if self.hub.revocations.made() == revocations {
             return Ok(());
         }
-        let token = self.existing_cold().and_then(|attached| attached.token.lock().clone());
+        let token = self.existing_cold().and_then(|cold| cold.token.lock().clone());
         self.hub.check_revoked(self.user(), &Credentials { token, revocations, ..Credentials::default() })
     }
 
-    /// Whether the end of its credentials is past.
+    /// Whether its credentials have ended.
     pub(crate) fn has_ended_credentials(&self) -> bool {
-        let lease = self.existing_cold().and_then(|attached| *attached.credentials_expiry.lock());
+        let lease = self.existing_cold().and_then(|cold| *cold.credentials_expiry.lock());
         lease.is_some_and(|lease| lease.check_at <= self.hub.clock.millis())
     }
 
-    /// Takes over what the credentials say that its session was opened with, where its own say nothing of that.
+    /// Takes over the expiry and the token of the lost connection's credentials where its own credentials
+    /// have none.
     pub(super) fn take_over_credentials(self: &Arc<Self>, old: &Self) {
         let Some(of_session) = old.existing_cold() else { return };
         let expiry = of_session.credentials_expiry.lock().map(|lease| lease.expiry);
@@ -94,54 +97,56 @@ impl ConnectionCore {
             self.set_expiry(expiry);
         }
         let token = of_session.token.lock().clone();
-        let own = self.cold();
-        if token.is_none() || own.token.lock().is_some() {
+        let new = self.cold();
+        if token.is_none() || new.token.lock().is_some() {
             return;
         }
         let credentials =
             Credentials { token, revocations: self.hub.revocations.made(), ..Credentials::default() };
         self.set_token(credentials.token.clone());
         if self.hub.check_revoked(self.user(), &credentials).is_err() {
-            self.revoke(); // whoever revoked it has not found it here
+            self.revoke(); // the revocation did not find the token on this connection
         }
     }
 
-    /// Closes the connection, unless it was refreshed just now. Nothing more is sent to whoever had the credentials.
+    /// Closes the connection unless it was refreshed at this moment. Nothing more is sent to the holder of
+    /// the credentials.
     pub(crate) fn expire(self: &Arc<Self>, now: u64) {
         let is_due = |lease: &CredentialsExpiry| lease.check_at <= now;
         if self
             .existing_cold()
-            .is_some_and(|attached| attached.credentials_expiry.lock().as_ref().is_some_and(is_due))
+            .is_some_and(|cold| cold.credentials_expiry.lock().as_ref().is_some_and(is_due))
         {
-            self.close(CloseCode::EXPIRED, "expired", (CloseReason::Expired, Backlog::Drop));
+            self.close(CloseCode::EXPIRED, "expired", CloseReason::Expired, Backlog::Drop);
         }
     }
 
-    /// Keeps the identifier of its token, or that it has none.
+    /// Stores the identifier of its token, or that it has none.
     pub(super) fn set_token(&self, token: Option<Box<str>>) {
         if token.is_some() || self.existing_cold().is_some() {
             *self.cold().token.lock() = token;
         }
     }
 
-    /// Whether it came with this token.
+    /// Whether it was opened or refreshed with this token.
     pub(crate) fn has_token(&self, id: &str) -> bool {
-        self.existing_cold().is_some_and(|attached| attached.token.lock().as_deref() == Some(id))
+        self.existing_cold().is_some_and(|cold| cold.token.lock().as_deref() == Some(id))
     }
 
-    /// Closes the connection: its credentials are worth nothing any more, and nothing more is sent to it.
+    /// Closes the connection because its credentials are revoked; nothing more is sent to it.
     pub(crate) fn revoke(self: &Arc<Self>) {
         self.close_with(CloseCode::REVOKED, CloseReason::Application(CloseCode::REVOKED.0));
     }
 
-    /// Takes new credentials instead of the old. `revocations` is how many there had been before these were looked at.
+    /// Replaces its credentials by new ones. `revocations` is the number of revocations when these were
+    /// checked.
     ///
     /// # Errors
     ///
-    /// They are another user's, have ended, or are revoked.
+    /// The credentials belong to another user, have ended, or are revoked.
     pub(crate) fn renew(self: &Arc<Self>, identity: Identity, revocations: u64) -> Result<(), Reject> {
         if identity.user.as_deref().is_some_and(|user| user != self.user().as_str()) {
-            return Err(Reject::unauthorized("these credentials are another user's"));
+            return Err(Reject::unauthorized("these credentials belong to another user"));
         }
         if let Some(expiry) = &identity.expiry {
             expiry.check()?;
@@ -154,7 +159,7 @@ impl ConnectionCore {
         self.set_expiry(identity.expiry);
         self.set_token(credentials.token.clone());
         if self.hub.check_revoked(self.user(), &credentials).is_err() {
-            self.revoke(); // since the check above, when it did not have this token yet
+            self.revoke(); // revoked after the check above, when the connection did not have this token yet
         }
         Ok(())
     }

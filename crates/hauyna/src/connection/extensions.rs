@@ -1,5 +1,5 @@
-//! Values that the application attaches to a connection, one per type; and the lock they are behind, which neither waits
-//! for itself nor lets a destructor of theirs unwind into the hub.
+//! Values that the application attaches to a connection, one per type, and the lock that guards them. The
+//! lock detects deadlocks, and a destructor of a value cannot unwind into the hub. `ColdState` holds them.
 
 use crate::auth::{Claims, weight_of};
 use crate::contain;
@@ -15,53 +15,54 @@ use std::time::Duration;
 
 /// A map from types to values; see [`Connection::with_extensions`](super::Connection::with_extensions).
 ///
-/// It begins with what tower layers, middleware and `identify` attached to the HTTP request.
+/// It starts with what tower layers, middleware and `identify` attached to the HTTP request.
 #[derive(Default)]
 pub struct Extensions {
-    /// Those of callbacks. Of one type, a value here stands before one of the identity, and that before one of the request.
+    /// Values from callbacks. For each type, a value here hides one from the identity, and that hides one
+    /// from the request.
     of_connection: Values,
-    /// Those of `identify`, or of the last `refresh`.
+    /// Values from `identify` or the last `refresh`.
     identity: http::Extensions,
-    /// Those of tower layers and middleware.
+    /// Values from tower layers and middleware.
     request: http::Extensions,
 }
 
 type Values = HashMap<TypeId, Box<dyn Any + Send + Sync>>;
 
 impl Extensions {
-    /// Attaches a value; returns the one of the same type that was there.
+    /// Attaches a value. Returns the value of the same type that was there before.
     pub fn insert<T: Send + Sync + 'static>(&mut self, value: T) -> Option<T> {
         let old = self.remove();
         self.of_connection.insert(TypeId::of::<T>(), Box::new(value));
         old
     }
 
-    /// The value of a type.
+    /// Returns the value of a type.
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        let own = self.of_connection.get(&TypeId::of::<T>()).and_then(|own| own.downcast_ref());
-        own.or_else(|| self.identity.get()).or_else(|| self.request.get())
+        let value = self.of_connection.get(&TypeId::of::<T>()).and_then(|value| value.downcast_ref());
+        value.or_else(|| self.identity.get()).or_else(|| self.request.get())
     }
 
-    /// The value of a type, to change it.
+    /// Returns the value of a type for changing it.
     pub fn get_mut<T: Send + Sync + 'static>(&mut self) -> Option<&mut T> {
-        let own = self.of_connection.get_mut(&TypeId::of::<T>()).and_then(|own| own.downcast_mut());
-        own.or_else(|| self.identity.get_mut()).or_else(|| self.request.get_mut())
+        let value = self.of_connection.get_mut(&TypeId::of::<T>()).and_then(|value| value.downcast_mut());
+        value.or_else(|| self.identity.get_mut()).or_else(|| self.request.get_mut())
     }
 
-    /// Takes a value out.
+    /// Removes and returns the value of a type.
     pub fn remove<T: Send + Sync + 'static>(&mut self) -> Option<T> {
-        let own = self.of_connection.remove(&TypeId::of::<T>()).and_then(|own| own.downcast().ok());
-        let (own, of_identity, of_request) =
-            (own.map(|own| *own), self.identity.remove(), self.request.remove());
-        own.or(of_identity).or(of_request)
+        let value = self.of_connection.remove(&TypeId::of::<T>()).and_then(|value| value.downcast().ok());
+        let (of_connection, of_identity, of_request) =
+            (value.map(|value| *value), self.identity.remove(), self.request.remove());
+        of_connection.or(of_identity).or(of_request)
     }
 
-    /// Bytes of what is attached: the values themselves, and what the common ones own.
+    /// Returns the bytes of the attached values and of what values of common types own.
     pub(super) fn weight(&self) -> usize {
-        let own = self
+        let values = self
             .of_connection
             .values()
-            .map(|value| ENTRY_BYTES + size_of_val(&**value) + owned(&**value))
+            .map(|value| ENTRY_BYTES + size_of_val(&**value) + owned_bytes(&**value))
             .sum::<usize>();
         let claims = self.identity.get::<Claims>().or_else(|| self.request.get());
         let claims = claims.map_or(0, Claims::weight);
@@ -69,12 +70,12 @@ impl Extensions {
         let target = crate::router::weight_of_target(&self.request);
         #[cfg(not(feature = "axum"))]
         let target = 0;
-        own + (self.identity.len() + self.request.len()) * ENTRY_BYTES + claims + target
+        values + (self.identity.len() + self.request.len()) * ENTRY_BYTES + claims + target
     }
 }
 
-/// Bytes that a value owns besides its own, as far as its type is known here.
-fn owned(value: &(dyn Any + Send + Sync)) -> usize {
+/// Returns the bytes that a value owns on the heap, as far as its type is known here.
+fn owned_bytes(value: &(dyn Any + Send + Sync)) -> usize {
     let text = value.downcast_ref::<String>().map(String::capacity);
     let text = text.or_else(|| value.downcast_ref::<Box<str>>().map(|text| text.len()));
     let bytes = text.or_else(|| value.downcast_ref::<Vec<u8>>().map(Vec::capacity));
@@ -89,7 +90,7 @@ impl Extensions {
         self.of_connection.is_empty() && self.identity.is_empty() && self.request.is_empty()
     }
 
-    /// Drops every value, whatever the others' destructors do.
+    /// Drops every value, even if the destructors of others panic.
     fn discard(&mut self, panics: &Counter) {
         contain::discard(panics, std::mem::take(&mut self.of_connection).into_values());
         contain::discard(panics, [std::mem::take(&mut self.identity), std::mem::take(&mut self.request)]);
@@ -106,12 +107,12 @@ thread_local! {
 }
 
 impl Attachments {
-    /// Lends the values.
+    /// Passes the values to `f`.
     ///
     /// # Panics
     ///
-    /// Where this is called inside itself for the same connection. Also where two threads wait for each other, each inside
-    /// a call for the connection that the other one wants.
+    /// If this is called inside itself for the same connection. Also if two threads wait for each other, each
+    /// inside a call for the connection that the other one wants.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
         let _held = Held::new(self);
         f(&mut self.lock())
@@ -125,18 +126,18 @@ impl Attachments {
         locked.unwrap_or_else(|| panic!("two calls of `with_extensions` inside others wait for each other"))
     }
 
-    /// Bytes of what is attached; 0 while somebody is at it.
+    /// Returns the bytes of the attached values; 0 while the lock is held.
     pub(super) fn weight(&self) -> usize {
         self.0.try_lock().map_or(0, |extensions| extensions.weight())
     }
 
-    /// Begins with what was attached before there was a connection.
+    /// Starts with the values that were attached before the connection existed.
     pub(super) fn begin(&self, mut values: DetachedExtensions) {
         self.with(|all| *all = std::mem::take(&mut values.extensions));
     }
 
-    /// Takes the values of new credentials instead of those of the old, also where they have none of a type. What callbacks
-    /// attached stays before them, old claims aside.
+    /// Replaces the values of the old credentials by those of new credentials, also where the new ones have
+    /// no value of a type. Values from callbacks stay and keep their precedence, except old claims.
     pub(super) fn renew(&self, identity: http::Extensions, panics: &Counter) {
         let replaced = self.with(|all| {
             if identity.get::<Claims>().is_some() {
@@ -147,12 +148,12 @@ impl Attachments {
         contain::discard(panics, [replaced]);
     }
 
-    /// Takes what callbacks attached to a lost connection. Whose credentials these are says the new request.
+    /// Takes over what callbacks attached to a lost connection. Claims of the new request replace old ones.
     pub(super) fn take_over(&self, old: &Self, panics: &Counter) {
-        let inherited = old.with(|old| std::mem::take(&mut old.of_connection));
+        let values = old.with(|old| std::mem::take(&mut old.of_connection));
         let replaced = self.with(|new| {
             let mut replaced: Vec<_> =
-                inherited.into_iter().filter_map(|(of, value)| new.of_connection.insert(of, value)).collect();
+                values.into_iter().filter_map(|(of, value)| new.of_connection.insert(of, value)).collect();
             if new.identity.get::<Claims>().or_else(|| new.request.get()).is_some() {
                 replaced.extend(new.of_connection.remove(&TypeId::of::<Claims>()));
             }
@@ -161,8 +162,8 @@ impl Attachments {
         contain::discard(panics, replaced);
     }
 
-    /// Drops the values of a connection that nobody has a handle on any more. That may be in the middle of a delivery to
-    /// others, so a task of their own does it where there is a runtime.
+    /// Drops the values of a connection after its last handle was dropped. That may happen in the middle of a
+    /// delivery to other connections, so a separate task does it if there is a runtime.
     pub(super) fn discard(self, hub: &Arc<HubCore>) {
         let extensions = self.0.into_inner();
         if extensions.is_empty() {
@@ -175,14 +176,15 @@ impl Attachments {
     }
 }
 
-/// Values that are attached to no connection, yet or any more. Their destructors are contained.
+/// Values that are not attached to a connection yet, or not any more. Panics of their destructors are
+/// contained.
 pub(crate) struct DetachedExtensions {
     extensions: Extensions,
     hub: Arc<HubCore>,
 }
 
 impl DetachedExtensions {
-    /// Those of a handshake.
+    /// Creates the values of a handshake.
     pub(crate) fn new(hub: &Arc<HubCore>, request: http::Extensions, identity: http::Extensions) -> Self {
         Self { extensions: Extensions { request, identity, ..Extensions::default() }, hub: hub.clone() }
     }
@@ -198,7 +200,7 @@ impl Drop for DetachedExtensions {
     }
 }
 
-/// Exists while a thread is inside of [`Attachments::with`].
+/// A mark that this thread is inside [`Attachments::with`].
 struct Held(usize);
 
 impl Held {
@@ -227,5 +229,5 @@ impl fmt::Debug for Extensions {
     }
 }
 
-/// How long one call inside another waits for a second connection's values, before it takes that for a deadlock.
+/// How long a nested call waits for the values of a second connection before it counts as a deadlock.
 const DEADLOCK: Duration = Duration::from_secs(5);

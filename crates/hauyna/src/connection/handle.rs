@@ -1,5 +1,5 @@
-//! The public handle on a connection. Cheap to clone; it may outlive the socket, then its verbs answer
-//! that the connection is closed.
+//! The public handle on a connection, which is cheap to clone. It may outlive the socket; then its methods
+//! return that the connection is closed. Applications get it from contexts, events and `Connections`.
 
 use super::{Backlog, ClientRequest, CloseReason, ConnectionCore, ConnectionId, ConnectionState, Extensions};
 use crate::channel::{Content, UserId};
@@ -29,17 +29,17 @@ impl Connection {
         &self.0
     }
 
-    /// Whether it is a connection of this hub: a program may have several.
+    /// Whether it is a connection of this hub, as a program may have several hubs.
     pub(crate) fn is_of(&self, hub: &Hub) -> bool {
         Arc::ptr_eq(self.0.hub(), &hub.0)
     }
 
-    /// The identifier, unique on this node.
+    /// Returns the identifier, which is unique on this node.
     pub fn id(&self) -> ConnectionId {
         self.0.id()
     }
 
-    /// The user, as `identify` named them.
+    /// Returns the user, as `identify` named it.
     pub fn user(&self) -> &UserId {
         self.0.user()
     }
@@ -49,47 +49,52 @@ impl Connection {
         self.0.is_open()
     }
 
-    /// Sends a message to this connection alone, as it is; one with a `type` that the protocol has for itself as the
-    /// `message` of a `private`. Plain clients hear any value, ours only an object with a `type`. It is queued; a connection
+    /// Sends a message to this connection alone. It is sent as it is; only an object whose `type` the
+    /// protocol reserves becomes the `message` of a `private`. A client without a sub-protocol gets any
+    /// value; the clients of Hauyna pass on only an object with a `type`. The message is queued; a connection
     /// that does not read fast enough is closed as a slow consumer.
     ///
     /// # Errors
     ///
-    /// The connection is closed; `validation_error` where JSON cannot hold the message; `unavailable` where too many wait
-    /// on a stream that only the connection's task writes to (TLS, in memory), until that task has run.
+    /// The connection is closed; `validation_error` where JSON cannot represent the message; `unavailable`
+    /// where too many messages are queued for a stream that only the connection's task writes to (TLS, in
+    /// memory), until that task has run.
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         let content = Content::of_application(&message)?;
         self.0.send(super::reader::content_frame(&self.0, &content))
     }
 
-    /// When the connection's credentials end, where they do.
+    /// Returns when the connection's credentials end, if they do.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.expires_at()
     }
 
-    /// Sets when the connection's credentials end: it is closed then with 3005, unless they are renewed. `None`: they
-    /// do not end. It holds for the connection that goes on with the session, too, unless its own credentials have an
-    /// end; when it is past, a client without such credentials begins anew.
+    /// Sets when the connection's credentials end: the connection is closed then with 3005 unless they are
+    /// renewed. With `None` they do not end. The time also applies to a connection that resumes the session,
+    /// unless its own credentials have an end; after it has passed, a client without such credentials starts
+    /// a new session.
     pub fn set_expiry(&self, at: Option<SystemTime>) {
         self.0.set_expiry(at.map(|at| Expiry { at, grace: Duration::ZERO }));
     }
 
-    /// Asks this client, and waits for its answer: `{"type":"request","id":…,"event":…,"data":…}`, which the client
-    /// answers with an `ack` of that `id`. The answer is the `data` of the `ack`, decoded into `T`; without `data`
-    /// it is `null`. It may be asked from anywhere, from a callback of the same connection as well: what the client
-    /// sends before its answer is handled after the callback, in its order, as far as 64 KiB reach.
+    /// Sends a client request and waits for its answer: `{"type":"request","id":…,"event":…,"data":…}`, which
+    /// the client answers with an `ack` of that `id`. The answer is the `data` of the `ack`, decoded into
+    /// `T`; without `data` it is `null`. The request may be sent from anywhere, also from a callback of the
+    /// same connection: what the client sends before its answer is handled after the callback, in order, up
+    /// to 64 KiB.
     ///
     /// # Errors
     ///
-    /// - `timeout`: no answer in time, see [`ClientRequest::timeout`].
+    /// - `timeout`: no answer arrived in time, see [`ClientRequest::timeout`].
     /// - [`ErrorKind::Refused`](crate::error::ErrorKind::Refused): the client answered with `error`.
-    /// - [`ErrorKind::Closed`](crate::error::ErrorKind::Closed): the connection is closed, or was before the answer.
-    /// - `validation_error`: the answer is no `T`, or `data` is not representable as JSON.
-    /// - `limit_exceeded`: 64 requests wait for this client already.
+    /// - [`ErrorKind::Closed`](crate::error::ErrorKind::Closed): the connection is closed, or was closed before the
+    ///   answer.
+    /// - `validation_error`: the answer does not decode into `T`, or JSON cannot represent `data`.
+    /// - `limit_exceeded`: the client has 64 unanswered requests already.
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped, the client may have been asked already; its answer is ignored.
+    /// If the future is dropped, the client may have got the request already; its answer is ignored.
     ///
     /// # Examples
     ///
@@ -100,7 +105,8 @@ impl Connection {
     /// use serde_json::Value;
     ///
     /// async fn delete(cx: Context, what: Value) -> hauyna::Result<&'static str> {
-    ///     let is_sure: bool = cx.request("confirm", json!({ "text": "Really?", "what": what["name"] })).await?;
+    ///     let question = json!({ "text": "Really?", "what": what["name"] });
+    ///     let is_sure: bool = cx.request("confirm", question).await?;
     ///     Ok(if is_sure { "deleted" } else { "kept" })
     /// }
     ///
@@ -117,78 +123,82 @@ impl Connection {
         ClientRequest::new(self.0.clone(), event, &data)
     }
 
-    /// Closes the connection: what is queued is written first. `code` says whether the client comes back
-    /// (3000…3499, 4000…4499) or stays away (3500…3999, 4500…4999); the reason is cut to 123 bytes. Where the connection
-    /// was lost and its client is to stay away, its session ends.
-    /// A code that nobody may send (RFC 6455 §7.4: below 1000, 1004…1006, 1015…2999, from 5000) is logged, and 1011 is
-    /// sent in its place.
+    /// Closes the connection; queued messages are written first. `code` says whether the client reconnects
+    /// (3000…3499, 4000…4499) or not (3500…3999, 4500…4999); the reason is cut to 123 bytes. If the
+    /// connection is lost already and the code tells its client not to reconnect, its session ends. A code
+    /// that must not be sent (RFC 6455 §7.4: below 1000, 1004…1006, 1015…2999, from 5000) is logged, and 1011
+    /// is sent in its place.
     pub fn close(&self, code: CloseCode, reason: &str) {
         let closing = CloseReason::application(code);
-        self.0.close(code, reason, (closing, Backlog::Write));
+        self.0.close(code, reason, closing, Backlog::Write);
         if !session::is_resumable(closing) {
             session::end_session_of(&self.0);
         }
     }
 
-    /// The state. A connection that has ended is [`Disconnected`](ConnectionState::Disconnected).
+    /// Returns the state. A connection that has ended is [`Disconnected`](ConnectionState::Disconnected).
     pub fn state(&self) -> ConnectionState {
         self.0.state()
     }
 
-    /// When it came into its state, to about the pace of the heartbeat; at most 24 days ago.
+    /// Returns when it entered its state, accurate to about the interval of the heartbeat; at most 24 days
+    /// ago.
     pub fn state_since(&self) -> SystemTime {
         time_since(self.0.time_in_state())
     }
 
-    /// Changes the state, and tells the client with a `connection_state` message. Nothing happens where it is in
+    /// Changes the state and notifies the client with a `connection_state` message. Does nothing if it is in
     /// this state already.
     ///
-    /// States do not do anything: a connection that is set to `Disconnected` is still there. An `Idle` one becomes
-    /// `Connected` with the next sign of life.
+    /// States have no effect of their own: a connection that is set to `Disconnected` stays open. An `Idle`
+    /// connection becomes `Connected` with its next activity.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Transition`](crate::error::ErrorKind::Transition) where the table of [`ConnectionState`] and
-    /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) do not allow it;
-    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) where the connection is closed or about to be; `unavailable` as
-    /// [`Connection::send`]. Then nothing is changed.
+    /// [`ErrorKind::Transition`](crate::error::ErrorKind::Transition) if neither the table of [`ConnectionState`]
+    /// nor [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition) allows it;
+    /// [`ErrorKind::Closed`](crate::error::ErrorKind::Closed) if the connection is closed or closing; `unavailable`
+    /// as for [`Connection::send`]. Nothing is changed in these cases.
     pub fn set_state(&self, state: ConnectionState) -> Result<(), Error> {
         self.0.set_state(state)?;
         self.0.hub.process_congested_inline();
         Ok(())
     }
 
-    /// The other end of its socket: the client, or the proxy before it. Unknown where a tower service is not told.
+    /// Returns the address of the other end of its socket: the client, or the proxy before it. It is unknown
+    /// if a tower service does not get it.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.0.connect_info().peer()
     }
 
-    /// The address that limits count it by: that of [`Connection::peer`], without the port.
+    /// Returns the address that limits count it by. It is that of [`Connection::peer`], without the port,
+    /// unless the application determines another one.
     pub fn address(&self) -> Option<IpAddr> {
         self.0.connect_info().address()
     }
 
-    /// When it was opened.
+    /// Returns when it was opened.
     pub fn connected_at(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0.connect_info().at())
     }
 
-    /// When something was last read from it, be it a pong; to about a second, and at most 24 days ago.
+    /// Returns when something was last read from it, pongs included; accurate to about a second, and at most
+    /// 24 days ago.
     pub fn last_heard(&self) -> SystemTime {
         time_since(self.0.silent_for())
     }
 
-    /// How the client comes back after a loss: its own policy, else its handler's, else the hub's.
+    /// Returns how the client reconnects after a loss: its own policy, else its handler's, else the hub's.
     pub fn retry_policy(&self) -> RetryPolicy {
         self.0.retry_policy()
     }
 
-    /// Sets how this client comes back after a loss, and tells it at once with a `retry_policy` message.
+    /// Sets how this client reconnects after a loss, and sends it a `retry_policy` message at once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) for a value out of its range; the connection is closed;
-    /// `unavailable` as [`Connection::send`]. Then nothing is changed.
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) for a value out of its range; the connection is
+    /// closed; `unavailable` as for [`Connection::send`]. Nothing is changed in these cases.
     ///
     /// # Examples
     ///
@@ -208,33 +218,34 @@ impl Connection {
             return Err(Error::closed());
         }
         {
-            // Under the lock, so that the last one told is the one that counts.
-            let mut own = self.0.cold().retry.lock();
+            // The lock is held, so that the last policy sent is the one that is stored.
+            let mut stored = self.0.cold().retry.lock();
             self.0.send_message(&Message::RetryPolicy(policy.terms()))?;
-            *own = Some(policy);
+            *stored = Some(policy);
         }
         self.0.hub.process_congested_inline();
         Ok(())
     }
 
-    /// The names of the channels it is subscribed to.
+    /// Returns the names of the channels that it is subscribed to.
     pub fn channels(&self) -> Vec<String> {
-        let own = self.0.subscriptions.lock();
-        own.iter().map(|subscription| subscription.channel.name.as_str().to_owned()).collect()
+        let subscriptions = self.0.subscriptions.lock();
+        subscriptions.iter().map(|subscription| subscription.channel.name.as_str().to_owned()).collect()
     }
 
-    /// Gives access to the values attached to the connection, behind a lock: keep it short, and do not block inside. The
-    /// values are dropped with the last handle on the connection; a destructor that panics is contained and counted.
+    /// Gives access to the values attached to the connection, behind a lock: keep the call short, and do not
+    /// block inside it. The values are dropped with the last handle on the connection; a panic in a
+    /// destructor is contained and counted.
     ///
     /// # Panics
     ///
-    /// Where it is called inside itself, as by [`Context::extension`](crate::Context::extension), for the same
-    /// connection: the values are at hand there.
+    /// If it is called inside itself for the same connection, also through
+    /// [`Context::extension`](crate::Context::extension); use the values passed to `f` instead.
     pub fn with_extensions<R>(&self, f: impl FnOnce(&mut Extensions) -> R) -> R {
         self.0.cold().extensions.with(f)
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the bytes that are queued for writing.
     pub fn backlog(&self) -> usize {
         self.0.backlog()
     }

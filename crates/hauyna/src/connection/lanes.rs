@@ -1,5 +1,6 @@
-//! The two queues of an outbox and what the slow-consumer policies do to them. Order on the wire: a frame
-//! begun, control, publications, the close frame. Owned by `outbox`; does no I/O itself.
+//! The two lanes of an outbox. Order on the wire: the rest of a frame that is partly written, control frames,
+//! publications, client events, the close frame. `outbox` and `write` own and drive it; it does no I/O
+//! itself.
 
 use super::Outgoing;
 use super::latest::LatestEvents;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// The rest of a frame that is partly written: nothing may come before it.
+    /// The rest of a frame that is partly written; nothing may be written before it.
     partial: Bytes,
     control: VecDeque<Bytes>,
     pong: Option<Bytes>,
@@ -23,7 +24,7 @@ pub(super) struct Lanes {
     pub(super) events: LatestEvents,
     close: Option<Bytes>,
     control_bytes: usize,
-    /// Bytes of the data lane that its bounds count: all but those of replays and replies.
+    /// Bytes of the data lane that its bounds count: all except those of replays and replies.
     pub(super) data_bytes: usize,
     /// Bytes of the data lane that belong to replays.
     replayed_bytes: usize,
@@ -31,11 +32,11 @@ pub(super) struct Lanes {
     reply_bytes: usize,
     /// Publications of the data lane that belong to replays.
     replayed: usize,
-    /// Replies in the data lane: no later one may overtake them.
+    /// Replies in the data lane; later replies must not overtake them.
     replies: usize,
-    /// Gaps without a frame.
+    /// Gaps that have no frame yet.
     pub(super) gaps: usize,
-    /// Gaps that have begun and that no listener was told of.
+    /// Gaps that have begun since listeners were last notified.
     pub(super) new_gaps: u32,
     pub(super) replays: Replays,
 }
@@ -52,7 +53,7 @@ impl Lanes {
             + self.close.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Whether nothing waits to be written.
+    /// Whether nothing is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.partial.is_empty()
             && self.control.is_empty()
@@ -62,17 +63,17 @@ impl Lanes {
             && self.close.is_none()
     }
 
-    /// Whether nothing waits to be written, to be fetched from a history, or to be told to listeners.
+    /// Whether nothing has to be written, fetched from a history, or reported to listeners.
     pub(super) fn is_unused(&self) -> bool {
         self.is_empty() && self.replays.is_empty() && self.new_gaps == 0
     }
 
-    /// Whether something would have to be written before a new reply.
+    /// Whether something has to be written before a new reply.
     pub(super) fn has_urgent(&self) -> bool {
         !self.partial.is_empty() || !self.control.is_empty() || self.replies > 0
     }
 
-    /// Whether messages wait that a reply may have to stay behind.
+    /// Whether messages are queued that a reply may have to stay behind.
     pub(super) fn has_data(&self) -> bool {
         !self.data.is_empty()
     }
@@ -87,7 +88,7 @@ impl Lanes {
         self.control.push_back(frame);
     }
 
-    /// Before all that is in control.
+    /// Queues a frame before everything in the control lane.
     pub(super) fn push_first(&mut self, frame: Bytes) {
         self.control_bytes += frame.len();
         self.control.push_front(frame);
@@ -105,7 +106,7 @@ impl Lanes {
         self.close = Some(frame);
     }
 
-    /// Drops the data lane, but for its replies, and the client events.
+    /// Drops the data lane except its replies, and the client events.
     pub(super) fn drop_data(&mut self) {
         for queued in std::mem::take(&mut self.data) {
             if let Queued::Reply(frame) = queued {
@@ -122,7 +123,7 @@ impl Lanes {
         self.replays = Replays::default();
     }
 
-    /// Drops everything of a subscription.
+    /// Drops everything that belongs to a subscription.
     pub(super) fn remove_subscription(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         self.replays.remove(subscription);
         self.events.remove_subscription(subscription, out);
@@ -137,7 +138,7 @@ impl Lanes {
         self.data = data;
     }
 
-    /// Counts an entry that is taken out of the data lane.
+    /// Subtracts an entry that is removed from the data lane from the counts.
     fn subtract_bytes(&mut self, queued: &Queued, out: Outgoing<'_>) {
         match queued {
             Queued::Frame(frame) => self.data_bytes -= frame.len(),
@@ -158,30 +159,31 @@ impl Lanes {
     }
 
     /// Whether one more message fits into the data lane. The first one always does.
-    pub(super) fn has_room(&self, room: QueueBounds, bytes: usize) -> bool {
+    pub(super) fn has_room(&self, bounds: QueueBounds, bytes: usize) -> bool {
         let count = self.counted_bytes();
-        self.data_bytes + bytes <= room.bytes && count < room.frames || count == 0
+        self.data_bytes + bytes <= bounds.bytes && count < bounds.frames || count == 0
     }
 
-    /// Whether more waits in the data lane than may, and not only one message that is too large.
-    pub(super) fn is_over_bounds(&self, room: QueueBounds) -> bool {
-        self.counted_bytes() > 1 && !self.has_room(room, 0)
+    /// Whether the data lane exceeds the bounds with more than one message that is too large.
+    pub(super) fn is_over_bounds(&self, bounds: QueueBounds) -> bool {
+        self.counted_bytes() > 1 && !self.has_room(bounds, 0)
     }
 
-    /// Messages of the data lane that its bounds count.
+    /// Returns the number of messages in the data lane that its bounds count.
     fn counted_bytes(&self) -> usize {
         self.data.len() - self.replayed - self.replies
     }
 
     /// Whether one more frame fits into the control lane. The first one always does.
-    pub(super) fn has_control_room(&self, room: QueueBounds, bytes: usize) -> bool {
-        self.control_bytes + bytes <= room.bytes && self.control.len() < room.frames
+    pub(super) fn has_control_room(&self, bounds: QueueBounds, bytes: usize) -> bool {
+        self.control_bytes + bytes <= bounds.bytes && self.control.len() < bounds.frames
             || self.control.is_empty()
     }
 
-    /// Whether no more answers and messages of the protocol wait than may: a long answer to one request is no lag.
-    pub(super) fn has_answer_room(&self, room: QueueBounds) -> bool {
-        self.control_bytes + self.reply_bytes <= room.bytes.max(MAX_WAITING_ANSWERS)
+    /// Whether the queued answers and messages of the protocol are within the bounds: a long answer to one
+    /// request is no lag.
+    pub(super) fn has_answer_room(&self, bounds: QueueBounds) -> bool {
+        self.control_bytes + self.reply_bytes <= bounds.bytes.max(MAX_WAITING_ANSWERS)
     }
 
     pub(super) fn push(&mut self, queued: Queued) {
@@ -196,7 +198,8 @@ impl Lanes {
         self.data.push_back(queued);
     }
 
-    /// Queues a publication of a replay: of the history, or one that came live and waited behind it. Returns its bytes.
+    /// Queues a publication of a replay, either from the history or one that was held behind the replay.
+    /// Returns its bytes.
     pub(super) fn push_replayed(
         &mut self,
         publication: &Arc<Publication>,
@@ -210,7 +213,7 @@ impl Lanes {
         bytes
     }
 
-    /// Tells a subscriber that catches up of publications that the history no longer has.
+    /// Queues a gap for publications that the history no longer has.
     pub(super) fn push_gap(&mut self, subscription: &Arc<Subscription>, after: Position, missed: u64) {
         let gap = Gap { subscription: subscription.clone(), after: Some(after), missed, frame: None };
         self.data.push_back(Queued::Gap(gap));
@@ -218,7 +221,7 @@ impl Lanes {
         self.new_gaps += 1;
     }
 
-    /// Whether the next part of a replay should be fetched: nothing of the last one waits.
+    /// Whether the next page of a replay should be fetched: nothing of the last page is queued.
     pub(super) fn wants_replay(&self) -> bool {
         self.replayed == 0 && self.replays.is_due()
     }
@@ -227,12 +230,12 @@ impl Lanes {
         self.replayed > 0
     }
 
-    /// Returns how many gaps have begun since this was last asked.
+    /// Returns how many gaps have begun since the last call.
     pub(super) fn take_new_gaps(&mut self) -> u32 {
         std::mem::take(&mut self.new_gaps)
     }
 
-    /// Gaps become frames just before they are written, when they have stopped growing.
+    /// Encodes the gaps as frames. Called just before they are written, when they have stopped growing.
     pub(super) fn render_gaps(&mut self, out: Outgoing<'_>) {
         if self.gaps == 0 {
             return;
@@ -249,7 +252,7 @@ impl Lanes {
         }
     }
 
-    /// Hands the front of both lanes to `write` as one vector.
+    /// Passes the front of both lanes to `write` as one vector.
     pub(super) fn gather(
         &self,
         out: Outgoing<'_>,
@@ -263,7 +266,7 @@ impl Lanes {
             Queued::Publication(publication, _) | Queued::Replayed(publication, _) => {
                 publication.frame(out.wire, out.deflate)
             }
-            Queued::Gap(Gap { frame: None, .. }) => &EMPTY_BYTES, // rendered before; never reached
+            Queued::Gap(Gap { frame: None, .. }) => &EMPTY_BYTES, // never reached: gaps are rendered before
         });
         let partial = (!self.partial.is_empty()).then_some(&self.partial);
         let all = partial.into_iter().chain(&self.control).chain(&self.pong).chain(data);
@@ -276,7 +279,7 @@ impl Lanes {
         write(&slices[..count])
     }
 
-    /// Forgets what was written, in the order of [`Lanes::gather`].
+    /// Removes what was written, in the order of [`Lanes::gather`].
     pub(super) fn advance(&mut self, mut written: usize, out: Outgoing<'_>) {
         let begun = written.min(self.partial.len());
         self.partial.advance(begun);
@@ -315,7 +318,7 @@ impl Lanes {
             }
             Queued::Replayed(publication, _) => {
                 if publication.position().is_none() {
-                    out.traffic.delivered.increment(); // it has waited for the history
+                    out.traffic.delivered.increment(); // it was held behind the replay
                 }
                 publication.frame(out.wire, out.deflate).clone()
             }
@@ -325,9 +328,9 @@ impl Lanes {
 }
 
 static EMPTY_BYTES: Bytes = Bytes::new();
-/// Bytes of answers that may wait whatever the bound of the outbox is: twice the longest one.
+/// Bytes of answers that may be queued whatever the bounds of the outbox are: twice the longest answer.
 const MAX_WAITING_ANSWERS: usize = 512 * 1024;
-/// Slices in one vectored write.
+/// Slices in one vectored write, at most.
 const MAX_SLICES: usize = 64;
 
 #[cfg(test)]

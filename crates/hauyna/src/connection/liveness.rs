@@ -1,35 +1,40 @@
-//! When a connection was last heard and pinged, and since when it has been at something that may not take for ever.
-//! Noted by its task as [recent](Tick::RECENT), without a lock and without a look at the clock; dated and compared by its
-//! shard's sweep.
+//! When a connection was last active and pinged, and since when a callback runs or a message is unfinished.
+//! The task notes each as [recent](Tick::RECENT), without a lock and without reading the clock; the shard's
+//! sweep assigns the time and compares it with the deadlines.
 
 use crate::clock::Tick;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Six moments of a connection; all but the first three are 0 where it is not so.
+/// Six times of a connection; each but the first three is 0 where it does not apply.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// When something was last read.
+    /// The time of the last read.
     last_read: AtomicU32,
-    /// When the last message ended.
+    /// The time when the last message ended.
     last_message: AtomicU32,
-    /// When the last ping was due.
+    /// The time when the last ping was due.
     last_ping: AtomicU32,
-    /// When the first ping was sent that is unanswered.
+    /// The time of the first ping that is unanswered.
     pinged: AtomicU32,
+    /// The time since which a callback is running.
     busy: AtomicU32,
+    /// The time since which a message is unfinished.
     unfinished: AtomicU32,
 }
 
-/// What the sweep compares with the time.
+/// The times that the sweep compares with the deadlines.
 pub(crate) struct Deadlines {
-    /// A callback has been at work since then.
+    /// The time since which a callback is running.
     pub(crate) busy: Option<Tick>,
-    /// A message has been unfinished since then.
+    /// The time since which a message is unfinished.
     pub(crate) unfinished: Option<Tick>,
+    /// The time of the last read.
     pub(crate) heard: Tick,
+    /// The time when the last message ended.
     pub(crate) spoke: Tick,
+    /// The time when the last ping was due.
     pub(crate) beat: Tick,
-    /// A ping has been unanswered since then.
+    /// The time since which a ping is unanswered.
     pub(crate) pinged: Option<Tick>,
 }
 
@@ -45,7 +50,8 @@ impl Liveness {
         }
     }
 
-    /// What deadlines are reckoned from. What was noted since the last time is `now`.
+    /// Assigns `now` to everything noted since the last sweep, and returns the times that deadlines are
+    /// counted from.
     pub(super) fn with_known_times(&self, now: impl Fn() -> Tick) -> Deadlines {
         for moment in [&self.last_read, &self.last_message, &self.busy, &self.unfinished] {
             Tick::assign_time_in(moment, &now);
@@ -66,7 +72,7 @@ impl Liveness {
         }
     }
 
-    /// Everything begins now: the handshake is over.
+    /// Starts every time over, because the handshake is complete.
     pub(super) fn restart(&self, now: Tick) {
         for moment in [&self.last_read, &self.last_message, &self.last_ping] {
             moment.store(now.0, Ordering::Relaxed);
@@ -75,13 +81,13 @@ impl Liveness {
         self.unfinished.store(0, Ordering::Relaxed);
     }
 
-    /// A ping is sent. One that was not answered before it stays the one that counts.
+    /// Notes that a ping is sent. An earlier ping that is unanswered remains the one that counts.
     pub(super) fn note_ping(&self, due: Tick, now: Tick) {
         self.last_ping.store(due.0, Ordering::Relaxed);
         let _ = self.pinged.compare_exchange(0, now.0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The peer lives: whatever comes answers a ping.
+    /// Notes that something was read. Any data from the peer counts as the answer to a ping.
     pub(super) fn note_read(&self) {
         self.last_read.store(Tick::RECENT.0, Ordering::Relaxed);
         self.pinged.store(0, Ordering::Relaxed);
@@ -91,7 +97,7 @@ impl Liveness {
         Tick(self.last_read.load(Ordering::Relaxed))
     }
 
-    /// A message ended, and the time of the next one begins.
+    /// Notes that a message ended; the time of the next one begins.
     pub(super) fn note_message(&self) {
         self.last_message.store(Tick::RECENT.0, Ordering::Relaxed);
         self.unfinished.store(0, Ordering::Relaxed);
@@ -101,7 +107,8 @@ impl Liveness {
         Tick(self.last_message.load(Ordering::Relaxed))
     }
 
-    /// Nothing is read now: the time in which the peer has to answer a ping, and to end a message, does not go on.
+    /// Restarts the time in which the peer has to answer a ping or end a message, because nothing is read
+    /// now.
     pub(super) fn hold(&self, now: Tick) {
         for moment in [&self.pinged, &self.unfinished] {
             let since = moment.load(Ordering::Relaxed);
@@ -111,23 +118,23 @@ impl Liveness {
         }
     }
 
-    /// Keeps moments of long ago from becoming those of the future, as ticks wrap.
+    /// Keeps times of long ago from turning into times of the future when ticks wrap around.
     pub(super) fn keep_past(&self, now: Tick) {
         now.keep_past(&self.last_read);
         now.keep_past(&self.last_message);
     }
 
-    /// A callback begins its work, has its whole time again, or has ended.
+    /// Notes that a callback starts, gets its whole time again, or has ended.
     pub(super) fn set_busy(&self, is_busy: bool) {
         self.busy.store(if is_busy { Tick::RECENT.0 } else { 0 }, Ordering::Relaxed);
     }
 
-    /// Since when a callback has been at work.
+    /// Returns the time since which a callback is running.
     pub(super) fn busy(&self) -> Option<Tick> {
         Some(self.busy.load(Ordering::Relaxed)).filter(|tick| *tick != 0).map(Tick)
     }
 
-    /// A message is unfinished, or no longer; the moment it began stays.
+    /// Notes whether a message is unfinished; the time when it began stays.
     pub(super) fn set_unfinished(&self, is_unfinished: bool) {
         if is_unfinished {
             let began = Tick::RECENT.0;

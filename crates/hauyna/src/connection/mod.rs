@@ -1,6 +1,7 @@
-//! One live socket. `Connection` is the handle that applications hold; `core` is what it points at, `expiry` its
-//! end by time; `open` is its beginning, `run` its life with `work` and `ahead`, `reader` what comes in, `outbox`
-//! and `lanes` what goes out, `state` and `transition` what state it is in, `connections` all of them.
+//! One live socket. `Connection` is the handle that applications hold and `core` the state behind it. `open`
+//! registers a connection, `driver` runs its task (with `reader`, `callback` and `read_ahead`), `close` ends
+//! it, and `expiry` ends it with its credentials. `outbox` and `lanes` hold what is sent to the client,
+//! `state` and `transition` hold its state, and `connections` is the handle on all connections of a hub.
 
 mod callback;
 mod client_requests;
@@ -40,7 +41,7 @@ pub use hauyna_protocol::Encoding;
 pub use state::{ConnectionState, StateCounts};
 
 pub(crate) use self::core::{ConnectionCore, ConnectionParts, Owner};
-pub(crate) use close::{close_replaced, evict};
+pub(crate) use close::{CloseDetails, close_replaced, evict};
 pub(crate) use connect_info::ConnectInfo;
 pub(crate) use extensions::DetachedExtensions;
 pub(crate) use liveness::Deadlines;
@@ -90,44 +91,44 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// Why a connection ended; what `on_close` is told.
+/// Why a connection ended; `on_close` gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The client closed it, with this code (1005 where it gave none).
     Client(u16),
-    /// The socket broke, or the client went without a close frame.
+    /// The socket broke, or the client disconnected without a close frame.
     Lost,
     /// A ping was not answered in time.
     Heartbeat,
     /// The client did not read fast enough, and its outbox was full.
     SlowConsumer,
-    /// The socket took nothing for longer than the write timeout.
+    /// The socket accepted no data for longer than the write timeout.
     WriteTimeout,
     /// The application closed it, with this code.
     Application(u16),
     /// The hub was shut down.
     Shutdown,
-    /// The hub is drained: the client comes back elsewhere.
+    /// The hub drains: the client reconnects to another node.
     Drain,
-    /// The client broke the rules of the wire.
+    /// The client violated the protocol.
     Protocol,
     /// The client sent a message larger than [`Handler::max_message`](crate::Handler::max_message).
     MessageTooBig,
     /// More of the client's requests were refused than its error budget allows.
     TooManyErrors,
-    /// Another connection took its place under a connection limit.
+    /// A newer connection replaced this one under a connection limit.
     Replaced,
     /// The credentials have expired.
     Expired,
     /// A callback failed or panicked while the connection was opened.
     Failed,
-    /// Its client is back with another connection, which took over its session.
+    /// The client returned with another connection, which took over the session.
     Resumed,
 }
 
 impl CloseReason {
-    /// What each is called in metrics and the log.
+    /// The names of the reasons in metrics and the log, by [`CloseReason::index`].
     pub(crate) const NAMES: [&'static str; 15] = [
         "client",
         "lost",
@@ -146,12 +147,13 @@ impl CloseReason {
         "message_too_big",
     ];
 
-    /// The application closes with this code, or with the one that is sent in its place.
+    /// Returns the reason for a close by the application with this code, or with the code that is sent in its
+    /// place.
     pub(crate) fn application(code: CloseCode) -> Self {
         Self::Application(sendable(code).0)
     }
 
-    /// The place in [`CloseReason::NAMES`].
+    /// Returns the index in [`CloseReason::NAMES`].
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Client(_) => 0,
@@ -172,7 +174,7 @@ impl CloseReason {
         }
     }
 
-    /// The name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
+    /// Returns the name of the reason in metrics and the log: `client`, `lost`, `heartbeat`, `slow_consumer`,
     /// `write_timeout`, `application`, `shutdown`, `protocol`, `replaced`, `failed`, `too_many_errors`,
     /// `expired`, `drain`, `resumed`, `message_too_big`.
     #[must_use]
@@ -181,7 +183,7 @@ impl CloseReason {
     }
 }
 
-/// The code that is sent for `code`: itself, or 1011 where RFC 6455 §7.4 lets nobody send it.
+/// Returns the code that is sent for `code`: the same, or 1011 where RFC 6455 §7.4 forbids sending it.
 pub(crate) fn sendable(code: CloseCode) -> CloseCode {
     let sent = CloseCode(hauyna_websocket::CloseCode::new(code.0).sendable().as_u16());
     if sent != code {
@@ -192,14 +194,14 @@ pub(crate) fn sendable(code: CloseCode) -> CloseCode {
     sent
 }
 
-/// How one connection's messages are written, lent to its outbox for a call.
+/// How the messages of one connection are encoded and bounded; lent to its outbox for one call.
 #[derive(Clone, Copy)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) wire: Wire,
     pub(crate) deflate: Option<&'a Deflate>,
     pub(crate) bounds: QueueBounds,
     pub(crate) bounds_kind: Widening,
-    /// Whether the socket takes nothing, so that what waits may be superseded.
+    /// Whether the socket accepts nothing, so that a queued publication may be superseded.
     pub(crate) may_conflate: bool,
     pub(crate) traffic: &'a Traffic,
 }

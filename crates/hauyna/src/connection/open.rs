@@ -1,5 +1,5 @@
-//! How a connection begins: what a handshake has decided becomes a registered connection, and once the handshake is
-//! answered that gets its socket and a task of its own. Called by the router, once for each upgrade.
+//! Opens a connection: registers what a handshake has decided as a connection, and gives it its socket and
+//! its task once the handshake is answered. The router calls it once for each upgrade.
 
 use super::callback::PendingCallback;
 use super::close::take_back_session;
@@ -18,7 +18,7 @@ use hauyna_protocol::close::CloseCode;
 use hauyna_websocket::{Decoder, Inflate, Role};
 use std::sync::Arc;
 
-/// What a handshake has decided.
+/// What a handshake has decided about a new connection.
 pub(crate) struct Opening {
     pub(crate) hub: Arc<HubCore>,
     pub(crate) endpoint: Arc<Endpoint>,
@@ -27,7 +27,7 @@ pub(crate) struct Opening {
     pub(crate) inflate: Option<Inflate>,
     pub(crate) session: SessionAnnouncement,
     pub(crate) credentials: Credentials,
-    /// The session that it takes over.
+    /// The session that the connection takes over.
     pub(crate) claim: Option<Claim>,
 }
 
@@ -38,8 +38,8 @@ pub(crate) enum SessionAnnouncement {
     Plain,
 }
 
-/// A registered connection whose handshake is not answered yet: what is sent to it waits. Dropped before it was
-/// [started](UnopenedConnection::start), it is taken back.
+/// A registered connection whose handshake is not answered yet. Messages to it are queued. Where it is
+/// dropped before [`UnopenedConnection::start`], it is removed again.
 pub(crate) struct UnopenedConnection {
     core: Arc<ConnectionCore>,
     pending: Option<Pending>,
@@ -51,7 +51,8 @@ struct Pending {
     claim: Option<Claim>,
 }
 
-/// Registers the connection, before its client can know of it: whoever has seen the answer is found.
+/// Registers the connection. This happens before its client gets the answer to the handshake, so that a
+/// client that has the answer is always found.
 pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     let Opening { hub, endpoint, particulars, limit_place: place, inflate, session, credentials, claim } =
         opening;
@@ -61,7 +62,7 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     shard.sweep_every(endpoint.sweep_period());
     let core =
         Arc::new(ConnectionCore::new(hub.clone(), endpoint, particulars, Outbox::new(Socket::Unanswered)));
-    // Nothing is read before the handshake is answered: silence says nothing.
+    // Nothing is read before the handshake is answered, so silence means nothing until then.
     core.liveness.set_busy(true);
     let expires_at = credentials.expiry.map(|expiry| expiry.at);
     let claim = claim.map(|mut claim| {
@@ -83,23 +84,25 @@ pub(crate) fn register(opening: Opening) -> UnopenedConnection {
     if let Some((code, reason)) = hub.lifecycle.close_for_newcomers() {
         core.close_with(code, reason);
     } else if hub.check_revoked(core.user(), &credentials).is_err() {
-        // It was revoked since, when there was no connection to close yet.
+        // The credentials were revoked after the handshake was checked, when there was no connection to close
+        // yet.
         core.revoke();
     } else if !hub.limits.holds(&core) {
-        // A newer handshake was done earlier; it has not found this connection to close it.
+        // A newer handshake finished earlier and did not find this connection to close it.
         core.close_with(CloseCode::CONNECTION_LIMIT, CloseReason::Replaced);
     }
     UnopenedConnection { core, pending: Some(Pending { inflate, claim }) }
 }
 
 impl UnopenedConnection {
-    /// The handshake is answered: from now on the socket is the connection's, which has a task.
+    /// Starts the connection's task on the socket, now that the handshake is answered.
     pub(crate) fn start(mut self, link: Link) -> Arc<ConnectionCore> {
         let core = self.core.clone();
         let Link { socket, io, early } = link;
         core.liveness.restart(core.hub.clock.tick());
         let Pending { inflate, claim } = self.pending.take().expect("invariant: started once");
-        // Who takes over a session is watched once it has it: until then the lost connection is.
+        // A connection that takes over a session is watched once it has the session; until then the lost
+        // connection is.
         if claim.is_none() {
             presence::watch_user(&core.hub, &core);
             take_remainder(&core, core.id());
@@ -109,7 +112,7 @@ impl UnopenedConnection {
         if let Some(inflate) = inflate {
             decoder = decoder.with_inflate(inflate);
         }
-        let work = match claim {
+        let callback = match claim {
             Some(claim) => {
                 let resumed = Box::pin(session::resume(core.clone(), claim));
                 Some(PendingCallback::Open(Contained::new(&core.hub.metrics.panics, resumed)))
@@ -121,14 +124,15 @@ impl UnopenedConnection {
             }
         };
         {
-            // Not before: a client that has its session may be back with it in the same moment.
+            // The socket is set only now: a client that has its session token may return with it at the same
+            // moment.
             let mut outbox = core.outbox.lock();
-            // One that has ended already has no use for it.
+            // A connection that has ended already does not need the socket.
             if outbox.phase != Phase::Gone {
                 outbox.socket = socket;
             }
         }
-        core.liveness.set_busy(work.is_some());
+        core.liveness.set_busy(callback.is_some());
         core.traffic().received.add(early.len() as u64);
         let rest = (!early.is_empty()).then(|| early.into_boxed_slice());
         tracing::debug!(
@@ -138,28 +142,29 @@ impl UnopenedConnection {
             route = core.endpoint().route,
             "opened",
         );
-        let run = Driver::new(core.clone(), decoder, io, rest, work);
-        tokio::spawn(if is_unopened { run.unopened() } else { run });
+        let driver = Driver::new(core.clone(), decoder, io, rest, callback);
+        tokio::spawn(if is_unopened { driver.unopened() } else { driver });
         core
     }
 }
 
 impl ConnectionCore {
-    /// A callback is about to decide if the client may stay. Until it has, nobody takes over the session by its token.
-    pub(crate) fn await_decision(&self, told: SessionNotice) {
+    /// Notes that a callback is about to decide whether the client may stay. Until it has decided, no client
+    /// can take over the session with its token.
+    pub(crate) fn await_decision(&self, notice: SessionNotice) {
         let mut outbox = self.outbox.lock();
         if outbox.session_notice == SessionNotice::Token {
-            outbox.session_notice = told;
+            outbox.session_notice = notice;
         }
     }
 
-    /// Whether that callback is at work.
+    /// Whether the callback that decides about the client is running.
     pub(crate) fn is_undecided(&self) -> bool {
         let outbox = self.outbox.lock();
         outbox.session_notice.is_undecided() && outbox.phase == Phase::Open
     }
 
-    /// The callback has let the client in: it may come back from now on.
+    /// Notes that the callback has admitted the client: from now on its session can be resumed.
     pub(super) fn admit(&self) {
         {
             let mut outbox = self.outbox.lock();
@@ -171,8 +176,8 @@ impl ConnectionCore {
         self.hub.sessions.notify_decided(self.id());
     }
 
-    /// Whether it was closed before it is opened: then the application hears neither of its opening nor of its end, and no
-    /// session is kept.
+    /// Whether the connection was closed before it was opened. Then neither `on_open` nor `on_close` runs,
+    /// and no session is kept.
     fn is_closed_unopened(&self) -> bool {
         let mut outbox = self.outbox.lock();
         let is_closed = outbox.phase != Phase::Open;
@@ -186,7 +191,7 @@ impl ConnectionCore {
 impl Drop for UnopenedConnection {
     fn drop(&mut self) {
         if let Some(pending) = self.pending.take() {
-            drop(pending); // a session that it was to take over waits again
+            drop(pending); // the session that it was to take over waits for its client again
             take_back_session(&self.core);
         }
     }

@@ -1,6 +1,6 @@
-//! What waits to be written to one connection, and the writing. Two lanes: replies and control first, then
-//! publications, bounded in bytes and frames. Filled by shards and by the connection's task, each under
-//! the outbox's lock; it never waits. Where a bound is reached, the socket is asked before a policy acts.
+//! The queue of one connection. It has two lanes: replies and control frames first, then publications,
+//! bounded in bytes and frames. Shards and the connection's task fill and write it under its lock; it never
+//! waits. Where a bound is reached, the socket is asked before a policy acts.
 
 use super::lanes::Lanes;
 use super::latest::ReadingPace;
@@ -17,71 +17,73 @@ use std::task::Waker;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     pub(crate) socket: Socket,
-    /// Nothing waits for almost every connection almost always, so the lanes are made when needed.
+    /// The queues. Almost every connection has none almost always, so they are created when needed.
     pub(super) lanes: Option<Box<Lanes>>,
     pub(crate) phase: Phase,
-    /// The socket took nothing since then.
+    /// The time since which the socket accepts nothing.
     pub(crate) blocked: Option<Tick>,
-    /// On the list of connections that their shard will flush.
+    /// Whether the connection is on its shard's list of connections to flush.
     pub(crate) is_enqueued: bool,
-    /// How far the task of a stream that only it may write to is with the last question.
+    /// How far the task, where it alone may write to the stream, is in finding out whether that accepts more.
     pub(super) task_attempt: TaskAttempt,
-    /// Replies on their way through the shard: no later one may overtake them.
+    /// Number of replies on their way through the shard; later replies must not overtake them.
     pub(super) ordered_replies: u16,
-    /// To be closed by its task when all that was read is answered: the hub drains.
+    /// Whether the task closes the connection when everything that was read is answered, because the hub
+    /// drains.
     pub(crate) closes_when_answered: bool,
     pub(crate) session_notice: SessionNotice,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) waker: Option<Waker>,
 }
 
-/// What its client was told of its session.
+/// What the client knows about its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SessionNotice {
-    /// It negotiated no sub-protocol, and is told nothing.
+    /// It negotiated no sub-protocol and gets no session message.
     Nothing,
-    /// It is to be told, and nothing is written before.
+    /// It has yet to get the session message, and nothing is written before that.
     Undecided,
-    /// That it has one, without a way to resume it.
+    /// It knows that it has a session, but has no token to resume it.
     Session,
-    /// How to resume it, once `on_open` has let it in: until then nothing is kept of it.
+    /// It has a token, and `on_open` has yet to admit it. Until then no session is kept for it.
     Opening,
-    /// How to resume it, as soon as `on_reconnect` is done.
+    /// It has a token, and `on_reconnect` has yet to finish.
     Reconnecting,
-    /// How to resume it.
+    /// It has a token to resume its session.
     Token,
 }
 
 impl SessionNotice {
-    /// Whether its client has a token.
+    /// Whether the client has a token.
     pub(super) fn is_token(self) -> bool {
         matches!(self, Self::Opening | Self::Reconnecting | Self::Token)
     }
 
-    /// Whether a session is kept where the connection is lost.
+    /// Whether the session is kept where the connection is lost.
     pub(super) fn has_session(self) -> bool {
         matches!(self, Self::Reconnecting | Self::Token)
     }
 
-    /// Whether a callback is at work that decides if the client may stay.
+    /// Whether a callback is running that decides whether the client may stay.
     pub(super) fn is_undecided(self) -> bool {
         matches!(self, Self::Opening | Self::Reconnecting)
     }
 }
 
-/// How far a connection has come.
+/// The phase in the life of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Open,
-    /// A close frame is queued, since then; nothing else will be.
+    /// A close frame is queued since this time; nothing else will be queued.
     Closing(Tick),
-    /// The close frame is written, since then; the peer's is awaited, or the end of the stream.
+    /// The close frame is written since this time; the peer's close frame or the end of the stream is
+    /// awaited.
     Closed(Tick),
     /// Nothing more will be written or read.
     Gone,
 }
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Debug)]
 pub(crate) enum Flushed {
     Empty,
@@ -107,12 +109,13 @@ impl Outbox {
         }
     }
 
-    /// Whether nothing waits that may be written.
+    /// Whether nothing is queued that may be written.
     pub(crate) fn is_empty(&self) -> bool {
         self.lanes.as_ref().is_none_or(|lanes| lanes.is_empty()) || self.is_held()
     }
 
-    /// Whether all waits: for the answer to the handshake, or for the [session](Outbox::push_session).
+    /// Whether everything is held back: until the handshake is answered, or until the
+    /// [session](Outbox::push_session) is announced.
     pub(super) fn is_held(&self) -> bool {
         matches!(self.socket, Socket::Unanswered) || self.awaits_session()
     }
@@ -121,12 +124,12 @@ impl Outbox {
         self.session_notice == SessionNotice::Undecided && self.phase == Phase::Open
     }
 
-    /// Whether the socket may take something now.
+    /// Whether the socket may accept data now.
     pub(super) fn may_write(&self) -> bool {
         self.blocked.is_none() && !self.is_held()
     }
 
-    /// Gives what was noted since the last sweep the time of this one.
+    /// Assigns the time of this sweep to everything noted since the last one.
     pub(crate) fn set_times(&mut self, now: impl Fn() -> Tick) {
         self.blocked = self.blocked.map(|since| since.assign_time(&now));
         if let Phase::Closing(since) | Phase::Closed(since) = &mut self.phase {
@@ -134,20 +137,20 @@ impl Outbox {
         }
     }
 
-    /// Bytes that wait.
+    /// Returns the queued bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.lanes.as_ref().map_or(0, |lanes| lanes.bytes())
     }
 
-    /// Whether so much waits that nothing more should be read of the client.
-    pub(crate) fn is_over_bounds(&self, room: QueueBounds) -> bool {
-        self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > room.bytes)
+    /// Whether so much is queued that nothing more should be read from the client.
+    pub(crate) fn is_over_bounds(&self, bounds: QueueBounds) -> bool {
+        self.lanes.as_ref().is_some_and(|lanes| lanes.bytes() > bounds.bytes)
     }
 
-    /// Whether too many answers and messages of the protocol wait although the socket was asked. What else waits has bounds
-    /// of its own, and a replay is no lag.
+    /// Whether too many answers and messages of the protocol are queued although the socket was asked. Other
+    /// queued messages have bounds of their own, and a replay is no lag.
     pub(crate) fn is_over_bounds_after_ask(&mut self, out: Outgoing<'_>) -> bool {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_answer_room(room)).is_err()
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_answer_room(bounds)).is_err()
     }
 
     /// Whether the next page of a replay should be fetched.
@@ -167,7 +170,7 @@ impl Outbox {
         self.lanes.as_deref_mut()
     }
 
-    /// Frees the lanes where nothing stands in them.
+    /// Frees the lanes if nothing is in them.
     pub(super) fn drop_unused_lanes(&mut self) {
         if self.lanes.as_ref().is_some_and(|lanes| lanes.is_unused()) {
             self.note_emptied();
@@ -175,19 +178,20 @@ impl Outbox {
         }
     }
 
-    /// Nothing waits any more: what the socket said to the last question does not count for the next one.
+    /// Notes that nothing is queued any more: what the socket answered last does not count for the next time.
     pub(super) fn note_emptied(&mut self) {
         (self.blocked, self.task_attempt) = (None, TaskAttempt::No);
     }
 
-    /// Queues a reply: before everything of the data lane. Reading pauses while too much waits, which bounds it.
+    /// Queues a reply before everything in the data lane. Reading pauses while too much is queued, which
+    /// bounds the replies.
     pub(crate) fn push_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push_reply(frame);
         }
     }
 
-    /// Queues a control frame that the client did not ask for: before everything of the data lane.
+    /// Queues a control frame that the client did not ask for, before everything in the data lane.
     pub(crate) fn push_control(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.control_room(frame.len(), out)?;
         if self.phase == Phase::Open {
@@ -196,8 +200,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues what is told of a subscription, behind the replies to earlier requests: the last one that a client gets says
-    /// whether it is subscribed.
+    /// Queues a notice about a subscription behind the replies to earlier requests: the last message that a
+    /// client gets tells it whether it is subscribed.
     pub(super) fn push_notice(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
         self.control_room(frame.len(), out)?;
         self.bounds_after_ask(out, Lanes::has_answer_room)?;
@@ -205,14 +209,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether one more frame fits into the control lane.
+    /// Checks that one more frame fits into the control lane.
     pub(super) fn control_room(&mut self, bytes: usize, out: Outgoing<'_>) -> Result<(), OutboxFull> {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_control_room(room, bytes)).map(drop)
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_control_room(bounds, bytes)).map(drop)
     }
 
-    /// Queues the session message, before everything that has waited for it.
-    pub(crate) fn push_session(&mut self, frame: Bytes, told: SessionNotice) {
-        self.session_notice = told;
+    /// Queues the session message before everything that was held back until then.
+    pub(crate) fn push_session(&mut self, frame: Bytes, notice: SessionNotice) {
+        self.session_notice = notice;
         if self.phase == Phase::Open {
             self.lanes().push_first(frame);
         }
@@ -225,23 +229,23 @@ impl Outbox {
         }
     }
 
-    /// Queues a message of the application to this connection alone, behind the publications.
+    /// Queues a message that the application sends to this connection alone, behind the publications.
     pub(crate) fn push_frame(&mut self, frame: Bytes, out: Outgoing<'_>) -> Result<(), OutboxFull> {
-        self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, frame.len()))?;
+        self.bounds_after_ask(out, |lanes, bounds| lanes.has_room(bounds, frame.len()))?;
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Frame(frame));
         }
         Ok(())
     }
 
-    /// Queues a reply that keeps its place among the publications.
+    /// Queues a reply that keeps its order among the publications.
     pub(crate) fn push_ordered_reply(&mut self, frame: Bytes) {
         if self.phase == Phase::Open {
             self.lanes().push(Queued::Reply(frame));
         }
     }
 
-    /// Whether messages wait that a reply may have to stay behind.
+    /// Whether messages are queued that a reply may have to stay behind.
     pub(super) fn has_data(&self) -> bool {
         self.lanes.as_ref().is_some_and(|lanes| lanes.has_data())
     }
@@ -277,22 +281,19 @@ impl Outbox {
         let may_conflate =
             is_superseding && self.was_asked() && self.try_socket(out) == SocketAnswer::Refused;
         let bytes = publication.frame(out.wire, out.deflate).len();
-        let room = match self.bounds_after_ask(out, |lanes, room| lanes.has_room(room, bytes)) {
-            Ok(room) => room,
+        let bounds = match self.bounds_after_ask(out, |lanes, bounds| lanes.has_room(bounds, bytes)) {
+            Ok(bounds) => bounds,
             Err(OutboxFull) => out.bounds,
         };
         if self.phase != Phase::Open {
             return Ok(());
         }
-        self.lanes().push_publication(
-            publication,
-            subscription,
-            Outgoing { bounds: room, may_conflate, ..out },
-        )
+        self.lanes().push_publication(publication, subscription, Outgoing { bounds, may_conflate, ..out })
     }
 
-    /// Queues a client event, which no policy concerns. Where an earlier one of its kind waits, or there is no room, the
-    /// socket is asked first: only who takes nothing gets the latest alone.
+    /// Queues a client event, which no policy concerns. Where an earlier one of its sender and type is
+    /// queued, or the queue is full, the socket is asked first: only a client whose socket accepts nothing
+    /// gets the latest event alone.
     fn push_client_event(
         &mut self,
         event: &Arc<Publication>,
@@ -310,11 +311,11 @@ impl Outbox {
             Some(SocketAnswer::Taken) | None => ReadingPace::Reading,
         };
         if self.phase == Phase::Open {
-            self.lanes().events.push(event, subscription, (out, pace));
+            self.lanes().events.push(event, subscription, out, pace);
         }
     }
 
-    /// Returns how many gaps have begun since this was last asked.
+    /// Returns how many gaps have begun since the last call.
     pub(crate) fn take_new_gaps(&mut self) -> u32 {
         let count = self.lanes.as_mut().map_or(0, |lanes| lanes.take_new_gaps());
         if count > 0 {
@@ -323,7 +324,7 @@ impl Outbox {
         count
     }
 
-    /// Drops what waits of a subscription; returns whether now nothing waits any more.
+    /// Drops the queued messages of a subscription. Returns whether the outbox is empty because of that.
     pub(crate) fn remove_subscription(
         &mut self,
         subscription: &Arc<Subscription>,
@@ -339,13 +340,13 @@ impl Outbox {
         is_emptied
     }
 
-    /// Queues a close frame, behind what waits or instead of it; nothing is queued after it.
+    /// Queues a close frame, behind the queued messages or instead of them; nothing is queued after it.
     pub(crate) fn close(&mut self, frame: Bytes, reason: CloseReason, backlog: Backlog) {
         if self.phase != Phase::Open {
             return;
         }
         if self.awaits_session() {
-            self.lanes = None; // without its session a client makes nothing of it
+            self.lanes = None; // a client without its session message cannot use them
         }
         self.phase = Phase::Closing(Tick::RECENT);
         self.reason.get_or_insert(reason);
@@ -357,13 +358,13 @@ impl Outbox {
         lanes.push_last(frame);
     }
 
-    /// Its client is back on another socket: the task writes the close frame here as far as the stream takes it at
-    /// once, and that is the end.
+    /// Whether the client is connected to another socket, and only the task may write to this one: the task
+    /// writes as much of the close frame as the stream accepts at once, and then ends the connection.
     pub(crate) fn is_replaced(&self) -> bool {
         self.reason == Some(CloseReason::Resumed) && self.socket.is_of_task()
     }
 
-    /// The end: drops what waits and closes the descriptor.
+    /// Ends the connection: drops what is queued and closes the socket.
     pub(crate) fn end(&mut self, reason: CloseReason) {
         self.reason.get_or_insert(reason);
         self.fail();

@@ -1,5 +1,5 @@
-//! What stands in the data lane of an outbox: frames, publications, replays, and the gaps that are left where messages
-//! were dropped; and how much may stand there.
+//! What the data lane of an outbox contains: frames, publications, replayed publications, and gaps where
+//! messages were dropped; and the bounds of the lane. Used by `lanes`, `slow_consumer` and `replay`.
 
 use super::Outgoing;
 use crate::channel::{Publication, PublicationKind, Subscription};
@@ -11,28 +11,28 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Queued {
     Frame(Bytes),
-    /// A reply that stays behind what its callback has sent.
+    /// A reply that goes behind what its callback has sent.
     Reply(Bytes),
     Publication(Arc<Publication>, Option<Arc<Subscription>>),
-    /// From the history, for a subscriber that catches up.
+    /// A publication of a replay, for a subscriber that catches up.
     Replayed(Arc<Publication>, Arc<Subscription>),
-    /// Messages were dropped here.
+    /// A place where messages were dropped.
     Gap(Gap),
 }
 
 #[derive(Debug)]
 pub(super) struct Gap {
     pub(super) subscription: Arc<Subscription>,
-    /// The position before the first publication that is missing. `None` where the channel has a history and only
+    /// The position before the first missing publication. `None` if the channel has a history and only
     /// messages without a number are missing.
     pub(super) after: Option<Position>,
-    /// Publications that are missing.
+    /// Number of missing publications.
     pub(super) missed: u64,
-    /// Made just before it is written, when the gap has stopped growing.
+    /// The encoded frame, made just before it is written, when the gap has stopped growing.
     pub(super) frame: Option<Bytes>,
 }
 
-/// How much may wait.
+/// The bounds of a queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueBounds {
     pub(crate) bytes: usize,
@@ -40,12 +40,13 @@ pub(crate) struct QueueBounds {
 }
 
 impl QueueBounds {
-    /// For the first message that does not fit, until the connection's task has been asked to try its stream.
+    /// The bounds for the first message that does not fit, until the connection's task has been asked to try
+    /// its stream.
     pub(super) const UNBOUNDED: Self = Self { bytes: usize::MAX, frames: usize::MAX };
 
-    /// For a connection whose task has yet to ask its stream.
-    pub(super) fn widened(self, stretch: Widening) -> Self {
-        let least = match stretch {
+    /// Returns the bounds for a connection whose task has yet to try its stream.
+    pub(super) fn widened(self, widening: Widening) -> Self {
+        let least = match widening {
             Widening::Short => Self { bytes: WIDENED_BYTES, frames: WIDENED_FRAMES },
             Widening::Inbox => Self { bytes: INBOX_BYTES, frames: INBOX_FRAMES },
         };
@@ -60,13 +61,14 @@ impl QueueBounds {
     }
 }
 
-/// How far the bounds of a connection stretch until its task has asked its stream.
+/// How far the bounds of a connection widen until its task has tried its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Widening {
-    /// As much as a task that does not run may cost.
+    /// As far as is acceptable for a task that does not run.
     Short,
-    /// What was posted to the shard has bounds of its own. The shard waits for the task long before, but not in the middle
-    /// of what it writes together, nor where somebody cannot wait.
+    /// As far as the bounds of a shard's inbox, for what was posted to the shard. The shard waits for the
+    /// task long before that, but not in the middle of what it writes together, nor where a caller cannot
+    /// wait.
     Inbox,
 }
 
@@ -81,7 +83,7 @@ impl Queued {
     }
 
     pub(super) fn belongs_to(&self, subscription: &Arc<Subscription>) -> bool {
-        self.subscription().is_some_and(|own| Arc::ptr_eq(own, subscription))
+        self.subscription().is_some_and(|queued| Arc::ptr_eq(queued, subscription))
     }
 }
 
@@ -95,7 +97,7 @@ impl Gap {
         gap
     }
 
-    /// Counts a publication; messages of the protocol, as of presence, are none.
+    /// Counts a missing publication; protocol messages such as presence events do not count.
     pub(super) fn add(&mut self, publication: &Publication) {
         if let Some(position) = publication.position() {
             let before = Position { offset: position.offset - 1, ..position };
@@ -117,10 +119,11 @@ impl Gap {
     }
 }
 
-/// How far the bounds stretch until the task of a connection has asked its stream, and at least to what.
+/// The factor by which the bounds widen until the task of a connection has tried its stream, and the least
+/// bounds after that.
 const WIDENING_FACTOR: usize = 4;
 const WIDENED_BYTES: usize = 1 << 20;
 const WIDENED_FRAMES: usize = 4096;
-/// Twice what a shard takes before publishers wait: the rest of one inbox, and the next one.
+/// Twice what a shard accepts before publishers wait: the rest of one inbox and the next one.
 const INBOX_BYTES: usize = 32 << 20;
 const INBOX_FRAMES: usize = 16 * 1024;

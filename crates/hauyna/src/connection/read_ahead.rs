@@ -1,6 +1,6 @@
-//! Reading while a callback waits for an answer of its own client, which otherwise could never arrive: answers
-//! go to who waits for them, everything else is kept, in its order and within a bound, until the callback
-//! has ended. A part of the life in `run`.
+//! Reads ahead while a callback waits for an answer of its own client, which could not arrive otherwise:
+//! answers go to the callbacks that wait for them, and everything else is kept in order and within a bound
+//! until the callback has ended. Part of the task in `driver`.
 
 use super::callback::{start_request, wait_for_room};
 use super::driver::{Driver, Next};
@@ -11,11 +11,11 @@ use hauyna_websocket::{Event, OpCode, ProtocolError};
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-/// What was read and not yet handled: messages that came before their time, oldest first, then bytes.
+/// Input that was read ahead and not handled yet: messages, oldest first, then the remaining bytes.
 #[derive(Debug, Default)]
 pub(super) struct ReadAhead {
     held: VecDeque<HeldMessage>,
-    /// Of what is held.
+    /// Bytes of the held messages.
     bytes: usize,
     pub(super) rest_bytes: Box<[u8]>,
 }
@@ -35,7 +35,7 @@ impl ReadAhead {
         (!rest.is_empty()).then(|| Box::new(Self { rest_bytes: rest, ..Self::default() }))
     }
 
-    /// Whether messages come before the bytes.
+    /// Whether held messages come before the bytes.
     pub(super) fn has_messages(&self) -> bool {
         !self.held.is_empty()
     }
@@ -73,17 +73,17 @@ impl HeldMessage {
 }
 
 impl Driver {
-    /// Reads on, if the callback at work may be waiting for what comes. Past the bound reading pauses: a client
-    /// that sends so much before it answers does not get its answer through.
+    /// Continues to read if the running callback may be waiting for an answer of the client. Reading pauses
+    /// at the bound: the answer of a client that sends more than that before it does not arrive.
     pub(super) fn read_ahead(&mut self, cx: &mut Context<'_>) -> Next {
         if !self.core.awaits_answer() {
             return Next::Wait;
         }
-        if let Some(ahead) = &mut self.read_ahead {
-            if ahead.is_full() {
+        if let Some(read_ahead) = &mut self.read_ahead {
+            if read_ahead.is_full() {
                 return Next::Wait;
             }
-            let mut rest = std::mem::take(&mut ahead.rest_bytes);
+            let mut rest = std::mem::take(&mut read_ahead.rest_bytes);
             if !rest.is_empty() {
                 self.scan(&mut rest);
                 return Next::Again;
@@ -100,7 +100,7 @@ impl Driver {
         match read {
             Poll::Pending => Next::Wait,
             Poll::Ready(Ok(1..)) => Next::Again,
-            // The end is read again when everything before it has been handled.
+            // The end of the stream is read again when everything before it has been handled.
             Poll::Ready(Ok(0) | Err(_)) => {
                 self.core.end_requests();
                 Next::Again
@@ -109,8 +109,8 @@ impl Driver {
     }
 
     fn scan(&mut self, input: &mut [u8]) {
-        let Self { core, decoder, read_ahead: ahead, .. } = self;
-        let ahead = ahead.get_or_insert_default();
+        let Self { core, decoder, read_ahead, .. } = self;
+        let read_ahead = read_ahead.get_or_insert_default();
         core.liveness.note_read();
         let mut has_ended = false;
         let mut events = decoder.feed(input);
@@ -139,13 +139,13 @@ impl Driver {
             if let (HeldMessage::Close(code), Some(takeover)) = (&held, core.takeover()) {
                 takeover.client_closed(reader::closed_cleanly(*code));
             }
-            ahead.push(held);
+            read_ahead.push(held);
             if is_end {
                 core.end_requests();
                 break;
             }
-            if ahead.is_full() {
-                ahead.rest_bytes = (&*events.rest()).into();
+            if read_ahead.is_full() {
+                read_ahead.rest_bytes = (&*events.rest()).into();
                 break;
             }
         }
@@ -155,12 +155,12 @@ impl Driver {
         self.update_message_deadline(has_ended);
     }
 
-    /// Handles what was kept, until another callback is at work.
-    pub(super) fn replay_held(&mut self, mut ahead: Box<ReadAhead>, cx: &mut Context<'_>) {
-        let Self { core, callback: work, .. } = self;
+    /// Handles the held messages until a callback is running again.
+    pub(super) fn replay_held(&mut self, mut read_ahead: Box<ReadAhead>, cx: &mut Context<'_>) {
+        let Self { core, callback, .. } = self;
         with_replies(|replies| {
-            while work.is_none()
-                && let Some(held) = ahead.pop()
+            while callback.is_none()
+                && let Some(held) = read_ahead.pop()
             {
                 let handled = match held {
                     HeldMessage::Text(text) => reader::handle(core, Event::Text(&text), replies),
@@ -177,7 +177,7 @@ impl Driver {
                     }
                 };
                 if let Handled::Later(pending) = handled {
-                    *work = start_request(core, pending, replies, cx);
+                    *callback = start_request(core, pending, replies, cx);
                     if core.is_backed_up() {
                         break;
                     }
@@ -185,19 +185,19 @@ impl Driver {
                 if replies.len() >= MAX_REPLY_BYTES {
                     break;
                 }
-                if work.is_none() {
-                    *work = wait_for_room(core);
+                if callback.is_none() {
+                    *callback = wait_for_room(core);
                 }
             }
             flush_replies(core, replies);
         });
-        if ahead.has_messages() || !ahead.rest_bytes.is_empty() {
-            self.read_ahead = Some(ahead);
+        if read_ahead.has_messages() || !read_ahead.rest_bytes.is_empty() {
+            self.read_ahead = Some(read_ahead);
         }
     }
 }
 
-/// Bytes that may be kept; one message may go past it.
+/// Bytes that may be held; one message may exceed it.
 const CAPACITY: usize = 64 * 1024;
-/// What a message costs beside its payload.
+/// Bytes that a message costs beside its payload.
 const OVERHEAD_BYTES: usize = 64;

@@ -1,5 +1,6 @@
-//! What comes in on one connection, event by event: control frames are answered here, messages go to
-//! `dispatch`. Also what a fault and a refusal do.
+//! Handles what one connection receives, event by event: it answers control frames and passes messages to
+//! `dispatch`. It also closes for faults and refusals, and announces the session. `driver` and `read_ahead`
+//! call it.
 
 use super::close::close_frame_of;
 use super::outbox::SessionNotice;
@@ -18,7 +19,7 @@ use hauyna_websocket::{Event, FrameBuilder, OpCode, ProtocolError, encode_into};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// What became of an event.
+/// The result of handling an event.
 pub(super) enum Handled {
     Done,
     Later(Pending),
@@ -26,11 +27,11 @@ pub(super) enum Handled {
 
 pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut Vec<u8>) -> Handled {
     if !core.is_open() && !matches!(event, Event::Close(_)) {
-        return Handled::Done; // we are closing: only the peer's close frame counts
+        return Handled::Done; // the connection is closing: only the peer's close frame counts
     }
     let later = match event {
-        Event::Text(text) => message(core, (OpCode::Text, text.as_bytes()), replies),
-        Event::Binary(bytes) => message(core, (OpCode::Binary, bytes), replies),
+        Event::Text(text) => message(core, OpCode::Text, text.as_bytes(), replies),
+        Event::Binary(bytes) => message(core, OpCode::Binary, bytes, replies),
         Event::Ping(payload) => {
             pong(core, payload, replies);
             let pending = core.endpoint.call_on_ping(&Context::new(core.clone()), payload);
@@ -50,7 +51,8 @@ pub(super) fn handle(core: &Arc<ConnectionCore>, event: Event<'_>, replies: &mut
 
 fn message(
     core: &Arc<ConnectionCore>,
-    (opcode, payload): (OpCode, &[u8]),
+    opcode: OpCode,
+    payload: &[u8],
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
     core.traffic().requests.increment();
@@ -67,7 +69,7 @@ fn message(
     }
 }
 
-/// Takes a message that answers a request of ours; false where it is anything else.
+/// Takes a message that answers a client request; returns false for any other message.
 pub(super) fn take_answer(core: &Arc<ConnectionCore>, opcode: OpCode, payload: &[u8]) -> bool {
     let is_answer = opcode == core.wire().opcode() && dispatch::take_answer(core, payload);
     if is_answer {
@@ -76,7 +78,7 @@ pub(super) fn take_answer(core: &Arc<ConnectionCore>, opcode: OpCode, payload: &
     is_answer
 }
 
-/// Answers a ping; while the peer does not read, only the latest one (RFC 6455 §5.5.3).
+/// Answers a ping. While the peer does not read, it keeps only the latest pong (RFC 6455 §5.5.3).
 fn pong(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
     let mut outbox = core.outbox.lock();
     if outbox.blocked.is_none() {
@@ -100,14 +102,14 @@ pub(super) fn closed_cleanly(code: Option<u16>) -> CloseReason {
     CloseReason::Client(code.unwrap_or(NO_STATUS))
 }
 
-/// What was read is no message: closes the connection behind the replies so far.
+/// Closes the connection for input that is not a valid message, behind the replies so far.
 pub(super) fn close_for_fault(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
     log_refusal(core, error, replies);
     flush_replies(core, replies);
     refuse(core, error);
 }
 
-/// A message that is too large is answered before the connection is closed for it.
+/// Answers a message that is too large, before the connection is closed for it.
 fn log_refusal(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut Vec<u8>) {
     if core.endpoint.mode == Mode::Protocol && error.close_code() == hauyna_websocket::CloseCode::TOO_BIG {
         let limit = serde_json::json!({ "limit": core.endpoint.limits.message });
@@ -118,21 +120,21 @@ fn log_refusal(core: &Arc<ConnectionCore>, error: &ProtocolError, replies: &mut 
     }
 }
 
-/// The peer broke RFC 6455.
+/// Closes the connection because the peer broke RFC 6455.
 fn refuse(core: &Arc<ConnectionCore>, error: &ProtocolError) {
     core.hub.metrics.protocol_errors.increment();
     tracing::debug!(target: "hauyna::connection", id = %core.id(), %error, "broke the protocol");
     let code = CloseCode(error.close_code().as_u16());
     core.wait_for_ordered_replies();
-    // A client whose message was too large comes back without it.
+    // A client whose message was too large may reconnect and go on without that message.
     let reason = match code {
         CloseCode::MESSAGE_TOO_BIG => CloseReason::MessageTooBig,
         _ => CloseReason::Protocol,
     };
-    core.close(code, &error.to_string(), (reason, Backlog::Drop));
+    core.close(code, &error.to_string(), reason, Backlog::Drop);
 }
 
-/// `on_open` said no.
+/// Closes the connection because `on_open` refused it.
 pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     tracing::debug!(
         target: "hauyna::connection",
@@ -142,18 +144,18 @@ pub(super) fn refuse_open(core: &Arc<ConnectionCore>, error: &Error) {
     );
     core.push_reply(dispatch::error_frame(core, None, error));
     let code = error.close_code();
-    core.close(code, code.name().unwrap_or_default(), (CloseReason::Failed, Backlog::Write));
+    core.close(code, code.name().unwrap_or_default(), CloseReason::Failed, Backlog::Write);
 }
 
-/// What became of the subscriptions of a session that goes on.
+/// What became of the subscriptions of a resumed session.
 #[derive(Clone, Copy)]
 pub(crate) struct Resumed<'a> {
     pub(crate) subscriptions: &'a [Subscribed<'a>],
     pub(crate) failed: &'a [FailedSubscription<'a>],
 }
 
-/// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed session.
-/// From now on the session can be resumed.
+/// Queues the first message to a client that negotiated a sub-protocol, with the subscriptions of a resumed
+/// session. From now on the session can be resumed.
 pub(crate) fn announce_session(
     core: &ConnectionCore,
     resumed: Option<Resumed<'_>>,
@@ -162,7 +164,8 @@ pub(crate) fn announce_session(
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let heartbeat = core.endpoint.heartbeat.map(|heartbeat| HeartbeatTerms {
         interval: ms(heartbeat.interval),
-        // Of silence: the client's own ping falls due, and its answer after that.
+        // The time of silence after which the connection counts as lost: the client's own ping is due after
+        // the interval, and its answer after the timeout.
         timeout: ms(heartbeat.interval.saturating_add(heartbeat.timeout)),
     });
     let sessions = &core.hub.sessions;
@@ -186,21 +189,22 @@ pub(crate) fn announce_session(
     outbox.push_session(frame, if token.is_some() { SessionNotice::Token } else { SessionNotice::Session });
 }
 
-/// One message as a frame for this connection.
+/// Encodes one message as a frame for this connection.
 pub(crate) fn frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
     let mut frame = FrameBuilder::with_capacity(128);
     message.encode(core.wire().encoding(), frame.payload());
     frame.finish(core.wire().opcode())
 }
 
-/// What the application sends to this connection alone, as a frame.
+/// Encodes what the application sends to this connection alone as a frame.
 pub(super) fn content_frame(core: &ConnectionCore, content: &Content) -> Bytes {
     let mut payload = Vec::with_capacity(content.bytes().len());
     content.encode_alone(core.wire().encoding(), &mut payload);
     whole_frame(core, &payload)
 }
 
-/// A message of the protocol with a payload of the application's, as a frame for this connection.
+/// Encodes a message of the protocol that carries a payload of the application as a frame for this
+/// connection.
 pub(super) fn message_frame(core: &ConnectionCore, message: &Message<'_>) -> Bytes {
     let mut payload = Vec::with_capacity(128);
     message.encode(core.wire().encoding(), &mut payload);
@@ -214,5 +218,5 @@ fn whole_frame(core: &ConnectionCore, payload: &[u8]) -> Bytes {
     }
 }
 
-/// What an absent status code counts as (RFC 6455 §7.4.1).
+/// The code that stands for an absent status code (RFC 6455 §7.4.1).
 const NO_STATUS: u16 = 1005;

@@ -1,6 +1,7 @@
-//! Catching up: what a subscriber missed is read from the history in pages, each when its socket has taken the one before,
-//! so that a connection never holds more than one. Until the replay has reached the present, live publications are left
-//! to it. `Replays` stands in the outbox; the connection's task fetches the pages, its shard ends the replay.
+//! Replays what a subscriber missed: reads it from the history in pages, each after the socket has accepted
+//! the one before, so that a connection never holds more than one. Until a replay has reached the present,
+//! numbered live publications come with it. `Replays` is in the outbox; the connection's task fetches the
+//! pages, and its shard ends the replay.
 
 use super::queued::QueueBounds;
 use super::{CloseReason, ConnectionCore, Phase};
@@ -16,47 +17,49 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Replays {
     all: Vec<Replay>,
-    /// Messages and bytes that wait behind replays.
+    /// Number of messages that are held behind replays.
     held: usize,
+    /// Bytes of the messages that are held behind replays.
     held_bytes: usize,
 }
 
-/// Messages without a number that came live meanwhile: they follow when the replay has ended.
+/// Messages without a number that were published during a replay; they follow when it has ended.
 #[derive(Debug, Default)]
 pub(super) struct HeldPublications {
     pub(super) publications: Vec<Arc<Publication>>,
     bytes: usize,
-    /// There was no room for one more.
+    /// Whether a message was dropped because the bounds were reached.
     pub(super) has_dropped: bool,
 }
 
 #[derive(Debug)]
 struct Replay {
     subscription: Arc<Subscription>,
-    /// What the subscriber was sent up to now.
+    /// The position up to which the subscriber was sent publications.
     at: Position,
-    /// The newest position that was delivered meanwhile, and left to the replay.
+    /// The newest position that was published meanwhile and left to the replay.
     delivered: Option<Position>,
     stage: Stage,
-    /// The history no longer has what follows `at`: the next page begins with the oldest that there is.
+    /// Whether the history no longer has what follows `at`; then the next page begins with the oldest
+    /// publication.
     is_behind: bool,
-    /// The stream goes on under another epoch, or after a loss: the history says where.
+    /// Whether the stream continues under another epoch, or after a loss; the history tells where.
     has_turned: bool,
     held: HeldPublications,
 }
 
-/// How far a replay is.
+/// The stage of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The next page is to be fetched.
+    /// The next page has to be fetched.
     Due,
-    /// It is being fetched.
+    /// The next page is being fetched.
     Fetching,
-    /// The present is reached, as far as the history says; the shard has to confirm it.
+    /// The present is reached according to the history; the shard has to confirm it.
     Ending,
 }
 
-/// What is to be read from a history for a subscriber.
+/// The range that has to be read from a history for a subscriber.
 struct Page {
     subscription: Arc<Subscription>,
     range: HistoryRange,
@@ -67,17 +70,17 @@ impl Replays {
         self.all.is_empty()
     }
 
-    /// Whether a page should be fetched: not too many are on their way.
+    /// Whether a page should be fetched: a replay is due, and fewer than the maximum are being fetched.
     pub(super) fn is_due(&self) -> bool {
-        let asked = self.all.iter().filter(|replay| replay.stage == Stage::Fetching).count();
-        asked < MAX_PAGES_AT_ONCE && self.all.iter().any(|replay| replay.stage == Stage::Due)
+        let fetching = self.all.iter().filter(|replay| replay.stage == Stage::Fetching).count();
+        fetching < MAX_PAGES_AT_ONCE && self.all.iter().any(|replay| replay.stage == Stage::Due)
     }
 
     fn find(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Replay> {
         self.all.iter_mut().find(|replay| Arc::ptr_eq(&replay.subscription, subscription))
     }
 
-    /// Ends a replay; returns what waited behind it.
+    /// Ends a replay. Returns the messages that were held behind it.
     pub(super) fn remove(&mut self, subscription: &Arc<Subscription>) -> Option<HeldPublications> {
         let index = self.all.iter().position(|replay| Arc::ptr_eq(&replay.subscription, subscription))?;
         let held = self.all.remove(index).held;
@@ -86,15 +89,15 @@ impl Replays {
         Some(held)
     }
 
-    /// Keeps a message that has to wait for the replay; returns whether there was room for it.
+    /// Holds a message behind a replay. Returns whether it fits into the bounds.
     pub(super) fn hold(
         &mut self,
         publication: &Arc<Publication>,
         subscription: &Arc<Subscription>,
         bytes: usize,
-        room: QueueBounds,
+        bounds: QueueBounds,
     ) -> bool {
-        let has_room = self.held == 0 || self.held < room.frames && self.held_bytes + bytes <= room.bytes;
+        let has_room = self.held == 0 || self.held < bounds.frames && self.held_bytes + bytes <= bounds.bytes;
         let Some(Replay { held, .. }) = self.find(subscription) else { return true };
         held.has_dropped |= !has_room;
         if has_room {
@@ -106,14 +109,14 @@ impl Replays {
         has_room
     }
 
-    /// A publication came live, which the replay has to bring in its place.
+    /// Notes a live publication that the replay has to deliver in order.
     pub(super) fn note_delivered(&mut self, subscription: &Arc<Subscription>, position: Position) {
         if let Some(replay) = self.find(subscription) {
             replay.delivered = Some(position);
         }
     }
 
-    /// The stream has turned.
+    /// Notes that the epoch of the stream has changed.
     pub(super) fn note_turn(&mut self, subscription: &Arc<Subscription>) {
         if let Some(replay) = self.find(subscription) {
             replay.has_turned = true;
@@ -131,8 +134,8 @@ impl Replays {
 }
 
 impl ConnectionCore {
-    /// Begins to replay what follows `at`, at least up to `present`. `page` is what was read of it already, if anything.
-    /// Called under the channel's lock.
+    /// Begins to replay what follows `at`, at least up to `present`. `page` is what was already read of it,
+    /// if anything. The caller holds the channel's lock.
     pub(crate) fn begin_replay(
         self: &Arc<Self>,
         subscription: &Arc<Subscription>,
@@ -148,9 +151,8 @@ impl ConnectionCore {
         let lanes = outbox.lanes();
         let page = page.filter(|_| !lanes.has_replayed());
         let stage = if page.is_some() { Stage::Fetching } else { Stage::Due };
-        let own = subscription.clone();
         lanes.replays.all.push(Replay {
-            subscription: own,
+            subscription: subscription.clone(),
             at,
             delivered: Some(present),
             stage,
@@ -162,12 +164,12 @@ impl ConnectionCore {
         if let Some(page) = page {
             self.replay(subscription, &page);
         }
-        // It fetches the next page.
+        // The task fetches the next page.
         self.wake(&self.outbox.lock());
     }
 
-    /// Fetches the next page of a replay where the socket has taken the one before; returns whether there was one to
-    /// fetch.
+    /// Fetches the next page of a replay if the socket has accepted the one before. Returns whether there was
+    /// one to fetch.
     pub(super) fn fetch_replay(self: &Arc<Self>) -> bool {
         let mut outbox = self.outbox.lock();
         if outbox.is_over_bounds(self.bounded()) {
@@ -203,13 +205,13 @@ impl ConnectionCore {
                     error = %crate::log::error_text(&error),
                     "the history cannot be read",
                 );
-                // Its client comes back and recovers.
+                // The client reconnects and recovers.
                 self.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
             }
         }
     }
 
-    /// Queues a page, as much of it as may wait.
+    /// Queues a page, up to the bounds.
     fn replay(self: &Arc<Self>, subscription: &Arc<Subscription>, page: &HistoryPage) {
         let is_negotiated = self.is_negotiated();
         let mut outbox = self.outbox.lock();
@@ -225,7 +227,8 @@ impl ConnectionCore {
         replay.is_behind = false;
         let has_turned = page.top.epoch != at.epoch;
         if has_turned {
-            // What was delivered under an earlier epoch is in this history, or lost. A later one is noted as a turn.
+            // What was delivered under an earlier epoch is in this history, or lost. A later epoch is noted
+            // as a turn.
             replay.delivered.take_if(|delivered| delivered.epoch != page.top.epoch);
         }
         let is_lost = page.continuity == Continuity::EpochChanged || has_turned && was_behind;
@@ -236,7 +239,8 @@ impl ConnectionCore {
             }
         }
         if is_lost {
-            // The numbering began anew: what was missed cannot be said, but that it was.
+            // The numbering restarted: how much was missed is unknown, but the subscriber learns that
+            // something was.
             at = page.top;
             if is_negotiated {
                 lanes.push_turn(subscription, EpochTurn::lost(at), out);
@@ -254,7 +258,7 @@ impl ConnectionCore {
                 if offset > at.offset + 1 {
                     lanes.push_gap(subscription, at, offset - at.offset - 1);
                 }
-                if !self.is_unsubscribed_meanwhile(publication) {
+                if !self.is_excluded_from(publication) {
                     bytes += lanes.push_replayed(publication, subscription, out);
                 }
                 at.offset = offset;
@@ -277,8 +281,9 @@ impl ConnectionCore {
         }
     }
 
-    /// The shard has come to the end of a replay: publications after the offset `after` go to the subscriber as they
-    /// come, unless some did meanwhile. Returns whether it is live.
+    /// Ends a replay whose present the shard has reached, after the offset `after`: from now on publications
+    /// go to the subscriber directly, unless some were published meanwhile. Returns whether the subscription
+    /// is live.
     pub(crate) fn activate(self: &Arc<Self>, subscription: &Arc<Subscription>, after: u64) -> bool {
         let mut outbox = self.outbox.lock();
         let Some(lanes) = outbox.existing_lanes() else { return false };
@@ -304,5 +309,5 @@ impl ConnectionCore {
 const MAX_PAGE_PUBLICATIONS: u32 = 64;
 /// Bytes after which the rest of a page is left for the next one.
 const MAX_PAGE_BYTES: usize = 64 * 1024;
-/// Pages that are fetched at once, for several channels.
+/// Pages that are fetched at once, for different channels.
 const MAX_PAGES_AT_ONCE: usize = 4;

@@ -1,4 +1,5 @@
-//! What goes out of a connection, between its shard and its outbox.
+//! Queues what a connection sends: between the shard and the outbox, with the checks for slow consumers.
+//! Callbacks, shards and the sweep call it.
 
 use super::close::close_frame_of;
 use super::outbox::{Flushed, Outbox, OutboxFull};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl ConnectionCore {
-    /// Queues a publication; the caller sees to the flush.
+    /// Queues a publication; the caller has to flush.
     pub(crate) fn push_publication(
         self: &Arc<Self>,
         publication: &Arc<Publication>,
@@ -35,12 +36,12 @@ impl ConnectionCore {
         self.outbox.lock().task_is_due(self.bounded()) == TaskUrgency::Now
     }
 
-    /// Its task has not run for long.
+    /// Notes that its task has not run for a long time.
     pub(crate) fn mark_task_absent(&self) {
         self.outbox.lock().mark_task_absent();
     }
 
-    /// Queues a frame behind the publications; the caller sees to the flush.
+    /// Queues a frame behind the publications; the caller has to flush.
     pub(crate) fn push_frame(self: &Arc<Self>, frame: Bytes, origin: FrameOrigin) -> TaskUrgency {
         let mut outbox = self.outbox.lock();
         match origin {
@@ -57,7 +58,8 @@ impl ConnectionCore {
         outbox.task_is_due(self.bounded())
     }
 
-    /// From now on nothing of this subscription is queued; what waits is dropped.
+    /// Ends a subscription in the outbox: nothing of it is queued from now on, and its queued messages are
+    /// dropped.
     pub(crate) fn end_subscription(&self, subscription: &Arc<Subscription>) {
         let mut outbox = self.outbox.lock();
         subscription.set_phase(SubscriptionPhase::Ended);
@@ -66,13 +68,13 @@ impl ConnectionCore {
         }
     }
 
-    /// Queues a reply; the caller sees to the flush, and stops reading while too much waits.
+    /// Queues a reply; the caller has to flush, and stops reading while too much is queued.
     pub(crate) fn push_reply(&self, frame: Bytes) {
         self.outbox.lock().push_reply(frame);
     }
 
-    /// Queues a message of the protocol that the client did not ask for, and has the shard write it. A client that does
-    /// not read them is a slow consumer.
+    /// Queues a message of the protocol that the client did not ask for, and has the shard write it. A client
+    /// that does not read such messages is a slow consumer.
     pub(crate) fn push_control(self: &Arc<Self>, frame: Bytes) {
         let mut outbox = self.outbox.lock();
         self.push_control_locked(&mut outbox, frame);
@@ -80,7 +82,8 @@ impl ConnectionCore {
         self.request_flush();
     }
 
-    /// As [`ConnectionCore::push_control`], for what is told of subscriptions: behind the answers of earlier requests.
+    /// Does the same as [`ConnectionCore::push_control`] for a notice about a subscription: it goes behind
+    /// the answers to earlier requests.
     pub(crate) fn push_notice(self: &Arc<Self>, frame: Bytes) {
         let mut outbox = self.outbox.lock();
         if outbox.push_notice(frame, self.outgoing()) == Err(OutboxFull) {
@@ -90,12 +93,12 @@ impl ConnectionCore {
         self.request_flush();
     }
 
-    /// Whether a message of the protocol can be queued: a connection is not closed as slow before its task, which alone
-    /// may write, has tried its stream.
+    /// Checks whether a message of the protocol can be queued. A connection is not closed as slow before its
+    /// task, which alone may write, has tried its stream.
     ///
     /// # Errors
     ///
-    /// Too much waits until the task has run.
+    /// Too much is queued until the task has run.
     pub(super) fn check_control_room(&self, outbox: &mut Outbox, bytes: usize) -> Result<(), Error> {
         let is_tried = outbox.is_stream_tried();
         match outbox.control_room(bytes, self.outgoing()) {
@@ -104,7 +107,7 @@ impl ConnectionCore {
         }
     }
 
-    /// Lets the connection's task run, which alone may write, where more waits than the bounds allow.
+    /// Lets the connection's task run, which alone may write, if more is queued than the bounds allow.
     pub(crate) async fn let_task_write(&self) {
         let is_due = self.outbox.lock().is_control_due(self.bounded());
         if is_due {
@@ -112,14 +115,16 @@ impl ConnectionCore {
         }
     }
 
-    /// As [`ConnectionCore::push_control`], for those who hold the outbox and see to the flush.
+    /// Does the same as [`ConnectionCore::push_control`] for callers that hold the outbox's lock and flush
+    /// themselves.
     pub(super) fn push_control_locked(self: &Arc<Self>, outbox: &mut Outbox, frame: Bytes) {
         if outbox.push_control(frame, self.outgoing()) == Err(OutboxFull) {
             self.close_as_slow(outbox);
         }
     }
 
-    /// After something was queued that no bound was asked about: a client that does not read it is a slow consumer.
+    /// Closes a client as a slow consumer if it does not read messages that were queued without a check of
+    /// the bounds.
     pub(crate) fn check_bounds(self: &Arc<Self>) {
         let mut outbox = self.outbox.lock();
         if outbox.phase == Phase::Open && outbox.is_over_bounds_after_ask(self.outgoing()) {
@@ -127,7 +132,8 @@ impl ConnectionCore {
         }
     }
 
-    /// Puts the connection on its shard's list; false where it stands there already.
+    /// Marks the connection as enqueued in its shard's list. Returns false if it is in the list already or
+    /// has nothing to write.
     pub(crate) fn enqueue_for_flush(&self) -> bool {
         let mut outbox = self.outbox.lock();
         !outbox.is_empty() && !std::mem::replace(&mut outbox.is_enqueued, true)
@@ -147,7 +153,7 @@ impl ConnectionCore {
         self.wake_after_flush(outbox, &flushed);
     }
 
-    /// Wakes the connection's task where a write asks for it.
+    /// Wakes the connection's task if the result of a flush requires it.
     fn wake_after_flush(&self, outbox: &mut Outbox, flushed: &Flushed) {
         let must_wake = match flushed {
             Flushed::Empty => matches!(outbox.phase, Phase::Closed(_)) || outbox.wants_replay(),
@@ -158,19 +164,19 @@ impl ConnectionCore {
         }
     }
 
-    /// Whether it stands in one list of its shard at most.
+    /// Whether it is in at most one list of its shard.
     pub(crate) fn has_one_list(&self) -> bool {
         self.shard_list_count.load(Ordering::Relaxed) <= 1
     }
 
-    /// Notes one list more, and returns in how many it stands.
+    /// Counts one more list of its shard, and returns how many contain it now.
     pub(crate) fn enter_list(&self) -> u8 {
         let lists = self.shard_list_count.load(Ordering::Relaxed).saturating_add(1);
         self.shard_list_count.store(lists, Ordering::Relaxed);
         lists
     }
 
-    /// Notes one list less.
+    /// Counts one list of its shard less.
     pub(crate) fn leave_list(&self) {
         let lists = self.shard_list_count.load(Ordering::Relaxed);
         if lists < u8::MAX {
@@ -178,21 +184,22 @@ impl ConnectionCore {
         }
     }
 
-    /// Its subscriptions, those to the channels of its user's groups included.
+    /// Returns its subscriptions, including those to the channels of its user's groups.
     pub(crate) fn all_subscriptions(&self) -> Vec<Arc<Subscription>> {
         let mut all = self.subscriptions.lock().clone();
-        if let Some(attached) = self.cold.get() {
-            all.extend(attached.groups.lock().iter().cloned());
+        if let Some(cold) = self.cold.get() {
+            all.extend(cold.groups.lock().iter().cloned());
         }
         all
     }
 
-    /// Reads what a delivery will need first, for the sake of the cache.
+    /// Reads what a delivery needs first, to load it into the CPU cache.
     pub(crate) fn prefetch(&self) -> u32 {
         u32::from(self.shard_list_count.load(Ordering::Relaxed)) + u32::from(self.outbox.is_locked())
     }
 
-    /// The fast path of a fan-out: `joined`, the frames of `publications`, goes straight to the socket.
+    /// Writes `joined`, the concatenated frames of `publications`, directly to the socket: the fast path of a
+    /// fan-out.
     pub(crate) fn write_publications(
         self: &Arc<Self>,
         joined: &Bytes,
@@ -209,7 +216,7 @@ impl ConnectionCore {
         outbox.task_is_due(self.bounded())
     }
 
-    /// Tells listeners of the gaps that the last publications of this subscription began.
+    /// Notifies listeners of the gaps that the last publications of this subscription began.
     pub(super) fn notify_of_gaps(
         self: &Arc<Self>,
         outbox: &mut Outbox,
@@ -247,8 +254,8 @@ impl ConnectionCore {
         }
     }
 
-    /// Sends a message of the application to this connection alone, behind everything that was sent to it before, by
-    /// whatever verb.
+    /// Sends a message of the application to this connection alone, behind everything that was sent to it
+    /// before in any way.
     pub(crate) fn send(self: &Arc<Self>, frame: Bytes) -> Result<(), Error> {
         let shard = &self.hub.shards[self.shard()];
         if !shard.is_drained() {
@@ -264,7 +271,7 @@ impl ConnectionCore {
                 origin: FrameOrigin::Application,
             })));
             if self.hub.is_shard_congested(self.shard()) {
-                self.hub.process_inline(self.shard()); // it cannot wait here
+                self.hub.process_inline(self.shard()); // this function is not async and cannot wait
             }
             return Ok(());
         }
@@ -288,7 +295,7 @@ impl ConnectionCore {
         Ok(())
     }
 
-    /// Queues a reply behind everything that the callback it comes from has sent. Later ones go the same way.
+    /// Queues a reply behind everything that its callback has sent. Later replies go the same way.
     pub(super) fn send_ordered_reply(self: &Arc<Self>, frame: Bytes) {
         {
             let mut outbox = self.outbox.lock();
@@ -312,18 +319,19 @@ impl ConnectionCore {
         self.outbox.lock().ordered_replies > 0
     }
 
-    /// A reply that does not go the way of the others must not overtake them.
+    /// Writes the replies that are on their way through the shard, so that a reply sent in another way cannot
+    /// overtake them.
     pub(crate) fn wait_for_ordered_replies(&self) {
         if self.has_ordered_replies() {
             self.hub.process_inline(self.shard());
         }
     }
 
-    /// Sends a message of the protocol, before publications; a handler without the protocol sends none.
+    /// Sends a message of the protocol before publications; a handler without the protocol sends none.
     ///
     /// # Errors
     ///
-    /// The connection is closed, or too much waits until its task has run.
+    /// The connection is closed, or too much is queued until its task has run.
     pub(crate) fn send_message(self: &Arc<Self>, message: &Message<'_>) -> Result<(), Error> {
         if self.endpoint.mode == Mode::Protocol {
             self.check_open()?;
@@ -340,7 +348,8 @@ impl ConnectionCore {
     }
 }
 
-/// More was sent than may wait before the connection's task, which alone may write, has run.
+/// Returns the error for messages that exceed what may be queued before the connection's task, which alone
+/// may write, has run.
 fn task_not_run_yet() -> Error {
-    Error::protocol(ErrorType::Unavailable, "too many messages wait until the connection's task runs")
+    Error::protocol(ErrorType::Unavailable, "too many messages are queued until the connection's task runs")
 }

@@ -1,5 +1,6 @@
-//! What the slow-consumer policies do to the data lane: what is dropped, superseded and told, and what waits behind a
-//! replay. Called by `outbox`, when the socket takes nothing more.
+//! What the slow-consumer policies do to the data lane: which publications are dropped, superseded and
+//! reported as gaps, and which are held behind a replay. `outbox` calls it when the socket accepts nothing
+//! more.
 
 use super::Outgoing;
 use super::lanes::Lanes;
@@ -9,8 +10,9 @@ use crate::channel::{EpochTurn, Publication, PublicationKind, SlowConsumer, Subs
 use std::sync::Arc;
 
 impl Lanes {
-    /// A publication came live for a subscriber that catches up. A numbered one stands in the history, too, and comes with
-    /// the replay; any other waits behind it, or is part of a gap there: who catches up does not lag, so no policy acts.
+    /// Handles a live publication for a subscriber that catches up. A numbered publication is in the history,
+    /// too, and comes with the replay; any other is held behind the replay, or becomes part of a gap there. A
+    /// subscriber that catches up does not lag, so no policy acts.
     pub(super) fn leave_to_replay(
         &mut self,
         publication: &Arc<Publication>,
@@ -32,10 +34,11 @@ impl Lanes {
         }
     }
 
-    /// The replay of a subscription has ended: what waited behind it follows.
+    /// Ends the replay of a subscription: the publications that were held behind it follow.
     pub(super) fn release_held(&mut self, subscription: &Arc<Subscription>, out: Outgoing<'_>) {
         let Some(held) = self.replays.remove(subscription) else { return };
-        // As a part of the replay: who reads what it has caught up on does not lag, and has the whole room for what follows.
+        // They count as a part of the replay: a client that reads it does not lag, and has the whole bounds
+        // for later messages.
         for publication in held.publications {
             self.push_replayed(&publication, subscription, out);
         }
@@ -47,7 +50,7 @@ impl Lanes {
         }
     }
 
-    /// Tells a subscriber that catches up that the stream goes on under another epoch.
+    /// Queues a notice for a subscriber that catches up: the stream continues under another epoch.
     pub(super) fn push_turn(
         &mut self,
         subscription: &Arc<Subscription>,
@@ -66,7 +69,8 @@ impl Lanes {
         out: Outgoing<'_>,
     ) -> Result<(), OutboxFull> {
         let bytes = publication.frame(out.wire, out.deflate).len();
-        let policy = subscription.map_or(SlowConsumer::Disconnect, |own| own.channel.options.slow_consumer);
+        let policy = subscription
+            .map_or(SlowConsumer::Disconnect, |subscription| subscription.channel.options.slow_consumer);
         if let (SlowConsumer::Conflate, Some(subscription), true) = (policy, subscription, out.may_conflate)
             && let Some(index) = self.superseded_index(subscription, publication)
         {
@@ -96,7 +100,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Whether something waits whose policy is to disconnect.
+    /// Whether something is queued whose policy is to disconnect.
     pub(super) fn is_disconnecting(&self) -> bool {
         self.data.iter().any(|queued| match queued {
             Queued::Frame(_) | Queued::Publication(_, None) => true,
@@ -107,7 +111,7 @@ impl Lanes {
         })
     }
 
-    /// Whether a publication that waits would be superseded by this one.
+    /// Whether this publication would supersede a queued one.
     pub(super) fn would_conflate(&self, new: &Publication, subscription: Option<&Arc<Subscription>>) -> bool {
         subscription.is_some_and(|subscription| {
             subscription.channel.options.slow_consumer == SlowConsumer::Conflate
@@ -140,13 +144,13 @@ impl Lanes {
         })
     }
 
-    /// Turns a queued publication into a gap, or into one more of the gap before it.
+    /// Turns a queued publication into a gap, or adds it to the gap before it.
     fn drop_at(&mut self, index: usize, out: Outgoing<'_>) {
         let Queued::Publication(publication, Some(subscription)) = &self.data[index] else { return };
         let (publication, subscription) = (publication.clone(), subscription.clone());
         self.data_bytes -= publication.frame(out.wire, out.deflate).len();
         count_dropped(&publication, out);
-        // What lies on two sides of a turn never counts as one gap.
+        // Publications on two sides of an epoch turn never count as one gap.
         let earlier = self.data.range(..index).rposition(|queued| {
             let is_turn = matches!(queued, Queued::Publication(other, _) if other.is_epoch_turn());
             (is_turn || matches!(queued, Queued::Gap(_))) && queued.belongs_to(&subscription)
@@ -168,8 +172,8 @@ impl Lanes {
         out: Outgoing<'_>,
     ) {
         count_dropped(publication, out);
-        // One gap for all that follows the channel's last message here, or channels that overflow in turn
-        // would queue one for each.
+        // One gap covers everything after the channel's last message here. Otherwise channels that overflow
+        // in turn would queue one gap each time.
         let last = self.data.iter().rposition(|queued| queued.belongs_to(subscription));
         match last {
             Some(index) if matches!(self.data[index], Queued::Gap(_)) => self.widen_gap(index, publication),
@@ -181,7 +185,7 @@ impl Lanes {
         }
     }
 
-    /// One more message is missing behind a gap.
+    /// Adds one missing message to a gap.
     fn widen_gap(&mut self, index: usize, publication: &Publication) {
         let Queued::Gap(gap) = &mut self.data[index] else { return };
         gap.add(publication);

@@ -1,5 +1,6 @@
-//! What state a connection can be in, and which may follow which: `ConnectionState`, and the hub's table with its
-//! counts. `transition` changes the states of connections by it; nothing here knows a connection.
+//! The states that a connection can be in, and which state may follow which: `ConnectionState`, and the hub's
+//! table with its counts. `transition` changes the states of connections by this table; this module knows no
+//! connections.
 
 use crate::error::Error;
 use serde::{Serialize, Serializer};
@@ -16,32 +17,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// | `Reconnecting` | `Connected` · `Disconnected` · `Error` |
 /// | `Error` | `Reconnecting` · `Disconnected` |
 ///
-/// An application adds transitions, and by them states of its own, with
+/// An application adds transitions, and with them its own states, with
 /// [`HubBuilder::allow_transition`](crate::HubBuilder::allow_transition).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectionState {
-    /// It is there, and was heard of not long ago. What every connection begins with.
+    /// The socket is open, and the client was active recently. Every connection begins in this state.
     Connected,
-    /// It is there, but nothing was heard for twice the heartbeat's interval, or no message for
+    /// The socket is open, but nothing was read for twice the heartbeat's interval, or no message came for
     /// [`Handler::idle_after`](crate::Handler::idle_after).
     Idle,
-    /// It is gone. A handle on a connection that has ended says so for good.
+    /// The connection is gone. A handle on a connection that has ended stays in this state.
     Disconnected,
-    /// It is lost, and its client is expected back.
+    /// The connection is lost, and its client is expected to return.
     Reconnecting,
-    /// It failed: the client broke the protocol, `on_open` failed, or nothing could be written in time.
+    /// The connection failed: the client broke the protocol, `on_open` failed, or nothing could be written in
+    /// time.
     Error,
-    /// A state of the application's own, by its name.
+    /// A state that the application defines, by its name.
     Custom(&'static str),
 }
 
 impl ConnectionState {
-    /// The five that every hub has.
+    /// The five states that every hub has.
     pub const ALL: [Self; 5] =
         [Self::Connected, Self::Idle, Self::Disconnected, Self::Reconnecting, Self::Error];
 
-    /// The name, as clients read it: `connected`, `idle`, `disconnected`, `reconnecting`, `error`, or the
-    /// application's own.
+    /// Returns the name as clients read it: `connected`, `idle`, `disconnected`, `reconnecting`, `error`, or
+    /// the name of a custom state.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +69,7 @@ impl Serialize for ConnectionState {
     }
 }
 
-/// The index of a state in its hub's table: what a connection keeps of it.
+/// The index of a state in its hub's table. A connection stores this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Index(pub(super) u8);
 
@@ -79,22 +81,23 @@ impl Index {
     pub(super) const ERROR: Self = Self(4);
 }
 
-/// The states of one hub: which may follow which, and how many connections are in each.
+/// The states of one hub: which state may follow which, and how many connections are in each.
 #[derive(Debug)]
 pub(crate) struct States {
     all: Box<[ConnectionState]>,
-    /// By the index of a state, a bit for each that may follow it.
+    /// A bit for each state that may follow, by the index of the current state.
     allowed: Box<[u64]>,
-    /// Of `Connected` there are as many as the others leave: the most common one costs no counting.
+    /// Connections by the index of their state. `Connected` is not counted, as it is the most common one: it
+    /// is the total without the others.
     counts: Box<[AtomicUsize]>,
 }
 
 impl States {
-    /// The table of every hub, and what the application adds.
+    /// Returns the table of every hub with the transitions that the application adds.
     ///
     /// # Errors
     ///
-    /// A name is bad, or there are too many.
+    /// The name of a state is invalid, or there are too many states.
     pub(crate) fn new(added: &[(ConnectionState, ConnectionState)]) -> Result<Self, Error> {
         let mut all = ConnectionState::ALL.to_vec();
         for state in added.iter().flat_map(|(from, to)| [*from, *to]) {
@@ -144,7 +147,7 @@ impl States {
         }
     }
 
-    /// How many of `connections` are in each state.
+    /// Returns how many of `connections` are in each state.
     pub(crate) fn counts(&self, connections: usize) -> StateCounts {
         let mut counts: Vec<_> = self
             .all
@@ -158,18 +161,18 @@ impl States {
     }
 }
 
-/// How many live connections are in each state, from [`Stats::states`](crate::inspect::Stats::states). Serializes as a map
-/// from names to numbers.
+/// The number of live connections in each state, from [`Stats::states`](crate::inspect::Stats::states). Serializes as
+/// a map from names to numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateCounts(Box<[(ConnectionState, usize)]>);
 
 impl StateCounts {
-    /// The connections in a state; 0 of one that the hub does not know.
+    /// Returns the number of connections in a state; 0 for a state that the hub does not know.
     pub fn of(&self, state: ConnectionState) -> usize {
         self.iter().find(|(one, _)| *one == state).map_or(0, |(_, count)| count)
     }
 
-    /// All states of the hub, its own ones last.
+    /// Returns all states of the hub with their counts, custom states last.
     pub fn iter(&self) -> impl Iterator<Item = (ConnectionState, usize)> + '_ {
         self.0.iter().copied()
     }
@@ -184,14 +187,14 @@ impl Serialize for StateCounts {
 fn check(name: &str) -> Result<(), Error> {
     let is_taken = ConnectionState::ALL.iter().any(|state| state.name() == name);
     if is_taken || name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-        return Err(Error::config(format!("`{}` cannot be the name of a state", name.escape_debug())));
+        return Err(Error::config(format!("`{}` is not a valid name for a state", name.escape_debug())));
     }
     Ok(())
 }
 
 use ConnectionState::{Connected, Disconnected, Error as Failed, Idle, Reconnecting};
 
-/// What may follow what in every hub.
+/// The transitions that every hub allows.
 const DEFAULT_TRANSITIONS: [(ConnectionState, ConnectionState); 13] = [
     (Connected, Idle),
     (Connected, Disconnected),
@@ -208,9 +211,9 @@ const DEFAULT_TRANSITIONS: [(ConnectionState, ConnectionState); 13] = [
     (Failed, Disconnected),
 ];
 
-/// As many as an `u64` has bits.
+/// One for each bit of a `u64`.
 const MAX_STATES: usize = 64;
-/// Bytes.
+/// Bytes of the name of a state, at most.
 const MAX_NAME_BYTES: usize = 64;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What a connection's task does with a stream that only it may write to, and how it finds out whether that takes more.
+//! Reads and writes a stream that only the connection's task may use, and finds out whether it accepts more.
+//! Part of the task in `driver`.
 
 use super::ConnectionCore;
 use super::driver::Driver;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 impl Driver {
-    /// Reads from the socket, or from the stream.
+    /// Reads from the socket or from the stream.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
         match &mut self.io {
             None => self.core.outbox.lock().socket.poll_read(cx, scratch),
@@ -35,8 +36,8 @@ pub(super) fn write_other(
     }
 }
 
-/// Polls outside of the budget that tokio gives a task for one turn. A stream of tokio's is pending where that is used up,
-/// too, and its client would be taken for one that does not read.
+/// Polls outside of the budget that Tokio gives a task for one poll. A Tokio stream is also pending when the
+/// budget is used up, and its client would be taken for one that does not read.
 pub(super) fn poll_unconstrained<T>(
     cx: &mut Context<'_>,
     poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
@@ -44,15 +45,15 @@ pub(super) fn poll_unconstrained<T>(
     pin!(tokio::task::unconstrained(poll_fn(poll))).poll(cx)
 }
 
-/// Has the task try its stream again when the runtime has looked at the sockets.
+/// Makes the task try its stream again after the runtime has polled the sockets.
 pub(super) fn retry_after_look(core: &Arc<ConnectionCore>) {
     let waker = Waker::from(core.clone());
-    // Tokio wakes who yields after it has looked, and says so in no other way.
+    // Tokio wakes a task that yields after it has polled the sockets, and reports that in no other way.
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
 }
 
 impl Wake for ConnectionCore {
-    /// The runtime has looked at the sockets.
+    /// Notes that the runtime has polled the sockets.
     fn wake(self: Arc<Self>) {
         let mut outbox = self.outbox.lock();
         outbox.note_look();

@@ -1,5 +1,5 @@
-//! What a connection takes over from the lost one whose session it goes on with. `session::Takeover` says how far it
-//! is with that.
+//! What a connection takes over from the lost one whose session it resumes. `session::Takeover` holds the
+//! progress.
 
 use super::ConnectionCore;
 use super::outbox::SessionNotice;
@@ -10,83 +10,87 @@ use crate::session::Takeover;
 use std::ptr;
 use std::sync::Arc;
 
-/// Bytes of the counts of a shared value, and of what the allocator adds.
+/// Bytes of the reference counts of a shared value, and of the allocator's overhead.
 const COUNTS_BYTES: usize = 32;
-/// Bytes of a place in the map of successors.
+/// Bytes of an entry in the map of successors.
 const SUCCESSION_BYTES: usize = 64;
 
 impl ConnectionCore {
-    /// Whether it came by this endpoint.
+    /// Whether the connection was opened through this endpoint.
     pub(crate) fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
         ptr::eq(self.endpoint(), &raw const **endpoint)
     }
 
-    /// What its session is bound to: the key that the handler makes of the request, else the path.
+    /// Returns what the session is bound to: the key that the handler derives from the request, else the
+    /// path.
     pub(crate) fn session_scope(&self) -> &str {
-        let key = self.existing_cold().and_then(|attached| attached.session_key.get());
+        let key = self.existing_cold().and_then(|cold| cold.session_key.get());
         key.map_or(self.connect_info().path(), |key| key)
     }
 
-    /// Its client gets the messages that only those who negotiated a sub-protocol get.
+    /// Whether the client negotiated a sub-protocol, and so gets the messages that only such clients get.
     pub(crate) fn is_negotiated(&self) -> bool {
         self.outbox.lock().session_notice != SessionNotice::Nothing
     }
 
-    /// From now on the client's first message is awaited, and until then it is told nothing.
+    /// Begins a takeover: from now on the client's first message is awaited, and until it comes nothing is
+    /// sent to it.
     pub(crate) fn begin_takeover(&self, takeover: Arc<Takeover>) {
         self.outbox.lock().session_notice = SessionNotice::Undecided;
-        let _ = self.cold().takeover.set(takeover); // a connection takes over one session
+        let _ = self.cold().takeover.set(takeover); // a connection takes over at most one session
     }
 
-    /// The way to the session that it takes over, or has taken over.
+    /// Returns the takeover that is under way or complete.
     pub(crate) fn takeover(&self) -> Option<&Arc<Takeover>> {
         self.existing_cold()?.takeover.get()
     }
 
-    /// Whether a publication leaves it out: it, or a connection whose session it goes on with.
-    pub(crate) fn is_unsubscribed_meanwhile(&self, publication: &Publication) -> bool {
-        publication.except().is_some_and(|left_out| {
-            left_out == self.id() || self.takeover().is_some_and(|takeover| takeover.follows(left_out))
+    /// Whether a publication excludes this connection, or a connection whose session it resumed.
+    pub(crate) fn is_excluded_from(&self, publication: &Publication) -> bool {
+        publication.except().is_some_and(|excluded| {
+            excluded == self.id() || self.takeover().is_some_and(|takeover| takeover.follows(excluded))
         })
     }
 
-    /// How many subscriptions stand for it in the session that it takes over, and whether one is to this channel.
+    /// Returns how many subscriptions are reserved for it in the session that it takes over, and whether one
+    /// of them is to this channel.
     pub(super) fn reserved(&self, channel: &ChannelName) -> (usize, bool) {
         self.takeover().map_or((0, false), |takeover| takeover.reserved(channel))
     }
 
-    /// Whether it was to take over a session, and does not have it.
+    /// Whether it is to take over a session that it does not have yet.
     pub(crate) fn is_resuming(&self) -> bool {
         self.takeover().is_some_and(|takeover| takeover.is_under_way())
     }
 
-    /// Bytes of the connection, once it is lost, with all that is attached to it.
+    /// Returns the bytes of a lost connection, with everything attached to it.
     pub(crate) fn weight(&self) -> usize {
-        let attached = self.existing_cold().map_or(0, |attached| {
-            // Whoever changes them just now holds the lock for as long as it likes.
-            let extensions = attached.extensions.weight();
-            let texts = attached.token.lock().as_ref().map_or(0, |token| token.len())
-                + attached.session_key.get().map_or(0, |key| key.len());
-            let meters = attached.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));
-            let events = attached.event_rates.lock().as_ref().map_or(0, |rates| rates.weight());
-            let takeover = attached.takeover.get().map_or(0, |takeover| takeover.weight() + SUCCESSION_BYTES);
-            size_of_val(attached) + extensions + texts + meters + events + takeover
+        let cold = self.existing_cold().map_or(0, |cold| {
+            // The application holds this lock for as long as it changes the extensions.
+            let extensions = cold.extensions.weight();
+            let texts = cold.token.lock().as_ref().map_or(0, |token| token.len())
+                + cold.session_key.get().map_or(0, |key| key.len());
+            let meters = cold.meters.lock().as_ref().map_or(0, |meters| size_of_val(&**meters));
+            let events = cold.event_rates.lock().as_ref().map_or(0, |rates| rates.weight());
+            let takeover = cold.takeover.get().map_or(0, |takeover| takeover.weight() + SUCCESSION_BYTES);
+            size_of_val(cold) + extensions + texts + meters + events + takeover
         });
-        size_of_val(self) + COUNTS_BYTES + self.connect_info().weight() + attached
+        size_of_val(self) + COUNTS_BYTES + self.connect_info().weight() + cold
     }
 
-    /// What is the client's, whatever its socket: what callbacks attached, its retry policy, what is left of its
-    /// limits, what its credentials say. What came with its own request stays.
+    /// Takes over what belongs to the client and not to its socket: the extensions that callbacks attached,
+    /// its retry policy, what remains of its limits, and what its credentials say. What came with the new
+    /// request stays.
     pub(crate) fn take_over_session(self: &Arc<Self>, old: &Self) {
         take_remainder(self, old.id());
         self.take_over_credentials(old);
         let Some(old) = old.existing_cold() else { return };
-        let own = self.cold();
-        own.extensions.take_over(&old.extensions, &self.hub.metrics.panics);
-        *own.retry.lock() = *old.retry.lock();
+        let new = self.cold();
+        new.extensions.take_over(&old.extensions, &self.hub.metrics.panics);
+        *new.retry.lock() = *old.retry.lock();
         let rates = old.event_rates.lock().take();
         if rates.is_some() {
-            *own.event_rates.lock() = rates;
+            *new.event_rates.lock() = rates;
         }
     }
 }

@@ -1,5 +1,6 @@
-//! How the state of a connection changes: by the application, by what is heard of it, by failing and ending. Every
-//! change is made under the outbox's lock, so that listeners and the client hear of them in their order.
+//! Changes the state of a connection: at the application's request, by activity and silence, on failure and
+//! when the connection ends. Every change is made under the outbox's lock, so that listeners and the client
+//! get the changes in order.
 
 use super::outbox::Outbox;
 use super::state::Index;
@@ -18,12 +19,12 @@ impl ConnectionCore {
         self.hub.states.state(self.index())
     }
 
-    /// How long it has been in its state; counted up to 24 days.
+    /// Returns how long it has been in its state, up to 24 days.
     pub(crate) fn time_in_state(&self) -> Duration {
         self.hub.clock.tick().since(Tick(self.state_since_tick.load(Ordering::Relaxed)))
     }
 
-    /// What ticks need now and then, from the sweep.
+    /// Keeps its ticks from wrapping around; the sweep calls it now and then.
     pub(crate) fn keep_past(&self, now: Tick) {
         self.liveness.keep_past(now);
         now.keep_past(&self.state_since_tick);
@@ -37,7 +38,7 @@ impl ConnectionCore {
         self.index() == Index::IDLE
     }
 
-    /// By the application: only while the connection is open, and only as the table allows.
+    /// Sets the state for the application: only while the connection is open, and only as the table allows.
     pub(crate) fn set_state(self: &Arc<Self>, state: ConnectionState) -> Result<(), Error> {
         let mut outbox = self.outbox.lock();
         if outbox.phase != Phase::Open {
@@ -62,22 +63,23 @@ impl ConnectionCore {
         Ok(())
     }
 
-    /// Nothing was heard for too long, or no message. States from which the table lets nobody idle stay.
+    /// Sets the state to idle, after nothing was read for too long, or no message. It stays in a state from
+    /// which the table does not allow `Idle`.
     pub(crate) fn mark_idle(self: &Arc<Self>) {
         self.transition_to(Index::IDLE);
     }
 
-    /// Something was read. Where messages are what counts, it must not be long since the last one.
+    /// Notes that something was read. Where only messages count, the last message must be recent.
     #[cold]
     pub(super) fn note_read_while_idle(self: &Arc<Self>) {
         let now = self.hub.clock.tick();
-        let is_enough = |patience| now.since(self.liveness.last_message().assign_time(|| now)) < patience;
-        if self.endpoint.idle_after.is_none_or(is_enough) {
+        let is_recent = |timeout| now.since(self.liveness.last_message().assign_time(|| now)) < timeout;
+        if self.endpoint.idle_after.is_none_or(is_recent) {
             self.mark_active();
         }
     }
 
-    /// A sign of life.
+    /// Notes activity: an idle connection becomes connected.
     pub(super) fn mark_active(self: &Arc<Self>) {
         if self.is_idle() {
             self.transition_to(Index::CONNECTED);
@@ -86,7 +88,7 @@ impl ConnectionCore {
 
     fn transition_to(self: &Arc<Self>, to: Index) {
         if !self.hub.states.allows(self.index(), to) {
-            return; // as most often: it is there already
+            return; // the most common case: it is in this state already
         }
         let mut outbox = self.outbox.lock();
         if outbox.phase == Phase::Open && self.hub.states.allows(self.index(), to) {
@@ -96,14 +98,15 @@ impl ConnectionCore {
         }
     }
 
-    /// The connection is being closed: where that is for a failure, its state says so until it is gone.
+    /// Notes that the connection is being closed. If it is closed for a failure, its state is `Error` until
+    /// it is gone.
     pub(super) fn note_failure(self: &Arc<Self>, outbox: &Outbox, reason: CloseReason) {
         if outbox.phase == Phase::Open && is_failure(reason) && self.index() != Index::ERROR {
             self.change_unannounced(Index::ERROR);
         }
     }
 
-    /// The connection is gone, and out of the registry.
+    /// Counts the connection out of the states: it is gone, and out of the registry.
     pub(super) fn leave_states(self: &Arc<Self>, reason: CloseReason) {
         let _outbox = self.outbox.lock();
         if is_failure(reason) && self.index() != Index::ERROR {
@@ -115,32 +118,33 @@ impl ConnectionCore {
         self.hub.states.count_out(Index::DISCONNECTED);
     }
 
-    /// The state that a connection which takes over this one's session begins with.
+    /// Returns the state in which a connection starts that takes over this one's session.
     pub(super) fn state_to_keep(&self) -> u8 {
         let index = self.index().0;
         if index >= FIRST_CUSTOM { index } else { Index::CONNECTED.0 }
     }
 
-    /// The connection is gone, and its session waits for the client.
+    /// Notes that the connection is gone and its session waits for the client.
     pub(super) fn mark_reconnecting(self: &Arc<Self>) {
         let _outbox = self.outbox.lock();
         self.hub.states.count_in(Index::DISCONNECTED);
         self.change_unannounced(Index::RECONNECTING);
     }
 
-    /// The client did not come back.
+    /// Notes that the client did not return.
     pub(crate) fn mark_disconnected(self: &Arc<Self>) {
         let _outbox = self.outbox.lock();
         self.change_unannounced(Index::ERROR);
         self.hub.states.count_out(Index::ERROR);
     }
 
-    /// The client is back: this connection is in the state that the old one was in before the loss.
+    /// Notes that the client has returned, and puts this connection into the state that the old one was in
+    /// before the loss.
     pub(crate) fn restore_state(self: &Arc<Self>, old: &Arc<Self>, state: u8) {
         {
             let _outbox = old.outbox.lock();
             old.change_unannounced(Index::CONNECTED);
-            // A handle on the old one says for good that it is gone.
+            // A handle on the old connection shows from now on that it is gone.
             old.state.store(Index::DISCONNECTED.0, Ordering::Relaxed);
         }
         if state != Index::CONNECTED.0 {
@@ -161,7 +165,8 @@ impl ConnectionCore {
         }
     }
 
-    /// The outbox is locked. The client is told nothing: a close code tells it more.
+    /// Changes the state without a message to the client, which learns more from the close code. The caller
+    /// holds the outbox's lock.
     fn change_unannounced(self: &Arc<Self>, to: Index) {
         let (states, from) = (&self.hub.states, self.index());
         self.state.store(to.0, Ordering::Relaxed);
@@ -176,12 +181,13 @@ impl ConnectionCore {
     }
 }
 
-/// The index of the first state of the application's own.
+/// The index of the first custom state.
 const FIRST_CUSTOM: u8 = 5;
-/// Bytes of a `connection_state` message, at most: the names of the user and of the state, and what stands around them.
+/// Bytes of a `connection_state` message, at most: the names of the user and of the state, and the rest of
+/// the message.
 const STATE_BYTES: usize = 512;
 
-/// Whether a connection that ends for this reason has failed. One that is lost has only gone.
+/// Whether a connection that ends for this reason has failed. A lost connection has not failed.
 fn is_failure(reason: CloseReason) -> bool {
     use CloseReason::{Failed, Protocol, SlowConsumer, WriteTimeout};
     matches!(reason, Failed | Protocol | SlowConsumer | WriteTimeout)

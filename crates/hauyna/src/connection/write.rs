@@ -1,5 +1,5 @@
-//! The writing of an outbox: straight to the socket, what waits, and the question whether a full one takes more. Done by
-//! shards and by the connection's task, under the outbox's lock; it never waits.
+//! Writes an outbox: directly to the socket, from the queue, and by asking a full socket whether it accepts
+//! more. Shards and the connection's task call it under the outbox's lock; it never waits.
 
 use super::Outgoing;
 use super::lanes::Lanes;
@@ -13,81 +13,84 @@ use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-/// How far a connection's task is with the question whether its stream takes more. A stream of tokio's knows of its
-/// socket only what the runtime has seen, which looks at the sockets now and then: only a stream that takes nothing
-/// after such a look takes nothing.
+/// How far a connection's task is in finding out whether its stream accepts more. A Tokio stream knows about
+/// its socket only what the runtime has seen, and the runtime polls the sockets only now and then. So a
+/// stream counts as full only if it accepts nothing after such a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TaskAttempt {
-    /// Not since nothing waited.
+    /// The task was not asked since the outbox was last empty.
     No,
+    /// The task was woken to try its stream.
     Woken,
-    /// It has tried since, and the stream took nothing; the runtime is to look at the sockets.
+    /// The task has tried since, and the stream accepted nothing; the runtime has yet to poll the sockets.
     Waiting,
-    /// The runtime has looked.
+    /// The runtime has polled the sockets.
     Looked,
-    /// It has tried once more, and the stream takes nothing.
+    /// The task has tried once more, and the stream accepts nothing.
     Tried,
-    /// It has not run for long: until it does, its stream takes nothing.
+    /// The task has not run for a long time. Until it runs, its stream counts as full.
     Absent,
 }
 
-/// Whether a connection's task, which alone may write, has to run before more is given to the connection.
+/// Whether a connection's task, which alone may write, has to run before more is queued for the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum TaskUrgency {
     No,
     /// The bounds are reached.
     Soon,
-    /// What may wait beyond the bounds, until the task has tried, is half used up.
+    /// Half of what may be queued beyond the bounds, until the task has tried, is used up.
     Now,
 }
 
-/// What a socket says when it is asked.
+/// How a socket responds when it is asked to accept more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocketAnswer {
-    /// It has taken what waited, or some of it.
+    /// It has accepted some or all of what was queued.
     Taken,
-    /// It takes nothing more.
+    /// It accepts nothing more.
     Refused,
     /// It has yet to be tried.
     Open,
 }
 
 impl Outbox {
-    /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first: only one that
-    /// takes nothing belongs to a slow consumer.
+    /// Returns the bounds that hold now. Where something does not fit into them, the socket is asked first:
+    /// only a socket that accepts nothing belongs to a slow consumer.
     pub(super) fn bounds_after_ask(
         &mut self,
         out: Outgoing<'_>,
         fits: impl Fn(&Lanes, QueueBounds) -> bool,
     ) -> Result<QueueBounds, OutboxFull> {
-        let does_fit = |outbox: &Self, room| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, room));
+        let does_fit = |outbox: &Self, bounds| outbox.lanes.as_ref().is_none_or(|lanes| fits(lanes, bounds));
         if does_fit(self, out.bounds) || self.phase != Phase::Open {
             return Ok(out.bounds);
         }
         let (was_asked, is_held) = (self.was_asked(), self.is_held());
-        let room = match self.try_socket(out) {
-            SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short), // nobody is asked for long
+        let bounds = match self.try_socket(out) {
+            // A held outbox may not ask its socket for a long time.
+            SocketAnswer::Open if is_held => out.bounds.widened(Widening::Short),
             SocketAnswer::Open if !was_asked => QueueBounds::UNBOUNDED,
             SocketAnswer::Open => out.bounds.widened(out.bounds_kind),
             SocketAnswer::Taken | SocketAnswer::Refused => out.bounds,
         };
-        if does_fit(self, room) || self.phase != Phase::Open { Ok(room) } else { Err(OutboxFull) }
+        if does_fit(self, bounds) || self.phase != Phase::Open { Ok(bounds) } else { Err(OutboxFull) }
     }
 
-    /// Whether a stream that only the connection's task may write to was asked, or tried, since something waits.
+    /// Whether the socket was asked since the outbox was last empty, or can be asked directly.
     pub(super) fn was_asked(&self) -> bool {
         self.task_attempt != TaskAttempt::No || self.blocked.is_some() || !self.socket.is_of_task()
     }
 
-    /// Asks the socket to take what waits.
+    /// Asks the socket to accept what is queued.
     pub(super) fn try_socket(&mut self, out: Outgoing<'_>) -> SocketAnswer {
         if self.is_held() {
-            return SocketAnswer::Open; // it will be asked once the handshake is answered, and the session told
+            return SocketAnswer::Open; // it is asked once the handshake is answered and the session announced
         }
         if self.socket.is_of_task() {
             if let TaskAttempt::Tried | TaskAttempt::Absent = self.task_attempt {
-                return SocketAnswer::Refused; // its stream wakes it when it takes more, and then it writes
+                // The stream wakes the task when it accepts more, and the task writes then.
+                return SocketAnswer::Refused;
             }
             if let TaskAttempt::No | TaskAttempt::Woken = self.task_attempt {
                 self.task_attempt = TaskAttempt::Woken;
@@ -103,7 +106,7 @@ impl Outbox {
         if !matches!(flushed, Flushed::Failed) {
             self.socket = socket;
         }
-        // Its task has to wait for the socket, to fetch what is to be replayed next, or to clean up.
+        // The task has to wait for the socket, to fetch the next page of a replay, or to clean up.
         if (!was_blocked || !matches!(flushed, Flushed::Blocked))
             && let Some(waker) = &self.waker
         {
@@ -112,63 +115,65 @@ impl Outbox {
         if matches!(flushed, Flushed::Blocked) { SocketAnswer::Refused } else { SocketAnswer::Taken }
     }
 
-    /// How far more waits than the bounds allow until the connection's task has tried its stream.
-    pub(crate) fn task_is_due(&self, room: QueueBounds) -> TaskUrgency {
+    /// Returns how urgently the connection's task has to try its stream, by how far the queue exceeds the
+    /// bounds.
+    pub(crate) fn task_is_due(&self, bounds: QueueBounds) -> TaskUrgency {
         let is_open =
             matches!(self.task_attempt, TaskAttempt::Woken | TaskAttempt::Waiting | TaskAttempt::Looked);
         let Some(lanes) = self.lanes.as_ref().filter(|_| is_open && self.phase == Phase::Open) else {
             return TaskUrgency::No;
         };
-        if lanes.has_room(room, 0) {
+        if lanes.has_room(bounds, 0) {
             TaskUrgency::No
-        } else if lanes.has_room(room.widened(Widening::Short).halved(), 0) {
+        } else if lanes.has_room(bounds.widened(Widening::Short).halved(), 0) {
             TaskUrgency::Soon
         } else {
             TaskUrgency::Now
         }
     }
 
-    /// The task has not run for long.
+    /// Notes that the task has not run for a long time.
     pub(super) fn mark_task_absent(&mut self) {
         self.task_attempt = TaskAttempt::Absent;
     }
 
-    /// Whether the task has tried, and should try once more when the runtime has looked at the sockets.
+    /// Whether the task has tried, and should try once more after the runtime has polled the sockets.
     pub(super) fn awaits_look(&self) -> bool {
         self.task_attempt == TaskAttempt::Waiting
     }
 
-    /// The runtime has looked at the sockets.
+    /// Notes that the runtime has polled the sockets.
     pub(super) fn note_look(&mut self) {
         if self.task_attempt == TaskAttempt::Waiting {
             self.task_attempt = TaskAttempt::Looked;
         }
     }
 
-    /// Whether more control frames wait than the bounds allow, and only the connection's task may write them.
-    pub(super) fn is_control_due(&self, room: QueueBounds) -> bool {
-        let is_over = |lanes: &Lanes| !lanes.has_control_room(room, 0);
+    /// Whether more control frames are queued than the bounds allow, and only the connection's task may write
+    /// them.
+    pub(super) fn is_control_due(&self, bounds: QueueBounds) -> bool {
+        let is_over = |lanes: &Lanes| !lanes.has_control_room(bounds, 0);
         self.socket.is_of_task() && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
     }
 
-    /// Whether a bound that is reached says something about the peer: a stream that only the connection's task may write
-    /// to has taken nothing since that tried.
+    /// Whether a reached bound says something about the peer: either the socket can be asked directly, or its
+    /// stream has accepted nothing since the task tried.
     pub(super) fn is_stream_tried(&self) -> bool {
         let is_tried = matches!(self.task_attempt, TaskAttempt::Tried | TaskAttempt::Absent);
         !self.is_held() && (is_tried || !self.socket.is_of_task())
     }
 
-    /// Whether more waits than the bounds allow although the connection's task has tried its stream, and the policy is to
-    /// disconnect.
-    pub(super) fn is_overdue(&self, room: QueueBounds) -> bool {
-        let is_over = |lanes: &Lanes| lanes.is_over_bounds(room) && lanes.is_disconnecting();
+    /// Whether more is queued than the bounds allow although the connection's task has tried its stream, and
+    /// the policy is to disconnect.
+    pub(super) fn is_overdue(&self, bounds: QueueBounds) -> bool {
+        let is_over = |lanes: &Lanes| lanes.is_over_bounds(bounds) && lanes.is_disconnecting();
         self.phase == Phase::Open
             && self.task_attempt == TaskAttempt::Tried
             && self.lanes.as_ref().is_some_and(|lanes| is_over(lanes))
     }
 
-    /// Writes `joined`, the frames of `publications` one behind the other, straight to the socket where
-    /// nothing waits before them; what the socket does not take is queued.
+    /// Writes `joined`, the concatenated frames of `publications`, directly to the socket where nothing is
+    /// queued before them; what the socket does not accept is queued.
     pub(crate) fn write_or_push(
         &mut self,
         joined: &Bytes,
@@ -210,12 +215,12 @@ impl Outbox {
             }
         }
         if self.may_write() && !self.socket.is_of_task() {
-            return Ok(self.flush(out)); // something stood before them, and the socket was not asked yet
+            return Ok(self.flush(out)); // something was queued before them, and the socket was not asked yet
         }
         Ok(if self.phase == Phase::Gone { Flushed::Failed } else { Flushed::Blocked })
     }
 
-    /// Writes replies, already framed, at once if nothing waits before them.
+    /// Writes replies, already framed, at once if nothing is queued before them.
     pub(crate) fn write_replies(&mut self, replies: &[u8], traffic: &Traffic) -> Flushed {
         if self.phase != Phase::Open || replies.is_empty() {
             return Flushed::Empty;
@@ -244,8 +249,8 @@ impl Outbox {
         }
     }
 
-    /// Writes what waits, until nothing does or the socket takes no more. A socket that only the connection's task may
-    /// write to is not asked.
+    /// Writes the queue until it is empty or the socket accepts no more. A socket that only the connection's
+    /// task may write to is not asked.
     pub(crate) fn flush(&mut self, out: Outgoing<'_>) -> Flushed {
         if self.is_held() {
             return Flushed::Empty;
@@ -261,7 +266,7 @@ impl Outbox {
         flushed
     }
 
-    /// As [`Outbox::flush`], with the writer of a connection whose task alone may write.
+    /// Does the same as [`Outbox::flush`], with the writer of a connection whose task alone may write.
     pub(crate) fn flush_with(
         &mut self,
         out: Outgoing<'_>,

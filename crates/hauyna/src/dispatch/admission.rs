@@ -3,7 +3,7 @@
 //! when a connection goes is its user's next one's: nobody gets new limits by coming back.
 
 use crate::channel::ChannelCore;
-use crate::connection::{Backlog, CloseReason, ConnectionCore, ConnectionId};
+use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore, ConnectionId};
 use crate::error::Error;
 use crate::handler::{ERROR_UNITS, RateLimit};
 use crate::rate::{Bucket, Rate};
@@ -200,7 +200,8 @@ pub(super) fn charge_error(core: &Arc<ConnectionCore>, error: ErrorType, replies
             tracing::info!(target: "hauyna::connection", id = %core.id(), %user, "closed for too many errors");
         });
         let code = CloseCode::TOO_MANY_ERRORS;
-        let ending = (CloseReason::TooManyErrors, Backlog::Drop);
-        core.close_after_queued(replies, (code, code.name().unwrap_or_default()), ending);
+        let text = code.name().unwrap_or_default();
+        let details = CloseDetails { code, text, reason: CloseReason::TooManyErrors, backlog: Backlog::Drop };
+        core.close_after_queued(replies, details);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::broker::{BoxFuture, HistoryRange, Order};
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest};
-use crate::connection::{Backlog, CloseReason, ConnectionCore};
+use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore};
 use crate::error::Error;
 use crate::handler::Context;
 use crate::presence;
@@ -217,8 +217,9 @@ pub(crate) fn unexpected_opcode(
 ) -> Option<Pending> {
     if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
         let code = CloseCode::UNSUPPORTED_DATA;
-        let ending = (CloseReason::Protocol, Backlog::Drop);
-        core.close_after_queued(replies, (code, code.name().unwrap_or_default()), ending);
+        let text = code.name().unwrap_or_default();
+        let details = CloseDetails { code, text, reason: CloseReason::Protocol, backlog: Backlog::Drop };
+        core.close_after_queued(replies, details);
         return None;
     }
     if let Err(error) = admission::admit_message(core, payload.len()) {

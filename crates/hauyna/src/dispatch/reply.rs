@@ -5,7 +5,7 @@ use super::Core;
 use super::admission;
 use crate::broker::{BoxFuture, Continuity, HistoryPage, Published};
 use crate::channel::{self, ChannelName};
-use crate::connection::{Backlog, CloseReason, Connection, ConnectionCore, frame};
+use crate::connection::{Backlog, CloseDetails, CloseReason, Connection, ConnectionCore, frame};
 use crate::contain;
 use crate::error::{BrokerError, Error};
 use crate::event::{SystemEvent, SystemKind};
@@ -102,7 +102,7 @@ impl Reply {
         match self.result {
             Err(error) => return Err(error),
             Ok(Data::Close(code, reason)) => {
-                core.close(code, &reason, (CloseReason::application(code), Backlog::Write));
+                core.close(code, &reason, CloseReason::application(code), Backlog::Write);
             }
             Ok(_) => {}
         }
@@ -179,8 +179,11 @@ impl Reply {
                 return admission::charge_error(core, *error, replies);
             }
             Data::Close(code, reason) => {
-                let ending = (CloseReason::application(*code), Backlog::Write);
-                return core.close_after_queued(replies, (*code, reason), ending);
+                let code = *code;
+                let text = reason;
+                let reason = CloseReason::application(code);
+                let details = CloseDetails { code, text, reason, backlog: Backlog::Write };
+                return core.close_after_queued(replies, details);
             }
             _ => {}
         }

@@ -169,7 +169,7 @@ impl HubCore {
         }
         tokio::time::sleep_until(plan.until).await;
         for connection in self.registry.all() {
-            connection.close(CloseCode::DRAIN, &plan.reason, (CloseReason::Drain, Backlog::Write));
+            connection.close(CloseCode::DRAIN, &plan.reason, CloseReason::Drain, Backlog::Write);
         }
     }
 }

@@ -178,8 +178,8 @@ impl HubCore {
                 // One that is not there yet finds out when it is opened.
                 if let Some(oldest) = outdone.and_then(|oldest| self.registry.by_id(oldest)) {
                     self.limits.release_all(&oldest);
-                    let ending = (CloseReason::Replaced, Backlog::Write);
-                    oldest.close(CloseCode::CONNECTION_LIMIT, "replaced by a newer connection", ending);
+                    let text = "replaced by a newer connection";
+                    oldest.close(CloseCode::CONNECTION_LIMIT, text, CloseReason::Replaced, Backlog::Write);
                 }
             }
         }

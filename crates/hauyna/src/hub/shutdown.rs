@@ -162,8 +162,7 @@ impl Hub {
             tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
         }
         for connection in self.0.registry.all() {
-            let ending = (CloseReason::Shutdown, Backlog::Write);
-            connection.close(CloseCode::SHUTDOWN, "shutdown", ending);
+            connection.close(CloseCode::SHUTDOWN, "shutdown", CloseReason::Shutdown, Backlog::Write);
         }
         self.0.wait_until_empty(timeout, CloseReason::Shutdown).await.map(drop)
     }

@@ -234,7 +234,7 @@ impl Admission {
             shard: hub.choose_shard(id.number()),
             user: self.user,
             wire: Wire::new(self.encoding.unwrap_or(Encoding::Json), deflate),
-            arrival: self.arrival,
+            connect_info: self.arrival,
             attached: Some(self.attached),
             session_key: self.session_key,
         };

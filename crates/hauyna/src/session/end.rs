@@ -1,5 +1,5 @@
-//! The end of sessions whose clients did not come back: presence, announcements, states and `on_close` follow now. A
-//! task of the hub's `background` ends some at a time.
+//! Ends sessions whose clients did not return: presence, announcements, states and `on_close` follow then. A
+//! task of the hub's `background` ends some at a time; the hub and the application end others.
 
 use super::store::{LostSession, SessionContent, Unsubscribed};
 use crate::background::Due;
@@ -12,7 +12,7 @@ use crate::presence;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Ends a session for good.
+/// Ends a session.
 pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
     let LostSession { core, content: kept, .. } = session;
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "its session has ended");
@@ -20,26 +20,26 @@ pub(crate) fn end(hub: &Arc<HubCore>, session: LostSession) {
     hub.sessions.forget(&core);
     presence::expire(hub, core.user(), core.id());
     let SessionContent { subscriptions, reason, .. } = kept;
-    for one in &subscriptions {
-        announce_removed(hub, &one.channel, core.user(), one.metadata.as_deref());
+    for subscription in &subscriptions {
+        announce_removed(hub, &subscription.channel, core.user(), subscription.metadata.as_deref());
     }
     hub.metrics.sessions_ended.increment();
     close(&core, reason);
 }
 
-/// Runs `on_close` for a connection whose own task does not.
+/// Runs `on_close` for a connection whose own task does not run it.
 pub(crate) fn close(core: &Arc<ConnectionCore>, reason: CloseReason) {
-    if let Some(closing) = core.endpoint().call_on_close(&Context::new(core.clone()), reason) {
-        let at_work = Closing::new(core.hub());
+    if let Some(callback) = core.endpoint().call_on_close(&Context::new(core.clone()), reason) {
+        let closing = Closing::new(core.hub());
         core.hub().background.finish_detached(Box::pin(async move {
-            let _ = closing.await; // it has logged its failure
-            drop(at_work);
+            let _ = callback.await; // it has logged its failure
+            drop(closing);
         }));
     }
 }
 
-/// Counts what the hub's end waits for: an `on_close` that is at work, or a session between the store, where it was
-/// counted until now, and its `on_close`.
+/// Counts what the shutdown of the hub waits for: an `on_close` that is running, or a session that has left
+/// the store, where it was counted until now, and whose `on_close` has yet to run.
 pub(super) struct Closing(Arc<HubCore>);
 
 impl Closing {
@@ -56,15 +56,15 @@ impl Drop for Closing {
     }
 }
 
-/// Ends all sessions that are meant, those that wait, are on their way there or are being taken over, while `close`
-/// closes the connections: no session escapes from the one to the other. Each is somewhere in both sweeps, or is refused
-/// in between.
+/// Ends all sessions that match, whether they are kept, about to be kept or being taken over, while `close`
+/// closes the connections. No session escapes from one to the other: each is found by one of the two sweeps,
+/// or refused in between.
 pub(crate) fn end_matching<R>(
     hub: &Arc<HubCore>,
-    is_meant: impl Fn(&ConnectionCore) -> bool + Send + 'static,
+    matches: impl Fn(&ConnectionCore) -> bool + Send + 'static,
     close: impl FnOnce() -> R,
 ) -> R {
-    let number = hub.sessions.store.lock().bar(Box::new(is_meant));
+    let number = hub.sessions.store.lock().bar(Box::new(matches));
     let lifted = LiftBar { hub, number };
     sweep_barred(hub);
     let result = close();
@@ -72,7 +72,7 @@ pub(crate) fn end_matching<R>(
     result
 }
 
-/// Lifts a bar, after what has gathered before it.
+/// Lifts a bar when it is dropped, after it has ended the sessions that the bar has stopped.
 struct LiftBar<'a> {
     hub: &'a Arc<HubCore>,
     number: u64,
@@ -105,13 +105,14 @@ fn end_each(hub: &Arc<HubCore>, taken: Vec<LostSession>) {
     }
 }
 
-/// The hub ends: no session is kept any more.
+/// Ends all sessions of a hub that shuts down; no session is kept any more.
 pub(crate) fn end_all(hub: &Arc<HubCore>) {
     hub.sessions.store.lock().close();
     sweep_barred(hub);
 }
 
 /// Ends the session of a connection that was lost, or the one that a connection is about to take over.
+/// Returns whether there was one.
 pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
     let hub = core.hub();
     let _ending = Closing::new(hub);
@@ -124,8 +125,8 @@ pub(crate) fn end_session_of(core: &ConnectionCore) -> bool {
     was_there
 }
 
-/// Ends one subscription of a session, for a connection that was lost or is about to take it over. Returns whether there
-/// was one.
+/// Ends one subscription of the session of a lost connection, or of a connection that is about to take it
+/// over. Returns whether there was one.
 pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
     let hub = core.hub();
     let mut store = hub.sessions.store.lock();
@@ -137,7 +138,7 @@ pub(crate) fn unsubscribe(core: &ConnectionCore, channel: &str) -> bool {
     leave_channel(hub, ended)
 }
 
-/// Ends the subscriptions to one channel of all sessions.
+/// Ends the subscriptions of all sessions to one channel.
 pub(crate) fn unsubscribe_all(hub: &Arc<HubCore>, channel: &str) {
     let ids = hub.sessions.store.lock().ids();
     for id in ids {
@@ -146,7 +147,7 @@ pub(crate) fn unsubscribe_all(hub: &Arc<HubCore>, channel: &str) {
     }
 }
 
-/// A lost connection leaves a channel, where it may still be present, and the others hear of it.
+/// Removes a lost connection from a channel where it may still be present, and notifies the other members.
 fn leave_channel(hub: &HubCore, ended: Unsubscribed) -> bool {
     match ended {
         Unsubscribed::Nothing => false,
@@ -158,7 +159,7 @@ fn leave_channel(hub: &HubCore, ended: Unsubscribed) -> bool {
     }
 }
 
-/// Ends some of the sessions whose time is up.
+/// Ends some of the sessions whose time has passed.
 pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     let _ending = Closing::new(hub);
     match hub.sessions.due() {
@@ -172,5 +173,5 @@ pub(crate) fn end_due(hub: &Arc<HubCore>) -> Due {
     }
 }
 
-/// Sessions that are ended before others have their turn.
+/// Sessions that are ended in one turn of the background task, at most.
 pub(super) const MAX_ENDED_PER_TURN: usize = 64;

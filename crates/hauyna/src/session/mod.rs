@@ -1,7 +1,7 @@
-//! What survives a socket. `Sessions` keeps what lost connections leave behind, as long as their clients may come
-//! back, and gives it to the connections that show their `token`; `takeover` is the state of that, `resume` what is
-//! done meanwhile, `store` the sessions that wait, `end` what happens to those who do not come. A live connection
-//! costs nothing here.
+//! What survives a lost connection. `Sessions` keeps the sessions of lost connections while their clients may
+//! return, and hands them over to the connections that present their `token`. `claim` checks the token,
+//! `takeover` holds the state of a takeover, `resume` runs it, `store` holds the kept sessions, and `end`
+//! ends those whose clients do not return. A live connection costs nothing here.
 
 mod claim;
 mod end;
@@ -44,12 +44,12 @@ pub(crate) struct Sessions {
     key: TokenKey,
     options: SessionOptions,
     store: Mutex<SessionStore>,
-    /// `on_close` callbacks of ended sessions that are at work.
+    /// Number of `on_close` callbacks of ended sessions that are running.
     running_close_callbacks: AtomicUsize,
-    /// Woken when a session has come to be kept, is about to be taken over, or is.
+    /// Notified when a session is kept, is about to be taken over, or is taken over.
     takeover_changed: Notify,
-    /// Woken when a callback has decided whether the client of a connection may stay, or the connection has ended: in
-    /// stripes by its identifier, as many clients may be back at once.
+    /// Notified when a callback has decided whether the client of a connection may stay, or the connection
+    /// has ended; in stripes by the connection's identifier, as many clients may return at once.
     decision_made: Box<[Notify; STRIPES]>,
 }
 
@@ -65,22 +65,23 @@ impl Sessions {
         }
     }
 
-    /// Whether lost connections may come back.
+    /// Whether lost connections can be resumed.
     pub(crate) fn is_enabled(&self) -> bool {
         !self.options.window.is_zero()
     }
 
-    /// How many wait.
+    /// Returns the number of sessions that wait for their clients.
     pub(crate) fn count(&self) -> usize {
         self.store.lock().count()
     }
 
-    /// Whether `on_close` of one that has ended is still at work, or will be.
+    /// Whether `on_close` of an ended session is running or has yet to run.
     pub(crate) fn is_closing(&self) -> bool {
         self.store.lock().is_leaving() || self.running_close_callbacks.load(Ordering::Acquire) > 0
     }
 
-    /// Bytes that they take, about, with the channels that lost connections alone hold.
+    /// Returns roughly how many bytes the sessions take, including the channels that only lost connections
+    /// hold.
     pub(crate) fn bytes(&self, hub: &HubCore) -> usize {
         let channels = hub.channels.count_lost() * presence::weight_of_lost_channel(hub.shards.len());
         self.store.lock().bytes() + channels
@@ -90,20 +91,21 @@ impl Sessions {
         self.key.token(id)
     }
 
-    /// How long a connection's session is kept: as long as its client may still try, each attempt taking a while.
+    /// Returns how long a connection's session is kept: as long as its client may try to reconnect, including
+    /// the time of each attempt.
     pub(crate) fn window(&self, core: &ConnectionCore) -> Duration {
         let policy = core.retry_policy();
         let attempts = ATTEMPT_DURATION.saturating_mul(policy.max_attempts.unwrap_or_default());
         policy.total().saturating_add(attempts).min(self.options.window)
     }
 
-    /// A connection with a session, and subscriptions to these channels, leaves the registry now; under the lock of its
-    /// part there.
+    /// Notes that a connection with a session, and subscriptions to these channels, leaves the registry now.
+    /// The caller holds the lock of its stripe there.
     pub(crate) fn begin(&self, core: &Arc<ConnectionCore>, channels: Vec<ChannelName>) {
         self.store.lock().begin(core, channels);
     }
 
-    /// It has left everything, and waits, unless its session was ended meanwhile.
+    /// Keeps the session after its connection has left everything, unless the session was ended meanwhile.
     pub(crate) fn keep(&self, hub: &Arc<HubCore>, core: &Arc<ConnectionCore>, mut kept: SessionContent) {
         let window = self.window(core);
         tracing::debug!(
@@ -125,19 +127,19 @@ impl Sessions {
             hub.connection_gone.notify_waiters();
             return;
         }
-        let left: Vec<_> =
+        let unsubscribed: Vec<_> =
             ended.iter().filter_map(|channel| session.content.unsubscribe(channel.as_str())).collect();
         let is_first = store.first_end().is_none_or(|first| session.ends_at < first);
         store.put(Box::new(session));
         drop(store);
-        for one in left {
-            leave_lost(hub, core, &one.channel, one.metadata.as_deref());
+        for subscription in unsubscribed {
+            leave_lost(hub, core, &subscription.channel, subscription.metadata.as_deref());
         }
         self.evict_for_new(hub, is_first);
         hub.connection_gone.notify_waiters();
     }
 
-    /// One session more waits: the oldest go for it where there are too many.
+    /// Ends the oldest sessions if there are too many, after one more was kept.
     fn evict_for_new(&self, hub: &Arc<HubCore>, is_first: bool) {
         self.takeover_changed.notify_waiters();
         if is_first {
@@ -151,13 +153,13 @@ impl Sessions {
             crate::log::limited("sessions", || {
                 tracing::warn!(target: "hauyna::connection", "sessions end early, as there are too many");
             });
-            // With it go the channels that it alone held.
+            // The channels that only this session held end with it.
             end(hub, *oldest);
         }
     }
 
-    /// A takeover comes to nothing: its session waits again, or ends where the client does not mean to come back.
-    /// Returns whether it was here.
+    /// Returns the session of a failed takeover to the store, or ends it if the client does not mean to
+    /// return. Returns whether the takeover still had the session.
     fn return_session(&self, hub: &Arc<HubCore>, takeover: &Takeover, reason: Option<CloseReason>) -> bool {
         let _ending = Closing::new(hub);
         let mut store = self.store.lock();
@@ -176,7 +178,7 @@ impl Sessions {
         true
     }
 
-    /// The session that is taken over becomes its new connection's. Returns `None` where it has gone elsewhere.
+    /// Takes the session for its new connection. Returns `None` if the takeover does not have it any more.
     fn take(&self, takeover: &Arc<Takeover>) -> Option<LostSession> {
         let mut store = self.store.lock();
         if takeover.with_session(|session| store.is_barred(&session.core))? {
@@ -193,8 +195,8 @@ impl Sessions {
         Some(*session)
     }
 
-    /// All of a session has gone to its next connection. Returns the channels that the application has ended its
-    /// subscriptions of meanwhile.
+    /// Completes a takeover: everything of the session belongs to its new connection. Returns the channels
+    /// whose subscriptions the application has ended meanwhile.
     fn complete_takeover(&self, takeover: &Takeover, lost: ConnectionId) -> Vec<ChannelName> {
         let mut store = self.store.lock();
         let ended = takeover.restored();
@@ -204,12 +206,12 @@ impl Sessions {
         ended
     }
 
-    /// Whoever waits for a session looks again.
+    /// Notifies everything that waits for a change of a session.
     fn notify_takeover_changed(&self) {
         self.takeover_changed.notify_waiters();
     }
 
-    /// Whoever waits for what a callback decides of a connection looks again.
+    /// Notifies everything that waits for the decision of a callback about a connection.
     pub(crate) fn notify_decided(&self, id: ConnectionId) {
         self.decision_made(id).notify_waiters();
     }
@@ -220,7 +222,7 @@ impl Sessions {
         &self.decision_made[number % STRIPES]
     }
 
-    /// A connection's session has ended.
+    /// Forgets the succession to a connection whose session has ended.
     pub(crate) fn forget(&self, core: &ConnectionCore) {
         if core.takeover().is_some() {
             self.store.lock().forget_succession(core);
@@ -232,23 +234,23 @@ impl Sessions {
     }
 }
 
-/// Whether a connection that ended for this reason may be resumed: one whose client means to come back, and is not a
-/// page that was left or a client that was told to stay away. Nobody comes back to a hub that ends.
+/// Whether a connection that ended for this reason can be resumed: its client means to return, is not a page
+/// that was left, and was not told to stay away. No client can resume on a hub that shuts down.
 pub(crate) fn is_resumable(reason: CloseReason) -> bool {
     use CloseReason::{Client, Drain, Shutdown, TooManyErrors};
-    let stays_away = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
-    !stays_away && departure(reason) == DepartureKind::Lost
+    let must_not_return = matches!(reason, Client(1001) | Drain | Shutdown | TooManyErrors);
+    !must_not_return && departure(reason) == DepartureKind::Lost
 }
 
-/// Whether somebody meant a session to end that was to be taken over: its client, the application, or the hub that goes.
-/// What only went wrong before the connection had the session costs the connection.
+/// Whether this reason ends a session that was to be taken over, because its client, the application, or a
+/// hub that shuts down meant it. A failure before the connection has the session ends only the connection.
 fn ends_session(reason: CloseReason) -> bool {
     !is_resumable(reason) && !matches!(reason, CloseReason::Failed | CloseReason::Protocol)
 }
 
-/// What an attempt to connect may take besides the delay before it.
+/// How long an attempt to connect may take, besides the delay before it.
 const ATTEMPT_DURATION: Duration = Duration::from_secs(10);
-/// Connections whose callbacks are waited for, by the last digits of their identifiers.
+/// Stripes of `decision_made`, by the last digits of the connections' identifiers.
 const STRIPES: usize = 64;
 
 #[cfg(test)]

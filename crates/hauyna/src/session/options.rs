@@ -1,12 +1,13 @@
-//! How long the sessions of lost connections are kept, and how many: `SessionOptions`.
+//! How long the sessions of lost connections are kept, and how many: `SessionOptions`, which the application
+//! passes to the hub.
 
 use std::time::Duration;
 
-/// What a hub keeps for clients that were lost, from [`HubBuilder::sessions`](crate::HubBuilder::sessions).
+/// What a hub keeps for lost connections, from [`HubBuilder::sessions`](crate::HubBuilder::sessions).
 ///
-/// A session is kept for the [`window`](SessionOptions::window), or less where its client's
-/// [`RetryPolicy`](crate::connection::RetryPolicy) gives up earlier: the delays, and 10 s for each attempt. Beyond either bound on
-/// memory the oldest end early.
+/// A session is kept for the [`window`](SessionOptions::window), or shorter if its client's
+/// [`RetryPolicy`](crate::connection::RetryPolicy) gives up earlier: after the sum of the delays, and 10 s for each
+/// attempt. Beyond either bound on memory the oldest sessions end early.
 ///
 /// # Examples
 ///
@@ -32,7 +33,8 @@ impl SessionOptions {
         Self { window: Duration::from_secs(120), max_sessions: 65_536, max_bytes: 128 * 1024 * 1024 }
     }
 
-    /// Returns options under which no session is kept: a client that was lost begins anew.
+    /// Returns options under which no session is kept: a client whose connection was lost starts a new
+    /// session.
     pub const fn none() -> Self {
         Self { window: Duration::ZERO, max_sessions: 0, max_bytes: 0 }
     }
@@ -49,7 +51,8 @@ impl SessionOptions {
         self
     }
 
-    /// Sets how many bytes all kept sessions take at most, by an estimate of at least 1 KiB each. Default: 128 MiB.
+    /// Sets how many bytes all kept sessions take at most, by an estimate of at least 1 KiB each. Default:
+    /// 128 MiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self

@@ -1,5 +1,6 @@
-//! The beginning of a connection that takes over a session: it learns the client's positions, brings every
-//! subscription up to date, tells the client, and only then goes live. Run as the connection's first work.
+//! Resumes a session on a new connection: gets the client's positions, brings every subscription up to date,
+//! sends the client its session, and only then activates the subscriptions. It runs as the connection's first
+//! callback.
 
 use super::store::KeptSubscription;
 use super::takeover::{Claim, Positions, Takeover};
@@ -22,8 +23,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The first message of a client that comes back. Returns whether it is done with: any other than `resume`
-/// counts as one without positions, and is handled after the session was told.
+/// Handles the first message of a client that returns. Returns whether that is done: any message except
+/// `resume` counts as a `resume` without positions, and is handled after the session was announced.
 pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, Fault>) -> bool {
     match message {
         Ok(Incoming { id, request: Request::Resume { positions } }) => {
@@ -36,22 +37,22 @@ pub(crate) fn first_message(takeover: &Takeover, message: Result<Incoming<'_>, F
     }
 }
 
-/// Takes over a session. Until the connection has it, nothing is lost where it fails: the session waits on
-/// then. A subscription that cannot go on costs itself alone.
+/// Takes over a session. If the connection fails before it has the session, the session returns to the store.
+/// A subscription that cannot be resumed fails alone.
 ///
 /// # Errors
 ///
-/// Those of `on_reconnect`.
+/// The errors of `on_reconnect`.
 pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<(), Error> {
     let takeover = claim.takeover();
-    let said = match tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, takeover.positions()).await {
-        Ok(said) => said,
+    let message = match tokio::time::timeout(FIRST_MESSAGE_TIMEOUT, takeover.positions()).await {
+        Ok(message) => message,
         Err(_) => {
             takeover.client_spoke(Positions::default());
             takeover.positions().await
         }
     };
-    let Some(Positions { id, positions }) = said else {
+    let Some(Positions { id, positions }) = message else {
         continue_without_session(&core, takeover);
         return Ok(());
     };
@@ -64,7 +65,8 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
     if !core.is_open() {
         return Ok(());
     }
-    // Where the broker is gone for everybody, the session waits for it rather than lose its subscriptions.
+    // If the broker is unavailable for everybody, the session waits for it instead of losing its
+    // subscriptions.
     if restored.failed.iter().any(|failed| failed.error.error_type().is_temporary()) && !hub.broker.is_ready()
     {
         reject_resume_for_now(&core);
@@ -82,20 +84,21 @@ pub(crate) async fn resume(core: Arc<ConnectionCore>, claim: Claim) -> Result<()
     }
 }
 
-/// Nothing can be resumed just now.
+/// Closes a connection that cannot resume its session at present.
 fn reject_resume_for_now(core: &Arc<ConnectionCore>) {
     tracing::debug!(target: "hauyna::connection", id = %core.id(), "no broker to resume with now");
     core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
 }
 
-/// The session was ended while its client was there: who may stay comes anew, without one.
+/// Closes a connection whose session was ended during the takeover; a client that may stay reconnects and
+/// starts a new session.
 fn continue_without_session(core: &Arc<ConnectionCore>, takeover: &Takeover) {
     if takeover.is_withdrawn() {
         core.close_with(CloseCode::POSITION_LOST, CloseReason::Lost);
     }
 }
 
-/// The subscriptions of a session, ready to go live or not.
+/// The subscriptions of a session: those that are ready to be activated, and those that failed.
 struct RestoredSubscriptions<'a> {
     prepared: Vec<Prepared<'a>>,
     failed: Vec<FailedRestore>,
@@ -106,7 +109,7 @@ struct FailedRestore {
     error: Error,
 }
 
-/// Brings the subscriptions up to date.
+/// Brings the subscriptions of a session up to date.
 async fn restore<'a>(
     hub: &'a HubCore,
     core: &Arc<ConnectionCore>,
@@ -114,15 +117,15 @@ async fn restore<'a>(
     positions: Vec<(Box<str>, Position)>,
 ) -> RestoredSubscriptions<'a> {
     let positions: HashMap<_, _> = positions.into_iter().collect();
-    let wish = |kept: &KeptSubscription| {
+    let to_request = |kept: &KeptSubscription| {
         let recover = positions.get(kept.channel.as_str()).copied();
         (kept.channel.clone(), SubscribeRequest { metadata: kept.metadata.clone(), recover })
     };
-    let wishes: Option<Vec<(ChannelName, SubscribeRequest)>> =
-        takeover.with_session(|session| session.content.subscriptions.iter().map(wish).collect());
+    let requests: Option<Vec<(ChannelName, SubscribeRequest)>> =
+        takeover.with_session(|session| session.content.subscriptions.iter().map(to_request).collect());
     let mut restored = RestoredSubscriptions { prepared: Vec::new(), failed: Vec::new() };
-    for (channel, wish) in wishes.unwrap_or_default() {
-        match prepare(hub, core, &channel, wish).await {
+    for (channel, request) in requests.unwrap_or_default() {
+        match prepare(hub, core, (&channel, request)).await {
             Ok(one) => restored.prepared.push(one.resumed()),
             Err(error) => {
                 tracing::debug!(
@@ -139,8 +142,8 @@ async fn restore<'a>(
     restored
 }
 
-/// The session becomes the connection's: the client is told, then everything goes live. Returns the lost
-/// connection, or `None` where the session has gone elsewhere.
+/// Gives the session to the connection: announces it to the client, then activates everything. Returns the
+/// lost connection, or `None` if the takeover does not have the session any more.
 fn activate_session(
     core: &Arc<ConnectionCore>,
     claim: &Claim,
@@ -150,7 +153,7 @@ fn activate_session(
     let hub = core.hub();
     let session = hub.sessions.take(claim.takeover())?;
     let old = session.core;
-    // What the application has ended meanwhile does not go on.
+    // Subscriptions that the application has ended meanwhile are not resumed.
     prepared.retain(|one| session.content.has(one.name()));
     failed.retain(|one| session.content.has(&one.channel));
     core.take_over_session(&old);
@@ -175,10 +178,10 @@ fn activate_session(
         }
     }
     for channel in hub.sessions.complete_takeover(claim.takeover(), old.id()) {
-        // One that failed is gone already.
+        // A subscription that failed is not there, so an error is expected.
         let _ = Channel::new(Hub(hub.clone()), channel.as_str()).unsubscribe(&Connection::new(core.clone()));
     }
-    // Not before: a socket that fails here must not leave half a session behind.
+    // The flush comes only now: a socket that fails here must not leave half a session behind.
     core.request_flush();
     core.restore_state(&old, session.content.state);
     hub.metrics.resumed.increment();
@@ -198,5 +201,5 @@ impl FailedRestore {
     }
 }
 
-/// How long the client's first message is awaited.
+/// How long the connection waits for the client's first message.
 const FIRST_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);

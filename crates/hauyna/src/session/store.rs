@@ -1,5 +1,5 @@
-//! The sessions of lost connections, by connection, by age and by their ends: pure data with bounds in number and
-//! bytes. `Sessions` owns the lock.
+//! The sessions of lost connections, by connection, by age and by the time of their end: pure data with
+//! bounds in number and bytes. `Sessions` owns the lock.
 
 use super::takeover::{Takeover, TakeoverEnd};
 use super::weight;
@@ -16,11 +16,11 @@ pub(crate) struct LostSession {
     /// The connection that was lost.
     pub(crate) core: Arc<ConnectionCore>,
     pub(crate) content: SessionContent,
-    /// When it is no longer kept.
+    /// The time when it is no longer kept.
     pub(super) ends_at: Instant,
-    /// Its place in the order of the losses.
+    /// Its number in the order of the losses.
     loss_number: u64,
-    /// Bytes of it without its subscriptions.
+    /// Bytes of the session without its subscriptions.
     own_bytes: usize,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct SessionContent {
     pub(crate) subscriptions: Vec<KeptSubscription>,
     /// The index of its state before it was lost.
     pub(crate) state: u8,
-    /// Why it was lost.
+    /// The reason of the loss.
     pub(crate) reason: CloseReason,
 }
 
@@ -46,24 +46,24 @@ pub(super) struct SessionStore {
     by_id: HashMap<ConnectionId, Slot>,
     by_age: BTreeSet<(u64, ConnectionId)>,
     by_end: BTreeSet<(Instant, ConnectionId)>,
-    /// From the connection whose token was shown to what came of that.
+    /// Takeovers by the connection whose token was presented.
     successors: HashMap<ConnectionId, Arc<Takeover>>,
-    /// Whose sessions are being ended just now, by number.
+    /// Filters for the sessions that are being ended at present, by number.
     active_bars: Vec<(u64, SessionFilter)>,
-    /// No session is kept any more.
+    /// Whether no session is kept any more.
     is_closed: bool,
-    /// How many slots are `Leaving`.
+    /// Number of slots that are `Leaving`.
     leaving: usize,
     bytes: usize,
     last: u64,
 }
 
-/// Tells whose sessions are meant.
+/// A filter that selects sessions by their connections.
 pub(super) type SessionFilter = Box<dyn Fn(&ConnectionCore) -> bool + Send>;
 
 #[derive(Debug)]
 enum Slot {
-    /// The connection is being taken out of everything.
+    /// The connection is being removed from everything.
     Leaving(Box<LeavingSession>),
     Waiting(Box<LostSession>),
     Claimed {
@@ -72,36 +72,36 @@ enum Slot {
     },
 }
 
-/// A session that comes in a moment.
+/// A session that is about to be kept.
 #[derive(Debug)]
 struct LeavingSession {
     core: Arc<ConnectionCore>,
-    /// It was ended meanwhile.
+    /// Whether it was ended meanwhile.
     is_over: bool,
     /// The channels that it is subscribed to.
     channels: Vec<ChannelName>,
-    /// Those that the application has ended its subscriptions of.
+    /// The channels whose subscriptions the application has ended.
     ended: Vec<ChannelName>,
 }
 
-/// What became of the wish to end one subscription of a session.
+/// The result of ending one subscription of a session.
 #[derive(Debug)]
 pub(super) enum Unsubscribed {
     Nothing,
-    /// It is done as soon as the session has come to where it goes.
+    /// The subscription ends as soon as the session has reached the store or its new connection.
     Later,
-    /// The subscription of this lost connection, which has yet to leave what it still is in.
+    /// The subscription of this lost connection ended; the connection has yet to leave the channel.
     OfSession(Arc<ConnectionCore>, KeptSubscription),
 }
 
-/// What a claim finds.
+/// What a claim finds in the store.
 pub(super) enum Lookup {
     Nothing,
-    /// It waits in a moment.
+    /// The session is about to be kept.
     Leaving,
-    /// Another connection is about to take it over.
+    /// Another connection is about to take over the session.
     Claimed(Arc<Takeover>),
-    /// It waited, and is claimed now.
+    /// The session was kept, and is claimed now.
     Waiting(Arc<Takeover>),
 }
 
@@ -118,43 +118,46 @@ impl LostSession {
 
 impl SessionContent {
     pub(super) fn has(&self, channel: &ChannelName) -> bool {
-        self.subscriptions.iter().any(|one| one.channel == *channel)
+        self.subscriptions.iter().any(|subscription| subscription.channel == *channel)
     }
 
     pub(super) fn unsubscribe(&mut self, channel: &str) -> Option<KeptSubscription> {
-        let index = self.subscriptions.iter().position(|one| one.channel.as_str() == channel)?;
+        let index =
+            self.subscriptions.iter().position(|subscription| subscription.channel.as_str() == channel)?;
         Some(self.subscriptions.remove(index))
     }
 }
 
 impl SessionStore {
-    /// A connection has left the registry, and its session will come.
+    /// Notes that a connection has left the registry, and that its session is about to be kept.
     pub(super) fn begin(&mut self, core: &Arc<ConnectionCore>, channels: Vec<ChannelName>) {
         let leaving = LeavingSession { core: core.clone(), is_over: false, channels, ended: Vec::new() };
         self.leaving += 1;
         self.by_id.insert(core.id(), Slot::Leaving(Box::new(leaving)));
     }
 
-    /// It has come. Returns whether it may be kept. The subscriptions that were ended on its way are still to be left.
+    /// Removes the slot of a session that is about to be kept. Returns whether it may be kept, and the
+    /// channels whose subscriptions were ended meanwhile.
     pub(super) fn finish_leaving(&mut self, core: &ConnectionCore) -> (bool, Vec<ChannelName>) {
         let Some(Slot::Leaving(leaving)) = self.by_id.remove(&core.id()) else { return (false, Vec::new()) };
         self.leaving -= 1;
         (!leaving.is_over && !self.is_barred(core), leaving.ended)
     }
 
-    /// Whether a session comes in a moment.
+    /// Whether a session is about to be kept.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving > 0
     }
 
-    /// From now on no session that is meant is kept or taken over.
+    /// Bars all sessions that match: from now on none of them is kept or taken over. Returns the number of
+    /// the bar.
     pub(super) fn bar(&mut self, matches: SessionFilter) -> u64 {
         self.last += 1;
         self.active_bars.push((self.last, matches));
         self.last
     }
 
-    /// Ends what [`SessionStore::bar`] began.
+    /// Lifts a bar that [`SessionStore::bar`] has set.
     pub(super) fn lift(&mut self, number: u64) {
         self.active_bars.retain(|(other, _)| *other != number);
     }
@@ -164,17 +167,18 @@ impl SessionStore {
     }
 
     pub(super) fn is_barred(&self, core: &ConnectionCore) -> bool {
-        self.is_closed || self.active_bars.iter().any(|(_, is_meant)| is_meant(core))
+        self.is_closed || self.active_bars.iter().any(|(_, matches)| matches(core))
     }
 
-    /// Takes out every session that is barred, wherever it is.
+    /// Removes and returns every barred session, in whatever state it is.
     pub(super) fn take_barred(&mut self) -> Vec<LostSession> {
-        let is_meant = |(id, slot): (&ConnectionId, &Slot)| self.is_barred(slot.core()).then_some(*id);
-        let ids: Vec<_> = self.by_id.iter().filter_map(is_meant).collect();
+        let barred_id = |(id, slot): (&ConnectionId, &Slot)| self.is_barred(slot.core()).then_some(*id);
+        let ids: Vec<_> = self.by_id.iter().filter_map(barred_id).collect();
         ids.into_iter().filter_map(|id| self.withdraw(id)).collect()
     }
 
-    /// Takes out one session, wherever it is; one that comes in a moment is ended then.
+    /// Removes and returns one session, in whatever state it is; one that is about to be kept ends when it
+    /// would be.
     pub(super) fn withdraw(&mut self, id: ConnectionId) -> Option<LostSession> {
         match self.by_id.get_mut(&id)? {
             Slot::Leaving(leaving) => {
@@ -210,7 +214,7 @@ impl SessionStore {
         }
     }
 
-    /// The connections whose sessions are here.
+    /// Returns the connections whose sessions are here.
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         self.by_id.keys().copied().collect()
     }
@@ -226,29 +230,29 @@ impl SessionStore {
         self.by_id.insert(id, Slot::Waiting(session));
     }
 
-    /// Takes out the one that was lost first.
+    /// Removes and returns the session that was lost first.
     pub(super) fn take_oldest(&mut self) -> Option<Box<LostSession>> {
         let &(_, oldest) = self.by_age.first()?;
         self.take(oldest)
     }
 
-    /// A session that was claimed is not kept any more.
+    /// Removes the slot of a claimed session, which is not kept any more.
     pub(super) fn release(&mut self, id: ConnectionId) {
         self.by_id.remove(&id);
     }
 
-    /// The session of a connection has gone on to the next one, for whom a token was shown. Its slot stays until all of
-    /// it has.
+    /// Notes that the session of a connection has passed to the next one, which presented a token. The slot
+    /// stays until the takeover is complete.
     pub(super) fn succeed(&mut self, lost: &ConnectionCore, takeover: &Arc<Takeover>) {
         self.forget_succession(lost);
         self.successors.insert(takeover.presented(), takeover.clone());
     }
 
-    /// The session of a connection has ended, or gone on to the next one.
+    /// Forgets the succession to a connection whose session has ended or passed to the next one.
     pub(super) fn forget_succession(&mut self, core: &ConnectionCore) {
         let Some(takeover) = core.takeover() else { return };
-        let is_its = |successor: &Arc<Takeover>| Arc::ptr_eq(successor, takeover);
-        if self.successors.get(&takeover.presented()).is_some_and(is_its) {
+        let is_same = |successor: &Arc<Takeover>| Arc::ptr_eq(successor, takeover);
+        if self.successors.get(&takeover.presented()).is_some_and(is_same) {
             self.successors.remove(&takeover.presented());
         }
         if self.successors.capacity() > 8 * (self.successors.len() + 128) {
@@ -256,27 +260,27 @@ impl SessionStore {
         }
     }
 
-    /// What came of showing the token of a connection.
-    pub(super) fn successor(&self, shown: ConnectionId) -> Option<&Arc<Takeover>> {
-        self.successors.get(&shown)
+    /// Returns the takeover that followed when the token of this connection was presented.
+    pub(super) fn successor(&self, presented: ConnectionId) -> Option<&Arc<Takeover>> {
+        self.successors.get(&presented)
     }
 
-    /// The lost connection of a session.
+    /// Returns the lost connection of a session.
     pub(super) fn core(&self, id: ConnectionId) -> Option<&Arc<ConnectionCore>> {
         self.by_id.get(&id).map(Slot::core)
     }
 
-    /// Whether a connection is about to take over a session.
+    /// Whether a connection is about to take over this session.
     pub(super) fn is_claimed(&self, id: ConnectionId) -> bool {
         matches!(self.by_id.get(&id), Some(Slot::Claimed { .. }))
     }
 
-    /// Claims a session that waits, for whoever has shown a token of it. Its slot is kept for it: it is put back, or
-    /// goes on.
+    /// Claims a kept session for a client that presented its token. The slot stays: the session is returned
+    /// to it, or the takeover completes.
     pub(super) fn claim(
         &mut self,
         id: ConnectionId,
-        shown: ConnectionId,
+        presented: ConnectionId,
         may_claim: impl Fn(&ConnectionCore) -> bool,
     ) -> Lookup {
         match self.by_id.get(&id) {
@@ -285,7 +289,7 @@ impl SessionStore {
             Some(Slot::Waiting(session)) if may_claim(&session.core) => {
                 let Some(session) = self.take(id) else { return Lookup::Nothing };
                 let lost = session.core.clone();
-                let takeover = Arc::new(Takeover::new(shown, session));
+                let takeover = Arc::new(Takeover::new(presented, session));
                 self.by_id.insert(id, Slot::Claimed { lost, takeover: takeover.clone() });
                 Lookup::Waiting(takeover)
             }
@@ -308,7 +312,8 @@ impl SessionStore {
         }
     }
 
-    /// Up to `turn` of those whose time is up, else when the next one's will be.
+    /// Returns up to `turn` of the sessions whose time has passed; if there are none, the time of the next
+    /// end as the error.
     pub(super) fn due(&mut self, now: Instant, turn: usize) -> Result<Vec<LostSession>, Option<Instant>> {
         let due: Vec<_> =
             self.by_end.iter().take(turn).take_while(|(ends, _)| *ends <= now).map(|(_, id)| *id).collect();
@@ -318,7 +323,7 @@ impl SessionStore {
         Ok(due.into_iter().filter_map(|id| self.take(id)).map(|session| *session).collect())
     }
 
-    /// When the first one ends.
+    /// Returns the time of the first end.
     pub(super) fn first_end(&self) -> Option<Instant> {
         self.by_end.first().map(|(ends, _)| *ends)
     }

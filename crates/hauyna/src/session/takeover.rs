@@ -1,6 +1,6 @@
-//! A connection on its way to the session of a lost one. `Takeover` is the only home of that state: it is shared by
-//! the connection, by the store of sessions and by the `Claim` that drives it, and each calls the method that is named
-//! after what happened. `resume` restores the subscriptions in between.
+//! The takeover of a lost session by a new connection. `Takeover` alone holds its state; the connection, the
+//! store of sessions and the `Claim` that drives it share it, and each calls the method named after what
+//! happened. `resume` restores the subscriptions in between.
 
 use super::store::{LostSession, Unsubscribed};
 use crate::channel::ChannelName;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
-/// The way of one session from its store to a new connection.
+/// The passage of one session from the store to a new connection.
 ///
 /// ```text
 ///          client_spoke, or 5 s             take                restored
@@ -23,53 +23,53 @@ use tokio::sync::Notify;
 ///     └───────────────▶ Ended ◀─────┘   the session waits again, or has ended
 /// ```
 ///
-/// Up to `Taken` the session is here, and whatever ends the takeover puts it back. From `Taken` on it is the
-/// connection's. The lock of the store comes before the one of `state`.
+/// Until `Taken` the session is here, and everything that ends the takeover returns it to the store or ends
+/// it. From `Taken` on the connection has it. The lock of the store is taken before the one of `state`.
 #[derive(Debug)]
 pub(crate) struct Takeover {
-    /// The connection whose token was shown.
+    /// The connection whose token was presented.
     presented: ConnectionId,
-    /// The connections that had the session before, the newest last.
+    /// The connections that had the session before, newest last.
     former: Box<[ConnectionId]>,
-    /// The connection that takes over, set when it is there.
+    /// The connection that takes over, set once it exists.
     taker: OnceLock<ConnectionId>,
     state: Mutex<State>,
-    /// Whether a message has come since the client was told of its new session.
+    /// Whether a message has arrived since the client was sent its new session.
     is_confirmed: AtomicBool,
-    /// Wakes the driver when `state` has changed.
+    /// Wakes the driver of the takeover when `state` has changed.
     changed: Notify,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The client has not said where it stands.
+    /// The client has not sent its positions yet.
     Awaiting(Box<LostSession>),
-    /// The subscriptions are brought up to date; what the client said is there until the driver takes it.
+    /// The subscriptions are brought up to date. The client's positions are here until the driver takes them.
     Restoring(Box<LostSession>, Option<Positions>),
-    /// The connection has the session, and its subscriptions go live.
+    /// The connection has the session, and its subscriptions are being activated.
     Taken(ArrivingSubscriptions),
     Restored,
     Ended(TakeoverEnd),
 }
 
-/// The subscriptions of a session on their way to the connection that has it.
+/// The subscriptions of a session whose connection has it and has yet to activate them.
 #[derive(Debug, Default)]
 struct ArrivingSubscriptions {
     channels: Vec<ChannelName>,
-    /// Those among them that the application has ended meanwhile.
+    /// The channels among them whose subscriptions the application has ended meanwhile.
     ended: Vec<ChannelName>,
 }
 
-/// Where a session has gone that was not taken over.
+/// Where a session is after a takeover that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TakeoverEnd {
-    /// It waits again, or its client does not want it.
+    /// The session is kept again, or its client does not want it.
     GivenBack,
-    /// It was ended from outside, while its client was there.
+    /// The session was ended from outside during the takeover.
     Withdrawn,
 }
 
-/// What a client says with `resume`.
+/// What a client sends with `resume`.
 #[derive(Debug, Default)]
 pub(crate) struct Positions {
     pub(crate) id: Option<RequestId>,
@@ -77,9 +77,9 @@ pub(crate) struct Positions {
 }
 
 impl Takeover {
-    pub(super) fn new(shown: ConnectionId, session: Box<LostSession>) -> Self {
+    pub(super) fn new(presented: ConnectionId, session: Box<LostSession>) -> Self {
         Self {
-            presented: shown,
+            presented,
             former: former(&session.core),
             taker: OnceLock::new(),
             state: Mutex::new(State::Awaiting(session)),
@@ -88,9 +88,10 @@ impl Takeover {
         }
     }
 
-    // What happens.
+    // Events.
 
-    /// The client has said where it stands, or something else instead. Returns whether that was awaited.
+    /// Notes that the client has sent its positions, or another message instead. Returns whether they were
+    /// awaited.
     pub(crate) fn client_spoke(&self, positions: Positions) -> bool {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
@@ -104,29 +105,32 @@ impl Takeover {
         true
     }
 
-    /// The client closes, or is gone, before it has said anything.
+    /// Notes that the client closes or is gone before its first message.
     pub(crate) fn client_closed(&self, reason: CloseReason) {
         if self.is_awaiting() {
             self.give_up(Some(reason));
         }
     }
 
-    /// The client is back on another connection. Returns whether the session waits for that one now.
+    /// Notes that the client has returned on another connection. Returns whether the session is kept for that
+    /// one now.
     pub(super) fn superseded(&self) -> bool {
         self.give_up(None)
     }
 
-    /// Nobody drives it any more; `reason` is why the connection is being closed, if it is.
+    /// Notes that nothing drives the takeover any more; `reason` is why the connection is being closed, if it
+    /// is.
     fn abandoned(&self, reason: Option<CloseReason>) {
         self.give_up(reason);
     }
 
-    /// The session becomes the connection's. Returns `None` where it has gone elsewhere.
+    /// Takes the session for the connection. Returns `None` if it is not here any more.
     pub(super) fn take(&self) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(TakeoverEnd::GivenBack)) {
             State::Restoring(session, _) => {
-                let channels = session.content.subscriptions.iter().map(|one| one.channel.clone()).collect();
+                let subscriptions = session.content.subscriptions.iter();
+                let channels = subscriptions.map(|subscription| subscription.channel.clone()).collect();
                 *state = State::Taken(ArrivingSubscriptions { channels, ended: Vec::new() });
                 Some(session)
             }
@@ -137,7 +141,8 @@ impl Takeover {
         }
     }
 
-    /// The client is told, and every subscription is live. Returns those that the application has ended meanwhile.
+    /// Notes that the client was sent its session and every subscription is active. Returns the channels
+    /// whose subscriptions the application has ended meanwhile.
     pub(super) fn restored(&self) -> Vec<ChannelName> {
         match std::mem::replace(&mut *self.state.lock(), State::Restored) {
             State::Taken(arriving) => arriving.ended,
@@ -145,7 +150,7 @@ impl Takeover {
         }
     }
 
-    /// The application ends a subscription of the session. Returns whether there was one.
+    /// Ends a subscription of the session for the application.
     pub(super) fn unsubscribe(&self, channel: &str) -> Unsubscribed {
         match &mut *self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => session
@@ -161,21 +166,21 @@ impl Takeover {
         }
     }
 
-    /// A message has come: the client knows what it was told before.
+    /// Notes that a message has arrived: the client knows what it was sent before.
     pub(crate) fn confirm(&self) {
         if !self.is_confirmed.load(Ordering::Relaxed) && matches!(*self.state.lock(), State::Restored) {
             self.is_confirmed.store(true, Ordering::Relaxed);
         }
     }
 
-    // What is so.
+    // State.
 
     /// Whether a connection had the session before.
     pub(crate) fn follows(&self, connection: ConnectionId) -> bool {
         self.former.contains(&connection)
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn weight(&self) -> usize {
         size_of_val(self) + size_of_val(&*self.former)
     }
@@ -192,7 +197,8 @@ impl Takeover {
         matches!(*self.state.lock(), State::Awaiting(_))
     }
 
-    /// Whether the connection does not have the whole session yet, and will not be found without one.
+    /// Whether the connection does not have the whole session, because the takeover is under way or has
+    /// failed.
     pub(crate) fn is_under_way(&self) -> bool {
         !matches!(*self.state.lock(), State::Restored)
     }
@@ -201,18 +207,18 @@ impl Takeover {
         matches!(*self.state.lock(), State::Taken(_))
     }
 
-    /// Whether the session was ended while its client was there.
+    /// Whether the session was ended from outside during the takeover.
     pub(super) fn is_withdrawn(&self) -> bool {
         matches!(*self.state.lock(), State::Ended(TakeoverEnd::Withdrawn))
     }
 
-    /// Whether the client may not know of its new token.
+    /// Whether the client may not have got its new token.
     pub(super) fn is_unconfirmed(&self) -> bool {
         !self.is_confirmed.load(Ordering::Relaxed)
     }
 
-    /// How many subscriptions the session has that are not the connection's yet, and whether one is to this channel:
-    /// the application cannot make it a second time.
+    /// Returns how many subscriptions of the session the connection does not have yet, and whether one of
+    /// them is to this channel; the application cannot subscribe to it a second time.
     pub(crate) fn reserved(&self, channel: &ChannelName) -> (usize, bool) {
         let count = |channels: &mut dyn Iterator<Item = &ChannelName>| {
             channels.fold((0, false), |(count, is_there), one| (count + 1, is_there || one == channel))
@@ -226,22 +232,22 @@ impl Takeover {
         }
     }
 
-    // For the driver.
+    // Methods for the driver of the takeover.
 
-    /// Waits for what the client says. Returns `None` where the takeover has ended.
+    /// Waits for the client's positions. Returns `None` if the takeover has ended.
     pub(super) async fn positions(&self) -> Option<Positions> {
         loop {
             let changed = self.changed.notified();
             match &mut *self.state.lock() {
                 State::Awaiting(_) => {}
-                State::Restoring(_, said) => return Some(said.take().unwrap_or_default()),
+                State::Restoring(_, positions) => return Some(positions.take().unwrap_or_default()),
                 State::Taken(_) | State::Restored | State::Ended(_) => return None,
             }
             changed.await;
         }
     }
 
-    /// Reads the session, as long as it is here.
+    /// Reads the session while it is here.
     pub(super) fn with_session<R>(&self, read: impl FnOnce(&mut LostSession) -> R) -> Option<R> {
         match &mut *self.state.lock() {
             State::Awaiting(session) | State::Restoring(session, _) => Some(read(session)),
@@ -249,7 +255,8 @@ impl Takeover {
         }
     }
 
-    /// Takes the session out, as long as it is here. The store is locked, and decides where the session goes.
+    /// Removes and returns the session while it is here. The caller holds the lock of the store and decides
+    /// where the session goes.
     pub(super) fn end(&self, end: TakeoverEnd) -> Option<Box<LostSession>> {
         let mut state = self.state.lock();
         match std::mem::replace(&mut *state, State::Ended(end)) {
@@ -270,7 +277,7 @@ impl Takeover {
     }
 }
 
-/// A lost connection, and those whose session it had.
+/// Returns a lost connection and the connections that had its session before.
 fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
     let earlier = lost.takeover().map_or(&[][..], |takeover| &takeover.former);
     let kept = earlier.len().saturating_sub(MAX_FORMER - 1);
@@ -280,7 +287,8 @@ fn former(lost: &ConnectionCore) -> Box<[ConnectionId]> {
 /// Connections of one session that are remembered, at most.
 const MAX_FORMER: usize = 32;
 
-/// Drives one takeover. Dropped before the session was taken, it gives it back.
+/// The driver of one takeover. Where it is dropped before the session was taken, the session returns to the
+/// store.
 #[derive(Debug)]
 pub(crate) struct Claim {
     hub: Arc<HubCore>,
@@ -299,10 +307,10 @@ impl Claim {
         &self.takeover
     }
 
-    /// The connection that takes over is there, and nobody has found it yet.
+    /// Begins the takeover for a connection that exists and cannot be found by others yet.
     pub(crate) fn begin(&mut self, taker: &Arc<ConnectionCore>) {
         taker.begin_takeover(self.takeover.clone());
-        let _ = self.takeover.taker.set(taker.id()); // a claim has one taker
+        let _ = self.takeover.taker.set(taker.id()); // a claim has only one taker
         self.taker = Some(taker.clone());
         self.hub.sessions.notify_takeover_changed();
     }
@@ -311,7 +319,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.takeover.is_taken() {
-            // Something panicked in the midst of it: the connection ends with what it has.
+            // A panic interrupted the takeover: the connection ends with what it has.
             self.hub.sessions.complete_takeover(&self.takeover, self.lost);
         }
         self.takeover.abandoned(self.taker.as_ref().and_then(|taker| taker.reason()));

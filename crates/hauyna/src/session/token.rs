@@ -1,5 +1,5 @@
-//! The tokens that resume sessions: the identifier of a connection, authenticated with a key of the hub's. So no
-//! token is kept for the connections that live, and one that has served names a connection that is gone.
+//! The tokens that resume sessions: the identifier of a connection, authenticated with a key of the hub. So
+//! no token is stored for live connections, and a token that was used names a connection that is gone.
 
 use crate::connection::ConnectionId;
 use base64::Engine as _;
@@ -20,7 +20,7 @@ impl TokenKey {
         Self(key)
     }
 
-    /// The token of a connection, 32 characters of base64url.
+    /// Returns the token of a connection: 32 characters of base64url.
     pub(super) fn token(&self, id: ConnectionId) -> String {
         let mut bytes = [0; 24];
         bytes[..8].copy_from_slice(&id.number().to_be_bytes());
@@ -28,7 +28,7 @@ impl TokenKey {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The connection that a token names, where it is one of ours.
+    /// Returns the connection that a token names, if this hub has made the token.
     pub(super) fn read(&self, token: &str) -> Option<ConnectionId> {
         let mut bytes = [0; 24];
         if URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) != Ok(bytes.len()) {
@@ -39,7 +39,8 @@ impl TokenKey {
         bool::from(self.code(id).ct_eq(code)).then_some(id)
     }
 
-    /// SipHash-2-4 with 128 bits: a message authentication code for short messages.
+    /// Returns the SipHash-2-4 of the identifier with 128 bits: a message authentication code for short
+    /// messages.
     fn code(&self, id: ConnectionId) -> [u8; 16] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write_u64(id.number());

@@ -1,5 +1,5 @@
-//! Backpressure: publishers wait while a shard that they write to has too much to do, and the shard wakes them.
-//! One relaxed load says that no shard is congested.
+//! Backpressure: publishers wait while a shard that they write to is congested, and the shard wakes them. One
+//! relaxed load shows that no shard is congested.
 
 use super::Shard;
 use crate::channel::{ChannelName, Target};
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-/// How many shards of a hub are congested.
+/// The number of congested shards of a hub.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Congestion(Arc<AtomicUsize>);
 
@@ -42,10 +42,10 @@ impl Deref for Shards {
 }
 
 impl Shard {
-    /// Load of the items that were posted and not yet worked off.
+    /// Returns the load of the items that were posted and not processed yet.
     fn load(&self) -> u64 {
-        let served = self.processed.load(Ordering::SeqCst);
-        self.posted.load(Ordering::SeqCst).saturating_sub(served)
+        let processed = self.processed.load(Ordering::SeqCst);
+        self.posted.load(Ordering::SeqCst).saturating_sub(processed)
     }
 
     #[cold]
@@ -55,7 +55,7 @@ impl Shard {
         }
     }
 
-    /// Notes that items of this load were worked off, and wakes who waited for that.
+    /// Notes that items of this load were processed, and wakes publishers if the load is low.
     pub(super) fn note_processed(&self, load: u64) {
         self.processed.fetch_add(load, Ordering::SeqCst);
         if self.is_congested.load(Ordering::SeqCst) {
@@ -63,7 +63,7 @@ impl Shard {
         }
     }
 
-    /// Whether the load is low; then whoever waits is woken.
+    /// Ends the congestion and wakes the waiting publishers if the load is low. Returns whether it is low.
     fn end_congestion(&self) -> bool {
         let is_low = self.load() < RELIEVED_LOAD && !self.is_task_due.load(Ordering::SeqCst);
         if is_low && self.is_congested.swap(false, Ordering::SeqCst) {
@@ -73,14 +73,14 @@ impl Shard {
         is_low
     }
 
-    /// The task of a connection has to run before more is published.
+    /// Makes publishers wait, because the task of a connection has to run before more is published.
     pub(super) fn wait_for_task(&self) {
         self.is_task_due.store(true, Ordering::SeqCst);
         self.note_congestion();
         self.wake();
     }
 
-    /// No task of a connection is waited for any more.
+    /// Notes that the shard waits for no task of a connection any more.
     pub(super) fn end_wait_for_task(&self) {
         if self.is_task_due.load(Ordering::Relaxed) {
             self.is_task_due.store(false, Ordering::SeqCst);
@@ -88,7 +88,7 @@ impl Shard {
         }
     }
 
-    /// Wakes whoever waits for the shard's task, which has ended.
+    /// Wakes everything that waits for the shard's task, which has ended.
     pub(super) fn notify_publishers(&self) {
         self.room_freed.notify_waiters();
     }
@@ -99,23 +99,23 @@ impl Shard {
 }
 
 impl HubCore {
-    /// Whether any shard is past its bound.
+    /// Whether any shard is congested.
     pub(crate) fn is_congested(&self) -> bool {
         self.shards.congestion.0.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether a shard that publications in this channel are written by is past its bound.
+    /// Whether a shard that writes publications in this channel is congested.
     pub(crate) fn is_congested_for(&self, channel: &ChannelName) -> bool {
         self.shards.congestion.0.load(Ordering::Relaxed) > 0 && self.congested_shard(channel).is_some()
     }
 
-    /// Whether the shard of a connection is past its bound.
+    /// Whether the shard of a connection is congested.
     pub(crate) fn is_shard_congested(&self, shard: usize) -> bool {
         self.shards.congestion.0.load(Ordering::Relaxed) > 0 && self.shards[shard].is_congested()
     }
 
-    /// A shard past its bound that the requests of this connection make write: its own, or one with subscribers of a
-    /// channel that it is subscribed to.
+    /// Returns a congested shard that has to write because of this connection's requests: its own, or one
+    /// with subscribers of a channel that it is subscribed to.
     pub(crate) fn congested_shard_of(&self, connection: &ConnectionCore) -> Option<usize> {
         if self.shards.congestion.0.load(Ordering::Relaxed) == 0 {
             return None;
@@ -128,11 +128,11 @@ impl HubCore {
         subscriptions.iter().find_map(|subscription| self.congested_shard(&subscription.channel.name))
     }
 
-    /// Waits until all shards that write publications in this channel have room.
+    /// Waits until no shard that writes publications in this channel is congested.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is changed where the future is dropped.
+    /// Nothing is changed if the future is dropped.
     pub(crate) async fn wait_for_channel_room(&self, channel: &ChannelName) {
         while self.shards.congestion.0.load(Ordering::Relaxed) > 0
             && let Some(shard) = self.congested_shard(channel)
@@ -141,8 +141,8 @@ impl HubCore {
         }
     }
 
-    /// As [`HubCore::wait_for_channel_room`], for what is told in many channels. Each shard is waited for once: of many that have much
-    /// to do, one is past its bound at almost any time.
+    /// Does the same as [`HubCore::wait_for_channel_room`] for publications in many channels. It waits for
+    /// each shard once: of many busy shards, one is congested at almost any time.
     pub(crate) async fn wait_for_any_room(&self) {
         for index in 0..self.shards.len() {
             if self.is_shard_congested(index) {
@@ -151,8 +151,8 @@ impl HubCore {
         }
     }
 
-    /// Works off what was posted to shards past their bound, on this thread: for callers that cannot wait, and hold no
-    /// lock.
+    /// Processes what was posted to congested shards, on this thread: for callers that cannot wait and hold
+    /// no lock.
     pub(crate) fn process_congested_inline(&self) {
         if self.shards.congestion.0.load(Ordering::Relaxed) > 0 {
             let congested = (0..self.shards.len()).filter(|index| self.shards[*index].is_congested());
@@ -160,20 +160,21 @@ impl HubCore {
         }
     }
 
-    /// Waits until a shard has room.
+    /// Waits until a shard is not congested.
     pub(crate) async fn wait_for_shard_room(&self, index: usize) {
         let shard = &self.shards[index];
         loop {
             let mut room = pin!(shard.room_freed.notified());
             room.as_mut().enable();
-            // Said before the load is looked at: whoever lowers it then sees that somebody waits.
+            // Noted before the load is read: a thread that lowers the load afterwards sees that somebody
+            // waits.
             shard.note_congestion();
             if shard.end_congestion() {
                 return;
             }
             if !shard.is_running() {
                 self.process_inline(index);
-                shard.end_wait_for_task(); // nobody waits for it
+                shard.end_wait_for_task(); // no shard task waits for the connection's task
                 shard.end_congestion();
                 return;
             }
@@ -181,7 +182,7 @@ impl HubCore {
                 Err(TimeoutError::NoTimers) => without_timers(MAX_PUBLISHER_WAIT, room).await,
                 waited => waited,
             };
-            // The task may stand on a runtime that nobody drives at present: its work is done here then.
+            // No task may be running on the shard's runtime at present; then the work is done here.
             if waited.is_err() {
                 self.process_inline(index);
                 self.give_up_late_task(index);
@@ -206,8 +207,8 @@ impl HubCore {
     }
 }
 
-/// Waits for a future for so long, where the runtime has no timers. Such a runtime drives no connection, so that its thread
-/// may sleep.
+/// Waits for a future for a limited time on a runtime without timers. Such a runtime drives no connection, so
+/// its thread may sleep.
 async fn without_timers(
     time: Duration,
     mut future: Pin<&mut impl Future<Output = ()>>,
@@ -227,13 +228,13 @@ async fn without_timers(
     .await
 }
 
-/// Load past which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
+/// Load from which publishers wait: so many small items, 16 MiB in memory or 256 MiB to be written.
 pub(super) const CONGESTED_LOAD: u64 = 4096;
-/// How long a publisher waits for a shard's task.
+/// How long a publisher waits for a shard's task before it does the work itself.
 const MAX_PUBLISHER_WAIT: Duration = Duration::from_secs(1);
-/// How long a publisher without timers sleeps between two looks.
+/// How long a publisher without timers sleeps between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Load below which they go on.
+/// Load below which publishers continue.
 const RELIEVED_LOAD: u64 = CONGESTED_LOAD / 2;
 
 #[cfg(test)]
@@ -260,6 +261,6 @@ mod tests {
         assert!(room.as_mut().poll(cx).is_pending());
         congest(&shards[0]);
         shards[1].note_processed(CONGESTED_LOAD);
-        assert!(room.as_mut().poll(cx).is_ready(), "they may go on in turns for ever");
+        assert!(room.as_mut().poll(cx).is_ready(), "waits again although each shard had room once");
     }
 }

@@ -1,5 +1,6 @@
-//! The work of a shard: it collects a segment of what was posted, writes it, and asks the sockets of those for whom
-//! something was queued. It works in small portions, so that anybody with the lock can go on where another stopped.
+//! The work of a shard: it collects a segment of what was posted, writes it, and flushes the connections for
+//! which something was queued. It works in small steps, so that any holder of the lock can continue where
+//! another one stopped. `task` calls it.
 
 use super::budget::{PUSH_COST, SKIP_COST, WRITE_COST, WorkBudget};
 use super::members::{Member, SubscriberLists};
@@ -16,23 +17,23 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Fanout {
     subscriber_lists: SubscriberLists,
-    /// Taken from the inbox and not yet begun.
+    /// Items that were taken from the inbox and not begun yet.
     batch: VecDeque<Item>,
     segment: Segment,
-    /// Connections with something queued.
+    /// Connections for which something is queued.
     queued: Vec<Arc<ConnectionCore>>,
     late_task: Option<LateTask>,
     task_timeout: TaskTimeout,
 }
 
-/// A connection whose task has to run before the work goes on.
+/// A connection whose task has to run before the work continues.
 #[derive(Debug)]
 struct LateTask {
     connection: Arc<ConnectionCore>,
     since: Instant,
 }
 
-/// What is left after some work.
+/// What remains after some work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remaining {
     Nothing,
@@ -53,7 +54,8 @@ impl Fanout {
         }
     }
 
-    /// Whether the work has to wait for a connection's task. One that does not run for long keeps nobody else waiting.
+    /// Whether the work has to wait for a connection's task. A task that does not run for a long time makes
+    /// nobody else wait.
     pub(super) fn must_wait_for_task(&mut self) -> bool {
         let Some(LateTask { connection, since }) = &self.late_task else { return false };
         if connection.is_task_due() {
@@ -68,36 +70,36 @@ impl Fanout {
         false
     }
 
-    /// Works until nothing is left or `cost` is spent. Every step is noted as done before it is begun, so that the work
-    /// goes on behind one that panics.
+    /// Works until nothing remains or `cost` is spent. Every step is noted as done before it begins, so that
+    /// the work continues behind a step that panics.
     pub(super) fn process(&mut self, hub: &HubCore, shard: &Shard, cost: u32) -> Remaining {
-        let mut portion = WorkBudget::new(cost);
-        while !portion.is_spent() {
+        let mut budget = WorkBudget::new(cost);
+        while !budget.is_spent() {
             match self.segment.stage {
                 Stage::Collect => {
                     if !self.start_segment(hub, shard) {
                         return Remaining::Nothing;
                     }
                 }
-                Stage::Joined => self.write_joined(&mut portion),
-                Stage::Ordered => self.write_in_order(&mut portion),
-                Stage::Everybody => self.write_to_everybody(&mut portion),
+                Stage::Joined => self.write_joined(&mut budget),
+                Stage::Ordered => self.write_in_order(&mut budget),
+                Stage::Everybody => self.write_to_everybody(&mut budget),
                 Stage::Flush => {
-                    if self.flush(&mut portion) {
+                    if self.flush(&mut budget) {
                         shard.note_processed(self.segment.finish(&mut self.subscriber_lists));
                     }
                 }
             }
         }
-        let Some(connection) = portion.waiting_for else { return Remaining::Some };
-        // The first one is waited for; the others have their turns meanwhile.
+        let Some(connection) = budget.waiting_for else { return Remaining::Some };
+        // The work waits for the first such task; the others run meanwhile.
         if !self.late_task.as_ref().is_some_and(|late| late.connection.is_task_due()) {
             self.late_task = Some(LateTask { connection, since: Instant::now() });
         }
         Remaining::Late
     }
 
-    /// Begins the next segment; returns whether there was anything.
+    /// Begins the next segment. Returns whether there was anything to do.
     fn start_segment(&mut self, hub: &HubCore, shard: &Shard) -> bool {
         if self.batch.is_empty() {
             if self.batch.capacity() > MAX_SPARE_ENTRIES {
@@ -124,13 +126,13 @@ impl Fanout {
         true
     }
 
-    /// Whether an item may only be begun when the segment has been written.
+    /// Whether an item may only begin after the segment has been written.
     fn starts_new_segment(&self, item: &Item) -> bool {
         let is_for_everybody = !self.segment.everybody.publications.is_empty();
         match item {
             Item::Everybody(_) => !self.segment.is_empty(),
             Item::Publish { .. } | Item::Direct { .. } | Item::User(_) | Item::Frame(_) => is_for_everybody,
-            // What was published before is not for this subscriber, or not yet.
+            // Publications from before are not for this subscriber, or are left to its replay.
             Item::Subscribe { subscription, .. } | Item::Activate { subscription, .. } => {
                 self.subscriber_lists.has_pending(&subscription.channel)
             }
@@ -184,28 +186,29 @@ impl Fanout {
         }
     }
 
-    /// Has the subscribers of a channel start from the beginning of what the stream is now, and tells them.
+    /// Restarts the offsets of a channel's subscribers for the current epoch of the stream, and notifies
+    /// them.
     fn restart_numbering(&mut self, channel: &ChannelCore, notice: &Arc<Publication>) {
         let Some(list) = self.subscriber_lists.number(channel) else { return };
         for Member { connection, subscription, after } in &mut self.subscriber_lists.list(list).members {
             *after = 0;
             let is_replaying = subscription.phase() == SubscriptionPhase::Replaying;
             if is_replaying || connection.is_negotiated() {
-                // It is one message, whoever has to wait.
+                // This is only one message, so the work does not wait for the connection's task.
                 let _ = connection.push_publication(notice, Some(subscription));
                 enqueue(&mut self.queued, connection);
             }
         }
     }
 
-    /// Gives each connection that gets nothing else what its channel published, joined.
-    fn write_joined(&mut self, portion: &mut WorkBudget) {
+    /// Writes to each connection that gets nothing else what its channel published, joined.
+    fn write_joined(&mut self, budget: &mut WorkBudget) {
         let Self { subscriber_lists: lists, segment, queued, .. } = self;
         let is_alone = segment.is_of_one_channel();
         while let Some(number) = segment.pending_lists.get(segment.step).copied() {
             let list = lists.list(number);
             while segment.member < list.members.len() && !segment.chunk.range.is_empty() {
-                if portion.is_spent() {
+                if budget.is_spent() {
                     return;
                 }
                 if segment.member % PREFETCH_COUNT == 0 {
@@ -214,10 +217,10 @@ impl Fanout {
                 let member = &list.members[segment.member];
                 segment.member += 1;
                 if !is_alone && !segment.is_plain(&member.connection) {
-                    portion.spend(SKIP_COST);
+                    budget.spend(SKIP_COST);
                     continue;
                 }
-                write_member(member, &mut segment.chunk, &list.pending, queued, portion);
+                write_member(member, &mut segment.chunk, &list.pending, queued, budget);
             }
             if let Some(next) = segment.chunk.next(&list.pending) {
                 segment.chunk = next;
@@ -231,32 +234,32 @@ impl Fanout {
         segment.start_stage(if is_alone { Stage::Flush } else { Stage::Ordered });
     }
 
-    /// Queues for everybody else, in the order of the steps.
-    fn write_in_order(&mut self, portion: &mut WorkBudget) {
+    /// Queues messages for all other connections, in the order of the steps.
+    fn write_in_order(&mut self, budget: &mut WorkBudget) {
         let Self { subscriber_lists: lists, segment, queued, .. } = self;
         while let Some(step) = segment.steps.get(segment.step) {
-            if portion.is_spent() {
+            if budget.is_spent() {
                 return;
             }
             let Step::Channel { list, pending } = step else {
                 segment.step += 1;
-                portion.spend(PUSH_COST);
-                push_direct(&segment.steps[segment.step - 1], queued, portion);
+                budget.spend(PUSH_COST);
+                push_direct(&segment.steps[segment.step - 1], queued, budget);
                 continue;
             };
             let (list, pending) = (lists.list(*list), pending.clone());
             let is_needed = list.has_several || !segment.directly_addressed.is_empty();
             while is_needed && segment.member < list.members.len() {
-                if portion.is_spent() {
+                if budget.is_spent() {
                     return;
                 }
                 let member = &list.members[segment.member];
                 segment.member += 1;
-                portion.spend(SKIP_COST);
+                budget.spend(SKIP_COST);
                 segment.has_seen_several |= !member.connection.has_one_list();
                 if !segment.is_plain(&member.connection) {
-                    portion.spend(PUSH_COST * u32::try_from(pending.len()).unwrap_or(u32::MAX));
-                    push_each(member, &list.pending[pending.clone()], portion);
+                    budget.spend(PUSH_COST * u32::try_from(pending.len()).unwrap_or(u32::MAX));
+                    push_each(member, &list.pending[pending.clone()], budget);
                     enqueue(queued, &member.connection);
                 }
             }
@@ -270,27 +273,27 @@ impl Fanout {
         segment.start_stage(Stage::Flush);
     }
 
-    fn write_to_everybody(&mut self, portion: &mut WorkBudget) {
+    fn write_to_everybody(&mut self, budget: &mut WorkBudget) {
         let Segment { everybody, chunk, member, .. } = &mut self.segment;
         loop {
             while !chunk.range.is_empty()
                 && let Some(connection) = everybody.connections.get(*member)
             {
-                if portion.is_spent() {
+                if budget.is_spent() {
                     return;
                 }
                 *member += 1;
-                portion.spend(WRITE_COST);
+                budget.spend(WRITE_COST);
                 let all = &everybody.publications;
                 let publications = &all[chunk.range.clone()];
                 if chunk.is_whole_for(connection, 0, all) {
                     let joined = chunk.joined(all, connection.wire(), connection.deflate());
-                    let task = connection.write_publications(joined, publications, None);
-                    portion.follow(connection, task);
+                    let urgency = connection.write_publications(joined, publications, None);
+                    budget.follow(connection, urgency);
                 } else {
                     for publication in publications {
-                        if !connection.is_unsubscribed_meanwhile(publication) {
-                            portion.follow(connection, connection.push_publication(publication, None));
+                        if !connection.is_excluded_from(publication) {
+                            budget.follow(connection, connection.push_publication(publication, None));
                         }
                     }
                     enqueue(&mut self.queued, connection);
@@ -303,12 +306,12 @@ impl Fanout {
         self.segment.start_stage(Stage::Flush);
     }
 
-    /// Asks the sockets of those for whom something was queued; returns whether that is done.
-    fn flush(&mut self, portion: &mut WorkBudget) -> bool {
+    /// Flushes the connections for which something was queued. Returns whether all are flushed.
+    fn flush(&mut self, budget: &mut WorkBudget) -> bool {
         while let Some(connection) = self.queued.pop() {
             connection.flush_enqueued();
-            portion.spend(WRITE_COST);
-            if portion.is_spent() && !self.queued.is_empty() {
+            budget.spend(WRITE_COST);
+            if budget.is_spent() && !self.queued.is_empty() {
                 return false;
             }
         }
@@ -324,57 +327,57 @@ fn write_member(
     chunk: &mut Chunk,
     pending: &[Arc<Publication>],
     queued: &mut Vec<Arc<ConnectionCore>>,
-    portion: &mut WorkBudget,
+    budget: &mut WorkBudget,
 ) {
     let Member { connection, subscription, after } = member;
-    portion.spend(WRITE_COST);
+    budget.spend(WRITE_COST);
     let publications = &pending[chunk.range.clone()];
     if chunk.is_whole_for(connection, *after, pending) {
         let joined = chunk.joined(pending, connection.wire(), connection.deflate());
-        let task = connection.write_publications(joined, publications, Some(subscription));
-        portion.follow(connection, task);
+        let urgency = connection.write_publications(joined, publications, Some(subscription));
+        budget.follow(connection, urgency);
     } else {
-        push_each(member, publications, portion);
+        push_each(member, publications, budget);
         enqueue(queued, connection);
     }
 }
 
-fn push_each(member: &Member, publications: &[Arc<Publication>], portion: &mut WorkBudget) {
+fn push_each(member: &Member, publications: &[Arc<Publication>], budget: &mut WorkBudget) {
     let Member { connection, subscription, after } = member;
     for publication in publications {
         if is_for(publication, subscription, *after) {
-            portion.follow(connection, connection.push_publication(publication, Some(subscription)));
+            budget.follow(connection, connection.push_publication(publication, Some(subscription)));
         }
     }
 }
 
-fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, portion: &mut WorkBudget) {
+fn push_direct(step: &Step, queued: &mut Vec<Arc<ConnectionCore>>, budget: &mut WorkBudget) {
     match step {
         Step::Channel { .. } => {}
         Step::Direct(connection, publication) => {
-            if !connection.is_unsubscribed_meanwhile(publication) {
-                portion.follow(connection, connection.push_publication(publication, None));
+            if !connection.is_excluded_from(publication) {
+                budget.follow(connection, connection.push_publication(publication, None));
                 enqueue(queued, connection);
             }
         }
         Step::Frame(frame) => {
             let connection = &frame.connection;
-            portion.follow(connection, connection.push_frame(frame.frame.clone(), frame.origin));
+            budget.follow(connection, connection.push_frame(frame.frame.clone(), frame.origin));
             enqueue(queued, &frame.connection);
         }
     }
 }
 
-/// Notes a connection that has something queued.
+/// Adds a connection to the list if something is queued for it.
 fn enqueue(queued: &mut Vec<Arc<ConnectionCore>>, connection: &Arc<ConnectionCore>) {
     if connection.enqueue_for_flush() {
         queued.push(connection.clone());
     }
 }
 
-/// Loads the connections that are about to be written to. They lie all over the memory, and the kernel has
-/// pushed them out of the caches since last time: asked for together they come together, one after the
-/// other each would be waited for.
+/// Loads the connections that are written to next. They are scattered over the memory, and the kernel has
+/// evicted them from the CPU caches since the last time: loaded together, their cache misses overlap instead
+/// of following one another.
 fn prefetch(members: &[Member]) {
     let next = &members[..members.len().min(PREFETCH_COUNT)];
     std::hint::black_box(
@@ -382,11 +385,12 @@ fn prefetch(members: &[Member]) {
     );
 }
 
-/// Connections that are loaded together.
+/// Number of connections that are loaded together.
 const PREFETCH_COUNT: usize = 16;
-/// Steps of one segment, about: a message to a user with many connections is one for each of them.
+/// Steps of one segment, approximately: a message to a user with many connections is one step for each of
+/// them.
 const MAX_STEPS: usize = 4096;
 /// Load of the items that are written together.
 const MAX_SEGMENT_LOAD: u64 = 1024;
-/// Entries of a list that is kept for the next time.
+/// Entries up to which a list is kept for the next time.
 const MAX_SPARE_ENTRIES: usize = 4096;

@@ -1,4 +1,4 @@
-//! The subscribers a shard writes to, channel by channel. Touched by whoever works for the shard, under its lock.
+//! The subscribers that a shard writes to, channel by channel. `fanout` uses them under the shard's lock.
 
 use crate::channel::{ChannelCore, NO_SLOT, Publication, Subscription};
 use crate::connection::ConnectionCore;
@@ -18,16 +18,16 @@ pub(super) struct SubscriberLists {
 pub(super) struct SubscriberList {
     pub(super) members: Vec<Member>,
     pub(super) pending: Vec<Arc<Publication>>,
-    /// Whether some of its connections may stand in other lists, too.
+    /// Whether some of its connections may be in other lists, too.
     pub(super) has_several: bool,
 }
 
-/// The connection is at hand without following the subscription.
+/// A subscriber, with its connection at hand without following the subscription.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) connection: Arc<ConnectionCore>,
     pub(super) subscription: Arc<Subscription>,
-    /// The subscriber has, or replays, the publications up to this offset.
+    /// The offset up to which the subscriber has the publications, or replays them.
     pub(super) after: u64,
 }
 
@@ -40,7 +40,7 @@ impl SubscriberLists {
         self.shard
     }
 
-    /// The number of the channel's list, where it has one.
+    /// Returns the number of the channel's list if it has one.
     pub(super) fn number(&self, channel: &ChannelCore) -> Option<u32> {
         let number = channel.slots[self.shard].load(Ordering::Relaxed);
         (number != NO_SLOT).then_some(number)
@@ -50,7 +50,7 @@ impl SubscriberLists {
         &mut self.lists[number as usize]
     }
 
-    /// Whether publications wait for the channel's subscribers.
+    /// Whether publications are pending for the channel's subscribers.
     pub(super) fn has_pending(&self, channel: &ChannelCore) -> bool {
         self.number(channel).is_some_and(|number| !self.lists[number as usize].pending.is_empty())
     }
@@ -92,7 +92,7 @@ impl SubscriberLists {
         Arc::ptr_eq(&member.subscription, subscription).then_some((number, index))
     }
 
-    /// The entry of a subscription, where it has one.
+    /// Returns the entry of a subscription if it has one.
     pub(super) fn member(&mut self, subscription: &Arc<Subscription>) -> Option<&mut Member> {
         let (number, index) = self.position(subscription)?;
         self.lists[number as usize].members.get_mut(index)

@@ -1,6 +1,8 @@
-//! A shard: the inbox, the subscriber lists and the task that writes to one share of the connections. The lists belong to
-//! the hub, so the shard outlives any runtime; whoever holds `fanout` may work off what was posted. `task` drives
-//! it (in another runtime where `standby` sees that nobody does), `fanout` does the work, `congestion` makes publishers wait, `members` are the subscribers it writes to.
+//! A shard: the inbox, the subscriber lists and the task that writes to one share of the connections. The
+//! lists belong to the hub, so the shard outlives any runtime, and every holder of the lock on `fanout` may
+//! process what was posted. `task` drives it (in another runtime if `standby` finds it stopped), `fanout`
+//! does the work in `segment`s within a `budget`, `congestion` makes publishers wait, and `members` holds the
+//! subscribers.
 
 mod budget;
 mod congestion;
@@ -35,25 +37,26 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub(crate) struct Shard {
     inbox: Mutex<Inbox>,
-    /// Load of all items that were ever posted.
+    /// Sum of the loads of all items that were ever posted.
     posted: AtomicU64,
-    /// Load of all items that were worked off: their receivers' sockets have been asked.
+    /// Sum of the loads of all items that were processed: their receivers' sockets have been asked.
     processed: AtomicU64,
     fanout: Mutex<Fanout>,
-    /// Publishers wait until the load is low again.
+    /// Whether publishers wait until the load is low again.
     is_congested: AtomicBool,
-    /// Work that waited for nobody has left more for a connection than its task, which alone may write, has taken yet.
+    /// Whether inline processing has left more for a connection than its task, which alone may write, has
+    /// taken yet.
     is_task_due: AtomicBool,
-    /// Wakes publishers when the load is low again.
+    /// Notified when the load is low again.
     room_freed: Notify,
     congestion: Congestion,
     is_running: AtomicBool,
     /// Whether a connection ever belonged to this shard.
     has_started: AtomicBool,
-    /// Runtimes that connections of this shard came with, the newest last: one of them runs the task.
+    /// Runtimes from which connections of this shard came, newest last; one of them runs the task.
     runtimes: Mutex<Vec<Handle>>,
     standby: Standby,
-    /// Milliseconds between two looks at the connections whose credentials end, or at all of them.
+    /// Milliseconds between two checks of the connections whose credentials end, or of all connections.
     check_period: AtomicU32,
     /// Milliseconds between two sweeps over all connections.
     sweep_interval: AtomicU32,
@@ -75,10 +78,10 @@ pub(crate) enum Item {
     Publish {
         channel: Arc<ChannelCore>,
         publication: Arc<Publication>,
-        /// Subscribers in this shard when it was posted.
+        /// Number of subscribers in this shard when it was posted.
         receivers: u32,
     },
-    /// The subscriber has, or replays, the publications up to offset `after`.
+    /// The subscriber has the publications up to offset `after`, or replays them.
     Subscribe {
         subscription: Arc<Subscription>,
         after: u64,
@@ -89,8 +92,8 @@ pub(crate) enum Item {
         after: u64,
     },
     Unsubscribe(Arc<Subscription>),
-    /// The channel's stream goes on elsewhere: no offset that a subscriber has had counts any more. `notice` tells
-    /// those who negotiated a sub-protocol.
+    /// The channel's stream continues under another epoch: the offsets that subscribers have no longer count.
+    /// `notice` reports that to clients that negotiated a sub-protocol.
     EpochTurned {
         channel: Arc<ChannelCore>,
         notice: Arc<Publication>,
@@ -99,16 +102,16 @@ pub(crate) enum Item {
         connection: Arc<ConnectionCore>,
         publication: Arc<Publication>,
     },
-    /// To those connections of a user that belong to this shard.
+    /// A publication to the connections of a user that belong to this shard.
     User(Arc<Publication>),
     Everybody(Arc<Publication>),
     /// A frame for one connection, behind everything that was posted before it.
     Frame(Box<OrderedFrame>),
-    /// Somebody queued something for this connection.
+    /// Something was queued for this connection.
     Flush(Arc<ConnectionCore>),
 }
 
-/// A frame that keeps its place among the publications.
+/// A frame that keeps its order among the publications.
 #[derive(Debug)]
 pub(crate) struct OrderedFrame {
     pub(crate) connection: Arc<ConnectionCore>,
@@ -116,18 +119,18 @@ pub(crate) struct OrderedFrame {
     pub(crate) origin: FrameOrigin,
 }
 
-/// Who sends a frame to one connection alone.
+/// The sender of a frame to one connection alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FrameOrigin {
-    /// The application: it counts towards the bounds of the outbox.
+    /// The application sends it, so it counts towards the bounds of the outbox.
     Application,
-    /// A reply or a message of the protocol, bounded by what the client asked for.
+    /// It is a reply or a message of the protocol, which is bounded by what the client requested.
     Protocol,
 }
 
 impl Item {
-    /// One for the item, one for each 4 KiB that it keeps in memory, and one for each 64 KiB that it makes the
-    /// shard write.
+    /// Returns its load: one for the item, one for each 4 KiB that it keeps in memory, and one for each 64
+    /// KiB that it makes the shard write.
     fn load(&self) -> u64 {
         let load = match self {
             Self::Publish { publication, receivers, .. } => {
@@ -149,11 +152,11 @@ impl Item {
 }
 
 thread_local! {
-    /// Items that this thread has posted. A callback that posts nothing needs no order.
+    /// Number of items that this thread has posted. A callback that posts nothing needs no ordered reply.
     static POST_COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// How many items this thread has posted so far.
+/// Returns how many items this thread has posted so far.
 pub(crate) fn post_count_of_thread() -> u64 {
     POST_COUNT.get()
 }
@@ -180,7 +183,8 @@ impl Shard {
         }
     }
 
-    /// Hands an item to the shard. Never waits; it may be called under any lock but an outbox's of the same shard.
+    /// Posts an item to the shard. Never waits; it may be called under any lock except that of an outbox of
+    /// the same shard.
     pub(crate) fn post(&self, item: Item) {
         let load = item.load();
         let mut inbox = self.inbox.lock();
@@ -215,29 +219,29 @@ impl Shard {
         self.has_started.load(Ordering::Acquire)
     }
 
-    /// Whether everything that was posted has been worked off.
+    /// Whether everything that was posted has been processed.
     pub(crate) fn is_drained(&self) -> bool {
         self.processed.load(Ordering::Acquire) == self.posted.load(Ordering::SeqCst)
     }
 
-    /// Whether there is nothing to do, nor to wait for.
+    /// Whether there is nothing to do and nothing to wait for.
     fn is_idle(&self) -> bool {
         self.is_drained() && !self.is_task_due.load(Ordering::Acquire)
     }
 
-    /// Sweeps at least this often from now on.
+    /// Makes the shard sweep at least this often from now on.
     pub(crate) fn sweep_every(&self, period: Duration) {
         let period = u32::try_from(period.as_millis()).unwrap_or(u32::MAX).max(5);
         self.sweep_interval.fetch_min(period, Ordering::Relaxed);
         self.check_at_least_every(period);
     }
 
-    /// Milliseconds between two sweeps over all connections.
+    /// Returns the milliseconds between two sweeps over all connections.
     pub(crate) fn sweep_period(&self) -> u32 {
         self.sweep_interval.load(Ordering::Relaxed)
     }
 
-    /// Looks often from now on at the connections whose credentials end, and at those alone.
+    /// Makes the shard check the connections whose credentials end more often from now on, and only those.
     pub(crate) fn watch_expiries(&self) {
         self.check_at_least_every(task::EXPIRY_TOLERANCE);
     }

@@ -1,5 +1,6 @@
-//! What a shard writes together: items that were posted one after the other, and how far the writing is. A step never
-//! overtakes an earlier one towards the same connection; what one channel published is joined where nobody can tell.
+//! The items that a shard writes together, in the order in which they were posted, and the progress of the
+//! writing. A step never overtakes an earlier one to the same connection; publications of one channel are
+//! joined where the order to each connection stays the same. `fanout` drives it.
 
 use super::members::SubscriberLists;
 use crate::channel::{Publication, Subscription, Wire};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Segment {
     pub(super) stage: Stage,
-    /// In the order in which they were posted.
+    /// Steps in the order in which they were posted.
     pub(super) steps: Vec<Step>,
     /// Lists with something pending, in the order of their first publication.
     pub(super) pending_lists: Vec<u32>,
@@ -22,33 +23,34 @@ pub(super) struct Segment {
     pub(super) directly_addressed: HashSet<ConnectionId>,
     /// Sum of the loads of its items.
     pub(super) load: u64,
-    /// How far the current stage is.
+    /// Progress of the current stage.
     pub(super) step: usize,
     pub(super) member: usize,
     pub(super) chunk: Chunk,
-    /// Whether the list of the current step was seen to have subscribers of several channels.
+    /// Whether the list of the current step was found to have subscribers of several channels.
     pub(super) has_seen_several: bool,
     pub(super) everybody: Everybody,
 }
 
-/// How far a segment is.
+/// The stage of a segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Items are being collected.
     #[default]
     Collect,
-    /// Connections that get nothing but the publications of one channel: each gets all of them joined.
+    /// Writes to connections that get only the publications of one channel: each gets all of them joined.
     Joined,
-    /// All others: each gets its messages in the order of the steps.
+    /// Writes to all other connections: each gets its messages in the order of the steps.
     Ordered,
+    /// Writes publications to all connections of the shard.
     Everybody,
-    /// The sockets of those for whom something was queued are asked.
+    /// Flushes the connections for which something was queued.
     Flush,
 }
 
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Publications of one channel: this part of what is pending in its list.
+    /// Publications of one channel: a range of what is pending in its list.
     Channel {
         list: u32,
         pending: Range<usize>,
@@ -69,7 +71,7 @@ impl Segment {
         self.steps.is_empty()
     }
 
-    /// Whether all that is written comes from one channel, in one piece.
+    /// Whether everything that is written comes from one channel, in one step.
     pub(super) fn is_of_one_channel(&self) -> bool {
         matches!(self.steps[..], [Step::Channel { .. }])
     }
@@ -102,7 +104,7 @@ impl Segment {
         self.steps.push(Step::Frame(frame));
     }
 
-    /// Whether this connection gets nothing but the publications of one channel.
+    /// Whether this connection gets only the publications of one channel.
     pub(super) fn is_plain(&self, connection: &ConnectionCore) -> bool {
         connection.has_one_list()
             && (self.directly_addressed.is_empty() || !self.directly_addressed.contains(&connection.id()))
@@ -116,7 +118,7 @@ impl Segment {
         self.has_seen_several = false;
     }
 
-    /// Forgets what was written; returns its load.
+    /// Removes what was written. Returns its load.
     pub(super) fn finish(&mut self, lists: &mut SubscriberLists) -> u64 {
         for list in self.pending_lists.drain(..) {
             let pending = &mut lists.list(list).pending;
@@ -140,7 +142,7 @@ impl Segment {
 /// Publications of one channel that are joined into one buffer, once for each wire variant.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    /// Which of the pending publications; empty before the first chunk.
+    /// Range of the pending publications; empty before the first chunk.
     pub(super) range: Range<usize>,
     first_offset: u64,
     excludes: bool,
@@ -148,7 +150,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// The chunk that follows in `pending`; `None` where nothing does.
+    /// Returns the chunk that follows in `pending`; `None` if nothing follows.
     pub(super) fn next(&self, pending: &[Arc<Publication>]) -> Option<Self> {
         let start = self.range.end;
         let mut bytes = 0;
@@ -171,7 +173,7 @@ impl Chunk {
         })
     }
 
-    /// Whether this subscriber, who has everything up to offset `after`, gets all of it.
+    /// Whether this subscriber, which has everything up to offset `after`, gets the whole chunk.
     pub(super) fn is_whole_for(
         &self,
         connection: &ConnectionCore,
@@ -180,13 +182,11 @@ impl Chunk {
     ) -> bool {
         let is_new = after < self.first_offset;
         let is_excluded = self.excludes
-            && pending[self.range.clone()]
-                .iter()
-                .any(|publication| connection.is_unsubscribed_meanwhile(publication));
+            && pending[self.range.clone()].iter().any(|publication| connection.is_excluded_from(publication));
         is_new && !is_excluded
     }
 
-    /// The frames one behind the other.
+    /// Returns the concatenated frames.
     pub(super) fn joined(
         &mut self,
         pending: &[Arc<Publication>],
@@ -206,13 +206,13 @@ impl Chunk {
     }
 }
 
-/// Whether a subscriber who has everything up to offset `after` gets a publication.
+/// Whether a subscriber that has everything up to offset `after` gets a publication.
 pub(super) fn is_for(publication: &Publication, subscription: &Subscription, after: u64) -> bool {
     let is_known = publication.offset() != 0 && publication.offset() <= after;
-    !is_known && !subscription.connection.is_unsubscribed_meanwhile(publication)
+    !is_known && !subscription.connection.is_excluded_from(publication)
 }
 
-/// Bytes of content that are joined into one buffer, about.
+/// Bytes of content that are joined into one buffer, approximately.
 const MAX_JOINED_BYTES: usize = 64 * 1024;
-/// Entries of a list that is kept for the next segment.
+/// Entries up to which a list is kept for the next segment.
 const MAX_SPARE_ENTRIES: usize = 256;

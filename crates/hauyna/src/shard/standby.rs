@@ -1,6 +1,6 @@
-//! Whose turn it is to work for a shard, where its connections came with several runtimes. Each of them has a task; those
-//! that are not at work look now and then whether the one that is shows life. A runtime may live and yet be driven by
-//! nobody, as between two calls of `block_on`; then the next one takes over.
+//! Decides which task works for a shard whose connections come from several runtimes. Each runtime has a
+//! task; those on standby check now and then whether the working one is alive. A runtime may exist and yet
+//! not be driven, as between two calls of `block_on`; then the next task takes over. Called by `task`.
 
 use super::task::{Running, serve};
 use crate::hub::HubCore;
@@ -12,29 +12,29 @@ use tokio::runtime::{Handle, Id};
 
 #[derive(Debug, Default)]
 pub(super) struct Standby {
-    /// Counts the turns; the newest task works.
+    /// Number of turns so far; the newest task works.
     turn: AtomicU64,
-    /// Grows while that task is driven: at least with each look at deadlines.
+    /// Number that grows while that task is driven: at least with each check of deadlines.
     sign_count: AtomicU64,
-    /// Runtimes with a task of the shard.
+    /// Runtimes that have a task of the shard.
     runtimes: Mutex<Vec<Id>>,
 }
 
-/// How far the shard is with its turns, and whether the one at work shows life.
+/// The turn of a shard, and the signs of life of the task that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Signs {
     turn: u64,
-    life: u64,
+    sign_count: u64,
 }
 
 impl Standby {
-    /// A new task of this runtime is to work; returns its turn.
+    /// Gives the turn to a new task of this runtime. Returns the number of the turn.
     pub(super) fn begin_turn(&self, runtime: Id) -> u64 {
         self.runtimes.lock().push(runtime);
         self.turn.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Returns the next turn, unless another one has it.
+    /// Takes the next turn. Returns `None` if another task has taken it.
     fn take_turn(&self, last: u64) -> Option<u64> {
         let next = last + 1;
         let taken = self.turn.compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed);
@@ -42,30 +42,30 @@ impl Standby {
     }
 
     fn signs(&self) -> Signs {
-        Signs { turn: self.turn.load(Ordering::Acquire), life: self.sign_count.load(Ordering::Relaxed) }
+        Signs { turn: self.turn.load(Ordering::Acquire), sign_count: self.sign_count.load(Ordering::Relaxed) }
     }
 
     pub(super) fn is_turn(&self, turn: u64) -> bool {
         self.turn.load(Ordering::Acquire) == turn
     }
 
-    /// A task is driven; returns whether it is its turn.
+    /// Notes that a task is driven. Returns whether it is its turn.
     pub(super) fn note_alive(&self, turn: u64) -> bool {
         let is_turn = self.is_turn(turn);
         if is_turn {
-            // No other task writes it.
+            // No other task writes this value.
             self.sign_count.store(self.sign_count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
         is_turn
     }
 
-    /// A task of this runtime has ended.
+    /// Notes that a task of this runtime has ended.
     pub(super) fn remove_runtime(&self, runtime: Id) {
         self.runtimes.lock().retain(|known| *known != runtime);
     }
 }
 
-/// Has a task of this runtime stand by for a shard that another one works for, unless there is one.
+/// Starts a standby task on this runtime for a shard that another runtime works for, unless there is one.
 pub(super) fn ensure(hub: &Arc<HubCore>, index: usize, runtime: &Handle) {
     let mut runtimes = hub.shards[index].standby.runtimes.lock();
     if !runtimes.contains(&runtime.id()) {
@@ -76,18 +76,18 @@ pub(super) fn ensure(hub: &Arc<HubCore>, index: usize, runtime: &Handle) {
     }
 }
 
-/// Waits until it is this task's turn; `None` where the hub is gone.
+/// Waits until it is this task's turn. Returns `None` if the hub is gone.
 pub(super) async fn stand_by(running: &mut Running) -> Option<()> {
-    let (mut last, mut quiet) = (Signs { turn: NO_TURN, life: 0 }, 0);
+    let (mut last, mut silent_checks) = (Signs { turn: NO_TURN, sign_count: 0 }, 0);
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         let hub = running.hub.upgrade()?;
         let shard = &hub.shards[running.index];
         let signs = shard.standby.signs();
-        quiet = if signs == last { quiet + 1 } else { 0 };
+        silent_checks = if signs == last { silent_checks + 1 } else { 0 };
         last = signs;
-        let patience = if shard.is_drained() { MAX_SILENT_CHECKS } else { 1 };
-        if quiet >= patience
+        let max_silent_checks = if shard.is_drained() { MAX_SILENT_CHECKS } else { 1 };
+        if silent_checks >= max_silent_checks
             && let Some(turn) = shard.standby.take_turn(signs.turn)
         {
             running.turn = turn;
@@ -100,8 +100,8 @@ pub(super) async fn stand_by(running: &mut Running) -> Option<()> {
 
 /// The turn of a task that has had none.
 const NO_TURN: u64 = u64::MAX;
-/// How often a task that stands by looks at the one at work.
+/// How often a task on standby checks the working one.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// Looks without a sign of life after which it takes over where nothing waits to be written: deadlines are looked at each
-/// second. Where something waits, one is enough.
+/// Checks without a sign of life after which a task takes over if nothing is waiting to be written: deadlines
+/// are checked each second. If something is waiting, one check is enough.
 const MAX_SILENT_CHECKS: u32 = 4;

@@ -1,5 +1,5 @@
-//! The task of a shard: it works off what was posted, looks at deadlines, and rests. When its runtime ends, or nobody drives
-//! it, another one that connections of the shard came with goes on: see `standby`.
+//! The task of a shard: it processes what was posted, checks deadlines, and sleeps. When its runtime ends or
+//! is not driven, another runtime from which connections of the shard came continues: see `standby`.
 
 use super::fanout::Remaining;
 use super::{Shard, budget};
@@ -21,13 +21,13 @@ thread_local! {
     static IS_WORKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Connections that this thread accepts belong to this shard: for servers with one runtime per core.
+/// Assigns the connections that this thread accepts to this shard: for servers with one runtime per core.
 pub(crate) fn set_home(shard: usize) {
     HOME_SHARD.set(Some(shard));
 }
 
 impl HubCore {
-    /// The shard for a new connection, its task started.
+    /// Returns the shard for a new connection, and starts its task.
     pub(crate) fn choose_shard(self: &Arc<Self>, id: u64) -> u8 {
         let shards = self.shards.len();
         #[expect(clippy::cast_possible_truncation, reason = "only the remainder counts")]
@@ -47,7 +47,7 @@ impl HubCore {
         }
     }
 
-    /// Returns whether the task was not running.
+    /// Starts the task on a runtime. Returns whether it was not running.
     fn start_on(self: &Arc<Self>, index: usize, runtime: &Handle) -> bool {
         let shard = &self.shards[index];
         let is_new = !shard.is_running.swap(true, Ordering::AcqRel);
@@ -58,11 +58,11 @@ impl HubCore {
         is_new
     }
 
-    /// Works off, on this thread, what was posted to a shard so far. For callers that cannot wait.
+    /// Processes on this thread what was posted to a shard so far. For callers that cannot wait.
     pub(crate) fn process_inline(&self, index: usize) {
         let shard = &self.shards[index];
         let goal = shard.posted.load(Ordering::SeqCst);
-        // A destructor of the application's that the work runs into has the lock already.
+        // If the work runs a destructor of the application that calls this, this thread has the lock already.
         while shard.processed.load(Ordering::SeqCst) < goal && !IS_WORKING.get() {
             if process(self, index, WaitPolicy::WaitForNobody) == Remaining::Late {
                 shard.wait_for_task();
@@ -70,7 +70,7 @@ impl HubCore {
         }
     }
 
-    /// Gives up the task of a connection that was waited for in vain.
+    /// Gives up waiting for the task of a connection that did not run in time.
     pub(super) fn give_up_late_task(&self, index: usize) {
         let shard = &self.shards[index];
         if !IS_WORKING.get() && !shard.fanout.lock().must_wait_for_task() {
@@ -92,7 +92,7 @@ impl Shard {
         runtimes.push(runtime.clone());
     }
 
-    /// Another runtime than the one that has ended.
+    /// Returns another runtime than the one that has ended.
     fn other_runtime(&self, ended: Id) -> Option<Handle> {
         let mut runtimes = self.runtimes.lock();
         runtimes.retain(|known| known.id() != ended);
@@ -100,12 +100,12 @@ impl Shard {
     }
 }
 
-/// Exists while a task of the shard does, at work or standing by.
+/// Exists while a task of the shard does, working or on standby.
 pub(super) struct Running {
     pub(super) hub: Weak<HubCore>,
     pub(super) index: usize,
     pub(super) runtime: Id,
-    /// Whose turn it is to work, as the shard counts them.
+    /// The turn of this task, as the shard counts them.
     pub(super) turn: u64,
 }
 
@@ -115,20 +115,20 @@ impl Drop for Running {
         let shard = &hub.shards[self.index];
         shard.standby.remove_runtime(self.runtime);
         if !shard.standby.is_turn(self.turn) {
-            return; // another one is at work
+            return; // another task works for the shard
         }
         shard.is_running.store(false, Ordering::Release);
         shard.notify_publishers();
-        // One that has ended, too, drops the new task at once, which then looks for the next.
+        // A runtime that has ended, too, drops the new task at once, which then looks for the next runtime.
         match shard.other_runtime(self.runtime) {
             Some(runtime) => drop(hub.start_on(self.index, &runtime)),
-            // Connections that have ended before this stand in the lists still.
+            // Connections that have ended before this are still in the lists.
             None => hub.process_inline(self.index),
         }
     }
 }
 
-/// Works for the shard while it is this task's turn, and stands by meanwhile.
+/// Works for the shard while it is this task's turn, and is on standby meanwhile.
 pub(super) async fn serve(mut running: Running) {
     loop {
         run(&running).await;
@@ -138,20 +138,20 @@ pub(super) async fn serve(mut running: Running) {
     }
 }
 
-/// Whether work waits for the task of a connection that has more than its bounds allow.
+/// Whether the work waits for the task of a connection that has more queued than its bounds allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WaitPolicy {
     WaitForTasks,
     WaitForNobody,
 }
 
-/// Works for a while.
-fn process(hub: &HubCore, index: usize, waits: WaitPolicy) -> Remaining {
+/// Does one turn of the work.
+fn process(hub: &HubCore, index: usize, policy: WaitPolicy) -> Remaining {
     let shard = &hub.shards[index];
     IS_WORKING.set(true);
-    let worked = contain::call(&hub.metrics.panics, || {
+    let result = contain::call(&hub.metrics.panics, || {
         let mut fanout = shard.fanout.lock();
-        if waits == WaitPolicy::WaitForTasks {
+        if policy == WaitPolicy::WaitForTasks {
             if fanout.must_wait_for_task() {
                 return Remaining::Late;
             }
@@ -160,12 +160,12 @@ fn process(hub: &HubCore, index: usize, waits: WaitPolicy) -> Remaining {
         fanout.process(hub, shard, budget::TURN_COST)
     });
     IS_WORKING.set(false);
-    // The work stands behind the step that panicked.
-    worked.unwrap_or(Remaining::Some)
+    // The work continues behind the step that panicked.
+    result.unwrap_or(Remaining::Some)
 }
 
-/// Lets the other tasks of this thread have their turn. Tokio's own `yield_now` comes back only after the next
-/// look at the sockets, and a busy connection on this thread puts that off for 61 turns of its own.
+/// Lets the other tasks of this thread run. Tokio's own `yield_now` returns only after the next poll of the
+/// sockets, and a busy connection on this thread delays that by 61 of its own polls.
 pub(crate) async fn yield_to_thread() {
     let mut has_waited = false;
     poll_fn(|cx| {
@@ -178,12 +178,13 @@ pub(crate) async fn yield_to_thread() {
     .await;
 }
 
-/// When the task looks at deadlines next.
+/// The times at which the task checks deadlines and sweeps.
 struct Schedule {
     period: Duration,
     due: Instant,
     swept: Instant,
-    /// The timer knows whom to wake. It is asked only before the task rests: in work the clock says as much.
+    /// Whether the timer has this task's waker. It is polled only before the task sleeps: during work the
+    /// clock is enough.
     is_set: bool,
 }
 
@@ -196,28 +197,28 @@ impl Schedule {
     }
 }
 
-/// Returns when the hub is gone, or another runtime works for the shard.
+/// Runs the task's turn. Returns when the hub is gone or another runtime works for the shard.
 async fn run(running: &Running) {
     let now = Instant::now();
     let mut schedule =
         Schedule { period: SWEEP_INTERVAL, due: now + SWEEP_INTERVAL, swept: now, is_set: false };
     let mut timer = pin!(tokio::time::sleep_until(schedule.due));
-    // Taken one after the other for the sake of a connection's task.
-    let mut turns = 0;
+    // Number of yields in a row to a connection's task.
+    let mut yields = 0;
     loop {
         let next = poll_fn(|cx| wait(running, &mut schedule, timer.as_mut(), cx));
         let Some((hub, now)) = next.await else { return };
         let shard = &hub.shards[running.index];
         if !shard.is_idle() {
             match process(&hub, running.index, WaitPolicy::WaitForTasks) {
-                Remaining::Nothing => turns = 0,
+                Remaining::Nothing => yields = 0,
                 Remaining::Some => {
-                    turns = 0;
+                    yields = 0;
                     yield_to_thread().await;
                 }
-                // Mostly it stands behind this one on the same thread; else a sleep costs it nothing.
-                Remaining::Late if turns < YIELDS_BEFORE_SLEEP => {
-                    turns += 1;
+                // Usually that task is next on the same thread; otherwise a sleep costs it nothing.
+                Remaining::Late if yields < YIELDS_BEFORE_SLEEP => {
+                    yields += 1;
                     yield_to_thread().await;
                 }
                 Remaining::Late => tokio::time::sleep(SLEEP_INTERVAL).await,
@@ -235,7 +236,7 @@ async fn run(running: &Running) {
     }
 }
 
-/// Ready when there is something to do; with nothing when the task's turn is over.
+/// Waits until there is something to do. Returns `None` when the task's turn is over.
 fn wait(
     running: &Running,
     schedule: &mut Schedule,
@@ -257,7 +258,7 @@ fn wait(
         if !inbox.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             inbox.waker = Some(cx.waker().clone());
         }
-        // Whoever posts from now on wakes the task.
+        // An item that is posted from now on wakes the task.
         if shard.is_idle() && (schedule.is_set || timer.poll(cx).is_pending()) {
             schedule.is_set = true;
             return Poll::Pending;
@@ -266,19 +267,19 @@ fn wait(
     Poll::Ready(Some((hub, now)))
 }
 
-/// Runs a future in which a panic ends that future alone.
+/// Runs a future; a panic ends only that future.
 async fn contain_panics(hub: &HubCore, future: impl Future<Output = ()>) {
     let mut future = pin!(future);
     poll_fn(|cx| contain::call(&hub.metrics.panics, || future.as_mut().poll(cx)).unwrap_or(Poll::Ready(())))
         .await;
 }
 
-/// Turns that the task lets others have for the sake of a connection's task before it sleeps for it.
+/// Yields to a connection's task before the shard's task sleeps instead.
 const YIELDS_BEFORE_SLEEP: u32 = 16;
 const SLEEP_INTERVAL: Duration = Duration::from_millis(1);
-/// Runtimes that a shard remembers.
+/// Runtimes that a shard remembers, at most.
 const MAX_RUNTIMES: usize = 4;
-/// How often deadlines are looked at, unless a handler needs it more often.
+/// How often deadlines are checked, unless a handler needs it more often.
 pub(super) const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// Milliseconds by which expired credentials may live on.
+/// Milliseconds by which credentials may outlast their end.
 pub(super) const EXPIRY_TOLERANCE: u32 = 200;

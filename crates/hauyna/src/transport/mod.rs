@@ -1,6 +1,7 @@
-//! Sockets. A plain TCP stream is written by whoever has something for it (the fast path); any other
-//! byte stream (TLS, HTTP/2, in memory) is read and written by its connection's own task. `upgrade` gets
-//! one or the other out of an HTTP request; `rewound` is what hyper is given. The only module that names hyper's upgrades.
+//! Sockets. A plain TCP stream is written by every holder of the outbox (the fast path); any other byte
+//! stream (TLS, HTTP/2, in memory) is read and written only by its connection's task. `upgrade` gets one or
+//! the other out of an HTTP request, and `rewound` is the stream that hyper gets. Only this module names
+//! hyper's upgrades.
 
 mod rewound;
 mod scratch;

@@ -1,5 +1,5 @@
-//! A stream whose first bytes have been read already, put back before the rest, for hyper. A peer cannot hold
-//! it by not reading: hyper has deadlines for requests only.
+//! A stream for hyper whose first bytes have been read already and are put back before the rest. It fails
+//! writes that the peer blocks for too long, because hyper has deadlines for requests only.
 
 use bytes::Bytes;
 use std::future::Future;
@@ -14,16 +14,16 @@ pub(crate) struct Rewound<S> {
     read: Bytes,
     stream: S,
     timeout: Duration,
-    /// Runs while the socket takes nothing.
+    /// The timer that runs while the socket accepts nothing.
     blocked: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Rewound<S> {
-    pub(crate) fn new(read: Bytes, stream: S, patience: Duration) -> Self {
-        Self { read, stream, timeout: patience, blocked: None }
+    pub(crate) fn new(read: Bytes, stream: S, timeout: Duration) -> Self {
+        Self { read, stream, timeout, blocked: None }
     }
 
-    /// What was put back and not yet read again, and the stream.
+    /// Returns the bytes that were put back and not read again yet, and the stream.
     pub(super) fn into_parts(self) -> (Bytes, S) {
         (self.read, self.stream)
     }
@@ -38,10 +38,10 @@ impl<S> Rewound<S> {
             self.blocked = None;
             return write;
         }
-        let patience = self.timeout;
+        let timeout = self.timeout;
         let blocked = self
             .blocked
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(crate::clock::after(patience))));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(crate::clock::after(timeout))));
         blocked.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -1,5 +1,5 @@
-//! Two buffers per thread, lent to whichever connection is being served: one that sockets are read into,
-//! one that replies are gathered in. An idle connection holds neither.
+//! Two buffers per thread, lent to the connection that is being served: one for reading from sockets and one
+//! for gathering replies. An idle connection holds neither.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ thread_local! {
     static REPLY_BYTES: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
 }
 
-/// Lends the thread's read buffer. A nested call gets one of its own.
+/// Lends the thread's read buffer. A nested call gets a new one.
 pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut [u8]) -> R) -> R {
     let mut buffer = INPUT_BYTES.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
     let result = f(&mut buffer);
@@ -27,5 +27,5 @@ pub(crate) fn with_replies<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// Bytes. One read takes at most so much from one connection before others get their turn.
+/// Bytes that one read takes from one connection, at most, before other connections are served.
 const SCRATCH: usize = 64 * 1024;

@@ -1,5 +1,5 @@
-//! The bytes of one connection. `Socket` stands in the outbox, under its lock, so that shards can write;
-//! `Io` stands in the connection's task where only that may write. Never waits.
+//! The byte stream of one connection. `Socket` is in the outbox, under its lock, so that shards can write;
+//! `Io` is in the connection's task if only that may write. Never waits.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -7,25 +7,26 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 
-/// Where frames are written from.
+/// Who may write frames to the stream.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// By anybody who holds the outbox.
+    /// Every holder of the outbox's lock.
     Tcp(TcpStream),
-    /// By the connection's task alone.
+    /// Only the connection's task.
     Task,
-    /// Not yet: the handshake is not answered.
+    /// Nobody yet, because the handshake is not answered.
     Unanswered,
-    /// The connection is over; the descriptor is closed even while handles on the connection live.
+    /// Nobody any more, because the connection is over; the socket is closed even while handles on the
+    /// connection exist.
     Gone,
 }
 
-/// A byte stream that only the connection's task touches.
+/// A byte stream that only the connection's task uses.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A fresh connection's bytes, and what was read beyond the handshake.
+/// The byte stream of a new connection, and what was read beyond the handshake.
 pub(crate) struct Link {
     pub(crate) socket: Socket,
     pub(crate) io: Option<Box<dyn Io>>,
@@ -49,9 +50,9 @@ impl std::fmt::Debug for Link {
 }
 
 impl Socket {
-    /// Writes at once, whatever the runtime knows of the socket: almost always it takes everything, and then
-    /// the readiness, a cache miss away for each of ten thousand, was not worth a look. When it does not,
-    /// [`Socket::try_write_vectored`] tells the runtime.
+    /// Writes at once, whatever the runtime knows about the socket. Almost always the socket accepts
+    /// everything, so that reading its readiness, a cache miss for each of ten thousand, would be wasted.
+    /// When it does not, [`Socket::try_write_vectored`] notifies the runtime.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => loop {
@@ -73,8 +74,8 @@ impl Socket {
         }
     }
 
-    /// As [`Socket::try_write_vectored`], whatever the runtime knows of the socket: it learns late that the peer has
-    /// read, and the peer is not to be judged by that.
+    /// Does the same as [`Socket::try_write_vectored`], whatever the runtime knows about the socket: the
+    /// runtime learns late that the peer has read, and the peer must not be judged by that.
     pub(crate) fn try_write_vectored_now(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => system::send_vectored(stream, bytes),
@@ -91,10 +92,10 @@ impl Socket {
         }
     }
 
-    /// Reads what is there; 0 at the end of the stream.
+    /// Reads what is available; 0 at the end of the stream.
     ///
-    /// A read that does not fill the buffer has emptied the socket, so the readiness is cleared at once
-    /// (as tokio's own `poll_read` does) instead of by one more system call.
+    /// A read that does not fill the buffer has emptied the socket, so the readiness is cleared at once (as
+    /// Tokio's own `poll_read` does) instead of by one more system call.
     pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let stream = match self {
             Self::Tcp(stream) => stream,
@@ -121,12 +122,12 @@ impl Socket {
         }
     }
 
-    /// Whether the connection's task alone may write.
+    /// Whether only the connection's task may write.
     pub(crate) fn is_of_task(&self) -> bool {
         matches!(self, Self::Task)
     }
 
-    /// Tells the peer that nothing more comes. Errors mean that it knows already.
+    /// Tells the peer that nothing more follows. An error means that it knows already.
     pub(crate) fn shutdown(&self) {
         if let Self::Tcp(stream) = self {
             let _ = socket2::SockRef::from(stream).shutdown(Shutdown::Write);
@@ -135,7 +136,7 @@ impl Socket {
 }
 
 /// The two system calls of every message. On Linux they are made without the C library, whose wrappers are
-/// points of cancellation and cost a tenth of our own time in a fan-out.
+/// cancellation points and cost a tenth of our own time in a fan-out.
 #[cfg(unix)]
 mod system {
     use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send as send_flagged, sendmsg};
@@ -154,7 +155,7 @@ mod system {
         Ok(recv(stream, buffer, RecvFlags::empty())?.0)
     }
 
-    /// A peer that has closed is an error here, not a signal to the process.
+    /// A peer that has closed causes an error here, not a signal to the process.
     #[cfg(not(target_vendor = "apple"))]
     const FLAGS: SendFlags = SendFlags::NOSIGNAL;
     #[cfg(target_vendor = "apple")]

@@ -1,5 +1,5 @@
-//! From hyper's upgraded connection to a [`Link`]: plain TCP is taken out from under hyper, so that its
-//! buffers and its task are freed; everything else stays behind hyper's own type.
+//! Turns hyper's upgraded connection into a [`Link`]: plain TCP is taken out of hyper, so that its buffers
+//! and its task are freed; everything else stays behind hyper's own type. `router` calls it.
 
 use super::{Link, Rewound};
 use http::Request;
@@ -10,12 +10,12 @@ use tokio::net::TcpStream;
 
 pub(crate) use hyper::upgrade::OnUpgrade;
 
-/// The upgrade that follows the answer to this request, where the server offers one.
+/// Returns the upgrade that follows the answer to this request, if the server offers one.
 pub(crate) fn on_upgrade<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
     request.extensions_mut().remove::<OnUpgrade>()
 }
 
-/// Takes the connection over.
+/// Takes over the connection.
 ///
 /// # Errors
 ///

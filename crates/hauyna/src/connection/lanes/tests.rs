@@ -1,4 +1,5 @@
-//! The order of the lanes, what the slow-consumer policies drop and tell, and writes that are cut anywhere.
+//! Tests of the order of the lanes, of what the slow-consumer policies drop and report, and of writes that
+//! are cut at any byte.
 
 use super::*;
 use crate::channel::{
@@ -23,7 +24,7 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
         shard: 0,
         user: UserId::new("u").unwrap(),
         wire: Wire::new(Encoding::Json, false),
-        arrival: ConnectInfo::new(None, None, "/"),
+        connect_info: ConnectInfo::new(None, None, "/"),
         attached: None,
         session_key: None,
     };
@@ -39,13 +40,13 @@ fn subscription(channel: &str, policy: SlowConsumer) -> Arc<Subscription> {
     })
 }
 
-fn publication(own: &Subscription, offset: u64, key: &str) -> Arc<Publication> {
-    let mut draft = Draft::new(own.channel.name.clone(), &json!(offset)).unwrap();
+fn publication(subscription: &Subscription, offset: u64, key: &str) -> Arc<Publication> {
+    let mut draft = Draft::new(subscription.channel.name.clone(), &json!(offset)).unwrap();
     draft.conflate = Some(key.into());
     Arc::new(draft.publication(Some(Position { epoch: Epoch::new(9), offset })))
 }
 
-/// Lanes with room for some frames, and what they dropped.
+/// Lanes with bounds in frames, and the counters of what they dropped.
 struct Bench {
     lanes: Lanes,
     traffic: Traffic,
@@ -58,17 +59,17 @@ impl Bench {
     }
 
     fn out(traffic: &Traffic, frames: usize) -> Outgoing<'_> {
-        let (room, stretch) = (QueueBounds { bytes: 1 << 20, frames }, Widening::Short);
-        let wire = Wire::new(Encoding::Json, false);
-        Outgoing { wire, deflate: None, bounds: room, bounds_kind: stretch, may_conflate: true, traffic }
+        let bounds = QueueBounds { bytes: 1 << 20, frames };
+        let (wire, bounds_kind) = (Wire::new(Encoding::Json, false), Widening::Short);
+        Outgoing { wire, deflate: None, bounds, bounds_kind, may_conflate: true, traffic }
     }
 
-    fn push(&mut self, own: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), OutboxFull> {
+    fn push(&mut self, subscription: &Arc<Subscription>, offset: u64, key: &str) -> Result<(), OutboxFull> {
         let out = Self::out(&self.traffic, self.frames);
-        self.lanes.push_publication(&publication(own, offset, key), Some(own), out)
+        self.lanes.push_publication(&publication(subscription, offset, key), Some(subscription), out)
     }
 
-    /// Writes everything, at most `step` bytes at a time; gives the payloads.
+    /// Writes everything, at most `step` bytes at a time; returns the payloads.
     fn written(&mut self, step: usize) -> Vec<u8> {
         let out = Self::out(&self.traffic, self.frames);
         self.lanes.render_gaps(out);
@@ -90,10 +91,10 @@ impl Bench {
         all
     }
 
-    /// What a client reads: offsets of publications, and `after+missed` of gaps.
+    /// Returns what a client reads: offsets of publications, and `after+missed` of gaps.
     fn read(&mut self) -> Vec<String> {
         let bytes = self.written(usize::MAX);
-        frames(&bytes).iter().map(told).collect()
+        frames(&bytes).iter().map(summary).collect()
     }
 }
 
@@ -110,7 +111,7 @@ fn frames(mut bytes: &[u8]) -> Vec<Value> {
     messages
 }
 
-fn told(message: &Value) -> String {
+fn summary(message: &Value) -> String {
     match message["type"].as_str() {
         Some("gap") => {
             format!("{}: {}+{}", message["channel"].as_str().unwrap(), message["offset"], message["missed"])
@@ -121,24 +122,26 @@ fn told(message: &Value) -> String {
 
 #[test]
 fn disconnecting_says_full_and_takes_one_message_of_any_size() {
-    let own = subscription("x", SlowConsumer::Disconnect);
+    let subscription = subscription("x", SlowConsumer::Disconnect);
     let mut bench = Bench::new(2);
     for offset in 1..=2 {
-        bench.push(&own, offset, "").unwrap();
+        bench.push(&subscription, offset, "").unwrap();
     }
-    assert_eq!(bench.push(&own, 3, ""), Err(OutboxFull));
-    let big = Arc::new(Draft::new(own.channel.name.clone(), &"x".repeat(2 << 20)).unwrap().publication(None));
+    assert_eq!(bench.push(&subscription, 3, ""), Err(OutboxFull));
+    let big = Arc::new(
+        Draft::new(subscription.channel.name.clone(), &"x".repeat(2 << 20)).unwrap().publication(None),
+    );
     let mut empty = Bench::new(2);
     let out = Bench::out(&empty.traffic, 2);
-    assert_eq!(empty.lanes.push_publication(&big, Some(&own), out), Ok(()));
+    assert_eq!(empty.lanes.push_publication(&big, Some(&subscription), out), Ok(()));
 }
 
 #[test]
 fn dropping_the_oldest_leaves_one_gap_before_the_newest() {
-    let own = subscription("x", SlowConsumer::DropOldest);
+    let subscription = subscription("x", SlowConsumer::DropOldest);
     let mut bench = Bench::new(3);
     for offset in 1..=9 {
-        bench.push(&own, offset, "").unwrap();
+        bench.push(&subscription, offset, "").unwrap();
     }
     assert_eq!(bench.read(), ["x: 0+7", "8", "9"]);
     assert_eq!(bench.traffic.dropped.value(), 7);
@@ -146,10 +149,10 @@ fn dropping_the_oldest_leaves_one_gap_before_the_newest() {
 
 #[test]
 fn dropping_the_newest_leaves_one_gap_behind_the_oldest() {
-    let own = subscription("x", SlowConsumer::DropNewest);
+    let subscription = subscription("x", SlowConsumer::DropNewest);
     let mut bench = Bench::new(3);
     for offset in 1..=9 {
-        bench.push(&own, offset, "").unwrap();
+        bench.push(&subscription, offset, "").unwrap();
     }
     assert_eq!(bench.read(), ["1", "2", "3", "x: 3+6"]);
     assert_eq!(bench.traffic.dropped.value(), 6);
@@ -157,14 +160,14 @@ fn dropping_the_newest_leaves_one_gap_behind_the_oldest() {
 
 #[test]
 fn conflating_keeps_the_latest_of_each_key() {
-    let own = subscription("x", SlowConsumer::Conflate);
+    let subscription = subscription("x", SlowConsumer::Conflate);
     let mut bench = Bench::new(100);
     for (offset, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "a"), (5, "b"), (6, "c")] {
-        bench.push(&own, offset, key).unwrap();
+        bench.push(&subscription, offset, key).unwrap();
     }
     let read = bench.read();
-    let gone: u64 = read.iter().filter_map(|told| told.split_once('+')?.1.parse::<u64>().ok()).sum();
-    let offsets: Vec<_> = read.iter().filter(|told| !told.contains('+')).collect();
+    let gone: u64 = read.iter().filter_map(|entry| entry.split_once('+')?.1.parse::<u64>().ok()).sum();
+    let offsets: Vec<_> = read.iter().filter(|entry| !entry.contains('+')).collect();
     assert_eq!(offsets, ["4", "5", "6"]);
     assert_eq!(gone, 3);
     assert!(read[0].starts_with("x: 0+"), "{read:?}");
@@ -181,8 +184,8 @@ fn channels_that_overflow_in_turn_queue_one_gap_each() {
         }
         assert!(bench.lanes.data.len() <= 6, "{policy:?}: {} entries wait", bench.lanes.data.len());
         let read = bench.read();
-        let missed: u64 = read.iter().filter_map(|told| told.split_once('+')?.1.parse::<u64>().ok()).sum();
-        let delivered = read.iter().filter(|told| !told.contains('+')).count() as u64;
+        let missed: u64 = read.iter().filter_map(|entry| entry.split_once('+')?.1.parse::<u64>().ok()).sum();
+        let delivered = read.iter().filter(|entry| !entry.contains('+')).count() as u64;
         assert_eq!((missed + delivered, bench.traffic.dropped.value()), (2000, missed), "{policy:?}");
     }
 }
@@ -203,9 +206,9 @@ fn forgetting_a_subscription_leaves_the_others_alone() {
 
 #[test]
 fn control_goes_before_publications_and_the_close_frame_last() {
-    let own = subscription("x", SlowConsumer::Disconnect);
+    let subscription = subscription("x", SlowConsumer::Disconnect);
     let mut bench = Bench::new(10);
-    bench.push(&own, 1, "").unwrap();
+    bench.push(&subscription, 1, "").unwrap();
     bench.lanes.push_last(Bytes::from_static(b"close"));
     bench.lanes.set_pong(Bytes::from_static(b"old"));
     bench.lanes.set_pong(Bytes::from_static(b"pong"));
@@ -217,18 +220,18 @@ fn control_goes_before_publications_and_the_close_frame_last() {
 
 #[test]
 fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
-    let own = subscription("x", SlowConsumer::Disconnect);
+    let subscription = subscription("x", SlowConsumer::Disconnect);
     let fill = || {
         let mut bench = Bench::new(100);
         bench.lanes.push_control(Bytes::from_static(b"control"));
         for offset in 1..=3 {
-            let publication = Draft::new(own.channel.name.clone(), &json!(offset)).unwrap();
+            let publication = Draft::new(subscription.channel.name.clone(), &json!(offset)).unwrap();
             let mut publication = publication;
             publication.timestamp = 1;
             let publication =
                 Arc::new(publication.publication(Some(Position { epoch: Epoch::new(9), offset })));
             let out = Bench::out(&bench.traffic, 100);
-            bench.lanes.push_publication(&publication, Some(&own), out).unwrap();
+            bench.lanes.push_publication(&publication, Some(&subscription), out).unwrap();
         }
         bench
     };
@@ -248,8 +251,8 @@ fn a_write_may_be_cut_at_any_byte_and_what_comes_then_does_not_split_a_frame() {
     }
 }
 
-fn client_event(own: &Subscription, sender: u64, data: &Value) -> Arc<Publication> {
-    let mut draft = Draft::new(own.channel.name.clone(), data).unwrap();
+fn client_event(subscription: &Subscription, sender: u64, data: &Value) -> Arc<Publication> {
+    let mut draft = Draft::new(subscription.channel.name.clone(), data).unwrap();
     draft.kind = PublicationKind::ClientEvent;
     (draft.except, draft.conflate) = (Some(ConnectionId::new(sender)), Some("cursor".into()));
     Arc::new(draft.publication(None))
@@ -257,22 +260,33 @@ fn client_event(own: &Subscription, sender: u64, data: &Value) -> Arc<Publicatio
 
 #[test]
 fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
-    let own = subscription("x", SlowConsumer::Disconnect);
+    let subscription = subscription("x", SlowConsumer::Disconnect);
     let mut bench = Bench::new(1000);
     let out = Bench::out(&bench.traffic, 1000);
     for x in 0..10 {
         for sender in [1, 2] {
             bench.lanes.events.push(
-                &client_event(&own, sender, &json!(x)),
-                &own,
-                (out, ReadingPace::Unknown),
+                &client_event(&subscription, sender, &json!(x)),
+                &subscription,
+                out,
+                ReadingPace::Unknown,
             );
         }
     }
     assert_eq!(bench.lanes.events.frames(out).count(), 20);
-    bench.lanes.events.push(&client_event(&own, 1, &json!(10)), &own, (out, ReadingPace::Lagging));
+    bench.lanes.events.push(
+        &client_event(&subscription, 1, &json!(10)),
+        &subscription,
+        out,
+        ReadingPace::Lagging,
+    );
     assert_eq!(bench.lanes.events.frames(out).count(), 11);
-    bench.lanes.events.push(&client_event(&own, 2, &json!(10)), &own, (out, ReadingPace::Lagging));
+    bench.lanes.events.push(
+        &client_event(&subscription, 2, &json!(10)),
+        &subscription,
+        out,
+        ReadingPace::Lagging,
+    );
     assert_eq!(bench.traffic.client_events_dropped.value(), 20);
     let bytes = bench.written(usize::MAX);
     let data: Vec<_> = frames(&bytes).iter().map(|event| event["data"].clone()).collect();
@@ -281,7 +295,7 @@ fn client_events_from_before_the_consumer_lagged_give_way_to_the_latest() {
 
 #[test]
 fn client_events_of_any_number_of_senders_wait_within_bounds() {
-    let own = subscription("x", SlowConsumer::Disconnect);
+    let subscription = subscription("x", SlowConsumer::Disconnect);
     for (pace, bytes, count) in
         [(ReadingPace::Lagging, 64 * 1024, 256), (ReadingPace::Unknown, 1 << 20, 4096)]
     {
@@ -289,15 +303,20 @@ fn client_events_of_any_number_of_senders_wait_within_bounds() {
             let mut bench = Bench::new(10_000);
             let out = Bench::out(&bench.traffic, 10_000);
             for sender in 0..5000 {
-                let event = client_event(&own, sender, &json!("x".repeat(size)));
-                bench.lanes.events.push(&event, &own, (out, pace));
+                let event = client_event(&subscription, sender, &json!("x".repeat(size)));
+                bench.lanes.events.push(&event, &subscription, out, pace);
                 assert!(bench.lanes.bytes() <= bytes && bench.lanes.events.frames(out).count() <= count);
             }
             let waiting = bench.lanes.events.frames(out).count() as u64;
             assert_eq!(bench.traffic.client_events_dropped.value(), 5000 - waiting);
-            bench.lanes.events.push(&client_event(&own, 9, &json!("x".repeat(2 << 20))), &own, (out, pace));
-            assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one waits alone");
-            bench.lanes.remove_subscription(&own, out);
+            bench.lanes.events.push(
+                &client_event(&subscription, 9, &json!("x".repeat(2 << 20))),
+                &subscription,
+                out,
+                pace,
+            );
+            assert_eq!(bench.lanes.events.frames(out).count(), 1, "a large one is queued alone");
+            bench.lanes.remove_subscription(&subscription, out);
             assert!(bench.lanes.is_unused() && bench.lanes.bytes() == 0);
         }
     }
