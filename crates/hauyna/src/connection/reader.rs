@@ -65,7 +65,7 @@ fn message(
             None
         }
         Mode::Protocol if opcode == core.wire().opcode() => dispatch::dispatch(core, payload, replies),
-        Mode::Protocol => dispatch::unexpected_opcode(core, (opcode, payload), replies),
+        Mode::Protocol => dispatch::unexpected_opcode(core, opcode, payload, replies),
     }
 }
 

@@ -1,6 +1,6 @@
-//! How much a connection may ask, and how much it may do wrong: counts what its handler limits, and closes those
-//! whose errors have used up their budget. Called by `dispatch` and `reply`, on the connection's own task. What is left
-//! when a connection goes is its user's next one's: nobody gets new limits by coming back.
+//! Rate limits and the error budget of a connection: counts what its handler limits, and closes connections
+//! whose errors have used up their budget. `dispatch` and `reply` call it, on the connection's own task. The
+//! user's next connection starts with what is left: reconnecting does not reset the limits.
 
 use crate::channel::ChannelCore;
 use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore, ConnectionId};
@@ -12,7 +12,7 @@ use hauyna_protocol::close::CloseCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What one connection has left of its handler's [`RateLimit`].
+/// The token buckets of one connection, for its handler's [`RateLimit`].
 #[derive(Debug)]
 pub(crate) struct Meters {
     messages: Option<Bucket>,
@@ -32,7 +32,7 @@ impl Meters {
         }
     }
 
-    /// How long it takes until nothing of any limit is spent.
+    /// Returns how long it takes until every bucket is full again.
     fn full_after(&self, limit: &RateLimit, now: u64) -> Duration {
         let limits = [
             (limit.messages, self.messages),
@@ -40,54 +40,55 @@ impl Meters {
             (limit.subscriptions, self.subscriptions),
             (limit.presence_updates, self.presence_updates),
         ];
-        let whole =
+        let full_after =
             limits.iter().filter_map(|(rate, bucket)| Some(bucket.as_ref()?.full_after((*rate)?, now)));
-        whole.max().unwrap_or_default()
+        full_after.max().unwrap_or_default()
     }
 }
 
-/// What a connection that is gone has left of its handler's limits.
+/// What is left of a handler's limits for a connection that is gone.
 #[derive(Debug)]
 pub(crate) struct Remainder {
     meters: Option<Box<Meters>>,
     errors: Option<Bucket>,
 }
 
-/// Keeps what a connection that goes has left, where it has spent anything.
+/// Keeps what is left of a closing connection's limits, if anything of them is used up.
 pub(crate) fn keep_remainder(core: &ConnectionCore) {
-    let Some(attached) = core.existing_cold() else { return };
-    let (meters, errors) = (attached.meters.lock().take(), attached.errors.lock().take());
+    let Some(cold) = core.existing_cold() else { return };
+    let (meters, errors) = (cold.meters.lock().take(), cold.errors.lock().take());
     let (endpoint, now) = (core.endpoint(), core.hub().clock.millis());
     let limit = endpoint.rate_limit.as_deref();
     let of_meters = meters.as_ref().zip(limit).map(|(meters, limit)| meters.full_after(limit, now));
     let of_errors = errors.zip(endpoint.error_budget).map(|(errors, budget)| errors.full_after(budget, now));
     let whole_after = of_meters.max(of_errors).unwrap_or_default();
     if !whole_after.is_zero() {
-        let left = Remainder { meters, errors };
-        endpoint.used_limits.keep(&spender(core), core.id().number(), left, whole_after);
+        let remainder = Remainder { meters, errors };
+        endpoint.used_limits.keep(&remainder_key(core), core.id().number(), remainder, whole_after);
     }
 }
 
-/// Whose limits they are. A handler may serve several hubs: a user of one is not known to the others, whose clocks are not
-/// the same either.
-fn spender(core: &ConnectionCore) -> String {
+/// Returns the key under which the remainder is kept. A handler may serve several hubs: users of different
+/// hubs are different users, and the clocks of the hubs differ.
+fn remainder_key(core: &ConnectionCore) -> String {
     format!("{}:{}", core.hub().number, core.user())
 }
 
-/// Gives a connection what another one of its user had left: that one, else the one that had the least.
+/// Gives a connection the remainder of another connection of its user: that of `from`, or else the smallest
+/// one.
 pub(crate) fn take_remainder(core: &ConnectionCore, from: ConnectionId) {
-    let spent = &core.endpoint().used_limits;
-    if spent.is_empty() {
+    let remainders = &core.endpoint().used_limits;
+    if remainders.is_empty() {
         return;
     }
-    if let Some(Remainder { meters, errors }) = spent.take(&spender(core), from.number()) {
-        let attached = core.cold();
-        *attached.meters.lock() = meters;
-        *attached.errors.lock() = errors;
+    if let Some(Remainder { meters, errors }) = remainders.take(&remainder_key(core), from.number()) {
+        let cold = core.cold();
+        *cold.meters.lock() = meters;
+        *cold.errors.lock() = errors;
     }
 }
 
-/// Counts a message of so many bytes.
+/// Counts a message of this size.
 #[inline]
 pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), Error> {
     match &core.endpoint().rate_limit {
@@ -97,7 +98,7 @@ pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), E
             let messages = (limit.messages, meters.messages.as_mut(), 1, "too many messages");
             let bytes = (limit.bytes, meters.bytes.as_mut(), bytes, "too many bytes");
             let mut both = [messages, bytes];
-            // What is refused for one of the two costs nothing of the other.
+            // A message refused for one of the two limits uses up nothing of the other.
             for (rate, bucket, cost, text) in &mut both {
                 if let (Some(rate), Some(bucket)) = (*rate, bucket) {
                     bucket.check_in_turn(rate, *cost, now).map_err(|wait| rate_limited(text, wait))?;
@@ -113,7 +114,7 @@ pub(super) fn admit_message(core: &ConnectionCore, bytes: usize) -> Result<(), E
     }
 }
 
-/// Gives back what a message has taken of the connection's messages, where it has a limit of its own.
+/// Takes back the count of a message, if it has a limit of its own.
 pub(super) fn uncount_message(core: &ConnectionCore) {
     let Some(limit) = &core.endpoint().rate_limit else { return };
     let Some(rate) = limit.messages else { return };
@@ -132,7 +133,7 @@ pub(super) fn admit_subscription(core: &ConnectionCore) -> Result<(), Error> {
     })
 }
 
-/// Counts a change of a client's own presence.
+/// Counts a change that a client makes to its own presence.
 pub(super) fn admit_presence_update(core: &ConnectionCore) -> Result<(), Error> {
     let Some(limit) = &core.endpoint().rate_limit else { return Ok(()) };
     let Some(rate) = limit.presence_updates else { return Ok(()) };
@@ -141,7 +142,7 @@ pub(super) fn admit_presence_update(core: &ConnectionCore) -> Result<(), Error> 
     })
 }
 
-/// Counts a publication of a client's in a channel.
+/// Counts a publication of a client in a channel.
 pub(super) fn admit_publication(core: &ConnectionCore, channel: &ChannelCore) -> Result<(), Error> {
     let Some(rate) = channel.options.rate else { return Ok(()) };
     let now = core.hub().clock.millis();
@@ -166,24 +167,24 @@ fn with_meters(
     limit: &RateLimit,
     count: impl FnOnce(&mut Meters, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    // The shard's time stands still while the shard rests.
+    // The shard's time stands still while the shard is idle.
     let now = core.hub().clock.millis();
     let mut meters = core.cold().meters.lock();
     count(meters.get_or_insert_with(|| Box::new(Meters::full(limit, now))), now)
 }
 
-/// The refusal of what is over a limit that passes.
+/// Returns the refusal of a request over a rate limit, with the time to wait.
 pub(super) fn rate_limited(text: &'static str, wait: Duration) -> Error {
     let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
     let error = Error::protocol(ErrorType::RateLimited, text);
     error.with_details(serde_json::json!({ "retry_after": wait }))
 }
 
-/// Counts an error against the connection's budget, where it is the client's own fault; closes the connection,
-/// behind what it is answered, where that was one too many.
+/// Counts an error against the connection's budget, if it is the client's own fault. Once the budget is used
+/// up, closes the connection behind the queued answers.
 pub(super) fn charge_error(core: &Arc<ConnectionCore>, error: ErrorType, replies: &mut Vec<u8>) {
     let Some(budget) = core.endpoint().error_budget else { return };
-    // A client that restores its subscriptions may be refused many times before it knows the rate.
+    // A client that restores its subscriptions may be refused many times before it learns the rate.
     let cost = match error {
         ErrorType::RateLimited => 1,
         error if error.is_temporary() => return,

@@ -1,29 +1,59 @@
-//! May this client do that in this channel? The handler is asked, else the channel's pattern, else it is as the
-//! pattern is open or private. Called for every request about a channel, before anything is done.
+//! Decides whether a client may do what it requests: by the handler's callback, else by the rule of the
+//! channel's pattern, else by whether the pattern is open or private. `channels` and `direct` call it before
+//! anything is done.
 
-use super::{Core, permission_denied};
+use super::{Core, Next, Reply, permission_denied};
 use crate::broker::BoxFuture;
 use crate::channel::{Access, ChannelName, ChannelRequest, Publishers, Rule, Subscription};
 use crate::connection::CloseReason;
 use crate::error::{Error, Reject};
 use crate::handler::{Action, Context};
+use hauyna_protocol::RequestId;
 use hauyna_protocol::close::{Reconnect, should_reconnect};
 use std::sync::Arc;
 
-/// An answer, or who has it.
+/// Whether a client may do something, or the future that decides it.
 pub(super) enum Verdict {
     Allowed,
     Refused(Error),
     Pending(BoxFuture<Result<(), Reject>>),
 }
 
+impl Verdict {
+    /// Runs `action` at once if it is allowed, and inside one future if a callback has to decide first. Then
+    /// the action gets the moment at which the request began to wait, and has to check again what may have
+    /// changed.
+    pub(super) fn then<F>(self, core: &Core, id: Option<RequestId>, action: F) -> Next
+    where
+        F: FnOnce(&Core, Option<RequestId>, Option<RequestStart>) -> Next + Send + 'static,
+    {
+        match self {
+            Self::Refused(error) => Next::Now(Reply::refused(id, error)),
+            Self::Allowed => action(core, id, None),
+            Self::Pending(allowed) => {
+                let (core, start) = (core.clone(), RequestStart::now(core));
+                Next::Later(Box::pin(async move {
+                    if let Err(reject) = allowed.await {
+                        return Reply::refused(id, reject.into());
+                    }
+                    match action(&core, id, Some(start)) {
+                        Next::Now(reply) => reply,
+                        Next::Later(reply) => reply.await,
+                    }
+                }))
+            }
+        }
+    }
+}
+
 pub(super) fn subscribe(
     core: &Core,
     name: &ChannelName,
-    (token, metadata): (Option<Box<str>>, Option<Arc<str>>),
+    token: Option<Box<str>>,
+    metadata: Option<Arc<str>>,
 ) -> Verdict {
-    if let Some(asked) = handler(core, Action::Subscribe, name) {
-        return asked;
+    if let Some(verdict) = handler_verdict(core, Action::Subscribe, name.as_str()) {
+        return verdict;
     }
     let (options, params) = core.hub().declarations.resolve(name.as_str());
     let cx = Context::new(core.clone());
@@ -33,7 +63,7 @@ pub(super) fn subscribe(
         (Some(authorize), _) => !authorize(&cx, &params),
     };
     if is_refused {
-        return Verdict::Refused(permission_denied("this channel is not open to you"));
+        return Verdict::Refused(permission_denied("you may not subscribe to this channel"));
     }
     match &options.rules.subscribe {
         None => Verdict::Allowed,
@@ -43,40 +73,42 @@ pub(super) fn subscribe(
     }
 }
 
-pub(super) fn publish(core: &Core, own: &Subscription) -> Verdict {
-    let options = &own.channel.options;
-    match pending_verdict(core, Action::Publish, (own, options.rules.publish.as_ref())) {
+pub(super) fn publish(core: &Core, subscription: &Subscription) -> Verdict {
+    let options = &subscription.channel.options;
+    match channel_verdict(core, Action::Publish, subscription, options.rules.publish.as_ref()) {
         Verdict::Allowed if options.publishers != Publishers::Subscribers => {
-            Verdict::Refused(permission_denied("clients do not publish in this channel"))
+            Verdict::Refused(permission_denied("clients may not publish in this channel"))
         }
         verdict => verdict,
     }
 }
 
-pub(super) fn history(core: &Core, own: &Subscription) -> Verdict {
-    pending_verdict(core, Action::History, (own, own.channel.options.rules.history.as_ref()))
+pub(super) fn history(core: &Core, subscription: &Subscription) -> Verdict {
+    let rule = subscription.channel.options.rules.history.as_ref();
+    channel_verdict(core, Action::History, subscription, rule)
 }
 
-pub(super) fn presence(core: &Core, own: &Subscription) -> Verdict {
-    pending_verdict(core, Action::Presence, (own, own.channel.options.rules.presence.as_ref()))
+pub(super) fn presence(core: &Core, subscription: &Subscription) -> Verdict {
+    let rule = subscription.channel.options.rules.presence.as_ref();
+    channel_verdict(core, Action::Presence, subscription, rule)
 }
 
-/// What a subscriber says about itself is decided about by whoever has seen it when it subscribed.
-pub(super) fn update_presence(core: &Core, own: &Subscription, metadata: &Arc<str>) -> Verdict {
-    let Some(rule) = &own.channel.options.rules.subscribe else { return Verdict::Allowed };
+/// Metadata of a subscriber is decided about by the rule that saw it when the client subscribed.
+pub(super) fn update_presence(core: &Core, subscription: &Subscription, metadata: &Arc<str>) -> Verdict {
+    let Some(rule) = &subscription.channel.options.rules.subscribe else { return Verdict::Allowed };
     if core.endpoint().authorizer(Action::Subscribe).is_some() {
-        return Verdict::Allowed; // a handler's sees no metadata
+        return Verdict::Allowed; // the handler's callback sees no metadata
     }
-    let name = &own.channel.name;
+    let name = &subscription.channel.name;
     let (_, params) = core.hub().declarations.resolve(name.as_str());
     let request = ChannelRequest::new(name.clone(), &params).update(metadata.clone());
     Verdict::Pending(rule(Context::new(core.clone()), request))
 }
 
-/// When a request began to wait.
+/// The moment at which a request began to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestStart {
-    /// How many revocations there had been.
+    /// Number of revocations that there had been.
     revocations: u64,
 }
 
@@ -85,35 +117,41 @@ impl RequestStart {
         Self { revocations: core.hub().revocations.made() }
     }
 
-    /// Looks again whether the client may do anything: rights go with a revocation, whatever became of the connection, with
-    /// the end of the credentials, and where the application sends the client away for good. One that was merely lost
-    /// had them.
+    /// Checks again whether the client may do anything. It may not after a revocation, whatever became of the
+    /// connection, after its credentials have expired, or after the application has closed the connection for
+    /// good. A connection that was merely lost had its rights.
     ///
     /// # Errors
     ///
     /// `unauthorized`.
     pub(super) fn check_rights(self, core: &Core) -> Result<(), Error> {
         core.check_revoked_since(self.revocations)?;
-        let are_gone = match core.reason() {
+        let has_lost_rights = match core.reason() {
             Some(CloseReason::Expired) => true,
             Some(CloseReason::Application(code)) => should_reconnect(code) == Reconnect::StayAway,
             _ => false,
         };
-        if are_gone { Err(Reject::unauthorized("this connection was sent away").into()) } else { Ok(()) }
+        if has_lost_rights {
+            Err(Reject::unauthorized("the application has closed this connection").into())
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn pending_verdict(core: &Core, verb: Action, (own, rule): (&Subscription, Option<&Rule>)) -> Verdict {
-    let name = &own.channel.name;
-    if let Some(asked) = handler(core, verb, name) {
-        return asked;
+fn channel_verdict(core: &Core, action: Action, subscription: &Subscription, rule: Option<&Rule>) -> Verdict {
+    let name = &subscription.channel.name;
+    if let Some(verdict) = handler_verdict(core, action, name.as_str()) {
+        return verdict;
     }
     let Some(rule) = rule else { return Verdict::Allowed };
     let (_, params) = core.hub().declarations.resolve(name.as_str());
     Verdict::Pending(rule(Context::new(core.clone()), ChannelRequest::new(name.clone(), &params)))
 }
 
-fn handler(core: &Core, verb: Action, name: &ChannelName) -> Option<Verdict> {
-    let authorizer = core.endpoint().authorizer(verb)?;
-    Some(Verdict::Pending(authorizer(Context::new(core.clone()), name.as_str().to_owned())))
+/// Returns the decision of the handler's callback, if it has one for this action. `name` is what the action
+/// is about.
+pub(super) fn handler_verdict(core: &Core, action: Action, name: &str) -> Option<Verdict> {
+    let authorizer = core.endpoint().authorizer(action)?;
+    Some(Verdict::Pending(authorizer(Context::new(core.clone()), name.to_owned())))
 }

@@ -1,84 +1,93 @@
-//! The requests about one channel: subscribing, publishing, history, presence. `authority` says whether they
-//! may.
+//! The requests about one channel: subscribing, publishing, history, presence. `dispatch` calls it;
+//! `authority` decides whether the client may.
 
 use super::authority::{self, RequestStart, Verdict};
-use super::{Core, Next, Reply, admission, permission_denied};
-use crate::broker::{BoxFuture, HistoryRange};
+use super::{ClientPublication, Core, Next, Reply, admission, permission_denied};
+use crate::broker::HistoryRange;
 use crate::channel::{
     self, ChannelCore, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest, Subscription,
 };
 use crate::connection::frame;
-use crate::error::{Error, Reject};
+use crate::error::Error;
 use crate::presence::{describe, with_page};
 use crate::validate::check_content;
 use hauyna_protocol::{AckData, ErrorType, Message, Raw, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-pub(super) fn publish(
-    core: &Core,
-    id: Option<RequestId>,
-    (name, raw): (&str, Raw<'_>),
-    (key, echo): (Option<Cow<'_, str>>, bool),
-) -> Next {
-    let Some(own) = core.subscription(name) else {
+/// The fields of a `channel_message`.
+pub(super) struct PublishRequest<'a> {
+    pub(super) channel: &'a str,
+    pub(super) content: Raw<'a>,
+    pub(super) key: Option<Cow<'a, str>>,
+    pub(super) echo: bool,
+}
+
+pub(super) fn publish(core: &Core, id: Option<RequestId>, request: PublishRequest<'_>) -> Next {
+    let PublishRequest { channel, content, key, echo } = request;
+    let Some(subscription) = core.subscription(channel) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    let name = own.channel.name.clone();
-    let message = (PublicationKind::Message, Content::copy(raw));
-    let extras = PublishOptions {
+    let options = PublishOptions {
         user: Some(core.user().clone()),
         except: (!echo).then(|| core.id()),
         key: key.map(Into::into),
-        options: Some(own.channel.options.clone()),
+        options: Some(subscription.channel.options.clone()),
         ..PublishOptions::default()
     };
-    match authority::publish(core, &own) {
-        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => match check_publication(core, &own.channel, &message.1) {
-            Ok(()) => super::publish(core, id, (name, message, extras)),
+    let publication = ClientPublication {
+        channel: subscription.channel.name.clone(),
+        kind: PublicationKind::Message,
+        content: Content::copy(content),
+        options,
+    };
+    let verdict = authority::publish(core, &subscription);
+    then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, start| {
+        match check_publication(core, &subscription.channel, &publication.content) {
+            Ok(()) => super::publish(core, id, start, publication),
             Err(error) => Next::Now(Reply::refused(id, error)),
-        },
-        Verdict::Pending(allowed) => {
-            let (core, since) = (core.clone(), RequestStart::now(core));
-            Next::Later(Box::pin(async move {
-                let own = match with_permission(&core, &name, allowed).await {
-                    Ok(own) => own,
-                    Err(error) => return Reply::refused(id, error),
-                };
-                if let Err(error) = check_publication(&core, &own.channel, &message.1) {
-                    return Reply::refused(id, error);
-                }
-                super::publish_late((&core, since), id, (name, message, extras)).await
-            }))
         }
-    }
+    })
 }
 
-/// Waits for a permission; the subscription must live on meanwhile.
-async fn with_permission(
+/// Runs an action about a subscription as [`Verdict::then`] does. After a wait the client has to be
+/// subscribed still.
+fn then_if_subscribed<F>(
+    verdict: Verdict,
     core: &Core,
-    name: &ChannelName,
-    allowed: BoxFuture<Result<(), Reject>>,
-) -> Result<Arc<Subscription>, Error> {
-    allowed.await?;
-    core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)
+    id: Option<RequestId>,
+    subscription: Arc<Subscription>,
+    action: F,
+) -> Next
+where
+    F: FnOnce(&Core, Option<RequestId>, &Subscription, Option<RequestStart>) -> Next + Send + 'static,
+{
+    verdict.then(core, id, move |core, id, start| {
+        if start.is_none() {
+            return action(core, id, &subscription, start);
+        }
+        match core.subscription(subscription.channel.name.as_str()) {
+            Some(subscription) => action(core, id, &subscription, start),
+            None => Next::Now(Reply::refused(id, channel::not_subscribed())),
+        }
+    })
 }
 
-/// Whether a publication that its client may make is one that the channel takes now.
+/// Checks the rate and the content of a publication that the client is permitted to make.
 fn check_publication(core: &Core, channel: &ChannelCore, content: &Content) -> Result<(), Error> {
     admission::admit_publication(core, channel)?;
     match &channel.options.validators[..] {
         [] => Ok(()),
-        some => check_content(some, core.metrics(), channel.name.as_str(), content.raw()),
+        validators => check_content(validators, core.metrics(), channel.name.as_str(), content.raw()),
     }
 }
 
 pub(super) fn subscribe(
     core: &Core,
     id: Option<RequestId>,
-    (name, token): (&str, Option<Cow<'_, str>>),
-    wish: SubscribeRequest,
+    name: &str,
+    token: Option<Cow<'_, str>>,
+    request: SubscribeRequest,
 ) -> Next {
     if let Err(error) = admission::admit_subscription(core) {
         return Next::Now(Reply::refused(id, error));
@@ -86,32 +95,37 @@ pub(super) fn subscribe(
     if channel::is_reserved(name) {
         return Next::Now(Reply::refused(
             id,
-            permission_denied("names that begin with @ are the server's own"),
+            permission_denied("channel names that begin with @ are reserved for the server"),
         ));
     }
     let name = match ChannelName::new(name) {
         Ok(name) => name,
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
-    let asked = (token.map(Into::into), wish.metadata.clone());
-    let allowed = match authority::subscribe(core, &name, asked) {
+    let verdict = authority::subscribe(core, &name, token.map(Into::into), request.metadata.clone());
+    let allowed = match verdict {
         Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, wish))),
+        Verdict::Allowed => return Next::Later(Box::pin(subscribed(core.clone(), id, name, request))),
         Verdict::Pending(allowed) => allowed,
     };
     let core = core.clone();
     Next::Later(Box::pin(async move {
         match allowed.await {
-            Ok(()) => subscribed(core, id, name, wish).await,
+            Ok(()) => subscribed(core, id, name, request).await,
             Err(reject) => Reply::refused(id, reject.into()),
         }
     }))
 }
 
-async fn subscribed(core: Core, id: Option<RequestId>, name: ChannelName, wish: SubscribeRequest) -> Reply {
-    let result = channel::subscribe(core.hub(), &core, &name, wish, |channel, welcome| {
+async fn subscribed(
+    core: Core,
+    id: Option<RequestId>,
+    name: ChannelName,
+    request: SubscribeRequest,
+) -> Reply {
+    let result = channel::subscribe(core.hub(), &core, (&name, request), |channel, reply| {
         if let Some(id) = &id {
-            let data = AckData::Subscribed(channel::subscribed_message(channel, welcome));
+            let data = AckData::Subscribed(channel::told(channel, reply));
             core.push_reply(frame(&core, &Message::Ack { id, data: Some(data) }));
         }
     });
@@ -134,90 +148,71 @@ pub(super) fn unsubscribe(core: &Core, id: Option<RequestId>, name: &str) -> Nex
 }
 
 pub(super) fn history(core: &Core, id: Option<RequestId>, name: &str, range: HistoryRange) -> Next {
-    let Some(own) = core.subscription(name) else {
+    let Some(subscription) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    if own.channel.options.retention.is_none() {
+    if subscription.channel.options.retention.is_none() {
         let error = Error::protocol(ErrorType::ValidationError, "this channel keeps no history");
         return Next::Now(Reply::refused(id, error));
     }
-    let encoding = core.wire().encoding();
-    let name = own.channel.name.clone();
-    match authority::history(core, &own) {
-        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => match channel::history(core.hub(), &name, range).into_now() {
+    let verdict = authority::history(core, &subscription);
+    then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, _| {
+        let (name, encoding) = (subscription.channel.name.clone(), core.wire().encoding());
+        match channel::history(core.hub(), &name, range).into_now() {
             Ok(page) => Next::Now(Reply::history(id, name, page, encoding)),
             Err(later) => {
                 Next::Later(Box::pin(async move { Reply::history(id, name, later.await, encoding) }))
             }
-        },
-        Verdict::Pending(allowed) => {
-            let core = core.clone();
-            Next::Later(Box::pin(async move {
-                if let Err(error) = with_permission(&core, &name, allowed).await {
-                    return Reply::refused(id, error);
-                }
-                let page = channel::history(core.hub(), &name, range).await;
-                Reply::history(id, name, page, encoding)
-            }))
         }
-    }
+    })
 }
 
-/// Who is present in a channel, a page at a time.
+/// Answers who is present in a channel, one page at a time.
 pub(super) fn presence(
     core: &Core,
     id: Option<RequestId>,
     name: &str,
-    (after, limit): (Option<&str>, Option<u32>),
+    after: Option<&str>,
+    limit: Option<u32>,
 ) -> Next {
-    let Some(own) = core.subscription(name) else {
+    let Some(subscription) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    match authority::presence(core, &own) {
-        Verdict::Refused(error) => Next::Now(Reply::refused(id, error)),
-        Verdict::Allowed => Next::Now(page(core, id, &own, (after, limit))),
-        Verdict::Pending(allowed) => {
-            let (core, after) = (core.clone(), after.map(str::to_owned));
-            Next::Later(Box::pin(async move {
-                match with_permission(&core, &own.channel.name, allowed).await {
-                    Ok(own) => page(&core, id, &own, (after.as_deref(), limit)),
-                    Err(error) => Reply::refused(id, error),
-                }
-            }))
-        }
-    }
+    let (verdict, after) = (authority::presence(core, &subscription), after.map(str::to_owned));
+    then_if_subscribed(verdict, core, id, subscription, move |core, id, subscription, _| {
+        Next::Now(page(core, id, subscription, after.as_deref(), limit))
+    })
 }
 
-/// Replaces the metadata of a client's subscription. Others in any shard are told, so it waits until all of
-/// them have room.
+/// Replaces the metadata of a client's subscription. Subscribers in any shard are notified, so it waits until
+/// all shards have room.
 pub(super) fn update_presence(core: &Core, id: Option<RequestId>, name: &str, metadata: Raw<'_>) -> Next {
-    let Some(own) = core.subscription(name) else {
+    let Some(subscription) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    if own.channel.presence.is_none() {
+    if subscription.channel.presence.is_none() {
         return Next::Now(Reply::refused(id, no_presence()));
     }
     if let Err(error) = admission::admit_presence_update(core) {
         return Next::Now(Reply::refused(id, error));
     }
     let text: Arc<str> = metadata.as_json().into();
-    let allowed = match authority::update_presence(core, &own, &text) {
+    let allowed = match authority::update_presence(core, &subscription, &text) {
         Verdict::Refused(error) => return Next::Now(Reply::refused(id, error)),
         Verdict::Allowed if !core.hub().is_congested() => {
-            return Next::Now(Reply::of(id, describe(core.hub(), &own, text)));
+            return Next::Now(Reply::of(id, describe(core.hub(), &subscription, text)));
         }
         Verdict::Allowed => Box::pin(std::future::ready(Ok(()))),
         Verdict::Pending(allowed) => allowed,
     };
-    let (core, name, since) = (core.clone(), own.channel.name.clone(), RequestStart::now(core));
+    let (core, name, start) = (core.clone(), subscription.channel.name.clone(), RequestStart::now(core));
     Next::Later(Box::pin(async move {
         let described = async {
             allowed.await?;
             core.hub().wait_for_any_room().await;
-            since.check_rights(&core)?;
-            let own = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
-            describe(core.hub(), &own, text)
+            start.check_rights(&core)?;
+            let subscription = core.subscription(name.as_str()).ok_or_else(channel::not_subscribed)?;
+            describe(core.hub(), &subscription, text)
         };
         Reply::of(id, described.await)
     }))
@@ -227,11 +222,17 @@ fn no_presence() -> Error {
     Error::protocol(ErrorType::ValidationError, "this channel shows no presence")
 }
 
-fn page(core: &Core, id: Option<RequestId>, own: &Subscription, range: (Option<&str>, Option<u32>)) -> Reply {
-    let Some(presence) = &own.channel.presence else {
+fn page(
+    core: &Core,
+    id: Option<RequestId>,
+    subscription: &Subscription,
+    after: Option<&str>,
+    limit: Option<u32>,
+) -> Reply {
+    let Some(presence) = &subscription.channel.presence else {
         return Reply::refused(id, no_presence());
     };
-    with_page(&own.channel, presence, range.0, range.1, |page| {
+    with_page((&subscription.channel, presence), (after, limit), |page| {
         Reply::encoded(core, id, AckData::Presence(page))
     })
 }

@@ -1,5 +1,6 @@
-//! The request `client_event`: whether the client may send it now, and its way to the other subscribers. What
-//! is left of each rate belongs to the connection, and is made when the first event of a type comes.
+//! The request `client_event`: checks whether the client may send it now, and sends it to the other
+//! subscribers. The rates belong to the connection, and each is created with the first event of its type.
+//! `dispatch` calls it.
 
 use super::admission::{rate_limited, uncount_message};
 use super::{Core, Next, Reply};
@@ -14,31 +15,32 @@ use std::time::Duration;
 pub(super) fn client_event(
     core: &Core,
     id: Option<RequestId>,
-    (name, event): (&str, &str),
+    name: &str,
+    event: &str,
     data: Option<Raw<'_>>,
 ) -> Next {
-    let Some(own) = core.subscription(name) else {
+    let Some(subscription) = core.subscription(name) else {
         return Next::Now(Reply::refused(id, channel::not_subscribed()));
     };
-    if let Err(error) = admit(core, &own, event, data) {
+    if let Err(error) = admit(core, &subscription, event, data) {
         return Next::Now(Reply::refused(id, error));
     }
-    let (hub, name) = (core.hub(), own.channel.name.clone());
+    let (hub, name) = (core.hub(), subscription.channel.name.clone());
     hub.metrics.client_events.increment();
     if hub.is_congested_for(&name) {
-        // It would be outdated when there is room.
+        // It would be outdated by the time there is room.
         hub.shards[core.shard()].traffic.client_events_dropped.increment();
         uncount_message(core);
         return Next::Now(Reply::of(id, Ok(())));
     }
     let content = data.map_or_else(Content::nothing, Content::copy);
-    let extras = PublishOptions {
+    let options = PublishOptions {
         user: Some(core.user().clone()),
         except: Some(core.id()),
         conflate: Some(event.into()),
         ..PublishOptions::default()
     };
-    match channel::publish(hub, name, PublicationKind::ClientEvent, content, extras).into_now() {
+    match channel::publish(hub, name, (PublicationKind::ClientEvent, content), options).into_now() {
         Ok(result) => Next::Now(reply_for(core, id, result)),
         Err(later) => {
             let core = core.clone();
@@ -47,7 +49,7 @@ pub(super) fn client_event(
     }
 }
 
-/// What was sent does not count among the messages; what failed does, and may be tried again.
+/// Answers an event. One that was sent does not count as a message; one that failed does, and may be retried.
 fn reply_for(core: &Core, id: Option<RequestId>, result: Result<Published, BrokerError>) -> Reply {
     if result.is_ok() {
         uncount_message(core);
@@ -55,9 +57,9 @@ fn reply_for(core: &Core, id: Option<RequestId>, result: Result<Published, Broke
     Reply::published(id, result)
 }
 
-/// Whether the channel has this event, the client may send one more now, and the application takes it.
-fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) -> Result<(), Error> {
-    let channel = &own.channel;
+/// Checks that the channel has this event, and that its rate and the application allow it.
+fn admit(core: &Core, subscription: &Subscription, event: &str, data: Option<Raw<'_>>) -> Result<(), Error> {
+    let channel = &subscription.channel;
     let events = channel.options.client_events.as_ref();
     let found = events.and_then(|events| Some((events, events.index(event)?)));
     let (events, index) = found.ok_or_else(|| undeclared(&channel.name, event))?;
@@ -66,32 +68,33 @@ fn admit(core: &Core, own: &Subscription, event: &str, data: Option<Raw<'_>>) ->
         .event_rates
         .lock()
         .get_or_insert_default()
-        .take((&channel.name, index), events.rate(index), now)
+        .take(&channel.name, index, events.rate(index), now)
         .map_err(|wait| rate_limited("too many events of this type", wait))?;
     events.admit(core, index, &channel.name, data)
 }
 
-/// A client event carries no `id` as a rule, so the text alone tells its client which one was refused.
+/// Returns the refusal of an unknown event. Client events usually carry no `id`, so only the text names the
+/// event.
 fn undeclared(channel: &ChannelName, event: &str) -> Error {
-    let event: String = event.chars().take(64).collect(); // whatever the client has sent
+    let event: String = event.chars().take(64).collect(); // the length of the client's text is not bounded
     Error::protocol(
         ErrorType::PermissionDenied,
         format!("clients do not send the event {event:?} in the channel {:?}", channel.as_str()),
     )
 }
 
-/// What one connection has left of the rates of its client events.
+/// The token buckets for the client events of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct ClientEventRates {
-    /// By channel and place of the type.
+    /// The buckets by channel and index of the event type.
     buckets: HashMap<(ChannelName, usize), (Rate, Bucket)>,
-    /// How many there may be before those that are full again are removed.
+    /// Number of buckets at which those that are full again are removed.
     prune_at: usize,
 }
 
 impl ClientEventRates {
-    fn take(&mut self, key: (&ChannelName, usize), rate: Rate, now: u64) -> Result<(), Duration> {
-        let key = (key.0.clone(), key.1);
+    fn take(&mut self, channel: &ChannelName, index: usize, rate: Rate, now: u64) -> Result<(), Duration> {
+        let key = (channel.clone(), index);
         if let Some((_, bucket)) = self.buckets.get_mut(&key) {
             return bucket.take(rate, 1, now);
         }
@@ -106,16 +109,17 @@ impl ClientEventRates {
         bucket.take(rate, 1, now)
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn weight(&self) -> usize {
         size_of::<Self>()
             + self.buckets.capacity() * (size_of::<((ChannelName, usize), (Rate, Bucket))>() + 1)
     }
 }
 
-/// Rates that a connection keeps before those that nothing was taken of are removed.
+/// Buckets that a connection keeps before full ones are removed.
 const MIN_BUCKETS: usize = 16;
-/// Rates that one connection has spent anything of at a time: one more event is told to come back later.
+/// Buckets that one connection can use at a time; an event that needs one more is refused with a time to
+/// wait.
 const MAX_BUCKETS: usize = 2048;
 
 #[cfg(test)]
@@ -127,7 +131,7 @@ mod tests {
         let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(5));
         for n in 0..100_000_u64 {
             let name = ChannelName::new(&format!("room:{n}")).unwrap();
-            rates.take((&name, 0), rate, n * 100).unwrap();
+            rates.take(&name, 0, rate, n * 100).unwrap();
         }
         assert!(rates.buckets.len() <= MIN_BUCKETS, "{} are kept", rates.buckets.len());
     }
@@ -137,10 +141,10 @@ mod tests {
         let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(1));
         let name = |n: usize| ChannelName::new(&format!("room:{n}")).unwrap();
         for n in 0..MAX_BUCKETS {
-            rates.take((&name(n), 0), rate, 7).unwrap();
+            rates.take(&name(n), 0, rate, 7).unwrap();
         }
-        assert_eq!(rates.take((&name(MAX_BUCKETS), 0), rate, 7), Err(Duration::from_secs(1)));
-        rates.take((&name(MAX_BUCKETS), 0), rate, 1007).unwrap();
+        assert_eq!(rates.take(&name(MAX_BUCKETS), 0, rate, 7), Err(Duration::from_secs(1)));
+        rates.take(&name(MAX_BUCKETS), 0, rate, 1007).unwrap();
         assert_eq!(rates.buckets.len(), 1);
     }
 
@@ -148,10 +152,10 @@ mod tests {
     fn each_type_of_each_channel_has_its_own_rate() {
         let (mut rates, rate) = (ClientEventRates::default(), Rate::per_second(2));
         let (a, b) = (ChannelName::new("a").unwrap(), ChannelName::new("b").unwrap());
-        for key in [(&a, 0), (&a, 1), (&b, 0)] {
-            rates.take(key, rate, 9).unwrap();
-            rates.take(key, rate, 9).unwrap();
-            assert_eq!(rates.take(key, rate, 9), Err(Duration::from_millis(500)));
+        for (channel, index) in [(&a, 0), (&a, 1), (&b, 0)] {
+            rates.take(channel, index, rate, 9).unwrap();
+            rates.take(channel, index, rate, 9).unwrap();
+            assert_eq!(rates.take(channel, index, rate, 9), Err(Duration::from_millis(500)));
         }
     }
 }

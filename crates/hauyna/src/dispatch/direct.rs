@@ -1,13 +1,12 @@
-//! The requests that write to users: `private` to one, `group` to the members of a group, `broadcast` to
-//! everybody.
+//! The requests that send to users: `private` to one user, `group` to the members of a group, `broadcast` to
+//! all connections. `dispatch` calls it.
 
-use super::authority::RequestStart;
-use super::{Core, Next, Reply, permission_denied, publish, publish_late};
-use crate::broker::BoxFuture;
+use super::authority::{Verdict, handler_verdict};
+use super::{ClientPublication, Core, Next, Reply, permission_denied, publish};
 use crate::channel::{ChannelName, Content, PublicationKind, PublishOptions, Target};
-use crate::error::{Error, Reject};
+use crate::error::Error;
 use crate::group;
-use crate::handler::{Action, Context};
+use crate::handler::Action;
 use crate::limits::UnknownUsers;
 use hauyna_protocol::{ErrorType, Raw, RequestId};
 use std::borrow::Cow;
@@ -15,30 +14,72 @@ use std::borrow::Cow;
 pub(super) fn private(
     core: &Core,
     id: Option<RequestId>,
-    (to, raw): (&str, Raw<'_>),
+    to: &str,
+    raw: Raw<'_>,
     key: Option<Cow<'_, str>>,
 ) -> Next {
-    let (channel, message) = (ChannelName::of_user(to), (PublicationKind::Private, Content::copy(raw)));
-    let extras = PublishOptions {
+    let publication = publication(core, ChannelName::of_user(to), PublicationKind::Private, raw, key);
+    let verdict = handler_verdict(core, Action::Private, to).unwrap_or(Verdict::Allowed);
+    publish_if(verdict, core, id, publication)
+}
+
+pub(super) fn group(
+    core: &Core,
+    id: Option<RequestId>,
+    room: &str,
+    raw: Raw<'_>,
+    key: Option<Cow<'_, str>>,
+) -> Next {
+    let publication = publication(core, ChannelName::of_group(room), PublicationKind::Group, raw, key);
+    let verdict = handler_verdict(core, Action::Group, room).unwrap_or_else(|| {
+        match core.hub().groups.can(core.user(), room, group::SEND) {
+            true => Verdict::Allowed,
+            // The same for groups that do not exist, so that names cannot be probed.
+            false => Verdict::Refused(permission_denied("you may not send to this group")),
+        }
+    });
+    publish_if(verdict, core, id, publication)
+}
+
+pub(super) fn broadcast(core: &Core, id: Option<RequestId>, raw: Raw<'_>, key: Option<Cow<'_, str>>) -> Next {
+    let Some(verdict) = handler_verdict(core, Action::Broadcast, "") else {
+        return Next::Now(Reply::refused(id, permission_denied("clients may not broadcast")));
+    };
+    let publication = publication(core, ChannelName::everybody(), PublicationKind::Broadcast, raw, key);
+    publish_if(verdict, core, id, publication)
+}
+
+fn publication(
+    core: &Core,
+    channel: ChannelName,
+    kind: PublicationKind,
+    raw: Raw<'_>,
+    key: Option<Cow<'_, str>>,
+) -> ClientPublication {
+    let options = PublishOptions {
         user: Some(core.user().clone()),
         key: key.map(Into::into),
         ..PublishOptions::default()
     };
-    match core.endpoint().authorizer(Action::Private) {
-        None => match check_user_known(core, &channel) {
-            Ok(()) => publish(core, id, (channel, message, extras)),
-            Err(error) => Next::Now(Reply::refused(id, error)),
-        },
-        Some(allowed) => {
-            let allowed = allowed(Context::new(core.clone()), to.to_owned());
-            publish_with_permission(core, id, allowed, (channel, message, extras))
-        }
-    }
+    ClientPublication { channel, kind, content: Content::copy(raw), options }
 }
 
+fn publish_if(verdict: Verdict, core: &Core, id: Option<RequestId>, publication: ClientPublication) -> Next {
+    verdict.then(core, id, move |core, id, start| {
+        // Not before the decision: a client that may not send to a user does not learn whether they are
+        // there.
+        match check_user_known(core, &publication.channel) {
+            Ok(()) => publish(core, id, start, publication),
+            Err(error) => Next::Now(Reply::refused(id, error)),
+        }
+    })
+}
+
+/// Checks that the receiver is connected, if the hub reveals that. Other targets pass.
+///
 /// # Errors
 ///
-/// `unknown_user`, where the hub tells who is not connected.
+/// `unknown_user`.
 fn check_user_known(core: &Core, channel: &ChannelName) -> Result<(), Error> {
     let hub = core.hub();
     if hub.config.unknown_users == UnknownUsers::Hidden {
@@ -50,62 +91,4 @@ fn check_user_known(core: &Core, channel: &ChannelName) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-pub(super) fn group(
-    core: &Core,
-    id: Option<RequestId>,
-    (room, raw): (&str, Raw<'_>),
-    key: Option<Cow<'_, str>>,
-) -> Next {
-    let (channel, message) = (ChannelName::of_group(room), (PublicationKind::Group, Content::copy(raw)));
-    let extras = PublishOptions {
-        user: Some(core.user().clone()),
-        key: key.map(Into::into),
-        ..PublishOptions::default()
-    };
-    match core.endpoint().authorizer(Action::Group) {
-        None if core.hub().groups.can(core.user(), room, group::SEND) => {
-            publish(core, id, (channel, message, extras))
-        }
-        // The same for groups that do not exist, so that names cannot be probed.
-        None => Next::Now(Reply::refused(id, permission_denied("you may not send to this group"))),
-        Some(allowed) => {
-            let allowed = allowed(Context::new(core.clone()), room.to_owned());
-            publish_with_permission(core, id, allowed, (channel, message, extras))
-        }
-    }
-}
-
-pub(super) fn broadcast(core: &Core, id: Option<RequestId>, raw: Raw<'_>, key: Option<Cow<'_, str>>) -> Next {
-    let Some(allowed) = core.endpoint().authorizer(Action::Broadcast) else {
-        return Next::Now(Reply::refused(id, permission_denied("clients may not broadcast")));
-    };
-    let allowed = allowed(Context::new(core.clone()), String::new());
-    let extras = PublishOptions {
-        user: Some(core.user().clone()),
-        key: key.map(Into::into),
-        ..PublishOptions::default()
-    };
-    let message = (PublicationKind::Broadcast, Content::copy(raw));
-    publish_with_permission(core, id, allowed, (ChannelName::everybody(), message, extras))
-}
-
-fn publish_with_permission(
-    core: &Core,
-    id: Option<RequestId>,
-    allowed: BoxFuture<Result<(), Reject>>,
-    (channel, message, extras): (ChannelName, (PublicationKind, Content), PublishOptions),
-) -> Next {
-    let (core, since) = (core.clone(), RequestStart::now(core));
-    Next::Later(Box::pin(async move {
-        if let Err(reject) = allowed.await {
-            return Reply::refused(id, reject.into());
-        }
-        // Not before: whoever may not write to a user is not told whether they are there.
-        if let Err(error) = check_user_known(&core, &channel) {
-            return Reply::refused(id, error);
-        }
-        publish_late((&core, since), id, (channel, message, extras)).await
-    }))
 }

@@ -1,10 +1,11 @@
-//! One `match` over the requests of the protocol: may it? then the hub, then the answer. Called by the
-//! reader with a whole message; what must wait comes back as a future, what need not is answered in line.
+//! Handles one message of a client: decodes it, checks whether the client may, calls the hub, answers. The
+//! reader of a connection calls it; a request that has to wait is returned as a future, every other one is
+//! answered in line.
 
-use crate::broker::{BoxFuture, HistoryRange, Order};
+use crate::broker::{Answer, BoxFuture, HistoryRange, Order, Published};
 use crate::channel::{self, ChannelName, Content, PublicationKind, PublishOptions, SubscribeRequest};
-use crate::connection::{Backlog, CloseDetails, CloseReason, ConnectionCore};
-use crate::error::Error;
+use crate::connection::{Backlog, CloseReason, ConnectionCore};
+use crate::error::{BrokerError, Error};
 use crate::handler::Context;
 use crate::presence;
 use crate::session;
@@ -32,14 +33,14 @@ pub(crate) use reply::{Pending, Reply, error_frame};
 
 type Core = Arc<ConnectionCore>;
 
-/// Handles one message; appends its answer to `replies`, or gives the future of it.
+/// Handles one message; appends its answer to `replies`, or returns the future of the answer.
 pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Option<Pending> {
     let admitted = admission::admit_message(core, bytes.len());
     let (id, next) = match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
         Ok(Incoming { id, request }) => match admitted {
             Ok(()) => (id.clone(), route(core, id, request, replies)),
             Err(error) => {
-                // The `id` of an answer is ours.
+                // The `id` of an answer was assigned by the server.
                 let id = id.filter(|_| !matches!(request, Request::Ack { .. } | Request::Refusal { .. }));
                 (id.clone(), Next::Now(Reply::refused(id, error)))
             }
@@ -61,10 +62,10 @@ pub(crate) fn dispatch(core: &Core, bytes: &[u8], replies: &mut Vec<u8>) -> Opti
     }
 }
 
-/// Begins once more what has failed.
-fn retry(core: &Core, asked: &Attempt) -> Next {
+/// Starts an attempt that has failed once more.
+fn retry(core: &Core, attempt: &Attempt) -> Next {
     let cx = Context::new(core.clone());
-    let pending = match asked {
+    let pending = match attempt {
         Attempt::Message(bytes) => {
             return match hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default()) {
                 Ok(Incoming { id, request }) => route(core, id, request, &mut Vec::new()),
@@ -92,24 +93,26 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
             Next::Now(Reply::sent())
         }
         Request::Publish { channel, content, key, echo } => {
-            channels::publish(core, id, (&channel, content), (key, echo))
+            let channel = &channel;
+            channels::publish(core, id, channels::PublishRequest { channel, content, key, echo })
         }
         Request::ClientEvent { channel, event, data } => {
-            client_events::client_event(core, id, (&channel, &event), data)
+            client_events::client_event(core, id, &channel, &event, data)
         }
         Request::Subscribe { channel, metadata, recover, token } => {
-            // The answer stands in the outbox before the channel's messages; so must the earlier answers.
+            // The answer is queued in the outbox before the messages of the channel, so the earlier answers
+            // go first.
             queue_replies(core, replies);
-            let wish = SubscribeRequest { metadata: metadata.map(|raw| raw.as_json().into()), recover };
-            channels::subscribe(core, id, (&channel, token), wish)
+            let request = SubscribeRequest { metadata: metadata.map(|raw| raw.as_json().into()), recover };
+            channels::subscribe(core, id, &channel, token, request)
         }
         Request::Unsubscribe { channel } => {
-            // Before the answer to a subscription that the application makes right behind it.
+            // Before the answer to a subscription that the application makes right after it.
             queue_replies(core, replies);
             channels::unsubscribe(core, id, &channel)
         }
-        Request::Private { to, message, key } => direct::private(core, id, (&to, message), key),
-        Request::Group { room, message, key } => direct::group(core, id, (&room, message), key),
+        Request::Private { to, message, key } => direct::private(core, id, &to, message, key),
+        Request::Group { room, message, key } => direct::group(core, id, &room, message, key),
         Request::Broadcast { message, key } => direct::broadcast(core, id, message, key),
         Request::History { channel, since, limit, direction } => {
             let order = match direction {
@@ -125,7 +128,7 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         }
         Request::Refresh { token } => refresh::refresh(core, id, &token),
         Request::Presence { channel, after, limit } => {
-            channels::presence(core, id, &channel, (after.as_deref(), limit))
+            channels::presence(core, id, &channel, after.as_deref(), limit)
         }
         Request::UpdatePresence { channel, metadata } => {
             channels::update_presence(core, id, &channel, metadata)
@@ -137,12 +140,12 @@ fn route(core: &Core, id: Option<RequestId>, request: Request<'_>, replies: &mut
         }
         Request::Resume { .. } => Next::Now(Reply::of(id, Ok(()))),
         Request::Event { name, body } => event(core, id, &name, body),
-        _ => Next::Now(Reply::refused(id, unknown_channel("this server does not offer this request"))),
+        _ => Next::Now(Reply::refused(id, unknown_event("this server does not offer this request"))),
     }
 }
 
-/// Takes a message before its turn, where it says what somebody waits for: the first one of a client that
-/// comes back, or an answer to an open request of ours. Returns false for anything else.
+/// Handles a message ahead of earlier ones, if something waits for it: the first message of a client that
+/// resumes, or an answer to an open client request. Returns false for any other message.
 pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
     let message = hauyna_protocol::decode(core.wire().encoding(), bytes, &Limits::default());
     if let Some(takeover) = core.takeover().filter(|takeover| takeover.is_awaiting()) {
@@ -151,7 +154,7 @@ pub(crate) fn take_answer(core: &Core, bytes: &[u8]) -> bool {
     message.is_ok_and(|message| answer(core, message.id.as_ref(), &message.request))
 }
 
-/// Whether the client's answer was waited for.
+/// Delivers a client's answer. Returns whether a client request was waiting for it.
 fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
     match (id, request) {
         (Some(id), Request::Ack { data }) => core.answer(id, Ok(*data)),
@@ -160,7 +163,7 @@ fn answer(core: &Core, id: Option<&RequestId>, request: &Request<'_>) -> bool {
     }
 }
 
-/// Queues the answers so far, so that the next one can be queued under a lock and still come behind them.
+/// Queues the answers so far, so that the next one can be queued under a lock and still comes after them.
 fn queue_replies(core: &Core, replies: &mut Vec<u8>) {
     core.wait_for_ordered_replies();
     if !replies.is_empty() {
@@ -174,45 +177,54 @@ enum Next {
     Later(BoxFuture<Reply>),
 }
 
-/// Publishes for a client, when the shards that write it have room; the answer is there at once where the
-/// broker has it.
+/// A publication that a client requests.
+struct ClientPublication {
+    channel: ChannelName,
+    kind: PublicationKind,
+    content: Content,
+    options: PublishOptions,
+}
+
+/// Publishes for a client, once the shards that write the publication have room; the answer is ready at once
+/// if the broker's is. `start` is given for a request that has waited: its client's rights are checked again.
 fn publish(
     core: &Core,
     id: Option<RequestId>,
-    (channel, message, extras): (ChannelName, (PublicationKind, Content), PublishOptions),
+    start: Option<RequestStart>,
+    publication: ClientPublication,
 ) -> Next {
-    if core.hub().is_congested_for(&channel) {
-        let (core, since) = (core.clone(), RequestStart::now(core));
+    if core.hub().is_congested_for(&publication.channel) {
+        let (core, start) = (core.clone(), start.unwrap_or_else(|| RequestStart::now(core)));
         return Next::Later(Box::pin(async move {
-            publish_late((&core, since), id, (channel, message, extras)).await
+            core.hub().wait_for_channel_room(&publication.channel).await;
+            match start.check_rights(&core) {
+                Ok(()) => Reply::published(id, publication.publish(&core).await),
+                Err(error) => Reply::refused(id, error),
+            }
         }));
     }
-    match channel::publish(core.hub(), channel, message.0, message.1, extras).into_now() {
+    if let Some(Err(error)) = start.map(|start| start.check_rights(core)) {
+        return Next::Now(Reply::refused(id, error));
+    }
+    match publication.publish(core).into_now() {
         Ok(result) => Next::Now(Reply::published(id, result)),
         Err(later) => Next::Later(Box::pin(async move { Reply::published(id, later.await) })),
     }
 }
 
-/// As [`publish`], for a request that has waited.
-async fn publish_late(
-    (core, since): (&Core, RequestStart),
-    id: Option<RequestId>,
-    (channel, message, extras): (ChannelName, (PublicationKind, Content), PublishOptions),
-) -> Reply {
-    core.hub().wait_for_channel_room(&channel).await;
-    match since.check_rights(core) {
-        Ok(()) => {
-            Reply::published(id, channel::publish(core.hub(), channel, message.0, message.1, extras).await)
-        }
-        Err(error) => Reply::refused(id, error),
+impl ClientPublication {
+    fn publish(self, core: &Core) -> Answer<Result<Published, BrokerError>> {
+        let Self { channel, kind, content, options } = self;
+        channel::publish(core.hub(), channel, (kind, content), options)
     }
 }
 
-/// A frame of the kind that the connection's encoding does not use: a message like any other, where the
-/// handler takes it.
+/// Handles a frame of the kind that the connection's encoding does not use: a message for `on_binary`, if the
+/// handler has that callback.
 pub(crate) fn unexpected_opcode(
     core: &Core,
-    (opcode, payload): (OpCode, &[u8]),
+    opcode: OpCode,
+    payload: &[u8],
     replies: &mut Vec<u8>,
 ) -> Option<Pending> {
     if opcode != OpCode::Binary || core.endpoint().on_binary.is_none() {
@@ -229,21 +241,22 @@ pub(crate) fn unexpected_opcode(
     binary(core, payload).map(|pending| with_recovery(core, || Attempt::Binary(payload.into()), pending))
 }
 
-/// A client says something about itself, where it is present: the user's other connections may be in any
-/// shard, so it waits until all of them have room.
+/// Sets the status that a client shows where it is present. Its watchers may be in any shard, so it waits
+/// until all shards have room.
 fn update_status(core: &Core, id: Option<RequestId>, body: Raw<'_>) -> Next {
-    let said = admission::admit_presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
-    let said = match said {
-        Ok(said) => said,
+    let status =
+        admission::admit_presence_update(core).and_then(|()| Ok(body.decode::<serde_json::Value>()?));
+    let status = match status {
+        Ok(status) => status,
         Err(error) => return Next::Now(Reply::refused(id, error)),
     };
     if !core.hub().is_congested() {
-        return Next::Now(Reply::of(id, presence::update_status(core.hub(), core, &said)));
+        return Next::Now(Reply::of(id, presence::update_status(core.hub(), core, &status)));
     }
     let core = core.clone();
     Next::Later(Box::pin(async move {
         core.hub().wait_for_any_room().await;
-        Reply::of(id, presence::update_status(core.hub(), &core, &said))
+        Reply::of(id, presence::update_status(core.hub(), &core, &status))
     }))
 }
 
@@ -256,7 +269,7 @@ fn binary(core: &Core, payload: &[u8]) -> Option<Pending> {
 fn event(core: &Core, id: Option<RequestId>, name: &str, body: Raw<'_>) -> Next {
     let endpoint = core.endpoint();
     let Some(task) = endpoint.events.get(name).or(endpoint.on_message.as_ref()) else {
-        return Next::Now(Reply::refused(id, unknown_channel("nobody handles this type of message")));
+        return Next::Now(Reply::refused(id, unknown_event("this type of message has no handler")));
     };
     if let Some(validators) = &endpoint.validators
         && let Err(error) = validators.check(core.metrics(), name, body)
@@ -273,6 +286,6 @@ fn permission_denied(text: &'static str) -> Error {
     Error::protocol(ErrorType::PermissionDenied, text)
 }
 
-fn unknown_channel(text: &'static str) -> Error {
+fn unknown_event(text: &'static str) -> Error {
     Error::protocol(ErrorType::UnknownEvent, text)
 }

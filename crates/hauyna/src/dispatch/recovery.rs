@@ -1,6 +1,6 @@
-//! Carries out what a handler's `on_error` decides about a failure: the answer, silence, the end of the
-//! connection, or another try. Stands between a callback and its answer where there is an `on_error`; without one
-//! nothing of this runs.
+//! Carries out what a handler's `on_error` decides about a failure: an answer, silence, a close, or a retry.
+//! `dispatch` and `connection` put it between a callback and its answer if there is an `on_error`; without
+//! one nothing of this runs.
 
 use super::authority::RequestStart;
 use super::{Core, Next, Pending, Reply, retry};
@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// What was asked for, kept so that it can be done once more.
+/// A message or callback, kept so that it can be run once more.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     Open,
@@ -24,15 +24,15 @@ pub(crate) enum Attempt {
     Pong(Box<[u8]>),
 }
 
-/// Has `on_error` decide about a callback that is not a request's, where there is one.
-pub(crate) fn with_recovery(core: &Core, asked: impl FnOnce() -> Attempt, pending: Pending) -> Pending {
+/// Lets `on_error` decide about a callback that belongs to no request, if there is one.
+pub(crate) fn with_recovery(core: &Core, attempt: impl FnOnce() -> Attempt, pending: Pending) -> Pending {
     if core.endpoint().on_error.is_none() {
         return pending;
     }
-    run_with_recovery(core, pending.id, asked(), Next::Later(pending.future))
+    run_with_recovery(core, pending.id, attempt(), Next::Later(pending.future))
 }
 
-/// As [`with_recovery`], for `on_open`.
+/// Like [`with_recovery`], for `on_open`.
 pub(crate) fn open_with_recovery(
     core: &Core,
     future: BoxFuture<Result<(), Error>>,
@@ -47,13 +47,13 @@ pub(crate) fn open_with_recovery(
     })
 }
 
-pub(super) fn run_with_recovery(core: &Core, id: Option<RequestId>, asked: Attempt, next: Next) -> Pending {
-    let (core, of) = (core.clone(), id.clone());
-    Pending { id, future: Box::pin(async move { watch_outcome(&core, of, asked, next).await }) }
+pub(super) fn run_with_recovery(core: &Core, id: Option<RequestId>, attempt: Attempt, next: Next) -> Pending {
+    let (core, request_id) = (core.clone(), id.clone());
+    Pending { id, future: Box::pin(async move { watch_outcome(&core, request_id, attempt, next).await }) }
 }
 
-async fn watch_outcome(core: &Core, id: Option<RequestId>, asked: Attempt, mut next: Next) -> Reply {
-    let (mut retries, since) = (0, RequestStart::now(core));
+async fn watch_outcome(core: &Core, id: Option<RequestId>, attempt: Attempt, mut next: Next) -> Reply {
+    let (mut retries, start) = (0, RequestStart::now(core));
     loop {
         let reply = into_reply(core, &id, next).await;
         let error = match reply.into_refusal() {
@@ -61,7 +61,7 @@ async fn watch_outcome(core: &Core, id: Option<RequestId>, asked: Attempt, mut n
             Err(error) if error.error_type() == ErrorType::RateLimited => return Reply::refused(id, error),
             Err(error) => Arc::new(error),
         };
-        let failed = Failed { error: error.clone(), operation: asked.operation(core), retries };
+        let failed = Failed { error: error.clone(), operation: attempt.operation(core), retries };
         let recovery = decision(core, failed).await;
         match recovery {
             Recovery::Retry { after } if retries < MAX_RETRIES && is_transient(error.error_type()) => {
@@ -70,10 +70,10 @@ async fn watch_outcome(core: &Core, id: Option<RequestId>, asked: Attempt, mut n
                 let after = after.min(core.endpoint().callback_timeout / 2);
                 tokio::time::sleep_until(crate::clock::after(after)).await;
                 core.restart_callback();
-                if let Err(error) = since.check_rights(core) {
+                if let Err(error) = start.check_rights(core) {
                     return Reply::refused(id, error);
                 }
-                next = retry(core, &asked);
+                next = retry(core, &attempt);
             }
             Recovery::Ignore if id.is_none() => return Reply::ignored(error.error_type()),
             Recovery::Close(code, reason) => return Reply::closing(code, reason),
@@ -84,7 +84,7 @@ async fn watch_outcome(core: &Core, id: Option<RequestId>, asked: Attempt, mut n
     }
 }
 
-/// Waits for an answer; a callback that panics or takes too long has failed.
+/// Waits for the reply; a callback that panics or takes too long has failed.
 async fn into_reply(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
     let future = match next {
         Next::Now(reply) => return reply,
@@ -97,7 +97,7 @@ async fn into_reply(core: &Core, id: &Option<RequestId>, next: Next) -> Reply {
     }
 }
 
-/// Asks `on_error`, which has a callback's time of its own.
+/// Calls `on_error`, which has the full callback timeout for itself.
 async fn decision(core: &Core, failed: Failed) -> Recovery {
     let Some(on_error) = &core.endpoint().on_error else { return Recovery::Reply };
     core.restart_callback();
@@ -115,7 +115,7 @@ async fn decision(core: &Core, failed: Failed) -> Recovery {
     Recovery::Reply
 }
 
-/// Why a callback came to no end.
+/// Why a callback did not finish.
 #[derive(Debug)]
 enum Stopped {
     Panicked,
@@ -150,10 +150,10 @@ impl Attempt {
     }
 }
 
-/// Whether the same may succeed later. What the client did wrong stays wrong.
+/// Whether a retry may succeed. What the client did wrong stays wrong.
 fn is_transient(error: ErrorType) -> bool {
     error.is_temporary() || error == ErrorType::ApplicationError
 }
 
-/// Times that one request is tried again.
+/// Maximum number of retries of one request.
 const MAX_RETRIES: u32 = 3;

@@ -1,5 +1,6 @@
-//! The answer to one request, and how it is written: an `ack` where the client gave an `id`, an `error` in
-//! any case. Nothing of an internal error but its kind goes out.
+//! The answer to one request, and how it is written: an `ack` if the client gave an `id`, an `error` in any
+//! case. Of an internal error only its kind is sent. `dispatch` makes the answers, the connection's driver
+//! writes them.
 
 use super::Core;
 use super::admission;
@@ -19,9 +20,9 @@ use hauyna_websocket::encode_into;
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// A request whose answer is not there yet.
+/// A request whose answer is not ready yet.
 pub(crate) struct Pending {
-    /// Of the request, for the case that its future does not come to an answer.
+    /// The `id` of the request, for the case that its future panics or takes too long.
     pub(crate) id: Option<RequestId>,
     pub(crate) future: BoxFuture<Reply>,
 }
@@ -37,11 +38,11 @@ pub(crate) struct Reply {
 
 #[derive(Debug)]
 enum Data {
-    /// The answer was written already.
+    /// The answer has been sent already.
     Sent,
-    /// An error that is not told.
+    /// An error that the client is not told.
     Ignored(ErrorType),
-    /// Instead of an answer.
+    /// A close of the connection instead of an answer.
     Close(CloseCode, Cow<'static, str>),
     Nothing,
     Value(Value),
@@ -61,7 +62,8 @@ impl Reply {
         Self { id, result, is_of_callback: false }
     }
 
-    /// As the answer of a callback of the application, which stays behind what that has sent.
+    /// Marks the answer as one of an application's callback, so that it comes after what the callback has
+    /// sent.
     pub(super) fn of_callback(self) -> Self {
         Self { is_of_callback: true, ..self }
     }
@@ -86,18 +88,18 @@ impl Reply {
         Self::new(None, Ok(Data::Close(code, reason)))
     }
 
-    /// Whether `on_error` is asked about it.
+    /// Whether `on_error` is called for it.
     pub(super) fn is_failure(&self) -> bool {
         self.result.as_ref().is_err_and(|error| error.error_type() != ErrorType::RateLimited)
     }
 
-    /// The error, or an answer that is none.
+    /// Returns the error, or the reply if it is not an error.
     pub(super) fn into_refusal(self) -> Result<Self, Error> {
         let Self { id, result, is_of_callback } = self;
         result.map(|data| Self { id, result: Ok(data), is_of_callback })
     }
 
-    /// What `on_open` came to.
+    /// Returns the result of `on_open`.
     pub(super) fn end_of_open(self, core: &Core) -> Result<(), Error> {
         match self.result {
             Err(error) => return Err(error),
@@ -122,7 +124,7 @@ impl Reply {
         Self::new(id, result.map(data).map_err(Error::from))
     }
 
-    /// An answer whose data borrows what a lock protects: encoded at once.
+    /// Makes an answer whose data is borrowed from under a lock: it is encoded at once.
     pub(super) fn encoded(core: &ConnectionCore, id: Option<RequestId>, data: AckData<'_>) -> Self {
         let Some(id) = id else { return Self::new(None, Ok(Data::Nothing)) };
         let mut message = Vec::new();
@@ -152,12 +154,12 @@ impl Reply {
         Self::new(id, result)
     }
 
-    /// A callback that panicked.
+    /// Makes the answer for a callback that panicked.
     pub(crate) fn panicked(id: Option<RequestId>) -> Self {
         Self::refused(id, Error::other("a callback panicked")).of_callback()
     }
 
-    /// A callback that took too long.
+    /// Makes the answer for a callback that took too long.
     pub(crate) fn expired(id: Option<RequestId>) -> Self {
         Self::refused(id, Error::protocol(ErrorType::Timeout, "the handler took too long")).of_callback()
     }
@@ -211,7 +213,7 @@ pub(super) fn pong(core: &ConnectionCore, id: Option<&RequestId>, replies: &mut 
 
 /// Appends a message as a frame, built in place.
 fn write(core: &ConnectionCore, message: &Message<'_>, replies: &mut Vec<u8>) {
-    // Room for the header of a short message, which almost all replies are; the others are copied once more.
+    // Space for the header of a short message, which almost all replies are; others are copied once more.
     let start = replies.len();
     replies.extend_from_slice(&[0; 2]);
     message.encode(core.wire().encoding(), replies);
@@ -235,7 +237,7 @@ fn write_payload(core: &ConnectionCore, payload: &[u8], replies: &mut Vec<u8>) {
     }
 }
 
-/// Tells who listens of an error that is not the client's fault.
+/// Emits an event for an error that is not the client's fault.
 fn report(core: &Core, error: &Error) {
     let error_type = error.error_type();
     if matches!(
@@ -251,7 +253,7 @@ fn report(core: &Core, error: &Error) {
     }
 }
 
-/// An error as a frame for this connection. The log has what the client is not told.
+/// Encodes an error as a frame for this connection. The log gets the details that the client does not see.
 pub(crate) fn error_frame(core: &Core, id: Option<&RequestId>, error: &Error) -> Bytes {
     report(core, error);
     if error.error_type() == ErrorType::InternalError {

@@ -1,5 +1,6 @@
-//! The part of the builder that says who comes in: middleware and `identify`. Run by `router::admit` before
-//! the upgrade.
+//! The part of the builder that decides which clients connect, and as whom: middleware, `identify`,
+//! `authenticate` and `on_refresh`. `router::admit` runs the first three before the upgrade, `dispatch` the
+//! last one.
 
 use super::{Context, Handler, IntoIdentity, IntoIdentityFuture};
 use crate::auth::Verifier;
@@ -11,12 +12,12 @@ use std::sync::Arc;
 
 impl Handler {
     /// Decides who a client is, or refuses it, before the upgrade. `f` is a closure or an `async fn` from the
-    /// request to `Result<name, Reject>`, or of an [`Identity`](super::Identity); `None` as the name has one
-    /// generated.
+    /// request to `Result<name, Reject>`, or to an [`Identity`](super::Identity) instead of a name; for
+    /// `None` as the name, the hub generates one.
     ///
     /// # Panics
     ///
-    /// Where an earlier call of it, or of [`Handler::authenticate`], decides already.
+    /// If `identify` or [`Handler::authenticate`] was called before.
     pub fn identify<F, R, M>(mut self, f: F) -> Self
     where
         F: Fn(ConnectRequest) -> R + Send + Sync + 'static,
@@ -27,17 +28,17 @@ impl Handler {
         self
     }
 
-    /// Identifies clients by a token: a [`Jwt`](crate::auth::Jwt), an [API key](crate::auth::ApiKeys), or what a [`Verifier`] of
-    /// yours makes of it. Also answers `refresh`, so it goes with neither [`Handler::identify`] nor
-    /// [`Handler::on_refresh`].
+    /// Identifies clients by a token: a [`Jwt`](crate::auth::Jwt), an [API key](crate::auth::ApiKeys), or a token that
+    /// your own [`Verifier`] understands. Also answers `refresh`, so it cannot be combined with
+    /// [`Handler::identify`] or [`Handler::on_refresh`].
     ///
-    /// The token is a bearer token: of the header `Authorization`, or of the sub-protocol item
-    /// `hauyna.bearer.<token>`, which is the way for browsers. A client without one gets 401. To let clients in
-    /// without a token too, use [`Handler::identify`] and ask a verifier there.
+    /// The token is a bearer token from the header `Authorization`, or from the sub-protocol item
+    /// `hauyna.bearer.<token>`, which is the way for browsers. A client without a token gets 401. To accept
+    /// clients without a token too, use [`Handler::identify`] and call a verifier there.
     ///
     /// # Panics
     ///
-    /// Where `identify`, `on_refresh` or `authenticate` was called before.
+    /// If `identify`, `on_refresh` or `authenticate` was called before.
     pub fn authenticate<V: Verifier>(mut self, verifier: V) -> Self {
         let verifier = Arc::new(verifier);
         let again = verifier.clone();
@@ -55,19 +56,19 @@ impl Handler {
         })
     }
 
-    /// Binds sessions to what `key` makes of the request: a client that was lost goes on with its session only where its
-    /// new request has the same key. Without this, the path of the request is the key.
+    /// Binds sessions to a key of the request: a lost client resumes its session only if its new request has
+    /// the same key. Without this, the path of the request is the key.
     ///
     /// # Panics
     ///
-    /// Where it is called twice.
+    /// If it is called twice.
     ///
     /// # Examples
     ///
     /// ```
     /// use hauyna::Handler;
     ///
-    /// // `/rooms/{id}`, where whoever may be in one room of a tenant may go on in another one.
+    /// // `/rooms/{id}`: a client may resume in any room of the same tenant.
     /// let handler = Handler::new().session_key(|request| request.param("tenant").unwrap_or_default());
     /// # drop(handler);
     /// ```
@@ -81,14 +82,14 @@ impl Handler {
         self
     }
 
-    /// Also takes a token from this query parameter, for clients that can send it no other way.
+    /// Also accepts a token in this query parameter, for clients that can send it no other way.
     ///
-    /// The last resort: what stands in a URL is written into the access logs of proxies, into histories and
-    /// referrers. We never log it, and forget it with the handshake.
+    /// This is the last resort: a URL is written into the access logs of proxies, into histories and
+    /// referrers. The server never logs the token, and drops it after the handshake.
     ///
     /// # Panics
     ///
-    /// Where it is called twice, or for `resume`, the parameter of sessions.
+    /// If it is called twice, or for `resume`, the parameter of sessions.
     pub fn token_in_query(mut self, parameter: impl Into<String>) -> Self {
         let parameter = parameter.into();
         assert!(parameter != RESUME_PARAMETER, "`{RESUME_PARAMETER}` is the query parameter of sessions");
@@ -96,13 +97,14 @@ impl Handler {
         self
     }
 
-    /// Verifies new credentials that a client sends on a living connection (`refresh`). What is returned takes the
-    /// place of what `identify` returned, as a whole: its end, its token, and what is attached, so that a value which it does
-    /// not attach is gone. What middleware and callbacks attached stays. It must be the same user, or none.
+    /// Verifies new credentials that a client sends on a live connection (`refresh`). The returned identity
+    /// replaces the one from `identify` as a whole: its expiry, its token and its attached values, so that a
+    /// value which it does not attach is removed. Values that middleware and callbacks attached stay. It must
+    /// name the same user, or none.
     ///
     /// # Panics
     ///
-    /// Where it is called twice, or together with [`Handler::authenticate`].
+    /// If it is called twice, or together with [`Handler::authenticate`].
     ///
     /// # Examples
     ///
@@ -129,8 +131,7 @@ impl Handler {
             let f = f.clone();
             Box::pin(async move { f(cx, token).await.map(IntoIdentity::into_identity) }) as _
         });
-        let fault =
-            "`on_refresh` or `authenticate` verifies new credentials already: call one of the two, once";
+        let fault = "new credentials are verified by `on_refresh` or `authenticate` already; call only one of them, once";
         set_once(&mut self.endpoint.refresh, f, fault);
         self
     }
@@ -138,9 +139,9 @@ impl Handler {
     /// Adds a middleware for this route: it runs before `identify`, after those of the
     /// [router](crate::Router::middleware) and those added before.
     ///
-    /// It may refuse, attach values to the request, and see whether the request was admitted. Only requests that
-    /// are proper upgrades of an allowed origin come here. All of it, `identify` included, has the handshake's
-    /// deadline, and a panic refuses this one client with 500.
+    /// A middleware may refuse the request, attach values to it, and see whether it was admitted. It gets
+    /// only requests that are valid upgrades from an allowed origin. All middleware together with `identify`
+    /// has to finish within the handshake's deadline, and a panic refuses this one client with 500.
     ///
     /// # Examples
     ///
@@ -170,7 +171,7 @@ impl Handler {
 
 fn decide_later(method: &str) -> String {
     format!(
-        "`{method}`: an earlier `identify` or `authenticate` decides already who a client is, and would silently be \
-         replaced: call one of the two, once"
+        "`{method}`: an earlier `identify` or `authenticate` identifies clients already; call only one of them, \
+         once"
     )
 }

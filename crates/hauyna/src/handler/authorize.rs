@@ -1,5 +1,5 @@
-//! The part of the builder that says who may do what: one callback for each kind of request, instead of the
-//! channel pattern's own rule. Called by `dispatch` through the endpoint.
+//! The part of the builder that decides about permissions: one callback for each kind of request, instead of
+//! the channel pattern's own rule. `dispatch::authority` calls them through the endpoint.
 
 use super::callback::erase;
 use super::{Action, Context, Handler};
@@ -44,7 +44,7 @@ impl Handler {
         self.authorize(Action::Presence, f)
     }
 
-    /// Decides about `private`, by the receiver's name. Without it every client may write to every user.
+    /// Decides about `private`, by the receiver's name. Without it every client may send to every user.
     pub fn authorize_private<F, Fut>(self, f: F) -> Self
     where
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
@@ -72,14 +72,14 @@ impl Handler {
     }
 
     #[track_caller]
-    fn authorize<F, Fut>(mut self, verb: Action, f: F) -> Self
+    fn authorize<F, Fut>(mut self, action: Action, f: F) -> Self
     where
         F: Fn(Context, String) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Reject>> + Send + 'static,
     {
-        let method = verb.method();
+        let method = action.method();
         self.assert_handles_messages(method);
-        call_once(&mut self.endpoint.authorize[verb as usize], erase(f), method);
+        call_once(&mut self.endpoint.authorize[action as usize], erase(f), method);
         self
     }
 }

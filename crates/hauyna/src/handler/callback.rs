@@ -1,5 +1,5 @@
-//! Functions of the application, erased to one shape each: futures on the heap, typed input decoded
-//! before, results turned into the data of an `ack`.
+//! Turns functions of the application into boxed callbacks: futures on the heap, typed input decoded before
+//! the call, results converted to the data of an `ack`. The builder calls this.
 
 use super::Context;
 use super::input::decode_input;
@@ -18,15 +18,15 @@ use std::sync::Arc;
 /// A callback with an argument.
 pub(crate) type Task<A, T> = Box<dyn Fn(Context, A) -> BoxFuture<T> + Send + Sync>;
 
-/// A handler of one event: decoding may fail, then nothing was called.
+/// The handler of one event. If decoding fails, the function is not called.
 pub(crate) type EventTask = Box<dyn Fn(Context, Raw<'_>) -> Result<EventFuture, Fault> + Send + Sync>;
 
 pub(crate) type EventFuture = BoxFuture<Result<EventAnswer, Error>>;
 
-/// What a handler returned, as the `data` of the `ack`; none for `()`.
+/// The value that a handler returned, as the `data` of the `ack`; `None` for `()`.
 pub(crate) type EventAnswer = Option<Value>;
 
-/// The types of one event, by name: what it takes, and what it answers.
+/// The types of one event, by name: its data and its reply.
 pub(crate) struct Signature {
     pub(crate) data: &'static str,
     pub(crate) reply: &'static str,
@@ -66,7 +66,7 @@ where
     start_callback(f, |_| Ok(()))
 }
 
-/// As [`decode_event`], for input that is asked whether it is valid.
+/// Like [`decode_event`], for input that also validates itself.
 pub(super) fn decode_valid<T, F, Fut, R>(f: F) -> EventTask
 where
     T: Validate + DeserializeOwned + Send + 'static,
@@ -96,7 +96,7 @@ where
     })
 }
 
-/// Triggers the event of the application with a client's message.
+/// Makes a handler that triggers the application's event with a client's message.
 pub(super) fn trigger_event(event: &str) -> EventTask {
     let event: Arc<str> = event.into();
     Box::new(move |cx, body| {
@@ -106,7 +106,7 @@ pub(super) fn trigger_event(event: &str) -> EventTask {
             match outcome.failures.into_iter().next() {
                 Some(failure) => Err(failure.error),
                 None if outcome.ran == 0 => {
-                    Err(Error::protocol(ErrorType::UnknownEvent, "nobody listens to this event"))
+                    Err(Error::protocol(ErrorType::UnknownEvent, "no listener is registered for this event"))
                 }
                 None => Ok(None),
             }

@@ -1,4 +1,4 @@
-//! What a callback gets: its connection, and the hub's verbs.
+//! What a callback gets: its connection, and the methods of the hub that callbacks need most.
 
 use crate::auth::Claims;
 use crate::channel::{Channel, UserId};
@@ -17,7 +17,8 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
-/// The connection that a callback runs for. A cheap handle; it may be kept and moved to other tasks.
+/// The connection that a callback runs for. A handle that is cheap to clone; it may be kept and moved to
+/// other tasks.
 #[derive(Clone)]
 pub struct Context {
     core: Arc<ConnectionCore>,
@@ -28,27 +29,27 @@ impl Context {
         Self { core }
     }
 
-    /// The user, as `identify` named them.
+    /// Returns the user, as `identify` named them.
     pub fn user(&self) -> &UserId {
         self.core.user()
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub fn connection(&self) -> Connection {
         Connection::new(self.core.clone())
     }
 
-    /// The hub.
+    /// Returns the hub.
     pub fn hub(&self) -> Hub {
         Hub(self.core.hub().clone())
     }
 
-    /// A channel by its name.
+    /// Returns a channel by its name.
     pub fn channel(&self, name: impl AsRef<str>) -> Channel {
         self.hub().channel(name)
     }
 
-    /// Another user, to write to directly.
+    /// Returns another user, to send to directly.
     pub fn user_named(&self, user: impl AsRef<str>) -> User {
         self.hub().user(user)
     }
@@ -58,13 +59,13 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// `already_subscribed`, `limit_exceeded`, `validation_error` for a bad name or metadata that is no
+    /// `already_subscribed`, `limit_exceeded`, `validation_error` for an invalid name or metadata that is no
     /// object, `unavailable`, or the connection is closed.
     pub async fn subscribe(&self, channel: impl AsRef<str>, metadata: impl Serialize) -> Result<(), Error> {
         self.channel(channel).subscribe(&self.connection(), metadata).await
     }
 
-    /// Takes this connection out of a channel.
+    /// Unsubscribes this connection from a channel.
     ///
     /// # Errors
     ///
@@ -77,37 +78,37 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// As [`Connection::send`].
+    /// The errors of [`Connection::send`].
     pub fn send(&self, message: impl Serialize) -> Result<(), Error> {
         self.connection().send(message)
     }
 
-    /// Asks this connection's client and waits for its answer; see [`Connection::request`].
+    /// Sends a request to this connection's client and waits for its answer; see [`Connection::request`].
     pub fn request<T>(&self, event: &str, data: impl Serialize) -> ClientRequest<T> {
         self.connection().request(event, data)
     }
 
-    /// The presence of this connection's user.
+    /// Returns the presence of this connection's user.
     pub fn presence(&self) -> Presence {
         Presence::of_connection(self.hub(), self.core.clone())
     }
 
-    /// The groups of users, with roles and permissions.
+    /// Returns the groups of users, with roles and permissions.
     pub fn groups(&self) -> Groups {
         self.hub().groups()
     }
 
-    /// A query parameter of the request, decoded.
+    /// Returns a query parameter of the request, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
         router::query(self.core.connect_info().target(), name)
     }
 
-    /// A path parameter of the route, decoded.
+    /// Returns a path parameter of the route, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         router::path_param(&self.core.endpoint().route, self.core.connect_info().target(), name)
     }
 
-    /// All query parameters of the request as a type of yours; see [`ConnectRequest::query_as`].
+    /// Returns all query parameters of the request, decoded into `T`; see [`ConnectRequest::query_as`].
     ///
     /// # Errors
     ///
@@ -116,7 +117,7 @@ impl Context {
         router::query_as(self.core.connect_info().target())
     }
 
-    /// All path parameters of the route as a type of yours; see [`ConnectRequest::path`].
+    /// Returns all path parameters of the route, decoded into `T`; see [`ConnectRequest::path`].
     ///
     /// # Errors
     ///
@@ -125,7 +126,8 @@ impl Context {
         router::path_as(&self.core.endpoint().route, self.core.connect_info().target())
     }
 
-    /// A value attached to the connection: by a callback, or before by `identify`, a middleware or a tower layer.
+    /// Returns a value attached to the connection by a callback, by `identify`, a middleware or a tower
+    /// layer.
     ///
     /// # Examples
     ///
@@ -150,22 +152,22 @@ impl Context {
         self.connection().with_extensions(|extensions| extensions.get::<T>().cloned())
     }
 
-    /// What the token of this connection says, as a type of yours; after a `refresh`, what the new one says. See
-    /// [`Handler::authenticate`](super::Handler::authenticate).
+    /// Returns the claims of this connection's token, decoded into `T`; after a `refresh`, those of the new
+    /// token. See [`Handler::authenticate`](super::Handler::authenticate).
     ///
     /// # Errors
     ///
-    /// `unauthorized`: there is no token, or it does not say what the type needs.
+    /// `unauthorized`: there is no token, or its claims do not fit the type.
     pub fn claims<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let claims = self.extension::<Claims>();
         claims.ok_or_else(|| Reject::unauthorized("there is no token"))?.read()
     }
 
-    /// The value given to [`Handler::state`](super::Handler::state).
+    /// Returns the value given to [`Handler::state`](super::Handler::state).
     ///
     /// # Panics
     ///
-    /// Where no value of this type was given.
+    /// If no value of this type was given.
     pub fn state<S: Send + Sync + 'static>(&self) -> Arc<S> {
         let state = self.core.endpoint().state.get(&TypeId::of::<S>());
         let state = state.and_then(|state| state.clone().downcast().ok());

@@ -1,5 +1,5 @@
-//! A handler as connections see it: the callbacks, erased, and the bounds. One per route, shared by all of
-//! its connections.
+//! A handler in the form that connections use: the boxed callbacks, and the bounds. One per route, shared by
+//! all of its connections; `connection`, `dispatch` and `router` call it.
 
 use super::callback::{EventTask, Signature, Task};
 use super::recovery::OnError;
@@ -33,13 +33,13 @@ pub(crate) struct Endpoint {
     pub(crate) token_parameter: Option<String>,
     pub(crate) middleware: Vec<Middleware>,
     pub(crate) identify: Option<Identify>,
-    /// What a session is bound to; the path of the request without it.
+    /// The key that a session is bound to; without it the path of the request.
     pub(crate) session_key: Option<SessionKey>,
     pub(crate) refresh: Option<Task<String, Result<Identity, Reject>>>,
     pub(crate) on_open: Option<OnOpen>,
     pub(crate) on_reconnect: Option<Task<Connection, Result<(), Error>>>,
     pub(crate) events: HashMap<Box<str>, EventTask>,
-    /// The types of `events`; none for those that go to listeners.
+    /// The types of `events`; `None` for those that trigger listeners.
     pub(crate) signatures: HashMap<Box<str>, Option<Signature>>,
     pub(crate) on_message: Option<EventTask>,
     pub(crate) validators: Option<Box<Validators>>,
@@ -50,36 +50,36 @@ pub(crate) struct Endpoint {
     pub(crate) on_pong: Option<Task<Vec<u8>, Result<(), Error>>>,
     pub(crate) authorize: [Option<Task<String, Result<(), Reject>>>; 7],
     pub(crate) heartbeat: Option<Heartbeat>,
-    /// Without a message for so long a connection is idle, whatever else is heard.
+    /// Time without a message after which a connection is idle, even if pings or pongs were read.
     pub(crate) idle_after: Option<Duration>,
     pub(crate) message_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) callback_timeout: Duration,
-    /// How its clients come back; the hub's policy where it has none of its own.
+    /// How its clients reconnect; without it the hub's policy applies.
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) limits: Limits,
     pub(crate) rate_limit: Option<Box<RateLimit>>,
     pub(crate) error_budget: Option<Rate>,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) origins: Origins,
-    /// What callbacks share, by its type.
+    /// Values that callbacks share, by their type.
     pub(crate) state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The route's pattern, for the path parameters.
     pub(crate) route: String,
-    /// Live connections.
+    /// Number of live connections.
     pub(crate) connections: Counter,
-    /// What users have left of its limits whose connections are gone.
+    /// What is left of the limits of users whose connections are gone.
     pub(crate) used_limits: UsedLimits<Remainder>,
 }
 
-/// What messages mean.
+/// How the server treats messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Protocol,
     Echo,
 }
 
-/// What can be authorised; the index of its callback.
+/// An action that can be authorised; the index of its callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Subscribe,
@@ -92,7 +92,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    /// The builder's method that decides about it.
+    /// Returns the builder's method that sets its callback.
     pub(super) fn method(self) -> &'static str {
         match self {
             Self::Subscribe => "authorize_subscribe",
@@ -145,7 +145,7 @@ impl Endpoint {
         }
     }
 
-    /// How often the deadlines must be looked at to be kept within a quarter.
+    /// Returns how often the deadlines must be checked so that they are kept within a quarter.
     pub(crate) fn sweep_period(&self) -> Duration {
         let heartbeat =
             self.heartbeat.map_or(Duration::MAX, |heartbeat| heartbeat.interval.min(heartbeat.timeout));
@@ -158,7 +158,7 @@ impl Endpoint {
         self.on_open.as_ref().map(|f| start_callback(cx, || f(cx.clone())))
     }
 
-    /// A session goes on, on the connection of `cx`.
+    /// Calls `on_reconnect`, when a session was resumed on the connection of `cx`.
     pub(crate) fn call_on_reconnect(
         &self,
         cx: &Context,
@@ -167,7 +167,8 @@ impl Endpoint {
         self.on_reconnect.as_ref().map(|f| start_callback(cx, || f(cx.clone(), old)))
     }
 
-    /// The last callback of a connection: where its runtime ends before it has begun, it runs on another one.
+    /// Calls `on_close`, the last callback of a connection. If its runtime ends before the callback has
+    /// started, it runs on another one.
     pub(crate) fn call_on_close(&self, cx: &Context, reason: CloseReason) -> Option<Guaranteed> {
         let f = self.on_close.as_ref()?;
         let hub = &cx.hub().0;
@@ -213,12 +214,12 @@ impl Endpoint {
         Some(Pending { id: None, future })
     }
 
-    pub(crate) fn authorizer(&self, verb: Action) -> Option<&Task<String, Result<(), Reject>>> {
-        self.authorize[verb as usize].as_ref()
+    pub(crate) fn authorizer(&self, action: Action) -> Option<&Task<String, Result<(), Reject>>> {
+        self.authorize[action as usize].as_ref()
     }
 }
 
-/// Calls a callback; one that panics before its first await fails as one that panics later does.
+/// Calls a callback; a panic before its first await fails it like a later panic.
 fn start_callback(
     cx: &Context,
     f: impl FnOnce() -> BoxFuture<Result<(), Error>>,
@@ -228,7 +229,7 @@ fn start_callback(
 }
 
 impl Drop for Endpoint {
-    /// With the last connection goes what the application gave its callbacks.
+    /// Drops the values that the application gave to its callbacks, each protected from panics of the others.
     fn drop(&mut self) {
         fn each<T>(values: impl IntoIterator<Item = T>) {
             for value in values {

@@ -1,12 +1,12 @@
-//! Who a client is, as `identify` says it: a name, perhaps with an end and with what callbacks shall know.
-//! Read by `router::admit` at the handshake and by `dispatch` at a `refresh`.
+//! The identity of a client, as `identify` returns it: a name, perhaps with an expiry and values for
+//! callbacks. `router::admit` reads it at the handshake and `dispatch` at a `refresh`.
 
 use crate::broker::BoxFuture;
 use crate::error::Reject;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
-/// Who a client is. A plain name is one too; this is for more than a name.
+/// The identity of a client. A plain name is accepted in its place; this type is for more than a name.
 ///
 /// # Examples
 ///
@@ -19,7 +19,8 @@ use std::time::{Duration, SystemTime};
 ///
 /// let handler = Handler::new().identify(|request: ConnectRequest| {
 ///     let user = request.query("user").ok_or(Reject::unauthorized("who are you?"))?;
-///     Ok::<_, Reject>(Identity::new(user).attach(Plan("free")).expires_at(SystemTime::now() + Duration::from_secs(900)))
+///     let identity = Identity::new(user).attach(Plan("free"));
+///     Ok::<_, Reject>(identity.expires_at(SystemTime::now() + Duration::from_secs(900)))
 /// });
 /// # drop(handler);
 /// ```
@@ -28,39 +29,41 @@ use std::time::{Duration, SystemTime};
 pub struct Identity {
     pub(crate) user: Option<String>,
     pub(crate) expiry: Option<Expiry>,
-    /// How long after its end the connection lives on, whether it has one yet or not.
+    /// How long the connection may stay open after its expiry, set before or after the expiry itself.
     grace: Duration,
     pub(crate) token: Option<Box<str>>,
     pub(crate) attached: http::Extensions,
 }
 
-/// What is known of a connection's credentials besides the user's name.
+/// The credentials of a connection, apart from the user's name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Credentials {
     pub(crate) expiry: Option<Expiry>,
     /// The token's identifier.
     pub(crate) token: Option<Box<str>>,
-    /// How many revocations there had been before they were looked at.
+    /// Number of revocations that there had been before the credentials were checked.
     pub(crate) revocations: u64,
 }
 
-/// When credentials end.
+/// When credentials expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expiry {
     pub(crate) at: SystemTime,
-    /// How long the connection lives on.
+    /// How long the connection may stay open after that.
     pub(crate) grace: Duration,
 }
 
 impl Expiry {
+    /// Checks that the credentials have not expired.
+    ///
     /// # Errors
     ///
-    /// `token_expired` where the end is past.
+    /// `token_expired` if the expiry is past.
     pub(crate) fn check(&self) -> Result<(), Reject> {
         if self.time_left().is_zero() { Err(Reject::expired("the credentials have expired")) } else { Ok(()) }
     }
 
-    /// How long the connection may live on. A moment that no clock reaches is the end of time.
+    /// Returns how long the connection may stay open. A moment beyond the range of the clock means for ever.
     pub(crate) fn time_left(&self) -> Duration {
         let Some(end) = self.at.checked_add(self.grace) else { return Duration::MAX };
         end.duration_since(SystemTime::now()).unwrap_or_default()
@@ -68,28 +71,30 @@ impl Expiry {
 }
 
 impl Identity {
-    /// A user by name.
+    /// Creates an identity from a user's name.
     pub fn new(user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..Self::default() }
     }
 
-    /// The user; none where a name is yet to be generated.
+    /// Returns the user; `None` if the hub is to generate a name.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// Nobody in particular: a name is generated. At a `refresh`: whoever it is already.
+    /// Creates an identity without a name: the hub generates one. At a `refresh` the user stays the same.
     pub fn anonymous() -> Self {
         Self::default()
     }
 
-    /// Sets when the credentials end: then the connection is closed with 3005, unless a `refresh` came before.
+    /// Sets when the credentials expire: then the connection is closed with 3005, unless a `refresh` came
+    /// before.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         self.expiry = Some(Expiry { at, grace: self.grace });
         self
     }
 
-    /// Sets how long after [`Identity::expires_at`] the connection lives on: for clocks that disagree. Default: 0.
+    /// Sets how long the connection stays open after [`Identity::expires_at`], for clocks that differ.
+    /// Default: 0.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         if let Some(expiry) = &mut self.expiry {
@@ -98,23 +103,24 @@ impl Identity {
         self
     }
 
-    /// Names the token, so that it can be revoked: see
-    /// [`Revocation::token`](crate::auth::Revocation::token). That of a JSON web token is its `jti`.
+    /// Sets the token's identifier, so that the token can be revoked: see
+    /// [`Revocation::token`](crate::auth::Revocation::token). For a JSON web token it is the `jti`.
     pub fn token_id(mut self, id: impl Into<Box<str>>) -> Self {
         self.token = Some(id.into());
         self
     }
 
-    /// Attaches a value to the connection, one for each type; see [`Context::extension`](super::Context::extension).
+    /// Attaches a value to the connection, one for each type; see
+    /// [`Context::extension`](super::Context::extension).
     pub fn attach<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.attached.insert(value);
         self
     }
 }
 
-/// What stands for an [`Identity`]: itself, a name, or `None` to have a name generated.
+/// A value that can be used as an [`Identity`]: itself, a name, or `None` to have a name generated.
 pub trait IntoIdentity: Send {
-    /// The identity.
+    /// Converts the value.
     fn into_identity(self) -> Identity;
 }
 
@@ -142,14 +148,14 @@ impl IntoIdentity for Option<String> {
     }
 }
 
-/// What `identify` may return: `Result<impl IntoIdentity, Reject>`, or a future of it. The parameter only tells
-/// the two apart.
+/// A value that `identify` may return: `Result<impl IntoIdentity, Reject>`, or a future of it. The parameter
+/// only distinguishes the two.
 pub trait IntoIdentityFuture<M>: Send {
-    /// The identity, later.
+    /// Converts the value into a future of the identity.
     fn into_identity_future(self) -> BoxFuture<Result<Identity, Reject>>;
 }
 
-/// Marks a value that is there at once.
+/// Marks a value that is returned directly.
 #[derive(Debug)]
 pub struct IsValue;
 

@@ -1,5 +1,5 @@
-//! Decodes the message of an event into the type that a handler or listener takes. Called by `callback` and by
-//! `event`.
+//! Decodes the message of an event into the type that a handler or listener accepts. `callback` and `event`
+//! call it.
 
 use hauyna_protocol::{Fault, Raw};
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
@@ -7,22 +7,22 @@ use serde::forward_to_deserialize_any;
 use std::cell::Cell;
 use std::fmt;
 
-/// Decodes a message into `T`. A type without data (`()`, a unit struct) takes every message: what the client sent
-/// besides `type` and `id` is ignored, as a struct ignores the fields that it does not know.
+/// Decodes a message into `T`. A type without data (`()`, a unit struct) accepts every message: all fields
+/// besides `type` and `id` are ignored, as a struct ignores the fields that it does not know.
 ///
 /// # Errors
 ///
-/// `validation_error`, with the place of the fault.
+/// `validation_error`, with the position of the fault.
 pub(crate) fn decode_input<T: DeserializeOwned>(message: Raw<'_>) -> Result<T, Fault> {
     let is_unit = Cell::new(false);
     match T::deserialize(Unit { is_unit: &is_unit }) {
-        // A type that takes a default in place of an error has not seen the message yet.
+        // A type that replaces an error by a default has not seen the message yet.
         Ok(unit) if is_unit.get() => Ok(unit),
         _ => message.decode(),
     }
 }
 
-/// Gives its value to types without data, and to no other type.
+/// Gives its value to types without data, and fails for every other type.
 struct Unit<'a> {
     /// Whether the type has asked for a value without data.
     is_unit: &'a Cell<bool>,

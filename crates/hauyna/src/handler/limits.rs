@@ -1,16 +1,18 @@
-//! The part of the builder that says how much a client may ask and how much it may do wrong: `RateLimit` and the
-//! error budget. Counted by `dispatch::admission`, per connection; what is left when it goes is its user's next one's.
+//! The part of the builder that limits requests and errors: `RateLimit` and the error budget.
+//! `dispatch::admission` counts them per connection; the user's next connection starts with what was left.
 
 use super::Handler;
 use crate::once::call_once;
 use crate::rate::Rate;
 
-/// How much one connection may send. What is over it is answered with `rate_limited` and not done.
+/// How much one connection may send. A request over the limit is answered with `rate_limited` and not
+/// handled.
 ///
-/// Nothing is limited that is not named. The numbers are per connection: a client with several has several
-/// times as much, see [`HubBuilder::max_connections_per_user`](crate::HubBuilder::max_connections_per_user). A user who
-/// goes and comes back has what was left, with or without the session: reconnecting gives nobody new limits. Clients
-/// whose names the hub makes up have none that they could come back with.
+/// Only what is set here is limited. The numbers are per connection: a client with several connections has
+/// several times as much, see
+/// [`HubBuilder::max_connections_per_user`](crate::HubBuilder::max_connections_per_user). A user who
+/// reconnects has what was left, with or without the session: reconnecting does not reset the limits. Clients
+/// with generated names cannot reconnect under the same name, so this does not apply to them.
 ///
 /// # Examples
 ///
@@ -35,31 +37,32 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// No limit at all.
+    /// Creates a rate limit that limits nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Limits messages of every kind: requests, events, and what [`Handler::on_binary`] takes. Pings and pongs are none.
+    /// Limits messages of every kind: requests, events, and those of [`Handler::on_binary`]. Pings and pongs
+    /// do not count.
     pub fn messages(mut self, rate: Rate) -> Self {
         self.messages = Some(rate);
         self
     }
 
-    /// Limits the bytes of messages. A message larger than the burst is taken when nothing is owed.
+    /// Limits the bytes of messages. A message larger than the burst is accepted when the bucket is full.
     pub fn bytes(mut self, rate: Rate) -> Self {
         self.bytes = Some(rate);
         self
     }
 
-    /// Limits `subscribe_channel`, which costs more than other requests. A client that comes back subscribes to
-    /// all of its channels at once, so the burst should allow as many as it may have.
+    /// Limits `subscribe_channel`, which costs more than other requests. A client that reconnects subscribes
+    /// to all of its channels at once, so the burst has to be at least as large as their number.
     pub fn subscriptions(mut self, rate: Rate) -> Self {
         self.subscriptions = Some(rate);
         self
     }
 
-    /// Limits `update_status`, each of which is told to everybody who watches the presence of its user.
+    /// Limits `update_status`, because each update is sent to all who watch the presence of its user.
     pub fn presence_updates(mut self, rate: Rate) -> Self {
         self.presence_updates = Some(rate);
         self
@@ -67,26 +70,26 @@ impl RateLimit {
 }
 
 impl Handler {
-    /// Limits what one connection may send. Default: nothing is limited; a flood delays nobody else's
-    /// messages for long, but it takes its share of a core.
+    /// Limits what one connection may send. Default: nothing is limited; a flood delays the messages of other
+    /// clients only briefly, but it takes its share of a core.
     ///
-    /// What is over the limit is answered with `rate_limited`, with `details.retry_after` in milliseconds, and
-    /// not done. A client that goes on regardless uses up its [error budget](Handler::error_budget) and is
-    /// closed. Ignored by [`Handler::echo`].
+    /// A message over the limit is answered with `rate_limited`, with `details.retry_after` in milliseconds,
+    /// and not handled. A client that continues regardless uses up its [error budget](Handler::error_budget)
+    /// and is closed. Ignored by [`Handler::echo`].
     ///
     /// # Panics
     ///
-    /// Where it is called twice: one [`RateLimit`] holds the limits of every kind.
+    /// If it is called twice: one [`RateLimit`] holds the limits of every kind.
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
         call_once(&mut self.endpoint.rate_limit, Box::new(limit), "rate_limit");
         self
     }
 
-    /// Sets how many of a connection's requests may fail for the client's own fault, before it is closed with
-    /// 3509 and told to stay away. A user who comes back has what is left of it. Default: 1,000 in 10 s.
+    /// Sets how many of a connection's requests may fail by the client's own fault before it is closed with
+    /// 3509 (stay away). A user who reconnects has what is left of it. Default: 1,000 in 10 s.
     ///
-    /// What is the server's fault or may pass (`timeout`, `unavailable`, `token_expired`, `internal_error`) is
-    /// not counted; ten `rate_limited` count as one error.
+    /// Errors that are the server's fault or that may pass (`timeout`, `unavailable`, `token_expired`,
+    /// `internal_error`) are not counted; ten `rate_limited` count as one error.
     ///
     /// # Examples
     ///
@@ -101,12 +104,12 @@ impl Handler {
         self
     }
 
-    /// Closes nobody for its errors, however many.
+    /// Closes no connection for its errors, however many.
     pub fn no_error_budget(mut self) -> Self {
         self.endpoint.error_budget = None;
         self
     }
 }
 
-/// Parts in which the error budget counts one error; a `rate_limited` is one part.
+/// Units in which the error budget counts one error; a `rate_limited` is one unit.
 pub(crate) const ERROR_UNITS: u32 = 10;

@@ -1,7 +1,7 @@
-//! What the application decides: who a client is, what happens when it comes, speaks and goes. `Handler`
-//! is the builder, `admission`, `authorize`, `bounds`, `limits` and `validate` parts of it; `endpoint` is what connections call;
-//! `identity` is who a client is; `callback`
-//! makes functions into it; `context` is what a callback gets.
+//! What the application decides: who a client is, and what happens when it connects, sends and leaves.
+//! `Handler` is the builder; `admission`, `authorize`, `bounds`, `limits`, `recovery` and `validate` are
+//! parts of it. `endpoint` is what connections call, `identity` who a client is, `callback` boxes functions,
+//! `context` is what a callback gets.
 
 mod admission;
 mod authorize;
@@ -38,18 +38,19 @@ use std::any::TypeId;
 use std::future::Future;
 use std::sync::Arc;
 
-/// What the application decides about the connections of one route.
+/// The callbacks and bounds for the connections of one route.
 ///
 /// Callbacks are `async fn`s. The requests of one connection are handled one after the other, in their
-/// order; a slow callback delays nobody else's.
+/// order; a slow callback delays no other connection.
 ///
 /// # Panics
 ///
 /// A callback, [`identify`](Handler::identify) or [`authenticate`](Handler::authenticate), the
-/// [origins](Handler::origins), the [rate limit](Handler::rate_limit) and each type of [state](Handler::state) are given
-/// once: a method that would take the place of an earlier call panics, and the handler is not built. Of a single number,
-/// time or switch (time-outs, [`heartbeat`](Handler::heartbeat) and `no_heartbeat`, `max_message`, `error_budget` and
-/// `no_error_budget`, `retry_policy`) the last call counts, so that a handler made elsewhere can be adjusted.
+/// [origins](Handler::origins), the [rate limit](Handler::rate_limit) and each type of
+/// [state](Handler::state) can be set only once: a method that would replace an earlier call panics, and the
+/// handler is not built. For a single number, time or switch (timeouts, [`heartbeat`](Handler::heartbeat) and
+/// `no_heartbeat`, `max_message`, `error_budget` and `no_error_budget`, `retry_policy`) the last call counts,
+/// so that a handler made elsewhere can be adjusted.
 ///
 /// # Examples
 ///
@@ -75,13 +76,14 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// A handler without callbacks: every client gets an identifier of its own.
+    /// Creates a handler without callbacks: the hub generates a user name for every client.
     pub fn new() -> Self {
         Self::of_mode(Mode::Protocol)
     }
 
-    /// A handler that sends every message back as it came, without the protocol: for conformance and load
-    /// tests. It handles no messages, so methods that say how to (`on`, `on_message`, `authorize_…`, `validate`) panic.
+    /// Creates a handler that sends every message back unchanged, without the protocol: for conformance and
+    /// load tests. It handles no messages, so methods that set how to (`on`, `on_message`, `authorize_…`,
+    /// `validate`) panic.
     pub fn echo() -> Self {
         Self::of_mode(Mode::Echo)
     }
@@ -90,18 +92,20 @@ impl Handler {
         Self { endpoint: Endpoint::new(mode), origins: None }
     }
 
+    /// Checks that the handler handles messages.
+    ///
     /// # Panics
     ///
-    /// Where the handler echoes, and would never call `method`'s function.
+    /// If the handler echoes, because it would never call `method`'s function.
     #[track_caller]
     fn assert_handles_messages(&self, method: &str) {
         assert!(self.endpoint.mode == Mode::Protocol, "`{method}`: `Handler::echo` handles no messages");
     }
 
-    /// Runs when a connection is there, before its first request. An error closes it: with 3507 where it refuses the
-    /// client for good, with 3005 for [`Reject::expired`](crate::Reject::expired), and with 1011 where the callback
-    /// failed, panicked or took too long. `docs/errors.md` has the table. A client that shows its session's token
-    /// meanwhile waits for it.
+    /// Runs when a connection has opened, before its first request. An error closes it: with 3507 if it
+    /// refuses the client for good, with 3005 for [`Reject::expired`](crate::Reject::expired), and with 1011
+    /// if the callback failed, panicked or took too long. `docs/errors.md` has the table. A client that wants
+    /// to resume this session meanwhile waits until the callback has finished.
     pub fn on_open<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context) -> Fut + Send + Sync + 'static,
@@ -112,13 +116,13 @@ impl Handler {
         self
     }
 
-    /// Handles the messages whose `type` is `event`, decoded into `T`: what does not fit never reaches `f`
-    /// and is answered with `validation_error`. With an `id` the result is the `data` of the `ack`. An event without
-    /// data is taken as `()`.
+    /// Handles the messages whose `type` is `event`, decoded into `T`: a message that does not fit never
+    /// reaches `f` and is answered with `validation_error`. For a message with an `id` the result is the
+    /// `data` of the `ack`. An event without data is decoded as `()`.
     ///
     /// # Panics
     ///
-    /// Where `event` is one of the protocol's own request types, or is registered twice.
+    /// If `event` is one of the protocol's own request types, or is registered twice.
     pub fn on<T, F, Fut, R>(self, event: &str, f: F) -> Self
     where
         T: DeserializeOwned + Send + 'static,
@@ -129,14 +133,14 @@ impl Handler {
         self.insert(event, Some(Signature::of::<T, R>()), decode_event(f))
     }
 
-    /// Lets clients trigger these events of the application: a message with one of these types runs the listeners
-    /// of [`Events::on`](crate::Events::on), with the whole message as data and its connection. No other event can be
-    /// triggered by a client. The answer is the first failure of a listener, `unknown_event` where nobody listens,
-    /// else an `ack` without data.
+    /// Lets clients trigger these events of the application: a message with one of these types runs the
+    /// listeners of [`Events::on`](crate::Events::on), with the whole message as data and its connection. A
+    /// client can trigger no other event. The answer is the first failure of a listener, `unknown_event` if
+    /// there is no listener, else an `ack` without data.
     ///
     /// # Panics
     ///
-    /// Where an event is one of the protocol's own request types, or is registered twice, here or by
+    /// If an event is one of the protocol's own request types, or is registered twice, here or by
     /// [`Handler::on`].
     pub fn client_events<E: AsRef<str>>(mut self, events: impl IntoIterator<Item = E>) -> Self {
         for event in events {
@@ -155,7 +159,7 @@ impl Handler {
         self
     }
 
-    /// Handles every message whose `type` no [`Handler::on`] knows.
+    /// Handles every message whose `type` has no [`Handler::on`].
     pub fn on_message<F, Fut, R>(mut self, f: F) -> Self
     where
         F: Fn(Context, Value) -> Fut + Send + Sync + 'static,
@@ -167,7 +171,8 @@ impl Handler {
         self
     }
 
-    /// Handles frames of the other kind than the connection's encoding: binary ones of a JSON client.
+    /// Handles frames of the other kind than the connection's encoding, such as binary frames of a JSON
+    /// client.
     pub fn on_binary<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -179,9 +184,9 @@ impl Handler {
         self
     }
 
-    /// Runs in place of `on_open` when a client that was lost is back with its session: the context is that of the new
-    /// connection, the other one was lost. Subscriptions, what was attached, presence, state and retry policy are the
-    /// new one's already. An error closes it, as one of [`Handler::on_open`] does.
+    /// Runs in place of `on_open` when a lost client resumes its session. The context is that of the new
+    /// connection; `old` is the lost one. Subscriptions, attached values, presence, state and retry policy
+    /// have moved to the new connection already. An error closes it, like an error of [`Handler::on_open`].
     ///
     /// # Examples
     ///
@@ -207,8 +212,8 @@ impl Handler {
     }
 
     /// Runs when a connection is gone, with the reason: it has left its channels and nothing can be sent
-    /// to it any more. Where its session is kept for the client to come back, it runs when that has ended, and not
-    /// at all where another connection goes on with it: see [`Handler::on_reconnect`].
+    /// to it any more. If its session is kept, it runs when the session has ended, and not at all if another
+    /// connection resumes the session: see [`Handler::on_reconnect`].
     pub fn on_close<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, CloseReason) -> Fut + Send + Sync + 'static,
@@ -219,7 +224,7 @@ impl Handler {
         self
     }
 
-    /// Runs when the client sent a WebSocket ping; the pong is already on its way.
+    /// Runs when the client has sent a WebSocket ping; the pong is already queued.
     pub fn on_ping<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -230,7 +235,7 @@ impl Handler {
         self
     }
 
-    /// Runs when the client sent a WebSocket pong.
+    /// Runs when the client has sent a WebSocket pong.
     pub fn on_pong<F, Fut>(mut self, f: F) -> Self
     where
         F: Fn(Context, Vec<u8>) -> Fut + Send + Sync + 'static,
@@ -245,14 +250,14 @@ impl Handler {
     ///
     /// # Panics
     ///
-    /// Where a value of this type was given before.
+    /// If a value of this type was set before.
     pub fn state<S: Send + Sync + 'static>(mut self, state: S) -> Self {
         let old = self.endpoint.state.insert(TypeId::of::<S>(), Arc::new(state));
         assert!(old.is_none(), "`state` is called twice with a value of type {}", std::any::type_name::<S>());
         self
     }
 
-    /// The handler, finished, for [`Connections::register`](crate::connection::Connections::register).
+    /// Returns the finished handler, for [`Connections::register`](crate::connection::Connections::register).
     pub fn share(self) -> SharedHandler {
         SharedHandler(Arc::new(self.into_endpoint()))
     }
@@ -262,9 +267,11 @@ impl Handler {
         &self.endpoint
     }
 
+    /// Finishes the handler.
+    ///
     /// # Panics
     ///
-    /// Where a validator is for an event that the handler does not take.
+    /// If a validator is for an event that the handler does not handle.
     pub(crate) fn into_endpoint(self) -> Endpoint {
         let Self { mut endpoint, origins } = self;
         if let Some(origins) = origins {
@@ -282,7 +289,7 @@ impl Handler {
     }
 }
 
-/// A finished [`Handler`], for connections that come from no router. A cheap handle.
+/// A finished [`Handler`], for connections that come from no router. A handle that is cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SharedHandler(pub(crate) Arc<Endpoint>);
 
@@ -300,7 +307,7 @@ pub(crate) fn is_request_of_protocol(event: &str) -> bool {
     RESERVED.contains(&event)
 }
 
-/// Request types that the protocol has for itself.
+/// Request types that belong to the protocol.
 const RESERVED: [&str; 17] = [
     "subscribe_channel",
     "unsubscribe_channel",

@@ -1,5 +1,5 @@
-//! The part of the builder that says what is made of a failure: `on_error` is told what `Failed` and decides on a
-//! `Recovery`. Carried out by `dispatch::recovery`.
+//! The part of the builder that decides what follows a failure: `on_error` gets a `Failed` and returns a
+//! `Recovery`. `dispatch::recovery` carries it out.
 
 use super::{Context, Handler};
 use crate::broker::BoxFuture;
@@ -11,26 +11,26 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request or callback that failed, as [`Handler::on_error`] is told.
+/// A request or callback that failed, as [`Handler::on_error`] gets it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Failed {
-    /// What it failed with, source and all; a client sees nothing of an internal error but its kind.
+    /// The error with its source; a client sees nothing of an internal error but its kind.
     pub error: Arc<Error>,
-    /// What was under way.
+    /// The operation that failed.
     pub operation: Operation,
-    /// How many times it has been tried again already.
+    /// Number of times that it has been retried already.
     pub retries: u32,
 }
 
-/// What was under way when something failed.
+/// An operation that can fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Operation {
     /// `on_open`.
     Open,
-    /// A message of this `type`: a request of the protocol or an event, the callbacks that decide about it
-    /// included.
+    /// A message of this `type`: a request of the protocol or an event, including the callbacks that decide
+    /// about it.
     Request(Box<str>),
     /// `on_binary`.
     Binary,
@@ -42,35 +42,36 @@ pub enum Operation {
     Unreadable,
 }
 
-/// What is made of a failure.
+/// What follows a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Recovery {
-    /// The client is told, as without [`Handler::on_error`]: an `error` message; after `on_open` a close, too.
+    /// The client gets an `error` message, as without [`Handler::on_error`]; after `on_open` the connection
+    /// is closed, too.
     #[default]
     Reply,
-    /// Nothing is said, and after `on_open` the connection goes on. A request with an `id` is answered with its
-    /// error all the same, because every `id` is answered once.
+    /// The client gets nothing, and after `on_open` the connection stays open. A request with an `id` still
+    /// gets its error, because every `id` is answered once.
     Ignore,
     /// The connection is closed with this code and reason, as by
     /// [`Connection::close`](crate::Connection::close), and the failed request gets no other answer.
     Close(CloseCode, Cow<'static, str>),
-    /// The same is done once more from the beginning, decisions about permission included, after this time; at
-    /// most three times for one request, and for half of the callback timeout each. Later requests of the
-    /// connection wait. Only what may pass is tried again (`timeout`, `unavailable`, `internal_error`,
-    /// `token_expired`, `application_error`); any other failure is answered.
+    /// The same operation runs once more from the beginning, including decisions about permission, after this
+    /// time; at most three times for one request, and for half of the callback timeout each. Later requests
+    /// of the connection wait. Only failures that may pass are retried (`timeout`, `unavailable`,
+    /// `internal_error`, `token_expired`, `application_error`); any other failure is answered.
     Retry {
-        /// How long to wait before.
+        /// How long to wait before the retry.
         after: Duration,
     },
 }
 
 pub(crate) type OnError = Box<dyn Fn(Context, Failed) -> BoxFuture<Recovery> + Send + Sync>;
 
-/// What [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only tells the two
-/// apart.
+/// A value that [`Handler::on_error`] may return: a [`Recovery`], or a future of it. The parameter only
+/// distinguishes the two.
 pub trait IntoRecovery<M>: Send {
-    /// The decision, later.
+    /// Converts the value into a future of the decision.
     fn into_recovery(self) -> BoxFuture<Recovery>;
 }
 
@@ -90,11 +91,11 @@ where
 }
 
 impl Handler {
-    /// Decides what is made of requests that fail and of callbacks that fail, panic or take too long. `f` is a
-    /// closure or an `async fn`. Default: the client is told.
+    /// Decides what follows when a request fails, or a callback fails, panics or takes too long. `f` is a
+    /// closure or an `async fn`. Default: [`Recovery::Reply`].
     ///
-    /// It is not asked about `rate_limited`, which is to be cheap, nor about `on_close`, after which nobody can
-    /// be told. Where it panics or takes too long itself, the client is told of the first failure. Setting it
+    /// It is not called for `rate_limited`, which has to be cheap, nor for `on_close`, because no client is
+    /// left to answer. If it panics or takes too long itself, the client gets the first failure. Setting it
     /// costs a copy of each message that is not answered at once.
     ///
     /// # Examples

@@ -1,5 +1,5 @@
-//! The part of the builder that checks the values of events: validators for one or for all, and input that knows
-//! what is true of it. Asked by `dispatch` before the handler.
+//! The part of the builder that checks the data of events: validators for one event or for all, and input
+//! that validates itself. `dispatch` runs them before the handler.
 
 use super::callback::{Signature, decode_valid};
 use super::{Context, Handler};
@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 impl Handler {
     /// Checks the events of one `type` before they are decoded: the whole message, `type` and `id` included.
-    /// What does not pass never reaches the handler, and is answered with `validation_error` and all faults. Of
-    /// several validators all are asked.
+    /// An invalid message never reaches the handler, and is answered with `validation_error` and all faults.
+    /// Several validators all run.
     ///
     /// # Panics
     ///
-    /// Where `event` is one of the protocol's own request types; when the handler is mounted, where it takes no event of
-    /// this name.
+    /// If `event` is one of the protocol's own request types; when the handler is mounted, if it does not
+    /// handle this event.
     pub fn validate(mut self, event: &str, validator: impl Validator) -> Self {
         self.assert_handles_messages("validate");
         super::check_event(event);
@@ -27,20 +27,20 @@ impl Handler {
         self
     }
 
-    /// As [`Handler::validate`], for every event that this handler takes, those of
-    /// [`Handler::on_message`] included. The protocol's own requests are none; see
-    /// [`ChannelOptions::validate`](crate::ChannelOptions::validate) for what is published.
+    /// Like [`Handler::validate`], for every event of this handler, including those of
+    /// [`Handler::on_message`]. The protocol's own requests are not events; see
+    /// [`ChannelOptions::validate`](crate::ChannelOptions::validate) for publications.
     pub fn validate_all(mut self, validator: impl Validator) -> Self {
         self.assert_handles_messages("validate_all");
         self.endpoint.validators.get_or_insert_default().of_all.push(Arc::new(validator));
         self
     }
 
-    /// As [`Handler::on`], for input that says itself what else must be true of it.
+    /// Like [`Handler::on`], for input that validates itself after decoding.
     ///
     /// # Panics
     ///
-    /// As [`Handler::on`].
+    /// The panics of [`Handler::on`].
     ///
     /// # Examples
     ///

@@ -1,5 +1,6 @@
-//! The hub's questions to its broker. Whatever the broker does with one – panic, hang, answer too late – there is an
-//! answer within [`HubBuilder::broker_timeout`](super::HubBuilder::broker_timeout), and nothing gathers until then.
+//! The calls from the hub to its broker. Whatever the broker does with a call – panic, hang, answer too late
+//! – there is a result within [`HubBuilder::broker_timeout`](super::HubBuilder::broker_timeout). Channels,
+//! presence and publishing call this.
 
 use super::HubCore;
 use crate::broker::{Answer, Broker};
@@ -11,8 +12,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 impl HubCore {
-    /// Asks the broker. Where it panics it has failed, as if it could not be reached: whoever asks is often in the
-    /// middle of taking a connection out of its channels, and goes on.
+    /// Asks the broker. A panic of the broker counts as a failure, as if it could not be reached: the caller
+    /// is often in the middle of removing a connection from its channels, and has to go on.
     pub(crate) fn with_broker<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
@@ -20,7 +21,7 @@ impl HubCore {
         self.with_broker_or(ask, BrokerError::new)
     }
 
-    /// As [`HubCore::with_broker`], for what may have been done though there is no answer.
+    /// Like [`HubCore::with_broker`], for calls that may have had an effect although there is no answer.
     pub(crate) fn with_broker_uncertain<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Broker) -> Answer<Result<T, BrokerError>>,
@@ -51,16 +52,16 @@ impl HubCore {
         })
     }
 
-    /// Waits until the broker relays a channel. The first who waits asks; where that fails or goes, the next one
-    /// does. Nobody waits for longer than one question may take.
+    /// Waits until the broker relays a channel. The first waiting caller asks the broker; if that call fails
+    /// or is dropped, the next caller asks. No caller waits longer than one call may take.
     ///
     /// # Errors
     ///
-    /// As the broker says, or that it did not answer in time.
+    /// The error of the broker, or a timeout.
     ///
     /// # Cancel safety
     ///
-    /// The channel is not relayed where nobody waited to the end.
+    /// If every waiting future is dropped, the channel is not relayed.
     pub(crate) async fn broker_subscribe(&self, channel: &ChannelCore) -> Result<(), BrokerError> {
         let relayed = channel.broker_subscription.get_or_try_init(|| {
             let _order = self.channels.broker_order(&channel.name);
@@ -72,7 +73,7 @@ impl HubCore {
         }
     }
 
-    /// Takes a channel without subscribers out of the map.
+    /// Removes a channel without subscribers from the map and unsubscribes from it at the broker.
     pub(crate) fn remove_channel(&self, channel: &Arc<ChannelCore>) {
         let _order = self.channels.broker_order(&channel.name);
         if self.channels.remove_unused(channel, self.clock.millis()) && !channel.name.is_of_group() {
@@ -84,7 +85,8 @@ impl HubCore {
     }
 }
 
-/// What comes within this time. Outside of a tokio runtime there is no clock; nothing but the broker ends the wait.
+/// Returns the output of the future if it completes within `timeout`. Outside of a tokio runtime there is no
+/// clock, so only the future itself ends the wait.
 async fn with_timeout<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
     if Handle::try_current().is_err() {
         return Some(future.await);

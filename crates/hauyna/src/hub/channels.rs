@@ -1,5 +1,6 @@
-//! The channels that have subscribers on this node, by name. A channel comes with its first subscriber and
-//! goes with its last, so names that clients make up cost nothing once they are gone.
+//! The channels that have subscribers on this node, by name. A channel is created by its first subscriber and
+//! removed after its last, so names that clients invent cost nothing once they are gone. Subscribing calls
+//! this.
 
 use crate::channel::{ChannelCore, ChannelName, ChannelState};
 use hashbrown::HashTable;
@@ -11,14 +12,15 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Many locks, each over the names that hash to it. `RandomState`: the names come from clients.
+/// A hash map behind many locks, each over the names that hash to it. `RandomState`: the names come from
+/// clients.
 #[derive(Debug)]
 pub(crate) struct ChannelMap {
     hasher: RandomState,
-    parts: Box<[Mutex<Stripe>]>,
+    stripes: Box<[Mutex<Stripe>]>,
     broker_orders: Box<[Mutex<()>]>,
     live: AtomicUsize,
-    /// Those that lost connections alone hold.
+    /// Channels held by lost connections alone.
     lost: Mutex<LostChannels>,
 }
 
@@ -29,31 +31,32 @@ struct LostChannels {
     last: u64,
 }
 
-/// Keyed by the channels' own names.
+/// A hash table keyed by the names of the channels in it.
 type Stripe = HashTable<Arc<ChannelCore>>;
 
 impl ChannelMap {
     pub(crate) fn new() -> Self {
         Self {
             hasher: RandomState::new(),
-            parts: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             broker_orders: (0..STRIPES).map(|_| Mutex::default()).collect(),
             live: AtomicUsize::new(0),
             lost: Mutex::default(),
         }
     }
 
-    /// Held while the broker is asked for a channel or let off it, so that it sees both in their order. No
-    /// delivery takes it, so a broker may be asked under it.
+    /// Locks the order of broker calls for a name. Held while the broker subscribes to or unsubscribes from a
+    /// channel, so that it sees both in their order. No delivery takes this lock, so the broker may be called
+    /// under it.
     pub(crate) fn broker_order(&self, name: &ChannelName) -> MutexGuard<'_, ()> {
         self.broker_orders[self.hasher.hash_one(name.as_str()) as usize % STRIPES].lock()
     }
 
-    /// The part that has a name, and the name's hash in it.
+    /// Returns the stripe that holds a name, and the hash of the name.
     fn stripe(&self, name: &str) -> (&Mutex<Stripe>, u64) {
         let hash = self.hasher.hash_one(name);
-        // Bits that the table inside the part does not use.
-        (&self.parts[(hash >> 48) as usize % STRIPES], hash)
+        // Bits that the table inside the stripe does not use.
+        (&self.stripes[(hash >> 48) as usize % STRIPES], hash)
     }
 
     fn hash_of_channel(&self) -> impl Fn(&Arc<ChannelCore>) -> u64 {
@@ -65,23 +68,24 @@ impl ChannelMap {
     }
 
     pub(crate) fn find_str(&self, name: &str) -> Option<Arc<ChannelCore>> {
-        let (part, hash) = self.stripe(name);
-        part.lock().find(hash, |channel| channel.name.as_str() == name).cloned()
+        let (stripe, hash) = self.stripe(name);
+        stripe.lock().find(hash, |channel| channel.name.as_str() == name).cloned()
     }
 
-    /// The channel of a name; none where there are `most` already and this would be one more.
+    /// Returns the channel of a name; `None` if it is new and there are `max` channels already.
     pub(crate) fn find_or_insert(
         &self,
         name: &ChannelName,
-        most: usize,
+        max: usize,
         make: impl FnOnce() -> ChannelCore,
     ) -> Option<Arc<ChannelCore>> {
-        let (part, hash) = self.stripe(name.as_str());
-        match part.lock().entry(hash, |channel| channel.name == *name, self.hash_of_channel()) {
+        let (stripe, hash) = self.stripe(name.as_str());
+        match stripe.lock().entry(hash, |channel| channel.name == *name, self.hash_of_channel()) {
             Entry::Occupied(entry) => Some(entry.get().clone()),
             Entry::Vacant(entry) => {
-                // Other parts may be at it, too: who counts past the limit steps back.
-                if self.live.fetch_add(1, Ordering::Relaxed) >= most {
+                // Other stripes may insert at the same time: the thread that counts past the limit steps
+                // back.
+                if self.live.fetch_add(1, Ordering::Relaxed) >= max {
                     self.live.fetch_sub(1, Ordering::Relaxed);
                     return None;
                 }
@@ -90,11 +94,12 @@ impl ChannelMap {
         }
     }
 
-    /// Removes the channel if nobody uses it. Whoever found it before sees `retired` and looks again. What is left of its
-    /// rate `now`, in milliseconds of the hub's clock, is kept for the next channel of the name.
+    /// Removes the channel if it is unused. A thread that found it before sees `is_removed` and looks it up
+    /// again. The rate bucket, as of `now` in milliseconds of the hub's clock, is kept for the next channel
+    /// of the name.
     pub(crate) fn remove_unused(&self, channel: &Arc<ChannelCore>, now: u64) -> bool {
-        let (part, hash) = self.stripe(channel.name.as_str());
-        let mut part = part.lock();
+        let (stripe, hash) = self.stripe(channel.name.as_str());
+        let mut stripe = stripe.lock();
         let mut state = channel.state.lock();
         if state.is_removed || !channel.is_unused(&state) {
             return false;
@@ -109,17 +114,17 @@ impl ChannelMap {
         }
         self.live.fetch_sub(1, Ordering::Relaxed);
         channel.options.usage.channels.decrement();
-        if let Ok(entry) = part.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
+        if let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, channel)) {
             entry.remove();
         }
-        if part.capacity() > 8 * (part.len() + 8) {
-            part.shrink_to_fit(self.hash_of_channel());
+        if stripe.capacity() > 8 * (stripe.len() + 8) {
+            stripe.shrink_to_fit(self.hash_of_channel());
         }
         true
     }
 
-    /// Keeps account of the channels that lost connections alone hold. Called under the channel's lock whenever somebody
-    /// comes or goes.
+    /// Records whether the channel is held by lost connections alone. Called under the channel's lock
+    /// whenever a subscriber is added or removed.
     pub(crate) fn note_holders(&self, channel: &Arc<ChannelCore>, state: &mut ChannelState) {
         match (channel.is_held_by_lost(state), state.held_by_lost) {
             (true, None) => {
@@ -137,7 +142,7 @@ impl ChannelMap {
         }
     }
 
-    /// The channel that lost connections alone have held for the longest time; it does not count as such any more.
+    /// Takes the channel that has been held by lost connections alone for the longest time out of their list.
     pub(crate) fn take_oldest_lost(&self) -> Option<Arc<ChannelCore>> {
         let (number, channel) = self.lost.lock().by_age.pop_first()?;
         let mut state = channel.state.lock();
@@ -146,7 +151,7 @@ impl ChannelMap {
         Some(channel)
     }
 
-    /// How many channels lost connections alone hold.
+    /// Returns how many channels are held by lost connections alone.
     pub(crate) fn count_lost(&self) -> usize {
         self.lost.lock().by_age.len()
     }

@@ -1,6 +1,6 @@
-//! The gentle end of a hub: everybody is told to come back elsewhere, then they are closed one by one, evenly over
-//! a window, each when it has been answered. One task with one timer does it, whatever the number of connections
-//! and runtimes; the connections themselves are closed by their own tasks.
+//! The gentle end of a hub: it tells all clients to reconnect elsewhere, then closes the connections one by
+//! one, evenly over a window, each when its requests are answered. One task with one timer does it, whatever
+//! the number of connections and runtimes; the connections themselves are closed by their own tasks.
 
 use super::shutdown::Stage;
 use super::{Hub, HubCore};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How [`Hub::drain`] goes about it.
+/// Options of [`Hub::drain`].
 ///
 /// # Examples
 ///
@@ -38,7 +38,7 @@ pub struct Drain {
     notice: Notice,
 }
 
-/// What the first call has fixed for all.
+/// The plan of the first call, which every later call uses.
 #[derive(Debug)]
 pub(super) struct DrainPlan {
     until: Instant,
@@ -46,7 +46,7 @@ pub(super) struct DrainPlan {
     notice: Notice,
 }
 
-/// Whether clients hear of a drain before they are closed.
+/// Whether clients are notified of a drain before they are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Notice {
     Reconnect,
@@ -59,14 +59,14 @@ impl Drain {
         Self { window: window.min(MAX_WINDOW), reason: Cow::Borrowed("drain"), notice: Notice::Reconnect }
     }
 
-    /// Sets what clients are told, in the `reconnect` message and in the close frame, there cut to 123 bytes.
-    /// The default is `drain`.
+    /// Sets the reason sent to clients, in the `reconnect` message and in the close frame, there cut to 123
+    /// bytes. The default is `drain`.
     pub fn reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.reason = reason.into();
         self
     }
 
-    /// Sends no `reconnect` before the closes: clients come back by their retry policy alone.
+    /// Sends no `reconnect` before the closes: clients reconnect by their retry policy alone.
     pub fn silent(mut self) -> Self {
         self.notice = Notice::Silent;
         self
@@ -80,23 +80,27 @@ impl Default for Drain {
 }
 
 impl Hub {
-    /// Ends the hub without a herd. At once: upgrades are refused with 503 and `Retry-After`, [`Hub::readiness`] says
-    /// so, and every client of the protocol is told `reconnect` with the window. Then the connections are closed
-    /// with 3001 (come back), in a random order, evenly over the window; who leaves by itself is not closed. Each close
-    /// comes behind what is queued and behind the answers to all that the server has read; a callback at
-    /// work has the rest of the window for it. Publishing, and ordinary HTTP, go on until the end.
+    /// Ends the hub gently. At once upgrades are refused with 503 and `Retry-After`, [`Hub::readiness`]
+    /// reports the drain, and every client of the protocol gets `reconnect` with the window. Then the
+    /// connections are closed with 3001 (come back), in a random order, evenly over the window, so that
+    /// clients do not return as a herd. A close comes behind the queued messages and behind the answers to
+    /// all requests that the server has read; a running callback has the rest of the window to finish.
+    /// Publishing and ordinary HTTP go on until the end.
     ///
-    /// Returns when the last connection is gone and the listeners of system events have been told all: at most
-    /// 5 s after the window, for then what is left is ended. [`Server`](crate::server::Server)s stop listening at that moment.
-    /// A second call waits for the first one's end, whatever it asked for; [`Hub::shutdown`] cuts it short.
+    /// Returns when the last connection is gone and the listeners of system events have run: at most 5 s
+    /// after the window, because connections that are still open are ended then. [`Server`](crate::server::Server)s
+    /// stop listening at that moment. A second call waits for the end of the first one, whatever its options;
+    /// [`Hub::shutdown`] cuts a drain short.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime; then nothing has begun.
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime; then the drain has
+    /// not begun.
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the drain goes on; where its runtime ends, on another one that has connections.
+    /// If the future is dropped, the drain goes on; if its runtime ends, it goes on in another one that has
+    /// connections.
     pub async fn drain(&self, drain: Drain) -> Result<(), Error> {
         crate::clock::runtime()?;
         self.0.begin(drain);
@@ -116,7 +120,7 @@ impl HubCore {
         self.background.ensure_running(Job::Drain);
     }
 
-    /// From the beginning of a drain, or from where another task has left it when its runtime ended, to the end.
+    /// Runs the drain to its end, from its start or from where a task stopped whose runtime ended.
     pub(crate) async fn run_drain(self: &Arc<Self>) -> Due {
         if let (Stage::Draining, Some(plan)) = (self.lifecycle.stage(), self.lifecycle.plan.get()) {
             tokio::select! {
@@ -125,10 +129,10 @@ impl HubCore {
                 () = self.close_over_window(plan) => {}
             }
         }
-        // Without timers there is nobody left whom it could wait for.
+        // Without timers there is nothing left to wait for.
         let late = self.wait_until_empty(CLOSE_GRACE, CloseReason::Drain).await.unwrap_or_default();
         if late > 0 {
-            // Their tasks have yet to see it.
+            // Their tasks have yet to notice that they are ended.
             let _ = tokio::time::timeout(FINAL_GRACE, self.until_empty()).await;
         }
         if self.lifecycle.advance(Stage::Stopped) {
@@ -138,14 +142,15 @@ impl HubCore {
         Due::Never
     }
 
-    /// Tells all of them, closes one after the other, and at the end of the window those that could not be closed.
+    /// Notifies all connections, closes them one after the other, and closes the rest at the end of the
+    /// window.
     async fn close_over_window(&self, plan: &DrainPlan) {
         let start = Instant::now();
         let window = plan.until.saturating_duration_since(start);
         let mut leaving = Vec::new();
         for (index, connection) in self.registry.all().into_iter().enumerate() {
             if plan.notice == Notice::Reconnect {
-                // One that is closed already need not be told.
+                // A connection that is closed already needs no notice.
                 let _ = connection.send_message(&Message::Reconnect {
                     min: 0,
                     max: millis(window),
@@ -174,14 +179,14 @@ impl HubCore {
     }
 }
 
-/// Rounded up: what is told is what was asked for, not the moment later that it is.
+/// Returns milliseconds, rounded up, so that clients get the window that was asked for and not a moment less.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// With [`FINAL_GRACE`] the 5 s after the window.
+/// Together with [`FINAL_GRACE`] the 5 s after the window.
 const CLOSE_GRACE: Duration = Duration::from_millis(4500);
 const FINAL_GRACE: Duration = Duration::from_millis(400);
-/// Connections that are told before others have their turn.
+/// Connections notified before other tasks get their turn.
 const MAX_NOTIFIED_PER_TURN: usize = 128;

@@ -1,5 +1,5 @@
-//! Which connections of a shard have credentials that end, in the order of their ends: one entry each. Filled
-//! by the connections, emptied by the shard's sweep.
+//! The connections of a shard whose credentials expire, ordered by expiry: one entry each. Connections add
+//! the entries, the shard's sweep takes them out.
 
 use super::HubCore;
 use crate::connection::ConnectionId;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 pub(crate) struct Expiries(Mutex<BTreeSet<(u64, ConnectionId)>>);
 
 impl Expiries {
-    /// Puts one moment, in milliseconds of the hub's clock, in the place of another.
+    /// Replaces the expiry of a connection, in milliseconds of the hub's clock.
     pub(crate) fn replace(&self, id: ConnectionId, old: Option<u64>, new: Option<u64>) {
         let mut all = self.0.lock();
         if let Some(old) = old {
@@ -31,7 +31,7 @@ impl Expiries {
     }
 }
 
-/// Closes the connections of a shard whose time has come.
+/// Closes the connections of a shard whose credentials have expired.
 pub(crate) fn expire(hub: &HubCore, shard: usize) {
     let now = hub.clock.millis();
     for (_, id) in hub.shards[shard].expiries.take_due(now) {

@@ -1,5 +1,5 @@
 //! Snapshots of one connection, one user or one channel, for people who look at a live hub. Each answer is
-//! bounded. Reads what others own, under one lock at a time, and changes nothing.
+//! bounded. Reads the state of other modules, under one lock at a time, and changes nothing.
 
 use super::Hub;
 use crate::broker::HistoryRange;
@@ -15,9 +15,9 @@ use std::time::Duration;
 
 /// Looks at one connection, user or channel of a live hub, from [`Hub::inspect`].
 ///
-/// What it gives can be serialised, for an administrative page of the application's own: it has names, addresses
-/// and metadata in it, so let no stranger see it. Lists are cut at [`Inspect::limit`]; the counts beside them are
-/// whole. Everything is about this node.
+/// The snapshots can be serialised, for an administrative page of the application. They contain names,
+/// addresses and metadata, so do not show them to strangers. Lists are cut at [`Inspect::limit`]; the counts
+/// beside them are complete. All data is about this node.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub struct Inspect {
     after: Option<ConnectionId>,
 }
 
-/// One connection, as of now.
+/// A snapshot of one connection.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ConnectionSnapshot {
@@ -50,71 +50,72 @@ pub struct ConnectionSnapshot {
     pub id: ConnectionId,
     /// The user.
     pub user: UserId,
-    /// Where the client connects from, or the proxy before it; unknown where a tower service is not told.
+    /// The address of the client, or of the proxy before it; `None` where a tower service does not provide
+    /// it.
     pub peer: Option<SocketAddr>,
-    /// The route's pattern, as it was given to [`Router::websocket`](crate::Router::websocket).
+    /// The pattern of the route, as it was passed to [`Router::websocket`](crate::Router::websocket).
     pub route: String,
-    /// The sub-protocol whose encoding it uses.
+    /// The sub-protocol that names its encoding.
     pub encoding: &'static str,
-    /// Whether its frames are deflated.
+    /// Whether its frames are compressed with deflate.
     pub deflated: bool,
     /// Whether messages can still be sent.
     pub open: bool,
     /// When it was opened, in milliseconds since the Unix epoch.
     pub opened_at: u64,
-    /// Its state.
+    /// The state of the connection.
     pub state: ConnectionState,
     /// How long it has been in its state, in milliseconds; at most 24 days.
     pub state_for: u64,
-    /// How long ago something of it was read, in milliseconds; to about a second.
+    /// How long ago the server read something from it, in milliseconds; to about a second.
     pub silent_for: u64,
-    /// The channels it is subscribed to, as far as the limit goes.
+    /// The channels that it is subscribed to, up to the limit.
     pub channels: Vec<String>,
-    /// How many those are.
+    /// Number of its channels.
     pub channel_count: usize,
     /// Bytes that wait to be written to it.
     pub backlog: usize,
 }
 
-/// One user, as of now.
+/// A snapshot of one user.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct UserSnapshot {
     /// The name that was asked for.
     pub user: String,
-    /// The user's connections on this node in the order of their identifiers, as far as the limit goes.
+    /// The user's connections on this node in the order of their identifiers, up to the limit.
     pub connections: Vec<ConnectionSnapshot>,
-    /// How many those are.
+    /// Number of the user's connections on this node.
     pub connection_count: usize,
-    /// The user's groups, as far as the limit goes.
+    /// The user's groups, up to the limit.
     pub groups: Vec<String>,
-    /// How many those are.
+    /// Number of the user's groups.
     pub group_count: usize,
     /// Where the user is present.
     pub presence: Option<PresenceEntry>,
 }
 
-/// One channel, as of now.
+/// A snapshot of one channel.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ChannelSnapshot {
     /// The name that was asked for.
     pub name: String,
-    /// The declared pattern that the name matches, where one does.
+    /// The declared pattern that the name matches, if any.
     pub pattern: Option<String>,
-    /// What the pattern says of it.
+    /// The options of that pattern.
     pub options: OptionsSnapshot,
-    /// The end of its stream, where it keeps a history.
+    /// The end of its stream, if it keeps a history.
     pub position: Option<PositionSnapshot>,
-    /// How many publications its history has.
+    /// Number of publications in its history.
     pub history: u64,
-    /// Some subscribers on this node, in the order of their connections' identifiers.
+    /// One page of its subscribers on this node, in the order of their connections' identifiers.
     pub subscribers: Vec<SubscriberSnapshot>,
-    /// How many subscribers there are on this node.
+    /// Number of subscribers on this node.
     pub subscriber_count: usize,
-    /// How many users are present in it.
+    /// Number of users who are present in it.
     pub present: usize,
-    /// Where the next page of subscribers begins, for [`Inspect::after`]; `None` on the last one.
+    /// Where the next page of subscribers begins, for [`Inspect::after`]; `None` on the last page.
     pub next: Option<ConnectionId>,
 }
 
@@ -134,7 +135,7 @@ pub struct SubscriberSnapshot {
 pub struct PositionSnapshot {
     /// The epoch, as on the wire.
     pub epoch: String,
-    /// The offset of the newest publication; 0 where there was none.
+    /// The offset of the newest publication; 0 if there has been none.
     pub offset: u64,
 }
 
@@ -142,19 +143,19 @@ pub struct PositionSnapshot {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct OptionsSnapshot {
-    /// How many publications the history keeps at most; 0 for none.
+    /// Maximum number of publications in the history; 0 for no history.
     pub history: u32,
-    /// How old they may be, in milliseconds.
+    /// Maximum age of a publication in the history, in milliseconds.
     pub history_age: u64,
     /// Who may subscribe: `open`, `authorized` (an `authorize` decides), `private`, or `undeclared`.
     pub access: &'static str,
     /// Who may publish: `subscribers` or `application`.
     pub publishers: &'static str,
-    /// Up to how many subscribers it announces them, where it does.
+    /// Up to how many subscribers the channel announces them, if it does.
     pub announces: Option<u32>,
-    /// What slow consumers get: `disconnect`, `drop_oldest`, `drop_newest` or `conflate`.
+    /// What happens for slow consumers: `disconnect`, `drop_oldest`, `drop_newest` or `conflate`.
     pub slow_consumer: &'static str,
-    /// Which events clients may send beside publications, each with how many a second.
+    /// The events that clients may send in addition to publications, each with its rate per second.
     pub client_events: BTreeMap<String, u32>,
 }
 
@@ -163,19 +164,19 @@ impl Inspect {
         Self { hub, limit: DEFAULT_LIMIT, after: None }
     }
 
-    /// Sets how many entries a list has at most. 1 to 1,000; default: 100.
+    /// Sets the maximum number of entries in a list. 1 to 1,000; default: 100.
     pub fn limit(mut self, entries: usize) -> Self {
         self.limit = entries.clamp(1, MAX_LIMIT);
         self
     }
 
-    /// Begins the list behind this connection: the next page.
+    /// Starts the list after this connection: the next page.
     pub fn after(mut self, connection: ConnectionId) -> Self {
         self.after = Some(connection);
         self
     }
 
-    /// A live connection.
+    /// Returns a snapshot of a live connection.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<ConnectionSnapshot> {
         self.hub.0.registry.by_id(id).map(|core| self.snapshot(&core))
@@ -183,9 +184,10 @@ impl Inspect {
 
     fn snapshot(&self, core: &ConnectionCore) -> ConnectionSnapshot {
         let (channels, channel_count) = {
-            let own = core.subscriptions.lock();
-            let names = own.iter().take(self.limit).map(|own| own.channel.name.as_str().to_owned());
-            (names.collect(), own.len())
+            let subscriptions = core.subscriptions.lock();
+            let names =
+                subscriptions.iter().take(self.limit).map(|entry| entry.channel.name.as_str().to_owned());
+            (names.collect(), subscriptions.len())
         };
         ConnectionSnapshot {
             id: core.id(),
@@ -205,7 +207,7 @@ impl Inspect {
         }
     }
 
-    /// A user; one who is not connected has no connections.
+    /// Returns a snapshot of a user; a user who is not connected has no connections.
     #[must_use]
     pub fn user(&self, user: impl AsRef<str>) -> UserSnapshot {
         let user = user.as_ref();
@@ -228,18 +230,18 @@ impl Inspect {
         }
     }
 
-    /// A channel. It need not have subscribers.
+    /// Returns a snapshot of a channel. It need not have subscribers.
     ///
     /// # Errors
     ///
-    /// `validation_error` for a bad name; `unavailable` where the broker cannot be asked for its history.
+    /// `validation_error` for an invalid name; `unavailable` if the broker cannot be asked for its history.
     pub async fn channel(&self, name: impl AsRef<str>) -> Result<ChannelSnapshot, Error> {
         let name = ChannelName::new(name.as_ref())?;
         let hub = &self.hub.0;
         let options = hub.declarations.options(name.as_str()).clone();
         let (mut position, mut history) = (None, 0);
         if options.retention.is_some() {
-            // What lies between the oldest and the top is numbered without holes.
+            // The publications between the oldest and the newest are numbered without holes.
             let page = channel::history(hub, &name, HistoryRange::top()).await?;
             history = page.top.offset.saturating_add(1).saturating_sub(page.oldest);
             position = Some(PositionSnapshot { epoch: page.top.epoch.to_string(), offset: page.top.offset });
@@ -261,18 +263,18 @@ impl Inspect {
         })
     }
 
-    /// One page, how many there are in all, and whether more follow. Holds the channel's lock for one walk over
-    /// its subscribers, and keeps no more than a page of them.
+    /// Returns one page of subscribers, their number in all, and whether more follow. Holds the channel's
+    /// lock for one walk over its subscribers, and keeps no more than a page of them.
     fn subscribers(&self, core: &ChannelCore) -> (Vec<SubscriberSnapshot>, usize, bool) {
         let mut page: BTreeMap<ConnectionId, Arc<ConnectionCore>> = BTreeMap::new();
         let mut has_more = false;
         let state = core.state.lock();
-        for (id, own) in &state.subscribers {
+        for (id, subscriber) in &state.subscribers {
             let is_behind = self.after.is_none_or(|after| *id > after);
             let is_before_last =
                 page.len() < self.limit || page.keys().next_back().is_some_and(|last| id < last);
             if is_behind && is_before_last {
-                page.insert(*id, own.connection.clone());
+                page.insert(*id, subscriber.connection.clone());
                 if page.len() > self.limit {
                     page.pop_last();
                     has_more = true;
@@ -321,7 +323,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Entries of a list, unless the caller says otherwise.
+/// Maximum number of entries in a list, unless the caller sets one.
 const DEFAULT_LIMIT: usize = 100;
-/// Entries of a list, whatever the caller says.
+/// Maximum number of entries in a list that the caller can set.
 const MAX_LIMIT: usize = 1000;

@@ -1,13 +1,15 @@
-//! The hub: everything that connections share. Public verbs here; `registry` finds connections, `shard`
-//! writes to them, `channels` finds channels, `stats` counts, `ending` and `drain` end it. Nothing is global: two
-//! hubs live in one process.
+//! The hub: what all connections share. This file has the public handle; `registry` finds connections,
+//! `channels` finds channels, `limits` counts places, `sweep` checks deadlines, `stats` and `inspect` report,
+//! `shutdown` and `drain` end the hub. Nothing is global: two hubs can live in one process.
 
 mod broker_calls;
 mod builder;
 mod channels;
 mod drain;
 mod expiries;
+mod hooks;
 mod inspect;
+mod limit_scope;
 mod limits;
 mod registry;
 mod shutdown;
@@ -53,7 +55,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
-/// The centre of an application: its connections, channels and users. A cheap handle; clone it freely.
+/// The centre of an application: its connections, channels and users. A handle that is cheap to clone.
 ///
 /// # Examples
 ///
@@ -74,7 +76,7 @@ impl fmt::Debug for Hub {
 }
 
 pub(crate) struct HubCore {
-    /// Tells it from the other hubs of the process.
+    /// Number that distinguishes this hub from the others of the process.
     pub(crate) number: u64,
     pub(crate) config: HubConfig,
     pub(crate) shards: Shards,
@@ -85,21 +87,21 @@ pub(crate) struct HubCore {
     pub(crate) channels: ChannelMap,
     pub(crate) declarations: Declarations,
     pub(crate) broker: Arc<dyn Broker>,
-    /// As of the last look at it.
+    /// Whether the broker could be reached at the last check.
     pub(crate) broker_is_up: AtomicBool,
-    /// The tick of the last look at the broker.
+    /// The tick of the last check of the broker.
     pub(crate) broker_seen: AtomicU32,
     pub(crate) presence: People,
     pub(crate) sessions: Sessions,
     pub(crate) events: Listeners,
     pub(crate) groups: GroupMap,
     pub(crate) metrics: Metrics,
-    /// The endpoints of all routers over this hub, for those who count by route.
+    /// The endpoints of all routers over this hub, for counts by route.
     pub(crate) routes: Mutex<Vec<Weak<Endpoint>>>,
     pub(crate) clock: Clock,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) background: Background,
-    /// Waits are woken whenever a connection is gone.
+    /// Wakes waiting tasks whenever a connection is gone.
     pub(crate) connection_gone: Notify,
 }
 
@@ -114,44 +116,45 @@ impl fmt::Debug for HubCore {
 }
 
 impl Hub {
-    /// A hub with the defaults: everything in this process, no channel pattern declared.
+    /// Creates a hub with the defaults: everything in this process, no channel pattern declared.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Options first, then [`HubBuilder::build`].
+    /// Returns a builder with the default options; [`HubBuilder::build`] makes the hub.
     pub fn builder() -> HubBuilder {
         HubBuilder::new()
     }
 
-    /// A channel by its name. It need not exist; a bad name is reported by the verbs.
+    /// Returns a channel by its name. It need not exist; the methods of the channel report an invalid name.
     pub fn channel(&self, name: impl AsRef<str>) -> Channel {
         self.0.background.adopt();
         Channel::new(self.clone(), name.as_ref())
     }
 
-    /// A user by identifier: all of their connections.
+    /// Returns a user by identifier: all connections of that user.
     pub fn user(&self, user: impl AsRef<str>) -> User {
         self.0.background.adopt();
         User::new(self.clone(), user.as_ref())
     }
 
-    /// The live connections.
+    /// Returns the live connections.
     pub fn connections(&self) -> Connections {
         self.0.background.adopt();
         Connections::new(self.clone())
     }
 
-    /// A live connection by its identifier.
+    /// Returns a live connection by its identifier.
     pub fn connection(&self, id: ConnectionId) -> Option<Connection> {
         self.0.background.adopt();
         self.0.registry.by_id(id).map(Connection::new)
     }
 
-    /// Takes rights away at once: closes the connections of a user or of a token with 3505 (stay away), sends them
-    /// nothing more, and refuses for a while whoever comes with the same. Returns how many connections there were on this node.
+    /// Revokes access at once: closes the connections of a user or of a token with 3505 (stay away), sends
+    /// them nothing more, and for a while refuses new connections with the same credentials. Returns how many
+    /// connections there were on this node.
     ///
-    /// What is refused is kept in memory, 65,536 entries at most; past that the one that would end first gives way.
+    /// At most 65,536 revocations are kept in memory; beyond that, the one that would end first is dropped.
     pub fn revoke(&self, revocation: Revocation) -> usize {
         self.0.revocations.add(&revocation, self.0.clock.millis());
         let whose = revocation.whose.clone();
@@ -168,7 +171,7 @@ impl Hub {
                     all
                 }
             };
-            // One that is being closed already may have meant to come back.
+            // A connection that is being closed already may have intended to reconnect.
             let open = connections.iter().filter(|connection| connection.is_open()).count();
             connections.iter().for_each(ConnectionCore::revoke);
             open
@@ -177,31 +180,31 @@ impl Hub {
         count
     }
 
-    /// Who is present, over the whole hub.
+    /// Returns the presence of the whole hub.
     pub fn presence(&self) -> Presence {
         self.0.background.adopt();
         Presence::of_hub(self.clone())
     }
 
-    /// The events of the application and of the hub itself: listeners for them, and triggering one.
+    /// Returns the events of the application and of the hub itself, to listen to them and to trigger one.
     pub fn events(&self) -> Events {
         self.0.background.adopt();
         Events::new(self.clone())
     }
 
-    /// The groups of users, with roles and permissions.
+    /// Returns the groups of users, with roles and permissions.
     pub fn groups(&self) -> Groups {
         self.0.background.adopt();
         Groups::new(self.clone())
     }
 
-    /// Counts, as of now.
+    /// Returns the current counts.
     pub fn stats(&self) -> Stats {
         self.0.background.adopt();
         Stats::of(&self.0)
     }
 
-    /// Snapshots of one connection, user or channel.
+    /// Returns snapshots of one connection, user or channel.
     pub fn inspect(&self) -> Inspect {
         self.0.background.adopt();
         Inspect::new(self.clone())
@@ -215,16 +218,18 @@ impl Default for Hub {
 }
 
 impl HubCore {
-    /// Remembers an endpoint for those who count by route, and forgets the ones that are gone.
+    /// Adds an endpoint for counts by route, and removes those that are gone.
     pub(crate) fn add_route(&self, endpoint: &Arc<Endpoint>) {
         let mut routes = self.routes.lock();
         routes.retain(|route| route.strong_count() > 0);
         routes.push(Arc::downgrade(endpoint));
     }
 
+    /// Checks that the credentials are not revoked.
+    ///
     /// # Errors
     ///
-    /// `unauthorized`: these credentials were revoked, or are since they were looked at.
+    /// `unauthorized`: these credentials were revoked, before or since they were checked.
     pub(crate) fn check_revoked(&self, user: &str, credentials: &Credentials) -> Result<(), Reject> {
         let Credentials { token, revocations, .. } = credentials;
         if self.revocations.refuses((user, token.as_deref()), *revocations, self.clock.millis()) {

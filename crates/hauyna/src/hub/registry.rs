@@ -1,5 +1,5 @@
-//! The live connections: by shard and identifier, and by user. Every operation costs the same whatever
-//! their number.
+//! The live connections: by shard and identifier, and by user. The cost of an operation does not depend on
+//! their number. Opening and closing a connection call this; users, groups and the sweep read it.
 
 use crate::channel::Wire;
 use crate::connection::{ConnectionCore, ConnectionId};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 type ById = HashMap<ConnectionId, Arc<ConnectionCore>>;
-/// Keyed by the user of its connections, which spares a copy of the name.
+/// A hash table keyed by the user of its connections, which saves a copy of the name.
 type ByUser = HashTable<UserConnections>;
 
 #[derive(Debug)]
@@ -21,13 +21,13 @@ pub(crate) struct Registry {
     /// `RandomState`: the names come from clients.
     hasher: RandomState,
     by_user: Box<[Mutex<ByUser>]>,
-    /// How many connections use each wire variant.
+    /// Number of connections for each wire variant.
     by_wire: [AtomicUsize; Wire::COUNT],
     count: AtomicUsize,
     next: AtomicU64,
 }
 
-/// The connections of one user; almost everybody has one.
+/// The connections of one user; almost every user has one.
 #[derive(Debug)]
 enum UserConnections {
     One(Arc<ConnectionCore>),
@@ -47,10 +47,10 @@ impl Registry {
         }
     }
 
-    /// The part that has a user, and the user's hash in it.
+    /// Returns the stripe that holds a user, and the hash of the user.
     fn user_stripe(&self, user: &str) -> (&Mutex<ByUser>, u64) {
         let hash = self.hasher.hash_one(user);
-        // Bits that the table inside the part does not use.
+        // Bits that the table inside the stripe does not use.
         (&self.by_user[(hash >> 48) as usize % USER_STRIPES], hash)
     }
 
@@ -58,20 +58,21 @@ impl Registry {
         |devices| self.hasher.hash_one(devices.user())
     }
 
-    /// An identifier that no other connection of this process has had.
+    /// Returns an identifier that no other connection of this process has had.
     pub(crate) fn next_id(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns how many connections there are now, and how many of this user. `arriving` runs before anybody can find it.
+    /// Adds a connection. Returns how many connections there are now, and how many of this user. `arriving`
+    /// runs before other threads can find it.
     pub(crate) fn insert(&self, connection: &Arc<ConnectionCore>, arriving: impl FnOnce()) -> (usize, usize) {
         let mut by_id = self.by_shard[connection.shard()].lock();
-        let (part, hash) = self.user_stripe(connection.user());
-        let mut part = part.lock();
+        let (stripe, hash) = self.user_stripe(connection.user());
+        let mut stripe = stripe.lock();
         arriving();
         by_id.insert(connection.id(), connection.clone());
         let is_same = |devices: &UserConnections| devices.user() == &**connection.user();
-        let devices = match part.entry(hash, is_same, self.hash_of_user()) {
+        let devices = match stripe.entry(hash, is_same, self.hash_of_user()) {
             Entry::Vacant(entry) => entry.insert(UserConnections::One(connection.clone())).get().count(),
             Entry::Occupied(mut entry) => {
                 entry.get_mut().add(connection.clone());
@@ -82,25 +83,26 @@ impl Registry {
         (self.count.fetch_add(1, Ordering::Relaxed) + 1, devices)
     }
 
-    /// Returns whether it was there; then `leaving` runs before anybody can find it missing.
+    /// Removes a connection. Returns whether it was there; then `leaving` runs before other threads can see
+    /// it missing.
     pub(crate) fn remove(&self, connection: &ConnectionCore, leaving: impl FnOnce()) -> bool {
-        let mut part = self.by_shard[connection.shard()].lock();
-        if part.remove(&connection.id()).is_none() {
+        let mut connections = self.by_shard[connection.shard()].lock();
+        if connections.remove(&connection.id()).is_none() {
             return false;
         }
         leaving();
-        if part.capacity() > 8 * (part.len() + 128) {
-            part.shrink_to_fit();
+        if connections.capacity() > 8 * (connections.len() + 128) {
+            connections.shrink_to_fit();
         }
-        drop(part);
-        let (part, hash) = self.user_stripe(connection.user());
-        let mut part = part.lock();
-        if let Ok(mut entry) = part.find_entry(hash, |devices| devices.user() == &**connection.user())
+        drop(connections);
+        let (stripe, hash) = self.user_stripe(connection.user());
+        let mut stripe = stripe.lock();
+        if let Ok(mut entry) = stripe.find_entry(hash, |devices| devices.user() == &**connection.user())
             && entry.get_mut().remove(connection.id())
         {
             entry.remove();
-            if part.capacity() > 8 * (part.len() + 16) {
-                part.shrink_to_fit(self.hash_of_user());
+            if stripe.capacity() > 8 * (stripe.len() + 16) {
+                stripe.shrink_to_fit(self.hash_of_user());
             }
         }
         self.by_wire[connection.wire().index()].fetch_sub(1, Ordering::Relaxed);
@@ -108,18 +110,18 @@ impl Registry {
         true
     }
 
-    /// How many wire variants the connections use: a publication is encoded once for each.
+    /// Returns how many wire variants the connections use: a publication is encoded once for each.
     pub(crate) fn wire_variants(&self) -> u8 {
         self.by_wire.iter().map(|count| u8::from(count.load(Ordering::Relaxed) > 0)).sum()
     }
 
     pub(crate) fn by_id(&self, id: ConnectionId) -> Option<Arc<ConnectionCore>> {
-        self.by_shard.iter().find_map(|part| part.lock().get(&id).cloned())
+        self.by_shard.iter().find_map(|shard| shard.lock().get(&id).cloned())
     }
 
     pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<ConnectionCore>> {
-        let (part, hash) = self.user_stripe(user);
-        match part.lock().find(hash, |devices| devices.user() == user) {
+        let (stripe, hash) = self.user_stripe(user);
+        match stripe.lock().find(hash, |devices| devices.user() == user) {
             None => Vec::new(),
             Some(UserConnections::One(connection)) => vec![connection.clone()],
             Some(UserConnections::Many(connections)) => connections.values().cloned().collect(),
@@ -127,8 +129,8 @@ impl Registry {
     }
 
     pub(crate) fn connection_count(&self, user: &str) -> usize {
-        let (part, hash) = self.user_stripe(user);
-        part.lock().find(hash, |devices| devices.user() == user).map_or(0, UserConnections::count)
+        let (stripe, hash) = self.user_stripe(user);
+        stripe.lock().find(hash, |devices| devices.user() == user).map_or(0, UserConnections::count)
     }
 
     pub(crate) fn of_shard(&self, shard: usize) -> Vec<Arc<ConnectionCore>> {
@@ -171,7 +173,7 @@ impl UserConnections {
         }
     }
 
-    /// Returns whether it was the last.
+    /// Removes a connection and returns whether it was the last.
     fn remove(&mut self, id: ConnectionId) -> bool {
         match self {
             Self::One(connection) => connection.id() == id,

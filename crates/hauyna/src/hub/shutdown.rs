@@ -1,6 +1,6 @@
-//! How a hub ends. What stage it is in, which everybody asks who lets somebody in; the end at once (`Hub::shutdown`)
-//! and what it has in common with the gentle one in `drain`: waiting for the last connection. Also whether the
-//! hub is ready, which its end decides with the broker.
+//! How a hub ends. Owns the stage of the hub, which is checked before a connection is accepted; the immediate
+//! end (`Hub::shutdown`), and what it shares with the gentle one in `drain`: waiting for the last connection.
+//! Also `Hub::readiness`, which depends on the stage and the broker.
 
 use super::drain::DrainPlan;
 use super::{Hub, HubCore};
@@ -16,24 +16,24 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How far a hub is with its end.
+/// The stage of a hub's end.
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     stage: AtomicU8,
     changed: Notify,
-    /// Of the first drain, from its beginning on.
+    /// The plan of the first drain, set when it begins.
     pub(super) plan: OnceLock<DrainPlan>,
-    /// The drain has come to its end.
+    /// Whether the drain has finished.
     is_drained: AtomicBool,
 }
 
-/// Only ever later.
+/// A stage of a hub, which only ever moves to a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     Open,
-    /// Nobody comes in, those who are there leave one by one; HTTP is answered.
+    /// No connection is accepted, open ones are closed one by one; HTTP is answered.
     Draining,
-    /// Listeners stop.
+    /// Servers stop listening.
     Stopped,
 }
 
@@ -55,24 +55,24 @@ impl Lifecycle {
         }
     }
 
-    /// Whether connections come in.
+    /// Whether connections are accepted.
     pub(crate) fn is_open(&self) -> bool {
         self.stage() == Stage::Open
     }
 
-    /// Asked whenever a connection has nothing to do: one load.
+    /// Whether a drain is under way. Called whenever a connection becomes idle: one load.
     pub(crate) fn is_draining(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == Stage::Draining as u8
     }
 
-    /// Returns whether it was in an earlier stage.
+    /// Moves to a later stage. Returns whether the hub was in an earlier one.
     pub(super) fn advance(&self, to: Stage) -> bool {
         let is_later = self.stage.fetch_max(to as u8, Ordering::AcqRel) < to as u8;
         self.changed.notify_waiters();
         is_later
     }
 
-    /// With what a connection is closed that comes now.
+    /// Returns how a connection that arrives now is closed, or `None` if it is accepted.
     pub(crate) fn close_for_newcomers(&self) -> Option<(CloseCode, CloseReason)> {
         match self.stage() {
             Stage::Open => None,
@@ -81,12 +81,12 @@ impl Lifecycle {
         }
     }
 
-    /// What connections that are drained are told.
+    /// Returns the reason sent to connections that are drained.
     pub(crate) fn reason(&self) -> &str {
         self.plan.get().map_or("drain", |plan| &plan.reason)
     }
 
-    /// Has everybody who waits for the end look again.
+    /// Wakes all tasks that wait for the end, so that they check again.
     pub(crate) fn wake(&self) {
         self.changed.notify_waiters();
     }
@@ -96,7 +96,7 @@ impl Lifecycle {
         self.wake();
     }
 
-    /// Resolves when listeners have to stop.
+    /// Resolves when servers have to stop listening.
     pub(crate) async fn until_stopped(&self) {
         loop {
             let changed = self.changed.notified();
@@ -109,17 +109,18 @@ impl Lifecycle {
 }
 
 impl Hub {
-    /// Whether [`Hub::drain`] or [`Hub::shutdown`] has begun: no connection comes in any more.
+    /// Whether [`Hub::drain`] or [`Hub::shutdown`] has begun: no connection is accepted any more.
     pub fn is_stopping(&self) -> bool {
         self.0.lifecycle.stage() != Stage::Open
     }
 
-    /// Whether publishing would work now, and new connections are taken. [`Hub::readiness`] says why not.
+    /// Whether publishing would work now and new connections are accepted. [`Hub::readiness`] returns why
+    /// not.
     pub fn is_ready(&self) -> bool {
         self.readiness() == Readiness::Ready
     }
 
-    /// Whether a balancer should send connections here, and else why not: what `/ready` answers.
+    /// Returns whether a load balancer can send connections here, and else why not: the answer of `/ready`.
     ///
     /// # Examples
     ///
@@ -145,18 +146,19 @@ impl Hub {
         }
     }
 
-    /// Ends the hub at once: listeners stop accepting, every connection is closed with 3000 (come back), and what
-    /// was queued is written. Returns when the last connection is gone and the listeners of system events have
-    /// been told all, or after `patience`. [`Hub::drain`] spares the other nodes that all come at once.
+    /// Ends the hub at once: listeners stop accepting, every connection is closed with 3000 (come back), and
+    /// queued messages are written. Returns when the last connection is gone and the listeners of system
+    /// events have run, or after `timeout`. [`Hub::drain`] spares the other nodes from all clients
+    /// reconnecting at once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime, or one without timers: all
-    /// connections are closed then, and nobody has waited for their ends.
+    /// [`ErrorKind::NoRuntime`](crate::error::ErrorKind::NoRuntime) outside of a Tokio runtime, or in one without
+    /// timers: all connections are closed then, and the call has not waited for their ends.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it has closed all the connections, and waits for none.
+    /// If the future is dropped, all connections are closed already, but nothing waits for their ends.
     pub async fn shutdown(&self, timeout: Duration) -> Result<(), Error> {
         if self.0.lifecycle.advance(Stage::Stopped) {
             tracing::info!(target: "hauyna::server", connections = self.0.registry.count(), "shutting down");
@@ -169,7 +171,7 @@ impl Hub {
 }
 
 impl HubCore {
-    /// Resolves when a drain has come to its end. Goes on with it where its runtime ended.
+    /// Resolves when a drain has finished. Takes over the drain if its runtime ended.
     pub(super) async fn until_drained(&self) {
         loop {
             let changed = self.lifecycle.changed.notified();
@@ -181,26 +183,27 @@ impl HubCore {
         }
     }
 
-    /// Resolves when there is no connection, and no callback of a session that has ended.
+    /// Resolves when there is no connection, and no running callback of a session that has ended.
     pub(crate) async fn until_empty(&self) {
         loop {
-            let departed = self.connection_gone.notified();
+            let gone = self.connection_gone.notified();
             if self.registry.count() == 0 && !self.sessions.is_closing() {
                 return;
             }
-            departed.await;
+            gone.await;
         }
     }
 
-    /// Ends the sessions of those who were lost before, waits for the last connection, and until the listeners of system events have been told; what is there
-    /// after `patience` is ended. Returns how many those were.
+    /// Ends the sessions of connections that were lost before, and waits for the last connection and the
+    /// listeners of system events. After `max_wait`, ends the connections that are left and returns how many
+    /// those were.
     ///
     /// # Errors
     ///
     /// There is no runtime here to wait with.
     pub(super) async fn wait_until_empty(
         self: &Arc<Self>,
-        patience: Duration,
+        max_wait: Duration,
         reason: CloseReason,
     ) -> Result<usize, Error> {
         session::end_all(self);
@@ -209,7 +212,7 @@ impl HubCore {
             self.until_empty().await;
             self.events.queue().until_idle().await;
         };
-        match timeout(patience, ended).await {
+        match timeout(max_wait, ended).await {
             Ok(()) => return Ok(0),
             Err(TimeoutError::NoTimers) => return Err(Error::no_runtime()),
             Err(TimeoutError::Elapsed) => {}
@@ -224,9 +227,9 @@ impl HubCore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Readiness {
-    /// It does.
+    /// It accepts connections.
     Ready,
-    /// [`Hub::drain`] is at work.
+    /// [`Hub::drain`] is in progress.
     Draining,
     /// It was drained or shut down.
     Stopped,
@@ -235,7 +238,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Why it is not ready, in a word: `draining`, `stopped`, `broker_down`.
+    /// Returns why the hub is not ready, as one word: `draining`, `stopped`, `broker_down`.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
@@ -246,7 +249,7 @@ impl Readiness {
         }
     }
 
-    /// The answer to a health check: 200 with `{"status":"ready"}`, or 503 with
+    /// Returns the answer to a health check: 200 with `{"status":"ready"}`, or 503 with
     /// `{"status":"not_ready","reason":"draining"}`. An axum handler can return it as it is.
     #[must_use]
     pub fn response(self) -> Response<String> {

@@ -1,5 +1,5 @@
-//! A snapshot of a hub's counters, and an estimate of the memory it takes. Made by `Hub::stats`; adds up what
-//! shards count each for itself, and never walks the connections.
+//! A snapshot of a hub's counters, and an estimate of its memory. `Hub::stats` makes it; it adds up the
+//! counters of the shards, and never walks the connections.
 
 use super::HubCore;
 use crate::channel::{ChannelCore, Subscription};
@@ -9,9 +9,8 @@ use serde::Serialize;
 
 /// Counts of a hub on this node, from [`Hub::stats`](super::Hub::stats).
 ///
-/// Asking is cheap: its cost grows with the number of shards and locks, not with that of connections. The
-/// numbers are read one after the other while the hub goes on, so those of one answer need not fit each other
-/// exactly.
+/// Its cost grows with the number of shards and locks, not with that of connections. The numbers are read one
+/// after the other while the hub goes on, so the numbers of one snapshot need not agree exactly.
 ///
 /// # Examples
 ///
@@ -25,19 +24,20 @@ use serde::Serialize;
 pub struct Stats {
     /// Live connections.
     pub connections: usize,
-    /// Live connections by their state; `reconnecting` are, besides, those whose session waits.
+    /// Live connections by their state; `reconnecting` counts the sessions that wait, in addition.
     pub states: StateCounts,
-    /// Channels with subscribers, and groups with members that are connected.
+    /// Channels with subscribers, and groups with connected members.
     pub channels: usize,
-    /// Live subscriptions; a connection has one, too, for each of its user's groups.
+    /// Live subscriptions; a connection also has one for each group of its user.
     pub subscriptions: u64,
     /// Sessions of lost connections that wait for their clients.
     pub sessions: usize,
-    /// Clients that came back with their session.
+    /// Clients that came back and resumed their session.
     pub resumed: u64,
     /// Sessions whose clients did not come back.
     pub sessions_ended: u64,
-    /// Those among them that had to go for others; see [`SessionOptions`](crate::SessionOptions).
+    /// Those sessions that were evicted to make room for others; see
+    /// [`SessionOptions`](crate::SessionOptions).
     pub sessions_evicted: u64,
     /// Connections opened since the start.
     pub opened: u64,
@@ -49,16 +49,16 @@ pub struct Stats {
     pub refused: u64,
     /// Publications handed to the broker, client events among them.
     pub published: u64,
-    /// Client events that were admitted.
+    /// Client events that were accepted.
     pub client_events: u64,
-    /// Messages written to receivers: publications, one for each subscriber, and what goes to users or to
-    /// everybody. What was dropped, or queued for a connection that ended, is not among them, nor are replays and
-    /// answers.
+    /// Messages written to receivers: publications, one for each subscriber, and messages to users or to all
+    /// connections. Messages that were dropped, or queued for a connection that ended, are not counted, nor
+    /// are replays and answers.
     pub delivered: u64,
     /// Publications dropped by slow-consumer policies.
     pub dropped: u64,
-    /// Client events that were not written to one receiver: a later one took their place, or the receiver took nothing or
-    /// was catching up.
+    /// Client events that were not written to one receiver: a later one took their place, the receiver
+    /// accepted nothing, or it was catching up.
     pub client_events_dropped: u64,
     /// Bytes received after the upgrades: frames with their headers, before TLS.
     pub bytes_received: u64,
@@ -72,36 +72,36 @@ pub struct Stats {
     pub protocol_errors: u64,
     /// Panics of the application's callbacks.
     pub panics: u64,
-    /// Upgrades refused.
+    /// Upgrades that were refused.
     pub handshakes_refused: u64,
-    /// System events that were not told, because listeners were too slow or no runtime was there.
+    /// System events that were dropped, because listeners were too slow or there was no runtime.
     pub events_dropped: u64,
-    /// Times that accepting failed, as when descriptors ran out.
+    /// Times that accepting a connection failed, as when file descriptors ran out.
     pub accept_errors: u64,
-    /// What all of this takes, about.
+    /// Estimated memory of the hub.
     pub memory: Memory,
 }
 
-/// An estimate of the memory that a hub takes, in bytes: what an application attaches, buffers of the kernel and
-/// the allocator's own losses are not in it.
+/// An estimate of the memory that a hub takes, in bytes. Data that the application attaches, buffers of the
+/// kernel and the overhead of the allocator are not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Live connections, each taken as one that is idle.
+    /// Live connections, each estimated as idle.
     pub connections: usize,
     /// Sessions that wait for their clients.
     pub sessions: usize,
     /// Channels and their subscriptions.
     pub channels: usize,
-    /// Histories, positions and idempotency keys, as far as the broker keeps them in this process.
+    /// Histories, positions and idempotency keys, if the broker keeps them in this process.
     pub history: usize,
-    /// What waits in outboxes, as of the last look at them, about a second ago. A publication that waits for
-    /// several connections is counted for each, and stands in memory once.
+    /// Bytes that wait in outboxes, as of the last sweep, about a second ago. A publication that waits for
+    /// several connections is counted for each, and is in memory once.
     pub outboxes: usize,
 }
 
 impl Memory {
-    /// All of it.
+    /// Returns the sum of all parts.
     #[must_use]
     pub fn total(&self) -> usize {
         self.connections + self.sessions + self.channels + self.history + self.outboxes
@@ -160,7 +160,7 @@ fn sum(hub: &HubCore, counter: impl Fn(&Traffic) -> &Counter) -> u64 {
 
 /// Bytes of an idle connection without subscriptions: `tests/idle_heap.rs` measures it with one.
 const CONNECTION_BYTES: usize = 900;
-/// Bytes of a channel's name, of its counts for each shard and of its place in the map, about.
+/// Bytes of a channel's name, of its counts for each shard and of its entry in the map, approximately.
 const CHANNEL_BYTES: usize = 128;
-/// Bytes of a subscription's places in the lists of its channel, its shard and its connection.
+/// Bytes of a subscription's entries in the lists of its channel, its shard and its connection.
 const SUBSCRIPTION_BYTES: usize = 72;

@@ -1,5 +1,5 @@
-//! The deadlines of a shard's connections, looked at together about once a second: heartbeat, writing,
-//! closing, unfinished messages, slow callbacks. No connection has a timer of its own.
+//! The deadlines of a shard's connections, checked together about once a second: heartbeat, writing, closing,
+//! unfinished messages, slow callbacks. No connection has a timer of its own. The shard's task calls this.
 
 use super::HubCore;
 use crate::clock::Tick;
@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Looks at every connection of a shard, some hundreds at a time.
+/// Checks every connection of a shard, some hundreds at a time.
 pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
     let (mut backlog, mut now) = (0, hub.clock.tick());
     for (index, connection) in hub.registry.of_shard(shard).into_iter().enumerate() {
-        // A panic costs one connection its deadlines until the next time, and no other one.
+        // A panic costs one connection its check in this sweep, and no other one.
         let looked = contain::call(&hub.metrics.panics, || check_connection(&connection, now));
         backlog += looked.unwrap_or_default() as u64;
         if index % MAX_CHECKED_PER_TURN == MAX_CHECKED_PER_TURN - 1 {
@@ -31,15 +31,15 @@ pub(crate) async fn sweep(hub: &HubCore, shard: usize) {
     }
 }
 
-/// Whether no shard has looked at the broker in the last sweep. Any of them does: not every one has connections, or a
-/// runtime that somebody drives.
+/// Whether no shard has checked the broker in the last sweep. Any shard does it: not every shard has
+/// connections, or a runtime that makes progress.
 fn is_broker_due(hub: &HubCore, period: u32) -> bool {
     let (now, last) = (hub.clock.tick().0, hub.broker_seen.load(Ordering::Relaxed));
     let is_due = now.wrapping_sub(last) >= period - period / 4;
     is_due && hub.broker_seen.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-/// Has the broker do its chores, and tells whether it can be reached, when that changes.
+/// Lets the broker do its periodic work, and emits an event when it becomes reachable or unreachable.
 fn check_broker(hub: &HubCore) {
     let looked = contain::call(&hub.metrics.panics, || {
         hub.broker.sweep();
@@ -60,16 +60,16 @@ fn check_broker(hub: &HubCore) {
     }
 }
 
-/// Returns how many bytes wait for the connection.
+/// Checks the deadlines of a connection and returns how many bytes wait for it.
 fn check_connection(connection: &Arc<ConnectionCore>, now: Tick) -> usize {
     let (phase, blocked, backlog) = connection.note_progress();
-    enforce_deadlines(connection, (phase, blocked), now);
+    enforce_deadlines(connection, phase, blocked, now);
     backlog
 }
 
-fn enforce_deadlines(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase, Option<Tick>), now: Tick) {
+fn enforce_deadlines(connection: &Arc<ConnectionCore>, phase: Phase, blocked: Option<Tick>, now: Tick) {
     let endpoint = connection.endpoint();
-    let expired = |since: Tick, patience: Duration| now.since(since) >= patience;
+    let expired = |since: Tick, timeout: Duration| now.since(since) >= timeout;
     match phase {
         Phase::Gone => return,
         Phase::Closing(since) if expired(since, CLOSE_TIMEOUT) => return connection.end(CloseReason::Lost),
@@ -87,7 +87,7 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase,
         connection.expire_callback();
     }
     if busy.is_some() || blocked.is_some() {
-        // Nothing is read meanwhile, so silence says nothing about the peer.
+        // Nothing is read meanwhile, so silence proves nothing about the peer.
         return connection.stop_reading_timeout();
     }
     if unfinished.is_some_and(|since| expired(since, endpoint.message_timeout)) {
@@ -95,7 +95,7 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase,
     }
     let is_silent =
         endpoint.heartbeat.is_some_and(|heartbeat| expired(heard, heartbeat.interval.saturating_mul(2)));
-    if is_silent || endpoint.idle_after.is_some_and(|patience| expired(spoke, patience)) {
+    if is_silent || endpoint.idle_after.is_some_and(|timeout| expired(spoke, timeout)) {
         connection.mark_idle();
     }
     let Some(heartbeat) = endpoint.heartbeat else { return };
@@ -103,7 +103,7 @@ fn enforce_deadlines(connection: &Arc<ConnectionCore>, (phase, blocked): (Phase,
         connection.metrics().heartbeat_timeouts.increment();
         connection.close_dead();
     } else if expired(beat, heartbeat.interval) {
-        // Whatever the peer sends: a client that only talks wants to hear something, too.
+        // Sent whatever the peer sends: a client that only sends also needs signs of life from the server.
         connection.ping(beat, heartbeat.interval);
     }
 }
