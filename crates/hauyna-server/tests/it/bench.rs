@@ -1,5 +1,5 @@
-//! The load tool against a real server: every workload ends in time with all its figures and without a loss, and
-//! what cannot be measured is refused in a line.
+//! The load tool against a real server: every workload ends in time with all its figures and without a loss,
+//! and what cannot be measured is refused in a line.
 
 use crate::common::Server;
 use hauyna_websocket::handshake::{HeadReader, check};
@@ -111,7 +111,8 @@ fn churn_counts_whole_cycles() {
 #[test]
 fn slow_sees_who_was_cut_and_that_others_lost_nothing() {
     let server = Server::start();
-    // More than the buffers of a connection, a MiB every half second: those who read keep up on a busy machine.
+    // More than the buffers of a connection, a MiB every half second: those who read keep up on a busy
+    // machine.
     let words =
         ["slow", "--conns", "10", "--stalled", "3", "--size", "16384", "--rate", "120", "--secs", "4"];
     let report = measured(&server, "/chat", &words);

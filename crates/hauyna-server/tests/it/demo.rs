@@ -1,5 +1,5 @@
-//! The program as somebody meets it who tries it out: pages of other ports, a chat that remembers, and the page that
-//! the original's README printed.
+//! The program as somebody meets it who tries it out: pages of other ports, a chat that remembers, and the
+//! page that the original's README printed.
 
 use crate::common::{Client, Server, TIMEOUT, eventually, upgrade};
 use serde_json::json;
@@ -110,8 +110,8 @@ fn a_newcomer_finds_the_last_thousand_messages_of_a_room() {
     }
 }
 
-/// What the page in the README of the original does, as it does it: no sub-protocol, no `id`, nothing but the types of
-/// what it hears. Two people have it open.
+/// What the page in the README of the original does, as it does it: no sub-protocol, no `id`, nothing but the
+/// types of what it hears. Two people have it open.
 #[test]
 fn the_page_of_the_original_works_to_its_last_line() {
     let server = Server::start();

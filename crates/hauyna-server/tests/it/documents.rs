@@ -1,5 +1,5 @@
-//! The documents agree with the code and with each other: names exist, links lead somewhere, examples are compiled,
-//! and the two READMEs show the same code.
+//! The documents agree with the code and with each other: names exist, links lead somewhere, examples are
+//! compiled, and the two READMEs show the same code.
 
 use crate::common::files_below;
 use crate::security::tests_of;

@@ -1,5 +1,5 @@
-//! Threats in delivery and time, rows 49 to 53 of `SECURITY.md`. What needs a handler, a policy or a deadline of
-//! its own runs the library in this process, over the same sockets.
+//! Threats in delivery and time, rows 49 to 53 of `SECURITY.md`. What needs a handler, a policy or a deadline
+//! of its own runs the library in this process, over the same sockets.
 
 use crate::common::{
     CLOSE, Client, PING, PONG, Server, TEXT, TIMEOUT, eventually, frame, header, measured,
@@ -210,7 +210,8 @@ fn row_51_stalled_readers_are_cut_and_healthy_ones_get_everything() {
     }
     let grown = server.rss() - rss;
     assert!(slowest < Duration::from_secs(2), "the slowest of 1,000 took {slowest:?}");
-    // 8 MiB were published: shared, and at most 256 KiB of it held for the slowest. A release build takes 2 MiB.
+    // 8 MiB were published: shared, and at most 256 KiB of it held for the slowest. A release build takes 2
+    // MiB.
     let cut = eventually("the stalled are cut", Duration::from_secs(20), || server.fds() == with_healthy);
     measured(
         "50 stalled readers",

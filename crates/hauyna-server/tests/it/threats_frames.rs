@@ -1,5 +1,5 @@
-//! Threats in frames and compression, rows 14 to 26 of `SECURITY.md`. `/echo` takes messages of 64 MiB, `/chat`
-//! of 64 KiB. Memory is growth over the idle server; processor times are bounds for a debug build.
+//! Threats in frames and compression, rows 14 to 26 of `SECURITY.md`. `/echo` takes messages of 64 MiB,
+//! `/chat` of 64 KiB. Memory is growth over the idle server; processor times are bounds for a debug build.
 
 use crate::common::{
     BINARY, CLOSE, CONTINUATION, Client, PING, PONG, Server, TEXT, eventually, frame, header, measured,

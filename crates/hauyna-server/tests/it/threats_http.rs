@@ -1,5 +1,5 @@
-//! Threats before the upgrade, rows 1 to 13 of `SECURITY.md`, and what else a socket can do to an HTTP server.
-//! Processor times are bounds for a debug build on a busy machine.
+//! Threats before the upgrade, rows 1 to 13 of `SECURITY.md`, and what else a socket can do to an HTTP
+//! server. Processor times are bounds for a debug build on a busy machine.
 
 use crate::common::{Answer, Client, Server, TEXT, descriptor_limit, eventually, frame, measured, upgrade};
 use std::io::{ErrorKind, Read, Write};

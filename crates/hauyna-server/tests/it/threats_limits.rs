@@ -1,12 +1,13 @@
-//! Floods against the limits of the program, rows 39 and 48 of `SECURITY.md`: what is over a limit costs the server
-//! little, its sender the connection, and nobody else their turn.
+//! Floods against the limits of the program, rows 39 and 48 of `SECURITY.md`: what is over a limit costs the
+//! server little, its sender the connection, and nobody else their turn.
 
 use crate::common::{Client, Server, TEXT, frame, measured};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Publications of a hundred clients, ten a second each, for two seconds: how long their answers took, ascending.
+/// Publications of a hundred clients, ten a second each, for two seconds: how long their answers took,
+/// ascending.
 fn calm_talk(clients: &mut [Client]) -> Vec<Duration> {
     let start = Instant::now();
     let mut times: Vec<Duration> = (0..2000_u32)
@@ -61,8 +62,8 @@ fn row_48_a_flooder_over_its_rate_is_refused_then_closed_and_a_hundred_others_ke
     let closed = closed.into_inner();
     measured("p99 of a hundred at 10/s", format!("{alone:?} alone, {beside:?} beside {closed} floods"));
     assert!(closed > 0, "a flooder is closed with 3509");
-    // One turn of a flooder is 128 KiB, some thousand requests. What a build without optimisations takes for them, on
-    // two cores that run both ends and other tests, is allowed on top of twice the time.
+    // One turn of a flooder is 128 KiB, some thousand requests. What a build without optimisations takes for
+    // them, on two cores that run both ends and other tests, is allowed on top of twice the time.
     assert!(beside < 2 * alone + Duration::from_millis(200), "{beside:?} instead of {alone:?}");
 }
 
@@ -165,8 +166,9 @@ fn cost(server: &Server, user: &str, keys: &[String]) -> Duration {
     server.cpu() - cpu
 }
 
-/// 20,000 keys instead of the 200,000 of a library's own test, so that both rounds go over a socket within seconds;
-/// with equal hashes 4,096 of them, what one part of the broker holds, would already cost eighty million comparisons.
+/// 20,000 keys instead of the 200,000 of a library's own test, so that both rounds go over a socket within
+/// seconds; with equal hashes 4,096 of them, what one part of the broker holds, would already cost eighty
+/// million comparisons.
 #[test]
 fn row_39_keys_crafted_against_a_known_hash_cost_no_more_than_random_ones() {
     const KEYS: usize = 20_000;

@@ -1,5 +1,5 @@
-//! Names, keys and who may reach whom: what a client of `/chat` tries with channel names, users and idempotency
-//! keys that are not its own.
+//! Names, keys and who may reach whom: what a client of `/chat` tries with channel names, users and
+//! idempotency keys that are not its own.
 
 use crate::common::{Client, Server, TIMEOUT, measured};
 use serde_json::{Value, json};

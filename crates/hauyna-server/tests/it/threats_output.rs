@@ -1,5 +1,5 @@
-//! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal that somebody
-//! may send it.
+//! The program with a terminal, a log or a pipe behind it that is closed, full or stuck, and every signal
+//! that somebody may send it.
 
 use crate::common::{Answer, CLOSE, Client, Server, TIMEOUT, eventually, frame};
 use rustix::process::{Pid, Signal, kill_process};

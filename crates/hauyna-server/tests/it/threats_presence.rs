@@ -31,8 +31,8 @@ fn pages(asker: &mut Client) -> (BTreeSet<String>, usize) {
     }
 }
 
-/// Who is there as a client knows it that does what the protocol says, from when they were too many to be named
-/// until those are.
+/// Who is there as a client knows it that does what the protocol says, from when they were too many to be
+/// named until those are.
 fn follow(watcher: &mut Client, until: &BTreeSet<String>) {
     let mut known: Option<BTreeSet<String>> = None;
     let mut was_counted = false;

@@ -1,5 +1,5 @@
-//! Threats in the protocol, rows 27 to 50 of `SECURITY.md`, on `/chat` of the program: the messages that it must
-//! refuse, and what they may cost.
+//! Threats in the protocol, rows 27 to 50 of `SECURITY.md`, on `/chat` of the program: the messages that it
+//! must refuse, and what they may cost.
 
 use crate::common::{BINARY, Client, Server, TEXT, TIMEOUT, eventually, frame, measured, upgrade};
 use serde_json::{Value, json};

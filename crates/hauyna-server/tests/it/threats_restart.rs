@@ -1,5 +1,5 @@
-//! A restart and a clock that jumps, rows 61 and 62 of `SECURITY.md`: nobody comes back in a herd, nothing that was
-//! acknowledged is lost on the way out, and what time people think it is disconnects nobody.
+//! A restart and a clock that jumps, rows 61 and 62 of `SECURITY.md`: nobody comes back in a herd, nothing
+//! that was acknowledged is lost on the way out, and what time people think it is disconnects nobody.
 
 use crate::common::{
     Answer, CLOSE, Client, Server, TEXT, TIMEOUT, eventually, files_below, frame, measured, upgrade,
@@ -39,8 +39,9 @@ fn exit_code(server: &mut Server, patience: Duration) -> i32 {
     code.expect("it has ended")
 }
 
-/// A few hundred clients, as both ends have to fit into a CI machine; `hauyna bench drain` does it with 10,000, and
-/// hauyna's `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` to the millisecond.
+/// A few hundred clients, as both ends have to fit into a CI machine; `hauyna bench drain` does it with
+/// 10,000, and hauyna's `a_drain_tells_everybody_at_once_and_closes_them_evenly_in_a_random_order` to the
+/// millisecond.
 #[test]
 fn row_61_sigterm_spreads_the_closes_over_the_window_and_the_exit_code_is_0() {
     const CLIENTS: usize = 300;
@@ -200,8 +201,8 @@ fn row_61_clients_that_never_pause_are_closed_in_their_turn_too() {
     assert_eq!(exit_code(&mut server, TIMEOUT), 0);
 }
 
-/// A shared object that moves the wall clock of a program by the seconds that a file says. `None` where there is no C
-/// compiler.
+/// A shared object that moves the wall clock of a program by the seconds that a file says. `None` where there
+/// is no C compiler.
 fn moved_clock(folder: &str) -> Option<PathBuf> {
     const SOURCE: &str = r#"
         #define _GNU_SOURCE
@@ -276,5 +277,6 @@ fn row_62_wall_time_is_asked_for_timestamps_and_tokens_and_for_no_deadline() {
     assert_eq!(asking, WALL_TIME, "wall time jumps: nothing but what people read and tokens may hang on it");
 }
 
-/// `clock` for timestamps of messages, `handle` for what is shown; the others compare with the end of a token.
+/// `clock` for timestamps of messages, `handle` for what is shown; the others compare with the end of a
+/// token.
 const WALL_TIME: [&str; 4] = ["auth/jwt.rs", "clock.rs", "connection/handle.rs", "handler/identity.rs"];
