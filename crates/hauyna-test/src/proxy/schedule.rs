@@ -19,7 +19,7 @@ pub enum Fault {
 
 /// Which faults happen, how often and for how long. The default: cuts of both kinds, stalls of both
 /// directions and of each, slices, and delays of 100 to 300 ms, all equally likely; one fault about every 250
-/// ms, each for at max 2 s.
+/// ms, each for at most 2 s.
 ///
 /// ```
 /// use hauyna_test::{Cut, Fault, Schedule};
